@@ -1,0 +1,63 @@
+"""What goes into a reader and what comes out of it.
+
+In: `Delta`, a piece of an answer as a server sent it. Out: parts, pieces of meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+
+class CallDelta(NamedTuple):
+    """A piece of a native tool call; pieces of one call share `slot`."""
+
+    slot: int | None
+    id: str
+    name: str
+    arguments: str
+
+
+class Delta(NamedTuple):
+    """A piece of an answer: text, thinking and native tool calls, each perhaps empty."""
+
+    text: str = ""
+    thinking: str = ""
+    calls: tuple[CallDelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Text for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """The model's thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A whole tool call as the model wrote it; `arguments` is text, JSON or nearly so.
+
+    `id` is the server's, or empty where there was none.
+    """
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Markup of a call that could not be read, and why; never carried out, never shown."""
+
+    text: str
+    reason: str
+
+
+Part: TypeAlias = "Said | Thought | Called | Broken"

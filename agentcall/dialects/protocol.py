@@ -1,0 +1,76 @@
+"""What a dialect is: a way to show tools to a model family and to read its calls back.
+
+A dialect is pure: no I/O, no clock, no state besides its readers'. Rules:
+1. What `offer` and `render` write is a function of their arguments alone, so that a request's
+   bytes begin with those of the request before it.
+2. A reader takes deltas of any size: cutting the text elsewhere never changes what it gives.
+3. Text is a call only if it names an offered tool; everything else stays text.
+4. Markup of calls never becomes `Said`.
+5. Special tokens of the family inside the text of a user or a tool are neutralised by `render`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from agentcall.dialects.parts import Delta, Part
+from agentcall.messages import JSON, Message
+from agentcall.tool import Tool
+
+Wire: TypeAlias = "dict[str, JSON]"
+Choice: TypeAlias = Literal["auto", "none", "required"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Offer:
+    """What the model is offered through a whole run: instructions, tools, the answer's type.
+
+    `answer` is the JSON Schema of a typed answer, or None for plain text.
+    """
+
+    instructions: str = ""
+    tools: tuple[Tool, ...] = ()
+    answer: dict[str, JSON] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How an offer goes over the wire: the first messages, and fields of the request."""
+
+    messages: tuple[Wire, ...] = ()
+    fields: Wire = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """Reads one answer, piece by piece."""
+
+    def feed(self, delta: Delta) -> Sequence[Part]:
+        """The parts that are certain once this piece is known."""
+        ...
+
+    def close(self, finish: str | None) -> Sequence[Part]:
+        """What is left at the end; `finish` is the server's finish_reason, None if it gave none."""
+        ...
+
+
+class Dialect(Protocol):
+    """A way to show tools to a model family and to read its calls back."""
+
+    @property
+    def name(self) -> str:
+        """The name in events and in `doctor`."""
+        ...
+
+    def offer(self, offer: Offer, choice: Choice) -> Opening:
+        """How the offer is written; `choice` is whether the model may, may not or must call."""
+        ...
+
+    def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
+        """How one message is written; `before` is the conversation up to it."""
+        ...
+
+    def reader(self, offer: Offer) -> Reader:
+        """A fresh reader for one answer."""
+        ...

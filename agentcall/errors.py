@@ -1,0 +1,137 @@
+"""Every error that agentcall raises.
+
+    AgentCallError
+    ├── UsageError              the caller's fault: fix the program
+    │   ├── SchemaError         a function that cannot be offered as a tool
+    │   ├── DuplicateTool       two tools of one name
+    │   ├── UnknownModel        a model shorthand that means nothing
+    │   └── MissingExtra        an optional package that is not installed
+    ├── ModelError              the server's or the model's fault
+    │   ├── ModelUnreachable    no connection, or it broke
+    │   ├── ModelTimeout        no whole answer before the deadline
+    │   ├── ModelRefused        the server said no; `status`, `body`
+    │   │   ├── RateLimited     too many requests; `retry_after` in seconds
+    │   │   ├── ServerFailed    5xx
+    │   │   └── ContextOverflow the conversation is longer than the window
+    │   ├── BadAnswer           the body is not a chat completion
+    │   └── CutAnswer           the stream ended before the answer did
+    ├── ArgumentsError          the model's arguments do not fit the tool
+    ├── UnknownTool             the model named a tool that is not offered
+    └── ToolError               raised by or for a tool; its words go to the model
+        ├── ModelRetry          the tool asks the model to try again
+        └── ToolTimeout         the tool did not end before its deadline
+
+What a tool or a model does wrong is told to the model and ends no run; what a server does wrong
+is retried where that can help and then raised; what the caller does wrong raises at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class AgentCallError(Exception):
+    """The root of the tree."""
+
+
+class UsageError(AgentCallError):
+    """The program that uses agentcall has to change."""
+
+
+class SchemaError(UsageError, TypeError):
+    """A function that cannot be offered as a tool; says where it stands and why."""
+
+
+class DuplicateTool(UsageError, ValueError):
+    """Two tools of one name; says where both stand."""
+
+
+class UnknownModel(UsageError, ValueError):
+    """A model shorthand that means nothing; lists the ones that do."""
+
+
+class MissingExtra(UsageError, ImportError):
+    """An optional package that is not installed; says how to install it."""
+
+
+class ModelError(AgentCallError):
+    """The server or the model failed."""
+
+
+class ModelUnreachable(ModelError):
+    """No connection to the server, or it broke before the answer began."""
+
+
+class ModelTimeout(ModelError, TimeoutError):
+    """No whole answer before the deadline."""
+
+
+class ModelRefused(ModelError):
+    """The server answered with an error: `status` (HTTP) and `body` (at most 1 kB of it)."""
+
+    def __init__(self, message: str, *, status: int, body: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
+class RateLimited(ModelRefused):
+    """Too many requests; `retry_after` in seconds, where the server says it."""
+
+    def __init__(
+        self, message: str, *, status: int, body: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, status=status, body=body)
+        self.retry_after = retry_after
+
+
+class ServerFailed(RateLimited):
+    """The server failed (5xx); some say in `retry_after` when to come back."""
+
+
+class ContextOverflow(ModelRefused):
+    """The conversation is longer than the model's context window."""
+
+
+class BadAnswer(ModelError):
+    """The body is not a chat completion."""
+
+
+class CutAnswer(ModelError):
+    """The stream ended before the answer did; nothing of it was carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One argument that does not fit: where, what it was, what was expected."""
+
+    path: str
+    value: object
+    expected: str
+
+
+class ArgumentsError(AgentCallError, ValueError):
+    """Arguments that do not fit a tool; `problems` names each wrong field."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+class UnknownTool(AgentCallError, KeyError):
+    """A tool that is not there; names those that are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ToolError(AgentCallError):
+    """A tool failed; the model is told the message."""
+
+
+class ModelRetry(ToolError):
+    """Raised by a tool to ask the model to try again, with what to change."""
+
+
+class ToolTimeout(ToolError, TimeoutError):
+    """The tool did not end before its deadline."""

@@ -1,0 +1,139 @@
+"""What happens in a run: frozen values, in the order in which they happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from agentcall.messages import JSON, ToolCall, ToolResult, Usage, call_json, to_json
+from agentcall.result import Missing, RunResult
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DialectChosen:
+    """The dialect that is spoken with the model, and why that one."""
+
+    dialect: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the model's answer, as it arrives."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """A piece of the model's thinking, as it arrives."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRepaired:
+    """What the model wrote was mended before it was carried out."""
+
+    call: ToolCall
+    rule: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """The run stops here until somebody approves or denies the call."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """A tool begins its work."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallFinished:
+    """A tool has ended, well or with an error; `seconds` it took."""
+
+    call: ToolCall
+    result: ToolResult
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDetected:
+    """The model repeats itself; what was done about it."""
+
+    call: ToolCall
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTrimmed:
+    """Tool results were shortened to fit the model's window; sizes in characters."""
+
+    call_id: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """A run has ended."""
+
+    result: RunResult[object]
+
+
+Event: TypeAlias = (
+    "RunStarted | DialectChosen | TextDelta | ThinkingDelta | ToolCallRepaired"
+    " | ApprovalRequested | ToolCallStarted | ToolCallFinished | LoopDetected | ContextTrimmed"
+    " | RunFinished"
+)
+
+
+def event_json(event: Event) -> dict[str, JSON]:
+    """The JSON form of an event: its fields, and `type`, the name of its class."""
+    fields: dict[str, JSON] = {"type": type(event).__name__}
+    for name in type(event).__slots__:
+        fields[name] = _value_json(getattr(event, name))
+    return fields
+
+
+def _value_json(value: object) -> JSON:
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case ToolCall():
+            return call_json(value)
+        case ToolResult():
+            return to_json(value)
+        case Usage():
+            return {name: getattr(value, name) for name in Usage.__slots__}
+        case RunResult():
+            return _result_json(value)
+        case _:
+            return str(value)
+
+
+def _result_json(result: RunResult[object]) -> dict[str, JSON]:
+    answer = result.answer
+    return {
+        "run_id": result.run_id,
+        "stop_reason": result.stop_reason,
+        "output": None if isinstance(answer, Missing) else _value_json(answer),
+        "text": result.text,
+        "usage": _value_json(result.usage),
+        "messages": [to_json(message) for message in result.messages],
+        "pending": [call_json(call) for call in result.pending],
+    }

@@ -1,0 +1,279 @@
+"""The words of a conversation: frozen messages, and their JSON form.
+
+The JSON form is that of OpenAI's chat completions, so that a history can come from anywhere and
+go anywhere; what that format has no word for (`is_error`, `reasoning_content`) travels as an extra
+key. Source: the `messages` array of POST /v1/chat/completions.
+"""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from pathlib import Path
+from typing import TypeAlias, Union, cast
+
+from agentcall.errors import UsageError
+
+JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
+"""Any value that JSON can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text part of a user's message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image part of a user's message: an `https:` or `data:` URL."""
+
+    url: str
+    detail: str | None = None
+
+    @classmethod
+    def file(cls, path: str | Path) -> Image:
+        """The image in a local file, as a `data:` URL. Raises UsageError if it is no image."""
+        kind, _ = mimetypes.guess_type(str(path))
+        if kind is None or not kind.startswith("image/"):
+            raise UsageError(f"{path} is not an image by its name; use .png, .jpg, .webp or .gif")
+        return cls(f"data:{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}")
+
+
+Content: TypeAlias = "str | tuple[Text | Image, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What the agent is told before everything else."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """What the user says: a text, or parts of text and images."""
+
+    content: Content
+
+    @property
+    def text(self) -> str:
+        """The text without the images."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, Text))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """What the model says: text, thinking, tool calls."""
+
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    thinking: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool call gave, as the model reads it."""
+
+    call_id: str
+    name: str
+    text: str
+    is_error: bool = False
+
+
+Message: TypeAlias = "System | User | Assistant | ToolResult"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run has used so far: counts of requests, tokens and tool calls."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    tool_calls: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.tool_calls + other.tool_calls,
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output tokens together."""
+        return self.input_tokens + self.output_tokens
+
+
+@singledispatch
+def to_json(message: object) -> dict[str, JSON]:
+    """The JSON form of a message. Raises UsageError for anything that is not one."""
+    raise UsageError(f"{message!r} is not a message; use System, User, Assistant or ToolResult")
+
+
+@to_json.register
+def _(message: System) -> dict[str, JSON]:
+    return {"role": "system", "content": message.text}
+
+
+@to_json.register
+def _(message: User) -> dict[str, JSON]:
+    if isinstance(message.content, str):
+        return {"role": "user", "content": message.content}
+    return {"role": "user", "content": [_part_json(part) for part in message.content]}
+
+
+@to_json.register
+def _(message: Assistant) -> dict[str, JSON]:
+    wire: dict[str, JSON] = {"role": "assistant", "content": message.text}
+    if message.thinking:
+        wire["reasoning_content"] = message.thinking
+    if message.calls:
+        wire["tool_calls"] = [call_json(call) for call in message.calls]
+    return wire
+
+
+@to_json.register
+def _(message: ToolResult) -> dict[str, JSON]:
+    wire: dict[str, JSON] = {
+        "role": "tool",
+        "tool_call_id": message.call_id,
+        "name": message.name,
+        "content": message.text,
+    }
+    if message.is_error:
+        wire["is_error"] = True
+    return wire
+
+
+def call_json(call: ToolCall) -> dict[str, JSON]:
+    """The JSON form of a tool call."""
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _part_json(part: Text | Image) -> dict[str, JSON]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    image: dict[str, JSON] = {"url": part.url}
+    if part.detail is not None:
+        image["detail"] = part.detail
+    return {"type": "image_url", "image_url": image}
+
+
+def from_json(value: Mapping[str, JSON]) -> Message:
+    """The message that a JSON form says. Raises UsageError naming what is wrong with it."""
+    role = value.get("role")
+    match role:
+        case "system" | "developer":
+            return System(_plain(value))
+        case "user":
+            return User(_content(value))
+        case "assistant":
+            return Assistant(
+                _plain(value), tuple(_calls(value)), _string(value, "reasoning_content")
+            )
+        case "tool":
+            return ToolResult(
+                _string(value, "tool_call_id"),
+                _string(value, "name"),
+                _plain(value),
+                value.get("is_error") is True,
+            )
+        case _:
+            raise UsageError(
+                f"a message has the role {role!r}; use system, user, assistant or tool"
+            )
+
+
+def load(history: Iterable[Message | Mapping[str, JSON]]) -> tuple[Message, ...]:
+    """Messages out of messages or their JSON forms, mixed as you like."""
+    return tuple(from_json(item) if isinstance(item, Mapping) else item for item in history)
+
+
+def _string(value: Mapping[str, JSON], key: str) -> str:
+    found = value.get(key)
+    return found if isinstance(found, str) else ""
+
+
+def _plain(value: Mapping[str, JSON]) -> str:
+    content = _content(value)
+    return content if isinstance(content, str) else User(content).text
+
+
+def _content(value: Mapping[str, JSON]) -> Content:
+    content = value.get("content")
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise UsageError(f"a message's content is {content!r}; use a text or a list of parts")
+    return tuple(_part(part) for part in content)
+
+
+def _part(value: JSON) -> Text | Image:
+    match value:
+        case {"type": "text" | "input_text", "text": str(text)}:
+            return Text(text)
+        case {"type": "image_url", "image_url": str(url)}:
+            return Image(url)
+        case {"type": "image_url", "image_url": {"url": str(url), "detail": str(detail)}}:
+            return Image(url, detail)
+        case {"type": "image_url", "image_url": {"url": str(url)}}:
+            return Image(url)
+        case _:
+            raise UsageError(f"a content part is {value!r}; use a text or an image_url part")
+
+
+def _calls(value: Mapping[str, JSON]) -> Iterable[ToolCall]:
+    calls = cast("Sequence[Mapping[str, JSON]]", value.get("tool_calls") or ())
+    for call in calls:
+        match call:
+            case {"function": {"name": str(name), "arguments": str(arguments)}}:
+                yield ToolCall(_string(call, "id"), name, arguments)
+            case _:
+                raise UsageError(
+                    f"a tool call is {call!r}; it needs function.name and function.arguments (text)"
+                )
+
+
+__all__ = [
+    "JSON",
+    "Assistant",
+    "Content",
+    "Image",
+    "Message",
+    "System",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "Usage",
+    "User",
+    "call_json",
+    "from_json",
+    "load",
+    "to_json",
+]

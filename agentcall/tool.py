@@ -1,0 +1,260 @@
+"""A tool: a function that a model may call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, update_wrapper
+from typing import Any, Generic, overload
+
+from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
+
+from agentcall.errors import UsageError
+from agentcall.messages import JSON, Message, Usage
+from agentcall.schema import FunctionSchema, function_schema
+
+Deps = TypeVar("Deps", default=object)
+P = ParamSpec("P", default=...)
+R = TypeVar("R", default=Any)
+Function = Callable[..., Any]  # Any: a tool may take and give anything
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext(Generic[Deps]):
+    """What a tool may know of the run it is called in; never part of the tool's schema.
+
+    `retry` counts how often this tool has asked the model to try again in a row. `idempotency_key`
+    is `run:turn:index`, the same when the call is carried out again after a crash.
+    """
+
+    deps: Deps
+    usage: Usage = field(default_factory=Usage)
+    messages: tuple[Message, ...] = ()
+    retry: int = 0
+    tool_call_id: str = ""
+    tool_name: str = ""
+    run_id: str = ""
+    idempotency_key: str = ""
+
+
+class MarkArguments(TypedDict, total=False):
+    """The marks of a tool as keyword arguments."""
+
+    timeout: float | None
+    retries: int
+    requires_approval: bool
+    sequential: bool
+    idempotent: bool
+    isolated: bool
+    polling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What the author of a tool declares about it.
+
+    timeout: seconds until a call is given up; None for no deadline.
+    retries: how often in a row it may ask the model to try again.
+    requires_approval: a person has to approve each call.
+    sequential: never at the same time as another call of the same turn.
+    idempotent: carrying the same call out twice does no harm.
+    isolated: runs in a process of its own, which is killed at the deadline.
+    polling: calling it again with the same arguments makes sense.
+    """
+
+    timeout: float | None = 120.0
+    retries: int = 3
+    requires_approval: bool = False
+    sequential: bool = False
+    idempotent: bool = False
+    isolated: bool = False
+    polling: bool = False
+
+
+class Tool(Generic[P, R]):
+    """A function with a name, a description and a JSON Schema, which a model may call.
+
+    Calling the tool calls the function, so a decorated function stays what it was. A tool in a
+    class body binds like a method: `instance.name` is a tool of that instance.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        schema: FunctionSchema,
+        marks: Marks,
+        *,
+        unbound: bool = False,
+    ) -> None:
+        self.function = function
+        self.schema = schema
+        self.marks = marks
+        self._unbound = unbound
+        update_wrapper(self, _unwrapped(function), updated=())
+
+    @property
+    def name(self) -> str:
+        """The name the model calls it by."""
+        return self.schema.name
+
+    @property
+    def description(self) -> str:
+        """What the model is told that it does."""
+        return self.schema.description
+
+    @property
+    def parameters(self) -> dict[str, JSON]:
+        """The JSON Schema of its arguments, an object."""
+        return self.schema.parameters
+
+    @cached_property
+    def definition(self) -> dict[str, JSON]:
+        """The OpenAI tool object: `{"type": "function", "function": {...}}`."""
+        function: dict[str, JSON] = {"name": self.name}
+        if self.description:
+            function["description"] = self.description
+        function["parameters"] = self.parameters
+        return {"type": "function", "function": function}
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether calling it gives something to await."""
+        function = _unwrapped(self.function)
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
+        )
+
+    @cached_property
+    def place(self) -> str:
+        """Where the function stands, as `file:line`."""
+        function = _unwrapped(self.function)
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is None:
+            return f"{type(function).__module__}.{type(function).__qualname__}"
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+    def parse(self, arguments: str | bytes) -> dict[str, object]:
+        """The validated Python values of JSON arguments, by parameter name.
+
+        Raises ArgumentsError, which names each wrong field, its value and what was expected.
+        """
+        return self.schema.parse(arguments)
+
+    def call(self, values: Mapping[str, object], context: object = None) -> Any:
+        """Calls the function with parsed values; gives what it gives, perhaps an awaitable."""
+        args, kwargs = self.schema.bind(values, context)
+        return self.function(*args, **kwargs)
+
+    def renamed(self, name: str) -> Tool:
+        """The same tool under another name."""
+        return Tool(self.function, replace(self.schema, name=name), self.marks)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Tool[..., R]:
+        if not self._unbound:
+            return self
+        bound = getattr(self.function, "__get__")(instance, owner)  # noqa: B009 - untyped slot
+        return self if bound is self.function else Tool(bound, self.schema, self.marks)
+
+    def __repr__(self) -> str:
+        return f"<Tool {self.name} at {self.place}>"
+
+
+def _unwrapped(function: Function) -> Function:
+    inner = getattr(function, "__func__", function)
+    return getattr(inner, "func", inner)
+
+
+def _in_class_body(function: Function) -> bool:
+    """Whether the function was defined in a class body and takes its instance first."""
+    if inspect.ismethod(function) or isinstance(function, (staticmethod, classmethod)):
+        return isinstance(function, classmethod)
+    outer, _, _ = getattr(function, "__qualname__", "").rpartition(".")
+    if not outer or outer.endswith("<locals>"):
+        return False
+    first = next(iter(inspect.signature(function).parameters), "")
+    return first in ("self", "cls")
+
+
+def make_tool(
+    function: Function | Tool,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    **marks: Unpack[MarkArguments],
+) -> Tool:
+    """A tool out of a function, a method, a callable object or another tool.
+
+    Raises SchemaError, with the place and the reason, if it cannot be offered to a model.
+    """
+    if isinstance(function, Tool):
+        if name is None and description is None and not marks:
+            return function
+        schema = replace(
+            function.schema,
+            name=name or function.name,
+            description=function.description if description is None else description,
+        )
+        return Tool(function.function, schema, replace(function.marks, **marks))
+    _refuse_bad_marks(marks)
+    unbound = _in_class_body(function)
+    schema = function_schema(
+        function.__func__ if isinstance(function, classmethod) else function,
+        name=name,
+        description=description,
+        context_type=RunContext,
+        method=unbound,
+    )
+    return Tool(function, schema, Marks(**marks), unbound=unbound)
+
+
+def _refuse_bad_marks(marks: MarkArguments) -> None:
+    timeout = marks.get("timeout")
+    if timeout is not None and timeout <= 0:
+        raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")
+    if marks.get("retries", 0) < 0:
+        raise UsageError(f"retries={marks.get('retries')!r} is below 0")
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+
+
+@overload
+def tool(
+    *, name: str | None = None, description: str | None = None, **marks: Unpack[MarkArguments]
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+
+
+def tool(
+    function: Function | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    **marks: Unpack[MarkArguments],
+) -> Tool | Callable[[Function], Tool]:
+    """Makes a function a tool: `@tool`, or `@tool(name=, description=, timeout=, ...)`.
+
+    The name, the signature and the docstring say everything the model is told; the marks are those
+    of `Marks`. Raises SchemaError if the function cannot be offered.
+
+    >>> @tool
+    ... def add(a: int, b: int) -> int:
+    ...     "Add two numbers."
+    ...     return a + b
+    >>> add.parameters["required"]
+    ['a', 'b']
+    >>> add(2, 3)
+    5
+    """
+    if function is not None:
+        return make_tool(function)
+
+    def decorate(target: Function) -> Tool:
+        return make_tool(target, name=name, description=description, **marks)
+
+    return decorate
