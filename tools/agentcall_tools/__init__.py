@@ -1,0 +1,11 @@
+"""Ready-made tools: small, typed, bounded, each usable as a plain function too."""
+
+TOOLS: dict[str, str] = {
+    "calculator": "agentcall_tools.calculator:calculator",
+    "current_time": "agentcall_tools.clock:current_time_tool",
+    "convert_time": "agentcall_tools.clock:convert_time_tool",
+    "time_difference": "agentcall_tools.clock:time_difference_tool",
+    "calendar_day": "agentcall_tools.clock:calendar_day_tool",
+    "convert_units": "agentcall_tools.units:convert_units",
+    "weather": "agentcall_tools.weather:weather",
+}

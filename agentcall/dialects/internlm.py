@@ -1,0 +1,108 @@
+"""InternLM2 and 2.5 in raw mode: we write the plugin protocol into the messages ourselves.
+
+Template: InternLM/InternLM chat/chat_format.md (InternLM2-Chat with plugins): the tools in
+`<|im_start|>system name=<|plugin|>`, a call as
+`<|action_start|><|plugin|>\n{"name": ..., "parameters": {...}}<|action_end|>`, its result in
+`<|im_start|>environment name=<|plugin|>`. LMDeploy since 0.10 renders messages with the model's
+own Jinja, which knows neither tools nor `name`, but writes any role down as it is: so the name
+goes into the role. Before 0.10 the name is a field of its own.
+
+`tool_choice: none` and `skip_special_tokens: false` keep every version from parsing or stripping
+the call; the stop words have to be said again, as a client's replace the template's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agentcall.dialects.native import NativeReader, neutral_user
+from agentcall.dialects.neutral import neutralise
+from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
+from agentcall.dialects.reading import text_reader
+from agentcall.dialects.typed import with_answer_format
+from agentcall.messages import (
+    Assistant,
+    Message,
+    System,
+    ToolCall,
+    ToolResult,
+    User,
+    to_json,
+)
+
+DEFAULT_SYSTEM = (
+    "You are an AI assistant whose name is InternLM (书生·浦语).\n"
+    "- InternLM (书生·浦语) is a conversational language model that is developed by Shanghai AI"
+    " Laboratory (上海人工智能实验室). It is designed to be helpful, honest, and harmless.\n"
+    "- InternLM (书生·浦语) can understand and communicate fluently in the language chosen by the"
+    " user such as English and 中文."
+)
+"""The system prompt InternLM2 was trained with (LMDeploy 0.5.3 model.py, InternLM2Chat7B)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InternLM:
+    """The plugin protocol, with the spelling of its two roles.
+
+    `plugin` heads the message with the tools, `environment` the one with a result.
+    """
+
+    name: str = "internlm"
+    plugin: Wire = field(default_factory=lambda: {"role": "system name=<|plugin|>"})
+    environment: Wire = field(default_factory=lambda: {"role": "environment name=<|plugin|>"})
+
+    def offer(self, offer: Offer, choice: Choice) -> Opening:
+        """The system message, the tools in a message of their own, and the raw-mode fields."""
+        instructions = with_answer_format(offer) or DEFAULT_SYSTEM
+        messages: list[Wire] = [to_json(System(instructions))]
+        if offer.tools:
+            functions = [tool.definition["function"] for tool in offer.tools]
+            listed = json.dumps(functions, ensure_ascii=False)
+            messages.append({**self.plugin, "content": listed})
+        return Opening(tuple(messages), _RAW)
+
+    def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
+        """The message, with calls spelled out in the text and results as the environment's."""
+        match message:
+            case Assistant():
+                calls = "\n".join(map(spelled, message.calls))
+                return [{"role": "assistant", "content": message.text + calls}]
+            case ToolResult():
+                return [{**self.environment, "content": neutralise(message.text)}]
+            case User():
+                return [to_json(neutral_user(message))]
+            case System():
+                return [to_json(message)]
+
+    def reader(self, offer: Offer) -> Reader:
+        """Action blocks in the text; native calls too, should the server parse them after all."""
+        return NativeReader(text_reader(offer.tools, family="internlm"))
+
+
+_RAW: Wire = {
+    "tool_choice": "none",
+    "stop": ["<|im_end|>", "<|action_end|>"],
+    "skip_special_tokens": False,
+    "spaces_between_special_tokens": False,
+}
+
+INTERNLM = InternLM()
+"""The spelling for LMDeploy 0.10 and later, and for every server that uses the model's Jinja."""
+
+INTERNLM_NAMED = InternLM(
+    name="internlm-named",
+    plugin={"role": "system", "name": "plugin"},
+    environment={"role": "environment", "name": "plugin"},
+)
+"""The spelling for LMDeploy before 0.10, which knows the roles and takes the name as a field."""
+
+
+def spelled(call: ToolCall) -> str:
+    """The call as the model itself would write it."""
+    name = json.dumps(call.name, ensure_ascii=False)
+    return (
+        f'<|action_start|><|plugin|>\n{{"name": {name}, "parameters": {call.arguments}}}'
+        "<|action_end|>"
+    )

@@ -1,0 +1,129 @@
+"""OpenAI tools and the tool role; the server renders and parses, we mend what it missed.
+
+Format: POST /v1/chat/completions of the OpenAI API reference. Content is never null and `tools`
+never empty, as LMDeploy, vLLM and several chat templates fail on those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agentcall.dialects.neutral import neutralise
+from agentcall.dialects.parts import Broken, CallDelta, Called, Delta, Part, Said, Thought
+from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
+from agentcall.dialects.reading import TextReader, text_reader
+from agentcall.dialects.typed import with_answer_format
+from agentcall.messages import Assistant, Message, System, Text, ToolResult, User, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """The `tools` field, the `tool_calls` list and the `tool` role."""
+
+    name: str = "native"
+
+    def offer(self, offer: Offer, choice: Choice) -> Opening:
+        """The system message, and the tools as a field."""
+        fields: Wire = {}
+        if offer.tools:
+            fields["tools"] = [tool.definition for tool in offer.tools]
+            if choice != "auto":
+                fields["tool_choice"] = choice
+        instructions = with_answer_format(offer)
+        system: list[Wire] = [to_json(System(instructions))] if instructions else []
+        return Opening(tuple(system), fields)
+
+    def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
+        """The message in OpenAI's form, without thinking and without marks of our own."""
+        match message:
+            case Assistant():
+                return [to_json(Assistant(message.text, message.calls))]
+            case ToolResult():
+                return [
+                    to_json(ToolResult(message.call_id, message.name, neutralise(message.text)))
+                ]
+            case User():
+                return [to_json(neutral_user(message))]
+            case System():
+                return [to_json(message)]
+
+    def reader(self, offer: Offer) -> Reader:
+        """Native calls; where there are none, calls in the text in whatever family's form."""
+        return NativeReader(text_reader(offer.tools))
+
+
+def neutral_user(message: User) -> User:
+    """The same message with special tokens in its text made harmless."""
+    if isinstance(message.content, str):
+        return User(neutralise(message.content))
+    return User(
+        tuple(
+            Text(neutralise(part.text)) if isinstance(part, Text) else part
+            for part in message.content
+        )
+    )
+
+
+@dataclass(slots=True)
+class _Growing:
+    """A native call whose pieces are still arriving."""
+
+    slot: int | None
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    def add(self, delta: CallDelta) -> None:
+        self.id = self.id or delta.id
+        self.name = self.name or delta.name
+        if delta.arguments:
+            self.arguments.append(delta.arguments)
+
+    def continues(self, delta: CallDelta) -> bool:
+        """Whether the piece belongs here: servers repeat names, and some send a new id a piece."""
+        if delta.slot != self.slot and delta.slot is not None:
+            return False
+        if delta.slot is None and delta.id and self.id and delta.id != self.id:
+            return False
+        return not (delta.name and self.name and delta.name != self.name and self.arguments)
+
+
+class NativeReader:
+    """Gathers `tool_calls` pieces; text goes through a text reader, whose calls give way."""
+
+    def __init__(self, text: TextReader) -> None:
+        self._text = text
+        self._native: list[_Growing] = []
+        self._written: list[Part] = []
+
+    def feed(self, delta: Delta) -> Sequence[Part]:
+        """Text and thinking that are certain; calls come at the end."""
+        parts: list[Part] = [Thought(delta.thinking)] if delta.thinking else []
+        for piece in delta.calls:
+            self._add(piece)
+        if delta.text:
+            parts.extend(self._kept(self._text.feed(delta.text)))
+        return parts
+
+    def close(self, finish: str | None) -> Sequence[Part]:
+        """The rest of the text, and the calls: native ones, or else those in the text."""
+        parts = self._kept(self._text.close(finish))
+        native = [
+            Called(call.name, "".join(call.arguments), call.id)
+            for call in self._native
+            if call.name or call.arguments
+        ]
+        return [*parts, *(native or self._written)]
+
+    def _kept(self, parts: Sequence[Part]) -> list[Part]:
+        self._written.extend(part for part in parts if isinstance(part, (Called, Broken)))
+        return [part for part in parts if isinstance(part, (Said, Thought))]
+
+    def _add(self, piece: CallDelta) -> None:
+        for call in reversed(self._native):
+            if call.continues(piece):
+                call.add(piece)
+                return
+        self._native.append(_Growing(piece.slot))
+        self._native[-1].add(piece)

@@ -1,0 +1,150 @@
+"""Reads chat completions, whole or in chunks, as servers really send them.
+
+Format: the chat completion object and the chat completion chunk object of the OpenAI API
+reference. Taken besides: flat error bodies and errors under HTTP 200 (LMDeploy), content as a list
+of parts, arguments as an object, the legacy `function_call`, `reasoning_content` or `reasoning`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agentcall.dialects.parts import CallDelta, Delta
+from agentcall.errors import BadAnswer
+from agentcall.messages import JSON, Usage
+from agentcall.models.refusal import refusal
+
+Body = Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one body or chunk says: a delta, perhaps the end, perhaps the usage."""
+
+    delta: Delta
+    finish: str | None = None
+    usage: Usage | None = None
+
+
+def whole(body: JSON) -> Piece:
+    """A whole completion. Raises ModelRefused or BadAnswer if it is none."""
+    checked = _checked(body)
+    choice = _first_choice(checked)
+    if choice is None:
+        raise BadAnswer(f"the server's answer has no choices: {excerpt(body)}")
+    message = choice.get("message")
+    if not isinstance(message, Mapping):
+        raise BadAnswer(f"the server's answer has no message: {excerpt(body)}")
+    if message.get("role", "assistant") not in ("assistant", None, ""):
+        raise BadAnswer(f"the server answered in the role {message.get('role')!r}: {excerpt(body)}")
+    return Piece(_delta(message), _finish(choice), usage_of(checked))
+
+
+def chunk(body: JSON) -> Piece:
+    """One chunk of a stream; a chunk without choices carries at most the usage."""
+    checked = _checked(body)
+    choice = _first_choice(checked)
+    if choice is None:
+        return Piece(Delta(), None, usage_of(checked))
+    delta = choice.get("delta") or choice.get("message") or {}
+    spoken = _delta(delta) if isinstance(delta, Mapping) else Delta()
+    return Piece(spoken, _finish(choice), usage_of(checked))
+
+
+def excerpt(body: object) -> str:
+    """At most 300 characters of a body, for an error message."""
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
+def _checked(body: JSON) -> Body:
+    if not isinstance(body, Mapping):
+        raise BadAnswer(f"the server's answer is not a JSON object: {excerpt(body)}")
+    if body.get("object") == "error" or body.get("error"):
+        raise refusal(_status(body), body)
+    return body
+
+
+def _status(body: Body) -> int:
+    """The status that an error under HTTP 200 claims."""
+    error = body.get("error")
+    code = error.get("code") if isinstance(error, Mapping) else body.get("code")
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
+def _first_choice(body: Body) -> Body | None:
+    """The first choice: we never ask for more than one."""
+    choices = body.get("choices")
+    if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
+        return None
+    first = choices[0]
+    if not isinstance(first, Mapping):
+        raise BadAnswer(f"a choice is not a JSON object: {excerpt(body)}")
+    return first if first.get("index", 0) in (0, None) else _indexed(choices)
+
+
+def _indexed(choices: Sequence[JSON]) -> Body | None:
+    zero = (c for c in choices if isinstance(c, Mapping) and c.get("index", 0) == 0)
+    return next(zero, None)
+
+
+def _finish(choice: Body) -> str | None:
+    finish = choice.get("finish_reason")
+    return finish if isinstance(finish, str) and finish else None
+
+
+def _delta(message: Body) -> Delta:
+    thinking = message.get("reasoning_content") or message.get("reasoning")
+    calls = message.get("tool_calls") or ()
+    legacy = message.get("function_call")
+    if not calls and isinstance(legacy, Mapping):
+        calls = ({"index": 0, "function": legacy},)
+    if isinstance(calls, str) or not isinstance(calls, Sequence):
+        raise BadAnswer(f"tool_calls is not a list: {excerpt(message)}")
+    return Delta(
+        _text(message.get("content")),
+        thinking if isinstance(thinking, str) else "",
+        tuple(_call(call) for call in calls if isinstance(call, Mapping)) if calls else (),
+    )
+
+
+def _text(content: JSON) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _call(call: Body) -> CallDelta:
+    function = call.get("function")
+    said = function if isinstance(function, Mapping) else call
+    name, arguments = said.get("name"), said.get("arguments")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    index, identity = call.get("index"), call.get("id")
+    return CallDelta(
+        index if isinstance(index, int) else None,
+        str(identity) if identity else "",
+        name if isinstance(name, str) else "",
+        arguments or "",
+    )
+
+
+def usage_of(body: Body) -> Usage | None:
+    """The usage that a body reports, as that of one request; None where it reports none."""
+    usage = body.get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details, "cached_tokens") if isinstance(details, Mapping) else 0
+    return Usage(1, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), cached)
+
+
+def _count(usage: Body, key: str) -> int:
+    value = usage.get(key)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,78 @@
+"""What a model is: something that answers a conversation, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from agentcall.dialects.parts import Part
+from agentcall.dialects.protocol import Choice, Offer
+from agentcall.messages import JSON, Usage
+from agentcall.transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the model samples; None leaves it to the server. `extra` are further request fields."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    extra: dict[str, JSON] = field(default_factory=dict[str, JSON])
+
+    def fields(self) -> dict[str, JSON]:
+        """The settings as fields of a chat completion request."""
+        named = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+            "stop": list(self.stop) or None,
+        }
+        return {**{k: v for k, v in named.items() if v is not None}, **self.extra}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One question to a model: the conversation so far and what is offered.
+
+    `stream` asks for text as it arrives; a model that cannot do so answers in one piece.
+    """
+
+    transcript: Transcript
+    offer: Offer
+    choice: Choice = "auto"
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The dialect that a model speaks, and why; may come first in an answer."""
+
+    dialect: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last part of every answer: the server's finish_reason, and what the request used.
+
+    A finish of None says that the answer has no proper end: nothing in it may be carried out.
+    """
+
+    finish: str | None
+    usage: Usage
+
+
+Answer: TypeAlias = "Part | Chosen | Ended"
+
+
+class Model(Protocol):
+    """Answers a conversation. Raises ModelError if there is no answer to be had."""
+
+    def ask(self, request: Request) -> AsyncIterator[Answer]:
+        """The parts of one answer as they become certain; `Ended` comes last."""
+        ...

@@ -1,0 +1,204 @@
+"""A collection of tools, in a stable order."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType, ModuleType
+from typing import Any, cast, overload
+
+from typing_extensions import Unpack
+
+from agentcall.errors import DuplicateTool, SchemaError, UnknownTool, UsageError
+from agentcall.tool import Function, MarkArguments, P, R, Tool, make_tool
+
+GROUP = "agentcall.tools"
+"""The entry point group under which installed packages offer tools."""
+
+
+class ToolRegistry:
+    """Tools, in the order in which they were added.
+
+    A collection: `in` (a name or a tool), `len`, iteration over the tools, `[name]`. Two tools of
+    one name are refused, naming the places of both.
+    """
+
+    def __init__(self, *sources: object) -> None:
+        self._tools: dict[str, Tool] = {}
+        self.add(*sources)
+
+    def add(self, *sources: object) -> None:
+        """Adds what each source holds.
+
+        A source is a tool, a function, a callable object, a module (its tools, or where it has
+        none its public functions), any other object (its tools, or its public methods), or a
+        list or registry of such. Raises DuplicateTool or SchemaError and then adds nothing.
+        """
+        added = dict(self._tools)
+        for found in (found for source in sources for found in tools_of(source)):
+            other = added.setdefault(found.name, found)
+            if other is not found:
+                raise DuplicateTool(
+                    f"two tools are called {found.name!r}: one at {other.place}, one at "
+                    f"{found.place}; rename one with @tool(name=...) or add it under a prefix()"
+                )
+        self._tools = added
+
+    @overload
+    def tool(self, function: Callable[P, R], /) -> Tool[P, R]: ...
+
+    @overload
+    def tool(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        **marks: Unpack[MarkArguments],
+    ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+
+    def tool(
+        self,
+        function: Function | None = None,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        **marks: Unpack[MarkArguments],
+    ) -> Tool | Callable[[Function], Tool]:
+        """As `agentcall.tool`, and adds the tool to this registry."""
+
+        def decorate(target: Function) -> Tool:
+            made = make_tool(target, name=name, description=description, **marks)
+            self.add(made)
+            return made
+
+        return decorate if function is None else decorate(function)
+
+    def pick(self, *names: str) -> ToolRegistry:
+        """A registry of these tools alone, in this order. Raises UnknownTool."""
+        return ToolRegistry(*(self[name] for name in names))
+
+    def without(self, *names: str) -> ToolRegistry:
+        """A registry of all tools but these. Raises UnknownTool."""
+        left_out = {self[name].name for name in names}
+        return ToolRegistry(*(found for found in self if found.name not in left_out))
+
+    def prefix(self, prefix: str) -> ToolRegistry:
+        """A registry of the same tools, each name with `prefix` before it."""
+        return ToolRegistry(*(found.renamed(prefix + found.name) for found in self))
+
+    def merge(self, *others: object) -> ToolRegistry:
+        """A registry of these tools and the others'. Raises DuplicateTool."""
+        return ToolRegistry(self, *others)
+
+    def __or__(self, other: object) -> ToolRegistry:
+        return self.merge(other)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tools, in order."""
+        return tuple(self._tools)
+
+    @property
+    def by_name(self) -> Mapping[str, Tool]:
+        """The tools by name; a view."""
+        return MappingProxyType(self._tools)
+
+    @classmethod
+    def discover(cls, group: str = GROUP) -> ToolRegistry:
+        """The tools that installed packages offer under the entry point group `agentcall.tools`.
+
+        An entry point names a tool, a function, a module or a list of such; a module may hold
+        `TOOLS`, a dict of names to `module:attribute`, so that nothing is imported before its use.
+        """
+        found = cls()
+        for point in sorted(entry_points(group=group), key=lambda point: point.name):
+            found.add(*_offered(point))
+        return found
+
+    def __getitem__(self, name: str) -> Tool:
+        try:
+            return self._tools[name]
+        except KeyError:
+            known = ", ".join(self._tools) or "none"
+            raise UnknownTool(f"there is no tool {name!r}; there are: {known}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return (name.name if isinstance(name, Tool) else name) in self._tools
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def __repr__(self) -> str:
+        return f"ToolRegistry({', '.join(self._tools)})"
+
+
+def _offered(point: EntryPoint) -> Iterable[object]:
+    source = point.load()
+    listed = getattr(source, "TOOLS", None)
+    if isinstance(source, ModuleType) and isinstance(listed, Mapping):
+        return [_attribute(str(path)) for path in cast("Mapping[str, object]", listed).values()]
+    return [source]
+
+
+def _attribute(path: str) -> object:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def tools_of(source: object) -> Iterable[Tool]:
+    """The tools that a source holds, as `ToolRegistry.add` says. Raises UsageError for none."""
+    if isinstance(source, Tool):
+        return [cast("Tool", source)]
+    if isinstance(source, ModuleType):
+        return _tools_of_module(source)
+    if isinstance(source, Mapping):
+        return [t for s in cast("Mapping[Any, object]", source).values() for t in tools_of(s)]
+    if isinstance(source, (str, bytes)):
+        raise UsageError(f"{source!r} is a text, not a tool; add the function itself")
+    if isinstance(source, Iterable):
+        return [t for s in cast("Iterable[object]", source) for t in tools_of(s)]
+    return _tools_of_object(source)
+
+
+def _tools_of_module(module: ModuleType) -> Iterable[Tool]:
+    public = [value for name, value in vars(module).items() if not name.startswith("_")]
+    tools = [cast("Tool", value) for value in public if isinstance(value, Tool)]
+    if tools:
+        return tools
+    own = [f for f in public if inspect.isfunction(f) and f.__module__ == module.__name__]
+    if not own:
+        raise UsageError(f"the module {module.__name__} has no tools and no public functions")
+    return [make_tool(function) for function in own]
+
+
+def _tools_of_object(source: object) -> Iterable[Tool]:
+    members = {name for name in dir(type(source)) if not name.startswith("_")}
+    attributes = [inspect.getattr_static(type(source), name) for name in sorted(members)]
+    if not inspect.isclass(source) and any(isinstance(value, Tool) for value in attributes):
+        names = [n for n in _in_order(type(source)) if n in members]
+        bound = (getattr(source, name) for name in names)
+        return [cast("Tool", value) for value in bound if isinstance(value, Tool)]
+    if callable(source):
+        return [make_tool(source)]
+    methods = [
+        getattr(source, name)
+        for name in _in_order(type(source))
+        if inspect.isfunction(inspect.getattr_static(type(source), name))
+    ]
+    if not methods:
+        raise SchemaError(
+            f"{source!r} is not a tool, a function, a module or an object with public methods"
+        )
+    return [make_tool(method) for method in methods]
+
+
+def _in_order(owner: type) -> Iterable[str]:
+    """The public names of a class in the order of definition, base classes first."""
+    names = (name for base in reversed(owner.__mro__) for name in vars(base))
+    return dict.fromkeys(name for name in names if not name.startswith("_"))

@@ -1,0 +1,89 @@
+"""What a repair gives: the call that runs and what was mended in it, or words for the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
+
+from agentcall.messages import JSON
+from agentcall.tool import Tool
+
+_LONGEST = 2_000
+_MANY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """One thing that was mended: by which rule, what the model wrote, what it became.
+
+    Below the top `before` and `after` begin with the place: `numbers = "[2, 3]"`. Texts of over
+    2,000 characters are cut in the middle.
+    """
+
+    rule: str
+    before: str
+    after: str
+
+
+Fixes: TypeAlias = "tuple[Fix, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A valid call: `arguments` is the JSON text that runs, `values` what it parses to."""
+
+    tool: Tool
+    arguments: str
+    values: dict[str, object]
+    fixes: Fixes = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A call that is not carried out, and the words that tell the model why."""
+
+    words: str
+
+
+def fix(rule: str, before: str, after: str) -> Fix:
+    """A fix, its texts cut to what a screen can bear."""
+    return Fix(rule, shortened(before), shortened(after))
+
+
+def fix_at(rule: str, place: str, before: JSON, after: JSON) -> Fix:
+    """A fix of a value at a place within the arguments."""
+    name = f"{place} = " if place else ""
+    return fix(rule, name + written(before), name + written(after))
+
+
+def written(value: JSON) -> str:
+    """A value as the JSON text that runs: characters beyond ASCII as they are.
+
+    Raises ValueError for what JSON has no word for, RecursionError for what is too deep.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text.encode()  # half a surrogate pair is no text that a server takes
+    return text
+
+
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """The text, or its two ends with a count of what is left out between them."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+
+
+def summed(fixes: Iterable[Fix]) -> Fixes:
+    """The fixes, a long run by one rule told as its first one and a count."""
+    told: list[Fix] = []
+    for rule, group in groupby(fixes, key=lambda each: each.rule):
+        run = list(group)
+        if len(run) > _MANY:
+            more = f" (and {len(run) - 1} more)"
+            run = [Fix(rule, run[0].before + more, run[0].after + more)]
+        told += run
+    return tuple(told)

@@ -1,0 +1,175 @@
+"""Finds the tool that a written name means, or none.
+
+Rules, the cheapest first; each counts only if exactly one tool fits it:
+1. name-noise: quotes, `()`, a call number (`add:0`), special tokens that the server left in.
+2. name-case: `Add` for `add`.
+3. name-separator: `get-weather`, `getWeather`, `Get Weather` for `get_weather`.
+4. name-prefix: a namespace before the name (`functions.add`, `mcp__math__add`, `tools/add`), or
+   the namespace of a tool left out (`add` for `math__add`). Never if the namespace is itself a tool.
+5. name-near: one slip of the pen. A slip that makes another word calls another tool (`get`/`set`,
+   `lock`/`unlock`, `close`/`clone`), and nobody can tell it from a typing error; so only what
+   models really slip in is taken: a letter lost, added or swapped with its neighbour in a word of
+   five or more, a letter changed in a word of eight or more, at most one a word and two in all,
+   never the first letter of a word; and no other tool may be as near, or nearly.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from agentcall.repair.fix import Fix, Fixes, fix
+
+_LONGEST = 200
+_NOISE = re.compile(r"<[|｜].*|[\s\"'`]+$|^[\s\"'`]+|\(\s*\)\s*$|(?<=\w):\d+$", re.DOTALL)
+_NAMESPACE = re.compile(r"__|[.:/\\]+")
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The name of the tool that was meant, and what was mended to get there."""
+
+    name: str
+    fixes: Fixes = ()
+
+
+def find(wrote: str, names: Collection[str]) -> Found | None:
+    """The one name that the written one means; None where there is none, or more than one."""
+    if wrote in names:
+        return Found(wrote)
+    if len(wrote) > _LONGEST:
+        return None
+    clean = _NOISE.sub("", _NOISE.sub("", wrote))
+    fixes = (fix("name-noise", wrote, clean),) if clean != wrote else ()
+    for rule, found in _steps(clean, names):
+        if len(found) == 1:
+            (name,) = found
+            return Found(name, (*fixes, *_named(rule, clean, name)))
+        if found:
+            return None
+    return None
+
+
+def nearest(wrote: str, names: Collection[str], count: int = 3) -> list[str]:
+    """The names most like the written one, the most alike first; none if nothing is alike."""
+    target = folded(wrote[:_LONGEST])
+
+    def likeness(name: str) -> float:
+        other = folded(name)
+        inside = len(other) > 2 and (other in target or target in other) and bool(target)
+        return max(SequenceMatcher(None, target, other).ratio(), 0.7 if inside else 0.0)
+
+    ranked = sorted(((likeness(name), name) for name in names), key=lambda pair: -pair[0])
+    return [name for ratio, name in ranked[:count] if ratio >= 0.6]
+
+
+def folded(name: str) -> str:
+    """A name without case, separators and width: what is left if only the spelling style differs."""
+    plain = unicodedata.normalize("NFKC", name)
+    return "".join(filter(str.isalnum, plain)).casefold()
+
+
+def near(wrote: str, name: str) -> bool:
+    """Whether a written name is one slip of the pen away from a name, by rule 5."""
+    ours, theirs = _words(wrote), _words(name)
+    if len(ours) != len(theirs):
+        ours, theirs = [folded(wrote)], [folded(name)]
+    pairs = [(mine, other) for mine, other in zip(ours, theirs, strict=True) if mine != other]
+    return 0 < len(pairs) <= 2 and all(_slipped(mine, other) for mine, other in pairs)
+
+
+def only_near(wrote: str, names: Collection[str]) -> str | None:
+    """The one name that the written one is near to, if no other is nearly as near."""
+    close = [name for name in names if near(wrote, name)]
+    if len(close) != 1:
+        return None
+    target = folded(wrote)
+    margin = distance(target, folded(close[0])) + 1
+    others = (folded(name) for name in names if name != close[0])
+    rivals = (other for other in others if abs(len(other) - len(target)) <= margin)
+    return None if any(distance(target, rival) <= margin for rival in rivals) else close[0]
+
+
+def distance(one: str, other: str) -> int:
+    """How many letters have to be added, left out, changed or swapped with a neighbour."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one):
+        above, row = row, [i + 1]
+        for j, letter_of_other in enumerate(other):
+            cost = min(above[j + 1] + 1, row[j] + 1, above[j] + (letter != letter_of_other))
+            swapped = i > 0 and j > 0 and (one[i - 1], letter) == (letter_of_other, other[j - 1])
+            row.append(min(cost, before[j - 1] + 1) if swapped else cost)
+        before = above
+    return row[-1]
+
+
+def _steps(clean: str, names: Collection[str]) -> Iterator[tuple[str, set[str]]]:
+    """The names that fit, rule by rule."""
+    yield "", {name for name in names if name == clean}
+    yield "name-case", _same(clean, names, str.casefold)
+    yield "name-separator", _same(clean, names, folded)
+    parts = _NAMESPACE.split(clean)
+    inside = _without_namespace(clean, parts, names)
+    if inside and (_is_tool(parts[0], names) or _near_rival(clean, inside, names)):
+        inside |= {parts[0], clean}  # it names two: that is for the model to settle
+    yield "name-prefix", inside
+    yield "name-prefix", _by_last_part(clean, names)
+    close = only_near(clean, names)
+    yield "name-near", {close} if close else set()
+    close = only_near(parts[-1], names) if len(parts) > 1 else None
+    yield "name-near", {close} if close else set()
+
+
+def _named(rule: str, clean: str, name: str) -> Iterator[Fix]:
+    if rule:
+        yield fix(rule, clean, name)
+
+
+def _same(wrote: str, names: Collection[str], key: Callable[[str], str]) -> set[str]:
+    target = key(wrote)
+    return {name for name in names if key(name) == target} if target else set()
+
+
+def _is_tool(part: str, names: Collection[str]) -> bool:
+    return bool(_same(part, names, folded))
+
+
+def _without_namespace(clean: str, parts: list[str], names: Collection[str]) -> set[str]:
+    """The tools whose whole name ends the written one, after a namespace."""
+    if len(parts) < 2 or not parts[0]:
+        return set()
+    tails = [clean[match.end() :] for match in _NAMESPACE.finditer(clean)]
+    for tail in filter(None, tails):  # the longest first: it leaves out least
+        found = {tail} & set(names) or _same(tail, names, folded)
+        if found:
+            return found
+    return set()
+
+
+def _near_rival(clean: str, inside: set[str], names: Collection[str]) -> bool:
+    return any(near(clean, name) for name in names if name not in inside)
+
+
+def _by_last_part(clean: str, names: Collection[str]) -> set[str]:
+    """The tools that the written name ends, their own namespace being left out."""
+    target = folded(clean)
+    tails = {name: [name[m.end() :] for m in _NAMESPACE.finditer(name)] for name in names}
+    return {name for name, ends in tails.items() if target and target in map(folded, ends)}
+
+
+def _words(name: str) -> list[str]:
+    plain = unicodedata.normalize("NFKC", name)
+    return [word.casefold() for word in _WORD.findall(_HUMP.sub(" ", plain))]
+
+
+def _slipped(wrote: str, word: str) -> bool:
+    if not wrote or not wrote.isalpha() or wrote[0] != word[0] or distance(wrote, word) != 1:
+        return False
+    changed = len(wrote) == len(word) and sorted(wrote) != sorted(word)
+    return len(word) >= (8 if changed else 5) and len(wrote) >= 4

@@ -1,0 +1,155 @@
+"""Reads the text of arguments as a JSON value, strict first, then by the cheapest mending.
+
+Rules, in the order in which they are tried:
+- empty: no text at all stands for no arguments.
+- fenced: the JSON stands in a Markdown fence.
+- surplus: what follows the whole value is nothing but closing brackets or special tokens; or the
+  server sent the same value twice, or an empty object before the real one. Two different values
+  are two calls, and none of them runs.
+- what `jsontext` mends (quotes, commas, comments, Python's words), under the name it gives.
+- closed-brackets: see below.
+
+Closing brackets. What was cut is never finished: whoever reads a cut call cannot know what was
+still to come. But small models, and parsers of servers, also lose closing brackets of answers that
+are whole, and these are told apart so: no call of an answer that ended for its length, or without
+an end, comes here (the loop drops it). So the model itself ended this text. If that end stands
+behind a complete value (not within a text, not behind a comma or a colon), then only brackets are
+missing, which say nothing; and if the result has every field that the tool requires, it runs.
+A last number is taken as it stands: an answer that was finished has finished its number. A text
+without its closing quote is never closed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn, cast
+
+from agentcall.messages import JSON
+from agentcall.repair.fix import Fixes, fix, written
+
+LONGEST_MENDED = 200_000
+"""Characters of broken JSON that are mended; longer ones are refused, for mending is slow."""
+
+_FENCE = re.compile(r"\s*(?:```|~~~)[ \t]*\w*\s*\n?(.*?)\s*(?:```|~~~)?\s*", re.DOTALL)
+_SURPLUS = re.compile(r"(?:[\s\]})`;]|<[|｜][^<>]{1,40}[|｜]>|</?\w{1,30}>)*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|["\'{}\[\]]', re.DOTALL)
+_PAIRS = {"{": "}", "[": "]"}
+_DEEPEST = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A JSON value that a text was read as, and what was mended to read it."""
+
+    value: JSON
+    fixes: Fixes = ()
+
+
+def strict(text: str) -> JSON:
+    """The value of a JSON text as the standard has it. Raises ValueError, RecursionError."""
+    return cast("JSON", json.loads(text, parse_constant=_no_constant))
+
+
+def read(text: str) -> Reading | None:
+    """The value that the text of a call's arguments means; None if that cannot be told."""
+    if not text.strip():
+        return Reading({}, (fix("empty", text, "{}"),))
+    for reading in _readings(text):
+        try:
+            written(reading.value)
+        except (ValueError, RecursionError):
+            continue
+        return reading
+    return None
+
+
+def read_inner(text: str) -> Reading | None:
+    """The list or object that a text within the arguments spells out; never closes brackets."""
+    if not text.lstrip().startswith(("{", "[", "(", "`")):
+        return None
+    whole = _whole(text)
+    reading = _unfenced(text) if whole is None else Reading(whole[0])
+    reading = reading or _lenient(text)
+    return reading if reading and isinstance(reading.value, (dict, list)) else None
+
+
+def _readings(text: str) -> Iterator[Reading]:
+    whole = _whole(text)
+    if whole:
+        yield Reading(whole[0])
+        return
+    for reading in (_unfenced(text), _without_surplus(text), _lenient(text), _closed(text)):
+        if reading:
+            yield reading
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _whole(text: str) -> tuple[JSON] | None:
+    """The value in a tuple, for null is a value."""
+    try:
+        return (strict(text),)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unfenced(text: str) -> Reading | None:
+    found = _FENCE.fullmatch(text) if text.lstrip().startswith(("```", "~~~")) else None
+    if not found or not found[1]:
+        return None
+    whole = _whole(found[1])
+    inner = Reading(whole[0]) if whole else _lenient(found[1]) or _closed(found[1])
+    return inner and Reading(inner.value, (fix("fenced", text, found[1]), *inner.fixes))
+
+
+def _without_surplus(text: str) -> Reading | None:
+    """One value where the text holds it and more of no meaning."""
+    values: list[JSON] = []
+    position, decoder = 0, json.JSONDecoder(parse_constant=_no_constant)
+    while True:
+        position = cast("re.Match[str]", _SURPLUS.match(text, position)).end()
+        if position == len(text):
+            break
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            return None
+        if value != {} or not values:
+            values.append(value)
+        if len(values) > 1 and values[0] == {}:
+            values.pop(0)
+        if len(values) > 1 and values[1:] != values[:1]:
+            return None
+        del values[1:]
+    if not values or not isinstance(values[0], (dict, list, str)):
+        return None
+    return Reading(values[0], (fix("surplus", text, written(values[0])),))
+
+
+def _closed(text: str) -> Reading | None:
+    missing = _missing_brackets(text)
+    if not missing:
+        return None
+    whole = _whole(text + missing)
+    inner = Reading(whole[0]) if whole else _lenient(text + missing)
+    return inner and Reading(
+        inner.value, (fix("closed-brackets", text, text + missing), *inner.fixes)
+    )
+
+
+def _missing_brackets(text: str) -> str:
+    """The closing brackets that a text lacks behind a complete value; empty if that is not all."""
+    if text.rstrip()[-1:] in ("", ",", ":", "{", "["):
+        return ""
+    open_brackets: list[str] = []
+    for token in _TOKEN.findall(text):
+        if token in _PAIRS:
+            open_brackets.append(_PAIRS[token])
+        elif len(token) == 1 and (not open_brackets or open_brackets.pop() != token):
+            return ""
+    return "".join(reversed(open_brackets)) if len(open_brackets) <= _DEEPEST else ""

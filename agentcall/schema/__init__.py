@@ -1,0 +1,11 @@
+"""A callable as JSON Schema, and JSON arguments checked against it.
+
+Types are pydantic's, read laxly ("2" is an int, 5 is a str), descriptions the docstring's. The
+schema says what a model needs and no more: no titles, references only where a type is recursive.
+"""
+
+from agentcall.errors import Problem
+from agentcall.schema.function import FunctionSchema, function_schema
+from agentcall.schema.output import TypeSchema, type_schema
+
+__all__ = ["FunctionSchema", "Problem", "TypeSchema", "function_schema", "type_schema"]

@@ -1,0 +1,150 @@
+"""Annotations in the form that pydantic takes, the same on every Python.
+
+Three things are rewritten, at any depth: `typing.TypedDict`, which pydantic refuses before
+Python 3.12; a text or `Doc` in `Annotated`, which becomes the description; and `Iterable` and
+`Collection`, which become lists, since pydantic checks an Iterable only while the tool reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Collection, Iterable
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typing_extensions
+from pydantic import AfterValidator, Field
+from typing_extensions import NotRequired, ReadOnly, Required, TypedDict, get_type_hints
+
+_OLD_TYPED_DICT = sys.version_info < (3, 12)
+_UNIONS = (Union, types.UnionType)
+_AS_LISTS = (Iterable, Collection)
+# On Python 3.11 to 3.12 the words of typing and of typing_extensions may differ.
+_REQUIRED = (Required, getattr(typing, "Required", Required))
+_NOT_REQUIRED = (NotRequired, getattr(typing, "NotRequired", NotRequired))
+_QUALIFIERS = (*_REQUIRED, *_NOT_REQUIRED, ReadOnly, getattr(typing, "ReadOnly", ReadOnly))
+
+
+def rewritten(annotation: object) -> object:
+    """The annotation as pydantic takes it; the very same object where nothing had to change."""
+    return _Rewriter().rewrite(annotation)
+
+
+def is_typed_dict(annotation: object) -> typing.TypeGuard[type]:
+    """Whether this is a TypedDict, of `typing` or of `typing_extensions`."""
+    return typing_extensions.is_typeddict(annotation)
+
+
+def typed_dict_items(cls: type) -> list[tuple[str, object, bool]]:
+    """The items of a TypedDict: name, type, and whether it is required."""
+    keys: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
+    hints = get_type_hints(cls, include_extras=True)
+    return [(name, *_unqualified(hint, name in keys)) for name, hint in hints.items()]
+
+
+class _Rewriter:
+    """One walk over an annotation; remembers classes, so that a recursive one ends."""
+
+    def __init__(self) -> None:
+        self._classes: dict[type, object] = {}
+
+    def rewrite(self, annotation: object) -> object:
+        if annotation is Iterable or annotation is Collection:
+            return list
+        if isinstance(annotation, type) and get_origin(annotation) is None:
+            return self._class(annotation) if _OLD_TYPED_DICT else annotation
+        if hasattr(annotation, "__supertype__"):  # a NewType
+            inner = self.rewrite(annotation.__supertype__)
+            return annotation if inner is annotation.__supertype__ else inner
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            return self._annotated(annotation)
+        if origin is None or origin is typing.Literal or origin is typing_extensions.Literal:
+            return annotation
+        return self._generic(annotation, origin)
+
+    def _annotated(self, annotation: Any) -> object:  # Any: typing names no type for Annotated
+        inner = self.rewrite(annotation.__origin__)
+        metadata = tuple(map(_described, annotation.__metadata__))
+        if inner is annotation.__origin__ and metadata == annotation.__metadata__:
+            return annotation
+        return Annotated.__class_getitem__((inner, *metadata))  # type: ignore[attr-defined]
+
+    def _generic(self, annotation: object, origin: Any) -> object:  # Any: list, Union, ...
+        old = get_args(annotation)
+        new = tuple(self.rewrite(arg) if not isinstance(arg, list) else arg for arg in old)
+        if origin in _AS_LISTS:
+            return list.__class_getitem__(new) if new else list
+        if all(a is b for a, b in zip(old, new, strict=True)):
+            return annotation
+        return Union[new] if origin in _UNIONS else origin[new]  # noqa: UP007 - built, not written
+
+    def _class(self, cls: type) -> object:
+        if cls not in self._classes:
+            if is_typed_dict(cls):
+                return self._typed_dict(cls)
+            if dataclasses.is_dataclass(cls) and "__pydantic_validator__" not in vars(cls):
+                return self._dataclass(cls)
+        return self._classes.get(cls, cls)
+
+    def _typed_dict(self, cls: type) -> object:
+        items = typed_dict_items(cls)
+        names = {name: Any for name, _, _ in items}
+        twin: Any = TypedDict(cls.__name__, names)  # type: ignore[misc]
+        twin.__doc__, twin.__module__, twin.__qualname__ = cls.__doc__, cls.__module__, cls.__name__
+        if hasattr(cls, "__pydantic_config__"):
+            setattr(twin, "__pydantic_config__", cls.__pydantic_config__)  # noqa: B010 - as below
+        self._classes[cls] = twin  # before its items, which may name it
+        for name, hint, required in items:
+            qualifier: Any = Required if required else NotRequired
+            twin.__annotations__[name] = qualifier[self.rewrite(hint)]
+        return twin
+
+    def _dataclass(self, cls: type) -> object:
+        """A dataclass whose fields change is checked as a twin of it, and made from that."""
+        self._classes[cls] = cls
+        hints = get_type_hints(cls, include_extras=True)
+        changed = {name: self.rewrite(hint) for name, hint in hints.items()}
+        if all(changed[name] is hints[name] for name in hints):
+            return cls
+        fields = [
+            (field.name, changed[field.name], _field_default(field))
+            for field in dataclasses.fields(cls)
+            if field.init
+        ]
+        twin = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True)
+        self._classes[cls] = Annotated[twin, AfterValidator(_remake(cls))]
+        return self._classes[cls]
+
+
+def _unqualified(hint: object, required: bool) -> tuple[object, bool]:
+    """A hint without its qualifiers; `Required` in text is unknown to the class."""
+    origin = get_origin(hint)
+    if origin in _QUALIFIERS:
+        return _unqualified(
+            get_args(hint)[0], origin in _REQUIRED or (required and origin not in _NOT_REQUIRED)
+        )
+    return hint, required
+
+
+def _described(metadata: object) -> object:
+    if isinstance(metadata, str):
+        return Field(description=metadata)
+    if isinstance(metadata, typing_extensions.Doc):
+        return Field(description=metadata.documentation)
+    return metadata
+
+
+def _field_default(field: dataclasses.Field[Any]) -> Any:  # Any: what a dataclass field holds
+    if field.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=field.default_factory)
+    return dataclasses.field(default=field.default)
+
+
+def _remake(cls: type) -> typing.Callable[[object], object]:
+    def remake(twin: object) -> object:
+        return cls(**{name: getattr(twin, name) for name in twin.__dataclass_fields__})  # type: ignore[attr-defined]
+
+    return remake

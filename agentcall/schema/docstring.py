@@ -1,0 +1,158 @@
+"""What a docstring says about a function and each of its parameters.
+
+Google, NumPy, Sphinx and epydoc styles, told by the text itself. Google sections are read here,
+since docstring-parser gives up on a whole docstring at the first entry without a colon.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from docstring_parser import Docstring, DocstringStyle, ParseError, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Documentation:
+    """A function's description, and a description for each parameter that has one."""
+
+    description: str
+    parameters: Mapping[str, str]
+
+
+_ARGUMENTS = (
+    r"(?:(?:other|keyword|input)\s+)?(?:args?|arguments|parameters?|params)"
+    r"(?:\s*\((?:optional|required)\))?"
+)
+_OTHERS = (
+    r"returns?|yields?|raises|throws|exceptions?|except|examples?|notes?|warnings?|warns|"
+    r"attributes|references|see\s+also|todo|side\s+effects"
+)
+_NUMPY_TITLES = (
+    r"Parameters|Params|Arguments|Other Parameters|Other Params|Receives|Returns?|Yields?|"
+    r"Raises|Warns|Warnings?|Attributes|Methods|Examples?|Notes?|References|See Also"
+)
+_FIELDS = (
+    "param|parameter|arg|argument|key|keyword|kwarg|type|returns?|return|rtype|raises?|except|"
+    "exception|yields?|ytype"
+)
+
+_HEADER = re.compile(
+    rf"(?P<indent>\s*)(?:(?P<arguments>{_ARGUMENTS})|(?:{_OTHERS}))\s*:\s*$", re.IGNORECASE
+)
+_INLINE = re.compile(
+    r"(?P<indent>\s*)(?:(?P<arguments>Args|Arguments|Parameters)|(?:Returns|Yields|Raises))"
+    r"\s*:\s+(?P<rest>\S.*)$"
+)
+_ENTRY = re.compile(
+    r"\s*(?:[-*+•]\s+)?`{0,2}(?P<name>\\?\*{0,2}\w+)`{0,2}\s*"
+    r"(?:\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\])?\s*(?::(?!:|//)|\s[-–—]\s)\s*(?P<text>.*)$"
+)
+_UNDERLINED = re.compile(
+    rf"^[ ]*(?P<title>{_NUMPY_TITLES})[ ]*:?[ ]*\n[ ]*[-=]{{3,}}[ ]*$", re.MULTILINE | re.IGNORECASE
+)
+_SPHINX = re.compile(rf"^\s*:(?:{_FIELDS})\b[^:\n]*:", re.MULTILINE)
+_EPYDOC = re.compile(rf"^\s*@(?:{_FIELDS})\b[^:\n]*:", re.MULTILINE)
+_ROLE = re.compile(r"^(?=:\w+:`)", re.MULTILINE)
+_NOTHING = {"", "none", "none.", "n/a", "nothing"}
+
+
+def read_docstring(text: str | None) -> Documentation:
+    """Read a docstring of any style. Text of no known style is all description."""
+    clean = inspect.cleandoc(text or "")
+    try:
+        if _SPHINX.search(clean):
+            fields = re.sub(r"^[ ]+(?=:\w)", "", clean, flags=re.MULTILINE)
+            return _read_parsed(parse(_ROLE.sub(" ", fields), DocstringStyle.REST))
+        if _EPYDOC.search(clean):
+            return _read_parsed(parse(clean, DocstringStyle.EPYDOC))
+        if _UNDERLINED.search(clean):
+            return _read_parsed(parse(_UNDERLINED.sub(_underline, clean), DocstringStyle.NUMPYDOC))
+    except ParseError:
+        pass  # a style that is not kept to the end: read it as text with sections
+    return _read_sections(clean.split("\n"))
+
+
+def _underline(match: re.Match[str]) -> str:
+    title = match["title"].title()  # the parser wants this case and a line of the same length
+    return f"{title}\n{'-' * len(title)}"
+
+
+def _read_parsed(parsed: Docstring) -> Documentation:
+    parameters: dict[str, str] = {}
+    for parameter in parsed.params:
+        if parameter.args[0] == "attribute":
+            continue
+        for name in parameter.arg_name.split(","):
+            _describe(parameters, name, parameter.description or "")
+    parts = (parsed.short_description, parsed.long_description)
+    gap = "\n\n" if parsed.blank_after_short_description else "\n"
+    return Documentation(gap.join(part for part in parts if part).strip(), parameters)
+
+
+def _describe(parameters: dict[str, str], name: str, text: str) -> None:
+    plain = " ".join(text.split())
+    if plain:
+        parameters.setdefault(name.strip().strip("`").replace("\\", "").lstrip("*"), plain)
+
+
+def _read_sections(lines: list[str]) -> Documentation:
+    """Split a text at its section headers; keep what stands outside of them and the arguments."""
+    outside: list[str] = []
+    parameters: dict[str, str] = {}
+    position = 0
+    while position < len(lines):
+        header = _header(lines[position])
+        if header is None:
+            outside.append(lines[position].rstrip())
+            position += 1
+            continue
+        end = _section_end(lines, position + 1, len(header["indent"]))
+        if header["arguments"]:
+            first = [header["rest"]] if header.re is _INLINE else []
+            _read_entries(first + lines[position + 1 : end], parameters)
+        position = end
+    description = re.sub(r"\n{3,}", "\n\n", "\n".join(outside)).strip()
+    return Documentation(description, parameters)
+
+
+def _header(line: str) -> re.Match[str] | None:
+    inline = _INLINE.match(line)
+    if inline is None:
+        return _HEADER.match(line)
+    rest: str = inline["rest"]
+    wanted = not inline["arguments"] or rest.lower() in _NOTHING or _ENTRY.match(rest)
+    return inline if wanted else None
+
+
+def _section_end(lines: list[str], start: int, indent: int) -> int:
+    """Where a section ends: at a header no deeper than its own, or at plain text after a gap."""
+    for position in range(start, len(lines)):
+        line = lines[position]
+        if not line.strip() or _indent(line) > indent:
+            continue
+        after_gap = position > start and not lines[position - 1].strip()
+        if _header(line) or (after_gap and not (position == start + 1 and _ENTRY.match(line))):
+            return position
+    return len(lines)
+
+
+def _read_entries(lines: list[str], parameters: dict[str, str]) -> None:
+    """Read `name (type): text` entries; any other line goes on with the entry before it."""
+    base: int | None = None
+    name, texts = "", list[str]()
+    for line in filter(str.strip, lines):
+        entry = _ENTRY.match(line)
+        if entry and (base is None or _indent(line) <= base):
+            base = _indent(line) if base is None else base
+            _describe(parameters, name, " ".join(texts))
+            name, texts = entry["name"], [entry["text"]]
+        else:
+            texts.append(line)
+    _describe(parameters, name, " ".join(texts))
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

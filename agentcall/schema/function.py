@@ -1,0 +1,263 @@
+"""A function's schema, and JSON arguments read and bound by it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from inspect import Parameter
+from typing import Annotated, cast, get_args, get_origin
+
+import typing_extensions
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from agentcall.errors import Problem
+from agentcall.messages import JSON
+from agentcall.schema.docstring import read_docstring
+from agentcall.schema.problems import (
+    ABSENT,
+    described,
+    problems_of,
+    read_json,
+    wrong_fields,
+    wrong_whole,
+)
+from agentcall.schema.signature import Signature, read_signature
+from agentcall.schema.value import (
+    Schema,
+    Value,
+    default_json,
+    merge_definitions,
+    read_type,
+    unfit,
+)
+
+_NAME = re.compile(r"[\w-]{1,64}")
+_VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    """One parameter that the model may fill; `wire` is its name in JSON."""
+
+    wire: str
+    parameter: Parameter
+    value: Value
+    schema: Schema
+
+    @property
+    def required(self) -> bool:
+        plain = self.parameter.kind not in _VARIADIC
+        return plain and self.parameter.default is Parameter.empty and not self.value.has_default
+
+    def read(self, wire: JSON, problems: list[Problem]) -> object:
+        """The Python value; what is wrong is added to the problems."""
+        if self.parameter.kind is not Parameter.VAR_POSITIONAL:
+            return self.read_one(wire, self.wire, problems)
+        if not isinstance(wire, list):
+            problems.append(Problem(self.wire, wire, "a list"))
+            return ()
+        items = enumerate(wire)
+        return tuple(self.read_one(item, f"{self.wire}[{i}]", problems) for i, item in items)
+
+    def read_one(self, wire: JSON, path: str, problems: list[Problem]) -> object:
+        """One value of the parameter's type."""
+        try:
+            return self.value.read(wire)
+        except ValidationError as error:
+            problems += problems_of(error, path, wire, self.value.schema)
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSchema:
+    """A function as a model sees it: a name, a description, and its parameters as JSON Schema.
+
+    `context_parameter` is the parameter that takes the run's context; it is in no schema.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, JSON]
+    context_parameter: str | None
+    _signature: Signature = field(repr=False)
+    _arguments: tuple[_Argument, ...] = field(repr=False)
+
+    def parse(self, arguments: str | bytes) -> dict[str, object]:
+        """Read JSON arguments into Python values by parameter name.
+
+        `*args` come as a tuple under their own name, the keys of `**kwargs` beside the others.
+        A default is left to the function, but one of a `Field` is filled in. Empty text or null
+        stands for no arguments where none is required. Raises ArgumentsError.
+        """
+        given = self._read(arguments)
+        problems: list[Problem] = []
+        values: dict[str, object] = {}
+        for argument in self._arguments:
+            name = argument.parameter.name
+            if argument.parameter.kind is Parameter.VAR_KEYWORD:
+                for key in [key for key in given if key not in self._reserved]:
+                    values[key] = argument.read_one(given.pop(key), key, problems)
+            elif argument.wire in given:
+                values[name] = argument.read(given.pop(argument.wire), problems)
+            elif argument.required:
+                problems.append(Problem(argument.wire, ABSENT, described(argument.schema)))
+            elif argument.value.has_default:
+                values[name] = argument.value.default()
+        problems += self._unknown(given)
+        if problems:
+            raise wrong_fields(self.name, problems, self.parameters)
+        return values
+
+    @property
+    def _reserved(self) -> frozenset[str]:
+        """Names that `**kwargs` may not take, since the call gives them already."""
+        names = {argument.parameter.name for argument in self._arguments}
+        return self._signature.hidden | names | {self.context_parameter or ""}
+
+    def bind(
+        self, values: Mapping[str, object], context: object | None = None
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """The positional and keyword arguments to call the function with.
+
+        Keywords wherever Python allows them; a default is used only where it stands before a
+        value that has to be positional.
+        """
+        rest = dict(values)
+        if self.context_parameter is not None:
+            rest[self.context_parameter] = context
+        positional = self._positional(rest)
+        while positional and positional[-1].name not in rest:
+            positional.pop()
+        args: list[object] = []
+        for parameter in positional:
+            value = rest.pop(parameter.name, parameter.default)
+            if value is Parameter.empty:
+                raise TypeError(f"{self.name}: no value for {parameter.name!r}")
+            if parameter.kind is Parameter.VAR_POSITIONAL:
+                args += cast("tuple[object, ...]", value)
+            else:
+                args.append(value)
+        return tuple(args), rest
+
+    def _positional(self, values: Mapping[str, object]) -> list[Parameter]:
+        """The parameters that have to be given by position."""
+        parameters = self._signature.parameters
+        rest = any(p.kind is Parameter.VAR_POSITIONAL and values.get(p.name) for p in parameters)
+        named = (Parameter.POSITIONAL_OR_KEYWORD,) if rest else ()
+        kinds = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL, *named)
+        return [parameter for parameter in parameters if parameter.kind in kinds]
+
+    def _read(self, arguments: str | bytes) -> dict[str, JSON]:
+        needless = not any(argument.required for argument in self._arguments)
+        if needless and arguments.strip() in ("", b"", "null", b"null"):
+            return {}
+        whole = read_json(arguments, self.name, self.parameters)
+        if not isinstance(whole, dict):
+            raise wrong_whole(self.name, whole, self.parameters)
+        return whole
+
+    def _unknown(self, given: Mapping[str, JSON]) -> list[Problem]:
+        known = [a.wire for a in self._arguments if a.parameter.kind is not Parameter.VAR_KEYWORD]
+        words = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
+        return [Problem(name, value, words) for name, value in given.items()]
+
+
+def function_schema(
+    function: object,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    context_type: type | None = None,
+    method: bool = False,
+) -> FunctionSchema:
+    """The schema of any callable, from its signature and docstring.
+
+    context_type: the class whose parameter takes the run's context, with or without `[...]`.
+    method: leave the first parameter out, as for a function that stands in a class body.
+    Raises SchemaError, with the place and the reason, for what cannot be offered to a model.
+    """
+    signature = read_signature(function, context_type=context_type, method=method)
+    chosen = signature.name if name is None else name
+    if not _NAME.fullmatch(chosen):
+        reason = f"the name {chosen!r} is no name for a tool: 1 to 64 letters, digits, _ or -"
+        raise signature.refused(None, f"{reason}; pass name=")
+    documentation = read_docstring(signature.docstring)
+    definitions: dict[str, Schema] = {}
+    arguments = tuple(
+        _argument(parameter, signature, documentation.parameters, definitions)
+        for parameter in signature.parameters
+        if parameter.name != signature.context
+    )
+    return FunctionSchema(
+        name=chosen,
+        description=documentation.description if description is None else description,
+        parameters=_object(arguments, definitions),
+        context_parameter=signature.context,
+        _signature=signature,
+        _arguments=arguments,
+    )
+
+
+def _argument(
+    parameter: Parameter,
+    signature: Signature,
+    documented: Mapping[str, str],
+    definitions: dict[str, Schema],
+) -> _Argument:
+    try:
+        value = read_type(parameter.annotation)
+    except Exception as error:  # a type's own hooks may raise anything
+        raise signature.refused(parameter.name, unfit(parameter.annotation, error)) from error
+    schema = {**merge_definitions(definitions, value)}
+    text = _explicit(parameter.annotation) or documented.get(parameter.name)
+    if text:
+        schema["description"] = text
+    default = None if parameter.default is Parameter.empty else default_json(parameter.default)
+    if default is not None and parameter.kind not in _VARIADIC:
+        schema["default"] = default[0]
+    if parameter.kind is Parameter.VAR_POSITIONAL:
+        schema = _array(schema)
+    return _Argument(value.alias or parameter.name, parameter, value, schema)
+
+
+def _array(item: Schema) -> Schema:
+    described_item = {**item}
+    text = described_item.pop("description", None)
+    array = {"type": "array", "items": described_item}
+    return {**array, "description": text} if text else array
+
+
+def _explicit(annotation: object) -> str | None:
+    """The description that an annotation itself gives, the last one winning."""
+    texts: list[str] = []
+    for metadata in get_args(annotation)[1:] if get_origin(annotation) is Annotated else ():
+        match metadata:
+            case str():
+                texts.append(metadata)
+            case FieldInfo(description=str(text)):
+                texts.append(text)
+            case typing_extensions.Doc():
+                texts.append(metadata.documentation)
+            case _:
+                continue
+    return texts[-1] if texts else None
+
+
+def _object(arguments: tuple[_Argument, ...], definitions: dict[str, Schema]) -> dict[str, JSON]:
+    properties: dict[str, JSON] = {}
+    extra: JSON = False
+    for argument in arguments:
+        if argument.parameter.kind is Parameter.VAR_KEYWORD:
+            extra = argument.schema or True
+        else:
+            properties[argument.wire] = argument.schema
+    schema: dict[str, JSON] = {"type": "object", "properties": properties}
+    required = [argument.wire for argument in arguments if argument.required]
+    if required:
+        schema["required"] = required
+    schema["additionalProperties"] = extra
+    if definitions:
+        schema["$defs"] = definitions
+    return schema

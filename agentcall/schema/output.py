@@ -1,0 +1,46 @@
+"""Any type as JSON Schema, and JSON text read as a value of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from agentcall.errors import SchemaError
+from agentcall.messages import JSON
+from agentcall.schema.problems import problems_of, read_json, wrong_fields
+from agentcall.schema.value import Value, read_type, unfit
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSchema:
+    """A type as a model sees it; `schema` is its JSON Schema, of an object or of any value."""
+
+    name: str
+    schema: dict[str, JSON]
+    _value: Value = field(repr=False)
+
+    def parse(self, text: str | bytes) -> object:
+        """Read JSON text as a value of the type. Raises ArgumentsError."""
+        wire = read_json(text, self.name, self.schema)
+        try:
+            return self._value.read(wire)
+        except ValidationError as error:
+            problems = problems_of(error, "", wire, self.schema)
+            raise wrong_fields(self.name, problems, self.schema) from error
+
+
+def type_schema(annotation: object) -> TypeSchema:
+    """The schema of any type: a class, a Union, a list of something. Raises SchemaError."""
+    try:
+        value = read_type(annotation)
+    except Exception as error:  # a type's own hooks may raise anything
+        raise SchemaError(unfit(annotation, error)) from error
+    schema = value.schema
+    if "$ref" in schema:  # recursive: the first level in full, so that its type is plain to see
+        named = value.definitions[schema["$ref"].rsplit("/", 1)[-1]]
+        schema = {**named, **{key: schema[key] for key in schema if key != "$ref"}}
+    if value.definitions:
+        schema = {**schema, "$defs": value.definitions}
+    name = annotation.__name__ if isinstance(annotation, type) else "value"
+    return TypeSchema(name, schema, value)

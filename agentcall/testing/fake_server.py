@@ -1,0 +1,204 @@
+"""`FakeServer`: a real HTTP server on loopback that plays a script and misbehaves on order."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from typing_extensions import Self, Unpack
+
+from agentcall.errors import UsageError
+from agentcall.testing.faults import status
+from agentcall.testing.refusals import openai_error
+from agentcall.testing.script import Brain, Reply, Script, lines
+from agentcall.testing.traits import Nature, Traits
+from agentcall.testing.wire import Answer, Request, play, read_request
+
+_HEAD_LIMIT = 2**20
+_SCRIPT_THREADS = 64
+_CHAT = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    thread: threading.Thread
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+
+
+class FakeServer:
+    """A server of the OpenAI chat completions protocol that plays a script.
+
+    `with FakeServer([call("add", a=2, b=3), say("5")]) as server:` or `async with`. The script is
+    a sequence of replies, played in order (when it is over, a 500 says so; end it with
+    `forever(...)` to go on), or a function of the request that gives a reply. `brain` is a function
+    of messages and tools instead: a small model of rules. Both run in a thread of their own. The
+    traits are described at `agentcall.testing.traits.Nature`.
+
+    Raises:
+        UsageError: a script that is no script, or a script and a brain.
+    """
+
+    def __init__(
+        self, script: Script = (), *, brain: Brain | None = None, **traits: Unpack[Traits]
+    ) -> None:
+        if brain is not None and script:
+            raise UsageError("FakeServer got a script and a brain; give it one of them")
+        self._nature = Nature(**traits)
+        self._port = 0
+        self._running: _Running | None = None
+        self._abandoned = 0
+        self.reset(script if brain is None else lambda asked: brain(asked.messages, asked.tools))
+
+    @property
+    def url(self) -> str:
+        """The base URL, `http://127.0.0.1:PORT/v1`; it stays the same after `stop`."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def requests(self) -> list[Request]:
+        """The chat requests so far, in the order they came."""
+        return list(self._requests)
+
+    @property
+    def visits(self) -> list[Request]:
+        """Every request so far, to any page."""
+        return list(self._visits)
+
+    @property
+    def abandoned(self) -> int:
+        """How many answers the client did not wait for to the end."""
+        return self._abandoned
+
+    def reset(self, script: Script = ()) -> None:
+        """Starts over with another script and no recorded requests."""
+        self._script = script if callable(script) else _Played(script)
+        self._requests: list[Request] = []
+        self._visits: list[Request] = []
+        self._abandoned = 0
+
+    def start(self) -> None:
+        """Listens, on a free port the first time and on the same one after a `stop`."""
+        ready: Future[_Running] = Future()
+        threading.Thread(target=self._run, args=(ready,), name="FakeServer", daemon=True).start()
+        self._running = ready.result()
+
+    def stop(self) -> None:
+        """Closes the port and drops every open connection; does nothing when stopped."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.loop.call_soon_threadsafe(running.stop.set)
+            running.thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.stop)
+
+    def _run(self, ready: Future[_Running]) -> None:
+        try:
+            asyncio.run(self._listen(ready))
+        except OSError as error:
+            ready.set_exception(error)
+
+    async def _listen(self, ready: Future[_Running]) -> None:
+        conversations: set[asyncio.Task[None]] = set()
+
+        def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
+            conversations.add(task)
+            task.add_done_callback(conversations.discard)
+            task.add_done_callback(lambda _: writer.transport.abort())
+
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_SCRIPT_THREADS, "FakeServer"))
+        server = await asyncio.start_server(
+            converse, "127.0.0.1", self._port, limit=_HEAD_LIMIT, backlog=1024
+        )
+        self._port = server.sockets[0].getsockname()[1]
+        stop = asyncio.Event()
+        ready.set_result(_Running(threading.current_thread(), loop, stop))
+        await stop.wait()
+        server.close()
+        for task in conversations:
+            task.cancel()
+        await asyncio.gather(*conversations, return_exceptions=True)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.set_write_buffer_limits(0)  # so that a drained piece has left
+        try:
+            while (request := await read_request(reader, writer)) is not None:
+                more = await play(await self._answer(request), reader, writer)
+                if not more or request.headers.get("connection", "").lower() == "close":
+                    break
+        except ConnectionError:
+            self._abandoned += 1
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def _answer(self, request: Request) -> Answer:
+        self._visits.append(request)
+        if request.path != _CHAT or request.method != "POST":
+            return self._nature.page(request)
+        request = replace(request, number=len(self._requests) + 1)
+        self._requests.append(request)
+        try:
+            refusal = self._nature.refusal(request)
+            return refusal or await self._reply(self._nature.seen(request))
+        except Exception as error:  # a user's script: whatever it raises, the client is told
+            return _failure(f"the script failed: {type(error).__name__}: {error}").answer(request)
+
+    async def _reply(self, request: Request) -> Answer:
+        if isinstance(self._script, _Played):
+            return self._script.next(request).answer(request)  # at once, to keep the order
+        reply = await asyncio.to_thread(self._script, request)
+        return reply.answer(request)
+
+
+class _Played:
+    """A sequence of replies and the place in it."""
+
+    def __init__(self, script: Sequence[object]) -> None:
+        replies = [reply for reply in script if isinstance(reply, Reply)]
+        if wrong := [reply for reply in script if not isinstance(reply, Reply)]:
+            raise UsageError(f"{wrong[0]!r} is no reply; a text is one as say({wrong[0]!r})")
+        self._replies = lines(replies)
+        self._size = len(replies)
+
+    def next(self, request: Request) -> Reply:
+        """The next reply, or one that says that there is none."""
+        words = (
+            f"the script is over: request {request.number} came after the last of its {self._size}"
+            " replies; add replies, or end it with forever(...)"
+        )
+        return next(self._replies, None) or _failure(words)
+
+
+def _failure(words: str) -> Reply:
+    # The openai client would ask again after a plain 500 and blur what went wrong.
+    return status(500, body=openai_error(words), headers={"x-should-retry": "false"})

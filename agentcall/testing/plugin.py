@@ -1,0 +1,32 @@
+"""A pytest fixture, `fake_server`: opens fake servers and closes them after the test.
+
+pytest_plugins = ["agentcall.testing.plugin"]  # in conftest.py
+
+def test_my_agent(fake_server):
+    server = fake_server([say("hi")])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from typing_extensions import Unpack
+
+from agentcall.testing.fake_server import FakeServer
+from agentcall.testing.script import Brain, Script
+from agentcall.testing.traits import Traits
+
+
+@pytest.fixture
+def fake_server() -> Iterator[Callable[..., FakeServer]]:
+    """A function with the parameters of `FakeServer` that gives a running one."""
+    with ExitStack() as stack:
+
+        def opened(
+            script: Script = (), *, brain: Brain | None = None, **traits: Unpack[Traits]
+        ) -> FakeServer:
+            return stack.enter_context(FakeServer(script, brain=brain, **traits))
+
+        yield opened

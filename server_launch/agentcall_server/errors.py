@@ -1,0 +1,72 @@
+"""Every error of agentcall_server.
+
+    ServerError
+    ├── UnknownModel         a name that no catalogue entry has, or a path where nothing is
+    ├── DownloadError
+    │   ├── NotEnoughSpace   the disk cannot hold the file
+    │   ├── SourceFailed     one source could not give the file (caught; the next one is tried)
+    │   │   ├── SourceSilent the source did not answer in time
+    │   │   └── WrongBytes   the file that came is not the file that was meant
+    │   └── SourcesFailed    no source is left
+    └── EmbeddedError
+        ├── RuntimeMissing   xllamacpp is not installed
+        ├── BadModelFile     llama.cpp cannot load the file
+        ├── OutOfMemory      the model does not fit into memory
+        └── ServerDied       the model server ended for another reason
+
+A message says what was wrong, with what value, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class ServerError(Exception):
+    """Base of all errors of agentcall_server."""
+
+
+class UnknownModel(ServerError):
+    """No catalogue entry has this name, or no file is at this path."""
+
+
+class DownloadError(ServerError):
+    """A model file could not be brought to this machine."""
+
+
+class NotEnoughSpace(DownloadError):
+    """The disk of the cache cannot hold the file."""
+
+
+class SourceFailed(DownloadError):
+    """One source could not give the file."""
+
+
+class SourceSilent(SourceFailed):
+    """One source did not answer in time."""
+
+
+class SourcesFailed(DownloadError):
+    """Every source failed; the message lists each with its reason."""
+
+
+class WrongBytes(SourceFailed):
+    """The SHA-256 differs from what was expected."""
+
+
+class EmbeddedError(ServerError):
+    """The embedded model server could not be started or has ended."""
+
+
+class RuntimeMissing(EmbeddedError):
+    """The package that runs the model is not installed."""
+
+
+class BadModelFile(EmbeddedError):
+    """llama.cpp cannot load the file."""
+
+
+class OutOfMemory(EmbeddedError):
+    """The model does not fit into memory."""
+
+
+class ServerDied(EmbeddedError):
+    """The server process ended; the message holds the last lines of its log."""

@@ -1,0 +1,101 @@
+"""What the user sees while a model is fetched and loaded: a bar on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+LINE_EVERY = 10.0
+
+
+class Progress(Protocol):
+    """Where a download reports."""
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+
+    def advance(self, done: int, total: int | None) -> None:
+        """Show that `done` of `total` bytes are here."""
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def advance(self, done: int, total: int | None) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """Plain lines, one about every ten seconds: for logs and pipes."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+        self._last = -LINE_EVERY
+
+    def say(self, text: str) -> None:
+        stream = self._stream or sys.stderr
+        stream.write(text + "\n")
+        stream.flush()
+
+    def advance(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if not done or now - self._last < LINE_EVERY:
+            return
+        self._last = now
+        share = f"{done * 100 // total} %, " if total else ""
+        self.say(f"  {share}{done / 1e6:,.0f} MB{f' of {total / 1e6:,.0f} MB' if total else ''}")
+
+
+class Bar:
+    """A progress bar on a terminal; a line said ends the bar, the next advance begins another."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def say(self, text: str) -> None:
+        self._end()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def advance(self, done: int, total: int | None) -> None:
+        if self._bar is None or self._task is None:
+            self._bar, self._task = _begin_bar(total)
+        self._bar.update(self._task, completed=done, total=total)
+        if total is not None and done >= total:
+            self._end()
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+def screen() -> Progress:
+    """A bar if standard error is a terminal, else plain lines."""
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+def _begin_bar(total: int | None) -> tuple[RichProgress, TaskID]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("download", total=total)
+    bar.start()
+    return bar, task

@@ -1,0 +1,425 @@
+"""Exact numbers with bounds: what the calculator's operators and functions do.
+
+Rules:
+1. Integers and fractions are exact, so 0.1 + 0.2 is 0.3. Roots, logarithms and constants are
+   decimals of 50 digits; trigonometry is a float's 15 digits.
+2. A fraction of more than `FRACTION_BITS` becomes a decimal. An integer of more than
+   `INTEGER_BITS` is refused before it is computed.
+3. Every operation pays for its work, about the product of its operands' sizes, out of one
+   budget for each calculation; without that, short inputs could take minutes.
+"""
+
+import math
+from collections.abc import Callable
+from decimal import (
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+)
+from fractions import Fraction
+from functools import reduce
+from typing import TypeAlias
+
+Number: TypeAlias = int | Fraction | Decimal
+
+INTEGER_BITS = 200_000
+FRACTION_BITS = 4_096
+SHIFT_BITS = 1_000
+ROUND_DIGITS = 100
+WORK = 3e11
+
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
+E = Decimal("2.71828182845904523536028747135266249775724709369995957496697")
+PHI = Decimal("1.61803398874989484820458683436563811772030917980576286213545")
+TAU = Decimal("6.28318530717958647692528676655900576839433879875021164194989")
+SAME = Decimal("1e-15")
+FLOAT_NOISE = 4e-16
+
+
+class CalculationError(ValueError):
+    """The expression has no answer here; the text says why and what to write instead."""
+
+
+def describe(value: Number) -> str:
+    """The value in a few characters, for an error message."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a number of about {digits(value)} digits"
+    if isinstance(value, Fraction):
+        return f"{float(value):.6g}"
+    return f"{value:.6g}" if isinstance(value, Decimal) else str(value)
+
+
+def digits(value: int) -> int:
+    """How many decimal digits the integer has, give or take one."""
+    return int(value.bit_length() * 0.30103) + 1
+
+
+def bits(value: Number) -> int:
+    """The size of a number in bits."""
+    if isinstance(value, Decimal):
+        return 192
+    return value.numerator.bit_length() + value.denominator.bit_length()
+
+
+def too_large(what: str) -> CalculationError:
+    """The refusal of an integer that nobody could read."""
+    limit = int(INTEGER_BITS * 0.30103) // 1000 * 1000
+    return CalculationError(
+        f"{what} is too large: integers of up to about {limit:,} digits are computed. "
+        "Use smaller numbers, logarithms, or pow(a, b, m) for a power modulo m."
+    )
+
+
+class Arithmetic:
+    """The operators of one calculation, with one budget of work for all of them."""
+
+    def __init__(self) -> None:
+        self.work_left = WORK
+        self.context = Context(
+            prec=50,
+            rounding=ROUND_HALF_EVEN,
+            Emax=999_999,
+            Emin=-999_999,
+            traps=[InvalidOperation, DivisionByZero, Overflow],
+        )
+
+    def spend(self, work: float) -> None:
+        """Take work from the budget, or refuse."""
+        self.work_left -= work
+        if self.work_left < 0:
+            raise CalculationError(
+                "the expression is too much work: its numbers are too large or too many; "
+                "split it into smaller calculations"
+            )
+
+    def exact(self, value: int | Fraction) -> Number:
+        """The value in its simplest exact form, or as a decimal if it grew too large."""
+        if value.denominator == 1:
+            if value.numerator.bit_length() > INTEGER_BITS:
+                raise too_large("an intermediate result")
+            return value.numerator
+        if bits(value) > FRACTION_BITS:
+            return self.decimal(value)
+        return value
+
+    def decimal(self, value: Number) -> Decimal:
+        """The value as a decimal of 50 digits."""
+        if isinstance(value, Decimal):
+            return value
+        self.spend(float(bits(value)) ** 2)
+        if isinstance(value, int):
+            return self.context.plus(Decimal(int(value)))
+        return self.context.divide(Decimal(value.numerator), Decimal(value.denominator))
+
+    def settled(self, value: Number) -> int | Fraction:
+        """The value as an exact number; a decimal loses its last ten digits of noise."""
+        if not isinstance(value, Decimal):
+            return value
+        if value.adjusted() > 4_000:
+            raise CalculationError(f"{describe(value)} is too large for an exact whole number")
+        if value.adjusted() < -4_000:
+            return 0
+        self.spend(float(value.adjusted()) ** 2 * 64)
+        return Fraction(Context(prec=40).plus(value))
+
+    def integer(self, value: Number, what: str) -> int:
+        """The value as an int, or a refusal that names what needs one."""
+        whole = self.settled(value)
+        if whole.denominator != 1:
+            raise CalculationError(f"{what} needs whole numbers, got {describe(value)}")
+        return int(whole)
+
+    # operators
+
+    def add(self, a: Number, b: Number) -> Number:
+        """a + b."""
+        if isinstance(a, Decimal) or isinstance(b, Decimal):
+            return self.context.add(self.decimal(a), self.decimal(b))
+        self.spend(bits(a) * 8.0 + bits(b) * 8.0)
+        return self.exact(a + b)
+
+    def subtract(self, a: Number, b: Number) -> Number:
+        """a - b."""
+        return self.add(a, self.negate(b))
+
+    def negate(self, a: Number) -> Number:
+        """-a."""
+        return a.copy_negate() if isinstance(a, Decimal) else -a
+
+    def multiply(self, a: Number, b: Number) -> Number:
+        """a * b."""
+        if isinstance(a, Decimal) or isinstance(b, Decimal):
+            return self.context.multiply(self.decimal(a), self.decimal(b))
+        self.spend(float(bits(a)) * bits(b))
+        return self.exact(a * b)
+
+    def divide(self, a: Number, b: Number) -> Number:
+        """a / b, exact where both are."""
+        self.refuse_zero(b, "division")
+        if isinstance(a, Decimal) or isinstance(b, Decimal):
+            return self.context.divide(self.decimal(a), self.decimal(b))
+        self.spend(float(bits(a)) * bits(b))
+        if max(bits(a), bits(b)) <= FRACTION_BITS:
+            return self.exact(Fraction(a) / Fraction(b))
+        if isinstance(a, int) and isinstance(b, int):
+            quotient, rest = divmod(a, b)
+            if rest == 0:
+                return quotient
+        return self.context.divide(self.decimal(a), self.decimal(b))
+
+    def floor_divide(self, a: Number, b: Number) -> Number:
+        """The largest integer that is not above a / b."""
+        self.refuse_zero(b, "division")
+        if isinstance(a, Decimal) or isinstance(b, Decimal):
+            return self.floor(self.divide(a, b))
+        self.spend(float(bits(a)) * bits(b))
+        return self.exact(a // b)
+
+    def modulo(self, a: Number, b: Number) -> Number:
+        """a - b * floor(a / b); it has the sign of b."""
+        self.refuse_zero(b, "the remainder of a division")
+        if isinstance(a, Decimal) or isinstance(b, Decimal):
+            return self.subtract(a, self.multiply(b, self.floor_divide(a, b)))
+        self.spend(float(bits(a)) * bits(b))
+        return self.exact(a % b)
+
+    def refuse_zero(self, b: Number, what: str) -> None:
+        """Refuse a divisor of zero."""
+        if b == 0:
+            raise CalculationError(f"{what} by zero has no result")
+
+    def shift(self, a: Number, b: Number, left: bool) -> Number:
+        """a << b or a >> b."""
+        value, count = self.integer(a, "a shift"), self.integer(b, "a shift")
+        if not 0 <= count <= SHIFT_BITS or value.bit_length() > 1024:
+            raise CalculationError(
+                f"a shift is by 0 to {SHIFT_BITS} bits and of at most 1024 bits, "
+                f"got {describe(value)} by {describe(count)}"
+            )
+        return self.exact(value << count) if left else value >> count
+
+    def compare(self, a: Number, b: Number) -> int:
+        """-1, 0 or 1; decimals are equal if their first 15 digits are."""
+        if isinstance(a, Decimal) or isinstance(b, Decimal):
+            x, y = self.decimal(a), self.decimal(b)
+            difference = self.context.subtract(x, y)
+            largest = max(x.copy_abs(), y.copy_abs())
+            if difference.copy_abs() <= self.context.multiply(largest, SAME):
+                return 0
+            return 1 if difference > 0 else -1
+        self.spend(float(bits(a) + bits(b)) * 64)
+        return (a > b) - (a < b)
+
+    # powers
+
+    def power(self, a: Number, b: Number) -> Number:
+        """a ** b, a real number or a refusal."""
+        if a == 0 and b < 0:
+            raise CalculationError("0 to a negative power is a division by zero")
+        if not isinstance(b, int) and a < 0:
+            raise CalculationError(
+                f"({describe(a)}) ^ {describe(b)} is not a real number; "
+                "for a real cube root use cbrt(x)"
+            )
+        if isinstance(b, int) and not isinstance(a, Decimal):
+            return self.whole_power(a, b)
+        if isinstance(b, Fraction) and not isinstance(a, Decimal) and b.denominator <= 12:
+            root = self.exact_root(a, b.denominator)
+            if root is not None:
+                return self.whole_power(root, b.numerator)
+        if b == 0:
+            return 1
+        return self.context.power(self.decimal(a), self.decimal(b))
+
+    def whole_power(self, a: int | Fraction, b: int) -> Number:
+        """An exact base to an integer power."""
+        base = max(abs(a.numerator), a.denominator)
+        size = math.log2(base) * min(abs(b), 10**12) if base > 1 else 1.0
+        if a.denominator == 1 and b >= 0:
+            if size > INTEGER_BITS:
+                raise too_large(f"{describe(a)} ^ {describe(b)}")
+            self.spend(size**2)
+            return self.exact(a.numerator ** (b if base > 1 else b % 2 + 2 * (b > 0)))
+        if size > FRACTION_BITS:
+            return self.context.power(self.decimal(a), self.decimal(b))
+        self.spend(size**2)
+        return self.exact(Fraction(a) ** b)
+
+    def exact_root(self, a: int | Fraction, degree: int) -> int | Fraction | None:
+        """The exact root of a non-negative number, or None if it is irrational or large."""
+        if a < 0 or bits(a) > FRACTION_BITS:
+            return None
+        self.spend(float(bits(a)) ** 2 * 8)
+        top, bottom = (integer_root(part, degree) for part in (a.numerator, a.denominator))
+        if top**degree == a.numerator and bottom**degree == a.denominator:
+            return Fraction(top, bottom)
+        return None
+
+    def square_root(self, a: Number) -> Number:
+        """The square root; exact where it is rational."""
+        if a < 0:
+            raise CalculationError(f"sqrt({describe(a)}) is not a real number")
+        return self.power(a, Fraction(1, 2))
+
+    def cube_root(self, a: Number) -> Number:
+        """The real cube root, of negative numbers too."""
+        third = Fraction(1, 3)
+        if a < 0:
+            return self.negate(self.power(self.negate(a), third))
+        return self.power(a, third)
+
+    # whole numbers
+
+    def floor(self, a: Number) -> Number:
+        """The largest integer that is not above a."""
+        return self.exact(math.floor(self.settled(a)))
+
+    def ceil(self, a: Number) -> Number:
+        """The smallest integer that is not below a."""
+        return self.exact(math.ceil(self.settled(a)))
+
+    def truncate(self, a: Number) -> Number:
+        """a without its decimals."""
+        return self.exact(math.trunc(self.settled(a)))
+
+    def round(self, a: Number, places: Number = 0) -> Number:
+        """a to so many decimals; a half goes away from zero, as taught at school."""
+        count = self.integer(places, "round(x, digits)")
+        if abs(count) > ROUND_DIGITS:
+            raise CalculationError(f"round(x, digits) takes -{ROUND_DIGITS} to {ROUND_DIGITS}")
+        value, scale = self.settled(a), Fraction(10) ** count
+        self.spend(float(bits(value)) * 512)
+        whole = math.floor(abs(Fraction(value)) * scale + Fraction(1, 2))
+        return self.exact(Fraction(-whole if value < 0 else whole) / scale)
+
+    def factorial(self, a: Number) -> Number:
+        """1 * 2 * ... * a."""
+        n = self.integer(a, "factorial")
+        if n < 0:
+            raise CalculationError(f"factorial needs a number of at least 0, got {describe(n)}")
+        size = math.lgamma(n + 1) / math.log(2) if n < 10**9 else math.inf
+        if size > INTEGER_BITS:
+            raise too_large(f"factorial({describe(n)})")
+        self.spend(size**2)
+        return math.factorial(n)
+
+    def choose(self, a: Number, b: Number) -> Number:
+        """In how many ways b of a things can be chosen."""
+        n, k = self.counts("comb", a, b)
+        return self.selection("comb", n, min(k, n - k)) if k <= n else 0
+
+    def permute(self, a: Number, b: Number) -> Number:
+        """In how many orders b of a things can be taken."""
+        n, k = self.counts("perm", a, b)
+        return self.selection("perm", n, k) if k <= n else 0
+
+    def counts(self, name: str, a: Number, b: Number) -> tuple[int, int]:
+        """Both numbers as integers of at least 0."""
+        n, k = self.integer(a, name), self.integer(b, name)
+        if n < 0 or k < 0:
+            raise CalculationError(f"{name}(n, k) needs numbers of at least 0")
+        return n, k
+
+    def selection(self, name: str, n: int, k: int) -> Number:
+        """comb(n, k) or perm(n, k), if it is small enough."""
+        if k > INTEGER_BITS or k * n.bit_length() > INTEGER_BITS * 4:
+            raise too_large(f"{name}({describe(n)}, {describe(k)})")
+        self.spend(float(k * n.bit_length()) ** 2)
+        return self.exact(math.comb(n, k) if name == "comb" else math.perm(n, k))
+
+    def greatest_divisor(self, *values: Number) -> Number:
+        """The greatest common divisor."""
+        return reduce(self.common_divisor, (self.integer(v, "gcd") for v in values), 0)
+
+    def common_divisor(self, a: int, b: int) -> int:
+        """The greatest common divisor of two integers."""
+        self.spend(float(a.bit_length()) * b.bit_length() * 4)
+        return math.gcd(a, b)
+
+    def least_multiple(self, *values: Number) -> Number:
+        """The least common multiple."""
+        result = 1
+        for value in (self.integer(v, "lcm") for v in values):
+            divisor = self.common_divisor(result, value) or 1
+            self.spend(float(result.bit_length()) * value.bit_length() * 2)
+            result = abs(result // divisor * value)
+            self.exact(result)
+        return result
+
+    def modular_power(self, a: Number, b: Number, m: Number) -> Number:
+        """a ** b modulo m, for integers of any size."""
+        base, exponent, modulus = (self.integer(v, "pow(a, b, m)") for v in (a, b, m))
+        if exponent < 0 or modulus == 0:
+            raise CalculationError("pow(a, b, m) needs b of at least 0 and m other than 0")
+        self.spend(float(modulus.bit_length()) ** 2 * (exponent.bit_length() + 1))
+        self.spend(float(base.bit_length()) * modulus.bit_length())
+        return pow(base, exponent, modulus)
+
+    # real functions
+
+    def exponential(self, a: Number) -> Number:
+        """e ** a."""
+        return 1 if a == 0 else self.context.exp(self.decimal(a))
+
+    def logarithm(self, a: Number, base: Number | None = None) -> Number:
+        """The natural logarithm, or the one to a base."""
+        if a <= 0:
+            raise CalculationError(f"a logarithm needs a number above 0, got {describe(a)}")
+        if base is None:
+            return 0 if a == 1 else self.context.ln(self.decimal(a))
+        if base == 10:
+            return self.context.log10(self.decimal(a))
+        if base <= 0 or base == 1:
+            raise CalculationError(f"{describe(base)} cannot be the base of a logarithm")
+        return self.divide(self.logarithm(a), self.logarithm(base))
+
+    def by_float(self, function: Callable[..., float], *values: Number) -> Number:
+        """A function of floats, without the noise of its last digit."""
+        try:
+            numbers = [float(value) for value in values]
+            result = function(*numbers)
+        except OverflowError:
+            raise CalculationError("the number is too large for this function") from None
+        except ValueError:
+            shown = ", ".join(describe(value) for value in values)
+            name = function.__name__
+            raise CalculationError(f"{name}({shown}) is not a real number") from None
+        return self.settled(Decimal(f"{result:.15g}"))
+
+    def sine(self, a: Number) -> Number:
+        """The sine of an angle in radians; 0 where only a float's noise is left."""
+        self.refuse_far(a)
+        result = self.by_float(math.sin, a)
+        return 0 if abs(float(result)) < FLOAT_NOISE * abs(float(a)) else result
+
+    def cosine(self, a: Number) -> Number:
+        """The cosine of an angle in radians; 0 where only a float's noise is left."""
+        self.refuse_far(a)
+        result = self.by_float(math.cos, a)
+        return 0 if abs(float(result)) < FLOAT_NOISE * abs(float(a)) else result
+
+    def tangent(self, a: Number) -> Number:
+        """The tangent of an angle in radians."""
+        if self.cosine(a) == 0:
+            raise CalculationError(f"tan({describe(a)}) has no value: the cosine there is 0")
+        return 0 if self.sine(a) == 0 else self.by_float(math.tan, a)
+
+    def refuse_far(self, a: Number) -> None:
+        """Refuse an angle of which a float keeps no useful digits."""
+        if not -(10**9) <= a <= 10**9:
+            raise CalculationError(f"the angle {describe(a)} is too large; use 0 to 2*pi")
+
+
+def integer_root(value: int, degree: int) -> int:
+    """The integer nearest to the root of a non-negative integer, by Newton's steps."""
+    if degree == 2 or value < 2:
+        return math.isqrt(value) if value > 1 else value
+    guess = 1 << -(-value.bit_length() // degree)
+    while True:
+        better = ((degree - 1) * guess + value // guess ** (degree - 1)) // degree
+        if better >= guess:
+            return guess
+        guess = better

@@ -1,0 +1,210 @@
+"""The time now, in any zone, and arithmetic with dates and times."""
+
+import calendar
+import re
+from datetime import date, datetime, timedelta, timezone, tzinfo
+
+from agentcall import tool
+from agentcall_tools.timezones import find_zone
+
+_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?(?: *([ap])\.?m\.?)?", re.IGNORECASE)
+_DAY = re.compile(r"([0-9]{4})[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})日?")
+_OFFSET = re.compile(r"(?:\.[0-9]+)?(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})?")
+_LONGEST_TIME = 64
+_MOST_DAYS = 3_700_000
+
+
+def now(timezone: str = "UTC") -> str:
+    """Returns the current date, time and weekday in a time zone.
+
+    Args:
+        timezone: IANA name ("Asia/Shanghai"), large city ("Tokyo", "上海") or "UTC+8".
+    """
+    name, zone = find_zone(timezone)
+    return _describe(datetime.now(zone), name)
+
+
+def convert_time(time: str, from_timezone: str, to_timezone: str) -> str:
+    """Converts a time of one time zone to another.
+
+    Args:
+        time: "2025-03-01 14:30", or "14:30" for today, or "now".
+        from_timezone: Where the time is given: IANA name, large city or "UTC+8".
+        to_timezone: Where the time is wanted.
+    """
+    source, source_zone = find_zone(from_timezone)
+    target, target_zone = find_zone(to_timezone)
+    moment, note = _moment(time, source_zone)
+    converted = _shifted(moment, target_zone)
+    return f"{_describe(moment, source)} = {_describe(converted, target)}{note}"
+
+
+def time_difference(start: str, end: str, timezone: str = "UTC") -> str:
+    """Returns how long it is from one date or time to another.
+
+    Args:
+        start: "2025-03-01", "2025-03-01 14:30", "14:30" (today), "today" or "now".
+        end: The same forms; an earlier end gives a negative difference.
+        timezone: The zone of both, where they name no offset.
+    """
+    _, zone = find_zone(timezone)
+    first, note = _moment(start, zone)
+    last, other_note = _moment(end, zone)
+    seconds = int((last - first).total_seconds())
+    if first.tzinfo is last.tzinfo is zone:
+        seconds = int((_shifted(last, _UTC) - _shifted(first, _UTC)).total_seconds())
+    sign = "-" if seconds < 0 else ""
+    days, rest = divmod(abs(seconds), 86_400)
+    hours, minutes = rest // 3600, rest % 3600 // 60
+    length = f"{sign}{days} days {hours} hours {minutes} minutes {rest % 60} seconds"
+    calendar_days = (last.date() - first.date()).days
+    return (
+        f"{length} ({seconds} seconds in all); {calendar_days} calendar days, "
+        f"{_years(first.date(), last.date())}{note}{other_note}"
+    )
+
+
+def calendar_day(
+    date: str = "today", add_days: int = 0, add_months: int = 0, timezone: str = "UTC"
+) -> str:
+    """Returns a date's weekday, ISO week and day of the year, after adding days or months.
+
+    Args:
+        date: "2025-03-01" or "today".
+        add_days: Days to add; negative to go back.
+        add_months: Months to add first (12 for a year); the day is kept or becomes the last one.
+        timezone: The zone that decides what "today" is.
+    """
+    _, zone = find_zone(timezone)
+    moment, _ = _moment(date, zone)
+    if abs(add_days) > _MOST_DAYS or abs(add_months) > _MOST_DAYS // 30:
+        raise ValueError(f"add at most {_MOST_DAYS} days; the calendar has the years 1 to 9999")
+    try:
+        day = _month_later(moment.date(), add_months) + timedelta(days=add_days)
+    except (OverflowError, ValueError):
+        raise ValueError("the date is outside the years 1 to 9999") from None
+    length = calendar.monthrange(day.year, day.month)[1]
+    week = day.isocalendar()
+    return (
+        f"{day.isoformat()} is a {_weekday(day)}, ISO week {week[0]}-W{week[1]:02}, "
+        f"day {day.timetuple().tm_yday} of {365 + calendar.isleap(day.year)} in {day.year}; "
+        f"the month has {length} days"
+    )
+
+
+_UTC = timezone.utc
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def _weekday(day: date) -> str:
+    return _WEEKDAYS[day.weekday()]
+
+
+def _describe(moment: datetime, zone: str) -> str:
+    offset = moment.isoformat(timespec="seconds")[19:] or "+00:00"
+    day = f"{_weekday(moment)} {moment.date().isoformat()}"
+    return f"{moment:%H:%M:%S} on {day} in {zone} (UTC{offset})"
+
+
+def _shifted(moment: datetime, zone: tzinfo) -> datetime:
+    try:
+        return moment.astimezone(zone)
+    except (OverflowError, ValueError):
+        raise ValueError("the time is outside the years 1 to 9999") from None
+
+
+def _moment(text: str, zone: tzinfo) -> tuple[datetime, str]:
+    """The moment that the text names in this zone, and a note if its clock shows it twice."""
+    words = text.strip().lower()
+    today = datetime.now(zone)
+    if words in ("now", "现在"):
+        return today.replace(microsecond=0), ""
+    names = {"today": 0, "今天": 0, "tomorrow": 1, "明天": 1, "yesterday": -1, "昨天": -1}
+    if words in names:
+        midnight = datetime(today.year, today.month, today.day, tzinfo=zone)
+        return midnight + timedelta(days=names[words]), ""
+    moment = _read(text, today)
+    if moment.tzinfo is not None:
+        return _shifted(moment, zone), ""
+    return _placed(moment, zone)
+
+
+def _read(text: str, today: datetime) -> datetime:
+    """The date and time of a text; without a zone unless the text names one."""
+    words = text.strip()
+    if len(words) > _LONGEST_TIME:
+        raise ValueError(f"a time of {len(words)} characters cannot be read")
+    day = _DAY.match(words)
+    rest = words[day.end() :].lstrip(" Tt,") if day else words
+    clock = _CLOCK.match(rest)
+    ending = rest[clock.end() :].strip() if clock else rest
+    if (not day and not clock) or not _OFFSET.fullmatch(ending) or (ending and not clock):
+        raise ValueError(
+            f"cannot read {words!r} as a time: write 2025-03-01, 2025-03-01 14:30, "
+            "14:30, today or now"
+        )
+    year, month, number = (int(part) for part in day.groups()) if day else _parts(today)
+    try:
+        moment = datetime(year, month, number, *_hours(clock))  # noqa: DTZ001  placed by the caller
+    except ValueError as error:
+        raise ValueError(f"{words!r} is no date and time: {error}") from None
+    return moment.replace(tzinfo=_offset(ending))
+
+
+def _parts(today: datetime) -> tuple[int, int, int]:
+    return today.year, today.month, today.day
+
+
+def _hours(clock: re.Match[str] | None) -> tuple[int, int, int]:
+    if clock is None:
+        return 0, 0, 0
+    hour, minute, second = (int(clock.group(index) or 0) for index in (1, 2, 3))
+    half = (clock.group(4) or "").lower()
+    if half and not 1 <= hour <= 12:
+        raise ValueError("with am or pm the hour is 1 to 12")
+    if half:
+        hour = hour % 12 + (12 if half == "p" else 0)
+    return hour, minute, second
+
+
+def _offset(ending: str) -> tzinfo | None:
+    text = re.sub(r"^\.[0-9]+", "", ending)
+    if not text:
+        return None
+    return _UTC if text in "zZ" else find_zone(text)[1]
+
+
+def _placed(moment: datetime, zone: tzinfo) -> tuple[datetime, str]:
+    """The local time in its zone; refused where the clocks skip it, noted where it is twice."""
+    placed = moment.replace(tzinfo=zone)
+    later = placed.replace(fold=1)
+    if placed.utcoffset() == later.utcoffset():
+        return placed, ""
+    if _shifted(_shifted(placed, _UTC), zone).replace(tzinfo=None) != moment:
+        raise ValueError(
+            f"{moment:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks go forward over it"
+        )
+    return placed, "; this local time comes twice that day, the first is taken"
+
+
+def _month_later(day: date, months: int) -> date:
+    index = day.year * 12 + day.month - 1 + months
+    year, month = index // 12, index % 12 + 1
+    return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
+
+
+def _years(first: date, last: date) -> str:
+    """The difference as years, months and days of the calendar."""
+    if last < first:
+        return f"minus {_years(last, first)}"
+    months = (last.year - first.year) * 12 + last.month - first.month
+    if _month_later(first, months) > last:
+        months -= 1
+    days = (last - _month_later(first, months)).days
+    return f"{months // 12} years {months % 12} months {days} days"
+
+
+current_time_tool = tool(name="current_time", idempotent=True, timeout=5)(now)
+convert_time_tool = tool(name="convert_time", idempotent=True, timeout=5)(convert_time)
+time_difference_tool = tool(name="time_difference", idempotent=True, timeout=5)(time_difference)
+calendar_day_tool = tool(name="calendar_day", idempotent=True, timeout=5)(calendar_day)

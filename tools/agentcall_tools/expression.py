@@ -1,0 +1,467 @@
+"""Arithmetic as people and models write it, read and computed in one pass.
+
+Rules:
+1. A Pratt parser over tokens; it computes as it reads. Nothing is compiled or evaluated by
+   Python, there are no names but those of `FUNCTIONS` and `CONSTANTS`, and no values but numbers.
+2. What can be read in two ways (1/2pi, 100 + 10%, max(1,000)) is refused with both spellings;
+   everything else that is clear is read: 2pi, 15% of 80, 1,000,000, full-width digits, x² or √2.
+3. Precedence is Python's, with ^ as another **. Postfix signs (! % ° ²) bind closest.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from agentcall_tools.arithmetic import Arithmetic, CalculationError, Number
+from agentcall_tools.functions import CONSTANTS, FUNCTIONS, call
+
+MAX_LENGTH = 10_000
+MAX_NESTING = 120
+MAX_LITERAL = 4_000
+MAX_EXPONENT = 1_000
+
+ALLOWED = (
+    "Allowed: numbers, + - * / // % ^ ( ), comparisons, !, constants like pi and e, "
+    "and functions like sqrt(2), log(8, 2), round(x, 2), max(1, 2)"
+)
+
+SPELLINGS = str.maketrans(
+    {
+        "≤": "<=",
+        "≥": ">=",
+        "≠": "!=",
+        "π": " pi ",
+        "τ": " tau ",
+        **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+        **dict.fromkeys("\u3000\u00a0\u2009\u202f\u2007\n\r\t。", " "),
+        **dict.fromkeys("×∗⋅·✕✖乘", "*"),
+        **dict.fromkeys("÷∕⁄➗", "/"),
+        **dict.fromkeys("−–—减", "-"),
+        **dict.fromkeys("＋加", "+"),
+        **dict.fromkeys("、", ","),
+        **dict.fromkeys("º", "°"),
+    }
+)
+WORDS = (("乘以", "*"), ("除以", "/"), ("加上", "+"), ("减去", "-"), ("等于", "="))
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+RAISED = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+ENDING = re.compile(r"(?:\s*=+)?[\s?]*$")
+
+SPACE = re.compile(r" *")
+TIMES = re.compile(r"[xX](?=[ 0-9(.])")
+GROUPED = re.compile(
+    r"[0-9]{1,3}(?:(?:,[0-9]{2})+,[0-9]{3}|(?:,[0-9]{3})+)(?:\.[0-9]+)?(?![0-9,.])"
+)
+NUMBER = re.compile(
+    r"0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+"
+    r"|(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+)
+NAME = re.compile(r"(?:math\.(?=[A-Za-z]))?([A-Za-z_][A-Za-z_0-9]*)")
+SIGN = re.compile(r"\*\*|//|<<|>>|<=|>=|==|!=|[-+*/%^()<>,!&|~=\[\]√∛°万亿]")
+
+ADD, MULTIPLY, UNARY, POWER = 9, 10, 12, 14
+LEVELS = {
+    "if": 1,
+    "or": 2,
+    "and": 3,
+    "|": 6,
+    "&": 7,
+    **dict.fromkeys(("<<", ">>"), 8),
+    **dict.fromkeys(("+", "-"), ADD),
+    **dict.fromkeys(("<", ">", "<=", ">=", "==", "!="), 5),
+    **dict.fromkeys(("*", "/", "//", "%", "of", "mod", "times"), MULTIPLY),
+    **dict.fromkeys(("^", "**"), POWER),
+}
+NOT = 4
+DIVISIONS = frozenset({"/", "//", "%", "mod", "^", "**", "√", "∛"})
+LARGE_UNITS = {"万": 10**4, "亿": 10**8}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One sign, name or number, with what stands around it."""
+
+    kind: str
+    text: str
+    start: int
+    spaced: bool
+
+
+def normalize(expression: str) -> str:
+    """The expression in ASCII where other signs mean the same, without a trailing `= ?`."""
+    text = RAISED.sub(lambda m: f"^({m.group().translate(SUPERSCRIPTS)})", expression)
+    for word, sign in WORDS:
+        text = text.replace(word, sign)
+    text = text.translate(SPELLINGS).strip()
+    text = ENDING.sub("", text)
+    return text[1:] if text.startswith("=") else text
+
+
+def tokenize(text: str) -> list[Token]:
+    """The tokens of a normalized expression, the last one of kind `end`."""
+    tokens: list[Token] = []
+    calls: list[bool] = []
+    position = 0
+    while True:
+        start = SPACE.match(text, position)
+        begin = start.end() if start else position
+        if begin == len(text):
+            return [*tokens, Token("end", "the end", begin, begin > position)]
+        last = tokens[-1] if tokens else None
+        kind, end = next_token(text, begin, last, in_call=bool(calls) and calls[-1])
+        word = text[begin:end]
+        if kind == "name":
+            word = word.removeprefix("math.").lower()
+        if kind == "sign" and word == "(":
+            calls.append(last is not None and last.kind == "name" and last.text in FUNCTIONS)
+        elif kind == "sign" and word == ")" and calls:
+            calls.pop()
+        tokens.append(Token(kind, "*" if kind == "times" else word, begin, begin > position))
+        position = end
+
+
+def next_token(text: str, begin: int, last: Token | None, *, in_call: bool) -> tuple[str, int]:
+    """The kind and the end of the token that begins here."""
+    if last is not None and (last.kind == "number" or last.text in (")", "!", "°")):
+        times = TIMES.match(text, begin)
+        if times:
+            return "times", times.end()
+    grouped = None if in_call else GROUPED.match(text, begin)
+    if grouped:
+        return "number", grouped.end()
+    for kind, pattern in (("number", NUMBER), ("name", NAME), ("sign", SIGN)):
+        found = pattern.match(text, begin)
+        if found:
+            return kind, found.end()
+    raise CalculationError(unreadable(text, begin))
+
+
+def unreadable(text: str, position: int) -> str:
+    """Why the character at this place has no meaning here."""
+    character = text[position]
+    if character in "'\"`":
+        return f"text in quotes is not a number. {ALLOWED}."
+    if character in "$€£¥￥¢":
+        return f"leave out the currency sign {character}: only numbers are computed. {ALLOWED}."
+    if character == ".":
+        return f"a dot is only for decimals; attributes and methods do not exist here. {ALLOWED}."
+    return f"cannot read {character!r} at character {position + 1}. {ALLOWED}."
+
+
+def literal(token: Token, arithmetic: Arithmetic) -> Number:
+    """The exact value of a number's text."""
+    text = token.text.replace(",", "").replace("_", "").lower()
+    if len(text) > MAX_LITERAL:
+        raise CalculationError(f"a number has {len(text)} digits; at most {MAX_LITERAL} are read")
+    if text[:2] in ("0x", "0b", "0o"):
+        return int(text, 0)
+    if text.isdigit():
+        return int(text)
+    exponent = text.partition("e")[2].lstrip("+-")
+    if len(exponent) > 5 or abs(int(exponent or 0)) > MAX_EXPONENT:
+        raise CalculationError(f"{text[:40]} is out of range: use exponents up to {MAX_EXPONENT}")
+    return arithmetic.exact(Fraction(Decimal(text)))
+
+
+class Parser:
+    """Reads one expression and gives its value."""
+
+    def __init__(self, text: str) -> None:
+        self.arithmetic = Arithmetic()
+        self.tokens = tokenize(text)
+        self.place = 0
+        self.depth = 0
+        self.percent = False
+
+    @property
+    def token(self) -> Token:
+        """The token to be read next."""
+        return self.tokens[self.place]
+
+    def take(self) -> Token:
+        """Go past the next token and give it."""
+        token = self.token
+        self.place += token.kind != "end"
+        return token
+
+    def whole(self) -> Number:
+        """The value of all of the text."""
+        if self.token.kind == "end":
+            raise CalculationError(f"the expression is empty. {ALLOWED}.")
+        value = self.expression(0)
+        if self.token.kind != "end":
+            raise CalculationError(self.unexpected())
+        return value
+
+    def unexpected(self) -> str:
+        """Why the next token cannot stand where it stands."""
+        token = self.token
+        if token.kind == "end":
+            return "the expression ends too early: something is missing after the last sign"
+        if token.text == "=":
+            return "= assigns nothing here: write == to compare, or only the side to compute"
+        if token.text == ",":
+            return (
+                "a comma is only for function arguments and thousands (1,000,000); "
+                "write decimals with a dot"
+            )
+        if token.text in "[]":
+            return "[ ] is only for a list inside a function: sum([1, 2, 3]); group with ( )"
+        if token.kind == "number":
+            return f"two numbers stand side by side before {token.text[:40]!r}: a sign is missing"
+        return f"unexpected {token.text[:40]!r} at character {token.start + 1}. {ALLOWED}."
+
+    def expect(self, text: str) -> None:
+        """Go past this sign, or refuse."""
+        if self.token.text != text:
+            if self.token.kind == "end":
+                raise CalculationError(f"a {text!r} is missing at the end")
+            raise CalculationError(self.unexpected())
+        self.take()
+
+    # the grammar
+
+    def expression(self, level: int) -> Number:
+        """The value of what follows, up to a sign that binds less than `level`."""
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise CalculationError(f"nested more than {MAX_NESTING} deep; split the calculation")
+        previous = self.token.text
+        left = self.operand()
+        while True:
+            sign = self.infix()
+            if sign is None or LEVELS[sign] < level:
+                self.depth -= 1
+                return left
+            if sign == "*" and self.token.text not in ("*", "times"):
+                if previous in DIVISIONS:
+                    raise CalculationError(self.ambiguous(previous))
+            else:
+                self.take()
+            left = self.operate(sign, left)
+            previous = sign
+
+    def ambiguous(self, sign: str) -> str:
+        """The refusal of a product without a sign after a division or a power."""
+        return (
+            f"a product without * after {sign} can be read in two ways: "
+            "write 1/(2*pi) or (1/2)*pi, with * and ( ) where you mean them"
+        )
+
+    def infix(self) -> str | None:
+        """The operator that comes next; `*` if two factors stand side by side."""
+        token = self.token
+        if token.text in LEVELS:
+            return token.text
+        before = self.tokens[self.place - 1]
+        number_before = before.kind == "number"
+        if token.text in ("(", "√", "∛") and (number_before or before.text in (")", "!", "°")):
+            return "*"
+        if token.kind == "name" and token.text != "else" and before.text != "(":
+            known = token.text in FUNCTIONS or token.text in CONSTANTS
+            if known and (before.kind != "name" or before.text in CONSTANTS):
+                return "*"
+        return None
+
+    def operate(self, sign: str, left: Number) -> Number:
+        """The value of an operator that was read and of its right side."""
+        if sign == "if":
+            return self.choice(left)
+        if LEVELS[sign] == LEVELS["<"]:
+            return self.comparison(sign, left)
+        if LEVELS[sign] == ADD:
+            return self.sum(sign, left)
+        right = self.expression(POWER - 1 if LEVELS[sign] == POWER else LEVELS[sign] + 1)
+        self.percent = False
+        match sign:
+            case "or":
+                return left or right
+            case "and":
+                return left and right
+            case _:
+                return self.apply(sign, left, right)
+
+    def apply(self, sign: str, left: Number, right: Number) -> Number:
+        """The value of an operator of two numbers."""
+        numbers = self.arithmetic
+        match sign:
+            case "*" | "of" | "times":
+                return numbers.multiply(left, right)
+            case "/":
+                return numbers.divide(left, right)
+            case "//":
+                return numbers.floor_divide(left, right)
+            case "%" | "mod":
+                return numbers.modulo(left, right)
+            case "^" | "**":
+                return numbers.power(left, right)
+            case "<<" | ">>":
+                return numbers.shift(left, right, left=sign == "<<")
+            case _:
+                a, b = (numbers.integer(value, sign) for value in (left, right))
+                return a & b if sign == "&" else a | b
+
+    def sum(self, sign: str, left: Number) -> Number:
+        """left + or - the right side; 100 + 10% has two readings and is refused."""
+        percent = self.percent
+        right = self.expression(ADD + 1)
+        if self.percent and not percent:
+            raise CalculationError(
+                f"x {sign} 10% can be read in two ways: "
+                f"write x * (1 {sign} 10%) for a change by 10%, or x {sign} (10%) for 0.1"
+            )
+        self.percent = percent and self.percent
+        numbers = self.arithmetic
+        return numbers.add(left, right) if sign == "+" else numbers.subtract(left, right)
+
+    def comparison(self, sign: str, left: Number) -> bool:
+        """The truth of a chain of comparisons, as in 1 < 2 <= 3."""
+        truth = True
+        while True:
+            right = self.expression(LEVELS[sign] + 1)
+            order = self.arithmetic.compare(left, right)
+            match sign:
+                case "<" | ">":
+                    truth &= order == (-1 if sign == "<" else 1)
+                case "<=" | ">=":
+                    truth &= order != (1 if sign == "<=" else -1)
+                case _:
+                    truth &= (order == 0) == (sign == "==")
+            if LEVELS.get(self.token.text) != LEVELS["<"]:
+                self.percent = False
+                return truth
+            sign, left = self.take().text, right
+
+    def choice(self, value: Number) -> Number:
+        """`value if condition else other`; both values are computed."""
+        condition = self.expression(LEVELS["if"] + 1)
+        self.expect("else")
+        other = self.expression(LEVELS["if"])
+        return value if condition else other
+
+    def operand(self) -> Number:
+        """A number, constant, call or group, with the signs before and after it."""
+        token = self.take()
+        self.percent = False
+        match token.text:
+            case "-":
+                return self.arithmetic.negate(self.expression(UNARY))
+            case "+":
+                return self.expression(UNARY)
+            case "~":
+                return ~self.arithmetic.integer(self.expression(UNARY), "~")
+            case "not":
+                return not self.expression(NOT)
+            case "√":
+                return self.arithmetic.square_root(self.expression(POWER + 1))
+            case "∛":
+                return self.arithmetic.cube_root(self.expression(POWER + 1))
+            case _:
+                return self.postfix(self.atom(token))
+
+    def atom(self, token: Token) -> Number:
+        """A number, a constant, a call or a group in parentheses."""
+        if token.kind == "number":
+            return literal(token, self.arithmetic)
+        if token.kind == "name":
+            return self.named(token)
+        if token.text == "(":
+            value = self.expression(0)
+            self.expect(")")
+            self.percent = False
+            return value
+        self.place -= token.kind != "end"
+        raise CalculationError(self.unexpected())
+
+    def named(self, token: Token) -> Number:
+        """The value of a constant or of a function's call."""
+        name = token.text
+        if self.token.text == "(" and name in FUNCTIONS:
+            self.take()
+            return call(self.arithmetic, name, self.arguments(name))
+        if name in CONSTANTS:
+            if self.token.text == "(":
+                raise CalculationError(f"{name} is a constant, not a function; write {name} * (")
+            return CONSTANTS[name]
+        if name in FUNCTIONS:
+            raise CalculationError(f"{name} is a function: write {name}(...) with parentheses")
+        raise CalculationError(unknown_name(name))
+
+    def arguments(self, name: str) -> list[Number]:
+        """The arguments of a call, up to its closing parenthesis; lists are spread."""
+        values: list[Number] = []
+        closers = [")"]
+        while self.token.text != closers[-1] or len(closers) > 1:
+            if self.token.text == "[" and len(closers) == 1:
+                self.take()
+                closers.append("]")
+                continue
+            self.refuse_thousands(name, values)
+            values.append(self.expression(0))
+            if self.token.text == "]" and len(closers) > 1:
+                self.take()
+                closers.pop()
+            if self.token.text != closers[-1]:
+                self.expect(",")
+        self.take()
+        self.percent = False
+        return values
+
+    def refuse_thousands(self, name: str, values: list[Number]) -> None:
+        """Refuse 1,000 among arguments, where it would be 1 and 0."""
+        text = self.token.text
+        if values and self.token.kind == "number" and len(text) == 3 and text.startswith("0"):
+            raise CalculationError(
+                f"inside {name}(...) a comma separates arguments: write 1000, not 1,000"
+            )
+
+    def postfix(self, value: Number) -> Number:
+        """The value with the signs that follow it: ! % ° 万 亿."""
+        numbers = self.arithmetic
+        while True:
+            sign = self.token.text
+            if sign == "!":
+                self.take()
+                if self.token.text == "!":
+                    raise CalculationError("!! has two meanings: write factorial(factorial(n))")
+                value = numbers.factorial(value)
+            elif sign == "%" and self.is_percent():
+                self.take()
+                value, self.percent = numbers.divide(value, 100), True
+            elif sign == "°":
+                self.take()
+                value = call(numbers, "radians", [value])
+            elif sign in LARGE_UNITS:
+                self.take()
+                value = numbers.multiply(value, LARGE_UNITS[sign])
+            else:
+                return value
+
+    def is_percent(self) -> bool:
+        """Whether the % that comes next is a percent sign, not a remainder."""
+        sign, after = self.token, self.tokens[self.place + 1]
+        if after.text in ("+", "-"):
+            spread = self.tokens[self.place + 2].spaced
+            if not sign.spaced and (spread or after.spaced):
+                return True
+            if sign.spaced and not spread:
+                return False
+            raise CalculationError(
+                f"% before {after.text} can be read in two ways: "
+                "write mod(10, -3) for a remainder, or (10%) - 3 for a percentage"
+            )
+        if after.kind == "name":
+            return after.text in LEVELS or after.text == "else"
+        return after.kind == "end" or (after.kind == "sign" and after.text not in "(~√∛")
+
+
+def unknown_name(name: str) -> str:
+    """What to say of a name that is neither a function nor a constant."""
+    near = difflib.get_close_matches(name[:40], [*FUNCTIONS, *CONSTANTS], n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"unknown name {name[:40]!r}.{hint} Functions: {', '.join(sorted(FUNCTIONS))}. "
+        f"Constants: {', '.join(CONSTANTS)}. There are no variables: put in the numbers."
+    )

@@ -1,0 +1,316 @@
+"""Weather now and for the next days, from Open-Meteo: https://open-meteo.com/en/docs."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agentcall import tool
+
+if TYPE_CHECKING:
+    import httpx
+
+FORECAST_URL = "https://api.open-meteo.com"
+GEOCODING_URL = "https://geocoding-api.open-meteo.com"
+MOST_DAYS = 16
+MOST_BYTES = 1_000_000
+SECONDS = 15.0
+_LONGEST_CITY = 100
+
+_CURRENT = (
+    "temperature_2m,apparent_temperature,relative_humidity_2m,precipitation,weather_code,"
+    "wind_speed_10m,wind_direction_10m"
+)
+_DAILY = (
+    "weather_code,temperature_2m_max,temperature_2m_min,precipitation_sum,"
+    "precipitation_probability_max,wind_speed_10m_max"
+)
+_IMPERIAL = {
+    "temperature_unit": "fahrenheit",
+    "wind_speed_unit": "mph",
+    "precipitation_unit": "inch",
+}
+_SKIES = {
+    0: "clear sky", 1: "mainly clear", 2: "partly cloudy", 3: "overcast", 45: "fog",
+    48: "freezing fog", 51: "light drizzle", 53: "drizzle", 55: "dense drizzle",
+    56: "light freezing drizzle", 57: "freezing drizzle", 61: "light rain", 63: "rain",
+    65: "heavy rain", 66: "light freezing rain", 67: "heavy freezing rain", 71: "light snow",
+    73: "snow", 75: "heavy snow", 77: "snow grains", 80: "light rain showers",
+    81: "rain showers", 82: "violent rain showers", 85: "light snow showers",
+    86: "heavy snow showers", 95: "thunderstorm", 96: "thunderstorm with light hail",
+    99: "thunderstorm with heavy hail",
+}  # fmt: skip
+_WINDS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+
+
+class WeatherError(ValueError):
+    """No weather could be given; the text says why and what to try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where Open-Meteo's two APIs are, and how many seconds an answer may take in all."""
+
+    forecast_url: str = FORECAST_URL
+    geocoding_url: str = GEOCODING_URL
+    seconds: float = SECONDS
+
+    @classmethod
+    def of_environment(cls) -> "Service":
+        """The public service, or the one that AGENTCALL_WEATHER_URL and _GEOCODING_URL name."""
+        return cls(
+            os.environ.get("AGENTCALL_WEATHER_URL", FORECAST_URL).rstrip("/"),
+            os.environ.get("AGENTCALL_GEOCODING_URL", GEOCODING_URL).rstrip("/"),
+        )
+
+
+class Place(BaseModel):
+    """One place of the geocoding API."""
+
+    name: str
+    latitude: float
+    longitude: float
+    country: str = ""
+    country_code: str = ""
+    admin1: str = ""
+
+    @property
+    def title(self) -> str:
+        """The place with its region and country."""
+        region = self.admin1 if self.admin1 != self.name else ""
+        return ", ".join(part[:60] for part in (self.name, region, self.country) if part)
+
+
+class Places(BaseModel):
+    """The answer of the geocoding API; it has no `results` if there are none."""
+
+    results: list[Place] = []
+
+
+class Current(BaseModel):
+    """The weather now; None where the station gives no value."""
+
+    time: str
+    temperature_2m: float | None = None
+    apparent_temperature: float | None = None
+    relative_humidity_2m: float | None = None
+    precipitation: float | None = None
+    weather_code: int | None = None
+    wind_speed_10m: float | None = None
+    wind_direction_10m: float | None = None
+
+
+class Daily(BaseModel):
+    """One column for each measure, one row for each day."""
+
+    time: list[str]
+    weather_code: list[int | None]
+    temperature_2m_max: list[float | None]
+    temperature_2m_min: list[float | None]
+    precipitation_sum: list[float | None]
+    precipitation_probability_max: list[float | None]
+    wind_speed_10m_max: list[float | None]
+
+
+class Forecast(BaseModel):
+    """The answer of the forecast API."""
+
+    timezone: str = ""
+    current: Current
+    daily: Daily
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def get_weather(
+    city: str,
+    country: str = "",
+    days: int = 1,
+    units: Literal["metric", "imperial"] = "metric",
+) -> str:
+    """Returns the weather now and the forecast for a city.
+
+    Args:
+        city: The city's name in any language, for example "Paris" or "上海".
+        country: Country or region, if the name is not unique: "US", "France", "Texas".
+        days: How many days of forecast, 1 (today) to 16.
+        units: metric (°C, km/h, mm) or imperial (°F, mph, inch).
+    """
+    if not 1 <= days <= MOST_DAYS:
+        raise WeatherError(f"days is 1 to {MOST_DAYS}, got {days}")
+    name, _, region = city.strip().partition(",")
+    if not name or len(city) > _LONGEST_CITY:
+        raise WeatherError(f"city is a name of 1 to {_LONGEST_CITY} characters, got {len(city)}")
+    service = Service.of_environment()
+    report = _report(service, name.strip(), country.strip() or region.strip(), days, units)
+    try:
+        return await asyncio.wait_for(report, service.seconds)
+    except asyncio.TimeoutError:
+        raise WeatherError(
+            f"the weather service did not answer within {service.seconds:g} seconds; "
+            "try again later"
+        ) from None
+
+
+async def _report(service: Service, name: str, region: str, days: int, units: str) -> str:
+    import httpx
+
+    async with httpx.AsyncClient(timeout=service.seconds) as client:
+        place, others = await _find(client, service, name, region)
+        query = {
+            "latitude": str(place.latitude),
+            "longitude": str(place.longitude),
+            "current": _CURRENT,
+            "daily": _DAILY,
+            "timezone": "auto",
+            "forecast_days": str(days),
+            **(_IMPERIAL if units == "imperial" else {}),
+        }
+        forecast = await _get(client, f"{service.forecast_url}/v1/forecast", query, Forecast)
+    return _text(place, others, forecast, units)
+
+
+async def _find(
+    client: "httpx.AsyncClient", service: Service, name: str, region: str
+) -> tuple[Place, list[Place]]:
+    """The place that fits best, and others of the same name."""
+    places = await _search(client, service, name)
+    if not places:
+        raise WeatherError(await _no_such_place(client, service, name))
+    fitting = [place for place in places if _is_in(place, region)]
+    if not fitting:
+        known = "; ".join(place.title for place in places[:5])
+        raise WeatherError(f"no {name!r} found in {region[:60]!r}; found: {known}")
+    same = [place for place in fitting[1:] if place.name == fitting[0].name]
+    return fitting[0], same[:3]
+
+
+def _is_in(place: Place, region: str) -> bool:
+    wanted = region.casefold()
+    if wanted in ("", place.country_code.casefold()):
+        return True
+    names = (place.country.casefold(), place.admin1.casefold())
+    short = {"usa": "US", "uk": "GB", "england": "GB", "america": "US", "uae": "AE"}
+    return any(wanted in part for part in names) or short.get(wanted) == place.country_code
+
+
+async def _search(client: "httpx.AsyncClient", service: Service, name: str) -> list[Place]:
+    # Names come back in this language, so a region in Chinese is compared with Chinese names.
+    language = "zh" if any("\u4e00" <= character <= "\u9fff" for character in name) else "en"
+    query = {"name": name, "count": "10", "language": language, "format": "json"}
+    found = await _get(client, f"{service.geocoding_url}/v1/search", query, Places)
+    return found.results
+
+
+async def _no_such_place(client: "httpx.AsyncClient", service: Service, name: str) -> str:
+    shorter = name[: max(2, len(name) * 2 // 3)]
+    near = await _search(client, service, shorter) if shorter != name else []
+    titles = "; ".join(place.title for place in near[:5])
+    hint = f"; similar names: {titles}" if titles else "; check the spelling or name a larger city"
+    return f"unknown city {name!r}{hint}"
+
+
+async def _get(
+    client: "httpx.AsyncClient", url: str, query: dict[str, str], body: type[Body]
+) -> Body:
+    """The parsed answer of one GET; WeatherError for everything that can go wrong."""
+    import httpx
+
+    try:
+        async with client.stream("GET", url, params=query) as response:
+            text = await _read(response)
+    except httpx.TimeoutException:
+        raise WeatherError(f"{url} did not answer in time; try again later") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise WeatherError(f"could not reach {url}; no network? ({error})") from None
+    if response.status_code != 200:
+        raise WeatherError(_refusal(url, response.status_code, text))
+    try:
+        return body.model_validate_json(text)
+    except ValidationError:
+        raise WeatherError(f"{url} gave an answer that is no weather data; try later") from None
+
+
+async def _read(response: "httpx.Response") -> bytes:
+    text = bytearray()
+    async for chunk in response.aiter_bytes():
+        text += chunk
+        if len(text) > MOST_BYTES:
+            raise WeatherError(f"{response.url.host} sent over {MOST_BYTES} bytes; not read")
+    return bytes(text)
+
+
+class _Refusal(BaseModel):
+    reason: str = ""
+
+
+def _refusal(url: str, status: int, text: bytes) -> str:
+    if status == 429:
+        return f"{url} allows no more requests now (HTTP 429); wait a minute and try again"
+    try:
+        reason = _Refusal.model_validate_json(text).reason[:200]
+    except ValidationError:
+        reason = ""
+    advice = "try again later" if status >= 500 else "check the arguments"
+    return f"{url} answered HTTP {status}{f': {reason}' if reason else ''}; {advice}"
+
+
+def _text(place: Place, others: list[Place], forecast: Forecast, units: str) -> str:
+    degree, speed, depth = (
+        ("°F", " mph", " inch") if units == "imperial" else ("°C", " km/h", " mm")
+    )
+    now, daily = forecast.current, forecast.daily
+    parts = [
+        _sky(now.weather_code),
+        _number(now.temperature_2m, degree),
+        f"feels like {_number(now.apparent_temperature, degree)}",
+        f"humidity {_number(now.relative_humidity_2m, '%')}",
+        f"wind {_number(now.wind_speed_10m, speed)}{_wind(now.wind_direction_10m)}",
+        f"precipitation {_number(now.precipitation, depth)}",
+    ]
+    where = f"{place.title} ({place.latitude:.2f}, {place.longitude:.2f})"
+    lines = [
+        f"{where}, local time {now.time[:16]} {forecast.timezone[:40]}",
+        f"now: {', '.join(parts)}",
+        *(_day(daily, index, degree, speed, depth) for index in range(_rows(daily))),
+    ]
+    if others:
+        lines.append("also found: " + "; ".join(other.title for other in others))
+    return "\n".join(lines)
+
+
+def _rows(daily: Daily) -> int:
+    columns = (
+        daily.time, daily.weather_code, daily.temperature_2m_max, daily.temperature_2m_min,
+        daily.precipitation_sum, daily.precipitation_probability_max, daily.wind_speed_10m_max,
+    )  # fmt: skip
+    return min(MOST_DAYS, *(len(column) for column in columns))
+
+
+def _day(daily: Daily, index: int, degree: str, speed: str, depth: str) -> str:
+    low, high = daily.temperature_2m_min[index], daily.temperature_2m_max[index]
+    return (
+        f"{daily.time[index][:10]}: {_sky(daily.weather_code[index])}, "
+        f"{_number(low, '')} to {_number(high, degree)}, "
+        f"precipitation {_number(daily.precipitation_sum[index], depth)} "
+        f"({_number(daily.precipitation_probability_max[index], '%')}), "
+        f"wind up to {_number(daily.wind_speed_10m_max[index], speed)}"
+    )
+
+
+def _sky(code: int | None) -> str:
+    return "sky unknown" if code is None else _SKIES.get(code, f"weather code {code}")
+
+
+def _wind(direction: float | None) -> str:
+    return "" if direction is None else f" from {_WINDS[round(direction / 45) % 8]}"
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "unknown" if value is None else f"{value:g}{unit}"
+
+
+weather = tool(name="weather", idempotent=True, timeout=30)(get_weather)
