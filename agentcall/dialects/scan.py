@@ -7,73 +7,19 @@ the text were whole. Each step's result depends on the text alone, never on wher
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, TypeVar, Union
+from collections.abc import Callable, Generator
+from typing import TypeAlias, TypeVar
 
-from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
 from agentcall.jsontext import Balance
-from agentcall.messages import JSON
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[None, None, T]
 
-_FINISHED = frozenset({"stop", "tool_calls", "function_call", "end_turn", "tool_use", "eos"})
+BLANK = " \t\r\n"
+FINISHED = frozenset({"stop", "tool_calls", "function_call", "end_turn", "tool_use", "eos"})
+"""The finish reasons of a server whose model was done; the closing marker may be its stop word."""
 _TIMES = 8
 _FREE = 10_000
-
-
-class Offered(Protocol):
-    """What a reader has to know of a tool."""
-
-    @property
-    def name(self) -> str:
-        """The name the model calls it by."""
-        ...
-
-    @property
-    def parameters(self) -> Mapping[str, JSON]:
-        """The JSON Schema of its arguments."""
-        ...
-
-
-Offers: TypeAlias = "Iterable[Union[Offered, str]]"
-Schema: TypeAlias = "Mapping[str, JSON]"
-
-_PREFIXES = ("functions.", "function.", "default_api.", "tools.", "tool.")
-
-
-def plain_name(name: str) -> str:
-    """A tool's name without what models vary: case, separators, a known prefix."""
-    short = name.strip()
-    for prefix in _PREFIXES:
-        short = short.removeprefix(prefix)
-    return re.sub(r"[-_.\s]", "", short).casefold()
-
-
-class Tools:
-    """The offered tools by name, exact or nearly so."""
-
-    def __init__(self, offers: Offers) -> None:
-        self._schemas: dict[str, Schema] = {}
-        for offer in offers:
-            if isinstance(offer, str):
-                self._schemas[offer] = {}
-            else:
-                self._schemas[offer.name] = offer.parameters
-        self._plain = {plain_name(name): name for name in reversed(self._schemas)}
-
-    def __contains__(self, name: str) -> bool:
-        return self.find(name) is not None
-
-    def find(self, name: str) -> str | None:
-        """The offered name that this one means: the same, or another spelling of it."""
-        return name if name in self._schemas else self._plain.get(plain_name(name))
-
-    def schema(self, name: str) -> Schema:
-        """The schema of the tool that this name means, empty if it is not known."""
-        found = self.find(name)
-        return self._schemas[found] if found is not None else {}
 
 
 class Needles:
@@ -95,32 +41,25 @@ class Needles:
         return 0
 
 
-@dataclass(slots=True)
 class Source:
-    """The text that is still to be read, and the parts that were read from it.
+    """The text that is still to be read; what was read since the mark can be given back.
 
-    `finish` is the server's finish_reason once the text has `ended`. `marked` is whether any
-    markup was read.
+    `finish` is the server's finish_reason once the text has `ended`.
     """
 
-    tools: Tools
-    text: str = ""
-    at: int = 0
-    ended: bool = False
-    finish: str | None = None
-    parts: list[Part] = field(default_factory=list[Part])
-    marked: bool = False
-    line_start: bool = True
-    consumed: int = 0
-    _given_back: int = 0
-    _raw: list[str] = field(default_factory=list[str])
-    _blank: str = ""
-    _trim: bool = False
+    def __init__(self) -> None:
+        self.text = ""
+        self.at = 0
+        self.ended = False
+        self.finish: str | None = None
+        self._consumed = 0
+        self._given_back = 0
+        self._raw: list[str] = []
 
     @property
     def finished(self) -> bool:
-        """Whether the text has ended because the model was done, not because it was cut."""
-        return self.finish in _FINISHED
+        """Whether the text ended because the model was done, not because it was cut."""
+        return self.ended and self.finish in FINISHED
 
     @property
     def left(self) -> int:
@@ -149,15 +88,21 @@ class Source:
     def take(self, count: int) -> str:
         """Goes past so many characters, and gives them."""
         piece = self.text[self.at : self.at + count]
-        self.at += count
-        self.consumed += count
+        self.at += len(piece)
+        self._consumed += len(piece)
         self._raw.append(piece)
         return piece
 
+    def peek(self) -> Steps[str]:
+        """The next character, empty at the end."""
+        yield from self.fill(1)
+        return self.text[self.at : self.at + 1]
+
     def sees(self, *texts: str) -> Steps[str]:
         """The one of these texts that comes next, or an empty text; goes past nothing."""
+        longest = max(map(len, texts))
         while True:
-            ahead = self.text[self.at : self.at + max(map(len, texts))]
+            ahead = self.text[self.at : self.at + longest]
             for text in texts:
                 if ahead.startswith(text):
                     return text
@@ -169,10 +114,9 @@ class Source:
     def eats(self, *texts: str) -> Steps[str]:
         """Like `sees`, and goes past it."""
         seen = yield from self.sees(*texts)
-        self.take(len(seen))
-        return seen
+        return self.take(len(seen))
 
-    def skip(self, chars: str = " \t\r\n") -> Steps[str]:
+    def skip(self, chars: str = BLANK) -> Steps[str]:
         """Goes past any of these characters, and gives them."""
         pieces: list[str] = []
         while True:
@@ -183,34 +127,35 @@ class Source:
             if at < size or not (yield from self.more()):
                 return "".join(pieces)
 
-    def peek(self) -> Steps[str]:
-        """The next character, empty at the end."""
-        yield from self.fill(1)
-        return self.text[self.at : self.at + 1]
+    def flow(self, needles: Needles, give: Callable[[str], None]) -> Steps[str]:
+        """Gives the text up to the first needle as it comes, then the needle; empty at the end."""
+        while True:
+            found = needles.pattern.search(self.text, self.at)
+            if found is not None:
+                give(self.take(found.start() - self.at))
+                return self.take(len(found.group()))
+            give(self.take(self.left - needles.held(self.text, self.at)))
+            if not (yield from self.more()):
+                give(self.take(self.left))
+                return ""
 
     def upto(self, needles: Needles) -> Steps[tuple[str, str]]:
         """The text up to the first needle, and the needle; an empty needle at the end."""
         pieces: list[str] = []
-        while True:
-            found = needles.pattern.search(self.text, self.at)
-            if found is not None:
-                pieces.append(self.take(found.start() - self.at))
-                return "".join(pieces), self.take(len(found.group()))
-            held = needles.held(self.text, self.at)
-            pieces.append(self.take(self.left - held))
-            if not (yield from self.more()):
-                pieces.append(self.take(self.left))
-                return "".join(pieces), ""
+        needle = yield from self.flow(needles, pieces.append)
+        return "".join(pieces), needle
 
-    def value(self, balance: Balance) -> Steps[bool]:
-        """Goes past the rest of a list or object; False if it does not end well."""
+    def value(self, balance: Balance | None = None) -> Steps[str]:
+        """The list or object that comes next, or its rest; empty if it does not end well."""
+        balance = balance or Balance()
+        pieces: list[str] = []
         while True:
             end = balance.run(self.text, self.at)
-            self.take((len(self.text) if end < 0 else end) - self.at)
+            pieces.append(self.take((len(self.text) if end < 0 else end) - self.at))
             if end >= 0:
-                return not balance.stopped
+                return "" if balance.stopped else "".join(pieces)
             if not (yield from self.more()):
-                return False
+                return ""
 
     def mark(self) -> None:
         """From here on the text can be given back."""
@@ -222,30 +167,18 @@ class Source:
         self._raw = [joined]
         return joined
 
-    def give_back(self) -> bool:
-        """Puts the text since the mark back to be read again, unless that was done too often."""
-        raw = self.raw()
-        if self._given_back + len(raw) > _TIMES * self.consumed + _FREE:
+    def give_back(self, keep: int = 0) -> bool:
+        """Puts the text since the mark, but for its first characters, back to be read again.
+
+        False, and nothing happens, where that was done so often that reading would take longer
+        than in proportion to the text.
+        """
+        kept, rest = self.raw()[:keep], self.raw()[keep:]
+        if self._given_back + len(rest) > _TIMES * self._consumed + _FREE:
             return False
-        self._given_back += len(raw)
-        self.text = raw + self.text[self.at :]
+        self._given_back += len(rest)
+        self._consumed -= len(rest)
+        self.text = rest + self.text[self.at :]
         self.at = 0
-        self.consumed -= len(raw)
-        self._raw = []
+        self._raw = [kept]
         return True
-
-    def say(self, text: str) -> None:
-        """Gives text to the user; blanks beside markup are held back."""
-        if self._trim:
-            text = text.lstrip()
-        if not text:
-            return
-        if not text.strip() and (self.marked or self._blank or not self.parts_said):
-            self._blank += text
-            return
-        self.parts.append(Said(self._blank + text))
-        self._blank, self._trim = "", False
-
-    @property
-    def parts_said(self) -> bool:
-        return False

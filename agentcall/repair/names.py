@@ -5,7 +5,7 @@ Rules, the cheapest first; each counts only if exactly one tool fits it:
 2. name-case: `Add` for `add`.
 3. name-separator: `get-weather`, `getWeather`, `Get Weather` for `get_weather`.
 4. name-prefix: a namespace before the name (`functions.add`, `mcp__math__add`, `tools/add`), or
-   the namespace of a tool left out (`add` for `math__add`). Never if the namespace is itself a tool.
+   the namespace of a tool left out (`add` for `math__add`). Never if the namespace is a tool.
 5. name-near: one slip of the pen. A slip that makes another word calls another tool (`get`/`set`,
    `lock`/`unlock`, `close`/`clone`), and nobody can tell it from a typing error; so only what
    models really slip in is taken: a letter lost, added or swapped with its neighbour in a word of
@@ -69,7 +69,7 @@ def nearest(wrote: str, names: Collection[str], count: int = 3) -> list[str]:
 
 
 def folded(name: str) -> str:
-    """A name without case, separators and width: what is left if only the spelling style differs."""
+    """A name without case, separators and width: what spelling styles have in common."""
     plain = unicodedata.normalize("NFKC", name)
     return "".join(filter(str.isalnum, plain)).casefold()
 

@@ -6,7 +6,7 @@ Rules, in the order in which they are tried:
 - surplus: what follows the whole value is nothing but closing brackets or special tokens; or the
   server sent the same value twice, or an empty object before the real one. Two different values
   are two calls, and none of them runs.
-- what `jsontext` mends (quotes, commas, comments, Python's words), under the name it gives.
+- python-literal, json-syntax: what `jsontext` mends, with Python's words in it or without.
 - closed-brackets: see below.
 
 Closing brackets. What was cut is never finished: whoever reads a cut call cannot know what was
@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
+from agentcall.jsontext import Unread, read_json
 from agentcall.messages import JSON
 from agentcall.repair.fix import Fixes, fix, written
 
@@ -57,13 +58,7 @@ def read(text: str) -> Reading | None:
     """The value that the text of a call's arguments means; None if that cannot be told."""
     if not text.strip():
         return Reading({}, (fix("empty", text, "{}"),))
-    for reading in _readings(text):
-        try:
-            written(reading.value)
-        except (ValueError, RecursionError):
-            continue
-        return reading
-    return None
+    return next(filter(_can_be_written, _readings(text)), None)
 
 
 def read_inner(text: str) -> Reading | None:
@@ -73,7 +68,9 @@ def read_inner(text: str) -> Reading | None:
     whole = _whole(text)
     reading = _unfenced(text) if whole is None else Reading(whole[0])
     reading = reading or _lenient(text)
-    return reading if reading and isinstance(reading.value, (dict, list)) else None
+    if reading is None or not isinstance(reading.value, (dict, list)):
+        return None
+    return reading if _can_be_written(reading) else None
 
 
 def _readings(text: str) -> Iterator[Reading]:
@@ -84,6 +81,14 @@ def _readings(text: str) -> Iterator[Reading]:
     for reading in (_unfenced(text), _without_surplus(text), _lenient(text), _closed(text)):
         if reading:
             yield reading
+
+
+def _can_be_written(reading: Reading) -> bool:
+    try:
+        written(reading.value)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _no_constant(word: str) -> NoReturn:
@@ -105,6 +110,21 @@ def _unfenced(text: str) -> Reading | None:
     whole = _whole(found[1])
     inner = Reading(whole[0]) if whole else _lenient(found[1]) or _closed(found[1])
     return inner and Reading(inner.value, (fix("fenced", text, found[1]), *inner.fixes))
+
+
+def _lenient(text: str) -> Reading | None:
+    found = Unread("") if len(text) > LONGEST_MENDED else read_json(text)
+    if isinstance(found, Unread):
+        return None
+    rule = "python-literal" if "python" in found.rule else "json-syntax"
+    return Reading(found.value, (fix(rule, text, _readable(found.value)),))
+
+
+def _readable(value: JSON) -> str:
+    try:
+        return written(value)
+    except (ValueError, RecursionError):
+        return repr(value)
 
 
 def _without_surplus(text: str) -> Reading | None:

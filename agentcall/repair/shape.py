@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import cast
 
 from agentcall.messages import JSON
-from agentcall.repair.fix import Fix, fix, written
+from agentcall.repair.fit import properties_of, required_of
+from agentcall.repair.fix import fix, written
 from agentcall.repair.names import find
 from agentcall.repair.reading import Reading, read_inner
 from agentcall.tool import Tool
@@ -75,18 +75,6 @@ def bare_text(text: str, tool: Tool) -> Reading | None:
     return Reading(clean) if _PLAIN_TEXT.fullmatch(clean) and _takes_text(tool) else None
 
 
-def properties_of(schema: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """The properties that a schema names."""
-    found = schema.get("properties")
-    return found if isinstance(found, Mapping) else {}
-
-
-def required_of(schema: Mapping[str, JSON]) -> list[str]:
-    """The names of the properties that a schema requires."""
-    found = schema.get("required")
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
-
-
 def _with(reading: Reading, rule: str, value: JSON) -> Reading:
     return Reading(value, (*reading.fixes, fix(rule, written(reading.value), written(value))))
 
@@ -126,11 +114,7 @@ def _unwrapped(reading: Reading, value: dict[str, JSON], tool: Tool) -> Reading 
     beside = {name: item for name, item in value.items() if name != key}
     if not _harmless(beside, key, own, tool):
         return None
-    return Reading(inner, (*reading.fixes, *_told(value, key, beside)))
-
-
-def _told(value: dict[str, JSON], key: str, beside: dict[str, JSON]) -> Iterator[Fix]:
-    yield fix("unwrapped", written(value), written(value[key]))
+    return _with(reading, "unwrapped", inner)
 
 
 def _wraps(key: str, inner: JSON, own: Mapping[str, JSON], tool: Tool) -> bool:
@@ -142,9 +126,7 @@ def _wraps(key: str, inner: JSON, own: Mapping[str, JSON], tool: Tool) -> bool:
     return inner is None or isinstance(inner, (dict, list))
 
 
-def _harmless(
-    beside: dict[str, JSON], wrapper: str, own: Mapping[str, JSON], tool: Tool
-) -> bool:
+def _harmless(beside: dict[str, JSON], wrapper: str, own: Mapping[str, JSON], tool: Tool) -> bool:
     """Whether what stands beside a wrapper is no argument, and names no other tool."""
     for name, item in beside.items():
         if name in _NAMES and isinstance(item, str):
@@ -153,8 +135,3 @@ def _harmless(
         elif name in own and not (wrapper == "properties" and name in ("type", "required")):
             return False
     return True
-
-
-def text_of(value: JSON) -> str:
-    """The canonical JSON text of a value."""
-    return written(cast("JSON", value))

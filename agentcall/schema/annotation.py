@@ -12,10 +12,11 @@ import sys
 import types
 import typing
 from collections.abc import Collection, Iterable
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NewType, Union, cast, get_args, get_origin
 
 import typing_extensions
 from pydantic import AfterValidator, Field
+from pydantic.fields import FieldInfo
 from typing_extensions import NotRequired, ReadOnly, Required, TypedDict, get_type_hints
 
 _OLD_TYPED_DICT = sys.version_info < (3, 12)
@@ -53,9 +54,11 @@ class _Rewriter:
     def rewrite(self, annotation: object) -> object:
         if annotation is Iterable or annotation is Collection:
             return list
+        if isinstance(annotation, list):  # of a Callable
+            return cast("object", annotation)
         if isinstance(annotation, type) and get_origin(annotation) is None:
             return self._class(annotation) if _OLD_TYPED_DICT else annotation
-        if hasattr(annotation, "__supertype__"):  # a NewType
+        if isinstance(annotation, NewType):
             inner = self.rewrite(annotation.__supertype__)
             return annotation if inner is annotation.__supertype__ else inner
         origin = get_origin(annotation)
@@ -70,11 +73,13 @@ class _Rewriter:
         metadata = tuple(map(_described, annotation.__metadata__))
         if inner is annotation.__origin__ and metadata == annotation.__metadata__:
             return annotation
-        return Annotated.__class_getitem__((inner, *metadata))  # type: ignore[attr-defined]
+        form: Any = Annotated
+        items = (inner, *metadata)
+        return form[items]
 
     def _generic(self, annotation: object, origin: Any) -> object:  # Any: list, Union, ...
         old = get_args(annotation)
-        new = tuple(self.rewrite(arg) if not isinstance(arg, list) else arg for arg in old)
+        new = tuple(map(self.rewrite, old))
         if origin in _AS_LISTS:
             return list.__class_getitem__(new) if new else list
         if all(a is b for a, b in zip(old, new, strict=True)):
@@ -82,20 +87,22 @@ class _Rewriter:
         return Union[new] if origin in _UNIONS else origin[new]  # noqa: UP007 - built, not written
 
     def _class(self, cls: type) -> object:
-        if cls not in self._classes:
-            if is_typed_dict(cls):
-                return self._typed_dict(cls)
-            if dataclasses.is_dataclass(cls) and "__pydantic_validator__" not in vars(cls):
-                return self._dataclass(cls)
-        return self._classes.get(cls, cls)
+        if cls in self._classes:
+            return self._classes[cls]
+        if is_typed_dict(cls):
+            return self._typed_dict(cls)
+        if hasattr(cls, "__dataclass_fields__") and "__pydantic_validator__" not in vars(cls):
+            return self._dataclass(cls)
+        return cls
 
     def _typed_dict(self, cls: type) -> object:
         items = typed_dict_items(cls)
         names = {name: Any for name, _, _ in items}
         twin: Any = TypedDict(cls.__name__, names)  # type: ignore[misc]
         twin.__doc__, twin.__module__, twin.__qualname__ = cls.__doc__, cls.__module__, cls.__name__
-        if hasattr(cls, "__pydantic_config__"):
-            setattr(twin, "__pydantic_config__", cls.__pydantic_config__)  # noqa: B010 - as below
+        config = getattr(cls, "__pydantic_config__", None)
+        if config is not None:
+            setattr(twin, "__pydantic_config__", config)  # noqa: B010 - unknown to type checkers
         self._classes[cls] = twin  # before its items, which may name it
         for name, hint, required in items:
             qualifier: Any = Required if required else NotRequired
@@ -130,11 +137,18 @@ def _unqualified(hint: object, required: bool) -> tuple[object, bool]:
 
 
 def _described(metadata: object) -> object:
+    text = description_of(metadata)
+    return metadata if text is None or isinstance(metadata, FieldInfo) else Field(description=text)
+
+
+def description_of(metadata: object) -> str | None:
+    """The description that one item of an `Annotated` gives: a text, a Doc or a Field."""
     if isinstance(metadata, str):
-        return Field(description=metadata)
-    if isinstance(metadata, typing_extensions.Doc):
-        return Field(description=metadata.documentation)
-    return metadata
+        return metadata
+    if isinstance(metadata, FieldInfo):
+        return metadata.description
+    text = getattr(metadata, "documentation", None)  # there are several classes called Doc
+    return text if isinstance(text, str) else None
 
 
 def _field_default(field: dataclasses.Field[Any]) -> Any:  # Any: what a dataclass field holds

@@ -24,11 +24,11 @@ class Documentation:
 
 _ARGUMENTS = (
     r"(?:(?:other|keyword|input)\s+)?(?:args?|arguments|parameters?|params)"
-    r"(?:\s*\((?:optional|required)\))?"
+    r"(?:\s*\((?:optional|required)\))?|参数|参数说明"
 )
 _OTHERS = (
     r"returns?|yields?|raises|throws|exceptions?|except|examples?|notes?|warnings?|warns|"
-    r"attributes|references|see\s+also|todo|side\s+effects"
+    r"attributes|references|see\s+also|todo|side\s+effects|返回|返回值|异常|抛出|示例|例子|注意"
 )
 _NUMPY_TITLES = (
     r"Parameters|Params|Arguments|Other Parameters|Other Params|Receives|Returns?|Yields?|"
@@ -40,15 +40,15 @@ _FIELDS = (
 )
 
 _HEADER = re.compile(
-    rf"(?P<indent>\s*)(?:(?P<arguments>{_ARGUMENTS})|(?:{_OTHERS}))\s*:\s*$", re.IGNORECASE
+    rf"(?P<indent>\s*)(?:(?P<arguments>{_ARGUMENTS})|(?:{_OTHERS}))\s*[:：]\s*$", re.IGNORECASE
 )
 _INLINE = re.compile(
-    r"(?P<indent>\s*)(?:(?P<arguments>Args|Arguments|Parameters)|(?:Returns|Yields|Raises))"
-    r"\s*:\s+(?P<rest>\S.*)$"
+    r"(?P<indent>\s*)(?:(?P<arguments>Args|Arguments|Parameters)|(?:Returns|Yields|Raises|返回))"
+    r"\s*(?::\s|：)\s*(?P<rest>\S.*)$"
 )
 _ENTRY = re.compile(
     r"\s*(?:[-*+•]\s+)?`{0,2}(?P<name>\\?\*{0,2}\w+)`{0,2}\s*"
-    r"(?:\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\])?\s*(?::(?!:|//)|\s[-–—]\s)\s*(?P<text>.*)$"
+    r"(?:\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\])?\s*(?::(?!:|//)|：|\s[-–—]\s)\s*(?P<text>.*)$"
 )
 _UNDERLINED = re.compile(
     rf"^[ ]*(?P<title>{_NUMPY_TITLES})[ ]*:?[ ]*\n[ ]*[-=]{{3,}}[ ]*$", re.MULTILINE | re.IGNORECASE
@@ -56,6 +56,7 @@ _UNDERLINED = re.compile(
 _SPHINX = re.compile(rf"^\s*:(?:{_FIELDS})\b[^:\n]*:", re.MULTILINE)
 _EPYDOC = re.compile(rf"^\s*@(?:{_FIELDS})\b[^:\n]*:", re.MULTILINE)
 _ROLE = re.compile(r"^(?=:\w+:`)", re.MULTILINE)
+_GUARD = "\0"  # keeps a role at the start of a line from being read as a field
 _NOTHING = {"", "none", "none.", "n/a", "nothing"}
 
 
@@ -65,7 +66,7 @@ def read_docstring(text: str | None) -> Documentation:
     try:
         if _SPHINX.search(clean):
             fields = re.sub(r"^[ ]+(?=:\w)", "", clean, flags=re.MULTILINE)
-            return _read_parsed(parse(_ROLE.sub(" ", fields), DocstringStyle.REST))
+            return _read_parsed(parse(_ROLE.sub(_GUARD, fields), DocstringStyle.REST))
         if _EPYDOC.search(clean):
             return _read_parsed(parse(clean, DocstringStyle.EPYDOC))
         if _UNDERLINED.search(clean):
@@ -89,13 +90,15 @@ def _read_parsed(parsed: Docstring) -> Documentation:
             _describe(parameters, name, parameter.description or "")
     parts = (parsed.short_description, parsed.long_description)
     gap = "\n\n" if parsed.blank_after_short_description else "\n"
-    return Documentation(gap.join(part for part in parts if part).strip(), parameters)
+    description = gap.join(part for part in parts if part)
+    return Documentation(description.replace(_GUARD, "").strip(), parameters)
 
 
 def _describe(parameters: dict[str, str], name: str, text: str) -> None:
-    plain = " ".join(text.split())
-    if plain:
-        parameters.setdefault(name.strip().strip("`").replace("\\", "").lstrip("*"), plain)
+    name = name.strip().strip("`").replace("\\", "").lstrip("*")
+    plain = " ".join(text.replace(_GUARD, "").split())
+    if name and plain:
+        parameters.setdefault(name, plain)
 
 
 def _read_sections(lines: list[str]) -> Documentation:

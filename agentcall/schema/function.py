@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Annotated, cast, get_args, get_origin
 
-import typing_extensions
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from agentcall.errors import Problem
 from agentcall.messages import JSON
+from agentcall.schema.annotation import description_of
 from agentcall.schema.docstring import read_docstring
 from agentcall.schema.problems import (
     ABSENT,
@@ -231,17 +230,8 @@ def _array(item: Schema) -> Schema:
 
 def _explicit(annotation: object) -> str | None:
     """The description that an annotation itself gives, the last one winning."""
-    texts: list[str] = []
-    for metadata in get_args(annotation)[1:] if get_origin(annotation) is Annotated else ():
-        match metadata:
-            case str():
-                texts.append(metadata)
-            case FieldInfo(description=str(text)):
-                texts.append(text)
-            case typing_extensions.Doc():
-                texts.append(metadata.documentation)
-            case _:
-                continue
+    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    texts = [text for text in map(description_of, metadata) if text is not None]
     return texts[-1] if texts else None
 
 

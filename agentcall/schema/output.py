@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from agentcall.errors import SchemaError
 from agentcall.messages import JSON
 from agentcall.schema.problems import problems_of, read_json, wrong_fields
-from agentcall.schema.value import Value, read_type, unfit
+from agentcall.schema.value import Schema, Value, read_type, unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ def type_schema(annotation: object) -> TypeSchema:
         value = read_type(annotation)
     except Exception as error:  # a type's own hooks may raise anything
         raise SchemaError(unfit(annotation, error)) from error
-    schema = value.schema
+    schema: Schema = value.schema
     if "$ref" in schema:  # recursive: the first level in full, so that its type is plain to see
         named = value.definitions[schema["$ref"].rsplit("/", 1)[-1]]
         schema = {**named, **{key: schema[key] for key in schema if key != "$ref"}}
     if value.definitions:
-        schema = {**schema, "$defs": value.definitions}
+        schema = dict(schema, **{"$defs": value.definitions})
     name = annotation.__name__ if isinstance(annotation, type) else "value"
     return TypeSchema(name, schema, value)

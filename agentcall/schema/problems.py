@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json, to_jsonable_python
 
 from agentcall.errors import ArgumentsError, Problem
 from agentcall.messages import JSON
-
-Schema: TypeAlias = Mapping[str, Any]  # Any: a JSON Schema is any JSON object
+from agentcall.schema.value import Schema, is_list, is_schema
 
 
 class _Absent:
@@ -172,7 +170,7 @@ def shape(schema: Schema, depth: int = 0) -> str:
 
 def _array_shape(schema: Schema, depth: int) -> str:
     items = [shape(item, depth) for item in schema.get("prefixItems", ())]
-    if isinstance(schema.get("items"), Mapping):
+    if is_schema(schema.get("items")):
         items += [shape(schema["items"], depth), "..."]
     return f"[{', '.join(items or ['...'])}]"
 
@@ -185,7 +183,7 @@ def _object_shape(schema: Schema, depth: int) -> str:
     ]
     more = schema.get("additionalProperties", "properties" not in schema)
     if more is not False:
-        items.append(f"...: {shape(more, depth)}" if isinstance(more, Mapping) else "...")
+        items.append(f"...: {shape(more, depth)}" if is_schema(more) else "...")
     return f"{{{', '.join(items)}}}"
 
 
@@ -248,10 +246,10 @@ def _locate(
     steps = details["loc"][1:]
     for number, step in enumerate(steps):
         last = number == len(steps) - 1
-        if isinstance(value, list) and isinstance(step, int):
+        if isinstance(step, int) and is_list(value):
             path += f"[{step}]"
             value = value[step] if step < len(value) else ABSENT
-        elif isinstance(value, dict) and step in value:
+        elif isinstance(step, str) and is_schema(value) and step in value:
             path, value = f"{path}.{step}", value[step]
         elif last and details["type"] == "missing":
             path, value = f"{path}.{step}", ABSENT
@@ -278,9 +276,17 @@ def _expected(details: ErrorDetails, schema: Schema, location: tuple[int | str, 
 def _below(schema: Schema, steps: Sequence[int | str]) -> Schema:
     """The schema at a place, as far as it is plain to see."""
     for step in steps:
-        inner = schema.get("properties", {}).get(step)
-        if inner is None and isinstance(step, int):
-            prefix = schema.get("prefixItems", ())
-            inner = prefix[step] if step < len(prefix) else schema.get("items")
-        schema = inner if isinstance(inner, Mapping) else {}
+        choices: list[Schema] = [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
+        inner = [_step(choice, step) for choice in choices]
+        schema = next(filter(None, inner), inner[0])
     return schema
+
+
+def _step(schema: Schema, step: int | str) -> Schema:
+    if isinstance(step, str):
+        properties: Schema = schema.get("properties", {})
+        inner = properties.get(step, schema.get("additionalProperties"))
+    else:
+        prefix = schema.get("prefixItems", ())
+        inner = prefix[step] if step < len(prefix) else schema.get("items")
+    return inner if is_schema(inner) else {}

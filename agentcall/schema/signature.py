@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import types
 import typing
 from collections import ChainMap
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Annotated, Any, Optional, Union, get_args, get_origin
+from typing import Annotated, Any, Optional, TypeAlias, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from typing_extensions import Unpack, get_type_hints
@@ -20,7 +19,9 @@ from typing_extensions import Unpack, get_type_hints
 from agentcall.errors import SchemaError
 from agentcall.schema.annotation import is_typed_dict, typed_dict_items
 
-Scope = tuple[dict[str, Any], Mapping[str, Any]]  # Any: a namespace holds anything
+Scope: TypeAlias = tuple[dict[str, Any], Mapping[str, Any]]  # Any: a namespace holds anything
+Function: TypeAlias = Any  # Any: any callable, of which attributes are asked by name
+_HOLDERS: tuple[type[Any], ...] = (types.MethodType, classmethod, staticmethod)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Signature:
         return SchemaError(f"{self.name} ({self.place}){where}: {reason}")
 
 
-def read_signature(function: object, *, context_type: type | None, method: bool) -> Signature:
+def read_signature(function: Function, *, context_type: type | None, method: bool) -> Signature:
     """Take a callable apart; `method` leaves the first parameter out. Raises SchemaError."""
     plain, bound = _plain(function)
     method = isinstance(function, classmethod) or (
@@ -72,44 +73,48 @@ def read_signature(function: object, *, context_type: type | None, method: bool)
     return Signature(bare.name, bare.place, bare.docstring, tuple(resolved), context, bound)
 
 
-def _plain(function: object) -> tuple[object, frozenset[str]]:
+def _plain(function: Function) -> tuple[Function, frozenset[str]]:
     """The function at the bottom of a callable, and the keywords that partials have bound."""
     bound: set[str] = set()
     while True:
         if isinstance(function, functools.partial):
             bound |= set(function.keywords)
             function = function.func
-        elif isinstance(function, types.MethodType | classmethod | staticmethod):
+        elif isinstance(function, _HOLDERS):
             function = function.__func__
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
         elif inspect.isroutine(function) or not callable(function):
             return function, frozenset(bound)
         elif isinstance(function, type):
-            function = getattr(function, "__init__")  # noqa: B009 - of this very class
+            function = getattr(function, "__init__", None)
         else:
             function = type(function).__call__
 
 
-def _name(function: object, plain: object) -> str:
+def _name(function: Function, plain: Function) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__name__", None) or getattr(plain, "__name__", "")
     return type(function).__name__ if name == "__call__" else str(name)
 
 
-def _place(plain: object) -> str:
+def _place(plain: Function) -> str:
     code = getattr(plain, "__code__", None)
     if isinstance(code, types.CodeType):
         return f"{code.co_filename}:{code.co_firstlineno}"
     return f"module {getattr(plain, '__module__', None) or 'unknown'}"
 
 
-def _docstring(function: object) -> str | None:
+def _unwrapped(function: Function) -> Function:
+    """What a classmethod or a staticmethod holds; anything else as it is."""
+    return function.__func__ if isinstance(function, _HOLDERS[1:]) else function
+
+
+def _docstring(function: Function) -> str | None:
     while isinstance(function, functools.partial):
         function = function.func
-    if isinstance(function, classmethod | staticmethod):
-        function = function.__func__
+    function = _unwrapped(function)
     if inspect.isroutine(function) or isinstance(function, type):
         return inspect.getdoc(function)
     called = inspect.getdoc(type(function).__call__) if callable(function) else None
@@ -117,10 +122,8 @@ def _docstring(function: object) -> str | None:
     return called if called and called != generic else inspect.getdoc(function)
 
 
-def _parameters(function: object, bare: Signature) -> list[Parameter]:
-    target = function
-    if isinstance(function, classmethod | staticmethod):
-        target = function.__func__
+def _parameters(function: Function, bare: Signature) -> list[Parameter]:
+    target = _unwrapped(function)
     if not callable(target):
         given = f"{type(function).__name__} {function!r:.80}"
         raise bare.refused(None, f"not callable: {given}; give a function")
@@ -131,7 +134,7 @@ def _parameters(function: object, bare: Signature) -> list[Parameter]:
         raise bare.refused(None, reason) from error
 
 
-def _scope(plain: object) -> Scope:
+def _scope(plain: Function) -> Scope:
     """The names that an annotation in text may use: as at the place of its definition.
 
     Local types are found in the closure, in the frames of the enclosing functions and class
@@ -140,7 +143,7 @@ def _scope(plain: object) -> Scope:
     module: dict[str, Any] = getattr(plain, "__globals__", {})
     path = str(getattr(plain, "__qualname__", "")).replace(".<locals>", "").split(".")[:-1]
     spaces: list[Mapping[str, Any]] = [_closure(plain), _type_parameters(plain)]
-    frame = sys._getframe(1) if path else None  # noqa: SLF001 - the only way to local types
+    frame = inspect.currentframe() if path else None
     while frame is not None:
         if frame.f_globals is module and frame.f_code.co_name in path:
             spaces.append(frame.f_locals)
@@ -153,7 +156,7 @@ def _scope(plain: object) -> Scope:
     return module, ChainMap(*[dict(space) for space in spaces])
 
 
-def _closure(plain: object) -> dict[str, Any]:
+def _closure(plain: Function) -> dict[str, Any]:
     names = getattr(getattr(plain, "__code__", None), "co_freevars", ())
     found: dict[str, Any] = {}
     for name, cell in zip(names, getattr(plain, "__closure__", None) or (), strict=False):

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, TypeGuard, cast
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 from agentcall.messages import JSON
 from agentcall.schema.annotation import rewritten
 
-Schema = dict[str, Any]  # Any: a JSON Schema is any JSON object
+Schema: TypeAlias = dict[str, Any]  # Any: a JSON Schema is any JSON object
 
 _ITEM = "value"
 _CONFIG = ConfigDict(coerce_numbers_to_str=True, allow_inf_nan=False)
@@ -65,6 +65,16 @@ class Value:
     def default(self) -> object:
         """The default that the type itself brings, made anew."""
         return self._adapter.validate_json(b"{}")[_ITEM]
+
+
+def is_schema(value: object) -> TypeGuard[Schema]:
+    """Whether this is an object; JSON Schema has true and false in its place, too."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Whether this is a list, of anything."""
+    return isinstance(value, list)
 
 
 def read_type(annotation: object) -> Value:
@@ -150,12 +160,12 @@ def _references(schema: Schema) -> set[str]:
 
 
 def _children(schema: Schema) -> list[Schema]:
-    inner = [schema[key] for key in _SCHEMAS if isinstance(schema.get(key), dict)]
+    inner: list[object] = [schema.get(key) for key in _SCHEMAS]
     for key in _SCHEMA_LISTS:
         inner += schema.get(key, [])
     for key in _SCHEMA_MAPS:
         inner += schema.get(key, {}).values()
-    return [child for child in inner if isinstance(child, dict)]
+    return [child for child in inner if is_schema(child)]
 
 
 def _tidy(schema: Schema, definitions: Mapping[str, Schema], kept: list[str]) -> Schema:
@@ -166,7 +176,7 @@ def _tidy(schema: Schema, definitions: Mapping[str, Schema], kept: list[str]) ->
         return _tidy({**definitions[name], **siblings}, definitions, kept)
 
     def inner(child: Any) -> Any:  # Any: a schema, or true or false
-        return _tidy(child, definitions, kept) if isinstance(child, dict) else child
+        return _tidy(child, definitions, kept) if is_schema(child) else child
 
     tidy = {key: value for key, value in schema.items() if (key, value) not in _NOISE}
     for key in tidy.keys() & _SCHEMAS:
@@ -197,16 +207,15 @@ def merge_definitions(into: dict[str, Schema], value: Value) -> Schema:
 
 
 def _rename(schema: Any, renamed: Mapping[str, str]) -> Any:  # Any: any JSON below a schema
-    if isinstance(schema, list):
+    if is_list(schema):
         return [_rename(child, renamed) for child in schema]
-    if not isinstance(schema, dict):
+    if not is_schema(schema):
         return schema
-    return {
-        key: _REF + renamed.get(child.removeprefix(_REF), child.removeprefix(_REF))
-        if key == "$ref" and isinstance(child, str)
-        else _rename(child, renamed)
-        for key, child in schema.items()
-    }
+    copy = {key: _rename(child, renamed) for key, child in schema.items()}
+    if isinstance(copy.get("$ref"), str):
+        name = copy["$ref"].removeprefix(_REF)
+        copy["$ref"] = _REF + renamed.get(name, name)
+    return copy
 
 
 def default_json(default: object) -> tuple[JSON] | None:

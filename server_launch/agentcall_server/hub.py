@@ -2,17 +2,21 @@
 
 A process can be ended when the host says nothing; a thread inside the library's retries cannot.
 It prints one JSON object a line: asking, then answered (with the size), then done (with the path),
-or failed (with the reason). The library itself resumes a download that was cut.
+or failed (with the reason). A download that was cut goes on where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from agentcall_server.leash import end_with_parent
+
+CHUNK = 1 << 18
 
 
 def main() -> None:
@@ -20,22 +24,37 @@ def main() -> None:
     end_with_parent()
     repo, file, revision, folder = sys.argv[1:5]
     try:
-        path = _fetch(repo, file, revision, folder)
+        path = _fetch(repo, file, revision, Path(folder))
     except Exception as error:  # the parent shows the reason, whatever it is
         _tell(event="failed", why=_first_line(error))
         raise SystemExit(1) from None
     _tell(event="done", path=path)
 
 
-def _fetch(repo: str, file: str, revision: str, folder: str) -> str:
+def _fetch(repo: str, file: str, revision: str, folder: Path) -> str:
     hub: Any = importlib.import_module("huggingface_hub")  # Any: its types are partly unknown
     _tell(event="asking")
     cached = hub.try_to_load_from_cache(repo, file, revision=revision)
     if isinstance(cached, str):
         return cached
-    found = hub.get_hf_file_metadata(hub.hf_hub_url(repo, file, revision=revision))
+    url = hub.hf_hub_url(repo, file, revision=revision)
+    found = hub.get_hf_file_metadata(url)
     _tell(event="answered", size=found.size)
-    return str(hub.hf_hub_download(repo, file, revision=revision, local_dir=folder))
+    release = hashlib.sha256(str(found.etag).encode()).hexdigest()[:16]
+    partial = folder / f"{Path(file).name}.{release}.incomplete"
+    _go_on(url, partial, found.size)
+    return str(partial.absolute())
+
+
+def _go_on(url: str, partial: Path, size: int | None) -> None:
+    """Bring the bytes that are missing. The library's own download begins again in each process."""
+    web: Any = importlib.import_module("huggingface_hub.file_download")  # Any: as above
+    web.constants.DOWNLOAD_CHUNK_SIZE = CHUNK  # its own 10 MB are lost when the line breaks
+    headers: Any = importlib.import_module("huggingface_hub.utils").build_hf_headers()  # Any: same
+    with partial.open("ab") as out:
+        here = out.tell()
+        if here != size:
+            web.http_get(url, out, resume_size=here, headers=headers, expected_size=size)
 
 
 def _first_line(error: Exception) -> str:

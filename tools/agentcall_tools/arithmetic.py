@@ -29,7 +29,8 @@ INTEGER_BITS = 200_000
 FRACTION_BITS = 4_096
 SHIFT_BITS = 1_000
 ROUND_DIGITS = 100
-WORK = 3e11
+WORK = 1.5e11
+SERIES_WORK = 2e8
 
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 E = Decimal("2.71828182845904523536028747135266249775724709369995957496697")
@@ -194,9 +195,9 @@ class Arithmetic:
     def shift(self, a: Number, b: Number, left: bool) -> Number:
         """a << b or a >> b."""
         value, count = self.integer(a, "a shift"), self.integer(b, "a shift")
-        if not 0 <= count <= SHIFT_BITS or value.bit_length() > 1024:
+        if not 0 <= count <= SHIFT_BITS or value.bit_length() > SHIFT_BITS:
             raise CalculationError(
-                f"a shift is by 0 to {SHIFT_BITS} bits and of at most 1024 bits, "
+                f"a shift is by 0 to {SHIFT_BITS} bits and of at most as many, "
                 f"got {describe(value)} by {describe(count)}"
             )
         return self.exact(value << count) if left else value >> count
@@ -232,7 +233,7 @@ class Arithmetic:
                 return self.whole_power(root, b.numerator)
         if b == 0:
             return 1
-        return self.context.power(self.decimal(a), self.decimal(b))
+        return self.decimal_power(a, b)
 
     def whole_power(self, a: int | Fraction, b: int) -> Number:
         """An exact base to an integer power."""
@@ -244,9 +245,14 @@ class Arithmetic:
             self.spend(size**2)
             return self.exact(a.numerator ** (b if base > 1 else b % 2 + 2 * (b > 0)))
         if size > FRACTION_BITS:
-            return self.context.power(self.decimal(a), self.decimal(b))
+            return self.decimal_power(a, b)
         self.spend(size**2)
         return self.exact(Fraction(a) ** b)
+
+    def decimal_power(self, a: Number, b: Number) -> Number:
+        """a ** b to 50 digits."""
+        self.spend(SERIES_WORK)
+        return self.context.power(self.decimal(a), self.decimal(b))
 
     def exact_root(self, a: int | Fraction, degree: int) -> int | Fraction | None:
         """The exact root of a non-negative number, or None if it is irrational or large."""
@@ -362,12 +368,14 @@ class Arithmetic:
 
     def exponential(self, a: Number) -> Number:
         """e ** a."""
+        self.spend(SERIES_WORK)
         return 1 if a == 0 else self.context.exp(self.decimal(a))
 
     def logarithm(self, a: Number, base: Number | None = None) -> Number:
         """The natural logarithm, or the one to a base."""
         if a <= 0:
             raise CalculationError(f"a logarithm needs a number above 0, got {describe(a)}")
+        self.spend(SERIES_WORK)
         if base is None:
             return 0 if a == 1 else self.context.ln(self.decimal(a))
         if base == 10:

@@ -304,10 +304,10 @@ class Parser:
                 return a & b if sign == "&" else a | b
 
     def sum(self, sign: str, left: Number) -> Number:
-        """left + or - the right side; 100 + 10% has two readings and is refused."""
+        """left + or - the right side; 100 + 10% has two readings and is refused, 1 + 10% has one."""
         percent = self.percent
         right = self.expression(ADD + 1)
-        if self.percent and not percent:
+        if self.percent and not percent and left != 1:
             raise CalculationError(
                 f"x {sign} 10% can be read in two ways: "
                 f"write x * (1 {sign} 10%) for a change by 10%, or x {sign} (10%) for 0.1"

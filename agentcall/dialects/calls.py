@@ -1,0 +1,160 @@
+"""Calls out of JSON objects and lists, whatever the model calls the keys.
+
+The texts of the arguments are kept as written: mending them is for a later stage, which says so.
+"""
+
+from __future__ import annotations
+
+import json
+
+from agentcall.dialects.offers import Tools
+from agentcall.dialects.page import Page
+from agentcall.dialects.parts import Broken, Called
+from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.jsontext import Members, Whole, items, members, read_json
+
+NAMES = ("name", "tool_name", "function_name", "tool", "function", "action")
+ARGUMENTS = (
+    "arguments",
+    "parameters",
+    "args",
+    "params",
+    "kwargs",
+    "input",
+    "tool_input",
+    "action_input",
+)
+ENVELOPES = ("tool_calls", "function_call", "tool_call", "function")
+OTHERS = ("type", "id", "index", "tool_call_id", "call_id")
+
+CUT = "the answer ended inside a call"
+_CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter", "ipython")
+
+
+def text_of(written: str) -> str | None:
+    """The text that a JSON string says; None if it is no string."""
+    read = read_json(written)
+    return read.value if isinstance(read, Whole) and isinstance(read.value, str) else None
+
+
+def calls_in(text: str) -> list[Called | Broken]:
+    """The calls of a JSON object or list, in order; what is no call of them is Broken."""
+    listed = items(text) if text.lstrip().startswith("[") else None
+    if listed is not None:
+        return [call for item in listed for call in calls_in(item)]
+    found = members(text)
+    if found is None:
+        return [Broken(text, "it is not a JSON object")]
+    by_key = dict(found)
+    for key in ENVELOPES:
+        if by_key.get(key, "").startswith(("{", "[")):
+            return [_with_id(call, by_key) for call in calls_in(by_key[key])]
+    return [_call(text, found, by_key)]
+
+
+def _with_id(call: Called | Broken, by_key: dict[str, str]) -> Called | Broken:
+    if isinstance(call, Broken) or call.id:
+        return call
+    return Called(call.name, call.arguments, text_of(by_key.get("id", "")) or "")
+
+
+def _call(text: str, found: Members, by_key: dict[str, str]) -> Called | Broken:
+    name_key = next((key for key in NAMES if text_of(by_key.get(key, ""))), None)
+    if name_key is None:
+        return Broken(text, 'it has no "name"')
+    name = text_of(by_key[name_key]) or ""
+    for key in ARGUMENTS:
+        if key in by_key and key != name_key:
+            return Called(name, arguments_text(by_key[key]), text_of(by_key.get("id", "")) or "")
+    rest = [(key, value) for key, value in found if key != name_key and key not in OTHERS]
+    return Called(name, object_text(rest))
+
+
+def arguments_text(written: str) -> str:
+    """Arguments as written; those that are JSON inside of a string come out of it."""
+    inner = text_of(written)
+    if inner is not None and inner.strip().startswith("{"):
+        return inner
+    return "{}" if written.strip() in ("null", "None", '""', "''") else written
+
+
+def object_text(found: Members) -> str:
+    """The JSON object of keys and the texts of their values."""
+    return "{%s}" % ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {v}" for k, v in found)
+
+
+def give(page: Page, calls: list[Called | Broken]) -> None:
+    """Puts calls out in order."""
+    for call in calls:
+        if isinstance(call, Broken):
+            page.out.broken(call.text, call.reason)
+        else:
+            page.out.call(call.name.strip(), call.arguments, call.id)
+
+
+def offered(calls: list[Called | Broken], tools: Tools) -> bool:
+    """Whether all of these are calls of offered tools."""
+    return bool(calls) and all(isinstance(call, Called) and call.name in tools for call in calls)
+
+
+def json_block(page: Page, *closers: str, closed_by_itself: bool = False) -> Steps[bool]:
+    """JSON objects or lists up to a closing marker; False if there are none.
+
+    A marker that the server swallowed is not missed if the model was done. A format whose last
+    bracket is its end is `closed_by_itself`.
+    """
+    source = page.source
+    texts: list[str] = []
+    while True:
+        yield from source.skip(BLANK + (",;}])" if texts else ""))
+        if closers and (yield from source.eats(*closers)):
+            break
+        if (yield from source.peek()) not in ("{", "["):
+            if not texts:
+                return False
+            if source.left == 0 and not (source.finished or closed_by_itself):
+                page.out.broken(source.raw(), CUT)
+                return True
+            break
+        text = yield from source.value()
+        if not text:
+            yield from _spoilt(page, closers)
+            return True
+        texts.append(text)
+    for text in texts:
+        give(page, calls_in(text))
+    if not texts:
+        page.out.broken(source.raw(), "there is no call in it")
+    return True
+
+
+def _spoilt(page: Page, closers: tuple[str, ...]) -> Steps[None]:
+    """JSON that does not end well: Broken up to its closing marker, or all there is."""
+    source = page.source
+    if source.left and closers:
+        yield from source.upto(Needles(*closers))
+    raw = source.raw()
+    ends = [raw.find(closer) + len(closer) for closer in closers if closer in raw]
+    if ends and min(ends) < len(raw) and source.give_back(min(ends)):
+        raw = raw[: min(ends)]
+    reason = "its JSON is not well formed" if ends or source.finished else CUT
+    page.out.broken(raw, reason)
+
+
+def code_call(tools: Tools, name: str, code: str) -> Called:
+    """A call that carries code: of the offered tool that takes code, else of the name given."""
+    found = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
+    offered_name = tools.find(found) or found
+    properties = tools.schema(found).get("properties")
+    keys = list(properties) if isinstance(properties, dict) else []
+    key = keys[0] if len(keys) == 1 else "code"
+    return Called(offered_name, json.dumps({key: code}, ensure_ascii=False))
+
+
+def unfenced(code: str) -> str:
+    """Code without the fence around it."""
+    body = code.strip()
+    if body.startswith("```") and "\n" in body:
+        body = body.partition("\n")[2]
+        body = body.rstrip().removesuffix("```")
+    return body.strip("\n")

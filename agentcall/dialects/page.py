@@ -1,0 +1,158 @@
+"""What a family's reader works on: the text that is left, the tools, and the parts it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from agentcall.dialects.offers import Tools
+from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
+from agentcall.dialects.scan import Source, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Reconsidered(Thought):
+    """All the text said so far, which turns out to have been thinking (`...</think>answer`).
+
+    A server's template may open the thinking itself, so that only its end is in the text. Whoever
+    has shown that text may take it back; whoever has not knows that it is no part of the answer.
+    """
+
+
+class Output:
+    """The parts that were read. Blanks beside markup are dropped, all other text is kept."""
+
+    def __init__(self) -> None:
+        self.marked = False
+        self.called = False
+        self.thought = False
+        self.line_start = True
+        self.last = ""
+        self._parts: list[Part] = []
+        self._said: list[str] = []
+        self._blank = ""
+        self._near = True
+        self._trim = False
+
+    def say(self, text: str) -> None:
+        """Text for the user."""
+        if not text:
+            return
+        self.last = text[-1]
+        self.line_start = self.last == "\n" or (self.line_start and text.isspace())
+        if self._near:
+            if text.isspace():
+                self._blank += text
+                return
+            text = text.lstrip() if self._trim else self._blank + text
+            self._near, self._trim, self._blank = False, False, ""
+        self._said.append(text)
+        self._parts.append(Said(text))
+
+    def think(self, text: str) -> None:
+        """Thinking; blanks around it are dropped."""
+        if not text:
+            return
+        text = self._blank + text
+        body = text.rstrip() if self.thought else text.strip()
+        if not body:
+            self._blank = text if self.thought else ""
+            return
+        start = 0 if self.thought else text.index(body)
+        self._blank = text[start + len(body) :]
+        self._parts.append(Thought(body))
+        self.thought = True
+
+    def begin_thought(self) -> None:
+        """What follows is a new piece of thinking."""
+        self._mark()
+        self.thought = False
+
+    def end_thought(self, *, cut: bool = False) -> None:
+        """The thinking is over; where it was cut, its last blanks are kept."""
+        if cut and self._blank and self.thought:
+            self._parts.append(Thought(self._blank))
+        self._mark()
+        self._trim = True
+
+    def call(self, name: str, arguments: str, id: str = "") -> None:
+        """A whole call."""
+        self._mark()
+        self.called = True
+        self._parts.append(Called(name, arguments, id))
+
+    def broken(self, text: str, reason: str) -> None:
+        """Markup that could not be read."""
+        self._mark()
+        self._parts.append(Broken(text, reason))
+
+    def drop(self) -> None:
+        """Markup without a meaning of its own was read."""
+        self._mark()
+
+    def reconsider(self) -> None:
+        """Everything said so far was thinking."""
+        said = (self._blank if self._near else "") + "".join(self._said)
+        self._said = []
+        self._mark()
+        self._trim = True
+        if said.strip():
+            self._parts.append(Reconsidered(said.strip()))
+
+    def _mark(self) -> None:
+        self.marked = self.line_start = self._near = True
+        self._blank = self.last = ""
+
+    def close(self) -> None:
+        """The end: blanks that stand beside no markup are text."""
+        if self._blank and not self.marked:
+            self._parts.append(Said(self._blank))
+
+    def drain(self) -> list[Part]:
+        """The parts since the last time, adjacent texts joined."""
+        found, self._parts = self._parts, []
+        joined: list[Part] = []
+        run: list[str] = []
+        for part in found:
+            if type(part) is Said:
+                run.append(part.text)
+                continue
+            if run:
+                joined.append(Said("".join(run)))
+                run = []
+            joined.append(part)
+        if run:
+            joined.append(Said("".join(run)))
+        return joined
+
+
+@dataclass(slots=True)
+class Page:
+    """One answer while it is read."""
+
+    source: Source
+    tools: Tools
+    out: Output = field(default_factory=Output)
+    react: bool = False
+
+
+Read: TypeAlias = "Callable[[Page], Steps[bool]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How one family of models writes its calls.
+
+    markers: texts that begin markup wherever they stand, and what reads on behind them; it gives
+        False where this is not its markup after all.
+    lines: what may begin at the start of a line; these have gone past nothing when they begin.
+    dropped: tokens without a meaning of their own.
+    while_thinking: whether its calls count inside of thinking.
+    """
+
+    name: str
+    markers: Mapping[str, Read] = field(default_factory=dict[str, Read])
+    lines: tuple[Read, ...] = ()
+    dropped: tuple[str, ...] = ()
+    while_thinking: bool = False

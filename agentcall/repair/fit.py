@@ -1,0 +1,168 @@
+"""Whether a JSON value has the form that a JSON Schema asks for.
+
+The judge of arguments is the tool's validator; this is the smaller question that a mender asks at
+every place: type, choices, properties and items. Bounds, patterns and formats are the judge's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from agentcall.messages import JSON
+
+Schema: TypeAlias = "Mapping[str, JSON]"
+
+_DEEPEST = 64
+_KINDS: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+class TooMuch(Exception):
+    """The value is too big or too deep to be mended."""
+
+
+@dataclass(slots=True)
+class Fit:
+    """Checks against the schemas of one root, at most `budget` places in all."""
+
+    root: Schema
+    budget: int = 100_000
+    _depth: int = 0
+
+    def resolved(self, schema: Schema) -> Schema:
+        """The schema, its references followed."""
+        for _ in range(_DEEPEST):
+            self._spend()
+            match schema:
+                case {"$ref": str(ref)}:
+                    below = self._named(ref)
+                case {"allOf": [Mapping() as only]}:
+                    below = cast("Schema", only)
+                case _:
+                    return schema
+            beside = {k: v for k, v in schema.items() if k not in ("$ref", "allOf")}
+            schema = {**below, **beside}
+        raise TooMuch
+
+    def fits(self, value: JSON, schema: Schema) -> bool:
+        """Whether the value has the schema's form. Raises TooMuch."""
+        schema = self.resolved(schema)
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise TooMuch
+        try:
+            return self._fits(value, schema)
+        finally:
+            self._depth -= 1
+
+    def _fits(self, value: JSON, schema: Schema) -> bool:
+        if not _among(value, schema):
+            return False
+        branches = choices(schema)
+        if branches:
+            return any(self.fits(value, branch) for branch in branches)
+        kind = kind_of(schema)
+        if kind is not None and not is_kind(value, kind):
+            return False
+        if isinstance(value, dict):
+            return self._fits_object(value, schema)
+        return self._fits_list(value, schema) if isinstance(value, list) else True
+
+    def _fits_object(self, value: Mapping[str, JSON], schema: Schema) -> bool:
+        if not all(name in value for name in required_of(schema)):
+            return False
+        own = properties_of(schema)
+        extra = schema.get("additionalProperties", True)
+        for key, item in value.items():
+            below = own.get(key, extra)
+            if below is False or (isinstance(below, Mapping) and not self.fits(item, below)):
+                return False
+        return True
+
+    def _fits_list(self, value: Sequence[JSON], schema: Schema) -> bool:
+        first, rest = schema.get("prefixItems"), schema.get("items")
+        prefix = first if isinstance(first, list) else []
+        if len(value) < len(prefix):
+            return False
+        schemas = [*prefix, *[rest] * (len(value) - len(prefix))]
+        return all(
+            self.fits(item, below)
+            for item, below in zip(value, schemas, strict=True)
+            if isinstance(below, Mapping)
+        )
+
+    def _spend(self) -> None:
+        self.budget -= 1
+        if self.budget < 0:
+            raise TooMuch
+
+    def _named(self, ref: str) -> Schema:
+        found: JSON = self.root
+        for step in ref.removeprefix("#/").split("/"):
+            found = found.get(step) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping):
+            raise TooMuch
+        return found
+
+
+def properties_of(schema: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """The properties that a schema names."""
+    found = schema.get("properties")
+    return found if isinstance(found, Mapping) else {}
+
+
+def required_of(schema: Mapping[str, JSON]) -> list[str]:
+    """The names of the properties that a schema requires."""
+    found = schema.get("required")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def choices(schema: Schema) -> list[Schema]:
+    """The schemas of which one has to fit; none where there is no choice."""
+    kinds = schema.get("type")
+    if isinstance(kinds, list):
+        return [{**schema, "type": kind} for kind in kinds]
+    found = schema.get("anyOf", schema.get("oneOf"))
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+def options_of(schema: Schema) -> list[JSON]:
+    """The values that an `enum` or a `const` allows."""
+    found = schema.get("enum", [schema.get("const")])
+    return [*found] if isinstance(found, list) else []
+
+
+def kind_of(schema: Schema) -> str | None:
+    """The type that a schema names, or lets see by its other words."""
+    match schema:
+        case {"type": str(kind)}:
+            return kind
+        case {"properties": _}:
+            return "object"
+        case {"items": _} | {"prefixItems": _}:
+            return "array"
+        case _:
+            return None
+
+
+def is_kind(value: JSON, kind: str) -> bool:
+    """Whether a value is of a JSON type; a boolean is no number."""
+    if kind in ("integer", "number"):
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        number = isinstance(value, float) and kind == "number"
+        return not isinstance(value, bool) and (whole or number)
+    return isinstance(value, _KINDS.get(kind, (object,)))
+
+
+def _among(value: JSON, schema: Schema) -> bool:
+    if "enum" not in schema and "const" not in schema:
+        return True
+    options = options_of(schema)
+    return any(type(value) is type(option) and value == option for option in options)

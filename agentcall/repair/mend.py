@@ -1,0 +1,270 @@
+"""Mends a JSON value by the schema that it should fit.
+
+A value that fits is left as it is. What does not fit is mended where it stands, at any depth:
+- stringified: a text that spells out the list or object that is wanted.
+- number-from-text, bool-from-text, null-from-text: `"2"`, `"true"`, `"None"`.
+- list-from-one: a lone value for a list; list-from-text: `"2, 3"` for a list of what is no text (a
+  text with commas for a list of texts may be one item or many: it is left for the model).
+- list-from-object: `{"0": "a", "1": "b"}` for a list; one-from-list: `[2]` for a lone 2.
+- enum-spelling: a choice that differs by case and separators only.
+- schema-echo: `{"type": "integer", "value": 2}` for 2.
+- key-name, key-near: a key that differs in its spelling only, or by one slip, from a property
+  that is not given.
+- null-dropped: null or blank for an optional property that takes neither.
+- dropped-unknown: a key that an object without other properties does not know. This one loses
+  what the model wrote, so it is done only on order, never to a wrapper with something in it, and
+  never if nothing else was given to an object that has properties.
+Of several choices (`anyOf`) the one that needs the fewest fixes is taken; if two do, none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from agentcall.messages import JSON
+from agentcall.repair.fit import (
+    Fit,
+    Schema,
+    choices,
+    kind_of,
+    options_of,
+    properties_of,
+    required_of,
+)
+from agentcall.repair.fix import Fix, fix_at, written
+from agentcall.repair.names import folded, only_near
+from agentcall.repair.reading import read_inner
+from agentcall.repair.scalar import READERS, Read, is_blank, rule_of
+from agentcall.repair.shape import WRAPPERS
+
+_ECHO = frozenset({"type", "value", "description", "title"})
+
+
+@dataclass(slots=True)
+class Mender:
+    """One walk over one value; `fixes` grows. Raises TooMuch where a value is too big to mend."""
+
+    fit: Fit
+    drop_unknown: bool
+    fixes: list[Fix] = field(default_factory=list[Fix])
+
+    def mend(self, value: JSON, schema: Schema, place: str = "") -> JSON:
+        """The value, or what it has to be to fit the schema; as it is where that is not plain."""
+        schema = self.fit.resolved(schema)
+        if self.fit.fits(value, schema):
+            return value
+        branches = choices(schema)
+        if branches:
+            return self._chosen(value, branches, place)
+        if "enum" in schema or "const" in schema:
+            return self._enumerated(value, schema, place)
+        return self._of_kind(value, schema, place)
+
+    def _of_kind(self, value: JSON, schema: Schema, place: str) -> JSON:
+        match kind_of(schema):
+            case "object":
+                return self._object(value, schema, place)
+            case "array":
+                return self._array(value, schema, place)
+            case str(kind) if kind in READERS:
+                return self._scalar(value, schema, place, READERS[kind])
+            case _:
+                return value
+
+    def _told(self, rule: str, place: str, before: JSON, after: JSON) -> None:
+        self.fixes.append(fix_at(rule, place, before, after))
+
+    def _chosen(self, value: JSON, branches: Sequence[Schema], place: str) -> JSON:
+        found: list[tuple[int, str, JSON, list[Fix]]] = []
+        for branch in branches:
+            start = len(self.fixes)
+            mended = self.mend(value, branch, place)
+            told = self.fixes[start:]
+            del self.fixes[start:]
+            if self.fit.fits(mended, branch):
+                found.append((len(told), written(mended), mended, told))
+        fewest = min((count for count, *_ in found), default=0)
+        best = {text: (mended, told) for count, text, mended, told in found if count == fewest}
+        if len(best) != 1:
+            return value
+        ((mended, told),) = best.values()
+        self.fixes += told
+        return mended
+
+    def _enumerated(self, value: JSON, schema: Schema, place: str) -> JSON:
+        if not isinstance(value, str):
+            return self._lone(value, schema, place)
+        wanted = folded(value)
+        like = [each for each in options_of(schema) if wanted and folded(_spelled(each)) == wanted]
+        if len(like) != 1:
+            return value
+        self._told(
+            "enum-spelling" if isinstance(like[0], str) else rule_of(like[0]), place, value, like[0]
+        )
+        return like[0]
+
+    def _scalar(
+        self,
+        value: JSON,
+        schema: Schema,
+        place: str,
+        read: Read,
+    ) -> JSON:
+        if isinstance(value, str):
+            found = read(value)
+            if found is None:
+                return value
+            self._told(found[0], place, value, found[1])
+            return found[1]
+        return self._lone(value, schema, place)
+
+    def _lone(self, value: JSON, schema: Schema, place: str) -> JSON:
+        """A lone value out of a list of one, or out of an echo of its schema."""
+        inner: JSON = None
+        rule = ""
+        if isinstance(value, list) and len(value) == 1:
+            rule, inner = "one-from-list", value[0]
+        elif isinstance(value, dict) and {"type", "value"} <= value.keys() <= _ECHO:
+            rule, inner = "schema-echo", value["value"]
+        if not rule or isinstance(inner, (list, dict)):
+            return value
+        start = len(self.fixes)
+        self._told(rule, place, value, inner)
+        mended = self.mend(inner, schema, place)
+        if self.fit.fits(mended, schema):
+            return mended
+        del self.fixes[start:]
+        return value
+
+    def _spelled_out(self, value: str, wanted: type, place: str) -> JSON:
+        """The list or object that a text spells out, or the text."""
+        reading = read_inner(value)
+        if reading is None or not isinstance(reading.value, wanted):
+            return value
+        self._told("stringified", place, value, reading.value)
+        return reading.value
+
+    def _array(self, value: JSON, schema: Schema, place: str) -> JSON:
+        if isinstance(value, str):
+            value = self._spelled_out(value, list, place)
+        if not isinstance(value, list):
+            return self._listed(value, schema, place)
+        first = schema.get("prefixItems")
+        prefix = first if isinstance(first, list) else []
+        rest = schema.get("items")
+        schemas = [*prefix, *[rest] * (len(value) - len(prefix))]
+        return [
+            self.mend(item, own, f"{place}[{i}]") if isinstance(own, Mapping) else item
+            for i, (item, own) in enumerate(zip(value, schemas, strict=False))
+        ] + value[len(schemas) :]
+
+    def _listed(self, value: JSON, schema: Schema, place: str) -> JSON:
+        """A list out of what is none."""
+        items = schema.get("items")
+        if not isinstance(items, Mapping) or "prefixItems" in schema or value is None:
+            return value
+        rule, found = _as_list(value, self.fit.fits("", items))
+        start = len(self.fixes)
+        self._told(rule, place, value, found)
+        mended: list[JSON] = [self.mend(item, items, place) for item in found]
+        if found and all(self.fit.fits(item, items) for item in mended):
+            del self.fixes[start:]
+            self._told(rule, place, value, mended)
+            return mended
+        del self.fixes[start:]
+        return value
+
+    def _object(self, value: JSON, schema: Schema, place: str) -> JSON:
+        if isinstance(value, str):
+            value = self._spelled_out(value, dict, place)
+        if not isinstance(value, dict):
+            return value
+        known = properties_of(schema)
+        value = self._renamed(value, schema, place)
+        found: dict[str, JSON] = {}
+        for key, item in value.items():
+            own = known.get(key, schema.get("additionalProperties", True))
+            at = f"{place}.{key}" if place else key
+            mended = self.mend(item, own, at) if isinstance(own, Mapping) else item
+            if self._is_blank(mended, own) and key in known and key not in required_of(schema):
+                self._told("null-dropped", at, mended, None)
+            elif own is False and self._may_drop(key, item, value, known):
+                self._told("dropped-unknown", at, item, None)
+            else:
+                found[key] = mended
+        return found
+
+    def _is_blank(self, value: JSON, schema: JSON) -> bool:
+        return is_blank(value) and isinstance(schema, Mapping) and not self.fit.fits(value, schema)
+
+    def _may_drop(
+        self, key: str, item: JSON, value: dict[str, JSON], known: Mapping[str, JSON]
+    ) -> bool:
+        if not self.drop_unknown or (key in WRAPPERS and isinstance(item, (dict, list)) and item):
+            return False
+        return not known or item is None or any(name in known for name in value)
+
+    def _renamed(self, value: dict[str, JSON], schema: Schema, place: str) -> dict[str, JSON]:
+        """The object with misspelled keys as its schema spells them."""
+        known = properties_of(schema)
+        free = [name for name in known if name not in value]
+        strange = [key for key in value if key not in known]
+        if not free or not strange:
+            return value
+        closed = schema.get("additionalProperties") is False
+        meant = _spellings(strange, free if closed else required_of(schema))
+        if closed:
+            left = [name for name in free if name not in meant.values()]
+            meant |= _slips([key for key in strange if key not in meant], left, list(known))
+        for key, name in meant.items():
+            rule = "key-name" if folded(key) == folded(name) else "key-near"
+            self._told(rule, place, key, name)
+        return {meant.get(key, key): item for key, item in value.items()}
+
+
+def _spellings(strange: Sequence[str], free: Sequence[str]) -> dict[str, str]:
+    """For each strange key the free name that it spells otherwise, where that is one to one."""
+    names, keys = _by_fold(free), _by_fold(strange)
+    return {
+        group[0]: names[fold][0]
+        for fold, group in keys.items()
+        if fold and len(group) == 1 and len(names.get(fold, ())) == 1
+    }
+
+
+def _slips(strange: Sequence[str], free: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """For each strange key the free name it is one slip from; a key of a longer list is none."""
+    if len(strange) > 16:
+        return {}
+    found = {key: only_near(key, known) for key in strange if len(key) <= 64}
+    near = {key: name for key, name in found.items() if name in free}
+    return {
+        key: name
+        for key, name in cast("dict[str, str]", near).items()
+        if list(near.values()).count(name) == 1
+    }
+
+
+def _by_fold(names: Sequence[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(folded(name[:200]), []).append(name)
+    return groups
+
+
+def _as_list(value: JSON, takes_text: bool) -> tuple[str, list[JSON]]:
+    """A value as a list, and by which rule; an empty list where that is not plain."""
+    if isinstance(value, dict):
+        if value and list(value) == [str(i) for i in range(len(value))]:
+            return "list-from-object", list(value.values())
+        return "list-from-one", [value]
+    if isinstance(value, str) and re.search(r"[,;\n]", value):
+        return "list-from-text", [] if takes_text else [p.strip() for p in value.split(",")]
+    return "list-from-one", [value]
+
+
+def _spelled(option: JSON) -> str:
+    return option if isinstance(option, str) else written(option)

@@ -1,0 +1,71 @@
+"""Texts that spell out a number, a boolean or null: the value, and the rule by which it is read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
+from agentcall.messages import JSON
+
+Told: TypeAlias = "tuple[str, JSON]"
+Read: TypeAlias = Callable[[str], "Told | None"]
+
+_BLANK = frozenset({"", "none", "null", "undefined", "nil"})
+_INTEGER = re.compile(r"\s*[+-]?\d{1,400}(?:\.0{1,40})?\s*", re.ASCII)
+_NUMBER = re.compile(
+    r"\s*[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,3})?\s*", re.ASCII
+)
+
+
+def is_blank(value: JSON) -> bool:
+    """Whether a value says that there is none: null, nothing, or the word for it."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in _BLANK)
+
+
+def rule_of(value: JSON) -> str:
+    """The rule by which a text becomes this value."""
+    match value:
+        case bool():
+            return "bool-from-text"
+        case None:
+            return "null-from-text"
+        case _:
+            return "number-from-text"
+
+
+def _read_integer(text: str) -> Told | None:
+    if not _INTEGER.fullmatch(text):
+        return None
+    return "number-from-text", int(text.strip().partition(".")[0])
+
+
+def _read_number(text: str) -> Told | None:
+    whole = _read_integer(text)
+    if whole or not _NUMBER.fullmatch(text):
+        return whole
+    number = float(text)
+    return ("number-from-text", number) if math.isfinite(number) else None
+
+
+def _read_bool(text: str) -> Told | None:
+    plain = text.strip().lower()
+    return ("bool-from-text", plain == "true") if plain in ("true", "false") else None
+
+
+def _read_null(text: str) -> Told | None:
+    return ("null-from-text", None) if is_blank(text) else None
+
+
+def _read_text(text: str) -> Told | None:
+    return None
+
+
+READERS: dict[str, Read] = {
+    "integer": _read_integer,
+    "number": _read_number,
+    "boolean": _read_bool,
+    "null": _read_null,
+    "string": _read_text,
+}
