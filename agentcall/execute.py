@@ -29,8 +29,8 @@ from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, repair
-from agentcall.steps import Steps
 from agentcall.snapshot import MAX_ITEMS, capped, snapshot
+from agentcall.steps import Steps
 from agentcall.tool import RunContext, Tool
 
 Emit: TypeAlias = Callable[[Event], None]

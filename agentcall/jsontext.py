@@ -104,7 +104,7 @@ def _repaired(text: str, balance: Balance, reason: str) -> Whole | Unread:
         return Unread(reason)
     try:
         value = cast("JSON", json_repair.loads(text, skip_json_loads=True))
-    except Exception:  # noqa: BLE001 - a mender that fails has mended nothing
+    except Exception:
         return Unread(reason)
     if not value or not isinstance(value, dict if text[0] == "{" else list):
         return Unread(reason)

@@ -34,7 +34,7 @@ class Missing:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
 class RunResult(Generic[Output]):
     """What a run gave.
 

@@ -20,7 +20,7 @@ R = TypeVar("R", default=Any)
 Function = Callable[..., Any]  # Any: a tool may take and give anything
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
 class RunContext(Generic[Deps]):
     """What a tool may know of the run it is called in; never part of the tool's schema.
 

@@ -7,6 +7,7 @@ are refusals here, as this calculator has numbers only; their ^ is "exclusive or
 
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -222,9 +223,10 @@ ATTACKS = [
     "'*'*(1+2<<17)", "'*'*(2<<17) + '*'", "1.5**10000", "1<<1001", 'open("foo1", "wb")',
     'open("foo3", "rb", 2<<18)', "def foo(): return foo()\nfoo()", "9**9**9**9**9**9**9**9",
     "[print(c) for c in ().__class__.__bases__[0].__subclasses__()]",
-    "(lambda fc=(lambda n: [c for c in ().__class__.__bases__[0].__subclasses__() "
-    "if c.__name__ == n][0]): fc('function')(fc('code')(0,0,0,0,'KABOOM',(),(),(),'','',0,''),{})"
-    "())()",
+    (
+        "(lambda fc=(lambda n: [c for c in ().__class__.__bases__[0].__subclasses__() "
+        "if c.__name__ == n][0]): fc('function')(fc('code')(0,0,0,0,'KABOOM',(),()),{})())()"
+    ),
     "my_func.__body__[0]  = 'something else'", "f\"{dict:'\\x7B__fstring__.__class__.s\\x7D'}\"",
     "'{0}'.format(dict)", "str.format('{0}', dict)", "raise SystemExit", "raise GeneratorExit",
     "arr.ctypes", "arr.tofile('file.out')", "print(hi)", "unknown_value", "del dlist[4:7]",
@@ -243,17 +245,21 @@ ATTACKS = [
     "10%-3", "max(1,000, 2)", "$5*3", "2 = 2",
 ]  # fmt: skip
 HEAVY = [
-    "9**9**5", "9**9**5-" * 1200 + "1", "9**9**5*" * 1200 + "1", "gcd(9**9**5,7**9**5)+" * 400 + "1",
+    "9**9**5", "9**9**5-" * 1200 + "1", "9**9**5*" * 1200 + "1",
+    "gcd(9**9**5,7**9**5)+" * 400 + "1",
     "(9**9**5)/(7**9**5)+" * 480 + "1", "9**9**5%7**9**4+" * 600 + "1", "lcm(9**9**5,7**9**5)",
     "+".join(f"1/{n}" for n in range(1, 1500)), "*".join(["1.0000001"] * 1000),
     "+".join(f"1/{n}" for n in range(10**30, 10**30 + 290)), "2^" * 100 + "2", "2**" * 3000 + "2",
     "sin(" * 1900 + "1" + ")" * 1900, "sqrt(2)*" * 1200 + "1", "5!" * 3000, "1!" + "!" * 9000,
     "factorial(9999)+" * 600 + "1", "comb(20000,10000)+" * 500 + "1", "9" * 4000 + "*" + "9" * 4000,
-    ("9" * 3990 + "/" + "7" * 3989), "pow(" + "9" * 3000 + "," + "9" * 3000 + "," + "7" * 3000 + ")",
+    ("9" * 3990 + "/" + "7" * 3989),
+    "pow(" + "9" * 3000 + "," + "9" * 3000 + "," + "7" * 3000 + ")",
     "1e1000*" * 1400 + "1", "1e-1000*" * 1200 + "1", "2^0.5^" * 1600 + "1", "exp(1)*" * 1400 + "1",
     "ln(9**9**5)+" * 800 + "1", "1.000000001^(10^30)+" * 480 + "1", "(1/3)^1000+" * 800 + "1",
-    "round(9**9**5/7,100)+" * 450 + "1", "floor(exp(9000))+" * 550 + "1", "%" * 9999, "1" + "%" * 9000,
-    "1,000," * 1600 + "000", "max(" + "1," * 4900 + "1)", "1" + "²" * 9000, "x" * 10_000, " " * 10_000,
+    "round(9**9**5/7,100)+" * 450 + "1", "floor(exp(9000))+" * 550 + "1", "%" * 9999,
+    "1" + "%" * 9000,
+    "1,000," * 1600 + "000", "max(" + "1," * 4900 + "1)", "1" + "²" * 9000,
+    "x" * 10_000, " " * 10_000,
     "sqrt(" + "7" * 1200 + ")+" + "cbrt(" + "7" * 1200 + ")", "1 if " * 1900, "not " * 2400 + "1",
     "√" * 9999 + "2", "(" * 10_000, "[" * 10_000, "sum([" * 2000, "1<" * 4999 + "1", "万" * 9000,
     "1" + "万" * 9000, "1万" + "亿" * 500, "9.9e999" + "*9e999" * 1400, "0.1^400*" * 1200 + "1",
@@ -293,14 +299,19 @@ def test_what_is_not_a_bounded_calculation_is_refused(expression: str) -> None:
     assert time.process_time() - start < 1
 
 
+def answer_or_refusal(expression: str) -> str:
+    """The answer, or the words of the refusal; every other exception goes through."""
+    try:
+        return calculate(expression)
+    except ValueError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize("expression", HEAVY, ids=lambda text: f"{text[:30]}~{len(text)}")
 def test_no_short_input_takes_a_second(expression: str) -> None:
     assert len(expression) <= 10_000
     start = time.process_time()
-    try:
-        calculate(expression)
-    except ValueError as error:
-        assert len(str(error)) < 1_000
+    assert len(answer_or_refusal(expression)) < 5_000
     assert time.process_time() - start < 1
 
 
@@ -364,8 +375,6 @@ def joined(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 @given(st.recursive(ATOMS, joined, max_leaves=20))
 @settings(max_examples=200, deadline=None)
 def test_the_four_operations_are_exact(expression: str) -> None:
-    import re
-
     exact = re.sub(r"\d+(\.\d+)?", lambda match: f"Fraction('{match.group()}')", expression)
     try:
         expected = eval(exact, {"Fraction": Fraction})
@@ -379,11 +388,13 @@ def test_the_four_operations_are_exact(expression: str) -> None:
         assert answer == expected
 
 
-PIECES = st.sampled_from(
-    "0 1 2 7 9 99 1e9 1e300 0.1 .5 ( ) [ ] , + - * / // % ^ ** << >> & | ~ ! ° √ = == < pi e x "
-    "sqrt( exp( log( factorial( comb( perm( pow( gcd( lcm( round( sin( floor( sum( max( hypot( "
-    "if else and or not of mod 万 亿 ² π , $ ' . _ 9**9**5 10^50 math. ，（ ） × ÷".split()
+SIGNS = "0127,9+-*/%^()[]<&|~!°√∛=πe万亿²$'._（），×÷"
+WORDS = (
+    "99;1e9;1e300;0.1;.5;**;//;<<;>>;==;pi; x ; if ; else ; and ; or ; not ; of ; mod ;sqrt(;exp(;"
+    "log(;factorial(;comb(;perm(;pow(;gcd(;lcm(;round(;sin(;tan(;floor(;sum(;max(;hypot(;9**9**5;"
+    "10^50;math.; % "
 )
+PIECES = st.sampled_from([*SIGNS, *re.split(";", WORDS)])
 
 
 @given(st.lists(PIECES, max_size=400).map("".join))
@@ -391,20 +402,14 @@ PIECES = st.sampled_from(
 @example("9**9**5" * 100)
 def test_any_text_gives_an_answer_or_a_value_error_in_a_second(expression: str) -> None:
     start = time.process_time()
-    try:
-        assert calculate(expression)
-    except ValueError as error:
-        assert str(error)
+    assert answer_or_refusal(expression)
     assert time.process_time() - start < 1
 
 
 @given(st.text(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_no_text_at_all_breaks_the_calculator(expression: str) -> None:
-    try:
-        assert calculate(expression)
-    except ValueError as error:
-        assert str(error)
+    assert answer_or_refusal(expression)
 
 
 def test_the_tool_has_the_calculators_name_and_runs() -> None:

@@ -101,6 +101,32 @@ class Holder:
     tags: list[str] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass
+class Careful:
+    a: int
+    old: Optional[Old] = None
+
+    def __post_init__(self) -> None:
+        if self.a < 0:
+            raise ValueError("a is negative")
+
+
+@dataclasses.dataclass
+class Tree:
+    old: Old
+    twins: "list[Twin]" = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Twin:
+    tree: Tree
+
+
+class OldPair(NamedTuple):
+    old: Old
+    n: int = 1
+
+
 UserId = NewType("UserId", int)
 Bound = TypeVar("Bound", bound=int)
 
@@ -609,6 +635,30 @@ def test_a_recursive_typed_dict_keeps_its_reference() -> None:
     assert schema.parse(json.dumps({"x": [tree]})) == {"x": [tree]}
 
 
+def test_a_recursive_dataclass_with_a_typed_dict_is_made_as_itself() -> None:
+    wire = {"old": {"name": "a"}, "twins": [{"tree": {"old": {"name": 2}}}]}
+    schema = of(Tree)
+    jsonschema.validate({"x": {"old": {"name": "a"}, "twins": []}}, schema.parameters)
+    tree = Tree({"name": "a"}, [Twin(Tree({"name": "2"}))])
+    assert schema.parse(json.dumps({"x": wire})) == {"x": tree}
+
+
+def test_a_named_tuple_with_a_typed_dict_is_made_as_itself() -> None:
+    assert properties(of(OldPair))["x"]["type"] == "array"
+    read = of(OldPair).parse('{"x": [{"name": 1}]}')["x"]
+    assert read == OldPair({"name": "1"})
+    assert type(read) is OldPair
+
+
+def test_a_local_recursive_dataclass() -> None:
+    @dataclasses.dataclass
+    class Link:
+        n: int
+        next: "Optional[Link]" = None
+
+    assert of(Link).parse('{"x": {"n": 1, "next": {"n": 2}}}') == {"x": Link(1, Link(2))}
+
+
 def test_two_recursive_types_of_one_name_stay_apart() -> None:
     def other() -> type[BaseModel]:
         class Node(BaseModel):
@@ -1102,7 +1152,7 @@ def test_every_wrong_field_is_named_with_value_and_expectation() -> None:
         "search: the arguments do not fit.",
         "- query: missing, expected a string",
         '- limit: got "x", expected an integer',
-        "- mode: got \"slow\", expected one of 'fast' or 'deep'",
+        '- mode: got "slow", expected one of "fast", "deep"',
         "- at.x: missing, expected an integer",
         '- at.y: got "z", expected an integer',
         "- extra: got 1, expected no such argument; known are query, limit, mode, at",
@@ -1142,13 +1192,17 @@ def test_problems_carry_path_value_and_expectation() -> None:
         (Point, 3, "an object"),
         (Address, 3, "an object"),
         (Old, 3, "an object"),
-        (Colour, "blue", "one of 'red' or 'green'"),
+        (Colour, "blue", 'one of "red", "green"'),
         (datetime.date, "x", "a date like"),
         (datetime.datetime, "x", "a date and time like"),
         (datetime.time, "x", "a time like"),
         (datetime.timedelta, "x", "a duration like"),
         (decimal.Decimal, "x", "a number"),
         (uuid.UUID, "x", "a UUID"),
+        (Literal[1, "a", None, True], "b", 'one of 1, "a", null, true'),
+        (Annotated[list[int], Field(min_length=2)], [1], "at least 2 items"),
+        (Careful, {"a": -1}, "something else: a is negative"),
+        (list[Node], [{"value": 1, "children": [{"value": "x"}]}], "an integer"),
         (Annotated[int, Field(ge=3)], 1, "greater than or equal to 3"),
         (Annotated[str, Field(pattern="^a$")], "b", "match pattern '^a$'"),
         (Union[int, list[int]], "x", "integer | [integer, ...]"),

@@ -37,18 +37,23 @@ def text_of(written: str) -> str | None:
     return read.value if isinstance(read, Whole) and isinstance(read.value, str) else None
 
 
-def calls_in(text: str) -> list[Called | Broken]:
-    """The calls of a JSON object or list, in order; what is no call of them is Broken."""
+def calls_in(text: str, *, flat: bool = True) -> list[Called | Broken]:
+    """The calls of a JSON object or list, in order; what is no call of them is Broken.
+
+    A `flat` call may have its arguments beside its name.
+    """
     listed = items(text) if text.lstrip().startswith("[") else None
     if listed is not None:
-        return [call for item in listed for call in calls_in(item)]
+        return [call for item in listed for call in calls_in(item, flat=flat)]
     found = members(text)
     if found is None:
         return [Broken(text, "it is not a JSON object")]
     by_key = dict(found)
     for key in ENVELOPES:
         if by_key.get(key, "").startswith(("{", "[")):
-            return [_with_id(call, by_key) for call in calls_in(by_key[key])]
+            return [_with_id(call, by_key) for call in calls_in(by_key[key], flat=flat)]
+    if not flat and not any(key in by_key for key in ARGUMENTS):
+        return [Broken(text, "it has no arguments")]
     return [_call(text, found, by_key)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol, TypeAlias, Union
+from typing import Protocol, TypeAlias
 
 from agentcall.messages import JSON
 
@@ -23,7 +23,7 @@ class Offered(Protocol):
         ...
 
 
-Offers: TypeAlias = "Iterable[Union[Offered, str]]"
+Offers: TypeAlias = "Iterable[Offered | str]"
 Schema: TypeAlias = "Mapping[str, JSON]"
 
 _PREFIXES = ("functions.", "function.", "default_api.", "tools.", "tool.")

@@ -129,11 +129,18 @@ class Output:
 
 @dataclass(slots=True)
 class Page:
-    """One answer while it is read."""
+    """One answer while it is read.
+
+    markers: what begins a call; while_thinking: the readers of those that count inside thinking.
+    fenced: inside a code fence that is no call. react: whether ReAct's labels were read.
+    """
 
     source: Source
     tools: Tools
     out: Output = field(default_factory=Output)
+    markers: tuple[str, ...] = ()
+    while_thinking: Mapping[str, Read] = field(default_factory=dict[str, "Read"])
+    fenced: bool = False
     react: bool = False
 
 

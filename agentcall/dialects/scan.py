@@ -157,9 +157,9 @@ class Source:
             if not (yield from self.more()):
                 return ""
 
-    def mark(self) -> None:
-        """From here on the text can be given back."""
-        self._raw = []
+    def mark(self, before: str = "") -> None:
+        """From here on, and with what was read just before, the text can be given back."""
+        self._raw = [before]
 
     def raw(self) -> str:
         """The text since the mark."""

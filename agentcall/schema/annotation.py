@@ -1,8 +1,9 @@
 """Annotations in the form that pydantic takes, the same on every Python.
 
 Three things are rewritten, at any depth: `typing.TypedDict`, which pydantic refuses before
-Python 3.12; a text or `Doc` in `Annotated`, which becomes the description; and `Iterable` and
-`Collection`, which become lists, since pydantic checks an Iterable only while the tool reads it.
+Python 3.12 (nor then in the fields of a dataclass or NamedTuple); a text or `Doc` in `Annotated`,
+which becomes the description; and `Iterable` and `Collection`, which become lists, since pydantic
+checks an Iterable only while the tool reads it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import sys
 import types
 import typing
+from collections import namedtuple
 from collections.abc import Collection, Iterable
 from typing import Annotated, Any, NewType, Union, cast, get_args, get_origin
 
@@ -41,7 +43,7 @@ def is_typed_dict(annotation: object) -> typing.TypeGuard[type]:
 def typed_dict_items(cls: type) -> list[tuple[str, object, bool]]:
     """The items of a TypedDict: name, type, and whether it is required."""
     keys: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
-    hints = get_type_hints(cls, include_extras=True)
+    hints = get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
     return [(name, *_unqualified(hint, name in keys)) for name, hint in hints.items()]
 
 
@@ -91,9 +93,7 @@ class _Rewriter:
             return self._classes[cls]
         if is_typed_dict(cls):
             return self._typed_dict(cls)
-        if hasattr(cls, "__dataclass_fields__") and "__pydantic_validator__" not in vars(cls):
-            return self._dataclass(cls)
-        return cls
+        return self._record(cls) if _is_record(cls) else cls
 
     def _typed_dict(self, cls: type) -> object:
         items = typed_dict_items(cls)
@@ -109,21 +109,45 @@ class _Rewriter:
             twin.__annotations__[name] = qualifier[self.rewrite(hint)]
         return twin
 
-    def _dataclass(self, cls: type) -> object:
-        """A dataclass whose fields change is checked as a twin of it, and made from that."""
-        self._classes[cls] = cls
-        hints = get_type_hints(cls, include_extras=True)
-        changed = {name: self.rewrite(hint) for name, hint in hints.items()}
-        if all(changed[name] is hints[name] for name in hints):
+    def _record(self, cls: type) -> object:
+        """A dataclass or NamedTuple; where a field changes, checked as a twin and made from it."""
+        seen = {**self._classes, cls: cls}
+        self._classes = {**seen}
+        hints = _hints(cls)
+        if all(self.rewrite(hint) is hint for hint in hints.values()):
             return cls
-        fields = [
-            (field.name, changed[field.name], _field_default(field))
-            for field in dataclasses.fields(cls)
-            if field.init
-        ]
-        twin = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True)
-        self._classes[cls] = Annotated[twin, AfterValidator(_remake(cls))]
+        twin = _twin(cls)
+        self._classes = {**seen, cls: Annotated[twin, AfterValidator(_remake(cls))]}
+        for name in hints.keys() & twin.__annotations__.keys():
+            twin.__annotations__[name] = self.rewrite(hints[name])
+        for field in dataclasses.fields(twin) if dataclasses.is_dataclass(twin) else ():
+            field.type = twin.__annotations__[field.name]
         return self._classes[cls]
+
+
+def _hints(cls: type) -> dict[str, Any]:  # Any: typing names no type for a type
+    try:
+        return get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
+    except NameError:  # local names, which pydantic may know
+        return {}
+
+
+def _is_record(cls: Any) -> bool:  # Any: a class that is looked into
+    if hasattr(cls, "__dataclass_fields__"):
+        return "__pydantic_validator__" not in vars(cls)
+    return hasattr(cls, "_fields") and hasattr(cls, "_field_defaults")
+
+
+def _twin(cls: Any) -> Any:  # Any: a class that is looked into, and one made here
+    """A dataclass or NamedTuple with the fields and defaults of another, types to be set."""
+    if hasattr(cls, "__dataclass_fields__"):
+        fields = [(f.name, object, _field_default(f)) for f in dataclasses.fields(cls) if f.init]
+        return dataclasses.make_dataclass(cls.__name__, fields, kw_only=True)
+    defaults = list(cls._field_defaults.values())
+    make: Any = namedtuple  # Any: the type checkers want names that are written out
+    twin = make(cls.__name__, cls._fields, defaults=defaults)
+    twin.__annotations__ = dict.fromkeys(cls._fields, object)
+    return twin
 
 
 def _unqualified(hint: object, required: bool) -> tuple[object, bool]:
@@ -158,7 +182,9 @@ def _field_default(field: dataclasses.Field[Any]) -> Any:  # Any: what a datacla
 
 
 def _remake(cls: type) -> typing.Callable[[object], object]:
-    def remake(twin: object) -> object:
-        return cls(**{name: getattr(twin, name) for name in twin.__dataclass_fields__})  # type: ignore[attr-defined]
+    def remake(twin: Any) -> object:  # Any: an instance of a class made here
+        if isinstance(twin, tuple):
+            return cls(*cast("tuple[object, ...]", twin))
+        return cls(**{name: getattr(twin, name) for name in twin.__dataclass_fields__})
 
     return remake

@@ -265,12 +265,19 @@ def _expected(details: ErrorDetails, schema: Schema, location: tuple[int | str, 
     if kind == "missing":
         return described(_below(schema, location[1:]))
     if kind in ("literal_error", "enum"):
-        return f"one of {context.get('expected')}"
+        return f"one of {_choices(_below(schema, location[1:])) or context.get('expected')}"
+    if kind in ("value_error", "assertion_error"):
+        return f"something else: {re.sub('^(Value error|Assertion failed), ', '', details['msg'])}"
     for beginning, words in _EXPECTED.items():
         if kind.startswith(beginning):
             return words
-    message = re.sub(r"^(Input should be |Value error, |Assertion failed, )", "", details["msg"])
+    message = re.sub(r"^(Input should be |[A-Z]\w* should have )", "", details["msg"])
     return message[:1].lower() + message[1:]
+
+
+def _choices(schema: Schema) -> str:
+    choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    return ", ".join(map(shown, choices))
 
 
 def _below(schema: Schema, steps: Sequence[int | str]) -> Schema:

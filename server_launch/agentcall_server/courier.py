@@ -31,7 +31,7 @@ class Patience:
     """
 
     answer: float = 5.0
-    later_answer: float = 60.0
+    later_answer: float = 30.0
     stall: float = 60.0
 
 

@@ -33,8 +33,9 @@ def main() -> None:
 
 def _fetch(repo: str, file: str, revision: str, folder: Path) -> str:
     hub: Any = importlib.import_module("huggingface_hub")  # Any: its types are partly unknown
+    from_cache = hub.try_to_load_from_cache  # loads the rest of the library, before the clock
     _tell(event="asking")
-    cached = hub.try_to_load_from_cache(repo, file, revision=revision)
+    cached = from_cache(repo, file, revision=revision)
     if isinstance(cached, str):
         return cached
     url = hub.hf_hub_url(repo, file, revision=revision)

@@ -10,7 +10,6 @@ Rules:
 """
 
 import math
-from collections.abc import Callable
 from decimal import (
     ROUND_HALF_EVEN,
     Context,
@@ -20,7 +19,6 @@ from decimal import (
     Overflow,
 )
 from fractions import Fraction
-from functools import reduce
 from typing import TypeAlias
 
 Number: TypeAlias = int | Fraction | Decimal
@@ -28,7 +26,6 @@ Number: TypeAlias = int | Fraction | Decimal
 INTEGER_BITS = 200_000
 FRACTION_BITS = 4_096
 SHIFT_BITS = 1_000
-ROUND_DIGITS = 100
 WORK = 1.5e11
 SERIES_WORK = 2e8
 
@@ -37,7 +34,6 @@ E = Decimal("2.71828182845904523536028747135266249775724709369995957496697")
 PHI = Decimal("1.61803398874989484820458683436563811772030917980576286213545")
 TAU = Decimal("6.28318530717958647692528676655900576839433879875021164194989")
 SAME = Decimal("1e-15")
-FLOAT_NOISE = 4e-16
 
 
 class CalculationError(ValueError):
@@ -277,148 +273,9 @@ class Arithmetic:
             return self.negate(self.power(self.negate(a), third))
         return self.power(a, third)
 
-    # whole numbers
-
     def floor(self, a: Number) -> Number:
         """The largest integer that is not above a."""
         return self.exact(math.floor(self.settled(a)))
-
-    def ceil(self, a: Number) -> Number:
-        """The smallest integer that is not below a."""
-        return self.exact(math.ceil(self.settled(a)))
-
-    def truncate(self, a: Number) -> Number:
-        """a without its decimals."""
-        return self.exact(math.trunc(self.settled(a)))
-
-    def round(self, a: Number, places: Number = 0) -> Number:
-        """a to so many decimals; a half goes away from zero, as taught at school."""
-        count = self.integer(places, "round(x, digits)")
-        if abs(count) > ROUND_DIGITS:
-            raise CalculationError(f"round(x, digits) takes -{ROUND_DIGITS} to {ROUND_DIGITS}")
-        value, scale = self.settled(a), Fraction(10) ** count
-        self.spend(float(bits(value)) * 512)
-        whole = math.floor(abs(Fraction(value)) * scale + Fraction(1, 2))
-        return self.exact(Fraction(-whole if value < 0 else whole) / scale)
-
-    def factorial(self, a: Number) -> Number:
-        """1 * 2 * ... * a."""
-        n = self.integer(a, "factorial")
-        if n < 0:
-            raise CalculationError(f"factorial needs a number of at least 0, got {describe(n)}")
-        size = math.lgamma(n + 1) / math.log(2) if n < 10**9 else math.inf
-        if size > INTEGER_BITS:
-            raise too_large(f"factorial({describe(n)})")
-        self.spend(size**2)
-        return math.factorial(n)
-
-    def choose(self, a: Number, b: Number) -> Number:
-        """In how many ways b of a things can be chosen."""
-        n, k = self.counts("comb", a, b)
-        return self.selection("comb", n, min(k, n - k)) if k <= n else 0
-
-    def permute(self, a: Number, b: Number) -> Number:
-        """In how many orders b of a things can be taken."""
-        n, k = self.counts("perm", a, b)
-        return self.selection("perm", n, k) if k <= n else 0
-
-    def counts(self, name: str, a: Number, b: Number) -> tuple[int, int]:
-        """Both numbers as integers of at least 0."""
-        n, k = self.integer(a, name), self.integer(b, name)
-        if n < 0 or k < 0:
-            raise CalculationError(f"{name}(n, k) needs numbers of at least 0")
-        return n, k
-
-    def selection(self, name: str, n: int, k: int) -> Number:
-        """comb(n, k) or perm(n, k), if it is small enough."""
-        if k > INTEGER_BITS or k * n.bit_length() > INTEGER_BITS * 4:
-            raise too_large(f"{name}({describe(n)}, {describe(k)})")
-        self.spend(float(k * n.bit_length()) ** 2)
-        return self.exact(math.comb(n, k) if name == "comb" else math.perm(n, k))
-
-    def greatest_divisor(self, *values: Number) -> Number:
-        """The greatest common divisor."""
-        return reduce(self.common_divisor, (self.integer(v, "gcd") for v in values), 0)
-
-    def common_divisor(self, a: int, b: int) -> int:
-        """The greatest common divisor of two integers."""
-        self.spend(float(a.bit_length()) * b.bit_length() * 4)
-        return math.gcd(a, b)
-
-    def least_multiple(self, *values: Number) -> Number:
-        """The least common multiple."""
-        result = 1
-        for value in (self.integer(v, "lcm") for v in values):
-            divisor = self.common_divisor(result, value) or 1
-            self.spend(float(result.bit_length()) * value.bit_length() * 2)
-            result = abs(result // divisor * value)
-            self.exact(result)
-        return result
-
-    def modular_power(self, a: Number, b: Number, m: Number) -> Number:
-        """a ** b modulo m, for integers of any size."""
-        base, exponent, modulus = (self.integer(v, "pow(a, b, m)") for v in (a, b, m))
-        if exponent < 0 or modulus == 0:
-            raise CalculationError("pow(a, b, m) needs b of at least 0 and m other than 0")
-        self.spend(float(modulus.bit_length()) ** 2 * (exponent.bit_length() + 1))
-        self.spend(float(base.bit_length()) * modulus.bit_length())
-        return pow(base, exponent, modulus)
-
-    # real functions
-
-    def exponential(self, a: Number) -> Number:
-        """e ** a."""
-        self.spend(SERIES_WORK)
-        return 1 if a == 0 else self.context.exp(self.decimal(a))
-
-    def logarithm(self, a: Number, base: Number | None = None) -> Number:
-        """The natural logarithm, or the one to a base."""
-        if a <= 0:
-            raise CalculationError(f"a logarithm needs a number above 0, got {describe(a)}")
-        self.spend(SERIES_WORK)
-        if base is None:
-            return 0 if a == 1 else self.context.ln(self.decimal(a))
-        if base == 10:
-            return self.context.log10(self.decimal(a))
-        if base <= 0 or base == 1:
-            raise CalculationError(f"{describe(base)} cannot be the base of a logarithm")
-        return self.divide(self.logarithm(a), self.logarithm(base))
-
-    def by_float(self, function: Callable[..., float], *values: Number) -> Number:
-        """A function of floats, without the noise of its last digit."""
-        try:
-            numbers = [float(value) for value in values]
-            result = function(*numbers)
-        except OverflowError:
-            raise CalculationError("the number is too large for this function") from None
-        except ValueError:
-            shown = ", ".join(describe(value) for value in values)
-            name = function.__name__
-            raise CalculationError(f"{name}({shown}) is not a real number") from None
-        return self.settled(Decimal(f"{result:.15g}"))
-
-    def sine(self, a: Number) -> Number:
-        """The sine of an angle in radians; 0 where only a float's noise is left."""
-        self.refuse_far(a)
-        result = self.by_float(math.sin, a)
-        return 0 if abs(float(result)) < FLOAT_NOISE * abs(float(a)) else result
-
-    def cosine(self, a: Number) -> Number:
-        """The cosine of an angle in radians; 0 where only a float's noise is left."""
-        self.refuse_far(a)
-        result = self.by_float(math.cos, a)
-        return 0 if abs(float(result)) < FLOAT_NOISE * abs(float(a)) else result
-
-    def tangent(self, a: Number) -> Number:
-        """The tangent of an angle in radians."""
-        if self.cosine(a) == 0:
-            raise CalculationError(f"tan({describe(a)}) has no value: the cosine there is 0")
-        return 0 if self.sine(a) == 0 else self.by_float(math.tan, a)
-
-    def refuse_far(self, a: Number) -> None:
-        """Refuse an angle of which a float keeps no useful digits."""
-        if not -(10**9) <= a <= 10**9:
-            raise CalculationError(f"the angle {describe(a)} is too large; use 0 to 2*pi")
 
 
 def integer_root(value: int, degree: int) -> int:

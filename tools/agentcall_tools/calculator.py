@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from agentcall import tool
 from agentcall_tools.arithmetic import CalculationError, Number, digits
-from agentcall_tools.expression import MAX_LENGTH, Parser, normalize
+from agentcall_tools.expression import MAX_LENGTH, Parser
 
 EXACT_DIGITS = 28
 SHOWN_DIGITS = 15
@@ -30,7 +30,7 @@ def calculate(expression: str) -> str:
             "split it into smaller calculations"
         )
     try:
-        return show(Parser(normalize(expression)).whole())
+        return show(Parser(expression).whole())
     except (Overflow, OverflowError):
         raise CalculationError("the result is too large; use smaller numbers") from None
     except (InvalidOperation, DivisionByZero, ZeroDivisionError):

@@ -7,6 +7,7 @@ from math import acos, asin, atan, atan2, cosh, inf, sinh, tanh
 from types import MappingProxyType
 from typing import TypeAlias
 
+from agentcall_tools import integers, reals
 from agentcall_tools.arithmetic import PHI, PI, TAU, Arithmetic, CalculationError, E, Number
 
 Operation: TypeAlias = Callable[..., Number]
@@ -59,7 +60,7 @@ def _radians(numbers: Arithmetic, a: Number) -> Number:
 
 
 def _power(numbers: Arithmetic, a: Number, b: Number, m: Number | None = None) -> Number:
-    return numbers.power(a, b) if m is None else numbers.modular_power(a, b, m)
+    return numbers.power(a, b) if m is None else integers.modular_power(numbers, a, b, m)
 
 
 def _number(numbers: Arithmetic, a: Number) -> Number:
@@ -68,14 +69,14 @@ def _number(numbers: Arithmetic, a: Number) -> Number:
 
 def _floats(function: Callable[..., float]) -> Operation:
     def run(numbers: Arithmetic, *values: Number) -> Number:
-        return numbers.by_float(function, *values)
+        return reals.by_float(numbers, function, *values)
 
     return run
 
 
 def _logarithm(base: int) -> Operation:
     def run(numbers: Arithmetic, a: Number) -> Number:
-        return numbers.logarithm(a, base)
+        return reals.logarithm(numbers, a, base)
 
     return run
 
@@ -83,9 +84,9 @@ def _logarithm(base: int) -> Operation:
 _NAMED = {
     ("sqrt",): Function(Arithmetic.square_root),
     ("cbrt",): Function(Arithmetic.cube_root),
-    ("sin",): Function(Arithmetic.sine),
-    ("cos",): Function(Arithmetic.cosine),
-    ("tan", "tg"): Function(Arithmetic.tangent),
+    ("sin",): Function(reals.sine),
+    ("cos",): Function(reals.cosine),
+    ("tan", "tg"): Function(reals.tangent),
     ("asin", "arcsin"): Function(_floats(asin)),
     ("acos", "arccos"): Function(_floats(acos)),
     ("atan", "arctan"): Function(_floats(atan)),
@@ -93,27 +94,27 @@ _NAMED = {
     ("sinh",): Function(_floats(sinh)),
     ("cosh",): Function(_floats(cosh)),
     ("tanh",): Function(_floats(tanh)),
-    ("log",): Function(Arithmetic.logarithm, 1, 2),
-    ("ln",): Function(Arithmetic.logarithm),
+    ("log",): Function(reals.logarithm, 1, 2),
+    ("ln",): Function(reals.logarithm),
     ("log10", "lg"): Function(_logarithm(10)),
     ("log2",): Function(_logarithm(2)),
-    ("exp",): Function(Arithmetic.exponential),
+    ("exp",): Function(reals.exponential),
     ("abs", "fabs"): Function(_magnitude),
     ("sign",): Function(_sign),
-    ("round",): Function(Arithmetic.round, 1, 2),
+    ("round",): Function(integers.round_half_up, 1, 2),
     ("floor",): Function(Arithmetic.floor),
-    ("ceil",): Function(Arithmetic.ceil),
-    ("trunc", "int"): Function(Arithmetic.truncate),
+    ("ceil",): Function(integers.ceil),
+    ("trunc", "int"): Function(integers.truncate),
     ("float",): Function(_number),
     ("min",): Function(_least, 1, inf),
     ("max",): Function(_greatest, 1, inf),
     ("sum",): Function(_total, 0, inf),
     ("mean", "average", "avg"): Function(_mean, 1, inf),
-    ("factorial",): Function(Arithmetic.factorial),
-    ("gcd",): Function(Arithmetic.greatest_divisor, 0, inf),
-    ("lcm",): Function(Arithmetic.least_multiple, 0, inf),
-    ("comb", "ncr", "choose"): Function(Arithmetic.choose, 2, 2),
-    ("perm", "npr"): Function(Arithmetic.permute, 2, 2),
+    ("factorial",): Function(integers.factorial),
+    ("gcd",): Function(integers.greatest_divisor, 0, inf),
+    ("lcm",): Function(integers.least_multiple, 0, inf),
+    ("comb", "ncr", "choose"): Function(integers.choose, 2, 2),
+    ("perm", "npr"): Function(integers.permute, 2, 2),
     ("degrees",): Function(_degrees),
     ("radians",): Function(_radians),
     ("hypot",): Function(_hypotenuse, 1, inf),

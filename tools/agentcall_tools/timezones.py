@@ -4,7 +4,7 @@ import difflib
 import re
 from datetime import timedelta, timezone, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 _CITIES = """
 Asia/Shanghai: beijing 北京 shanghai 上海 guangzhou 广州 shenzhen 深圳 chengdu 成都 hangzhou 杭州
@@ -109,22 +109,21 @@ def _zones() -> dict[str, str]:
         names.update((city, zone) for city in cities.split())
     clear = _ABBREVIATIONS.keys() - _UNCLEAR
     names.update((short, _ABBREVIATIONS[short]) for short in clear)
-    return names
+    return {name: zone for name, zone in names.items() if name not in _UNCLEAR}
 
 
 def find_zone(name: str) -> tuple[str, tzinfo]:
     """The zone's IANA name or offset, and the zone; ValueError names close matches."""
     text = name.strip()[: _LONGEST_NAME + 1].replace("−", "-")
-    key = _SUFFIX.sub("", re.sub(r"[ _]+", "_", text.lower()))
+    key = re.sub(r"[ _]+", "_", text.lower())
     offset = _OFFSET.fullmatch(key)
     if offset:
         return _fixed_zone(name, offset)
     if key in _UNCLEAR:
         raise ValueError(f"{name!r} is more than one time zone: use {_ABBREVIATIONS[key]}")
     zones = _zones()
-    if not available_timezones():
-        raise ValueError("no time zone data on this machine: install the package tzdata")
-    zone = zones.get(key) or zones.get(key.replace("'", "").replace(".", ""))
+    plain = _SUFFIX.sub("", key).replace("'", "").replace(".", "")
+    zone = zones.get(key) or zones.get(plain)
     if zone is None:
         near = difflib.get_close_matches(key, zones, n=4, cutoff=0.6)
         matches = ", ".join(dict.fromkeys(zones[match] for match in near))
@@ -133,7 +132,10 @@ def find_zone(name: str) -> tuple[str, tzinfo]:
             f"unknown time zone {text[:_LONGEST_NAME]!r}{hint}. Use an IANA name such as "
             "Asia/Shanghai, a large city, or an offset such as UTC+8"
         )
-    return zone, ZoneInfo(zone)
+    try:
+        return zone, ZoneInfo(zone)
+    except ZoneInfoNotFoundError:
+        raise ValueError(f"no data of {zone} on this machine: install the package tzdata") from None
 
 
 def _fixed_zone(name: str, offset: re.Match[str]) -> tuple[str, tzinfo]:

@@ -65,6 +65,24 @@ class Service:
             os.environ.get("AGENTCALL_GEOCODING_URL", GEOCODING_URL).rstrip("/"),
         )
 
+    async def forecast(self, city: str, country: str, days: int, units: str) -> str:
+        """The weather as text, within this service's seconds; WeatherError says why not."""
+        if not 1 <= days <= MOST_DAYS:
+            raise WeatherError(f"days is 1 to {MOST_DAYS}, got {days}")
+        name, _, region = city.strip().partition(",")
+        if not name or len(city) > _LONGEST_CITY:
+            raise WeatherError(
+                f"city is a name of 1 to {_LONGEST_CITY} characters, got {len(city)}"
+            )
+        report = _report(self, name.strip(), country.strip() or region.strip(), days, units)
+        try:
+            return await asyncio.wait_for(report, self.seconds)
+        except asyncio.TimeoutError:
+            raise WeatherError(
+                f"the weather service did not answer within {self.seconds:g} seconds; "
+                "try again later"
+            ) from None
+
 
 class Place(BaseModel):
     """One place of the geocoding API."""
@@ -125,7 +143,7 @@ class Forecast(BaseModel):
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def get_weather(
+async def forecast(
     city: str,
     country: str = "",
     days: int = 1,
@@ -139,20 +157,7 @@ async def get_weather(
         days: How many days of forecast, 1 (today) to 16.
         units: metric (°C, km/h, mm) or imperial (°F, mph, inch).
     """
-    if not 1 <= days <= MOST_DAYS:
-        raise WeatherError(f"days is 1 to {MOST_DAYS}, got {days}")
-    name, _, region = city.strip().partition(",")
-    if not name or len(city) > _LONGEST_CITY:
-        raise WeatherError(f"city is a name of 1 to {_LONGEST_CITY} characters, got {len(city)}")
-    service = Service.of_environment()
-    report = _report(service, name.strip(), country.strip() or region.strip(), days, units)
-    try:
-        return await asyncio.wait_for(report, service.seconds)
-    except asyncio.TimeoutError:
-        raise WeatherError(
-            f"the weather service did not answer within {service.seconds:g} seconds; "
-            "try again later"
-        ) from None
+    return await Service.of_environment().forecast(city, country, days, units)
 
 
 async def _report(service: Service, name: str, region: str, days: int, units: str) -> str:
@@ -169,8 +174,8 @@ async def _report(service: Service, name: str, region: str, days: int, units: st
             "forecast_days": str(days),
             **(_IMPERIAL if units == "imperial" else {}),
         }
-        forecast = await _get(client, f"{service.forecast_url}/v1/forecast", query, Forecast)
-    return _text(place, others, forecast, units)
+        found = await _get(client, f"{service.forecast_url}/v1/forecast", query, Forecast)
+    return _text(place, others, found, units)
 
 
 async def _find(
@@ -313,4 +318,4 @@ def _number(value: float | None, unit: str) -> str:
     return "unknown" if value is None else f"{value:g}{unit}"
 
 
-weather = tool(name="weather", idempotent=True, timeout=30)(get_weather)
+weather = tool(name="weather", idempotent=True, timeout=30)(forecast)

@@ -1,0 +1,123 @@
+"""Qwen3-Coder, Qwen3.5 and later, Seed-OSS, Nemotron 3: a tag for each parameter.
+
+    <tool_call>
+    <function=get_weather>
+    <parameter=city>
+    Paris
+    </parameter>
+    </function>
+    </tool_call>
+
+Source: chat_template of Qwen/Qwen3-Coder-30B-A3B-Instruct and Qwen/Qwen3.5-9B. Values stand
+without quotes, with one line break before and after; their types are those of the tool's schema.
+`<tool_call>` before and `</tool_call>` behind may be missing, and so may an end tag of a parameter.
+Also Llama 3.1's `<function=name>{json}</function>` (meta-llama/llama-models, custom tool format).
+"""
+
+from __future__ import annotations
+
+from agentcall.dialects.calls import CUT, arguments_text, object_text
+from agentcall.dialects.page import Family, Page
+from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.dialects.tagged import json_of, property_schema, tagged_value
+from agentcall.jsontext import Members
+
+_FUNCTION = "<function="
+_PARAMETER = "<parameter="
+_END_FUNCTION = "</function>"
+_END_CALL = "</tool_call>"
+_AFTER_VALUE = (_PARAMETER, _END_FUNCTION, _END_CALL)
+_AFTER_FUNCTION = (_END_CALL, "<tool_call>", _FUNCTION)
+_GREATER = Needles(">", "\n")
+
+
+def _tool_call(page: Page) -> Steps[bool]:
+    yield from page.source.skip(BLANK)
+    found = False
+    while (yield from page.source.eats(_FUNCTION)):
+        found = True
+        if not (yield from _function(page)):
+            return True
+        yield from page.source.skip(BLANK)
+        if (yield from page.source.eats(_END_CALL)):
+            return True
+        page.source.mark()
+    return found
+
+
+def _bare(page: Page) -> Steps[bool]:
+    """A function without the tag around it."""
+    name = page.source.text[page.source.at : page.source.at + 1]
+    yield from page.source.fill(1)
+    name = page.source.text[page.source.at : page.source.at + 1]
+    if not (name.isalpha() or name == "_"):
+        return False
+    if (yield from _function(page)):
+        yield from page.source.skip(BLANK)
+        yield from page.source.eats(_END_CALL)
+    return True
+
+
+def _function(page: Page) -> Steps[bool]:
+    """One function behind `<function=`; whether it was whole."""
+    source = page.source
+    name, end = yield from source.upto(_GREATER)
+    yield from source.skip(BLANK)
+    if end and (yield from source.peek()) == "{":
+        return (yield from _json_arguments(page, name))
+    found: Members = []
+    while end and (yield from source.eats(_PARAMETER)):
+        member = yield from _parameter(page, name)
+        if member is None:
+            return _broken(page)
+        found.append(member)
+        yield from source.skip(BLANK)
+    done = yield from source.eats(_END_FUNCTION, _END_CALL)
+    if not end or not (done or (found and source.finished and source.left == 0)):
+        return _broken(page)
+    if done == _END_CALL:
+        yield from ()
+    page.out.call(name.strip().strip("\"'"), object_text(found))
+    return True
+
+
+def _broken(page: Page) -> bool:
+    ended = page.source.ended and page.source.left == 0
+    page.out.broken(page.source.raw(), CUT if ended else "its tags are not well formed")
+    return False
+
+
+def _parameter(page: Page, function: str) -> Steps[tuple[str, str] | None]:
+    key, end = yield from page.source.upto(_GREATER)
+    value, tag = yield from tagged_value(
+        page.source,
+        "</parameter>",
+        (*_AFTER_VALUE, *_AFTER_FUNCTION),
+        ("\n" + _PARAMETER, "\n" + _END_FUNCTION),
+    )
+    if not end or not tag:
+        return None
+    if tag != "</parameter>":
+        page.source.unread(tag)
+    value = value.removeprefix("\n")
+    value = value if tag.startswith("\n") else value.removesuffix("\n")
+    schema = page.tools.schema(function)
+    key = key.strip().strip("\"'")
+    return key, json_of(value, property_schema(schema, key), schema)
+
+
+def _json_arguments(page: Page, name: str) -> Steps[bool]:
+    text = yield from page.source.value()
+    yield from page.source.skip(BLANK)
+    done = yield from page.source.eats(_END_FUNCTION)
+    if not text or not (done or page.source.left or page.source.finished):
+        return _broken(page)
+    page.out.call(name.strip(), arguments_text(text))
+    return True
+
+
+QWEN_CODER = Family(
+    "qwen_coder",
+    markers={"<tool_call>": _tool_call, _FUNCTION: _bare},
+    dropped=(_END_CALL, "<|im_end|>"),
+)

@@ -1,0 +1,183 @@
+"""Reads the text of an answer: what is said, what is thought, which tools are called.
+
+    read_text('<tool_call>{"name": "add", "arguments": {"a": 2}}</tool_call>', ["add"])
+
+Rules:
+1. The family is told by the text itself, unless it is given: all families are tried at once.
+2. Bare JSON, fences, pythonic lists and ReAct count only for offered tools, in any spelling of
+   their names; marked calls (`<tool_call>`, `<|action_start|>`, ...) count for any name, so that
+   the model can be told that there is no such tool.
+3. Cutting the text elsewhere changes nothing but the place where the pieces of Said and Thought
+   are cut. Text is held back only while it could still become markup.
+4. A call that was cut is Broken. Where the closing marker is missing but the call is whole, it
+   counts if the server says that the model was done: the marker may be its stop word.
+5. Calls inside of thinking: see families/thinking.py.
+6. Text without markup comes out whole, byte for byte. Blanks beside markup are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agentcall.dialects.families.registry import FAMILIES, with_name
+from agentcall.dialects.offers import Offers, Tools
+from agentcall.dialects.page import Family, Page, Read, Reconsidered
+from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
+from agentcall.dialects.scan import Needles, Source, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an answer holds: text for the user, thinking, calls, and calls that are broken."""
+
+    text: str = ""
+    thinking: str = ""
+    calls: tuple[Called, ...] = ()
+    broken: tuple[Broken, ...] = ()
+
+
+class Answer:
+    """The reader of one answer: a run of steps over a page."""
+
+    def __init__(self, page: Page, families: Iterable[Family]) -> None:
+        self._page = page
+        self._markers: dict[str, list[Read]] = {}
+        self._lines: list[Read] = []
+        dropped: set[str] = set()
+        calls: list[str] = []
+        for family in families:
+            dropped.update(family.dropped)
+            self._lines += family.lines
+            for marker, read in family.markers.items():
+                self._markers.setdefault(marker, []).append(read)
+            if family.name != "thinking":
+                calls += family.markers
+            if family.while_thinking:
+                page.while_thinking = {**page.while_thinking, **family.markers}
+        page.markers = tuple(calls)
+        self._needles = Needles("\n", *self._markers, *dropped)
+
+    def steps(self) -> Steps[None]:
+        """Reads to the end."""
+        source, out = self._page.source, self._page.out
+        while (yield from source.fill(1)):
+            if out.line_start:
+                out.say((yield from source.skip(" \t")))
+                if (yield from self._line()):
+                    continue
+            needle = yield from source.flow(self._needles, out.say)
+            if needle == "\n":
+                out.say(needle)
+            elif needle in self._markers:
+                yield from self._marker(needle)
+            elif needle:
+                out.drop()
+        out.close()
+
+    def _line(self) -> Steps[bool]:
+        """What begins a line; whether anything did."""
+        page, source = self._page, self._page.source
+        if page.fenced:
+            fence = yield from source.eats("```")
+            page.out.say(fence)
+            page.fenced = not fence
+            return bool(fence)
+        for read in self._lines:
+            source.mark()
+            if (yield from read(page)):
+                return True
+            if source.raw() and not source.give_back():
+                page.out.say(source.raw())
+                return True
+        return False
+
+    def _marker(self, marker: str) -> Steps[None]:
+        """What a marker begins; without a reader it is text."""
+        page, source = self._page, self._page.source
+        quoted = page.out.last == "`" and (yield from source.peek()) == "`"
+        for read in () if quoted else self._markers[marker]:
+            source.mark(marker)
+            if (yield from read(page)):
+                return
+            if not source.give_back(len(marker)):
+                page.out.say(source.raw())
+                return
+        page.out.say(marker)
+
+
+class TextReader:
+    """Reads the text of one answer, piece by piece."""
+
+    def __init__(self, page: Page, families: Iterable[Family]) -> None:
+        self._page = page
+        self._steps = Answer(page, families).steps()
+
+    def feed(self, text: str) -> list[Part]:
+        """The parts that are certain once this piece of text is known."""
+        if not text:
+            return []
+        self._page.source.push(text)
+        return self._run()
+
+    def close(self, finish: str | None) -> list[Part]:
+        """The rest at the end; `finish` is the server's finish_reason, None if it gave none."""
+        self._page.source.ended = True
+        self._page.source.finish = finish
+        return self._run()
+
+    def _run(self) -> list[Part]:
+        next(self._steps, None)
+        return self._page.out.drain()
+
+
+def text_reader(tools: Offers, family: str | None = None, *, opening: str = "") -> TextReader:
+    """A fresh reader of one answer's text.
+
+    tools: the offered tools, or their names; with their schemas, values of formats without types
+    become what the schema says. opening: what the server's template has written of the answer
+    already, as `<think>`. Raises UsageError for an unknown family.
+    """
+    page = Page(Source(), Tools(tools))
+    reader = TextReader(page, FAMILIES if family is None else with_name(family))
+    reader.feed(opening)
+    return reader
+
+
+def read_text(text: str | Iterable[str], tools: Offers, family: str | None = None) -> Reading:
+    """What a whole answer, or all pieces of one, holds; the model is taken to have been done."""
+    reader = text_reader(tools, family)
+    parts: list[Part] = []
+    for piece in (text,) if isinstance(text, str) else text:
+        parts += reader.feed(piece)
+    return reading_of(parts + reader.close("stop"))
+
+
+def reading_of(parts: Iterable[Part]) -> Reading:
+    """Parts gathered; text that turned out to be thinking is thinking."""
+    said: list[str] = []
+    thought: list[str] = []
+    calls: list[Called] = []
+    broken: list[Broken] = []
+    for part in parts:
+        match part:
+            case Said(text):
+                said.append(text)
+            case Reconsidered(text):
+                said.clear()
+                thought.append(text)
+            case Thought(text):
+                thought.append(text)
+            case Called():
+                calls.append(part)
+            case Broken():
+                broken.append(part)
+    return Reading("".join(said), "".join(thought), tuple(calls), tuple(broken))
+
+
+def families() -> tuple[str, ...]:
+    """The names of the families that can be asked for."""
+    return tuple(family.name for family in FAMILIES)
+
+
+__all__ = ["Reading", "Reconsidered", "TextReader", "families", "read_text", "text_reader"]

@@ -1,0 +1,97 @@
+"""A model by a short name.
+
+    "lmdeploy:internlm2_5-7b-chat"   LMDeploy at 127.0.0.1:23333
+    "http://host:port/v1"            the first model that the server has
+    "http://host:port/v1#model"      that model of it
+    "embedded", "embedded:NAME"      the embedded model, on the CPU, started when first asked
+    none                             AGENTCALL_MODEL, else a live local LMDeploy, else embedded
+
+The API key is AGENTCALL_API_KEY, if set. The HTTP client and the embedded runtime are imported
+when a model is first asked, so that importing agentcall costs neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+from agentcall.errors import MissingExtra, UnknownModel
+from agentcall.models.protocol import Answer, Model, Request, Settings
+
+LMDEPLOY = ("127.0.0.1", 23333)
+"""Where LMDeploy's api_server listens by default."""
+
+
+def model_from(shorthand: str | None) -> Model:
+    """The model that a shorthand names. Raises UnknownModel."""
+    if shorthand is None:
+        return _Late(lambda: model_from(os.environ.get("AGENTCALL_MODEL") or _found()))
+    kind, _, rest = shorthand.partition(":")
+    if kind in ("http", "https"):
+        url, _, model = shorthand.partition("#")
+        return _Late(lambda: _http(url, model or None, Settings()))
+    if kind == "lmdeploy":
+        url = "http://{}:{}/v1".format(*LMDEPLOY)
+        return _Late(lambda: _http(url, rest or None, Settings(temperature=0.0)))
+    if kind == "embedded":
+        return _Late(lambda: _embedded(rest or None))
+    raise UnknownModel(
+        f"{shorthand!r} names no model; use lmdeploy:NAME, http://host:port/v1, "
+        "http://host:port/v1#NAME, embedded, or embedded:NAME"
+    )
+
+
+class _Late:
+    """A model that is made when it is first asked."""
+
+    def __init__(self, make: Callable[[], Model]) -> None:
+        self._make = make
+        self._model: Model | None = None
+
+    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+        model = self._model
+        if model is None:
+            # Starting the embedded model takes seconds and its download minutes.
+            model = self._model = await asyncio.to_thread(self._make)
+        async for part in model.ask(request):
+            yield part
+
+
+def _http(url: str, model: str | None, settings: Settings) -> Model:
+    from agentcall.models.endpoint import Endpoint
+    from agentcall.models.http_chat import HTTPChat
+
+    key = os.environ.get("AGENTCALL_API_KEY", "")
+    return HTTPChat(Endpoint(url.rstrip("/"), key), model, settings=settings)
+
+
+def _found() -> str:
+    """The shorthand of what there is: a live local LMDeploy, else the embedded model."""
+    try:
+        with socket.create_connection(LMDEPLOY, timeout=0.25):
+            return "lmdeploy:"
+    except OSError:
+        return "embedded"
+
+
+def _embedded(name: str | None) -> Model:
+    try:
+        from agentcall_server.embedded import ensure
+    except ImportError as error:
+        raise MissingExtra("the embedded model needs: pip install 'agentcall[embedded]'") from error
+    from agentcall.dialects.constrained import Constrained
+    from agentcall.models.http_chat import HTTPChat
+
+    server = ensure(name)
+    return cast(
+        "Model",
+        HTTPChat(
+            server.url,
+            server.model,
+            dialect=Constrained(),
+            settings=Settings(temperature=0.0, max_tokens=1024),
+        ),
+    )
