@@ -29,8 +29,8 @@ from agentcall.sync import run_sync
 Output = TypeVar("Output", default=str)
 Deps = TypeVar("Deps", default=None)
 
-Prompt: TypeAlias = "str | Sequence[str | Text | Image]"
-History: TypeAlias = "Iterable[Message | Mapping[str, JSON]]"
+Prompt: TypeAlias = str | Sequence[str | Text | Image]
+History: TypeAlias = Iterable[Message | Mapping[str, JSON]]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Denied:
     reason: str = ""
 
 
-Decision: TypeAlias = "Approved | Edited | Denied"
+Decision: TypeAlias = Approved | Edited | Denied
 
 
 def denied_words(decision: Denied) -> str:

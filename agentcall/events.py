@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from agentcall.messages import JSON, ToolCall, ToolResult, Usage, call_json, to_json
 from agentcall.result import Missing, RunResult
@@ -99,13 +99,22 @@ class ContextTrimmed:
 class RunFinished:
     """A run has ended."""
 
-    result: RunResult[object]
+    result: RunResult[Any]  # Any: the agent knows its output's type
 
 
 Event: TypeAlias = (
-    "RunStarted | DialectChosen | TextDelta | ThinkingDelta | AnswerDiscarded | ToolCallRepaired"
-    " | ApprovalRequested | ToolCallStarted | ToolCallFinished | LoopDetected | ContextTrimmed"
-    " | RunFinished"
+    RunStarted
+    | DialectChosen
+    | TextDelta
+    | ThinkingDelta
+    | AnswerDiscarded
+    | ToolCallRepaired
+    | ApprovalRequested
+    | ToolCallStarted
+    | ToolCallFinished
+    | LoopDetected
+    | ContextTrimmed
+    | RunFinished
 )
 
 
@@ -128,12 +137,12 @@ def _value_json(value: object) -> JSON:
         case Usage():
             return {name: getattr(value, name) for name in Usage.__slots__}
         case RunResult():
-            return _result_json(value)
+            return _result_json(value)  # pyright: ignore[reportUnknownArgumentType]
         case _:
             return str(value)
 
 
-def _result_json(result: RunResult[object]) -> dict[str, JSON]:
+def _result_json(result: RunResult[Any]) -> dict[str, JSON]:
     answer = result.answer
     return {
         "run_id": result.run_id,

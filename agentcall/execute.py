@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from agentcall.dialects.parts import Called
 from agentcall.errors import ModelRetry, ToolTimeout
@@ -180,7 +180,7 @@ async def _drained(value: object) -> object:
     if not isinstance(value, AsyncIterator):
         return value
     items: list[object] = []
-    async for item in value:
+    async for item in cast("AsyncIterator[object]", value):
         items.append(item)
         if len(items) >= MAX_ITEMS:
             break

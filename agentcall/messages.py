@@ -44,7 +44,7 @@ class Image:
         return cls(f"data:{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}")
 
 
-Content: TypeAlias = "str | tuple[Text | Image, ...]"
+Content: TypeAlias = str | tuple[Text | Image, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class ToolResult:
     is_error: bool = False
 
 
-Message: TypeAlias = "System | User | Assistant | ToolResult"
+Message: TypeAlias = System | User | Assistant | ToolResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def capped(text: str, limit: int) -> str:
 
 def _known(value: object) -> object:
     """A JSON-like value that stands for an object; TypeError where there is none."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
+    if isinstance(value, (bytes, bytearray)):
         return _bytes(bytes(value))
     if isinstance(value, (Set, Iterator)):
         return _listed(cast("Iterator[object]", value))

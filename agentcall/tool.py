@@ -141,7 +141,8 @@ class Tool(Generic[P, R]):
     def call(self, values: Mapping[str, object], context: object = None) -> Any:
         """Calls the function with parsed values; gives what it gives, perhaps an awaitable."""
         args, kwargs = self.schema.bind(values, context)
-        return self.function(*args, **kwargs)
+        function: Function = self.function
+        return function(*args, **kwargs)
 
     def renamed(self, name: str) -> Tool:
         """The same tool under another name."""
@@ -188,24 +189,25 @@ def make_tool(
     Raises SchemaError, with the place and the reason, if it cannot be offered to a model.
     """
     if isinstance(function, Tool):
-        if name is None and description is None and not marks:
-            return function
-        schema = replace(
-            function.schema,
-            name=name or function.name,
-            description=function.description if description is None else description,
-        )
-        return Tool(function.function, schema, replace(function.marks, **marks))
+        return _remade(function, name, description, marks)  # pyright: ignore[reportUnknownArgumentType]
     _refuse_bad_marks(marks)
     unbound = _in_class_body(function)
     schema = function_schema(
-        function.__func__ if isinstance(function, classmethod) else function,
+        getattr(function, "__func__", function) if unbound else function,
         name=name,
         description=description,
         context_type=RunContext,
         method=unbound,
     )
     return Tool(function, schema, Marks(**marks), unbound=unbound)
+
+
+def _remade(made: Tool, name: str | None, description: str | None, marks: MarkArguments) -> Tool:
+    if name is None and description is None and not marks:
+        return made
+    described = made.description if description is None else description
+    schema = replace(made.schema, name=name or made.name, description=described)
+    return Tool(made.function, schema, replace(made.marks, **marks))
 
 
 def _refuse_bad_marks(marks: MarkArguments) -> None:

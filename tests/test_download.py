@@ -418,6 +418,16 @@ def test_nothing_of_a_package_is_installed_or_run(host: Host, tmp_path: Path) ->
     assert not list(tmp_path.rglob("*.py"))
 
 
+def test_a_machine_without_the_hub_library_is_told_what_to_do(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = "raise ModuleNotFoundError(\"No module named 'huggingface_hub'\")"
+    (tmp_path / "huggingface_hub.py").write_text(absent)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(SourcesFailed, match=r"pip install 'agentcall\[embedded\]'"):
+        fetch(model(HUB), cache=tmp_path, report=Screen(), patience=WELL)
+
+
 def test_a_machine_without_pip_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -73,11 +73,9 @@ class Constrained:
             tools="\n".join(map(signature, offer.tools)), final=FINAL, answer="answer: string"
         )
         instructions = f"{task}\n{offer.instructions}" if offer.instructions else task
-        schema = {"name": "turn", "strict": True, "schema": turn_schema(offer, choice)}
-        return Opening(
-            (to_json(System(instructions)),),
-            {"response_format": {"type": "json_schema", "json_schema": schema}},
-        )
+        schema: JSON = {"name": "turn", "strict": True, "schema": turn_schema(offer, choice)}
+        held: Wire = {"response_format": {"type": "json_schema", "json_schema": schema}}
+        return Opening((to_json(System(instructions)),), held)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
         """Calls and answers as the object that the model wrote, results as `tool(args) = text`."""

@@ -72,7 +72,7 @@ class _Growing:
     slot: int | None
     id: str = ""
     name: str = ""
-    arguments: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list[str])
 
     def add(self, delta: CallDelta) -> None:
         self.id = self.id or delta.id

@@ -60,4 +60,4 @@ class Broken:
     reason: str
 
 
-Part: TypeAlias = "Said | Thought | Called | Broken"
+Part: TypeAlias = Said | Thought | Called | Broken

@@ -19,7 +19,7 @@ from agentcall.dialects.parts import Delta, Part
 from agentcall.messages import JSON, Message
 from agentcall.tool import Tool
 
-Wire: TypeAlias = "dict[str, JSON]"
+Wire: TypeAlias = dict[str, JSON]
 Choice: TypeAlias = Literal["auto", "none", "required"]
 
 
@@ -40,7 +40,7 @@ class Opening:
     """How an offer goes over the wire: the first messages, and fields of the request."""
 
     messages: tuple[Wire, ...] = ()
-    fields: Wire = field(default_factory=dict)
+    fields: Wire = field(default_factory=dict[str, JSON])
 
 
 class Reader(Protocol):

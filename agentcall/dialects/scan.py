@@ -127,6 +127,33 @@ class Source:
             if at < size or not (yield from self.more()):
                 return "".join(pieces)
 
+    def ahead(self, *texts: str) -> Steps[str | None]:
+        """Which of these comes next behind blanks; empty at the end of the text, None for others.
+
+        Goes past nothing.
+        """
+        blanks, longest = 0, max(map(len, texts))
+        while True:
+            here = self.at + blanks
+            while here < len(self.text) and self.text[here] in BLANK:
+                here += 1
+            blanks = here - self.at
+            seen = self.text[here : here + longest]
+            for text in texts:
+                if seen.startswith(text):
+                    return text
+            if blanks > _FREE or (seen and not any(text.startswith(seen) for text in texts)):
+                return None
+            if not (yield from self.more()):
+                return None if seen else ""
+
+    def unread(self, text: str) -> None:
+        """Puts the text that was just read back."""
+        self._raw = [self.raw().removesuffix(text)]
+        self._consumed -= len(text)
+        self.text = text + self.text[self.at :]
+        self.at = 0
+
     def flow(self, needles: Needles, give: Callable[[str], None]) -> Steps[str]:
         """Gives the text up to the first needle as it comes, then the needle; empty at the end."""
         while True:

@@ -46,8 +46,10 @@ def shape(schema: JSON, root: JSON, depth: int = DEPTH) -> str:
             return "[" + ", ".join(shape(item, root, depth - 1) for item in items) + "]"
         case {"type": "object", "properties": _} if depth > 0:
             return "{" + _fields(cast("Mapping[str, JSON]", schema), root, depth - 1) + "}"
+        case {"type": str(kind), "format": str(written)}:
+            return f"{kind} ({written})"
         case {"type": str(kind)}:
-            return f"{kind} ({schema['format']})" if "format" in schema else kind
+            return kind
         case {"type": [*kinds]}:
             return "|".join(map(str, kinds))
         case _:

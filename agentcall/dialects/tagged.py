@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 from agentcall.dialects.offers import Schema
-from agentcall.dialects.scan import BLANK, Needles, Source, Steps
+from agentcall.dialects.scan import Needles, Source, Steps
 from agentcall.jsontext import Whole, read_json
 from agentcall.messages import JSON
 
@@ -20,36 +21,33 @@ _NAMES: dict[type, tuple[str, ...]] = {
 }
 
 
-def tagged_value(
-    source: Source, end: str, follows: tuple[str, ...], breaks: tuple[str, ...] = ()
-) -> Steps[tuple[str, str]]:
-    """The value up to its end tag, and the tag that ended it; no tag at the end of the text.
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Where a value ends.
 
-    An end tag counts only where one of `follows` comes after it, so that the same words inside of
-    the value do not end it. `breaks` are tags that end a value whose own end tag is missing.
+    end: its end tag, which counts only where one of `follows` or nothing comes after it, so that
+        the same words inside of the value do not end it.
+    breaks: tags that end a value whose own end tag is missing, and what has to come after each.
     """
-    needles = Needles(end, *breaks)
+
+    end: str
+    follows: tuple[str, ...]
+    breaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+
+
+def tagged_value(source: Source, tags: Tags) -> Steps[tuple[str, str]]:
+    """The value up to the tag that ends it, and that tag; no tag at the end of the text."""
+    needles = Needles(tags.end, *tags.breaks)
     pieces: list[str] = []
     while True:
         text, needle = yield from source.upto(needles)
         pieces.append(text)
         if not needle:
             return "".join(pieces), ""
-        if needle != end and (yield from _breaks(source, needle, follows)):
+        seen = yield from source.ahead(*tags.breaks.get(needle, tags.follows))
+        if seen or (seen == "" and (needle == tags.end or source.finished)):
             return "".join(pieces), needle
-        blanks = yield from source.skip(BLANK)
-        if needle == end and ((yield from source.sees(*follows)) or source.left == 0):
-            return "".join(pieces), needle
-        pieces += (needle, blanks)
-
-
-def _breaks(source: Source, needle: str, follows: tuple[str, ...]) -> Steps[bool]:
-    """Whether a tag that begins something else stands at its right place."""
-    if not needle.rstrip().endswith(">"):
-        return True
-    blanks = yield from source.skip(BLANK)
-    del blanks
-    return bool((yield from source.sees(*follows))) or source.left == 0
+        pieces.append(needle)
 
 
 def json_of(text: str, schema: Schema, root: Schema) -> str:

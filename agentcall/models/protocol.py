@@ -67,7 +67,7 @@ class Ended:
     usage: Usage
 
 
-Answer: TypeAlias = "Part | Chosen | Ended"
+Answer: TypeAlias = Part | Chosen | Ended
 
 
 class Model(Protocol):

@@ -1,7 +1,8 @@
 """What a docstring says about a function and each of its parameters.
 
-Google, NumPy, Sphinx and epydoc styles, told by the text itself. Google sections are read here,
-since docstring-parser gives up on a whole docstring at the first entry without a colon.
+Google, NumPy, Sphinx and epydoc styles, told by the text itself. NumPy's is read by
+docstring-parser. The others are read here, line by line, since it gives up on a whole docstring
+at the first entry or field without its colon.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from docstring_parser import Docstring, DocstringStyle, ParseError, parse
@@ -34,13 +36,13 @@ _NUMPY_TITLES = (
     r"Parameters|Params|Arguments|Other Parameters|Other Params|Receives|Returns?|Yields?|"
     r"Raises|Warns|Warnings?|Attributes|Methods|Examples?|Notes?|References|See Also"
 )
-_FIELDS = (
-    "param|parameter|arg|argument|key|keyword|kwarg|type|returns?|return|rtype|raises?|except|"
-    "exception|yields?|ytype"
-)
+_PARAMETERS = r"param|parameter|arg|argument|key|keyword|kwarg"
+_FIELDS = r"(?:type|returns?|rtype|raises?|except|exception|yields?|ytype|var|ivar)"
 
 _HEADER = re.compile(
-    rf"(?P<indent>\s*)(?:(?P<arguments>{_ARGUMENTS})|(?:{_OTHERS}))\s*[:：]\s*$", re.IGNORECASE
+    rf"(?P<indent>\s*)(?:\*\*)?(?:(?P<arguments>{_ARGUMENTS})|(?:{_OTHERS}))\s*"
+    r"(?:\*\*)?[:：](?:\*\*)?\s*$",
+    re.IGNORECASE,
 )
 _INLINE = re.compile(
     r"(?P<indent>\s*)(?:(?P<arguments>Args|Arguments|Parameters)|(?:Returns|Yields|Raises|返回))"
@@ -53,27 +55,57 @@ _ENTRY = re.compile(
 _UNDERLINED = re.compile(
     rf"^[ ]*(?P<title>{_NUMPY_TITLES})[ ]*:?[ ]*\n[ ]*[-=]{{3,}}[ ]*$", re.MULTILINE | re.IGNORECASE
 )
-_SPHINX = re.compile(rf"^\s*:(?:{_FIELDS})\b[^:\n]*:", re.MULTILINE)
-_EPYDOC = re.compile(rf"^\s*@(?:{_FIELDS})\b[^:\n]*:", re.MULTILINE)
-_ROLE = re.compile(r"^(?=:\w+:`)", re.MULTILINE)
-_GUARD = "\0"  # keeps a role at the start of a line from being read as a field
+_FIELD = re.compile(
+    rf"\s*[:@](?:(?P<param>{_PARAMETERS})|{_FIELDS})\b(?P<names>[^:]*)(?::(?P<text>.*))?$"
+)
 _NOTHING = {"", "none", "none.", "n/a", "nothing"}
 
 
 def read_docstring(text: str | None) -> Documentation:
     """Read a docstring of any style. Text of no known style is all description."""
     clean = inspect.cleandoc(text or "")
-    try:
-        if _SPHINX.search(clean):
-            fields = re.sub(r"^[ ]+(?=:\w)", "", clean, flags=re.MULTILINE)
-            return _read_parsed(parse(_ROLE.sub(_GUARD, fields), DocstringStyle.REST))
-        if _EPYDOC.search(clean):
-            return _read_parsed(parse(clean, DocstringStyle.EPYDOC))
+    lines = clean.split("\n")
+    if any(map(_FIELD.match, lines)):
+        return _read_fields(lines)
+    with suppress(ParseError):  # a style that is not kept to the end: text with sections
         if _UNDERLINED.search(clean):
             return _read_parsed(parse(_UNDERLINED.sub(_underline, clean), DocstringStyle.NUMPYDOC))
-    except ParseError:
-        pass  # a style that is not kept to the end: read it as text with sections
-    return _read_sections(clean.split("\n"))
+    return _read_sections(lines)
+
+
+def _read_fields(lines: list[str]) -> Documentation:
+    """Read `:param x: text` and `@param x: text`; a paragraph after a field is description."""
+    outside: list[str] = []
+    parameters: dict[str, str] = {}
+    name, texts = "", list[str]()
+    base, gap = -1, False  # the indent of the field that is being read; whether a gap followed
+    for line in lines:
+        field = _FIELD.match(line)
+        if field:
+            _describe(parameters, name, " ".join(texts))
+            name, texts = _named(field)
+            base, gap = _indent(line), False
+        elif base >= 0 and (not line.strip() or not gap or _indent(line) > base):
+            gap = gap or not line.strip()
+            texts.append(line)
+        else:
+            base = -1
+            outside.append(line.rstrip())
+    _describe(parameters, name, " ".join(texts))
+    return Documentation(_joined(outside), parameters)
+
+
+def _named(field: re.Match[str]) -> tuple[str, list[str]]:
+    words = field["names"].split()
+    if not field["param"] or not words:
+        return "", []
+    if field["text"] is None:  # the second colon is missing
+        return words[0], words[1:]
+    return words[-1], [field["text"]]
+
+
+def _joined(lines: list[str]) -> str:
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def _underline(match: re.Match[str]) -> str:
@@ -90,13 +122,12 @@ def _read_parsed(parsed: Docstring) -> Documentation:
             _describe(parameters, name, parameter.description or "")
     parts = (parsed.short_description, parsed.long_description)
     gap = "\n\n" if parsed.blank_after_short_description else "\n"
-    description = gap.join(part for part in parts if part)
-    return Documentation(description.replace(_GUARD, "").strip(), parameters)
+    return Documentation(gap.join(part for part in parts if part).strip(), parameters)
 
 
 def _describe(parameters: dict[str, str], name: str, text: str) -> None:
     name = name.strip().strip("`").replace("\\", "").lstrip("*")
-    plain = " ".join(text.replace(_GUARD, "").split())
+    plain = " ".join(text.split())
     if name and plain:
         parameters.setdefault(name, plain)
 
@@ -117,8 +148,7 @@ def _read_sections(lines: list[str]) -> Documentation:
             first = [header["rest"]] if header.re is _INLINE else []
             _read_entries(first + lines[position + 1 : end], parameters)
         position = end
-    description = re.sub(r"\n{3,}", "\n\n", "\n".join(outside)).strip()
-    return Documentation(description, parameters)
+    return Documentation(_joined(outside), parameters)
 
 
 def _header(line: str) -> re.Match[str] | None:

@@ -31,8 +31,8 @@ def fetch(
 ) -> Path:
     """The path of the model's file, downloaded if it is not here yet.
 
-    Blocks; two processes never download the same file twice. Raises NotEnoughSpace,
-    SourcesFailed, WrongBytes.
+    Blocks; two processes never download the same file twice. Raises NotEnoughSpace or
+    SourcesFailed.
     """
     if model.local_path is not None:
         return model.local_path

@@ -44,7 +44,7 @@ def _fetch(repo: str, file: str, revision: str, folder: Path) -> str:
     release = hashlib.sha256(str(found.etag).encode()).hexdigest()[:16]
     partial = folder / f"{Path(file).name}.{release}.incomplete"
     _go_on(url, partial, found.size)
-    return str(partial.absolute())
+    return str(partial)
 
 
 def _go_on(url: str, partial: Path, size: int | None) -> None:

@@ -16,14 +16,18 @@ Also Llama 3.1's `<function=name>{json}</function>` (meta-llama/llama-models, cu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agentcall.dialects.calls import CUT, arguments_text, object_text
+from agentcall.dialects.offers import Schema
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.dialects.tagged import json_of, property_schema, tagged_value
+from agentcall.dialects.tagged import Tags, json_of, property_schema, tagged_value
 from agentcall.jsontext import Members
 
 _FUNCTION = "<function="
 _PARAMETER = "<parameter="
+_END_PARAMETER = "</parameter>"
 _END_FUNCTION = "</function>"
 _END_CALL = "</tool_call>"
 _AFTER_VALUE = (_PARAMETER, _END_FUNCTION, _END_CALL)
@@ -47,9 +51,7 @@ def _tool_call(page: Page) -> Steps[bool]:
 
 def _bare(page: Page) -> Steps[bool]:
     """A function without the tag around it."""
-    name = page.source.text[page.source.at : page.source.at + 1]
-    yield from page.source.fill(1)
-    name = page.source.text[page.source.at : page.source.at + 1]
+    name = yield from page.source.peek()
     if not (name.isalpha() or name == "_"):
         return False
     if (yield from _function(page)):
@@ -75,8 +77,6 @@ def _function(page: Page) -> Steps[bool]:
     done = yield from source.eats(_END_FUNCTION, _END_CALL)
     if not end or not (done or (found and source.finished and source.left == 0)):
         return _broken(page)
-    if done == _END_CALL:
-        yield from ()
     page.out.call(name.strip().strip("\"'"), object_text(found))
     return True
 
@@ -88,22 +88,28 @@ def _broken(page: Page) -> bool:
 
 
 def _parameter(page: Page, function: str) -> Steps[tuple[str, str] | None]:
-    key, end = yield from page.source.upto(_GREATER)
-    value, tag = yield from tagged_value(
-        page.source,
-        "</parameter>",
-        (*_AFTER_VALUE, *_AFTER_FUNCTION),
-        ("\n" + _PARAMETER, "\n" + _END_FUNCTION),
-    )
+    source, schema = page.source, page.tools.schema(function)
+    key, end = yield from source.upto(_GREATER)
+    value, tag = yield from tagged_value(source, _tags(schema))
     if not end or not tag:
         return None
-    if tag != "</parameter>":
-        page.source.unread(tag)
     value = value.removeprefix("\n")
-    value = value if tag.startswith("\n") else value.removesuffix("\n")
-    schema = page.tools.schema(function)
+    if tag == _END_PARAMETER:
+        value = value.removesuffix("\n")
+    else:
+        source.unread(tag.removeprefix("\n"))
     key = key.strip().strip("\"'")
     return key, json_of(value, property_schema(schema, key), schema)
+
+
+def _tags(schema: Schema) -> Tags:
+    """Where a value of this tool ends; a new parameter begins only under a name that it has."""
+    properties = schema.get("properties")
+    names = tuple(properties) if isinstance(properties, Mapping) else ()
+    breaks = {"\n" + _END_FUNCTION: _AFTER_FUNCTION}
+    if names:
+        breaks["\n" + _PARAMETER] = tuple(f"{name}>" for name in names)
+    return Tags(_END_PARAMETER, (*_AFTER_VALUE, *_AFTER_FUNCTION), breaks)
 
 
 def _json_arguments(page: Page, name: str) -> Steps[bool]:

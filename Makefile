@@ -1,0 +1,61 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Needs Python 3.10 or later with its venv module, pip and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := agentcall tools server_launch examples tests benchmarks
+TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
+
+.PHONY: demo test check test-lmdeploy test-embedded test-all format coverage bench clean
+
+demo: $(VENV)/.embedded
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded"
+
+test-lmdeploy: $(VENV)/.test
+	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
+
+test-embedded: $(VENV)/.test $(VENV)/.embedded
+	$(BIN)/python -m pytest -q tests -m embedded
+
+check: $(VENV)/.check
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.size
+
+test-all: check test test-lmdeploy test-embedded
+
+coverage: $(VENV)/.test
+	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded" --cov --cov-report=term-missing:skip-covered
+
+format: $(VENV)/.check
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# A venv without pip works where Debian's python3-venv is not installed; pip then installs into it
+# from outside. A newer pip comes first, as an old one is slow to resolve.
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV) || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.embedded: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet -e ".[embedded]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet -e ".[test]"
+	touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -e ".[test,check,embedded]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov
