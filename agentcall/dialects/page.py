@@ -151,8 +151,9 @@ Read: TypeAlias = "Callable[[Page], Steps[bool]]"
 class Family:
     """How one family of models writes its calls.
 
-    markers: texts that begin markup wherever they stand, and what reads on behind them; it gives
+    markers: texts that begin a call wherever they stand, and what reads on behind them; it gives
         False where this is not its markup after all.
+    thinking: the same for thinking.
     lines: what may begin at the start of a line; these have gone past nothing when they begin.
     dropped: tokens without a meaning of their own.
     while_thinking: whether its calls count inside of thinking.
@@ -160,6 +161,7 @@ class Family:
 
     name: str
     markers: Mapping[str, Read] = field(default_factory=dict[str, Read])
+    thinking: Mapping[str, Read] = field(default_factory=dict[str, Read])
     lines: tuple[Read, ...] = ()
     dropped: tuple[str, ...] = ()
     while_thinking: bool = False

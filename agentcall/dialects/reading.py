@@ -48,11 +48,10 @@ class Answer:
         calls: list[str] = []
         for family in families:
             dropped.update(family.dropped)
-            self._lines += family.lines
-            for marker, read in family.markers.items():
+            self._lines += (read for read in family.lines if read not in self._lines)
+            for marker, read in (*family.markers.items(), *family.thinking.items()):
                 self._markers.setdefault(marker, []).append(read)
-            if family.name != "thinking":
-                calls += family.markers
+            calls += family.markers
             if family.while_thinking:
                 page.while_thinking = {**page.while_thinking, **family.markers}
         page.markers = tuple(calls)

@@ -55,7 +55,7 @@ def _one(page: Page) -> Steps[bool]:
     yield from source.skip(BLANK)
     done = yield from source.eats(_END_CALL)
     if not done and (yield from source.peek()):
-        done = "" if not text else yield from source.sees(_CALL, _END)
+        done = (yield from source.sees(_CALL, _END)) if text else ""
         if not done:
             _, done = yield from source.upto(_REST)
             text = ""

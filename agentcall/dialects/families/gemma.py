@@ -167,8 +167,7 @@ GEMMA = Family(
     markers={
         "<|tool_call>": _call("<tool_call|>", '<|"|>'),
         "<start_function_call>": _call("<end_function_call>", "<escape>"),
-        "<|channel>thought": thinking("<channel|>"),
-        "<channel|>": end_of_thinking,
     },
+    thinking={"<|channel>thought": thinking("<channel|>"), "<channel|>": end_of_thinking},
     dropped=("<tool_call|>", "<|tool_response>", "<turn|>", "<end_of_turn>", "<|turn>model"),
 )

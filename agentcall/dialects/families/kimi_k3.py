@@ -65,10 +65,10 @@ def _argument(page: Page) -> Steps[tuple[str, str] | None]:
 
 KIMI_K3 = Family(
     "kimi_k3",
-    markers={
+    markers={"<|open|>call ": _call},
+    thinking={
         "<|open|>think<|sep|>": thinking("<|close|>think<|sep|>"),
         "<|close|>think<|sep|>": end_of_thinking,
-        "<|open|>call ": _call,
     },
     dropped=(
         "<|open|>response<|sep|>",

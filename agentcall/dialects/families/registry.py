@@ -15,9 +15,11 @@ from agentcall.dialects.families.llama3 import LLAMA3
 from agentcall.dialects.families.mistral import MISTRAL
 from agentcall.dialects.families.phi import PHI
 from agentcall.dialects.families.qwen_coder import QWEN_CODER
+from agentcall.dialects.families.harmony import HARMONY
 from agentcall.dialects.families.hermes import HERMES, unreadable
 from agentcall.dialects.families.internlm import INTERNLM
 from agentcall.dialects.families.pythonic import PYTHONIC
+from agentcall.dialects.families.react import REACT
 from agentcall.dialects.families.thinking import THINKING
 from agentcall.dialects.page import Family
 from agentcall.errors import UsageError
@@ -36,11 +38,13 @@ FAMILIES = (
     DSML,
     KIMI,
     KIMI_K3,
+    HARMONY,
     GEMMA,
     PHI,
     FENCED,
     BARE_JSON,
     PYTHONIC,
+    REACT,
     UNREADABLE,
 )
 

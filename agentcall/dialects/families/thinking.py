@@ -64,7 +64,7 @@ def end_of_thinking(page: Page) -> Steps[bool]:
 
 THINKING = Family(
     "thinking",
-    markers={
+    thinking={
         "<think>": thinking("</think>"),
         "</think>": end_of_thinking,
         "<thinking>": thinking("</thinking>"),
