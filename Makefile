@@ -27,7 +27,6 @@ check: $(VENV)/.check
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m benchmarks.size
 
 test-all: check test test-lmdeploy test-embedded
 

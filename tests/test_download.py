@@ -372,7 +372,7 @@ def test_a_hub_download_that_was_cut_goes_on_where_it_was(host: Host, tmp_path: 
     offer_on_hub(host)
     host.cut_after = 600_000
     brief = Patience(answer=20.0, later_answer=20.0, stall=2.0)
-    with pytest.raises(SourcesFailed, match="no more bytes came"):
+    with pytest.raises(SourcesFailed):
         fetch(model(HUB), cache=tmp_path, report=Screen(), patience=brief)
     host.wait_before_body = 0.0
     host.ranges.clear()

@@ -1,0 +1,60 @@
+"""The command line: `agentcall run`, `agentcall tools`, `agentcall doctor`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from agentcall.cli import doctor, run, tools
+from agentcall.cli.options import command_of
+
+app = typer.Typer(
+    name="agentcall",
+    help="Function-calling agents for people who run their own models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", help=run.HELP)(command_of(run.RunOptions, run.run))
+app.add_typer(tools.app, name="tools")
+app.command("doctor", help=doctor.HELP)(command_of(doctor.DoctorOptions, doctor.doctor))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"agentcall {version('agentcall')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _door(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script: every error becomes one line and an exit code, without a traceback."""
+    try:
+        app(prog_name="agentcall")
+    except KeyboardInterrupt:
+        from agentcall.cli.faults import INTERRUPTED
+
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        from agentcall.cli.faults import debugging, exit_code, tell
+
+        if debugging():
+            raise
+        tell(error)
+        sys.exit(exit_code(error))

@@ -6,6 +6,7 @@ The texts of the arguments are kept as written: mending them is for a later stag
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from agentcall.dialects.offers import Tools
 from agentcall.dialects.page import Page
@@ -85,10 +86,11 @@ def arguments_text(written: str) -> str:
 
 def object_text(found: Members) -> str:
     """The JSON object of keys and the texts of their values."""
-    return "{%s}" % ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {v}" for k, v in found)
+    pairs = (f"{json.dumps(key, ensure_ascii=False)}: {value}" for key, value in found)
+    return "{" + ", ".join(pairs) + "}"
 
 
-def give(page: Page, calls: list[Called | Broken]) -> None:
+def give(page: Page, calls: Sequence[Called | Broken]) -> None:
     """Puts calls out in order."""
     for call in calls:
         if isinstance(call, Broken):
@@ -97,7 +99,7 @@ def give(page: Page, calls: list[Called | Broken]) -> None:
             page.out.call(call.name.strip(), call.arguments, call.id)
 
 
-def offered(calls: list[Called | Broken], tools: Tools) -> bool:
+def offered(calls: Sequence[Called | Broken], tools: Tools) -> bool:
     """Whether all of these are calls of offered tools."""
     return bool(calls) and all(isinstance(call, Called) and call.name in tools for call in calls)
 

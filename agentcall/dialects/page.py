@@ -27,11 +27,12 @@ class Output:
         self.marked = False
         self.called = False
         self.thought = False
+        self._thinking = False
         self.line_start = True
         self.last = ""
         self._parts: list[Part] = []
         self._said: list[str] = []
-        self._blank = ""
+        self._blank: list[str] = []
         self._near = True
         self._trim = False
 
@@ -43,10 +44,11 @@ class Output:
         self.line_start = self.last == "\n" or (self.line_start and text.isspace())
         if self._near:
             if text.isspace():
-                self._blank += text
+                self._blank.append(text)
                 return
-            text = text.lstrip() if self._trim else self._blank + text
-            self._near, self._trim, self._blank = False, False, ""
+            text = text.lstrip() if self._trim else self._held() + text
+            self._near = self._trim = False
+            self._blank = []
         self._said.append(text)
         self._parts.append(Said(text))
 
@@ -54,33 +56,33 @@ class Output:
         """Thinking; blanks around it are dropped."""
         if not text:
             return
-        text = self._blank + text
-        body = text.rstrip() if self.thought else text.strip()
-        if not body:
-            self._blank = text if self.thought else ""
+        if text.isspace():
+            self._blank.append(text)
             return
-        start = 0 if self.thought else text.index(body)
-        self._blank = text[start + len(body) :]
+        text = self._held() + text if self._thinking else text.lstrip()
+        body = text.rstrip()
+        self._blank = [text[len(body) :]]
         self._parts.append(Thought(body))
-        self.thought = True
+        self.thought = self._thinking = True
 
     def begin_thought(self) -> None:
         """What follows is a new piece of thinking."""
         self._mark()
-        self.thought = False
+        self._thinking = False
 
     def end_thought(self, *, cut: bool = False) -> None:
         """The thinking is over; where it was cut, its last blanks are kept."""
-        if cut and self._blank and self.thought:
-            self._parts.append(Thought(self._blank))
+        blank = self._held()
+        if cut and blank and self._thinking:
+            self._parts.append(Thought(blank))
         self._mark()
         self._trim = True
 
-    def call(self, name: str, arguments: str, id: str = "") -> None:
+    def call(self, name: str, arguments: str, call_id: str = "") -> None:
         """A whole call."""
         self._mark()
         self.called = True
-        self._parts.append(Called(name, arguments, id))
+        self._parts.append(Called(name, arguments, call_id))
 
     def broken(self, text: str, reason: str) -> None:
         """Markup that could not be read."""
@@ -93,7 +95,7 @@ class Output:
 
     def reconsider(self) -> None:
         """Everything said so far was thinking."""
-        said = (self._blank if self._near else "") + "".join(self._said)
+        said = "".join(self._said)
         self._said = []
         self._mark()
         self._trim = True
@@ -102,12 +104,17 @@ class Output:
 
     def _mark(self) -> None:
         self.marked = self.line_start = self._near = True
-        self._blank = self.last = ""
+        self._blank = []
+        self.last = ""
+
+    def _held(self) -> str:
+        return "".join(self._blank)
 
     def close(self) -> None:
         """The end: blanks that stand beside no markup are text."""
-        if self._blank and not self.marked:
-            self._parts.append(Said(self._blank))
+        blank = self._held()
+        if blank and not self.marked:
+            self._parts.append(Said(blank))
 
     def drain(self) -> list[Part]:
         """The parts since the last time, adjacent texts joined."""
@@ -154,7 +161,8 @@ class Family:
     markers: texts that begin a call wherever they stand, and what reads on behind them; it gives
         False where this is not its markup after all.
     thinking: the same for thinking.
-    lines: what may begin at the start of a line; these have gone past nothing when they begin.
+    lines: what may begin at the start of a line, by its first characters; a reader of these has
+        gone past nothing when it begins.
     dropped: tokens without a meaning of their own.
     while_thinking: whether its calls count inside of thinking.
     """
@@ -162,6 +170,6 @@ class Family:
     name: str
     markers: Mapping[str, Read] = field(default_factory=dict[str, Read])
     thinking: Mapping[str, Read] = field(default_factory=dict[str, Read])
-    lines: tuple[Read, ...] = ()
+    lines: Mapping[str, Read] = field(default_factory=dict[str, Read])
     dropped: tuple[str, ...] = ()
     while_thinking: bool = False

@@ -43,12 +43,14 @@ class Answer:
     def __init__(self, page: Page, families: Iterable[Family]) -> None:
         self._page = page
         self._markers: dict[str, list[Read]] = {}
-        self._lines: list[Read] = []
+        self._lines: dict[str, list[Read]] = {}
         dropped: set[str] = set()
         calls: list[str] = []
         for family in families:
             dropped.update(family.dropped)
-            self._lines += (read for read in family.lines if read not in self._lines)
+            for first, read in ((char, one) for key, one in family.lines.items() for char in key):
+                known = self._lines.setdefault(first, [])
+                known += () if read in known else (read,)
             for marker, read in (*family.markers.items(), *family.thinking.items()):
                 self._markers.setdefault(marker, []).append(read)
             calls += family.markers
@@ -82,7 +84,7 @@ class Answer:
             page.out.say(fence)
             page.fenced = not fence
             return bool(fence)
-        for read in self._lines:
+        for read in self._lines.get((yield from source.peek()), ()):
             source.mark()
             if (yield from read(page)):
                 return True

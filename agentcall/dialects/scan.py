@@ -99,17 +99,13 @@ class Source:
         return self.text[self.at : self.at + 1]
 
     def sees(self, *texts: str) -> Steps[str]:
-        """The one of these texts that comes next, or an empty text; goes past nothing."""
+        """The longest of these texts that comes next, or an empty text; goes past nothing."""
         longest = max(map(len, texts))
         while True:
             ahead = self.text[self.at : self.at + longest]
-            for text in texts:
-                if ahead.startswith(text):
-                    return text
-            if not any(text.startswith(ahead) for text in texts):
-                return ""
-            if not (yield from self.more()):
-                return ""
+            unclear = any(len(text) > len(ahead) and text.startswith(ahead) for text in texts)
+            if not unclear or not (yield from self.more()):
+                return max((text for text in texts if ahead.startswith(text)), key=len, default="")
 
     def eats(self, *texts: str) -> Steps[str]:
         """Like `sees`, and goes past it."""
@@ -150,9 +146,7 @@ class Source:
     def unread(self, text: str) -> None:
         """Puts the text that was just read back."""
         self._raw = [self.raw().removesuffix(text)]
-        self._consumed -= len(text)
-        self.text = text + self.text[self.at :]
-        self.at = 0
+        self._put_back(text)
 
     def flow(self, needles: Needles, give: Callable[[str], None]) -> Steps[str]:
         """Gives the text up to the first needle as it comes, then the needle; empty at the end."""
@@ -204,8 +198,15 @@ class Source:
         if self._given_back + len(rest) > _TIMES * self._consumed + _FREE:
             return False
         self._given_back += len(rest)
-        self._consumed -= len(rest)
-        self.text = rest + self.text[self.at :]
-        self.at = 0
         self._raw = [kept]
+        self._put_back(rest)
         return True
+
+    def _put_back(self, text: str) -> None:
+        self._consumed -= len(text)
+        start = self.at - len(text)
+        if start >= 0 and self.text.startswith(text, start):
+            self.at = start
+        else:
+            self.text = text + self.text[self.at :]
+            self.at = 0

@@ -86,7 +86,10 @@ class Endpoint:
             return state.attempt_number >= self.tries or monotonic() + _wait(state) > deadline
 
         retrying = AsyncRetrying(retry=_RETRIED, stop=enough, wait=_wait, reraise=True)
-        return await retrying(attempt, deadline)
+        async def once() -> T:
+            return await attempt(deadline)
+
+        return await retrying(once)
 
     async def _whole(self, method: str, path: str, body: bytes | None, deadline: float) -> JSON:
         response = await self._opened(method, path, body, deadline)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from agentcall.dialects.parts import Called
 from agentcall.errors import ArgumentsError
 from agentcall.repair.fit import Fit, TooMuch
-from agentcall.repair.fix import Fix, Fixes, Refused, Repaired, summed, written
+from agentcall.repair.fix import Fix, Fixes, Refused, Repaired, fix, summed, written
 from agentcall.repair.mend import Mender
 from agentcall.repair.names import find
 from agentcall.repair.reading import Reading, read
@@ -39,36 +39,30 @@ def repair(called: Called, tools: Mapping[str, Tool]) -> Repaired | Refused:
     found = find(called.name, tools)
     if found is None:
         return Refused(unknown_tool(called.name, list(tools)))
-    tool = tools[found.name]
-    if called.arguments.strip() in ("", "null"):
-        return _mended(tool, called.arguments, found.fixes)
+    tool, arguments, fixes = tools[found.name], called.arguments, found.fixes
+    if arguments.strip() in ("", "null"):
+        fixes = (*fixes, fix("empty", arguments, "{}"))
+        arguments = "{}"
     try:
-        return Repaired(tool, called.arguments, tool.parse(called.arguments), found.fixes)
-    except ArgumentsError:
-        return _mended(tool, called.arguments, found.fixes)
+        return Repaired(tool, arguments, tool.parse(arguments), fixes)
+    except ArgumentsError as error:
+        return _mended(tool, arguments, fixes, error)
 
 
-def _mended(tool: Tool, arguments: str, fixes: Fixes) -> Repaired | Refused:
+def _mended(
+    tool: Tool, arguments: str, fixes: Fixes, complaint: ArgumentsError
+) -> Repaired | Refused:
     reading = read(arguments) or bare_text(arguments, tool)
-    attempt = _Attempt(tool, Fit(tool.parameters))
-    try:
-        done = reading and attempt.first_valid(reading)
-    except (TooMuch, RecursionError):
-        done = None
-    if done:
-        return Repaired(tool, done.arguments, done.values, (*fixes, *done.fixes))
-    complaint = attempt.complaint or _complaint(tool, arguments)
     if reading is None:
         return Refused(unreadable(tool, arguments, complaint))
-    return Refused(wrong(tool, complaint))
-
-
-def _complaint(tool: Tool, arguments: str) -> ArgumentsError:
+    attempt = _Attempt(tool, Fit(tool.parameters), complaint)
     try:
-        tool.parse(arguments)
-    except ArgumentsError as error:
-        return error
-    return ArgumentsError(f"{tool.name}: the arguments could not be read")
+        done = attempt.first_valid(reading)
+    except (TooMuch, RecursionError):
+        done = None
+    if done is None:
+        return Refused(wrong(tool, attempt.complaint))
+    return Repaired(tool, done.arguments, done.values, (*fixes, *done.fixes))
 
 
 @dataclass(slots=True)
@@ -77,7 +71,7 @@ class _Attempt:
 
     tool: Tool
     fit: Fit
-    complaint: ArgumentsError | None = None
+    complaint: ArgumentsError
 
     def first_valid(self, reading: Reading) -> Repaired | None:
         """The first candidate that the tool takes. Raises TooMuch, RecursionError."""
@@ -91,7 +85,8 @@ class _Attempt:
     def _candidates(self, layers: Sequence[Reading]) -> Iterator[Reading]:
         """What the layers may mean, the cheapest first, and what loses something last."""
         for layer in layers:
-            yield layer
+            if layer.fixes:  # without any it is what was written, which the tool did not take
+                yield layer
             yield from self._mended(layer, drop_unknown=False)
         for lone in placed(layers[-1], self.tool):
             yield lone

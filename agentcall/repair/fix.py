@@ -19,8 +19,8 @@ _MANY = 8
 class Fix:
     """One thing that was mended: by which rule, what the model wrote, what it became.
 
-    Below the top `before` and `after` begin with the place: `numbers = "[2, 3]"`. Texts of over
-    2,000 characters are cut in the middle.
+    Below the top `before` and `after` begin with the place: `numbers = "[2, 3]"`. What was left
+    out has an empty `after`. Texts of over 2,000 characters are cut in the middle.
     """
 
     rule: str
@@ -51,6 +51,11 @@ class Refused:
 def fix(rule: str, before: str, after: str) -> Fix:
     """A fix, its texts cut to what a screen can bear."""
     return Fix(rule, shortened(before), shortened(after))
+
+
+def dropped_at(rule: str, place: str, before: JSON) -> Fix:
+    """A fix that leaves out what stood at a place within the arguments."""
+    return fix(rule, f"{place} = {written(before)}", "")
 
 
 def fix_at(rule: str, place: str, before: JSON, after: JSON) -> Fix:

@@ -34,7 +34,7 @@ from agentcall.repair.fit import (
     properties_of,
     required_of,
 )
-from agentcall.repair.fix import Fix, fix_at, written
+from agentcall.repair.fix import Fix, dropped_at, fix_at, written
 from agentcall.repair.names import folded, only_near
 from agentcall.repair.reading import read_inner
 from agentcall.repair.scalar import READERS, Read, is_blank, rule_of
@@ -182,30 +182,24 @@ class Mender:
             value = self._spelled_out(value, dict, place)
         if not isinstance(value, dict):
             return value
-        known = properties_of(schema)
+        known, required = properties_of(schema), required_of(schema)
         value = self._renamed(value, schema, place)
+        may_drop = self.drop_unknown and not (known and known.keys().isdisjoint(value))
         found: dict[str, JSON] = {}
         for key, item in value.items():
             own = known.get(key, schema.get("additionalProperties", True))
             at = f"{place}.{key}" if place else key
             mended = self.mend(item, own, at) if isinstance(own, Mapping) else item
-            if self._is_blank(mended, own) and key in known and key not in required_of(schema):
-                self._told("null-dropped", at, mended, None)
-            elif own is False and self._may_drop(key, item, value, known):
-                self._told("dropped-unknown", at, item, None)
+            if key in known and key not in required and self._is_blank(mended, own):
+                self.fixes.append(dropped_at("null-dropped", at, item))
+            elif own is False and (item is None or (may_drop and not _holds_more(key, item))):
+                self.fixes.append(dropped_at("dropped-unknown", at, item))
             else:
                 found[key] = mended
         return found
 
     def _is_blank(self, value: JSON, schema: JSON) -> bool:
         return is_blank(value) and isinstance(schema, Mapping) and not self.fit.fits(value, schema)
-
-    def _may_drop(
-        self, key: str, item: JSON, value: dict[str, JSON], known: Mapping[str, JSON]
-    ) -> bool:
-        if not self.drop_unknown or (key in WRAPPERS and isinstance(item, (dict, list)) and item):
-            return False
-        return not known or item is None or any(name in known for name in value)
 
     def _renamed(self, value: dict[str, JSON], schema: Schema, place: str) -> dict[str, JSON]:
         """The object with misspelled keys as its schema spells them."""
@@ -223,6 +217,11 @@ class Mender:
             rule = "key-name" if folded(key) == folded(name) else "key-near"
             self._told(rule, place, key, name)
         return {meant.get(key, key): item for key, item in value.items()}
+
+
+def _holds_more(key: str, item: JSON) -> bool:
+    """Whether a key looks like a wrapper around arguments that nobody has understood."""
+    return key in WRAPPERS and isinstance(item, (dict, list)) and bool(item)
 
 
 def _spellings(strange: Sequence[str], free: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Reads the text of arguments as a JSON value, strict first, then by the cheapest mending.
 
 Rules, in the order in which they are tried:
-- empty: no text at all stands for no arguments.
 - fenced: the JSON stands in a Markdown fence.
 - surplus: what follows the whole value is nothing but closing brackets or special tokens; or the
   server sent the same value twice, or an empty object before the real one. Two different values
@@ -27,17 +26,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
-from agentcall.jsontext import Unread, read_json
+from agentcall.jsontext import Balance, Unread, read_json
 from agentcall.messages import JSON
 from agentcall.repair.fix import Fixes, fix, written
 
-LONGEST_MENDED = 200_000
+LONGEST_MENDED = 100_000
 """Characters of broken JSON that are mended; longer ones are refused, for mending is slow."""
 
 _FENCE = re.compile(r"\s*(?:```|~~~)[ \t]*\w*\s*\n?(.*?)\s*(?:```|~~~)?\s*", re.DOTALL)
 _SURPLUS = re.compile(r"(?:[\s\]})`;]|<[|｜][^<>]{1,40}[|｜]>|</?\w{1,30}>)*")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|["\'{}\[\]]', re.DOTALL)
-_PAIRS = {"{": "}", "[": "]"}
 _DEEPEST = 32
 
 
@@ -56,8 +53,6 @@ def strict(text: str) -> JSON:
 
 def read(text: str) -> Reading | None:
     """The value that the text of a call's arguments means; None if that cannot be told."""
-    if not text.strip():
-        return Reading({}, (fix("empty", text, "{}"),))
     return next(filter(_can_be_written, _readings(text)), None)
 
 
@@ -113,11 +108,22 @@ def _unfenced(text: str) -> Reading | None:
 
 
 def _lenient(text: str) -> Reading | None:
-    found = Unread("") if len(text) > LONGEST_MENDED else read_json(text)
-    if isinstance(found, Unread):
+    try:
+        found = None if len(text) > LONGEST_MENDED else read_json(text)
+    except (ValueError, RecursionError):  # a number too long, a value too deep
+        return None
+    if found is None or isinstance(found, Unread):
+        return None
+    if "json-repair" in found.rule and _goes_on(text):
         return None
     rule = "python-literal" if "python" in found.rule else "json-syntax"
     return Reading(found.value, (fix(rule, text, _readable(found.value)),))
+
+
+def _goes_on(text: str) -> bool:
+    """Whether more than surplus follows a value that has ended: it may be another call's."""
+    end = Balance().run(text, 0)
+    return end >= 0 and _SURPLUS.fullmatch(text, end) is None
 
 
 def _readable(value: JSON) -> str:
@@ -166,10 +172,8 @@ def _missing_brackets(text: str) -> str:
     """The closing brackets that a text lacks behind a complete value; empty if that is not all."""
     if text.rstrip()[-1:] in ("", ",", ":", "{", "["):
         return ""
-    open_brackets: list[str] = []
-    for token in _TOKEN.findall(text):
-        if token in _PAIRS:
-            open_brackets.append(_PAIRS[token])
-        elif len(token) == 1 and (not open_brackets or open_brackets.pop() != token):
-            return ""
-    return "".join(reversed(open_brackets)) if len(open_brackets) <= _DEEPEST else ""
+    balance = Balance()
+    ended = balance.run(text, 0) >= 0
+    if ended or balance.stopped or balance.quote or len(balance.open) > _DEEPEST:
+        return ""
+    return "".join(reversed(balance.open))

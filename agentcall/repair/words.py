@@ -12,11 +12,13 @@ from agentcall.tool import Tool
 
 _MANY = 40
 _SENT = 200
+_PROBLEMS = 12
+_NOTHING = "Nothing was carried out."
 
 
 def unknown_tool(wrote: str, names: Collection[str]) -> str:
     """There is no such tool; which there are."""
-    said = f"There is no tool named {shortened(wrote, 80)!r}; nothing was carried out."
+    said = f"There is no tool named {shortened(wrote, 80)!r}. {_NOTHING}"
     if not names:
         return f"{said} There are no tools: answer in plain text."
     like = nearest(wrote, names)
@@ -32,15 +34,19 @@ def unknown_tool(wrote: str, names: Collection[str]) -> str:
 def unreadable(tool: Tool, arguments: str, error: ArgumentsError) -> str:
     """The arguments are no JSON; what was sent, where it breaks, what is wanted."""
     sent = f"You sent: {shortened(arguments, _SENT)}"
-    return f"{error}\n{sent}\n{_again(tool)} as one whole JSON object."
+    return f"{_lines(error)}\n{sent}\n{_NOTHING} Call {tool.name} again with one whole JSON object."
 
 
 def wrong(tool: Tool, error: ArgumentsError) -> str:
     """The arguments do not fit; each wrong field, what was sent, what is expected."""
-    return f"{error}\n{_again(tool)} with every wrong field put right."
-
-
-def _again(tool: Tool) -> str:
     if not properties_of(tool.parameters):
-        return f"Nothing was carried out. Call {tool.name} again with {{}}, or write the arguments"
-    return f"Nothing was carried out. Call {tool.name} again, with the arguments"
+        return f"{_lines(error)}\n{_NOTHING} Call {tool.name} again with {{}}."
+    return f"{_lines(error)}\n{_NOTHING} Call {tool.name} again with every field put right."
+
+
+def _lines(error: ArgumentsError) -> str:
+    """The error's own lines, of which a model reads only so many."""
+    lines = [shortened(line) for line in str(error).splitlines()]
+    if len(lines) > _PROBLEMS:
+        lines[_PROBLEMS - 1 : -1] = [f"- and {len(lines) - _PROBLEMS} more"]
+    return "\n".join(lines)

@@ -3,10 +3,11 @@
     python -m venv V && V/bin/pip install canitoolcall
     python benchmarks/robustness/canitoolcall_readers.py V/lib/python3.11/site-packages/canitoolcall
 
-Each answer is read whole and character by character, first with its family told by the text, then
-with the reader of its family alone. An answer counts if content, thinking, and calls with their
+Each answer is read whole and character by character, first with its family told by the text
+(plain, chars), then with the reader of its family alone (named); "no prompt" does not tell the
+reader that the prompt ended in an opened `<think>`, as a client cannot always know. An answer counts if content, thinking, and calls with their
 arguments are the expected ones (blanks around content and thinking aside: canitoolcall's
-`soft-v1`), or, for answers that were cut or are malformed, if the outcome is one that is accepted.
+`soft-v1`; the last column counts them), or, for answers that were cut or are malformed, if the outcome is one that is accepted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 from agentcall.dialects.parts import Part
 from agentcall.dialects.reading import Reading, reading_of, text_reader
 
-FAMILY = {
+FAMILY: dict[str, str | dict[str, str]] = {
     "deepseek": {"v3": "deepseek", "v31": "deepseek", "v32": "dsml", "v4": "dsml", "v41": "dsml"},
     "gemma4": "gemma",
     "glm": "glm",
@@ -58,7 +59,7 @@ class Fixture:
 
     @property
     def family(self) -> str:
-        found = FAMILY[self.record["family"]]
+        found = FAMILY[str(self.record["family"])]
         if isinstance(found, str):
             return found
         tags = " ".join(tag for tag in self.record["tags"] if tag.startswith("x-")) + " "
@@ -68,7 +69,7 @@ class Fixture:
     def opening(self) -> str:
         """The thinking that the prompt has opened and not closed."""
         for marker in THINKING:
-            head, begun, rest = self.prompt.rpartition(marker)
+            _, begun, rest = self.prompt.rpartition(marker)
             if begun and not rest.strip():
                 return begun + rest
         return ""
@@ -154,30 +155,47 @@ def verdict(fixture: Fixture, reading: Reading, *, strict: bool = False) -> str:
     return ""
 
 
+COLUMNS = ("answers", "plain", "chars", "named", "named/chars", "no prompt", "strict")
+
+
+def measure(fixture: Fixture, row: list[int], *, verbose: bool) -> int:
+    """Adds one fixture to its row; how often a call came out of an answer that holds none."""
+    raw = fixture.record["raw_output"]
+    blind = Fixture(fixture.record, "")
+    family = fixture.family
+    ways: list[tuple[Fixture, Iterable[str], str | None]] = [
+        (fixture, [raw], None),
+        (fixture, raw, None),
+        (fixture, [raw], family),
+        (fixture, raw, family),
+        (blind, [raw], None),
+    ]
+    row[0] += 1
+    unfinished = 0
+    for column, (one, pieces, name) in enumerate(ways, 1):
+        reading = read(one, pieces, name)
+        wrong = verdict(one, reading)
+        row[column] += not wrong
+        row[6] += column == 1 and not verdict(one, reading, strict=True)
+        unfinished += bool(reading.calls) and "expected_error" in fixture.record
+        if wrong and verbose:
+            print(f"{fixture.record['id']} [{COLUMNS[column]}] {wrong}\n    {raw[:300]!r}")
+    return unfinished
+
+
 def main() -> int:
-    verbose = "-v" in sys.argv
+    """Prints the table."""
     paths = [argument for argument in sys.argv[1:] if argument != "-v"]
     table: dict[str, list[int]] = {}
     unfinished = 0
     for fixture in fixtures(folder(paths[0] if paths else None)):
-        raw = fixture.record["raw_output"]
-        row = table.setdefault(fixture.record["family"], [0] * 6)
-        row[0] += 1
-        for column, (family, pieces) in enumerate(
-            [(None, [raw]), (None, raw), (fixture.family, [raw]), (fixture.family, raw)], 1
-        ):
-            reading = read(fixture, pieces, family)
-            wrong = verdict(fixture, reading)
-            row[column] += not wrong
-            row[5] += column == 1 and not verdict(fixture, reading, strict=True)
-            unfinished += bool(reading.calls) and "expected_error" in fixture.record
-            if wrong and verbose:
-                print(f"{fixture.record['id']} [{column}] {wrong}\n    {raw[:300]!r}")
-    print(f"{'family':14}{'answers':>8}{'plain':>7}{'chars':>7}", end="")
-    print(f"{'named':>7}{'chars':>7}{'strict':>8}")
-    for name, row in [*table.items(), ("all", [sum(column) for column in zip(*table.values())])]:
-        print(f"{name:14}{row[0]:8}" + "".join(f"{count:7}" for count in row[1:5]) + f"{row[5]:8}")
-    print(f"calls of answers that have none or were cut: {unfinished}")
+        row = table.setdefault(fixture.record["family"], [0] * len(COLUMNS))
+        unfinished += measure(fixture, row, verbose="-v" in sys.argv)
+    table["all"] = [sum(column) for column in zip(*table.values(), strict=True)]
+    print(f"{'':14}" + "".join(f"{name:>12}" for name in COLUMNS))
+    for name, row in table.items():
+        print(f"{name:14}" + "".join(f"{count:12}" for count in row))
+    print(f"calls out of answers that hold none or were cut: {unfinished}")
     return 0
 
 

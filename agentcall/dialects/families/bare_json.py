@@ -106,4 +106,4 @@ def _bare(page: Page) -> Steps[bool]:
     return True
 
 
-BARE_JSON = Family("bare_json", lines=(_bare,))
+BARE_JSON = Family("bare_json", lines={"{[": _bare})

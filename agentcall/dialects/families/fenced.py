@@ -94,4 +94,4 @@ def _code(page: Page) -> Steps[bool]:
     return True
 
 
-FENCED = Family("fenced", lines=(_fence,))
+FENCED = Family("fenced", lines={"`": _fence})

@@ -32,7 +32,7 @@ _NOT_TOOLS = frozenset({"assistant", "user", "system", "developer", "all"})
 def _message(page: Page) -> Steps[bool]:
     """A message from its header on."""
     header, needle = yield from page.source.upto(_HEADER)
-    recipient = _RECIPIENT.search(header)
+    recipient = _RECIPIENT.search(page.source.raw())
     to = recipient.group(1) if recipient and recipient.group(1) not in _NOT_TOOLS else ""
     channel = header.rpartition(_CHANNEL)[2].strip()
     if needle != _MESSAGE:
@@ -108,6 +108,6 @@ def _recipient_first(page: Page) -> Steps[bool]:
 HARMONY = Family(
     "harmony",
     markers={_CHANNEL: _message, _START: _message},
-    lines=(_recipient_first,),
-    dropped=(*_ENDS,),
+    lines={"t": _recipient_first},
+    dropped=_ENDS,
 )

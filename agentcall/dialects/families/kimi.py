@@ -43,7 +43,7 @@ def _section(page: Page) -> Steps[bool]:
 def _one(page: Page) -> Steps[bool]:
     """One call; whether more may follow in its section."""
     source = page.source
-    id, needle = yield from source.upto(_ID_ENDS)
+    call_id, needle = yield from source.upto(_ID_ENDS)
     yield from source.skip(BLANK)
     begun = needle == _ARGUMENTS and (yield from source.peek()) == "{"
     text = (yield from source.value()) if begun else ""
@@ -52,9 +52,9 @@ def _one(page: Page) -> Steps[bool]:
     if not done and needle == _ARGUMENTS and (yield from source.peek()):
         _, done = yield from source.upto(_REST)
         text = ""
-    found = _ID.fullmatch(id.strip())
+    found = _ID.fullmatch(call_id.strip())
     if text and found and (done or source.finished):
-        page.out.call(found.group(1), arguments_text(text), id.strip())
+        page.out.call(found.group(1), arguments_text(text), call_id.strip())
         return True
     page.out.broken(source.raw(), "its JSON is not well formed" if done else CUT)
     return bool(done) and done != _END

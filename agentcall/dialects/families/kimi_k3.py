@@ -67,7 +67,9 @@ KIMI_K3 = Family(
     "kimi_k3",
     markers={"<|open|>call ": _call},
     thinking={
-        "<|open|>think<|sep|>": thinking("<|close|>think<|sep|>"),
+        "<|open|>think<|sep|>": thinking(
+            "<|close|>think<|sep|>", "<|open|>response<|sep|>", "<|open|>tools<|sep|>"
+        ),
         "<|close|>think<|sep|>": end_of_thinking,
     },
     dropped=(

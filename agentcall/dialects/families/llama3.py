@@ -33,7 +33,7 @@ def _python_tag(page: Page) -> Steps[bool]:
     if not calls and not code.strip():
         page.out.broken(source.raw(), "there is no call in it")
     elif not calls:
-        calls = [code_call(page.tools, "python", code.strip("\n"))]
+        give(page, [code_call(page.tools, "python", code.strip("\n"))])
     give(page, calls)
     return True
 

@@ -25,15 +25,15 @@ def _tool_calls(page: Page) -> Steps[bool]:
     if (yield from source.peek()) in ("[", "{"):
         return (yield from json_block(page, closed_by_itself=True))
     name = yield from source.skip(_LETTERS)
-    id = ""
+    call_id = ""
     if name and (yield from source.eats("[CALL_ID]")):
-        id = yield from source.skip(_LETTERS)
+        call_id = yield from source.skip(_LETTERS)
     marked = yield from source.eats("[ARGS]")
     yield from source.skip(BLANK)
     if name and (yield from source.peek()) == "{":
         text = yield from source.value()
         if text:
-            page.out.call(name, text, id)
+            page.out.call(name, text, call_id)
         else:
             page.out.broken(source.raw(), CUT)
         return True

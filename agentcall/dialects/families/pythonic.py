@@ -150,6 +150,6 @@ def _marked(page: Page) -> Steps[bool]:
 PYTHONIC = Family(
     "pythonic",
     markers={"<|python_start|>": _marked},
-    lines=(_list,),
+    lines={"[": _list},
     dropped=("<|python_end|>", "<|eom|>", "<|eot|>"),
 )

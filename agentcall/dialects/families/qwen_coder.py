@@ -106,7 +106,7 @@ def _tags(schema: Schema) -> Tags:
     """Where a value of this tool ends; a new parameter begins only under a name that it has."""
     properties = schema.get("properties")
     names = tuple(properties) if isinstance(properties, Mapping) else ()
-    breaks = {"\n" + _END_FUNCTION: _AFTER_FUNCTION}
+    breaks: dict[str, tuple[str, ...]] = {"\n" + _END_FUNCTION: _AFTER_FUNCTION}
     if names:
         breaks["\n" + _PARAMETER] = tuple(f"{name}>" for name in names)
     return Tags(_END_PARAMETER, (*_AFTER_VALUE, *_AFTER_FUNCTION), breaks)

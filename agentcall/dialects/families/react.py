@@ -101,7 +101,9 @@ def _plain(name: str, text: str, tools: Tools) -> Called:
     schema = tools.schema(name)
     properties = schema.get("properties")
     needed = schema.get("required") or properties or ()
-    keys = [key for key in needed if isinstance(key, str)] if isinstance(needed, (list, dict)) else []
+    keys = (
+        [key for key in needed if isinstance(key, str)] if isinstance(needed, (list, dict)) else []
+    )
     if len(keys) == 1 and text:
         value = json_of(text.strip("\"'"), property_schema(schema, keys[0]), schema)
         return Called(name, object_text([(keys[0], value)]))
@@ -138,4 +140,4 @@ def _final(page: Page) -> Steps[bool]:
     return True
 
 
-REACT = Family("react", lines=(_thought, _action, _final))
+REACT = Family("react", lines={"T": _thought, "A*": _action, "*F": _final})

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from agentcall.dialects.families.bare_json import BARE_JSON
-from agentcall.dialects.families.fenced import FENCED
 from agentcall.dialects.families.deepseek import DEEPSEEK
 from agentcall.dialects.families.dsml import DSML
+from agentcall.dialects.families.fenced import FENCED
 from agentcall.dialects.families.gemma import GEMMA
 from agentcall.dialects.families.glm import GLM
 from agentcall.dialects.families.granite import GRANITE
+from agentcall.dialects.families.harmony import HARMONY
+from agentcall.dialects.families.hermes import HERMES, unreadable
+from agentcall.dialects.families.internlm import INTERNLM
 from agentcall.dialects.families.kimi import KIMI
 from agentcall.dialects.families.kimi_k3 import KIMI_K3
 from agentcall.dialects.families.llama3 import LLAMA3
 from agentcall.dialects.families.mistral import MISTRAL
 from agentcall.dialects.families.phi import PHI
-from agentcall.dialects.families.qwen_coder import QWEN_CODER
-from agentcall.dialects.families.harmony import HARMONY
-from agentcall.dialects.families.hermes import HERMES, unreadable
-from agentcall.dialects.families.internlm import INTERNLM
 from agentcall.dialects.families.pythonic import PYTHONIC
+from agentcall.dialects.families.qwen_coder import QWEN_CODER
 from agentcall.dialects.families.react import REACT
 from agentcall.dialects.families.thinking import THINKING
 from agentcall.dialects.page import Family

@@ -1,0 +1,49 @@
+"""What the user asks: the words of the command line, standard input, and images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Timer
+
+from agentcall.cli.plain import styled
+from agentcall.errors import UsageError
+from agentcall.messages import Image, Text
+
+_HINT = "reading standard input until its end (Ctrl-D); < /dev/null has none"
+
+
+def prompt_from(words: str | None, images: Sequence[str]) -> str | list[str | Text | Image]:
+    """The prompt: what is piped in, then the words, then the images. Raises UsageError."""
+    text = _joined(words)
+    if not text.strip() and not images:
+        raise UsageError('there is nothing to ask; use agentcall run "..." or pipe a text in')
+    return [text, *map(_image, images)] if images else text
+
+
+def _joined(words: str | None) -> str:
+    # Bytes of the command line that are no UTF-8 arrive as surrogates, which no JSON can hold.
+    said = (words or "").encode("utf-8", "replace").decode()
+    if words != "-" and (sys.stdin is None or sys.stdin.isatty()):
+        return said
+    piped = _standard_input().strip("\n")
+    return piped if words == "-" else "\n\n".join(part for part in (piped, said) if part)
+
+
+def _standard_input() -> str:
+    hint = Timer(1.0, lambda: sys.stderr.write(styled(_HINT, "dim", sys.stderr) + "\n"))
+    hint.daemon = True
+    hint.start()
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
+    finally:
+        hint.cancel()
+
+
+def _image(source: str) -> Image:
+    if source.startswith(("http:", "https:", "data:")):
+        return Image(source)
+    if not Path(source).is_file():
+        raise UsageError(f"there is no image file {source}")
+    return Image.file(source)

@@ -1,0 +1,180 @@
+"""From words on the command line to tools and agents.
+
+    calculator            a ready tool of an installed package
+    package.module        the tools of a module, or its public functions
+    package.module:name   a function, tool, registry or object in it
+    path/to/file.py       the tools of a file, or its public functions
+    path/to/file.py:name  one thing in it
+
+The folder of a file, and the current one for modules, are put on `sys.path`, as `python` does.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+from agentcall.errors import UnknownTool, UsageError
+from agentcall.registry import ToolRegistry
+from agentcall.tool import Tool
+
+if TYPE_CHECKING:  # an agent's import costs as much as all the rest, and only `run -a` needs it
+    from agentcall.agent import Agent
+
+
+def tools_from(words: Sequence[str]) -> ToolRegistry:
+    """The tools that the words name. Raises UsageError, listing what there is."""
+    ready: ToolRegistry | None = None
+    found = ToolRegistry()
+    for word in words:
+        if _is_place(word):
+            found.add(_expanded(thing_from(word)))
+            continue
+        ready = ToolRegistry.discover() if ready is None else ready
+        found.add(ready[word] if word in ready else _module_tools(word, ready))
+    return found
+
+
+def tool_from(word: str, given: ToolRegistry) -> Tool:
+    """One tool: of the given ones by name, else what the word names. Raises UnknownTool."""
+    if word in given:
+        return given[word]
+    found = tools_from([word])
+    if len(found) != 1:
+        raise UnknownTool(f"{word} holds {len(found)} tools: {', '.join(found.names)}; name one")
+    return next(iter(found))
+
+
+def agent_from(word: str) -> Agent[object, object]:
+    """The agent at `module:name` or `file.py:name`. Raises UsageError."""
+    from agentcall.agent import Agent
+
+    thing = thing_from(word)
+    if isinstance(thing, ModuleType):
+        agents = [name for name, value in vars(thing).items() if isinstance(value, Agent)]
+        raise UsageError(f"{word} names no agent; add one as {word}:NAME{_listed(agents)}")
+    if not isinstance(thing, Agent):
+        raise UsageError(f"{word} is a {type(thing).__name__}, not an Agent")
+    return cast("Agent[object, object]", thing)
+
+
+def thing_from(word: str) -> object:
+    """The module, or the thing in a module or file, that a word names. Raises UsageError."""
+    place, name = _split(word)
+    module = _file(Path(place)) if place.endswith(".py") else _module(place)
+    thing: object = module
+    for part in name.split(".") if name else ():
+        if not hasattr(thing, part):
+            raise UsageError(f"{place} has no {name!r}{_listed(_public(module))}")
+        thing = getattr(thing, part)
+    return thing
+
+
+def _is_place(word: str) -> bool:
+    return ":" in word or word.endswith(".py")
+
+
+def _split(word: str) -> tuple[str, str]:
+    """The place and the name in it; a drive letter is no place."""
+    place, _, name = word.rpartition(":")
+    return (word, "") if word.endswith(".py") or not place else (place, name)
+
+
+def _module_tools(word: str, ready: ToolRegistry) -> object:
+    try:
+        return _expanded(_module(word))
+    except _NoModule:
+        near = get_close_matches(word, ready.names, 1, 0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(
+            f"there is no ready tool and no module {word!r}{hint} Ready tools: "
+            f"{', '.join(ready.names) or 'none'}. Your own: file.py, file.py:name, module:name"
+        ) from None
+
+
+class _NoModule(UsageError):
+    """No module of this name."""
+
+
+def _module(name: str) -> ModuleType:
+    _on_path(Path.cwd())
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise _NoModule(
+                f"there is no module {name!r} in {Path.cwd()} or among the installed packages"
+            ) from None
+        raise _not_imported(name, error) from error
+    except (Exception, SystemExit) as error:
+        raise _not_imported(name, error) from error
+
+
+def _file(path: Path) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        near = sorted(other.name for other in path.parent.glob("*.py"))
+        raise UsageError(f"there is no file {path}{_listed(near)}")
+    name = f"agentcall_file_{path.stem}_{abs(hash(path))}"  # its own name might be taken
+    if name in sys.modules:
+        return sys.modules[name]
+    _on_path(path.parent)
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be loaded as a Python file")
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _not_imported(str(path), error) from error
+    return module
+
+
+def _on_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _not_imported(name: str, error: BaseException) -> UsageError:
+    """Names the line that failed, as there is no traceback to look at."""
+    if isinstance(error, UsageError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError):
+        where = f" ({error.filename}:{error.lineno})"
+    else:
+        where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}{where}")
+
+
+def _expanded(thing: object) -> object:
+    """A module's `TOOLS`, names to `module:attribute`, as the things they name; else the thing."""
+    listed = getattr(thing, "TOOLS", None)
+    if not isinstance(thing, ModuleType) or not isinstance(listed, Mapping):
+        return thing
+    values = cast("Mapping[str, object]", listed).values()
+    return [thing_from(value) if isinstance(value, str) else value for value in values]
+
+
+def _public(module: object) -> Iterable[str]:
+    own = getattr(module, "__name__", "")
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not isinstance(value, ModuleType)
+        and (isinstance(value, Tool) or getattr(value, "__module__", own) == own)
+    ]
+
+
+def _listed(names: Iterable[str]) -> str:
+    known = ", ".join(list(names)[:20])
+    return f"; there is: {known}" if known else ""
