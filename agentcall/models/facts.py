@@ -1,7 +1,6 @@
 """What can be learned of a server by asking it: who it is, what it serves, what it does with tools.
 
-No server tells its version. LMDeploy's is guessed from what its OpenAPI document holds; whether
-tools reach the prompt is seen by asking twice for one token, with and without a tool, and
+Whether tools reach the prompt is seen by asking twice for one token, with and without a tool, and
 comparing the prompt's tokens.
 """
 
@@ -14,24 +13,19 @@ from typing import Literal, TypeAlias
 
 import orjson
 
-from agentcall.errors import ModelError, ModelRefused, UnknownModel
+from agentcall.errors import BadAnswer, ModelRefused, RateLimited, ServerFailed, UnknownModel
 from agentcall.messages import JSON
-from agentcall.models.completion import usage_of
+from agentcall.models.age import lmdeploy_age
+from agentcall.models.completion import whole
 from agentcall.models.endpoint import Endpoint
 
 Fate: TypeAlias = Literal["reach", "dropped", "refused", "unknown"]
 """What happens to tools: they reach the prompt, vanish silently, are refused; or nobody knows."""
 
-_LMDEPLOY_SINCE = (
-    ("0.17", "field:ChatCompletionRequest.n>1"),
-    ("0.14", "path:/v1/responses"),
-    ("0.13", "path:/v1/messages"),
-    ("0.12", "field:chat_template_kwargs"),
-    ("0.11", "path:/is_sleeping"),
-    ("0.10", "field:max_completion_tokens"),
-    ("0.6", "field:min_p"),
-)
-"""The first sign of each LMDeploy version in /openapi.json, newest first."""
+PATH = "/chat/completions"
+_NAMES = {"llamacpp": "llama.cpp", "library": "ollama"}
+_TAKE_ANY_NAME = ("llama.cpp", "openai", "system", "")
+"""Servers and gateways that know more names than they list."""
 
 _PROBED: JSON = {
     "type": "function",
@@ -49,131 +43,151 @@ _PROBED: JSON = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a server says and does; `since` is the oldest LMDeploy version it can be.
+    """What a server says and does.
 
-    `tokens` are the prompt's without and with a tool; `context` the window in tokens.
+    `server` is its kind ("lmdeploy", "vllm", "llama.cpp", ...), `version` the guess in words and
+    `since` the oldest version it can be, both for LMDeploy alone. `tokens` are the prompt's
+    without and with a tool, `refusal` the words that refused tools; `context` the window in tokens.
     """
 
     model: str
     served: tuple[str, ...] = ()
     server: str = ""
+    version: str = ""
     since: tuple[int, ...] = ()
     tools: Fate = "unknown"
     tokens: tuple[int, int] | None = None
     refusal: str = ""
     context: int | None = None
 
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The models that a server lists: their cards, each of which has an `id`."""
+
+    cards: tuple[Mapping[str, JSON], ...] = ()
+
     @property
-    def version(self) -> str:
-        """The guessed version as text, or nothing."""
-        return ".".join(map(str, self.since))
+    def names(self) -> tuple[str, ...]:
+        """The names of the models."""
+        return tuple(str(card["id"]) for card in self.cards)
+
+    @property
+    def server(self) -> str:
+        """The kind of the server, from who owns its first model."""
+        owner = str(self.cards[0].get("owned_by") or "") if self.cards else ""
+        return _NAMES.get(owner, owner)
+
+    def context(self, model: str) -> int | None:
+        """The window of a model in tokens, where its card tells it."""
+        card = next((card for card in self.cards if card["id"] == model), {})
+        meta = card.get("meta")
+        inner = meta if isinstance(meta, Mapping) else {}
+        known = (card.get("max_model_len"), card.get("context_length"), inner.get("n_ctx"))
+        return next((size for size in known if isinstance(size, int) and size > 0), None)
+
+
+async def listing(endpoint: Endpoint) -> Listing:
+    """What a server lists at `/models`. Raises ModelError."""
+    listed = await endpoint.get("/models")
+    data = listed.get("data") if isinstance(listed, Mapping) else None
+    if not isinstance(data, Sequence) or isinstance(data, str):
+        return Listing()
+    return Listing(tuple(card for card in data if isinstance(card, Mapping) and card.get("id")))
+
+
+def meant(wanted: str | None, listed: Listing, place: str) -> str:
+    """The served model that is meant: by its name, or by the last part of its path.
+
+    Raises UnknownModel, naming the served ones, where there is no such model.
+    """
+    names = listed.names
+    if wanted is None:
+        if not names:
+            raise UnknownModel(f"{place} serves no model; name one after a # in the URL")
+        return names[0]
+    if wanted in names or not names:
+        return wanted
+    short = _short(wanted)
+    for name in names:
+        if short in (_short(name), _short(name).removesuffix(":latest")):
+            return name
+    if listed.server in _TAKE_ANY_NAME:
+        return wanted
+    raise UnknownModel(f"{place} does not serve {wanted!r}; it serves {', '.join(names[:20])}")
+
+
+def _short(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].lower()
 
 
 async def identity(endpoint: Endpoint, wanted: str | None) -> Facts:
     """Who the server is and which model is meant. Raises ModelError, UnknownModel."""
     try:
-        listed = await endpoint.get("/models")
-    except ModelRefused as refused:
-        if wanted is None or refused.status in (401, 403):
+        listed = await listing(endpoint)
+    except (ModelRefused, BadAnswer) as error:
+        if wanted is None or (isinstance(error, ModelRefused) and error.status in (401, 403)):
             raise
         return Facts(wanted)
-    cards = _cards(listed)
-    served = tuple(str(card.get("id")) for card in cards)
-    model = _meant(wanted, served, endpoint)
-    card = next((card for card in cards if card.get("id") == model), {})
-    facts = Facts(model, served, str(card.get("owned_by") or ""), context=_context(card))
-    if facts.server == "lmdeploy":
-        return replace(facts, since=await _lmdeploy_since(endpoint))
-    return facts
+    return await identified(endpoint, listed, meant(wanted, listed, endpoint.place))
+
+
+async def identified(endpoint: Endpoint, listed: Listing, model: str) -> Facts:
+    """Who the server of a listing is."""
+    facts = Facts(model, listed.names, listed.server, context=listed.context(model))
+    if facts.server != "lmdeploy":
+        return facts
+    age = await lmdeploy_age(endpoint)
+    return replace(facts, version=age.text, since=age.since)
 
 
 async def with_fate_of_tools(endpoint: Endpoint, facts: Facts) -> Facts:
-    """The same facts, and what happens to tools, seen by two requests for one token each."""
-    plain = asyncio.ensure_future(_prompt_tokens(endpoint, facts.model, with_tool=False))
-    try:
-        armed = await _prompt_tokens(endpoint, facts.model, with_tool=True)
-    except ModelRefused as refused:
-        await asyncio.wait([plain])
-        if not plain.exception():
-            return replace(facts, tools="refused", refusal=refused.body)
-        raise
-    except BaseException:
-        plain.cancel()
-        raise
-    bare = await plain
-    if bare is None or armed is None:
+    """The same facts, and what happens to tools, seen by two requests for one token each.
+
+    Raises ModelError if even the request without tools fails.
+    """
+    patient = replace(endpoint, tries=min(2, endpoint.tries))
+    plain = _prompt_tokens(patient, _question(facts.model))
+    offering = _prompt_tokens(patient, _question(facts.model, tools=[_PROBED]))
+    bare, armed = await asyncio.gather(plain, offering, return_exceptions=True)
+    if isinstance(bare, BaseException):
+        raise bare
+    if isinstance(armed, ModelRefused) and not _busy(armed):
+        return replace(facts, tools="refused", refusal=armed.body)
+    if isinstance(armed, BaseException):
+        raise armed
+    if not bare or not armed:
         return facts
     return replace(facts, tools="dropped" if armed <= bare else "reach", tokens=(bare, armed))
 
 
-def _cards(listed: JSON) -> list[Mapping[str, JSON]]:
-    data = listed.get("data") if isinstance(listed, Mapping) else None
-    if not isinstance(data, Sequence) or isinstance(data, str):
-        return []
-    return [card for card in data if isinstance(card, Mapping) and card.get("id")]
+async def streams_with_tools(endpoint: Endpoint, facts: Facts) -> bool | None:
+    """Whether a request for a stream with tools gets one; None if it is refused or fails.
 
-
-def _meant(wanted: str | None, served: tuple[str, ...], endpoint: Endpoint) -> str:
-    """The served model that is meant: by its name, or by the last part of its path."""
-    if wanted is None:
-        if not served:
-            raise UnknownModel(f"{endpoint.place} serves no model; name one after a # in the URL")
-        return served[0]
-    last = wanted.rstrip("/").rpartition("/")[2].lower()
-    for name in served:
-        if name == wanted or name.rstrip("/").rpartition("/")[2].lower() == last:
-            return name
-    if served:
-        raise UnknownModel(f"{endpoint.place} does not serve {wanted!r}; it serves {served}")
-    return wanted
-
-
-def _context(card: Mapping[str, JSON]) -> int | None:
-    meta = card.get("meta")
-    inner = meta if isinstance(meta, Mapping) else {}
-    known = (card.get("max_model_len"), inner.get("n_ctx"), inner.get("n_ctx_train"))
-    return next((size for size in known if isinstance(size, int) and size > 0), None)
-
-
-async def _lmdeploy_since(endpoint: Endpoint) -> tuple[int, ...]:
-    root = replace(endpoint, url=endpoint.url.removesuffix("/v1"))
+    Costs a request for one token. LMDeploy up to 0.9 answers it with plain JSON.
+    """
+    body = _question(facts.model, tools=[_PROBED], stream=True)
     try:
-        document = await root.get("/openapi.json")
-    except ModelError:
-        return ()
-    signs = _signs(document if isinstance(document, Mapping) else {})
-    for version, sign in _LMDEPLOY_SINCE:
-        if sign in signs:
-            return tuple(map(int, version.split(".")))
-    return (0, 5)
+        response = await endpoint.stream(PATH, body)
+    except ModelRefused:
+        return None
+    async with response:
+        return "event-stream" in response.content_type
 
 
-def _signs(document: Mapping[str, JSON]) -> set[str]:
-    paths = document.get("paths")
-    schemas = _inside(document, "components", "schemas")
-    fields = _inside(schemas, "ChatCompletionRequest", "properties")
-    signs = {f"path:{path}" for path in (paths if isinstance(paths, Mapping) else ())}
-    return signs | {f"field:{name}" for name in fields}
+def _busy(refused: ModelRefused) -> bool:
+    """Whether a server refused for lack of time, not because of what was asked."""
+    return isinstance(refused, RateLimited) and not isinstance(refused, ServerFailed)
 
 
-def _inside(value: Mapping[str, JSON], *keys: str) -> Mapping[str, JSON]:
-    for key in keys:
-        inner = value.get(key)
-        value = inner if isinstance(inner, Mapping) else {}
-    return value
+def _question(model: str, **fields: JSON) -> bytes:
+    """The shortest chat request: for one token."""
+    messages: JSON = [{"role": "user", "content": "Hi"}]
+    fixed: dict[str, JSON] = {"model": model, "max_tokens": 1, "temperature": 0}
+    return orjson.dumps({**fixed, **fields, "messages": messages})
 
 
-async def _prompt_tokens(endpoint: Endpoint, model: str, *, with_tool: bool) -> int | None:
-    body: dict[str, JSON] = {
-        "model": model,
-        "messages": [{"role": "user", "content": "Hi"}],
-        "max_tokens": 1,
-        "temperature": 0,
-    }
-    if with_tool:
-        body["tools"] = [_PROBED]
-    answer = await endpoint.post("/chat/completions", orjson.dumps(body))
-    if isinstance(answer, Mapping) and answer.get("object") == "error":
-        raise ModelRefused(str(answer.get("message")), status=400, body=str(answer.get("message")))
-    usage = usage_of(answer) if isinstance(answer, Mapping) else None
-    return usage.input_tokens or None if usage else None
+async def _prompt_tokens(endpoint: Endpoint, body: bytes) -> int:
+    """How many tokens the prompt of a request had; 0 if the server does not say."""
+    usage = whole(await endpoint.post(PATH, body)).usage
+    return usage.input_tokens if usage else 0

@@ -4,10 +4,12 @@
     python benchmarks/robustness/canitoolcall_readers.py V/lib/python3.11/site-packages/canitoolcall
 
 Each answer is read whole and character by character, first with its family told by the text
-(plain, chars), then with the reader of its family alone (named); "no prompt" does not tell the
-reader that the prompt ended in an opened `<think>`, as a client cannot always know. An answer counts if content, thinking, and calls with their
-arguments are the expected ones (blanks around content and thinking aside: canitoolcall's
-`soft-v1`; the last column counts them), or, for answers that were cut or are malformed, if the outcome is one that is accepted.
+(plain, chars), then with the reader of its family alone (named). "no prompt" does not tell the
+reader that the prompt ended in an opened `<think>`, which a client cannot always know.
+
+An answer counts if content, thinking, and calls with their arguments are the expected ones, or,
+for answers that were cut or are malformed, if the outcome is one that is accepted. Blanks around
+content and thinking do not count (canitoolcall's `soft-v1`); in the column "strict" they do.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Source: chat_template of ibm-granite/granite-3.0-8b-instruct (`<|tool_call|>`), of
 granite-3.1-8b-instruct (`<tool_call>` before a list), of granite-20b-functioncalling
-(`<function_call>` before an object). Granite 4 writes as Hermes does. The last bracket ends the call.
+(`<function_call>` before an object). Granite 4 writes as Hermes does. The last bracket ends it.
 """
 
 from __future__ import annotations
