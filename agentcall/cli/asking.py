@@ -27,11 +27,12 @@ def _joined(words: str | None) -> str:
     said = (words or "").encode("utf-8", "replace").decode()
     if words != "-" and (sys.stdin is None or sys.stdin.isatty()):
         return said
-    piped = _standard_input().strip("\n")
-    return piped if words == "-" else "\n\n".join(part for part in (piped, said) if part)
+    before = piped().strip("\n")
+    return before if words == "-" else "\n\n".join(part for part in (before, said) if part)
 
 
-def _standard_input() -> str:
+def piped() -> str:
+    """What is piped in, to its end; says after a second that it is waited for."""
     hint = Timer(1.0, lambda: sys.stderr.write(styled(_HINT, "dim", sys.stderr) + "\n"))
     hint.daemon = True
     hint.start()

@@ -9,13 +9,16 @@ from typing import Any, TypeVar, get_type_hints
 Options = TypeVar("Options")
 
 
-def command_of(
-    options: type[Options], work: Callable[[Options], None]
-) -> Callable[..., None]:
+def command_of(options: type[Options], work: Callable[[Options], None]) -> Callable[..., None]:
     """A command that makes `options` of its parameters and hands them to `work`."""
 
     def command(**given: Any) -> None:  # Any: typer has parsed them by the fields' types
-        work(options(**given))
+        try:
+            work(options(**given))
+        except KeyboardInterrupt:
+            from agentcall.cli.interruptible import leave
+
+            leave(130)
 
     hints = get_type_hints(options, include_extras=True)
     parameters = [

@@ -7,6 +7,9 @@ Template: InternLM/InternLM chat/chat_format.md (InternLM2-Chat with plugins): t
 own Jinja, which knows neither tools nor `name`, but writes any role down as it is: so the name
 goes into the role. Before 0.10 the name is a field of its own.
 
+Every text of somebody else's is neutralised, arguments and tool descriptions included: here they
+become text of the prompt, and a special token in them would end the turn.
+
 `tool_choice: none` and `skip_special_tokens: false` keep every version from parsing or stripping
 the call; the stop words have to be said again, as a client's replace the template's.
 """
@@ -60,7 +63,7 @@ class InternLM:
         if offer.tools:
             functions = [tool.definition["function"] for tool in offer.tools]
             listed = json.dumps(functions, ensure_ascii=False)
-            messages.append({**self.plugin, "content": listed})
+            messages.append({**self.plugin, "content": neutralise(listed)})
         return Opening(tuple(messages), _RAW)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
@@ -68,7 +71,7 @@ class InternLM:
         match message:
             case Assistant():
                 calls = "\n".join(map(spelled, message.calls))
-                return [{"role": "assistant", "content": message.text + calls}]
+                return [{"role": "assistant", "content": neutralise(message.text) + calls}]
             case ToolResult():
                 return [{**self.environment, "content": neutralise(message.text)}]
             case User():
@@ -102,7 +105,5 @@ INTERNLM_NAMED = InternLM(
 def spelled(call: ToolCall) -> str:
     """The call as the model itself would write it."""
     name = json.dumps(call.name, ensure_ascii=False)
-    return (
-        f'<|action_start|><|plugin|>\n{{"name": {name}, "parameters": {call.arguments}}}'
-        "<|action_end|>"
-    )
+    payload = neutralise(f'{{"name": {name}, "parameters": {call.arguments}}}')
+    return f"<|action_start|><|plugin|>\n{payload}<|action_end|>"

@@ -11,12 +11,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from agentcall.dialects.parts import CallDelta, Delta
 from agentcall.errors import BadAnswer
 from agentcall.messages import JSON, Usage
-from agentcall.models.refusal import refusal
+from agentcall.models.refusal import excerpt, refusal
 
 Body = Mapping[str, JSON]
+
+_OTHERS = ("system", "developer", "user", "tool", "function")
+"""Roles that a model does not speak in; a role that nobody knows is taken for its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,28 @@ class Piece:
     usage: Usage | None = None
 
 
+def parsed(data: bytes) -> JSON:
+    """The JSON of a body or an event. Raises ValueError.
+
+    Lone surrogates, which servers send where a token ends inside a character, become U+FFFD.
+    """
+    try:
+        value: JSON = orjson.loads(data)
+    except ValueError:
+        return _leniently(data)
+    return value
+
+
+def _leniently(data: bytes) -> JSON:
+    try:
+        text = json.dumps(json.loads(data), ensure_ascii=False)
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deep") from error
+    sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    value: JSON = json.loads(sound)
+    return value
+
+
 def whole(body: JSON) -> Piece:
     """A whole completion. Raises ModelRefused or BadAnswer if it is none."""
     checked = _checked(body)
@@ -37,8 +64,6 @@ def whole(body: JSON) -> Piece:
     message = choice.get("message")
     if not isinstance(message, Mapping):
         raise BadAnswer(f"the server's answer has no message: {excerpt(body)}")
-    if message.get("role", "assistant") not in ("assistant", None, ""):
-        raise BadAnswer(f"the server answered in the role {message.get('role')!r}: {excerpt(body)}")
     return Piece(_delta(message), _finish(choice), usage_of(checked))
 
 
@@ -51,13 +76,6 @@ def chunk(body: JSON) -> Piece:
     delta = choice.get("delta") or choice.get("message") or {}
     spoken = _delta(delta) if isinstance(delta, Mapping) else Delta()
     return Piece(spoken, _finish(choice), usage_of(checked))
-
-
-def excerpt(body: object) -> str:
-    """At most 300 characters of a body, for an error message."""
-    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:300] + "..."
 
 
 def _checked(body: JSON) -> Body:
@@ -76,19 +94,16 @@ def _status(body: Body) -> int:
 
 
 def _first_choice(body: Body) -> Body | None:
-    """The first choice: we never ask for more than one."""
+    """The choice of index 0: we never ask for more than one."""
     choices = body.get("choices")
-    if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
+    if not isinstance(choices, Sequence) or isinstance(choices, str):
         return None
-    first = choices[0]
-    if not isinstance(first, Mapping):
-        raise BadAnswer(f"a choice is not a JSON object: {excerpt(body)}")
-    return first if first.get("index", 0) in (0, None) else _indexed(choices)
-
-
-def _indexed(choices: Sequence[JSON]) -> Body | None:
-    zero = (c for c in choices if isinstance(c, Mapping) and c.get("index", 0) == 0)
-    return next(zero, None)
+    for choice in choices:
+        if not isinstance(choice, Mapping):
+            raise BadAnswer(f"a choice is not a JSON object: {excerpt(body)}")
+        if choice.get("index") in (0, None):
+            return choice
+    return None
 
 
 def _finish(choice: Body) -> str | None:
@@ -97,6 +112,8 @@ def _finish(choice: Body) -> str | None:
 
 
 def _delta(message: Body) -> Delta:
+    if message.get("role") in _OTHERS:
+        raise BadAnswer(f"the server answered in the role {message['role']!r}: {excerpt(message)}")
     thinking = message.get("reasoning_content") or message.get("reasoning")
     calls = message.get("tool_calls") or ()
     legacy = message.get("function_call")
@@ -105,7 +122,7 @@ def _delta(message: Body) -> Delta:
     if isinstance(calls, str) or not isinstance(calls, Sequence):
         raise BadAnswer(f"tool_calls is not a list: {excerpt(message)}")
     return Delta(
-        _text(message.get("content")),
+        _text(message.get("content") or message.get("refusal")),
         thinking if isinstance(thinking, str) else "",
         tuple(_call(call) for call in calls if isinstance(call, Mapping)) if calls else (),
     )

@@ -1,53 +1,67 @@
 """The HTTP side of a model: one server, reached over aiohttp.
 
 aiohttp, because httpx's connection pool is quadratic in waiting requests and the official client
-walks the whole history on every call (docs/performance.md). One session an event loop serves all
-servers, and is closed when its loop shuts down.
+walks the whole history on every call (docs/performance.md). Rules:
+1. One deadline covers a request from its first try to its last byte.
+2. A request is tried again only as long as nothing of its answer was given away.
+3. No key, user or password is in an error's text, not even where the server repeats it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeVar, cast
-from urllib.parse import urlsplit, urlunsplit
-from weakref import WeakKeyDictionary
+from typing import TypeVar
 
 import aiohttp
-import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from agentcall.errors import BadAnswer, ModelError, ModelTimeout, ModelUnreachable, RateLimited
+from agentcall.errors import (
+    BadAnswer,
+    CutAnswer,
+    ModelError,
+    ModelTimeout,
+    ModelUnreachable,
+    RateLimited,
+)
 from agentcall.messages import JSON
-from agentcall.models.completion import excerpt
-from agentcall.models.refusal import refusal, retry_after_of
+from agentcall.models.address import address, authorization, joined, place
+from agentcall.models.completion import parsed
+from agentcall.models.refusal import masked, no_json, refusal, retry_after_of
+from agentcall.models.sessions import shared_session
 
-MAX_BODY = 64 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 """Bytes of an answer beyond which it is refused."""
 
 T = TypeVar("T")
 _JITTER = wait_random_exponential(multiplier=0.25, max=8)
-_RETRIED = retry_if_exception_type((ModelUnreachable, RateLimited))
-_sessions: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]
-] = WeakKeyDictionary()
+_RETRIED = (ModelUnreachable, RateLimited)
+_FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Endpoint:
     """A server: its base URL (up to `/v1`), a key, and how patient we are.
 
-    `timeout` is the seconds that one request may take from first try to last byte, retries and
-    all; `tries` is how often it is tried at most.
+    url: `http://host:port/v1`; a key may stand in it, as `address` says, and is taken out.
+    api_key: sent as `Authorization: Bearer`, unless it names another scheme itself.
+    timeout: seconds that one request may take from first try to last byte, retries and all.
+    tries: how often a request is tried at most.
+    max_bytes: the longest answer that is taken.
     """
 
     url: str
     api_key: str = ""
     timeout: float = 600.0
     tries: int = 4
+    max_bytes: int = MAX_BYTES
+
+    def __post_init__(self) -> None:
+        known = address(self.url)
+        object.__setattr__(self, "url", known.url)
+        object.__setattr__(self, "api_key", self.api_key.strip() or known.api_key)
 
     async def get(self, path: str) -> JSON:
         """The JSON at a path below the base URL, tried once. Raises ModelError."""
@@ -57,109 +71,129 @@ class Endpoint:
         """The JSON answered to a body. Raises ModelError."""
         return await self._tried(lambda deadline: self._whole("POST", path, body, deadline))
 
-    async def stream(self, path: str, body: bytes) -> aiohttp.ClientResponse:
-        """A response with a good status, to be read by `chunks`. Raises ModelError."""
-        return await self._tried(lambda deadline: self._opened("POST", path, body, deadline))
+    async def stream(self, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        """The bytes answered to a body, as they arrive.
 
-    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """The bytes of a response as they arrive. Raises ModelError when it breaks."""
-        size = 0
-        with self._translated():
-            async for data in response.content.iter_any():
+        Raises ModelError: CutAnswer if the connection breaks once the answer has begun.
+        """
+        response = await self._tried(lambda deadline: self._opened("POST", path, body, deadline))
+        content, size = response.content, 0
+        try:
+            while not content.at_eof():
+                data = await content.readany()
                 size += len(data)
-                if size > MAX_BODY:
-                    raise BadAnswer(f"the answer of {self.place} is longer than {MAX_BODY} bytes")
+                if size > self.max_bytes:
+                    raise self._too_long()
                 yield data
+        except _FAILURES as error:
+            failure = self._failure(error, self.timeout)
+            cut = isinstance(failure, ModelUnreachable)
+            raise CutAnswer(str(failure)) if cut else failure from error
+        finally:
+            response.release()  # keeps the connection if the answer was read to its end
 
     @property
     def place(self) -> str:
-        """The URL without user, password and query, for messages."""
-        parts = urlsplit(self.url)
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+        """The URL without query, for messages."""
+        return place(self.url)
 
     async def _tried(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """What an attempt gives, made again while failing may pass and there is time."""
         deadline = monotonic() + self.timeout
+        try:
+            return await attempt(deadline)
+        except _RETRIED as error:
+            failures: list[ModelError] = [error]
+
+        # The first try is made without tenacity, which costs a fifth of a whole request.
+        async def next_try() -> T:
+            if failures:
+                raise failures.pop()
+            return await attempt(deadline)
 
         def enough(state: RetryCallState) -> bool:
             return state.attempt_number >= self.tries or monotonic() + _wait(state) > deadline
 
-        retrying = AsyncRetrying(retry=_RETRIED, stop=enough, wait=_wait, reraise=True)
-        async def once() -> T:
-            return await attempt(deadline)
-
-        return await retrying(once)
+        again = retry_if_exception_type(_RETRIED)
+        return await AsyncRetrying(retry=again, stop=enough, wait=_wait, reraise=True)(next_try)
 
     async def _whole(self, method: str, path: str, body: bytes | None, deadline: float) -> JSON:
+        began = monotonic()
         response = await self._opened(method, path, body, deadline)
-        async with response:
-            data = b"".join([data async for data in self.chunks(response)])
-        return decoded(data, self.place)
+        try:
+            data = await self._read(response)
+        except _FAILURES as error:
+            raise self._failure(error, deadline - began) from error
+        finally:
+            response.release()
+        try:
+            return parsed(data)
+        except ValueError:
+            raise masked(no_json(data, self.place), self.api_key) from None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        content = response.content
+        blocks: list[bytes] = []
+        size = 0
+        while not content.at_eof():
+            blocks.append(await content.readany())
+            size += len(blocks[-1])
+            if size > self.max_bytes:
+                raise self._too_long()
+        return b"".join(blocks)
 
     async def _opened(
         self, method: str, path: str, body: bytes | None, deadline: float
     ) -> aiohttp.ClientResponse:
         left = max(deadline - monotonic(), 0.001)
         timeout = aiohttp.ClientTimeout(total=left, sock_connect=min(10.0, left))
-        with self._translated():
+        headers = {"Content-Type": "application/json", "User-Agent": "agentcall"}
+        if self.api_key:
+            headers["Authorization"] = authorization(self.api_key)
+        try:
             session = await shared_session()
             response = await session.request(
-                method, self.url + path, data=body, headers=self._headers(), timeout=timeout
+                method, joined(self.url, path), data=body, headers=headers, timeout=timeout
             )
-        if response.status < 400:
-            return response
-        async with response:
+            if response.status < 400:
+                return response
             raise await self._refused(response)
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
-        return headers
+        except _FAILURES as error:
+            raise self._failure(error, left) from error
 
     async def _refused(self, response: aiohttp.ClientResponse) -> ModelError:
-        with self._translated():
+        try:
             data = await response.content.read(65536)
-        try:
-            body: JSON | str = cast("JSON", orjson.loads(data))
-        except ValueError:
-            body = data.decode("utf-8", "replace")
+        finally:
+            response.release()
         wait = retry_after_of(response.headers.get("Retry-After"))
-        return refusal(response.status, body, url=self.place, retry_after=wait)
+        refused = refusal(response.status, data, url=self.place, retry_after=wait)
+        return masked(refused, self.api_key)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turns what aiohttp raises into our errors."""
-        try:
-            yield
-        except (asyncio.TimeoutError, TimeoutError) as error:
-            raise ModelTimeout(
-                f"{self.place} gave no whole answer in {self.timeout:g} seconds; "
+    def _too_long(self) -> BadAnswer:
+        return BadAnswer(
+            f"the answer of {self.place} is longer than {self.max_bytes} bytes; "
+            "ask for less with max_tokens, or take more with max_bytes="
+        )
+
+    def _failure(self, error: Exception, seconds: float) -> ModelError:
+        """What aiohttp raised, as an error of ours."""
+        if isinstance(error, aiohttp.ConnectionTimeoutError) and self.timeout > 10:
+            return ModelUnreachable(f"{self.place} does not take connections; is it running?")
+        if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+            return ModelTimeout(
+                f"{self.place} gave no whole answer in {seconds:.3g} seconds; "
                 "give it more with timeout=, or a smaller task"
-            ) from error
-        except aiohttp.InvalidURL as error:
-            raise ModelError(f"{self.url!r} is not a URL; use http://host:port/v1") from error
-        except aiohttp.ClientConnectorError as error:
-            raise ModelUnreachable(
-                f"no server answers at {self.place} ({error.strerror or error}); is it running?"
-            ) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ModelUnreachable(
-                f"the connection to {self.place} broke: {type(error).__name__}: {error}"
-            ) from error
+            )
+        if isinstance(error, aiohttp.ClientConnectorError):
+            why = error.strerror or error
+            return ModelUnreachable(f"no server answers at {self.place} ({why}); is it running?")
+        said = getattr(error, "message", None) or error  # a ClientResponseError's str has the URL
+        kind = type(error).__name__
+        return ModelUnreachable(f"the connection to {self.place} broke: {kind}: {said}")
 
-
-def decoded(data: bytes, place: str) -> JSON:
-    """The JSON of a body. Raises BadAnswer."""
-    try:
-        return cast("JSON", orjson.loads(data))
-    except ValueError:
-        text = data[:1024].decode("utf-8", "replace")
-        raise BadAnswer(
-            f"{place} did not answer with JSON: {excerpt(text) or '(nothing)'}; "
-            "is the base URL right? It usually ends in /v1"
-        ) from None
+    def __repr__(self) -> str:
+        return f"Endpoint({self.place!r})"
 
 
 def _wait(state: RetryCallState) -> float:
@@ -168,26 +202,3 @@ def _wait(state: RetryCallState) -> float:
     if isinstance(failure, RateLimited) and failure.retry_after is not None:
         return failure.retry_after
     return _JITTER(state)
-
-
-async def shared_session() -> aiohttp.ClientSession:
-    """The session of the running event loop."""
-    loop = asyncio.get_running_loop()
-    held = _sessions.get(loop)
-    if held is None or held[0].closed:
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=2**18,
-        )
-        held = _sessions[loop] = (session, _kept(session))
-        await held[1].__anext__()
-    return held[0]
-
-
-async def _kept(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    """Holds a session open until the loop closes its async generators, as it does at its end."""
-    try:
-        yield
-    finally:
-        await session.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -164,15 +165,19 @@ async def with_fate_of_tools(endpoint: Endpoint, facts: Facts) -> Facts:
 async def streams_with_tools(endpoint: Endpoint, facts: Facts) -> bool | None:
     """Whether a request for a stream with tools gets one; None if it is refused or fails.
 
-    Costs a request for one token. LMDeploy up to 0.9 answers it with plain JSON.
+    Costs a request for one token. LMDeploy up to 0.7.1 answers it with plain JSON.
     """
     body = _question(facts.model, tools=[_PROBED], stream=True)
+    begun = b""
     try:
-        response = await endpoint.stream(PATH, body)
+        async with aclosing(endpoint.stream(PATH, body)) as pieces:
+            async for piece in pieces:
+                begun = (begun + piece).lstrip()
+                if begun:
+                    break
     except ModelRefused:
         return None
-    async with response:
-        return "event-stream" in response.content_type
+    return bool(begun) and not begun.startswith((b"{", b"["))
 
 
 def _busy(refused: ModelRefused) -> bool:

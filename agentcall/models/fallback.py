@@ -4,33 +4,39 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from agentcall.errors import ContextOverflow, ModelError, UsageError
+from agentcall.errors import ModelError, UsageError
 from agentcall.models.protocol import Answer, Chosen, Model, Request
+from agentcall.models.shorthand import model_from
 
 
 class Fallback:
-    """Asks the models in order until one answers.
+    """Asks the models in order until one answers; each is a Model or a shorthand.
 
     Once a model has said something, its failure is the failure of the whole: what was said cannot
-    be unsaid. A conversation that is too long is no reason to ask the next one.
+    be unsaid. A conversation too long for one model goes to the next, whose window may be larger.
+
+    >>> models = Fallback("lmdeploy:internlm2_5-7b-chat", "embedded")
     """
 
-    def __init__(self, *models: Model) -> None:
+    def __init__(self, *models: Model | str) -> None:
         if not models:
             raise UsageError("Fallback needs at least one model")
-        self.models = models
+        self.models: tuple[Model, ...] = tuple(
+            model_from(model) if isinstance(model, str) else model for model in models
+        )
 
     async def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of the first answer. Raises the last model's ModelError."""
-        for index, model in enumerate(self.models):
+        *earlier, last = self.models
+        for model in earlier:
             spoken = False
             try:
                 async for part in model.ask(request):
                     spoken = spoken or not isinstance(part, Chosen)
                     yield part
                 return
-            except ContextOverflow:
-                raise
             except ModelError:
-                if spoken or index == len(self.models) - 1:
+                if spoken:
                     raise
+        async for part in last.ask(request):
+            yield part

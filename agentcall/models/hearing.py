@@ -1,31 +1,38 @@
-"""From what a server sends to parts: pieces of completions through a dialect's reader.
+"""From what a server sends to parts: completions through a dialect's reader.
 
 Rules:
 1. An answer has an end if the server named a finish_reason, or said `[DONE]`, or sent it whole.
+   One that the server gave up ("error", "abort") has none.
 2. Usage that the server does not report is counted at four bytes a token, so that it is always
    there.
 3. Of several choices only the first is read.
+4. What came is told by its first byte, as headers are often wrong: `{`, `[` and `<` begin no
+   stream of events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-import orjson
+from collections.abc import Sequence
 
 from agentcall.dialects.parts import Called, Part, Said, Thought
 from agentcall.dialects.protocol import Reader
 from agentcall.errors import BadAnswer
 from agentcall.messages import JSON, Usage
-from agentcall.models.completion import Piece, chunk, excerpt, whole
+from agentcall.models.completion import Piece, chunk, parsed, whole
 from agentcall.models.protocol import Answer, Ended
+from agentcall.models.refusal import excerpt, no_json
+from agentcall.models.sse import EventReader
 
-DONE = b"[DONE]"
+_DONE = b"[DONE]"
+_GIVEN_UP = ("error", "abort")
 _BYTES_A_TOKEN = 4
 
 
 class Hearing:
-    """Listens to one answer; `sent` is how many bytes the request had."""
+    """Listens to one answer: once `whole`, or `feed` until `close` or `cut`.
+
+    `sent` is how many bytes the request had; `done` says that the server has said all.
+    """
 
     def __init__(self, reader: Reader, sent: int) -> None:
         self._reader = reader
@@ -33,43 +40,78 @@ class Hearing:
         self._heard = 0
         self._finish: str | None = None
         self._usage: Usage | None = None
+        self._events: EventReader | None = None
+        self._page: list[bytes] = []
+        self.done = False
 
-    def whole(self, body: JSON) -> Iterator[Answer]:
+    def whole(self, body: JSON) -> list[Answer]:
         """The parts of an answer that came in one body."""
-        piece = whole(body)
-        yield from self._piece(piece)
+        parts: list[Answer] = [*self._piece(whole(body))]
         self._finish = self._finish or "stop"
-        yield from self.end()
+        return [*parts, *self._end()]
 
-    def event(self, data: bytes) -> Iterator[Answer]:
-        """The parts that one event of a stream completes."""
-        if data.strip() == DONE:
-            self._finish = self._finish or "stop"
-            return
-        try:
-            body = orjson.loads(data)
-        except ValueError:
-            text = data.decode("utf-8", "replace")
-            raise BadAnswer(f"an event of the stream is not JSON: {excerpt(text)}") from None
-        yield from self._piece(chunk(body))
+    def feed(self, data: bytes) -> list[Answer]:
+        """The parts that are certain once these bytes are known."""
+        if self._events is None:
+            self._page.append(data)
+            first = b"".join(self._page).lstrip()[:1]
+            if not first or first in b"{[<":
+                return []
+            self._events, data = EventReader(), b"".join(self._page)
+        return self._heard_events(self._events.feed(data))
 
-    def end(self) -> Iterator[Answer]:
+    def close(self) -> list[Answer]:
         """What is left, and the end."""
-        yield from self._counted(self._reader.close(self._finish))
-        yield Ended(self._finish, self._usage or self._estimate())
+        if self._events is not None:
+            return [*self._heard_events(self._events.close()), *self._end()]
+        data = b"".join(self._page)
+        if not data.strip():
+            return self.cut()
+        try:
+            body = parsed(data)
+        except ValueError:
+            raise no_json(data, "the server") from None
+        return self.whole(body)
 
-    def _piece(self, piece: Piece) -> Iterator[Answer]:
+    def cut(self) -> list[Answer]:
+        """What is left of an answer that broke off; it has an end only if that came before."""
+        return self._end()
+
+    def _heard_events(self, events: Sequence[bytes]) -> list[Answer]:
+        parts: list[Answer] = []
+        for event in events:
+            if event.strip() == _DONE:
+                self._finish = self._finish or "stop"
+                self.done = True
+            else:
+                parts.extend(self._piece(_chunk(event)))
+        return parts
+
+    def _end(self) -> list[Answer]:
+        finish = None if self._finish in _GIVEN_UP else self._finish
+        parts: list[Answer] = [*self._counted(self._reader.close(finish))]
+        return [*parts, Ended(finish, self._usage or self._estimate())]
+
+    def _piece(self, piece: Piece) -> Sequence[Part]:
         self._finish = piece.finish or self._finish
         self._usage = piece.usage or self._usage
-        yield from self._counted(self._reader.feed(piece.delta))
+        return self._counted(self._reader.feed(piece.delta))
 
-    def _counted(self, parts: Sequence[Part]) -> Iterator[Part]:
-        for part in parts:
-            self._heard += _size(part)
-            yield part
+    def _counted(self, parts: Sequence[Part]) -> Sequence[Part]:
+        if self._usage is None:
+            self._heard += sum(map(_size, parts))
+        return parts
 
     def _estimate(self) -> Usage:
         return Usage(1, self._sent // _BYTES_A_TOKEN, -(-self._heard // _BYTES_A_TOKEN))
+
+
+def _chunk(event: bytes) -> Piece:
+    try:
+        return chunk(parsed(event))
+    except ValueError:
+        text = event.decode("utf-8", "replace")
+        raise BadAnswer(f"an event of the stream is not JSON: {excerpt(text)}") from None
 
 
 def _size(part: Part) -> int:
@@ -79,4 +121,4 @@ def _size(part: Part) -> int:
         case Called():
             return len(part.name) + len(part.arguments.encode())
         case _:
-            return len(part.text)
+            return len(part.text.encode())

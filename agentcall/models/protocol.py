@@ -8,13 +8,20 @@ from typing import Protocol, TypeAlias
 
 from agentcall.dialects.parts import Part
 from agentcall.dialects.protocol import Choice, Offer
+from agentcall.errors import UsageError
 from agentcall.messages import JSON, Usage
 from agentcall.transcript import Transcript
 
 
+_TAKEN = ("model", "messages", "stream", "stream_options")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the model samples; None leaves it to the server. `extra` are further request fields."""
+    """How the model samples; None leaves it to the server. `extra` are further request fields.
+
+    Raises UsageError if `extra` has a field that is not a setting.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -22,6 +29,13 @@ class Settings:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     extra: dict[str, JSON] = field(default_factory=dict[str, JSON])
+
+    def __post_init__(self) -> None:
+        taken = [name for name in _TAKEN if name in self.extra]
+        if taken:
+            raise UsageError(
+                f"Settings.extra has {', '.join(taken)}, which the request itself says; leave it out"
+            )
 
     def fields(self) -> dict[str, JSON]:
         """The settings as fields of a chat completion request."""

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 
-from agentcall.errors import ContextOverflow, ModelRefused, RateLimited, ServerFailed
+import orjson
+
+from agentcall.errors import (
+    BadAnswer,
+    ContextOverflow,
+    ModelError,
+    ModelRefused,
+    RateLimited,
+    ServerFailed,
+)
 from agentcall.messages import JSON
+
+Failure = TypeVar("Failure", bound=ModelError)
 
 _OVERFLOW = re.compile(
     r"context[ _]length|context[ _](?:size|window)|maximum (?:context|sequence)|exceed_context"
@@ -18,48 +31,88 @@ _OVERFLOW = re.compile(
 )
 """What LMDeploy, vLLM, llama.cpp, SGLang, Ollama and OpenAI say of a conversation too long."""
 
+_WRONG_PATH = "check the base URL (it usually ends in /v1) and the model's name"
 _ADVICE = {
     401: "check the API key (api_key=, or AGENTCALL_API_KEY)",
     403: "check the API key and what it may do",
-    404: "check the base URL (it usually ends in /v1) and the model's name",
+    404: _WRONG_PATH,
+    405: _WRONG_PATH,
     413: "the request is larger than the server takes",
     422: "the server does not know a field of the request",
 }
 
 
 def refusal(
-    status: int, body: JSON | str, *, url: str = "", retry_after: float | None = None
+    status: int, body: JSON | bytes, *, url: str = "", retry_after: float | None = None
 ) -> ModelRefused:
     """The error that a status and an error body say; `retry_after` in seconds."""
+    if isinstance(body, bytes):
+        body = _decoded(body)
     said = message_of(body)
     where = f" at {url}" if url else ""
     told = f"the server{where} answered {status}: {said}"
-    cut = said[:1024]
     if status in (400, 413, 422, 500) and _OVERFLOW.search(f"{said} {_kind(body)}"):
-        return ContextOverflow(told, status=status, body=cut)
+        return ContextOverflow(told, status=status, body=said)
     if status in (408, 409, 425, 429):
-        return RateLimited(told, status=status, body=cut, retry_after=retry_after)
-    if status >= 500:
-        return ServerFailed(told, status=status, body=cut, retry_after=retry_after)
+        return RateLimited(told, status=status, body=said, retry_after=retry_after)
+    if status >= 500 and status != 501:
+        return ServerFailed(told, status=status, body=said, retry_after=retry_after)
     advice = _ADVICE.get(status)
-    return ModelRefused(f"{told}; {advice}" if advice else told, status=status, body=cut)
+    return ModelRefused(f"{told}; {advice}" if advice else told, status=status, body=said)
 
 
-def message_of(body: JSON | str) -> str:
+def no_json(data: bytes, place: str) -> BadAnswer:
+    """The error for a good status with a body that is no JSON."""
+    text = excerpt(data[:1024].decode("utf-8", "replace")) or "(nothing)"
+    return BadAnswer(
+        f"{place} did not answer with JSON: {text}; is the base URL right? It usually ends in /v1"
+    )
+
+
+def masked(error: Failure, secret: str) -> Failure:
+    """The same error, its words without the secret."""
+    bare = secret.removeprefix("Bearer ").removeprefix("Basic ")
+    if bare and bare in f"{error} {getattr(error, 'body', '')}":
+        error.args = tuple(str(arg).replace(bare, "***") for arg in error.args)
+        if isinstance(error, ModelRefused):
+            error.body = error.body.replace(bare, "***")
+    return error
+
+
+def excerpt(body: object) -> str:
+    """At most 300 characters of a body, for an error message."""
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
+def message_of(body: JSON) -> str:
     """What an error body says: `error.message`, `message`, `detail`, or a page's own words."""
     if isinstance(body, Mapping):
         error = body.get("error")
         inner = error if isinstance(error, Mapping) else body
         for key in ("message", "detail", "error", "msg"):
             if inner.get(key):
-                return str(inner[key])[:1024]
-    text = str(body or "")
+                return _text(inner[key])[:1024]
+    text = _text(body) if body else ""
     if "<html" in text[:1024].lower() or "<!doctype" in text[:1024].lower():
         text = re.sub(r"<[^<>]{0,200}>", " ", text[:8192])
     return " ".join(text.split())[:1024] or "(an empty body)"
 
 
-def _kind(body: JSON | str) -> str:
+def _text(value: JSON) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _decoded(data: bytes) -> JSON:
+    try:
+        found: JSON = orjson.loads(data)
+    except ValueError:
+        return data.decode("utf-8", "replace")
+    return found
+
+
+def _kind(body: JSON) -> str:
     error = body.get("error") if isinstance(body, Mapping) else None
     inner = error if isinstance(error, Mapping) else body
     if not isinstance(inner, Mapping):
@@ -79,4 +132,6 @@ def retry_after_of(header: str | None, now: datetime | None = None) -> float | N
         when = parsedate_to_datetime(header)
     except ValueError:
         return None
+    if when.tzinfo is None:  # the date's zone is "-0000"
+        when = when.replace(tzinfo=timezone.utc)
     return max(0.0, (when - (now or datetime.now(timezone.utc))).total_seconds())

@@ -1,7 +1,7 @@
 """A model by a short name.
 
     "lmdeploy:internlm2_5-7b-chat"   LMDeploy at 127.0.0.1:23333
-    "http://host:port/v1"            the first model that the server has
+    "http://host:port/v1"            the first model that the server has; without a path, /v1
     "http://host:port/v1#model"      that model of it
     "embedded", "embedded:NAME"      the embedded model, on the CPU, started when first asked
     none                             AGENTCALL_MODEL, else a live local LMDeploy, else embedded
@@ -15,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 from agentcall.errors import MissingExtra, UnknownModel
+from agentcall.models.address import with_v1
 from agentcall.models.protocol import Answer, Model, Request, Settings
 
 LMDEPLOY = ("127.0.0.1", 23333)
@@ -32,6 +34,7 @@ def model_from(shorthand: str | None) -> Model:
     kind, _, rest = shorthand.partition(":")
     if kind in ("http", "https"):
         url, _, model = shorthand.partition("#")
+        url = with_v1(url)
         return _Late(lambda: _http(url, model or None, Settings()))
     if kind == "lmdeploy":
         url = "http://{}:{}/v1".format(*LMDEPLOY)
@@ -45,19 +48,28 @@ def model_from(shorthand: str | None) -> Model:
 
 
 class _Late:
-    """A model that is made when it is first asked."""
+    """A model that is made when it is first asked, once, however many ask at the same time."""
 
     def __init__(self, make: Callable[[], Model]) -> None:
         self._make = make
+        self._lock = threading.Lock()
         self._model: Model | None = None
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    def ask(self, request: Request) -> AsyncIterator[Answer]:
         model = self._model
-        if model is None:
-            # Starting the embedded model takes seconds and its download minutes.
-            model = self._model = await asyncio.to_thread(self._make)
+        return self._first(request) if model is None else model.ask(request)
+
+    async def _first(self, request: Request) -> AsyncIterator[Answer]:
+        # Starting the embedded model takes seconds and its download minutes.
+        model = await asyncio.to_thread(self._made)
         async for part in model.ask(request):
             yield part
+
+    def _made(self) -> Model:
+        with self._lock:
+            if self._model is None:
+                self._model = self._make()
+            return self._model
 
 
 def _http(url: str, model: str | None, settings: Settings) -> Model:
@@ -65,7 +77,7 @@ def _http(url: str, model: str | None, settings: Settings) -> Model:
     from agentcall.models.http_chat import HTTPChat
 
     key = os.environ.get("AGENTCALL_API_KEY", "")
-    return HTTPChat(Endpoint(url.rstrip("/"), key), model, settings=settings)
+    return HTTPChat(Endpoint(url, key), model, settings=settings)
 
 
 def _found() -> str:

@@ -1,37 +1,47 @@
 """Server-sent events: bytes in, the data of each event out.
 
-Format: WHATWG HTML, 9.2 "Server-sent events". Line ends may be LF, CRLF or CR LF across pieces; a
-data line needs no space after its colon; comments and other fields are passed over. As every
-chat completion event is one line of JSON, each data line that ends an event is joined as the
-standard says.
+Format: WHATWG HTML, 9.2 "Server-sent events". Lines end with LF, CR LF or CR, also where a piece
+ends between the two; a field needs no space after its colon; comments and other fields are passed
+over, and so are events without data.
 """
 
 from __future__ import annotations
+
+_BOM = b"\xef\xbb\xbf"
 
 
 class EventReader:
     """Cuts a byte stream into the data of its events."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of each event that this piece completes."""
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        return [event for line in lines if (event := self._line(line.rstrip(b"\r"))) is not None]
+        # A CR that ends the piece may be half of a CR LF: it waits.
+        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, max(len(data) - 1, 0))) + 1
+        if not end:
+            self._rest.append(data)
+            return []
+        lines = b"".join((*self._rest, data[:end])).splitlines()
+        self._rest = [data[end:]]
+        return [event for line in lines if (event := self._line(line))]
 
     def close(self) -> list[bytes]:
-        """The data of an event that the stream's end completes."""
-        last = [self._line(self._rest.rstrip(b"\r")), self._line(b"")]
-        return [event for event in last if event is not None]
+        """The data of events that the stream's end completes."""
+        lines = b"".join(self._rest).splitlines()
+        self._rest = []
+        return [event for line in (*lines, b"") if (event := self._line(line))]
 
-    def _line(self, line: bytes) -> bytes | None:
+    def _line(self, line: bytes) -> bytes:
+        """Takes a line in; gives the data of the event that it ends, or nothing."""
         if not line:
-            event, self._data = b"\n".join(self._data), []
-            return event or None
+            event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            self._data = []
+            return event
+        if line.startswith(_BOM):
+            line = line[3:]
         if line.startswith(b"data:"):
-            value = line[5:]
-            self._data.append(value[1:] if value.startswith(b" ") else value)
-        return None
+            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        return b""

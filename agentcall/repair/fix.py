@@ -75,7 +75,11 @@ def written(value: JSON) -> str:
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
-    """The text, or its two ends with a count of what is left out between them."""
+    """The text, or its two ends with a count of what is left out between them.
+
+    Half a surrogate pair, which a model can write but nobody can send, becomes a question mark.
+    """
+    text = text.encode(errors="replace").decode()
     if len(text) <= longest:
         return text
     half = longest // 2

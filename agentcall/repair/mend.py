@@ -40,6 +40,7 @@ from agentcall.repair.reading import read_inner
 from agentcall.repair.scalar import READERS, Read, is_blank, rule_of
 from agentcall.repair.shape import WRAPPERS
 
+_OPENERS = ("[", "{", "(", "`")
 _ECHO = frozenset({"type", "value", "description", "title"})
 
 
@@ -164,7 +165,7 @@ class Mender:
     def _listed(self, value: JSON, schema: Schema, place: str) -> JSON:
         """A list out of what is none."""
         items = schema.get("items")
-        if not isinstance(items, Mapping) or "prefixItems" in schema or value is None:
+        if not isinstance(items, Mapping) or "prefixItems" in schema or is_blank(value):
             return value
         rule, found = _as_list(value, self.fit.fits("", items))
         start = len(self.fixes)
@@ -260,6 +261,8 @@ def _as_list(value: JSON, takes_text: bool) -> tuple[str, list[JSON]]:
         if value and list(value) == [str(i) for i in range(len(value))]:
             return "list-from-object", list(value.values())
         return "list-from-one", [value]
+    if isinstance(value, str) and value.lstrip()[:1] in _OPENERS:
+        return "list-from-one", []  # a list or object that could not be read, perhaps cut
     if isinstance(value, str) and re.search(r"[,;\n]", value):
         return "list-from-text", [] if takes_text else [p.strip() for p in value.split(",")]
     return "list-from-one", [value]

@@ -169,7 +169,7 @@ def _words(name: str) -> list[str]:
 
 
 def _slipped(wrote: str, word: str) -> bool:
-    if not wrote or not wrote.isalpha() or wrote[0] != word[0] or distance(wrote, word) != 1:
+    if not wrote.isalpha() or wrote[:1] != word[:1] or distance(wrote, word) != 1:
         return False
     changed = len(wrote) == len(word) and sorted(wrote) != sorted(word)
     return len(word) >= (8 if changed else 5) and len(wrote) >= 4

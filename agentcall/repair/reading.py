@@ -36,6 +36,7 @@ LONGEST_MENDED = 100_000
 _FENCE = re.compile(r"\s*(?:```|~~~)[ \t]*\w*\s*\n?(.*?)\s*(?:```|~~~)?\s*", re.DOTALL)
 _SURPLUS = re.compile(r"(?:[\s\]})`;]|<[|｜][^<>]{1,40}[|｜]>|</?\w{1,30}>)*")
 _DEEPEST = 32
+_REPEATS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,26 +136,31 @@ def _readable(value: JSON) -> str:
 
 def _without_surplus(text: str) -> Reading | None:
     """One value where the text holds it and more of no meaning."""
-    values: list[JSON] = []
+    values = {_readable(value): value for value in _values(text)}
+    if len(values) > 1:
+        values.pop("{}", None)
+    if len(values) != 1:
+        return None
+    ((shown, value),) = values.items()
+    if not isinstance(value, (dict, list, str)):
+        return None
+    return Reading(value, (fix("surplus", text, shown),))
+
+
+def _values(text: str) -> list[JSON]:
+    """The JSON values that a text is made of; none if there is more in it than surplus."""
+    found: list[JSON] = []
     position, decoder = 0, json.JSONDecoder(parse_constant=_no_constant)
-    while True:
+    while len(found) < _REPEATS:
         position = cast("re.Match[str]", _SURPLUS.match(text, position)).end()
         if position == len(text):
-            break
+            return found
         try:
             value, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
-            return None
-        if value != {} or not values:
-            values.append(value)
-        if len(values) > 1 and values[0] == {}:
-            values.pop(0)
-        if len(values) > 1 and values[1:] != values[:1]:
-            return None
-        del values[1:]
-    if not values or not isinstance(values[0], (dict, list, str)):
-        return None
-    return Reading(values[0], (fix("surplus", text, written(values[0])),))
+            return []
+        found.append(value)
+    return []
 
 
 def _closed(text: str) -> Reading | None:

@@ -7,7 +7,8 @@ Rules:
   around one object. Only if the tool has no parameter of the wrapper's name; a call of another
   name is left as it is, for it is another call.
 - positional: a list for as many required parameters, where each value fits as it is.
-- lone-value: a value that is no object, for the only parameter there is, or the only required one.
+- lone-value: a value that is no object, for the only parameter there is, or the only required one;
+  never a text that looks like JSON, or like `name: value`, and could not be read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from agentcall.repair.fit import properties_of, required_of
 from agentcall.repair.fix import fix, written
 from agentcall.repair.names import find
 from agentcall.repair.reading import Reading, read_inner
+from agentcall.repair.scalar import is_blank
 from agentcall.tool import Tool
 
 WRAPPERS = frozenset(
@@ -42,6 +44,7 @@ WRAPPERS = frozenset(
 )
 _NAMES = ("name", "tool", "tool_name", "function", "function_name", "action", "recipient_name")
 _DEEPEST = 6
+_CODE = re.compile(r"\s*(?:[{\[(`<]|[\w-]+\s*[:=])")
 _PLAIN_TEXT = re.compile(r"(?!\s*[\w-]+\s*[:=])[^{}\[\]\"'`\n|]{1,200}")
 
 
@@ -58,7 +61,7 @@ def peeled(reading: Reading, tool: Tool) -> Iterator[Reading]:
 def placed(reading: Reading, tool: Tool) -> Iterator[Reading]:
     """What is no object, as an object: the values under the names of the tool's parameters."""
     value = reading.value
-    if isinstance(value, dict) or value is None:
+    if isinstance(value, dict) or value is None or (isinstance(value, str) and _CODE.match(value)):
         return
     required = required_of(tool.parameters)
     names = list(properties_of(tool.parameters))
@@ -72,7 +75,8 @@ def placed(reading: Reading, tool: Tool) -> Iterator[Reading]:
 def bare_text(text: str, tool: Tool) -> Reading | None:
     """A short text without any JSON in it, which can only be the value of the only parameter."""
     clean = text.strip()
-    return Reading(clean) if _PLAIN_TEXT.fullmatch(clean) and _takes_text(tool) else None
+    plain = _PLAIN_TEXT.fullmatch(clean) and not is_blank(clean)
+    return Reading(clean) if plain and _takes_text(tool) else None
 
 
 def _with(reading: Reading, rule: str, value: JSON) -> Reading:

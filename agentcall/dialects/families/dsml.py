@@ -8,7 +8,9 @@
 
 Source: encoding/encoding_dsv32.py of deepseek-ai/DeepSeek-V3.2; V4 says `tool_calls` for
 `function_calls`; V4.1 writes a space behind the bar and `calls`. Parameters with string="true"
-stand as they are, all others as JSON.
+stand as they are, with string="false" as JSON. MiniMax M2 writes the same tags without the bar
+between <minimax:tool_call> (chat_template.jinja of MiniMaxAI/MiniMax-M2); there the tool's schema
+says what a value is.
 """
 
 from __future__ import annotations
@@ -18,15 +20,21 @@ import json
 from agentcall.dialects.calls import CUT, object_text
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.dialects.tagged import Tags, json_of, tagged_value
+from agentcall.dialects.tagged import Tags, json_of, property_schema, tagged_value
 from agentcall.jsontext import Members
 
-_BAR = "｜DSML｜"
-_SECTIONS = ("function_calls>", "tool_calls>", " calls>")
-_INVOKES = tuple(f'<{_BAR}{space}invoke name="' for space in ("", " "))
-_END_INVOKES = tuple(f"</{_BAR}{space}invoke>" for space in ("", " "))
-_PARAMETERS = tuple(f'<{_BAR}{space}parameter name="' for space in ("", " "))
-_ENDS = tuple(f"</{_BAR}{section}" for section in _SECTIONS)
+_BARS = ("｜DSML｜", "｜DSML｜ ", "")
+_SECTIONS = (
+    "｜DSML｜function_calls>",
+    "｜DSML｜tool_calls>",
+    "｜DSML｜ calls>",
+    "minimax:tool_call>",
+    "function_calls>",
+)
+_INVOKES = tuple(f'<{bar}invoke name="' for bar in _BARS)
+_END_INVOKES = tuple(f"</{bar}invoke>" for bar in _BARS)
+_PARAMETERS = tuple(f'<{bar}parameter name="' for bar in _BARS)
+_ENDS = tuple(f"</{section}" for section in _SECTIONS)
 _QUOTE = Needles('"')
 _HEAD = Needles(">")
 
@@ -59,8 +67,9 @@ def _invoke(page: Page) -> Steps[bool]:
             yield from source.skip(BLANK)
             if (yield from source.eats(*_END_INVOKES)):
                 break
-            member = (yield from source.eats(*_PARAMETERS)) and (yield from _parameter(page))
-            if not member:
+            tag = yield from source.eats(*_PARAMETERS)
+            member = (yield from _parameter(page, name, tag)) if tag else None
+            if member is None:
                 over = not (yield from source.peek())
                 page.out.broken(source.raw(), CUT if over else "its tags are not well formed")
                 return False
@@ -69,24 +78,25 @@ def _invoke(page: Page) -> Steps[bool]:
     return True
 
 
-def _parameter(page: Page) -> Steps[tuple[str, str] | None]:
-    source = page.source
+def _parameter(page: Page, name: str, tag: str) -> Steps[tuple[str, str] | None]:
+    """One parameter behind this tag: its key and the JSON text of its value."""
+    source, schema = page.source, page.tools.schema(name)
     key, _ = yield from source.upto(_QUOTE)
     head, end = yield from source.upto(_HEAD)
-    space = " " if f"<{_BAR} " in source.raw() else ""
-    end_tag = f"</{_BAR}{space}parameter>"
-    value, tag = yield from tagged_value(source, Tags(end_tag, (*_PARAMETERS, *_END_INVOKES)))
-    if not end or not tag:
+    end_tag = "</" + tag.removeprefix("<").partition(" name=")[0] + ">"
+    value, ended = yield from tagged_value(source, Tags(end_tag, (*_PARAMETERS, *_END_INVOKES)))
+    if not end or not ended:
         return None
     if 'string="true"' in head:
         return key, json.dumps(value, ensure_ascii=False)
-    return key, json_of(value, {}, {})
+    known = {} if "string=" in head else property_schema(schema, key)
+    return key, json_of(value, known, schema)
 
 
 DSML = Family(
     "dsml",
     markers={
-        **{f"<{_BAR}{section}": _section for section in _SECTIONS},
+        **{f"<{section}": _section for section in _SECTIONS},
         **dict.fromkeys(_INVOKES, _invoke),
     },
     dropped=(*_ENDS, "<｜end▁of▁sentence｜>"),

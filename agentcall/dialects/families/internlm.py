@@ -4,15 +4,17 @@
     {"name": "get_weather", "parameters": {"city": "Tokyo"}}<|action_end|>
 
 Source: InternLM repository, chat/chat_format.md (InternLM2, InternLM2.5); LMDeploy
-internlm2_tool_parser; SGLang InternlmDetector (a space between the markers, `arguments`). The first
-InternLM2 checkpoints write the same tokens as [UNUSED_TOKEN_141..144]. The code interpreter's block
-holds code, usually in a fence. Intern-S1 calls while it thinks (LMDeploy, vLLM intern-s1), so
-these calls count there too.
+internlm2_tool_parser; SGLang InternlmDetector (a space between the markers, `arguments`). The
+first InternLM2 checkpoints write the same tokens as [UNUSED_TOKEN_141..144]. The code
+interpreter's block holds code, usually in a fence. A server that skips special tokens leaves bare
+JSON. Intern-S1 calls while it thinks (LMDeploy, vLLM intern-s1): these calls count there too.
 """
 
 from __future__ import annotations
 
 from agentcall.dialects.calls import CUT, code_call, give, json_block, unfenced
+from agentcall.dialects.families.bare_json import BARE_JSON
+from agentcall.dialects.families.fenced import FENCED
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
 
@@ -48,6 +50,7 @@ def _code(page: Page) -> Steps[None]:
 INTERNLM = Family(
     "internlm",
     markers={"<|action_start|>": _action, "[UNUSED_TOKEN_144]": _action},
+    lines={**BARE_JSON.lines, **FENCED.lines},
     dropped=("<|action_end|>", "<|im_end|>", "[UNUSED_TOKEN_143]", "[UNUSED_TOKEN_145]"),
     while_thinking=True,
 )

@@ -1,0 +1,133 @@
+"""Tools as a table, and as the JSON that a model's server gets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import orjson
+
+from agentcall.cli.loading import tool_from, tools_from
+from agentcall.cli.plain import is_terminal, line_of
+from agentcall.errors import UsageError
+from agentcall.messages import JSON
+from agentcall.registry import ToolRegistry
+from agentcall.tool import Marks, Tool
+
+_PLAIN = Marks()
+
+
+def show_list(words: Sequence[str], *, as_json: bool) -> None:
+    """Prints the tools: those of the words, after the ready ones."""
+    tools = [*ToolRegistry.discover(), *tools_from(words)]
+    if as_json:
+        _write_json([_row_json(tool) for tool in tools])
+    elif is_terminal(sys.stdout):
+        _show_table(tools)
+    else:
+        rows = (_row(tool) for tool in tools)
+        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
+
+
+def show_schemas(names: Sequence[str], words: Sequence[str]) -> None:
+    """Prints the tool object of a tool, or an array of several."""
+    given = tools_from(words)
+    tools = [tool_from(name, given) for name in names] or list(given)
+    if not tools:
+        raise UsageError("name a tool, or add some with -t; `agentcall tools list` shows the ready")
+    definitions = [tool.definition for tool in tools]
+    _write_json(definitions[0] if len(names) == 1 else definitions)
+
+
+def _show_table(tools: Iterable[Tool]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    for heading, style in (("tool", "bold cyan"), ("what it does", ""), ("from", "dim")):
+        table.add_column(heading, style=style, overflow="fold")
+    for tool in tools:
+        name, arguments, description, marks, place = _row(tool)
+        does = Text(description or "no description").append(f"\n({arguments})", "dim")
+        if marks:
+            does.append(f"  {marks}", "yellow")
+        table.add_row(name, does, place)
+    Console(highlight=False).print(table)
+
+
+def _row(tool: Tool) -> tuple[str, str, str, str, str]:
+    summary = line_of(tool.description.partition("\n")[0], 120)
+    return tool.name, _arguments(tool), summary, ", ".join(_marks(tool)), _place(tool)
+
+
+def _row_json(tool: Tool) -> dict[str, JSON]:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "arguments": _arguments(tool),
+        "marks": _marks(tool),
+        "from": _place(tool),
+    }
+
+
+def _arguments(tool: Tool) -> str:
+    """The parameters in few words; a question mark for one that may be left out."""
+    properties = tool.parameters.get("properties")
+    required = tool.parameters.get("required")
+    needed = required if isinstance(required, Sequence) else ()
+    named: Mapping[str, JSON] = properties if isinstance(properties, Mapping) else {}
+    return ", ".join(
+        f"{name}{'' if name in needed else '?'}: {_type(schema)}" for name, schema in named.items()
+    )
+
+
+def _type(schema: JSON) -> str:
+    match schema:
+        case {"enum": [*values]}:
+            return "|".join(str(value) for value in values)
+        case {"type": "array", "items": items}:
+            return f"{_type(items)}[]"
+        case {"type": str(kind)}:
+            return kind
+        case {"type": [*kinds]}:
+            return "|".join(str(kind) for kind in kinds)
+        case {"anyOf": [*options]}:
+            return "|".join(_type(option) for option in options)
+        case {"const": value}:
+            return str(value)
+        case {"$ref": _}:
+            return "object"
+        case _:
+            return "any"
+
+
+def _marks(tool: Tool) -> list[str]:
+    """The marks that differ from those of a plain tool."""
+    marks: list[str] = []
+    for field in fields(Marks):
+        value = getattr(tool.marks, field.name)
+        if value is True:
+            marks.append(field.name.replace("_", " "))
+        elif value != getattr(_PLAIN, field.name):
+            marks.append(f"{field.name} {'none' if value is None else f'{value:g}'}")
+    return marks
+
+
+def _place(tool: Tool) -> str:
+    """The module of an installed package's tool; the file and line of the user's own."""
+    module = getattr(tool, "__module__", "")
+    if module and not module.startswith("agentcall_file_") and module in sys.modules:
+        return module
+    path, _, line = tool.place.rpartition(":")
+    near = os.path.relpath(path) if Path(path).is_absolute() else path
+    return f"{path if near.startswith('..') else near}:{line}"
+
+
+def _write_json(value: JSON) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.flush()

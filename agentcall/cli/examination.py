@@ -1,0 +1,101 @@
+"""A doctor's report on the screen, or as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agentcall.cli.doctor import DoctorOptions
+from agentcall.cli.faults import UNFINISHED, UNREACHED
+from agentcall.cli.interruptible import InterruptibleLoop
+from agentcall.cli.plain import line_of
+from agentcall.doctor import Finding, Level, Report, examine
+from agentcall.errors import UsageError
+from agentcall.models.endpoint import Endpoint
+from agentcall.models.facts import Fate
+from agentcall.models.shorthand import LMDEPLOY
+
+_LOCAL = "http://{}:{}/v1".format(*LMDEPLOY)
+_STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "error": "bold red"}
+_FATES: dict[Fate, str] = {
+    "reach": "reach the model",
+    "dropped": "are dropped silently",
+    "refused": "are refused",
+    "unknown": "not known",
+}
+
+
+def examined(options: DoctorOptions) -> int:
+    """Prints the report; gives the exit code."""
+    url, model = _patient(options)
+    endpoint = Endpoint(url, os.environ.get("AGENTCALL_API_KEY", ""))
+    with InterruptibleLoop() as loop:
+        report = loop.run(examine(endpoint, model))
+    if options.json:
+        sys.stdout.buffer.write(orjson.dumps(_document(report), option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        _show(report)
+    if report.healthy:
+        return 0
+    return UNFINISHED if report.model or report.served else UNREACHED
+
+
+def _patient(options: DoctorOptions) -> tuple[str, str | None]:
+    """The base URL and the model's name that are meant. Raises UsageError."""
+    asked = options.url or _of_environment()
+    kind, _, rest = asked.partition(":")
+    url, _, name = (_LOCAL, "", rest) if kind == "lmdeploy" else asked.partition("#")
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{asked!r} is no model server; use http://host:port/v1 or lmdeploy:NAME")
+    return url.rstrip("/"), options.model or name or None
+
+
+def _of_environment() -> str:
+    model = os.environ.get("AGENTCALL_MODEL", "")
+    return model if model.startswith(("http:", "https:", "lmdeploy:")) else _LOCAL
+
+
+def _document(report: Report) -> dict[str, object]:
+    return {**asdict(report), "healthy": report.healthy}
+
+
+def _show(report: Report) -> None:
+    console = Console(highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    for name, value in _facts(report):
+        if value:
+            facts.add_row(Text(name, "dim"), Text(line_of(value)))
+    console.print(facts)
+    for finding in report.findings:
+        _show_finding(console, finding)
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    streams = {True: "yes", False: "no", None: ""}[report.streams_with_tools]
+    others = [name for name in report.served if name != report.model]
+    return [
+        ("server", report.url),
+        ("software", f"{report.server or 'not known'} {report.version}".strip()),
+        ("model", report.model),
+        ("also serves", ", ".join(others)),
+        ("context", f"{report.context:,} tokens" if report.context else "not told"),
+        ("tools", _FATES[report.tools]),
+        ("streams with tools", streams),
+        ("dialect", f"{report.dialect}: {report.reason}" if report.dialect else ""),
+    ]
+
+
+def _show_finding(console: Console, finding: Finding) -> None:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=5)
+    words = Text(line_of(finding.what))
+    if finding.advice:
+        words.append(f"\n{line_of(finding.advice)}", "dim")
+    grid.add_row(Text(finding.level, _STYLES[finding.level]), words)
+    console.print(grid)

@@ -1,0 +1,48 @@
+"""What a run took, in one line."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from agentcall.events import DialectChosen, Event, RunFinished, TextDelta, ToolCallStarted
+from agentcall.messages import Usage
+
+
+class Tally:
+    """Counts the seconds that the model itself took, tools and approvals left out."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._seconds = 0.0
+
+    def see(self, event: Event) -> None:
+        """The clock runs from a request to the first call, or to the end."""
+        match event:
+            case DialectChosen() | TextDelta() if self._since is None:
+                self._since = monotonic()
+            case ToolCallStarted() | RunFinished() if self._since is not None:
+                self._seconds += monotonic() - self._since
+                self._since = None
+            case _:
+                pass
+
+    def line(self, usage: Usage, seconds: float) -> str:
+        """Requests, tokens in and out, tokens a second, tool calls and seconds."""
+        rate = usage.output_tokens / self._seconds if self._seconds else 0.0
+        parts = [
+            _counted(usage.requests, "request"),
+            f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out",
+            *([f"{rate:.1f} tokens/s"] if rate else []),
+            _counted(usage.tool_calls, "tool call"),
+            f"{seconds:.1f} s",
+        ]
+        return " · ".join(parts)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def lasted(seconds: float) -> str:
+    """A duration in few characters."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,0 +1,79 @@
+"""Base URLs of servers: made regular, freed of their secrets, shown without them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from agentcall.errors import UsageError
+
+_CHAT = "/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A base URL without user and password, and the key that these were."""
+
+    url: str
+    api_key: str
+
+
+def address(url: str) -> Address:
+    """The parts of a base URL as somebody typed it. Raises UsageError.
+
+    A key may stand before the host: `http://KEY@host/v1`, or `http://user:password@host/v1` for
+    HTTP basic authentication. A `/chat/completions` at the end is taken off.
+    """
+    parts = _split(url)
+    path = parts.path.rstrip("/").removesuffix(_CHAT)
+    clean = urlunsplit((parts.scheme, _host(parts), path, parts.query, ""))
+    return Address(clean, _key(parts))
+
+
+def place(url: str) -> str:
+    """The URL without user, password and query, for messages."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the server"
+    return urlunsplit((parts.scheme, _host(parts), parts.path.rstrip("/"), "", ""))
+
+
+def joined(url: str, path: str) -> str:
+    """The URL of a path below a base URL, whose query stays at the end."""
+    base, mark, query = url.partition("?")
+    return f"{base}{path}{mark}{query}"
+
+
+def with_v1(url: str) -> str:
+    """The same base URL, with the usual `/v1` if it has no path."""
+    parts = _split(url)
+    return url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1"))
+
+
+def authorization(api_key: str) -> str:
+    """The header for a key; one that names its scheme itself, such as `Basic ...`, stays so."""
+    return api_key if api_key.startswith(("Basic ", "Bearer ")) else f"Bearer {api_key}"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url.strip())
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"{place(url)!r} is not a base URL; use http://host:port/v1")
+    return parts
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _key(parts: SplitResult) -> str:
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if not password:
+        return user
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

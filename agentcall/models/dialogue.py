@@ -1,0 +1,143 @@
+"""Questions and answers with a chat server, whatever carries the bytes.
+
+Rules:
+1. What a server refuses of a request that has something else to offer is left out from then on:
+   `stream_options`, or tools as a field (the dialect changes then).
+2. Nothing is asked again once a part was given.
+3. A stream that breaks ends without the end of an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Protocol
+
+from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused
+from agentcall.messages import JSON
+from agentcall.models.body import BodyWriter
+from agentcall.models.hearing import Hearing
+from agentcall.models.probe import Choice, without_tools
+from agentcall.models.protocol import Answer, Chosen, Request, Settings
+from agentcall.models.refusal import masked
+
+PATH = "/chat/completions"
+
+_LINGER = 0.25
+"""Seconds that a stream's connection may take to end after [DONE], to be used again."""
+
+_NO_TOOLS = re.compile(
+    r"tool.{0,60}(?:not support|unsupported|requires)|not support.{0,40}tool|--jinja"
+    r"|tool-call-parser",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Wire(Protocol):
+    """Carries chat requests to a server, in its own way of authentication and of retrying."""
+
+    @property
+    def secret(self) -> str:
+        """A key that no error may show, or nothing."""
+        ...
+
+    async def post(self, body: bytes) -> JSON:
+        """The JSON answered to a request. Raises ModelError."""
+        ...
+
+    def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        """The bytes answered to a request. Raises ModelError; CutAnswer where it breaks."""
+        ...
+
+
+class Dialogue:
+    """Asks one model over a wire; `choose` says once which model and which dialect that is."""
+
+    def __init__(
+        self, wire: Wire, choose: Callable[[], Awaitable[Choice]], settings: Settings | None
+    ) -> None:
+        self._wire = wire
+        self._choose = choose
+        self._bodies = BodyWriter(settings or Settings())
+        self._choice: Choice | None = None
+
+    async def choice(self) -> Choice:
+        """The model's name, the dialect and why."""
+        if self._choice is None:
+            self._choice = await self._choose()
+        return self._choice
+
+    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+        """The parts of one answer. Raises ModelError."""
+        choice = self._choice or await self.choice()
+        spoken = False
+        while True:
+            yield Chosen(choice.dialect.name, choice.reason)
+            try:
+                async for part in self._answer(choice, request):
+                    spoken = True
+                    yield part
+                return
+            except ModelRefused as refused:
+                adapted = None if spoken else self._adapted(refused, choice, request)
+                if adapted is None:
+                    raise masked(refused, self._wire.secret) from None
+                choice = adapted
+            except ModelError as error:
+                raise masked(error, self._wire.secret) from error.__cause__
+
+    async def _answer(self, choice: Choice, request: Request) -> AsyncIterator[Answer]:
+        body = self._bodies.body(choice.model, choice.dialect, request)
+        hearing = Hearing(choice.dialect.reader(request.offer), len(body))
+        if not (request.stream and choice.streams):
+            for part in hearing.whole(await self._wire.post(body)):
+                yield part
+            return
+        async with aclosing(self._wire.stream(body)) as pieces:
+            try:
+                async for data in pieces:
+                    for part in hearing.feed(data):
+                        yield part
+                    if hearing.done:
+                        await _ended(pieces)
+                        break
+                rest = hearing.close()
+            except CutAnswer:
+                rest = hearing.cut()
+        for part in rest:
+            yield part
+
+    def _adapted(self, refused: ModelRefused, choice: Choice, request: Request) -> Choice | None:
+        """What to try instead of a request that was refused, or None."""
+        if isinstance(refused, ContextOverflow):
+            return None
+        bodies, words = self._bodies, refused.body.lower()
+        if request.stream and bodies.counts_streams and "stream_options" in words:
+            bodies.counts_streams = False
+            return choice
+        if request.offer.tools and choice.dialect.name == "native" and _about_tools(refused):
+            self._choice = without_tools(choice, refused.body)
+            return self._choice
+        return None
+
+
+def _about_tools(refused: ModelRefused) -> bool:
+    """Whether a server said no because of the tools field."""
+    if refused.status in (400, 422, 501):
+        return "tool" in refused.body.lower()
+    return refused.status == 500 and _NO_TOOLS.search(refused.body) is not None
+
+
+async def _ended(pieces: AsyncGenerator[bytes, None]) -> None:
+    """Waits a moment for the end of a stream that has said all, which saves its connection."""
+
+    async def rest() -> None:
+        async for _ in pieces:
+            pass
+
+    try:
+        await asyncio.wait_for(rest(), _LINGER)
+    except (CutAnswer, asyncio.TimeoutError):
+        return

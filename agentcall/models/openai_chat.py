@@ -1,0 +1,172 @@
+"""A model of any provider, over a client of the `openai` package that the user brings.
+
+Requests go through `client.post` with the body already written, so that the client's keys, hooks,
+retries and transports stay, and its walk over the whole history, which costs more than all the
+rest (docs/performance.md), does not happen. For speed give the client its aiohttp transport:
+`AsyncOpenAI(http_client=DefaultAioHttpClient())`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from time import monotonic
+from typing import Any, TypeVar
+
+import orjson
+from openai import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncOpenAI,
+    AsyncStream,
+    OpenAIError,
+)
+
+from agentcall.dialects.protocol import Dialect
+from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
+from agentcall.messages import JSON
+from agentcall.models.address import place
+from agentcall.models.completion import parsed
+from agentcall.models.dialogue import PATH, Dialogue
+from agentcall.models.endpoint import MAX_BYTES
+from agentcall.models.probe import Choice, dialect_named
+from agentcall.models.protocol import Answer, Request, Settings
+from agentcall.models.refusal import no_json, refusal, retry_after_of
+
+T = TypeVar("T")
+
+
+class OpenAIChat:
+    """A model behind an `AsyncOpenAI` client, or one of its kin such as `AsyncAzureOpenAI`.
+
+    client: yours; its keys, retries (`max_retries`), hooks and timeouts for each try stay as they
+        are, and it stays open.
+    model: the model's name there.
+    dialect: how tools are offered and calls are read; one that the server refuses is changed.
+    timeout: seconds that one request may take from first try to last byte, retries and all.
+    """
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        model: str,
+        *,
+        dialect: Dialect | str = "native",
+        settings: Settings | None = None,
+        timeout: float = 600.0,
+    ) -> None:
+        self.model = model
+        spoken = dialect_named(dialect) if isinstance(dialect, str) else dialect
+        self._chosen = Choice(model, spoken, "the caller named it")
+        self._wire = _Wire(client, timeout)
+        self._dialogue = Dialogue(self._wire, self._choose, settings)
+
+    def ask(self, request: Request) -> AsyncIterator[Answer]:
+        """The parts of one answer. Raises ModelError."""
+        return self._dialogue.ask(request)
+
+    async def choice(self) -> Choice:
+        """The model's name, the dialect and why."""
+        return await self._dialogue.choice()
+
+    async def _choose(self) -> Choice:
+        return self._chosen
+
+    def __repr__(self) -> str:
+        return f"OpenAIChat({self._wire.place!r}, {self.model!r})"
+
+
+class _Wire:
+    """The client as a wire."""
+
+    def __init__(self, client: AsyncOpenAI, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self.place = place(str(client.base_url))
+
+    @property
+    def secret(self) -> str:
+        return self._client.api_key
+
+    async def post(self, body: bytes) -> JSON:
+        """An answer that breaks off is asked for again, as the client does before it begins."""
+        deadline = monotonic() + self._timeout
+        tries = self._client.max_retries
+        while True:
+            try:
+                data = b"".join([piece async for piece in self._pieces(body, deadline)])
+            except CutAnswer as cut:
+                tries -= 1
+                if tries < 0:
+                    raise ModelUnreachable(str(cut)) from cut
+                continue
+            try:
+                return parsed(data)
+            except ValueError:
+                raise no_json(data, self.place) from None
+
+    def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        return self._pieces(body, monotonic() + self._timeout)
+
+    async def _pieces(self, body: bytes, deadline: float) -> AsyncGenerator[bytes, None]:
+        response = (await self._opened(body, deadline)).response
+        size = 0
+        try:
+            pieces = aiter(response.aiter_bytes())
+            while (piece := await self._within(deadline, anext(pieces, None))) is not None:
+                size += len(piece)
+                if size > MAX_BYTES:
+                    raise BadAnswer(f"the answer of {self.place} is longer than {MAX_BYTES} bytes")
+                yield piece
+        except ModelError:
+            raise
+        except Exception as error:  # whatever the client's transport raises
+            kind = type(error).__name__
+            raise CutAnswer(f"the connection to {self.place} broke: {kind}: {error}") from error
+        finally:
+            await response.aclose()
+
+    async def _opened(self, body: bytes, deadline: float) -> AsyncStream[object]:
+        opened = self._client.post(
+            PATH,
+            body=orjson.loads(body),
+            cast_to=object,
+            stream=True,  # says how the client takes the answer, not what the body asks for
+            stream_cls=AsyncStream[object],
+        )
+        try:
+            return await self._within(deadline, opened)
+        except OpenAIError as error:
+            raise _failure(error, self.place) from error
+
+    async def _within(self, deadline: float, awaitable: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(awaitable, deadline - monotonic())
+        except asyncio.TimeoutError as error:
+            raise ModelTimeout(
+                f"{self.place} gave no whole answer in {self._timeout:g} seconds; "
+                "give it more with timeout=, or a smaller task"
+            ) from error
+
+
+def _failure(error: OpenAIError, where: str) -> ModelError:
+    """What the client raised, as an error of ours."""
+    match error:
+        case APIStatusError():
+            headers: Any = error.response.headers  # Any: of httpx or httpx2, by the version
+            wait = retry_after_of(headers.get("retry-after"))
+            data = error.response.content
+            return refusal(error.status_code, data, url=where, retry_after=wait)
+        case APITimeoutError():
+            return ModelTimeout(f"{where} did not answer before the client's own timeout")
+        case APIConnectionError():
+            why = error.__cause__ or error
+            return ModelUnreachable(
+                f"no server answers at {where} ({type(why).__name__}: {why}); is it running?"
+            )
+        case APIError():
+            return BadAnswer(f"{where} gave an answer that is none: {error.message}")
+        case _:
+            return ModelError(f"the client could not ask {where}: {error}")

@@ -1,0 +1,102 @@
+"""Makes a conversation that is too long fit: the largest tool results are shortened.
+
+Rules:
+1. Only tool results are shortened, the largest first, to their beginning and a note; a result of
+   fewer than `SMALL` characters stays.
+2. The full text is kept for the rest of the run, and the model may read it in pages with the tool
+   `read_result`.
+3. A shortened conversation is a new one for the server: it starts a new prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from agentcall.errors import ModelRetry
+from agentcall.events import ContextTrimmed
+from agentcall.messages import Message, ToolResult
+from agentcall.tool import Tool, tool
+
+SMALL = 400
+"""Characters below which a result is not worth shortening."""
+
+PAGE = 4_000
+"""Characters of a page of `read_result`."""
+
+
+class Shelf:
+    """The full texts of results that were shortened in a run."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._page = PAGE
+
+    def shortened(self, messages: Sequence[Message]) -> tuple[list[Message], list[ContextTrimmed]]:
+        """The messages with about half of the text of their tool results, and what was cut.
+
+        Nothing was cut, and nothing can be, if the second list is empty.
+        """
+        results = [m for m in messages if isinstance(m, ToolResult) and len(m.text) > SMALL]
+        goal = sum(len(result.text) for result in results) // 2
+        cuts: dict[str, int] = {}
+        for result in sorted(results, key=lambda r: len(r.text), reverse=True):
+            if goal <= 0:
+                break
+            cuts[result.call_id] = max(SMALL // 2, len(result.text) // 4)
+            goal -= len(result.text) - cuts[result.call_id]
+        return (
+            [self._cut(m, cuts) for m in messages],
+            [
+                ContextTrimmed(r.call_id, len(r.text), cuts[r.call_id])
+                for r in results
+                if r.call_id in cuts
+            ],
+        )
+
+    def restored(self, messages: Iterable[Message]) -> tuple[Message, ...]:
+        """The messages with the full texts back in their places."""
+        return tuple(
+            replace(m, text=self._texts[m.call_id])
+            if isinstance(m, ToolResult) and m.call_id in self._texts
+            else m
+            for m in messages
+        )
+
+    def reader(self) -> Tool:
+        """The tool with which the model reads what was cut."""
+
+        @tool(name="read_result", idempotent=True)
+        def read_result(call_id: str, page: int = 1) -> str:
+            """Read a page of a tool result that was shortened.
+
+            Args:
+                call_id: The id in the note of the shortened result.
+                page: Which page, from 1.
+            """
+            return self._read(call_id, page)
+
+        return read_result
+
+    def _read(self, call_id: str, page: int) -> str:
+        text = self._texts.get(call_id)
+        if text is None:
+            known = ", ".join(self._texts)
+            raise ModelRetry(f"no shortened result has the id {call_id!r}; there are: {known}")
+        pages = -(-len(text) // self._page)
+        if not 1 <= page <= pages:
+            raise ModelRetry(f"the result has the pages 1 to {pages}, not {page}")
+        start = (page - 1) * self._page
+        return f"[page {page} of {pages}]\n{text[start : start + self._page]}"
+
+    def _cut(self, message: Message, cuts: dict[str, int]) -> Message:
+        if not isinstance(message, ToolResult) or message.call_id not in cuts:
+            return message
+        full = self._texts.setdefault(message.call_id, message.text)
+        kept = cuts[message.call_id]
+        self._page = max(SMALL, min(self._page, kept * 2))
+        note = (
+            f"\n[shortened: the first {kept} of {len(full)} characters; "
+            f'read on with read_result(call_id="{message.call_id}", page=1)]'
+        )
+        return replace(message, text=full[:kept] + note)

@@ -1,0 +1,603 @@
+"""Each family's own format, as its template writes it, and as its models get it wrong."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from agentcall.dialects.families.registry import FAMILIES
+from agentcall.dialects.parts import Called
+from agentcall.dialects.reading import Reading, read_text, reading_of, text_reader
+from agentcall.jsontext import Whole, read_json
+from agentcall.messages import JSON
+
+TOOLS = ["get_weather", "search", "add", "python", "test_function", "refresh"]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A tool with a schema."""
+
+    name: str
+    parameters: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+
+
+def calls(reading: Reading) -> list[tuple[str, object]]:
+    return [(call.name, value(call.arguments)) for call in reading.calls]
+
+
+def value(arguments: str) -> object:
+    read = read_json(arguments)
+    assert isinstance(read, Whole), read
+    return read.value
+
+
+def dumps(arguments: Any) -> str:
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+# --------------------------------------------------------------------------- renderings
+
+
+def internlm(name: str, arguments: dict[str, Any]) -> str:
+    call = dumps({"name": name, "parameters": arguments})
+    return f"<|action_start|><|plugin|>\n{call}<|action_end|>"
+
+
+def internlm_spaced(name: str, arguments: dict[str, Any]) -> str:
+    call = dumps({"name": name, "arguments": arguments})
+    return f"<|action_start|> <|plugin|>\n{call}\n<|action_end|>"
+
+
+def internlm_old(name: str, arguments: dict[str, Any]) -> str:
+    call = dumps({"name": name, "parameters": arguments})
+    return f"[UNUSED_TOKEN_144][UNUSED_TOKEN_141]\n{call}[UNUSED_TOKEN_143]"
+
+
+def hermes(name: str, arguments: dict[str, Any]) -> str:
+    return f"<tool_call>\n{dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+def hermes_python(name: str, arguments: dict[str, Any]) -> str:
+    return f"<tool_call>\n{ {'name': name, 'arguments': arguments}!r}\n</tool_call>"
+
+
+def tagged(item: Any) -> str:
+    return item if isinstance(item, str) else dumps(item)
+
+
+def qwen_coder(name: str, arguments: dict[str, Any]) -> str:
+    body = "".join(f"<parameter={k}>\n{tagged(v)}\n</parameter>\n" for k, v in arguments.items())
+    return f"<tool_call>\n<function={name}>\n{body}</function>\n</tool_call>"
+
+
+def glm45(name: str, arguments: dict[str, Any]) -> str:
+    body = "".join(
+        f"<arg_key>{k}</arg_key>\n<arg_value>{tagged(v)}</arg_value>\n"
+        for k, v in arguments.items()
+    )
+    return f"<tool_call>{name}\n{body}</tool_call>"
+
+
+def glm47(name: str, arguments: dict[str, Any]) -> str:
+    return glm45(name, arguments).replace("</arg_key>\n", "</arg_key>")
+
+
+def llama3(name: str, arguments: dict[str, Any]) -> str:
+    return f"<|python_tag|>{dumps({'name': name, 'parameters': arguments})}"
+
+
+def bare(name: str, arguments: dict[str, Any]) -> str:
+    return dumps({"name": name, "parameters": arguments})
+
+
+def openai(name: str, arguments: dict[str, Any]) -> str:
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return json.dumps([{"id": "call_1", "type": "function", "function": function}])
+
+
+def fenced(name: str, arguments: dict[str, Any]) -> str:
+    body = json.dumps({"name": name, "arguments": arguments}, indent=2)
+    return f"```json\n{body}\n```"
+
+
+def pythonic(name: str, arguments: dict[str, Any]) -> str:
+    return f"[{name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})]"
+
+
+def llama4(name: str, arguments: dict[str, Any]) -> str:
+    return f"<|python_start|>{pythonic(name, arguments)}<|python_end|>"
+
+
+def mistral_v3(name: str, arguments: dict[str, Any]) -> str:
+    return f"[TOOL_CALLS] [{dumps({'name': name, 'arguments': arguments})}]"
+
+
+def mistral_v11(name: str, arguments: dict[str, Any]) -> str:
+    return f"[TOOL_CALLS]{name}[CALL_ID]123456789[ARGS]{dumps(arguments)}"
+
+
+def mistral_v13(name: str, arguments: dict[str, Any]) -> str:
+    return f"[TOOL_CALLS]{name}[ARGS]{dumps(arguments)}"
+
+
+def deepseek_v3(name: str, arguments: dict[str, Any]) -> str:
+    return (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>"
+        f"{name}\n```json\n{dumps(arguments)}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+    )
+
+
+def deepseek_v31(name: str, arguments: dict[str, Any]) -> str:
+    return (
+        f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{name}<｜tool▁sep｜>"
+        f"{dumps(arguments)}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+    )
+
+
+def dsml(name: str, arguments: dict[str, Any], bar: str = "｜DSML｜", section: str = "") -> str:
+    section = section or f"{bar}function_calls"
+    body = "".join(
+        f'<{bar}parameter name="{key}" string="{str(isinstance(item, str)).lower()}">'
+        f"{tagged(item)}</{bar}parameter>\n"
+        for key, item in arguments.items()
+    )
+    return f'<{section}>\n<{bar}invoke name="{name}">\n{body}</{bar}invoke>\n</{section}>'
+
+
+def dsml_v41(name: str, arguments: dict[str, Any]) -> str:
+    return dsml(name, arguments, "｜DSML｜ ", "｜DSML｜ calls")
+
+
+def minimax(name: str, arguments: dict[str, Any]) -> str:
+    written = dsml(name, arguments, "", "minimax:tool_call")
+    return re.sub(r'(<parameter name="[^"]*") string="(true|false)">', r"\1>", written)
+
+
+def kimi(name: str, arguments: dict[str, Any]) -> str:
+    return (
+        f"<|tool_calls_section_begin|><|tool_call_begin|>functions.{name}:0"
+        f"<|tool_call_argument_begin|>{dumps(arguments)}<|tool_call_end|>"
+        "<|tool_calls_section_end|>"
+    )
+
+
+def kimi_k3(name: str, arguments: dict[str, Any]) -> str:
+    kinds = {str: "string", bool: "boolean", int: "number", float: "number", list: "array"}
+    body = "".join(
+        f'<|open|>argument key="{html.escape(key)}" type="{kinds.get(type(item), "object")}"'
+        f"<|sep|>{tagged(item)}<|close|>argument<|sep|>"
+        for key, item in arguments.items()
+    )
+    return (
+        f'<|open|>tools<|sep|><|open|>call tool="{name}" index="1"<|sep|>{body}'
+        "<|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>"
+    )
+
+
+def harmony(name: str, arguments: dict[str, Any]) -> str:
+    return (
+        f"<|channel|>commentary to=functions.{name} <|constrain|>json"
+        f"<|message|>{dumps(arguments)}<|call|>"
+    )
+
+
+def gemma4_value(item: Any) -> str:
+    match item:
+        case str():
+            return f'<|"|>{item}<|"|>'
+        case dict():
+            return "{%s}" % ",".join(f"{key}:{gemma4_value(one)}" for key, one in item.items())
+        case list():
+            return f"[{','.join(map(gemma4_value, item))}]"
+        case _:
+            return json.dumps(item)
+
+
+def gemma4(name: str, arguments: dict[str, Any]) -> str:
+    return f"<|tool_call>call:{name}{gemma4_value(arguments)}<tool_call|>"
+
+
+def granite(name: str, arguments: dict[str, Any]) -> str:
+    return f"<|tool_call|>[{dumps({'name': name, 'arguments': arguments})}]"
+
+
+def granite31(name: str, arguments: dict[str, Any]) -> str:
+    return f"<tool_call>[{dumps({'name': name, 'arguments': arguments})}]"
+
+
+def phi(name: str, arguments: dict[str, Any]) -> str:
+    return f"functools[{dumps({'name': name, 'arguments': arguments})}]"
+
+
+def react(name: str, arguments: dict[str, Any]) -> str:
+    return f"Action: {name}\nAction Input: {dumps(arguments)}"
+
+
+JSON_FORMATS: dict[str, Callable[[str, dict[str, Any]], str]] = {
+    one.__name__: one
+    for one in (
+        internlm, internlm_spaced, internlm_old, hermes, hermes_python, llama3, bare, openai,
+        fenced, mistral_v3, mistral_v11, mistral_v13, deepseek_v3, deepseek_v31, kimi, harmony,
+        granite, granite31, phi, react, pythonic, llama4,
+    )
+}  # fmt: skip
+TAGGED_FORMATS: dict[str, Callable[[str, dict[str, Any]], str]] = {
+    one.__name__: one
+    for one in (qwen_coder, glm45, glm47, dsml, dsml_v41, minimax, kimi_k3, gemma4)
+}
+FORMATS = JSON_FORMATS | TAGGED_FORMATS
+MARKERS = sorted({marker for family in FAMILIES for marker in (*family.markers, *family.dropped)})
+CLOSERS = re.compile(
+    r"</parameter>|</function>|</arg_value>|</tool_call>|<parameter=|</｜DSML｜ ?parameter>"
+    r'|<\|close\|>argument|<\|"\|>'
+)
+WORDS = st.sampled_from(
+    [*MARKERS, "</think>", "```", '"', "\\", "\n", "'", "{", "}", "]", "é", "東京", "🌸", " ", "//"]
+)
+STRINGS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8) | st.lists(
+    WORDS, max_size=5
+).map("".join)
+KEYS = st.from_regex(r"[a-z][a-z_0-9]{0,7}", fullmatch=True)
+SCALARS = st.booleans() | st.integers(-(10**9), 10**9) | STRINGS
+VALUES = st.recursive(
+    SCALARS | st.floats(allow_nan=False, allow_infinity=False) | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+ARGUMENTS = st.dictionaries(KEYS, VALUES, max_size=3)
+
+
+def schema_of(item: Any) -> dict[str, JSON]:
+    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array"}
+    return {"type": "null" if item is None else kinds.get(type(item), "object")}
+
+
+def tool(arguments: dict[str, Any]) -> Offer:
+    properties: dict[str, JSON] = {key: schema_of(item) for key, item in arguments.items()}
+    return Offer("get_weather", {"type": "object", "properties": properties})
+
+
+def cut(data: st.DataObject, text: str) -> list[str]:
+    places = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=12)))
+    return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+
+
+@pytest.mark.parametrize("name", sorted(JSON_FORMATS))
+@given(data=st.data(), arguments=ARGUMENTS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_call_is_read_back_in_any_pieces(
+    name: str, data: st.DataObject, arguments: dict[str, Any]
+) -> None:
+    text = JSON_FORMATS[name]("get_weather", arguments)
+    assert calls(read_text(cut(data, text), [tool(arguments)])) == [("get_weather", arguments)]
+
+
+@pytest.mark.parametrize("name", sorted(TAGGED_FORMATS))
+@given(data=st.data(), arguments=ARGUMENTS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_call_between_tags_is_read_back_in_any_pieces(
+    name: str, data: st.DataObject, arguments: dict[str, Any]
+) -> None:
+    assume(not CLOSERS.search(dumps(arguments).replace('\\"', '"')))
+    text = TAGGED_FORMATS[name]("get_weather", arguments)
+    assert calls(read_text(cut(data, text), [tool(arguments)])) == [("get_weather", arguments)]
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_text_before_and_behind_is_kept_in_order(name: str) -> None:
+    text = FORMATS[name]("search", {"q": "x"})
+    reader = text_reader(TOOLS)
+    parts = [*reader.feed(f"Let me see.\n{text}\nDone."), *reader.close("stop")]
+    kinds = [type(part).__name__ for part in parts]
+    assert kinds == ["Said", "Called", "Said"]
+    assert reading_of(parts).text.split() == ["Let", "me", "see.", "Done."]
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_several_calls_come_out_in_order(name: str) -> None:
+    one, other = FORMATS[name]("search", {"q": "x"}), FORMATS[name]("add", {"a": 2, "b": 3})
+    wanted = [("search", {"q": "x"}), ("add", {"a": 2, "b": 3})]
+    assert calls(read_text(f"{one}\n{other}", TOOLS)) == wanted
+    assert read_text(f"{one}\n{other}", TOOLS) == read_text(list(f"{one}\n{other}"), TOOLS)
+
+
+@pytest.mark.parametrize("finish", ["length", None])
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_no_true_prefix_of_a_call_gives_a_call(name: str, finish: str | None) -> None:
+    text = FORMATS[name]("search", {"q": "a {b} c", "n": 12})
+    whole = len(text.rstrip("\n` "))
+    for end in range(whole):
+        reader = text_reader(TOOLS)
+        parts = [*reader.feed(text[:end]), *reader.close(finish)]
+        early = [part for part in parts if isinstance(part, Called)]
+        assert not early or value(early[0].arguments) == {"q": "a {b} c", "n": 12}
+        assert not early or text[end:].strip() == "" or name in CLOSED_EARLY
+
+
+CLOSED_EARLY = {
+    "dsml", "dsml_v41", "minimax", "kimi", "kimi_k3", "deepseek_v3", "deepseek_v31", "mistral_v3",
+    "granite", "granite31", "phi", "qwen_coder",
+}  # fmt: skip
+"""Formats in which something follows the end of a call: the end of its section."""
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"pythonic", "react", "bare", "openai"}))
+def test_markup_never_reaches_the_user(name: str) -> None:
+    text = FORMATS[name]("search", {"q": "x"})
+    for end in range(len(text) + 1):
+        for finish in ("stop", "length", None):
+            reader = text_reader(TOOLS)
+            parts = [*reader.feed(f"Hi.\n{text[:end]}"), *reader.close(finish)]
+            said = reading_of(parts).text.removeprefix("Hi.\n")
+            assert said == "" or any(text.startswith(said) for text in OPENERS), said
+
+
+OPENERS = [*MARKERS, "```json\n{", "[{", "functools["]
+
+
+# --------------------------------------------------------------------------- InternLM
+
+BLOCK = '{"name": "get_weather", "parameters": {"city": "Tokyo"}}'
+TOKYO = [("get_weather", {"city": "Tokyo"})]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "said"),
+    [
+        (f"<|action_start|> <|plugin|>\n{BLOCK}<|action_end|>", TOKYO, ""),
+        ("The weather in Beijing is sunny today.", [], "The weather in Beijing is sunny today."),
+        (
+            '<|action_start|> <|plugin|>\n{"name": "search", "arguments": {"query": "python"}}'
+            "<|action_end|>",
+            [("search", {"query": "python"})],
+            "",
+        ),
+        (
+            f"<|action_start|> <|plugin|>\n{BLOCK}<|action_end|><|action_start|> <|plugin|>\n"
+            '{"name": "search", "parameters": {"query": "food"}}<|action_end|>',
+            [*TOKYO, ("search", {"query": "food"})],
+            "",
+        ),
+        (f"Let me check.<|action_start|> <|plugin|>\n{BLOCK}<|action_end|>", TOKYO, "Let me check."),
+        ("<|action_start|> <|plugin|>\n{not valid json}<|action_end|>", [], ""),
+        (f"<|action_start|><|plugin|>{BLOCK}<|action_end|>", TOKYO, ""),
+        (
+            '<|action_start|><|plugin|>{\n  "name": "test_function",\n  "parameters": {"s": "hello",'
+            ' "i": 42, "f": 3.14, "b": true, "n": null, "l": ["a"], "o": {"k": "v"}, "e": []}\n}'
+            "<|action_end|>",
+            [
+                (
+                    "test_function",
+                    {"s": "hello", "i": 42, "f": 3.14, "b": True, "n": None, "l": ["a"],
+                     "o": {"k": "v"}, "e": []},
+                )
+            ],
+            "",
+        ),
+        (
+            '<|action_start|><|plugin|>{"name": "refresh", "parameters": {}}<|action_end|>',
+            [("refresh", {})],
+            "",
+        ),
+        (
+            f"Let me check the weather for you. <|action_start|><|plugin|>{BLOCK}<|action_end|>",
+            TOKYO,
+            "Let me check the weather for you. ",
+        ),
+        (
+            '<|action_start|><|plugin|>{"name": "test_function", "parameters": {"quoted": "He said '
+            '\\"hello\\"", "path": "C:\\\\Users\\\\file.txt", "newline": "line1\\nline2"}}'
+            "<|action_end|>",
+            [
+                (
+                    "test_function",
+                    {"quoted": 'He said "hello"', "path": "C:\\Users\\file.txt",
+                     "newline": "line1\nline2"},
+                )
+            ],
+            "",
+        ),
+        ('<|action_start|><|plugin|>{"name": "func", "parameters": {', [], ""),
+        ("<|action_start|><|plugin|>not json<|action_end|>", [], ""),
+        ("<|action_start|><|plugin|>", [], ""),
+        (
+            f"<|action_start|><|plugin|>{BLOCK}<|action_end|>\n<|action_start|><|plugin|>"
+            '{"name": "refresh", "parameters": {"zone": "Asia/Tokyo"}}<|action_end|>\n'
+            "Visible answer.",
+            [*TOKYO, ("refresh", {"zone": "Asia/Tokyo"})],
+            "\nVisible answer.",
+        ),
+        ('<|action_start|><|plugin|>{"name": "get_weather", "parameters": {<|action_end|>', [], ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("family", [None, "internlm"])
+def test_internlm_as_the_engines_test_it(
+    text: str, wanted: list[tuple[str, object]], said: str, family: str | None
+) -> None:
+    for pieces in ([text], list(text)):
+        reading = read_text(pieces, TOOLS, family)
+        assert (calls(reading), reading.text) == (wanted, said)
+
+
+def test_internlm_calls_while_it_thinks() -> None:
+    reading = read_text(
+        f"<think>Need tool.\n<|action_start|> <|plugin|>\n{BLOCK}\n<|action_end|>\nGo on.</think>Ok.",
+        TOOLS,
+    )
+    assert calls(reading) == TOKYO
+    assert (reading.thinking.split(), reading.text) == (["Need", "tool.Go", "on."], "Ok.")
+
+
+def test_the_interpreters_code_goes_to_the_tool_that_takes_code() -> None:
+    text = "<|action_start|><|interpreter|>\n```python\nprint(1)\n```\n<|action_end|>"
+    assert calls(read_text(text, TOOLS)) == [("python", {"code": "print(1)"})]
+    assert calls(read_text(text, ["add"])) == [("interpreter", {"code": "print(1)"})]
+    takes = Offer("python", {"properties": {"script": {"type": "string"}}})
+    assert calls(read_text(text, [takes])) == [("python", {"script": "print(1)"})]
+
+
+def test_a_stop_word_that_the_server_swallowed_is_not_missed() -> None:
+    text = f"<|action_start|><|plugin|>\n{BLOCK}"
+    for finish in ("stop", "tool_calls"):
+        reader = text_reader(TOOLS, "internlm")
+        assert len(reading_of([*reader.feed(text), *reader.close(finish)]).calls) == 1
+    for finish in ("length", None):
+        reader = text_reader(TOOLS, "internlm")
+        reading = reading_of([*reader.feed(text), *reader.close(finish)])
+        assert (reading.calls, len(reading.broken)) == ((), 1)
+
+
+def test_internlm_without_its_special_tokens_is_bare_json() -> None:
+    assert calls(read_text(f"I will look.\n{BLOCK}", TOOLS, "internlm")) == TOKYO
+
+
+# --------------------------------------------------------------------------- the others
+
+SCHEMA = Offer(
+    "set",
+    {
+        "properties": {
+            "n": {"type": "integer"},
+            "label": {"type": "string"},
+            "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "flag": {"type": "boolean"},
+            "deep": {"$ref": "#/$defs/Deep"},
+            "unit": {"enum": ["1", "2"]},
+        },
+        "$defs": {"Deep": {"type": "object"}},
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "wanted"),
+    [
+        ("n", "3", 3),
+        ("label", "3", "3"),
+        ("label", '{"a": 1}', '{"a": 1}'),
+        ("label", "true", "true"),
+        ("maybe", "null", None),
+        ("maybe", "3", "3"),
+        ("flag", "True", True),
+        ("flag", "false", False),
+        ("deep", '{"a": [1]}', {"a": [1]}),
+        ("deep", "{'a': True}", {"a": True}),
+        ("unit", "1", "1"),
+        ("n", "three", "three"),
+        ("unknown", "3", 3),
+        ("unknown", "x y", "x y"),
+    ],
+)
+def test_a_value_without_quotes_is_what_the_schema_says(
+    key: str, written: str, wanted: object
+) -> None:
+    for text in (
+        f"<tool_call><function=set><parameter={key}>{written}</parameter></function></tool_call>",
+        f"<tool_call>set<arg_key>{key}</arg_key><arg_value>{written}</arg_value></tool_call>",
+    ):
+        assert calls(read_text(text, [SCHEMA])) == [("set", {key: wanted})]
+
+
+def test_llama_31_custom_functions_are_read() -> None:
+    assert calls(read_text('<function=add>{"a": 2, "b": 3}</function>', TOOLS)) == [
+        ("add", {"a": 2, "b": 3})
+    ]
+
+
+def test_llama_built_in_tools_and_code_behind_the_python_tag() -> None:
+    text = '<|python_tag|>brave_search.call(query="x")<|eom_id|>'
+    assert calls(read_text(text, ["brave_search"])) == [("brave_search", {"query": "x"})]
+    assert calls(read_text("<|python_tag|>print(2)<|eom_id|>", TOOLS)) == [
+        ("python", {"code": "print(2)"})
+    ]
+
+
+def test_llama_calls_separated_by_semicolons() -> None:
+    text = f"{bare('add', {'a': 1})}; {bare('search', {'q': 'x'})}"
+    wanted = [("add", {"a": 1}), ("search", {"q": "x"})]
+    assert calls(read_text(text, TOOLS)) == wanted
+    assert calls(read_text(f"<|python_tag|>{text}", TOOLS)) == wanted
+
+
+def test_gemma_3_tool_code_may_print_and_name_its_module() -> None:
+    text = "```tool_code\nprint(default_api.add(a=2, b=3))\n```"
+    assert calls(read_text(text, TOOLS)) == [("default_api.add", {"a": 2, "b": 3})]
+
+
+def test_function_gemma() -> None:
+    text = "<start_function_call>call:search{q:<escape>a, b<escape>}<end_function_call>"
+    assert calls(read_text(text, TOOLS)) == [("search", {"q": "a, b"})]
+
+
+def test_positional_arguments_take_the_order_of_the_schema() -> None:
+    add = Offer("add", {"properties": {"a": {}, "b": {}}})
+    assert calls(read_text("[add(2, b=3)]", [add])) == [("add", {"a": 2, "b": 3})]
+
+
+@pytest.mark.parametrize(
+    "text", ["[add(a=2*3)]", "[add(a=f(1))]", "[add(a=x)]", "[add(a=__import__('os'))]"]
+)
+def test_pythonic_arguments_that_are_no_literals_are_text(text: str) -> None:
+    reading = read_text(text, TOOLS)
+    assert (reading.calls, reading.text) == ((), text)
+
+
+def test_harmony_text_is_no_call_and_thinking_is_thinking() -> None:
+    text = (
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
+        '{"name": "add", "arguments": {}}<|return|>'
+    )
+    reading = read_text(text, TOOLS)
+    assert (reading.text, reading.thinking) == ('{"name": "add", "arguments": {}}', "Hm.")
+    assert reading.calls == ()
+
+
+REACT = 'Thought: I need to add.\nAction: add\nAction Input: {"a": 2, "b": 3}\n'
+
+
+def test_react_thought_action_and_input() -> None:
+    reading = read_text(REACT, TOOLS)
+    assert calls(reading) == [("add", {"a": 2, "b": 3})]
+    assert (reading.text, reading.thinking) == ("", "I need to add.")
+
+
+def test_react_drops_what_the_model_made_up_behind_its_own_observation() -> None:
+    reading = read_text(REACT + "Observation: 7\nThought: Done.\nFinal Answer: 7", TOOLS)
+    assert calls(reading) == [("add", {"a": 2, "b": 3})]
+    assert reading.text == ""
+
+
+def test_react_final_answer_is_the_text() -> None:
+    reading = read_text("Thought: I know it.\nFinal Answer: It is 5.\nReally.", TOOLS)
+    assert (reading.text, reading.calls) == ("It is 5.\nReally.", ())
+    assert reading.thinking == "I know it."
+
+
+def test_react_input_that_is_no_json_is_the_only_argument() -> None:
+    search = Offer("search", {"properties": {"q": {"type": "string"}}, "required": ["q"]})
+    text = "Action: search\nAction Input: the weather in Paris\nObservation: rain"
+    assert calls(read_text(text, [search])) == [("search", {"q": "the weather in Paris"})]
+
+
+def test_react_for_a_tool_that_is_not_offered_is_text() -> None:
+    text = "Action: dance\nAction Input: {}\n"
+    assert read_text(text, TOOLS) == Reading(text)
+
+
+def test_langchain_json_action() -> None:
+    text = 'Action:\n```json\n{"action": "add", "action_input": {"a": 2}}\n```'
+    assert calls(read_text(text, TOOLS)) == [("add", {"a": 2})]
+
+
+def test_no_marker_is_the_beginning_of_another() -> None:
+    every = {text for one in FAMILIES for text in (*one.markers, *one.thinking, *one.dropped)}
+    assert not [(a, b) for a in every for b in every if a != b and b.startswith(a)]

@@ -1,0 +1,765 @@
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentcall.dialects.parts import Called
+from agentcall.repair import Fix, Refused, Repaired, repair
+from agentcall.repair.names import distance, find, folded, near
+from agentcall.tool import Tool, tool
+
+
+class Colour(Enum):
+    RED = "red"
+    DARK_BLUE = "dark blue"
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+@dataclass
+class Node:
+    value: int
+    children: "list[Node]"
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@tool
+def get_weather(
+    city: str,
+    unit: Literal["celsius", "fahrenheit"] = "celsius",
+    max_results: int = 3,
+    when: float | None = None,
+) -> str:
+    """Weather now."""
+    return f"{city} {unit} {max_results} {when}"
+
+
+@tool
+def total(numbers: list[int]) -> int:
+    """Sum numbers."""
+    return sum(numbers)
+
+
+@tool
+def label(names: list[str], urgent: bool = False) -> str:
+    """Set labels."""
+    return f"{names} {urgent}"
+
+
+@tool
+def now() -> str:
+    """Tell the time."""
+    return "noon"
+
+
+@tool
+def draw(
+    points: list[Point], colour: Colour = Colour.RED, options: dict[str, int] | None = None
+) -> None:
+    """Draw."""
+
+
+@tool
+def plant(root: Node) -> None:
+    """Plant a tree."""
+
+
+@tool
+def create_user(name: str = "nobody", age: int = 0) -> None:
+    """Create a user."""
+
+
+@tool
+def save(path: str, **fields: int) -> None:
+    """Save."""
+
+
+@tool
+def pick(what: int | list[int] | None = None, grid: list[list[int]] | None = None) -> None:
+    """Pick."""
+
+
+ALL: tuple[Tool, ...] = (
+    add,
+    get_weather,
+    total,
+    label,
+    now,
+    draw,
+    plant,
+    create_user,
+    save,
+    pick,
+)
+TOOLS: dict[str, Tool] = {each.name: each for each in ALL}
+Given: TypeAlias = tuple[str, str]
+
+
+def mended(name: str, arguments: str, tools: Mapping[str, Tool] = TOOLS) -> Repaired:
+    outcome = repair(Called(name, arguments), tools)
+    assert isinstance(outcome, Repaired), outcome
+    assert json.loads(outcome.arguments) is not None
+    again = repair(Called(outcome.tool.name, outcome.arguments), tools)
+    assert again == Repaired(outcome.tool, outcome.arguments, outcome.values, ())
+    return outcome
+
+
+def refused(name: str, arguments: str, tools: Mapping[str, Tool] = TOOLS) -> str:
+    outcome = repair(Called(name, arguments), tools)
+    assert isinstance(outcome, Refused), outcome
+    return outcome.words
+
+
+def rules(outcome: Repaired) -> list[str]:
+    return [each.rule for each in outcome.fixes]
+
+
+# What is valid stays
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("add", '{"a": 2, "b": 3}'),
+        ("add", '{"b":3,\n "a":2}'),
+        ("add", '{"a": "2", "b": "3"}'),
+        ("get_weather", '{"city": "上海"}'),
+        ("get_weather", '{"city": "\\u4e0a\\u6d77"}'),
+        ("get_weather", '{"city": "{\\"a\\": 1}"}'),
+        ("label", '{"names": ["[1, 2]", "null"]}'),
+        ("now", "{}"),
+        ("save", '{"path": "x", "parameters": 3}'),
+    ],
+)
+def test_what_is_valid_as_written_stays_to_the_letter(name: str, arguments: str) -> None:
+    outcome = mended(name, arguments)
+    assert (outcome.arguments, outcome.fixes) == (arguments, ())
+    assert outcome.tool is TOOLS[name]
+
+
+def test_a_valid_call_costs_one_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str | bytes] = []
+    real = Tool.parse
+
+    def counted(self: Tool, arguments: str | bytes) -> dict[str, object]:
+        parsed.append(arguments)
+        return real(self, arguments)
+
+    monkeypatch.setattr(Tool, "parse", counted)
+    repair(Called("add", '{"a": 2, "b": 3}'), TOOLS)
+    assert parsed == ['{"a": 2, "b": 3}']
+
+
+# The text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ('```json\n{"a": 2, "b": 3}\n```', "fenced"),
+        ('```\n{"a": 2, "b": 3}```', "fenced"),
+        ('```json\n{"a": 2, "b": 3}', "fenced"),
+        (json.dumps('{"a": 2, "b": 3}'), "double-encoded"),
+        ("{'a': 2, 'b': 3}", "json-syntax"),
+        ('{"a": 2, "b": 3,}', "json-syntax"),
+        ('{"a": 2, /* two */ "b": 3} ', "json-syntax"),
+        ("{a: 2, b: 3}", "json-syntax"),
+        ('{"a": 2, "b": 3', "closed-brackets"),
+        ('{"a": 2, "b": 3}}', "surplus"),
+        ('{"a": 2, "b": 3}<|im_end|>', "surplus"),
+        ('{"a": 2, "b": 3}\n</tool_call>', "surplus"),
+        ('{}{"a": 2, "b": 3}', "surplus"),
+        ('{"a": 2, "b": 3}{"a": 2, "b": 3}', "surplus"),
+    ],
+)
+def test_text_that_is_nearly_json_is_read(arguments: str, rule: str) -> None:
+    outcome = mended("add", arguments)
+    assert outcome.values == {"a": 2, "b": 3}
+    assert outcome.arguments == '{"a": 2, "b": 3}'
+    assert rules(outcome) == [rule]
+    assert outcome.fixes[0].before.strip() == arguments.strip()
+
+
+def test_words_of_python_have_their_own_rule() -> None:
+    outcome = mended("label", "{'names': ['a'], 'urgent': True}")
+    assert outcome.arguments == '{"names": ["a"], "urgent": true}'
+    assert rules(outcome) == ["python-literal"]
+
+
+def test_several_layers_are_taken_off_and_each_is_told() -> None:
+    inner = json.dumps({"parameters": json.dumps({"a": 2, "b": 3})})
+    assert rules(mended("add", inner)) == ["unwrapped", "double-encoded"]
+    assert rules(mended("add", "```json\n{'a': 2, 'b': 3,}\n```")) == ["fenced", "json-syntax"]
+
+
+@pytest.mark.parametrize("arguments", ["", "  \n", "null", "None", '""'])
+def test_no_text_stands_for_no_arguments(arguments: str) -> None:
+    outcome = mended("now", arguments)
+    assert (outcome.arguments, outcome.values) == ("{}", {})
+    assert "a: missing" in refused("add", arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"a": 2, "b": ',
+        '{"a": 2, "b": 3,',
+        '{"a": 2, "b"',
+        '{"a": 2, "b": -',
+        '{"a": 2, "b": "3',
+        '{"a": 2',
+        "{",
+        '"{\\"a\\": 2, \\"b\\": 3"',
+    ],
+)
+def test_what_was_cut_is_not_finished(arguments: str) -> None:
+    assert "add" in refused("add", arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ('{"city": "Paris"', {"city": "Paris"}),
+        ("{'city': 'Paris'", {"city": "Paris"}),
+        ('{"city": "a } b"', {"city": "a } b"}),
+        ('```json\n{"city": "Paris"\n```', {"city": "Paris"}),
+    ],
+)
+def test_only_closing_brackets_are_added(arguments: str, values: dict[str, object]) -> None:
+    outcome = mended("get_weather", arguments)
+    assert outcome.values == values
+    assert "closed-brackets" in rules(outcome)
+
+
+def test_a_text_without_its_closing_quote_is_never_closed() -> None:
+    assert "cut short" in refused("get_weather", '{"city": "Par')
+    refused("get_weather", "{'city': 'Par")
+    refused("total", '{"numbers": "[1, 2"}')
+    refused("label", json.dumps({"names": '["a", "b'}))
+    refused("label", json.dumps({"names": '{"a"'}))
+    refused("get_weather", json.dumps('{"city": "Par'))
+    refused("get_weather", json.dumps('city: "Par'))
+
+
+@pytest.mark.parametrize("shape", ["%s}", "%s", "```%s```", '{"arguments": %s}', "%s,"])
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(shape: str) -> None:
+    written = r'{"city": "\ud800"}'
+    refused("get_weather", shape.replace("%s", written))
+    refused("get_weather", json.dumps(shape.replace("%s", written)))
+    refused("get_weather\ud800", "\ud800")
+
+
+def test_two_different_calls_in_one_text_are_none() -> None:
+    refused("add", '{"a": 2, "b": 3}{"a": 2, "b": 4}')
+    refused("add", '{"a": 2, "b": 3}\n{"a": 2, "b": 4}')
+    refused("add", '[{"a": 2, "b": 3}, {"a": 2, "b": 4}]')
+
+
+# What is around the arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"parameters": {"a": 2, "b": 3}},
+        {"arguments": {"a": 2, "b": 3}},
+        {"args": {"a": 2, "b": 3}},
+        {"input": {"a": 2, "b": 3}},
+        {"kwargs": {"a": 2, "b": 3}},
+        {"args": [], "kwargs": {"a": 2, "b": 3}},
+        {"type": "object", "properties": {"a": 2, "b": 3}, "required": ["a", "b"]},
+        {"add": {"a": 2, "b": 3}},
+        {"name": "add", "arguments": {"a": 2, "b": 3}},
+        {"name": "functions.add", "parameters": {"a": 2, "b": 3}},
+        {"action": "add", "action_input": {"a": 2, "b": 3}},
+        {"thought": "easy", "arguments": {"a": 2, "b": 3}},
+        [{"a": 2, "b": 3}],
+    ],
+)
+def test_a_wrapper_is_taken_off(arguments: object) -> None:
+    outcome = mended("add", json.dumps(arguments))
+    assert outcome.values == {"a": 2, "b": 3}
+    assert rules(outcome) == ["unwrapped"]
+    whole = {"type": "function", "function": {"name": "add", "arguments": '{"a": 2, "b": 3}'}}
+    assert rules(mended("add", json.dumps(whole))) == ["unwrapped", "unwrapped", "double-encoded"]
+
+
+def test_a_wrapped_call_of_another_name_is_refused() -> None:
+    words = refused("add", '{"name": "mul", "arguments": {"a": 2, "b": 3}}')
+    assert '"mul"' in words
+    refused("create_user", '{"name": "now", "arguments": {"age": 3}}')
+    refused("create_user", '{"age": 3, "arguments": {"name": "x"}}')
+
+
+def test_a_call_within_a_call_does_not_lose_its_arguments() -> None:
+    outcome = mended("create_user", '{"name": "create_user", "arguments": {"name": "Bo"}}')
+    assert outcome.values == {"name": "Bo"}
+
+
+def test_a_parameter_of_a_wrappers_name_is_a_parameter() -> None:
+    @tool
+    def call(arguments: dict[str, int], mode: int) -> None:
+        """Call."""
+
+    tools: dict[str, Tool] = {"call": call}
+    words = refused("call", '{"arguments": {"mode": 2}}', tools)
+    assert "mode: missing" in words
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "values", "rule"),
+    [
+        ("add", "[2, 3]", {"a": 2, "b": 3}, "positional"),
+        ("add", '{"args": [2, 3]}', {"a": 2, "b": 3}, "positional"),
+        ("total", "[2, 3]", {"numbers": [2, 3]}, "lone-value"),
+        ("total", "[[2, 3]]", {"numbers": [2, 3]}, "positional"),
+        ("total", "7", {"numbers": [7]}, "list-from-one"),
+        ("get_weather", '"Paris"', {"city": "Paris"}, "lone-value"),
+        ("get_weather", "Paris", {"city": "Paris"}, "lone-value"),
+        ("get_weather", "New York, NY", {"city": "New York, NY"}, "lone-value"),
+    ],
+)
+def test_values_without_names_are_placed(
+    name: str, arguments: str, values: dict[str, object], rule: str
+) -> None:
+    outcome = mended(name, arguments)
+    assert outcome.values == values
+    assert rules(outcome)[-1] == rule
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("add", "[2]"),
+        ("add", "[2, 3, 4]"),
+        ("add", '[2, "x"]'),
+        ("add", "5"),
+        ("add", "Paris"),
+        ("get_weather", "city: Paris"),
+        ("get_weather", "city=Paris"),
+        ("get_weather", "None"),
+        ("get_weather", "{city}"),
+        ("create_user", '["Bo", 3]'),
+    ],
+)
+def test_values_whose_place_is_not_plain_are_not_placed(name: str, arguments: str) -> None:
+    refused(name, arguments)
+
+
+# The values
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "values", "rule"),
+    [
+        ("total", {"numbers": "[2, 3]"}, {"numbers": [2, 3]}, "stringified"),
+        ("total", {"numbers": "```json\n[2, 3]\n```"}, {"numbers": [2, 3]}, "stringified"),
+        ("total", {"numbers": "(2, 3)"}, {"numbers": [2, 3]}, "stringified"),
+        ("total", {"numbers": "2, 3"}, {"numbers": [2, 3]}, "list-from-text"),
+        ("total", {"numbers": 5}, {"numbers": [5]}, "list-from-one"),
+        ("total", {"numbers": {"0": 4, "1": 5}}, {"numbers": [4, 5]}, "list-from-object"),
+        ("label", {"names": "red"}, {"names": ["red"]}, "list-from-one"),
+        ("label", {"names": "['a, b', 'c']"}, {"names": ["a, b", "c"]}, "stringified"),
+        ("draw", {"points": {"x": 1, "y": 2}}, {"points": [Point(1, 2)]}, "list-from-one"),
+        ("draw", {"points": ["{'x': 1, 'y': 2}"]}, {"points": [Point(1, 2)]}, "stringified"),
+        ("draw", {"points": [], "options": "{}"}, {"points": [], "options": {}}, "stringified"),
+        ("add", {"a": [2], "b": 3}, {"a": 2, "b": 3}, "one-from-list"),
+        ("add", {"a": {"type": "integer", "value": 2}, "b": 3}, {"a": 2, "b": 3}, "schema-echo"),
+        ("add", {"A": 2, "b": 3}, {"a": 2, "b": 3}, "key-name"),
+        ("add", {"a": 2, "b": 3, "c": 4}, {"a": 2, "b": 3}, "dropped-unknown"),
+        ("add", {"a": 2, "b": 3, "note": None}, {"a": 2, "b": 3}, "dropped-unknown"),
+        ("now", {"dummy": "x"}, {}, "dropped-unknown"),
+        ("get_weather", {"city": "x", "unit": None}, {"city": "x"}, "null-dropped"),
+        ("get_weather", {"city": "x", "max_results": "None"}, {"city": "x"}, "null-dropped"),
+        ("get_weather", {"city": "x", "max_results": ""}, {"city": "x"}, "null-dropped"),
+        (
+            "get_weather",
+            {"city": "x", "when": "None"},
+            {"city": "x", "when": None},
+            "null-from-text",
+        ),
+        (
+            "get_weather",
+            {"city": "x", "unit": " Celsius"},
+            {"city": "x", "unit": "celsius"},
+            "enum-spelling",
+        ),
+        (
+            "draw",
+            {"points": [], "colour": "DARK_BLUE"},
+            {"points": [], "colour": Colour.DARK_BLUE},
+            "enum-spelling",
+        ),
+        (
+            "get_weather",
+            {"city": "x", "maxResults": 5},
+            {"city": "x", "max_results": 5},
+            "key-name",
+        ),
+        (
+            "get_weather",
+            {"city": "x", "max_result": 5},
+            {"city": "x", "max_results": 5},
+            "key-near",
+        ),
+        ("pick", {"what": "[1, 2]"}, {"what": [1, 2]}, "stringified"),
+        ("pick", {"what": "none"}, {"what": None}, "null-from-text"),
+        ("pick", {"grid": "[[1], [2]]"}, {"grid": [[1], [2]]}, "stringified"),
+    ],
+)
+def test_a_value_is_mended_by_the_schema(
+    name: str, arguments: object, values: dict[str, object], rule: str
+) -> None:
+    outcome = mended(name, json.dumps(arguments))
+    assert outcome.values == values
+    assert rules(outcome) == [rule]
+
+
+def test_a_fix_says_where_what_was_and_what_became() -> None:
+    outcome = mended("total", '{"numbers": "[2, 3]", "x": 1}')
+    assert outcome.fixes == (
+        Fix("stringified", 'numbers = "[2, 3]"', "numbers = [2, 3]"),
+        Fix("dropped-unknown", "x = 1", ""),
+    )
+
+
+def test_mending_goes_to_any_depth() -> None:
+    leaf = {"value": 3, "children": "[]"}
+    root = {"value": 1, "children": [{"value": 2, "children": json.dumps([leaf])}]}
+    outcome = mended("plant", json.dumps({"root": json.dumps(root)}))
+    assert outcome.values == {"root": Node(1, [Node(2, [Node(3, [])])])}
+    assert rules(outcome) == ["stringified"] * 3
+
+
+def test_texts_of_numbers_and_truths_are_mended_where_the_validator_does_not() -> None:
+    text = json.dumps({"points": "[{'x': '1', 'y': 2.0}]", "colour": "RED"})
+    outcome = mended("draw", text)
+    assert outcome.values == {"points": [Point(1, 2)], "colour": Colour.RED}
+    assert rules(outcome) == ["stringified", "number-from-text", "enum-spelling"]
+    assert rules(mended("label", '{"names": "a", "urgent": "True"}'))[1] == "bool-from-text"
+
+
+def test_a_long_run_by_one_rule_is_told_once() -> None:
+    outcome = mended("total", json.dumps({"numbers": [str(n) for n in range(50)], "z": 0}))
+    assert rules(outcome) == ["number-from-text", "dropped-unknown"]
+    assert outcome.fixes[0].before == 'numbers[0] = "0" (and 49 more)'
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("add", {"a": 2}),
+        ("add", {"a": 2, "c": 3}),
+        ("add", {"a": "two", "b": 3}),
+        ("add", {"a": "1,000", "b": 3}),
+        ("add", {"a": 2.5, "b": 3}),
+        ("add", {"a": None, "b": 3}),
+        ("add", {"a": [1, 2], "b": 3}),
+        ("add", {"A": 1, "a ": 2, "b": 3}),
+        ("label", {"names": "red, green"}),
+        ("label", {"names": "null"}),
+        ("label", {"names": ["a"], "urgent": "perhaps"}),
+        ("get_weather", {"city": "x", "unit": "kelvin"}),
+        ("get_weather", {"city": None}),
+        ("total", {"numbers": {"1": 4, "2": 5}}),
+        ("total", {"numbers": "1 and 2"}),
+        ("create_user", {"email": "x"}),
+        ("create_user", {"age": 3, "params": {"name": "Bo"}}),
+        ("draw", {"points": [{"x": 1}]}),
+    ],
+)
+def test_no_value_is_made_up(name: str, arguments: object) -> None:
+    refused(name, json.dumps(arguments))
+
+
+def test_open_ended_tools_keep_their_extra_arguments() -> None:
+    outcome = mended("save", '{"Path": "x", "limt": "5", "count": 1}')
+    assert outcome.values == {"path": "x", "limt": 5, "count": 1}
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("wrote", "name", "rule"),
+    [
+        ("Add", "add", "name-case"),
+        ("functions.add", "add", "name-prefix"),
+        ("default_api.add", "add", "name-prefix"),
+        ("tools.add", "add", "name-prefix"),
+        ("namespace:add", "add", "name-prefix"),
+        ("mcp__math__add", "add", "name-prefix"),
+        ("functions.Get-Weather", "get_weather", "name-prefix"),
+        ("functions.get_wether", "get_weather", "name-near"),
+        ("get-weather", "get_weather", "name-separator"),
+        ("getWeather", "get_weather", "name-separator"),
+        ("Get Weather", "get_weather", "name-separator"),
+        ("get_wether", "get_weather", "name-near"),
+        ("get_weathers", "get_weather", "name-near"),
+        ("get_waether", "get_weather", "name-near"),
+        ("getwether", "get_weather", "name-near"),
+        ("craete_user", "create_user", "name-near"),
+        ("add()", "add", "name-noise"),
+        ('"add"', "add", "name-noise"),
+        ("add\n", "add", "name-noise"),
+        ("add<|channel|>commentary", "add", "name-noise"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_found(wrote: str, name: str, rule: str) -> None:
+    found = find(wrote, TOOLS)
+    assert found is not None
+    assert found.name == name
+    assert [each.rule for each in found.fixes] == [rule]
+
+
+def test_a_mended_name_leaves_valid_arguments_as_written() -> None:
+    outcome = mended("functions.add:0", '{"a":2,"b":3}')
+    assert outcome.arguments == '{"a":2,"b":3}'
+    assert outcome.fixes == (
+        Fix("name-noise", "functions.add:0", "functions.add"),
+        Fix("name-prefix", "functions.add", "add"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrote", "names"),
+    [
+        ("ad", ["add"]),
+        ("addd", ["add"]),
+        ("sub", ["add", "sum"]),
+        ("multiply", ["add"]),
+        ("get_user", ["set_user"]),
+        ("lock_door", ["unlock_door"]),
+        ("clone_repo", ["close_repo"]),
+        ("run_async", ["run_sync"]),
+        ("upload_file", ["unload_file"]),
+        ("increase", ["decrease"]),
+        ("encrypt", ["decrypt"]),
+        ("ADD", ["Add", "aDD"]),
+        ("get-weather", ["get_weather", "getWeather"]),
+        ("math.add", ["math", "add"]),
+        ("add", ["math__add", "text__add"]),
+        ("get_usr_name", ["get_user_name", "get_us_name"]),
+        ("find_filles", ["find_files", "find_fillers"]),
+        ("functions.", ["add"]),
+        ("", ["add"]),
+        ("...", ["add"]),
+        ("x" * 100_000, ["add"]),
+    ],
+)
+def test_a_name_that_may_mean_another_tool_finds_none(wrote: str, names: list[str]) -> None:
+    assert find(wrote, names) is None
+
+
+def test_the_namespace_of_one_tool_may_be_left_out() -> None:
+    found = find("create_issue", ["github__create_issue", "github__close_issue"])
+    assert found is not None
+    assert found.name == "github__create_issue"
+
+
+def test_the_longer_of_two_names_within_a_name_is_meant() -> None:
+    found = find("mcp__web__search", ["search", "web__search"])
+    assert found is not None
+    assert found.name == "web__search"
+
+
+# Words
+
+
+def test_an_unknown_tool_is_told_with_the_names_there_are() -> None:
+    words = refused("weather", "{}")
+    assert "'weather'" in words
+    assert "Did you mean 'get_weather'" in words
+    assert ", ".join(TOOLS) in words
+
+
+def test_without_tools_the_model_is_told_to_answer() -> None:
+    assert "There are no tools" in refused("add", "{}", {})
+
+
+def test_of_many_tools_the_nearest_are_named_and_the_words_stay_short() -> None:
+    many: dict[str, Tool] = {f"tool_{n}": add.renamed(f"tool_{n}") for n in range(500)}
+    many["get_weather"] = get_weather
+    words = refused("fetch_weather", "{}", many)
+    assert "get_weather" in words
+    assert "501 tools" in words
+    assert len(words) < 1_000
+
+
+def test_wrong_arguments_are_told_field_by_field() -> None:
+    words = refused("get_weather", '{"unit": "kelvin", "max_results": "many"}')
+    for told in ("city: missing", 'unit: got "kelvin"', "celsius", 'max_results: got "many"'):
+        assert told in words
+    assert "Call get_weather again" in words
+
+
+def test_an_unknown_argument_is_told_though_it_would_have_been_dropped() -> None:
+    assert "location" in refused("get_weather", '{"location": "Paris"}')
+
+
+def test_a_tool_without_parameters_is_told_so() -> None:
+    assert "now again with {}" in refused("now", "[1, 2]")
+
+
+def test_the_words_stay_short_whatever_was_sent() -> None:
+    many = json.dumps({"numbers": ["x"] * 5_000})
+    for arguments in (many, "[" * 50_000, "\ud800" * 9):
+        words = refused("total", arguments)
+        assert len(words) < 3_000
+        assert words.encode()
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "x" * 1_000_000,
+        '{"a": ' * 160_000,
+        "[" * 1_000_000,
+        '"' + '\\"' * 500_000,
+        "'" * 1_000_000,
+        '{"a" "b" ' * 110_000,
+        "{'a': 'x', " * 90_000,
+        '{"a": 1, "b": ' + "9" * 1_000_000 + "}",
+        '{"a": "' + "\n" * 1_000_000,
+        "```json" + "`" * 1_000_000,
+        "<|" * 500_000,
+        '{"a": "[' + "[" * 1_000_000 + '"}',
+        "{}" * 500_000,
+        " " * 1_000_000 + "{",
+    ],
+    ids=lambda text: text[:12].strip() or "space",
+)
+def test_a_megabyte_of_garbage_is_refused_in_under_a_second(arguments: str) -> None:
+    began = time.perf_counter()
+    for name in ("add", "get_weather"):
+        refused(name, arguments)
+    assert time.perf_counter() - began < 2 * 0.9
+
+
+def test_a_value_too_deep_is_refused() -> None:
+    deep = '{"value": 1, "children": [' * 90 + "]}" * 90
+    refused("plant", f'{{"root": {deep}, "more": 1}}')
+
+
+# Properties
+
+SIMPLE: dict[str, st.SearchStrategy[object]] = {
+    "add": st.fixed_dictionaries({"a": st.integers(), "b": st.integers()}),
+    "get_weather": st.fixed_dictionaries(
+        {"city": st.text()},
+        optional={
+            "unit": st.sampled_from(["celsius", "fahrenheit"]),
+            "max_results": st.integers(),
+            "when": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        },
+    ),
+    "total": st.fixed_dictionaries({"numbers": st.lists(st.integers())}),
+    "label": st.fixed_dictionaries({"names": st.lists(st.text())}),
+    "save": st.dictionaries(st.text("abc_é", min_size=1), st.integers()).map(
+        lambda d: {**d, "path": "p"}
+    ),
+}
+CALLS = st.sampled_from(sorted(SIMPLE)).flatmap(lambda name: st.tuples(st.just(name), SIMPLE[name]))
+
+
+@given(CALLS, st.booleans(), st.sampled_from([None, 1, "\t"]))
+def test_valid_arguments_are_never_changed(
+    call: tuple[str, object], ascii_only: bool, indent: int | str | None
+) -> None:
+    name, arguments = call
+    text = json.dumps(arguments, ensure_ascii=ascii_only, indent=indent)
+    outcome = repair(Called(name, text), TOOLS)
+    assert outcome == Repaired(TOOLS[name], text, TOOLS[name].parse(text), ())
+
+
+@given(CALLS, st.sampled_from(["plain", "fenced", "double", "wrapped", "python", "closed"]))
+def test_spoilt_arguments_come_back_as_they_were(call: tuple[str, object], how: str) -> None:
+    name, arguments = call
+    text = json.dumps(arguments, ensure_ascii=False)
+    spoilt = {
+        "plain": text,
+        "fenced": f"```json\n{text}\n```",
+        "double": json.dumps(text),
+        "wrapped": json.dumps({"arguments": arguments}),
+        "python": repr(arguments),
+        "closed": text[:-1],
+    }[how]
+    outcome = repair(Called(name, spoilt), TOOLS)
+    if how == "wrapped" and name == "save":
+        return  # it takes any name, so a wrapper's too
+    assert isinstance(outcome, Repaired), outcome
+    assert json.loads(outcome.arguments) == arguments
+
+
+@given(st.text() | st.text(alphabet="{}[]\"':,ab12 \\`n"), st.sampled_from(sorted(TOOLS)))
+def test_whatever_was_written_nothing_is_raised_and_repair_is_idempotent(
+    arguments: str, name: str
+) -> None:
+    outcome = repair(Called(name, arguments), TOOLS)
+    if isinstance(outcome, Repaired):
+        again = repair(Called(outcome.tool.name, outcome.arguments), TOOLS)
+        assert again == Repaired(outcome.tool, outcome.arguments, outcome.values, ())
+
+
+VALUES: st.SearchStrategy[object] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["a", "b", "x", "points", "names", "arguments", "root", "0", "value"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(VALUES, st.sampled_from(sorted(TOOLS)))
+def test_any_json_is_repaired_into_what_the_tool_takes_or_refused(value: object, name: str) -> None:
+    outcome = repair(Called(name, json.dumps(value)), TOOLS)
+    if isinstance(outcome, Repaired):
+        assert TOOLS[name].parse(outcome.arguments) == outcome.values
+        assert outcome.fixes or outcome.arguments == json.dumps(value)
+
+
+NAMES = st.lists(
+    st.text(alphabet="abcde_-B.", min_size=1, max_size=8), min_size=1, max_size=5, unique=True
+)
+
+
+@given(NAMES, st.text(alphabet="abcde_-B.", max_size=10))
+def test_a_name_is_never_taken_for_a_tool_that_is_further_away(
+    names: list[str], wrote: str
+) -> None:
+    found = find(wrote, names)
+    if found is None or (found.fixes and found.fixes[-1].rule == "name-prefix"):
+        return
+    mine = distance(folded(wrote), folded(found.name))
+    others = [distance(folded(wrote), folded(name)) for name in names if name != found.name]
+    assert found.name == wrote or mine < min(others, default=mine + 1) or mine == 0
+
+
+@given(st.text(alphabet="abc", max_size=6), st.text(alphabet="abc", max_size=6))
+def test_the_distance_is_symmetric_and_zero_only_between_equals(one: str, other: str) -> None:
+    assert distance(one, other) == distance(other, one)
+    assert (distance(one, other) == 0) == (one == other)
+    assert not near(one, one)
