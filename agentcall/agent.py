@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, TypeAlias
 
 from typing_extensions import TypeVar
 
-from agentcall.approval import Approved, Decision, Denied
+from agentcall.approval import Decision, decided
 from agentcall.dialects.protocol import Offer
 from agentcall.errors import UsageError
 from agentcall.events import Event
 from agentcall.execute import Emit
+from agentcall.history import completed
 from agentcall.limits import Limits
 from agentcall.messages import JSON, Image, Message, Text, User, load
 from agentcall.models.protocol import Model
@@ -33,13 +34,14 @@ Prompt: TypeAlias = str | Sequence[str | Text | Image]
 History: TypeAlias = Iterable[Message | Mapping[str, JSON]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # no slots: it keeps what it makes of its fields
 class Agent(Generic[Output, Deps]):
     """A model with tools, which it calls until it has an answer.
 
     model: a shorthand such as "lmdeploy:internlm2_5-7b-chat", "http://host:port/v1#model" or
         "embedded", or a Model; None asks AGENTCALL_MODEL, then a local LMDeploy, then embedded.
-    tools: functions, tools, modules, objects or a ToolRegistry.
+    tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. What is
+        added to a registry later is offered from the next run on.
     instructions: what the model is told before everything else.
     output_type: the type of the output; `str`, or anything pydantic knows.
     deps_type: the type of what tools get as `RunContext.deps`; for type checkers.
@@ -57,7 +59,7 @@ class Agent(Generic[Output, Deps]):
     """
 
     model: Model | str | None = None
-    tools: Iterable[object] = ()
+    tools: object = ()
     instructions: str = ""
     output_type: type[Output] | Any = str  # Any: a Union or an alias is no `type`
     deps_type: type[Deps] | None = None
@@ -65,7 +67,8 @@ class Agent(Generic[Output, Deps]):
     name: str = "agent"
 
     def __post_init__(self) -> None:
-        _ = self._plan  # tools and types that cannot be offered are refused here, not in a run
+        # Tools and types that cannot be offered are refused here, not in a run.
+        _ = self._plan
 
     async def run(
         self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
@@ -86,15 +89,14 @@ class Agent(Generic[Output, Deps]):
         """As `run`, from sync code; works inside a running event loop too, and blocks it."""
         return run_sync(self.run(prompt, messages=messages, deps=deps))
 
-    async def run_stream(
+    def run_stream(
         self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The events of a run as they happen; the last is RunFinished, with the result.
 
-        Leaving the loop early cancels the run.
+        Leaving the loop early cancels the run. Raises what `run` raises, after its events.
         """
-        async for event in self._streamed(_origin(prompt, messages, deps)):
-            yield event
+        return self._streamed(_origin(prompt, messages, deps))
 
     async def resume(
         self,
@@ -108,42 +110,65 @@ class Agent(Generic[Output, Deps]):
         result: one whose `pending` names the calls that wait.
         decisions: by call id: Approved(), Edited(arguments), Denied(reason), True or False. A
             call without a decision goes on waiting.
-        """
-        return await self._run(_resumed(result, decisions, deps))
 
-    async def resume_stream(
+        Usage and limits count on from where the run stopped. Raises UsageError for a call that
+        does not wait, and for edited arguments that do not fit.
+        """
+        return await self._run(self._resumed(result, decisions, deps))
+
+    def resume_sync(
         self,
         result: RunResult[Any],
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> RunResult[Output]:
+        """As `resume`, from sync code."""
+        return run_sync(self.resume(result, decisions, deps=deps))
+
+    def resume_stream(
+        self,
+        result: RunResult[Any],
+        decisions: Mapping[str, Decision | bool],
+        *,
+        deps: Deps | None = None,
+    ) -> AsyncGenerator[Event, None]:
         """As `resume`, with the events as they happen."""
-        async for event in self._streamed(_resumed(result, decisions, deps)):
-            yield event
+        return self._streamed(self._resumed(result, decisions, deps))
 
     @cached_property
     def registry(self) -> ToolRegistry:
         """The agent's tools."""
         tools = self.tools
-        return tools if isinstance(tools, ToolRegistry) else ToolRegistry(*tools)
+        return tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools)
 
     @cached_property
-    def _plan(self) -> Plan:
+    def _fixed_plan(self) -> Plan:
         model = self.model
         output = OutputReader(self.output_type)
         return Plan(
             model_from(model) if model is None or isinstance(model, str) else model,
-            self.registry,
+            ToolRegistry(self.registry),
             Offer(self.instructions, tuple(self.registry), output.schema),
             output,
             self.limits,
         )
 
+    @property
+    def _plan(self) -> Plan:
+        """The plan for a run that begins now; the same object while the tools are the same."""
+        plan = self._fixed_plan
+        tools = tuple(self.registry)
+        if tools == plan.offer.tools:
+            return plan
+        return replace(
+            plan, registry=ToolRegistry(self.registry), offer=replace(plan.offer, tools=tools)
+        )
+
     async def _run(self, origin: Origin, emit: Emit | None = None) -> RunResult[Output]:
         return await Run(self._plan, origin, emit).result()
 
-    async def _streamed(self, origin: Origin) -> AsyncIterator[Event]:
+    async def _streamed(self, origin: Origin) -> AsyncGenerator[Event, None]:
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         task = asyncio.ensure_future(self._run(origin, events.put_nowait))
         task.add_done_callback(lambda _: events.put_nowait(None))
@@ -152,13 +177,27 @@ class Agent(Generic[Output, Deps]):
                 yield event
             await task
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _resumed(
+        self, result: RunResult[Any], decisions: Mapping[str, Decision | bool], deps: object
+    ) -> Origin:
+        begin = decided(result, decisions, self.registry)
+        return Origin(
+            run_id=result.run_id,
+            messages=begin.messages,
+            start=result.start,
+            deps=deps,
+            pending=begin.pending,
+            verdicts=begin.verdicts,
+            usage=result.usage,
+            turns=result.turns,
+        )
 
 
 def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:
-    history = load(messages)
+    history = completed(load(messages))
     said = () if prompt is None else (_user(prompt),)
     if not history and not said:
         raise UsageError("a run needs a prompt, or messages that end with one")
@@ -169,25 +208,6 @@ def _user(prompt: Prompt) -> User:
     if isinstance(prompt, str):
         return User(prompt)
     return User(tuple(Text(part) if isinstance(part, str) else part for part in prompt))
-
-
-def _resumed(
-    result: RunResult[Any], decisions: Mapping[str, Decision | bool], deps: object
-) -> Origin:
-    waiting = {call.id for call in result.pending}
-    unknown = [identity for identity in decisions if identity not in waiting]
-    if unknown or not waiting:
-        known = ", ".join(waiting) or "none"
-        raise UsageError(f"no call {', '.join(unknown)} waits for approval; waiting: {known}")
-    decided = {identity: _decision(value) for identity, value in decisions.items()}
-    messages = result.messages
-    return Origin(result.run_id, messages, result.start, deps, result.pending, decided)
-
-
-def _decision(value: Decision | bool) -> Decision:
-    if isinstance(value, bool):
-        return Approved() if value else Denied()
-    return value
 
 
 def _new_id() -> str:

@@ -2,31 +2,34 @@
 
 Rules:
 1. What was repaired is what is judged, shown for approval, carried out and recorded.
-2. Every call of a turn has an id of its own, whatever the server gave.
+2. Every call of a conversation has an id of its own, whatever the server gave.
 3. A call that is refused has a result that says why; it costs no tool call.
+4. What a turn asks for twice is carried out once, and both calls have its result.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from agentcall.approval import Approved, Decision, Denied, denied_words
+from agentcall.approval import Approved, Denied, denied_words
 from agentcall.dialects.parts import Called
 from agentcall.events import ApprovalRequested, LoopDetected, ToolCallRepaired
 from agentcall.execute import Emit, Job, carry_out_all
-from agentcall.guard import LoopGuard, repeated_words
+from agentcall.guard import SAME_ERRORS, LoopGuard, repeated_words, signed
 from agentcall.limits import Limits
-from agentcall.messages import Message, ToolCall, ToolResult, Usage
+from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, Repaired, repair
 from agentcall.result import StopReason
 from agentcall.steps import Steps
 from agentcall.tool import RunContext
+
+_TWICE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +44,48 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A call and its place in its turn, and one of: work to do, words that answer it, a call of
+    the same turn that it repeats, or none of them: it waits for approval.
+
+    `sign` is what the loop guard knows it by, empty for calls that it does not mind; `is_wrong`
+    says that the words are about a mistake in the call itself.
+    """
+
+    call: ToolCall
+    job: Job | None = None
+    words: str = ""
+    twin: str = ""
+    sign: str = ""
+    is_wrong: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person has to decide."""
+        return not (self.job or self.words or self.twin)
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """What became of the calls of a turn; `close` says why the tools have to be closed."""
 
-    calls: tuple[ToolCall, ...]
     results: tuple[ToolResult, ...]
     pending: tuple[ToolCall, ...]
     close: StopReason | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A call, and either the work to do, or the words that answer it, or neither: it waits."""
-
-    call: ToolCall
-    job: Job | None = None
-    words: str = ""
-
-
 class CallDesk:
-    """Takes the calls of a run's turns; remembers what the run has called."""
+    """Takes the calls of a run's turns; remembers what the run has called.
+
+    `known` has every result so far by call id, also those of a turn that is under way.
+    """
 
     def __init__(
-        self, registry: ToolRegistry, limits: Limits, steps: Steps, emit: Emit | None
+        self,
+        registry: ToolRegistry,
+        limits: Limits,
+        steps: Steps,
+        emit: Emit | None = None,
     ) -> None:
         self._registry = registry
         self._limits = limits
@@ -73,95 +95,97 @@ class CallDesk:
         self._failures: Counter[str] = Counter()
         self._ids: set[str] = set()
         self._close: StopReason | None = None
+        self.known: dict[str, ToolResult] = {}
         self.carried_out = 0
 
-    async def round(self, asked: Sequence[Called], scene: Scene) -> Round:
-        """What becomes of the calls that a turn asks for."""
-        judged = [self._judge(index, called, scene) for index, called in enumerate(asked)]
-        return await self._finish(judged)
+    def recall(self, history: Iterable[Message], carried_out: int) -> None:
+        """Takes down what came before: the ids that are used up, and the calls that count."""
+        self._ids.update(c.id for m in history if isinstance(m, Assistant) for c in m.calls)
+        self.carried_out = carried_out
 
-    async def decided(
-        self, waiting: Sequence[ToolCall], decisions: Mapping[str, Decision], scene: Scene
-    ) -> Round:
-        """What becomes of calls that waited; one without a decision goes on waiting."""
-        judged = [
-            self._decide(index, call, decisions.get(call.id), scene)
-            for index, call in enumerate(waiting)
-        ]
-        return await self._finish(judged)
-
-    async def _finish(self, judged: Sequence[_Judged]) -> Round:
-        jobs = [item.job for item in judged if item.job is not None]
-        done = await carry_out_all(jobs, self._limits, self._steps, self._emit)
-        for job, result in zip(jobs, done, strict=True):
-            self._guard.record(job.tool, job.call, result)
-            self._failures[job.call.name] = (
-                self._failures[job.call.name] + 1 if result.is_error else 0
-            )
-        by_id = {result.call_id: result for result in done}
-        told = {
-            item.call.id: ToolResult(item.call.id, item.call.name, item.words, is_error=True)
-            for item in judged
-            if item.words
-        }
-        calls = tuple(item.call for item in judged)
-        known = {**by_id, **told}
-        pending = tuple(call for call in calls if call.id not in known)
-        results = tuple(known[call.id] for call in calls if call.id in known)
-        return Round(calls, results, pending, self._close)
-
-    def _judge(self, index: int, called: Called, scene: Scene) -> _Judged:
-        identity = self._fresh_id(called.id, scene.turn, index)
-        mended = repair(called, self._registry.by_name)
-        if isinstance(mended, Refused):
-            return self._refused(ToolCall(identity, called.name, _object(called.arguments)), mended)
-        call = ToolCall(identity, mended.tool.name, mended.arguments)
-        for fix in mended.fixes:
-            self._tell(ToolCallRepaired(call, fix.rule, fix.before, fix.after))
-        objection = self._objection(mended, call)
-        if objection:
-            return _Judged(call, words=objection)
-        if mended.tool.marks.requires_approval:
-            self._tell(ApprovalRequested(call))
-            return _Judged(call)
-        return self._ready(call, mended, scene, index)
-
-    def _decide(
-        self, index: int, call: ToolCall, decision: Decision | None, scene: Scene
-    ) -> _Judged:
-        if decision is None:
-            return _Judged(call)
-        if isinstance(decision, Denied):
-            return _Judged(call, words=denied_words(decision))
-        arguments = call.arguments if isinstance(decision, Approved) else decision.arguments
-        mended = repair(Called(call.name, arguments), self._registry.by_name)
-        if isinstance(mended, Refused):
-            return _Judged(call, words=mended.words)
-        return self._ready(ToolCall(call.id, call.name, mended.arguments), mended, scene, index)
-
-    def _refused(self, call: ToolCall, refused: Refused) -> _Judged:
-        self._guard.record_error(refused.words)
-        if self._guard.is_stuck:
-            self._tell(LoopDetected(call, "the same error again; the tools are closed"))
+    def judged(self, asked: Sequence[Called], scene: Scene) -> list[Judged]:
+        """The calls that a turn asks for, each with what is to become of it."""
+        mended = [repair(called, self._registry.by_name) for called in asked]
+        signs = [_sign(found) for found in mended]
+        repeated = self._guard.repeated({sign for sign in signs if sign})
+        if self._guard.is_circling:
             self._close = "loop"
-        return _Judged(call, words=refused.words)
+        first: dict[str, str] = {}
+        done: list[Judged] = []
+        for index, (called, found, sign) in enumerate(zip(asked, mended, signs, strict=True)):
+            identity = self._fresh_id(called.id, scene.turn, index)
+            if isinstance(found, Refused):
+                call = ToolCall(identity, called.name, _object(called.arguments))
+                done.append(Judged(call, words=found.words, is_wrong=True))
+                continue
+            call = ToolCall(identity, found.tool.name, found.arguments)
+            self._tell_repairs(call, found)
+            if sign in repeated:
+                done.append(self._repetition(call, sign))
+            elif sign in first:
+                done.append(Judged(call, twin=first[sign]))
+            else:
+                if sign:
+                    first[sign] = identity
+                done.append(self._admitted(call, found, sign, scene, index))
+        return done
 
-    def _objection(self, mended: Repaired, call: ToolCall) -> str:
-        """Why a valid call is not carried out; nothing if it may be."""
+    def decided(
+        self, waiting: Sequence[ToolCall], decisions: Mapping[str, Approved | Denied], scene: Scene
+    ) -> list[Judged]:
+        """Calls that waited, each with what was decided; one without a decision waits on."""
+        places = _places(scene.messages)
+        return [
+            self._decided(call, decisions.get(call.id), scene, places.get(call.id, 0))
+            for call in waiting
+        ]
+
+    async def carry_out(self, judged: Sequence[Judged]) -> Round:
+        """What became of the calls."""
+        for item in judged:
+            if item.words:
+                self.known[item.call.id] = _told(item.call, item.words)
+        jobs = [item.job for item in judged if item.job is not None]
+        await carry_out_all(jobs, self._limits, self._steps, self._emit, self.known)
+        for item in judged:
+            if item.twin:
+                self.known[item.call.id] = self._twin_result(item)
+        self._remember(judged)
+        calls = [item.call for item in judged]
+        pending = tuple(item.call for item in judged if item.waits)
+        results = tuple(self.known[call.id] for call in calls if call.id in self.known)
+        return Round(results, pending, self._close)
+
+    def _admitted(
+        self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
+    ) -> Judged:
+        """A valid call that is no repetition."""
+        if found.tool.marks.requires_approval:
+            self._tell(ApprovalRequested(call))
+            return Judged(call, sign=sign)
         limit = self._limits.tool_calls
         if limit is not None and self.carried_out >= limit:
             self._close = "max_tool_calls"
-            return f"Not called: this run may make {limit} tool calls, and all are used up."
-        verdict = self._guard.judge(mended.tool, call)
-        if verdict == "go":
-            return ""
-        if verdict == "close":
-            self._close = "loop"
-        told = "; the tools are closed" if verdict == "close" else ""
-        self._tell(LoopDetected(call, f"the same call again{told}"))
-        return repeated_words(call, self._guard.last(call))
+            words = f"Not called: this run may make {limit} tool calls, and all are used up."
+            return Judged(call, words=words)
+        return self._ready(call, found, sign, scene, index)
 
-    def _ready(self, call: ToolCall, mended: Repaired, scene: Scene, index: int) -> _Judged:
+    def _decided(
+        self, call: ToolCall, decision: Approved | Denied | None, scene: Scene, index: int
+    ) -> Judged:
+        if decision is None:
+            return Judged(call)
+        found = repair(Called(call.name, call.arguments), self._registry.by_name)
+        if isinstance(found, Refused):  # the tools have changed since
+            return Judged(call, words=found.words, is_wrong=True)
+        sign = _sign(found)
+        if isinstance(decision, Denied):
+            return Judged(call, words=denied_words(decision), sign=sign)
+        return self._ready(call, found, sign, scene, index)
+
+    def _ready(
+        self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
+    ) -> Judged:
         self.carried_out += 1
         context = RunContext[Any](  # Any: the user's own type
             deps=scene.deps,
@@ -173,7 +197,39 @@ class CallDesk:
             run_id=scene.run_id,
             idempotency_key=f"{scene.run_id}:{scene.turn}:{index}",
         )
-        return _Judged(call, Job(call, mended.tool, mended.values, context))
+        return Judged(call, Job(call, found.tool, found.values, context), sign=sign)
+
+    def _repetition(self, call: ToolCall, sign: str) -> Judged:
+        told = "; the tools are closed" if self._guard.is_circling else ""
+        self._tell(LoopDetected(call, f"the same call again{told}"))
+        return Judged(call, words=repeated_words(call.name, self._guard.last(sign)))
+
+    def _twin_result(self, item: Judged) -> ToolResult:
+        found = self.known.get(item.twin)
+        if found is None:
+            return _told(item.call, "Not called: the same call of this turn waits for approval.")
+        return replace(found, call_id=item.call.id, text=_TWICE + found.text)
+
+    def _remember(self, judged: Sequence[Judged]) -> None:
+        """Lets the guard know what a turn gave."""
+        made = [item for item in judged if item.sign and not item.waits]
+        results = {item.sign: self.known[item.call.id].text for item in made}
+        polled = [item.call.id for item in judged if item.job and not item.sign]
+        self._guard.record({**results, **dict.fromkeys(polled, "")})
+        jobs = [item.job for item in judged if item.job]
+        failed = [job for job in jobs if self.known[job.call.id].is_error]
+        for name in {job.call.name for job in jobs}:
+            well = any(job.call.name == name and job not in failed for job in jobs)
+            self._failures[name] = 0 if well else self._failures[name] + 1
+        errors = {item.words: SAME_ERRORS for item in judged if item.is_wrong}
+        for job in failed:
+            words = f"{job.call.name}: {self.known[job.call.id].text}"
+            errors[words] = max(SAME_ERRORS, job.tool.marks.retries + 1)
+        if errors or jobs:
+            stuck = self._guard.record_errors(errors, all_failed=len(failed) == len(jobs))
+            if stuck:
+                self._close = "loop"
+                self._tell(LoopDetected(judged[-1].call, "the same error again and again"))
 
     def _fresh_id(self, given: str, turn: int, index: int) -> str:
         identity = given if given and given not in self._ids else f"call_{turn}_{index}"
@@ -182,9 +238,29 @@ class CallDesk:
         self._ids.add(identity)
         return identity
 
+    def _tell_repairs(self, call: ToolCall, found: Repaired) -> None:
+        for fix in found.fixes:
+            self._tell(ToolCallRepaired(call, fix.rule, fix.before, fix.after))
+
     def _tell(self, event: ApprovalRequested | LoopDetected | ToolCallRepaired) -> None:
         if self._emit is not None:
             self._emit(event)
+
+
+def _sign(found: Repaired | Refused) -> str:
+    if isinstance(found, Refused) or found.tool.marks.polling:
+        return ""
+    return signed(found.tool.name, found.values)
+
+
+def _told(call: ToolCall, words: str) -> ToolResult:
+    return ToolResult(call.id, call.name, words, is_error=True)
+
+
+def _places(messages: Iterable[Message]) -> dict[str, int]:
+    """Where each call stands in its turn."""
+    turns = (message.calls for message in messages if isinstance(message, Assistant))
+    return {call.id: place for calls in turns for place, call in enumerate(calls)}
 
 
 def _object(arguments: str) -> str:

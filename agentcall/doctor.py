@@ -12,7 +12,9 @@ from agentcall.errors import (
     ModelTimeout,
     ModelUnreachable,
     UnknownModel,
+    UsageError,
 )
+from agentcall.models.address import joined
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import (
     Facts,
@@ -100,9 +102,11 @@ async def examine(endpoint: Endpoint | str, model: str | None = None) -> Report:
     endpoint: the server, or its base URL. model: as in `Agent`; None takes the first it serves.
     Costs three requests for one token each, and at most one that LMDeploy refuses.
     """
-    endpoint = _patient(Endpoint(endpoint) if isinstance(endpoint, str) else endpoint)
     try:
+        endpoint = _patient(Endpoint(endpoint) if isinstance(endpoint, str) else endpoint)
         listed = await listing(endpoint)
+    except UsageError as error:
+        return Report(str(endpoint), findings=(Finding("error", str(error), "check the URL"),))
     except ModelError as error:
         return Report(endpoint.place, findings=(await _unlisted(endpoint, error),))
     report = Report(endpoint.place, listed.server, served=listed.names)
@@ -115,9 +119,8 @@ async def examine(endpoint: Endpoint | str, model: str | None = None) -> Report:
 
 def _patient(endpoint: Endpoint) -> Endpoint:
     """The endpoint with the patience of somebody who waits for a diagnosis."""
-    url = endpoint.url.rstrip("/")
     timeout, tries = min(endpoint.timeout, _PATIENCE), min(endpoint.tries, 2)
-    return replace(endpoint, url=url, timeout=timeout, tries=tries)
+    return replace(endpoint, timeout=timeout, tries=tries)
 
 
 async def _examined(endpoint: Endpoint, facts: Facts) -> Report:
@@ -248,11 +251,11 @@ def _sound(facts: Facts) -> bool:
 
 async def _unlisted(endpoint: Endpoint, error: ModelError) -> Finding:
     """Why a server does not list its models; a wrong path is told by trying the usual one."""
-    below = replace(endpoint, url=f"{endpoint.url}/v1")
+    below = replace(endpoint, url=joined(endpoint.url, "/v1"))
     lost = isinstance(error, BadAnswer) or (
         isinstance(error, ModelRefused) and error.status in (404, 405)
     )
-    if lost and not endpoint.url.endswith("/v1") and await _lists(below):
+    if lost and not endpoint.place.endswith("/v1") and await _lists(below):
         return Finding("error", f"there is no model API at {endpoint.place}", f"use {below.place}")
     return _failure(endpoint, error)
 

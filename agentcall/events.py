@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from agentcall.messages import JSON, ToolCall, ToolResult, Usage, call_json, to_json
-from agentcall.result import Missing, RunResult
+from agentcall.messages import JSON, ToolCall, ToolResult, call_json, to_json
+from agentcall.result import RunResult, result_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,30 +126,13 @@ def event_json(event: Event) -> dict[str, JSON]:
     return fields
 
 
-def _value_json(value: object) -> JSON:
+def _value_json(value: str | float | ToolCall | ToolResult | RunResult[Any]) -> JSON:
     match value:
-        case None | bool() | int() | float() | str():
-            return value
         case ToolCall():
             return call_json(value)
         case ToolResult():
             return to_json(value)
-        case Usage():
-            return {name: getattr(value, name) for name in Usage.__slots__}
         case RunResult():
-            return _result_json(value)  # pyright: ignore[reportUnknownArgumentType]
+            return result_json(value)
         case _:
-            return str(value)
-
-
-def _result_json(result: RunResult[Any]) -> dict[str, JSON]:
-    answer = result.answer
-    return {
-        "run_id": result.run_id,
-        "stop_reason": result.stop_reason,
-        "output": None if isinstance(answer, Missing) else _value_json(answer),
-        "text": result.text,
-        "usage": _value_json(result.usage),
-        "messages": [to_json(message) for message in result.messages],
-        "pending": [call_json(call) for call in result.pending],
-    }
+            return value

@@ -6,7 +6,7 @@ Rules:
    result says so.
 3. Nothing that a tool raises ends the process or the run, SystemExit and KeyboardInterrupt
    included; a cancelled run cancels its tools.
-4. Results are turned into text at once, and come in the order of the calls.
+4. Results are turned into text at once, where the tool ran: what is changed later does not count.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from time import perf_counter
 from typing import Any, TypeAlias, cast
 
 from agentcall.dialects.parts import Called
-from agentcall.errors import ModelRetry, ToolTimeout
+from agentcall.errors import ModelRetry, ToolError, ToolTimeout
 from agentcall.events import Event, ToolCallFinished, ToolCallStarted
 from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
@@ -34,6 +33,9 @@ from agentcall.steps import Steps
 from agentcall.tool import RunContext, Tool
 
 Emit: TypeAlias = Callable[[Event], None]
+
+_GRACE = 1.0
+"""Seconds in which a cancelled tool may put things in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +66,38 @@ async def call_tool(
 
 
 async def carry_out_all(
-    jobs: Sequence[Job], limits: Limits, steps: Steps, emit: Emit | None = None
-) -> list[ToolResult]:
-    """The results of the jobs, in their order; several at a time, sequential tools alone."""
-    gate = asyncio.Semaphore(limits.parallel)
+    jobs: Sequence[Job],
+    limits: Limits,
+    steps: Steps,
+    emit: Emit | None,
+    into: dict[str, ToolResult],
+) -> None:
+    """Carries the jobs out, several at a time, sequential tools alone.
 
-    async def one(job: Job) -> ToolResult:
+    Each result is put `into` a dict by its call's id as it comes, so that a cancelled run knows
+    what was done.
+    """
+    gate = asyncio.Semaphore(limits.parallel or len(jobs) or 1)
+
+    async def one(job: Job) -> None:
         async with gate:
-            return await steps.tool(
+            into[job.call.id] = await steps.tool(
                 job.context.idempotency_key, lambda: _watched(job, limits.result_chars, emit)
             )
 
-    results: list[ToolResult] = []
     for batch in _batches(jobs):
-        if len(batch) == 1:
-            results.append(await one(batch[0]))
-        else:
-            results.extend(await _together([one(job) for job in batch]))
-    return results
+        await _together([asyncio.ensure_future(one(job)) for job in batch])
+
+
+async def _together(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Waits for all; when the run is cancelled or one fails, the others are cancelled."""
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        left = [task for task in tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def _batches(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
@@ -97,19 +113,7 @@ def _batches(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
         yield batch
 
 
-async def _together(awaitables: Iterable[Awaitable[ToolResult]]) -> list[ToolResult]:
-    """All results; when the run is cancelled, so is every call, and each is waited for."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
-async def _watched(job: Job, limit: int, emit: Emit | None) -> ToolResult:
+async def _watched(job: Job, limit: int | None, emit: Emit | None) -> ToolResult:
     if emit is None:
         return await carry_out(job, limit)
     emit(ToolCallStarted(job.call))
@@ -119,81 +123,91 @@ async def _watched(job: Job, limit: int, emit: Emit | None) -> ToolResult:
     return result
 
 
-async def carry_out(job: Job, limit: int) -> ToolResult:
-    """The result of one call, at most `limit` characters of it and a note; never raises."""
-    try:
-        value = await _before_deadline(job)
-        text, is_error = snapshot(value), False
-    except ModelRetry as retry:
-        text, is_error = _retry_words(job, retry), True
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # whatever a tool raises is the tool's failure
-        text, is_error = _failure_words(error), True
-    return ToolResult(job.call.id, job.call.name, capped(text, limit), is_error)
+async def carry_out(job: Job, limit: int | None) -> ToolResult:
+    """The result of one call, at most `limit` characters of it and a note.
 
-
-async def _before_deadline(job: Job) -> object:
-    """What the tool gives. Raises what it raises, or ToolTimeout."""
-    work = _guarded(job) if job.tool.is_async else _in_thread(job)
-    task = asyncio.ensure_future(work)
-    try:
-        done, _ = await asyncio.wait({task}, timeout=job.tool.marks.timeout)
-    except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait({task})
-        raise
-    if not done:
-        task.cancel()
-        await asyncio.wait({task}, timeout=1.0)
-        raise ToolTimeout(_late_words(job))
-    if task.cancelled():
-        raise ModelRetry("the tool cancelled itself")
-    outcome = task.result()
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.value
+    Raises nothing, but asyncio.CancelledError where the run is cancelled.
+    """
+    told = await _before_deadline(job)
+    return ToolResult(job.call.id, job.call.name, capped(told.text, limit), told.is_error)
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What a tool gave or raised; carried as a value, as a task must not raise SystemExit."""
+class _Told:
+    """What the model is told of a call that has ended."""
 
-    value: object = None
-    error: BaseException | None = None
+    text: str
+    is_error: bool = False
 
 
-async def _guarded(job: Job) -> _Outcome:
+async def _before_deadline(job: Job) -> _Told:
+    task = asyncio.ensure_future(_async(job) if job.tool.is_async else _in_thread(job))
     try:
-        value = job.tool.call(job.values, job.context)
-        if inspect.isawaitable(value):
-            value = await value
-        return _Outcome(await _drained(value))
+        done, _ = await asyncio.wait({task}, timeout=job.tool.marks.timeout)
+    except asyncio.CancelledError:
+        await _stop(task)
+        raise
+    if not done:
+        await _stop(task)
+        return _failed(job, ToolTimeout(_late_words(job)))
+    if task.cancelled():
+        return _Told(f"{job.tool.name} cancelled itself", is_error=True)
+    return task.result()
+
+
+async def _stop(task: asyncio.Task[_Told]) -> None:
+    """Cancels a call, and waits a moment for it to end: it may not want to."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=_GRACE)
+
+
+async def _async(job: Job) -> _Told:
+    """What comes of an async tool, in the event loop."""
+    try:
+        return await _awaited(job, job.tool.call(job.values, job.context))
     except asyncio.CancelledError:
         raise
-    except BaseException as error:  # see _Outcome
-        return _Outcome(error=error)
+    except BaseException as error:  # whatever a tool raises is the tool's failure
+        return _failed(job, error)
 
 
-async def _drained(value: object) -> object:
-    """What an async generator gives, as a list; any other value as it is."""
-    if not isinstance(value, AsyncIterator):
-        return value
+async def _awaited(job: Job, value: object) -> _Told:
+    try:
+        if inspect.isawaitable(value):
+            value = await value
+        if isinstance(value, AsyncIterator):
+            value = await _drained(cast("AsyncIterator[object]", value))
+        return _Told(snapshot(value))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # as above; a task must not raise SystemExit
+        return _failed(job, error)
+
+
+async def _drained(values: AsyncIterator[object]) -> list[object]:
+    """What an async generator gives, as a list."""
     items: list[object] = []
-    async for item in cast("AsyncIterator[object]", value):
+    async for item in values:
+        if len(items) == MAX_ITEMS:
+            return [*items, f"<cut after {MAX_ITEMS} items>"]
         items.append(item)
-        if len(items) >= MAX_ITEMS:
-            break
     return items
 
 
-async def _in_thread(job: Job) -> _Outcome:
-    """The outcome of a sync tool, run in a daemon thread with this task's context variables."""
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    """What a sync tool gave that has to be awaited in the event loop."""
+
+    value: object
+
+
+async def _in_thread(job: Job) -> _Told:
+    """What comes of a sync tool, in a daemon thread with this task's context variables."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Outcome] = loop.create_future()
+    future: asyncio.Future[_Told | _Unfinished] = loop.create_future()
     context = contextvars.copy_context()
 
-    def settle(outcome: _Outcome) -> None:
+    def settle(outcome: _Told | _Unfinished) -> None:
         if not future.done():
             future.set_result(outcome)
 
@@ -202,36 +216,48 @@ async def _in_thread(job: Job) -> _Outcome:
         with suppress(RuntimeError):  # the loop has closed: nobody waits any more
             loop.call_soon_threadsafe(settle, outcome)
 
-    threading.Thread(target=work, name=f"tool {job.tool.name}", daemon=True).start()
+    try:
+        threading.Thread(target=work, name=f"tool {job.tool.name}", daemon=True).start()
+    except RuntimeError as error:  # the system gives no more threads
+        return _failed(job, error)
     outcome = await future
-    if inspect.isawaitable(outcome.value):
-        return _Outcome(await outcome.value)
-    return outcome
+    return await _awaited(job, outcome.value) if isinstance(outcome, _Unfinished) else outcome
 
 
-def _called(job: Job) -> _Outcome:
+def _called(job: Job) -> _Told | _Unfinished:
+    """Calls a sync tool, and takes its result down before anybody can change it."""
     try:
         value = job.tool.call(job.values, job.context)
-        if inspect.isgenerator(value):
-            value = list(islice(value, MAX_ITEMS))
-        return _Outcome(value)
-    except BaseException as error:  # see _Outcome
-        return _Outcome(error=error)
+        if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
+            return _Unfinished(cast("object", value))
+        return _Told(snapshot(value))
+    except BaseException as error:  # whatever a tool raises is the tool's failure
+        return _failed(job, error)
 
 
-def _retry_words(job: Job, retry: ModelRetry) -> str:
+def _failed(job: Job, error: BaseException) -> _Told:
+    name, said = type(error).__name__, _words_of(error)
+    if isinstance(error, ModelRetry):
+        return _Told(_retry_words(job, said), is_error=True)
+    if isinstance(error, ToolError) and said:
+        return _Told(said, is_error=True)
+    return _Told(f"{name}: {said}" if said else name, is_error=True)
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return snapshot(str(error)).strip()
+    except Exception:  # an error's own __str__ may raise anything
+        return ""
+
+
+def _retry_words(job: Job, said: str) -> str:
     left = job.tool.marks.retries - job.context.retry
     if left > 0:
-        return f"{retry}\nPlease try again."
-    return f"{retry}\nDo not call {job.tool.name} again; answer without it."
+        return f"{said}\nPlease try again."
+    return f"{said}\nDo not call {job.tool.name} again; answer without it."
 
 
 def _late_words(job: Job) -> str:
     told = f"{job.tool.name} did not end within {job.tool.marks.timeout:g} seconds"
     return told if job.tool.is_async else f"{told}; it may still be running"
-
-
-def _failure_words(error: BaseException) -> str:
-    said = " ".join(str(error).split())
-    name = type(error).__name__
-    return f"{name}: {said}" if said else name

@@ -1,90 +1,111 @@
 """Notices a model that goes round in circles.
 
-Rules, over the calls that were carried out, in order:
-1. A call like the one before it (same tool, same arguments), or the third A of A-B-A-B with the
-   same results, is not carried out: the model is told what it got the last time.
-2. A second such call in a row, or the same error three times from near-identical calls, closes the
-   tools: the model is asked for its answer.
-3. Tools that declare `polling` may repeat.
+Rules, over the turns in which something was carried out, in order:
+1. A call (a tool and its values) that the last turn made too is a repetition, unless that turn
+   also made another one that is not asked for again: read, act, read is no circle.
+2. So is a call that begins the third round of a circle of up to `LONGEST_CIRCLE` turns, if both
+   rounds gave the same results.
+3. A repetition is not carried out; the model is told what the call gave. A second turn of nothing
+   but repetitions closes the tools: the model is asked for its answer.
+4. So does the same error in `SAME_ERRORS` turns, or in as many as the tool's own retries allow, if
+   no call went well in between.
+5. A call of a tool that declares `polling` is no repetition, and between two calls it counts as
+   another one.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-from agentcall.messages import ToolCall, ToolResult
-from agentcall.tool import Tool
+import orjson
 
-Verdict: TypeAlias = Literal["go", "repeat", "close"]
-_SAME_ERRORS = 3
+from agentcall.messages import JSON
+from agentcall.snapshot import snapshot
+
+SAME_ERRORS = 3
+LONGEST_CIRCLE = 4
 
 
 @dataclass(slots=True)
 class LoopGuard:
-    """Remembers calls and judges the next one."""
+    """Remembers what the turns of a run called; calls are known by their `sign`."""
 
-    _done: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    _turns: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     _texts: dict[str, str] = field(default_factory=dict[str, str])
-    _repeats: int = 0
-    _errors: list[str] = field(default_factory=list[str])
+    _errors: dict[str, int] = field(default_factory=dict[str, int])
+    _barren: int = 0
+
+    def repeated(self, signs: Set[str]) -> Set[str]:
+        """Those of the calls that a turn asks for which are repetitions."""
+        found = {sign for sign in signs if self._is_repetition(sign, signs)}
+        if signs:
+            self._barren = self._barren + 1 if found == signs else 0
+        return found
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether the model has met the same error again and again."""
-        return len(self._errors) >= _SAME_ERRORS and len(set(self._errors[-_SAME_ERRORS:])) == 1
+    def is_circling(self) -> bool:
+        """Whether the model has asked for nothing but repetitions twice in a row."""
+        return self._barren >= 2
 
-    def judge(self, tool: Tool, call: ToolCall) -> Verdict:
-        """Whether to carry the call out, to refuse it as a repetition, or to close the tools."""
-        if tool.marks.polling:
-            return "go"
-        if self.is_stuck:
-            return "close"
-        if not self._is_repetition(_sign(call)):
-            self._repeats = 0
-            return "go"
-        self._repeats += 1
-        return "repeat" if self._repeats == 1 else "close"
-
-    def record(self, tool: Tool, call: ToolCall, result: ToolResult) -> None:
-        """Remembers what a call gave."""
-        if tool.marks.polling:
-            return
-        sign = _sign(call)
-        self._done.append((sign, _digest(result.text)))
-        self._texts[sign] = result.text
-        self.record_error(f"{call.name}: {result.text}" if result.is_error else "")
-
-    def record_error(self, words: str) -> None:
-        """Remembers what the model was told was wrong; an empty text is a success."""
-        if words:
-            self._errors.append(words)
-        else:
-            self._errors.clear()
-
-    def last(self, call: ToolCall) -> str:
+    def last(self, sign: str) -> str:
         """What the call gave the last time."""
-        return self._texts.get(_sign(call), "")
+        return self._texts.get(sign, "")
 
-    def _is_repetition(self, sign: str) -> bool:
-        if self._done and self._done[-1][0] == sign:
+    def record(self, results: Mapping[str, str]) -> None:
+        """Remembers what the calls of a turn gave."""
+        if results:
+            self._turns.append(dict(results))
+            self._texts.update(results)
+
+    def record_errors(self, errors: Mapping[str, int], *, all_failed: bool) -> bool:
+        """Remembers a turn's errors, each with the turns that it may come back in.
+
+        Says whether one of them has come back too often.
+        """
+        before = self._errors if all_failed else {}
+        self._errors = {words: before.get(words, 0) + 1 for words in errors}
+        return any(self._errors[words] >= most for words, most in errors.items())
+
+    def _is_repetition(self, sign: str, signs: Set[str]) -> bool:
+        last = self._turns[-1] if self._turns else {}
+        if sign in last and last.keys() <= signs:
             return True
-        four = self._done[-4:]
-        return len(four) == 4 and four[0] == four[2] and four[1] == four[3] and four[0][0] == sign
+        return any(self._begins_circle(sign, size) for size in range(2, LONGEST_CIRCLE + 1))
+
+    def _begins_circle(self, sign: str, size: int) -> bool:
+        rounds = self._turns[-2 * size :]
+        full = len(rounds) == 2 * size
+        return full and rounds[:size] == rounds[size:] and sign in rounds[0]
 
 
-def repeated_words(call: ToolCall, last: str) -> str:
+def signed(name: str, values: Mapping[str, object]) -> str:
+    """What a call is known by: calls that differ in spelling alone have the same."""
+    given: JSON = orjson.loads(snapshot(dict(values)))
+    return f"{name} {orjson.dumps(_plain(given), option=orjson.OPT_SORT_KEYS).decode()}"
+
+
+def repeated_words(name: str, last: str) -> str:
     """What the model is told of a call that it repeats."""
     return (
-        f"You have already called {call.name} with these arguments, and it was not called again. "
+        f"You have already called {name} with these arguments, and it was not called again. "
         f"It gave:\n{last}\nUse that result, call another tool, or give your final answer."
     )
 
 
-def _sign(call: ToolCall) -> str:
-    return f"{call.name} {' '.join(call.arguments.split())}"
+def _plain(value: JSON) -> JSON:
+    """The value without what spelling varies: white space, and 1.0 for 1."""
+    match value:
+        case str():
+            return " ".join(value.split())
+        case float() if value.is_integer() and abs(value) < 2**53:
+            return int(value)
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+__all__ = ["LONGEST_CIRCLE", "SAME_ERRORS", "LoopGuard", "repeated_words", "signed"]

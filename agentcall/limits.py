@@ -19,15 +19,15 @@ class Limits:
     result_chars: characters of a tool's result that the model is shown.
     """
 
-    requests: int = 20
+    requests: int | None = 20
     tool_calls: int | None = None
     tokens: int | None = None
     seconds: float | None = None
-    parallel: int = 8
-    result_chars: int = 50_000
+    parallel: int | None = 8
+    result_chars: int | None = 50_000
 
     def __post_init__(self) -> None:
         for name in type(self).__slots__:
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise UsageError(f"Limits({name}={value!r}): it has to be above 0, or None")

@@ -8,17 +8,21 @@ key. Source: the `messages` array of POST /v1/chat/completions.
 from __future__ import annotations
 
 import base64
-import mimetypes
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
 from typing import TypeAlias, Union, cast
 
+import orjson
+
 from agentcall.errors import UsageError
 
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
 """Any value that JSON can hold."""
+
+_IMAGES = {".gif": "gif", ".jpeg": "jpeg", ".jpg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,10 @@ class Image:
     @classmethod
     def file(cls, path: str | Path) -> Image:
         """The image in a local file, as a `data:` URL. Raises UsageError if it is no image."""
-        kind, _ = mimetypes.guess_type(str(path))
-        if kind is None or not kind.startswith("image/"):
+        kind = _IMAGES.get(Path(path).suffix.lower())
+        if kind is None:
             raise UsageError(f"{path} is not an image by its name; use .png, .jpg, .webp or .gif")
-        return cls(f"data:{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}")
+        return cls(f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}")
 
 
 Content: TypeAlias = str | tuple[Text | Image, ...]
@@ -117,6 +121,9 @@ class Usage:
             self.cached_tokens + other.cached_tokens,
             self.tool_calls + other.tool_calls,
         )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return self + Usage(*(-getattr(other, name) for name in Usage.__slots__))
 
     @property
     def total_tokens(self) -> int:
@@ -195,7 +202,7 @@ def from_json(value: Mapping[str, JSON]) -> Message:
             return Assistant(
                 _plain(value), tuple(_calls(value)), _string(value, "reasoning_content")
             )
-        case "tool":
+        case "tool" | "function":
             return ToolResult(
                 _string(value, "tool_call_id"),
                 _string(value, "name"),
@@ -208,9 +215,42 @@ def from_json(value: Mapping[str, JSON]) -> Message:
             )
 
 
-def load(history: Iterable[Message | Mapping[str, JSON]]) -> tuple[Message, ...]:
-    """Messages out of messages or their JSON forms, mixed as you like."""
-    return tuple(from_json(item) if isinstance(item, Mapping) else item for item in history)
+def encoded(value: JSON) -> bytes:
+    """JSON text in UTF-8, characters beyond ASCII as they are; a lone surrogate becomes `?`."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a lone surrogate, or a whole number of more than 64 bits
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def dump(messages: Iterable[Message]) -> str:
+    """The messages as JSON text, a list; `load` reads it."""
+    return encoded([to_json(message) for message in messages]).decode()
+
+
+def load(history: str | bytes | Iterable[Message | Mapping[str, JSON]]) -> tuple[Message, ...]:
+    """Messages out of JSON text, or out of messages and their JSON forms, mixed as you like.
+
+    Raises UsageError for anything else.
+    """
+    items = _listed(history) if isinstance(history, (str, bytes)) else history
+    return tuple(from_json(item) if isinstance(item, Mapping) else _checked(item) for item in items)
+
+
+def _listed(text: str | bytes) -> Iterable[Mapping[str, JSON]]:
+    try:
+        value: object = orjson.loads(text)
+    except ValueError as error:
+        raise UsageError(f"a history is not JSON: {error}") from None
+    if not isinstance(value, list):
+        raise UsageError(f"a history is {value!r:.100}; use a list of messages")
+    return cast("list[Mapping[str, JSON]]", value)
+
+
+def _checked(item: object) -> Message:
+    if isinstance(item, (System, User, Assistant, ToolResult)):
+        return item
+    raise UsageError(f"{item!r:.100} is not a message; use User(...), or {{'role': 'user', ...}}")
 
 
 def _string(value: Mapping[str, JSON], key: str) -> str:
@@ -236,28 +276,35 @@ def _content(value: Mapping[str, JSON]) -> Content:
 
 def _part(value: JSON) -> Text | Image:
     match value:
-        case {"type": "text" | "input_text", "text": str(text)}:
+        case {"type": "text" | "input_text" | "output_text", "text": str(text)}:
             return Text(text)
-        case {"type": "image_url", "image_url": str(url)}:
+        case {"type": "image_url" | "input_image", "image_url": str(url)}:
             return Image(url)
         case {"type": "image_url", "image_url": {"url": str(url), "detail": str(detail)}}:
             return Image(url, detail)
         case {"type": "image_url", "image_url": {"url": str(url)}}:
             return Image(url)
+        case str():
+            return Text(value)
         case _:
             raise UsageError(f"a content part is {value!r}; use a text or an image_url part")
 
 
 def _calls(value: Mapping[str, JSON]) -> Iterable[ToolCall]:
-    calls = cast("Sequence[Mapping[str, JSON]]", value.get("tool_calls") or ())
-    for call in calls:
-        match call:
-            case {"function": {"name": str(name), "arguments": str(arguments)}}:
-                yield ToolCall(_string(call, "id"), name, arguments)
-            case _:
-                raise UsageError(
-                    f"a tool call is {call!r}; it needs function.name and function.arguments (text)"
-                )
+    calls = value.get("tool_calls") or ()
+    if isinstance(calls, str) or not isinstance(calls, Sequence):
+        raise UsageError(f"a message's tool_calls is {calls!r}; use a list of calls")
+    return map(_call, calls)
+
+
+def _call(value: JSON) -> ToolCall:
+    match value:
+        case {"function": {"name": str(name), **function}, **call}:
+            arguments = function.get("arguments")
+            text = arguments if isinstance(arguments, str) else encoded(arguments or {}).decode()
+            return ToolCall(_string(call, "id"), name, text)
+        case _:
+            raise UsageError(f"a tool call is {value!r}; it needs function.name and .arguments")
 
 
 __all__ = [
@@ -273,6 +320,8 @@ __all__ = [
     "Usage",
     "User",
     "call_json",
+    "dump",
+    "encoded",
     "from_json",
     "load",
     "to_json",

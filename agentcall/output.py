@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agentcall.errors import ArgumentsError
+from agentcall.jsontext import Whole, read_json
 from agentcall.messages import JSON
 from agentcall.schema import TypeSchema, type_schema
 
-_FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```(?:\w*)[ \t]*\n?(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[\[{]")
+_MOST_TRIED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +39,52 @@ class OutputReader:
         """The value that an answer holds: all of it, or the JSON in it."""
         if self._type is None:
             return text
-        first: ArgumentsError | None = None
+        errors: list[ArgumentsError] = []
         for candidate in _candidates(text):
             try:
                 return self._type.parse(candidate)
             except ArgumentsError as error:
-                first = first or error
+                errors.append(error)
+        # What is wrong with a JSON value says more than that some text is no JSON.
+        told = next((error for error in errors if error.problems), errors[0])
         return Unfit(
-            f"Your answer does not fit. {first}\n"
+            f"Your answer does not fit. {told}\n"
             "Answer again with one JSON value of that form, and nothing else."
         )
 
 
 def _candidates(text: str) -> Iterator[str]:
-    """What may be the JSON in an answer: fenced, the whole, or from the first bracket on."""
-    fenced = _FENCE.findall(text)
-    if fenced:
-        yield fenced[-1].strip()
-    yield text.strip()
-    starts = [start for start in (text.find("{"), text.find("[")) if start > 0]
-    if starts:
-        start = min(starts)
-        end = max(text.rfind("}"), text.rfind("]"))
-        yield text[start : end + 1]
+    """What may be the JSON of an answer, the plainest first; at last the answer as a bare word."""
+    whole = text.strip()
+    fenced = [inside.strip() for inside in reversed(_FENCE.findall(text))]
+    yield from (whole, *fenced)
+    found = sorted(_values_in(text), key=len, reverse=True)
+    yield from found
+    for almost in (*fenced, whole):
+        yield from _mended(almost)
+    if not found:
+        yield json.dumps(whole.strip("\"'`*. \n"))
+
+
+def _mended(text: str) -> Iterator[str]:
+    """An object or list that is misspelt, but whole."""
+    read = read_json(text)
+    if isinstance(read, Whole) and read.rule and isinstance(read.value, (dict, list)):
+        yield json.dumps(read.value, ensure_ascii=False)
+
+
+def _values_in(text: str) -> Iterator[str]:
+    """The JSON objects and lists that stand in a text."""
+    decoder = json.JSONDecoder()
+    place = 0
+    for _ in range(_MOST_TRIED):
+        opening = _OPENING.search(text, place)
+        if opening is None:
+            return
+        start = opening.start()
+        try:
+            _, place = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            place = start + 1
+        else:
+            yield text[start:place]

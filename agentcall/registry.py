@@ -39,7 +39,7 @@ class ToolRegistry:
         added = dict(self._tools)
         for found in (found for source in sources for found in tools_of(source)):
             other = added.setdefault(found.name, found)
-            if other is not found:
+            if not _same(found, other):
                 raise DuplicateTool(
                     f"two tools are called {found.name!r}: one at {other.place}, one at "
                     f"{found.place}; rename one with @tool(name=...) or add it under a prefix()"
@@ -139,11 +139,26 @@ class ToolRegistry:
         return f"ToolRegistry({', '.join(self._tools)})"
 
 
+def _same(one: Tool, other: Tool) -> bool:
+    """Whether two tools are one function, offered alike: adding it again does no harm."""
+    if one is other:
+        return True
+    alike = one.function == other.function and one.marks == other.marks
+    return alike and one.definition == other.definition
+
+
 def _offered(point: EntryPoint) -> Iterable[object]:
-    source = point.load()
-    listed = getattr(source, "TOOLS", None)
-    if isinstance(source, ModuleType) and isinstance(listed, Mapping):
-        return [_attribute(str(path)) for path in cast("Mapping[str, object]", listed).values()]
+    try:
+        source = point.load()
+        listed = getattr(source, "TOOLS", None)
+        if isinstance(source, ModuleType) and isinstance(listed, Mapping):
+            paths = cast("Mapping[str, object]", listed).values()
+            return [_attribute(str(path)) for path in paths]
+    except (ImportError, AttributeError) as error:
+        dist = point.dist.name if point.dist else "an installed package"
+        raise UsageError(
+            f"the entry point {point.name} = {point.value} of {dist} cannot be loaded: {error}"
+        ) from error
     return [source]
 
 
@@ -156,6 +171,8 @@ def tools_of(source: object) -> Iterable[Tool]:
     """The tools that a source holds, as `ToolRegistry.add` says. Raises UsageError for none."""
     if isinstance(source, Tool):
         return [cast("Tool", source)]
+    if inspect.isroutine(source):
+        return [make_tool(source)]
     if isinstance(source, ModuleType):
         return _tools_of_module(source)
     if isinstance(source, Mapping):
@@ -179,18 +196,22 @@ def _tools_of_module(module: ModuleType) -> Iterable[Tool]:
 
 
 def _tools_of_object(source: object) -> Iterable[Tool]:
-    members = {name for name in dir(type(source)) if not name.startswith("_")}
-    attributes = [inspect.getattr_static(type(source), name) for name in sorted(members)]
-    if not inspect.isclass(source) and any(isinstance(value, Tool) for value in attributes):
-        names = [n for n in _in_order(type(source)) if n in members]
-        bound = (getattr(source, name) for name in names)
-        return [cast("Tool", value) for value in bound if isinstance(value, Tool)]
+    tools = [make_tool(value) for value in _marked(source)]
+    for made in tools:
+        if made.needs_instance:
+            raise UsageError(
+                f"{made.name} at {made.place} is a method: add an instance of "
+                f"{source!r}, not the class"
+            )
+    if tools:
+        return tools
     if callable(source):
         return [make_tool(source)]
+    owner = type(source)
     methods = [
         getattr(source, name)
-        for name in _in_order(type(source))
-        if inspect.isfunction(inspect.getattr_static(type(source), name))
+        for name in _public(owner)
+        if inspect.isfunction(inspect.getattr_static(owner, name))
     ]
     if not methods:
         raise SchemaError(
@@ -199,7 +220,22 @@ def _tools_of_object(source: object) -> Iterable[Tool]:
     return [make_tool(method) for method in methods]
 
 
-def _in_order(owner: type) -> Iterable[str]:
+def _marked(source: object) -> Iterable[Function]:
+    """What was decorated with `@tool` in an object or in its class, bound to the object."""
+    owner = source if isinstance(source, type) else type(source)
+    own = [] if isinstance(source, type) else _own(source)
+    for name in dict.fromkeys([*_public(owner), *own]):
+        static = inspect.getattr_static(source, name)
+        if isinstance(getattr(static, "__func__", static), Tool):
+            yield getattr(source, name)
+
+
+def _own(source: object) -> Iterable[str]:
+    """The public names of an object's own attributes."""
+    return [name for name in getattr(source, "__dict__", {}) if not name.startswith("_")]
+
+
+def _public(owner: type) -> Iterable[str]:
     """The public names of a class in the order of definition, base classes first."""
     names = (name for base in reversed(owner.__mro__) for name in vars(base))
     return dict.fromkeys(name for name in names if not name.startswith("_"))

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
-from agentcall.errors import AgentCallError
-from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage
+import orjson
+
+from agentcall.errors import AgentCallError, UsageError
+from agentcall.history import answered
+from agentcall.messages import (
+    JSON,
+    Assistant,
+    Message,
+    ToolCall,
+    ToolResult,
+    Usage,
+    call_json,
+    encoded,
+    load,
+    to_json,
+)
+from agentcall.snapshot import as_json
 
 Output = TypeVar("Output", covariant=True)
 
@@ -39,7 +55,8 @@ class RunResult(Generic[Output]):
     """What a run gave.
 
     `messages` is the whole conversation and may be handed to the next run; `start` is where this
-    run's own messages begin in it.
+    run's own messages begin in it, `turns` how often the model took its turn. `pending` are the
+    calls that wait for approval.
     """
 
     answer: Output | Missing
@@ -49,6 +66,7 @@ class RunResult(Generic[Output]):
     stop_reason: StopReason
     run_id: str
     pending: tuple[ToolCall, ...] = ()
+    turns: int = 0
 
     @property
     def output(self) -> Output:
@@ -62,8 +80,8 @@ class RunResult(Generic[Output]):
 
     @property
     def text(self) -> str:
-        """What the model said last, as text."""
-        said = (m.text for m in reversed(self.messages) if isinstance(m, Assistant) and m.text)
+        """What the model said last in this run, as text."""
+        said = (m.text for m in reversed(self.new_messages) if isinstance(m, Assistant) and m.text)
         return next(said, "")
 
     @property
@@ -73,11 +91,58 @@ class RunResult(Generic[Output]):
 
     @property
     def tool_calls(self) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
-        """Each tool call of this run with its result; None for one that was not carried out."""
-        new = self.new_messages
-        results = {m.call_id: m for m in new if isinstance(m, ToolResult)}
-        asked = (call for m in new if isinstance(m, Assistant) for call in m.calls)
-        return tuple((call, results.get(call.id)) for call in asked)
+        """Each tool call of this run with its result; None for one that waits for approval."""
+        return answered(self.new_messages)
+
+    def to_json(self) -> str:
+        """The result as JSON text, to be kept until somebody has decided; see `from_json`."""
+        return encoded(result_json(self)).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> RunResult[Any]:  # Any: the type is not in the text
+        """The result that `to_json` wrote; a typed output comes back as its JSON value.
+
+        Raises UsageError if it is no such text.
+        """
+        try:
+            return _result(cast("Mapping[str, JSON]", orjson.loads(text)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"this is no result of a run: {error!r}") from error
 
     def __str__(self) -> str:
         return str(self.answer) if not isinstance(self.answer, Missing) else self.text
+
+
+def result_json(result: RunResult[Any]) -> dict[str, JSON]:
+    """The JSON form of a result; `missing` says why there is no output."""
+    answer = result.answer
+    wire: dict[str, JSON] = {
+        "run_id": result.run_id,
+        "stop_reason": result.stop_reason,
+        "output": None if isinstance(answer, Missing) else as_json(answer),
+        "text": result.text,
+        "usage": asdict(result.usage),
+        "messages": [to_json(message) for message in result.messages],
+        "pending": [call_json(call) for call in result.pending],
+        "start": result.start,
+        "turns": result.turns,
+    }
+    if isinstance(answer, Missing):
+        wire["missing"] = answer.reason
+    return wire
+
+
+def _result(wire: Mapping[str, Any]) -> RunResult[Any]:  # Any: checked by what is made of it
+    if wire["stop_reason"] not in get_args(StopReason):
+        raise ValueError(f"stop_reason is {wire['stop_reason']!r}")
+    (waiting,) = load([{"role": "assistant", "tool_calls": wire["pending"]}])
+    return RunResult(
+        answer=Missing(wire["missing"]) if "missing" in wire else wire["output"],
+        messages=load(wire["messages"]),
+        start=int(wire["start"]),
+        usage=Usage(**wire["usage"]),
+        stop_reason=wire["stop_reason"],
+        run_id=str(wire["run_id"]),
+        pending=waiting.calls if isinstance(waiting, Assistant) else (),
+        turns=int(wire["turns"]),
+    )

@@ -14,35 +14,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agentcall.approval import Decision
-from agentcall.calls import CallDesk, Round, Scene
-from agentcall.dialects.protocol import Choice, Offer
-from agentcall.errors import BadAnswer, CutAnswer, ModelError
+from agentcall.approval import Verdict
+from agentcall.calls import CallDesk, Judged, Scene
+from agentcall.dialects.parts import Broken
+from agentcall.dialects.protocol import Offer
+from agentcall.errors import BadAnswer, ModelError
 from agentcall.events import AnswerDiscarded, Event, RunFinished, RunStarted
 from agentcall.execute import Emit
 from agentcall.limits import Limits
-from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User
+from agentcall.messages import Assistant, Message, ToolCall, Usage, User
 from agentcall.models.protocol import Model, Request
 from agentcall.output import OutputReader, Unfit
+from agentcall.progress import Progress
 from agentcall.registry import ToolRegistry
 from agentcall.result import Missing, RunResult, StopReason
 from agentcall.steps import Direct, Steps
-from agentcall.transcript import Transcript
-from agentcall.turn import Turn, heard
+from agentcall.turn import Listener, Turn
 
 PATIENCE = 3
 """How often in a row an answer that is cut, empty or unfit is asked for before we give up."""
 
-_CLOSING = "You cannot call tools any more. Give your final answer now, with what you know."
 _EMPTY = "Your answer was empty. Call a tool, or give your final answer."
 _CUT_CALL = (
     "Your answer reached the length limit before the tool call was complete, so nothing was "
     "called. Call again, with fewer words."
 )
-_UNDONE = "The run ended before this call did; its outcome is unknown."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,14 +58,19 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a run begins: the conversation, its new part, and what the tools depend on."""
+    """Where a run begins: the conversation, its new part, and what the tools depend on.
+
+    A run that is resumed brings what waited, what was decided, and what it had used.
+    """
 
     run_id: str
     messages: Sequence[Message]
     start: int
     deps: object = None
     pending: tuple[ToolCall, ...] = ()
-    decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
+    usage: Usage = field(default_factory=Usage)
+    turns: int = 0
 
 
 class Run:
@@ -76,12 +80,13 @@ class Run:
         self._plan = plan
         self._origin = origin
         self._emit = emit
-        self._transcript = Transcript(origin.messages)
+        self._progress = Progress(
+            origin.run_id, origin.messages, origin.start, origin.usage, origin.turns
+        )
         self._desk = CallDesk(plan.registry, plan.limits, plan.steps, emit)
-        self._usage = Usage()
-        self._turns = 0
+        self._desk.recall(origin.messages, origin.usage.tool_calls)
+        self._listener = Listener(plan.model, emit)
         self._faults = 0
-        self._closed: StopReason | None = None
 
     async def result(self) -> RunResult[Any]:  # Any: the agent knows its output's type
         """Goes on until the run ends. Raises ModelError, whose `result` is what there is so far."""
@@ -92,19 +97,24 @@ class Run:
             error.result = result = self._ended("error", str(error))
             self._tell(RunFinished(result))
             raise
+        except asyncio.CancelledError:
+            self._tell(RunFinished(self._ended("cancelled", "it was cancelled")))
+            raise
         self._tell(RunFinished(result))
         return result
 
     async def _within_time(self) -> RunResult[Any]:
         seconds = self._plan.limits.seconds
-        if seconds is None:
-            return await self._loop()
+        task = asyncio.ensure_future(self._loop())
         try:
-            return await asyncio.wait_for(self._loop(), seconds)
-        except ModelError:
-            raise
-        except (asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            is_late = not task.done()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if is_late and task.cancelled():
             return self._ended("timeout", f"it took longer than {seconds:g} seconds")
+        return task.result()
 
     async def _loop(self) -> RunResult[Any]:
         result = await self._resumed()
@@ -119,103 +129,112 @@ class Run:
         """Carries out what was decided about the calls that waited."""
         if not self._origin.pending:
             return None
-        waiting, decisions = self._origin.pending, self._origin.decisions
-        return self._entered(await self._desk.decided(waiting, decisions, self._scene()))
+        waiting, verdicts = self._origin.pending, self._origin.verdicts
+        return await self._carried_out(self._desk.decided(waiting, verdicts, self._scene()))
 
     # What the limits say.
 
     def _spent(self) -> RunResult[Any] | None:
-        limits, used = self._plan.limits, self._usage
-        if used.requests >= limits.requests:
+        limits, used = self._plan.limits, self._progress.usage
+        if limits.requests is not None and used.requests >= limits.requests:
             return self._ended("max_requests", f"it made {used.requests} requests")
         if limits.tokens is not None and used.total_tokens >= limits.tokens:
             return self._ended("max_tokens", f"it used {used.total_tokens} tokens")
         return None
 
-    def _close_before_last_request(self) -> None:
-        left = self._plan.limits.requests - self._usage.requests
-        if left == 1 and self._usage.requests and self._plan.offer.tools:
-            self._close("max_requests")
+    @property
+    def _requests_left(self) -> int | None:
+        limit = self._plan.limits.requests
+        return None if limit is None else limit - self._progress.usage.requests
 
-    def _close(self, reason: StopReason) -> None:
-        if self._closed is None:
-            self._closed = reason
-            self._transcript.append(User(_CLOSING))
+    def _close_before_last_request(self) -> None:
+        used = self._progress.usage.requests
+        if self._requests_left == 1 and used and self._plan.offer.tools:
+            self._progress.close("max_requests")
 
     # The model's turn.
 
     async def _turn(self) -> Turn:
-        """The model's next answer; one that is cut or garbled is asked for again."""
-        self._turns += 1
-        key = f"{self._origin.run_id}:{self._turns}"
-        fault: ModelError = CutAnswer("the stream ended before the answer did")
-        for attempt in range(PATIENCE):
-            if attempt:
-                self._tell(AnswerDiscarded(str(fault)))
-            try:
-                turn = await self._plan.steps.model(key, self._ask)
-            except BadAnswer as error:
-                self._usage += Usage(1)
-                fault = error
-                continue
-            self._usage += turn.usage
-            if turn.finish is not None:
-                return turn
-        raise fault
-
-    async def _ask(self) -> Turn:
-        choice: Choice = "none" if self._closed else "auto"
-        stream = self._emit is not None
-        request = Request(self._transcript, self._plan.offer, choice, stream)
-        return await heard(self._plan.model.ask(request), self._emit)
+        """The model's next answer."""
+        progress = self._progress
+        progress.turns += 1
+        request = Request(
+            progress.transcript,
+            self._plan.offer,
+            "none" if progress.closed else "auto",
+            stream=self._emit is not None,
+        )
+        left = self._requests_left
+        tries = PATIENCE if left is None else min(PATIENCE, left)
+        before = self._listener.used
+        try:
+            turn = await self._plan.steps.model(
+                f"{progress.run_id}:{progress.turns}",
+                lambda: self._listener.whole(request, tries),
+            )
+        except ModelError:
+            progress.usage += self._listener.used - before
+            raise
+        progress.usage += turn.usage
+        return turn
 
     async def _took(self, turn: Turn) -> RunResult[Any] | None:
         """What follows from a turn: the run's result, or None to go on."""
         if turn.finish == "length":
             return self._too_long(turn)
-        if turn.calls and not self._closed:
+        if turn.calls and not self._progress.closed:
             return await self._called(turn)
-        if turn.broken and not self._closed:
-            return self._unreadable(turn)
+        if turn.broken and not self._progress.closed:
+            return self._told(turn.text, self._unreadable(turn.broken[0]))
         return self._answered(turn)
 
     async def _called(self, turn: Turn) -> RunResult[Any] | None:
         self._faults = 0
-        done = await self._desk.round(turn.calls, self._scene())
-        self._transcript.append(Assistant(turn.text, done.calls, turn.thinking))
-        return self._entered(done)
+        judged = self._desk.judged(turn.calls, self._scene())
+        calls = tuple(item.call for item in judged)
+        self._progress.transcript.append(Assistant(turn.text, calls, turn.thinking))
+        result = await self._carried_out(judged)
+        if result is None and turn.broken and not self._progress.closed:
+            self._progress.transcript.append(User(self._unreadable(turn.broken[0])))
+        return result
 
-    def _entered(self, done: Round) -> RunResult[Any] | None:
-        """Puts the results of a round down."""
+    async def _carried_out(self, judged: Sequence[Judged]) -> RunResult[Any] | None:
+        """Carries calls out and puts their results down."""
+        progress = self._progress
+        progress.usage = replace(progress.usage, tool_calls=self._desk.carried_out)
+        done = await self._desk.carry_out(judged)
         for result in done.results:
-            self._transcript.append(result)
+            progress.transcript.append(result)
         if done.pending:
             names = ", ".join(call.name for call in done.pending)
-            return self._ended("approval", f"{names} waits for approval", done.pending)
+            why = Missing(f"{names} waits for approval")
+            return progress.result("approval", why, pending=done.pending)
         if done.close:
-            self._close(done.close)
+            progress.close(done.close)
         return None
 
     def _scene(self) -> Scene:
-        origin = self._origin
-        return Scene(origin.run_id, self._turns, origin.deps, self._usage, tuple(self._transcript))
+        progress = self._progress
+        messages = tuple(progress.transcript)
+        return Scene(progress.run_id, progress.turns, self._origin.deps, progress.usage, messages)
 
     # Answers that are no calls.
 
     def _too_long(self, turn: Turn) -> RunResult[Any] | None:
-        if (turn.calls or turn.broken) and not self._closed:
+        if (turn.calls or turn.broken) and not self._progress.closed:
             return self._told(turn.text, _CUT_CALL)
         if turn.text:
-            self._transcript.append(Assistant(turn.text, thinking=turn.thinking))
+            self._progress.transcript.append(Assistant(turn.text, thinking=turn.thinking))
+            value = self._plan.output.read(turn.text)
+            if not isinstance(value, Unfit):
+                return self._progress.result("max_tokens", value)
         return self._ended("max_tokens", "the answer reached the length limit")
 
-    def _unreadable(self, turn: Turn) -> RunResult[Any] | None:
-        broken = turn.broken[0]
-        return self._told(
-            turn.text,
+    def _unreadable(self, broken: Broken) -> str:
+        return (
             f"A tool call in your answer could not be read: {broken.reason}. You wrote:\n"
             f"{broken.text[:1000]}\nWrite the call again, its arguments as one JSON object. "
-            f"The tools are: {', '.join(self._plan.registry.names)}.",
+            f"The tools are: {', '.join(self._plan.registry.names)}."
         )
 
     def _answered(self, turn: Turn) -> RunResult[Any] | None:
@@ -224,64 +243,38 @@ class Run:
         value = self._plan.output.read(turn.text)
         if isinstance(value, Unfit):
             return self._told(turn.text, value.words)
-        self._transcript.append(Assistant(turn.text, thinking=turn.thinking))
-        return self._result(self._closed or "final", value)
+        self._progress.transcript.append(Assistant(turn.text, thinking=turn.thinking))
+        return self._progress.result(self._progress.closed or "final", value)
 
     def _said_nothing(self) -> RunResult[Any] | None:
         """One more try as it was, one with a word about it, then the end."""
+        if self._progress.closed:
+            return self._ended(self._progress.closed, "the model gave no answer without tools")
         self._faults += 1
-        if self._closed and self._closed != "max_tool_calls":
-            return self._ended(self._closed, "the model gave no answer without tools")
         if self._faults >= PATIENCE:
             raise BadAnswer(f"the model gave an empty answer {PATIENCE} times")
         if self._faults == PATIENCE - 1:
-            self._transcript.append(User(_EMPTY))
+            self._progress.transcript.append(User(_EMPTY))
         return None
 
     def _told(self, text: str, words: str) -> RunResult[Any] | None:
         """Tells the model what was wrong with its answer; ends the run if that does not help."""
         self._faults += 1
         if text:
-            self._transcript.append(Assistant(text))
+            self._progress.transcript.append(Assistant(text))
         if self._faults >= PATIENCE:
-            return self._ended(self._closed or "error", words)
-        self._transcript.append(User(words))
+            return self._ended(self._progress.closed or "error", words)
+        self._tell(AnswerDiscarded(words))
+        self._progress.transcript.append(User(words))
         return None
 
-    # The end.
-
-    def _ended(
-        self, reason: StopReason, why: str, pending: tuple[ToolCall, ...] = ()
-    ) -> RunResult[Any]:
-        """A result without a whole answer: the model's last words where plain text is asked for."""
-        said = next((m.text for m in reversed(self._new()) if isinstance(m, Assistant)), "")
-        plain = self._plan.output.schema is None and said and reason != "approval"
-        return self._result(reason, said if plain else Missing(why), pending)
-
-    def _result(
-        self, reason: StopReason, answer: object, pending: tuple[ToolCall, ...] = ()
-    ) -> RunResult[Any]:
-        usage = self._usage + Usage(tool_calls=self._desk.carried_out)
-        messages = _with_all_results(tuple(self._transcript), pending)
-        origin = self._origin
-        return RunResult(answer, messages, origin.start, usage, reason, origin.run_id, pending)
-
-    def _new(self) -> Sequence[Message]:
-        return tuple(self._transcript)[self._origin.start :]
+    def _ended(self, reason: StopReason, why: str) -> RunResult[Any]:
+        """A result without a whole answer: the best words where plain text is asked for."""
+        known = self._desk.known
+        is_plain = self._plan.output.schema is None
+        answer = self._progress.best(why, known) if is_plain else Missing(why)
+        return self._progress.result(reason, answer, known=known)
 
     def _tell(self, event: Event) -> None:
         if self._emit is not None:
             self._emit(event)
-
-
-def _with_all_results(
-    messages: tuple[Message, ...], pending: tuple[ToolCall, ...]
-) -> tuple[Message, ...]:
-    """The messages, with a result for each call that has none and does not wait."""
-    if not messages or isinstance(messages[-1], User):
-        return messages
-    known = {m.call_id for m in messages if isinstance(m, ToolResult)}
-    known.update(call.id for call in pending)
-    asked = (call for m in messages if isinstance(m, Assistant) for call in m.calls)
-    undone = [call for call in asked if call.id not in known]
-    return (*messages, *(ToolResult(c.id, c.name, _UNDONE, is_error=True) for c in undone))

@@ -2,9 +2,10 @@
 
 Rules: a text stays as it is; everything else becomes valid JSON, with text beyond ASCII as it is.
 NaN and infinities are null, as JSON has no word for them. Bytes are text where they are UTF-8,
-else base64. Sets are sorted lists, generators lists of what they give, models and dataclasses
-objects, arrays lists. What contains itself says `<cycle>`; any other object is its `repr`.
-Nothing here raises.
+else base64. Sets are sorted lists, generators lists of what they give (the first `MAX_ITEMS`),
+models and dataclasses objects, arrays lists. Of other objects: what `str` or `repr` say, if their
+class has a word in it, else their public attributes. What contains itself says `<cycle>`.
+Nothing here raises an Exception.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set, ValuesView
 from dataclasses import is_dataclass
 from itertools import islice
 from typing import cast
@@ -23,6 +24,7 @@ from agentcall.messages import JSON
 
 MAX_DEPTH = 60
 MAX_ITEMS = 10_000
+_MAX_DIGIT_BITS = 10_000
 _PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -33,17 +35,24 @@ def snapshot(value: object) -> str:
     '{"city":"上海","degrees":[1,2,3]}'
     """
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return str.__str__(value).encode("utf-8", "replace").decode()
     try:
         return orjson.dumps(value, default=_known, option=_PLAIN).decode()
     except (TypeError, ValueError, RecursionError):
-        text = json.dumps(_walked(value, ()), ensure_ascii=False)
+        text = json.dumps(_walked(value, ()), ensure_ascii=False, separators=(",", ":"))
         return text.encode("utf-8", "replace").decode()
 
 
-def capped(text: str, limit: int) -> str:
+def as_json(value: object) -> JSON:
+    """The value as a JSON value, by the rules of this module."""
+    if isinstance(value, str):
+        return snapshot(value)
+    return cast("JSON", json.loads(snapshot(value)))
+
+
+def capped(text: str, limit: int | None) -> str:
     """The text, or its beginning and end around a note that says how much was cut out."""
-    if len(text) <= limit:
+    if limit is None or len(text) <= limit:
         return text
     tail = limit // 5
     head = limit - tail
@@ -54,7 +63,7 @@ def capped(text: str, limit: int) -> str:
 
 def _known(value: object) -> object:
     """A JSON-like value that stands for an object; TypeError where there is none."""
-    if isinstance(value, (bytes, bytearray)):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return _bytes(bytes(value))
     if isinstance(value, (Set, Iterator)):
         return _listed(cast("Iterator[object]", value))
@@ -64,7 +73,11 @@ def _known(value: object) -> object:
             return method()
     if isinstance(value, Mapping):
         return dict(cast("Mapping[object, object]", value))
-    raise TypeError
+    if isinstance(value, (Sequence, ValuesView)):
+        return list(cast("Sequence[object]", value))
+    if isinstance(value, int) or is_dataclass(value):
+        raise TypeError  # orjson has given it up already
+    return _said(value)
 
 
 def _walked(value: object, above: tuple[int, ...]) -> JSON:
@@ -73,28 +86,29 @@ def _walked(value: object, above: tuple[int, ...]) -> JSON:
         return "<cycle>"
     if len(above) > MAX_DEPTH:
         return "<deeper>"
-    inside = (*above, id(value))
+    try:
+        return _stepped(value, (*above, id(value)))
+    except Exception:  # an object's own methods may raise anything
+        return _repr(value)
+
+
+def _stepped(value: object, inside: tuple[int, ...]) -> JSON:
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | str():
             return value
+        case int():
+            return value if value.bit_length() < _MAX_DIGIT_BITS else hex(value)
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
             pairs = cast("Mapping[object, object]", value).items()
             return {_key(key): _walked(item, inside) for key, item in pairs}
-        case list() | tuple():
+        case list() | tuple() if not hasattr(value, "_asdict"):
             return [_walked(item, inside) for item in cast("Sequence[object]", value)]
-        case _:
-            return _other(value, inside)
-
-
-def _other(value: object, inside: tuple[int, ...]) -> JSON:
-    try:
-        if is_dataclass(value) and not isinstance(value, type):
+        case _ if is_dataclass(value) and not isinstance(value, type):
             return _walked({name: getattr(value, name) for name in _fields(value)}, inside)
-        return _walked(_known(value), inside)
-    except Exception:  # an object's own methods may raise anything
-        return _repr(value)
+        case _:
+            return _walked(_known(value), inside)
 
 
 def _fields(value: object) -> list[str]:
@@ -102,7 +116,9 @@ def _fields(value: object) -> list[str]:
 
 
 def _key(key: object) -> str:
-    return key if isinstance(key, str) else str(key)
+    if isinstance(key, str):
+        return key
+    return key.decode() if isinstance(key, bytes) and key.isascii() else _repr(key)
 
 
 def _bytes(value: bytes) -> object:
@@ -113,13 +129,25 @@ def _bytes(value: bytes) -> object:
 
 
 def _listed(values: Iterator[object] | Set[object]) -> list[object]:
-    items = list(islice(values, MAX_ITEMS))
-    if isinstance(values, Set):
-        try:
-            return sorted(items)  # type: ignore[type-var]  # unsortable ones are caught
-        except TypeError:
-            return sorted(items, key=repr)
-    return items
+    if not isinstance(values, Set):
+        items = list(islice(values, MAX_ITEMS + 1))
+        return items if len(items) <= MAX_ITEMS else [*items[:-1], f"<cut after {MAX_ITEMS} items>"]
+    try:
+        return sorted(values)  # type: ignore[type-var]  # unsortable ones are caught
+    except TypeError:
+        return sorted(values, key=_repr)
+
+
+def _said(value: object) -> object:
+    """What an object's class made it say, or its public attributes."""
+    kind = type(value)
+    if kind.__str__ is not object.__str__ and not isinstance(value, BaseException):
+        return str(value)
+    if kind.__repr__ is not object.__repr__:
+        return repr(value)
+    attributes = cast("dict[str, object]", getattr(value, "__dict__", {}))
+    public = {name: item for name, item in attributes.items() if not name.startswith("_")}
+    return public or f"<{kind.__name__}>"
 
 
 def _repr(value: object) -> str:

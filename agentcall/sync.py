@@ -9,30 +9,74 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
+import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as TookTooLong
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_GRACE = 0.5
+"""Seconds that a cancelled run has to put things in order."""
+
+_starting = threading.Lock()
+
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine sends is its own
-    """What the coroutine gives; Ctrl-C cancels it and waits until it has ended."""
+    """What the coroutine gives; it sees the caller's context variables.
+
+    Ctrl-C cancels it, waits until it has ended, and is raised then.
+    """
+    with _starting:
+        loop = _loop()
     context = contextvars.copy_context()
-    future = asyncio.run_coroutine_threadsafe(_in_context(coroutine, context), _loop())
+    if _running() is loop:
+        return _apart(coroutine, context)
+    ended: Future[T] = Future()
+    tasks: list[asyncio.Task[T]] = []
+
+    def start() -> None:
+        task = context.run(loop.create_task, coroutine)
+        task.add_done_callback(lambda _: _settle(ended, task))
+        tasks.append(task)
+
+    def stop() -> None:
+        for task in tasks:
+            task.cancel()
+
+    loop.call_soon_threadsafe(start)
     try:
-        return future.result()
-    except BaseException:
-        if future.cancel():
-            _settled(_loop())
-        raise
+        return ended.result()
+    finally:
+        if not ended.done():
+            loop.call_soon_threadsafe(stop)
+            wait([ended], _GRACE)
 
 
-async def _in_context(coroutine: Coroutine[Any, Any, T], context: contextvars.Context) -> T:
-    for variable, value in context.items():
-        variable.set(value)
-    return await coroutine
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _settle(ended: Future[T], task: asyncio.Task[T]) -> None:
+    if task.cancelled():
+        ended.set_exception(asyncio.CancelledError("the run was cancelled"))
+    elif error := task.exception():
+        ended.set_exception(error)
+    else:
+        ended.set_result(task.result())
+
+
+def _apart(coroutine: Coroutine[Any, Any, T], context: contextvars.Context) -> T:
+    """For a call from within the background loop: an async tool that runs an agent by run_sync."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(context.run, asyncio.run, coroutine).result()
 
 
 @cache
@@ -41,18 +85,26 @@ def _loop() -> asyncio.AbstractEventLoop:
     thread = threading.Thread(target=loop.run_forever, name="agentcall", daemon=True)
     thread.start()
     atexit.register(_close, loop, thread)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_loop.cache_clear)  # a fork has no threads
     return loop
 
 
-def _settled(loop: asyncio.AbstractEventLoop) -> None:
-    """Waits a moment for what was cancelled to end."""
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), loop).result(timeout=1.0)
-
-
 def _close(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """Ends the loop as `asyncio.run` does, so that sessions are closed without a warning."""
-    asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=2.0)
+    """Ends the loop as `asyncio.run` does, so that nothing is left open without a word."""
+    if not thread.is_alive():
+        return
+    with suppress(TookTooLong):  # a task that will not end has to be left
+        asyncio.run_coroutine_threadsafe(_ended(loop), loop).result(timeout=2.0)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(timeout=2.0)
     if not thread.is_alive():
         loop.close()
+
+
+async def _ended(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await loop.shutdown_asyncgens()

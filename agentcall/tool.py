@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
+from types import MethodType
 from typing import Any, Generic, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
@@ -24,7 +25,7 @@ Function = Callable[..., Any]  # Any: a tool may take and give anything
 class RunContext(Generic[Deps]):
     """What a tool may know of the run it is called in; never part of the tool's schema.
 
-    `retry` counts how often this tool has asked the model to try again in a row. `idempotency_key`
+    `retry` counts how often in a row this tool has failed. `idempotency_key`
     is `run:turn:index`, the same when the call is carried out again after a crash.
     """
 
@@ -89,6 +90,7 @@ class Tool(Generic[P, R]):
         self.marks = marks
         self._unbound = unbound
         update_wrapper(self, _unwrapped(function), updated=())
+        self.__wrapped__ = function  # a bound method, where it is one: its signature has no self
 
     @property
     def name(self) -> str:
@@ -122,6 +124,11 @@ class Tool(Generic[P, R]):
             getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
         )
 
+    @property
+    def needs_instance(self) -> bool:
+        """Whether it is a method in a class body, which is no tool without its instance."""
+        return self._unbound
+
     @cached_property
     def place(self) -> str:
         """Where the function stands, as `file:line`."""
@@ -146,7 +153,11 @@ class Tool(Generic[P, R]):
 
     def renamed(self, name: str) -> Tool:
         """The same tool under another name."""
-        return Tool(self.function, replace(self.schema, name=name), self.marks)
+        return self.remade(replace(self.schema, name=name), self.marks)
+
+    def remade(self, schema: FunctionSchema, marks: Marks) -> Tool:
+        """The same function with another schema and other marks."""
+        return Tool(self.function, schema, marks, unbound=self._unbound)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -163,7 +174,9 @@ class Tool(Generic[P, R]):
 
 def _unwrapped(function: Function) -> Function:
     inner = getattr(function, "__func__", function)
-    return getattr(inner, "func", inner)
+    while isinstance(inner, partial):
+        inner = inner.func
+    return inner
 
 
 def _in_class_body(function: Function) -> bool:
@@ -188,6 +201,9 @@ def make_tool(
 
     Raises SchemaError, with the place and the reason, if it cannot be offered to a model.
     """
+    inner = getattr(function, "__func__", None)
+    if isinstance(inner, Tool):
+        function = _through(function, inner)
     if isinstance(function, Tool):
         return _remade(function, name, description, marks)  # pyright: ignore[reportUnknownArgumentType]
     _refuse_bad_marks(marks)
@@ -202,12 +218,20 @@ def make_tool(
     return Tool(function, schema, Marks(**marks), unbound=unbound)
 
 
+def _through(holder: Any, made: Tool) -> Tool:  # Any: a staticmethod, a classmethod or a method
+    """The tool in a decorator that was laid over it, bound as the decorator says."""
+    if isinstance(holder, MethodType):
+        return Tool(MethodType(made.function, holder.__self__), made.schema, made.marks)
+    return made
+
+
 def _remade(made: Tool, name: str | None, description: str | None, marks: MarkArguments) -> Tool:
     if name is None and description is None and not marks:
         return made
     described = made.description if description is None else description
     schema = replace(made.schema, name=name or made.name, description=described)
-    return Tool(made.function, schema, replace(made.marks, **marks))
+    _refuse_bad_marks(marks)
+    return made.remade(schema, replace(made.marks, **marks))
 
 
 def _refuse_bad_marks(marks: MarkArguments) -> None:

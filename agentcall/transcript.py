@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import orjson
-
-from agentcall.messages import JSON, Message
+from agentcall.messages import JSON, Message, encoded
 
 Render: TypeAlias = Callable[[Message, Sequence[Message]], Iterable[dict[str, JSON]]]
 """Writes one message for the wire; the second argument is the conversation before it."""
@@ -48,7 +46,7 @@ class Transcript:
             for wire in render(self._messages[index], self._messages[:index]):
                 if buffer.data:
                     buffer.data += b","
-                buffer.data += orjson.dumps(wire)
+                buffer.data += encoded(wire)
         buffer.count = len(self._messages)
         return bytes(buffer.data)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 
 from agentcall.dialects.parts import Broken, Called, Said, Thought
-from agentcall.events import DialectChosen, Event, TextDelta, ThinkingDelta
+from agentcall.errors import BadAnswer, CutAnswer, ModelError
+from agentcall.events import AnswerDiscarded, DialectChosen, Event, TextDelta, ThinkingDelta
 from agentcall.messages import Usage
-from agentcall.models.protocol import Answer, Chosen, Ended
+from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,41 +24,83 @@ class Turn:
     usage: Usage
 
 
-async def heard(parts: AsyncIterable[Answer], emit: Callable[[Event], None] | None) -> Turn:
-    """The turn that the parts of an answer make; its text is emitted as it arrives."""
-    text: list[str] = []
-    thinking: list[str] = []
-    calls: list[Called] = []
-    broken: list[Broken] = []
-    ended = Ended(None, Usage(1))
-    async for part in parts:
-        if emit is not None:
-            _emit(part, emit)
+class Listener:
+    """Asks a model for its turns; `used` is what all its answers used, the bad ones too."""
+
+    def __init__(self, model: Model, emit: Callable[[Event], None] | None = None) -> None:
+        self._model = model
+        self._emit = emit
+        self._dialect: Chosen | None = None
+        self.used = Usage()
+
+    async def whole(self, request: Request, tries: int) -> Turn:
+        """A turn with an end; an answer that is cut or garbled is asked for again.
+
+        The turn's usage is that of all tries. Raises ModelError.
+        """
+        before = self.used
+        fault: ModelError = CutAnswer("the stream ended before the answer did")
+        for left in reversed(range(tries)):
+            try:
+                turn = await self.turn(request)
+            except BadAnswer as error:
+                self.used += Usage(1)
+                fault = error
+            else:
+                self.used += turn.usage
+                if turn.finish is not None:
+                    return replace(turn, usage=self.used - before)
+            if left:
+                self._tell(AnswerDiscarded(str(fault)))
+        raise fault
+
+    async def turn(self, request: Request) -> Turn:
+        """What the model answers once; its text is told as it arrives."""
+        parts: list[Answer] = []
+        answer = self._model.ask(request)
+        try:
+            async for part in answer:
+                self._tell_part(part)
+                parts.append(part)
+        finally:
+            await _closed(answer)
+        return turn_of(parts)
+
+    def _tell_part(self, part: Answer) -> None:
         match part:
-            case Said():
-                text.append(part.text)
-            case Thought():
-                thinking.append(part.text)
-            case Called():
-                calls.append(part)
-            case Broken():
-                broken.append(part)
-            case Ended():
-                ended = part
-            case Chosen():
+            case Said(text):
+                self._tell(TextDelta(text))
+            case Thought(text):
+                self._tell(ThinkingDelta(text))
+            case Chosen(dialect, reason) if part != self._dialect:
+                self._dialect = part
+                self._tell(DialectChosen(dialect, reason))
+            case _:
                 pass
+
+    def _tell(self, event: Event) -> None:
+        if self._emit is not None:
+            self._emit(event)
+
+
+def turn_of(parts: list[Answer]) -> Turn:
+    """The turn that the parts of an answer make."""
+    ended = next((part for part in reversed(parts) if isinstance(part, Ended)), _CUT)
     return Turn(
-        "".join(text), "".join(thinking), tuple(calls), tuple(broken), ended.finish, ended.usage
+        text="".join(part.text for part in parts if isinstance(part, Said)),
+        thinking="".join(part.text for part in parts if isinstance(part, Thought)),
+        calls=tuple(part for part in parts if isinstance(part, Called)),
+        broken=tuple(part for part in parts if isinstance(part, Broken)),
+        finish=ended.finish,
+        usage=ended.usage,
     )
 
 
-def _emit(part: Answer, emit: Callable[[Event], None]) -> None:
-    match part:
-        case Said(text):
-            emit(TextDelta(text))
-        case Thought(text):
-            emit(ThinkingDelta(text))
-        case Chosen(dialect, reason):
-            emit(DialectChosen(dialect, reason))
-        case _:
-            pass
+_CUT = Ended(None, Usage(1))
+
+
+async def _closed(answer: AsyncIterator[Answer]) -> None:
+    """Closes an answer that was left before its end, where it can be closed."""
+    close = getattr(answer, "aclose", None)
+    if close is not None:
+        await close()

@@ -286,14 +286,17 @@ def test_the_package_gives_the_face() -> None:
 LONG = "x = \"he said\" \\ 'it' </tool_call>\n" * 6000
 
 
+QUOTES = json.dumps({"t": '"' * 90_000})
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        '<tool_call>{"name": "add", "arguments": %s}</tool_call>' % json.dumps({"t": LONG}),
-        '<tool_call>{"name": "add", "arguments": %s}</tool_call>' % json.dumps({"t": '"' * 90_000}),
+        f'<tool_call>{{"name": "add", "arguments": {json.dumps({"t": LONG})}}}</tool_call>',
+        f'<tool_call>{{"name": "add", "arguments": {QUOTES}}}</tool_call>',
         f"<tool_call><function=add><parameter=t>\n{LONG}\n</parameter></function></tool_call>",
         f"[add(t={LONG!r})]",
-        '<|tool_call>call:add{t:<|"|>%s<|"|>}<tool_call|>' % LONG,
+        f'<|tool_call>call:add{{t:<|"|>{LONG}<|"|>}}<tool_call|>',
         "{\n" * 20_000,
         "<tool_call>" * 18_000,
         '{"arguments":\n' * 14_000,

@@ -1,6 +1,6 @@
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, TypeAlias
@@ -90,6 +90,11 @@ def save(path: str, **fields: int) -> None:
 
 
 @tool
+def write_file(path: str, content: str) -> None:
+    """Write."""
+
+
+@tool
 def pick(what: int | list[int] | None = None, grid: list[list[int]] | None = None) -> None:
     """Pick."""
 
@@ -105,6 +110,7 @@ ALL: tuple[Tool, ...] = (
     create_user,
     save,
     pick,
+    write_file,
 )
 TOOLS: dict[str, Tool] = {each.name: each for each in ALL}
 Given: TypeAlias = tuple[str, str]
@@ -183,6 +189,8 @@ def test_a_valid_call_costs_one_parse(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"a": 2, "b": 3}}', "surplus"),
         ('{"a": 2, "b": 3}<|im_end|>', "surplus"),
         ('{"a": 2, "b": 3}\n</tool_call>', "surplus"),
+        ('{\\"a\\": 2, \\"b\\": 3}', "double-encoded"),
+        ('{"a": 2 "b": 3}', "json-repair"),
         ('{}{"a": 2, "b": 3}', "surplus"),
         ('{"a": 2, "b": 3}{"a": 2, "b": 3}', "surplus"),
     ],
@@ -192,7 +200,7 @@ def test_text_that_is_nearly_json_is_read(arguments: str, rule: str) -> None:
     assert outcome.values == {"a": 2, "b": 3}
     assert outcome.arguments == '{"a": 2, "b": 3}'
     assert rules(outcome) == [rule]
-    assert outcome.fixes[0].before.strip() == arguments.strip()
+    assert outcome.fixes[0].before == arguments
 
 
 def test_words_of_python_have_their_own_rule() -> None:
@@ -224,6 +232,7 @@ def test_no_text_stands_for_no_arguments(arguments: str) -> None:
         '{"a": 2, "b": "3',
         '{"a": 2',
         "{",
+        "{'a': 2, 'b': 3, 'c'",
         '"{\\"a\\": 2, \\"b\\": 3"',
     ],
 )
@@ -254,6 +263,13 @@ def test_a_text_without_its_closing_quote_is_never_closed() -> None:
     refused("label", json.dumps({"names": '{"a"'}))
     refused("get_weather", json.dumps('{"city": "Par'))
     refused("get_weather", json.dumps('city: "Par'))
+
+
+def test_a_text_torn_by_its_quotes_loses_nothing() -> None:
+    for code in ('print("a", "b")', 'say "x", "y": "z"', 'a "b" c'):
+        outcome = repair(Called("write_file", '{"path": "p", "content": "%s"}' % code), TOOLS)  # noqa: UP031
+        assert isinstance(outcome, Refused) or outcome.values == {"path": "p", "content": code}
+    refused("get_weather", "The city {x}")
 
 
 @pytest.mark.parametrize("shape", ["%s}", "%s", "```%s```", '{"arguments": %s}', "%s,"])
@@ -707,6 +723,19 @@ def test_spoilt_arguments_come_back_as_they_were(call: tuple[str, object], how: 
         return  # it takes any name, so a wrapper's too
     assert isinstance(outcome, Repaired), outcome
     assert json.loads(outcome.arguments) == arguments
+
+
+@given(st.text(max_size=12), st.sampled_from([repr, json.dumps]), st.data())
+def test_a_cut_call_is_refused_or_has_lost_nothing_but_what_may_be_left_out(
+    city: str, render: Callable[[object], str], data: st.DataObject
+) -> None:
+    whole = {"city": city, "unit": "celsius", "when": None}
+    text = render(whole)
+    cut = text[: data.draw(st.integers(0, len(text) - 1))]
+    outcome = repair(Called("get_weather", cut), TOOLS)
+    if isinstance(outcome, Repaired):
+        assert outcome.values["city"] == city
+        assert outcome.values.items() <= whole.items()
 
 
 @given(st.text() | st.text(alphabet="{}[]\"':,ab12 \\`n"), st.sampled_from(sorted(TOOLS)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import orjson
@@ -10,10 +11,10 @@ import orjson
 from agentcall.cli.plain import harmless, is_terminal
 from agentcall.cli.run import RunOptions
 from agentcall.errors import ModelError
-from agentcall.events import AnswerDiscarded, Event, TextDelta, event_json
-from agentcall.messages import JSON, ToolCall, ToolResult, to_json
+from agentcall.events import AnswerDiscarded, Event, TextDelta, ToolCallFinished, event_json
+from agentcall.messages import JSON, ToolCall, ToolResult, encoded, to_json
 from agentcall.result import Missing, RunResult
-from agentcall.snapshot import snapshot
+from agentcall.snapshot import as_json, snapshot
 
 
 class Answer(Protocol):
@@ -41,24 +42,36 @@ class Streamed:
     """Text as it arrives, for a terminal."""
 
     def __init__(self) -> None:
-        self._column = 0
+        self._open = False
+        self._margin = ""
 
     def see(self, event: Event) -> None:
         """Writes a delta; ends the line before anything else is shown."""
-        if isinstance(event, TextDelta):
-            text = harmless(event.text)
-            text = text if self._column else text.lstrip("\n")
-            _write(text)
-            self._column = 0 if text.endswith("\n") else self._column + len(text)
-        elif self._column:
-            _write(" [cut]\n" if isinstance(event, AnswerDiscarded) else "\n")
-            self._column = 0
+        match event:
+            case TextDelta(text):
+                self._write_delta(harmless(text))
+            case AnswerDiscarded():
+                self._end_line(" [cut]")
+            case ToolCallFinished():
+                self._end_line()
+                self._margin = "\n"
+            case _:
+                self._end_line()
 
     def finish(self, result: RunResult[Any] | None, error: ModelError | None) -> None:
         """Ends the last line."""
-        if self._column:
-            _write("\n")
-            self._column = 0
+        self._end_line()
+
+    def _write_delta(self, text: str) -> None:
+        text = text if self._open else text.lstrip("\n")
+        if text:
+            _write(text if self._open else self._margin + text)
+            self._open, self._margin = True, ""
+
+    def _end_line(self, mark: str = "") -> None:
+        if self._open:
+            _write(f"{mark}\n")
+            self._open = False
 
 
 class Whole:
@@ -106,21 +119,16 @@ class Document:
 
 def _document(result: RunResult[Any]) -> dict[str, JSON]:
     answer = result.answer
-    usage = {name: getattr(result.usage, name) for name in type(result.usage).__slots__}
     document: dict[str, JSON] = {
-        "output": None if isinstance(answer, Missing) else _json_of(answer),
+        "output": None if isinstance(answer, Missing) else as_json(answer),
         "stop_reason": result.stop_reason,
-        "usage": usage,
+        "usage": asdict(result.usage),
         "tool_calls": [_call_json(call, done) for call, done in result.tool_calls],
         "messages": [to_json(message) for message in result.messages],
     }
     if isinstance(answer, Missing):
         document["reason"] = answer.reason
     return document
-
-
-def _json_of(answer: object) -> JSON:
-    return answer if isinstance(answer, str) else orjson.loads(snapshot(answer))
 
 
 def _call_json(call: ToolCall, done: ToolResult | None) -> dict[str, JSON]:
@@ -139,5 +147,5 @@ def _write(text: str) -> None:
 
 
 def _write_json(value: JSON) -> None:
-    sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
+    sys.stdout.buffer.write(encoded(value) + b"\n")
     sys.stdout.buffer.flush()

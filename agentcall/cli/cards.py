@@ -73,7 +73,7 @@ class Cards:
         self.clear()
         if words := ending(result):
             self._console.print(Text(line_of(words), "yellow"))
-        self._console.print(Text(usage, "dim"))
+        self._console.print(Text(f"\n{usage}", "dim"))
 
     def clear(self) -> None:
         """Takes the spinner away."""
@@ -101,9 +101,11 @@ class Cards:
         self._show_card(call, state.append(f" {took}", "not bold dim default"), result.text)
 
     def _show_card(self, call: ToolCall, state: Text, result: str) -> None:
-        most = max(40, 2 * self._console.width - 60)
-        head = Text("▸ ", "cyan").append(line_of(call.name, 80), "bold cyan")
-        head.append(f"({arguments_line(call.arguments, most)})  ", "default").append_text(state)
+        name = line_of(call.name, 80)
+        room = 10_000 if self._whole else self._console.width - len(name) - len(state.plain) - 7
+        arguments = arguments_line(call.arguments, max(20, room))
+        head = Text("▸ ", "cyan").append(name, "bold cyan")
+        head.append(f"({arguments})  ", "default").append_text(state)
         self._console.print(head)
         for repair in self._repairs.pop(call.id, ()):
             self._console.print(Padding(self._repair(repair), (0, 0, 0, 2)))

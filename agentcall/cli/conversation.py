@@ -70,12 +70,11 @@ def _told(outcome: Outcome, answer: Answer, screen: Screen) -> int:
     answer.finish(outcome.result, outcome.error)
     if outcome.error is not None:
         tell(outcome.error)
-    if outcome.result is not None:
-        screen.end(outcome.result, outcome.seconds)
-    if outcome.error is not None:
         return exit_code(outcome.error)
-    ended_well = outcome.result is not None and outcome.result.stop_reason == "final"
-    return 0 if ended_well else UNFINISHED
+    if outcome.result is None:
+        return UNFINISHED
+    screen.end(outcome.result, outcome.seconds)
+    return 0 if outcome.result.stop_reason == "final" else UNFINISHED
 
 
 class Conversation:
@@ -112,8 +111,11 @@ class Conversation:
 
     def _decisions(self, pending: Sequence[ToolCall]) -> Mapping[str, Decision]:
         self._screen.close()
+        for call in pending:
+            self._screen.decided(call)
         return {call.id: decide(call) for call in pending}
 
     def _may_go_on(self) -> bool:
         # Each leg begins with fresh limits; nobody at the terminal would deny without an end.
-        return self._usage.requests < self._agent.limits.requests
+        limit = self._agent.limits.requests
+        return limit is None or self._usage.requests < limit

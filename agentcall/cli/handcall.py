@@ -12,10 +12,12 @@ from agentcall.cli.plain import styled
 from agentcall.cli.tools import CallOptions
 from agentcall.dialects.parts import Called
 from agentcall.execute import Job, carry_out
-from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
 from agentcall.repair import Refused, Repaired, repair
 from agentcall.tool import RunContext
+
+_MOST = 10_000_000
+"""Characters of a result: a person may page through it, unlike a model."""
 
 
 def call_by_hand(options: CallOptions) -> bool:
@@ -40,7 +42,7 @@ def _result(asked: Repaired) -> ToolResult:
     context = RunContext[object](deps=None, tool_call_id=call.id, tool_name=call.name)
     job = Job(call, asked.tool, asked.values, context)
     with InterruptibleLoop() as loop:
-        return loop.run(carry_out(job, Limits().result_chars))
+        return loop.run(carry_out(job, _MOST))
 
 
 def _failed(words: str) -> bool:

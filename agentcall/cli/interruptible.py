@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from typing_extensions import Self
+
+from agentcall.cli.faults import INTERRUPTED
 
 T = TypeVar("T")
 
@@ -39,46 +41,57 @@ class InterruptibleLoop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with suppress(asyncio.TimeoutError, TimeoutError, KeyboardInterrupt):
-            closing = asyncio.wait_for(self._loop.shutdown_asyncgens(), _GRACE)
-            self._loop.run_until_complete(closing)
+        others = asyncio.all_tasks(self._loop)
+        with suppress(RuntimeError, KeyboardInterrupt):
+            self._loop.run_until_complete(_tidied(others))
+        self._loop.set_exception_handler(lambda _loop, _context: None)  # what is left, is left
         self._loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what it sends is its own
         """What the coroutine gives. Raises KeyboardInterrupt at Ctrl-C, after cancelling it."""
         task = self._loop.create_task(coroutine)
+        interrupted = False
+
+        def stop() -> None:
+            nonlocal interrupted
+            if interrupted:
+                self._loop.stop()
+            interrupted = True
+            task.cancel()
+            stopping.append(self._loop.call_later(_GRACE, self._loop.stop))
+
+        stopping: list[asyncio.TimerHandle] = []
+        with suppress(NotImplementedError):  # Windows: KeyboardInterrupt comes out of the loop
+            self._loop.add_signal_handler(signal.SIGINT, stop)
         try:
-            self._watch(task)
             return self._loop.run_until_complete(task)
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise self._interrupted(task) from None
-        except RuntimeError:
-            if task.done():
-                raise
-            raise self._interrupted(task) from None
+        except (RuntimeError, asyncio.CancelledError):
+            if interrupted:
+                raise KeyboardInterrupt from None
+            raise
         finally:
+            for timer in stopping:
+                timer.cancel()
             with suppress(NotImplementedError):
                 self._loop.remove_signal_handler(signal.SIGINT)
 
-    def _watch(self, task: asyncio.Task[T]) -> None:
-        def stop() -> None:
-            task.cancel()
-            self._loop.call_later(_GRACE, self._loop.stop)
 
-        # Windows has no such handlers; there KeyboardInterrupt comes out of the loop.
-        with suppress(NotImplementedError):
-            self._loop.add_signal_handler(signal.SIGINT, stop)
-
-    def _interrupted(self, task: asyncio.Task[T]) -> KeyboardInterrupt:
+async def _tidied(others: Collection[asyncio.Task[Any]]) -> None:  # Any: whatever they give
+    for task in others:
         task.cancel()
-        return KeyboardInterrupt()
+    if others:
+        await asyncio.wait(others, timeout=_GRACE)
+    closing = asyncio.ensure_future(asyncio.get_running_loop().shutdown_asyncgens())
+    await asyncio.wait([closing], timeout=_GRACE)
 
 
-def leave(code: int) -> None:
-    """Ends the process, not waiting for threads that nobody can stop."""
-    sys.stdout.flush()
+def leave_interrupted() -> NoReturn:
+    """Ends the process after Ctrl-C, not waiting for threads that nobody can stop."""
+    sys.stderr.write("interrupted\n")
+    with suppress(OSError):
+        sys.stdout.flush()
     sys.stderr.flush()
     main = threading.main_thread()
     if any(not thread.daemon for thread in threading.enumerate() if thread is not main):
-        os._exit(code)
-    sys.exit(code)
+        os._exit(INTERRUPTED)
+    sys.exit(INTERRUPTED)

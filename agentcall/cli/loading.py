@@ -92,10 +92,11 @@ def _module_tools(word: str, ready: ToolRegistry) -> object:
         return _expanded(_module(word))
     except _NoModule:
         near = get_close_matches(word, ready.names, 1, 0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
+        known = ", ".join(ready.names) or "none"
         raise UsageError(
-            f"there is no ready tool and no module {word!r}{hint} Ready tools: "
-            f"{', '.join(ready.names) or 'none'}. Your own: file.py, file.py:name, module:name"
+            f"there is no ready tool and no module {word!r}{hint} Ready tools: {known}. "
+            "Tools of your own: file.py, file.py:name or module:name."
         ) from None
 
 

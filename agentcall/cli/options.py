@@ -16,9 +16,9 @@ def command_of(options: type[Options], work: Callable[[Options], None]) -> Calla
         try:
             work(options(**given))
         except KeyboardInterrupt:
-            from agentcall.cli.interruptible import leave
+            from agentcall.cli.interruptible import leave_interrupted
 
-            leave(130)
+            leave_interrupted()
 
     hints = get_type_hints(options, include_extras=True)
     parameters = [

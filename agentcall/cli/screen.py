@@ -11,7 +11,7 @@ from agentcall.cli.lines import Lines
 from agentcall.cli.plain import is_terminal
 from agentcall.cli.run import RunOptions
 from agentcall.cli.tally import Tally
-from agentcall.events import Event, TextDelta, ToolCallStarted
+from agentcall.events import Event, RunFinished, TextDelta, ToolCallStarted
 from agentcall.messages import ToolCall, ToolResult
 from agentcall.result import RunResult
 
@@ -78,12 +78,21 @@ class Screen:
             self._seen.add(event.call.id)
         self._answer.see(event)
         self._notes.see(event)
+        if isinstance(event, RunFinished):
+            self._show_refused(event.result)
 
-    def end(self, result: RunResult[Any], seconds: float) -> None:
-        """Shows what is left to say when the run is over."""
+    def decided(self, call: ToolCall) -> None:
+        """A person has decided about a call, and need not be told what became of it."""
+        self._seen.add(call.id)
+
+    def _show_refused(self, result: RunResult[Any]) -> None:
         for call, done in result.tool_calls:
             if done is not None and call.id not in self._seen:
+                self._seen.add(call.id)
                 self._notes.refused(call, done)
+
+    def end(self, result: RunResult[Any], seconds: float) -> None:
+        """Shows how the run ended and what it took."""
         self._notes.end(result, self._tally.line(result.usage, seconds))
 
     def close(self) -> None:

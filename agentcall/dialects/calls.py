@@ -29,6 +29,8 @@ ENVELOPES = ("tool_calls", "function_call", "tool_call", "function")
 OTHERS = ("type", "id", "index", "tool_call_id", "call_id")
 
 CUT = "the answer ended inside a call"
+_TAG = 40
+"""No tag is longer (characters)."""
 _CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter", "ipython")
 
 
@@ -67,8 +69,12 @@ def _with_id(call: Called | Broken, by_key: dict[str, str]) -> Called | Broken:
 def _call(text: str, found: Members, by_key: dict[str, str]) -> Called | Broken:
     name_key = next((key for key in NAMES if text_of(by_key.get(key, ""))), None)
     if name_key is None:
+        if len(found) == 1 and found[0][1].startswith("{"):
+            return Called(*found[0])
         return Broken(text, 'it has no "name"')
     name = text_of(by_key[name_key]) or ""
+    if "description" in by_key and '"properties"' in by_key.get("parameters", ""):
+        return Broken(text, "it is the definition of a tool, not a call")
     for key in ARGUMENTS:
         if key in by_key and key != name_key:
             return Called(name, arguments_text(by_key[key]), text_of(by_key.get("id", "")) or "")
@@ -104,6 +110,16 @@ def offered(calls: Sequence[Called | Broken], tools: Tools) -> bool:
     return bool(calls) and all(isinstance(call, Called) and call.name in tools for call in calls)
 
 
+def break_off(page: Page, reason: str) -> None:
+    """The markup since the mark is Broken; a tag that the end has cut in two belongs to it."""
+    source = page.source
+    rest = source.text[source.at :]
+    if source.ended and len(rest) < _TAG and rest.startswith(("<", "[")) and "\n" not in rest:
+        source.take(len(rest))
+    over = source.ended and source.left == 0
+    page.out.broken(source.raw(), CUT if over else reason)
+
+
 def json_block(page: Page, *closers: str, closed_by_itself: bool = False) -> Steps[bool]:
     """JSON objects or lists up to a closing marker; False if there are none.
 
@@ -119,7 +135,8 @@ def json_block(page: Page, *closers: str, closed_by_itself: bool = False) -> Ste
         if (yield from source.peek()) not in ("{", "["):
             if not texts:
                 return False
-            if source.left == 0 and not (source.finished or closed_by_itself):
+            over = source.cut_short(*closers) or source.left == 0
+            if over and not (source.finished or closed_by_itself):
                 page.out.broken(source.raw(), CUT)
                 return True
             break

@@ -53,8 +53,10 @@ class InternLM:
     """
 
     name: str = "internlm"
-    plugin: Wire = field(default_factory=lambda: {"role": "system name=<|plugin|>"})
-    environment: Wire = field(default_factory=lambda: {"role": "environment name=<|plugin|>"})
+    plugin: Wire = field(hash=False, default_factory=lambda: {"role": "system name=<|plugin|>"})
+    environment: Wire = field(
+        hash=False, default_factory=lambda: {"role": "environment name=<|plugin|>"}
+    )
 
     def offer(self, offer: Offer, choice: Choice) -> Opening:
         """The system message, the tools in a message of their own, and the raw-mode fields."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from agentcall.dialects.offers import Tools
 from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
@@ -139,7 +139,8 @@ class Page:
     """One answer while it is read.
 
     markers: what begins a call; while_thinking: the readers of those that count inside thinking.
-    fenced: inside a code fence that is no call. react: whether ReAct's labels were read.
+    fence: inside a code fence, whose last line is text or, around marked calls, markup.
+    react: whether ReAct's labels were read.
     """
 
     source: Source
@@ -147,8 +148,16 @@ class Page:
     out: Output = field(default_factory=Output)
     markers: tuple[str, ...] = ()
     while_thinking: Mapping[str, Read] = field(default_factory=dict[str, "Read"])
-    fenced: bool = False
+    fence: Literal["", "text", "call"] = ""
     react: bool = False
+
+    def close_fence(self, end: str) -> None:
+        """The fence is over."""
+        if self.fence == "text":
+            self.out.say(end)
+        else:
+            self.out.drop()
+        self.fence = ""
 
 
 Read: TypeAlias = "Callable[[Page], Steps[bool]]"

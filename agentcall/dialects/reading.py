@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agentcall.dialects.families.registry import FAMILIES, with_name
+from agentcall.dialects.families.registry import FAMILIES, names, with_name
 from agentcall.dialects.offers import Offers, Tools
 from agentcall.dialects.page import Family, Page, Read, Reconsidered
 from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
@@ -63,10 +63,11 @@ class Answer:
         """Reads to the end."""
         source, out = self._page.source, self._page.out
         while (yield from source.fill(1)):
-            if out.line_start:
-                out.say((yield from source.skip(" \t")))
-                if (yield from self._line()):
-                    continue
+            if out.line_start and source.text[source.at] in " \t":
+                out.say(source.take(1))
+                continue
+            if out.line_start and (yield from self._line()):
+                continue
             needle = yield from source.flow(self._needles, out.say)
             if needle == "\n":
                 out.say(needle)
@@ -79,11 +80,11 @@ class Answer:
     def _line(self) -> Steps[bool]:
         """What begins a line; whether anything did."""
         page, source = self._page, self._page.source
-        if page.fenced:
-            fence = yield from source.eats("```")
-            page.out.say(fence)
-            page.fenced = not fence
-            return bool(fence)
+        if page.fence:
+            end = yield from source.eats("```")
+            if end:
+                page.close_fence(end)
+            return bool(end)
         for read in self._lines.get((yield from source.peek()), ()):
             source.mark()
             if (yield from read(page)):
@@ -178,7 +179,7 @@ def reading_of(parts: Iterable[Part]) -> Reading:
 
 def families() -> tuple[str, ...]:
     """The names of the families that can be asked for."""
-    return tuple(family.name for family in FAMILIES)
+    return names()
 
 
 __all__ = ["Reading", "Reconsidered", "TextReader", "families", "read_text", "text_reader"]

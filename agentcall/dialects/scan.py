@@ -112,6 +112,14 @@ class Source:
         seen = yield from self.sees(*texts)
         return self.take(len(seen))
 
+    def cut_short(self, *texts: str) -> bool:
+        """Whether the text ends inside of one of these; it is then behind us."""
+        rest = self.text[self.at :]
+        if not self.ended or not rest or not any(text.startswith(rest) for text in texts):
+            return False
+        self.take(len(rest))
+        return True
+
     def skip(self, chars: str = BLANK) -> Steps[str]:
         """Goes past any of these characters, and gives them."""
         pieces: list[str] = []

@@ -60,12 +60,11 @@ def authorization(api_key: str) -> str:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url.strip())
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
     except ValueError:
-        usable = False
-    if not usable:
-        raise UsageError(f"{place(url)!r} is not a base URL; use http://host:port/v1")
-    return parts
+        pass
+    raise UsageError(f"{place(url)!r} is not a base URL; use http://host:port/v1")
 
 
 def _host(parts: SplitResult) -> str:

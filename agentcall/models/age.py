@@ -67,12 +67,18 @@ _PATHS = sorted({path for row in _ROWS_BY_PATH for path in row.has | row.lacks})
 
 async def lmdeploy_age(endpoint: Endpoint) -> Age:
     """The age of the LMDeploy server at an endpoint; costs no request to its model."""
-    root = replace(endpoint, url=endpoint.url.removesuffix("/v1"))
+    root = root_of(endpoint)
     try:
         document = await root.get("/openapi.json")
     except ModelError:
         return _age(_ROWS_BY_PATH, await _paths(root))
     return age_of(document)
+
+
+def root_of(endpoint: Endpoint) -> Endpoint:
+    """The same server without the `/v1`: where the pages are that OpenAI's API does not have."""
+    path, mark, query = endpoint.url.partition("?")
+    return replace(endpoint, url=f"{path.removesuffix('/v1')}{mark}{query}")
 
 
 def age_of(document: JSON) -> Age:

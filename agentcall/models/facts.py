@@ -177,7 +177,7 @@ async def streams_with_tools(endpoint: Endpoint, facts: Facts) -> bool | None:
                     break
     except ModelRefused:
         return None
-    return bool(begun) and not begun.startswith((b"{", b"["))
+    return bool(begun) and begun[:1] not in b"{[<"
 
 
 def _busy(refused: ModelRefused) -> bool:

@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from agentcall.dialects.parts import Called, Part, Said, Thought
 from agentcall.dialects.protocol import Reader
@@ -50,15 +50,19 @@ class Hearing:
         self._finish = self._finish or "stop"
         return [*parts, *self._end()]
 
-    def feed(self, data: bytes) -> list[Answer]:
+    def feed(self, data: bytes) -> Iterator[Answer]:
         """The parts that are certain once these bytes are known."""
         if self._events is None:
-            self._page.append(data)
-            first = b"".join(self._page).lstrip()[:1]
-            if not first or first in b"{[<":
-                return []
+            if not self._begins_events(data):
+                return
             self._events, data = EventReader(), b"".join(self._page)
-        return self._heard_events(self._events.feed(data))
+        yield from self._heard_events(self._events.feed(data))
+
+    def _begins_events(self, data: bytes) -> bool:
+        """Whether what has come is a stream of events; until then it is kept as a page."""
+        self._page.append(data)
+        first = next((bare[:1] for page in self._page if (bare := page.lstrip())), b"")
+        return first != b"" and first not in b"{[<"
 
     def close(self) -> list[Answer]:
         """What is left, and the end."""
@@ -77,15 +81,13 @@ class Hearing:
         """What is left of an answer that broke off; it has an end only if that came before."""
         return self._end()
 
-    def _heard_events(self, events: Sequence[bytes]) -> list[Answer]:
-        parts: list[Answer] = []
+    def _heard_events(self, events: Sequence[bytes]) -> Iterator[Answer]:
         for event in events:
             if event.strip() == _DONE:
                 self._finish = self._finish or "stop"
                 self.done = True
             else:
-                parts.extend(self._piece(_chunk(event)))
-        return parts
+                yield from self._piece(_chunk(event))
 
     def _end(self) -> list[Answer]:
         finish = None if self._finish in _GIVEN_UP else self._finish

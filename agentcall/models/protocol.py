@@ -12,7 +12,6 @@ from agentcall.errors import UsageError
 from agentcall.messages import JSON, Usage
 from agentcall.transcript import Transcript
 
-
 _TAKEN = ("model", "messages", "stream", "stream_options")
 
 
@@ -34,7 +33,7 @@ class Settings:
         taken = [name for name in _TAKEN if name in self.extra]
         if taken:
             raise UsageError(
-                f"Settings.extra has {', '.join(taken)}, which the request itself says; leave it out"
+                f"Settings.extra has {', '.join(taken)}, which the request says itself; leave it"
             )
 
     def fields(self) -> dict[str, JSON]:

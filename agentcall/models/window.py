@@ -19,6 +19,7 @@ import orjson
 from agentcall.errors import ModelError, ModelRefused
 from agentcall.messages import JSON
 from agentcall.models.address import authorization, joined
+from agentcall.models.age import root_of
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import PATH, Facts
 from agentcall.models.sessions import shared_session
@@ -104,7 +105,7 @@ def longest_step(metrics: str) -> int | None:
 
 async def _metrics(endpoint: Endpoint) -> str:
     """The page of metrics, which is no JSON; empty if there is none."""
-    root = _root(endpoint)
+    root = root_of(endpoint)
     headers = {"Authorization": authorization(root.api_key)} if root.api_key else {}
     timeout = aiohttp.ClientTimeout(total=10)
     try:
@@ -119,11 +120,7 @@ async def _metrics(endpoint: Endpoint) -> str:
 
 async def _page(endpoint: Endpoint, path: str) -> Mapping[str, JSON]:
     try:
-        page = await _root(endpoint).get(path)
+        page = await root_of(endpoint).get(path)
     except ModelError:
         return {}
     return page if isinstance(page, Mapping) else {}
-
-
-def _root(endpoint: Endpoint) -> Endpoint:
-    return replace(endpoint, url=endpoint.url.removesuffix("/v1"))

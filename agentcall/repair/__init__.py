@@ -23,7 +23,7 @@ from agentcall.repair.fit import Fit, TooMuch
 from agentcall.repair.fix import Fix, Fixes, Refused, Repaired, fix, summed, written
 from agentcall.repair.mend import Mender
 from agentcall.repair.names import find
-from agentcall.repair.reading import Reading, read
+from agentcall.repair.reading import Reading, is_guessed, read
 from agentcall.repair.shape import bare_text, peeled, placed
 from agentcall.repair.words import unknown_tool, unreadable, wrong
 from agentcall.tool import Tool
@@ -93,6 +93,8 @@ class _Attempt:
             if lone.fixes[-1].rule == "lone-value":
                 yield from self._mended(lone, drop_unknown=False)
         for layer in reversed(layers):
+            if is_guessed(layer):
+                return
             yield from self._mended(layer, drop_unknown=True)
 
     def _mended(self, layer: Reading, *, drop_unknown: bool) -> Iterator[Reading]:

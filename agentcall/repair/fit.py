@@ -87,14 +87,12 @@ class Fit:
         return True
 
     def _fits_list(self, value: Sequence[JSON], schema: Schema) -> bool:
-        first, rest = schema.get("prefixItems"), schema.get("items")
-        prefix = first if isinstance(first, list) else []
-        if len(value) < len(prefix):
+        first = schema.get("prefixItems")
+        if isinstance(first, list) and len(value) < len(first):
             return False
-        schemas = [*prefix, *[rest] * (len(value) - len(prefix))]
         return all(
             self.fits(item, below)
-            for item, below in zip(value, schemas, strict=True)
+            for item, below in zip(value, items_of(schema, len(value)), strict=True)
             if isinstance(below, Mapping)
         )
 
@@ -131,6 +129,13 @@ def choices(schema: Schema) -> list[Schema]:
         return [{**schema, "type": kind} for kind in kinds]
     found = schema.get("anyOf", schema.get("oneOf"))
     return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+def items_of(schema: Schema, count: int) -> list[JSON]:
+    """What a schema says of each of so many items."""
+    first = schema.get("prefixItems")
+    prefix: list[JSON] = [*first] if isinstance(first, list) else []
+    return [*prefix, *[schema.get("items")] * (count - len(prefix))][:count]
 
 
 def options_of(schema: Schema) -> list[JSON]:

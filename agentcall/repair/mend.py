@@ -29,12 +29,13 @@ from agentcall.repair.fit import (
     Fit,
     Schema,
     choices,
+    items_of,
     kind_of,
     options_of,
     properties_of,
     required_of,
 )
-from agentcall.repair.fix import Fix, dropped_at, fix_at, written
+from agentcall.repair.fix import Fix, dropped_at, fix, fix_at, written
 from agentcall.repair.names import folded, only_near
 from agentcall.repair.reading import read_inner
 from agentcall.repair.scalar import READERS, Read, is_blank, rule_of
@@ -153,30 +154,28 @@ class Mender:
             value = self._spelled_out(value, list, place)
         if not isinstance(value, list):
             return self._listed(value, schema, place)
-        first = schema.get("prefixItems")
-        prefix = first if isinstance(first, list) else []
-        rest = schema.get("items")
-        schemas = [*prefix, *[rest] * (len(value) - len(prefix))]
+        return self._items(value, schema, place)
+
+    def _items(self, value: list[JSON], schema: Schema, place: str) -> list[JSON]:
         return [
             self.mend(item, own, f"{place}[{i}]") if isinstance(own, Mapping) else item
-            for i, (item, own) in enumerate(zip(value, schemas, strict=False))
-        ] + value[len(schemas) :]
+            for i, (item, own) in enumerate(zip(value, items_of(schema, len(value)), strict=True))
+        ]
 
     def _listed(self, value: JSON, schema: Schema, place: str) -> JSON:
         """A list out of what is none."""
-        items = schema.get("items")
-        if not isinstance(items, Mapping) or "prefixItems" in schema or is_blank(value):
+        if is_blank(value):
             return value
-        rule, found = _as_list(value, self.fit.fits("", items))
+        own = items_of(schema, 1)[0]
+        takes_text = not isinstance(own, Mapping) or self.fit.fits("", own)
+        rule, found = _as_list(value, takes_text)
         start = len(self.fixes)
-        self._told(rule, place, value, found)
-        mended: list[JSON] = [self.mend(item, items, place) for item in found]
-        if found and all(self.fit.fits(item, items) for item in mended):
-            del self.fixes[start:]
-            self._told(rule, place, value, mended)
-            return mended
+        mended = self._items(found, schema, place)
         del self.fixes[start:]
-        return value
+        if not found or not self.fit.fits(mended, schema):
+            return value
+        self._told(rule, place, value, mended)
+        return mended
 
     def _object(self, value: JSON, schema: Schema, place: str) -> JSON:
         if isinstance(value, str):
@@ -189,7 +188,7 @@ class Mender:
         found: dict[str, JSON] = {}
         for key, item in value.items():
             own = known.get(key, schema.get("additionalProperties", True))
-            at = f"{place}.{key}" if place else key
+            at = _below(place, key)
             mended = self.mend(item, own, at) if isinstance(own, Mapping) else item
             if key in known and key not in required and self._is_blank(mended, own):
                 self.fixes.append(dropped_at("null-dropped", at, item))
@@ -216,8 +215,12 @@ class Mender:
             meant |= _slips([key for key in strange if key not in meant], left, list(known))
         for key, name in meant.items():
             rule = "key-name" if folded(key) == folded(name) else "key-near"
-            self._told(rule, place, key, name)
+            self.fixes.append(fix(rule, _below(place, key), _below(place, name)))
         return {meant.get(key, key): item for key, item in value.items()}
+
+
+def _below(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
 
 
 def _holds_more(key: str, item: JSON) -> bool:

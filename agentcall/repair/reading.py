@@ -5,7 +5,10 @@ Rules, in the order in which they are tried:
 - surplus: what follows the whole value is nothing but closing brackets or special tokens; or the
   server sent the same value twice, or an empty object before the real one. Two different values
   are two calls, and none of them runs.
-- python-literal, json-syntax: what `jsontext` mends, with Python's words in it or without.
+- double-encoded: the quotes are still escaped, though no text is around them: `{\\"a\\": 2}`.
+- python-literal, json-syntax: what `jsontext` mends, with Python's words in it or without;
+  json-repair where it had to guess the structure. Such a value has to fit as it stands, no key of
+  it is dropped: a quote that was not escaped may have torn a text in two.
 - closed-brackets: see below.
 
 Closing brackets. What was cut is never finished: whoever reads a cut call cannot know what was
@@ -33,6 +36,7 @@ from agentcall.repair.fix import Fixes, fix, written
 LONGEST_MENDED = 100_000
 """Characters of broken JSON that are mended; longer ones are refused, for mending is slow."""
 
+_GUESSED = "json-repair"
 _FENCE = re.compile(r"\s*(?:```|~~~)[ \t]*\w*\s*\n?(.*?)\s*(?:```|~~~)?\s*", re.DOTALL)
 _SURPLUS = re.compile(r"(?:[\s\]})`;]|<[|｜][^<>]{1,40}[|｜]>|</?\w{1,30}>)*")
 _DEEPEST = 32
@@ -57,6 +61,11 @@ def read(text: str) -> Reading | None:
     return next(filter(_can_be_written, _readings(text)), None)
 
 
+def is_guessed(reading: Reading) -> bool:
+    """Whether the structure of the text was guessed: nothing more may be taken away from it."""
+    return any(each.rule == _GUESSED for each in reading.fixes)
+
+
 def read_inner(text: str) -> Reading | None:
     """The list or object that a text within the arguments spells out; never closes brackets."""
     if not text.lstrip().startswith(("{", "[", "(", "`")):
@@ -64,7 +73,9 @@ def read_inner(text: str) -> Reading | None:
     whole = _whole(text)
     reading = _unfenced(text) if whole is None else Reading(whole[0])
     reading = reading or _lenient(text)
-    if reading is None or not isinstance(reading.value, (dict, list)):
+    if reading is None or is_guessed(reading):
+        return None
+    if not isinstance(reading.value, (dict, list)):
         return None
     return reading if _can_be_written(reading) else None
 
@@ -74,7 +85,8 @@ def _readings(text: str) -> Iterator[Reading]:
     if whole:
         yield Reading(whole[0])
         return
-    for reading in (_unfenced(text), _without_surplus(text), _lenient(text), _closed(text)):
+    for step in (_unfenced, _without_surplus, _unescaped, _lenient, _closed):
+        reading = step(text)
         if reading:
             yield reading
 
@@ -115,9 +127,12 @@ def _lenient(text: str) -> Reading | None:
         return None
     if found is None or isinstance(found, Unread):
         return None
-    if "json-repair" in found.rule and _goes_on(text):
+    guessed = "json-repair" in found.rule
+    if guessed and (not text.lstrip().startswith(("{", "[")) or _goes_on(text)):
         return None
     rule = "python-literal" if "python" in found.rule else "json-syntax"
+    if guessed:
+        rule = _GUESSED
     return Reading(found.value, (fix(rule, text, _readable(found.value)),))
 
 
@@ -132,6 +147,14 @@ def _readable(value: JSON) -> str:
         return written(value)
     except (ValueError, RecursionError):
         return repr(value)
+
+
+def _unescaped(text: str) -> Reading | None:
+    inner = _whole(f'"{text.strip()}"') if text.lstrip().startswith('{\\"') else None
+    whole = _whole(inner[0]) if inner and isinstance(inner[0], str) else None
+    if whole is None:
+        return None
+    return Reading(whole[0], (fix("double-encoded", text, _readable(whole[0])),))
 
 
 def _without_surplus(text: str) -> Reading | None:
@@ -169,9 +192,9 @@ def _closed(text: str) -> Reading | None:
         return None
     whole = _whole(text + missing)
     inner = Reading(whole[0]) if whole else _lenient(text + missing)
-    return inner and Reading(
-        inner.value, (fix("closed-brackets", text, text + missing), *inner.fixes)
-    )
+    if inner is None or is_guessed(inner):
+        return None
+    return Reading(inner.value, (fix("closed-brackets", text, text + missing), *inner.fixes))
 
 
 def _missing_brackets(text: str) -> str:

@@ -45,7 +45,7 @@ WRAPPERS = frozenset(
 _NAMES = ("name", "tool", "tool_name", "function", "function_name", "action", "recipient_name")
 _DEEPEST = 6
 _CODE = re.compile(r"\s*(?:[{\[(`<]|[\w-]+\s*[:=])")
-_PLAIN_TEXT = re.compile(r"(?!\s*[\w-]+\s*[:=])[^{}\[\]\"'`\n|]{1,200}")
+_PLAIN_TEXT = re.compile(r"(?!\s*[\w-]+\s*[:=])[^{}\[\]\"'`\n|\ud800-\udfff]{1,200}")
 
 
 def peeled(reading: Reading, tool: Tool) -> Iterator[Reading]:

@@ -2,6 +2,8 @@
 
 with FakeServer([call("add", a=2, b=3), say("5")]) as server:
     ...  # point the agent at server.url, then look into server.requests
+
+`ScriptedModel` plays the same replies without a server: `Agent(ScriptedModel([say("5")]))`.
 """
 
 from agentcall.testing.fake_server import FakeServer
@@ -42,6 +44,7 @@ from agentcall.testing.script import (
     say,
     times,
 )
+from agentcall.testing.scripted import ScriptedModel
 from agentcall.testing.wire import Answer, Request
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "Reply",
     "Request",
     "Script",
+    "ScriptedModel",
     "bad_json",
     "call",
     "calls",

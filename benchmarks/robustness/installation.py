@@ -37,7 +37,7 @@ PEERS = (
     Peer("openai-agents", "with_openai_agents.py", ("openai-agents==0.24.0",)),
     Peer("pydantic-ai", "with_pydantic_ai.py", ("pydantic-ai-slim[openai]==2.68.0",)),
     Peer("smolagents", "with_smolagents.py", ("smolagents[openai]==1.26.0",)),
-    Peer("langchain", "with_langchain.py", ("langchain==1.5.0", "langchain-openai==1.7.4")),
+    Peer("langchain", "with_langchain.py", ("langchain==1.4.7", "langchain-openai==1.7.3")),
     Peer("agno", "with_agno.py", ("agno==3.1.10", "openai==3.54.0")),
 )
 
@@ -89,11 +89,15 @@ def _make(folder: Path, peer: Peer) -> None:
 def _base_python() -> str:
     """Python 3.11 if there is one, so that the figures can be compared, else the running one."""
     for name in ("python3.11", sys.executable):
-        # asked by running it: a pyenv shim exists for versions that cannot be run
         found = shutil.which(name)
-        if found and subprocess.run([found, "-c", "import venv"], capture_output=True).returncode == 0:
+        if found and _runs([found, "-c", "import venv"]):
             return found
     return sys.executable
+
+
+def _runs(command: list[str]) -> bool:
+    # asked by running it: a pyenv shim exists for versions that cannot be run
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _run(command: list[str]) -> None:

@@ -122,8 +122,7 @@ def _is_closed(request: Request) -> bool:
 
 
 def _final(text: str, request: Request) -> Completion:
-    offered = {(tool.get("function") or {}).get("name") for tool in request.tools}
-    if "final_answer" not in offered:
+    if not any(tool["function"]["name"] == "final_answer" for tool in request.tools):
         return say(text)
     thinking, mark, rest = text.partition("</think>")
     if not mark:

@@ -12,7 +12,7 @@ deepseek-ai/DeepSeek-V3.1. V3.2 and V4 write DSML: families/dsml.py.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, arguments_text
+from agentcall.dialects.calls import arguments_text, break_off
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
 
@@ -31,7 +31,7 @@ def _section(page: Page) -> Steps[bool]:
         noise, needle = yield from source.upto(_NEXT)
         if needle != _CALL:
             if noise.strip() or not needle:
-                page.out.broken(source.raw(), "there is no call in it" if needle else CUT)
+                break_off(page, "there is no call in it")
             page.out.drop()
             return True
         source.mark(needle)
@@ -62,7 +62,7 @@ def _one(page: Page) -> Steps[bool]:
     if text and (done or source.finished):
         page.out.call(name.strip(), arguments_text(text))
         return True
-    page.out.broken(source.raw(), "its JSON is not well formed" if done else CUT)
+    break_off(page, "its JSON is not well formed")
     return bool(done) and done != _END
 
 

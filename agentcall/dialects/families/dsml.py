@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 
-from agentcall.dialects.calls import CUT, object_text
+from agentcall.dialects.calls import break_off, object_text
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
 from agentcall.dialects.tagged import Tags, json_of, property_schema, tagged_value
@@ -31,6 +31,7 @@ _SECTIONS = (
     "minimax:tool_call>",
     "function_calls>",
 )
+_OF_OTHERS = ("<function_calls>",)
 _INVOKES = tuple(f'<{bar}invoke name="' for bar in _BARS)
 _END_INVOKES = tuple(f"</{bar}invoke>" for bar in _BARS)
 _PARAMETERS = tuple(f'<{bar}parameter name="' for bar in _BARS)
@@ -48,8 +49,10 @@ def _section(page: Page) -> Steps[bool]:
             return True
         if not (yield from source.eats(*_INVOKES)):
             over = not (yield from source.peek())
+            if not over and source.raw().strip() in _OF_OTHERS:
+                return False
             if not over or source.raw().strip().startswith("<"):
-                page.out.broken(source.raw(), CUT if over else "there is no call in it")
+                break_off(page, "there is no call in it")
             return True
         if not (yield from _invoke(page)):
             return True
@@ -70,8 +73,7 @@ def _invoke(page: Page) -> Steps[bool]:
             tag = yield from source.eats(*_PARAMETERS)
             member = (yield from _parameter(page, name, tag)) if tag else None
             if member is None:
-                over = not (yield from source.peek())
-                page.out.broken(source.raw(), CUT if over else "its tags are not well formed")
+                break_off(page, "its tags are not well formed")
                 return False
             found.append(member)
     page.out.call(name, object_text(found))

@@ -31,6 +31,8 @@ def _fence(page: Page) -> Steps[bool]:
     word = (yield from source.skip(_WORD)).strip().lower()
     yield from source.skip(BLANK)
     first = yield from source.peek()
+    if (yield from _marked(page)):
+        return True
     if word in _JSON and first in ("{", "["):
         done = yield from _json(page)
     elif word in _CODE and first:
@@ -42,6 +44,15 @@ def _fence(page: Page) -> Steps[bool]:
     return True
 
 
+def _marked(page: Page) -> Steps[bool]:
+    """A fence around marked calls: it is markup as they are, and they are read as ever."""
+    if not page.markers or not (yield from page.source.sees(*page.markers)):
+        return False
+    page.out.drop()
+    page.fence = "call"
+    return True
+
+
 def _text(page: Page) -> Steps[None]:
     """The fence holds no call: its first line is text, and what follows is read as code."""
     raw = page.source.raw()
@@ -49,7 +60,7 @@ def _text(page: Page) -> Steps[None]:
         page.out.say(raw)
         return
     page.out.say("```")
-    page.fenced = True
+    page.fence = "text"
     yield from ()
 
 

@@ -12,7 +12,7 @@ schema says.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, object_text
+from agentcall.dialects.calls import break_off, object_text
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
 from agentcall.dialects.tagged import Tags, json_of, property_schema, tagged_value
@@ -43,8 +43,7 @@ def _tool_call(page: Page) -> Steps[bool]:
     if (yield from source.eats(_END_CALL)) or _swallowed(page, found):
         page.out.call(name, object_text(found))
     else:
-        over = source.ended and source.left == 0
-        page.out.broken(source.raw(), CUT if over else "its tags are not well formed")
+        break_off(page, "its tags are not well formed")
     return True
 
 

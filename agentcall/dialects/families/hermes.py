@@ -10,7 +10,8 @@ and Qwen/Qwen3-8B (tokenizer_config.json).
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, json_block
+from agentcall.dialects.calls import break_off, give, json_block
+from agentcall.dialects.families.pythonic import pythonic_lines
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
 
@@ -28,11 +29,20 @@ def _tool_call(page: Page) -> Steps[bool]:
 
 
 def unreadable(page: Page) -> Steps[bool]:
-    """What no family reads between the tags; prose about the tag has no end of it."""
-    _, needle = yield from page.source.upto(_ENDS)
-    if not needle and page.source.finished and page.source.raw().strip() != "<tool_call>":
+    """What no family reads between the tags; prose goes on behind the tag and has no end tag."""
+    follows = yield from page.source.peek()
+    if follows and follows in ".,;:?!`\"')":
         return False
-    page.out.broken(page.source.raw(), "there is no call in it" if needle else CUT)
+    body, needle = yield from page.source.upto(_ENDS)
+    calls = pythonic_lines(body, page.tools)
+    if calls and (needle or page.source.finished):
+        give(page, calls)
+    elif not body.strip() and page.out.called and page.source.finished:
+        page.out.drop()
+    elif follows == " " and not needle:
+        return False
+    else:
+        break_off(page, "there is no call in it")
     return True
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from agentcall.dialects.calls import CUT, arguments_text
+from agentcall.dialects.calls import CUT, arguments_text, break_off
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
 
@@ -56,7 +56,7 @@ def _one(page: Page) -> Steps[bool]:
     if text and found and (done or source.finished):
         page.out.call(found.group(1), arguments_text(text), call_id.strip())
         return True
-    page.out.broken(source.raw(), "its JSON is not well formed" if done else CUT)
+    break_off(page, "its JSON is not well formed")
     return bool(done) and done != _END
 
 

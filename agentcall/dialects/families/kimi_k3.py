@@ -15,7 +15,7 @@ import html
 import json
 import re
 
-from agentcall.dialects.calls import CUT, object_text
+from agentcall.dialects.calls import break_off, object_text
 from agentcall.dialects.families.thinking import end_of_thinking, thinking
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
@@ -46,8 +46,7 @@ def _call(page: Page) -> Steps[bool]:
         if not member:
             break
         found.append(member)
-    over = not (yield from source.peek())
-    page.out.broken(source.raw(), CUT if over else "its elements are not well formed")
+    break_off(page, "its elements are not well formed")
     return True
 
 

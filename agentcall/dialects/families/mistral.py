@@ -11,7 +11,7 @@ Magistral: families/thinking.py.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, json_block
+from agentcall.dialects.calls import break_off, json_block
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Steps
 
@@ -35,11 +35,12 @@ def _tool_calls(page: Page) -> Steps[bool]:
         if text:
             page.out.call(name, text, call_id)
         else:
-            page.out.broken(source.raw(), CUT)
+            break_off(page, "its JSON is not well formed")
         return True
-    if source.left and not marked:
+    over = source.left == 0 or source.cut_short("[CALL_ID]", "[ARGS]")
+    if not over and not marked:
         source.give_back(len(_MARKER))
-    page.out.broken(source.raw(), "there is no call in it" if source.left else CUT)
+    break_off(page, "there is no call in it")
     return True
 
 

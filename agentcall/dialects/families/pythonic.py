@@ -4,7 +4,9 @@
 
 Source: meta-llama/llama-models, prompt formats of Llama 3.2 and Llama 4 (also between
 <|python_start|> and <|python_end|>); Google's guide to function calling with Gemma 3 (`print(...)`
-around the call, `default_api.` before it). Values are Python literals; nothing is evaluated.
+around the call, `default_api.` before it). LFM2 writes them between <|tool_call_start|> and
+<|tool_call_end|> (LiquidAI/LFM2-1.2B), OLMo 3 between <function_calls> tags, one a line
+(allenai/Olmo-3-7B-Instruct). Values are Python literals; nothing is evaluated.
 
 It counts where the list begins a line and all names in it are offered tools.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 
-from agentcall.dialects.calls import CUT, give
+from agentcall.dialects.calls import CUT, break_off, give, json_block
 from agentcall.dialects.offers import Tools
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.parts import Broken, Called
@@ -130,26 +132,33 @@ def _list(page: Page) -> Steps[bool]:
     return True
 
 
-_END = Needles("<|python_end|>", "<|eom|>", "<|eot|>", "<|eom_id|>", "<|eot_id|>")
+_TAGS = ("<|python_start|>", "<|tool_call_start|>", "<function_calls>")
+_END_TAGS = ("<|python_end|>", "<|tool_call_end|>", "</function_calls>")
+_END = Needles(*_END_TAGS, "<|eom|>", "<|eot|>", "<|eom_id|>", "<|eot_id|>")
 
 
 def _marked(page: Page) -> Steps[bool]:
-    """What stands between <|python_start|> and <|python_end|>."""
+    """What stands between <|python_start|> and <|python_end|>, or other families' tags."""
     source = page.source
+    yield from source.skip(BLANK)
+    if (yield from source.sees("[{")):
+        return (yield from json_block(page, *_END_TAGS))
+    listed = (yield from source.value()) if (yield from source.peek()) == "[" else ""
     code, end = yield from source.upto(_END)
+    code = listed + code
     if not end and not source.finished:
         page.out.broken(source.raw(), CUT)
         return True
     calls = pythonic_list(code.strip(), page.tools) or pythonic_lines(code, page.tools)
     if not calls:
-        page.out.broken(source.raw(), "there is no call in it")
+        break_off(page, "there is no call in it")
     give(page, calls)
     return True
 
 
 PYTHONIC = Family(
     "pythonic",
-    markers={"<|python_start|>": _marked},
+    markers=dict.fromkeys(_TAGS, _marked),
     lines={"[": _list},
-    dropped=("<|python_end|>", "<|eom|>", "<|eot|>"),
+    dropped=(*_END_TAGS, "<|eom|>", "<|eot|>"),
 )

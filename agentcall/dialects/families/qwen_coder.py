@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentcall.dialects.calls import CUT, arguments_text, object_text
+from agentcall.dialects.calls import arguments_text, break_off, object_text
 from agentcall.dialects.offers import Schema
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
@@ -82,8 +82,7 @@ def _function(page: Page) -> Steps[bool]:
 
 
 def _broken(page: Page) -> bool:
-    ended = page.source.ended and page.source.left == 0
-    page.out.broken(page.source.raw(), CUT if ended else "its tags are not well formed")
+    break_off(page, "its tags are not well formed")
     return False
 
 

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import json
 
-from agentcall.dialects.calls import ARGUMENTS, arguments_text, calls_in, give, object_text
+from agentcall.dialects.calls import arguments_text, calls_in, give, object_text, offered
 from agentcall.dialects.families.pythonic import pythonic_lines
 from agentcall.dialects.offers import Tools
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.parts import Called
 from agentcall.dialects.scan import BLANK, Needles, Steps
 from agentcall.dialects.tagged import json_of, property_schema
-from agentcall.jsontext import members
 
 _THOUGHT = "Thought:"
 _ACTIONS = ("Action:", "**Action:**")
@@ -60,7 +59,7 @@ def _action(page: Page) -> Steps[bool]:
         return False
     yield from source.skip(" \t")
     yield from source.eats("```json\n", "```\n")
-    if (yield from source.peek()) == "{":
+    if (yield from source.peek()) in ("{", "["):
         return (yield from _json_action(page))
     line, end = yield from source.upto(_LINE)
     name = line.strip().strip("`*\"'[]")
@@ -69,9 +68,12 @@ def _action(page: Page) -> Steps[bool]:
         give(page, calls)
         return bool(calls) and (yield from _after(page))
     yield from source.skip(BLANK)
-    if not end or not (yield from source.eats(*_INPUTS)):
+    if end and (yield from source.eats(*_INPUTS)):
+        return (yield from _input(page, name))
+    if not (yield from source.sees("Observation")) and not (page.react and source.finished):
         return False
-    return (yield from _input(page, name))
+    page.out.call(name, "{}")
+    return (yield from _after(page))
 
 
 def _input(page: Page, name: str) -> Steps[bool]:
@@ -98,6 +100,9 @@ def _input(page: Page, name: str) -> Steps[bool]:
 
 def _plain(name: str, text: str, tools: Tools) -> Called:
     """A call whose input is no JSON object."""
+    for call in pythonic_lines(f"{name}({text})", tools):
+        if isinstance(call, Called) and "=" in text:
+            return call
     schema = tools.schema(name)
     properties = schema.get("properties")
     needed = schema.get("required") or properties or ()
@@ -111,12 +116,11 @@ def _plain(name: str, text: str, tools: Tools) -> Called:
 
 
 def _json_action(page: Page) -> Steps[bool]:
-    """LangChain's form: the action is one JSON object."""
+    """LangChain's form, one JSON object, and Cohere's (Command R), a list of them."""
     source = page.source
     text = yield from source.value()
-    found = members(text) if text else None
-    calls = calls_in(text) if found and any(key in dict(found) for key in ARGUMENTS) else []
-    if not calls or not all(isinstance(call, Called) and call.name in page.tools for call in calls):
+    calls = calls_in(text, flat=False) if text else []
+    if not offered(calls, page.tools):
         return False
     yield from source.eats("\n```", "```")
     give(page, calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentcall.dialects.families.bare_json import BARE_JSON
+from agentcall.dialects.families.cohere import COHERE
 from agentcall.dialects.families.deepseek import DEEPSEEK
 from agentcall.dialects.families.dsml import DSML
 from agentcall.dialects.families.fenced import FENCED
@@ -12,6 +13,7 @@ from agentcall.dialects.families.granite import GRANITE
 from agentcall.dialects.families.harmony import HARMONY
 from agentcall.dialects.families.hermes import HERMES, unreadable
 from agentcall.dialects.families.internlm import INTERNLM
+from agentcall.dialects.families.jamba import JAMBA
 from agentcall.dialects.families.kimi import KIMI
 from agentcall.dialects.families.kimi_k3 import KIMI_K3
 from agentcall.dialects.families.llama3 import LLAMA3
@@ -41,6 +43,8 @@ FAMILIES = (
     HARMONY,
     GEMMA,
     PHI,
+    COHERE,
+    JAMBA,
     FENCED,
     BARE_JSON,
     PYTHONIC,
@@ -49,10 +53,15 @@ FAMILIES = (
 )
 
 
+def names() -> tuple[str, ...]:
+    """The names that can be asked for."""
+    return tuple(family.name for family in FAMILIES if family is not UNREADABLE)
+
+
 def with_name(name: str) -> tuple[Family, ...]:
     """The family of this name, and thinking. Raises UsageError for an unknown one."""
     for family in FAMILIES:
         if family.name == name:
             return (THINKING, family, UNREADABLE)
-    known = ", ".join(family.name for family in FAMILIES)
+    known = ", ".join(names())
     raise UsageError(f"there is no family {name!r} to read text of; use one of {known}")

@@ -1,0 +1,30 @@
+"""Jamba, Hunyuan A13B, LongCat, Apertus: JSON between tags of their own.
+
+    <tool_calls>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_calls>
+
+Source: chat_template of ai21labs/AI21-Jamba-Mini-1.6 and tencent/Hunyuan-A13B-Instruct
+(`<tool_calls>`), meituan-longcat/LongCat-Flash-Chat (`<longcat_tool_call>`),
+swiss-ai/Apertus-8B-Instruct-2509 (`<|tools_prefix|>`, the tool's name as the key).
+"""
+
+from __future__ import annotations
+
+from agentcall.dialects.calls import json_block
+from agentcall.dialects.page import Family, Page, Read
+from agentcall.dialects.scan import Steps
+
+_TAGS = {
+    "<tool_calls>": "</tool_calls>",
+    "<longcat_tool_call>": "</longcat_tool_call>",
+    "<|tools_prefix|>": "<|tools_suffix|>",
+}
+
+
+def _until(closer: str) -> Read:
+    def read(page: Page) -> Steps[bool]:
+        return (yield from json_block(page, closer))
+
+    return read
+
+
+JAMBA = Family("jamba", markers={opener: _until(closer) for opener, closer in _TAGS.items()})

@@ -1,0 +1,1 @@
+"""What agentcall is measured by, each in a folder of its own."""

@@ -1,0 +1,87 @@
+"""Plays the battery.
+
+python -m benchmarks.robustness              agentcall, plain and streamed
+python -m benchmarks.robustness --peers      and its peers, each in an environment of its own
+python -m benchmarks.robustness --peers agno smolagents
+
+The figures go into results.json and the tables of docs/robustness.md; those of frameworks that
+are not measured stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timezone
+from importlib.metadata import version
+from time import perf_counter
+from typing import Protocol
+
+from benchmarks.robustness import page, results
+from benchmarks.robustness.base import BASE
+from benchmarks.robustness.installation import PEERS
+from benchmarks.robustness.more import MORE
+from benchmarks.robustness.ours import run_agentcall
+from benchmarks.robustness.results import MODES, Figure, Mode, Record, figure_of
+from benchmarks.robustness.scenario import Scenario
+from benchmarks.robustness.staff import Worker
+from benchmarks.robustness.verdict import Outcome
+
+SCENARIOS = (*BASE, *MORE)
+
+
+class Run(Protocol):
+    """What plays a scenario with a framework."""
+
+    def __call__(self, scenario: Scenario, *, stream: bool) -> Outcome:
+        """What comes of it."""
+        ...
+
+
+def main() -> None:
+    """Measures what the command line names, and writes it down."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness")
+    names = [peer.name for peer in PEERS]
+    parser.add_argument(
+        "--peers", nargs="*", choices=names, default=None, help="peers to measure; all if none"
+    )
+    options = parser.parse_args()
+    for record in _measured(options.peers):
+        records = results.merged(results.load(), [record])
+        results.save(records)
+        page.write(records)
+
+
+def _measured(peers: list[str] | None) -> Iterator[Record]:
+    versions = {"agentcall": version("agentcall")}
+    yield _record("agentcall", versions, run_agentcall)
+    for peer in PEERS if peers is not None else ():
+        if not peers or peer.name in peers:
+            with closing(Worker(peer)) as worker:
+                worker.start()
+                yield _record(peer.name, worker.versions, worker.run)
+
+
+def _record(name: str, versions: dict[str, str], run: Run) -> Record:
+    start = perf_counter()
+    figures: dict[Mode, dict[str, Figure]] = {mode: _figures(name, mode, run) for mode in MODES}
+    today = datetime.now(timezone.utc).date().isoformat()
+    record = Record(name, versions, today, round(perf_counter() - start, 1), figures)
+    for mode in MODES:
+        base, more = record.score(mode, BASE), record.score(mode, MORE)
+        print(f"{name}, {mode}: {base} and {more}, {record.seconds:g} s", flush=True)
+    return record
+
+
+def _figures(name: str, mode: Mode, run: Run) -> dict[str, Figure]:
+    figures: dict[str, Figure] = {}
+    for scenario in SCENARIOS:
+        figure = figure_of(scenario, run(scenario, stream=mode == "streamed"))
+        figures[scenario.name] = figure
+        print(f"{name:14} {mode:9} {figure.cell:6} {scenario}  {figure.wrong[:90]}", flush=True)
+    return figures
+
+
+if __name__ == "__main__":
+    main()

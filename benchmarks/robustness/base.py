@@ -1,0 +1,205 @@
+"""The 28 scenarios that every framework was first measured with.
+
+"Again and again" means that the server repeats the same fault until the tool has run.
+"""
+
+from __future__ import annotations
+
+from agentcall.testing import Call, Completion, Reply, call, calls, say, status
+from benchmarks.robustness.scenario import Fault, Scenario, always, once, ran, twice
+
+ADD = "What is 1907 plus 2840?"
+SUM = "1907 plus 2840 is 4747."
+RIGHT = call("add", a=1907, b=2840)
+RIGHT_JSON = '{"a": 1907, "b": 2840}'
+ADDED = ran("add", a=1907, b=2840)
+
+TOTAL = "What do 1907, 2840 and 11 add up to?"
+TOTAL_SUM = "They add up to 4758."
+
+
+def adding(name: str, about: str, fault: Reply | Fault, requests: int = 2) -> Scenario:
+    """A scenario of the one tool `add`, which should run once."""
+    made = always(fault) if isinstance(fault, Reply) else fault
+    return Scenario(name, about, ("add",), ADD, made, SUM, (ADDED,), ("4747",), requests)
+
+
+def written(arguments: str, name: str = "add") -> Completion:
+    """A native call whose arguments are these very letters."""
+    return Completion(calls=(Call(name, arguments),))
+
+
+ARGUMENTS = (
+    adding("normal native call", "nothing is wrong", RIGHT),
+    adding('"2" for int', "numbers as strings", call("add", a="1907", b="2840")),
+    Scenario(
+        '"[2, 3]" for list[int]',
+        "a list as a string",
+        ("total",),
+        TOTAL,
+        always(call("total", numbers="[1907, 2840, 11]")),
+        TOTAL_SUM,
+        (ran("total", numbers=[1907, 2840, 11]),),
+        ("4758",),
+        2,
+    ),
+    adding("extra unknown argument", "a key of no parameter", call("add", a=1907, b=2840, unit="")),
+    adding(
+        'arguments wrapped in {"parameters": {...}}',
+        "one object too many",
+        call("add", parameters={"a": 1907, "b": 2840}),
+    ),
+    adding(
+        "arguments double-encoded",
+        "a JSON string that holds JSON",
+        written('"{\\"a\\": 1907, \\"b\\": 2840}"'),
+    ),
+    adding("arguments in a ```json fence", "Markdown", written(f"```json\n{RIGHT_JSON}\n```")),
+    adding("arguments without the last brace", "a whole value, unclosed", written(RIGHT_JSON[:-1])),
+    adding("arguments as Python repr", "single quotes", written("{'a': 1907, 'b': 2840}")),
+)
+
+NAMES = (
+    adding("name `Add` for `add`", "a name in another case", written(RIGHT_JSON, "Add")),
+    adding("name `functions.add`", "a name with a prefix", written(RIGHT_JSON, "functions.add")),
+    adding(
+        "unknown tool once, then right",
+        "the model is told which tools there are",
+        once(call("multiply", a=1907, b=2840), RIGHT),
+        3,
+    ),
+)
+
+SHAPES = (
+    Scenario(
+        'arguments "" for a tool without parameters',
+        "an empty text is no JSON",
+        ("clock",),
+        "What time is it?",
+        always(written("", "clock")),
+        "It is a quarter to ten.",
+        (ran("clock"),),
+        ("09:47",),
+        2,
+    ),
+    Scenario(
+        "two parallel calls, same id",
+        "both run, both are answered",
+        ("add", "total"),
+        "Add 1907 and 2840, and add up 1907, 2840 and 11.",
+        always(
+            calls(
+                Call("add", {"a": 1907, "b": 2840}, id="call_1"),
+                Call("total", {"numbers": [1907, 2840, 11]}, id="call_1"),
+            )
+        ),
+        "4747 and 4758.",
+        (ADDED, ran("total", numbers=[1907, 2840, 11])),
+        ("4747", "4758"),
+        2,
+    ),
+    adding("empty call id", 'id ""', Completion(calls=(Call("add", RIGHT_JSON, id=""),))),
+)
+
+TEXTS = (
+    adding(
+        "text: InternLM2.5 <|action_start|>",
+        "the server parses no calls",
+        say(
+            "I will add them.<|action_start|><|plugin|>\n"
+            f'{{"name": "add", "parameters": {RIGHT_JSON}}}<|action_end|>'
+        ),
+    ),
+    adding(
+        "text: Hermes/Qwen <tool_call>",
+        "the server parses no calls",
+        say(f'<tool_call>\n{{"name": "add", "arguments": {RIGHT_JSON}}}\n</tool_call>'),
+    ),
+    adding(
+        "text: ```json fence",
+        "the server parses no calls",
+        say(f'```json\n{{"name": "add", "arguments": {RIGHT_JSON}}}\n```'),
+    ),
+    adding(
+        "text: XML function/parameter",
+        "the server parses no calls",
+        say(
+            "<tool_call>\n<function=add>\n<parameter=a>\n1907\n</parameter>\n"
+            "<parameter=b>\n2840\n</parameter>\n</function>\n</tool_call>"
+        ),
+    ),
+    adding(
+        'text: Llama {"name", "parameters"}',
+        "the server parses no calls",
+        say(f'{{"name": "add", "parameters": {RIGHT_JSON}}}'),
+    ),
+    adding(
+        "text: pythonic [add(a=2, b=3)]",
+        "the server parses no calls",
+        say("[add(a=1907, b=2840)]"),
+    ),
+    adding(
+        "text: ReAct Action/Action Input",
+        "the server parses no calls",
+        say(f"Thought: I have to add.\nAction: add\nAction Input: {RIGHT_JSON}"),
+    ),
+)
+
+RUNS = (
+    adding(
+        "empty reply once",
+        "an empty text and no call; asked again",
+        once(say("").but(message={"tool_calls": []}), RIGHT),
+        4,
+    ),
+    Scenario(
+        "a tool raises, the model recovers",
+        "the model is told of the error and calls otherwise",
+        ("divide",),
+        "Divide 9494 by zero, or else by 2.",
+        once(call("divide", a=9494, b=0), call("divide", a=9494, b=2)),
+        "It is 4747.",
+        (ran("divide", a=9494, b=0), ran("divide", a=9494, b=2)),
+        ("4747",),
+        3,
+    ),
+    Scenario(
+        "identical call for ever",
+        "one execution, at most 5 requests, and an answer",
+        ("add",),
+        ADD,
+        always(RIGHT),
+        SUM,
+        (ADDED,),
+        ("4747",),
+        5,
+        stubborn=True,
+    ),
+    Scenario(
+        "a result of 200k characters overflows the context",
+        "a server with a window of 8192 tokens refuses it; the result has to be cut",
+        ("read_report",),
+        "What is the total of the report on sales?",
+        always(call("read_report", topic="sales")),
+        "The total is 4747.",
+        (ran("read_report", topic="sales"),),
+        ("4747",),
+        5,
+        traits={"context": 8192, "like": "openai"},
+    ),
+    adding("two 503, then fine", "asked again", twice(status(503), RIGHT), 4),
+    Scenario(
+        "<think> in the answer",
+        "thinking is not the answer",
+        ("add",),
+        ADD,
+        always(RIGHT),
+        SUM,
+        (ADDED,),
+        ("4747",),
+        2,
+        closing=f"<think>\nThe tool says 4747.\n</think>\n\n{SUM}",
+    ),
+)
+
+BASE = (*ARGUMENTS, *NAMES, *SHAPES, *TEXTS, *RUNS)

@@ -1,0 +1,62 @@
+"""The tables of `docs/robustness.md`, between their markers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.robustness.base import BASE
+from benchmarks.robustness.more import MORE
+from benchmarks.robustness.results import MODES, Mode, Record
+from benchmarks.robustness.scenario import Scenario
+
+PAGE = Path(__file__).parents[2] / "docs" / "robustness.md"
+BEGIN = "<!-- begin: made by python -m benchmarks.robustness -->"
+END = "<!-- end -->"
+
+
+def write(records: Sequence[Record], path: Path = PAGE) -> None:
+    """Puts the tables of these records between the markers of the page.
+
+    Raises:
+        ValueError: the page has no markers.
+    """
+    text = path.read_text("utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} has no lines {BEGIN!r} and {END!r} to write between")
+    tables = "\n".join(_lines(records))
+    path.write_text(f"{head}{BEGIN}\n\n{tables}\n\n{END}{tail}", "utf-8")
+
+
+def _lines(records: Sequence[Record]) -> Iterator[str]:
+    yield "| framework | versions | measured |"
+    yield "|---|---|---|"
+    for record in records:
+        versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
+        yield f"| {record.name} | {versions} | {record.date} |"
+    for mode in MODES:
+        measured = [record for record in records if record.figures.get(mode)]
+        for title, scenarios in (("The 28 scenarios", BASE), ("More scenarios", MORE)):
+            yield f"\n### {title}, {mode}\n"
+            yield from _table(measured, mode, scenarios)
+
+
+def _table(records: Sequence[Record], mode: Mode, scenarios: Sequence[Scenario]) -> Iterator[str]:
+    yield _row("scenario", *(record.name for record in records))
+    yield "|---" * (len(records) + 1) + "|"
+    for scenario in scenarios:
+        figures = (record.figures[mode].get(scenario.name) for record in records)
+        yield _row(_plain(scenario.name), *(figure.cell if figure else "" for figure in figures))
+    scores = (f"**{record.score(mode, scenarios)}**" for record in records)
+    yield _row("**right**", *scores)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _plain(name: str) -> str:
+    """A name as Markdown leaves it: tags and bars would be read as markup."""
+    return name.replace("|", "\\|").replace("<", "&lt;").replace("```", "fenced ")

@@ -1,0 +1,1 @@
+"""Adapters: each drives one framework from within the environment that holds it."""

@@ -1,0 +1,78 @@
+"""The figures of the battery, as they are kept in `results.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from benchmarks.robustness.scenario import Scenario
+from benchmarks.robustness.verdict import Outcome, complaint
+
+RESULTS = Path(__file__).parent / "results.json"
+MODES: tuple[Mode, ...] = ("plain", "streamed")
+Mode: TypeAlias = Literal["plain", "streamed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What a framework made of a scenario: the requests it spent, and what was wrong."""
+
+    requests: int
+    wrong: str = ""
+
+    @property
+    def cell(self) -> str:
+        """The figure in a table."""
+        return f"{'no' if self.wrong else 'ok'}/{self.requests}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A framework, its versions, when it was measured, and its figures by mode and scenario."""
+
+    name: str
+    versions: dict[str, str]
+    date: str
+    seconds: float
+    figures: dict[Mode, dict[str, Figure]] = field(default_factory=dict[Mode, dict[str, Figure]])
+
+    def score(self, mode: Mode, scenarios: Iterable[Scenario]) -> str:
+        """How many of these scenarios are right: `28/28`."""
+        figures = self.figures[mode]
+        done = [figures[scenario.name] for scenario in scenarios if scenario.name in figures]
+        return f"{sum(not figure.wrong for figure in done)}/{len(done)}"
+
+
+def figure_of(scenario: Scenario, outcome: Outcome) -> Figure:
+    """The figure that an outcome is."""
+    return Figure(outcome.requests, complaint(scenario, outcome))
+
+
+def load(path: Path = RESULTS) -> list[Record]:
+    """The records of a file; none if there is no file."""
+    if not path.exists():
+        return []
+    return [_record(each) for each in json.loads(path.read_text("utf-8"))]
+
+
+def save(records: Sequence[Record], path: Path = RESULTS) -> None:
+    """Writes the records down."""
+    text = json.dumps([asdict(record) for record in records], indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", "utf-8")
+
+
+def merged(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
+    """The old records, with the new ones in the place of those of the same name."""
+    by_name = {record.name: record for record in (*old, *new)}
+    return list(by_name.values())
+
+
+def _record(fields: dict[str, Any]) -> Record:  # Any: JSON
+    figures: dict[Mode, dict[str, Figure]] = {
+        mode: {name: Figure(**figure) for name, figure in by_name.items()}
+        for mode, by_name in fields["figures"].items()
+    }
+    return Record(fields["name"], fields["versions"], fields["date"], fields["seconds"], figures)

@@ -1,0 +1,131 @@
+"""A peer at work: its adapter in a process of its own, started again when it hangs or dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from agentcall.testing import FakeServer
+from benchmarks.robustness.installation import Peer, python_with
+from benchmarks.robustness.scenario import Execution, Scenario
+from benchmarks.robustness.verdict import Outcome
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60.0
+"""What a run may take; starting an adapter may take twice as long."""
+
+_QUIET = {
+    "AGNO_TELEMETRY": "false",
+    "HF_HUB_OFFLINE": "1",
+    "LANGSMITH_TRACING": "false",
+    "OPENAI_AGENTS_DISABLE_TRACING": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class PeerError(Exception):
+    """An adapter does not start; the message says whose and how to see why."""
+
+
+class _Silence(Exception):
+    """No line came in time, or the process is dead."""
+
+
+@dataclass
+class Worker:
+    """The process of a peer's adapter."""
+
+    peer: Peer
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    _process: subprocess.Popen[str] | None = None
+
+    def run(self, scenario: Scenario, *, stream: bool) -> Outcome:
+        """What comes of a scenario.
+
+        Raises:
+            PeerError: the adapter does not start.
+        """
+        self.start()
+        with FakeServer(scenario.script, **scenario.traits) as server:
+            task: dict[str, object] = {
+                "url": server.url,
+                "tools": scenario.tools,
+                "question": scenario.question,
+                "stream": stream,
+            }
+            try:
+                said = self._asked(task)
+            except _Silence as silence:
+                self.close()
+                return Outcome(None, error=str(silence), requests=len(server.requests))
+            return _outcome(said, len(server.requests))
+
+    def close(self) -> None:
+        """Ends the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def start(self) -> None:
+        """Starts the process unless it is there.
+
+        Raises:
+            InstallationError: pip could not make its environment.
+            PeerError: the adapter does not start.
+        """
+        if self._process is not None:
+            return
+        module = f"benchmarks.robustness.peers.{Path(self.peer.adapter).stem}"
+        command = [str(python_with(self.peer)), "-m", module]
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **_QUIET},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            self.versions = self._line(2 * SECONDS)["versions"]
+        except _Silence as silence:
+            self.close()
+            raise PeerError(f"{self.peer.name}: {silence}; see: {' '.join(command)}") from None
+
+    def _asked(self, task: dict[str, object]) -> dict[str, Any]:  # Any: JSON
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(task) + "\n")
+        process.stdin.flush()
+        return self._line(SECONDS)
+
+    def _line(self, seconds: float) -> dict[str, Any]:  # Any: JSON
+        process = self._process
+        assert process is not None
+        out: IO[str] | None = process.stdout
+        assert out is not None
+        ready, _, _ = select.select([out], [], [], seconds)
+        if not ready:
+            raise _Silence(f"no end after {seconds:g} seconds")
+        line = out.readline()
+        if not line:
+            raise _Silence("the process died")
+        said: dict[str, Any] = json.loads(line)  # Any: JSON
+        return said
+
+
+def _outcome(said: dict[str, Any], requests: int) -> Outcome:  # Any: JSON
+    return Outcome(
+        said["answer"],
+        tuple(Execution(each["tool"], each["arguments"]) for each in said["executions"]),
+        said["error"],
+        requests=requests,
+        seconds=said["seconds"],
+    )

@@ -1,0 +1,69 @@
+"""What came of a run, and whether that is right."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.robustness.scenario import Execution, Scenario
+
+MARKUP = (
+    *("<think", "</think", "<tool_call", "</tool_call", "<|", "|>", "<｜", "｜>", "<function="),
+    *("<parameter=", "[TOOL_CALLS]", "Action Input:", "<arg_key>", '"arguments"', '"parameters"'),
+)
+"""What no user should see, unless the answer itself holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run.
+
+    answer: the final answer; None if there is none.
+    shown: everything that was streamed to the user, what was taken back included.
+    error: what was raised; empty if nothing was.
+    """
+
+    answer: str | None
+    executions: tuple[Execution, ...] = ()
+    error: str = ""
+    shown: str = ""
+    requests: int = 0
+    seconds: float = 0.0
+
+
+def complaint(scenario: Scenario, outcome: Outcome) -> str:
+    """Why an outcome is wrong, in a few words; empty if it is right."""
+    if outcome.error:
+        return outcome.error
+    wrong = _wrong_executions(scenario, outcome.executions)
+    if wrong:
+        return wrong
+    answer = " ".join((outcome.answer or "").split())
+    if answer != scenario.answer:
+        return f"answered {answer[:100]!r}"
+    leaks = [mark for mark in MARKUP if mark in outcome.shown and mark not in scenario.answer]
+    if leaks:
+        return f"showed {leaks[0]!r} to the user"
+    if outcome.requests > scenario.requests:
+        return f"took {outcome.requests} requests, not {scenario.requests}"
+    return ""
+
+
+def _wrong_executions(scenario: Scenario, executions: Sequence[Execution]) -> str:
+    done = Counter(map(_sign, executions))
+    wanted = {_sign(execution): execution for execution in scenario.executions}
+    strange = [execution for execution in executions if _sign(execution) not in wanted]
+    if strange:
+        return f"ran {strange[0]}"
+    missing = [execution for sign, execution in wanted.items() if not done[sign]]
+    if missing:
+        return f"never ran {missing[0]}"
+    often = [(sign, number) for sign, number in done.items() if number > scenario.repeats]
+    return f"ran {wanted[often[0][0]]} {often[0][1]} times" if often else ""
+
+
+def _sign(execution: Execution) -> str:
+    """An execution as text that tells 2 from "2" and from true."""
+    return f"{execution.tool} {json.dumps(execution.arguments, sort_keys=True)}"

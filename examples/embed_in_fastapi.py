@@ -1,0 +1,52 @@
+"""One agent behind a web service: an answer as JSON, or the events of a run as they happen.
+
+    uvicorn --app-dir examples embed_in_fastapi:app
+    curl localhost:8000/ask -H 'Content-Type: application/json' -d '{"question": "17% of 2340?"}'
+    curl -N localhost:8000/ask/stream -H 'Content-Type: application/json' -d '{"question": "..."}'
+
+The model is the one that AGENTCALL_MODEL names, else a local LMDeploy, else the embedded one.
+"""
+
+import json
+from collections.abc import AsyncIterator
+
+from agentcall_tools.calculator import calculator
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from agentcall import Agent, ModelError
+from agentcall.events import event_json
+
+agent = Agent(tools=[calculator], instructions="Use the calculator for every calculation.")
+app = FastAPI()
+
+
+class Ask(BaseModel):
+    """What a client asks."""
+
+    question: str
+
+
+@app.post("/ask")
+async def ask(body: Ask) -> dict[str, str]:
+    """The answer, and why the run ended."""
+    try:
+        result = await agent.run(body.question)
+    except ModelError as error:
+        raise HTTPException(502, str(error)) from error
+    return {"answer": str(result), "stop_reason": result.stop_reason}
+
+
+@app.post("/ask/stream")
+async def ask_stream(body: Ask) -> StreamingResponse:
+    """The events of a run, as server-sent events; a client that leaves cancels the run."""
+    return StreamingResponse(_events(body.question), media_type="text/event-stream")
+
+
+async def _events(question: str) -> AsyncIterator[str]:
+    try:
+        async for event in agent.run_stream(question):
+            yield f"data: {json.dumps(event_json(event), ensure_ascii=False)}\n\n"
+    except ModelError as error:
+        yield f"data: {json.dumps({'type': 'Error', 'message': str(error)})}\n\n"

@@ -1,0 +1,38 @@
+"""The weather of real places, with the text as it streams and the calls as they happen.
+
+    python examples/weather_agent.py "Do I need a coat in Oslo today?"
+
+Asks Open-Meteo, so it needs the network. The model is the one that AGENTCALL_MODEL names, else a
+local LMDeploy, else the embedded one.
+"""
+
+import asyncio
+import sys
+
+from agentcall_tools.units import convert_units
+from agentcall_tools.weather import weather
+
+from agentcall import Agent
+from agentcall.events import TextDelta, ToolCallFinished
+
+agent = Agent(
+    tools=[weather, convert_units],
+    instructions="Look the weather up before you speak of it. Answer in one or two sentences.",
+)
+
+
+async def main(question: str) -> None:
+    """Prints what happens in a run as it happens."""
+    async for event in agent.run_stream(question):
+        match event:
+            case TextDelta(text):
+                print(text, end="", flush=True)
+            case ToolCallFinished(call, result, seconds):
+                print(f"[{call.name} {call.arguments}, {seconds:.1f} s]\n{result.text}\n")
+            case _:
+                pass
+    print()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(" ".join(sys.argv[1:]) or "Do I need a coat in Oslo today?"))

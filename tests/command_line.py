@@ -1,0 +1,174 @@
+"""The real console script in a process of its own, with pipes or on a terminal, for tests."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from agentcall.testing import FakeServer, Reply, Request, say
+
+SCRIPT = str(Path(sys.executable).with_name("agentcall"))
+TOOLS = """
+import time
+from agentcall import Agent, ToolRegistry, tool
+
+done = []
+
+@tool
+def add(a: int, b: int) -> int:
+    "Adds two whole numbers."
+    return a + b
+
+@tool
+def mul(a: int, b: int) -> int:
+    "Multiplies two whole numbers."
+    return a * b
+
+@tool
+def lines(count: int) -> str:
+    "Gives many lines."
+    return "\\n".join(f"line {n} \\x1b[31mred\\x1b[0m" for n in range(count))
+
+@tool(requires_approval=True)
+def delete(path: str) -> str:
+    "Deletes a file."
+    return f"deleted {path}"
+
+@tool
+def fail() -> str:
+    "Fails."
+    raise ValueError("no disk")
+
+@tool
+def nap(seconds: float) -> str:
+    "Sleeps."
+    time.sleep(seconds)
+    return "slept"
+
+def _private(x: int) -> int:
+    return x
+
+registry = ToolRegistry(add, mul)
+agent = Agent(tools=[add], instructions="Mind the sums.")
+word = "no tool"
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A plain environment: no model, no colour forced, a wide terminal."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AGENTCALL", "COV"))}
+    kept = {k: v for k, v in kept.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    return {**kept, "TERM": "xterm-256color", **more}
+
+
+def agentcall(
+    *words: str, cwd: Path, stdin: str | bytes | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What `agentcall WORDS` gives, with pipes instead of a terminal."""
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run(
+        [SCRIPT, *words],
+        input=given or b"",
+        capture_output=True,
+        cwd=cwd,
+        env=environment(**(env or {})),
+        timeout=60,
+        check=False,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+@contextmanager
+def model_of(*replies: Reply) -> Iterator[FakeServer]:
+    """A server that plays the replies, the last one for ever; what it is probed with is no turn."""
+    left = list(replies)
+
+    def answer(request: Request) -> Reply:
+        if request.body.get("max_tokens") == 1:
+            return say("x")
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    with FakeServer(answer) as server:
+        yield server
+
+
+def asked(server: FakeServer) -> list[Request]:
+    """The requests that were turns of a run."""
+    return [request for request in server.requests if request.body.get("max_tokens") != 1]
+
+
+class Terminal:
+    """A command on a terminal of 100 columns: what it shows, and what a person types."""
+
+    def __init__(self, *words: str, cwd: Path, stdin: int | None = None) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        self.process = subprocess.Popen(
+            [SCRIPT, *words],
+            stdin=slave if stdin is None else stdin,
+            stdout=slave,
+            stderr=slave,
+            cwd=cwd,
+            env=environment(),
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.raw = b""
+
+    def wait_for(self, words: str, seconds: float = 30.0) -> str:
+        """What is shown, once `words` are in it."""
+        end = time.monotonic() + seconds
+        while words not in self.text:
+            if time.monotonic() > end or not self._read(0.1) and self.process.poll() is not None:
+                raise AssertionError(f"{words!r} never came; there was:\n{self.text}")
+        return self.text
+
+    def type(self, keys: str) -> None:
+        """Types."""
+        os.write(self._master, keys.encode())
+
+    def end(self, seconds: float = 30.0) -> int:
+        """The exit code, once the command has ended by itself."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < end:
+            self._read(0.05)
+        while self._read(0.05):
+            pass
+        return self.process.wait(timeout=0.1)
+
+    @property
+    def text(self) -> str:
+        """What was shown, without styles and cursor movements."""
+        plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", self.raw)
+        return plain.decode(errors="replace").replace("\r\n", "\n")
+
+    def close(self) -> None:
+        """Ends what is left."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        os.close(self._master)
+
+    def _read(self, seconds: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], seconds)
+        try:
+            data = os.read(self._master, 65536) if ready else b""
+        except OSError:  # the other end is closed
+            data = b""
+        self.raw += data
+        return bool(data)

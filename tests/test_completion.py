@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentcall.dialects.parts import CallDelta, Delta
+from agentcall.errors import BadAnswer, ModelRefused, ServerFailed
+from agentcall.messages import Usage
+from agentcall.models.completion import chunk, parsed, usage_of, whole
+
+
+def message(**fields: Any) -> Any:
+    return {"choices": [{"message": fields, "finish_reason": "stop"}]}
+
+
+def delta(**fields: Any) -> Any:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
+
+
+def test_a_completion_is_a_delta_an_end_and_a_usage() -> None:
+    body = {**message(content="hi"), "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+    piece = whole(body)
+    assert (piece.delta, piece.finish) == (Delta("hi"), "stop")
+    assert piece.usage == Usage(1, 3, 1)
+
+
+def test_a_chunk_without_choices_is_the_usage() -> None:
+    piece = chunk({"choices": [], "usage": {"prompt_tokens": 3}})
+    assert (piece.delta, piece.finish, piece.usage) == (Delta(), None, Usage(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (
+            {"index": 1, "id": "x", "function": {"name": "f", "arguments": "{}"}},
+            CallDelta(1, "x", "f", "{}"),
+        ),
+        (
+            {"function": {"name": "f", "arguments": {"a": "世"}}},
+            CallDelta(None, "", "f", '{"a": "世"}'),
+        ),
+        ({"function": {"name": "f", "arguments": None}}, CallDelta(None, "", "f", "")),
+        ({"name": "f", "arguments": "{}"}, CallDelta(None, "", "f", "{}")),
+        ({"index": "0", "id": 7, "function": None}, CallDelta(None, "7", "", "")),
+        ({"function": {"name": 3}}, CallDelta(None, "", "", "")),
+    ],
+)
+def test_a_call_is_read_whatever_it_lacks(call: Any, expected: CallDelta) -> None:
+    assert whole(message(tool_calls=[call])).delta.calls == (expected,)
+    assert chunk(delta(tool_calls=[call])).delta.calls == (expected,)
+
+
+@pytest.mark.parametrize("calls", [None, [], ()])
+def test_no_calls_are_none(calls: Any) -> None:
+    assert whole(message(content="hi", tool_calls=calls)).delta == Delta("hi")
+
+
+def test_entries_that_are_no_calls_are_passed_over() -> None:
+    assert whole(message(tool_calls=[None, 3, "x"])).delta.calls == ()
+
+
+@pytest.mark.parametrize("calls", ["f()", {"name": "f"}, 3])
+def test_calls_that_are_no_list_are_no_answer(calls: Any) -> None:
+    with pytest.raises(BadAnswer, match="tool_calls"):
+        whole(message(tool_calls=calls))
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_is_thinking(field: str) -> None:
+    assert chunk(delta(**{field: "hm"})).delta == Delta("", "hm")
+    assert chunk(delta(**{field: {"a": 1}})).delta == Delta()
+
+
+def test_parts_that_are_no_text_are_passed_over() -> None:
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "a"}, 3, None]
+    assert whole(message(content=parts)).delta.text == "a"
+
+
+@pytest.mark.parametrize("choice", [{"index": 0}, {"delta": None}, {"delta": "x"}, {"delta": []}])
+def test_a_chunk_that_says_nothing_is_nothing(choice: Any) -> None:
+    assert chunk({"choices": [choice]}).delta == Delta()
+
+
+def test_a_whole_message_in_a_chunk_is_its_delta() -> None:
+    assert chunk({"choices": [{"message": {"content": "hi"}}]}).delta.text == "hi"
+
+
+def test_a_later_choice_is_passed_over() -> None:
+    other = {"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"}
+    assert chunk({"choices": [other]}) == chunk({"choices": []})
+    assert (
+        chunk({"choices": [other, {"index": 0, "delta": {"content": "yes"}}]}).delta.text == "yes"
+    )
+
+
+@pytest.mark.parametrize("finish", [None, "", 3, {}])
+def test_a_finish_reason_that_is_no_word_is_none(finish: Any) -> None:
+    assert chunk({"choices": [{"delta": {}, "finish_reason": finish}]}).finish is None
+
+
+@pytest.mark.parametrize("role", ["user", "system", "tool", "function", "developer"])
+def test_the_role_of_another_is_no_answer(role: str) -> None:
+    with pytest.raises(BadAnswer, match=role):
+        whole(message(role=role, content="hi"))
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"object": "error", "message": "no", "code": 400}, 400),
+        ({"object": "error", "message": "no"}, 500),
+        ({"error": {"message": "no", "code": 404}}, 404),
+        ({"error": {"message": "no", "code": "x"}}, 500),
+        ({"error": "no"}, 500),
+    ],
+)
+def test_an_error_in_place_of_an_answer_is_raised(body: Any, status: int) -> None:
+    for read in (whole, chunk):
+        with pytest.raises(ModelRefused, match="no") as caught:
+            read(body)
+        assert caught.value.status == status
+    assert isinstance(caught.value, ServerFailed) == (status == 500)
+
+
+@pytest.mark.parametrize("body", [None, [], "x", 3, True])
+def test_what_is_no_object_is_no_answer(body: Any) -> None:
+    with pytest.raises(BadAnswer, match="JSON object"):
+        whole(body)
+
+
+@pytest.mark.parametrize("message", [None, [], "hi"])
+def test_a_choice_without_a_message_is_no_answer(message: Any) -> None:
+    with pytest.raises(BadAnswer, match="no message"):
+        whole({"choices": [{"message": message}]})
+
+
+@pytest.mark.parametrize("usage", [None, [], 3, "many"])
+def test_usage_that_is_none_is_none(usage: Any) -> None:
+    assert usage_of({"usage": usage}) is None
+
+
+def test_cached_tokens_are_counted() -> None:
+    usage = {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 8}}
+    assert usage_of({"usage": usage}) == Usage(1, 9, 0, 8)
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'"a"', "a"),
+        (b'"\\ud83e\\udd8a"', "\U0001f98a"),
+        (b'"\\ud83e"', "\ufffd"),
+        (b'"\\udd8a\\n"', "\ufffd\n"),
+        (b'{"a": NaN}', None),
+    ],
+)
+def test_json_is_read_leniently(data: bytes, value: object) -> None:
+    found = parsed(data)
+    assert found == value or value is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"<p>", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        parsed(data)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import pytest
+
+from agentcall.errors import (
+    ContextOverflow,
+    ModelError,
+    ModelRefused,
+    RateLimited,
+    ServerFailed,
+)
+from agentcall.models.refusal import excerpt, masked, message_of, refusal, retry_after_of
+
+NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, ModelRefused),
+        (401, ModelRefused),
+        (403, ModelRefused),
+        (408, RateLimited),
+        (409, RateLimited),
+        (425, RateLimited),
+        (429, RateLimited),
+        (500, ServerFailed),
+        (501, ModelRefused),
+        (503, ServerFailed),
+        (599, ServerFailed),
+    ],
+)
+def test_the_status_says_the_kind(status: int, kind: type[ModelRefused]) -> None:
+    assert type(refusal(status, {"error": {"message": "no"}})) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "API key"), (403, "API key"), (404, "/v1"), (405, "/v1"), (413, "larger")],
+)
+def test_an_error_says_what_to_do(status: int, words: str) -> None:
+    assert words in str(refusal(status, "no"))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"error": {"message": "a"}}, "a"),
+        ({"error": "a"}, "a"),
+        ({"message": "a", "object": "error"}, "a"),
+        ({"detail": "a"}, "a"),
+        ({"detail": [{"msg": "世界"}]}, '[{"msg": "世界"}]'),
+        ({"msg": "a"}, "a"),
+        ({"else": 1}, '{"else": 1}'),
+        ([1], "[1]"),
+        ("a  b\n c", "a b c"),
+        (b"a", "a"),
+        (b'{"message": "a"}', "a"),
+        (b"<!DOCTYPE html><html><h1>Not</h1> found", "Not found"),
+        (b"\xff", "\ufffd"),
+        (b"", "(an empty body)"),
+        (None, "(an empty body)"),
+        ({}, "(an empty body)"),
+    ],
+)
+def test_the_words_of_any_body_are_found(body: object, words: str) -> None:
+    assert refusal(400, body).body == words  # type: ignore[arg-type]
+
+
+def test_a_body_is_cut() -> None:
+    assert len(message_of("x" * 5000)) == 1024
+    assert len(refusal(400, b"y" * 5000).body) == 1024
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Input length (5000) must be smaller than the model context length (4096).",
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
+        "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
+        "the request exceeds the available context size. try increasing the context size",
+        "prompt is too long: 5000 tokens > 4096 maximum",
+        "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+        "Input is too long for requested model.",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 413, 500])
+def test_an_overflow_is_known_by_its_words(words: str, status: int) -> None:
+    assert isinstance(refusal(status, {"error": {"message": words}}), ContextOverflow)
+
+
+def test_an_overflow_is_known_by_its_code() -> None:
+    for field in ("code", "type"):
+        body = {"error": {"message": "too much", field: "context_length_exceeded"}}
+        assert isinstance(refusal(400, body), ContextOverflow)  # type: ignore[arg-type]
+
+
+def test_a_server_that_speaks_of_its_context_is_not_overflown() -> None:
+    assert not isinstance(refusal(400, "max_tokens is not a number"), ContextOverflow)
+    assert not isinstance(refusal(503, "context window is being loaded"), ContextOverflow)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("3", 3.0),
+        ("0.5", 0.5),
+        ("-4", 0.0),
+        ("nan", 0.0),
+        ("Fri, 20 Nov 2026 12:00:09 GMT", 9.0),
+        ("Fri, 20 Nov 2026 12:00:09 -0000", 9.0),
+        ("Fri, 20 Nov 2026 13:00:09 +0100", 9.0),
+        ("Fri, 20 Nov 2020 12:00:00 GMT", 0.0),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
+    assert retry_after_of(header, NOW) == seconds
+
+
+def test_retry_after_is_kept() -> None:
+    error = refusal(429, "slow down", retry_after=2.0)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == 2.0
+
+
+def test_a_secret_is_taken_out_of_words_and_body() -> None:
+    error = masked(refusal(401, "bad key sk-1 sk-1"), "sk-1")
+    assert error.body == "bad key *** ***"
+    assert "sk-1" not in str(error)
+    assert "c2Vj" not in str(masked(ModelError("bad c2Vj"), "Basic c2Vj"))
+
+
+def test_no_secret_takes_nothing_out() -> None:
+    assert str(masked(ModelError("words"), "")) == "words"
+
+
+def test_an_excerpt_is_one_short_line() -> None:
+    assert excerpt("a\n  b") == "a b"
+    assert len(excerpt({"x": "y" * 999})) == 303
+    assert excerpt({"x": "世"}) == '{"x": "世"}'
