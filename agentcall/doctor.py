@@ -103,10 +103,16 @@ async def examine(endpoint: Endpoint | str, model: str | None = None) -> Report:
     Costs three requests for one token each, and at most one that LMDeploy refuses.
     """
     try:
-        endpoint = _patient(Endpoint(endpoint) if isinstance(endpoint, str) else endpoint)
-        listed = await listing(endpoint)
+        known = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint
     except UsageError as error:
         return Report(str(endpoint), findings=(Finding("error", str(error), "check the URL"),))
+    return await _met(_patient(known), model)
+
+
+async def _met(endpoint: Endpoint, model: str | None) -> Report:
+    """The report on a server that may not be there, or may not have the model."""
+    try:
+        listed = await listing(endpoint)
     except ModelError as error:
         return Report(endpoint.place, findings=(await _unlisted(endpoint, error),))
     report = Report(endpoint.place, listed.server, served=listed.names)
@@ -235,7 +241,7 @@ def _stream(facts: Facts, choice: Choice, *, streamed: bool) -> Finding:
 
 def _dialect(facts: Facts, choice: Choice) -> Finding:
     what = f"agentcall speaks {choice.dialect.name}: {choice.reason}"
-    old = facts.server == "lmdeploy" and facts.since < _GUIDED
+    old = facts.server == "lmdeploy" and () < facts.since < _GUIDED
     if choice.dialect.name == "constrained" and old:
         why = "before 0.10.2 LMDeploy holds no answer to a schema on every engine"
         return Finding("warn", f"{what}; {why}", "upgrade LMDeploy to 0.13 or later")

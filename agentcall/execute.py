@@ -28,7 +28,7 @@ from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, repair
-from agentcall.snapshot import MAX_ITEMS, capped, snapshot
+from agentcall.snapshot import MAX_ITEMS, capped, listed, snapshot
 from agentcall.steps import Steps
 from agentcall.tool import RunContext, Tool
 
@@ -177,11 +177,16 @@ async def _awaited(job: Job, value: object) -> _Told:
             value = await value
         if isinstance(value, AsyncIterator):
             value = await _drained(cast("AsyncIterator[object]", value))
-        return _Told(snapshot(value))
+        return _Told(snapshot(_followed(value)))
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # as above; a task must not raise SystemExit
         return _failed(job, error)
+
+
+def _followed(value: object) -> object:
+    """What a generator gives, as a list, or what it raises; any other value as it is."""
+    return listed(cast("Iterable[object]", value)) if inspect.isgenerator(value) else value
 
 
 async def _drained(values: AsyncIterator[object]) -> list[object]:
@@ -230,7 +235,7 @@ def _called(job: Job) -> _Told | _Unfinished:
         value = job.tool.call(job.values, job.context)
         if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
             return _Unfinished(cast("object", value))
-        return _Told(snapshot(value))
+        return _Told(snapshot(_followed(value)))
     except BaseException as error:  # whatever a tool raises is the tool's failure
         return _failed(job, error)
 

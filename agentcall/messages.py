@@ -298,13 +298,17 @@ def _calls(value: Mapping[str, JSON]) -> Iterable[ToolCall]:
 
 
 def _call(value: JSON) -> ToolCall:
-    match value:
-        case {"function": {"name": str(name), **function}, **call}:
-            arguments = function.get("arguments")
-            text = arguments if isinstance(arguments, str) else encoded(arguments or {}).decode()
-            return ToolCall(_string(call, "id"), name, text)
-        case _:
-            raise UsageError(f"a tool call is {value!r}; it needs function.name and .arguments")
+    function = _member(value, "function")
+    name, arguments = _member(function, "name"), _member(function, "arguments")
+    if not isinstance(name, str):
+        raise UsageError(f"a tool call is {value!r}; it needs function.name and .arguments")
+    text = arguments if isinstance(arguments, str) else encoded(arguments or {}).decode()
+    identity = _member(value, "id")
+    return ToolCall(identity if isinstance(identity, str) else "", name, text)
+
+
+def _member(value: JSON, key: str) -> JSON:
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 __all__ = [

@@ -39,14 +39,13 @@ class OutputReader:
         """The value that an answer holds: all of it, or the JSON in it."""
         if self._type is None:
             return text
-        errors: list[ArgumentsError] = []
+        told: ArgumentsError | None = None
         for candidate in _candidates(text):
             try:
                 return self._type.parse(candidate)
             except ArgumentsError as error:
-                errors.append(error)
-        # What is wrong with a JSON value says more than that some text is no JSON.
-        told = next((error for error in errors if error.problems), errors[0])
+                # What is wrong with a JSON value says more than that some text is no JSON.
+                told = error if told is None or candidate in _values_in(candidate) else told
         return Unfit(
             f"Your answer does not fit. {told}\n"
             "Answer again with one JSON value of that form, and nothing else."

@@ -223,8 +223,7 @@ def _tools_of_object(source: object) -> Iterable[Tool]:
 def _marked(source: object) -> Iterable[Function]:
     """What was decorated with `@tool` in an object or in its class, bound to the object."""
     owner = source if isinstance(source, type) else type(source)
-    own = [] if isinstance(source, type) else _own(source)
-    for name in dict.fromkeys([*_public(owner), *own]):
+    for name in dict.fromkeys([*_public(owner), *_own(source)]):
         static = inspect.getattr_static(source, name)
         if isinstance(getattr(static, "__func__", static), Tool):
             yield getattr(source, name)
@@ -232,7 +231,8 @@ def _marked(source: object) -> Iterable[Function]:
 
 def _own(source: object) -> Iterable[str]:
     """The public names of an object's own attributes."""
-    return [name for name in getattr(source, "__dict__", {}) if not name.startswith("_")]
+    attributes = cast("Mapping[str, object]", getattr(source, "__dict__", {}))
+    return [name for name in attributes if not name.startswith("_")]
 
 
 def _public(owner: type) -> Iterable[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set, ValuesView
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from dataclasses import is_dataclass
 from itertools import islice
 from typing import cast
@@ -36,10 +36,11 @@ def snapshot(value: object) -> str:
     """
     if isinstance(value, str):
         return str.__str__(value).encode("utf-8", "replace").decode()
+    walk = _Walk()
     try:
-        return orjson.dumps(value, default=_known, option=_PLAIN).decode()
+        return orjson.dumps(value, default=walk.known, option=_PLAIN).decode()
     except (TypeError, ValueError, RecursionError):
-        text = json.dumps(_walked(value, ()), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(walk.walked(value, ()), ensure_ascii=False, separators=(",", ":"))
         return text.encode("utf-8", "replace").decode()
 
 
@@ -61,12 +62,71 @@ def capped(text: str, limit: int | None) -> str:
     return text[:head] + note + text[len(text) - tail :]
 
 
+def listed(values: Iterable[object]) -> list[object]:
+    """The values of an iterator, the first `MAX_ITEMS` and a word if there are more."""
+    items = list(islice(values, MAX_ITEMS + 1))
+    return items if len(items) <= MAX_ITEMS else [*items[:-1], f"<cut after {MAX_ITEMS} items>"]
+
+
+class _Walk:
+    """One way through a value; what iterators gave is kept, as they give it once."""
+
+    def __init__(self) -> None:
+        self._given: dict[int, tuple[object, list[object]]] = {}
+
+    def known(self, value: object) -> object:
+        """A JSON-like value that stands for an object; TypeError where there is none."""
+        if isinstance(value, Iterator):
+            return self._drained(cast("Iterator[object]", value))
+        return _known(value)
+
+    def walked(self, value: object, above: tuple[int, ...]) -> JSON:
+        """A JSON value, whatever the object; slower than orjson, but never fails."""
+        if id(value) in above:
+            return "<cycle>"
+        if len(above) > MAX_DEPTH:
+            return "<deeper>"
+        try:
+            return self._stepped(value, (*above, id(value)))
+        except Exception:  # an object's own methods may raise anything
+            return _repr(value)
+
+    def _stepped(self, value: object, inside: tuple[int, ...]) -> JSON:
+        is_named = hasattr(value, "_asdict")
+        match value:
+            case None | bool() | str():
+                return value
+            case int():
+                return value if value.bit_length() < _MAX_DIGIT_BITS else hex(value)
+            case float():
+                return value if math.isfinite(value) else None
+            case Mapping():
+                pairs = cast("Mapping[object, object]", value).items()
+                return {_key(key): self.walked(item, inside) for key, item in pairs}
+            case list() | tuple() if not is_named:
+                return [self.walked(item, inside) for item in cast("Sequence[object]", value)]
+            case _ if is_dataclass(value) and not isinstance(value, type):
+                fields = {name: getattr(value, name) for name in _fields(value)}
+                return self.walked(fields, inside)
+            case _:
+                return self.walked(self.known(value), inside)
+
+    def _drained(self, values: Iterator[object]) -> list[object]:
+        if id(values) not in self._given:
+            items: list[object] = []
+            self._given[id(values)] = (values, items)
+            try:
+                items += listed(values)
+            except Exception as error:  # what it gave before is lost; why is not
+                items.append(f"<{type(error).__name__}>")
+        return self._given[id(values)][1]
+
+
 def _known(value: object) -> object:
-    """A JSON-like value that stands for an object; TypeError where there is none."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return _bytes(bytes(value))
-    if isinstance(value, (Set, Iterator)):
-        return _listed(cast("Iterator[object]", value))
+        return _bytes(bytes(cast("bytes", value)))
+    if isinstance(value, Set):
+        return _sorted(cast("Set[object]", value))
     for name in ("model_dump", "_asdict", "tolist", "isoformat"):
         method = getattr(value, name, None)
         if callable(method) and not isinstance(value, type):
@@ -77,38 +137,7 @@ def _known(value: object) -> object:
         return list(cast("Sequence[object]", value))
     if isinstance(value, int) or is_dataclass(value):
         raise TypeError  # orjson has given it up already
-    return _said(value)
-
-
-def _walked(value: object, above: tuple[int, ...]) -> JSON:
-    """A JSON value, whatever the object; slower than orjson, but never fails."""
-    if id(value) in above:
-        return "<cycle>"
-    if len(above) > MAX_DEPTH:
-        return "<deeper>"
-    try:
-        return _stepped(value, (*above, id(value)))
-    except Exception:  # an object's own methods may raise anything
-        return _repr(value)
-
-
-def _stepped(value: object, inside: tuple[int, ...]) -> JSON:
-    match value:
-        case None | bool() | str():
-            return value
-        case int():
-            return value if value.bit_length() < _MAX_DIGIT_BITS else hex(value)
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            pairs = cast("Mapping[object, object]", value).items()
-            return {_key(key): _walked(item, inside) for key, item in pairs}
-        case list() | tuple() if not hasattr(value, "_asdict"):
-            return [_walked(item, inside) for item in cast("Sequence[object]", value)]
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            return _walked({name: getattr(value, name) for name in _fields(value)}, inside)
-        case _:
-            return _walked(_known(value), inside)
+    return _said(value)  # pyright: ignore[reportUnknownArgumentType] - what is left of `object`
 
 
 def _fields(value: object) -> list[str]:
@@ -128,10 +157,7 @@ def _bytes(value: bytes) -> object:
         return {"bytes": len(value), "base64": base64.b64encode(value).decode()}
 
 
-def _listed(values: Iterator[object] | Set[object]) -> list[object]:
-    if not isinstance(values, Set):
-        items = list(islice(values, MAX_ITEMS + 1))
-        return items if len(items) <= MAX_ITEMS else [*items[:-1], f"<cut after {MAX_ITEMS} items>"]
+def _sorted(values: Set[object]) -> list[object]:
     try:
         return sorted(values)  # type: ignore[type-var]  # unsortable ones are caught
     except TypeError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
 from types import MethodType
-from typing import Any, Generic, overload
+from typing import Any, Generic, cast, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -201,9 +201,9 @@ def make_tool(
 
     Raises SchemaError, with the place and the reason, if it cannot be offered to a model.
     """
-    inner = getattr(function, "__func__", None)
+    inner: object = getattr(function, "__func__", None)
     if isinstance(inner, Tool):
-        function = _through(function, inner)
+        function = _through(function, cast("Tool", inner))
     if isinstance(function, Tool):
         return _remade(function, name, description, marks)  # pyright: ignore[reportUnknownArgumentType]
     _refuse_bad_marks(marks)

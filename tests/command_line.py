@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def agentcall(
 
 
 @contextmanager
-def model_of(*replies: Reply) -> Iterator[FakeServer]:
+def model_of(*replies: Reply) -> Generator[FakeServer, None, None]:
     """A server that plays the replies, the last one for ever; what it is probed with is no turn."""
     left = list(replies)
 
@@ -134,7 +134,8 @@ class Terminal:
         """What is shown, once `words` are in it."""
         end = time.monotonic() + seconds
         while words not in self.text:
-            if time.monotonic() > end or not self._read(0.1) and self.process.poll() is not None:
+            gone = not self._read(0.1) and self.process.poll() is not None
+            if gone or time.monotonic() > end:
                 raise AssertionError(f"{words!r} never came; there was:\n{self.text}")
         return self.text
 

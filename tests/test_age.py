@@ -2,6 +2,7 @@
 
 import pytest
 
+from agentcall.messages import JSON
 from agentcall.models.age import Age, age_of, lmdeploy_age
 from agentcall.models.endpoint import Endpoint
 from agentcall.testing import FakeServer, status
@@ -50,9 +51,11 @@ async def test_paths_part_the_ages_that_have_the_same_fields(paths: list[str], a
         assert await lmdeploy_age(Endpoint(server.url)) == age
 
 
-def test_a_document_of_something_else_tells_no_age() -> None:
-    for page in (None, [], {}, {"paths": {"/v1/models": {}}}, {"components": None}):
-        assert age_of(page) == Age()
+@pytest.mark.parametrize(
+    "page", [None, [], {}, {"paths": {"/v1/models": {}}}, {"components": None}]
+)
+def test_a_document_of_something_else_tells_no_age(page: JSON) -> None:
+    assert age_of(page) == Age()
 
 
 @pytest.mark.parametrize(

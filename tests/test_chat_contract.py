@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from listening import Heard, eventually, heard, question
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, Limits, ToolRegistry, tool
 from agentcall.dialects.parts import Called, Said
@@ -84,7 +84,10 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
         return HTTPChat(endpoint, "m", dialect="native", **options)
 
     def openai(url: str, *, tries: int = 3, timeout: float = 20.0, **options: Any) -> Model:
-        clients.append(AsyncOpenAI(base_url=url, api_key=KEY, max_retries=tries - 1))
+        quick = DefaultAsyncHttpxClient(verify=False)  # reading certificates takes most of a test
+        clients.append(
+            AsyncOpenAI(base_url=url, api_key=KEY, max_retries=tries - 1, http_client=quick)
+        )
         return OpenAIChat(clients[-1], "m", timeout=timeout, **options)
 
     yield {"http": http, "openai": openai}[request.param]

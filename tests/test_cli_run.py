@@ -203,7 +203,7 @@ def test_asking_for_approval_for_ever_ends_at_the_limit_of_requests(folder: Path
         done = agentcall(
             "run", "?", "-t", "mine.py", "-m", server.url, "--max-requests", "4", cwd=folder
         )
-        assert len(asked(server)) <= 8
+        assert len(asked(server)) <= 4
     assert done.returncode == 1
 
 
@@ -218,9 +218,7 @@ def test_an_agent_of_ones_own_is_run_with_its_tools_and_instructions(folder: Pat
 def test_instructions_and_an_image_reach_the_model(folder: Path) -> None:
     (folder / "dot.png").write_bytes(b"\x89PNG")
     with model_of(say("a dot")) as server:
-        agentcall(
-            "run", "?", "-i", "Be brief.", "--image", "dot.png", "-m", server.url, cwd=folder
-        )
+        agentcall("run", "?", "-i", "Be brief.", "--image", "dot.png", "-m", server.url, cwd=folder)
         system, user = asked(server)[0].messages
     assert system["content"] == "Be brief."
     kinds = [part["type"] for part in user["content"]]
@@ -254,19 +252,17 @@ def test_ctrl_c_stops_at_once_with_130_and_no_traceback(folder: Path, reply: obj
 
 
 def test_a_reader_that_has_gone_is_no_traceback(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
     with model_of(say("word " * 20_000)) as server:
         process = subprocess.Popen(
             [SCRIPT, "run", "?", "-q", "-m", server.url],
             cwd=folder,
             env=environment(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=writer,
             stderr=subprocess.PIPE,
         )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        os.close(process.stdout.fileno())
-        process.stdout = None
+        os.close(writer)
         _, stderr = process.communicate(timeout=30)
-    assert b"Traceback" not in stderr
-    assert b"Exception ignored" not in stderr
+    assert stderr == b""

@@ -35,6 +35,7 @@ def parts(text: str, size: int = 0, finish: str | None = "stop") -> list[Part]:
         "You can call `add` with a=2.",
         "I could use add here, or get_weather.",
         "Use the `<tool_call>` tag to call a tool.",
+        "Each turn ends with `<|im_end|>`, as in ChatML.",
         "The <tool_call> tag is what Qwen writes.",
         '{"capital": "Paris", "name": "x"}',
         '{"a": 1} is a dict',
@@ -121,7 +122,7 @@ def joined(found: list[Part]) -> list[tuple[str, ...]]:
 
 
 @given(SOUP, st.sampled_from([1, 2, 3, 5]), st.sampled_from(["stop", "length", None]))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_no_text_raises_and_cutting_it_elsewhere_changes_nothing(
     text: str, size: int, finish: str | None
 ) -> None:
@@ -129,7 +130,7 @@ def test_no_text_raises_and_cutting_it_elsewhere_changes_nothing(
 
 
 @given(SOUP, st.sampled_from([one.name for one in FAMILIES]))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_no_family_alone_raises(text: str, family: str) -> None:
     assert read_text(list(text), TOOLS, family) == read_text(text, TOOLS, family)
 

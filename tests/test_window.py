@@ -30,8 +30,8 @@ async def test_llama_cpp_tells_the_window_it_was_launched_with_not_the_model_s()
 
 
 async def test_ollama_tells_the_window_of_a_loaded_model() -> None:
-    running = {"models": [{"name": "other", "context_length": 1}, {"name": "m:latest"}]}
-    running["models"][1]["context_length"] = 4096
+    other, meant = ({"name": n, "context_length": c} for n, c in (("x", 1), ("m:latest", 4096)))
+    running = {"models": [other, meant]}
     pages = {"/api/ps": running, "/api/version": {"version": "0.9.0"}}
     with FakeServer(models=["m:latest"], owned_by="library", pages=pages) as server:
         endpoint = Endpoint(server.url)

@@ -19,7 +19,7 @@ from agentcall.cli.run import RunOptions
 from agentcall.cli.screen import Screen, notes_for
 from agentcall.errors import ModelError, UsageError
 from agentcall.events import Event, RunFinished
-from agentcall.messages import ToolCall, Usage
+from agentcall.messages import ToolCall
 from agentcall.result import RunResult
 
 Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
@@ -84,7 +84,6 @@ class Conversation:
         self._agent = agent
         self._loop = loop
         self._screen = screen
-        self._usage = Usage()
         self._result: Result | None = None
 
     def outcome(self, events: AsyncIterator[Event]) -> Outcome:
@@ -92,7 +91,7 @@ class Conversation:
         started = monotonic()
         try:
             self._leg(events)
-            while (result := self._result) is not None and result.pending and self._may_go_on():
+            while (result := self._result) is not None and result.pending:
                 decisions = self._decisions(result.pending)
                 self._leg(self._agent.resume_stream(result, decisions))
         except ModelError as error:
@@ -105,8 +104,7 @@ class Conversation:
     async def _watched(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
             if isinstance(event, RunFinished):
-                self._usage += event.result.usage
-                self._result = replace(event.result, usage=self._usage)
+                self._result = event.result
             self._screen.see(event)
 
     def _decisions(self, pending: Sequence[ToolCall]) -> Mapping[str, Decision]:
@@ -114,8 +112,3 @@ class Conversation:
         for call in pending:
             self._screen.decided(call)
         return {call.id: decide(call) for call in pending}
-
-    def _may_go_on(self) -> bool:
-        # Each leg begins with fresh limits; nobody at the terminal would deny without an end.
-        limit = self._agent.limits.requests
-        return limit is None or self._usage.requests < limit

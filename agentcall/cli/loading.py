@@ -165,15 +165,19 @@ def _expanded(thing: object) -> object:
     return [thing_from(value) if isinstance(value, str) else value for value in values]
 
 
-def _public(module: object) -> Iterable[str]:
-    own = getattr(module, "__name__", "")
+def _public(module: ModuleType) -> Iterable[str]:
+    """The names of what is of use here: functions, tools, registries, agents."""
     return [
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and not isinstance(value, ModuleType)
-        and (isinstance(value, Tool) or getattr(value, "__module__", own) == own)
+        and not isinstance(value, (ModuleType, type))
+        and (_is_of(value, module) or type(value).__module__.startswith("agentcall."))
     ]
+
+
+def _is_of(value: object, module: ModuleType) -> bool:
+    return module.__name__ in (getattr(value, "__module__", None), type(value).__module__)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,15 +6,17 @@ never empty, as LMDeploy, vLLM and several chat templates fail on those.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from agentcall.dialects.neutral import neutralise
 from agentcall.dialects.parts import Broken, CallDelta, Called, Delta, Part, Said, Thought
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
 from agentcall.dialects.reading import TextReader, text_reader
 from agentcall.dialects.typed import with_answer_format
-from agentcall.messages import Assistant, Message, System, Text, ToolResult, User, to_json
+from agentcall.messages import Assistant, Message, System, Text, ToolCall, ToolResult, User, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Native:
         """The message in OpenAI's form, without thinking and without marks of our own."""
         match message:
             case Assistant():
-                return [to_json(Assistant(message.text, message.calls))]
+                return [to_json(Assistant(message.text, tuple(map(neutral_call, message.calls))))]
             case ToolResult():
                 return [
                     to_json(ToolResult(message.call_id, message.name, neutralise(message.text)))
@@ -51,6 +53,15 @@ class Native:
     def reader(self, offer: Offer) -> Reader:
         """Native calls; where there are none, calls in the text in whatever family's form."""
         return NativeReader(text_reader(offer.tools))
+
+
+def neutral_call(call: ToolCall) -> ToolCall:
+    """The same call with special tokens in its arguments made harmless, escaped ones too."""
+    arguments = call.arguments
+    if "\\u" in arguments:  # a server that renders them decodes them first
+        with suppress(ValueError):
+            arguments = json.dumps(json.loads(arguments), ensure_ascii=False)
+    return replace(call, arguments=neutralise(arguments))
 
 
 def neutral_user(message: User) -> User:

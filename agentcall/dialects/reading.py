@@ -69,13 +69,17 @@ class Answer:
             if out.line_start and (yield from self._line()):
                 continue
             needle = yield from source.flow(self._needles, out.say)
-            if needle == "\n":
-                out.say(needle)
-            elif needle in self._markers:
+            if needle in self._markers:
                 yield from self._marker(needle)
+            elif needle == "\n" or (needle and (yield from self._quoted())):
+                out.say(needle)
             elif needle:
                 out.drop()
         out.close()
+
+    def _quoted(self) -> Steps[bool]:
+        """Whether the marker that was just read is written about, between backticks."""
+        return self._page.out.last == "`" and (yield from self._page.source.peek()) == "`"
 
     def _line(self) -> Steps[bool]:
         """What begins a line; whether anything did."""
@@ -97,7 +101,7 @@ class Answer:
     def _marker(self, marker: str) -> Steps[None]:
         """What a marker begins; without a reader it is text."""
         page, source = self._page, self._page.source
-        quoted = page.out.last == "`" and (yield from source.peek()) == "`"
+        quoted = yield from self._quoted()
         for read in () if quoted else self._markers[marker]:
             source.mark(marker)
             if (yield from read(page)):

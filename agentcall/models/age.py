@@ -83,10 +83,10 @@ def root_of(endpoint: Endpoint) -> Endpoint:
 
 def age_of(document: JSON) -> Age:
     """The age that an OpenAPI document of LMDeploy tells."""
-    fields = _inside(document, "components", "schemas", "ChatCompletionRequest", "properties")
+    fields = inside(document, "components", "schemas", "ChatCompletionRequest", "properties")
     if not fields:
         return Age()
-    return _age(_ROWS, frozenset(fields) | frozenset(_inside(document, "paths")))
+    return _age(_ROWS, frozenset(fields) | frozenset(inside(document, "paths")))
 
 
 def _age(rows: tuple[_Row, ...], signs: frozenset[str]) -> Age:
@@ -108,7 +108,8 @@ async def _is_there(root: Endpoint, path: str) -> bool:
     return True
 
 
-def _inside(value: JSON, *keys: str) -> Mapping[str, JSON]:
+def inside(value: JSON, *keys: str) -> Mapping[str, JSON]:
+    """The object under these keys, one below the other; an empty one if it is not there."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}

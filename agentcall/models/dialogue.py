@@ -105,7 +105,7 @@ class Dialogue:
                         break
                 rest = hearing.close()
             except CutAnswer:
-                rest = hearing.cut()
+                rest = hearing.end()
         for part in rest:
             yield part
 

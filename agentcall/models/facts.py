@@ -16,7 +16,7 @@ import orjson
 
 from agentcall.errors import BadAnswer, ModelRefused, RateLimited, ServerFailed, UnknownModel
 from agentcall.messages import JSON
-from agentcall.models.age import lmdeploy_age
+from agentcall.models.age import inside, lmdeploy_age
 from agentcall.models.completion import whole
 from agentcall.models.endpoint import Endpoint
 
@@ -81,11 +81,12 @@ class Listing:
 
     def context(self, model: str) -> int | None:
         """The window of a model in tokens, where its card tells it."""
-        card = next((card for card in self.cards if card["id"] == model), {})
-        meta = card.get("meta")
-        inner = meta if isinstance(meta, Mapping) else {}
-        known = (card.get("max_model_len"), card.get("context_length"), inner.get("n_ctx"))
-        return next((size for size in known if isinstance(size, int) and size > 0), None)
+        for card in self.cards:
+            if card["id"] == model:
+                told = (card.get("max_model_len"), card.get("context_length"))
+                known = (*told, inside(card, "meta").get("n_ctx"))
+                return next((size for size in known if isinstance(size, int) and size > 0), None)
+        return None
 
 
 async def listing(endpoint: Endpoint) -> Listing:

@@ -29,7 +29,7 @@ _BYTES_A_TOKEN = 4
 
 
 class Hearing:
-    """Listens to one answer: once `whole`, or `feed` until `close` or `cut`.
+    """Listens to one answer: once `whole`, or `feed` until `close`, or `end` where it breaks off.
 
     `sent` is how many bytes the request had; `done` says that the server has said all.
     """
@@ -48,7 +48,7 @@ class Hearing:
         """The parts of an answer that came in one body."""
         parts: list[Answer] = [*self._piece(whole(body))]
         self._finish = self._finish or "stop"
-        return [*parts, *self._end()]
+        return [*parts, *self.end()]
 
     def feed(self, data: bytes) -> Iterator[Answer]:
         """The parts that are certain once these bytes are known."""
@@ -56,7 +56,8 @@ class Hearing:
             if not self._begins_events(data):
                 return
             self._events, data = EventReader(), b"".join(self._page)
-        yield from self._heard_events(self._events.feed(data))
+        for event in self._events.feed(data):
+            yield from self.event(event)
 
     def _begins_events(self, data: bytes) -> bool:
         """Whether what has come is a stream of events; until then it is kept as a page."""
@@ -67,29 +68,27 @@ class Hearing:
     def close(self) -> list[Answer]:
         """What is left, and the end."""
         if self._events is not None:
-            return [*self._heard_events(self._events.close()), *self._end()]
+            rest = [part for event in self._events.close() for part in self.event(event)]
+            return [*rest, *self.end()]
         data = b"".join(self._page)
         if not data.strip():
-            return self.cut()
+            return self.end()
         try:
             body = parsed(data)
         except ValueError:
             raise no_json(data, "the server") from None
         return self.whole(body)
 
-    def cut(self) -> list[Answer]:
-        """What is left of an answer that broke off; it has an end only if that came before."""
-        return self._end()
+    def event(self, data: bytes) -> Sequence[Answer]:
+        """The parts that one event of a stream completes."""
+        if data.strip() == _DONE:
+            self._finish = self._finish or "stop"
+            self.done = True
+            return ()
+        return self._piece(_chunk(data))
 
-    def _heard_events(self, events: Sequence[bytes]) -> Iterator[Answer]:
-        for event in events:
-            if event.strip() == _DONE:
-                self._finish = self._finish or "stop"
-                self.done = True
-            else:
-                yield from self._piece(_chunk(event))
-
-    def _end(self) -> list[Answer]:
+    def end(self) -> list[Answer]:
+        """The end, where an answer is over or broke off: a proper one only if that was said."""
         finish = None if self._finish in _GIVEN_UP else self._finish
         parts: list[Answer] = [*self._counted(self._reader.close(finish))]
         return [*parts, Ended(finish, self._usage or self._estimate())]

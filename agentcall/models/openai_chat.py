@@ -44,7 +44,8 @@ class OpenAIChat:
     client: yours; its keys, retries (`max_retries`), hooks and timeouts for each try stay as they
         are, and it stays open.
     model: the model's name there.
-    dialect: how tools are offered and calls are read; one that the server refuses is changed.
+    dialect: how tools are offered and calls are read; "auto" is "native", and a native one whose
+        tools the server refuses is changed.
     timeout: seconds that one request may take from first try to last byte, retries and all.
     """
 
@@ -58,7 +59,8 @@ class OpenAIChat:
         timeout: float = 600.0,
     ) -> None:
         self.model = model
-        spoken = dialect_named(dialect) if isinstance(dialect, str) else dialect
+        name = "native" if dialect == "auto" else dialect
+        spoken = dialect_named(name) if isinstance(name, str) else name
         self._chosen = Choice(model, spoken, "the caller named it")
         self._wire = _Wire(client, timeout)
         self._dialogue = Dialogue(self._wire, self._choose, settings)

@@ -138,7 +138,7 @@ def decide(facts: Facts) -> Choice:
     """The choice that the facts call for."""
     if is_internlm2(facts.model):
         return _for_internlm2(facts)
-    old = facts.server == "lmdeploy" and bool(facts.since) and facts.since < _TOOL_ROLE
+    old = facts.server == "lmdeploy" and () < facts.since < _TOOL_ROLE
     if facts.tools in ("dropped", "refused") or old:
         why = f"LMDeploy {facts.version} takes no tool results" if old else _why(facts)
         return Choice(facts.model, DIALECTS["constrained"], why)
@@ -160,7 +160,7 @@ def _for_internlm2(facts: Facts) -> Choice:
 
 def _renders_by_role(facts: Facts) -> bool:
     """Whether it is an LMDeploy with a template of its own for InternLM2."""
-    return facts.server == "lmdeploy" and bool(facts.since) and facts.since < _JINJA
+    return facts.server == "lmdeploy" and () < facts.since < _JINJA
 
 
 def _sound(facts: Facts) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -68,14 +67,22 @@ def _connections() -> int:
     return 0 if files == RLIM_INFINITY else max(64, files * 3 // 4)
 
 
-@atexit.register
 def _drop_dead() -> None:
     """Lets go of the sessions whose loop was closed under them."""
     for loop in list(_held):
         if loop.is_closed():
-            held = _held.pop(loop)
-            connector = held.session.connector
-            held.session.detach()
+            session = _held.pop(loop).session
+            connector = session.connector
+            session.detach()
             if connector is not None:
-                with suppress(RuntimeError):  # each transport says that the loop is closed
-                    connector.close()
+                # Nothing can be awaited any more; the first step is all that needs no loop.
+                next(connector.close().__await__(), None)
+
+
+@atexit.register
+def _close_rest() -> None:
+    """Closes the sessions of loops that nobody closed."""
+    for loop, held in list(_held.items()):
+        if not loop.is_running() and not loop.is_closed():
+            loop.run_until_complete(held.holder.aclose())
+    _drop_dead()

@@ -19,7 +19,7 @@ import orjson
 from agentcall.errors import ModelError, ModelRefused
 from agentcall.messages import JSON
 from agentcall.models.address import authorization, joined
-from agentcall.models.age import root_of
+from agentcall.models.age import inside, root_of
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import PATH, Facts
 from agentcall.models.sessions import shared_session
@@ -53,19 +53,14 @@ async def window(endpoint: Endpoint, facts: Facts) -> int | None:
         return facts.context
     match facts.server:
         case "llama.cpp":
-            return _of_props(await _page(endpoint, "/props"))
+            props = await _page(endpoint, "/props")
+            return _size(inside(props, "default_generation_settings").get("n_ctx"))
         case "ollama":
             return _of_running(await _page(endpoint, "/api/ps"), facts.model)
         case "lmdeploy" if facts.since >= _NAMES_WINDOW:
             return await _of_refusal(endpoint, facts.model)
         case _:
             return None
-
-
-def _of_props(props: Mapping[str, JSON]) -> int | None:
-    settings = props.get("default_generation_settings")
-    inner = settings if isinstance(settings, Mapping) else {}
-    return _size(inner.get("n_ctx"))
 
 
 def _of_running(running: Mapping[str, JSON], model: str) -> int | None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import orjson
 
 from agentcall.dialects.native import Native
 from agentcall.dialects.protocol import Dialect
-from agentcall.errors import BadAnswer, ModelUnreachable, UsageError
+from agentcall.errors import BadAnswer, CutAnswer, ModelRefused, ModelUnreachable, UsageError
 from agentcall.messages import JSON
-from agentcall.models.body import BodyWriter
-from agentcall.models.hearing import Hearing
+from agentcall.models.dialogue import Dialogue
+from agentcall.models.probe import Choice
 from agentcall.models.protocol import Answer as Heard
 from agentcall.models.protocol import Request as Asked
-from agentcall.models.protocol import Settings
 from agentcall.models.refusal import refusal, retry_after_of
-from agentcall.models.sse import EventReader
 from agentcall.testing.script import Brain, Reply, Script, lines
 from agentcall.testing.wire import Answer, Request
 
@@ -26,13 +24,12 @@ from agentcall.testing.wire import Answer, Request
 class ScriptedModel:
     """A model that says what its script says: `Agent(ScriptedModel([call("add", a=2), say("5")]))`.
 
-    Script and brain are those of `FakeServer`, and so are the replies and `requests`; faults too:
-    a status is raised at once, an answer that breaks off ends without its end. What goes over no
-    wire is left out: nothing is asked again, and there is one model.
+    Script and brain are those of `FakeServer`, and so are the replies, the faults, and `requests`.
+    What it says is read as what comes from a server; but nothing that failed is asked again.
 
     Raises:
-        UsageError: a script that is no script; a script and a brain; when asked, a script that is
-            over.
+        UsageError: a script that is no script; a script and a brain; and, when asked, a script
+            that is over.
     """
 
     def __init__(
@@ -41,27 +38,81 @@ class ScriptedModel:
         if brain is not None and script:
             raise UsageError("ScriptedModel got a script and a brain; give it one of them")
         self.dialect: Dialect = dialect or Native()
-        self.requests: list[Request] = []
-        self._script = script if callable(script) else _checked(script)
-        self._brain = brain
-        self._bodies = BodyWriter(Settings())
+        self._wire = _Wire(script if callable(script) else _played(script), brain)
+        self._dialogue = Dialogue(self._wire, self._choice, None)
 
-    async def ask(self, request: Asked) -> AsyncIterator[Heard]:
+    @property
+    def requests(self) -> list[Request]:
+        """The requests so far, in the order they came."""
+        return list(self._wire.requests)
+
+    def ask(self, request: Asked) -> AsyncIterator[Heard]:
         """The parts of the next reply. Raises ModelError where it is a fault."""
-        raw = self._bodies.body("scripted", self.dialect, request)
+        return self._dialogue.ask(request)
+
+    async def _choice(self) -> Choice:
+        return Choice("scripted", self.dialect, "a script says the words")
+
+
+def _played(script: Sequence[object]) -> Iterator[Reply]:
+    replies = [reply for reply in script if isinstance(reply, Reply)]
+    if wrong := [reply for reply in script if not isinstance(reply, Reply)]:
+        raise UsageError(f"{wrong[0]!r} is no reply; a text is one as say({wrong[0]!r})")
+    return lines(replies)
+
+
+@dataclass(slots=True)
+class _Wire:
+    """Carries the replies of a script where a model expects a server."""
+
+    script: Iterator[Reply] | Callable[[Request], Reply]
+    brain: Brain | None
+    requests: list[Request] = field(default_factory=list[Request])
+    secret: str = ""
+
+    async def post(self, body: bytes) -> JSON:
+        """The next reply, whole."""
+        answer = await self._begun(body)
+        if answer.stop is not None:
+            raise ModelUnreachable("the scripted model broke the connection off")
+        data = b"".join(_pieces(answer))
+        try:
+            whole: JSON = orjson.loads(data)
+        except ValueError:
+            text = data.decode("utf-8", "replace")
+            raise BadAnswer(f"the scripted model did not answer with JSON: {text:.300}") from None
+        return whole
+
+    async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        """The next reply, piece by piece."""
+        answer = await self._begun(body)
+        for piece in _pieces(answer):
+            yield piece
+            await asyncio.sleep(answer.delay)
+        if answer.stop is not None:
+            raise CutAnswer("the scripted model broke the connection off")
+
+    async def _begun(self, body: bytes) -> Answer:
+        """The next reply. Raises ModelError where it is none."""
         number = len(self.requests) + 1
-        asked = Request("POST", "/v1/chat/completions", {}, raw, orjson.loads(raw), number)
+        asked = Request("POST", "/v1/chat/completions", {}, body, orjson.loads(body), number)
         self.requests.append(asked)
-        hearing = Hearing(self.dialect.reader(request.offer), len(raw))
-        async for part in _heard(self._reply(asked).answer(asked), hearing):
-            yield part
+        answer = self._reply(asked).answer(asked)
+        await asyncio.sleep(answer.latency)
+        if answer.stop is not None and answer.stop.how == "hang":
+            await asyncio.Event().wait()
+        if answer.stop is not None and answer.stop.after is None:
+            raise ModelUnreachable("the scripted model broke the connection off")
+        if answer.status >= 400:
+            raise _refused(answer)
+        return answer
 
     def _reply(self, asked: Request) -> Reply:
-        if self._brain is not None:
-            return self._brain(asked.messages, asked.tools)
-        if callable(self._script):
-            return self._script(asked)
-        reply = next(self._script, None)
+        if self.brain is not None:
+            return self.brain(asked.messages, asked.tools)
+        if callable(self.script):
+            return self.script(asked)
+        reply = next(self.script, None)
         if reply is None:
             raise UsageError(
                 f"the script is over: request {asked.number} came after its last reply; "
@@ -70,60 +121,16 @@ class ScriptedModel:
         return reply
 
 
-def _checked(script: Sequence[object]) -> Iterator[Reply]:
-    replies = [reply for reply in script if isinstance(reply, Reply)]
-    if wrong := [reply for reply in script if not isinstance(reply, Reply)]:
-        raise UsageError(f"{wrong[0]!r} is no reply; a text is one as say({wrong[0]!r})")
-    return lines(replies)
+def _pieces(answer: Answer) -> Iterator[bytes]:
+    return replace(answer, head=b"").frames()  # with a head of its own, a body is not framed
 
 
-async def _heard(answer: Answer, hearing: Hearing) -> AsyncIterator[Heard]:
-    """The parts that come out of an answer. Raises ModelError."""
-    await asyncio.sleep(answer.latency)
-    stop = answer.stop
-    if stop is not None and stop.how == "hang" and stop.after is None:
-        await asyncio.Event().wait()
-    if stop is not None and stop.after is None:
-        raise ModelUnreachable("the scripted model closed the connection")
-    pieces = replace(answer, head=b"").frames()  # with a head of its own a body is not framed
-    if answer.events and answer.status < 400:
-        async for part in _streamed(pieces, answer, hearing):
-            yield part
-    else:
-        for part in hearing.whole(_body(b"".join(pieces), answer)):
-            yield part
-
-
-async def _streamed(
-    pieces: Iterable[bytes], answer: Answer, hearing: Hearing
-) -> AsyncIterator[Heard]:
-    reader = EventReader()
-    for piece in pieces:
-        for event in reader.feed(piece):
-            for part in hearing.event(event):
-                yield part
-        await asyncio.sleep(answer.delay)
-    if answer.stop is not None and answer.stop.how == "hang":
-        await asyncio.Event().wait()
-    for event in reader.close():
-        for part in hearing.event(event):
-            yield part
-    for part in hearing.end():
-        yield part
-
-
-def _body(data: bytes, answer: Answer) -> JSON:
-    if answer.stop is not None:
-        raise ModelUnreachable("the scripted model broke the connection off")
+def _refused(answer: Answer) -> ModelRefused:
+    data = b"".join(_pieces(answer))
+    headers = {name.lower(): value for name, value in answer.headers.items()}
     try:
         body: JSON = orjson.loads(data)
     except ValueError:
-        text = data.decode("utf-8", "replace")
-        if answer.status < 400:
-            raise BadAnswer(f"the scripted model did not answer with JSON: {text:.300}") from None
-        body = text
-    if answer.status >= 400:
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        wait = retry_after_of(headers.get("retry-after"))
-        raise refusal(answer.status, body, retry_after=wait)
-    return body
+        body = data.decode("utf-8", "replace")
+    wait = retry_after_of(headers.get("retry-after"))
+    return refusal(answer.status, body, retry_after=wait)

@@ -79,7 +79,7 @@ def _figures(name: str, mode: Mode, run: Run) -> dict[str, Figure]:
     for scenario in SCENARIOS:
         figure = figure_of(scenario, run(scenario, stream=mode == "streamed"))
         figures[scenario.name] = figure
-        print(f"{name:14} {mode:9} {figure.cell:6} {scenario}  {figure.wrong[:90]}", flush=True)
+        print(f"{name:14} {mode:9} {figure.cell:6} {scenario}  {figure.wrong}", flush=True)
     return figures
 
 

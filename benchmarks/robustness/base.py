@@ -150,7 +150,7 @@ RUNS = (
         "empty reply once",
         "an empty text and no call; asked again",
         once(say("").but(message={"tool_calls": []}), RIGHT),
-        4,
+        3,
     ),
     Scenario(
         "a tool raises, the model recovers",

@@ -59,4 +59,4 @@ def _row(*cells: str) -> str:
 
 def _plain(name: str) -> str:
     """A name as Markdown leaves it: tags and bars would be read as markup."""
-    return name.replace("|", "\\|").replace("<", "&lt;").replace("```", "fenced ")
+    return name.replace("|", "\\|").replace("<", "&lt;").replace("```", r"\`\`\`")

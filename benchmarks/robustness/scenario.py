@@ -8,7 +8,7 @@ Rules:
 3. Without tools the model gives the answer if it has the results, else it says that it does not
    know. A stubborn model gives the answer only then.
 4. A framework that has a tool `final_answer` for the end of a run is answered through it.
-5. After 41 requests the server gives up with a 400.
+5. The server gives up with a 400 at request 41.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from agentcall.testing import Completion, Reply, Request, call, openai_error, say
 from agentcall.testing import status as http_status
 from agentcall.testing.traits import Traits
 
-GIVES_UP_AFTER = 41
+GIVES_UP_AT = 41
 UNKNOWING = "I do not know."
 
 Fault: TypeAlias = Callable[[Request], Reply]
-Group: TypeAlias = Literal["base", "more"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +69,11 @@ class Scenario:
     repeats: int = 1
     stubborn: bool = False
     closing: str = ""
-    group: Group = "base"
     traits: Traits = field(default_factory=Traits)
 
     def script(self, request: Request) -> Reply:
         """What the server answers."""
-        if request.number > GIVES_UP_AFTER:
+        if request.number >= GIVES_UP_AT:
             return _given_up()
         if _is_closed(request):
             return say(self.answer if self._is_known(request) else UNKNOWING)
@@ -132,5 +130,5 @@ def _final(text: str, request: Request) -> Completion:
 
 def _given_up() -> Reply:
     # the openai client would ask again without this header
-    body = openai_error(f"gave up after {GIVES_UP_AFTER} requests", status=400)
+    body = openai_error(f"gave up at request {GIVES_UP_AT}", status=400)
     return http_status(400, body=body, headers={"x-should-retry": "false"})

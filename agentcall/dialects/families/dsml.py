@@ -9,8 +9,8 @@
 Source: encoding/encoding_dsv32.py of deepseek-ai/DeepSeek-V3.2; V4 says `tool_calls` for
 `function_calls`; V4.1 writes a space behind the bar and `calls`. Parameters with string="true"
 stand as they are, with string="false" as JSON. MiniMax M2 writes the same tags without the bar
-between <minimax:tool_call> (chat_template.jinja of MiniMaxAI/MiniMax-M2); there the tool's schema
-says what a value is.
+between <minimax:tool_call> (chat_template.jinja of MiniMaxAI/MiniMax-M2), MiniCPM 5 says
+`function` and `param` (vLLM minicpm5); there the tool's schema says what a value is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 
 from agentcall.dialects.calls import break_off, object_text
+from agentcall.dialects.offers import Schema
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
 from agentcall.dialects.tagged import Tags, json_of, property_schema, tagged_value
@@ -30,11 +31,13 @@ _SECTIONS = (
     "｜DSML｜ calls>",
     "minimax:tool_call>",
     "function_calls>",
+    "function_call>",
+    "tool_call>",
 )
-_OF_OTHERS = ("<function_calls>",)
-_INVOKES = tuple(f'<{bar}invoke name="' for bar in _BARS)
-_END_INVOKES = tuple(f"</{bar}invoke>" for bar in _BARS)
-_PARAMETERS = tuple(f'<{bar}parameter name="' for bar in _BARS)
+_OF_OTHERS = ("<function_calls>", "<function_call>", "<tool_call>")
+_INVOKES = (*(f'<{bar}invoke name="' for bar in _BARS), '<function name="')
+_END_INVOKES = (*(f"</{bar}invoke>" for bar in _BARS), "</function>")
+_PARAMETERS = (*(f'<{bar}parameter name="' for bar in _BARS), '<param name="')
 _ENDS = tuple(f"</{section}" for section in _SECTIONS)
 _QUOTE = Needles('"')
 _HEAD = Needles(">")
@@ -49,7 +52,7 @@ def _section(page: Page) -> Steps[bool]:
             return True
         if not (yield from source.eats(*_INVOKES)):
             over = not (yield from source.peek())
-            if not over and source.raw().strip() in _OF_OTHERS:
+            if source.raw().strip() in _OF_OTHERS:
                 return False
             if not over or source.raw().strip().startswith("<"):
                 break_off(page, "there is no call in it")
@@ -91,7 +94,7 @@ def _parameter(page: Page, name: str, tag: str) -> Steps[tuple[str, str] | None]
         return None
     if 'string="true"' in head:
         return key, json.dumps(value, ensure_ascii=False)
-    known = {} if "string=" in head else property_schema(schema, key)
+    known: Schema = {} if "string=" in head else property_schema(schema, key)
     return key, json_of(value, known, schema)
 
 

@@ -46,4 +46,8 @@ def unreadable(page: Page) -> Steps[bool]:
     return True
 
 
-HERMES = Family("hermes", markers={"<tool_call>": _tool_call}, dropped=(_END, "<|im_end|>"))
+HERMES = Family(
+    "hermes",
+    markers={"<tool_call>": _tool_call},
+    dropped=(_END, "<|im_end|>", "<|im_start|>assistant"),
+)

@@ -21,8 +21,9 @@ def drive(task: Task) -> object:
     )
     if not task.stream:
         return agent.run(task.question).content
-    events = list(agent.run(task.question, stream=True))
-    return "".join(event.content for event in events if event.event == "RunContent")
+    events = agent.run(task.question, stream=True, stream_events=True)
+    ends = [event.content for event in events if event.event == "RunCompleted"]
+    return ends[-1] if ends else None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import TOOLS, agentcall
+
+from agentcall.cli.loading import agent_from, tools_from
+from agentcall.errors import UsageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(TOOLS)
+    (tmp_path / "plain.py").write_text(
+        "from mine import word\nfrom os.path import join\n\n"
+        'def greet(name: str = "you") -> str:\n    return f"{word}: {name}"\n\n'
+        "def _hidden() -> None: ...\n"
+    )
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "deep.py").write_text(
+        "class Shop:\n    def buy(self, n: int) -> int:\n        return n\n\nshop = Shop()\n"
+    )
+    (tmp_path / "broken.py").write_text("x = 1\ny = x / 0\n")
+    (tmp_path / "garbled.py").write_text("def f(:\n")
+    return tmp_path
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder as the current one; what is imported from it is forgotten."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    known = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - known:
+        if getattr(sys.modules[name], "__file__", None) is None or str(folder) in str(
+            sys.modules[name].__file__
+        ):
+            del sys.modules[name]
+
+
+def test_the_ready_tools_are_listed_with_what_they_take(folder: Path) -> None:
+    listed = json.loads(agentcall("tools", "list", "--json", cwd=folder).stdout)
+    (calculator,) = [tool for tool in listed if tool["name"] == "calculator"]
+    assert calculator["arguments"] == "expression: string"
+    assert calculator["from"] == "agentcall_tools.calculator"
+    assert "idempotent" in calculator["marks"]
+
+
+def test_a_piped_list_is_one_tool_a_line(folder: Path) -> None:
+    done = agentcall("tools", "list", "-t", "mine.py", cwd=folder)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    (row,) = [row for row in rows if row[0] == "delete"]
+    assert row[1:4] == ["path: string", "Deletes a file.", "requires approval"]
+    assert row[4].startswith("mine.py:")
+
+
+def test_the_schema_is_the_tool_object_of_openai(folder: Path) -> None:
+    done = agentcall("tools", "schema", "add", "-t", "mine.py", cwd=folder)
+    definition = json.loads(done.stdout)
+    assert definition["type"] == "function"
+    assert definition["function"]["name"] == "add"
+    assert definition["function"]["parameters"]["required"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        ("mine.py", ["add", "mul", "lines", "delete", "fail", "nap"]),
+        ("mine.py:mul", ["mul"]),
+        ("mine.py:registry", ["add", "mul"]),
+        ("mine:registry", ["add", "mul"]),
+        ("mine", ["add", "mul", "lines", "delete", "fail", "nap"]),
+        ("plain.py", ["greet"]),
+        ("./plain.py:greet", ["greet"]),
+        ("package.deep:shop", ["buy"]),
+        ("package.deep:shop.buy", ["buy"]),
+        ("calculator", ["calculator"]),
+        ("agentcall_tools.units", ["convert_units"]),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_place_names_tools(place: str, found: list[str]) -> None:
+    assert tools_from([place]).names == tuple(found)
+
+
+def test_several_places_add_up(folder: Path) -> None:
+    places = ["-t", "mine.py:mul", "-t", "calculator", "-t", "mine:add"]
+    tools = json.loads(agentcall("tools", "schema", *places, cwd=folder).stdout)
+    assert [tool["function"]["name"] for tool in tools] == ["mul", "calculator", "add"]
+
+
+def test_a_package_of_ready_tools_is_all_of_them() -> None:
+    assert {"calculator", "weather"} <= set(tools_from(["agentcall_tools"]).names)
+
+
+@pytest.mark.usefixtures("here")
+def test_an_agent_has_a_place_too() -> None:
+    assert agent_from("mine.py:agent").instructions == "Mind the sums."
+    with pytest.raises(UsageError, match=r"mine\.py names no agent; .*there is: agent"):
+        agent_from("mine.py")
+    with pytest.raises(UsageError, match=r"mine\.py:word is a str, not an Agent"):
+        agent_from("mine.py:word")
+
+
+def test_a_wrong_place_is_one_line_and_ends_with_2(folder: Path) -> None:
+    done = agentcall("tools", "schema", "-t", "broken.py", cwd=folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("calculater", "did you mean calculator?"),
+        ("nonsense", "Ready tools: calculator, "),
+        (
+            "mine.py:ad",
+            "has no 'ad'; there is: add, mul, lines, delete, fail, nap, registry, agent",
+        ),
+        ("min.py", "there is: broken.py, garbled.py, mine.py"),
+        ("nowhere:f", "there is no module 'nowhere'"),
+        ("broken.py", "ZeroDivisionError: division by zero"),
+        ("broken", "broken.py:2"),
+        ("garbled.py", "garbled.py:1"),
+        ("mine.py:word", "'no tool' is a text, not a tool"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_place_with_no_tool_is_an_error_that_says_what_there_is(place: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        tools_from([place])
+    assert words in str(caught.value)
+
+
+def test_debugging_shows_the_traceback(folder: Path) -> None:
+    done = agentcall("tools", "schema", "-t", "broken.py", cwd=folder, env={"AGENTCALL_DEBUG": "1"})
+    assert "Traceback" in done.stderr
+
+
+def test_a_call_by_hand_prints_the_result_alone(folder: Path) -> None:
+    done = agentcall("tools", "call", "add", '{"a": 3, "b": 5}', "-t", "mine.py", cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "8\n", "")
+
+
+def test_a_call_by_hand_may_be_piped_in(folder: Path) -> None:
+    stdin = '{"expression": "(3+5)*2"}'
+    done = agentcall("tools", "call", "calculator", "-", cwd=folder, stdin=stdin)
+    assert done.stdout == "16\n"
+
+
+def test_a_call_by_hand_says_what_it_repaired(folder: Path) -> None:
+    done = agentcall("tools", "call", "add", '{"a": 3, "b": 5', "-t", "mine.py", cwd=folder)
+    assert done.stdout == "8\n"
+    assert done.stderr.startswith("repaired ")
+
+
+def test_arguments_that_do_not_fit_end_with_1_and_say_why(folder: Path) -> None:
+    done = agentcall("tools", "call", "add", '{"a": "x"}', "-t", "mine.py", cwd=folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert '"x"' in done.stderr
+
+
+def test_a_tool_that_fails_ends_with_1(folder: Path) -> None:
+    done = agentcall("tools", "call", "fail", "-t", "mine.py", cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "ValueError: no disk\n")
+
+
+def test_a_tool_that_is_not_there_ends_with_2(folder: Path) -> None:
+    done = agentcall("tools", "call", "nothing", "-t", "mine.py", cwd=folder)
+    assert done.returncode == 2
+
+
+def test_a_name_that_holds_several_tools_is_refused(folder: Path) -> None:
+    done = agentcall("tools", "call", "mine.py", cwd=folder)
+    assert done.returncode == 2
+    assert "holds 6 tools" in done.stderr

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import pytest
+
+from agentcall.events import (
+    AnswerDiscarded,
+    ApprovalRequested,
+    ContextTrimmed,
+    DialectChosen,
+    Event,
+    LoopDetected,
+    RunFinished,
+    RunStarted,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallFinished,
+    ToolCallRepaired,
+    ToolCallStarted,
+    event_json,
+)
+from agentcall.messages import ToolCall, ToolResult, Usage
+from agentcall.result import Missing, RunResult
+
+CALL = ToolCall("a", "f", '{"x": 1}')
+RESULT = RunResult(Missing("why"), (), 0, Usage(1), "timeout", "r")
+EVENTS: list[Event] = [
+    RunStarted("r"),
+    DialectChosen("native", "because"),
+    TextDelta("你好"),
+    ThinkingDelta("hm"),
+    AnswerDiscarded("cut"),
+    ToolCallRepaired(CALL, "rule", "a", "b"),
+    ApprovalRequested(CALL),
+    ToolCallStarted(CALL),
+    ToolCallFinished(CALL, ToolResult("a", "f", "1"), 0.5),
+    LoopDetected(CALL, "again"),
+    ContextTrimmed("a", 10, 5),
+    RunFinished(RESULT),
+]
+
+
+def test_every_event_is_tried_here() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_has_a_json_form_with_its_name_and_fields(event: Event) -> None:
+    wire = event_json(event)
+    assert wire["type"] == type(event).__name__
+    assert set(wire) == {"type", *type(event).__slots__}
+    assert json.loads(json.dumps(wire)) == wire
+
+
+def test_a_finished_call_says_the_call_the_result_and_the_time() -> None:
+    wire = event_json(EVENTS[8])
+    assert wire["call"]["function"]["name"] == "f"  # type: ignore[index,call-overload]
+    assert wire["result"]["content"] == "1"  # type: ignore[index,call-overload]
+    assert wire["seconds"] == 0.5
+
+
+def test_a_finished_run_says_why_there_is_no_output() -> None:
+    wire = event_json(RunFinished(RESULT))["result"]
+    assert wire["output"] is None  # type: ignore[index,call-overload]
+    assert wire["missing"] == "why"  # type: ignore[index,call-overload]

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Literal, Optional, Union
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from agentcall.errors import SchemaError
+from agentcall.output import OutputReader, Unfit
+
+
+class City(BaseModel):
+    name: str
+    people: int
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+SHANGHAI = City(name="上海", people=24)
+TEXT = '{"name": "上海", "people": 24}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (str, "  any text ", "  any text "),
+        (City, TEXT, SHANGHAI),
+        (City, f"```json\n{TEXT}\n```", SHANGHAI),
+        (City, f"Here it is:\n```\n{TEXT}\n```\nThat is all [1].", SHANGHAI),
+        (City, f"Sure! [see below] {TEXT} I hope {{that}} helps.", SHANGHAI),
+        (City, f'First I thought {{"name": "x"}}, but it is {TEXT}', SHANGHAI),
+        (City, "{'name': '上海', 'people': 24,}", SHANGHAI),
+        (City, "```json\n{name: '上海', 'people': 24,}\n```", SHANGHAI),
+        (Point, '{"x": "3"}', Point(3)),
+        (list[int], "[1, 2]", [1, 2]),
+        (list[int], "The numbers are [1, 2].", [1, 2]),
+        (list[City], f"[{TEXT}]", [SHANGHAI]),
+        (int, "42", 42),
+        (int, " 42.\n", 42),
+        (int, "**42**", 42),
+        (float, "3.5", 3.5),
+        (bool, "true", True),
+        (bool, "True", True),
+        (bool, "No.", False),
+        (Literal["red", "blue"], "red", "red"),
+        (Literal["red", "blue"], '"blue"', "blue"),
+        (Literal["red", "blue"], "`red`", "red"),
+        (Colour, "red", Colour.RED),
+        (Optional[int], "null", None),
+        (Optional[int], "7", 7),
+        (Union[City, Point], '{"x": 1, "y": 2}', Point(1, 2)),
+        (Union[City, Point], TEXT, SHANGHAI),
+        (Union[int, list[int]], "[3]", [3]),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+    ],
+)
+def test_an_answer_is_read_as_its_type(kind: Any, text: str, value: object) -> None:
+    assert OutputReader(kind).read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        (City, '{"name": "x"}', "people"),
+        (City, 'Sure: {"name": "x", "people": "many"}', "many"),
+        (City, "I do not know.", "I do not know"),
+        (City, '{"name": "x", "people": ', ""),
+        (int, "about forty", "about forty"),
+        (Literal["red", "blue"], "green", "green"),
+        (list[int], '["a"]', "[0]"),
+    ],
+)
+def test_an_answer_that_does_not_fit_says_what_is_wrong(kind: Any, text: str, words: str) -> None:
+    unfit = OutputReader(kind).read(text)
+    assert isinstance(unfit, Unfit)
+    assert words in unfit.words
+    assert "Answer again with one JSON value" in unfit.words
+
+
+def test_plain_text_has_no_schema_and_a_type_has_one() -> None:
+    assert OutputReader(str).schema is None
+    assert OutputReader(City).schema == {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},
+        "required": ["name", "people"],
+    }
+
+
+def test_a_type_that_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(SchemaError):
+        OutputReader(type(lambda: 0))
+
+
+@given(st.text(alphabet='{}[]"\\,:1a `\n'))
+def test_no_text_at_all_raises(text: str) -> None:
+    for kind in (City, list[int], int):
+        OutputReader(kind).read(text)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentcall.messages import JSON, Message, User, to_json
+from agentcall.transcript import Transcript
+
+
+def render(message: Message, before: Sequence[Message]) -> Iterable[dict[str, JSON]]:
+    return [{**to_json(message), "place": len(before)}]
+
+
+def twice(message: Message, before: Sequence[Message]) -> Iterable[dict[str, JSON]]:
+    return [to_json(message), to_json(message)]
+
+
+def test_what_was_encoded_is_the_beginning_of_what_is_encoded_next() -> None:
+    transcript = Transcript([User("一")])
+    first = transcript.encoded("x", render)
+    transcript.append(User("two"))
+    second = transcript.encoded("x", render)
+    assert second.startswith(first)
+    assert "一".encode() in first
+    assert [m["place"] for m in json.loads(b"[" + second + b"]")] == [0, 1]
+
+
+def test_each_message_is_rendered_once_for_each_way_of_writing() -> None:
+    seen: list[Message] = []
+
+    def watched(message: Message, before: Sequence[Message]) -> Iterable[dict[str, JSON]]:
+        seen.append(message)
+        return render(message, before)
+
+    transcript = Transcript([User("a")])
+    transcript.encoded("x", watched)
+    transcript.append(User("b"))
+    transcript.encoded("x", watched)
+    transcript.encoded("x", watched)
+    assert seen == [User("a"), User("b")]
+    assert transcript.encoded("y", twice).count(b'"a"') == 2
+
+
+def test_a_transcript_is_a_collection_that_grows() -> None:
+    transcript = Transcript()
+    assert len(transcript) == 0
+    transcript.append(User("a"))
+    assert list(transcript) == [User("a")]
+    assert len(transcript) == 1
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_any_text_at_all_can_be_encoded(texts: list[str]) -> None:
+    transcript = Transcript(map(User, texts))
+    assert len(json.loads(b"[" + transcript.encoded("x", render) + b"]")) == len(texts)
