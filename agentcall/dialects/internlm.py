@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from agentcall.dialects.native import NativeReader, neutral_user
 from agentcall.dialects.neutral import neutralise
@@ -83,7 +84,7 @@ class InternLM:
 
     def reader(self, offer: Offer) -> Reader:
         """Action blocks in the text; native calls too, should the server parse them after all."""
-        return NativeReader(text_reader(offer.tools, family="internlm"))
+        return NativeReader(partial(text_reader, offer.tools, "internlm"))
 
 
 _RAW: Wire = {

@@ -7,9 +7,10 @@ never empty, as LMDeploy, vLLM and several chat templates fail on those.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from agentcall.dialects.neutral import neutralise
 from agentcall.dialects.parts import Broken, CallDelta, Called, Delta, Part, Said, Thought
@@ -52,7 +53,7 @@ class Native:
 
     def reader(self, offer: Offer) -> Reader:
         """Native calls; where there are none, calls in the text in whatever family's form."""
-        return NativeReader(text_reader(offer.tools))
+        return NativeReader(partial(text_reader, offer.tools))
 
 
 def neutral_call(call: ToolCall) -> ToolCall:
@@ -101,10 +102,14 @@ class _Growing:
 
 
 class NativeReader:
-    """Gathers `tool_calls` pieces; text goes through a text reader, whose calls give way."""
+    """Gathers `tool_calls` pieces; text goes through a text reader, whose calls give way.
 
-    def __init__(self, text: TextReader) -> None:
-        self._text = text
+    Most answers are all calls or all text: the text reader is made when there is text.
+    """
+
+    def __init__(self, text_reader: Callable[[], TextReader]) -> None:
+        self._make = text_reader
+        self._text: TextReader | None = None
         self._native: list[_Growing] = []
         self._written: list[Part] = []
 
@@ -114,12 +119,13 @@ class NativeReader:
         for piece in delta.calls:
             self._add(piece)
         if delta.text:
+            self._text = self._text or self._make()
             parts.extend(self._kept(self._text.feed(delta.text)))
         return parts
 
     def close(self, finish: str | None) -> Sequence[Part]:
         """The rest of the text, and the calls: native ones, or else those in the text."""
-        parts = self._kept(self._text.close(finish))
+        parts = self._kept(self._text.close(finish)) if self._text else []
         native = [
             Called(call.name, "".join(call.arguments), call.id)
             for call in self._native

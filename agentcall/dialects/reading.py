@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from agentcall.dialects.families.registry import FAMILIES, names, with_name
 from agentcall.dialects.offers import Offers, Tools
@@ -37,27 +38,43 @@ class Reading:
     broken: tuple[Broken, ...] = ()
 
 
-class Answer:
-    """The reader of one answer: a run of steps over a page."""
+class Layout:
+    """What the markers and first characters of lines of some families begin; never changes."""
 
-    def __init__(self, page: Page, families: Iterable[Family]) -> None:
-        self._page = page
-        self._markers: dict[str, list[Read]] = {}
-        self._lines: dict[str, list[Read]] = {}
+    def __init__(self, families: Iterable[Family]) -> None:
+        self.markers: dict[str, list[Read]] = {}
+        self.lines: dict[str, list[Read]] = {}
+        self.while_thinking: dict[str, Read] = {}
+        self.calls: tuple[str, ...] = ()
         dropped: set[str] = set()
-        calls: list[str] = []
         for family in families:
             dropped.update(family.dropped)
             for first, read in ((char, one) for key, one in family.lines.items() for char in key):
-                known = self._lines.setdefault(first, [])
+                known = self.lines.setdefault(first, [])
                 known += () if read in known else (read,)
             for marker, read in (*family.markers.items(), *family.thinking.items()):
-                self._markers.setdefault(marker, []).append(read)
-            calls += family.markers
+                self.markers.setdefault(marker, []).append(read)
+            self.calls += tuple(family.markers)
             if family.while_thinking:
-                page.while_thinking = {**page.while_thinking, **family.markers}
-        page.markers = tuple(calls)
-        self._needles = Needles("\n", *self._markers, *dropped)
+                self.while_thinking.update(family.markers)
+        self.needles = Needles("\n", *self.markers, *dropped)
+
+
+@cache
+def _layout(family: str | None) -> Layout:
+    return Layout(FAMILIES if family is None else with_name(family))
+
+
+class Answer:
+    """The reader of one answer: a run of steps over a page."""
+
+    def __init__(self, page: Page, layout: Layout) -> None:
+        self._page = page
+        self._markers = layout.markers
+        self._lines = layout.lines
+        self._needles = layout.needles
+        page.while_thinking = layout.while_thinking
+        page.markers = layout.calls
 
     def steps(self) -> Steps[None]:
         """Reads to the end."""
@@ -115,9 +132,9 @@ class Answer:
 class TextReader:
     """Reads the text of one answer, piece by piece."""
 
-    def __init__(self, page: Page, families: Iterable[Family]) -> None:
+    def __init__(self, page: Page, layout: Layout) -> None:
         self._page = page
-        self._steps = Answer(page, families).steps()
+        self._steps = Answer(page, layout).steps()
 
     def feed(self, text: str) -> list[Part]:
         """The parts that are certain once this piece of text is known."""
@@ -145,7 +162,7 @@ def text_reader(tools: Offers, family: str | None = None, *, opening: str = "") 
     already, as `<think>`. Raises UsageError for an unknown family.
     """
     page = Page(Source(), Tools(tools))
-    reader = TextReader(page, FAMILIES if family is None else with_name(family))
+    reader = TextReader(page, _layout(family))
     reader.feed(opening)
     return reader
 

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agentcall import Approved, Denied, Limits, ToolRegistry, tool
+from agentcall.calls import CallDesk, Scene
+from agentcall.dialects.parts import Called
+from agentcall.events import ApprovalRequested, Event, LoopDetected, ToolCallRepaired
+from agentcall.messages import Assistant, Message, ToolCall, Usage
+from agentcall.steps import Direct
+
+RAN: list[str] = []
+
+
+@tool
+def note(text: str) -> str:
+    """Note."""
+    RAN.append(text)
+    return f"noted {text}"
+
+
+@tool(requires_approval=True)
+def send(text: str) -> str:
+    """Send."""
+    RAN.append(text)
+    return f"sent {text}"
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    RAN.clear()
+
+
+def desk(events: list[Event] | None = None, **limits: Any) -> CallDesk:
+    emit = None if events is None else events.append
+    return CallDesk(ToolRegistry(note, send), Limits(**limits), Direct(), emit)
+
+
+def scene(turn: int = 1, messages: tuple[Message, ...] = ()) -> Scene:
+    return Scene("r", turn, None, Usage(), messages)
+
+
+def asks(name: str, identity: str = "", **arguments: object) -> Called:
+    return Called(name, json.dumps(arguments), identity)
+
+
+async def test_results_come_in_the_order_of_the_calls() -> None:
+    made = desk()
+    judged = made.judged([asks("note", text=word) for word in "abc"], scene())
+    done = await made.carry_out(judged)
+    assert [result.text for result in done.results] == ["noted a", "noted b", "noted c"]
+    assert [item.call.id for item in judged] == ["call_1_0", "call_1_1", "call_1_2"]
+    assert (done.pending, done.close, made.carried_out) == ((), None, 3)
+
+
+async def test_a_call_that_needs_approval_waits_while_the_others_are_carried_out() -> None:
+    events: list[Event] = []
+    made = desk(events)
+    judged = made.judged([asks("send", text="x"), asks("note", text="y")], scene())
+    done = await made.carry_out(judged)
+    assert done.pending == (ToolCall("call_1_0", "send", '{"text": "x"}'),)
+    assert [result.text for result in done.results] == ["noted y"]
+    assert ApprovalRequested(done.pending[0]) in events
+    assert RAN == ["y"]
+    assert made.carried_out == 1
+
+
+async def test_what_was_decided_is_carried_out_told_or_waits_on() -> None:
+    calls = tuple(ToolCall(word, "send", f'{{"text": "{word}"}}') for word in "abc")
+    messages = (Assistant("", calls),)
+    made = desk()
+    made.recall(messages, 0)
+    verdicts = {"c": Approved(), "a": Denied("too late")}
+    judged = made.decided(calls, verdicts, scene(3, messages))
+    assert judged[2].job is not None
+    assert judged[2].job.context.idempotency_key == "r:3:2"
+    done = await made.carry_out(judged)
+    assert done.pending == (calls[1],)
+    assert [(result.call_id, result.is_error) for result in done.results] == [
+        ("a", True), ("c", False)]  # fmt: skip
+    assert "too late" in done.results[0].text
+    assert RAN == ["c"]
+
+
+async def test_a_denied_call_is_not_asked_about_again_at_once() -> None:
+    made = desk()
+    call = ToolCall("a", "send", '{"text": "x"}')
+    await made.carry_out(made.decided((call,), {"a": Denied("no")}, scene()))
+    done = await made.carry_out(made.judged([asks("send", text="x")], scene(2)))
+    assert done.pending == ()
+    assert "A person refused this call: no" in done.results[0].text
+
+
+async def test_a_tool_that_is_no_longer_there_is_told() -> None:
+    made = desk()
+    call = ToolCall("a", "gone", "{}")
+    done = await made.carry_out(made.decided((call,), {"a": Approved()}, scene()))
+    assert "no tool named 'gone'" in done.results[0].text
+
+
+async def test_twice_the_same_call_that_waits_is_shown_once() -> None:
+    made = desk()
+    done = await made.carry_out(made.judged([asks("send", text="x")] * 2, scene()))
+    assert len(done.pending) == 1
+    assert "waits for approval" in done.results[0].text
+
+
+async def test_a_refused_call_has_arguments_that_a_server_takes() -> None:
+    made = desk()
+    (judged,) = made.judged([Called("note", '{"text": "a')], scene())
+    assert judged.call.arguments == "{}"
+    (judged,) = made.judged([Called("nope", '{"a": 1}')], scene())
+    assert judged.call.arguments == '{"a": 1}'
+
+
+async def test_every_repair_is_told_with_the_repaired_call() -> None:
+    events: list[Event] = []
+    made = desk(events)
+    (judged,) = made.judged([Called("Note", "{'text': 'x'}")], scene())
+    repairs = [event for event in events if isinstance(event, ToolCallRepaired)]
+    assert len(repairs) >= 2
+    assert all(event.call == judged.call for event in repairs)
+    assert judged.call == ToolCall("call_1_0", "note", judged.call.arguments)
+    assert json.loads(judged.call.arguments) == {"text": "x"}
+
+
+async def test_ids_and_counts_go_on_from_what_came_before() -> None:
+    made = desk(tool_calls=3)
+    made.recall([Assistant("", (ToolCall("call_1_0", "note", "{}"),))], 2)
+    judged = made.judged([asks("note", text="a"), asks("note", "call_1_0", text="b")], scene())
+    assert [item.call.id for item in judged] == ["call_1_0_", "call_1_1"]
+    done = await made.carry_out(judged)
+    assert [result.is_error for result in done.results] == [False, True]
+    assert done.close == "max_tool_calls"
+
+
+async def test_two_repetitions_in_a_row_close_the_tools() -> None:
+    events: list[Event] = []
+    made = desk(events)
+    closes = []
+    for turn in range(3):
+        done = await made.carry_out(made.judged([asks("note", text="a")], scene(turn)))
+        closes.append(done.close)
+    assert closes == [None, None, "loop"]
+    assert RAN == ["a"]
+    assert [type(event) for event in events].count(LoopDetected) == 2

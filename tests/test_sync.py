@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from agentcall import Agent, tool
+from agentcall.sync import run_sync
+from agentcall.testing import ScriptedModel, call, say
+
+WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
+
+
+async def who() -> str:
+    await asyncio.sleep(0)
+    return WHO.get()
+
+
+async def fails() -> None:
+    raise ValueError("bad")
+
+
+def python(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_coroutine_gives_its_value_or_its_error() -> None:
+    assert run_sync(who()) == "nobody"
+    with pytest.raises(ValueError, match="bad"):
+        run_sync(fails())
+
+
+def test_the_callers_context_variables_are_seen() -> None:
+    token = WHO.set("me")
+    try:
+        assert run_sync(who()) == "me"
+    finally:
+        WHO.reset(token)
+    assert run_sync(who()) == "nobody"
+
+
+async def test_it_works_inside_a_running_loop() -> None:
+    agent = Agent(ScriptedModel([say("hi")]))
+    assert agent.run_sync("go").output == "hi"
+    assert asyncio.get_running_loop().is_running()
+
+
+def test_it_works_in_a_loop_that_runs_cell_after_cell() -> None:
+    loop = asyncio.new_event_loop()  # as a notebook keeps one
+
+    async def cell() -> str:
+        return Agent(ScriptedModel([say("hi")])).run_sync("go").output
+
+    try:
+        assert [loop.run_until_complete(cell()) for _ in range(2)] == ["hi", "hi"]
+    finally:
+        loop.close()
+
+
+def test_it_works_from_many_threads_at_once() -> None:
+    async def name(number: int) -> tuple[int, str]:
+        await asyncio.sleep(0.05)
+        return number, WHO.get()
+
+    def one(number: int) -> tuple[int, str]:
+        WHO.set(str(number))
+        return run_sync(name(number))
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(one, range(20))) == [(n, str(n)) for n in range(20)]
+    assert time.perf_counter() - started < 0.8
+
+
+def test_a_tool_may_run_an_agent_of_its_own_sync_or_async() -> None:
+    def inner() -> str:
+        return Agent(ScriptedModel([say("inside")])).run_sync("go").output
+
+    @tool
+    def plain() -> str:
+        """Plain."""
+        return inner()
+
+    @tool
+    async def blocking() -> str:
+        """Blocks the loop that it runs in."""
+        return inner()
+
+    for made in (plain, blocking):
+        outer = Agent(ScriptedModel([call(made.name), say("ok")]), tools=[made])
+        found = outer.run_sync("go").tool_calls[0][1]
+        assert found is not None
+        assert found.text == "inside"
+
+
+def test_a_run_that_cancels_itself_raises() -> None:
+    async def cancels() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        run_sync(cancels())
+
+
+def test_ctrl_c_cancels_the_run_and_ends_soon() -> None:
+    process = python("""
+        import asyncio, sys
+        from agentcall import Agent, tool
+        from agentcall.testing import ScriptedModel, call
+
+        @tool
+        async def slow() -> None:
+            "Slow."
+            print("started", flush=True)
+            try:
+                await asyncio.sleep(60)
+            finally:
+                print("cancelled", flush=True)
+
+        Agent(ScriptedModel([call("slow")]), tools=[slow]).run_sync("go")
+    """)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    started = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert time.perf_counter() - started < 1.5
+    assert out == "cancelled\n"
+    assert process.returncode == -signal.SIGINT
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    assert err.count("Traceback") == 1
+    assert "Warning" not in err
+
+
+def test_ctrl_c_does_not_wait_for_a_sync_tool() -> None:
+    process = python("""
+        import time
+        from agentcall import Agent, tool
+        from agentcall.testing import ScriptedModel, call
+
+        @tool
+        def slow() -> None:
+            "Slow."
+            print("started", flush=True)
+            time.sleep(60)
+
+        try:
+            Agent(ScriptedModel([call("slow")]), tools=[slow]).run_sync("go")
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+    """)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    started = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert time.perf_counter() - started < 1.5
+    assert (out, err, process.returncode) == ("stopped\n", "", 0)
+
+
+def test_a_process_ends_without_a_warning_after_runs_over_http() -> None:
+    process = python("""
+        from agentcall import Agent
+        from agentcall.models.http_chat import HTTPChat
+        from agentcall.testing import FakeServer, say
+
+        with FakeServer([say("one"), say("two")]) as server:
+            agent = Agent(HTTPChat(server.url, "fake-model", dialect="native"))
+            print(agent.run_sync("go").output, agent.run_sync("go").output)
+    """)
+    out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == ("one two\n", "", 0)
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
+def test_a_fork_gets_a_loop_of_its_own() -> None:
+    process = python("""
+        import os, sys, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from agentcall.sync import run_sync
+
+        async def one():
+            return 1
+
+        run_sync(one())
+        child = os.fork()
+        if child == 0:
+            print("child", run_sync(one()), flush=True)
+            sys.exit(0)
+        _, status = os.waitpid(child, 0)
+        print("parent", run_sync(one()), status)
+    """)
+    out, err = process.communicate(timeout=10)
+    assert (out, err) == ("child 1\nparent 1 0\n", "")
+
+
+def test_no_thread_is_left_for_each_run() -> None:
+    run_sync(who())
+    before = threading.active_count()
+    for _ in range(10):
+        run_sync(who())
+    assert threading.active_count() == before
