@@ -4,13 +4,17 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunResult, tool
+from agentcall.approval import decided
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished, ToolCallStarted
+from agentcall.messages import User
+from agentcall.run import Origin, Run
 from agentcall.testing import ScriptedModel, call, calls, say
 
 SENT: list[str] = []
@@ -117,7 +121,7 @@ async def test_a_call_that_does_not_wait_is_refused_by_its_id() -> None:
 
 
 async def test_what_is_shown_is_what_runs() -> None:
-    agent, _ = made(calls(call("Send", **{"To": "a", "amount": "3"})), say("done"))
+    agent, _ = made(calls(call("Send", To="a", amount="3")), say("done"))
     events = [event async for event in agent.run_stream("go")]
     (shown,) = [event.call for event in events if isinstance(event, ApprovalRequested)]
     finished = events[-1]
@@ -139,12 +143,6 @@ async def test_keys_stay_unique_over_a_resume() -> None:
         async def tool(self, key: str, call: object) -> object:
             keys.append(key)
             return await call()  # type: ignore[operator]
-
-    from dataclasses import replace
-
-    from agentcall.approval import decided
-    from agentcall.messages import User
-    from agentcall.run import Origin, Run
 
     agent, _ = made(calls(call("look"), call("send", to="a")), call("send", to="b"), say("ok"))
     plan = replace(agent._plan, steps=Keeping())  # type: ignore[arg-type]
@@ -189,7 +187,7 @@ def test_a_result_goes_through_json_to_another_process(tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
     )
     run_id = json.loads(kept.read_text(encoding="utf-8"))["run_id"]
-    assert done.stdout == f"{ascii(['sent to 上海', 'a view'])} done {run_id}\n"
+    assert done.stdout == f"{['sent to 上海', 'a view']!a} done {run_id}\n"
 
 
 async def test_a_result_that_waits_may_be_passed_on_as_a_history() -> None:

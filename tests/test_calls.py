@@ -73,7 +73,7 @@ async def test_what_was_decided_is_carried_out_told_or_waits_on() -> None:
     messages = (Assistant("", calls),)
     made = desk()
     made.recall(messages, 0)
-    verdicts = {"c": Approved(), "a": Denied("too late")}
+    verdicts: dict[str, Approved | Denied] = {"c": Approved(), "a": Denied("too late")}
     judged = made.decided(calls, verdicts, scene(3, messages))
     assert judged[2].job is not None
     assert judged[2].job.context.idempotency_key == "r:3:2"

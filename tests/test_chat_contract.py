@@ -495,7 +495,7 @@ async def test_an_error_inside_of_a_stream_is_typed(make: Make) -> None:
             parts.append(part)  # noqa: PERF401 - what came before the error counts
 
     with FakeServer([reply]) as server:
-        with pytest.raises(ServerFailed, match="internal server error"):
+        with pytest.raises(BadAnswer, match="internal server error"):
             await listen(server.url)
         assert len(server.requests) == 1
     assert any(isinstance(part, Said) for part in parts)

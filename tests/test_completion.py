@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agentcall.dialects.parts import CallDelta, Delta
-from agentcall.errors import BadAnswer, ModelRefused, ServerFailed
+from agentcall.errors import BadAnswer, ModelRefused
 from agentcall.messages import Usage
 from agentcall.models.completion import chunk, parsed, usage_of, whole
 
@@ -110,18 +110,29 @@ def test_the_role_of_another_is_no_answer(role: str) -> None:
     ("body", "status"),
     [
         ({"object": "error", "message": "no", "code": 400}, 400),
-        ({"object": "error", "message": "no"}, 500),
         ({"error": {"message": "no", "code": 404}}, 404),
-        ({"error": {"message": "no", "code": "x"}}, 500),
-        ({"error": "no"}, 500),
     ],
 )
-def test_an_error_in_place_of_an_answer_is_raised(body: Any, status: int) -> None:
+def test_a_refusal_in_place_of_an_answer_is_raised(body: Any, status: int) -> None:
     for read in (whole, chunk):
         with pytest.raises(ModelRefused, match="no") as caught:
             read(body)
         assert caught.value.status == status
-    assert isinstance(caught.value, ServerFailed) == (status == 500)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "error", "message": "no"},
+        {"error": {"message": "no", "code": "x"}},
+        {"error": {"message": "no", "code": 429}},
+        {"error": "no"},
+    ],
+)
+def test_an_error_that_may_pass_in_place_of_an_answer_is_a_bad_answer(body: Any) -> None:
+    for read in (whole, chunk):
+        with pytest.raises(BadAnswer, match="no"):
+            read(body)
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 3, True])

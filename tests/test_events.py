@@ -25,7 +25,7 @@ from agentcall.messages import ToolCall, ToolResult, Usage
 from agentcall.result import Missing, RunResult
 
 CALL = ToolCall("a", "f", '{"x": 1}')
-RESULT = RunResult(Missing("why"), (), 0, Usage(1), "timeout", "r")
+RESULT: RunResult[str] = RunResult(Missing("why"), (), 0, Usage(1), "timeout", "r")
 EVENTS: list[Event] = [
     RunStarted("r"),
     DialectChosen("native", "because"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -88,7 +89,7 @@ def test_a_file_that_is_no_image_is_refused_by_its_name() -> None:
 
 
 def test_a_history_in_the_form_of_openai_is_taken() -> None:
-    history = [
+    history: list[Any] = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "2+3?"}, "please"]},
         {
@@ -112,9 +113,9 @@ def test_a_history_in_the_form_of_openai_is_taken() -> None:
 
 
 @pytest.mark.parametrize(("given_", "text"), [({"a": "é"}, '{"a":"é"}'), (None, "{}")])
-def test_arguments_that_are_no_text_become_one(given_: object, text: str) -> None:
+def test_arguments_that_are_no_text_become_one(given_: Any, text: str) -> None:
     call = {"function": {"name": "add", "arguments": given_}}
-    (message,) = load([{"role": "assistant", "tool_calls": [call]}])  # type: ignore[list-item]
+    (message,) = load([{"role": "assistant", "tool_calls": [call]}])
     assert message == Assistant("", (ToolCall("", "add", text),))
 
 
@@ -122,9 +123,9 @@ def test_arguments_that_are_no_text_become_one(given_: object, text: str) -> Non
     "url",
     ["https://x/y.png", {"url": "https://x/y.png"}, {"url": "https://x/y.png", "detail": None}],
 )
-def test_an_image_url_is_taken_in_every_form(url: object) -> None:
+def test_an_image_url_is_taken_in_every_form(url: Any) -> None:
     part = {"type": "image_url", "image_url": url}
-    assert load([{"role": "user", "content": [part]}]) == (User((Image("https://x/y.png"),)),)  # type: ignore[list-item]
+    assert load([{"role": "user", "content": [part]}]) == (User((Image("https://x/y.png"),)),)
 
 
 def test_messages_and_their_json_forms_may_be_mixed() -> None:

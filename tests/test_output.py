@@ -58,11 +58,11 @@ TEXT = '{"name": "上海", "people": 24}'
         (Literal["red", "blue"], '"blue"', "blue"),
         (Literal["red", "blue"], "`red`", "red"),
         (Colour, "red", Colour.RED),
-        (Optional[int], "null", None),
-        (Optional[int], "7", 7),
-        (Union[City, Point], '{"x": 1, "y": 2}', Point(1, 2)),
-        (Union[City, Point], TEXT, SHANGHAI),
-        (Union[int, list[int]], "[3]", [3]),
+        (Optional[int], "null", None),  # noqa: UP045
+        (Optional[int], "7", 7),  # noqa: UP045
+        (Union[City, Point], '{"x": 1, "y": 2}', Point(1, 2)),  # noqa: UP007
+        (Union[City, Point], TEXT, SHANGHAI),  # noqa: UP007
+        (Union[int, list[int]], "[3]", [3]),  # noqa: UP007
         (dict[str, int], '{"a": 1}', {"a": 1}),
     ],
 )

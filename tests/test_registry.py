@@ -118,7 +118,7 @@ def test_an_unknown_name_is_told_with_those_there_are() -> None:
 
 def test_two_tools_of_one_name_are_refused_naming_both_places_and_nothing_is_added() -> None:
     registry = ToolRegistry(add)
-    lines = [f.__code__.co_firstlineno for f in (add.function, other_add)]  # type: ignore[attr-defined]
+    lines = [f.__code__.co_firstlineno for f in (add.function, other_add)]
     with pytest.raises(DuplicateTool) as caught:
         registry.add(mul, other_add)
     for line in lines:

@@ -12,18 +12,18 @@ import pytest
 from pydantic import BaseModel
 
 from agentcall import Agent, Limits, ModelRetry, RunContext, RunResult, tool
-from agentcall.errors import BadAnswer, CutAnswer, ModelError, ServerFailed
+from agentcall.errors import BadAnswer, CutAnswer, ServerFailed
 from agentcall.events import (
     AnswerDiscarded,
     Event,
     LoopDetected,
     RunFinished,
-    TextDelta,
     ToolCallRepaired,
 )
 from agentcall.history import UNDONE
 from agentcall.messages import Assistant, ToolCall, ToolResult, User
 from agentcall.result import Missing, NoOutput
+from agentcall.run import Origin, Run
 from agentcall.testing import (
     Call,
     Request,
@@ -80,6 +80,12 @@ async def events_of(agent: Agent[Any, Any], prompt: str = "go") -> list[Event]:
     return [event async for event in agent.run_stream(prompt)]
 
 
+def result_in(events: list[Event]) -> RunResult[Any]:
+    finished = events[-1]
+    assert isinstance(finished, RunFinished)
+    return finished.result
+
+
 # --- answers ---
 
 
@@ -129,7 +135,7 @@ async def test_an_answer_that_was_cut_runs_no_call_and_is_asked_for_again(stream
         no_choices(), whole, say("done")]  # fmt: skip
     asked, _ = agent(*script, tools=[once])
     events = await events_of(asked) if streamed else []
-    result = events[-1].result if streamed else await asked.run("go")  # type: ignore[union-attr]
+    result = result_in(events) if streamed else await asked.run("go")
     assert (result.output, ran, result.usage.requests) == ("done", [1], 3)
     assert streamed == any(isinstance(event, AnswerDiscarded) for event in events)
 
@@ -366,7 +372,7 @@ async def test_an_identical_call_is_carried_out_once_and_ends_soon(spelling: lis
     script = [calls(Call("plus", text)) for text in itertools.islice(itertools.cycle(spelling), 9)]
     asked, model = agent(*script, tools=[plus])
     events = await events_of(asked)
-    result = events[-1].result  # type: ignore[union-attr]
+    result = result_in(events)
     assert (ran, result.stop_reason, result.output) == ([2], "loop", "5")
     assert len(model.requests) <= 5
     assert any(isinstance(event, LoopDetected) for event in events)
@@ -471,12 +477,12 @@ async def test_one_error_of_many_calls_of_a_turn_counts_once() -> None:
         (City, '{"name": "上海", "people": 24}', City(name="上海", people=24)),
         (City, 'Sure:\n```json\n{"name": "x", "people": 1}\n```', City(name="x", people=1)),
         (Point, '{"x": 3}', Point(3)),
-        (Union[City, Point], '{"x": 3}', Point(3)),
+        (Union[City, Point], '{"x": 3}', Point(3)),  # noqa: UP007
         (list[int], "[1, 2]", [1, 2]),
         (int, "42", 42),
         (bool, "true", True),
         (Literal["red", "blue"], "red", "red"),
-        (Optional[int], "null", None),
+        (Optional[int], "null", None),  # noqa: UP045
     ],
 )
 async def test_an_output_has_its_type(kind: Any, text: str, value: object) -> None:
@@ -490,7 +496,7 @@ async def test_an_output_that_does_not_fit_is_asked_for_again_with_what_was_wron
     asked, model = agent(say('{"name": "x", "people": "many"}'), say('{"name":"x","people":2}'),
                          output_type=City)  # fmt: skip
     events = await events_of(asked)
-    assert events[-1].result.output == City(name="x", people=2)  # type: ignore[union-attr]
+    assert result_in(events).output == City(name="x", people=2)
     assert "people" in model.requests[1].messages[-1]["content"]
     assert any(isinstance(event, AnswerDiscarded) for event in events)
 
@@ -556,13 +562,6 @@ async def test_a_lone_surrogate_in_the_prompt_is_no_reason_to_fail() -> None:
 async def test_a_cancelled_run_says_so_to_those_who_watch() -> None:
     asked, _ = agent(say("late").but(latency=10.0))
     seen: list[Event] = []
-
-    async def watch() -> None:
-        async for event in asked.run_stream("go"):
-            seen.append(event)
-
-    from agentcall.run import Origin, Run
-
     run = Run(asked._plan, Origin("r", (User("go"),), 0), seen.append)
     task = asyncio.ensure_future(run.result())
     await asyncio.sleep(0.05)
@@ -577,10 +576,7 @@ async def test_text_that_came_with_a_call_is_kept_but_is_no_answer() -> None:
     both = calls(call("add", a=1, b=1), text="Let me see.")
     asked, _ = agent(both, limits=Limits(requests=1))
     result = await asked.run("go")
-    assert result.messages[1] == Assistant("Let me see.", (ToolCall("call_1_0", "add", '{"a": 1, "b": 1}'),))
+    assert result.messages[1] == Assistant(
+        "Let me see.", (ToolCall("call_1_0", "add", '{"a": 1, "b": 1}'),)
+    )
     assert isinstance(result.answer, Missing)
-
-
-def test_errors_of_the_model_are_one_family() -> None:
-    assert issubclass(BadAnswer, ModelError)
-    assert TextDelta("x").text == "x"

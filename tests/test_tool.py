@@ -91,7 +91,7 @@ def balance(ctx: RunContext[Account], extra: int = 0) -> int:
 
 def test_a_decorated_function_stays_what_it_was() -> None:
     assert add(2, b=3) == 5
-    assert add.__name__ == "add"
+    assert add.name == getattr(add, "__name__") == "add"  # noqa: B009
     assert add.__doc__ is not None
     assert add.__doc__.startswith("Add two")
     assert str(inspect.signature(add)) == "(a: 'int', b: 'int' = 1) -> 'int'"
@@ -149,7 +149,7 @@ def test_a_tool_in_a_class_body_binds_like_a_method(owner: type[Desk], name: str
 def test_two_instances_have_tools_of_their_own() -> None:
     one, two = Desk(1), Desk(2)
     assert (one.times(3), two.times(3)) == (3, 6)
-    assert Desk.times(two, 4) == 8  # type: ignore[arg-type, call-arg]
+    assert Desk.times(two, 4) == 8
     assert Desk.times.needs_instance
     assert not two.times.needs_instance
 
@@ -192,7 +192,7 @@ def test_a_wrapped_async_function_is_told_from_a_sync_one() -> None:
 
 
 def test_the_context_is_in_no_schema_and_reaches_the_tool() -> None:
-    assert list(balance.parameters["properties"]) == ["extra"]  # type: ignore[call-overload]
+    assert "ctx" not in str(balance.parameters)
     context = RunContext(deps=Account(7))
     assert balance.call(balance.parse('{"extra": 1}'), context) == 8
 

@@ -112,13 +112,17 @@ class NativeReader:
         self._text: TextReader | None = None
         self._native: list[_Growing] = []
         self._written: list[Part] = []
+        self._thinking: list[str] = []
+        self._said = False
 
     def feed(self, delta: Delta) -> Sequence[Part]:
         """Text and thinking that are certain; calls come at the end."""
         parts: list[Part] = [Thought(delta.thinking)] if delta.thinking else []
+        self._thinking.extend(part.text for part in parts if isinstance(part, Thought))
         for piece in delta.calls:
             self._add(piece)
         if delta.text:
+            self._said = self._said or not delta.text.isspace()
             self._text = self._text or self._make()
             parts.extend(self._kept(self._text.feed(delta.text)))
         return parts
@@ -131,7 +135,15 @@ class NativeReader:
             for call in self._native
             if call.name or call.arguments
         ]
-        return [*parts, *(native or self._written)]
+        return [*parts, *(native or self._written or self._swallowed(finish))]
+
+    def _swallowed(self, finish: str | None) -> list[Part]:
+        """Calls that the server took for thinking, where there is nothing else."""
+        if self._said or not self._thinking:
+            return []
+        reader = self._make()
+        parts = [*reader.feed("".join(self._thinking)), *reader.close(finish)]
+        return [part for part in parts if isinstance(part, Called)]
 
     def _kept(self, parts: Sequence[Part]) -> list[Part]:
         self._written.extend(part for part in parts if isinstance(part, (Called, Broken)))

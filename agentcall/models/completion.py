@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from agentcall.dialects.parts import CallDelta, Delta
-from agentcall.errors import BadAnswer
+from agentcall.errors import BadAnswer, ModelError, ModelRefused, RateLimited
 from agentcall.messages import JSON, Usage
 from agentcall.models.refusal import excerpt, refusal
 
@@ -82,8 +82,13 @@ def _checked(body: JSON) -> Body:
     if not isinstance(body, Mapping):
         raise BadAnswer(f"the server's answer is not a JSON object: {excerpt(body)}")
     if body.get("object") == "error" or body.get("error"):
-        raise refusal(_status(body), body)
+        raise _within(refusal(_status(body), body))
     return body
+
+
+def _within(error: ModelRefused) -> ModelError:
+    """An error that stands inside an answer: what passes is asked again as a bad answer is."""
+    return BadAnswer(str(error)) if isinstance(error, RateLimited) else error
 
 
 def _status(body: Body) -> int:

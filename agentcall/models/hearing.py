@@ -6,7 +6,9 @@ Rules:
 2. Usage that the server does not report is counted at four bytes a token, so that it is always
    there.
 3. Of several choices only the first is read.
-4. What came is told by its first byte, as headers are often wrong: `{`, `[` and `<` begin no
+4. An answer that ended by its length before it began had no room: LMDeploy 0.5 says so of a
+   conversation that is longer than the context, in place of an error.
+5. What came is told by its first byte, as headers are often wrong: `{`, `[` and `<` begin no
    stream of events.
 """
 
@@ -14,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agentcall.dialects.parts import Called, Part, Said, Thought
+from agentcall.dialects.parts import Called, Delta, Part, Said, Thought
 from agentcall.dialects.protocol import Reader
-from agentcall.errors import BadAnswer
+from agentcall.errors import BadAnswer, ContextOverflow
 from agentcall.messages import JSON, Usage
 from agentcall.models.completion import Piece, chunk, parsed, whole
 from agentcall.models.protocol import Answer, Ended
@@ -26,6 +28,7 @@ from agentcall.models.sse import EventReader
 _DONE = b"[DONE]"
 _GIVEN_UP = ("error", "abort")
 _BYTES_A_TOKEN = 4
+_NO_ROOM = "the server had no room for an answer: the conversation is longer than its context"
 
 
 class Hearing:
@@ -42,6 +45,7 @@ class Hearing:
         self._usage: Usage | None = None
         self._events: EventReader | None = None
         self._page: list[bytes] = []
+        self._empty = True
         self.done = False
 
     def whole(self, body: JSON) -> list[Answer]:
@@ -90,12 +94,15 @@ class Hearing:
     def end(self) -> list[Answer]:
         """The end, where an answer is over or broke off: a proper one only if that was said."""
         finish = None if self._finish in _GIVEN_UP else self._finish
+        if finish == "length" and self._empty and not (self._usage and self._usage.output_tokens):
+            raise ContextOverflow(_NO_ROOM, status=200)
         parts: list[Answer] = [*self._counted(self._reader.close(finish))]
         return [*parts, Ended(finish, self._usage or self._estimate())]
 
     def _piece(self, piece: Piece) -> Sequence[Part]:
         self._finish = piece.finish or self._finish
         self._usage = piece.usage or self._usage
+        self._empty = self._empty and piece.delta == Delta()
         return self._counted(self._reader.feed(piece.delta))
 
     def _counted(self, parts: Sequence[Part]) -> Sequence[Part]:
