@@ -98,6 +98,10 @@ class CallDesk:
         self.known: dict[str, ToolResult] = {}
         self.carried_out = 0
 
+    def offer(self, registry: ToolRegistry) -> None:
+        """Takes calls of these tools from now on."""
+        self._registry = registry
+
     def recall(self, history: Iterable[Message], carried_out: int) -> None:
         """Takes down what came before: the ids that are used up, and the calls that count."""
         self._ids.update(c.id for m in history if isinstance(m, Assistant) for c in m.calls)
@@ -213,7 +217,7 @@ class CallDesk:
     def _remember(self, judged: Sequence[Judged]) -> None:
         """Lets the guard know what a turn gave."""
         made = [item for item in judged if item.sign and not item.waits]
-        results = {item.sign: self.known[item.call.id].text for item in made}
+        results = {_mark(item, self.known): self.known[item.call.id].text for item in made}
         polled = [item.call.id for item in judged if item.job and not item.sign]
         self._guard.record({**results, **dict.fromkeys(polled, "")})
         jobs = [item.job for item in judged if item.job]
@@ -251,6 +255,12 @@ def _sign(found: Repaired | Refused) -> str:
     if isinstance(found, Refused) or found.tool.marks.polling:
         return ""
     return signed(found.tool.name, found.values)
+
+
+def _mark(item: Judged, known: Mapping[str, ToolResult]) -> str:
+    """The sign of a call; of one that failed another, as it may be made again."""
+    has_failed = item.job is not None and known[item.call.id].is_error
+    return f"failed {item.sign}" if has_failed else item.sign
 
 
 def _told(call: ToolCall, words: str) -> ToolResult:

@@ -9,7 +9,8 @@ Rules, over the turns in which something was carried out, in order:
    but repetitions closes the tools: the model is asked for its answer.
 4. So does the same error in `SAME_ERRORS` turns, or in as many as the tool's own retries allow, if
    no call went well in between.
-5. A call of a tool that declares `polling` is no repetition, and between two calls it counts as
+5. A call that failed may be made again: rule 4 is for it.
+6. A call of a tool that declares `polling` is no repetition, and between two calls it counts as
    another one.
 """
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentcall.events import ContextTrimmed
 from agentcall.history import completed
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User
 from agentcall.result import Missing, RunResult, StopReason
+from agentcall.tool import Tool
 from agentcall.transcript import Transcript
+from agentcall.trim import Shelf
 
 _CLOSING = (
     "For this question no more tools can be called. "
@@ -28,6 +31,18 @@ class Progress:
         self.turns = turns
         self.closed: StopReason | None = None
         self._start = start
+        self._shelf = Shelf()
+
+    def trim(self) -> Sequence[ContextTrimmed]:
+        """Shortens the largest tool results; nothing where there is nothing to shorten."""
+        messages, cuts = self._shelf.shortened(tuple(self.transcript))
+        if cuts:
+            self.transcript = Transcript(messages)
+        return cuts
+
+    def reader(self) -> Tool:
+        """The tool with which the model reads what was shortened."""
+        return self._shelf.reader()
 
     def close(self, reason: StopReason) -> None:
         """Closes the tools and asks for the answer; the first reason stays."""
@@ -46,7 +61,7 @@ class Progress:
         """The result with this answer; `known` are results that came too late to be sent."""
         return RunResult(
             answer=answer,
-            messages=completed(self.transcript, known, waiting=pending),
+            messages=completed(self._shelf.restored(self.transcript), known, waiting=pending),
             start=self._start,
             usage=self.usage,
             stop_reason=reason,

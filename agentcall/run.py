@@ -6,7 +6,8 @@ Rules:
 2. Nothing of an answer that was cut is carried out: not of one without an end, and no calls of one
    that ended by its length.
 3. The last request that the limits allow is asked for an answer, with the tools closed.
-4. Every tool call in a result's messages has its own result behind it, however the run ended,
+4. A conversation that is longer than the model's window is shortened (`trim`), and goes on.
+5. Every tool call in a result's messages has its own result behind it, however the run ended,
    unless it waits for approval.
 """
 
@@ -21,7 +22,7 @@ from agentcall.approval import Verdict
 from agentcall.calls import CallDesk, Judged, Scene
 from agentcall.dialects.parts import Broken
 from agentcall.dialects.protocol import Offer
-from agentcall.errors import BadAnswer, ModelError
+from agentcall.errors import BadAnswer, ContextOverflow, ModelError
 from agentcall.events import AnswerDiscarded, Event, RunFinished, RunStarted
 from agentcall.execute import Emit
 from agentcall.limits import Limits
@@ -85,6 +86,7 @@ class Run:
         )
         self._desk = CallDesk(plan.registry, plan.limits, plan.steps, emit)
         self._desk.recall(origin.messages, origin.usage.tool_calls)
+        self._offer = plan.offer
         self._listener = Listener(plan.model, emit)
         self._faults = 0
 
@@ -155,12 +157,34 @@ class Run:
     # The model's turn.
 
     async def _turn(self) -> Turn:
-        """The model's next answer."""
+        """The model's next answer, to a conversation that fits its window."""
+        self._progress.turns += 1
+        while True:
+            try:
+                return await self._asked()
+            except ContextOverflow:
+                if not self._trimmed():
+                    raise
+
+    def _trimmed(self) -> bool:
+        """Whether the conversation could be made shorter."""
+        cuts = self._progress.trim()
+        for cut in cuts:
+            self._tell(cut)
+        if cuts and self._offer is self._plan.offer:
+            reader = self._progress.reader()
+            registry = self._plan.registry
+            if reader.name not in registry:
+                registry = registry.merge(reader)
+            self._offer = replace(self._plan.offer, tools=tuple(registry))
+            self._desk.offer(registry)
+        return bool(cuts)
+
+    async def _asked(self) -> Turn:
         progress = self._progress
-        progress.turns += 1
         request = Request(
             progress.transcript,
-            self._plan.offer,
+            self._offer,
             "none" if progress.closed else "auto",
             stream=self._emit is not None,
         )
@@ -223,6 +247,8 @@ class Run:
     def _too_long(self, turn: Turn) -> RunResult[Any] | None:
         if (turn.calls or turn.broken) and not self._progress.closed:
             return self._told(turn.text, _CUT_CALL)
+        if not (turn.text or turn.thinking) and self._trimmed():
+            return None  # LMDeploy 0.5 says so that the conversation is longer than its window
         if turn.text:
             self._progress.transcript.append(Assistant(turn.text, thinking=turn.thinking))
             value = self._plan.output.read(turn.text)

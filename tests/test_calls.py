@@ -147,3 +147,24 @@ async def test_two_repetitions_in_a_row_close_the_tools() -> None:
     assert closes == [None, None, "loop"]
     assert RAN == ["a"]
     assert [type(event) for event in events].count(LoopDetected) == 2
+
+
+async def test_a_call_that_failed_may_be_made_again() -> None:
+    tries: list[int] = []
+
+    @tool
+    def pay() -> str:
+        """Pay."""
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError("no network")
+        return "paid"
+
+    made = CallDesk(ToolRegistry(pay), Limits(), Direct())
+    texts = []
+    for turn in range(3):
+        done = await made.carry_out(made.judged([asks("pay")], scene(turn)))
+        texts.append(done.results[0].text)
+    assert texts[:2] == ["ConnectionError: no network", "paid"]
+    assert "already called" in texts[2]
+    assert len(tries) == 2

@@ -205,7 +205,7 @@ async def test_calls_run_at_the_same_time_and_no_more_than_the_limit() -> None:
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.05)
+        time.sleep(0.1)
         with lock:
             now -= 1
 
@@ -213,7 +213,7 @@ async def test_calls_run_at_the_same_time_and_no_more_than_the_limit() -> None:
     results = await all_of([job(sync, i) for i in range(8)], Limits(parallel=4))
     assert len(results) == 8
     assert most == 4
-    assert time.perf_counter() - started < 0.3
+    assert time.perf_counter() - started < 0.6
     most = 0
     await all_of([job(sync, i) for i in range(8)], Limits(parallel=None))
     assert most == 8

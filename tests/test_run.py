@@ -12,9 +12,10 @@ import pytest
 from pydantic import BaseModel
 
 from agentcall import Agent, Limits, ModelRetry, RunContext, RunResult, tool
-from agentcall.errors import BadAnswer, CutAnswer, ServerFailed
+from agentcall.errors import BadAnswer, ContextOverflow, CutAnswer, ServerFailed
 from agentcall.events import (
     AnswerDiscarded,
+    ContextTrimmed,
     Event,
     LoopDetected,
     RunFinished,
@@ -33,6 +34,7 @@ from agentcall.testing import (
     cut,
     forever,
     no_choices,
+    overflow,
     say,
     status,
     times,
@@ -580,3 +582,45 @@ async def test_text_that_came_with_a_call_is_kept_but_is_no_answer() -> None:
         "Let me see.", (ToolCall("call_1_0", "add", '{"a": 1, "b": 1}'),)
     )
     assert isinstance(result.answer, Missing)
+
+
+# --- a conversation that is too long ---
+
+
+@pytest.mark.parametrize("like", ["lmdeploy", "lmdeploy-0.5", "vllm", "llama.cpp", "openai"])
+async def test_large_results_are_shortened_where_the_window_is_too_small(like: Any) -> None:
+    text = "".join(f"line {n}\n" for n in range(4000))
+
+    @tool
+    def long() -> str:
+        """Long."""
+        return text
+
+    def brain(request: Request) -> Any:
+        if len(request.messages) == 1:
+            return call("long")
+        if request.prompt_tokens > 2000:
+            return overflow(like, context=2000)
+        if not any(m.get("name") == "read_result" for m in request.messages):
+            identity = request.messages[2]["tool_call_id"]
+            return call("read_result", call_id=identity, page=2)
+        return say("done")
+
+    asked = Agent(ScriptedModel(brain), tools=[long])
+    events = await events_of(asked)
+    result = result_in(events)
+    assert (result.output, result.stop_reason) == ("done", "final")
+    assert any(isinstance(event, ContextTrimmed) for event in events)
+    (_, first), (_, page) = result.tool_calls
+    assert first is not None
+    assert first.text == text
+    assert page is not None
+    assert page.text.startswith("[page 2 of ")
+    assert_whole(result)
+
+
+async def test_a_conversation_that_cannot_be_shortened_raises() -> None:
+    asked, _ = agent(call("add", a=1, b=1), forever(overflow("vllm", context=10)))
+    with pytest.raises(ContextOverflow) as caught:
+        await asked.run("go")
+    assert isinstance(caught.value.result, RunResult)
