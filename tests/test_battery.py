@@ -15,18 +15,10 @@ from benchmarks.robustness.scenario import Scenario, ran
 from benchmarks.robustness.verdict import Outcome, complaint
 
 SCENARIOS = (*BASE, *MORE)
-UNTRIMMED = "results are not trimmed yet when the context overflows"
-
-
-def marked(scenario: Scenario) -> object:
-    """The scenario, expected to fail where what it needs is not built yet."""
-    overflows = "context" in scenario.traits
-    marks = [pytest.mark.xfail(reason=UNTRIMMED, strict=True)] if overflows else []
-    return pytest.param(scenario, marks=marks, id=scenario.name)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-@pytest.mark.parametrize("scenario", [marked(scenario) for scenario in SCENARIOS])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_fault_does_not_lose_the_answer(scenario: Scenario, stream: bool) -> None:
     outcome = run_agentcall(scenario, stream=stream)
     assert complaint(scenario, outcome) == ""

@@ -64,7 +64,13 @@ def whole(body: JSON) -> Piece:
     message = choice.get("message")
     if not isinstance(message, Mapping):
         raise BadAnswer(f"the server's answer has no message: {excerpt(body)}")
-    return Piece(_delta(message), _finish(choice), usage_of(checked))
+    return Piece(_each_apart(_delta(message)), _finish(choice), usage_of(checked))
+
+
+def _each_apart(delta: Delta) -> Delta:
+    """The calls of a whole message are whole: each has a place of its own, whatever its id."""
+    calls = (call._replace(slot=place) for place, call in enumerate(delta.calls))
+    return delta._replace(calls=tuple(calls))
 
 
 def chunk(body: JSON) -> Piece:

@@ -21,6 +21,7 @@ class Traits(TypedDict, total=False):
     context: int | None
     drops_tools: bool
     refuses_tools: bool
+    answers_probes: bool
     pages: Mapping[str, object]
 
 
@@ -33,6 +34,11 @@ class Nature:
     `drops_tools` tools are ignored: they do not count as prompt tokens, and no script or brain
     sees them. With `refuses_tools` a request with tools gets LMDeploy's 400. `pages` are more
     pages by path, or other ones: a reply, a JSON value, or None for a 404.
+
+    Clients ask unknown servers for one token to see what becomes of tools. With `answers_probes`
+    such a request (`Request.is_probe`) is answered with "Hi" and takes no reply from a sequence and
+    no turn of a brain; it stands in `requests`, with the number 0. A script that is a function gets
+    it all the same. Without it a probe is a request like any other.
     """
 
     models: Sequence[str] = ("fake-model",)
@@ -41,6 +47,7 @@ class Nature:
     context: int | None = None
     drops_tools: bool = False
     refuses_tools: bool = False
+    answers_probes: bool = True
     pages: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def page(self, request: Request) -> Answer:
@@ -61,6 +68,10 @@ class Nature:
         if not self.drops_tools:
             return request
         return replace(request, body={**request.body, "tools": []})
+
+    def sets_apart(self, request: Request) -> bool:
+        """Whether the request is a probe, and no turn of a conversation."""
+        return self.answers_probes and request.is_probe
 
     def refusal(self, request: Request) -> Answer | None:
         """The answer to a chat request that never reaches the model, or None."""

@@ -37,8 +37,8 @@ def tokens_of(value: object) -> int:
 class Request:
     """One request as it came in.
 
-    `number` counts from 1 over the chat requests (0: another page), `headers` have lower-case
-    names, `body` is the parsed JSON object (empty when it was none), `raw` its bytes.
+    `number` counts from 1 over the chat requests (0: another page, or a probe), `headers` have
+    lower-case names, `body` is the parsed JSON object (empty when it was none), `raw` its bytes.
     """
 
     method: str
@@ -62,6 +62,11 @@ class Request:
     def stream(self) -> bool:
         """Whether the client asked for a stream."""
         return bool(self.body.get("stream"))
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the client asked for one token: it wants to know something, not to talk."""
+        return self.body.get("max_tokens") == 1
 
     @property
     def includes_usage(self) -> bool:

@@ -1,0 +1,106 @@
+"""Bytes that a model's weights take on each GPU, under each engine, and on disk.
+
+Weight quantization reaches the matrices of the layers only; embedding, output head, norms and
+biases stay at 16 bits. So a 7B model at 4 bits takes 4.9 GiB, not a quarter of 14.4.
+
+- AWQ and GPTQ: 4 bits a weight, and for each group of 128 a scale of 16 bits and a zero point: of
+  16 bits in turbomind, which keeps the two together; of 4 bits on disk and in the pytorch engine
+  (LMDeploy 0.18.0 lite/quantization/awq.py, pytorch/nn/linear/awq.py).
+- smooth_quant (W8A8): 8 bits a weight and one scale of 32 bits for each output.
+- FP8: 8 bits a weight and one scale of 32 bits for each 128 x 128.
+
+turbomind splits embedding and head over the GPUs (0.18.0 turbomind/builders/text_model.py:43-54)
+and keeps two copies where the model ties them (turbomind/models/llama.py:55); the pytorch engine
+keeps both whole on every GPU (pytorch/models/llama.py:221, 316, 343).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from agentcall_server.architecture import Architecture
+from agentcall_server.refusals import BadValue
+
+Backend = Literal["turbomind", "pytorch"]
+SCHEMES = ("16", "awq", "gptq", "smooth_quant", "fp8")
+_NAMES = {
+    "16": ("16", "none", "hf", "bf16", "fp16", "16bit"),
+    "awq": ("awq", "w4a16", "w4", "int4"),
+    "gptq": ("gptq",),
+    "smooth_quant": ("smooth_quant", "w8a8"),
+    "fp8": ("fp8",),
+}
+HALF = 2
+"""Bytes of a number of 16 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes on one GPU; `vision` lies on the first GPU alone, whole."""
+
+    language: int
+    vision: int
+
+    @property
+    def total(self) -> int:
+        return self.language + self.vision
+
+
+def read_scheme(text: str) -> str:
+    """One of SCHEMES, by any of its names. Raises BadValue."""
+    for scheme, names in _NAMES.items():
+        if text.strip().lower() in names:
+            return scheme
+    known = "none (16 bit), w4a16 (awq), gptq, w8a8 (smooth_quant), fp8"
+    raise BadValue(f"{text!r} is no quantization of weights; there are {known}")
+
+
+def weights_on_gpu(
+    architecture: Architecture, scheme: str, *, backend: Backend, tp: int
+) -> Weights:
+    """What the weights take on the fullest of `tp` GPUs."""
+    zero_bits = 16 if backend == "turbomind" else 4
+    matrices = _matrix_bytes(architecture, scheme, zero_bits) * _spread(architecture, tp)
+    if backend == "turbomind":
+        ends = 2 * architecture.embedding * HALF / tp
+    else:
+        ends = (1 if architecture.tied else 2) * architecture.embedding * HALF
+    language = matrices + ends + architecture.small * HALF
+    return Weights(math.ceil(language), architecture.vision * HALF)
+
+
+def bytes_on_disk(architecture: Architecture, scheme: str) -> int:
+    """What the checkpoint's weights take in files, but for their headers."""
+    ends = (1 if architecture.tied else 2) * architecture.embedding
+    rest = (ends + architecture.small + architecture.vision) * HALF
+    return math.ceil(_matrix_bytes(architecture, scheme, 4)) + rest
+
+
+def _matrix_bytes(architecture: Architecture, scheme: str, zero_bits: int) -> float:
+    count = architecture.linears
+    match scheme:
+        case "awq" | "gptq":
+            return count * (0.5 + (16 + zero_bits) / 8 / architecture.group_size)
+        case "smooth_quant":
+            return count + 4 * architecture.layers * _outputs(architecture)
+        case "fp8":
+            return count * (1 + 4 / 128**2)
+        case _:
+            return count * HALF
+
+
+def _outputs(architecture: Architecture) -> int:
+    """Outputs of one layer's matrices."""
+    heads = (architecture.heads + 2 * architecture.kv_heads) * architecture.head_dim
+    experts = architecture.experts
+    width = architecture.width if experts is None else experts.count * experts.width
+    rows = architecture.hidden * (1 if experts is None else experts.count)
+    return heads + architecture.hidden + 2 * width + rows
+
+
+def _spread(architecture: Architecture, tp: int) -> float:
+    """The share of the matrices that one GPU holds; key and value heads are never split."""
+    repeated = max(0, tp - architecture.kv_heads) * 2 * architecture.hidden * architecture.head_dim
+    return (1 + repeated * architecture.layers / architecture.linears) / tp
