@@ -7,7 +7,8 @@ import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Generic, TypeAlias
+from types import UnionType
+from typing import Any, Generic, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
@@ -43,7 +44,8 @@ class Agent(Generic[Output, Deps]):
     tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. What is
         added to a registry later is offered from the next run on.
     instructions: what the model is told before everything else.
-    output_type: the type of the output; `str`, or anything pydantic knows.
+    output_type: the type of the output; `str`, or anything pydantic knows. A type checker knows
+        that of a Union if it is named: `Agent[A | B](output_type=A | B)`.
     deps_type: the type of what tools get as `RunContext.deps`; for type checkers.
     limits: the bounds of a run.
 
@@ -61,7 +63,7 @@ class Agent(Generic[Output, Deps]):
     model: Model | str | None = None
     tools: object = ()
     instructions: str = ""
-    output_type: type[Output] | Any = str  # Any: a Union or an alias is no `type`
+    output_type: type[Output] | UnionType = cast("type[Output]", str)
     deps_type: type[Deps] | None = None
     limits: Limits = field(default_factory=Limits)
     name: str = "agent"

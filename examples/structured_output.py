@@ -31,7 +31,7 @@ class Order(BaseModel):
         return sum(item.count * item.price for item in self.items)
 
 
-agent: Agent[Order] = Agent(output_type=Order, instructions="Write the order down.")
+agent = Agent(output_type=Order, instructions="Write the order down.")
 
 if __name__ == "__main__":
     words = " ".join(sys.argv[1:]) or "Two coffees at 3.20 and a cake at 4.50, please"

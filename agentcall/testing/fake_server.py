@@ -15,13 +15,14 @@ from typing_extensions import Self, Unpack
 from agentcall.errors import UsageError
 from agentcall.testing.faults import status
 from agentcall.testing.refusals import openai_error
-from agentcall.testing.script import Brain, Reply, Script, lines
+from agentcall.testing.script import Brain, Reply, Script, lines, say
 from agentcall.testing.traits import Nature, Traits
 from agentcall.testing.wire import Answer, Request, play, read_request
 
 _HEAD_LIMIT = 2**20
 _SCRIPT_THREADS = 64
 _CHAT = "/v1/chat/completions"
+_PROBED = say("Hi").but(finish_reason="length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,9 @@ class FakeServer:
     `with FakeServer([call("add", a=2, b=3), say("5")]) as server:` or `async with`. The script is
     a sequence of replies, played in order (when it is over, a 500 says so; end it with
     `forever(...)` to go on), or a function of the request that gives a reply. `brain` is a function
-    of messages and tools instead: a small model of rules. Both run in a thread of their own. The
-    traits are described at `agentcall.testing.traits.Nature`.
+    of messages and tools instead: a small model of rules. Both run in a thread of their own. A
+    client's probe, a request with `max_tokens` 1, takes no reply of a sequence. The traits are
+    described at `agentcall.testing.traits.Nature`.
 
     Raises:
         UsageError: a script that is no script, or a script and a brain.
@@ -80,6 +82,7 @@ class FakeServer:
         self._script = script if callable(script) else _Played(script)
         self._requests: list[Request] = []
         self._visits: list[Request] = []
+        self._turns = 0
         self._abandoned = 0
 
     def start(self) -> None:
@@ -165,7 +168,7 @@ class FakeServer:
         self._visits.append(request)
         if request.path != _CHAT or request.method != "POST":
             return self._nature.page(request)
-        request = replace(request, number=len(self._requests) + 1)
+        request = replace(request, number=self._numbered(request))
         self._requests.append(request)
         try:
             refusal = self._nature.refusal(request)
@@ -173,9 +176,16 @@ class FakeServer:
         except Exception as error:  # a user's script: whatever it raises, the client is told
             return _failure(f"the script failed: {type(error).__name__}: {error}").answer(request)
 
+    def _numbered(self, request: Request) -> int:
+        if self._nature.sets_apart(request):
+            return 0
+        self._turns += 1
+        return self._turns
+
     async def _reply(self, request: Request) -> Answer:
-        if isinstance(self._script, _Played):
-            return self._script.next(request).answer(request)  # at once, to keep the order
+        if isinstance(self._script, _Played):  # at once, to keep the order
+            apart = self._nature.sets_apart(request)
+            return (_PROBED if apart else self._script.next(request)).answer(request)
         reply = await asyncio.to_thread(self._script, request)
         return reply.answer(request)
 

@@ -36,9 +36,9 @@ class Nature:
     pages by path, or other ones: a reply, a JSON value, or None for a 404.
 
     Clients ask unknown servers for one token to see what becomes of tools. With `answers_probes`
-    such a request (`Request.is_probe`) is answered with "Hi" and takes no reply from a sequence and
-    no turn of a brain; it stands in `requests`, with the number 0. A script that is a function gets
-    it all the same. Without it a probe is a request like any other.
+    such a request (`Request.is_probe`) takes no reply from a sequence, it is answered with "Hi"; it
+    stands in `requests`, with the number 0. A function or a brain is asked all the same.
+    Without it a probe is a request like any other.
     """
 
     models: Sequence[str] = ("fake-model",)

@@ -26,10 +26,14 @@ _NO_LLAMA = {
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """The experts of each layer: how many, and the width of one. `shared` is a width too."""
+    """The experts of each layer: how many, the width of one, and how many a token passes.
+
+    `shared` is the width of the one that every token passes besides, or 0.
+    """
 
     count: int
     width: int
+    active: int
     shared: int = 0
 
 
@@ -161,4 +165,5 @@ def _experts(language: Configuration) -> Experts | None:
     if language.values.get("mlp_only_layers") or language.whole("decoder_sparse_step", 1) != 1:
         raise UnknownShape(f"{language.name}: only some layers have experts; that is not computed")
     width = language.positive("moe_intermediate_size", language.positive("intermediate_size"))
-    return Experts(count, width, language.whole("shared_expert_intermediate_size", 0))
+    active = language.positive("num_experts_per_tok", 1)
+    return Experts(count, width, active, language.whole("shared_expert_intermediate_size", 0))

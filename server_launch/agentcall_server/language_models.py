@@ -14,7 +14,7 @@ from agentcall_server.configuration import read_configuration
 from agentcall_server.errors import UnknownModel
 from agentcall_server.rope import Rope
 
-_INTERN_VIT_6B = 5_651_987_456
+_INTERN_VIT_6B = 5_652_925_824
 """InternVL2-26B's vision model and projector: InternViT-6B-448px-V1-5 and two matrices."""
 
 
@@ -138,8 +138,8 @@ MODELS: tuple[Architecture, ...] = (
     _qwen3(_Size("8B", 36, 4096, 32, 8, 12288)),
     _qwen3(_Size("14B", 40, 5120, 40, 8, 17408)),
     _qwen3(_Size("32B", 64, 5120, 64, 8, 25600)),
-    _qwen3(_Size("30B-A3B", 48, 2048, 32, 4, 6144), Experts(128, 768)),
-    _qwen3(_Size("235B-A22B", 94, 4096, 64, 4, 12288), Experts(128, 1536)),
+    _qwen3(_Size("30B-A3B", 48, 2048, 32, 4, 6144), Experts(128, 768, 8)),
+    _qwen3(_Size("235B-A22B", 94, 4096, 64, 4, 12288), Experts(128, 1536, 8)),
     _llama(_Size("Meta-Llama-3-8B-Instruct", 32, 4096, 32, 8, 14336), 8192),
     _llama(_Size("Meta-Llama-3-70B-Instruct", 80, 8192, 64, 8, 28672), 8192),
     _llama(_Size("Llama-3.1-8B-Instruct", 32, 4096, 32, 8, 14336)),

@@ -1,14 +1,14 @@
 """What planning and quantizing refuse or fail at.
 
-    ServerError
-    ├── PlanError
-    │   ├── BadValue          a value that means nothing, or two things
-    │   └── UnknownShape      a model whose memory cannot be computed
-    ├── GpuUnknown            the memory of this machine's GPU cannot be asked
-    └── QuantizeError
-        ├── NoLMDeploy        LMDeploy is not installed, or cannot do this
-        ├── NoRoom            too little disk or memory for it
-        └── QuantizeFailed    it ended without a model that can be served
+ServerError
+├── PlanError
+│   ├── BadValue          a value that means nothing, or two things
+│   └── UnknownShape      a model whose memory cannot be computed
+├── GpuUnknown            the memory of this machine's GPU cannot be asked
+└── QuantizeError
+    ├── NoLMDeploy        LMDeploy is not installed, or cannot do this
+    ├── NoRoom            too little disk or memory for it
+    └── QuantizeFailed    it ended without a model that can be served
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+"""Memory beside weights and cache: the CUDA context, and what a prefill works in.
+
+- pytorch engine, 0.6 on: before the cache is sized, (max_prefill_token_num + 2 * max_batch) *
+  vocabulary * 2 bytes are set aside; while fewer than 16 blocks fit, max_prefill_token_num is
+  halved (LMDeploy 0.18.0 pytorch/engine/executor/base.py:216-239). 0.5.3 sets aside
+  max_prefill_token_num * vocabulary * 7 (pytorch/engine/model_agent.py:45-59).
+- turbomind sets nothing aside: the cache takes its share of what is free once the weights are
+  there, and a prefill has to live in the rest. How much it takes is an estimate of ours, from the
+  tensors of a layer (four of the hidden width, and gate and up projection) for
+  max_prefill_token_num tokens, and the logits twice at 32 bits; with the context it explains the
+  figures of docs/memory.md to within 0.4 GiB. It was not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agentcall_server.architecture import Architecture
+from agentcall_server.releases import Release
+from agentcall_server.units import GIB
+from agentcall_server.weights import HALF
+
+CONTEXT = GIB // 2
+"""Bytes of the CUDA context and its libraries. An estimate."""
+BATCH = 128
+"""--max-batch-size where LMDeploy has none for the GPU (0.18.0 utils.py:404-421)."""
+LEAST_BLOCKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """What the pytorch engine sets aside for a prefill of so many tokens, in bytes."""
+
+    prefill: int
+    size: int
+
+
+def usual_prefill(release: Release, backend: str) -> int:
+    """LMDeploy's own max_prefill_token_num."""
+    return 4096 if backend == "pytorch" and release < Release(0, 6) else 8192
+
+
+def pytorch_reserves(
+    vocabulary: int, prefill: int, *, batch: int, release: Release
+) -> Iterator[Reserve]:
+    """What is tried in turn, the prefill halved each time; the last is for one token."""
+    while prefill > 0:
+        if release < Release(0, 6):
+            yield Reserve(prefill, prefill * vocabulary * 7)
+        else:
+            yield Reserve(prefill, (prefill + 2 * batch) * vocabulary * HALF)
+        prefill //= 2
+
+
+def turbomind_prefill(architecture: Architecture, prefill: int, *, batch: int, tp: int) -> int:
+    """Bytes that turbomind needs free beside its cache. An estimate, see above."""
+    experts = architecture.experts
+    width = architecture.width if experts is None else experts.active * experts.width
+    numbers = 4 * architecture.hidden + 2 * width // tp
+    return prefill * numbers * HALF + 2 * 4 * batch * architecture.vocabulary
