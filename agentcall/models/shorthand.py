@@ -17,11 +17,14 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from agentcall.errors import MissingExtra, UnknownModel
+from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
 from agentcall.models.address import with_v1
 from agentcall.models.protocol import Answer, Model, Request, Settings
+
+if TYPE_CHECKING:
+    from agentcall_server.embedded import EmbeddedServer
 
 LMDEPLOY = ("127.0.0.1", 23333)
 """Where LMDeploy's api_server listens by default."""
@@ -90,14 +93,12 @@ def _found() -> str:
 
 
 def _embedded(name: str | None) -> Model:
-    try:
-        from agentcall_server.embedded import ensure
-    except ImportError as error:
-        raise MissingExtra("the embedded model needs: pip install 'agentcall[embedded]'") from error
+    from agentcall_server.embedded import ensure
+
     from agentcall.dialects.constrained import Constrained
     from agentcall.models.http_chat import HTTPChat
 
-    server = ensure(name)
+    server = _started(ensure, name)
     return cast(
         "Model",
         HTTPChat(
@@ -107,3 +108,18 @@ def _embedded(name: str | None) -> Model:
             settings=Settings(temperature=0.0, max_tokens=1024),
         ),
     )
+
+
+def _started(ensure: Callable[[str | None], EmbeddedServer], name: str | None) -> EmbeddedServer:
+    """The running embedded server; what keeps it from running, as an error of ours."""
+    from agentcall_server.errors import RuntimeMissing, ServerError
+    from agentcall_server.errors import UnknownModel as Unknown
+
+    try:
+        return ensure(name)
+    except RuntimeMissing as error:
+        raise MissingExtra(str(error)) from error
+    except Unknown as error:
+        raise UnknownModel(str(error)) from error
+    except ServerError as error:
+        raise ModelUnreachable(str(error)) from error

@@ -1,7 +1,10 @@
 """How many of canitoolcall's recorded answers the readers read rightly, per family.
 
-    python -m venv V && V/bin/pip install canitoolcall
-    python benchmarks/robustness/canitoolcall_readers.py V/lib/python3.11/site-packages/canitoolcall
+    python -m benchmarks.robustness.canitoolcall_readers            # prints the table
+    python -m benchmarks.robustness.canitoolcall_readers --write    # and puts it into the page
+
+canitoolcall is installed into an environment of its own, once; another one's fixtures are read if
+their folder is named. `-v` says what is wrong with each answer that is read wrongly.
 
 Each answer is read whole and character by character, first with its family told by the text
 (plain, chars), then with the reader of its family alone (named). "no prompt" does not tell the
@@ -10,20 +13,32 @@ reader that the prompt ended in an opened `<think>`, which a client cannot alway
 An answer counts if content, thinking, and calls with their arguments are the expected ones, or,
 for answers that were cut or are malformed, if the outcome is one that is accepted. Blanks around
 content and thinking do not count (canitoolcall's `soft-v1`); in the column "strict" they do.
+
+The last column is what most tutorials do: a regex for `<tool_call>`, and JSON in it. There an
+answer counts if its calls are the expected ones, whatever becomes of content and thinking.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import json
-import sys
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from agentcall.dialects.parts import Part
 from agentcall.dialects.reading import Reading, reading_of, text_reader
+from benchmarks.robustness.installation import Peer, python_with
+from benchmarks.robustness.section import Section, row
+
+CANITOOLCALL = Peer("canitoolcall", "", ("canitoolcall==0.1.1",))
+SECTION = Section("python -m benchmarks.robustness.canitoolcall_readers --write")
+TUTORIAL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 FAMILY: dict[str, str | dict[str, str]] = {
     "deepseek": {"v3": "deepseek", "v31": "deepseek", "v32": "dsml", "v4": "dsml", "v41": "dsml"},
@@ -81,16 +96,13 @@ class Fixture:
         return "length" if "truncated" in self.record["tags"] else "stop"
 
 
-def folder(argument: str | None) -> Path:
-    """The folder of fixtures of an installed canitoolcall, or of the one at this path."""
-    if argument:
-        root = Path(argument)
-        inner = root / "_data" / "fixtures"
-        return inner if inner.is_dir() else root
-    spec = importlib.util.find_spec("canitoolcall")
-    if spec is None or spec.origin is None:
-        raise SystemExit(f"canitoolcall is not installed; see {__file__}")
-    return Path(spec.origin).parent / "_data" / "fixtures"
+def folder(named: Path | None) -> Path:
+    """The folder of fixtures that is named, or of an installed canitoolcall."""
+    if named is not None:
+        inner = named / "_data" / "fixtures"
+        return inner if inner.is_dir() else named
+    root = python_with(CANITOOLCALL).parents[1]
+    return next(root.glob("lib/python*/site-packages/canitoolcall/_data/fixtures"))
 
 
 def fixtures(root: Path) -> Iterator[Fixture]:
@@ -157,10 +169,21 @@ def verdict(fixture: Fixture, reading: Reading, *, strict: bool = False) -> str:
     return ""
 
 
-COLUMNS = ("answers", "plain", "chars", "named", "named/chars", "no prompt", "strict")
+def read_by_regex(fixture: Fixture) -> bool:
+    """Whether the regex of most tutorials finds the right calls."""
+    calls: list[tuple[str, Any]] = []
+    for text in TUTORIAL.findall(fixture.record["raw_output"]):
+        with suppress(ValueError, KeyError, TypeError):
+            call = json.loads(text)
+            calls.append((call["name"], call["arguments"]))
+    expected = fixture.record.get("expected") or {"tool_calls": []}
+    return calls == [(call["name"], call["arguments"]) for call in expected["tool_calls"]]
 
 
-def measure(fixture: Fixture, row: list[int], *, verbose: bool) -> int:
+COLUMNS = ("answers", "plain", "chars", "named", "named/chars", "no prompt", "strict", "regex")
+
+
+def measure(fixture: Fixture, figures: list[int], *, verbose: bool) -> int:
     """Adds one fixture to its row; how often a call came out of an answer that holds none."""
     raw = fixture.record["raw_output"]
     blind = Fixture(fixture.record, "")
@@ -172,34 +195,68 @@ def measure(fixture: Fixture, row: list[int], *, verbose: bool) -> int:
         (fixture, raw, family),
         (blind, [raw], None),
     ]
-    row[0] += 1
+    figures[0] += 1
+    figures[7] += read_by_regex(fixture)
     unfinished = 0
     for column, (one, pieces, name) in enumerate(ways, 1):
         reading = read(one, pieces, name)
         wrong = verdict(one, reading)
-        row[column] += not wrong
-        row[6] += column == 1 and not verdict(one, reading, strict=True)
+        figures[column] += not wrong
+        figures[6] += column == 1 and not verdict(one, reading, strict=True)
         unfinished += bool(reading.calls) and "expected_error" in fixture.record
         if wrong and verbose:
             print(f"{fixture.record['id']} [{COLUMNS[column]}] {wrong}\n    {raw[:300]!r}")
     return unfinished
 
 
-def main() -> int:
-    """Prints the table."""
-    paths = [argument for argument in sys.argv[1:] if argument != "-v"]
-    table: dict[str, list[int]] = {}
+@dataclass(frozen=True)
+class Table:
+    """The figures by family, and how many calls came out of answers that hold none."""
+
+    rows: dict[str, list[int]]
+    unfinished: int
+
+    def __str__(self) -> str:
+        lines = [f"{'':14}" + "".join(f"{name:>12}" for name in COLUMNS)]
+        for name, figures in self.rows.items():
+            lines.append(f"{name:14}" + "".join(f"{count:12}" for count in figures))
+        return "\n".join((*lines, f"calls out of answers that hold none: {self.unfinished}"))
+
+    @property
+    def markdown(self) -> str:
+        """The table as the page shows it."""
+        today = datetime.now(timezone.utc).date().isoformat()
+        versions = f"agentcall {version('agentcall')}, {CANITOOLCALL.recipe.strip()}"
+        lines = [f"{versions.replace('==', ' ')}, {today}.", ""]
+        lines += [row("family", *COLUMNS), "|---" * (len(COLUMNS) + 1) + "|"]
+        lines += [row(name, *figures) for name, figures in self.rows.items()]
+        about = "Calls that came out of answers that hold none or were cut, in all these ways"
+        return "\n".join((*lines, "", f"{about}: {self.unfinished}."))
+
+
+def measured(root: Path, *, verbose: bool = False) -> Table:
+    """The figures of the fixtures in a folder."""
+    rows: dict[str, list[int]] = {}
     unfinished = 0
-    for fixture in fixtures(folder(paths[0] if paths else None)):
-        row = table.setdefault(fixture.record["family"], [0] * len(COLUMNS))
-        unfinished += measure(fixture, row, verbose="-v" in sys.argv)
-    table["all"] = [sum(column) for column in zip(*table.values(), strict=True)]
-    print(f"{'':14}" + "".join(f"{name:>12}" for name in COLUMNS))
-    for name, row in table.items():
-        print(f"{name:14}" + "".join(f"{count:12}" for count in row))
-    print(f"calls out of answers that hold none or were cut: {unfinished}")
-    return 0
+    for fixture in fixtures(root):
+        figures = rows.setdefault(fixture.record["family"], [0] * len(COLUMNS))
+        unfinished += measure(fixture, figures, verbose=verbose)
+    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+    return Table(rows, unfinished)
+
+
+def main() -> None:
+    """Prints the table, and writes it into the page if that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness.canitoolcall_readers")
+    parser.add_argument("folder", nargs="?", type=Path, help="fixtures, or an installed package")
+    parser.add_argument("--write", action="store_true", help="put the table into the page")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what is wrong")
+    options = parser.parse_args()
+    table = measured(folder(options.folder), verbose=options.verbose)
+    print(table)
+    if options.write:
+        SECTION.write(table.markdown)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()
