@@ -63,7 +63,7 @@ class Agent(Generic[Output, Deps]):
     model: Model | str | None = None
     tools: object = ()
     instructions: str = ""
-    output_type: type[Output] | UnionType = cast("type[Output]", str)
+    output_type: type[Output] | UnionType = cast("type[Output]", str)  # noqa: RUF009 - no call
     deps_type: type[Deps] | None = None
     limits: Limits = field(default_factory=Limits)
     name: str = "agent"

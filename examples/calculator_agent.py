@@ -7,9 +7,8 @@ The model is the one that AGENTCALL_MODEL names, else a local LMDeploy, else the
 
 import sys
 
-from agentcall_tools.calculator import calculator
-
 from agentcall import Agent
+from agentcall_tools.calculator import calculator
 
 agent = Agent(
     tools=[calculator],

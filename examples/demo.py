@@ -11,10 +11,9 @@ import os
 import sys
 from time import perf_counter
 
-from agentcall_tools.units import convert_units
-
 from agentcall import Agent, RunResult, tool
 from agentcall.events import RunFinished, TextDelta, ToolCallFinished
+from agentcall_tools.units import convert_units
 
 MODEL = os.environ.get("AGENTCALL_MODEL") or "embedded"
 DEGREES = {"Oslo": -3.0, "Shanghai": 18.5, "Cairo": 31.0}

@@ -10,13 +10,13 @@ The model is the one that AGENTCALL_MODEL names, else a local LMDeploy, else the
 import json
 from collections.abc import AsyncIterator
 
-from agentcall_tools.calculator import calculator
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from agentcall import Agent, ModelError
 from agentcall.events import event_json
+from agentcall_tools.calculator import calculator
 
 agent = Agent(tools=[calculator], instructions="Use the calculator for every calculation.")
 app = FastAPI()

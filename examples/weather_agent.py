@@ -9,11 +9,10 @@ local LMDeploy, else the embedded one.
 import asyncio
 import sys
 
-from agentcall_tools.units import convert_units
-from agentcall_tools.weather import weather
-
 from agentcall import Agent
 from agentcall.events import TextDelta, ToolCallFinished
+from agentcall_tools.units import convert_units
+from agentcall_tools.weather import weather
 
 agent = Agent(
     tools=[weather, convert_units],

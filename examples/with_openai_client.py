@@ -6,11 +6,11 @@
 
 import sys
 
-from agentcall_tools.calculator import calculator
 from openai import AsyncOpenAI
 
 from agentcall import Agent
 from agentcall.models.openai_chat import OpenAIChat
+from agentcall_tools.calculator import calculator
 
 if __name__ == "__main__":
     model = sys.argv[1] if len(sys.argv) > 1 else "gpt-4o-mini"

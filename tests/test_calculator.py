@@ -14,9 +14,10 @@ import time
 from fractions import Fraction
 
 import pytest
-from agentcall_tools.calculator import calculate, calculator
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+from agentcall_tools.calculator import calculate, calculator
 
 SIMPLEEVAL_VALUES = {
     "21 + 21": "42",

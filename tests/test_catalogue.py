@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from agentcall_server.catalogue import DEFAULT, MODELS, Hub, LocalFile, PackageParts, lookup
 from agentcall_server.errors import UnknownModel
 

@@ -4,6 +4,7 @@ import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
+
 from agentcall_tools import clock
 from agentcall_tools.timezones import find_zone
 

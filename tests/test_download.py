@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from agentcall_server.catalogue import EmbeddedModel, Hub, LocalFile, PackageParts
 from agentcall_server.courier import Patience
 from agentcall_server.download import fetch

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agentcall_server import EmbeddedServer, ensure
 from agentcall_server.door import usable_cores
 from agentcall_server.errors import BadModelFile, RuntimeMissing, ServerDied

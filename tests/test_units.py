@@ -6,9 +6,10 @@ import sys
 import time
 
 import pytest
-from agentcall_tools.units import convert, convert_units
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from agentcall_tools.units import convert, convert_units
 
 CONVERSIONS = [
     (20, "C", "F", 68),

@@ -5,10 +5,11 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from aiohttp import web
+
 from agentcall_tools import weather as module
 from agentcall_tools.weather import WeatherError, weather
 from agentcall_tools.weather import forecast as get_weather
-from aiohttp import web
 
 PLACES = {
     "Paris": [

@@ -93,10 +93,9 @@ def _found() -> str:
 
 
 def _embedded(name: str | None) -> Model:
-    from agentcall_server.embedded import ensure
-
     from agentcall.dialects.constrained import Constrained
     from agentcall.models.http_chat import HTTPChat
+    from agentcall_server.embedded import ensure
 
     server = _started(ensure, name)
     return cast(

@@ -13,6 +13,7 @@ from agentcall_server.architecture import Architecture, Experts, read_architectu
 from agentcall_server.configuration import read_configuration
 from agentcall_server.errors import UnknownModel
 from agentcall_server.rope import Rope
+from agentcall_server.shelf import shelf
 
 _INTERN_VIT_6B = 5_652_925_824
 """InternVL2-26B's vision model and projector: InternViT-6B-448px-V1-5 and two matrices."""
@@ -151,12 +152,13 @@ MODELS: tuple[Architecture, ...] = (
 
 
 def find_architecture(name_or_folder: str) -> Architecture:
-    """The shape of a model: of a folder with a config.json, or by name, with its owner or without.
+    """The shape of a model: of a folder with a config.json, of one on the shelf, or by name.
 
-    Raises UnknownModel, UnknownShape.
+    A name may come with its owner or without. Raises UnknownModel, UnknownShape.
     """
     wanted = name_or_folder.strip()
     folder = Path(wanted).expanduser()
+    folder = folder if folder.is_dir() else shelf().get(wanted, folder)
     if folder.is_dir():
         return read_architecture(read_configuration(folder), str(folder))
     for model in MODELS:

@@ -66,7 +66,7 @@ class Wish:
 
     @property
     def length(self) -> int:
-        """The longest session, in tokens."""
+        """The longest session, in tokens; --session-len."""
         return self.context or self.architecture.trained
 
     @property
@@ -216,6 +216,8 @@ def tp_suits(architecture: Architecture, tp: int) -> bool:
 
 def _unsupported(wish: Wish) -> list[Problem]:
     classes = wish.architecture.classes
+    if wish.scheme == "gptq" and wish.release < Release(0, 6):
+        return [Problem(f"LMDeploy {wish.release} does not serve GPTQ; 0.6.0 and later do")]
     if wish.backend == "turbomind":
         if wish.scheme == "smooth_quant":
             return [
@@ -256,7 +258,7 @@ def _too_few_tokens(draft: Plan, wish: Wish) -> list[Problem]:
         ]
     return [
         Problem(
-            f"{draft.sessions} sessions of {wish.length:,} tokens fit at once, not {wish.sessions}; "
+            f"{draft.sessions} of {wish.sessions} sessions of {wish.length:,} tokens fit at once; "
             f"the others would wait"
         )
     ]

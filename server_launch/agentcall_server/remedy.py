@@ -1,9 +1,10 @@
 """The cheapest change that makes a plan fit.
 
 A change has a price in what it costs the user, and the cheapest set of changes is taken:
-another share for the cache costs nothing (1), a smaller prefill a little speed (2), an int8 cache
-next to no accuracy (4), an int4 cache some (8), AWQ weights an hour of quantizing and some
-accuracy (16), and each doubling of the GPUs is the dearest (64).
+another share for the cache costs nothing, a smaller prefill a little speed (2), sessions shorter
+than the model allows nothing that was asked for (3, where no length was), an int8 cache next to no
+accuracy (4), an int4 cache some (8), AWQ weights an hour of quantizing and some accuracy (16), and
+each further set of GPUs is the dearest (64).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from agentcall_server.releases import Release, has_flag
 
 _CACHES = tuple(step / 100 for step in range(5, 100, 5))
 _TPS = (1, 2, 4, 8, 16)
+_LEAST_CONTEXT = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,11 @@ def _harder(wish: Wish) -> Iterator[Wish]:
     """Every combination of changes but the share of the cache."""
     options = product(_kv_bits(wish), _schemes(wish), _prefills(wish), _tps(wish))
     for kv_bits, scheme, prefill, tp in options:
-        yield replace(wish, kv_bits=kv_bits, scheme=scheme, prefill=prefill, tp=tp)
+        changed = replace(wish, kv_bits=kv_bits, scheme=scheme, prefill=prefill, tp=tp)
+        yield changed
+        longest = plan(changed).longest
+        if wish.context is None and _LEAST_CONTEXT <= longest < wish.length:
+            yield replace(changed, context=longest)
 
 
 def _with_best_cache(wish: Wish) -> Plan | None:
@@ -83,6 +89,7 @@ def _price(before: Wish, after: Wish) -> float:
     price = 64.0 * (after.tp / before.tp - 1)
     price += 16.0 * (after.scheme != before.scheme)
     price += {1.0: 0.0, 0.5: 4.0, 0.25: 8.0}[after.kv_bits / before.kv_bits]
+    price += 3.0 * (after.length != before.length)
     return price + 2.0 * (before.whole_prefill / after.whole_prefill - 1)
 
 
@@ -92,6 +99,8 @@ def _changes(before: Wish, after: Wish) -> tuple[str, ...]:
         changes.append(f"--cache {after.cache:g}")
     if after.whole_prefill != before.whole_prefill:
         changes.append(f"--prefill {after.whole_prefill}")
+    if after.length != before.length:
+        changes.append(f"--context {after.length}")
     if after.kv_bits != before.kv_bits:
         changes.append(f"--kv int{after.kv_bits}")
     if after.scheme != before.scheme:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentcall_server.plan import Plan, Wish
 from agentcall_server.releases import has_flag
+from agentcall_server.runtime import usual_prefill
 
 _PARSERS = {
     "internlm2": "internlm",
@@ -24,7 +25,7 @@ def serve_command(plan: Plan, model: str | None = None) -> list[str]:
     words += _formats(wish)
     if wish.tp > 1:
         words += ["--tp", str(wish.tp)]
-    if plan.prefill != wish.whole_prefill or wish.prefill is not None:
+    if wish.whole_prefill != usual_prefill(wish.release, wish.backend):
         words += _known(wish, "--max-prefill-token-num", str(plan.prefill))
     if plan.stretch is not None:
         words += plan.stretch.flags

@@ -1,0 +1,80 @@
+"""Runs `lmdeploy lite` with calibration text from a local file, where LMDeploy would download one.
+
+Run by LMDeploy's own Python, as a file: it needs nothing of agentcall_server.
+
+    python calibration.py TEXT_FILE lite auto_awq MODEL ...
+
+LMDeploy takes its calibration samples from `get_calib_loaders`, in all releases from 0.5.3 to
+0.18.0; that one function is replaced by windows of the text, evenly spread.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def window_starts(length: int, *, window: int, count: int) -> list[int]:
+    """Where windows of so many tokens begin, evenly spread over the text. Raises ValueError.
+
+    >>> window_starts(100, window=20, count=3)
+    [0, 40, 80]
+    """
+    if length < window:
+        raise ValueError(
+            f"the calibration text has {length} tokens and a sample takes {window}; give a longer "
+            f"text, or a smaller --length"
+        )
+    if count == 1:
+        return [0]
+    return [(length - window) * i // (count - 1) for i in range(count)]
+
+
+def loaders(text: str) -> Callable[..., list[Any]]:  # Any: tensors of torch, absent here
+    """What LMDeploy asks for samples: tensors of token ids, 1 x seqlen each."""
+
+    def get(
+        _name: str,
+        tokenizer: Any,  # of transformers, absent here
+        nsamples: int = 128,
+        seed: int = 0,  # noqa: ARG001  (LMDeploy's own signature)
+        seqlen: int = 2048,
+    ) -> list[Any]:
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        starts = window_starts(int(ids.shape[1]), window=seqlen, count=nsamples)
+        return [ids[:, start : start + seqlen] for start in starts]
+
+    return get
+
+
+def main(words: list[str]) -> None:
+    """Replace the loader, then let LMDeploy's command line do the rest."""
+    text = Path(words[0]).read_text(encoding="utf-8")
+    sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parent]
+    get = loaders(text)
+    for name in ("calibrate", "gptq"):
+        try:
+            module = import_module(f"lmdeploy.lite.apis.{name}")
+        except ImportError:
+            continue
+        if hasattr(module, "get_calib_loaders"):
+            # before 0.12 the samples come with a test set, which is not used
+            paired = "calib_loader, _ =" in inspect.getsource(module)
+            setattr(module, "get_calib_loaders", _paired(get) if paired else get)  # noqa: B010
+    sys.argv = ["lmdeploy", *words[1:]]
+    import_module("lmdeploy.cli.entrypoint").run()
+
+
+def _paired(get: Callable[..., list[Any]]) -> Callable[..., tuple[list[Any], None]]:
+    def pair(*given: Any, **named: Any) -> tuple[list[Any], None]:  # Any: passed on
+        return get(*given, **named), None
+
+    return pair
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,99 @@
+"""What an installed `lmdeploy` command takes, read from the usage line of its `--help`.
+
+Flags differ from release to release, and one that is not known ends LMDeploy with exit code 2; so
+a command line is made of what the installed one says of itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentcall_server.refusals import NoLMDeploy
+
+INSTALL = "pip install lmdeploy"
+_ENTRY = re.compile(r"\[(--?[\w-]+)(?:,? (--[\w-]+))?(?: ([^\]]+))?\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One option: whether a value follows, and which ones if they are listed."""
+
+    name: str
+    takes_value: bool
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manual:
+    """The options of one command; acts as a collection of their names."""
+
+    command: str
+    flags: tuple[Flag, ...]
+
+    def __contains__(self, name: str) -> bool:
+        return any(flag.name == name for flag in self.flags)
+
+    def __getitem__(self, name: str) -> Flag:
+        for flag in self.flags:
+            if flag.name == name:
+                return flag
+        raise KeyError(name)
+
+
+def read_manual(command: str, text: str) -> Manual:
+    """The options that argparse lists after `usage:`."""
+    usage = " ".join(text.partition("usage:")[2].partition("\n\n")[0].split())
+    return Manual(command, tuple(_flag(found) for found in _ENTRY.finditer(usage)))
+
+
+def find_lmdeploy(given: str | None = None) -> Path:
+    """The program `lmdeploy`: that given, the one beside this Python, or on PATH.
+
+    Raises NoLMDeploy.
+    """
+    beside = Path(sys.executable).with_name("lmdeploy")
+    for program in (given,) if given else (str(beside), "lmdeploy"):
+        if found := shutil.which(program):
+            return Path(found).absolute()
+    if given:
+        raise NoLMDeploy(f"{given!r} is no program that can be run; give the path of `lmdeploy`")
+    raise NoLMDeploy(
+        f"LMDeploy is not installed beside this Python nor on PATH; {INSTALL}, or give its path "
+        f"(--lmdeploy /path/to/bin/lmdeploy)"
+    )
+
+
+def ask_manual(lmdeploy: Path, words: Sequence[str]) -> Manual:
+    """The manual of `lmdeploy WORDS`. Takes seconds. Raises NoLMDeploy."""
+    command = " ".join(words)
+    try:
+        done = subprocess.run(  # noqa: S603  (a program that the user named, no shell)
+            [str(lmdeploy), *words, "--help"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoLMDeploy(f"{lmdeploy} cannot be asked for its options: {error}") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise NoLMDeploy(
+            f"{lmdeploy} has no `{command}`: {last}; auto_gptq came with 0.6.0, the others are in "
+            f"every release"
+        )
+    return read_manual(command, done.stdout)
+
+
+def _flag(found: re.Match[str]) -> Flag:
+    short, long, value = found.groups()
+    choices = tuple(value.strip("{}").split(",")) if value and value.startswith("{") else ()
+    return Flag(long or short, value is not None, choices)
