@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeAlias, cast
 
+from agentcall import workers
 from agentcall.dialects.parts import Called
 from agentcall.errors import ModelRetry, ToolError, ToolTimeout
 from agentcall.events import Event, ToolCallFinished, ToolCallStarted
@@ -80,13 +80,19 @@ async def carry_out_all(
     gate = asyncio.Semaphore(limits.parallel or len(jobs) or 1)
 
     async def one(job: Job) -> None:
+        into[job.call.id] = await steps.tool(
+            job.context.idempotency_key, lambda: _watched(job, limits.result_chars, emit)
+        )
+
+    async def in_turn(job: Job) -> None:
         async with gate:
-            into[job.call.id] = await steps.tool(
-                job.context.idempotency_key, lambda: _watched(job, limits.result_chars, emit)
-            )
+            await one(job)
 
     for batch in _batches(jobs):
-        await _together([asyncio.ensure_future(one(job)) for job in batch])
+        if len(batch) == 1:
+            await one(batch[0])
+        else:
+            await _together([asyncio.ensure_future(in_turn(job)) for job in batch])
 
 
 async def _together(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -141,15 +147,28 @@ class _Told:
 
 
 async def _before_deadline(job: Job) -> _Told:
-    task = asyncio.ensure_future(_async(job) if job.tool.is_async else _in_thread(job))
+    if job.tool.is_async:
+        return await _in_task(job, _async(job), job.tool.marks.timeout)
+    began = perf_counter()
+    outcome = await _in_thread(job)
+    if isinstance(outcome, _Told):
+        return outcome
+    limit = job.tool.marks.timeout
+    left = None if limit is None else max(limit - (perf_counter() - began), 0)
+    return await _in_task(job, _awaited(job, outcome.value), left)
+
+
+async def _in_task(job: Job, work: Coroutine[None, None, _Told], seconds: float | None) -> _Told:
+    """What comes of a coroutine within so many seconds; it gets context variables of its own."""
+    task = asyncio.ensure_future(work)
     try:
-        done, _ = await asyncio.wait({task}, timeout=job.tool.marks.timeout)
+        done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
         await _stop(task)
         raise
     if not done:
         await _stop(task)
-        return _failed(job, ToolTimeout(_late_words(job)))
+        return _late(job)
     if task.cancelled():
         return _Told(f"{job.tool.name} cancelled itself", is_error=True)
     return task.result()
@@ -206,7 +225,7 @@ class _Unfinished:
     value: object
 
 
-async def _in_thread(job: Job) -> _Told:
+async def _in_thread(job: Job) -> _Told | _Unfinished:
     """What comes of a sync tool, in a daemon thread with this task's context variables."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_Told | _Unfinished] = loop.create_future()
@@ -216,17 +235,26 @@ async def _in_thread(job: Job) -> _Told:
         if not future.done():
             future.set_result(outcome)
 
-    def work() -> None:
+    def work() -> Callable[[], None]:
         outcome = context.run(_called, job)
-        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, outcome)
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, outcome)
+
+        return tell
 
     try:
-        threading.Thread(target=work, name=f"tool {job.tool.name}", daemon=True).start()
+        workers.start(work)
     except RuntimeError as error:  # the system gives no more threads
         return _failed(job, error)
-    outcome = await future
-    return await _awaited(job, outcome.value) if isinstance(outcome, _Unfinished) else outcome
+    limit = job.tool.marks.timeout
+    alarm = None if limit is None else loop.call_later(limit, lambda: settle(_late(job)))
+    try:
+        return await future
+    finally:
+        if alarm is not None:
+            alarm.cancel()
 
 
 def _called(job: Job) -> _Told | _Unfinished:
@@ -261,6 +289,10 @@ def _retry_words(job: Job, said: str) -> str:
     if left > 0:
         return f"{said}\nPlease try again."
     return f"{said}\nDo not call {job.tool.name} again; answer without it."
+
+
+def _late(job: Job) -> _Told:
+    return _failed(job, ToolTimeout(_late_words(job)))
 
 
 def _late_words(job: Job) -> str:

@@ -107,6 +107,8 @@ class Run:
 
     async def _within_time(self) -> RunResult[Any]:
         seconds = self._plan.limits.seconds
+        if seconds is None:
+            return await self._loop()
         task = asyncio.ensure_future(self._loop())
         try:
             await asyncio.wait({task}, timeout=seconds)

@@ -16,6 +16,7 @@ import httpx
 import openai
 import pytest
 
+from agentcall import Agent
 from agentcall.errors import UsageError
 from agentcall.testing import (
     MISSING,
@@ -406,6 +407,40 @@ def test_a_brain_sees_messages_and_tools() -> None:
         assert first["message"]["tool_calls"][0]["function"]["name"] == "add"
         second = post(server, tools=[ADD], messages=[{"role": "tool", "content": "5"}]).json()
     assert second["choices"][0]["message"]["content"] == "it is 5"
+
+
+def test_a_probe_for_one_token_takes_no_reply_and_no_number() -> None:
+    with FakeServer([say("first"), say("second")]) as server:
+        probe = post(server, max_tokens=1).json()
+        said = [post(server).json(), post(server, max_tokens=1).json(), post(server).json()]
+        assert [asked.number for asked in server.requests] == [0, 1, 0, 2]
+        assert [asked.is_probe for asked in server.requests] == [True, False, True, False]
+    assert probe["choices"][0]["finish_reason"] == "length"
+    assert [one["choices"][0]["message"]["content"] for one in (probe, *said)] == [
+        *("Hi", "first", "Hi", "second")
+    ]
+
+
+def test_a_probe_gets_what_is_played_for_ever_and_what_a_function_or_a_brain_says() -> None:
+    with FakeServer([forever(status(503))]) as server:
+        assert post(server, max_tokens=1).status_code == 503
+    with FakeServer(lambda asked: say(f"probe {asked.is_probe}")) as server:
+        assert "probe True" in post(server, max_tokens=1).text
+    with FakeServer(brain=lambda messages, tools: say(messages[-1]["content"])) as server:
+        assert '"content":"hi"' in post(server, max_tokens=1).text
+
+
+def test_a_probe_that_is_not_set_apart_is_a_request_like_any_other() -> None:
+    with FakeServer([say("first")], answers_probes=False) as server:
+        assert "first" in post(server, max_tokens=1).text
+        assert post(server).status_code == 500
+        assert [asked.number for asked in server.requests] == [1, 2]
+
+
+async def test_a_script_loses_nothing_to_what_agentcall_asks_of_lmdeploy() -> None:
+    with FakeServer([say("the one answer")], owned_by="lmdeploy") as server:
+        assert (await Agent(server.url).run("Hello")).output == "the one answer"
+        assert [asked.number for asked in server.requests] == [0, 0, 1]
 
 
 def test_what_is_no_script_is_refused_by_name() -> None:

@@ -1,25 +1,37 @@
-"""One JSON object a turn, held to a schema by the server: a tool's name, then its arguments.
+"""One JSON object a turn, held to a schema by the server: a plan, a call, or the answer.
 
 For small models, and for servers whose own tool calling is broken but which honour
-`response_format: json_schema` (llama.cpp, LMDeploy since 0.10.2, vLLM). The final answer is one
-more name to choose. As `name` stands before `arguments` in the schema, the model first chooses and
-is then held to that tool's arguments. No field for thoughts: measured, it makes small models stop
-after the first result.
+`response_format: json_schema` (llama.cpp, LMDeploy since 0.10.2, vLLM).
+
+    {"plan": "add(mul(3, price('tea')), price('cake'))"}    what the task needs, nested calls
+    {"name": "mul", "arguments": {"a": 3, "b": 4}}          one call, held to the tool's schema
+    {"answer": "They cost 17 dollars."}                     the answer, of the type asked for
+
+Rules:
+1. Of a plan, the calls that need no other's result are carried out at once. Below the results
+   stands what is then next, with the results put in: the model only has to copy it, and may do
+   otherwise. Below the last result stands the question once more.
+2. `name` stands before `arguments`, so that the model first chooses and is then held to that tool.
+3. The first object of an answer counts, and objects with further calls right behind it; what
+   follows is a weak model's dream of how it goes on. Text that is no object is read as text.
+4. A plan is the thinking of its message, so that it survives wherever a conversation is kept.
+Measured, on Qwen2.5-Coder-1.5B: calls alone end right for half of the multi-step questions, and a
+free field for thoughts makes it worse; docs/embedded.md has the figures.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from pydantic_core import from_json
 
 from agentcall.dialects.native import neutral_user
 from agentcall.dialects.neutral import neutralise
-from agentcall.dialects.parts import Broken, Called, Delta, Part, Said, Thought
+from agentcall.dialects.plan import Done, Step, read_plan
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
-from agentcall.dialects.signature import signature
+from agentcall.dialects.signature import answer_signature, signature
+from agentcall.dialects.turn_schema import turn_schema
+from agentcall.dialects.turns import TurnReader
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -31,31 +43,43 @@ from agentcall.messages import (
     to_json,
 )
 
-FINAL = "final_answer"
-"""The name that stands for the final answer."""
+QUESTION = 300
+"""How much of the question stands below the last result (characters)."""
 
-_TASK = """\
-You are an assistant that solves the user's task by calling tools, one call at a time.
-Tools:
+_TOOLS = """\
+You help the user, with tools where needed. Tools:
 {tools}
-- {final}({answer}): Give the final answer to the user when no more tools are needed.
-Reply with exactly one JSON object: {{"name": <tool>, "arguments": {{...}}}}.
-Example 1 (with other tools):
-User: Compute (9-1)*(2+3) with tools minus(x: number, y: number), plus(x: number, y: number), \
-times(x: number, y: number)
-{{"name": "minus", "arguments": {{"x": 9, "y": 1}}}}
-minus(9, 1) = 8
-{{"name": "plus", "arguments": {{"x": 2, "y": 3}}}}
-plus(2, 3) = 5
-{{"name": "times", "arguments": {{"x": 8, "y": 5}}}}
-times(8, 5) = 40
-{{"name": "{final}", "arguments": {{"answer": "40"}}}}
-Example 2:
-User: Hi, who are you?
-{{"name": "{final}", "arguments": {{"answer": "I am an assistant that can use tools for you."}}}}
-Work one step at a time, innermost parentheses first. Only use numbers from the user or from a \
-tool result. Call {final} only when every part of the task is done.
+Reply with one JSON object, one of:
+{{"answer": {answer}}}: talk to the user, when no tool is needed or nothing is left to call
+{{"plan": "..."}}: all the calls that the user's task needs, nested in each other
+{{"name": ..., "arguments": {{...}}}}: the next call of the plan
+
+Examples with other tools:
+User: Hi, how are you?
+{{"answer": "I am fine. How can I help you?"}}
+User: What do 3 teas and a cake cost?
+{{"plan": "add(mul(3, price('tea')), price('cake'))"}}
+price("tea") = 4
+price("cake") = 5
+Next: mul(3, 4)
+{{"name": "mul", "arguments": {{"x": 3, "y": 4}}}}
+mul(3, 4) = 12
+Next: add(12, 5)
+{{"name": "add", "arguments": {{"x": 12, "y": 5}}}}
+add(12, 5) = 17
+Next: answer "What do 3 teas and a cake cost?"
+{{"answer": "They cost 17 dollars."}}
+User: Which river is longer, the Rhine or the Elbe?
+{{"plan": "length('Rhine'), length('Elbe')"}}
+length("Rhine") = 1230
+length("Elbe") = 1094
+Next: answer "Which river is longer, the Rhine or the Elbe?"
+{{"answer": "Rhine 1230 km, Elbe 1094 km: the Rhine is longer."}}
+User: Thanks a lot!
+{{"answer": "You are welcome!"}}
 """
+
+_NO_TOOLS = 'Reply with one JSON object: {{"answer": {answer}}}\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,159 +89,171 @@ class Constrained:
     name: str = "constrained"
 
     def offer(self, offer: Offer, choice: Choice) -> Opening:
-        """The task, the tools' signatures, an example; the schema of a turn as a field."""
+        """The tools' signatures, examples and the instructions; the turn's schema as a field."""
         if not offer.tools and offer.answer is None:
             system = [to_json(System(offer.instructions))] if offer.instructions else []
             return Opening(tuple(system))
-        task = _TASK.format(
-            tools="\n".join(map(signature, offer.tools)), final=FINAL, answer="answer: string"
+        task = (_TOOLS if offer.tools else _NO_TOOLS).format(
+            tools="\n".join(map(signature, offer.tools)), answer=answer_signature(offer.answer)
         )
-        instructions = f"{task}\n{offer.instructions}" if offer.instructions else task
+        told = f"{task}\n{offer.instructions}" if offer.instructions else task
         schema: JSON = {"name": "turn", "strict": True, "schema": turn_schema(offer, choice)}
         held: Wire = {"response_format": {"type": "json_schema", "json_schema": schema}}
-        return Opening((to_json(System(instructions)),), held)
+        return Opening((to_json(System(told)),), held)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
-        """Calls and answers as the object that the model wrote, results as `tool(args) = text`."""
+        """The model's objects as it wrote them; the results of a round together, as its user."""
+        if isinstance(message, ToolResult):
+            return _results(message, before)
+        held = _user(_written(_round(before), before)) if _is_open(_round(before)) else []
         match message:
             case Assistant(calls=()):
-                return [_assistant(FINAL, json.dumps({"answer": message.text}, ensure_ascii=False))]
+                return [*held, _assistant(_answer(message.text))]
             case Assistant():
-                return [_assistant(call.name, call.arguments) for call in message.calls]
-            case ToolResult():
-                return [{"role": "user", "content": _result(message, before)}]
+                return [*held, _assistant(_calls(message))]
             case User():
-                return [to_json(neutral_user(message))]
+                return [*held, to_json(neutral_user(message))]
             case System():
-                return [to_json(message)]
+                return [*held, to_json(message)]
 
     def reader(self, offer: Offer) -> Reader:
         """The object of a turn; plain text where nothing was constrained."""
-        return TurnReader(typed=offer.answer is not None)
+        return TurnReader(offer)
 
 
-def turn_schema(offer: Offer, choice: Choice) -> dict[str, JSON]:
-    """The JSON Schema of one turn: any of the tools, or the final answer."""
-    answer: dict[str, JSON] = offer.answer or {"type": "string"}
-    defs: dict[str, JSON] = {}
-    lifted = _lifted(answer, FINAL, defs)
-    final = _turn(FINAL, {"type": "object", "properties": {"answer": lifted}, **_ONLY_ANSWER})
-    calls = [_turn(tool.name, _lifted(tool.parameters, tool.name, defs)) for tool in offer.tools]
-    options = [*([] if choice == "none" else calls), *([] if choice == "required" else [final])]
-    schema: dict[str, JSON] = options[0] if len(options) == 1 else {"anyOf": options}
-    return {**schema, "$defs": defs} if defs else schema
+# What the model wrote.
 
 
-_ONLY_ANSWER: dict[str, JSON] = {"required": ["answer"], "additionalProperties": False}
+def _assistant(content: str) -> Wire:
+    return {"role": "assistant", "content": content}
 
 
-def _turn(name: str, arguments: JSON) -> dict[str, JSON]:
-    return {
-        "type": "object",
-        "properties": {"name": {"const": name}, "arguments": arguments},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
+def _answer(text: str) -> str:
+    """The answer's object; a typed answer's text is JSON already."""
+    typed = text[:1] in ("{", "[") and _value(text) != text
+    return f'{{"answer": {text if typed else _json(text)}}}'
 
 
-def _lifted(schema: Mapping[str, JSON], owner: str, defs: dict[str, JSON]) -> JSON:
-    """The schema with its `$defs` moved to the root's, under names that no other schema has."""
-    own = schema.get("$defs")
-    if not isinstance(own, Mapping):
-        return schema
-    defs.update({f"{owner}.{name}": _redirected(value, owner) for name, value in own.items()})
-    return _redirected({k: v for k, v in schema.items() if k != "$defs"}, owner)
+def _calls(message: Assistant) -> str:
+    said = f"{message.text}\n" if message.text else ""
+    if _is_plan(message):
+        return f'{said}{{"plan": {_json(message.thinking)}}}'
+    return said + "\n".join(
+        f'{{"name": {_json(call.name)}, "arguments": {_arguments(call)}}}' for call in message.calls
+    )
 
 
-def _redirected(schema: JSON, owner: str) -> JSON:
-    if isinstance(schema, Mapping):
-        ref = schema.get("$ref")
-        if isinstance(ref, str):
-            return {**schema, "$ref": ref.replace("#/$defs/", f"#/$defs/{owner}.", 1)}
-        return {key: _redirected(value, owner) for key, value in schema.items()}
-    if isinstance(schema, Sequence) and not isinstance(schema, str):
-        return [_redirected(value, owner) for value in schema]
-    return schema
+def _arguments(call: ToolCall) -> str:
+    """The arguments as written; an old history may hold what is no JSON."""
+    return call.arguments if _value(call.arguments) != call.arguments else _json(call.arguments)
 
 
-def _assistant(name: str, arguments: str) -> Wire:
-    called = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {arguments}}}'
-    return {"role": "assistant", "content": called}
+def _is_plan(message: Assistant) -> bool:
+    """Whether the message's thinking is a plan that its calls begin."""
+    plan = read_plan(message.thinking) if message.calls and message.thinking else None
+    return plan is not None and [s.name for s in plan.ready()] == [c.name for c in message.calls]
 
 
-def _result(result: ToolResult, before: Sequence[Message]) -> str:
+# What the tools gave.
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """The calls of one message of the model and what has come of them."""
+
+    calls: tuple[ToolCall, ...]
+    results: tuple[ToolResult, ...]
+
+
+def _round(messages: Sequence[Message]) -> _Round:
+    """The round that a conversation ends in."""
+    results: list[ToolResult] = []
+    for message in reversed(messages):
+        if isinstance(message, ToolResult):
+            results.append(message)
+            continue
+        calls = message.calls if isinstance(message, Assistant) else ()
+        return _Round(calls, tuple(reversed(results)))
+    return _Round((), tuple(reversed(results)))
+
+
+def _is_open(found: _Round) -> bool:
+    """Whether a call of the round still waits while others have their results."""
+    known = {result.call_id for result in found.results}
+    return bool(known) and any(call.id not in known for call in found.calls)
+
+
+def _results(message: ToolResult, before: Sequence[Message]) -> list[Wire]:
+    """All results of a round with its last one, and what is next."""
+    found = _round([*before, message])
+    if _is_open(found):
+        return []
+    already = _round(before)
+    if already.results and not _is_open(already):
+        found = _Round(found.calls, (message,))
+    return _user(_written(found, before), *_next([*before, message]))
+
+
+def _user(*lines: str) -> list[Wire]:
+    return [{"role": "user", "content": "\n".join(lines)}]
+
+
+def _written(found: _Round, before: Sequence[Message]) -> str:
+    return "\n".join(_result(found, result) for result in found.results)
+
+
+def _result(found: _Round, result: ToolResult) -> str:
     verb = "failed:" if result.is_error else "="
-    return f"{_called(result, before)} {verb} {neutralise(result.text)}"
+    spoken = next((str(_step(c)) for c in found.calls if c.id == result.call_id), result.name)
+    return f"{spoken} {verb} {neutralise(result.text)}"
 
 
-def _called(result: ToolResult, before: Sequence[Message]) -> str:
-    for message in reversed(before):
-        for call in message.calls if isinstance(message, Assistant) else ():
-            if call.id == result.call_id:
-                return _spoken(call)
-    return result.name
+def _next(messages: Sequence[Message]) -> list[str]:
+    """The plan's next call, or the question; nothing where there is no plan or a call failed."""
+    start = next((i for i in reversed(range(len(messages))) if _ends(messages[i])), None)
+    begun = None if start is None else messages[start]
+    plan = read_plan(begun.thinking) if isinstance(begun, Assistant) and begun.calls else None
+    if plan is None or start is None or any(r.is_error for r in _round(messages).results):
+        return []
+    ready = plan.ready(_done(messages[start:]))
+    return [f"Next: {ready[0] if ready else 'answer ' + _question(messages[:start])}"]
 
 
-def _spoken(call: ToolCall) -> str:
-    values = json.loads(call.arguments)
-    written = (json.dumps(value, ensure_ascii=False) for value in values.values())
-    return f"{call.name}({', '.join(written)})"
+def _ends(message: Message) -> bool:
+    """Whether the search for the plan ends here: with the plan, or with an answer."""
+    return isinstance(message, Assistant) and (not message.calls or _is_plan(message))
 
 
-class TurnReader:
-    """Reads one turn's object; streams the text of a final answer as it grows."""
+def _done(messages: Sequence[Message]) -> list[Done]:
+    steps = {call.id: _step(call) for m in messages if isinstance(m, Assistant) for call in m.calls}
+    results = (m for m in messages if isinstance(m, ToolResult) and not m.is_error)
+    return [Done(steps[r.call_id], _value(r.text)) for r in results if r.call_id in steps]
 
-    def __init__(self, *, typed: bool) -> None:
-        self._typed = typed
-        self._text = ""
-        self._said = 0
 
-    def feed(self, delta: Delta) -> Sequence[Part]:
-        """Thinking, and what has come of a final answer's text."""
-        thought: list[Part] = [Thought(delta.thinking)] if delta.thinking else []
-        self._text += delta.text
-        if self._typed or not delta.text:
-            return thought
-        return [*thought, *self._grown(self._answer_so_far())]
+def _question(messages: Sequence[Message]) -> str:
+    """What the user asked: the first of the user's messages in a row, others tell of mistakes."""
+    asked = ""
+    for message in reversed(messages):
+        if isinstance(message, User):
+            asked = message.text
+        elif asked:
+            break
+    short = asked if len(asked) <= QUESTION else asked[:QUESTION] + "..."
+    return _json(neutralise(short))
 
-    def close(self, finish: str | None) -> Sequence[Part]:
-        """The call, or the rest of the answer."""
-        try:
-            turn = from_json(self._text)
-        except ValueError:
-            return self._unread(finish)
-        match turn:
-            case {"name": "final_answer", "arguments": {"answer": answer}}:
-                text = answer if isinstance(answer, str) and not self._typed else _json(answer)
-                return self._grown(text)
-            case {"name": str(name), "arguments": arguments}:
-                return [Called(name, _json(arguments))]
-            case _:
-                return self._unread(finish)
 
-    def _answer_so_far(self) -> str:
-        if not self._text.lstrip().startswith("{"):
-            return self._text
-        try:
-            turn = from_json(self._text, allow_partial="trailing-strings")
-        except ValueError:
-            return ""
-        match turn:
-            case {"name": "final_answer", "arguments": {"answer": str(answer)}}:
-                return answer
-            case _:
-                return ""
+def _step(call: ToolCall) -> Step:
+    values = _value(call.arguments)
+    return Step(call.name, tuple(values.values()) if isinstance(values, dict) else (values,))
 
-    def _grown(self, answer: str) -> list[Part]:
-        new = answer[self._said :]
-        self._said += len(new)
-        return [Said(new)] if new else []
 
-    def _unread(self, finish: str | None) -> list[Part]:
-        if not self._text.lstrip().startswith("{"):
-            return self._grown(self._text)
-        reason = "it was cut off" if finish != "stop" else "it is not one JSON object"
-        return [Broken(self._text, reason)]
+def _value(text: str) -> JSON:
+    """The JSON value of a text, else the text itself."""
+    try:
+        value: JSON = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value
 
 
 def _json(value: object) -> str:

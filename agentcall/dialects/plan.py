@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,9 +21,11 @@ from agentcall.messages import JSON
 
 LONGEST = 2000
 """Longer plans are not read (characters)."""
-DEPTH = 4
+SHOWN = 200
+"""How much of a value is shown in a call (characters)."""
+DEPTH = 3
 """How deep calls may be nested where the server holds the model to a pattern."""
-PARTS = 4
+PARTS = 6
 """How many calls may stand side by side there."""
 
 
@@ -41,7 +43,7 @@ class Step:
         return dict(zip((*parameters[:count], *self.keys), self.values, strict=False))
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(map(_written, self.values))})"
+        return f"{self.name}({', '.join(map(_shown, self.values))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +92,47 @@ def read_plan(text: str) -> Plan | None:
         body = ast.parse(text.strip().rstrip(";"), mode="exec").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    tops = [item for statement in body for item in _tops(statement)]
-    calls = [_node(top) for top in tops]
-    if not calls or not all(isinstance(call, _Call) for call in calls):
-        return None
-    return Plan(tuple(call for call in calls if isinstance(call, _Call)))
+    names: dict[str, _Node] = {}
+    calls = [_node(top, names) for statement in body for top in _tops(statement)]
+    found = tuple(call for call in calls if isinstance(call, _Call))
+    return Plan(found) if found and len(found) == len(calls) else None
 
 
-def _tops(statement: ast.stmt) -> list[ast.expr | None]:
+_Top: TypeAlias = "tuple[str, ast.expr | None]"
+
+
+def _tops(statement: ast.stmt) -> list[_Top]:
+    """The values of a statement, with the name that each is given."""
     match statement:
         case ast.Expr(ast.Tuple(elts) | ast.List(elts)):
-            return list(elts)
+            return [("", value) for value in elts]
         case ast.Expr(value):
-            return [value]
+            return [("", value)]
+        case ast.Assign([ast.Name(name)], value):
+            return [(name, value)]
         case _:
-            return [None]
+            return [("", None)]
 
 
-def _node(tree: ast.expr | None) -> _Node | None:
-    if not isinstance(tree, ast.Call):
-        return None if tree is None else _literal(tree)
-    if not isinstance(tree.func, ast.Name):
-        return None
-    keys = tuple(keyword.arg or "" for keyword in tree.keywords)
-    parts = [_node(part) for part in (*tree.args, *(word.value for word in tree.keywords))]
-    if not all(keys) or None in parts:
-        return None
-    return _Call(tree.func.id, tuple(part for part in parts if part is not None), keys)
+def _node(top: _Top, names: dict[str, _Node]) -> _Node | None:
+    name, tree = top
+    node = _value(tree, names) if tree is not None else None
+    if name and node is not None:
+        names[name] = node
+    return node
+
+
+def _value(tree: ast.expr, names: Mapping[str, _Node]) -> _Node | None:
+    match tree:
+        case ast.Name(name):
+            return names.get(name)
+        case ast.Call(ast.Name(name), args, keywords):
+            keys = tuple(keyword.arg or "" for keyword in keywords)
+            parts = [_value(part, names) for part in (*args, *(word.value for word in keywords))]
+            whole = tuple(part for part in parts if part is not None)
+            return _Call(name, whole, keys) if all(keys) and len(whole) == len(parts) else None
+        case _:
+            return _literal(tree)
 
 
 def _literal(tree: ast.expr) -> _Known | None:
@@ -150,7 +166,7 @@ class _Rest:
         step = Step(node.name, tuple(v[0] for v in values if v is not None), node.keys)
         found = self._taken(step, any(isinstance(part, _Call) for part in node.parts))
         if found is not None:
-            return (found.result,)
+            return (_content(found.result),)
         if not any(_same(step, other) for other in self.ready):
             self.ready.append(step)
         return None
@@ -170,28 +186,50 @@ class _Rest:
         return known
 
 
+def _content(result: JSON) -> JSON:
+    """What the next call needs of a result: of an object with one member, that one."""
+    if isinstance(result, Mapping) and len(result) == 1:
+        return next(iter(result.values()))
+    return result
+
+
 def _same(one: Step, other: Step) -> bool:
     """Whether two calls are alike; a text that is a number is that number."""
     return one.name == other.name and _plain(one.values) == _plain(other.values)
 
 
 def _plain(values: Iterable[JSON]) -> list[str]:
-    return [_written(float(v) if type(v) is int else v).strip('"').casefold() for v in values]
+    return [_plain_value(value) for value in values]
+
+
+def _plain_value(value: JSON) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return _written(value)
+    try:
+        return str(float(value))
+    except (ValueError, OverflowError):
+        return str(value).strip().casefold()
 
 
 def _written(value: JSON) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _shown(value: JSON) -> str:
+    text = _written(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
 def pattern(names: Sequence[str]) -> str:
     """The regular expression of plans over tools of these names, for a JSON Schema.
 
-    It has no quotes or backslashes inside of texts, as some servers match before JSON's escapes.
+    Texts in it hold no double quote and no backslash: servers match before JSON's escapes.
     """
     name = "|".join(map(re.escape, names))
-    argument = r"'[^'\"\\\n]*'|-?[0-9]+(\.[0-9]+)?|True|False|None"
-    call = ""
+    literal = r"'[^'\"\\\n\r\t]*'|-?[0-9]+(\.[0-9]+)?|True|False|None|[a-z]"
+    argument, call = literal, ""
     for _ in range(DEPTH):
-        call = rf"({name})\((({argument})(, )?)*\)"
-        argument = rf"{argument}|{call}" if not call.startswith("|") else argument
-    return f"^{call}{f'(, {call})?' * (PARTS - 1)}$"
+        call = rf"({name})\((({argument})(, ({argument}))*)?\)"
+        argument = f"{literal}|{call}"
+    call = f"([a-z] = )?{call}"
+    return f"^{call}(; {call}){{0,{PARTS - 1}}}$"

@@ -18,7 +18,21 @@ def signature(tool: Tool) -> str:
     written = ", ".join(_field(tool, name, schema) for name, schema in fields.items())
     described = f": {' '.join(tool.description.split())}" if tool.description else ""
     notes = (_note(name, schema) for name, schema in fields.items())
-    return "\n".join([f"- {tool.name}({written}){described}", *filter(None, notes)])
+    named = _definitions(tool.parameters)
+    return "\n".join([f"- {tool.name}({written}){described}", *filter(None, notes), *named])
+
+
+def answer_signature(schema: Mapping[str, JSON] | None) -> str:
+    """The form of an answer: of a type, or text."""
+    if schema is None:
+        return '"..."'
+    return "".join([shape(dict(schema)), *(f"; {line.strip()}" for line in _definitions(schema))])
+
+
+def _definitions(schema: Mapping[str, JSON]) -> list[str]:
+    """A line for each type that the schema names, as `Node = {"value": integer}`."""
+    named = _mapping(schema.get("$defs"))
+    return [f"    {name} = {shape(dict(_mapping(form)))}" for name, form in named.items()]
 
 
 def _field(tool: Tool, name: str, schema: JSON) -> str:

@@ -15,7 +15,7 @@ from typing_extensions import Self, Unpack
 from agentcall.errors import UsageError
 from agentcall.testing.faults import status
 from agentcall.testing.refusals import openai_error
-from agentcall.testing.script import Brain, Reply, Script, lines, say
+from agentcall.testing.script import Brain, Repeated, Reply, Script, lines, say
 from agentcall.testing.traits import Nature, Traits
 from agentcall.testing.wire import Answer, Request, play, read_request
 
@@ -185,7 +185,8 @@ class FakeServer:
     async def _reply(self, request: Request) -> Answer:
         if isinstance(self._script, _Played):  # at once, to keep the order
             apart = self._nature.sets_apart(request)
-            return (_PROBED if apart else self._script.next(request)).answer(request)
+            reply = self._script.constant or _PROBED if apart else self._script.next(request)
+            return reply.answer(request)
         reply = await asyncio.to_thread(self._script, request)
         return reply.answer(request)
 
@@ -199,6 +200,10 @@ class _Played:
             raise UsageError(f"{wrong[0]!r} is no reply; a text is one as say({wrong[0]!r})")
         self._replies = lines(replies)
         self._size = len(replies)
+        first = replies[0] if replies else None
+        endless = isinstance(first, Repeated) and first.times is None
+        self.constant = first if endless else None
+        """The one reply of a script that plays it for ever."""
 
     def next(self, request: Request) -> Reply:
         """The next reply, or one that says that there is none."""

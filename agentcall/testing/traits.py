@@ -35,10 +35,10 @@ class Nature:
     sees them. With `refuses_tools` a request with tools gets LMDeploy's 400. `pages` are more
     pages by path, or other ones: a reply, a JSON value, or None for a 404.
 
-    Clients ask unknown servers for one token to see what becomes of tools. With `answers_probes`
-    such a request (`Request.is_probe`) takes no reply from a sequence, it is answered with "Hi"; it
-    stands in `requests`, with the number 0. A function or a brain is asked all the same.
-    Without it a probe is a request like any other.
+    Clients ask servers for one token to see what becomes of tools. With `answers_probes` such a
+    request (`Request.is_probe`) takes no reply from a sequence: it is answered with "Hi", or with
+    the reply that the script begins to play for ever. It stands in `requests`, with the number 0. A
+    function or a brain is asked all the same. Without it a probe is a request like any other.
     """
 
     models: Sequence[str] = ("fake-model",)

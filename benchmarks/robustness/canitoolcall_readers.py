@@ -134,15 +134,40 @@ def read(fixture: Fixture, pieces: Iterable[str], family: str | None) -> Reading
 def arguments(text: str) -> Any:
     """Arguments as a value, or their text where that is no strict JSON."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refused, object_pairs_hook=_without_doubles)
     except ValueError:
         return text
 
 
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(fields := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return fields
+
+
 def same(left: Any, right: Any) -> bool:
-    """Whether two JSON values are equal, `true` being no `1`."""
-    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True) or (
-        left == right and type(left) is type(right)
+    """Whether two JSON values are equal at every depth: `1` is `1.0`, `true` is no `1`."""
+    return _canonical(left) == _canonical(right)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(json.loads(json.dumps(value), parse_float=_number), sort_keys=True)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def same_calls(calls: list[tuple[str, Any]], wanted: list[tuple[str, Any]]) -> bool:
+    """Whether the calls are these, in this order."""
+    return len(calls) == len(wanted) and all(
+        name == right and same(given, expected)
+        for (name, given), (right, expected) in zip(calls, wanted, strict=True)
     )
 
 
@@ -157,10 +182,7 @@ def verdict(fixture: Fixture, reading: Reading, *, strict: bool = False) -> str:
         return "" if "no_tool_calls" in accept or passed else "not passed through"
     calls = [(call.name, arguments(call.arguments)) for call in reading.calls]
     wanted = [(call["name"], call["arguments"]) for call in expected["tool_calls"]]
-    if len(calls) != len(wanted) or not all(
-        one[0] == other[0] and same(one[1], other[1])
-        for one, other in zip(calls, wanted, strict=True)
-    ):
+    if not same_calls(calls, wanted):
         return f"calls {calls}, expected {wanted}, broken {reading.broken}"
     for what, got in (("content", reading.text), ("reasoning_content", reading.thinking)):
         want = expected[what] or ""
@@ -176,8 +198,9 @@ def read_by_regex(fixture: Fixture) -> bool:
         with suppress(ValueError, KeyError, TypeError):
             call = json.loads(text)
             calls.append((call["name"], call["arguments"]))
-    expected = fixture.record.get("expected") or {"tool_calls": []}
-    return calls == [(call["name"], call["arguments"]) for call in expected["tool_calls"]]
+    expected: dict[str, Any] = fixture.record.get("expected") or {"tool_calls": []}
+    wanted = [(call["name"], call["arguments"]) for call in expected["tool_calls"]]
+    return same_calls(calls, wanted)
 
 
 COLUMNS = ("answers", "plain", "chars", "named", "named/chars", "no prompt", "strict", "regex")

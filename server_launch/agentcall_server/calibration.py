@@ -41,7 +41,7 @@ def loaders(text: str) -> Callable[..., list[Any]]:  # Any: tensors of torch, ab
         _name: str,
         tokenizer: Any,  # of transformers, absent here
         nsamples: int = 128,
-        seed: int = 0,  # noqa: ARG001  (LMDeploy's own signature)
+        seed: int = 0,
         seqlen: int = 2048,
     ) -> list[Any]:
         ids = tokenizer(text, return_tensors="pt").input_ids
@@ -66,7 +66,7 @@ def main(words: list[str]) -> None:
             paired = "calib_loader, _ =" in inspect.getsource(module)
             setattr(module, "get_calib_loaders", _paired(get) if paired else get)  # noqa: B010
     sys.argv = ["lmdeploy", *words[1:]]
-    import_module("lmdeploy.cli.entrypoint").run()
+    import_module("lmdeploy.cli").run()
 
 
 def _paired(get: Callable[..., list[Any]]) -> Callable[..., tuple[list[Any], None]]:

@@ -25,7 +25,7 @@ class Configuration:
         for key in keys:
             value = self.values.get(key)
             if isinstance(value, Mapping):
-                inner = {str(k): v for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+                inner: dict[str, object] = {str(k): v for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
                 return Configuration(inner, f"{self.name}: {key}")
         return None
 
@@ -88,5 +88,5 @@ def read_configuration(folder: Path) -> Configuration:
         raise UnknownShape(f"{file} is no JSON: {error}") from error
     if not isinstance(loaded, dict):
         raise UnknownShape(f"{file} holds no object")
-    values = {str(k): v for k, v in loaded.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    values: dict[str, object] = {str(k): v for k, v in loaded.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return Configuration(values, str(file))

@@ -170,7 +170,8 @@ def _divided(wish: Wish, kv: KVCache, free: int) -> tuple[int, int, int]:
     for step in pytorch_reserves(vocabulary, prefill, batch=wish.batch, release=wish.release):
         prefill, size = step.prefill, step.size
         blocks = max(0, int((free - size) * wish.cache)) // kv.block_bytes
-        if blocks >= LEAST_BLOCKS:
+        # 0.18.0 gives up at two blocks before it halves any further (base.py:180-186)
+        if blocks >= LEAST_BLOCKS or (blocks <= 2 and wish.release >= Release(0, 6)):
             break
     return blocks, size, prefill
 
@@ -240,8 +241,10 @@ def _shortfalls(draft: Plan) -> list[Problem]:
                 f"({shown(CONTEXT)}) do not fit into {shown(room)}"
             )
         ]
-    if draft.blocks < 3:
-        return [Problem(f"no {BLOCK * 3} tokens of cache are left: LMDeploy would not start")]
+    least = LEAST_BLOCKS if wish.backend == "pytorch" else 3
+    if draft.blocks < least:
+        what = f"no {least * BLOCK} tokens of cache are left beside {shown(draft.reserve)} for a "
+        return [Problem(f"{what}prefill of {draft.prefill} tokens: LMDeploy would not start")]
     return [*_too_few_tokens(draft, wish), *_no_prefill(draft, wish)]
 
 
@@ -265,12 +268,12 @@ def _too_few_tokens(draft: Plan, wish: Wish) -> list[Problem]:
 
 
 def _no_prefill(draft: Plan, wish: Wish) -> list[Problem]:
-    if wish.backend == "pytorch" or draft.rest >= 0:
+    left = draft.free - int(draft.free * wish.cache)
+    if wish.backend == "pytorch" or left >= draft.reserve:
         return []
     return [
         Problem(
             f"a prefill of {draft.prefill} tokens needs {shown(draft.reserve)} beside the cache, "
-            f"and {shown(draft.free - draft.cache)} are left: out of memory at the first long "
-            f"prompt"
+            f"and {shown(left)} are left: out of memory at the first long prompt"
         )
     ]

@@ -6,7 +6,7 @@ the slow pairs reach angles the model has never seen. Two ways to stretch are pl
 - dynamic NTK raises the base with the length L of a session:
   base' = base * (f * L / L0 - (f - 1)) ^ (d / (d - 2)), and leaves sessions within L0 as they were.
   The slowest pair stays within its trained angles for every factor f >= 1. A larger f also slows
-  the middle pairs; InternLM2.5 ships 2.0 (7B) and 2.5 (20B), for which it was tuned.
+  the middle pairs; InternLM2.5 ships 2.0 (7B) and 2.5 (20B).
   LMDeploy 0.18.0 pytorch/backends/default/rotary_embedding.py:114-120 (_ntk_inv_freq);
   turbomind v0.5.3 src/turbomind/models/llama/LlamaBatch.cc, "compute rope scaling factor".
 - YaRN scales by a fixed factor L / L0, short sessions too; Qwen documents it for its models.
@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from agentcall_server.configuration import Configuration
 from agentcall_server.releases import Release
@@ -73,7 +73,7 @@ def read_rope(language: Configuration) -> Rope:
         return Rope(base=language.number("rope_theta", 10000.0))
     kind = scaling.word("rope_type", "type")
     return Rope(
-        kind=cast("RopeKind", kind) if kind in _KINDS else "default",
+        kind=kind if kind in _KINDS else "default",
         base=scaling.number("rope_theta", language.number("rope_theta", 10000.0)),
         factor=scaling.number("factor", 1.0),
         original=scaling.whole("original_max_position_embeddings", 0),
@@ -98,7 +98,7 @@ def ntk_base(rope: Rope, *, length: int, trained: int, head_dim: int) -> float:
     """The base that dynamic NTK gives a session of this length.
 
     >>> round(ntk_base(Rope("dynamic", 1e6, 2.0), length=65536, trained=32768, head_dim=128))
-    3052773
+    3052774
     """
     alpha = ntk_alpha(rope.factor, length=length, trained=trained)
     return float(rope.base * alpha ** (head_dim / (head_dim - 2)))
@@ -128,10 +128,13 @@ class Longer:
         rope = Rope("dynamic", self.rope.base, factor)
         alpha = ntk_alpha(factor, length=self.length, trained=self.trained)
         base = ntk_base(rope, length=self.length, trained=self.trained, head_dim=self.head_dim)
+        if release < Release(0, 6) and not is_own:
+            cost = f"LMDeploy {release} cannot stretch this model; 0.6 and later can"
+            return Stretch("dynamic", factor, alpha, base, (), cost)
         cost = (
-            f"dynamic NTK: sessions past {self.trained} tokens run with RoPE base {base:,.0f} "
-            f"instead of {self.rope.base:,.0f}, for which the model "
-            f"{'was tuned' if is_own else 'was not tuned'}; shorter ones are as before"
+            f"dynamic NTK by {factor:g} ({'the' if is_own else 'not the'} model's own factor): "
+            f"sessions past {self.trained} tokens run with RoPE base {base:,.0f} instead of "
+            f"{self.rope.base:,.0f} and answer worse there; shorter ones are as before"
         )
         flags = _dynamic_flags(rope, is_own=is_own, release=release)
         return Stretch("dynamic", factor, alpha, base, flags, cost)

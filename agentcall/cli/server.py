@@ -1,0 +1,116 @@
+"""`agentcall server`: what a model needs of a GPU, and making it need less."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from agentcall.cli.options import command_of
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Plan the memory of a model server, and quantize models.",
+)
+
+PLAN_HELP = """Say what a model needs of a GPU under LMDeploy, how many sessions fit, and how to
+start it.
+
+Exit code 1: it does not fit; the cheapest change that makes it fit is shown.
+"""
+QUANTIZE_HELP = """Quantize a model with `lmdeploy lite` of the installed version, and check the
+result.
+
+Exit code 1: it failed, or there is too little room.
+"""
+
+Model = Annotated[
+    str,
+    typer.Argument(help="A folder with a config.json, or a name such as internlm2_5-7b-chat."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What `agentcall server plan` is told."""
+
+    model: Model
+    gpu: Annotated[
+        str, typer.Option(help="Memory of one GPU, such as 24GiB; auto asks this machine's.")
+    ] = "auto"
+    used: Annotated[
+        str | None, typer.Option(help="What other programs hold of it, such as 2GiB.")
+    ] = None
+    quant: Annotated[
+        str, typer.Option(help="Weights: none, w4a16 (awq), gptq, w8a8 (smooth_quant), fp8.")
+    ] = "none"
+    kv: Annotated[str, typer.Option(help="Key-value cache: 16, int8 or int4.")] = "16"
+    cache: Annotated[
+        float, typer.Option(help="--cache-max-entry-count: the cache's share of what is free.")
+    ] = 0.8
+    context: Annotated[
+        str | None, typer.Option(help="Tokens of a session, such as 32k. Default: as trained.")
+    ] = None
+    sessions: Annotated[int, typer.Option(help="Sessions of that length at the same time.")] = 1
+    tp: Annotated[int, typer.Option(help="GPUs that share the model.")] = 1
+    backend: Annotated[
+        str, typer.Option(help="The engine that is judged: turbomind or pytorch.")
+    ] = "turbomind"
+    batch: Annotated[int, typer.Option(help="--max-batch-size.")] = 128
+    prefill: Annotated[
+        int | None, typer.Option(help="--max-prefill-token-num. Default: LMDeploy's own.")
+    ] = None
+    release: Annotated[
+        str | None,
+        typer.Option(help="LMDeploy's version. Default: the installed one, else 0.18.0."),
+    ] = None
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeOptions:
+    """What `agentcall server quantize` is told."""
+
+    model: Model
+    method: Annotated[str, typer.Option(help="awq (W4A16), gptq, or smooth_quant (W8A8).")] = "awq"
+    output: Annotated[
+        str | None, typer.Option(help="The folder to make. Default: MODEL-METHOD, here.")
+    ] = None
+    data: Annotated[
+        str | None,
+        typer.Option(help="Calibration: a text file, or a data set's name. Default: wikitext2."),
+    ] = None
+    samples: Annotated[int, typer.Option(help="Samples of it.")] = 128
+    length: Annotated[int, typer.Option(help="Tokens of a sample.")] = 2048
+    batch: Annotated[int, typer.Option(help="Samples at a time; less needs less memory.")] = 1
+    search_scale: Annotated[
+        bool, typer.Option("--search-scale", help="Search AWQ's scales: better, much slower.")
+    ] = False
+    dtype: Annotated[str | None, typer.Option(help="float16 or bfloat16.")] = None
+    device: Annotated[str | None, typer.Option(help="Where to calibrate, such as cpu.")] = None
+    lmdeploy: Annotated[str | None, typer.Option(help="The `lmdeploy` program to use.")] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the room and show the command, no more.")
+    ] = False
+    json: Json = False
+
+
+def _plan(options: PlanOptions) -> None:
+    from agentcall.cli.planning import show_plan
+
+    if not show_plan(options):
+        raise typer.Exit(1)
+
+
+def _quantize(options: QuantizeOptions) -> None:
+    from agentcall.cli.quantizing import show_quantize
+
+    if not show_quantize(options):
+        raise typer.Exit(1)
+
+
+app.command("plan", help=PLAN_HELP)(command_of(PlanOptions, _plan))
+app.command("quantize", help=QUANTIZE_HELP)(command_of(QuantizeOptions, _quantize))

@@ -1,0 +1,237 @@
+"""Reads one turn of the constrained dialect: its object, or text where a server held it to none.
+
+The text of a plain answer is passed on as it grows, each character once; whatever else there is
+comes at the end. Time is linear in the answer's length.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import cast
+
+from agentcall.dialects.native import NativeReader
+from agentcall.dialects.parts import Broken, Called, Delta, Part, Said, Thought
+from agentcall.dialects.plan import read_plan
+from agentcall.dialects.protocol import Offer
+from agentcall.dialects.reading import text_reader
+from agentcall.messages import JSON
+from agentcall.tool import Tool
+
+_FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n\s*(?=\{)")
+_ANSWER = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
+_HEAD = '{"answer":"'
+_UNDECIDED = 200
+"""How much text may come before it is clear what it is (characters)."""
+_OLD_FINAL = "final_answer"
+
+
+class TurnReader:
+    """Reads one turn, piece by piece."""
+
+    def __init__(self, offer: Offer) -> None:
+        self._tools = {tool.name: tool for tool in offer.tools}
+        self._typed = offer.answer is not None
+        self._head = ""
+        self._pieces: list[str] | None = None
+        self._answer: StringReader | None = None
+        self._other: NativeReader | None = None
+
+    def feed(self, delta: Delta) -> Sequence[Part]:
+        """Thinking, and what has come of a plain answer's text."""
+        if self._other is not None:
+            return self._other.feed(delta)
+        if delta.calls:
+            return self._as_text(delta)
+        parts: list[Part] = [Thought(delta.thinking)] if delta.thinking else []
+        return [*parts, *self._fed(delta.text)] if delta.text else parts
+
+    def close(self, finish: str | None) -> Sequence[Part]:
+        """The call, the plan's first calls, or the rest of the answer."""
+        if self._other is not None:
+            return self._other.close(finish)
+        if self._answer is not None:
+            return []
+        text = self._head if self._pieces is None else "".join(self._pieces)
+        return self._closed(text, finish) if text.strip() else []
+
+    def _fed(self, text: str) -> Sequence[Part]:
+        if self._answer is not None:
+            return _said(self._answer.feed(text))
+        if self._pieces is not None:
+            self._pieces.append(text)
+            return []
+        self._head += text
+        return self._decided()
+
+    def _decided(self) -> Sequence[Part]:
+        """What the beginning shows: an answer, another object, text, or nothing yet."""
+        body = _FENCE.sub("", self._head, count=1)
+        start = None if self._typed else _ANSWER.match(body)
+        if start is not None:
+            self._answer = StringReader()
+            return _said(self._answer.feed(body[start.end() :]))
+        compact = "".join(body.split())
+        if _HEAD.startswith(compact) or (_could_be_fence(body) and len(body) < _UNDECIDED):
+            return []
+        if compact.startswith("{"):
+            self._pieces = [body]
+            return []
+        return self._as_text(Delta())
+
+    def _as_text(self, delta: Delta) -> Sequence[Part]:
+        """Reads what has come and what will come as any model's text."""
+        self._other = NativeReader(partial(text_reader, tuple(self._tools.values())))
+        head = self._head if self._pieces is None else "".join(self._pieces)
+        return self._other.feed(Delta(head + delta.text, delta.thinking, delta.calls))
+
+    def _closed(self, text: str, finish: str | None) -> Sequence[Part]:
+        turns = _objects(text)
+        if turns:
+            parts = self._read(turns, text)
+            if parts is not None:
+                return parts
+        elif finish in (None, "length"):
+            return [Broken(text, "it was cut off")]
+        self._pieces = None
+        self._head = text
+        parts = [*self._as_text(Delta()), *(self._other.close(finish) if self._other else ())]
+        meant = re.match(r'\s*\{\s*"(plan|name|answer)"', text)
+        if meant and not turns and all(isinstance(part, Said) for part in parts):
+            return [Broken(text, "it is not one JSON object")]
+        return parts
+
+    def _read(self, turns: Sequence[Mapping[str, JSON]], text: str) -> Sequence[Part] | None:
+        """What the objects say; None if the first of them is no turn."""
+        match turns[0]:
+            case {"plan": str(plan)}:
+                return self._planned(plan, text)
+            case {"answer": answer}:
+                return [Said(self._answered(answer))]
+            case {"name": "final_answer", "arguments": {"answer": answer}} if (
+                _OLD_FINAL not in self._tools
+            ):
+                return [Said(self._answered(answer))]
+            case _:
+                calls = [_called(turn) for turn in turns]
+                end = calls.index(None) if None in calls else len(calls)
+                return [call for call in calls[:end] if call is not None] or None
+
+    def _answered(self, answer: JSON) -> str:
+        plain = isinstance(answer, str) and not self._typed
+        return _whole(str(answer)) if plain else json.dumps(answer, ensure_ascii=False)
+
+    def _planned(self, written: str, text: str) -> Sequence[Part]:
+        """The calls of a plan that need no other's result."""
+        plan = read_plan(written)
+        if plan is None:
+            return [Broken(text, "the plan is not made of calls with plain values")]
+        unknown = next((name for name in plan.names if name not in self._tools), None)
+        if unknown is not None:
+            return [Broken(text, f"the plan calls {unknown}, which is no tool")]
+        calls = [
+            Called(step.name, _json(step.arguments(_parameters(self._tools[step.name]))))
+            for step in plan.ready()
+        ]
+        return [Thought(written), *calls]
+
+
+class StringReader:
+    """Decodes the inside of a JSON string as it grows; what follows its end is ignored."""
+
+    _TEXT = re.compile(r'[^"\\]+')
+    _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[^u])")
+    _PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?")
+    _LONGEST = 12
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._ended = False
+
+    def feed(self, text: str) -> str:
+        """The characters that are certain once this piece is known."""
+        if self._ended:
+            return ""
+        source, at, out = self._held + text, 0, list[str]()
+        while at < len(source):
+            found = self._TEXT.match(source, at)
+            if found is None and source[at] == '"':
+                self._ended = True
+                break
+            found = found or self._escape(source, at)
+            if found is None:
+                break
+            out.append(_unescaped(found.group()))
+            at = found.end()
+        self._held = "" if self._ended else source[at:]
+        return "".join(out)
+
+    def _escape(self, source: str, at: int) -> re.Match[str] | None:
+        """The escape that stands here; None while the rest of it, or of its pair, is to come."""
+        pair = self._PAIR.match(source, at)
+        if pair is None:
+            found = self._ESCAPE.match(source, at)
+            if found is None and len(source) - at >= self._LONGEST:
+                return re.compile(r"\\u?").match(source, at)  # no escape at all: dropped
+            return found
+        rest = source[pair.end() : pair.end() + 6]
+        if pair.group(1) or not "\\u".startswith(rest[:2]) or len(rest) == 6:
+            return pair
+        return None
+
+
+def _unescaped(raw: str) -> str:
+    if raw[0] != "\\":
+        return raw
+    try:
+        return _whole(cast("str", json.loads(f'"{raw}"')))
+    except ValueError:
+        return raw[1:] if raw[1:] != "u" else ""
+
+
+def _whole(text: str) -> str:
+    """The text without halves of characters, which nothing could send on."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _could_be_fence(body: str) -> bool:
+    start = body.lstrip()
+    return "```json".startswith(start.rstrip()) or re.fullmatch(r"```(json)?\s*", start) is not None
+
+
+def _objects(text: str) -> list[Mapping[str, JSON]]:
+    """The JSON objects that a text begins with."""
+    decoder, found, at = json.JSONDecoder(), list[Mapping[str, JSON]](), 0
+    body = text.strip()
+    while body.startswith("{", at):
+        try:
+            value, at = cast("tuple[Mapping[str, JSON], int]", decoder.raw_decode(body, at))
+        except (ValueError, RecursionError):
+            break
+        found.append(value)
+        while at < len(body) and body[at] in " \t\r\n,":
+            at += 1
+    return found
+
+
+def _called(turn: Mapping[str, JSON]) -> Called | None:
+    match turn:
+        case {"name": str(name), "arguments": arguments}:
+            return Called(name, _json(arguments))
+        case _:
+            return None
+
+
+def _parameters(tool: Tool) -> list[str]:
+    fields = tool.parameters.get("properties")
+    return list(fields) if isinstance(fields, Mapping) else []
+
+
+def _said(text: str) -> list[Part]:
+    return [Said(text)] if text else []
+
+
+def _json(value: JSON) -> str:
+    return json.dumps(value, ensure_ascii=False)

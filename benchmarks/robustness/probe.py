@@ -1,0 +1,208 @@
+"""canitoolcall's live probe, on a fake server that behaves well and on the embedded model.
+
+    python -m benchmarks.robustness.probe               # the fake server, seconds
+    python -m benchmarks.robustness.probe --embedded    # and the embedded model, minutes
+    python -m benchmarks.robustness.probe --write       # both, and the table into the page
+
+The fake server plays a model that is right by rule, so what fails there is the server's fault. What
+the embedded model wrote is read once more, by agentcall's readers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agentcall.dialects.reading import reading_of, text_reader
+from agentcall.testing import Completion, FakeServer, Reply, Request, call, calls, say
+from benchmarks.robustness.canitoolcall_readers import CANITOOLCALL, Offer
+from benchmarks.robustness.installation import python_with
+from benchmarks.robustness.section import Section, row
+
+SECTION = Section("python -m benchmarks.robustness.probe --write")
+SECONDS = 300
+"""What one answer may take; the embedded model reads its prompts on a CPU."""
+
+COLUMNS = ("plain", "streamed", "same")
+DESIGN_REVIEW = call(
+    "create_event",
+    title="Design review",
+    start="2026-10-01T15:00:00Z",
+    attendees=[
+        {"name": "Ana", "email": "ana@example.com"},
+        {"name": "Bo", "email": "bo@example.com"},
+    ],
+    location={"city": "Berlin", "room": "4.12"},
+)
+NOTE = call("save_note", title="Grüße aus Zürich", body="Café ☕ in 東京 — naïve résumé 🚀")
+RULES: tuple[tuple[str, Completion], ...] = (
+    (
+        "Paris and in Tokyo",
+        calls(call("get_weather", city="Paris"), call("get_weather", city="Tokyo")),
+    ),
+    ("weather in Paris", call("get_weather", city="Paris")),
+    ("Lisbon", call("get_weather", city="Lisbon")),
+    ("Design review", DESIGN_REVIEW),
+    ("Save a note", NOTE),
+    ("time is it on the server", call("get_server_time")),
+    ("9.11 or 9.9", call("record_answer", answer="9.9").but(thinking="9.9 is 9.90: it is larger.")),
+    ("17 + 25", say("42")),
+)
+"""What the model says to a question with these words in it; the first that fits."""
+
+
+def model(request: Request) -> Reply:
+    """A model that is right: it calls what was asked for, and tells what a tool said."""
+    last = request.messages[-1]
+    said = str(last.get("content"))
+    if last.get("role") == "tool":
+        return say(f"The tool says: {said}")
+    reply = next((reply for words, reply in RULES if words in said), say("I do not know."))
+    offered = {tool["function"]["name"] for tool in request.tools}
+    is_offered = offered.issuperset(each.name for each in reply.calls)
+    return reply if is_offered else say("There is no tool for it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A call with its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]  # Any: JSON
+
+    def holds(self, right: Made) -> bool:
+        """Whether it is the right call; optional arguments may stand beside the right ones."""
+        return self.name == right.name and right.arguments.items() <= self.arguments.items()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a probe made of a request: the scenario, the column, the verdict and what was heard."""
+
+    scenario: str
+    column: str
+    status: str
+    heard: Mapping[str, Any]  # Any: JSON
+
+    @property
+    def calls(self) -> list[Made]:
+        """The calls that came as such."""
+        native: Sequence[Mapping[str, Any]] = self.heard.get("tool_calls") or ()
+        return [Made(each["name"], json.loads(each["arguments_raw"])) for each in native]
+
+    def read(self, offers: Sequence[Offer]) -> list[Made]:
+        """The calls as agentcall has them: those that came as such, else those in the text."""
+        reader = text_reader(offers)
+        parts = reader.feed(self.heard.get("content") or "")
+        found = reading_of(parts + reader.close("stop")).calls
+        return self.calls or [Made(each.name, json.loads(each.arguments)) for each in found]
+
+
+def probed(url: str, name: str) -> list[Outcome]:
+    """What the probe finds at a server, one request at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        probe = [str(python_with(CANITOOLCALL)), "-m", "canitoolcall", "probe", "--base-url", url]
+        ways = ["--model", name, "--timeout", str(SECONDS), "--concurrency", "1"]
+        subprocess.run([*probe, *ways, "--json", str(report)], check=False)  # 1: a row failed
+        found = json.loads(report.read_text("utf-8"))["outcomes"]
+    return [_outcome(each) for each in found]
+
+
+def _outcome(found: Mapping[str, Any]) -> Outcome:  # Any: JSON
+    column = "streamed" if found["stream"] else "plain"
+    if found["check"] != "scenario":
+        column = "same"
+    return Outcome(found["scenario_id"], column, found["status"], found["observed"] or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """The probe of the fake server, and of the embedded one if it was probed."""
+
+    fake: list[Outcome]
+    offers: dict[str, list[Offer]]
+    embedded: list[Outcome]
+
+    @property
+    def markdown(self) -> str:
+        """The table as the page shows it."""
+        names = ("agentcall", "xllamacpp")
+        versions = ", ".join(f"{name} {version(name)}" for name in names)
+        today = datetime.now(timezone.utc).date().isoformat()
+        about = f"{versions}, {CANITOOLCALL.recipe.strip().replace('==', ' ')}, {today}."
+        heads = [f"{server}, {column}" for server in ("fake", "embedded") for column in COLUMNS]
+        lines = [row("scenario", *heads, "read by agentcall"), "|---" * (len(heads) + 2) + "|"]
+        return "\n".join((about, "", *lines, *self._rows()))
+
+    def _rows(self) -> Iterator[str]:
+        for scenario, offers in self.offers.items():
+            fake = {each.column: each for each in self.fake if each.scenario == scenario}
+            embedded = {each.column: each for each in self.embedded if each.scenario == scenario}
+            verdicts = [found[column].status for found in (fake, embedded) for column in COLUMNS]
+            yield row(scenario, *verdicts, _read(fake, embedded, offers))
+
+
+def _read(
+    fake: Mapping[str, Outcome], embedded: Mapping[str, Outcome], offers: Sequence[Offer]
+) -> str:
+    """Whether the calls in both answers are those that the right model makes."""
+    right = fake["plain"].calls
+    for column in ("plain", "streamed"):
+        read = embedded[column].read(offers)
+        pairs = zip(read, right, strict=False)
+        if len(read) != len(right) or not all(one.holds(other) for one, other in pairs):
+            return "fail"
+    return "pass"
+
+
+def probe_fake() -> tuple[list[Outcome], dict[str, list[Offer]]]:
+    """What the probe finds at the fake server, and the tools that each scenario offers."""
+    with FakeServer(model) as server:
+        found = probed(server.url, "fake-model")
+        asked = server.requests
+    plain = [each for each in found if each.column == "plain"]
+    requests = [request for request in asked if not request.stream]
+    return found, {
+        outcome.scenario: [_offer(tool["function"]) for tool in request.tools]
+        for outcome, request in zip(plain, requests, strict=True)
+    }
+
+
+def _offer(function: Mapping[str, Any]) -> Offer:  # Any: JSON
+    return Offer(function["name"], function.get("parameters") or {})
+
+
+def probe_embedded() -> list[Outcome]:
+    """What the probe finds at the embedded server."""
+    from agentcall_server.embedded import EmbeddedServer
+
+    with EmbeddedServer() as server:
+        return probed(server.url, server.model)
+
+
+def main() -> None:
+    """Probes, and writes the table into the page if that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness.probe")
+    parser.add_argument("--embedded", action="store_true", help="probe the embedded model too")
+    parser.add_argument("--write", action="store_true", help="both, and the table into the page")
+    options = parser.parse_args()
+    fake, offers = probe_fake()
+    if not (options.embedded or options.write):
+        return
+    table = Probing(fake, offers, probe_embedded()).markdown
+    print(table)
+    if options.write:
+        SECTION.write(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,456 @@
+"""The constrained dialect: what it offers, how a conversation is written, how a turn is read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, cast
+
+import pytest
+from pydantic import BaseModel, Field
+
+from agentcall import tool
+from agentcall.dialects.constrained import Constrained
+from agentcall.dialects.parts import Broken, CallDelta, Called, Delta, Part, Said, Thought
+from agentcall.dialects.protocol import Choice, Offer, Wire
+from agentcall.messages import (
+    JSON,
+    Assistant,
+    Message,
+    System,
+    ToolCall,
+    ToolResult,
+    User,
+)
+
+
+@tool
+def add(a: float, b: float) -> float:
+    """Add two numbers."""
+    return a + b
+
+
+@tool
+def price(item: str) -> float:
+    """The price of an item."""
+    return 4.0
+
+
+@tool
+def today() -> str:
+    """The date of today."""
+    return "2026-01-02"
+
+
+@tool
+def store(data: dict[str, Any], pattern: str = "x") -> None:
+    """Store anything."""
+
+
+class Node(BaseModel):
+    """A tree."""
+
+    value: int
+    children: list[Node] = []
+
+
+@tool
+def plant(tree: Node, code: Annotated[str, Field(pattern="[A-Z]+")]) -> None:
+    """Plant a tree."""
+
+
+@tool(name="final_answer")
+def final(text: str) -> str:
+    """A tool with an unlucky name."""
+    return text
+
+
+OFFER = Offer("", (add, price, today))
+TYPED = Offer("", (add,), {"type": "object", "properties": {"sum": {"type": "integer"}}})
+
+
+def schema_of(offer: Offer, choice: Choice = "auto") -> dict[str, Any]:  # Any: nested JSON
+    held = cast("dict[str, Any]", Constrained().offer(offer, choice).fields["response_format"])
+    return cast("dict[str, Any]", held["json_schema"]["schema"])
+
+
+def kinds(schema: dict[str, Any]) -> list[str]:  # Any: nested JSON
+    options = schema.get("anyOf", [schema])
+    return [
+        option["properties"].get("name", {}).get("const") or next(iter(option["properties"]))
+        for option in options
+    ]
+
+
+def read(
+    pieces: Iterable[str], offer: Offer = OFFER, finish: str | None = "stop"
+) -> tuple[str, list[Part]]:
+    """The text said, and the other parts."""
+    reader = Constrained().reader(offer)
+    parts = [part for piece in pieces for part in reader.feed(Delta(piece))]
+    parts += reader.close(finish)
+    said = "".join(part.text for part in parts if isinstance(part, Said))
+    return said, [part for part in parts if not isinstance(part, Said)]
+
+
+def rendered(messages: Sequence[Message]) -> list[Wire]:
+    dialect = Constrained()
+    return [
+        wire for i, message in enumerate(messages) for wire in dialect.render(message, messages[:i])
+    ]
+
+
+# --- what is offered ---
+
+
+@pytest.mark.parametrize(
+    ("offer", "choice", "expected"),
+    [
+        (OFFER, "auto", ["plan", "add", "price", "today", "answer"]),
+        (OFFER, "none", ["answer"]),
+        (OFFER, "required", ["plan", "add", "price", "today"]),
+        (Offer("", (), {"type": "integer"}), "auto", ["answer"]),
+        (Offer("", (), {"type": "integer"}), "required", ["answer"]),
+    ],
+)
+def test_a_turn_is_what_the_choice_allows(
+    offer: Offer, choice: Choice, expected: list[str]
+) -> None:
+    assert kinds(schema_of(offer, choice)) == expected
+
+
+def test_without_tools_and_type_nothing_is_held() -> None:
+    assert Constrained().offer(Offer(), "auto").messages == ()
+    assert Constrained().offer(Offer("Be brief."), "auto").fields == {}
+
+
+def test_the_name_stands_before_the_arguments() -> None:
+    call = schema_of(OFFER)["anyOf"][1]
+    assert list(call["properties"]) == ["name", "arguments"]
+    assert call["required"] == ["name", "arguments"]
+
+
+def test_definitions_move_to_the_root_and_references_with_them() -> None:
+    schema = schema_of(Offer("", (plant, add)))
+    assert list(schema["$defs"]) == ["plant.Node"]
+    assert schema["$defs"]["plant.Node"]["properties"]["children"]["items"] == {
+        "$ref": "#/$defs/plant.Node"
+    }
+    assert "$defs" not in schema["anyOf"][1]["properties"]["arguments"]
+
+
+def test_a_typed_answer_has_its_definitions_at_the_root() -> None:
+    answer = cast("dict[str, JSON]", Node.model_json_schema())
+    wrapped: dict[str, JSON] = {"type": "array", "items": {"$ref": "#/$defs/Node"}}
+    schema = schema_of(Offer("", (), {**wrapped, "$defs": answer["$defs"]}))
+    assert schema["properties"]["answer"]["items"] == {"$ref": "#/$defs/answer.Node"}
+
+
+def test_patterns_are_left_to_the_validator_but_parameters_may_be_called_so() -> None:
+    schema = schema_of(Offer("", (plant, store)))
+    assert "pattern" not in schema["anyOf"][1]["properties"]["arguments"]["properties"]["code"]
+    assert "pattern" in schema["anyOf"][2]["properties"]["arguments"]["properties"]
+
+
+def test_a_tool_without_parameters_takes_an_empty_object() -> None:
+    arguments = schema_of(OFFER)["anyOf"][3]["properties"]["arguments"]
+    assert arguments["type"] == "object"
+    assert arguments.get("properties", {}) == {}
+
+
+def test_the_same_offer_is_always_written_the_same() -> None:
+    one, two = (Constrained().offer(OFFER, "auto") for _ in range(2))
+    assert json.dumps([one.messages, one.fields]) == json.dumps([two.messages, two.fields])
+
+
+def test_closing_the_tools_does_not_change_the_system_message() -> None:
+    offered = Constrained().offer(OFFER, "auto").messages
+    assert Constrained().offer(OFFER, "none").messages == offered
+
+
+def test_instructions_with_braces_are_kept() -> None:
+    written = Constrained().offer(Offer('Say {"x"} or {y}.', (add,)), "auto").messages[0]
+    assert str(written["content"]).endswith('Say {"x"} or {y}.')
+
+
+def test_a_typed_answer_is_described_in_the_prompt() -> None:
+    written = str(Constrained().offer(TYPED, "auto").messages[0]["content"])
+    assert '{"answer": {"sum"?: integer' in written
+
+
+# --- how a turn is read ---
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ('{"name": "add", "arguments": {"a": 1, "b": 2}}', [("add", {"a": 1, "b": 2})]),
+        ('{\n "name": "today",\n "arguments": {}\n}\n\n', [("today", {})]),
+        ('```json\n{"name": "today", "arguments": {}}\n```', [("today", {})]),
+        ('```\n{"name": "today", "arguments": {}}\n```\n', [("today", {})]),
+        ('{"name": "no_tool", "arguments": {}}', [("no_tool", {})]),
+        (
+            '{"name": "today", "arguments": {}}\n{"name": "price", "arguments": {"item": "茶"}}',
+            [("today", {}), ("price", {"item": "茶"})],
+        ),
+        (
+            '{"name": "today", "arguments": {}}\ntoday() = 1\n{"answer": "1"}',
+            [("today", {})],
+        ),
+        ('{"plan": "add(1, add(2, b=3))"}', [("add", {"a": 2, "b": 3})]),
+        (
+            "{\"plan\": \"add(price('tea'), price('cake'))\"}",
+            [("price", {"item": "tea"}), ("price", {"item": "cake"})],
+        ),
+        ("{\"plan\": \"add(price('tea'), price('tea'))\"}", [("price", {"item": "tea"})]),
+        ('{"plan": "today(), price(\'it is\')"}', [("today", {}), ("price", {"item": "it is"})]),
+        ('I call: {"name": "today", "arguments": {}}', []),
+        ('Sure.\n```json\n{"name": "today", "arguments": {}}\n```', [("today", {})]),
+        ('<tool_call>{"name": "today", "arguments": {}}</tool_call>', [("today", {})]),
+    ],
+)
+def test_calls_are_read(text: str, calls: list[tuple[str, dict[str, JSON]]]) -> None:
+    for pieces in ([text], list(text), [text[i : i + 3] for i in range(0, len(text), 3)]):
+        _, parts = read(pieces)
+        found = [(p.name, json.loads(p.arguments)) for p in parts if isinstance(p, Called)]
+        assert found == calls
+
+
+def test_a_plan_is_the_thinking() -> None:
+    _, parts = read(['{"plan": "add(1, 2)"}'])
+    assert parts[0] == Thought("add(1, 2)")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"answer": "8"}', "8"),
+        ('{"answer": ""}', ""),
+        ('{ "answer" :\n "a\\nb\\t\\"c\\" \\\\ \\/ \\u4e2d文" }\n\n', 'a\nb\t"c" \\ / 中文'),
+        ('{"answer": "\\ud83d\\ude00!"}', "😀!"),
+        ('{"answer": "\\ud83d!"}', "\ufffd!"),
+        ('{"answer": "\\ude00\\ud83d\\ud83d\\ude00"}', "\ufffd\ufffd😀"),
+        ('{"answer": "{\\"name\\": 1}"}', '{"name": 1}'),
+        ('```json\n{"answer": "8"}\n```', "8"),
+        ('{"answer": "8"}\nUser: next?\n{"answer": "9"}', "8"),
+        ('{"answer": "8"', "8"),
+        ('{"answer": 8}', "8"),
+        ('{"name": "final_answer", "arguments": {"answer": "8"}}', "8"),
+        ("It is 8.", "It is 8."),
+        ("{braces} are text", "{braces} are text"),
+        ('{"a": 1}', '{"a": 1}'),
+        ("`x` is a name", "`x` is a name"),
+        ("", ""),
+    ],
+)
+def test_answers_are_read_however_they_are_cut(text: str, said: str) -> None:
+    for size in (1, 2, 3, 5, 7, max(1, len(text))):
+        pieces = [text[i : i + size] for i in range(0, len(text), size)]
+        assert read(pieces) == (said, [])
+
+
+def test_an_answer_is_passed_on_as_it_grows() -> None:
+    reader = Constrained().reader(OFFER)
+    parts = [reader.feed(Delta(piece)) for piece in ('{"answer": "It', " is", " 8\\", 'n"', "}")]
+    assert parts == [[Said("It")], [Said(" is")], [Said(" 8")], [Said("\n")], []]
+    assert reader.close("stop") == []
+
+
+def test_an_answer_cut_by_its_length_is_what_came() -> None:
+    assert read(['{"answer": "It is \\u4e'], finish="length") == ("It is ", [])
+
+
+@pytest.mark.parametrize("finish", ["length", None])
+@pytest.mark.parametrize(
+    "text", ['{"name": "add", "arguments": {"a": 1', '{"plan": "add(1, price(\'t', '{"na']
+)
+def test_what_was_cut_is_broken_and_never_called(text: str, finish: str | None) -> None:
+    said, parts = read([text], finish=finish)
+    assert said == ""
+    assert parts == [Broken(text, "it was cut off")]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"plan": "2 + 3"}', "not made of calls"),
+        ('{"plan": "add(1, x)"}', "not made of calls"),
+        ('{"plan": "f(g"}', "not made of calls"),
+        ('{"plan": "plus(1, 2)"}', "plus, which is no tool"),
+        ('{"answer" "8"}', "not one JSON object"),
+        ('{"name": "add" "arguments"', "ended inside a call"),
+    ],
+)
+def test_what_cannot_be_read_is_broken_with_the_reason(text: str, reason: str) -> None:
+    said, parts = read([text])
+    assert said == ""
+    assert [type(part) for part in parts] == [Broken]
+    assert reason in cast("Broken", parts[0]).reason
+
+
+def test_a_typed_answer_comes_whole_as_json() -> None:
+    assert read(list('{"answer": {"sum": 8}}'), TYPED) == ('{"sum": 8}', [])
+    assert read(['{"answer": "text"}'], TYPED) == ('"text"', [])
+    assert read(['{"sum": 8}'], TYPED) == ('{"sum": 8}', [])
+
+
+def test_a_tool_may_be_called_final_answer() -> None:
+    offer = Offer("", (final,))
+    text = '{"name": "final_answer", "arguments": {"answer": "x"}}'
+    assert read([text], offer) == ("", [Called("final_answer", '{"answer": "x"}')])
+
+
+def test_native_calls_of_a_server_are_read_too() -> None:
+    reader = Constrained().reader(OFFER)
+    parts = [*reader.feed(Delta(calls=(CallDelta(0, "c1", "today", "{}"),)))]
+    assert [*parts, *reader.close("tool_calls")] == [Called("today", "{}", "c1")]
+
+
+def test_thinking_is_passed_on() -> None:
+    reader = Constrained().reader(OFFER)
+    assert reader.feed(Delta(thinking="Hm.")) == [Thought("Hm.")]
+
+
+@pytest.mark.parametrize(
+    "head",
+    ['{"answer": "', '{"name": "store", "arguments": {"data": {"x": "', "Text: ", "{" + " " * 9],
+)
+def test_a_long_answer_takes_time_in_line_with_its_length(head: str) -> None:
+    text = head + "中\\n" * 66_000
+    pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
+    start = time.perf_counter()
+    read(pieces)
+    assert time.perf_counter() - start < 2
+
+
+# --- how a conversation is written ---
+
+
+def call(name: str, identity: str, **arguments: JSON) -> ToolCall:
+    return ToolCall(identity, name, json.dumps(arguments, ensure_ascii=False))
+
+
+PLAN = "add(add(1, price('tea')), price('cake'))"
+TEA, CAKE = call("price", "1", item="tea"), call("price", "2", item="cake")
+BOUGHT: tuple[Message, ...] = (
+    User("What do they cost?"),
+    Assistant(calls=(TEA, CAKE), thinking=PLAN),
+    ToolResult("1", "price", "4"),
+    ToolResult("2", "price", "5"),
+)
+
+
+def test_the_results_of_a_plan_come_together_with_what_is_next() -> None:
+    assert rendered(BOUGHT)[1:] == [
+        {"role": "assistant", "content": json.dumps({"plan": PLAN})},
+        {"role": "user", "content": 'price("tea") = 4\nprice("cake") = 5\nNext: add(1, 4)'},
+    ]
+
+
+def test_below_the_last_result_stands_the_question() -> None:
+    inner, outer = call("add", "3", a=1, b=4), call("add", "4", a=5, b=5)
+    first = (*BOUGHT, Assistant(calls=(inner,)), ToolResult("3", "add", "5"))
+    assert rendered(first)[-1]["content"] == "add(1, 4) = 5\nNext: add(5, 5)"
+    last = (*first, Assistant(calls=(outer,)), ToolResult("4", "add", "10"))
+    assert rendered(last)[-1]["content"] == 'add(5, 5) = 10\nNext: answer "What do they cost?"'
+
+
+def test_earlier_messages_are_never_rewritten() -> None:
+    for end in range(len(BOUGHT)):
+        assert rendered(BOUGHT)[: len(rendered(BOUGHT[:end]))] == rendered(BOUGHT[:end])
+
+
+def test_a_call_that_failed_has_no_next_step() -> None:
+    failed = (*BOUGHT[:3], ToolResult("2", "price", "no cake", is_error=True))
+    expected = 'price("tea") = 4\nprice("cake") failed: no cake'
+    assert rendered(failed)[-1]["content"] == expected
+
+
+def test_a_plan_of_another_question_is_over() -> None:
+    later = (*BOUGHT, Assistant("10"), User("And now?"), Assistant(calls=(call("today", "9"),)))
+    result = ToolResult("9", "today", "2026-01-02")
+    assert rendered((*later, result))[-1]["content"] == "today() = 2026-01-02"
+
+
+def test_the_question_is_the_users_and_not_what_told_of_a_mistake() -> None:
+    told = (
+        User("Which date is it?"),
+        User("A tool call in your answer could not be read."),
+        Assistant(calls=(call("today", "1"),), thinking="today()"),
+        ToolResult("1", "today", "2026-01-02"),
+    )
+    assert str(rendered(told)[-1]["content"]).endswith('Next: answer "Which date is it?"')
+
+
+def test_a_result_that_is_no_number_is_put_in_as_it_is() -> None:
+    weather = (
+        User("Where?"),
+        Assistant(calls=(call("price", "1", item="x"),), thinking="add(price('x'), 1)"),
+        ToolResult("1", "price", '{"usd": 4, "text": "' + "y" * 500 + '"}'),
+    )
+    last = str(rendered(weather)[-1]["content"]).splitlines()[-1]
+    assert last.startswith('Next: add({"usd": 4, ')
+    assert len(last) < 300
+
+
+def test_a_call_that_differs_from_the_plan_in_a_result_counts() -> None:
+    other = (
+        *BOUGHT[:1],
+        Assistant(calls=(TEA,), thinking="add(price('tea'), 1)"),
+        ToolResult("1", "price", '{"usd": 4}'),
+        Assistant(calls=(call("add", "2", a=4, b=1),)),
+        ToolResult("2", "add", "5"),
+    )
+    assert rendered(other)[-1]["content"] == 'add(4, 1) = 5\nNext: answer "What do they cost?"'
+
+
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        (Assistant("你好"), '{"answer": "你好"}'),
+        (Assistant('{"sum": 8}'), '{"answer": {"sum": 8}}'),
+        (Assistant("{not json"), '{"answer": "{not json"}'),
+        (
+            Assistant("Let me see.", (call("today", "1"),)),
+            'Let me see.\n{"name": "today", "arguments": {}}',
+        ),
+        (
+            Assistant(calls=(call("today", "1"), call("price", "2", item="茶"))),
+            '{"name": "today", "arguments": {}}\n{"name": "price", "arguments": {"item": "茶"}}',
+        ),
+        (
+            Assistant(calls=(ToolCall("1", "add", '{"a": 1,'),)),
+            '{"name": "add", "arguments": "{\\"a\\": 1,"}',
+        ),
+        (
+            Assistant(calls=(call("today", "1"),), thinking="I should look at the date."),
+            '{"name": "today", "arguments": {}}',
+        ),
+    ],
+)
+def test_a_history_from_elsewhere_is_written_as_turns(message: Assistant, content: str) -> None:
+    assert rendered([message]) == [{"role": "assistant", "content": content}]
+
+
+def test_a_result_of_a_call_that_cannot_be_read_is_written() -> None:
+    history = (Assistant(calls=(ToolCall("1", "add", '{"a": 1,'),)), ToolResult("1", "add", "7"))
+    assert str(rendered(history)[-1]["content"]).endswith("= 7")
+
+
+def test_results_without_their_call_and_rounds_without_an_end_are_not_lost() -> None:
+    assert rendered([ToolResult("9", "add", "7")]) == [{"role": "user", "content": "add = 7"}]
+    cut = rendered([*BOUGHT[:3], User("Well?")])
+    assert [wire["content"] for wire in cut[-2:]] == ['price("tea") = 4', "Well?"]
+
+
+def test_special_tokens_of_users_and_tools_are_harmless() -> None:
+    history = (
+        System("<|im_end|>"),
+        User("hi<|im_end|>"),
+        Assistant(calls=(call("today", "1"),), thinking="today()"),
+        ToolResult("1", "today", "now<|im_start|>"),
+    )
+    wires = rendered(history)
+    assert wires[0]["content"] == "<|im_end|>"
+    assert all("<|" not in str(wire["content"]) for wire in wires[1:])

@@ -1,0 +1,120 @@
+"""Plans: nested calls that are read, and what of them is next."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from agentcall.dialects.plan import Done, Plan, Step, pattern, read_plan
+from agentcall.messages import JSON
+
+NESTED = "mul(add(2, 3), add(4, 1))"
+
+
+def plan(text: str) -> Plan:
+    found = read_plan(text)
+    assert found is not None
+    return found
+
+
+def ready(text: str, *done: tuple[str, tuple[JSON, ...], JSON]) -> list[str]:
+    steps = [Done(Step(name, values), result) for name, values, result in done]
+    return [str(step) for step in plan(text).ready(steps)]
+
+
+def test_calls_that_need_no_result_are_ready() -> None:
+    assert ready(NESTED) == ["add(2, 3)", "add(4, 1)"]
+
+
+def test_results_stand_where_their_calls_stood() -> None:
+    assert ready(NESTED, ("add", (2, 3), 5)) == ["add(4, 1)"]
+    assert ready(NESTED, ("add", (4, 1), 5), ("add", (2, 3), 6)) == ["mul(6, 5)"]
+    assert ready(NESTED, ("add", (2, 3), 5), ("add", (4, 1), 5), ("mul", (5, 5), 25)) == []
+
+
+def test_the_same_call_twice_is_one() -> None:
+    assert ready("add(f('x'), f('x'))") == ['f("x")']
+    assert ready("add(f('x'), f('x'))", ("f", ("x",), 4)) == ["add(4, 4)"]
+
+
+def test_whole_numbers_and_texts_of_numbers_are_alike() -> None:
+    assert ready("f(3)", ("f", (3.0,), 1)) == []
+    assert ready("f('3')", ("f", (3,), 1)) == []
+    assert ready("f('Rome')", ("f", ("rome",), 1)) == []
+    assert ready("f(True)", ("f", (1,), 1)) == ["f(true)"]
+
+
+def test_another_call_of_the_same_tool_is_not_the_planned_one() -> None:
+    assert ready("f('Rome')", ("f", ("Oslo",), 1)) == ['f("Rome")']
+
+
+def test_a_call_fed_by_a_result_may_have_taken_a_part_of_it() -> None:
+    took = (("get", ("x",), {"c": 21, "sky": "clear"}), ("to_f", (21,), 69.8))
+    assert ready("to_f(get('x'))", *took[:1]) == ['to_f({"c": 21, "sky": "clear"})']
+    assert ready("to_f(get('x'))", *took) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("f(1), g(2)", ["f(1)", "g(2)"]),
+        ("[f(1), g(2)]", ["f(1)", "g(2)"]),
+        ("f(1); g(2);", ["f(1)", "g(2)"]),
+        ("f(1)\ng(2)", ["f(1)", "g(2)"]),
+        (
+            "f(-1.5, 'it', None, True, [1, 2], {'a': 1})",
+            ['f(-1.5, "it", null, true, [1, 2], {"a": 1})'],
+        ),
+        ("f(x=1)", ["f(1)"]),
+        ("f('北京')", ['f("北京")']),
+    ],
+)
+def test_calls_are_written_as_python_writes_them(text: str, expected: list[str]) -> None:
+    assert ready(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "2 + 3", "f", "f(x)", "f(1) + 2", "x = f(1)", "f(1", "a.f(1)", "f(*x)", "f(**x)",
+        "f(1 + g(2))", "__import__('os').system('x')", "f(lambda: 1)", "f('\\n')", "f(" * 900,
+        "f(" * 80 + ")" * 80 + "(", "f(1e999)", "f(b'x')", "f({1})", "f(1)" * 900, "f(1, g)",
+    ],
+)  # fmt: skip
+def test_what_is_not_made_of_calls_is_no_plan(text: str) -> None:
+    assert read_plan(text) is None
+
+
+def test_the_names_of_all_calls_are_known() -> None:
+    assert plan("f(g(1), h(2)), i()").names == ["g", "h", "f", "i"]
+
+
+def test_values_go_to_the_parameters_in_order_and_by_name() -> None:
+    assert Step("f", (1, 2, 3), ("c",)).arguments(["a", "b", "c"]) == {"a": 1, "b": 2, "c": 3}
+    assert Step("f", (1,)).arguments(["a", "b"]) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("add(1, 2)", True),
+        ("today()", True),
+        ("add(add(1, 2), -3.5)", True),
+        ("add(today(), 'a b 北京'), today()", True),
+        ("plus(1, 2)", False),
+        ("add(plus(1, 2), 2)", False),
+        ("add(x, 2)", False),
+        ("add(1, 2) + 3", False),
+        ("add(1, 2", False),
+        ("1", False),
+        ("today(), " * 4 + "today()", False),
+    ],
+)
+def test_the_pattern_lets_pass_plans_over_these_tools(text: str, fits: bool) -> None:
+    assert bool(re.search(pattern(["add", "today"]), text)) is fits
+
+
+def test_the_pattern_grows_with_the_tools_and_no_faster() -> None:
+    few, many = (pattern([f"tool_{i:03}" for i in range(count)]) for count in (10, 100))
+    assert len(many) < 11 * len(few)

@@ -1,0 +1,62 @@
+"""A tool in few words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from agentcall import tool
+from agentcall.dialects.signature import answer_signature, signature
+
+
+@tool
+def weather(city: str, days: int = 1, unit: Literal["C", "F"] = "C") -> str:
+    """The weather
+    in a city.
+
+    Args:
+        city: Its name, 比如 北京.
+    """
+    return ""
+
+
+class Node(BaseModel):
+    """A tree."""
+
+    value: int
+    children: list[Node] = []
+
+
+@tool
+def plant(tree: Node) -> None:
+    """Plant a tree."""
+
+
+def test_a_tool_is_a_line_and_a_line_for_each_described_parameter() -> None:
+    assert signature(weather) == (
+        '- weather(city: string, days?: integer, unit?: "C" | "F"): The weather in a city.\n'
+        "    city: Its name, 比如 北京."
+    )
+
+
+def test_a_tool_without_parameters_or_description_is_short() -> None:
+    @tool
+    def ping() -> None:
+        pass
+
+    assert signature(ping) == "- ping()"
+
+
+def test_types_that_are_named_are_told() -> None:
+    assert signature(plant).splitlines() == [
+        "- plant(tree: Node): Plant a tree.",
+        '    Node = {"value": integer, "children"?: [Node, ...]}',
+    ]
+
+
+def test_the_form_of_an_answer_is_text_or_its_type() -> None:
+    assert answer_signature(None) == '"..."'
+    assert answer_signature({"type": "integer"}) == "integer"
+    schema = {"$ref": "#/$defs/N", "$defs": {"N": {"type": "object", "properties": {}}}}
+    assert answer_signature(schema) == "N; N = {}"
