@@ -115,7 +115,8 @@ async def test_a_server_that_counts_no_tokens_leaves_the_fate_unknown() -> None:
 
 
 async def test_a_stream_is_told_from_a_whole_answer() -> None:
-    with FakeServer([say("Hi"), unstreamed(say("Hi")), status(400)]) as server:
+    script = [say("Hi"), unstreamed(say("Hi")), status(400)]
+    with FakeServer(script, answers_probes=False) as server:
         endpoint = Endpoint(server.url, tries=1)
         streams = [await streams_with_tools(endpoint, Facts("m")) for _ in range(3)]
         assert streams == [True, False, None]

@@ -5,7 +5,7 @@ import pytest
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import Facts, identity
 from agentcall.models.window import longest_step, version, window
-from agentcall.testing import FakeServer, Reply, flat_error, overflow, say, status
+from agentcall.testing import FakeServer, Reply, flat_error, forever, overflow, say, status
 
 
 async def test_vllm_tells_window_and_version() -> None:
@@ -50,7 +50,7 @@ LMDEPLOY_18 = Facts("m", ("m",), "lmdeploy", "0.18 or later", (0, 18))
 
 async def test_lmdeploy_names_its_window_when_a_prompt_is_surely_too_long() -> None:
     pages = {"/metrics": status(200, body=METRICS)}
-    with FakeServer([overflow("lmdeploy", context=8000)], pages=pages) as server:
+    with FakeServer([forever(overflow("lmdeploy", context=8000))], pages=pages) as server:
         assert await window(Endpoint(server.url), LMDEPLOY_18) == 8000
         (asked,) = server.requests
         assert str(asked.body["messages"]).count("a ") >= 12500

@@ -231,5 +231,4 @@ def pattern(names: Sequence[str]) -> str:
     for _ in range(DEPTH):
         call = rf"({name})\((({argument})(, ({argument}))*)?\)"
         argument = f"{literal}|{call}"
-    call = f"([a-z] = )?{call}"
-    return f"^{call}(; {call}){{0,{PARTS - 1}}}$"
+    return f"^[a-z] = {call}(; [a-z] = {call}){{0,{PARTS - 1}}}$"
