@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -32,8 +31,7 @@ from agentcall.tool import RunContext
 _TWICE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(NamedTuple):
     """Where calls are made: what their tools may know of the run."""
 
     run_id: str
@@ -43,8 +41,7 @@ class Scene:
     messages: tuple[Message, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """A call and its place in its turn, and one of: work to do, words that answer it, a call of
     the same turn that it repeats, or none of them: it waits for approval.
 
@@ -65,8 +62,7 @@ class Judged:
         return not (self.job or self.words or self.twin)
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class Round(NamedTuple):
     """What became of the calls of a turn; `close` says why the tools have to be closed."""
 
     results: tuple[ToolResult, ...]
@@ -191,7 +187,7 @@ class CallDesk:
         self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
     ) -> Judged:
         self.carried_out += 1
-        context = RunContext[Any](  # Any: the user's own type
+        context: RunContext[Any] = RunContext(  # Any: the user's own type
             deps=scene.deps,
             usage=scene.usage,
             messages=scene.messages,
@@ -212,25 +208,23 @@ class CallDesk:
         found = self.known.get(item.twin)
         if found is None:
             return _told(item.call, "Not called: the same call of this turn waits for approval.")
-        return replace(found, call_id=item.call.id, text=_TWICE + found.text)
+        return ToolResult(item.call.id, found.name, _TWICE + found.text, found.is_error)
 
     def _remember(self, judged: Sequence[Judged]) -> None:
         """Lets the guard know what a turn gave."""
-        made = [item for item in judged if item.sign and not item.waits]
-        results = {_mark(item, self.known): self.known[item.call.id].text for item in made}
-        polled = [item.call.id for item in judged if item.job and not item.sign]
-        self._guard.record({**results, **dict.fromkeys(polled, "")})
-        jobs = [item.job for item in judged if item.job]
-        failed = [job for job in jobs if self.known[job.call.id].is_error]
-        for name in {job.call.name for job in jobs}:
-            well = any(job.call.name == name and job not in failed for job in jobs)
-            self._failures[name] = 0 if well else self._failures[name] + 1
+        self._guard.record(_record(judged, self.known))
         errors = {item.words: SAME_ERRORS for item in judged if item.is_wrong}
-        for job in failed:
-            words = f"{job.call.name}: {self.known[job.call.id].text}"
-            errors[words] = max(SAME_ERRORS, job.tool.marks.retries + 1)
-        if errors or jobs:
-            stuck = self._guard.record_errors(errors, all_failed=len(failed) == len(jobs))
+        went_well: dict[str, bool] = {}
+        for job in (item.job for item in judged if item.job):
+            name, result = job.call.name, self.known[job.call.id]
+            went_well[name] = went_well.get(name, False) or not result.is_error
+            if result.is_error:
+                words = f"{name}: {result.text}"
+                errors[words] = max(SAME_ERRORS, job.tool.marks.retries + 1)
+        for name, well in went_well.items():
+            self._failures[name] = 0 if well else self._failures[name] + 1
+        if errors or went_well:
+            stuck = self._guard.record_errors(errors, all_failed=not any(went_well.values()))
             if stuck:
                 self._close = "loop"
                 self._tell(LoopDetected(judged[-1].call, "the same error again and again"))
@@ -257,10 +251,20 @@ def _sign(found: Repaired | Refused) -> str:
     return signed(found.tool.name, found.values)
 
 
-def _mark(item: Judged, known: Mapping[str, ToolResult]) -> str:
-    """The sign of a call; of one that failed another, as it may be made again."""
-    has_failed = item.job is not None and known[item.call.id].is_error
-    return f"failed {item.sign}" if has_failed else item.sign
+def _record(judged: Iterable[Judged], known: Mapping[str, ToolResult]) -> dict[str, str]:
+    """What the calls of a turn gave, by sign; a polled call has its id for one.
+
+    A call that failed has another sign, as it may be made again.
+    """
+    texts: dict[str, str] = {}
+    for item in judged:
+        if item.sign and not item.waits:
+            result = known[item.call.id]
+            failed = item.job is not None and result.is_error
+            texts[f"failed {item.sign}" if failed else item.sign] = result.text
+        elif item.job:
+            texts[item.call.id] = ""
+    return texts
 
 
 def _told(call: ToolCall, words: str) -> ToolResult:

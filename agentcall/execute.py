@@ -12,15 +12,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from time import perf_counter
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
+from weakref import WeakSet
 
-from agentcall import workers
 from agentcall.dialects.parts import Called
 from agentcall.errors import ModelRetry, ToolError, ToolTimeout
 from agentcall.events import Event, ToolCallFinished, ToolCallStarted
@@ -31,15 +28,20 @@ from agentcall.repair import Refused, repair
 from agentcall.snapshot import MAX_ITEMS, capped, listed, snapshot
 from agentcall.steps import Steps
 from agentcall.tool import RunContext, Tool
+from agentcall.workers import BRIEF, in_thread
 
 Emit: TypeAlias = Callable[[Event], None]
 
 _GRACE = 1.0
 """Seconds in which a cancelled tool may put things in order."""
+_PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
+"""Types of results that need not be asked whether they have to be awaited."""
+
+_brief: WeakSet[Tool] = WeakSet()
+"""Sync tools whose last call ended at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A call that is ready to be carried out: valid, of a real tool, with its context."""
 
     call: ToolCall
@@ -77,26 +79,28 @@ async def carry_out_all(
     Each result is put `into` a dict by its call's id as it comes, so that a cancelled run knows
     what was done.
     """
-    gate = asyncio.Semaphore(limits.parallel or len(jobs) or 1)
 
     async def one(job: Job) -> None:
         into[job.call.id] = await steps.tool(
             job.context.idempotency_key, lambda: _watched(job, limits.result_chars, emit)
         )
 
-    async def in_turn(job: Job) -> None:
-        async with gate:
-            await one(job)
-
     for batch in _batches(jobs):
         if len(batch) == 1:
             await one(batch[0])
         else:
-            await _together([asyncio.ensure_future(in_turn(job)) for job in batch])
+            await _together(batch, one, limits.parallel or len(batch))
 
 
-async def _together(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _together(batch: Sequence[Job], one: Callable[[Job], Awaitable[None]], most: int) -> None:
     """Waits for all; when the run is cancelled or one fails, the others are cancelled."""
+    gate = asyncio.Semaphore(most)
+
+    async def in_turn(job: Job) -> None:
+        async with gate:
+            await one(job)
+
+    tasks = [asyncio.ensure_future(in_turn(job)) for job in batch]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -138,8 +142,7 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
     return ToolResult(job.call.id, job.call.name, capped(told.text, limit), told.is_error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(NamedTuple):
     """What the model is told of a call that has ended."""
 
     text: str
@@ -147,14 +150,22 @@ class _Told:
 
 
 async def _before_deadline(job: Job) -> _Told:
+    limit = job.tool.marks.timeout
     if job.tool.is_async:
-        return await _in_task(job, _async(job), job.tool.marks.timeout)
-    began = perf_counter()
-    outcome = await _in_thread(job)
+        return await _in_task(job, _async(job), limit)
+    began, was_brief = perf_counter(), job.tool in _brief
+    try:
+        outcome = await in_thread(lambda: _called(job), limit, is_brief=was_brief)
+    except TimeoutError:
+        return _late(job)
+    except RuntimeError as error:  # the system gives no more threads
+        return _failed(job, error)
+    took = perf_counter() - began
+    if was_brief != (took < BRIEF):
+        (_brief.discard if was_brief else _brief.add)(job.tool)
     if isinstance(outcome, _Told):
         return outcome
-    limit = job.tool.marks.timeout
-    left = None if limit is None else max(limit - (perf_counter() - began), 0)
+    left = None if limit is None else max(limit - took, 0)
     return await _in_task(job, _awaited(job, outcome.value), left)
 
 
@@ -218,49 +229,18 @@ async def _drained(values: AsyncIterator[object]) -> list[object]:
     return items
 
 
-@dataclass(frozen=True, slots=True)
-class _Unfinished:
+class _Unfinished(NamedTuple):
     """What a sync tool gave that has to be awaited in the event loop."""
 
     value: object
-
-
-async def _in_thread(job: Job) -> _Told | _Unfinished:
-    """What comes of a sync tool, in a daemon thread with this task's context variables."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Told | _Unfinished] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(outcome: _Told | _Unfinished) -> None:
-        if not future.done():
-            future.set_result(outcome)
-
-    def work() -> Callable[[], None]:
-        outcome = context.run(_called, job)
-
-        def tell() -> None:
-            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, outcome)
-
-        return tell
-
-    try:
-        workers.start(work)
-    except RuntimeError as error:  # the system gives no more threads
-        return _failed(job, error)
-    limit = job.tool.marks.timeout
-    alarm = None if limit is None else loop.call_later(limit, lambda: settle(_late(job)))
-    try:
-        return await future
-    finally:
-        if alarm is not None:
-            alarm.cancel()
 
 
 def _called(job: Job) -> _Told | _Unfinished:
     """Calls a sync tool, and takes its result down before anybody can change it."""
     try:
         value = job.tool.call(job.values, job.context)
+        if type(value) in _PLAIN:
+            return _Told(snapshot(value))
         if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
             return _Unfinished(cast("object", value))
         return _Told(snapshot(_followed(value)))

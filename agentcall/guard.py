@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from typing import cast
 
 import orjson
 
@@ -26,6 +27,7 @@ from agentcall.snapshot import snapshot
 
 SAME_ERRORS = 3
 LONGEST_CIRCLE = 4
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class LoopGuard:
     def record(self, results: Mapping[str, str]) -> None:
         """Remembers what the calls of a turn gave."""
         if results:
-            self._turns.append(dict(results))
+            self._turns.append({**results})
             self._texts.update(results)
 
     def record_errors(self, errors: Mapping[str, int], *, all_failed: bool) -> bool:
@@ -72,18 +74,28 @@ class LoopGuard:
         last = self._turns[-1] if self._turns else {}
         if sign in last and last.keys() <= signs:
             return True
-        return any(self._begins_circle(sign, size) for size in range(2, LONGEST_CIRCLE + 1))
+        longest = min(LONGEST_CIRCLE, len(self._turns) // 2)
+        return any(self._begins_circle(sign, size) for size in range(2, longest + 1))
 
     def _begins_circle(self, sign: str, size: int) -> bool:
         rounds = self._turns[-2 * size :]
-        full = len(rounds) == 2 * size
-        return full and rounds[:size] == rounds[size:] and sign in rounds[0]
+        return sign in rounds[0] and rounds[:size] == rounds[size:]
 
 
 def signed(name: str, values: Mapping[str, object]) -> str:
     """What a call is known by: calls that differ in spelling alone have the same."""
-    given: JSON = orjson.loads(snapshot(dict(values)))
-    return f"{name} {orjson.dumps(_plain(given), option=orjson.OPT_SORT_KEYS).decode()}"
+    given = dict(values)
+    try:
+        is_plain = _SCALARS.issuperset(map(type, given.values()))
+        plain = _plain(cast("JSON", given)) if is_plain else _taken(given)
+        text = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # what orjson refuses, a snapshot can say
+        text = orjson.dumps(_taken(given), option=orjson.OPT_SORT_KEYS)
+    return f"{name} {text.decode()}"
+
+
+def _taken(values: dict[str, object]) -> JSON:
+    return _plain(orjson.loads(snapshot(values)))
 
 
 def repeated_words(name: str, last: str) -> str:

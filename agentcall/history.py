@@ -31,8 +31,9 @@ def _filled(
         if isinstance(message, ToolResult):
             open_calls.pop(message.call_id, None)
         else:
-            yield from (known.get(id_) or _undone(call) for id_, call in open_calls.items())
-            open_calls = {}
+            if open_calls:
+                yield from (known.get(id_) or _undone(call) for id_, call in open_calls.items())
+                open_calls = {}
         yield message
         if isinstance(message, Assistant):
             open_calls = {call.id: call for call in message.calls if call.id not in waiting}

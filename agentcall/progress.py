@@ -33,6 +33,13 @@ class Progress:
         self._start = start
         self._shelf = Shelf()
 
+    def count_calls(self, made: int) -> None:
+        """Puts down how many tool calls were made."""
+        used = self.usage
+        self.usage = Usage(
+            used.requests, used.input_tokens, used.output_tokens, used.cached_tokens, made
+        )
+
     def trim(self) -> Sequence[ContextTrimmed]:
         """Shortens the largest tool results; nothing where there is nothing to shorten."""
         messages, cuts = self._shelf.shortened(tuple(self.transcript))

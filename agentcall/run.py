@@ -227,7 +227,7 @@ class Run:
     async def _carried_out(self, judged: Sequence[Judged]) -> RunResult[Any] | None:
         """Carries calls out and puts their results down."""
         progress = self._progress
-        progress.usage = replace(progress.usage, tool_calls=self._desk.carried_out)
+        progress.count_calls(self._desk.carried_out)
         done = await self._desk.carry_out(judged)
         for result in done.results:
             progress.transcript.append(result)

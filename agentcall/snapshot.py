@@ -34,6 +34,8 @@ def snapshot(value: object) -> str:
     >>> snapshot({"city": "上海", "degrees": {3, 1, 2}})
     '{"city":"上海","degrees":[1,2,3]}'
     """
+    if type(value) is str and value.isascii():
+        return value
     if isinstance(value, str):
         return str.__str__(value).encode("utf-8", "replace").decode()
     walk = _Walk()

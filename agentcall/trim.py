@@ -56,6 +56,8 @@ class Shelf:
 
     def restored(self, messages: Iterable[Message]) -> tuple[Message, ...]:
         """The messages with the full texts back in their places."""
+        if not self._texts:
+            return tuple(messages)
         return tuple(
             replace(m, text=self._texts[m.call_id])
             if isinstance(m, ToolResult) and m.call_id in self._texts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from agentcall.dialects.parts import Broken, Called, Said, Thought
 from agentcall.errors import BadAnswer, CutAnswer, ModelError
@@ -12,8 +12,7 @@ from agentcall.messages import Usage
 from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What one answer came to; `finish` is None for an answer that was cut."""
 
     text: str
@@ -38,18 +37,21 @@ class Listener:
 
         The turn's usage is that of all tries. Raises ModelError.
         """
-        before = self.used
+        lost = _NOTHING
         fault: ModelError = CutAnswer("the stream ended before the answer did")
         for left in reversed(range(tries)):
             try:
                 turn = await self.turn(request)
             except BadAnswer as error:
-                self.used += Usage(1)
+                spent = Usage(1)
                 fault = error
             else:
-                self.used += turn.usage
+                spent = turn.usage
                 if turn.finish is not None:
-                    return replace(turn, usage=self.used - before)
+                    self.used += spent
+                    return turn if lost is _NOTHING else turn._replace(usage=lost + spent)
+            self.used += spent
+            lost += spent
             if left:
                 self._tell(AnswerDiscarded(str(fault)))
         raise fault
@@ -60,7 +62,8 @@ class Listener:
         answer = self._model.ask(request)
         try:
             async for part in answer:
-                self._tell_part(part)
+                if self._emit is not None:
+                    self._tell_part(part)
                 parts.append(part)
         finally:
             await _closed(answer)
@@ -85,18 +88,31 @@ class Listener:
 
 def turn_of(parts: list[Answer]) -> Turn:
     """The turn that the parts of an answer make."""
-    ended = next((part for part in reversed(parts) if isinstance(part, Ended)), _CUT)
-    return Turn(
-        text="".join(part.text for part in parts if isinstance(part, Said)),
-        thinking="".join(part.text for part in parts if isinstance(part, Thought)),
-        calls=tuple(part for part in parts if isinstance(part, Called)),
-        broken=tuple(part for part in parts if isinstance(part, Broken)),
-        finish=ended.finish,
-        usage=ended.usage,
-    )
+    text: list[str] = []
+    thinking: list[str] = []
+    calls: list[Called] = []
+    broken: list[Broken] = []
+    ended = _CUT
+    for part in parts:
+        match part:
+            case Said():
+                text.append(part.text)
+            case Called():
+                calls.append(part)
+            case Thought():
+                thinking.append(part.text)
+            case Ended():
+                ended = part
+            case Broken():
+                broken.append(part)
+            case Chosen():
+                pass
+    said, thought = "".join(text), "".join(thinking)
+    return Turn(said, thought, tuple(calls), tuple(broken), ended.finish, ended.usage)
 
 
 _CUT = Ended(None, Usage(1))
+_NOTHING = Usage()
 
 
 async def _closed(answer: AsyncIterator[Answer]) -> None:

@@ -182,34 +182,34 @@ def test_a_typed_answer_is_described_in_the_prompt() -> None:
 # --- how a turn is read ---
 
 
-@pytest.mark.parametrize(
-    ("text", "calls"),
-    [
-        ('{"name": "add", "arguments": {"a": 1, "b": 2}}', [("add", {"a": 1, "b": 2})]),
-        ('{\n "name": "today",\n "arguments": {}\n}\n\n', [("today", {})]),
-        ('```json\n{"name": "today", "arguments": {}}\n```', [("today", {})]),
-        ('```\n{"name": "today", "arguments": {}}\n```\n', [("today", {})]),
-        ('{"name": "no_tool", "arguments": {}}', [("no_tool", {})]),
-        (
-            '{"name": "today", "arguments": {}}\n{"name": "price", "arguments": {"item": "茶"}}',
-            [("today", {}), ("price", {"item": "茶"})],
-        ),
-        (
-            '{"name": "today", "arguments": {}}\ntoday() = 1\n{"answer": "1"}',
-            [("today", {})],
-        ),
-        ('{"plan": "add(1, add(2, b=3))"}', [("add", {"a": 2, "b": 3})]),
-        (
-            "{\"plan\": \"add(price('tea'), price('cake'))\"}",
-            [("price", {"item": "tea"}), ("price", {"item": "cake"})],
-        ),
-        ("{\"plan\": \"add(price('tea'), price('tea'))\"}", [("price", {"item": "tea"})]),
-        ('{"plan": "today(), price(\'it is\')"}', [("today", {}), ("price", {"item": "it is"})]),
-        ('I call: {"name": "today", "arguments": {}}', []),
-        ('Sure.\n```json\n{"name": "today", "arguments": {}}\n```', [("today", {})]),
-        ('<tool_call>{"name": "today", "arguments": {}}</tool_call>', [("today", {})]),
-    ],
-)
+READ: list[tuple[str, list[tuple[str, dict[str, JSON]]]]] = [
+    ('{"name": "add", "arguments": {"a": 1, "b": 2}}', [("add", {"a": 1, "b": 2})]),
+    ('{\n "name": "today",\n "arguments": {}\n}\n\n', [("today", {})]),
+    ('```json\n{"name": "today", "arguments": {}}\n```', [("today", {})]),
+    ('```\n{"name": "today", "arguments": {}}\n```\n', [("today", {})]),
+    ('{"name": "no_tool", "arguments": {}}', [("no_tool", {})]),
+    (
+        '{"name": "today", "arguments": {}}\n{"name": "price", "arguments": {"item": "茶"}}',
+        [("today", {}), ("price", {"item": "茶"})],
+    ),
+    (
+        '{"name": "today", "arguments": {}}\ntoday() = 1\n{"answer": "1"}',
+        [("today", {})],
+    ),
+    ('{"plan": "add(1, add(2, b=3))"}', [("add", {"a": 2, "b": 3})]),
+    (
+        "{\"plan\": \"add(price('tea'), price('cake'))\"}",
+        [("price", {"item": "tea"}), ("price", {"item": "cake"})],
+    ),
+    ("{\"plan\": \"add(price('tea'), price('tea'))\"}", [("price", {"item": "tea"})]),
+    ('{"plan": "today(), price(\'it is\')"}', [("today", {}), ("price", {"item": "it is"})]),
+    ('I call: {"name": "today", "arguments": {}}', []),
+    ('Sure.\n```json\n{"name": "today", "arguments": {}}\n```', [("today", {})]),
+    ('<tool_call>{"name": "today", "arguments": {}}</tool_call>', [("today", {})]),
+]
+
+
+@pytest.mark.parametrize(("text", "calls"), READ)
 def test_calls_are_read(text: str, calls: list[tuple[str, dict[str, JSON]]]) -> None:
     for pieces in ([text], list(text), [text[i : i + 3] for i in range(0, len(text), 3)]):
         _, parts = read(pieces)
@@ -230,6 +230,8 @@ def test_a_plan_is_the_thinking() -> None:
         ('{ "answer" :\n "a\\nb\\t\\"c\\" \\\\ \\/ \\u4e2d文" }\n\n', 'a\nb\t"c" \\ / 中文'),
         ('{"answer": "\\ud83d\\ude00!"}', "😀!"),
         ('{"answer": "\\ud83d!"}', "\ufffd!"),
+        ('{"answer": "\\\\ud83d\\\\\\ud83d\\ude00"}', "\\ud83d\\😀"),
+        ('{"answer": "a\\qb\\\\qc\\u12zz and more of it"}', "aqb\\qc12zz and more of it"),
         ('{"answer": "\\ude00\\ud83d\\ud83d\\ude00"}', "\ufffd\ufffd😀"),
         ('{"answer": "{\\"name\\": 1}"}', '{"name": 1}'),
         ('```json\n{"answer": "8"}\n```', "8"),
@@ -319,9 +321,9 @@ def test_thinking_is_passed_on() -> None:
 def test_a_long_answer_takes_time_in_line_with_its_length(head: str) -> None:
     text = head + "中\\n" * 66_000
     pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
-    start = time.perf_counter()
+    start = time.process_time()
     read(pieces)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 # --- how a conversation is written ---
@@ -353,7 +355,7 @@ def test_below_the_last_result_stands_the_question() -> None:
     first = (*BOUGHT, Assistant(calls=(inner,)), ToolResult("3", "add", "5"))
     assert rendered(first)[-1]["content"] == "add(1, 4) = 5\nNext: add(5, 5)"
     last = (*first, Assistant(calls=(outer,)), ToolResult("4", "add", "10"))
-    assert rendered(last)[-1]["content"] == 'add(5, 5) = 10\nNext: answer "What do they cost?"'
+    assert rendered(last)[-1]["content"] == "add(5, 5) = 10\nDone. Now answer: What do they cost?"
 
 
 def test_earlier_messages_are_never_rewritten() -> None:
@@ -380,7 +382,7 @@ def test_the_question_is_the_users_and_not_what_told_of_a_mistake() -> None:
         Assistant(calls=(call("today", "1"),), thinking="today()"),
         ToolResult("1", "today", "2026-01-02"),
     )
-    assert str(rendered(told)[-1]["content"]).endswith('Next: answer "Which date is it?"')
+    assert str(rendered(told)[-1]["content"]).endswith("Done. Now answer: Which date is it?")
 
 
 def test_a_result_that_is_no_number_is_put_in_as_it_is() -> None:
@@ -402,7 +404,7 @@ def test_a_call_that_differs_from_the_plan_in_a_result_counts() -> None:
         Assistant(calls=(call("add", "2", a=4, b=1),)),
         ToolResult("2", "add", "5"),
     )
-    assert rendered(other)[-1]["content"] == 'add(4, 1) = 5\nNext: answer "What do they cost?"'
+    assert rendered(other)[-1]["content"] == "add(4, 1) = 5\nDone. Now answer: What do they cost?"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TypeAlias
 
 import pytest
 
@@ -18,7 +19,10 @@ def plan(text: str) -> Plan:
     return found
 
 
-def ready(text: str, *done: tuple[str, tuple[JSON, ...], JSON]) -> list[str]:
+Call: TypeAlias = "tuple[str, tuple[JSON, ...], JSON]"
+
+
+def ready(text: str, *done: Call) -> list[str]:
     steps = [Done(Step(name, values), result) for name, values, result in done]
     return [str(step) for step in plan(text).ready(steps)]
 
@@ -50,7 +54,7 @@ def test_another_call_of_the_same_tool_is_not_the_planned_one() -> None:
 
 
 def test_a_call_fed_by_a_result_may_have_taken_a_part_of_it() -> None:
-    took = (("get", ("x",), {"c": 21, "sky": "clear"}), ("to_f", (21,), 69.8))
+    took: tuple[Call, ...] = (("get", ("x",), {"c": 21, "sky": "clear"}), ("to_f", (21,), 69.8))
     assert ready("to_f(get('x'))", *took[:1]) == ['to_f({"c": 21, "sky": "clear"})']
     assert ready("to_f(get('x'))", *took) == []
 
@@ -61,6 +65,7 @@ def test_a_call_fed_by_a_result_may_have_taken_a_part_of_it() -> None:
         ("f(1), g(2)", ["f(1)", "g(2)"]),
         ("[f(1), g(2)]", ["f(1)", "g(2)"]),
         ("f(1); g(2);", ["f(1)", "g(2)"]),
+        ("a = f(1); b = g(2); answer = a, b", ["f(1)", "g(2)"]),
         ("f(1)\ng(2)", ["f(1)", "g(2)"]),
         (
             "f(-1.5, 'it', None, True, [1, 2], {'a': 1})",
@@ -77,13 +82,30 @@ def test_calls_are_written_as_python_writes_them(text: str, expected: list[str])
 @pytest.mark.parametrize(
     "text",
     [
-        "", "2 + 3", "f", "f(x)", "f(1) + 2", "x = f(1)", "f(1", "a.f(1)", "f(*x)", "f(**x)",
+        "", "2 + 3", "f", "f(x)", "f(1) + 2", "x = 1", "x = y = f(1)", "x += f(1)", "a[0] = f(1)",
+        "f(1", "a.f(1)", "f(*x)", "f(**x)",
         "f(1 + g(2))", "__import__('os').system('x')", "f(lambda: 1)", "f('\\n')", "f(" * 900,
         "f(" * 80 + ")" * 80 + "(", "f(1e999)", "f(b'x')", "f({1})", "f(1)" * 900, "f(1, g)",
     ],
 )  # fmt: skip
 def test_what_is_not_made_of_calls_is_no_plan(text: str) -> None:
     assert read_plan(text) is None
+
+
+def test_names_stand_for_their_calls() -> None:
+    text = "a = add(2, 3); b = add(4, 1); c = mul(a, b)"
+    assert ready(text) == ["add(2, 3)", "add(4, 1)"]
+    assert ready(text, ("add", (2, 3), 5), ("add", (4, 1), 5)) == ["mul(5, 5)"]
+    assert ready("a = f(1); a = f(a)", ("f", (1,), 2)) == ["f(2)"]
+
+
+def test_a_call_fed_by_a_number_is_not_another_call_of_its_tool() -> None:
+    text = "a = sub(9, 1); b = div(a, 2); c = div(9, 2)"
+    assert ready(text, ("sub", (9, 1), 8), ("div", (9, 2), 4.5)) == ["div(8, 2)"]
+
+
+def test_an_object_with_one_member_is_that_member() -> None:
+    assert ready("a = find('x'); b = get(a)", ("find", ("x",), {"id": 17})) == ["get(17)"]
 
 
 def test_the_names_of_all_calls_are_known() -> None:
@@ -98,17 +120,20 @@ def test_values_go_to_the_parameters_in_order_and_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "fits"),
     [
-        ("add(1, 2)", True),
-        ("today()", True),
-        ("add(add(1, 2), -3.5)", True),
-        ("add(today(), 'a b 北京'), today()", True),
-        ("plus(1, 2)", False),
-        ("add(plus(1, 2), 2)", False),
-        ("add(x, 2)", False),
-        ("add(1, 2) + 3", False),
-        ("add(1, 2", False),
-        ("1", False),
-        ("today(), " * 4 + "today()", False),
+        ("answer = add(1, 2)", True),
+        ("answer = today()", True),
+        ("answer = add(add(1, 2), -3.5)", True),
+        ("a = add(today(), 'a b 北京'); answer = add(a, 1)", True),
+        ("a = today(); b = today(); answer = a, b", True),
+        ("add(1, 2)", False),
+        ("a = today()", False),
+        ("answer = plus(1, 2)", False),
+        ("answer = add(plus(1, 2), 2)", False),
+        ("answer = add(price, 2)", False),
+        ("answer = add(1, 2) + 3", False),
+        ("answer = add(1, 2", False),
+        ("answer = 1", False),
+        ("a = today(); " * 7 + "answer = a", False),
     ],
 )
 def test_the_pattern_lets_pass_plans_over_these_tools(text: str, fits: bool) -> None:

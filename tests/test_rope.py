@@ -58,7 +58,7 @@ def test_internlm_is_dynamic_of_itself_and_needs_no_flag() -> None:
 
 
 def test_the_oldest_turbomind_switches_it_off_unless_told() -> None:
-    # v0.5.3 turbomind/deploy/target_model/base.py:104-115 writes the flag's 0.0 over the model's
+    # v0.5.3 turbomind/deploy/target_model/base.py:98-113 writes the flag's 0.0 over the model's
     made = words("internlm2_5-20b", 65536, OLD)
     assert made[made.index("--rope-scaling-factor") + 1] == "2.5"
 
@@ -84,7 +84,7 @@ def test_qwen_is_stretched_by_yarn_to_what_is_asked() -> None:
     made = words("Qwen2.5-7B", 100_000)
     settings = json.loads(made[made.index("--hf-overrides") + 1])
     assert settings["rope_scaling"]["factor"] == 4.0
-    # v0.18.0 turbomind/models/utils.py:155-157 takes the factor from these two
+    # v0.18.0 turbomind/models/utils.py:154-157 takes the factor from these two
     assert settings["max_position_embeddings"] == 131072
     assert settings["rope_scaling"]["original_max_position_embeddings"] == 32768
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from agentcall import tool
 from agentcall.dialects.signature import answer_signature, signature
+from agentcall.messages import JSON
 
 
 @tool
@@ -58,5 +59,8 @@ def test_types_that_are_named_are_told() -> None:
 def test_the_form_of_an_answer_is_text_or_its_type() -> None:
     assert answer_signature(None) == '"..."'
     assert answer_signature({"type": "integer"}) == "integer"
-    schema = {"$ref": "#/$defs/N", "$defs": {"N": {"type": "object", "properties": {}}}}
+    schema: dict[str, JSON] = {
+        "$ref": "#/$defs/N",
+        "$defs": {"N": {"type": "object", "properties": {}}},
+    }
     assert answer_signature(schema) == "N; N = {}"

@@ -3,9 +3,9 @@
 For small models, and for servers whose own tool calling is broken but which honour
 `response_format: json_schema` (llama.cpp, LMDeploy since 0.10.2, vLLM).
 
-    {"plan": "add(mul(3, price('tea')), price('cake'))"}    what the task needs, nested calls
+    {"plan": "a = price('tea'); answer = mul(3, a)"}        what the task needs, as Python
     {"name": "mul", "arguments": {"a": 3, "b": 4}}          one call, held to the tool's schema
-    {"answer": "They cost 17 dollars."}                     the answer, of the type asked for
+    {"answer": "They cost 12 dollars."}                     the answer, of the type asked for
 
 Rules:
 1. Of a plan, the calls that need no other's result are carried out at once. Below the results
@@ -47,34 +47,33 @@ QUESTION = 300
 """How much of the question stands below the last result (characters)."""
 
 _TOOLS = """\
-You help the user, with tools where needed. Tools:
+You solve the user's task with tools:
 {tools}
 Reply with one JSON object, one of:
-{{"answer": {answer}}}: talk to the user, when no tool is needed or nothing is left to call
-{{"plan": "..."}}: all the calls that the user's task needs, nested in each other
+{{"plan": "..."}}: first, all the calls that the task needs, conversions too, as Python
 {{"name": ..., "arguments": {{...}}}}: the next call of the plan
+{{"answer": {answer}}}: the words to the user, when nothing is left to call; at once only for chat
+Facts come from tools, never from memory.
 
 Examples with other tools:
-User: Hi, how are you?
-{{"answer": "I am fine. How can I help you?"}}
-User: What do 3 teas and a cake cost?
-{{"plan": "add(mul(3, price('tea')), price('cake'))"}}
+User: Hi, who are you?
+{{"answer": "I am an assistant. How can I help you?"}}
+User: What do 3 teas and 2 cakes cost in euros?
+{{"plan": "a = mul(3, price('tea')); b = mul(2, price('cake')); answer = to_euros(add(a, b))"}}
 price("tea") = 4
 price("cake") = 5
 Next: mul(3, 4)
 {{"name": "mul", "arguments": {{"x": 3, "y": 4}}}}
-mul(3, 4) = 12
-Next: add(12, 5)
-{{"name": "add", "arguments": {{"x": 12, "y": 5}}}}
-add(12, 5) = 17
-Next: answer "What do 3 teas and a cake cost?"
-{{"answer": "They cost 17 dollars."}}
-User: Which river is longer, the Rhine or the Elbe?
-{{"plan": "length('Rhine'), length('Elbe')"}}
-length("Rhine") = 1230
+...
+to_euros(22) = 19.8
+Done. Now answer: What do 3 teas and 2 cakes cost in euros?
+{{"answer": "They cost 19.80 euros."}}
+User: Which river is longer, the Elbe or the Rhine?
+{{"plan": "a = length('Elbe'); b = length('Rhine'); answer = a, b"}}
 length("Elbe") = 1094
-Next: answer "Which river is longer, the Rhine or the Elbe?"
-{{"answer": "Rhine 1230 km, Elbe 1094 km: the Rhine is longer."}}
+length("Rhine") = 1230
+Done. Now answer: Which river is longer, the Elbe or the Rhine?
+{{"answer": "1230 > 1094, so the Rhine is longer."}}
 User: Thanks a lot!
 {{"answer": "You are welcome!"}}
 """
@@ -216,7 +215,9 @@ def _next(messages: Sequence[Message]) -> list[str]:
     if plan is None or start is None or any(r.is_error for r in _round(messages).results):
         return []
     ready = plan.ready(_done(messages[start:]))
-    return [f"Next: {ready[0] if ready else 'answer ' + _question(messages[:start])}"]
+    if ready:
+        return [f"Next: {ready[0]}"]
+    return [f"Done. Now answer: {_question(messages[:start])}"]
 
 
 def _ends(message: Message) -> bool:
@@ -239,7 +240,7 @@ def _question(messages: Sequence[Message]) -> str:
         elif asked:
             break
     short = asked if len(asked) <= QUESTION else asked[:QUESTION] + "..."
-    return _json(neutralise(short))
+    return neutralise(" ".join(short.split()))
 
 
 def _step(call: ToolCall) -> Step:

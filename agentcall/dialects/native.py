@@ -41,11 +41,11 @@ class Native:
         """The message in OpenAI's form, without thinking and without marks of our own."""
         match message:
             case Assistant():
-                return [to_json(Assistant(message.text, tuple(map(neutral_call, message.calls))))]
+                calls = tuple(map(neutral_call, message.calls))
+                return [to_json(Assistant(message.text, calls))]
             case ToolResult():
-                return [
-                    to_json(ToolResult(message.call_id, message.name, neutralise(message.text)))
-                ]
+                text = neutralise(message.text)
+                return [to_json(ToolResult(message.call_id, message.name, text))]
             case User():
                 return [to_json(neutral_user(message))]
             case System():
@@ -62,7 +62,8 @@ def neutral_call(call: ToolCall) -> ToolCall:
     if "\\u" in arguments:  # a server that renders them decodes them first
         with suppress(ValueError):
             arguments = json.dumps(json.loads(arguments), ensure_ascii=False)
-    return replace(call, arguments=neutralise(arguments))
+    plain = neutralise(arguments)
+    return call if plain is call.arguments else replace(call, arguments=plain)
 
 
 def neutral_user(message: User) -> User:

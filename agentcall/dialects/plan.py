@@ -104,7 +104,9 @@ _Top: TypeAlias = "tuple[str, ast.expr | None]"
 def _tops(statement: ast.stmt) -> list[_Top]:
     """The values of a statement, with the name that each is given."""
     match statement:
-        case ast.Expr(ast.Tuple(elts) | ast.List(elts)):
+        case ast.Expr(value=ast.Tuple(elts) | ast.List(elts)):
+            return [("", value) for value in elts]
+        case ast.Assign(value=ast.Tuple(elts) | ast.List(elts)):
             return [("", value) for value in elts]
         case ast.Expr(value):
             return [("", value)]
@@ -164,7 +166,8 @@ class _Rest:
         if None in values:
             return None
         step = Step(node.name, tuple(v[0] for v in values if v is not None), node.keys)
-        found = self._taken(step, any(isinstance(part, _Call) for part in node.parts))
+        fed = [v for v, part in zip(values, node.parts, strict=True) if isinstance(part, _Call)]
+        found = self._taken(step, any(not isinstance(v[0], (int, float)) for v in fed if v))
         if found is not None:
             return (_content(found.result),)
         if not any(_same(step, other) for other in self.ready):
@@ -172,7 +175,7 @@ class _Rest:
         return None
 
     def _taken(self, step: Step, loose: bool) -> Done | None:
-        """The call that this step is; one fed by a result may have other values than the plan's."""
+        """The call that this step is; a `loose` one may have taken a part of what it is fed."""
         for done in (*self._known, *self._done):
             if _same(done.step, step):
                 return self._used(done)
@@ -231,4 +234,5 @@ def pattern(names: Sequence[str]) -> str:
     for _ in range(DEPTH):
         call = rf"({name})\((({argument})(, ({argument}))*)?\)"
         argument = f"{literal}|{call}"
-    return f"^[a-z] = {call}(; [a-z] = {call}){{0,{PARTS - 1}}}$"
+    last = f"({call}|[a-z](, [a-z]){{0,{PARTS}}})"
+    return f"^([a-z] = {call}; ){{0,{PARTS}}}answer = {last}$"

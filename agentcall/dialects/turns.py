@@ -138,13 +138,18 @@ class TurnReader:
         return [Thought(written), *calls]
 
 
+_HIGH = r"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_CERTAIN = re.compile(
+    rf'(?:[^"\\]|\\[^u]|(?!{_HIGH})\\u[0-9a-fA-F]{{4}}'
+    rf"|{_HIGH}(?:\\u[dD][c-fC-F][0-9a-fA-F]{{2}}|(?=[^\\]|\\[^u]|\\u[0-9a-fA-F]{{4}})))*"
+)
+"""Inside of a JSON string: characters and whole escapes, no first half of a pair at its end."""
+_LONGEST = 12
+"""The length of the longest escape, that of a pair."""
+
+
 class StringReader:
     """Decodes the inside of a JSON string as it grows; what follows its end is ignored."""
-
-    _TEXT = re.compile(r'[^"\\]+')
-    _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[^u])")
-    _PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?")
-    _LONGEST = 12
 
     def __init__(self) -> None:
         self._held = ""
@@ -156,39 +161,27 @@ class StringReader:
             return ""
         source, at, out = self._held + text, 0, list[str]()
         while at < len(source):
-            found = self._TEXT.match(source, at)
-            if found is None and source[at] == '"':
-                self._ended = True
+            end = cast("re.Match[str]", _CERTAIN.match(source, at)).end()
+            out.append(_decoded(source[at:end]))
+            self._ended = source.startswith('"', end)
+            if self._ended or len(source) - end < _LONGEST:
+                at = end
                 break
-            found = found or self._escape(source, at)
-            if found is None:
-                break
-            out.append(_unescaped(found.group()))
-            at = found.end()
-        self._held = "" if self._ended else source[at:]
+            at = end + 2  # no escape, and nothing that can come makes it one
+        self._held = source[at:]
         return "".join(out)
 
-    def _escape(self, source: str, at: int) -> re.Match[str] | None:
-        """The escape that stands here; None while the rest of it, or of its pair, is to come."""
-        pair = self._PAIR.match(source, at)
-        if pair is None:
-            found = self._ESCAPE.match(source, at)
-            if found is None and len(source) - at >= self._LONGEST:
-                return re.compile(r"\\u?").match(source, at)  # no escape at all: dropped
-            return found
-        rest = source[pair.end() : pair.end() + 6]
-        if pair.group(1) or not "\\u".startswith(rest[:2]) or len(rest) == 6:
-            return pair
-        return None
 
-
-def _unescaped(raw: str) -> str:
-    if raw[0] != "\\":
-        return raw
+def _decoded(inside: str) -> str:
+    """What the inside of a JSON string says; a backslash that escapes nothing is dropped."""
+    if "\\" not in inside:
+        return inside
     try:
-        return _whole(cast("str", json.loads(f'"{raw}"')))
+        text = cast("str", json.loads(f'"{inside}"', strict=False))
     except ValueError:
-        return raw[1:] if raw[1:] != "u" else ""
+        known = re.sub(r"\\([^\"\\/bfnrtu])|(\\.)", r"\1\2", inside, flags=re.DOTALL)
+        text = cast("str", json.loads(f'"{known}"', strict=False))
+    return _whole(text) if "\\u" in inside else text
 
 
 def _whole(text: str) -> str:

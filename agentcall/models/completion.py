@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -24,8 +24,7 @@ _OTHERS = ("system", "developer", "user", "tool", "function")
 """Roles that a model does not speak in; a role that nobody knows is taken for its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What one body or chunk says: a delta, perhaps the end, perhaps the usage."""
 
     delta: Delta
@@ -62,9 +61,10 @@ def whole(body: JSON) -> Piece:
     if choice is None:
         raise BadAnswer(f"the server's answer has no choices: {excerpt(body)}")
     message = choice.get("message")
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):
         raise BadAnswer(f"the server's answer has no message: {excerpt(body)}")
-    return Piece(_each_apart(_delta(message)), _finish(choice), usage_of(checked))
+    delta = _delta(message)
+    return Piece(_each_apart(delta) if delta.calls else delta, _finish(choice), usage_of(checked))
 
 
 def _each_apart(delta: Delta) -> Delta:
@@ -80,12 +80,12 @@ def chunk(body: JSON) -> Piece:
     if choice is None:
         return Piece(Delta(), None, usage_of(checked))
     delta = choice.get("delta") or choice.get("message") or {}
-    spoken = _delta(delta) if isinstance(delta, Mapping) else Delta()
+    spoken = _delta(delta) if isinstance(delta, dict) else Delta()
     return Piece(spoken, _finish(choice), usage_of(checked))
 
 
 def _checked(body: JSON) -> Body:
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         raise BadAnswer(f"the server's answer is not a JSON object: {excerpt(body)}")
     if body.get("object") == "error" or body.get("error"):
         raise _within(refusal(_status(body), body))
@@ -100,17 +100,17 @@ def _within(error: ModelRefused) -> ModelError:
 def _status(body: Body) -> int:
     """The status that an error under HTTP 200 claims."""
     error = body.get("error")
-    code = error.get("code") if isinstance(error, Mapping) else body.get("code")
+    code = error.get("code") if isinstance(error, dict) else body.get("code")
     return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
 def _first_choice(body: Body) -> Body | None:
     """The choice of index 0: we never ask for more than one."""
     choices = body.get("choices")
-    if not isinstance(choices, Sequence) or isinstance(choices, str):
+    if not isinstance(choices, list):
         return None
     for choice in choices:
-        if not isinstance(choice, Mapping):
+        if not isinstance(choice, dict):
             raise BadAnswer(f"a choice is not a JSON object: {excerpt(body)}")
         if choice.get("index") in (0, None):
             return choice
@@ -128,14 +128,14 @@ def _delta(message: Body) -> Delta:
     thinking = message.get("reasoning_content") or message.get("reasoning")
     calls = message.get("tool_calls") or ()
     legacy = message.get("function_call")
-    if not calls and isinstance(legacy, Mapping):
+    if not calls and isinstance(legacy, dict):
         calls = ({"index": 0, "function": legacy},)
     if isinstance(calls, str) or not isinstance(calls, Sequence):
         raise BadAnswer(f"tool_calls is not a list: {excerpt(message)}")
     return Delta(
         _text(message.get("content") or message.get("refusal")),
         thinking if isinstance(thinking, str) else "",
-        tuple(_call(call) for call in calls if isinstance(call, Mapping)) if calls else (),
+        tuple(_call(call) for call in calls if isinstance(call, dict)) if calls else (),
     )
 
 
@@ -144,13 +144,13 @@ def _text(content: JSON) -> str:
         return content
     if not isinstance(content, Sequence):
         return ""
-    parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
+    parts = (part.get("text") if isinstance(part, dict) else part for part in content)
     return "".join(part for part in parts if isinstance(part, str))
 
 
 def _call(call: Body) -> CallDelta:
     function = call.get("function")
-    said = function if isinstance(function, Mapping) else call
+    said = function if isinstance(function, dict) else call
     name, arguments = said.get("name"), said.get("arguments")
     if arguments is not None and not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False)
@@ -166,10 +166,10 @@ def _call(call: Body) -> CallDelta:
 def usage_of(body: Body) -> Usage | None:
     """The usage that a body reports, as that of one request; None where it reports none."""
     usage = body.get("usage")
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         return None
     details = usage.get("prompt_tokens_details")
-    cached = _count(details, "cached_tokens") if isinstance(details, Mapping) else 0
+    cached = _count(details, "cached_tokens") if isinstance(details, dict) else 0
     return Usage(1, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), cached)
 
 

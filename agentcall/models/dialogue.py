@@ -76,10 +76,13 @@ class Dialogue:
         while True:
             yield Chosen(choice.dialect.name, choice.reason)
             try:
-                async for part in self._answer(choice, request):
-                    spoken = True
-                    yield part
-                return
+                if request.stream and choice.streams:
+                    async for part in self._streamed(choice, request):
+                        spoken = True
+                        yield part
+                    return
+                parts = await self._whole(choice, request)
+                break
             except ModelRefused as refused:
                 adapted = None if spoken else self._adapted(refused, choice, request)
                 if adapted is None:
@@ -87,14 +90,17 @@ class Dialogue:
                 choice = adapted
             except ModelError as error:
                 raise masked(error, self._wire.secret) from error.__cause__
+        for part in parts:
+            yield part
 
-    async def _answer(self, choice: Choice, request: Request) -> AsyncIterator[Answer]:
+    async def _whole(self, choice: Choice, request: Request) -> list[Answer]:
         body = self._bodies.body(choice.model, choice.dialect, request)
         hearing = Hearing(choice.dialect.reader(request.offer), len(body))
-        if not (request.stream and choice.streams):
-            for part in hearing.whole(await self._wire.post(body)):
-                yield part
-            return
+        return hearing.whole(await self._wire.post(body))
+
+    async def _streamed(self, choice: Choice, request: Request) -> AsyncIterator[Answer]:
+        body = self._bodies.body(choice.model, choice.dialect, request)
+        hearing = Hearing(choice.dialect.reader(request.offer), len(body))
         async with aclosing(self._wire.stream(body)) as pieces:
             try:
                 async for data in pieces:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 from typing import TypeVar
 
@@ -146,7 +147,7 @@ class Endpoint:
         self, method: str, path: str, body: bytes | None, deadline: float
     ) -> aiohttp.ClientResponse:
         left = max(deadline - monotonic(), 0.001)
-        timeout = aiohttp.ClientTimeout(total=left, sock_connect=min(10.0, left))
+        timeout = _limit(round(left, 2) or 0.001)
         headers = {"Content-Type": "application/json", "User-Agent": "agentcall"}
         if self.api_key:
             headers["Authorization"] = authorization(self.api_key)
@@ -194,6 +195,12 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"Endpoint({self.place!r})"
+
+
+@lru_cache(maxsize=64)
+def _limit(seconds: float) -> aiohttp.ClientTimeout:
+    """The limit of a request; most requests have the same, and making one takes its time."""
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
 
 
 def _wait(state: RetryCallState) -> float:

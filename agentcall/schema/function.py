@@ -33,22 +33,23 @@ from agentcall.schema.value import (
 )
 
 _NAME = re.compile(r"[\w-]{1,64}")
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL)
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
 class _Argument:
-    """One parameter that the model may fill; `wire` is its name in JSON."""
+    """One parameter that the model may fill; `wire` is its name in JSON.
+
+    A value whose type is `exact` is read as it is.
+    """
 
     wire: str
     parameter: Parameter
     value: Value
     schema: Schema
-
-    @property
-    def required(self) -> bool:
-        plain = self.parameter.kind not in _VARIADIC
-        return plain and self.parameter.default is Parameter.empty and not self.value.has_default
+    required: bool
+    exact: type[str | int] | None
 
     def read(self, wire: JSON, problems: list[Problem]) -> object:
         """The Python value; what is wrong is added to the problems."""
@@ -62,6 +63,8 @@ class _Argument:
 
     def read_one(self, wire: JSON, path: str, problems: list[Problem]) -> object:
         """One value of the parameter's type."""
+        if type(wire) is self.exact:
+            return wire
         try:
             return self.value.read(wire)
         except ValidationError as error:
@@ -82,6 +85,8 @@ class FunctionSchema:
     context_parameter: str | None
     _signature: Signature = field(repr=False)
     _arguments: tuple[_Argument, ...] = field(repr=False)
+    _requires: bool = field(repr=False)
+    _by_name: bool = field(repr=False)
 
     def parse(self, arguments: str | bytes) -> dict[str, object]:
         """Read JSON arguments into Python values by parameter name.
@@ -104,7 +109,8 @@ class FunctionSchema:
                 problems.append(Problem(argument.wire, ABSENT, described(argument.schema)))
             elif argument.value.has_default:
                 values[name] = argument.value.default()
-        problems += self._unknown(given)
+        if given:
+            problems += self._unknown(given)
         if problems:
             raise wrong_fields(self.name, problems, self.parameters)
         return values
@@ -126,6 +132,8 @@ class FunctionSchema:
         rest = dict(values)
         if self.context_parameter is not None:
             rest[self.context_parameter] = context
+        if self._by_name:
+            return (), rest
         positional = self._positional(rest)
         while positional and positional[-1].name not in rest:
             positional.pop()
@@ -149,8 +157,7 @@ class FunctionSchema:
         return [parameter for parameter in parameters if parameter.kind in kinds]
 
     def _read(self, arguments: str | bytes) -> dict[str, JSON]:
-        needless = not any(argument.required for argument in self._arguments)
-        if needless and arguments.strip() in ("", b"", "null", b"null"):
+        if not self._requires and arguments.strip() in ("", b"", "null", b"null"):
             return {}
         whole = read_json(arguments, self.name, self.parameters)
         if not isinstance(whole, dict):
@@ -196,6 +203,8 @@ def function_schema(
         context_parameter=signature.context,
         _signature=signature,
         _arguments=arguments,
+        _requires=any(argument.required for argument in arguments),
+        _by_name=not any(p.kind in _POSITIONAL for p in signature.parameters),
     )
 
 
@@ -218,7 +227,11 @@ def _argument(
         schema["default"] = default[0]
     if parameter.kind is Parameter.VAR_POSITIONAL:
         schema = _array(schema)
-    return _Argument(value.alias or parameter.name, parameter, value, schema)
+    required = not (
+        parameter.kind in _VARIADIC or parameter.default is not Parameter.empty or value.has_default
+    )
+    exact = parameter.annotation if parameter.annotation in (str, int, bool) else None
+    return _Argument(value.alias or parameter.name, parameter, value, schema, required, exact)
 
 
 def _array(item: Schema) -> Schema:

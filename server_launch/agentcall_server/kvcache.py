@@ -7,8 +7,8 @@ and a zero point of 16 bits each. So int8 saves a factor of 1.94 at head_dim 128
 - turbomind: v0.5.3 src/turbomind/kernels/attention/block.h, Layout::token_data_size,
   token_param_size, layer_size, block_size; the same in v0.18.0 (object_cache_plan.cc,
   CreateDefaultAttentionCachePlan).
-- pytorch: v0.18.0 pytorch/engine/cache_engine/schema.py:92-155, where each tensor of a layer and
-  block is rounded up to 256 bytes (schema.py:39-43). v0.5.3 has no quantized cache there.
+- pytorch: v0.18.0 pytorch/engine/cache_engine/schema.py:106-155, where each tensor of a layer and
+  block is rounded up to 256 bytes (schema.py:27-42). v0.5.3 has no quantized cache there.
 """
 
 from __future__ import annotations

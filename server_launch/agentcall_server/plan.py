@@ -170,7 +170,7 @@ def _divided(wish: Wish, kv: KVCache, free: int) -> tuple[int, int, int]:
     for step in pytorch_reserves(vocabulary, prefill, batch=wish.batch, release=wish.release):
         prefill, size = step.prefill, step.size
         blocks = max(0, int((free - size) * wish.cache)) // kv.block_bytes
-        # 0.18.0 gives up at two blocks before it halves any further (base.py:180-186)
+        # 0.18.0 gives up at two blocks before it halves any further (base.py:183-195)
         if blocks >= LEAST_BLOCKS or (blocks <= 2 and wish.release >= Release(0, 6)):
             break
     return blocks, size, prefill

@@ -152,7 +152,7 @@ class Longer:
             "original_max_position_embeddings": self.trained,
         }
         # turbomind takes the factor from the two lengths, not from the setting
-        # (v0.18.0 turbomind/models/utils.py:155-157)
+        # (v0.18.0 turbomind/models/utils.py:154-157)
         longest = int(self.trained * factor)
         flags = _overrides({"rope_scaling": settings, "max_position_embeddings": longest})
         return Stretch("yarn", factor, factor, self.rope.base, flags, cost)

@@ -3,7 +3,7 @@
 - pytorch engine, 0.6 on: before the cache is sized, (max_prefill_token_num + 2 * max_batch) *
   vocabulary * 2 bytes are set aside; while fewer than 16 blocks fit, max_prefill_token_num is
   halved, unless two or fewer fit, which ends the start (LMDeploy 0.18.0
-  pytorch/engine/executor/base.py:176-239). 0.5.3 sets aside max_prefill_token_num * vocabulary * 7
+  pytorch/engine/executor/base.py:183-240). 0.5.3 sets aside max_prefill_token_num * vocabulary * 7
   and always halves (pytorch/engine/model_agent.py:45-59).
 - turbomind sets nothing aside: the cache takes its share of what is free once the weights are
   there, and a prefill has to live in the rest. How much it takes is an estimate of ours, from the

@@ -11,6 +11,7 @@ from stand import Reply, Stand
 from agentcall.agent import Agent
 from agentcall.dialects.internlm import DEFAULT_SYSTEM
 from agentcall.errors import (
+    BadAnswer,
     ContextOverflow,
     CutAnswer,
     ModelError,
@@ -235,7 +236,7 @@ async def test_the_constrained_dialect_is_held_to_its_schema_on_a_new_server(sto
     stock.script(
         [
             '{"name": "add", "arguments": {"a": 3, "b": 5}}',
-            '{"name": "final_answer", "arguments": {"answer": "8"}}',
+            '{"answer": "8"}',
         ]
     )
     result = await agent_on(stock, add, mul, dialect="constrained").run("3+5?")
@@ -301,7 +302,7 @@ async def test_an_engine_that_fails_in_a_stream_ends_the_run_with_an_error(stand
     stand.script([FAILED])
     with pytest.raises(ModelError) as caught:
         await streamed(agent_on(stand, add))
-    assert isinstance(caught.value, (ServerFailed, CutAnswer))
+    assert isinstance(caught.value, (BadAnswer, CutAnswer))
     result = caught.value.result
     assert isinstance(result, RunResult)
     assert result.stop_reason == "error"

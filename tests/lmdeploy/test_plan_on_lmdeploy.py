@@ -64,7 +64,7 @@ def test_the_bytes_of_a_block_are_those_that_the_pytorch_engine_allocates() -> N
 
 
 def test_small_tensors_are_rounded_up_as_in_the_pytorch_engine() -> None:
-    # schema.py:39-43 aligns each tensor of a layer and block to 256 bytes
+    # schema.py:27-42 aligns each tensor of a layer and block to 256 bytes
     tiny = [(heads, dim, bits) for heads in (1, 3) for dim in (2, 6, 64) for bits in (16, 8, 4)]
     answers = ask(
         [
@@ -79,7 +79,7 @@ def test_small_tensors_are_rounded_up_as_in_the_pytorch_engine() -> None:
 
 
 def test_what_the_pytorch_engine_sets_aside_and_how_many_blocks_are_left() -> None:
-    # pytorch/engine/executor/base.py:188-239
+    # pytorch/engine/executor/base.py:183-240
     model = find_architecture("internlm2_5-7b-chat")
     wishes = [
         Wish(model, size * GIB // 8, cache=ratio, backend="pytorch", kv_bits=bits, context=BLOCK)
