@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
 
-.PHONY: demo test check test-lmdeploy test-embedded test-all format coverage bench clean
+.PHONY: demo test check test-lmdeploy test-embedded test-all format coverage bench bench-peers clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
@@ -32,6 +32,12 @@ test-all: check test test-lmdeploy test-embedded
 
 coverage: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded" --cov --cov-report=term-missing:skip-covered
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.overhead
+
+bench-peers: $(VENV)/.test
+	$(BIN)/python -m benchmarks.robustness --peers
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix $(SOURCES)

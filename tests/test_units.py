@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentcall_tools.units import convert, convert_units
@@ -139,6 +139,7 @@ def test_the_result_says_how_the_units_were_read() -> None:
     .map("".join)
     .filter(bool)
 )
+@example("¼")
 @settings(max_examples=200, deadline=None)
 def test_any_unit_text_gives_an_answer_or_a_value_error(unit: str) -> None:
     start = time.process_time()

@@ -1,11 +1,10 @@
-"""A plan: the calls that a task needs, nested in each other as Python writes them.
+"""A plan: the calls that a task needs, as Python writes them.
 
-    add(mul(3, price('tea')), price('cake'))
+    a = mul(3, price('tea')); b = mul(2, price('cake')); answer = add(a, b)
 
-A small model that decides call by call stops a step early; the whole task as nested calls it
-writes down rightly far more often. The program only substitutes: each result stands where its call
-stood, and what is then the next call is told. Nothing is ever evaluated, and calls that are not in
-the plan are as good as those that are.
+A small model that decides call by call stops a step early; the whole task as calls, nested or
+named, it writes down rightly far more often. The program only substitutes: each result stands
+where its call stood, and what is then the next call is told. Nothing is ever evaluated.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ LONGEST = 2000
 SHOWN = 200
 """How much of a value is shown in a call (characters)."""
 DEPTH = 3
-"""How deep calls may be nested where the server holds the model to a pattern."""
+"""How deep calls may be nested where a server holds the model to the pattern."""
 PARTS = 6
-"""How many calls may stand side by side there."""
+"""How many calls may be named there, before the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +53,34 @@ class Done:
     result: JSON
 
 
+_Known: TypeAlias = "tuple[JSON]"
+_Part: TypeAlias = "_Known | int"
+"""A value, or the place of the call in the plan that gives it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     name: str
-    parts: tuple[_Node, ...]
+    parts: tuple[_Part, ...]
     keys: tuple[str, ...]
-
-
-_Known = tuple[JSON]
-_Node: TypeAlias = "_Call | _Known"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The calls of a task."""
+    """The calls of a task, each behind those that it needs."""
 
     calls: tuple[_Call, ...]
 
     @property
     def names(self) -> list[str]:
-        """The names of all calls, those inside of others too."""
-        return [name for call in self.calls for name in _names(call)]
+        """The names of all calls."""
+        return [call.name for call in self.calls]
 
     def ready(self, done: Iterable[Done] = ()) -> list[Step]:
         """The calls that may be made now, each once; none when all are done."""
         rest = _Rest(list(done))
         for call in self.calls:
-            rest.reduced(call)
+            rest.add(call)
         return rest.ready
 
 
@@ -92,16 +92,12 @@ def read_plan(text: str) -> Plan | None:
         body = ast.parse(text.strip().rstrip(";"), mode="exec").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    names: dict[str, _Node] = {}
-    calls = [_node(top, names) for statement in body for top in _tops(statement)]
-    found = tuple(call for call in calls if isinstance(call, _Call))
-    return Plan(found) if found and len(found) == len(calls) else None
+    calls = _Calls()
+    whole = all(calls.add(name, tree) for statement in body for name, tree in _tops(statement))
+    return Plan(tuple(calls.found)) if whole and calls.found else None
 
 
-_Top: TypeAlias = "tuple[str, ast.expr | None]"
-
-
-def _tops(statement: ast.stmt) -> list[_Top]:
+def _tops(statement: ast.stmt) -> list[tuple[str, ast.expr | None]]:
     """The values of a statement, with the name that each is given."""
     match statement:
         case ast.Expr(value=ast.Tuple(elts) | ast.List(elts)):
@@ -116,25 +112,35 @@ def _tops(statement: ast.stmt) -> list[_Top]:
             return [("", None)]
 
 
-def _node(top: _Top, names: dict[str, _Node]) -> _Node | None:
-    name, tree = top
-    node = _value(tree, names) if tree is not None else None
-    if name and node is not None:
-        names[name] = node
-    return node
+class _Calls:
+    """Gathers calls out of expressions, in the order in which Python would make them."""
 
+    def __init__(self) -> None:
+        self.found: list[_Call] = []
+        self._names: dict[str, int] = {}
 
-def _value(tree: ast.expr, names: Mapping[str, _Node]) -> _Node | None:
-    match tree:
-        case ast.Name(name):
-            return names.get(name)
-        case ast.Call(ast.Name(name), args, keywords):
-            keys = tuple(keyword.arg or "" for keyword in keywords)
-            parts = [_value(part, names) for part in (*args, *(word.value for word in keywords))]
-            whole = tuple(part for part in parts if part is not None)
-            return _Call(name, whole, keys) if all(keys) and len(whole) == len(parts) else None
-        case _:
-            return _literal(tree)
+    def add(self, name: str, tree: ast.expr | None) -> bool:
+        """Takes the calls of an expression; whether it is a call, or the name of one."""
+        part = self._part(tree) if tree is not None else None
+        if not isinstance(part, int):
+            return False
+        self._names[name] = part
+        return True
+
+    def _part(self, tree: ast.expr) -> _Part | None:
+        match tree:
+            case ast.Name(name):
+                return self._names.get(name)
+            case ast.Call(ast.Name(name), args, keywords):
+                keys = tuple(keyword.arg or "" for keyword in keywords)
+                found = [self._part(part) for part in (*args, *(word.value for word in keywords))]
+                parts = tuple(part for part in found if part is not None)
+                if not all(keys) or len(parts) < len(found):
+                    return None
+                self.found.append(_Call(name, parts, keys))
+                return len(self.found) - 1
+            case _:
+                return _literal(tree)
 
 
 def _literal(tree: ast.expr) -> _Known | None:
@@ -145,47 +151,46 @@ def _literal(tree: ast.expr) -> _Known | None:
         return None
 
 
-def _names(call: _Call) -> list[str]:
-    inner = (part for part in call.parts if isinstance(part, _Call))
-    return [*(name for part in inner for name in _names(part)), call.name]
-
-
 class _Rest:
     """What is left of a plan: substitutes what is done, and gathers what is ready."""
 
     def __init__(self, done: list[Done]) -> None:
         self._done = done
         self._known: list[Done] = []
+        self._values: list[_Known | None] = []
         self.ready: list[Step] = []
 
-    def reduced(self, node: _Node) -> _Known | None:
-        """The value of a node, None if a call in it has still to be made."""
-        if not isinstance(node, _Call):
-            return node
-        values = [self.reduced(part) for part in node.parts]
-        if None in values:
+    def add(self, call: _Call) -> None:
+        """Takes the next call of the plan."""
+        self._values.append(self._result(call))
+
+    def _result(self, call: _Call) -> _Known | None:
+        """What a call gave, None if it has still to be made."""
+        found = [self._values[part] if isinstance(part, int) else part for part in call.parts]
+        values = [value for value in found if value is not None]
+        if len(values) < len(found):
             return None
-        step = Step(node.name, tuple(v[0] for v in values if v is not None), node.keys)
-        fed = [v for v, part in zip(values, node.parts, strict=True) if isinstance(part, _Call)]
-        found = self._taken(step, any(not isinstance(v[0], (int, float)) for v in fed if v))
-        if found is not None:
-            return (_content(found.result),)
+        step = Step(call.name, tuple(value for (value,) in values), call.keys)
+        fed = [v for (v,), p in zip(values, call.parts, strict=True) if isinstance(p, int)]
+        taken = self._taken(step, loose=any(not isinstance(v, (int, float)) for v in fed))
+        if taken is not None:
+            return (_content(taken.result),)
         if not any(_same(step, other) for other in self.ready):
             self.ready.append(step)
         return None
 
-    def _taken(self, step: Step, loose: bool) -> Done | None:
+    def _taken(self, step: Step, *, loose: bool) -> Done | None:
         """The call that this step is; a `loose` one may have taken a part of what it is fed."""
         for done in (*self._known, *self._done):
             if _same(done.step, step):
-                return self._used(done)
+                return self._used(done, done)
         by_name = (done for done in self._done if loose and done.step.name == step.name)
         found = next(by_name, None)
         return self._used(Done(step, found.result), found) if found is not None else None
 
-    def _used(self, known: Done, taken: Done | None = None) -> Done:
+    def _used(self, known: Done, taken: Done) -> Done:
         self._known.append(known)
-        self._done = [done for done in self._done if done is not (taken or known)]
+        self._done = [done for done in self._done if done is not taken]
         return known
 
 

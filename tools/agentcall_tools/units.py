@@ -192,7 +192,7 @@ def _known(name: str) -> str:
     candidates = [name, name.replace("µ", "u").replace("μ", "u")]
     candidates += [lower] if len(name) > 3 else []
     for candidate in candidates:
-        if candidate in registry:
+        if (candidate == "%" or candidate.isidentifier()) and candidate in registry:
             return candidate
     power = re.fullmatch(r"(\D+)([2-9])", name)
     if power:
