@@ -17,7 +17,13 @@ import orjson
 
 from agentcall.approval import Approved, Denied, denied_words
 from agentcall.dialects.parts import Called
-from agentcall.events import ApprovalRequested, LoopDetected, ToolCallRepaired
+from agentcall.events import (
+    ApprovalRequested,
+    Event,
+    LoopDetected,
+    ToolCallRefused,
+    ToolCallRepaired,
+)
 from agentcall.execute import Emit, Job, carry_out_all
 from agentcall.guard import SAME_ERRORS, LoopGuard, repeated_words, signed
 from agentcall.limits import Limits
@@ -144,7 +150,8 @@ class CallDesk:
         """What became of the calls."""
         for item in judged:
             if item.words:
-                self.known[item.call.id] = _told(item.call, item.words)
+                told = self.known[item.call.id] = _told(item.call, item.words)
+                self._tell(ToolCallRefused(item.call, told))
         jobs = [item.job for item in judged if item.job is not None]
         await carry_out_all(jobs, self._limits, self._steps, self._emit, self.known)
         for item in judged:
@@ -240,7 +247,7 @@ class CallDesk:
         for fix in found.fixes:
             self._tell(ToolCallRepaired(call, fix.rule, fix.before, fix.after))
 
-    def _tell(self, event: ApprovalRequested | LoopDetected | ToolCallRepaired) -> None:
+    def _tell(self, event: Event) -> None:
         if self._emit is not None:
             self._emit(event)
 

@@ -63,6 +63,14 @@ class ApprovalRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallRefused:
+    """A call is not carried out; the result is what the model is told instead."""
+
+    call: ToolCall
+    result: ToolResult
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallStarted:
     """A tool begins its work."""
 
@@ -110,6 +118,7 @@ Event: TypeAlias = (
     | AnswerDiscarded
     | ToolCallRepaired
     | ApprovalRequested
+    | ToolCallRefused
     | ToolCallStarted
     | ToolCallFinished
     | LoopDetected

@@ -355,7 +355,10 @@ def test_below_the_last_result_stands_the_question() -> None:
     first = (*BOUGHT, Assistant(calls=(inner,)), ToolResult("3", "add", "5"))
     assert rendered(first)[-1]["content"] == "add(1, 4) = 5\nNext: add(5, 5)"
     last = (*first, Assistant(calls=(outer,)), ToolResult("4", "add", "10"))
-    assert rendered(last)[-1]["content"] == "add(5, 5) = 10\nDone. Now answer: What do they cost?"
+    assert (
+        rendered(last)[-1]["content"]
+        == "add(5, 5) = 10\nDone. Answer the user, who said: What do they cost?"
+    )
 
 
 def test_earlier_messages_are_never_rewritten() -> None:
@@ -363,10 +366,19 @@ def test_earlier_messages_are_never_rewritten() -> None:
         assert rendered(BOUGHT)[: len(rendered(BOUGHT[:end]))] == rendered(BOUGHT[:end])
 
 
-def test_a_call_that_failed_has_no_next_step() -> None:
+def test_what_needs_a_call_that_failed_is_not_next() -> None:
     failed = (*BOUGHT[:3], ToolResult("2", "price", "no cake", is_error=True))
-    expected = 'price("tea") = 4\nprice("cake") failed: no cake'
+    expected = 'price("tea") = 4\nprice("cake") failed: no cake\nNext: add(1, 4)'
     assert rendered(failed)[-1]["content"] == expected
+
+
+def test_where_a_failure_ends_the_plan_nothing_is_said_to_be_next() -> None:
+    ended = (
+        User("Which date is it?"),
+        Assistant(calls=(call("today", "1"),), thinking="today()"),
+        ToolResult("1", "today", "no clock", is_error=True),
+    )
+    assert rendered(ended)[-1]["content"] == "today() failed: no clock"
 
 
 def test_a_plan_of_another_question_is_over() -> None:
@@ -382,7 +394,9 @@ def test_the_question_is_the_users_and_not_what_told_of_a_mistake() -> None:
         Assistant(calls=(call("today", "1"),), thinking="today()"),
         ToolResult("1", "today", "2026-01-02"),
     )
-    assert str(rendered(told)[-1]["content"]).endswith("Done. Now answer: Which date is it?")
+    assert str(rendered(told)[-1]["content"]).endswith(
+        "Done. Answer the user, who said: Which date is it?"
+    )
 
 
 def test_a_result_that_is_no_number_is_put_in_as_it_is() -> None:
@@ -404,7 +418,10 @@ def test_a_call_that_differs_from_the_plan_in_a_result_counts() -> None:
         Assistant(calls=(call("add", "2", a=4, b=1),)),
         ToolResult("2", "add", "5"),
     )
-    assert rendered(other)[-1]["content"] == "add(4, 1) = 5\nDone. Now answer: What do they cost?"
+    assert (
+        rendered(other)[-1]["content"]
+        == "add(4, 1) = 5\nDone. Answer the user, who said: What do they cost?"
+    )
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,8 @@ def test_calls_are_written_as_python_writes_them(text: str, expected: list[str])
 @pytest.mark.parametrize(
     "text",
     [
-        "", "2 + 3", "f", "f(x)", "f(1) + 2", "x = 1", "x = y = f(1)", "x += f(1)", "a[0] = f(1)", "a = b, c",
-        "f(1", "a.f(1)", "f(*x)", "f(**x)",
+        "", "2 + 3", "f", "f(x)", "f(1) + 2", "x = 1", "x = y = f(1)", "x += f(1)", "a[0] = f(1)",
+        "a = b, c",         "f(1", "a.f(1)", "f(*x)", "f(**x)",
         "f(1 + g(2))", "__import__('os').system('x')", "f(lambda: 1)", "f('\\n')", "f(" * 900,
         "f(" * 80 + ")" * 80 + "(", "f(1e999)", "f(b'x')", "f({1})", "f(1)" * 900, "f(1, g)",
     ],
@@ -110,6 +110,13 @@ def test_an_object_with_one_member_is_that_member() -> None:
 
 def test_the_names_of_all_calls_are_known() -> None:
     assert plan("f(g(1), h(2)), i()").names == ["g", "h", "f", "i"]
+
+
+def test_what_needs_a_call_that_failed_is_never_ready() -> None:
+    steps = plan("a = f(1); b = g(2); answer = add(a, b), g(b)").ready(
+        [Done(Step("f", (1,)), "no", failed=True), Done(Step("g", (2,)), 3)]
+    )
+    assert [str(step) for step in steps] == ["g(3)"]
 
 
 def test_names_used_again_and_again_cost_no_more() -> None:

@@ -19,6 +19,7 @@ from agentcall.events import (
     Event,
     LoopDetected,
     RunFinished,
+    ToolCallRefused,
     ToolCallRepaired,
 )
 from agentcall.history import UNDONE
@@ -624,3 +625,12 @@ async def test_a_conversation_that_cannot_be_shortened_raises() -> None:
     with pytest.raises(ContextOverflow) as caught:
         await asked.run("go")
     assert isinstance(caught.value.result, RunResult)
+
+
+async def test_a_call_that_is_refused_is_told_where_it_happens() -> None:
+    agent = Agent(ScriptedModel([call("nope", a=1), say("Well.")]), tools=[add])
+    events = [event async for event in agent.run_stream("Go")]
+    (refused,) = [event for event in events if isinstance(event, ToolCallRefused)]
+    assert refused.call.name == "nope"
+    assert refused.result.is_error
+    assert "add" in refused.result.text

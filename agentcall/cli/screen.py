@@ -11,7 +11,7 @@ from agentcall.cli.lines import Lines
 from agentcall.cli.plain import is_terminal
 from agentcall.cli.run import RunOptions
 from agentcall.cli.tally import Tally
-from agentcall.events import Event, RunFinished, TextDelta, ToolCallStarted
+from agentcall.events import Event, TextDelta, ToolCallRefused
 from agentcall.messages import ToolCall, ToolResult
 from agentcall.result import RunResult
 
@@ -74,22 +74,14 @@ class Screen:
         self._tally.see(event)
         if isinstance(event, TextDelta):
             self._notes.clear()
-        if isinstance(event, ToolCallStarted):
-            self._seen.add(event.call.id)
         self._answer.see(event)
         self._notes.see(event)
-        if isinstance(event, RunFinished):
-            self._show_refused(event.result)
+        if isinstance(event, ToolCallRefused) and event.call.id not in self._seen:
+            self._notes.refused(event.call, event.result)
 
     def decided(self, call: ToolCall) -> None:
         """A person has decided about a call, and need not be told what became of it."""
         self._seen.add(call.id)
-
-    def _show_refused(self, result: RunResult[Any]) -> None:
-        for call, done in result.tool_calls:
-            if done is not None and call.id not in self._seen:
-                self._seen.add(call.id)
-                self._notes.refused(call, done)
 
     def end(self, result: RunResult[Any], seconds: float) -> None:
         """Shows how the run ended and what it took."""

@@ -66,13 +66,13 @@ Next: mul(3, 4)
 {{"name": "mul", "arguments": {{"x": 3, "y": 4}}}}
 ...
 to_euros(22) = 19.8
-Done. Now answer: What do 3 teas and 2 cakes cost in euros?
+Done. Answer the user, who said: What do 3 teas and 2 cakes cost in euros?
 {{"answer": "They cost 19.80 euros."}}
 User: Which river is longer, the Elbe or the Rhine?
 {{"plan": "a = length('Elbe'); b = length('Rhine'); answer = a, b"}}
 length("Elbe") = 1094
 length("Rhine") = 1230
-Done. Now answer: Which river is longer, the Elbe or the Rhine?
+Done. Answer the user, who said: Which river is longer, the Elbe or the Rhine?
 {{"answer": "1230 > 1094, so the Rhine is longer."}}
 User: Thanks a lot!
 {{"answer": "You are welcome!"}}
@@ -208,16 +208,18 @@ def _result(found: _Round, result: ToolResult) -> str:
 
 
 def _next(messages: Sequence[Message]) -> list[str]:
-    """The plan's next call, or the question; nothing where there is no plan or a call failed."""
+    """The plan's next call, or the question; nothing without a plan, or if a failure ends it."""
     start = next((i for i in reversed(range(len(messages))) if _ends(messages[i])), None)
     begun = None if start is None else messages[start]
     plan = read_plan(begun.thinking) if isinstance(begun, Assistant) and begun.calls else None
-    if plan is None or start is None or any(r.is_error for r in _round(messages).results):
+    if plan is None or start is None:
         return []
-    ready = plan.ready(_done(messages[start:]))
+    done = _done(messages[start:])
+    ready = plan.ready(done)
     if ready:
         return [f"Next: {ready[0]}"]
-    return [f"Done. Now answer: {_question(messages[:start])}"]
+    failed = any(item.failed for item in done)
+    return [] if failed else [f"Done. Answer the user, who said: {_question(messages[:start])}"]
 
 
 def _ends(message: Message) -> bool:
@@ -227,8 +229,8 @@ def _ends(message: Message) -> bool:
 
 def _done(messages: Sequence[Message]) -> list[Done]:
     steps = {call.id: _step(call) for m in messages if isinstance(m, Assistant) for call in m.calls}
-    results = (m for m in messages if isinstance(m, ToolResult) and not m.is_error)
-    return [Done(steps[r.call_id], _value(r.text)) for r in results if r.call_id in steps]
+    results = [m for m in messages if isinstance(m, ToolResult) and m.call_id in steps]
+    return [Done(steps[r.call_id], _value(r.text), r.is_error) for r in results]
 
 
 def _question(messages: Sequence[Message]) -> str:

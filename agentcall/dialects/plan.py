@@ -47,10 +47,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A call that was carried out, and what it gave."""
+    """A call that was made, and what it gave; what needs a call that `failed` is never ready."""
 
     step: Step
     result: JSON
+    failed: bool = False
 
 
 _Known: TypeAlias = "tuple[JSON]"
@@ -174,7 +175,7 @@ class _Rest:
         fed = [v for (v,), p in zip(values, call.parts, strict=True) if isinstance(p, int)]
         taken = self._taken(step, loose=any(not isinstance(v, (int, float)) for v in fed))
         if taken is not None:
-            return (_content(taken.result),)
+            return None if taken.failed else (_content(taken.result),)
         if not any(_same(step, other) for other in self.ready):
             self.ready.append(step)
         return None
@@ -186,7 +187,9 @@ class _Rest:
                 return self._used(done, done)
         by_name = (done for done in self._done if loose and done.step.name == step.name)
         found = next(by_name, None)
-        return self._used(Done(step, found.result), found) if found is not None else None
+        return (
+            self._used(Done(step, found.result, found.failed), found) if found is not None else None
+        )
 
     def _used(self, known: Done, taken: Done) -> Done:
         self._known.append(known)
