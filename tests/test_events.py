@@ -57,7 +57,7 @@ def test_an_event_has_a_json_form_with_its_name_and_fields(event: Event) -> None
 
 
 def test_a_finished_call_says_the_call_the_result_and_the_time() -> None:
-    wire = event_json(EVENTS[8])
+    wire = event_json(ToolCallFinished(CALL, ToolResult("a", "f", "1"), 0.5))
     assert wire["call"]["function"]["name"] == "f"  # type: ignore[index,call-overload]
     assert wire["result"]["content"] == "1"  # type: ignore[index,call-overload]
     assert wire["seconds"] == 0.5
