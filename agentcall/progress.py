@@ -17,6 +17,9 @@ _CLOSING = (
     "For this question no more tools can be called. "
     "Give your final answer to it now, with what you know."
 )
+_MUCH = 4_000
+_LETTERS_A_TOKEN = 40
+"""Far more than any text has: a prompt that grew by less did not grow by the new text."""
 
 
 class Progress:
@@ -32,6 +35,8 @@ class Progress:
         self.closed: StopReason | None = None
         self._start = start
         self._shelf = Shelf()
+        self._prompt = 0
+        self._counted = 0
 
     def count_calls(self, made: int) -> None:
         """Puts down how many tool calls were made."""
@@ -45,7 +50,20 @@ class Progress:
         messages, cuts = self._shelf.shortened(tuple(self.transcript))
         if cuts:
             self.transcript = Transcript(messages)
+            self._prompt = 0
         return cuts
+
+    def was_cut(self, usage: Usage) -> bool:
+        """Whether the server has left a part of the conversation out, without a word.
+
+        A prompt that was given much new text has to cost more tokens than the one before it.
+        """
+        prompt = usage.input_tokens // max(usage.requests, 1)
+        size = len(self.transcript)
+        new = sum(_letters(self.transcript[place]) for place in range(self._counted, size))
+        before, self._prompt, self._counted = self._prompt, prompt, size
+        much = new >= _MUCH and before > 0 and prompt > 0
+        return much and prompt - before < new // _LETTERS_A_TOKEN
 
     def reader(self) -> Tool:
         """The tool with which the model reads what was shortened."""
@@ -88,3 +106,10 @@ class Progress:
         if self.closed is not None:
             said = said or [m.text for m in new if isinstance(m, ToolResult) and not m.is_error]
         return said[-1] if said else Missing(why)
+
+
+def _letters(message: Message) -> int:
+    """How many characters of a tool's result are no blanks."""
+    if not isinstance(message, ToolResult):
+        return 0
+    return len(message.text) - message.text.count(" ") - message.text.count("\n")

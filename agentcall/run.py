@@ -163,10 +163,14 @@ class Run:
         self._progress.turns += 1
         while True:
             try:
-                return await self._asked()
+                turn = await self._asked()
             except ContextOverflow:
                 if not self._trimmed():
                     raise
+                continue
+            if not (self._progress.was_cut(turn.usage) and self._trimmed()):
+                return turn
+            self._tell(AnswerDiscarded("the server left a part of the conversation out"))
 
     def _trimmed(self) -> bool:
         """Whether the conversation could be made shorter."""

@@ -280,6 +280,8 @@ def test_what_was_cut_is_broken_and_never_called(text: str, finish: str | None) 
         ('{"plan": "add(1, x)"}', "not made of calls"),
         ('{"plan": "f(g"}', "not made of calls"),
         ('{"plan": "plus(1, 2)"}', "plus, which is no tool"),
+        ('{"plan": "add(1, 2, 3)"}', "takes a, b"),
+        ('{"plan": "today(1)"}', "today(1) has too many values"),
         ('{"answer" "8"}', "not one JSON object"),
         ('{"name": "add" "arguments"', "ended inside a call"),
     ],
@@ -370,6 +372,12 @@ def test_what_needs_a_call_that_failed_is_not_next() -> None:
     failed = (*BOUGHT[:3], ToolResult("2", "price", "no cake", is_error=True))
     expected = 'price("tea") = 4\nprice("cake") failed: no cake\nNext: add(1, 4)'
     assert rendered(failed)[-1]["content"] == expected
+
+
+def test_a_plan_that_was_left_is_not_told_again() -> None:
+    other = call("add", "3", a=4, b=5)
+    left = (*BOUGHT, Assistant(calls=(other,)), ToolResult("3", "add", "9"))
+    assert rendered(left)[-1]["content"] == "add(4, 5) = 9"
 
 
 def test_where_a_failure_ends_the_plan_nothing_is_said_to_be_next() -> None:

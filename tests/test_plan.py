@@ -119,6 +119,13 @@ def test_what_needs_a_call_that_failed_is_never_ready() -> None:
     assert [str(step) for step in steps] == ["g(3)"]
 
 
+def test_calls_that_the_plan_does_not_have_are_strays() -> None:
+    other = Done(Step("add", (7, 7)), 14)
+    assert plan(NESTED).left([other]).strays
+    assert not plan(NESTED).left([Done(Step("add", (2, 3)), 5)]).strays
+    assert not plan(NESTED).left([Done(Step("f", ()), "no", failed=True)]).strays
+
+
 def test_names_used_again_and_again_cost_no_more() -> None:
     text = "; ".join(["a = f(1, 1)", *["a = f(a, a)"] * 120])
     assert ready(text) == ["f(1, 1)"]

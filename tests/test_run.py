@@ -634,3 +634,24 @@ async def test_a_call_that_is_refused_is_told_where_it_happens() -> None:
     assert refused.call.name == "nope"
     assert refused.result.is_error
     assert "add" in refused.result.text
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+async def test_a_server_that_cuts_the_conversation_without_a_word_is_noticed(is_cut: bool) -> None:
+    @tool
+    def long() -> str:
+        """Long."""
+        return "some words " * 1000
+
+    def brain(request: Request) -> Any:
+        if len(request.messages) == 1:
+            return call("long").but(usage={"prompt_tokens": 1800, "completion_tokens": 9})
+        seen = min(2000, request.prompt_tokens) if is_cut else request.prompt_tokens + 1800
+        return say("done").but(usage={"prompt_tokens": seen, "completion_tokens": 1})
+
+    events = await events_of(Agent(ScriptedModel(brain), tools=[long]))
+    result = result_in(events)
+    assert result.output == "done"
+    assert any(isinstance(event, ContextTrimmed) for event in events) == is_cut
+    assert any(isinstance(event, AnswerDiscarded) for event in events) == is_cut
+    assert_whole(result)

@@ -208,17 +208,18 @@ def _result(found: _Round, result: ToolResult) -> str:
 
 
 def _next(messages: Sequence[Message]) -> list[str]:
-    """The plan's next call, or the question; nothing without a plan, or if a failure ends it."""
+    """The plan's next call, or the question; nothing if there is no plan, or it was left."""
     start = next((i for i in reversed(range(len(messages))) if _ends(messages[i])), None)
     begun = None if start is None else messages[start]
     plan = read_plan(begun.thinking) if isinstance(begun, Assistant) and begun.calls else None
     if plan is None or start is None:
         return []
-    done = _done(messages[start:])
-    ready = plan.ready(done)
-    if ready:
-        return [f"Next: {ready[0]}"]
-    failed = any(item.failed for item in done)
+    left = plan.left(_done(messages[start:]))
+    if left.ready and left.strays:
+        return []
+    if left.ready:
+        return [f"Next: {left.ready[0]}"]
+    failed = any(result.is_error for result in _round(messages).results)
     return [] if failed else [f"Done. Answer the user, who said: {_question(messages[:start])}"]
 
 

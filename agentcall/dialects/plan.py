@@ -54,6 +54,14 @@ class Done:
     failed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The calls of a plan that may be made now, and whether the plan was left for other calls."""
+
+    ready: list[Step]
+    strays: bool
+
+
 _Known: TypeAlias = "tuple[JSON]"
 _Part: TypeAlias = "_Known | int"
 """A value, or the place of the call in the plan that gives it."""
@@ -79,10 +87,14 @@ class Plan:
 
     def ready(self, done: Iterable[Done] = ()) -> list[Step]:
         """The calls that may be made now, each once; none when all are done."""
+        return self.left(done).ready
+
+    def left(self, done: Iterable[Done]) -> Left:
+        """What is left of the plan."""
         rest = _Rest(list(done))
         for call in self.calls:
             rest.add(call)
-        return rest.ready
+        return Left(rest.ready, rest.strays)
 
 
 def read_plan(text: str) -> Plan | None:
@@ -160,6 +172,11 @@ class _Rest:
         self._known: list[Done] = []
         self._values: list[_Known | None] = []
         self.ready: list[Step] = []
+
+    @property
+    def strays(self) -> bool:
+        """Whether a call was made that the plan does not have."""
+        return any(not done.failed for done in self._done)
 
     def add(self, call: _Call) -> None:
         """Takes the next call of the plan."""

@@ -131,10 +131,12 @@ class TurnReader:
         unknown = next((name for name in plan.names if name not in self._tools), None)
         if unknown is not None:
             return [Broken(text, f"the plan calls {unknown}, which is no tool")]
-        calls = [
-            Called(step.name, _json(step.arguments(_parameters(self._tools[step.name]))))
-            for step in plan.ready()
-        ]
+        calls: list[Part] = []
+        for step in plan.ready():
+            takes = _parameters(self._tools[step.name])
+            if len(step.values) > len(takes):  # a value that is left out would be another call
+                return [Broken(text, f"{step} has too many values; it takes {', '.join(takes)}")]
+            calls.append(Called(step.name, _json(step.arguments(takes))))
         return [Thought(written), *calls]
 
 
