@@ -51,7 +51,7 @@ $(VENV)/.made:
 	touch $@
 
 $(VENV)/.embedded: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet -e ".[embedded]"
+	$(BIN)/python -m pip install --quiet -e ".[embedded,tools]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.made pyproject.toml

@@ -15,8 +15,8 @@ Rules:
 3. The first object of an answer counts, and objects with further calls right behind it; what
    follows is a weak model's dream of how it goes on. Text that is no object is read as text.
 4. A plan is the thinking of its message, so that it survives wherever a conversation is kept.
-Measured, on Qwen2.5-Coder-1.5B: calls alone end right for half of the multi-step questions, and a
-free field for thoughts makes it worse; docs/embedded.md has the figures.
+Measured, on Qwen2.5-Coder-1.5B: calls alone end right for half of the multi-step questions; a
+free field for thoughts made it worse. docs/embedded.md has the figures.
 """
 
 from __future__ import annotations

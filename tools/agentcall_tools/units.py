@@ -203,9 +203,9 @@ def _known(name: str) -> str:
 
 
 def _converted(value: float, source: str, target: str) -> str:
+    registry = _registry()
     from pint import DimensionalityError, OffsetUnitCalculusError, UndefinedUnitError
 
-    registry = _registry()
     try:
         quantity = registry.Quantity(value, registry.parse_units(source))
         unit = registry.parse_units(target)
@@ -237,7 +237,10 @@ def _refuse_below_zero(registry: Registry, value: float, source: str) -> None:
 
 @lru_cache(maxsize=1)
 def _registry() -> Registry:
-    from pint import UnitRegistry
+    try:
+        from pint import UnitRegistry
+    except ImportError as error:
+        raise ImportError("convert_units needs: pip install 'agentcall[tools]'") from error
 
     registry = cast(Registry, UnitRegistry())
     for definition in _DEFINITIONS:

@@ -161,7 +161,10 @@ async def forecast(
 
 
 async def _report(service: Service, name: str, region: str, days: int, units: str) -> str:
-    import httpx
+    try:
+        import httpx
+    except ImportError as error:
+        raise ImportError("weather needs: pip install 'agentcall[tools]'") from error
 
     async with httpx.AsyncClient(timeout=service.seconds) as client:
         place, others = await _find(client, service, name, region)
