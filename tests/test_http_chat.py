@@ -22,9 +22,9 @@ async def test_without_a_model_the_first_that_is_served_is_taken() -> None:
 
 
 async def test_the_last_part_of_a_models_name_will_do() -> None:
-    with FakeServer([forever(say("hi"))], models=("/root/models/some-7b",)) as server:
+    with FakeServer([forever(say("hi"))], models=("/models/some-7b",)) as server:
         await heard(HTTPChat(server.url, "some-7b").ask(question()))
-        assert server.requests[-1].body["model"] == "/root/models/some-7b"
+        assert server.requests[-1].body["model"] == "/models/some-7b"
 
 
 async def test_a_model_that_is_not_served_is_refused_with_those_that_are() -> None:

@@ -19,7 +19,7 @@ from agentcall.testing import FakeServer, ScriptedModel, forever, say
 @pytest.fixture
 def lmdeploy(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     """A server where LMDeploy is expected, on a port of its own for the tests' sake."""
-    server = FakeServer([forever(say("hi"))], models=("/root/internlm2_5-7b-chat", "other"))
+    server = FakeServer([forever(say("hi"))], models=("/models/internlm2_5-7b-chat", "other"))
     server.start()
     port = int(server.url.rpartition(":")[2].removesuffix("/v1"))
     monkeypatch.setattr(shorthand, "LMDEPLOY", ("127.0.0.1", port))
@@ -63,18 +63,18 @@ async def test_the_api_key_comes_from_the_environment(monkeypatch: pytest.Monkey
 async def test_lmdeploy_models_are_known_by_the_last_part_of_their_path(
     lmdeploy: FakeServer, name: str
 ) -> None:
-    assert await asked(lmdeploy, f"lmdeploy:{name}") == "/root/internlm2_5-7b-chat"
+    assert await asked(lmdeploy, f"lmdeploy:{name}") == "/models/internlm2_5-7b-chat"
 
 
 async def test_lmdeploy_without_a_name_is_its_first_model(lmdeploy: FakeServer) -> None:
-    assert await asked(lmdeploy, "lmdeploy") == "/root/internlm2_5-7b-chat"
+    assert await asked(lmdeploy, "lmdeploy") == "/models/internlm2_5-7b-chat"
 
 
 async def test_none_is_a_live_lmdeploy(
     lmdeploy: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AGENTCALL_MODEL", raising=False)
-    assert await asked(lmdeploy, None) == "/root/internlm2_5-7b-chat"
+    assert await asked(lmdeploy, None) == "/models/internlm2_5-7b-chat"
 
 
 async def test_none_is_first_of_all_the_model_of_the_environment(
