@@ -223,6 +223,11 @@ def encoded(value: JSON) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
+def json_text(value: object) -> str:
+    """JSON text as models write it: blanks after commas, characters beyond ASCII as they are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def dump(messages: Iterable[Message]) -> str:
     """The messages as JSON text, a list; `load` reads it."""
     return encoded([to_json(message) for message in messages]).decode()
@@ -327,6 +332,7 @@ __all__ = [
     "dump",
     "encoded",
     "from_json",
+    "json_text",
     "load",
     "to_json",
 ]

@@ -40,6 +40,7 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     User,
+    json_text,
     to_json,
 )
 
@@ -130,21 +131,22 @@ def _assistant(content: str) -> Wire:
 def _answer(text: str) -> str:
     """The answer's object; a typed answer's text is JSON already."""
     typed = text[:1] in ("{", "[") and _value(text) != text
-    return f'{{"answer": {text if typed else _json(text)}}}'
+    return f'{{"answer": {text if typed else json_text(text)}}}'
 
 
 def _calls(message: Assistant) -> str:
     said = f"{message.text}\n" if message.text else ""
     if _is_plan(message):
-        return f'{said}{{"plan": {_json(message.thinking)}}}'
+        return f'{said}{{"plan": {json_text(message.thinking)}}}'
     return said + "\n".join(
-        f'{{"name": {_json(call.name)}, "arguments": {_arguments(call)}}}' for call in message.calls
+        f'{{"name": {json_text(call.name)}, "arguments": {_arguments(call)}}}'
+        for call in message.calls
     )
 
 
 def _arguments(call: ToolCall) -> str:
     """The arguments as written; an old history may hold what is no JSON."""
-    return call.arguments if _value(call.arguments) != call.arguments else _json(call.arguments)
+    return call.arguments if _value(call.arguments) != call.arguments else json_text(call.arguments)
 
 
 def _is_plan(message: Assistant) -> bool:
@@ -258,7 +260,3 @@ def _value(text: str) -> JSON:
     except (ValueError, RecursionError):
         return text
     return value
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)

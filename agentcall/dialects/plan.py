@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agentcall.messages import JSON
+from agentcall.messages import JSON, json_text
 
 LONGEST = 2000
 """Longer plans are not read (characters)."""
@@ -232,19 +232,15 @@ def _plain(values: Iterable[JSON]) -> list[str]:
 
 def _plain_value(value: JSON) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return _written(value)
+        return json_text(value)
     try:
         return str(float(value))
     except (ValueError, OverflowError):
         return str(value).strip().casefold()
 
 
-def _written(value: JSON) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _shown(value: JSON) -> str:
-    text = _written(value)
+    text = json_text(value)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 

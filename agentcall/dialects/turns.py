@@ -17,7 +17,7 @@ from agentcall.dialects.parts import Broken, Called, Delta, Part, Said, Thought
 from agentcall.dialects.plan import read_plan
 from agentcall.dialects.protocol import Offer
 from agentcall.dialects.reading import text_reader
-from agentcall.messages import JSON
+from agentcall.messages import JSON, json_text
 from agentcall.tool import Tool
 
 _FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n\s*(?=\{)")
@@ -121,7 +121,7 @@ class TurnReader:
 
     def _answered(self, answer: JSON) -> str:
         plain = isinstance(answer, str) and not self._typed
-        return _whole(str(answer)) if plain else json.dumps(answer, ensure_ascii=False)
+        return _whole(str(answer)) if plain else json_text(answer)
 
     def _planned(self, written: str, text: str) -> Sequence[Part]:
         """The calls of a plan that need no other's result."""
@@ -136,7 +136,7 @@ class TurnReader:
             takes = _parameters(self._tools[step.name])
             if len(step.values) > len(takes):  # a value that is left out would be another call
                 return [Broken(text, f"{step} has too many values; it takes {', '.join(takes)}")]
-            calls.append(Called(step.name, _json(step.arguments(takes))))
+            calls.append(Called(step.name, json_text(step.arguments(takes))))
         return [Thought(written), *calls]
 
 
@@ -214,7 +214,7 @@ def _objects(text: str) -> list[Mapping[str, JSON]]:
 def _called(turn: Mapping[str, JSON]) -> Called | None:
     match turn:
         case {"name": str(name), "arguments": arguments}:
-            return Called(name, _json(arguments))
+            return Called(name, json_text(arguments))
         case _:
             return None
 
@@ -226,7 +226,3 @@ def _parameters(tool: Tool) -> list[str]:
 
 def _said(text: str) -> list[Part]:
     return [Said(text)] if text else []
-
-
-def _json(value: JSON) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -23,8 +23,6 @@ from agentcall.models.probe import Choice, without_tools
 from agentcall.models.protocol import Answer, Chosen, Request, Settings
 from agentcall.models.refusal import masked
 
-PATH = "/chat/completions"
-
 _LINGER = 0.25
 """Seconds that a stream's connection may take to end after [DONE], to be used again."""
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from agentcall.dialects.protocol import Dialect
 from agentcall.messages import JSON
-from agentcall.models.dialogue import PATH, Dialogue
+from agentcall.models.dialogue import Dialogue
 from agentcall.models.endpoint import Endpoint
+from agentcall.models.facts import PATH
 from agentcall.models.probe import Choice, choose
 from agentcall.models.protocol import Answer, Request, Settings
 

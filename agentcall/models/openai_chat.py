@@ -29,8 +29,9 @@ from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, Mod
 from agentcall.messages import JSON
 from agentcall.models.address import place
 from agentcall.models.completion import parsed
-from agentcall.models.dialogue import PATH, Dialogue
+from agentcall.models.dialogue import Dialogue
 from agentcall.models.endpoint import MAX_BYTES
+from agentcall.models.facts import PATH
 from agentcall.models.probe import Choice, dialect_named
 from agentcall.models.protocol import Answer, Request, Settings
 from agentcall.models.refusal import no_json, refusal, retry_after_of
