@@ -48,6 +48,8 @@ class MarkArguments(TypedDict, total=False):
     sequential: bool
     idempotent: bool
     polling: bool
+    read_only: bool
+    untrusted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Marks:
     sequential: never at the same time as another call of the same turn.
     idempotent: carrying the same call out twice does no harm.
     polling: calling it again with the same arguments makes sense.
+    read_only: it changes nothing outside the run.
+    untrusted: its results may hold text that strangers wrote: pages, files, search results.
     """
 
     timeout: float | None = 120.0
@@ -68,6 +72,8 @@ class Marks:
     sequential: bool = False
     idempotent: bool = False
     polling: bool = False
+    read_only: bool = False
+    untrusted: bool = False
 
 
 class Tool(Generic[P, R]):
