@@ -13,7 +13,7 @@ demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not lmdeploy and not embedded"
 
 test-lmdeploy: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
