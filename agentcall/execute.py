@@ -58,13 +58,19 @@ async def call_tool(
     The name and the JSON arguments are repaired and validated as in a run; what cannot be is said
     in the text. Nothing is raised.
     """
+    return (await lone_result(registry, name, arguments, deps=deps)).text
+
+
+async def lone_result(
+    registry: ToolRegistry, name: str, arguments: str, *, deps: object = None
+) -> ToolResult:
+    """As `call_tool`, with whether it went well."""
     asked = repair(Called(name, arguments), registry.by_name)
     if isinstance(asked, Refused):
-        return asked.words
+        return ToolResult("call_1", name, asked.words, is_error=True)
     call = ToolCall("call_1", asked.tool.name, asked.arguments)
     context = RunContext(deps=deps, tool_call_id=call.id, tool_name=call.name)
-    result = await carry_out(Job(call, asked.tool, asked.values, context), Limits().result_chars)
-    return result.text
+    return await carry_out(Job(call, asked.tool, asked.values, context), Limits().result_chars)
 
 
 async def carry_out_all(

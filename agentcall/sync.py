@@ -32,7 +32,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
     Ctrl-C cancels it, waits until it has ended, and is raised then.
     """
     with _starting:
-        loop = _loop()
+        loop = background()
     context = contextvars.copy_context()
     if _running() is loop:
         return _apart(coroutine, context)
@@ -80,13 +80,14 @@ def _apart(coroutine: Coroutine[Any, Any, T], context: contextvars.Context) -> T
 
 
 @cache
-def _loop() -> asyncio.AbstractEventLoop:
+def background(name: str = "agentcall") -> asyncio.AbstractEventLoop:
+    """The event loop of this name, in a daemon thread of its own; closed when the process ends."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="agentcall", daemon=True)
+    thread = threading.Thread(target=loop.run_forever, name=name, daemon=True)
     thread.start()
     atexit.register(_close, loop, thread)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_loop.cache_clear)  # a fork has no threads
+        os.register_at_fork(after_in_child=background.cache_clear)  # a fork has no threads
     return loop
 
 

@@ -13,7 +13,7 @@ from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, Usage
-from agentcall.schema import FunctionSchema, function_schema
+from agentcall.schema import FunctionSchema, GivenSchema, function_schema
 
 Deps = TypeVar("Deps", default=object)
 P = ParamSpec("P", default=...)
@@ -86,7 +86,7 @@ class Tool(Generic[P, R]):
     def __init__(
         self,
         function: Callable[P, R],
-        schema: FunctionSchema,
+        schema: FunctionSchema | GivenSchema,
         marks: Marks,
         *,
         unbound: bool = False,
@@ -137,8 +137,10 @@ class Tool(Generic[P, R]):
 
     @cached_property
     def place(self) -> str:
-        """Where the function stands, as `file:line`."""
+        """Where the function stands, as `file:line`, or what a callable object says in `place`."""
         function = _unwrapped(self.function)
+        if place := getattr(function, "place", ""):
+            return str(place)
         code = getattr(inspect.unwrap(function), "__code__", None)
         if code is None:
             return f"{type(function).__module__}.{type(function).__qualname__}"
@@ -161,7 +163,7 @@ class Tool(Generic[P, R]):
         """The same tool under another name."""
         return self.remade(replace(self.schema, name=name), self.marks)
 
-    def remade(self, schema: FunctionSchema, marks: Marks) -> Tool:
+    def remade(self, schema: FunctionSchema | GivenSchema, marks: Marks) -> Tool:
         """The same function with another schema and other marks."""
         return Tool(self.function, schema, marks, unbound=self._unbound)
 
@@ -222,6 +224,28 @@ def make_tool(
         method=unbound,
     )
     return Tool(function, schema, Marks(**marks), unbound=unbound)
+
+
+def given_tool(
+    function: Callable[[dict[str, JSON]], Any],  # Any: as a tool's function
+    *,
+    name: str,
+    description: str,
+    parameters: Mapping[str, JSON],
+    **marks: Unpack[MarkArguments],
+) -> Tool:
+    """A tool with a JSON Schema of its own, whose function takes the arguments as one dict.
+
+    Raises SchemaError for what is no JSON Schema of an object.
+
+    >>> def forecast(arguments):
+    ...     return f"{arguments['city']}: sunny"
+    >>> schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    >>> given_tool(forecast, name="forecast", description="", parameters=schema).name
+    'forecast'
+    """
+    _refuse_bad_marks(marks)
+    return Tool(function, GivenSchema.of(name, description, parameters), Marks(**marks))
 
 
 def _through(holder: Any, made: Tool) -> Tool:  # Any: a staticmethod, a classmethod or a method

@@ -76,6 +76,7 @@ def test_the_python_of_a_page_runs(
     page: Path, model: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     namespace: dict[str, object] = {"__name__": "docs"}
     for line, source in blocks(page, "python"):
         exec(compile("\n" * (line - 1) + source, str(page), "exec"), namespace)

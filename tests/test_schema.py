@@ -1322,20 +1322,3 @@ def test_keywords_of_any_name_arrive(arguments: dict[str, object]) -> None:
 
     arguments.pop("kw", None)
     assert call(f, arguments) == arguments
-
-
-def test_a_thousand_plain_functions_take_less_than_a_second() -> None:
-    def f(city: str, days: int = 3, tags: list[str] | None = None) -> None:
-        """Forecast.
-
-        Args:
-            city: where
-            days: how many
-        """
-
-    copies = [
-        types.FunctionType(f.__code__, f.__globals__, f"f{i}", f.__defaults__) for i in range(1000)
-    ]
-    for copy in copies:
-        copy.__annotations__, copy.__doc__ = f.__annotations__, f.__doc__
-    assert timeit.timeit(lambda: [function_schema(copy) for copy in copies], number=1) < 1

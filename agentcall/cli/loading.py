@@ -5,6 +5,8 @@
     package.module:name   a function, tool, registry or object in it
     path/to/file.py       the tools of a file, or its public functions
     path/to/file.py:name  one thing in it
+    mcp:URL               the tools of an MCP server
+    mcp:COMMAND           the same, of one that is started by a command
 
 The folder of a file, and the current one for modules, are put on `sys.path`, as `python` does.
 """
@@ -29,17 +31,29 @@ if TYPE_CHECKING:  # an agent's import costs as much as all the rest, and only `
     from agentcall.agent import Agent
 
 
+_MCP = "mcp:"
+
+
 def tools_from(words: Sequence[str]) -> ToolRegistry:
     """The tools that the words name. Raises UsageError, listing what there is."""
     ready: ToolRegistry | None = None
     found = ToolRegistry()
     for word in words:
+        if word.startswith(_MCP):
+            found.add(_mcp_tools(word.removeprefix(_MCP)))
+            continue
         if _is_place(word):
             found.add(_expanded(thing_from(word)))
             continue
         ready = ToolRegistry.discover() if ready is None else ready
         found.add(ready[word] if word in ready else _module_tools(word, ready))
     return found
+
+
+def _mcp_tools(server: str) -> object:
+    from agentcall.mcp import MCPTools
+
+    return MCPTools(server)
 
 
 def tool_from(word: str, given: ToolRegistry) -> Tool:

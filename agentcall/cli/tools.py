@@ -21,7 +21,8 @@ Given = Annotated[
         "-t",
         "--tool",
         metavar="TOOL",
-        help="Your own tools too: module, module:name, file.py or file.py:name. Repeatable.",
+        help="Your own tools too: module, module:name, file.py, file.py:name, mcp:COMMAND or "
+        "mcp:URL. Repeatable.",
     ),
 ]
 

@@ -6,7 +6,16 @@ schema says what a model needs and no more: no titles, references only where a t
 
 from agentcall.errors import Problem
 from agentcall.schema.function import FunctionSchema, function_schema
+from agentcall.schema.given import GivenSchema
 from agentcall.schema.output import TypeSchema, type_schema
 from agentcall.schema.problems import shape
 
-__all__ = ["FunctionSchema", "Problem", "TypeSchema", "function_schema", "shape", "type_schema"]
+__all__ = [
+    "FunctionSchema",
+    "GivenSchema",
+    "Problem",
+    "TypeSchema",
+    "function_schema",
+    "shape",
+    "type_schema",
+]

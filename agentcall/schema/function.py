@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter
@@ -22,7 +21,7 @@ from agentcall.schema.problems import (
     wrong_fields,
     wrong_whole,
 )
-from agentcall.schema.signature import Signature, read_signature
+from agentcall.schema.signature import NAME, Signature, read_signature
 from agentcall.schema.value import (
     Schema,
     Value,
@@ -32,7 +31,6 @@ from agentcall.schema.value import (
     unfit,
 )
 
-_NAME = re.compile(r"[\w-]{1,64}")
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL)
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
@@ -186,7 +184,7 @@ def function_schema(
     """
     signature = read_signature(function, context_type=context_type, method=method)
     chosen = signature.name if name is None else name
-    if not _NAME.fullmatch(chosen):
+    if not NAME.fullmatch(chosen):
         reason = f"the name {chosen!r} is no name for a tool: 1 to 64 letters, digits, _ or -"
         raise signature.refused(None, f"{reason}; pass name=")
     documentation = read_docstring(signature.docstring)

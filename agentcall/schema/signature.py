@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 import typing
 from collections import ChainMap
@@ -21,6 +22,8 @@ from agentcall.schema.annotation import is_typed_dict, typed_dict_items
 
 Scope: TypeAlias = tuple[dict[str, Any], Mapping[str, Any]]  # Any: a namespace holds anything
 Function: TypeAlias = Any  # Any: any callable, of which attributes are asked by name
+NAME = re.compile(r"[\w-]{1,64}")
+"""What may be the name of a tool."""
 _HOLDERS: tuple[type[Any], ...] = (types.MethodType, classmethod, staticmethod)
 
 

@@ -1,0 +1,67 @@
+"""`agentcall mcp`: tools served by the Model Context Protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+HELP = """Serve tools by the Model Context Protocol.
+
+By standard input and output, as editors and desktop programs start it, or with --http at an
+address. Tools that need approval are left out, as nobody is asked here.
+
+\b
+  agentcall mcp -t calculator -t clock
+  agentcall mcp -t my_tools.py --http 127.0.0.1:8765
+  {"mcpServers": {"mine": {"command": "agentcall", "args": ["mcp", "-t", "/path/to/my_tools.py"]}}}
+
+Beyond this machine (--http 0.0.0.0:8765) a token is needed: AGENTCALL_SERVE_TOKEN, or one is made
+and shown.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class MCPOptions:
+    """What `agentcall mcp` is told."""
+
+    tools: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-t",
+            "--tool",
+            metavar="TOOL",
+            help="A ready tool's name, module, module:name, file.py or file.py:name. Repeatable. "
+            "Default: all ready tools.",
+        ),
+    ] = None
+    http: Annotated[
+        str | None,
+        typer.Option("--http", metavar="HOST:PORT", help="Serve streamable HTTP at /mcp there."),
+    ] = None
+
+
+def mcp(options: MCPOptions) -> None:
+    """Serves until it is stopped."""
+    from agentcall.cli.loading import tools_from
+    from agentcall.mcp import MCPServer
+    from agentcall.registry import ToolRegistry
+    from agentcall.sync import run_sync
+
+    found = tools_from(options.tools) if options.tools else ToolRegistry.discover()
+    server = MCPServer(found)
+    _tell_left_out(server.left_out)
+    if options.http is None:
+        run_sync(server.run_stdio())
+        return
+    from agentcall.cli.serving import address_of, serve
+
+    serve(server.app, address_of(options.http), path="/mcp", what="MCP")
+
+
+def _tell_left_out(names: tuple[str, ...]) -> None:
+    if names:
+        from agentcall.cli.faults import warn
+
+        warn(f"not served, as they need approval: {', '.join(names)}")

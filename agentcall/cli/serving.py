@@ -1,0 +1,63 @@
+"""An application served at an address, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from agentcall.errors import MissingExtra, UsageError
+from agentcall.gatekeeper import LOOPBACK, App, Terms, new_token, terms_for
+
+TOKEN = "AGENTCALL_SERVE_TOKEN"  # noqa: S105 - the name of a variable
+
+
+class Address(NamedTuple):
+    """Where to listen; port 0 takes one that is free."""
+
+    host: str
+    port: int
+
+
+def address_of(word: str) -> Address:
+    """HOST:PORT, PORT or [IPv6]:PORT. Raises UsageError."""
+    host, _, port = word.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"{word!r} is no HOST:PORT, such as 127.0.0.1:8765")
+    return Address(host.strip("[]") or "127.0.0.1", int(port))
+
+
+def serve(make: Callable[[Terms], App], address: Address, *, path: str, what: str) -> None:
+    """Serves what is made for the terms of an address, and says where. Raises UsageError."""
+    try:
+        uvicorn: Any = import_module("uvicorn")  # Any: an optional package
+    except ImportError as error:
+        raise MissingExtra("this needs uvicorn: pip install 'agentcall[serve]'") from error
+    listening = _listening(address)
+    host, port = listening.getsockname()[:2]
+    token = os.environ.get(TOKEN)
+    if address.host not in LOOPBACK and not token:
+        token = new_token()
+        sys.stderr.write(f"{TOKEN} is not set; the token of this server is {token}\n")
+    app = make(terms_for(address.host, token=token))
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"{what} at http://{shown}:{port}{path} (Ctrl-C ends it)\n")
+    sys.stderr.flush()
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(tuple(address))
+    except OSError as error:
+        listening.close()
+        place = f"{address.host}:{address.port}"
+        raise UsageError(f"cannot listen at {place}: {error.strerror}; choose another") from error
+    return listening

@@ -1,0 +1,81 @@
+"""A registry of tools as an MCP server, for Claude Desktop, editors, and other frameworks.
+
+Rules:
+1. What is called is repaired, validated, bounded and told as in a run.
+2. A tool that needs approval is not served: nobody is asked here. Serve it with that mark off where
+   the client asks its user itself.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+
+from agentcall.execute import lone_result
+from agentcall.gatekeeper import App, Gatekeeper, Terms
+from agentcall.mcp.source import needed
+from agentcall.registry import ToolRegistry
+from agentcall.tool import Tool
+
+
+class MCPServer:
+    """Serves tools by MCP.
+
+    tools: whatever `ToolRegistry` takes.
+    deps: what the tools get as `RunContext.deps`.
+    """
+
+    def __init__(self, *tools: object, name: str = "agentcall", deps: object = None) -> None:
+        registry = ToolRegistry(*tools)
+        self.left_out = tuple(found.name for found in registry if found.marks.requires_approval)
+        self.registry = registry.without(*self.left_out)
+        self._deps = deps
+        self._server = needed("mcp.server").Server(
+            name,
+            version=version("agentcall"),
+            on_list_tools=self._list,
+            on_call_tool=self._call,
+        )
+
+    async def run_stdio(self) -> None:
+        """Serves the process that started this one, until it closes our standard input."""
+        async with needed("mcp.server.stdio").stdio_server() as (read, write):
+            options = self._server.create_initialization_options()
+            await self._server.run(read, write, options)
+
+    def app(self, terms: Terms | None = None) -> App:
+        """An ASGI application that serves streamable HTTP at /mcp."""
+        security = needed("mcp.server.transport_security").TransportSecuritySettings
+        # the gatekeeper looks at Host and Origin, with the names that this server has
+        app = self._server.streamable_http_app(
+            transport_security=security(enable_dns_rebinding_protection=False)
+        )
+        return Gatekeeper(app, terms or Terms())
+
+    async def _list(self, context: Any, page: Any) -> Any:  # Any: types of the mcp package
+        tools = [_offered(found) for found in self.registry]
+        return needed("mcp_types").ListToolsResult(tools=tools)
+
+    async def _call(self, context: Any, asked: Any) -> Any:  # Any: as above
+        types = needed("mcp_types")
+        arguments = orjson.dumps(asked.arguments or {}).decode()
+        told = await lone_result(self.registry, asked.name, arguments, deps=self._deps)
+        content = [types.TextContent(type="text", text=told.text)]
+        return types.CallToolResult(content=content, is_error=told.is_error)
+
+
+def _offered(found: Tool) -> Any:  # Any: as above
+    types = needed("mcp_types")
+    marks = found.marks
+    return types.Tool(
+        name=found.name,
+        description=found.description,
+        input_schema=found.parameters,
+        annotations=types.ToolAnnotations(
+            read_only_hint=marks.read_only,
+            idempotent_hint=marks.idempotent,
+            open_world_hint=marks.untrusted,
+        ),
+    )

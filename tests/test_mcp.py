@@ -1,0 +1,258 @@
+"""MCP against servers in processes of their own: ours, and one of the official package."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from command_line import SCRIPT, TOOLS, agentcall, environment
+
+from agentcall import Agent, RunResult
+from agentcall.errors import UsageError
+from agentcall.gatekeeper import Terms
+from agentcall.mcp import MCPServer, MCPTools
+from agentcall.mcp.link import LinkBroken
+from agentcall.testing import ScriptedModel, call, say
+
+pytestmark = pytest.mark.mcp
+
+OFFICIAL = """
+import os, sys, time
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ToolAnnotations
+
+server = MCPServer("official")
+print("started", os.environ.get("MCP_TEST", ""), file=sys.stderr)
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
+def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+
+@server.tool()
+def say_env() -> str:
+    "What is in the environment."
+    return f"{os.environ.get('MCP_TEST')} {os.environ.get('MCP_SECRET')}"
+
+@server.tool()
+def fail() -> str:
+    "Fail."
+    raise ToolError("no disk")
+
+@server.tool()
+def die() -> str:
+    "End the process."
+    os._exit(3)
+
+@server.tool()
+def nap() -> str:
+    "Sleep for long."
+    time.sleep(60)
+    return "slept"
+
+server.run("stdio")
+"""
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> str:
+    (tmp_path / "official.py").write_text(OFFICIAL)
+    return f"{sys.executable} {tmp_path / 'official.py'}"
+
+
+def told(result: RunResult[str]) -> list[str]:
+    return [answer.text for _, answer in result.tool_calls if answer]
+
+
+def test_an_agent_calls_the_tools_of_a_server(official: str) -> None:
+    model = ScriptedModel([call("add", a=2, b="3"), call("fail"), say("It is 5.")])
+    with MCPTools(official) as tools:
+        result = Agent(model, tools=[tools]).run_sync("2+3?")
+    assert told(result)[0] == "5"
+    assert "no disk" in told(result)[1]
+
+
+async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: str) -> None:
+    async with MCPTools(official, prefix="far_") as tools:
+
+        async def one(n: int) -> str:
+            model = ScriptedModel([call("far_add", a=n, b=1), say("done")])
+            return told(await Agent(model, tools=tools).run("?"))[0]
+
+        assert await asyncio.gather(*map(one, range(20))) == [str(n + 1) for n in range(20)]
+
+
+def test_its_hints_become_marks_unless_they_are_overruled(official: str) -> None:
+    with MCPTools(official, timeout=5) as tools:
+        add, env, *_ = tools
+    assert (add.marks.read_only, add.marks.idempotent, add.marks.untrusted) == (True, True, True)
+    assert (env.marks.read_only, env.marks.timeout) == (False, 5)
+    with MCPTools(official, read_only=False, requires_approval=True) as tools:
+        add = next(iter(tools))
+    assert (add.marks.read_only, add.marks.requires_approval) == (False, True)
+
+
+def test_a_command_finds_what_it_is_given_and_no_more_of_our_environment(
+    official: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_SECRET", "canary")
+    with MCPTools(official, env={"MCP_TEST": "here"}) as tools:
+        model = ScriptedModel([call("say_env"), say("ok")])
+        assert told(Agent(model, tools=tools).run_sync("?")) == ["here None"]
+
+
+def test_a_server_that_ends_during_a_call_is_told_and_started_again(official: str) -> None:
+    with MCPTools(official) as tools:
+        model = ScriptedModel([call("die"), call("add", a=1, b=1), say("ok")])
+        first, second = told(Agent(model, tools=tools).run_sync("?"))
+    assert "whether the call was carried out is not known" in first
+    assert "started" in first  # what it wrote to its standard error
+    assert second == "2"
+
+
+def test_a_server_that_ended_meanwhile_is_started_again(official: str) -> None:
+    with MCPTools(official) as tools:
+        agent = Agent(ScriptedModel([call("add", a=1, b=1), say("a")] * 2), tools=tools)
+        agent.run_sync("?")
+        subprocess.run(["pkill", "-9", "-f", official.split()[1]], check=True)
+        time.sleep(1.2)
+        assert told(agent.run_sync("?")) == ["2"]
+
+
+def test_a_deadline_ends_a_call(official: str) -> None:
+    with MCPTools(official, timeout=0.5) as tools:
+        model = ScriptedModel([call("nap"), call("add", a=1, b=1), say("ok")])
+        first, second = told(Agent(model, tools=tools).run_sync("?"))
+    assert "did not end within 0.5 seconds" in first
+    assert second == "2"
+
+
+def test_closing_ends_the_server(official: str) -> None:
+    with MCPTools(official) as tools:
+        assert len(tools.tools) == 5
+        assert subprocess.run(["pgrep", "-f", official.split()[1]], check=False).returncode == 0
+    assert subprocess.run(["pgrep", "-f", official.split()[1]], check=False).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        ("", "a command that starts it"),
+        ("no-such-program --stdio", "'no-such-program' is no program"),
+    ],
+)
+def test_what_is_no_server_is_refused(server: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        MCPTools(server)
+
+
+def test_options_of_the_other_kind_are_refused() -> None:
+    with pytest.raises(UsageError, match="headers="):
+        MCPTools("http://127.0.0.1:1/mcp", env={"A": "b"})
+    with pytest.raises(UsageError, match="env="):
+        MCPTools(sys.executable, headers={"A": "b"})
+
+
+def test_a_command_that_does_not_start_says_what_it_wrote(tmp_path: Path) -> None:
+    with pytest.raises(LinkBroken, match="can't open file"):
+        list(MCPTools(f"{sys.executable} {tmp_path / 'none.py'}"))
+
+
+def test_an_address_where_nobody_listens_is_told_without_its_secrets() -> None:
+    with pytest.raises(LinkBroken) as caught:
+        list(MCPTools("http://user:canary@127.0.0.1:9/mcp?key=canary"))
+    assert "http://127.0.0.1:9/mcp cannot be used" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@contextmanager
+def served(tmp_path: Path, *words: str, **env: str) -> Iterator[str]:
+    """`agentcall mcp --http` on a free port; its URL."""
+    (tmp_path / "tools.py").write_text(TOOLS)
+    process = subprocess.Popen(
+        [SCRIPT, "mcp", "-t", "tools.py", "--http", "127.0.0.1:0", *words],
+        cwd=tmp_path,
+        env=environment(**env),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := re.search(r"http://\S+", line):
+                yield found[0]
+                return
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stderr:
+            process.stderr.close()
+
+
+def test_agentcall_mcp_serves_its_tools_to_agentcall(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text(TOOLS)
+    with MCPTools(f"{SCRIPT} mcp -t {tmp_path / 'tools.py'}") as tools:
+        assert "delete" not in [found.name for found in tools]  # it needs approval
+        model = ScriptedModel([call("mul", a=3, b=4), call("fail"), call("mul", a=1), say("ok")])
+        results = told(Agent(model, tools=tools).run_sync("?"))
+    assert results[:2] == ["12", "ValueError: no disk"]
+    assert "b: missing" in results[2]
+
+
+def test_agentcall_mcp_serves_by_http(tmp_path: Path) -> None:
+    with served(tmp_path) as url, MCPTools(url) as tools:
+        model = ScriptedModel([call("add", a=3, b=4), say("ok")])
+        assert told(Agent(model, tools=tools).run_sync("?")) == ["7"]
+
+
+def test_a_token_is_asked_for_and_taken(tmp_path: Path) -> None:
+    with served(tmp_path, AGENTCALL_SERVE_TOKEN="canary") as url:
+        with pytest.raises(LinkBroken, match="401"):
+            list(MCPTools(url))
+        with MCPTools(url, headers={"Authorization": "Bearer canary"}) as tools:
+            assert len(tools.tools) > 3
+        assert httpx.post(url, json={}).status_code == 401
+
+
+def test_strangers_are_turned_away(tmp_path: Path) -> None:
+    with served(tmp_path) as url:
+        assert httpx.post(url, json={}, headers={"Host": "evil.example"}).status_code == 403
+        assert (
+            httpx.post(url, json={}, headers={"Origin": "http://evil.example"}).status_code == 403
+        )
+        assert httpx.post(url, content=b" " * 100_000_000).status_code == 413
+
+
+def test_the_tools_of_a_server_go_on_the_command_line(official: str, tmp_path: Path) -> None:
+    done = agentcall(
+        "tools", "call", "add", '{"a": 2, "b": 3}', "-t", f"mcp:{official}", cwd=tmp_path
+    )
+    assert (done.stdout.strip(), done.returncode) == ("5", 0)
+
+
+async def test_what_is_called_has_its_deps() -> None:
+    from agentcall import RunContext
+
+    def whose(context: RunContext[str]) -> str:
+        """Whose this is."""
+        return context.deps
+
+    from mcp import Client
+
+    async with Client(MCPServer(whose, deps="Ann")._server) as client:
+        result = await client.call_tool("whose", {})
+        assert result.content[0].text == "Ann"
+        unknown = await client.call_tool("nobody", {})
+        assert unknown.is_error
+    assert Terms().token == ""
+    assert os.environ.get("AGENTCALL_SERVE_TOKEN") is None
