@@ -13,7 +13,7 @@ By standard input and output, as editors and desktop programs start it, or with 
 address. Tools that need approval are left out, as nobody is asked here.
 
 \b
-  agentcall mcp -t calculator -t clock
+  agentcall mcp -t calculator -t current_time
   agentcall mcp -t my_tools.py --http 127.0.0.1:8765
   {"mcpServers": {"mine": {"command": "agentcall", "args": ["mcp", "-t", "/path/to/my_tools.py"]}}}
 
