@@ -12,7 +12,6 @@ import json
 import pathlib
 import sys
 import textwrap
-import timeit
 import types
 import typing
 import uuid
