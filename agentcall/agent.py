@@ -23,6 +23,7 @@ from agentcall.messages import JSON, Image, Message, Text, User, load
 from agentcall.models.protocol import Model
 from agentcall.models.shorthand import model_from
 from agentcall.output import OutputReader
+from agentcall.policy import Policy, checked
 from agentcall.registry import ToolRegistry
 from agentcall.result import RunResult
 from agentcall.run import Origin, Plan, Run
@@ -48,6 +49,8 @@ class Agent(Generic[Output, Deps]):
         that of a Union if it is named: `Agent[A | B](output_type=A | B)`.
     deps_type: the type of what tools get as `RunContext.deps`; for type checkers.
     limits: the bounds of a run.
+    policy: what decides whether a call is carried out, waits for a person, or is denied: a function
+        of a `policy.Attempt`. Without one, `policy.default_policy`.
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -67,6 +70,7 @@ class Agent(Generic[Output, Deps]):
     deps_type: type[Deps] | None = None
     limits: Limits = field(default_factory=Limits)
     name: str = "agent"
+    policy: Policy | None = None
 
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run.
@@ -81,7 +85,8 @@ class Agent(Generic[Output, Deps]):
         messages: the conversation so far, such as `result.messages` of an earlier run.
         deps: what tools get as `RunContext.deps`.
 
-        Raises ModelError if the server fails for good; its `result` is what there was until then.
+        Raises ModelError if the server fails for good, and PolicyFailed if the policy does; its
+        `result` is what there was until then.
         """
         return await self._run(_origin(prompt, messages, deps))
 
@@ -154,6 +159,7 @@ class Agent(Generic[Output, Deps]):
             Offer(self.instructions, tuple(self.registry), output.schema),
             output,
             self.limits,
+            policy=checked(self.policy),
         )
 
     @property

@@ -5,12 +5,15 @@ Rules:
 2. Every call of a conversation has an id of its own, whatever the server gave.
 3. A call that is refused has a result that says why; it costs no tool call.
 4. What a turn asks for twice is carried out once, and both calls have its result.
+5. The policy rules on a call before it is carried out, and once more when a person has decided.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,17 +24,30 @@ from agentcall.events import (
     ApprovalRequested,
     Event,
     LoopDetected,
+    ToolCallDenied,
     ToolCallRefused,
     ToolCallRepaired,
 )
 from agentcall.execute import Emit, Job, carry_out_all
 from agentcall.guard import SAME_ERRORS, LoopGuard, repeated_words, signed
+from agentcall.judged import Judged, Round, texts_by_sign, why_waiting
 from agentcall.limits import Limits
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage
+from agentcall.policy import (
+    Ask,
+    Attempt,
+    Deny,
+    Policy,
+    Ruling,
+    default_policy,
+    denied_by_policy,
+    ruling,
+)
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, Repaired, repair
 from agentcall.result import StopReason
 from agentcall.steps import Steps
+from agentcall.taint import is_tainted
 from agentcall.tool import RunContext
 
 _TWICE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
@@ -47,35 +63,6 @@ class Scene(NamedTuple):
     messages: tuple[Message, ...]
 
 
-class Judged(NamedTuple):
-    """A call and its place in its turn, and one of: work to do, words that answer it, a call of
-    the same turn that it repeats, or none of them: it waits for approval.
-
-    `sign` is what the loop guard knows it by, empty for calls that it does not mind; `is_wrong`
-    says that the words are about a mistake in the call itself.
-    """
-
-    call: ToolCall
-    job: Job | None = None
-    words: str = ""
-    twin: str = ""
-    sign: str = ""
-    is_wrong: bool = False
-
-    @property
-    def waits(self) -> bool:
-        """Whether a person has to decide."""
-        return not (self.job or self.words or self.twin)
-
-
-class Round(NamedTuple):
-    """What became of the calls of a turn; `close` says why the tools have to be closed."""
-
-    results: tuple[ToolResult, ...]
-    pending: tuple[ToolCall, ...]
-    close: StopReason | None
-
-
 class CallDesk:
     """Takes the calls of a run's turns; remembers what the run has called.
 
@@ -88,8 +75,12 @@ class CallDesk:
         limits: Limits,
         steps: Steps,
         emit: Emit | None = None,
+        *,
+        policy: Policy | None = None,
     ) -> None:
         self._registry = registry
+        self._policy = policy
+        self._tainted = False
         self._limits = limits
         self._steps = steps
         self._emit = emit
@@ -104,9 +95,10 @@ class CallDesk:
         """Takes calls of these tools from now on."""
         self._registry = registry
 
-    def recall(self, history: Iterable[Message], carried_out: int) -> None:
-        """Takes down what came before: the ids that are used up, and the calls that count."""
+    def recall(self, history: Sequence[Message], carried_out: int) -> None:
+        """Takes down what came before: used ids, the calls that count, text of strangers."""
         self._ids.update(c.id for m in history if isinstance(m, Assistant) for c in m.calls)
+        self._tainted = is_tainted(history)
         self.carried_out = carried_out
 
     def judged(self, asked: Sequence[Called], scene: Scene) -> list[Judged]:
@@ -150,7 +142,7 @@ class CallDesk:
         """What became of the calls."""
         for item in judged:
             if item.words:
-                told = self.known[item.call.id] = _told(item.call, item.words)
+                told = self.known[item.call.id] = item.told
                 self._tell(ToolCallRefused(item.call, told))
         jobs = [item.job for item in judged if item.job is not None]
         await carry_out_all(jobs, self._limits, self._steps, self._emit, self.known)
@@ -161,21 +153,27 @@ class CallDesk:
         calls = [item.call for item in judged]
         pending = tuple(item.call for item in judged if item.waits)
         results = tuple(self.known[call.id] for call in calls if call.id in self.known)
-        return Round(results, pending, self._close)
+        self._tainted = self._tainted or is_tainted(results)
+        waiting = why_waiting(judged) if pending else ""
+        return Round(results, pending, self._close, waiting)
 
     def _admitted(
         self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
     ) -> Judged:
         """A valid call that is no repetition."""
-        if found.tool.marks.requires_approval:
-            self._tell(ApprovalRequested(call))
-            return Judged(call, sign=sign)
+        job = self._job(call, found, scene, index)
+        ruled = self._ruled(job)
+        if isinstance(ruled, Deny):
+            return Judged(call, words=denied_by_policy(ruled), sign=sign, is_wrong=True)
+        if isinstance(ruled, Ask):
+            self._tell(ApprovalRequested(call, ruled.reason))
+            return Judged(call, reason=ruled.reason, sign=sign)
         limit = self._limits.tool_calls
         if limit is not None and self.carried_out >= limit:
             self._close = "max_tool_calls"
             words = f"Not called: this run may make {limit} tool calls, and all are used up."
             return Judged(call, words=words)
-        return self._ready(call, found, sign, scene, index)
+        return self._ready(job, sign)
 
     def _decided(
         self, call: ToolCall, decision: Approved | Denied | None, scene: Scene, index: int
@@ -188,12 +186,25 @@ class CallDesk:
         sign = _sign(found)
         if isinstance(decision, Denied):
             return Judged(call, words=denied_words(decision), sign=sign)
-        return self._ready(call, found, sign, scene, index)
+        job = self._job(call, found, scene, index)
+        ruled = self._ruled(job)
+        if isinstance(ruled, Deny):
+            return Judged(call, words=denied_by_policy(ruled), sign=sign)
+        return self._ready(job, sign)
 
-    def _ready(
-        self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
-    ) -> Judged:
+    def _ready(self, job: Job, sign: str) -> Judged:
         self.carried_out += 1
+        return Judged(job.call, job, sign=sign)
+
+    def _ruled(self, job: Job) -> Ruling:
+        attempt = Attempt(job.call, job.tool, MappingProxyType(job.values), job.context)
+        policy = self._policy
+        ruled = default_policy(attempt) if policy is None else ruling(policy, attempt)
+        if isinstance(ruled, Deny):
+            self._tell(ToolCallDenied(job.call, ruled.reason))
+        return ruled
+
+    def _job(self, call: ToolCall, found: Repaired, scene: Scene, index: int) -> Job:
         context: RunContext[Any] = RunContext(  # Any: the user's own type
             deps=scene.deps,
             usage=scene.usage,
@@ -203,23 +214,27 @@ class CallDesk:
             tool_name=call.name,
             run_id=scene.run_id,
             idempotency_key=f"{scene.run_id}:{scene.turn}:{index}",
+            tainted=self._tainted,
         )
-        return Judged(call, Job(call, found.tool, found.values, context), sign=sign)
+        return Job(call, found.tool, found.values, context)
 
     def _repetition(self, call: ToolCall, sign: str) -> Judged:
         told = "; the tools are closed" if self._guard.is_circling else ""
         self._tell(LoopDetected(call, f"the same call again{told}"))
-        return Judged(call, words=repeated_words(call.name, self._guard.last(sign)))
+        words = repeated_words(call.name, self._guard.last(sign))
+        given = (result for result in self.known.values() if result.name == call.name)
+        return Judged(call, words=words, untrusted=is_tainted(given))
 
     def _twin_result(self, item: Judged) -> ToolResult:
         found = self.known.get(item.twin)
         if found is None:
-            return _told(item.call, "Not called: the same call of this turn waits for approval.")
-        return ToolResult(item.call.id, found.name, _TWICE + found.text, found.is_error)
+            waits = "Not called: the same call of this turn waits for approval."
+            return item._replace(words=waits).told
+        return replace(found, call_id=item.call.id, text=_TWICE + found.text)
 
     def _remember(self, judged: Sequence[Judged]) -> None:
         """Lets the guard know what a turn gave."""
-        self._guard.record(_record(judged, self.known))
+        self._guard.record(texts_by_sign(judged, self.known))
         errors = {item.words: SAME_ERRORS for item in judged if item.is_wrong}
         went_well: dict[str, bool] = {}
         for job in (item.job for item in judged if item.job):
@@ -256,26 +271,6 @@ def _sign(found: Repaired | Refused) -> str:
     if isinstance(found, Refused) or found.tool.marks.polling:
         return ""
     return signed(found.tool.name, found.values)
-
-
-def _record(judged: Iterable[Judged], known: Mapping[str, ToolResult]) -> dict[str, str]:
-    """What the calls of a turn gave, by sign; a polled call has its id for one.
-
-    A call that failed has another sign, as it may be made again.
-    """
-    texts: dict[str, str] = {}
-    for item in judged:
-        if item.sign and not item.waits:
-            result = known[item.call.id]
-            failed = item.job is not None and result.is_error
-            texts[f"failed {item.sign}" if failed else item.sign] = result.text
-        elif item.job:
-            texts[item.call.id] = ""
-    return texts
-
-
-def _told(call: ToolCall, words: str) -> ToolResult:
-    return ToolResult(call.id, call.name, words, is_error=True)
 
 
 def _places(messages: Iterable[Message]) -> dict[str, int]:

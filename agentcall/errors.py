@@ -5,6 +5,7 @@
     │   ├── SchemaError         a function that cannot be offered as a tool
     │   ├── DuplicateTool       two tools of one name
     │   ├── UnknownModel        a model shorthand that means nothing
+    │   ├── PolicyFailed        a policy raised, or gave no ruling
     │   └── MissingExtra        an optional package that is not installed
     ├── ModelError              the server's or the model's fault
     │   ├── ModelUnreachable    no connection, or it broke
@@ -48,6 +49,15 @@ class DuplicateTool(UsageError, ValueError):
 
 class UnknownModel(UsageError, ValueError):
     """A model shorthand that means nothing; lists the ones that do."""
+
+
+class PolicyFailed(UsageError):
+    """A policy raised, or gave something that is no ruling: nothing of that turn was carried out.
+
+    `result` is the RunResult of what the run had come to by then.
+    """
+
+    result: object = None
 
 
 class MissingExtra(UsageError, ImportError):

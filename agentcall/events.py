@@ -56,10 +56,19 @@ class ToolCallRepaired:
 
 
 @dataclass(frozen=True, slots=True)
-class ApprovalRequested:
-    """The run stops here until somebody approves or denies the call."""
+class ToolCallDenied:
+    """The policy does not allow the call; the model is told the reason."""
 
     call: ToolCall
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """The run stops here until somebody approves or denies the call; `reason` says why."""
+
+    call: ToolCall
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,7 @@ Event: TypeAlias = (
     | ThinkingDelta
     | AnswerDiscarded
     | ToolCallRepaired
+    | ToolCallDenied
     | ApprovalRequested
     | ToolCallRefused
     | ToolCallStarted

@@ -27,6 +27,7 @@ from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, repair
 from agentcall.snapshot import MAX_ITEMS, capped, listed, snapshot
 from agentcall.steps import Steps
+from agentcall.taint import Untrusted
 from agentcall.tool import RunContext, Tool
 from agentcall.workers import BRIEF, in_thread
 
@@ -145,7 +146,9 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
     Raises nothing, but asyncio.CancelledError where the run is cancelled.
     """
     told = await _before_deadline(job)
-    return ToolResult(job.call.id, job.call.name, capped(told.text, limit), told.is_error)
+    untrusted = told.untrusted or job.tool.marks.untrusted
+    text = capped(told.text, limit)
+    return ToolResult(job.call.id, job.call.name, text, told.is_error, untrusted)
 
 
 class _Told(NamedTuple):
@@ -153,6 +156,7 @@ class _Told(NamedTuple):
 
     text: str
     is_error: bool = False
+    untrusted: bool = False
 
 
 async def _before_deadline(job: Job) -> _Told:
@@ -213,11 +217,18 @@ async def _awaited(job: Job, value: object) -> _Told:
             value = await value
         if isinstance(value, AsyncIterator):
             value = await _drained(cast("AsyncIterator[object]", value))
-        return _Told(snapshot(_followed(value)))
+        return _taken(value)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # as above; a task must not raise SystemExit
         return _failed(job, error)
+
+
+def _taken(value: object) -> _Told:
+    """What a tool gave, as text."""
+    if isinstance(value, Untrusted):
+        return _Told(snapshot(_followed(value.value)), untrusted=True)
+    return _Told(snapshot(_followed(value)))
 
 
 def _followed(value: object) -> object:
@@ -249,7 +260,7 @@ def _called(job: Job) -> _Told | _Unfinished:
             return _Told(snapshot(value))
         if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
             return _Unfinished(cast("object", value))
-        return _Told(snapshot(_followed(value)))
+        return _taken(value)
     except BaseException as error:  # whatever a tool raises is the tool's failure
         return _failed(job, error)
 

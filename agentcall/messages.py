@@ -1,8 +1,8 @@
 """The words of a conversation: frozen messages, and their JSON form.
 
 The JSON form is that of OpenAI's chat completions, so that a history can come from anywhere and
-go anywhere; what that format has no word for (`is_error`, `reasoning_content`) travels as an extra
-key. Source: the `messages` array of POST /v1/chat/completions.
+go anywhere; what that format has no word for (`is_error`, `untrusted`, `reasoning_content`) travels
+as an extra key. Source: the `messages` array of POST /v1/chat/completions.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ _IMAGES = {".gif": "gif", ".jpeg": "jpeg", ".jpg": "jpeg", ".png": "png", ".webp
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text part of a user's message."""
+    """A text part of a user's message; `untrusted` if strangers wrote it, a mail for example."""
 
     text: str
+    untrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image part of a user's message: an `https:` or `data:` URL."""
+    """An image part of a user's message: an `https:` or `data:` URL; `untrusted` as of a text."""
 
     url: str
     detail: str | None = None
+    untrusted: bool = False
 
     @classmethod
     def file(cls, path: str | Path) -> Image:
@@ -60,9 +62,13 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """What the user says: a text, or parts of text and images."""
+    """What the user says: a text, or parts of text and images.
+
+    `tainted`: whoever wrote it had read text of strangers, as an agent that asks another one has.
+    """
 
     content: Content
+    tainted: bool = False
 
     @property
     def text(self) -> str:
@@ -92,12 +98,13 @@ class Assistant:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call gave, as the model reads it."""
+    """What a tool call gave; `untrusted` if strangers may have written of it."""
 
     call_id: str
     name: str
     text: str
     is_error: bool = False
+    untrusted: bool = False
 
 
 Message: TypeAlias = System | User | Assistant | ToolResult
@@ -144,9 +151,12 @@ def _(message: System) -> dict[str, JSON]:
 
 @to_json.register
 def _(message: User) -> dict[str, JSON]:
-    if isinstance(message.content, str):
-        return {"role": "user", "content": message.content}
-    return {"role": "user", "content": [_part_json(part) for part in message.content]}
+    content = message.content
+    said = content if isinstance(content, str) else [_part_json(part) for part in content]
+    wire: dict[str, JSON] = {"role": "user", "content": said}
+    if message.tainted:
+        wire["tainted"] = True
+    return wire
 
 
 @to_json.register
@@ -169,6 +179,8 @@ def _(message: ToolResult) -> dict[str, JSON]:
     }
     if message.is_error:
         wire["is_error"] = True
+    if message.untrusted:
+        wire["untrusted"] = True
     return wire
 
 
@@ -182,12 +194,13 @@ def call_json(call: ToolCall) -> dict[str, JSON]:
 
 
 def _part_json(part: Text | Image) -> dict[str, JSON]:
+    mark: dict[str, JSON] = {"untrusted": True} if part.untrusted else {}
     if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
+        return {"type": "text", "text": part.text, **mark}
     image: dict[str, JSON] = {"url": part.url}
     if part.detail is not None:
         image["detail"] = part.detail
-    return {"type": "image_url", "image_url": image}
+    return {"type": "image_url", "image_url": image, **mark}
 
 
 def from_json(value: Mapping[str, JSON]) -> Message:
@@ -197,7 +210,7 @@ def from_json(value: Mapping[str, JSON]) -> Message:
         case "system" | "developer":
             return System(_plain(value))
         case "user":
-            return User(_content(value))
+            return User(_content(value), value.get("tainted") is True)
         case "assistant":
             return Assistant(
                 _plain(value), tuple(_calls(value)), _string(value, "reasoning_content")
@@ -208,6 +221,7 @@ def from_json(value: Mapping[str, JSON]) -> Message:
                 _string(value, "name"),
                 _plain(value),
                 value.get("is_error") is True,
+                value.get("untrusted") is True,
             )
         case _:
             raise UsageError(
@@ -280,15 +294,16 @@ def _content(value: Mapping[str, JSON]) -> Content:
 
 
 def _part(value: JSON) -> Text | Image:
+    untrusted = _member(value, "untrusted") is True
     match value:
         case {"type": "text" | "input_text" | "output_text", "text": str(text)}:
-            return Text(text)
+            return Text(text, untrusted)
         case {"type": "image_url" | "input_image", "image_url": str(url)}:
-            return Image(url)
+            return Image(url, None, untrusted)
         case {"type": "image_url", "image_url": {"url": str(url), "detail": str(detail)}}:
-            return Image(url, detail)
+            return Image(url, detail, untrusted)
         case {"type": "image_url", "image_url": {"url": str(url)}}:
-            return Image(url)
+            return Image(url, None, untrusted)
         case str():
             return Text(value)
         case _:

@@ -19,20 +19,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentcall.approval import Verdict
-from agentcall.calls import CallDesk, Judged, Scene
+from agentcall.calls import CallDesk, Scene
 from agentcall.dialects.parts import Broken
 from agentcall.dialects.protocol import Offer
-from agentcall.errors import BadAnswer, ContextOverflow, ModelError
+from agentcall.errors import BadAnswer, ContextOverflow, ModelError, PolicyFailed
 from agentcall.events import AnswerDiscarded, Event, RunFinished, RunStarted
 from agentcall.execute import Emit
+from agentcall.judged import Judged
 from agentcall.limits import Limits
 from agentcall.messages import Assistant, Message, ToolCall, Usage, User
 from agentcall.models.protocol import Model, Request
 from agentcall.output import OutputReader, Unfit
+from agentcall.policy import Policy
 from agentcall.progress import Progress
 from agentcall.registry import ToolRegistry
 from agentcall.result import Missing, RunResult, StopReason
 from agentcall.steps import Direct, Steps
+from agentcall.taint import marked
 from agentcall.turn import Listener, Turn
 
 PATIENCE = 3
@@ -55,6 +58,12 @@ class Plan:
     output: OutputReader
     limits: Limits
     steps: Steps = field(default_factory=Direct)
+    policy: Policy | None = None
+
+    def is_untrusted(self, name: str) -> bool:
+        """Whether the results of the tool of this name may hold text of strangers."""
+        found = self.registry.by_name.get(name)
+        return found is not None and found.marks.untrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +90,23 @@ class Run:
         self._plan = plan
         self._origin = origin
         self._emit = emit
-        self._progress = Progress(
-            origin.run_id, origin.messages, origin.start, origin.usage, origin.turns
-        )
-        self._desk = CallDesk(plan.registry, plan.limits, plan.steps, emit)
-        self._desk.recall(origin.messages, origin.usage.tool_calls)
+        messages = marked(origin.messages, plan.is_untrusted)
+        self._progress = Progress(origin.run_id, messages, origin.start, origin.usage, origin.turns)
+        self._desk = CallDesk(plan.registry, plan.limits, plan.steps, emit, policy=plan.policy)
+        self._desk.recall(messages, origin.usage.tool_calls)
         self._offer = plan.offer
         self._listener = Listener(plan.model, emit)
         self._faults = 0
 
     async def result(self) -> RunResult[Any]:  # Any: the agent knows its output's type
-        """Goes on until the run ends. Raises ModelError, whose `result` is what there is so far."""
+        """Goes on until the run ends.
+
+        Raises ModelError or PolicyFailed, whose `result` is what there is so far.
+        """
         self._tell(RunStarted(self._origin.run_id))
         try:
             result = await self._within_time()
-        except ModelError as error:
+        except (ModelError, PolicyFailed) as error:
             error.result = result = self._ended("error", str(error))
             self._tell(RunFinished(result))
             raise
@@ -236,9 +247,7 @@ class Run:
         for result in done.results:
             progress.transcript.append(result)
         if done.pending:
-            names = ", ".join(call.name for call in done.pending)
-            why = Missing(f"{names} waits for approval")
-            return progress.result("approval", why, pending=done.pending)
+            return progress.result("approval", Missing(done.waiting), pending=done.pending)
         if done.close:
             progress.close(done.close)
         return None

@@ -26,7 +26,8 @@ class RunContext(Generic[Deps]):
     """What a tool may know of the run it is called in; never part of the tool's schema.
 
     `retry` counts how often in a row this tool has failed. `idempotency_key`
-    is `run:turn:index`, the same when the call is carried out again after a crash.
+    is `run:turn:index`, the same when the call is carried out again after a crash. `tainted` says
+    that text of strangers was in the conversation when the call was asked for.
     """
 
     deps: Deps
@@ -37,6 +38,7 @@ class RunContext(Generic[Deps]):
     tool_name: str = ""
     run_id: str = ""
     idempotency_key: str = ""
+    tainted: bool = False
 
 
 class MarkArguments(TypedDict, total=False):

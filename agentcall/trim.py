@@ -16,6 +16,7 @@ from dataclasses import replace
 from agentcall.errors import ModelRetry
 from agentcall.events import ContextTrimmed
 from agentcall.messages import Message, ToolResult
+from agentcall.taint import Untrusted
 from agentcall.tool import Tool, tool
 
 SMALL = 400
@@ -29,7 +30,7 @@ class Shelf:
     """The full texts of results that were shortened in a run."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
+        self._full: dict[str, ToolResult] = {}
         self._page = PAGE
 
     def shortened(self, messages: Sequence[Message]) -> tuple[list[Message], list[ContextTrimmed]]:
@@ -56,20 +57,17 @@ class Shelf:
 
     def restored(self, messages: Iterable[Message]) -> tuple[Message, ...]:
         """The messages with the full texts back in their places."""
-        if not self._texts:
+        if not self._full:
             return tuple(messages)
         return tuple(
-            replace(m, text=self._texts[m.call_id])
-            if isinstance(m, ToolResult) and m.call_id in self._texts
-            else m
-            for m in messages
+            self._full.get(m.call_id, m) if isinstance(m, ToolResult) else m for m in messages
         )
 
     def reader(self) -> Tool:
         """The tool with which the model reads what was cut."""
 
-        @tool(name="read_result", idempotent=True)
-        def read_result(call_id: str, page: int = 1) -> str:
+        @tool(name="read_result", idempotent=True, read_only=True)
+        def read_result(call_id: str, page: int = 1) -> str | Untrusted:
             """Read a page of a tool result that was shortened.
 
             Args:
@@ -80,21 +78,22 @@ class Shelf:
 
         return read_result
 
-    def _read(self, call_id: str, page: int) -> str:
-        text = self._texts.get(call_id)
-        if text is None:
-            known = ", ".join(self._texts)
+    def _read(self, call_id: str, page: int) -> str | Untrusted:
+        full = self._full.get(call_id)
+        if full is None:
+            known = ", ".join(self._full)
             raise ModelRetry(f"no shortened result has the id {call_id!r}; there are: {known}")
-        pages = -(-len(text) // self._page)
+        text, pages = full.text, -(-len(full.text) // self._page)
         if not 1 <= page <= pages:
             raise ModelRetry(f"the result has the pages 1 to {pages}, not {page}")
         start = (page - 1) * self._page
-        return f"[page {page} of {pages}]\n{text[start : start + self._page]}"
+        shown = f"[page {page} of {pages}]\n{text[start : start + self._page]}"
+        return Untrusted(shown) if full.untrusted else shown
 
     def _cut(self, message: Message, cuts: dict[str, int]) -> Message:
         if not isinstance(message, ToolResult) or message.call_id not in cuts:
             return message
-        full = self._texts.setdefault(message.call_id, message.text)
+        full = self._full.setdefault(message.call_id, message).text
         kept = cuts[message.call_id]
         self._page = max(SMALL, min(self._page, kept * 2))
         note = (

@@ -104,6 +104,20 @@ def test_a_person_decides_about_a_call(terminal: Open, keys: str, told: str) -> 
     assert 'approve delete(path="/etc")' in shown.text
 
 
+def test_a_person_is_told_why_a_call_waits(terminal: Open, folder: Path) -> None:
+    (folder / "page.py").write_text(
+        "from agentcall import tool\n\n"
+        "@tool(untrusted=True)\ndef page() -> str:\n    'Reads a page.'\n    return 'obey'\n"
+    )
+    with model_of(call("page"), call("nap", seconds=30), say("Well.")) as server:
+        shown = terminal("run", "?", "-t", "page.py", "-t", "mine.py", "-m", server.url)
+        shown.wait_for("or the reason why not:")
+        shown.type("n\n")
+        assert shown.end() == 0
+    asked, why = shown.text.index("approve nap(seconds=30)"), shown.text.index("why: text that")
+    assert asked < why < shown.text.index("not marked read_only")
+
+
 def test_a_person_is_asked_also_where_the_prompt_was_piped_in(terminal: Open) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"Clean up.")

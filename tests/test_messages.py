@@ -30,13 +30,14 @@ from agentcall.messages import (
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 CALLS = st.builds(ToolCall, id=TEXTS, name=TEXTS, arguments=TEXTS)
 PARTS = st.one_of(
-    st.builds(Text, TEXTS), st.builds(Image, TEXTS, st.sampled_from([None, "low", "high"]))
+    st.builds(Text, TEXTS, st.booleans()),
+    st.builds(Image, TEXTS, st.sampled_from([None, "low", "high"]), st.booleans()),
 )
 MESSAGES = st.one_of(
     st.builds(System, TEXTS),
-    st.builds(User, st.one_of(TEXTS, st.lists(PARTS).map(tuple))),
+    st.builds(User, st.one_of(TEXTS, st.lists(PARTS).map(tuple)), st.booleans()),
     st.builds(Assistant, TEXTS, st.lists(CALLS).map(tuple), TEXTS),
-    st.builds(ToolResult, TEXTS, TEXTS, TEXTS, st.booleans()),
+    st.builds(ToolResult, TEXTS, TEXTS, TEXTS, st.booleans(), st.booleans()),
 )
 
 

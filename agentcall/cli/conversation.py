@@ -18,7 +18,7 @@ from agentcall.cli.loading import agent_from, tools_from
 from agentcall.cli.run import RunOptions
 from agentcall.cli.screen import Screen, notes_for
 from agentcall.errors import ModelError, UsageError
-from agentcall.events import Event, RunFinished
+from agentcall.events import ApprovalRequested, Event, RunFinished
 from agentcall.messages import ToolCall
 from agentcall.result import RunResult
 
@@ -85,6 +85,7 @@ class Conversation:
         self._loop = loop
         self._screen = screen
         self._result: Result | None = None
+        self._reasons: dict[str, str] = {}
 
     def outcome(self, events: AsyncIterator[Event]) -> Outcome:
         """Goes on until nothing waits for approval. Raises what is no ModelError."""
@@ -105,10 +106,12 @@ class Conversation:
         async for event in events:
             if isinstance(event, RunFinished):
                 self._result = event.result
+            elif isinstance(event, ApprovalRequested):
+                self._reasons[event.call.id] = event.reason
             self._screen.see(event)
 
     def _decisions(self, pending: Sequence[ToolCall]) -> Mapping[str, Decision]:
         self._screen.close()
         for call in pending:
             self._screen.decided(call)
-        return {call.id: decide(call) for call in pending}
+        return {call.id: decide(call, self._reasons.get(call.id, "")) for call in pending}

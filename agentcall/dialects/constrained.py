@@ -25,7 +25,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentcall.dialects.native import neutral_user
+from agentcall.dialects.frame import result_text, user_message
 from agentcall.dialects.neutral import neutralise
 from agentcall.dialects.plan import Done, Step, read_plan
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
@@ -37,6 +37,7 @@ from agentcall.messages import (
     Assistant,
     Message,
     System,
+    Text,
     ToolCall,
     ToolResult,
     User,
@@ -112,7 +113,7 @@ class Constrained:
             case Assistant():
                 return [*held, _assistant(_calls(message))]
             case User():
-                return [*held, to_json(neutral_user(message))]
+                return [*held, to_json(user_message(message))]
             case System():
                 return [*held, to_json(message)]
 
@@ -206,7 +207,7 @@ def _written(found: _Round, before: Sequence[Message]) -> str:
 def _result(found: _Round, result: ToolResult) -> str:
     verb = "failed:" if result.is_error else "="
     spoken = next((str(_step(c)) for c in found.calls if c.id == result.call_id), result.name)
-    return f"{spoken} {verb} {neutralise(result.text)}"
+    return f"{neutralise(spoken)} {verb} {result_text(result)}"
 
 
 def _next(messages: Sequence[Message]) -> list[str]:
@@ -220,7 +221,7 @@ def _next(messages: Sequence[Message]) -> list[str]:
     if left.ready and left.strays:
         return []
     if left.ready:
-        return [f"Next: {left.ready[0]}"]
+        return [f"Next: {neutralise(str(left.ready[0]))}"]
     failed = any(result.is_error for result in _round(messages).results)
     return [] if failed else [f"Done. Answer the user, who said: {_question(messages[:start])}"]
 
@@ -241,11 +242,19 @@ def _question(messages: Sequence[Message]) -> str:
     asked = ""
     for message in reversed(messages):
         if isinstance(message, User):
-            asked = message.text
+            asked = _own_words(message)
         elif asked:
             break
     short = asked if len(asked) <= QUESTION else asked[:QUESTION] + "..."
     return neutralise(" ".join(short.split()))
+
+
+def _own_words(message: User) -> str:
+    """What the user says, without the texts of strangers that come with it."""
+    if isinstance(message.content, str):
+        return message.content
+    own = (part for part in message.content if isinstance(part, Text) and not part.untrusted)
+    return "\n".join(part.text for part in own)
 
 
 def _step(call: ToolCall) -> Step:

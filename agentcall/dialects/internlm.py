@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from agentcall.dialects.native import NativeReader, neutral_user
+from agentcall.dialects.frame import result_text, user_message
+from agentcall.dialects.native import NativeReader
 from agentcall.dialects.neutral import neutralise
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
 from agentcall.dialects.reading import text_reader
@@ -76,9 +77,9 @@ class InternLM:
                 calls = "\n".join(map(spelled, message.calls))
                 return [{"role": "assistant", "content": neutralise(message.text) + calls}]
             case ToolResult():
-                return [{**self.environment, "content": neutralise(message.text)}]
+                return [{**self.environment, "content": result_text(message)}]
             case User():
-                return [to_json(neutral_user(message))]
+                return [to_json(user_message(message))]
             case System():
                 return [to_json(message)]
 

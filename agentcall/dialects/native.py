@@ -12,12 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from agentcall.dialects.frame import result_text, user_message
 from agentcall.dialects.neutral import neutralise
 from agentcall.dialects.parts import Broken, CallDelta, Called, Delta, Part, Said, Thought
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
 from agentcall.dialects.reading import TextReader, text_reader
 from agentcall.dialects.typed import with_answer_format
-from agentcall.messages import Assistant, Message, System, Text, ToolCall, ToolResult, User, to_json
+from agentcall.messages import Assistant, Message, System, ToolCall, ToolResult, User, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,10 @@ class Native:
                 calls = tuple(map(neutral_call, message.calls))
                 return [to_json(Assistant(message.text, calls))]
             case ToolResult():
-                text = neutralise(message.text)
+                text = result_text(message)
                 return [to_json(ToolResult(message.call_id, message.name, text))]
             case User():
-                return [to_json(neutral_user(message))]
+                return [to_json(user_message(message))]
             case System():
                 return [to_json(message)]
 
@@ -64,18 +65,6 @@ def neutral_call(call: ToolCall) -> ToolCall:
             arguments = json.dumps(json.loads(arguments), ensure_ascii=False)
     plain = neutralise(arguments)
     return call if plain is call.arguments else replace(call, arguments=plain)
-
-
-def neutral_user(message: User) -> User:
-    """The same message with special tokens in its text made harmless."""
-    if isinstance(message.content, str):
-        return User(neutralise(message.content))
-    return User(
-        tuple(
-            Text(neutralise(part.text)) if isinstance(part, Text) else part
-            for part in message.content
-        )
-    )
 
 
 @dataclass(slots=True)

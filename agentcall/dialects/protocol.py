@@ -6,7 +6,8 @@ A dialect is pure: no I/O, no clock, no state besides its readers'. Rules:
 2. A reader takes deltas of any size: cutting the text elsewhere never changes what it gives.
 3. Text is a call only if it names an offered tool; everything else stays text.
 4. Markup of calls never becomes `Said`.
-5. Special tokens of the family inside the text of a user or a tool are neutralised by `render`.
+5. Special tokens of the family inside the text of a user or a tool are neutralised by `render`,
+   and text of strangers is framed as data.
 """
 
 from __future__ import annotations

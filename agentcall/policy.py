@@ -1,0 +1,138 @@
+"""Whether a call that the model asks for may be carried out: allow, ask a person, or deny.
+
+Rules:
+1. A policy is a function, or any object that can be called: it is given an `Attempt` and gives
+   `Allow()`, `Ask(reason)`, `Deny(reason)`, or None to leave it to `default_policy`.
+2. It is asked about every call that is valid and no repetition, after repairs: what it sees is what
+   would run. When a person edits or approves a call it is asked again; a denial stands.
+3. It decides by what it is given and nothing else, as a run that is replayed asks again. What needs
+   a look elsewhere is an `Ask`, which the application answers in its own time.
+4. Every ruling is an event: ToolCallStarted for a call that is allowed, ApprovalRequested,
+   ToolCallDenied.
+5. It fails closed: where it raises or gives anything else, nothing of the turn is carried out and
+   the run raises PolicyFailed, as a program with such a policy has to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any, Protocol, TypeAlias, cast
+
+from agentcall.errors import PolicyFailed, UsageError
+from agentcall.messages import ToolCall
+from agentcall.taint import sources
+from agentcall.tool import RunContext, Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The call is carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A person decides; the run waits. `reason` is shown to that person."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The call is not carried out, whoever may approve it; the model is told the reason."""
+
+    reason: str = ""
+
+
+Ruling: TypeAlias = Allow | Ask | Deny
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call that the model asks for.
+
+    call: as it would run, its arguments repaired JSON.
+    arguments: the validated Python values, by parameter name.
+    context: what the tool would get: deps, messages before the call, usage.
+    """
+
+    call: ToolCall
+    tool: Tool
+    arguments: Mapping[str, object]
+    context: RunContext[Any]  # Any: the user's own type
+
+    @property
+    def tainted(self) -> bool:
+        """Whether text of strangers was in the conversation when the model asked."""
+        return self.context.tainted
+
+
+class Policy(Protocol):
+    """Decides about calls; a plain function is one."""
+
+    def __call__(self, attempt: Attempt, /) -> Ruling | None:
+        """The ruling; None leaves it to the default policy. Fast, without I/O."""
+        ...
+
+
+_ALLOW, _ASK = Allow(), Ask()
+
+
+def default_policy(attempt: Attempt) -> Ruling:
+    """Asks for a tool with `requires_approval`, and for any that acts once strangers had a word.
+
+    A tool acts unless it is marked `read_only`.
+    """
+    marks = attempt.tool.marks
+    if attempt.context.tainted and not marks.read_only:
+        where = ", ".join(sources(attempt.context.messages))
+        return Ask(
+            f"text that strangers may have written is in the conversation ({where}), and "
+            f"{attempt.tool.name} is not marked read_only"
+        )
+    return _ASK if marks.requires_approval else _ALLOW
+
+
+def marks_only(attempt: Attempt) -> Ruling:
+    """Asks for a tool with `requires_approval`, and for nothing else."""
+    return _ASK if attempt.tool.marks.requires_approval else _ALLOW
+
+
+def ruling(policy: Policy, attempt: Attempt) -> Ruling:
+    """What the policy says, or else the default one. Raises PolicyFailed."""
+    try:
+        given = policy(attempt)
+    except Exception as error:
+        raise PolicyFailed(
+            f"the policy raised {type(error).__name__} about {attempt.call.name}: {error}; "
+            "no call of this turn was carried out"
+        ) from error
+    if given is None:
+        return default_policy(attempt)
+    if not isinstance(cast("object", given), (Allow, Ask, Deny)):
+        raise PolicyFailed(
+            f"the policy gave {given!r} about {attempt.call.name}; "
+            "give Allow(), Ask(reason), Deny(reason) or None"
+        )
+    return given
+
+
+def checked(policy: Policy | None) -> Policy | None:
+    """The policy. Raises UsageError for what cannot be one."""
+    if policy is None:
+        return None
+    if not callable(policy) or isinstance(policy, type):
+        raise UsageError(f"policy={policy!r} cannot be asked; use a function of an Attempt")
+    if iscoroutinefunction(policy) or iscoroutinefunction(type(policy).__call__):
+        raise UsageError(
+            f"policy={policy!r} is async; a policy decides at once. Let it give Ask(), and answer "
+            "what waits as slowly as you like"
+        )
+    return policy
+
+
+def denied_by_policy(deny: Deny) -> str:
+    """What the model is told of a call that the policy denied."""
+    reason = f": {deny.reason}" if deny.reason else ""
+    return f"This call is not allowed{reason}. It was not carried out; do not claim that it was."
