@@ -48,9 +48,14 @@ def model_from(named: Named | None) -> Model:
     if named is None:
         return _Late(lambda: model_from(os.environ.get("AGENTCALL_MODEL") or _found()))
     if isinstance(named, str):
-        several = _COMMA.split(named.strip())
+        several = parted(named)
         return _one(named, _ALONE) if len(several) == 1 else _balanced(several)
     return _balanced(named) if isinstance(named, Sequence) else named
+
+
+def parted(shorthand: str) -> list[str]:
+    """The shorthands that a text with commas between them holds; mostly one."""
+    return _COMMA.split(shorthand.strip())
 
 
 def _balanced(nodes: Sequence[Model | str]) -> Balanced:
