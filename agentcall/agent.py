@@ -20,8 +20,7 @@ from agentcall.execute import Emit
 from agentcall.history import completed
 from agentcall.limits import Limits
 from agentcall.messages import JSON, Image, Message, Text, User, load
-from agentcall.models.protocol import Model
-from agentcall.models.shorthand import model_from
+from agentcall.models.shorthand import Named, model_from
 from agentcall.output import OutputReader
 from agentcall.policy import Policy, checked
 from agentcall.registry import ToolRegistry
@@ -41,7 +40,8 @@ class Agent(Generic[Output, Deps]):
     """A model with tools, which it calls until it has an answer.
 
     model: a shorthand such as "lmdeploy:internlm2_5-7b-chat", "http://host:port/v1#model" or
-        "embedded", or a Model; None asks AGENTCALL_MODEL, then a local LMDeploy, then embedded.
+        "embedded", or a Model; a list of these is several servers of one model (docs/scaling.md);
+        None asks AGENTCALL_MODEL, then a local LMDeploy, then embedded.
     tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. What is
         added to a registry later is offered from the next run on.
     instructions: what the model is told before everything else.
@@ -63,7 +63,7 @@ class Agent(Generic[Output, Deps]):
     'It is 5.'
     """
 
-    model: Model | str | None = None
+    model: Named | None = None
     tools: object = ()
     instructions: str = ""
     output_type: type[Output] | UnionType = cast("type[Output]", str)  # noqa: RUF009 - no call
@@ -151,10 +151,9 @@ class Agent(Generic[Output, Deps]):
 
     @cached_property
     def _fixed_plan(self) -> Plan:
-        model = self.model
         output = OutputReader(self.output_type)
         return Plan(
-            model_from(model) if model is None or isinstance(model, str) else model,
+            model_from(self.model),
             ToolRegistry(self.registry),
             Offer(self.instructions, tuple(self.registry), output.schema),
             output,

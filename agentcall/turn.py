@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from agentcall.dialects.parts import Broken, Called, Said, Thought
 from agentcall.errors import BadAnswer, CutAnswer, ModelError
 from agentcall.events import AnswerDiscarded, DialectChosen, Event, TextDelta, ThinkingDelta
 from agentcall.messages import Usage
-from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request
+from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request, closed
 
 
 class Turn(NamedTuple):
@@ -66,7 +66,7 @@ class Listener:
                     self._tell_part(part)
                 parts.append(part)
         finally:
-            await _closed(answer)
+            await closed(answer)
         return turn_of(parts)
 
     def _tell_part(self, part: Answer) -> None:
@@ -113,10 +113,3 @@ def turn_of(parts: list[Answer]) -> Turn:
 
 _CUT = Ended(None, Usage(1))
 _NOTHING = Usage()
-
-
-async def _closed(answer: AsyncIterator[Answer]) -> None:
-    """Closes an answer that was left before its end, where it can be closed."""
-    close = getattr(answer, "aclose", None)
-    if close is not None:
-        await close()

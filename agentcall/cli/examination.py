@@ -15,13 +15,11 @@ from agentcall.cli.doctor import DoctorOptions
 from agentcall.cli.faults import UNFINISHED, UNREACHED
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.plain import line_of
+from agentcall.cli.whereabouts import server_of, usual_server
 from agentcall.doctor import Finding, Level, Report, examine
-from agentcall.errors import UsageError
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import Fate
-from agentcall.models.shorthand import LMDEPLOY
 
-_LOCAL = "http://{}:{}/v1".format(*LMDEPLOY)
 _STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "error": "bold red"}
 _FATES: dict[Fate, str] = {
     "reach": "reach the model",
@@ -33,10 +31,10 @@ _FATES: dict[Fate, str] = {
 
 def examined(options: DoctorOptions) -> int:
     """Prints the report; gives the exit code."""
-    url, model = _patient(options)
+    url, name = server_of(options.url or usual_server())
     endpoint = Endpoint(url, os.environ.get("AGENTCALL_API_KEY", ""))
     with InterruptibleLoop() as loop:
-        report = loop.run(examine(endpoint, model))
+        report = loop.run(examine(endpoint, options.model or name))
     if options.json:
         sys.stdout.buffer.write(orjson.dumps(_document(report), option=orjson.OPT_INDENT_2) + b"\n")
     else:
@@ -44,21 +42,6 @@ def examined(options: DoctorOptions) -> int:
     if report.healthy:
         return 0
     return UNFINISHED if report.model or report.served else UNREACHED
-
-
-def _patient(options: DoctorOptions) -> tuple[str, str | None]:
-    """The base URL and the model's name that are meant. Raises UsageError."""
-    asked = options.url or _of_environment()
-    kind, _, rest = asked.partition(":")
-    url, _, name = (_LOCAL, "", rest) if kind == "lmdeploy" else asked.partition("#")
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{asked!r} is no model server; use http://host:port/v1 or lmdeploy:NAME")
-    return url.rstrip("/"), options.model or name or None
-
-
-def _of_environment() -> str:
-    model = os.environ.get("AGENTCALL_MODEL", "")
-    return model if model.startswith(("http:", "https:", "lmdeploy:")) else _LOCAL
 
 
 def _document(report: Report) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli import bench, nodes
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -114,3 +115,6 @@ def _quantize(options: QuantizeOptions) -> None:
 
 app.command("plan", help=PLAN_HELP)(command_of(PlanOptions, _plan))
 app.command("quantize", help=QUANTIZE_HELP)(command_of(QuantizeOptions, _quantize))
+app.command("proxy", help=nodes.PROXY_HELP)(command_of(nodes.ProxyOptions, nodes.proxy))
+app.add_typer(nodes.app, name="nodes")
+app.command("bench", help=bench.HELP)(command_of(bench.BenchOptions, bench.bench))

@@ -30,7 +30,7 @@ from agentcall.errors import (
 from agentcall.messages import JSON
 from agentcall.models.address import address, authorization, joined, place
 from agentcall.models.completion import parsed
-from agentcall.models.refusal import masked, no_json, refusal, retry_after_of
+from agentcall.models.refusal import lost_node, masked, no_json, refusal, retry_after_of
 from agentcall.models.sessions import shared_session
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -77,9 +77,10 @@ class Endpoint:
 
         Raises ModelError: CutAnswer if the connection breaks once the answer has begun.
         """
-        response = await self._tried(lambda deadline: self._opened("POST", path, body, deadline))
-        content, size = response.content, 0
+        response, data = await self._tried(lambda deadline: self._begun(path, body, deadline))
+        content, size = response.content, len(data)
         try:
+            yield data
             while not content.at_eof():
                 data = await content.readany()
                 size += len(data)
@@ -87,9 +88,7 @@ class Endpoint:
                     raise self._too_long()
                 yield data
         except _FAILURES as error:
-            failure = self._failure(error, self.timeout)
-            cut = isinstance(failure, ModelUnreachable)
-            raise CutAnswer(str(failure)) if cut else failure from error
+            raise self._cut(error) from error
         finally:
             response.release()  # keeps the connection if the answer was read to its end
 
@@ -118,6 +117,24 @@ class Endpoint:
         again = retry_if_exception_type(_RETRIED)
         return await AsyncRetrying(retry=again, stop=enough, wait=_wait, reraise=True)(next_try)
 
+    async def _begun(
+        self, path: str, body: bytes, deadline: float
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """A stream, and the first that came of it."""
+        response = await self._opened("POST", path, body, deadline)
+        try:
+            data = await response.content.readany()
+        except _FAILURES as error:
+            response.release()
+            raise self._cut(error) from error
+        except BaseException:
+            response.release()
+            raise
+        if lost := lost_node(data, self.place):
+            response.release()
+            raise lost
+        return response, data
+
     async def _whole(self, method: str, path: str, body: bytes | None, deadline: float) -> JSON:
         began = monotonic()
         response = await self._opened(method, path, body, deadline)
@@ -127,6 +144,8 @@ class Endpoint:
             raise self._failure(error, deadline - began) from error
         finally:
             response.release()
+        if lost := lost_node(data, self.place):
+            raise lost
         try:
             return parsed(data)
         except ValueError:
@@ -170,6 +189,11 @@ class Endpoint:
         wait = retry_after_of(response.headers.get("Retry-After"))
         refused = refusal(response.status, data, url=self.place, retry_after=wait)
         return masked(refused, self.api_key)
+
+    def _cut(self, error: Exception) -> ModelError:
+        """What broke a stream that had begun, as an error of ours."""
+        failure = self._failure(error, self.timeout)
+        return CutAnswer(str(failure)) if isinstance(failure, ModelUnreachable) else failure
 
     def _too_long(self) -> BadAnswer:
         return BadAnswer(

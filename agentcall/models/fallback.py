@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 from agentcall.errors import ModelError, UsageError
 from agentcall.models.protocol import Answer, Chosen, Model, Request
-from agentcall.models.shorthand import model_from
+from agentcall.models.shorthand import Named, model_from
 
 
 class Fallback:
-    """Asks the models in order until one answers; each is a Model or a shorthand.
+    """Asks the models in order until one answers; each is a Model, a shorthand, or a list of these.
 
     Once a model has said something, its failure is the failure of the whole: what was said cannot
     be unsaid. A conversation too long for one model goes to the next, whose window may be larger.
@@ -18,12 +18,10 @@ class Fallback:
     >>> models = Fallback("lmdeploy:internlm2_5-7b-chat", "embedded")
     """
 
-    def __init__(self, *models: Model | str) -> None:
+    def __init__(self, *models: Named) -> None:
         if not models:
             raise UsageError("Fallback needs at least one model")
-        self.models: tuple[Model, ...] = tuple(
-            model_from(model) if isinstance(model, str) else model for model in models
-        )
+        self.models: tuple[Model, ...] = tuple(map(model_from, models))
 
     async def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of the first answer. Raises the last model's ModelError."""

@@ -89,3 +89,10 @@ class Model(Protocol):
     def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of one answer as they become certain; `Ended` comes last."""
         ...
+
+
+async def closed(answer: AsyncIterator[Answer]) -> None:
+    """Closes an answer that was left before its end, where it can be closed."""
+    close = getattr(answer, "aclose", None)
+    if close is not None:
+        await close()

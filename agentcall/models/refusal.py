@@ -31,6 +31,7 @@ _OVERFLOW = re.compile(
 )
 """What LMDeploy, vLLM, llama.cpp, SGLang, Ollama and OpenAI say of a conversation too long."""
 
+_LOST_NODE = re.compile(rb'\s*\{\s*"error_code"\s*:\s*1040[12]\b')
 _WRONG_PATH = "check the base URL (it usually ends in /v1) and the model's name"
 _ADVICE = {
     401: "check the API key (api_key=, or AGENTCALL_API_KEY)",
@@ -69,6 +70,19 @@ def no_json(data: bytes, place: str) -> BadAnswer:
     )
 
 
+def lost_node(data: bytes, place: str) -> ServerFailed | None:
+    """The error that LMDeploy's proxy says with status 200 where a node of it does not answer.
+
+    It goes on choosing that node until it is taken out, so it is worth waiting a little.
+    Source: lmdeploy 0.18.0 serve/proxy/utils.py (ErrorCodes), proxy.py (handle_api_timeout).
+    """
+    if not _LOST_NODE.match(data):
+        return None
+    said = message_of(_decoded(data))
+    told = f"a node behind the proxy at {place} does not answer: {said}"
+    return ServerFailed(told, status=503, body=said, retry_after=2.0)
+
+
 def masked(error: Failure, secret: str) -> Failure:
     """The same error, its words without the secret."""
     bare = secret.removeprefix("Bearer ").removeprefix("Basic ")
@@ -91,7 +105,7 @@ def message_of(body: JSON) -> str:
     if isinstance(body, Mapping):
         error = body.get("error")
         inner = error if isinstance(error, Mapping) else body
-        for key in ("message", "detail", "error", "msg"):
+        for key in ("message", "detail", "error", "msg", "text"):
             if inner.get(key):
                 return _text(inner[key])[:1024]
     text = _text(body) if body else ""

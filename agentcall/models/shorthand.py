@@ -4,6 +4,7 @@
     "http://host:port/v1"            the first model that the server has; without a path, /v1
     "http://host:port/v1#model"      that model of it
     "embedded", "embedded:NAME"      the embedded model, on the CPU, started when first asked
+    several, as a list or "URL,URL"  the least busy of them, and another where one fails (balance)
     none                             AGENTCALL_MODEL, else a live local LMDeploy, else embedded
 
 The API key is AGENTCALL_API_KEY, if set. The HTTP client and the embedded runtime are imported
@@ -14,13 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
 from agentcall.models.address import with_v1
+from agentcall.models.balance import Balanced
 from agentcall.models.protocol import Answer, Model, Request, Settings
 
 if TYPE_CHECKING:
@@ -30,18 +33,45 @@ LMDEPLOY = ("127.0.0.1", 23333)
 """Where LMDeploy's api_server listens by default."""
 
 
-def model_from(shorthand: str | None) -> Model:
-    """The model that a shorthand names. Raises UnknownModel."""
-    if shorthand is None:
+Named: TypeAlias = "Model | str | Sequence[Model | str]"
+"""A model, its shorthand, or several of them that serve the same model."""
+
+_ALONE, _AMONG_OTHERS = 4, 1
+"""How often a request is tried on a server: once, where another server can be asked instead."""
+
+_COMMA = re.compile(r"\s*,\s*(?=https?:|lmdeploy\b|embedded\b)")
+"""Between two shorthands; the name of a model may hold commas of its own."""
+
+
+def model_from(named: Named | None) -> Model:
+    """The model that is meant. Raises UnknownModel, UsageError."""
+    if named is None:
         return _Late(lambda: model_from(os.environ.get("AGENTCALL_MODEL") or _found()))
+    if isinstance(named, str):
+        several = parted(named)
+        return _one(named, _ALONE) if len(several) == 1 else _balanced(several)
+    return _balanced(named) if isinstance(named, Sequence) else named
+
+
+def parted(shorthand: str) -> list[str]:
+    """The shorthands that a text with commas between them holds; mostly one."""
+    return _COMMA.split(shorthand.strip())
+
+
+def _balanced(nodes: Sequence[Model | str]) -> Balanced:
+    each = (_one(node, _AMONG_OTHERS) if isinstance(node, str) else node for node in nodes)
+    return Balanced(*each)
+
+
+def _one(shorthand: str, tries: int) -> Model:
     kind, _, rest = shorthand.partition(":")
     if kind in ("http", "https"):
         url, _, model = shorthand.partition("#")
         url = with_v1(url)
-        return _Late(lambda: _http(url, model or None, Settings()))
+        return _Late(lambda: _http(url, model or None, Settings(), tries))
     if kind == "lmdeploy":
         url = "http://{}:{}/v1".format(*LMDEPLOY)
-        return _Late(lambda: _http(url, rest or None, Settings(temperature=0.0)))
+        return _Late(lambda: _http(url, rest or None, Settings(temperature=0.0), tries))
     if kind == "embedded":
         return _Late(lambda: _embedded(rest or None))
     raise UnknownModel(
@@ -75,12 +105,12 @@ class _Late:
             return self._model
 
 
-def _http(url: str, model: str | None, settings: Settings) -> Model:
+def _http(url: str, model: str | None, settings: Settings, tries: int) -> Model:
     from agentcall.models.endpoint import Endpoint
     from agentcall.models.http_chat import HTTPChat
 
     key = os.environ.get("AGENTCALL_API_KEY", "")
-    return HTTPChat(Endpoint(url, key), model, settings=settings)
+    return HTTPChat(Endpoint(url, key, tries=tries), model, settings=settings)
 
 
 def _found() -> str:

@@ -8,6 +8,8 @@
     │   │   ├── SourceSilent the source did not answer in time
     │   │   └── WrongBytes   the file that came is not the file that was meant
     │   └── SourcesFailed    no source is left
+    ├── ProxyError           LMDeploy's proxy does not run, or is none
+    │   └── NodeError        a node that cannot be added or removed
     └── EmbeddedError
         ├── RuntimeMissing   xllamacpp is not installed
         ├── BadModelFile     llama.cpp cannot load the file
@@ -50,6 +52,14 @@ class SourcesFailed(DownloadError):
 
 class WrongBytes(SourceFailed):
     """The SHA-256 differs from what was expected."""
+
+
+class ProxyError(ServerError):
+    """LMDeploy's proxy does not run or does not answer, or something else answers."""
+
+
+class NodeError(ProxyError):
+    """A node of the proxy cannot be added or removed."""
 
 
 class EmbeddedError(ServerError):

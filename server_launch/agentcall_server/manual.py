@@ -87,8 +87,8 @@ def ask_manual(lmdeploy: Path, words: Sequence[str]) -> Manual:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise NoLMDeploy(
-            f"{lmdeploy} has no `{command}`: {last}; auto_gptq came with 0.6.0, the others are in "
-            f"every release"
+            f"{lmdeploy} has no `{command}`: {last}; auto_gptq came with 0.6.0, serve proxy with "
+            f"0.6.1, the others are in every release"
         )
     return read_manual(command, done.stdout)
 

@@ -1,0 +1,57 @@
+"""Whether a server keeps the beginnings of prompts: a long prompt is sent twice."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+
+import orjson
+
+from agentcall.messages import JSON
+from agentcall.models.endpoint import Endpoint
+from agentcall.models.facts import PATH
+
+WORDS = 800
+"""Words of the prompt: somewhat more tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixFigures:
+    """A prompt that the server had never seen, and the same once more, for one token each.
+
+    cached_tokens: of the second, as the server reports them; None where it does not.
+    """
+
+    prompt_tokens: int | None
+    first_seconds: float
+    again_seconds: float
+    cached_tokens: int | None
+
+
+async def prefix_figures(endpoint: Endpoint, model: str) -> PrefixFigures:
+    """The figures of a server. Raises ModelError."""
+    text = f"{secrets.token_hex(8)} " + " ".join(f"word{n % 97}" for n in range(WORDS))
+    messages: JSON = [{"role": "user", "content": f"{text}\nSay yes."}]
+    body = orjson.dumps({"model": model, "max_tokens": 1, "temperature": 0, "messages": messages})
+    began = monotonic()
+    await endpoint.post(PATH, body)
+    between = monotonic()
+    usage = _member(await endpoint.post(PATH, body), "usage")
+    ended = monotonic()
+    return PrefixFigures(
+        _count(usage, "prompt_tokens"),
+        between - began,
+        ended - between,
+        _count(_member(usage, "prompt_tokens_details"), "cached_tokens"),
+    )
+
+
+def _member(value: JSON, key: str) -> JSON:
+    return value.get(key) if isinstance(value, Mapping) else None
+
+
+def _count(value: JSON, key: str) -> int | None:
+    found = _member(value, key)
+    return found if isinstance(found, int) else None

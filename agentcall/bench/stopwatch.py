@@ -1,0 +1,60 @@
+"""Times the answers of a model from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import monotonic
+
+from agentcall.messages import Usage
+from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request, closed
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One whole answer; times in seconds since the request was made.
+
+    `first` and `last` are when the first and the last part came, `parts` how many there were.
+    """
+
+    seconds: float
+    first: float
+    last: float
+    parts: int
+    usage: Usage
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens a second once the first was there; None where it did not come in pieces."""
+        pieces = self.parts > 1 and self.last > self.first and self.usage.output_tokens > 1
+        return (self.usage.output_tokens - 1) / (self.last - self.first) if pieces else None
+
+
+class Stopwatch:
+    """A model that answers as another does, and keeps the time of each whole answer in `spans`."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.spans: list[Span] = []
+
+    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+        """The other's parts. Raises ModelError."""
+        began = monotonic()
+        times: list[float] = []
+        answer = self._model.ask(request)
+        try:
+            async for part in answer:
+                if isinstance(part, Ended):
+                    self._ended(part, began, times)
+                elif not isinstance(part, Chosen):
+                    times.append(monotonic() - began)
+                yield part
+        finally:
+            await closed(answer)
+
+    def _ended(self, end: Ended, began: float, times: list[float]) -> None:
+        if end.finish is None:
+            return
+        now = monotonic() - began
+        first, last = (times[0], times[-1]) if times else (now, now)
+        self.spans.append(Span(now, first, last, len(times), end.usage))

@@ -1,0 +1,150 @@
+"""Several servers behind LMDeploy's proxy, from the command line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import FrameType
+
+import orjson
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agentcall.cli.faults import warn
+from agentcall.cli.nodes import ListOptions, NodeOptions, ProxyOptions
+from agentcall.cli.plain import line_of
+from agentcall.errors import UsageError
+from agentcall_server.distributor import Distributor, free_port
+from agentcall_server.manual import ask_manual, find_lmdeploy
+from agentcall_server.nodes import Nodes, NodeState
+from agentcall_server.proxy_command import WORDS, ProxyWish, proxy_command
+from agentcall_server.refusals import NoLMDeploy, PlanError
+
+_MASK = "***"
+
+
+def run_proxy(options: ProxyOptions) -> None:
+    """Runs the proxy until it ends or is interrupted. Raises UsageError, ServerError."""
+    with _told_as_usage():
+        wish = _wish(options)
+        lmdeploy = find_lmdeploy(options.lmdeploy)
+        if options.dry_run:
+            words = proxy_command(wish, ask_manual(lmdeploy, WORDS))
+            shown = [_MASK if wish.api_key and word == wish.api_key else word for word in words]
+            sys.stdout.write(shlex.join([str(lmdeploy), *shown]) + "\n")
+            return
+        if wish.is_open:
+            warn(
+                f"whoever reaches port {wish.port} can add and remove nodes, with or without a "
+                f"key: LMDeploy guards /nodes with none; let a firewall do it"
+            )
+        with _ended_by_sigterm(), Distributor(wish, lmdeploy, options.nodes or (), say=_say) as it:
+            _say(f"the proxy answers at {wish.url}/v1")
+            it.watch()
+
+
+def show_nodes(options: ListOptions) -> None:
+    """Prints the nodes of a proxy."""
+    with _told_as_usage():
+        nodes = _nodes(options.proxy)
+        states = nodes.states()
+    if options.json:
+        document = orjson.dumps([asdict(state) for state in states], option=orjson.OPT_INDENT_2)
+        sys.stdout.buffer.write(document + b"\n")
+    elif states:
+        Console(highlight=False).print(_table(states))
+    else:
+        sys.stdout.write(f"{nodes.proxy} has no nodes; agentcall server nodes add URL adds one\n")
+    if lone := _lone_models(states):
+        warn(f"served by one node alone: {lone}; start all nodes with the same --model-name")
+
+
+def add_node(options: NodeOptions) -> None:
+    """Adds a node to a proxy."""
+    with _told_as_usage():
+        nodes = _nodes(options.proxy)
+        state = nodes.add(options.url)
+        sys.stdout.write(f"added {state.url}: {', '.join(state.models)}\n")
+        if lone := _lone_models(nodes.states()):
+            warn(f"served by one node alone: {lone}; start all nodes with the same --model-name")
+
+
+def remove_node(options: NodeOptions) -> None:
+    """Takes a node out of a proxy."""
+    with _told_as_usage():
+        _nodes(options.proxy).remove(options.url)
+    sys.stdout.write(f"removed {options.url}\n")
+
+
+def _wish(options: ProxyOptions) -> ProxyWish:
+    wish = ProxyWish(
+        options.host,
+        options.port or free_port(options.host),
+        options.routing,
+        os.environ.get("AGENTCALL_API_KEY", ""),
+    )
+    if wish.is_open and not wish.api_key and not options.no_key:
+        raise UsageError(
+            f"--host {options.host} lets other machines in: set AGENTCALL_API_KEY to the key that "
+            f"they need, or say --no-key"
+        )
+    return wish
+
+
+def _nodes(proxy: str) -> Nodes:
+    return Nodes(proxy, os.environ.get("AGENTCALL_API_KEY", ""))
+
+
+def _table(states: Sequence[NodeState]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    table.add_column("node", overflow="fold")
+    table.add_column("models", overflow="fold")
+    table.add_column("under way", justify="right")
+    table.add_column("a request", justify="right")
+    for state in states:
+        seconds = "" if state.latency is None else f"{state.latency:.2f} s"
+        models = line_of(", ".join(state.models))
+        table.add_row(Text(line_of(state.url)), Text(models), str(state.unfinished), seconds)
+    return table
+
+
+def _lone_models(states: Sequence[NodeState]) -> str:
+    """The models that one of several nodes serves alone, if there is one."""
+    served = [model for state in states for model in state.models]
+    lone = [model for model in served if served.count(model) == 1]
+    return ", ".join(lone) if len(states) > 1 else ""
+
+
+@contextmanager
+def _told_as_usage() -> Generator[None, None, None]:
+    """What is wrong with the command, as an error of usage."""
+    try:
+        yield
+    except (PlanError, NoLMDeploy) as error:
+        raise UsageError(str(error)) from error
+
+
+@contextmanager
+def _ended_by_sigterm() -> Generator[None, None, None]:
+    """A service manager's SIGTERM ends us as Ctrl-C does, and the proxy with us."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line_of(line) + "\n")
+    sys.stderr.flush()

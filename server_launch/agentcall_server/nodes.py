@@ -1,0 +1,126 @@
+"""The nodes of a running `lmdeploy serve proxy`: what they are, and how they come and go.
+
+LMDeploy's proxy answers 200 to /nodes/add and /nodes/remove whatever came of it, and it asks a new
+node for its models without a key. So a node is asked here, is registered with its models, and
+what came of it is read from /nodes/status (0.18.0 serve/proxy/proxy.py:150-182, 503-570).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from agentcall_server.errors import NodeError, ProxyError
+from agentcall_server.exchange import Reply, exchange, root_of
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What the proxy knows of a node: requests under way, and the mean seconds of the last ones."""
+
+    url: str
+    models: tuple[str, ...]
+    unfinished: int = 0
+    latency: float | None = None
+
+
+class Nodes:
+    """The nodes of the proxy at a URL; the key is the proxy's and that of its nodes."""
+
+    def __init__(self, proxy: str, api_key: str = "") -> None:
+        self.proxy = root_of(proxy)
+        self._api_key = api_key
+
+    def states(self) -> tuple[NodeState, ...]:
+        """All nodes, as the proxy sees them. Raises ProxyError."""
+        listed = _json(self._asked("/nodes/status"))
+        if not isinstance(listed, Mapping):
+            raise ProxyError(f"{self.proxy} is no proxy of LMDeploy: it does not list nodes")
+        nodes = cast("Mapping[str, object]", listed)
+        return tuple(_state(url, status) for url, status in nodes.items())
+
+    def add(self, url: str) -> NodeState:
+        """Registers a server that answers. Raises NodeError, ProxyError, BadValue."""
+        root = root_of(url)
+        models = served_models(root, self._api_key)
+        said = self._asked("/nodes/add", {"url": root, "status": {"models": list(models)}})
+        for state in self.states():
+            if state.url == root:
+                return state
+        raise NodeError(f"{self.proxy} did not take the node {root}; it said: {said.words}")
+
+    def remove(self, url: str) -> None:
+        """Takes a node out. Raises NodeError if there is none such, ProxyError, BadValue."""
+        root = root_of(url)
+        known = {root_of(state.url): state.url for state in self.states()}
+        if root not in known:
+            there = ", ".join(known.values()) or "none"
+            raise NodeError(f"{self.proxy} has no node {root}; there are: {there}")
+        said = self._asked("/nodes/remove", {"url": known[root]})
+        if any(state.url == known[root] for state in self.states()):
+            raise NodeError(f"{self.proxy} did not let the node {root} go; it said: {said.words}")
+
+    def _asked(self, path: str, payload: object = None) -> Reply:
+        try:
+            reply = exchange(self.proxy + path, payload, api_key=self._api_key)
+        except OSError as error:
+            raise ProxyError(
+                f"no proxy answers at {self.proxy} ({error}); start one with "
+                f"`agentcall server proxy`, or name another with --proxy"
+            ) from error
+        if reply.status == 404:
+            raise ProxyError(f"{self.proxy} is no proxy of LMDeploy: it has no {path}")
+        if reply.status >= 400:
+            raise ProxyError(f"{self.proxy}{path} answered {reply.status}: {reply.words}")
+        return reply
+
+
+def served_models(root: str, api_key: str) -> tuple[str, ...]:
+    """The models that a server lists. Raises NodeError."""
+    try:
+        reply = exchange(f"{root}/v1/models", api_key=api_key)
+    except OSError as error:
+        raise NodeError(f"no server answers at {root} ({error}); is it running?") from error
+    if reply.status in (401, 403):
+        raise NodeError(
+            f"{root} wants another key; LMDeploy's proxy hands the client's key on, so all nodes "
+            f"need the one in AGENTCALL_API_KEY, or none"
+        )
+    if reply.status != 200:
+        raise NodeError(f"{root}/v1/models answered {reply.status}: {reply.words}")
+    match _json(reply):
+        case {"data": [*cards]}:
+            names = [name for card in cards if (name := _member(card, "id"))]
+        case _:
+            names = []
+    if not names:
+        raise NodeError(f"{root} lists no model; is it an OpenAI-compatible server?")
+    return tuple(map(str, names))
+
+
+def _state(url: str, status: object) -> NodeState:
+    models, latencies = _member(status, "models"), _member(status, "latency")
+    unfinished = _member(status, "unfinished")
+    last = [seconds for seconds in _sequence(latencies) if isinstance(seconds, (int, float))]
+    return NodeState(
+        url,
+        tuple(map(str, _sequence(models))),
+        unfinished if isinstance(unfinished, int) else 0,
+        sum(last) / len(last) if last else None,
+    )
+
+
+def _member(value: object, key: str) -> object:
+    return cast("Mapping[str, object]", value).get(key) if isinstance(value, Mapping) else None
+
+
+def _sequence(value: object) -> Sequence[object]:
+    return cast("Sequence[object]", value) if isinstance(value, list) else ()
+
+
+def _json(reply: Reply) -> object:
+    try:
+        return reply.json()
+    except ValueError:
+        return None
