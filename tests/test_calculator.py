@@ -1,8 +1,8 @@
 """The calculator: values, spellings, refusals and bounds.
 
-The tables SIMPLEEVAL_* and ASTEVAL_* follow the tests of simpleeval 1.0.5 (test_simpleeval.py)
-and asteval 1.0.10 (tests/test_asteval.py), both MIT. Cases about strings, lists and variables
-are refusals here, as this calculator has numbers only; their ^ is "exclusive or", ours a power.
+`evaluators/cases.json` has what the tests of simpleeval and asteval expect, as `read_sdists.py`
+beside it read them. Their cases about strings, lists and variables are refusals here, as this
+calculator has numbers only; their ^ is "exclusive or", ours a power.
 """
 
 import json
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -19,87 +20,18 @@ from hypothesis import strategies as st
 
 from agentcall_tools.calculator import calculate, calculator
 
-SIMPLEEVAL_VALUES = {
-    "21 + 21": "42",
-    "6*7": "42",
-    "20 + 1 + (10*2) + 1": "42",
-    "100/10": "10",
-    "12*12": "144",
-    "2 ** 10": "1024",
-    "100 % 9": "1",
-    "10 << 10": "10240",
-    "1000 >> 2": "250",
-    "True and False": "false",
-    "True or False": "true",
-    "False or False": "false",
-    "1 - 1 or 21": "21",
-    "1 - 1 and 11": "0",
-    "110 == 100 + 10 and True": "true",
-    "110 != 100 + 10 and True": "false",
-    "False or 42": "42",
-    "8 | 34": "42",
-    "100 & 63": "36",
-    "~ -43": "42",
-    "not False": "true",
-    "not True": "false",
-    "not 0": "true",
-    "not 1": "false",
-    "11.02 - 9.1": "1.92",
-    "29.1+39": "68.1",
-    "1 > 0": "true",
-    "100000 < 28": "false",
-    "-2 < 11": "true",
-    "+2 < 5": "true",
-    "0 == 0": "true",
-    "-2 <= -2": "true",
-    "2 >= 2": "true",
-    "1 >= 12": "false",
-    "1.09 <= 1967392": "true",
-    "1 < 2 < 3 < 4": "true",
-    "1 < 2 > 3 < 4": "false",
-    "1<2<1+1": "false",
-    "1 == 1 == 2": "false",
-    "1 == 1 < 2": "true",
-    "1 > 0.999999": "true",
-    "1 == True": "true",
-    "0 == False": "true",
-    "False == False": "true",
-    "False < True": "true",
-    "200 + 200": "400",
-    "200 + 200       ": "400",
-    "\t200 + 200": "400",
-    "  \t 200 + 200  ": "400",
-    "22 + 20": "42",
-    "5 + 5": "10",
-    "1+2": "3",
-    "~2": "-3",
-    "int(42)": "42",
-    "1<<250": str(1 << 250),
-}
-ASTEVAL_VALUES = {
-    "3 == 3": "true",
-    "3.0 == 3": "true",
-    "3.0 == 3.0": "true",
-    "3 != 4": "true",
-    "3.0 != 4": "true",
-    "3 >= 1": "true",
-    "3 >= 3": "true",
-    "3 <= 3": "true",
-    "3 <= 5": "true",
-    "3 < 5": "true",
-    "5 > 3": "true",
-    "3 == 4": "false",
-    "3 > 5": "false",
-    "5 < 3": "false",
-    "True or not False": "true",
-    "not (True or True)": "false",
-    "True or False and False": "true",
-    "(1)": "1",
-    "sin(pi/2)": "1",
-    "cos(pi/2)": "0",
+EVALUATORS = json.loads((Path(__file__).parent / "evaluators" / "cases.json").read_text())
+THEIR_VALUES = [pair for cases in EVALUATORS.values() for pair in cases["values"].items()]
+THEIR_ATTACKS = [attack for cases in EVALUATORS.values() for attack in cases["attacks"]]
+VALUES = {
     "exp(0) == 1": "true",
     "exp(1)": "2.71828182845905",
+    "sin(pi/2)": "1",
+    "cos(pi/2)": "0",
     "sqrt(4)": "2",
+    "int(42)": "42",
+    "True or not False": "true",
+    "not (True or True)": "false",
     "2**-2": "0.25",
     "1<<1000": str(1 << 1000),
     "(" * 100 + "1" + ")" * 100: "1",
@@ -195,43 +127,13 @@ SPELLINGS = {
     "0^0": "1",
 }
 ATTACKS = [
-    # simpleeval: TestNewFeatures, TestTryingToBreakOut
-    "lambda x:22", "(lambda x:22)(44)", "import sys", "9**9**8", "1<<25000", "1>>25000",
+    # too long for cases.json, or with a limit of theirs in it
+    "'" + 10000 * "stuff" + "'*100", "'" + 50000 * "stuff" + "'",
     f"{int(sys.float_info.max) + 1}<<25", f"{int(sys.float_info.max) + 1}>>25",
-    '(1).from_bytes(("123123123123123123123123").encode()*999999, "big")', "50000*'text'",
-    "'text'*50000", "('text'*50000)*1000", "(50000*'text')*1000",
-    "('stuff'*20000) + ('stuff'*20000) ", "'stuff'*100000", "'" + 10000 * "stuff" + "'*100",
-    "'" + 50000 * "stuff" + "'", "f'{\"foo\"*50000}'", "'123121323123131231223'.encode() * 5000",
-    "('spam spam spam' * 5000).split() * 5000", "x.__globals__", "houdini.trapdoor.__globals__",
-    "houdini.trapdoor.func_globals", "houdini._quasi_private()", "b.mro()",
-    "True.__class__.__class__.__base__.__subclasses__()[-1].__init__.func_globals['sys'].exit(1)",
-    '"{string.__class__}".format(string="things")', '"{a.__class__}".format_map(x)',
-    'f"{x.__class__}"', 'f"{x.__globals__}"', 'f"{houdini.trapdoor.__globals__}"',
-    'f"{houdini._quasi_private()}"', "path.os.popen('id').read()", "thing.p.os.popen('id').read()",
-    "thing.p('exit')", "funcs[0]('exit')", "funcs[1]('1+1')", "things[0].os.popen('id').read()",
-    "funcs['bad']('exit')", "things['p'].os.popen('id').read()", "get_evil()('exit')",
-    "get_module().os.popen('id').read()", "os.__all__", "os.__dict__",
-    "mods[0].os.popen('id').read()", "data['nested']['funcs'][0]('exit')",
-    "data['mods']['p'].os.popen('id').read()", "'test {0}'.format", "'test'.format_map({0: 'x'})",
-    "'test'.mro", "get_os().__name__", "path.os", "c.get_exec()('exit')", "c.evil('exit')",
-    "evil", "m", "evil_caller(evil)", "extract(funcs)", "extract(mods)", "foo(42)", "dir(str)",
-    "path.exists('/etc/passwd')", "str.__dict__", "{22}", "", "a == 2", "s += a", "a = 200",
-    "b[0] = 11", "[a.__class__ for a in [1,2,3]]", "list(map(bad, [-1, 0, 1]))",
-    "[j for i in range(1000) if i > 10 for j in range(i) if j < 20]",
     "[[[c for c in range(a)] for a in range(b)] for b in range(200)]",
     "foo.bar().gi_frame.f_globals['__builtins__'].exec('raise RuntimeError(\"Oh no\")')",
-    # asteval: test_safe_funcs, test_kaboom, test_safe_open, unsafe access
-    "'*'*(1+2<<17)", "'*'*(2<<17) + '*'", "1.5**10000", "1<<1001", 'open("foo1", "wb")',
-    'open("foo3", "rb", 2<<18)', "def foo(): return foo()\nfoo()", "9**9**9**9**9**9**9**9",
-    "[print(c) for c in ().__class__.__bases__[0].__subclasses__()]",
-    (
-        "(lambda fc=(lambda n: [c for c in ().__class__.__bases__[0].__subclasses__() "
-        "if c.__name__ == n][0]): fc('function')(fc('code')(0,0,0,0,'KABOOM',(),()),{})())()"
-    ),
-    "my_func.__body__[0]  = 'something else'", "f\"{dict:'\\x7B__fstring__.__class__.s\\x7D'}\"",
-    "'{0}'.format(dict)", "str.format('{0}', dict)", "raise SystemExit", "raise GeneratorExit",
-    "arr.ctypes", "arr.tofile('file.out')", "print(hi)", "unknown_value", "del dlist[4:7]",
-    "type(1)", "while True: pass", "2 + ''", "sqrt(-1)",
+    "f\"{dict:'\\x7B__fstring__.__class__.s\\x7D'}\"", "'{0}'.format(dict)", "del dlist[4:7]",
+    "my_func.__body__[0]  = 'something else'", "while True: pass", "2 + ''", "sqrt(-1)",
     # our own
     "__import__('os').system('id')", "exec(1)", "eval(1)", "(x := 3)", "max(*[1,2])", "sum(x=1)",
     "1 if 1", "yield 1", "await 1", "1; 2", "1 # comment", "1\\\n+2", "[1]", "(1, 2)", "...", "1j",
@@ -273,10 +175,19 @@ HEAVY = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("expression", "answer"), [*SIMPLEEVAL_VALUES.items(), *ASTEVAL_VALUES.items()]
-)
-def test_the_values_of_other_evaluators_are_ours(expression: str, answer: str) -> None:
+def test_the_cases_of_other_evaluators_are_all_here() -> None:
+    assert len(THEIR_VALUES) >= 48
+    assert len(THEIR_ATTACKS) >= 89
+
+
+@pytest.mark.parametrize(("expression", "value"), THEIR_VALUES)
+def test_the_values_of_other_evaluators_are_ours(expression: str, value: float) -> None:
+    answer = calculate(expression)
+    assert answer == json.dumps(value) or float(answer) == value
+
+
+@pytest.mark.parametrize(("expression", "answer"), VALUES.items())
+def test_a_calculation_gives_its_value(expression: str, answer: str) -> None:
     assert calculate(expression) == answer
 
 
@@ -291,13 +202,11 @@ def test_python_gives_the_same_value(expression: str) -> None:
     assert math.isclose(float(calculate(expression)), expected, rel_tol=1e-13)
 
 
-@pytest.mark.parametrize("expression", ATTACKS, ids=lambda text: text[:60])
+@pytest.mark.parametrize("expression", [*THEIR_ATTACKS, *ATTACKS], ids=lambda text: text[:60])
 def test_what_is_not_a_bounded_calculation_is_refused(expression: str) -> None:
-    start = time.process_time()
     with pytest.raises(ValueError, match=r"\w+ \w+") as caught:
         calculate(expression)
     assert len(str(caught.value)) < 1_000
-    assert time.process_time() - start < 1
 
 
 def answer_or_refusal(expression: str) -> str:
@@ -308,33 +217,39 @@ def answer_or_refusal(expression: str) -> str:
         return str(error)
 
 
-@pytest.mark.parametrize("expression", HEAVY, ids=lambda text: f"{text[:30]}~{len(text)}")
-def test_no_short_input_takes_a_second(expression: str) -> None:
-    assert len(expression) <= 10_000
-    start = time.process_time()
-    assert len(answer_or_refusal(expression)) < 5_000
-    assert time.process_time() - start < 1
+BOUNDED = """
+import json, resource, signal, sys
+from agentcall_tools.calculator import calculate
+
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
+for text in json.load(sys.stdin):
+    signal.setitimer(signal.ITIMER_PROF, 1.0)
+    try:
+        answer = calculate(text)
+    except ValueError as error:
+        answer = str(error)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    print(len(answer), flush=True)
+"""
 
 
-def test_no_input_takes_200_megabytes() -> None:
-    program = (
-        "import json, resource, sys\n"
-        "from agentcall_tools.calculator import calculate\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "for text in json.load(sys.stdin):\n"
-        "    try: calculate(text)\n"
-        "    except ValueError: pass\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
-    )
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in Linux's units")
+def test_no_input_takes_a_second_of_work_or_200_megabytes() -> None:
+    inputs = [*HEAVY, *THEIR_ATTACKS, *ATTACKS]
+    assert all(len(text) <= 10_000 for text in HEAVY)
     done = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps([*HEAVY, *ATTACKS]),
+        [sys.executable, "-c", BOUNDED],
+        input=json.dumps(inputs),
         capture_output=True,
         text=True,
-        check=True,
-        timeout=120,
+        timeout=300,
+        check=False,
     )
-    assert int(done.stdout) * (1 if sys.platform == "darwin" else 1024) < 200e6
+    sizes = [int(line) for line in done.stdout.splitlines()]
+    stopped = inputs[len(sizes)][:80] if len(sizes) < len(inputs) else ""
+    assert (stopped, done.returncode, done.stderr) == ("", 0, "")
+    assert max(sizes) < 5_000
 
 
 def test_an_expression_over_10000_characters_is_refused_by_its_length() -> None:
@@ -402,9 +317,9 @@ PIECES = st.sampled_from([*SIGNS, *re.split(";", WORDS)])
 @settings(max_examples=400, deadline=None)
 @example("9**9**5" * 100)
 def test_any_text_gives_an_answer_or_a_value_error_in_a_second(expression: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     assert answer_or_refusal(expression)
-    assert time.process_time() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @given(st.text(max_size=200))

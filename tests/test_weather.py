@@ -182,7 +182,7 @@ async def reset(request: web.Request) -> web.StreamResponse:
         (empty_object, "no weather data"),
         (huge, "over 1000000 bytes"),
         (redirect, "HTTP 302"),
-        (reset, "could not reach"),
+        (reset, "broke the connection"),
     ],
 )
 async def test_each_failure_of_the_service_has_its_words(
@@ -226,13 +226,13 @@ async def test_a_slow_service_is_given_up(service: OpenMeteo) -> None:
 
 async def test_without_a_network_the_words_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTCALL_GEOCODING_URL", "http://127.0.0.1:9")
-    with pytest.raises(WeatherError, match=r"could not reach http://127\.0\.0\.1:9.*no network\?"):
+    with pytest.raises(WeatherError, match=r"http://127\.0\.0\.1:9.*could not reach.*no network\?"):
         await get_weather("Paris")
 
 
 async def test_a_wrong_base_url_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTCALL_GEOCODING_URL", "not a url")
-    with pytest.raises(WeatherError, match="could not reach not a url"):
+    with pytest.raises(WeatherError, match="not a url"):
         await get_weather("Paris")
 
 

@@ -8,4 +8,5 @@ TOOLS: dict[str, str] = {
     "calendar_day": "agentcall_tools.clock:calendar_day_tool",
     "convert_units": "agentcall_tools.units:convert_units",
     "weather": "agentcall_tools.weather:weather",
+    "fetch": "agentcall_tools.fetch:fetch",
 }

@@ -86,4 +86,4 @@ def _show_decimal(value: Decimal, precision: int) -> str:
     return f"{mantissa}e{power}"
 
 
-calculator = tool(name="calculator", idempotent=True, timeout=5)(calculate)
+calculator = tool(name="calculator", idempotent=True, read_only=True, timeout=5)(calculate)

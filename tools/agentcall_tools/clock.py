@@ -204,7 +204,15 @@ def _years(first: date, last: date) -> str:
     return f"{months // 12} years {months % 12} months {days} days"
 
 
-current_time_tool = tool(name="current_time", idempotent=True, timeout=5)(now)
-convert_time_tool = tool(name="convert_time", idempotent=True, timeout=5)(convert_time)
-time_difference_tool = tool(name="time_difference", idempotent=True, timeout=5)(time_difference)
-calendar_day_tool = tool(name="calendar_day", idempotent=True, timeout=5)(calendar_day)
+current_time_tool = tool(
+    name="current_time", idempotent=True, polling=True, read_only=True, timeout=5
+)(now)
+convert_time_tool = tool(name="convert_time", idempotent=True, read_only=True, timeout=5)(
+    convert_time
+)
+time_difference_tool = tool(name="time_difference", idempotent=True, read_only=True, timeout=5)(
+    time_difference
+)
+calendar_day_tool = tool(name="calendar_day", idempotent=True, read_only=True, timeout=5)(
+    calendar_day
+)

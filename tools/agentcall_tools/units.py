@@ -253,4 +253,4 @@ def _names() -> list[str]:
     return sorted({*map(str, _registry()), *(name for name in _ALIASES if name.isascii())})
 
 
-convert_units = tool(name="convert_units", idempotent=True, timeout=10)(convert)
+convert_units = tool(name="convert_units", idempotent=True, read_only=True, timeout=10)(convert)

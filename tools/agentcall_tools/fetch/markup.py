@@ -1,0 +1,101 @@
+"""HTML as tags and text, in one pass.
+
+Rules: this is HTML's own way of reading (WHATWG, "Tokenization") without its tree. What is not
+closed reaches to the end, so that no part is read twice: hostile pages cost no more than others,
+which the standard library's parser and a tree of elements do not promise.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import unescape
+from typing import TypeAlias
+
+_NEXT = re.compile(r"<(?=[a-zA-Z/!?])")
+_NAME = re.compile(r"[a-zA-Z][^\s/>]*")
+_GAP = re.compile(r"[\s/]*")
+_ATTRIBUTE = re.compile(r"[^\s/>][^\s/>=]*")
+_VALUE = re.compile(r"\s*=\s*(?:\"([^\"]*)(\"?)|'([^']*)('?)|([^\s>\"'][^\s>]*)?)")
+_RAW = {
+    name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE)
+    for name in ("script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The start of an element; attributes by name in lower case."""
+
+    name: str
+    attributes: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of an element."""
+
+    name: str
+
+
+Piece: TypeAlias = str | Start | End
+
+
+def pieces(html: str) -> Iterator[Piece]:
+    """The tags and the texts of a page, in order; comments and declarations are left out."""
+    at = 0
+    while at < len(html):
+        found = _NEXT.search(html, at)
+        if not found:
+            yield unescape(html[at:])
+            return
+        if found.start() > at:
+            yield unescape(html[at : found.start()])
+        piece, at = _markup(html, found.start())
+        if piece is not None:
+            yield piece
+        if isinstance(piece, Start) and piece.name in _RAW:
+            end = _RAW[piece.name].search(html, at)
+            stop = end.start() if end else len(html)
+            yield unescape(html[at:stop]) if piece.name in ("title", "textarea") else html[at:stop]
+            at = stop
+
+
+def _markup(html: str, at: int) -> tuple[Piece | None, int]:
+    """The tag that begins here and where it ends; None for a comment or what is cut off."""
+    if html.startswith("<!--", at):
+        return None, _after(html, "-->", at + 2)
+    closing = html[at + 1] == "/"
+    name = _NAME.match(html, at + 2 if closing else at + 1)
+    if not name:
+        return None, _after(html, ">", at)
+    attributes, end = _attributes(html, name.end())
+    if attributes is None:
+        return None, len(html)
+    lower = name.group().lower()
+    return (End(lower) if closing else Start(lower, attributes)), end
+
+
+def _after(html: str, closing: str, at: int) -> int:
+    found = html.find(closing, at)
+    return len(html) if found < 0 else found + len(closing)
+
+
+def _attributes(html: str, at: int) -> tuple[dict[str, str] | None, int]:
+    """The attributes up to the end of the tag; None if the tag is not closed."""
+    attributes: dict[str, str] = {}
+    while True:
+        gap = _GAP.match(html, at)
+        at = gap.end() if gap else at
+        if html.startswith(">", at):
+            return attributes, at + 1
+        name = _ATTRIBUTE.match(html, at)
+        if not name:
+            return None, at
+        at = name.end()
+        value = _VALUE.match(html, at)
+        if value:
+            at = value.end()
+            if "" in value.group(2, 4):  # a quotation mark that is not closed
+                return None, at
+        words = (value.group(1) or value.group(3) or value.group(5) or "") if value else ""
+        attributes.setdefault(name.group().lower(), unescape(words))
