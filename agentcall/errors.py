@@ -16,6 +16,7 @@
     │   │   └── ContextOverflow the conversation is longer than the window
     │   ├── BadAnswer           the body is not a chat completion
     │   └── CutAnswer           the stream ended before the answer did
+    ├── Busy                    more runs at once than may be; `retry_after` in seconds
     ├── ArgumentsError          the model's arguments do not fit the tool
     ├── UnknownTool             the model named a tool that is not offered
     └── ToolError               raised by or for a tool; its words go to the model
@@ -114,6 +115,14 @@ class BadAnswer(ModelError):
 
 class CutAnswer(ModelError):
     """The stream ended before the answer did; nothing of it was carried out."""
+
+
+class Busy(AgentCallError):
+    """Every place is taken and enough wait already; come back in `retry_after` seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)

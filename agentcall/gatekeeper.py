@@ -4,8 +4,8 @@ Rules (those of MCP's and OWASP's guidance for servers on a loopback address, wh
 user's browser can send requests):
 1. A Host that is not ours is refused with 403: a page whose name was rebound to this machine.
 2. An Origin that is not ours is refused with 403: a page of somebody else.
-3. Where there is a token, a request without it is refused with 401. It travels as `Authorization:
-   Bearer TOKEN`; a wide-open address has to have one.
+3. Where there are keys, a request without one is refused with 401. It travels as `Authorization:
+   Bearer KEY`; an address that other machines reach has to have one.
 4. A body of more than `limit` bytes is refused with 413, whether its length was told or not.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -24,6 +24,8 @@ from agentcall.errors import UsageError
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 BODY = 10 * 2**20
+USER = "agentcall.user"
+"""Where in an ASGI scope stands whose key a request brought."""
 
 # The types of the ASGI specification (asgi.readthedocs.io).
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -38,34 +40,34 @@ class Terms:
     """On which terms requests are taken.
 
     hosts: the names, without ports, by which this server is called; "*" for any.
-    token: what a request has to bring, or nothing.
+    keys: one of which a request has to bring, each with the name of whom it was given to; none
+        where everybody on this machine may ask.
     limit: bytes of a body.
-    open_paths: those that need no token, such as a health check.
+    open_paths: those that need no key, such as a health check.
     """
 
     hosts: frozenset[str] = LOOPBACK
-    token: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     limit: int = BODY
     open_paths: frozenset[str] = frozenset()
 
 
-def terms_for(address: str, *, token: str | None, hosts: frozenset[str] = frozenset()) -> Terms:
+def terms_for(address: str, keys: Mapping[str, str]) -> Terms:
     """The terms of a server that listens at an address.
 
-    Beyond this machine it needs a token, and is called by any name unless `hosts` says by which.
-    Raises UsageError.
+    Beyond this machine it needs a key, and may be called by any name. Raises UsageError.
     """
     if address in LOOPBACK:
-        return Terms(LOOPBACK | hosts, token or "")
-    if not token:
+        return Terms(keys=keys)
+    if not keys:
         raise UsageError(
-            f"{address} can be reached from other machines: set a token, or listen at 127.0.0.1"
+            f"{address} can be reached from other machines: set a key, or listen at 127.0.0.1"
         )
-    return Terms(hosts or frozenset({"*"}), token)
+    return Terms(frozenset({"*"}), keys)
 
 
-def new_token() -> str:
-    """A token that nobody can guess."""
+def new_key() -> str:
+    """A key that nobody can guess."""
     return secrets.token_urlsafe(24)
 
 
@@ -84,12 +86,12 @@ class Gatekeeper:
         if refusal is not None:
             await _refused(scope, send, *refusal)
             return
-        meter = _Meter(receive, send, self._terms.limit)
+        meter = _Meter(scope, receive, send, self._terms.limit)
         try:
             await self._app(scope, meter.receive, meter.send)
-        except _TooLarge:
-            if not meter.has_answered:
-                await _refused(scope, send, 413, _large(self._terms.limit))
+        except Exception:
+            if not meter.is_over:  # else it is only that the application could not go on
+                raise
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = {key.decode("latin-1").lower(): value for key, value in scope["headers"]}
@@ -100,7 +102,7 @@ class Gatekeeper:
         if origin and not self._is_ours(origin):
             return 403, f"pages of {origin!r} may not ask this server"
         if not self._is_known(scope, headers):
-            return 401, "a token is needed: Authorization: Bearer TOKEN"
+            return 401, "a key is needed: Authorization: Bearer KEY"
         length = headers.get("content-length", b"0")
         if length.isdigit() and int(length) > self._terms.limit:
             return 413, _large(self._terms.limit)
@@ -114,36 +116,43 @@ class Gatekeeper:
         return name is not None and ("*" in self._terms.hosts or name in self._terms.hosts)
 
     def _is_known(self, scope: Scope, headers: Mapping[str, bytes]) -> bool:
-        if not self._terms.token or scope.get("path") in self._terms.open_paths:
+        """Whether a request brings a key, where it has to; puts down whose it is."""
+        if not self._terms.keys or scope.get("path") in self._terms.open_paths:
             return True
         kind, _, given = headers.get("authorization", b"").partition(b" ")
-        is_right = hmac.compare_digest(given.strip(), self._terms.token.encode())
-        return kind.lower() == b"bearer" and is_right
-
-
-class _TooLarge(Exception):
-    pass
+        for key, user in self._terms.keys.items():
+            if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), key.encode()):
+                scope[USER] = user
+                return True
+        return False
 
 
 class _Meter:
-    """Counts what comes in, and knows whether an answer has begun."""
+    """Counts what comes in; when that is over the limit it answers itself and ends the request."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
-        self._left = limit
-        self.has_answered = False
+        self._limit = limit
+        self._came = 0
+        self._has_answered = False
+        self.is_over = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._left -= len(message.get("body") or b"")
-        if self._left < 0:
-            raise _TooLarge
-        return message
+        self._came += len(message.get("body") or b"")
+        if self._came <= self._limit:
+            return message
+        if not (self.is_over or self._has_answered):
+            self.is_over = True
+            await _refused(self._scope, self._send, 413, _large(self._limit))
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        self.has_answered = True
-        await self._send(message)
+        if not self.is_over:
+            self._has_answered = True
+            await self._send(message)
 
 
 def _large(limit: int) -> str:

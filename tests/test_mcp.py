@@ -216,7 +216,7 @@ def test_agentcall_mcp_serves_by_http(tmp_path: Path) -> None:
 
 
 def test_a_token_is_asked_for_and_taken(tmp_path: Path) -> None:
-    with served(tmp_path, AGENTCALL_SERVE_TOKEN="canary") as url:
+    with served(tmp_path, AGENTCALL_SERVE_KEYS="canary") as url:
         with pytest.raises(LinkBroken, match="401"):
             list(MCPTools(url))
         with MCPTools(url, headers={"Authorization": "Bearer canary"}) as tools:
@@ -254,5 +254,5 @@ async def test_what_is_called_has_its_deps() -> None:
         assert result.content[0].text == "Ann"
         unknown = await client.call_tool("nobody", {})
         assert unknown.is_error
-    assert Terms().token == ""
-    assert os.environ.get("AGENTCALL_SERVE_TOKEN") is None
+    assert Terms().keys == {}
+    assert os.environ.get("AGENTCALL_SERVE_KEYS") is None

@@ -1,4 +1,4 @@
-"""The command line: `agentcall run`, `tools`, `mcp`, `doctor` and `server`."""
+"""The command line: `agentcall run`, `serve`, `tools`, `mcp`, `doctor` and `server`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli import doctor, mcp, run, server, tools
+from agentcall.cli import doctor, mcp, run, serve, server, tools
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("run", help=run.HELP)(command_of(run.RunOptions, run.run))
 app.add_typer(tools.app, name="tools")
 app.add_typer(server.app, name="server")
+app.command("serve", help=serve.HELP)(command_of(serve.ServeOptions, serve.serve))
 app.command("mcp", help=mcp.HELP)(command_of(mcp.MCPOptions, mcp.mcp))
 app.command("doctor", help=doctor.HELP)(command_of(doctor.DoctorOptions, doctor.doctor))
 

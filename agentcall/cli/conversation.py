@@ -14,7 +14,7 @@ from agentcall.cli.approving import decide
 from agentcall.cli.asking import prompt_from
 from agentcall.cli.faults import UNFINISHED, exit_code, tell
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.loading import agent_from, tools_from
+from agentcall.cli.loading import agent_made
 from agentcall.cli.run import RunOptions
 from agentcall.cli.screen import Screen, notes_for
 from agentcall.errors import ModelError, UsageError
@@ -52,14 +52,7 @@ def converse(options: RunOptions) -> int:
 
 
 def _agent(options: RunOptions) -> Agent[Any, Any]:
-    agent: Agent[Any, Any] = agent_from(options.agent) if options.agent else Agent()
-    tools = tools_from(options.tools or ())
-    if tools:
-        agent = replace(agent, tools=agent.registry.merge(tools))
-    if options.model is not None:
-        agent = replace(agent, model=options.model)
-    if options.instructions is not None:
-        agent = replace(agent, instructions=options.instructions)
+    agent = agent_made(options)
     if options.max_requests is not None:
         agent = replace(agent, limits=replace(agent.limits, requests=options.max_requests))
     return agent

@@ -17,7 +17,7 @@ address. Tools that need approval are left out, as nobody is asked here.
   agentcall mcp -t my_tools.py --http 127.0.0.1:8765
   {"mcpServers": {"mine": {"command": "agentcall", "args": ["mcp", "-t", "/path/to/my_tools.py"]}}}
 
-Beyond this machine (--http 0.0.0.0:8765) a token is needed: AGENTCALL_SERVE_TOKEN, or one is made
+Beyond this machine (--http 0.0.0.0:8765) a key is needed: AGENTCALL_SERVE_KEYS, or one is made
 and shown.
 """
 

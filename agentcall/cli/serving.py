@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from agentcall.errors import MissingExtra, UsageError
-from agentcall.gatekeeper import LOOPBACK, App, Terms, new_token, terms_for
+from agentcall.gatekeeper import LOOPBACK, App, Terms, new_key, terms_for
 
-TOKEN = "AGENTCALL_SERVE_TOKEN"  # noqa: S105 - the name of a variable
+KEYS = "AGENTCALL_SERVE_KEYS"
 
 
 class Address(NamedTuple):
@@ -38,16 +38,22 @@ def serve(make: Callable[[Terms], App], address: Address, *, path: str, what: st
         raise MissingExtra("this needs uvicorn: pip install 'agentcall[serve]'") from error
     listening = _listening(address)
     host, port = listening.getsockname()[:2]
-    token = os.environ.get(TOKEN)
-    if address.host not in LOOPBACK and not token:
-        token = new_token()
-        sys.stderr.write(f"{TOKEN} is not set; the token of this server is {token}\n")
-    app = make(terms_for(address.host, token=token))
+    app = make(terms_for(address.host, _keys(address)))
     shown = f"[{host}]" if ":" in host else host
     sys.stderr.write(f"{what} at http://{shown}:{port}{path} (Ctrl-C ends it)\n")
     sys.stderr.flush()
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _keys(address: Address) -> Mapping[str, str]:
+    """The keys of AGENTCALL_SERVE_KEYS, `KEY` or `NAME=KEY` with commas between, or a new one."""
+    given = [word.strip() for word in os.environ.get(KEYS, "").split(",") if word.strip()]
+    if not given and address.host not in LOOPBACK:
+        given = [new_key()]
+        sys.stderr.write(f"{KEYS} is not set; the key of this server is {given[0]}\n")
+    pairs = [word.rpartition("=") for word in given]
+    return {key: name or f"key {place}" for place, (name, _, key) in enumerate(pairs, 1)}
 
 
 def _listening(address: Address) -> socket.socket:

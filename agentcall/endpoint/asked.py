@@ -1,0 +1,90 @@
+"""What a client asks for: the body of POST /v1/chat/completions, checked.
+
+Source: OpenAI's API reference, "Create chat completion". How the model samples is the agent's own
+business, so the fields for that are taken and left aside; what would change the answer's form is
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+
+from agentcall.errors import UsageError
+from agentcall.messages import JSON, Message, load
+
+_REFUSED = {
+    "tools": "this agent brings its own tools; send none",
+    "functions": "this agent brings its own tools; send none",
+    "response_format": "this agent decides the form of its answers; send none",
+}
+
+
+class Unfit(Exception):
+    """A request that cannot be answered: `status` (HTTP), `code` as OpenAI's, `param`."""
+
+    def __init__(
+        self, words: str, *, status: int = 400, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(words)
+        self.status = status
+        self.code = code
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request; `steps` asks for the tool steps as `reasoning_content`."""
+
+    messages: tuple[Message, ...]
+    stream: bool
+    usage: bool
+    steps: bool
+
+
+def read_request(body: bytes, model: str) -> Asked:
+    """The request in a body. Raises Unfit."""
+    try:
+        value: object = orjson.loads(body)
+    except ValueError as error:
+        raise Unfit(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Unfit("the body is not a JSON object")
+    fields = cast("dict[str, JSON]", value)
+    _refuse(fields, model)
+    options = fields.get("stream_options")
+    wants_usage = isinstance(options, Mapping) and options.get("include_usage") is True
+    steps = fields.get("include_steps") is True
+    return Asked(_messages(fields), fields.get("stream") is True, wants_usage, steps)
+
+
+def _refuse(fields: Mapping[str, JSON], model: str) -> None:
+    name = fields.get("model", model)
+    if name != model:
+        raise Unfit(
+            f"there is no model {name!r}; there is {model!r}",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
+    for param, words in _REFUSED.items():
+        if fields.get(param) and fields[param] != {"type": "text"}:
+            raise Unfit(words, param=param)
+    if fields.get("n") not in (None, 1):
+        raise Unfit(f"n is {fields['n']!r}; one answer is given", param="n")
+
+
+def _messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
+    given = fields.get("messages")
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        raise Unfit("messages is no list of messages", param="messages")
+    last = given[-1]
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        raise Unfit("the last message is not the user's", param="messages")
+    try:
+        return load(cast("Sequence[Mapping[str, JSON]]", given))
+    except (UsageError, AttributeError, TypeError, KeyError) as error:
+        raise Unfit(str(error), param="messages") from None

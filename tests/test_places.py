@@ -1,0 +1,156 @@
+"""Backpressure: so many run, so many wait, the rest is told."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agentcall import Agent, tool
+from agentcall.dialects.parts import Called, Said
+from agentcall.errors import Busy, UsageError
+from agentcall.messages import ToolResult, Usage, User
+from agentcall.models.protocol import Answer, Ended, Request
+from agentcall.places import Places
+
+
+class Model:
+    """Calls the tool once, each time with another number, and then answers; keeps nothing."""
+
+    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+        first, last = request.transcript[0], request.transcript[-1]
+        assert isinstance(first, User)
+        if isinstance(last, ToolResult):
+            yield Said(f"done {first.content}")
+        else:
+            yield Called("slow", f'{{"number": {first.content}}}')
+        yield Ended("stop", Usage(1))
+
+
+@tool
+def slow(number: int) -> str:
+    """A slow tool, which gives much."""
+    time.sleep(0.02)
+    return f"{number} " * 5_000
+
+
+AGENT = Agent(Model(), tools=[slow])
+
+
+async def crowd(places: Places, size: int) -> list[str | Busy]:
+    """What becomes of so many runs that begin at once."""
+
+    async def one(number: int) -> str | Busy:
+        try:
+            async with places.one():
+                return (await AGENT.run(str(number))).output
+        except Busy as busy:
+            return busy
+
+    return await asyncio.gather(*map(one, range(size)))
+
+
+async def test_of_500_runs_at_once_some_run_some_wait_and_the_rest_is_told() -> None:
+    places, threads, most = Places(running=20, waiting=100), threading.active_count(), 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, places.running)
+            assert places.running <= 20
+            assert places.waiting <= 100
+            assert threading.active_count() <= threads + 22
+            await asyncio.sleep(0.005)
+
+    watcher = asyncio.ensure_future(watch())
+    results = await crowd(places, 500)
+    assert not watcher.done(), watcher.exception()
+    watcher.cancel()
+    done = [result for result in results if isinstance(result, str)]
+    refused = [result for result in results if isinstance(result, Busy)]
+    assert done == [f"done {number}" for number in range(120)]
+    assert len(refused) == 380
+    assert all(1 <= busy.retry_after <= 60 for busy in refused)
+    assert "20 runs are under way and 100 wait" in str(refused[0])
+    assert most == 20
+    assert (places.running, places.waiting) == (0, 0)
+
+
+async def test_memory_is_flat_from_one_crowd_to_the_next() -> None:
+    places = Places(running=20, waiting=100)
+    await crowd(places, 500)
+    tracemalloc.start()
+    try:
+        sizes: list[int] = []
+        for _ in range(4):
+            await crowd(places, 500)
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sizes[-1] - sizes[0] < 300_000
+    assert peak < 5_000_000  # 500 conversations at once have more
+
+
+async def test_places_are_given_in_the_order_of_asking() -> None:
+    places, order = Places(running=1, waiting=10), list[int]()
+
+    async def one(number: int) -> None:
+        async with places.one():
+            order.append(number)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*map(one, range(8)))
+    assert order == list(range(8))
+
+
+async def test_without_waiting_the_second_is_refused() -> None:
+    places = Places(running=1, waiting=0)
+    async with places.one():
+        with pytest.raises(Busy):
+            async with places.one():
+                pass
+    async with places.one():
+        assert places.running == 1
+
+
+async def test_a_refusal_says_when_to_come_back_by_how_long_runs_took() -> None:
+    places = Places(running=1, waiting=0)
+    for seconds, words in ((1.1, "try again in 1 seconds"), (0.0, "try again in 2 seconds")):
+        async with places.one():
+            with pytest.raises(Busy, match=words):
+                await places.one().__aenter__()
+            await asyncio.sleep(seconds)
+
+
+async def test_who_fails_and_who_is_cancelled_gives_the_place_back() -> None:
+    places = Places(running=1, waiting=1)
+    with pytest.raises(ValueError, match="bad"):
+        async with places.one():
+            raise ValueError("bad")
+    holder, waiter = (asyncio.ensure_future(held(places)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    assert (places.running, places.waiting) == (1, 1)
+    waiter.cancel()
+    await asyncio.wait({waiter})
+    assert (places.running, places.waiting) == (1, 0)
+    holder.cancel()
+    await asyncio.wait({holder})
+    assert (places.running, places.waiting) == (0, 0)
+
+
+async def held(places: Places) -> None:
+    async with places.one():
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(("running", "waiting"), [(0, 1), (-1, 1), (1, -1)])
+def test_numbers_without_sense_are_refused(running: int, waiting: int) -> None:
+    with pytest.raises(UsageError, match="at least one has to run"):
+        Places(running=running, waiting=waiting)
