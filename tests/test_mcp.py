@@ -76,10 +76,17 @@ def told(result: RunResult[str]) -> list[str]:
 
 def test_an_agent_calls_the_tools_of_a_server(official: str) -> None:
     model = ScriptedModel([call("add", a=2, b="3"), call("fail"), say("It is 5.")])
-    with MCPTools(official) as tools:
+    with MCPTools(official, read_only=True) as tools:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
     assert told(result)[0] == "5"
     assert "no disk" in told(result)[1]
+
+
+def test_what_acts_waits_for_approval_once_a_server_has_said_something(official: str) -> None:
+    model = ScriptedModel([call("add", a=2, b=3), call("fail"), say("It is 5.")])
+    with MCPTools(official) as tools:
+        result = Agent(model, tools=[tools]).run_sync("2+3?")
+    assert [waiting.name for waiting in result.pending] == ["fail"]
 
 
 async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: str) -> None:
@@ -112,7 +119,7 @@ def test_a_command_finds_what_it_is_given_and_no_more_of_our_environment(
 
 
 def test_a_server_that_ends_during_a_call_is_told_and_started_again(official: str) -> None:
-    with MCPTools(official) as tools:
+    with MCPTools(official, read_only=True) as tools:
         model = ScriptedModel([call("die"), call("add", a=1, b=1), say("ok")])
         first, second = told(Agent(model, tools=tools).run_sync("?"))
     assert "whether the call was carried out is not known" in first
@@ -130,7 +137,7 @@ def test_a_server_that_ended_meanwhile_is_started_again(official: str) -> None:
 
 
 def test_a_deadline_ends_a_call(official: str) -> None:
-    with MCPTools(official, timeout=0.5) as tools:
+    with MCPTools(official, timeout=0.5, read_only=True) as tools:
         model = ScriptedModel([call("nap"), call("add", a=1, b=1), say("ok")])
         first, second = told(Agent(model, tools=tools).run_sync("?"))
     assert "did not end within 0.5 seconds" in first
@@ -201,7 +208,7 @@ def served(tmp_path: Path, *words: str, **env: str) -> Iterator[str]:
 
 def test_agentcall_mcp_serves_its_tools_to_agentcall(tmp_path: Path) -> None:
     (tmp_path / "tools.py").write_text(TOOLS)
-    with MCPTools(f"{SCRIPT} mcp -t {tmp_path / 'tools.py'}") as tools:
+    with MCPTools(f"{SCRIPT} mcp -t {tmp_path / 'tools.py'}", read_only=True) as tools:
         assert "delete" not in [found.name for found in tools]  # it needs approval
         model = ScriptedModel([call("mul", a=3, b=4), call("fail"), call("mul", a=1), say("ok")])
         results = told(Agent(model, tools=tools).run_sync("?"))
