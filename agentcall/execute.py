@@ -12,22 +12,21 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet
 
 from agentcall.dialects.parts import Called
-from agentcall.errors import ModelRetry, ToolError, ToolTimeout
+from agentcall.errors import ToolTimeout
 from agentcall.events import Event, ToolCallFinished, ToolCallStarted
 from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
+from agentcall.outcome import Told, awaited, called, called_async, failed
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, repair
-from agentcall.snapshot import MAX_ITEMS, capped, listed, snapshot
+from agentcall.snapshot import capped
 from agentcall.steps import Steps
-from agentcall.taint import Untrusted
 from agentcall.tool import RunContext, Tool
 from agentcall.workers import BRIEF, in_thread
 
@@ -35,8 +34,6 @@ Emit: TypeAlias = Callable[[Event], None]
 
 _GRACE = 1.0
 """Seconds in which a cancelled tool may put things in order."""
-_PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
-"""Types of results that need not be asked whether they have to be awaited."""
 
 _brief: WeakSet[Tool] = WeakSet()
 """Sync tools whose last call ended at once."""
@@ -151,35 +148,28 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
     return ToolResult(job.call.id, job.call.name, text, told.is_error, untrusted)
 
 
-class _Told(NamedTuple):
-    """What the model is told of a call that has ended."""
-
-    text: str
-    is_error: bool = False
-    untrusted: bool = False
-
-
-async def _before_deadline(job: Job) -> _Told:
-    limit = job.tool.marks.timeout
-    if job.tool.is_async:
-        return await _in_task(job, _async(job), limit)
-    began, was_brief = perf_counter(), job.tool in _brief
+async def _before_deadline(job: Job) -> Told:
+    tool, values, context = job.tool, job.values, job.context
+    limit = tool.marks.timeout
+    if tool.is_async:
+        return await _in_task(job, called_async(tool, values, context), limit)
+    began, was_brief = perf_counter(), tool in _brief
     try:
-        outcome = await in_thread(lambda: _called(job), limit, is_brief=was_brief)
+        outcome = await in_thread(lambda: called(tool, values, context), limit, is_brief=was_brief)
     except TimeoutError:
         return _late(job)
     except RuntimeError as error:  # the system gives no more threads
-        return _failed(job, error)
+        return failed(tool, context, error)
     took = perf_counter() - began
     if was_brief != (took < BRIEF):
-        (_brief.discard if was_brief else _brief.add)(job.tool)
-    if isinstance(outcome, _Told):
+        (_brief.discard if was_brief else _brief.add)(tool)
+    if isinstance(outcome, Told):
         return outcome
     left = None if limit is None else max(limit - took, 0)
-    return await _in_task(job, _awaited(job, outcome.value), left)
+    return await _in_task(job, awaited(tool, context, outcome.value), left)
 
 
-async def _in_task(job: Job, work: Coroutine[None, None, _Told], seconds: float | None) -> _Told:
+async def _in_task(job: Job, work: Coroutine[None, None, Told], seconds: float | None) -> Told:
     """What comes of a coroutine within so many seconds; it gets context variables of its own."""
     task = asyncio.ensure_future(work)
     try:
@@ -191,105 +181,18 @@ async def _in_task(job: Job, work: Coroutine[None, None, _Told], seconds: float 
         await _stop(task)
         return _late(job)
     if task.cancelled():
-        return _Told(f"{job.tool.name} cancelled itself", is_error=True)
+        return Told(f"{job.tool.name} cancelled itself", is_error=True)
     return task.result()
 
 
-async def _stop(task: asyncio.Task[_Told]) -> None:
+async def _stop(task: asyncio.Task[Told]) -> None:
     """Cancels a call, and waits a moment for it to end: it may not want to."""
     task.cancel()
     await asyncio.wait({task}, timeout=_GRACE)
 
 
-async def _async(job: Job) -> _Told:
-    """What comes of an async tool, in the event loop."""
-    try:
-        return await _awaited(job, job.tool.call(job.values, job.context))
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # whatever a tool raises is the tool's failure
-        return _failed(job, error)
-
-
-async def _awaited(job: Job, value: object) -> _Told:
-    try:
-        if inspect.isawaitable(value):
-            value = await value
-        if isinstance(value, AsyncIterator):
-            value = await _drained(cast("AsyncIterator[object]", value))
-        return _taken(value)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # as above; a task must not raise SystemExit
-        return _failed(job, error)
-
-
-def _taken(value: object) -> _Told:
-    """What a tool gave, as text."""
-    if isinstance(value, Untrusted):
-        return _Told(snapshot(_followed(value.value)), untrusted=True)
-    return _Told(snapshot(_followed(value)))
-
-
-def _followed(value: object) -> object:
-    """What a generator gives, as a list, or what it raises; any other value as it is."""
-    return listed(cast("Iterable[object]", value)) if inspect.isgenerator(value) else value
-
-
-async def _drained(values: AsyncIterator[object]) -> list[object]:
-    """What an async generator gives, as a list."""
-    items: list[object] = []
-    async for item in values:
-        if len(items) == MAX_ITEMS:
-            return [*items, f"<cut after {MAX_ITEMS} items>"]
-        items.append(item)
-    return items
-
-
-class _Unfinished(NamedTuple):
-    """What a sync tool gave that has to be awaited in the event loop."""
-
-    value: object
-
-
-def _called(job: Job) -> _Told | _Unfinished:
-    """Calls a sync tool, and takes its result down before anybody can change it."""
-    try:
-        value = job.tool.call(job.values, job.context)
-        if type(value) in _PLAIN:
-            return _Told(snapshot(value))
-        if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
-            return _Unfinished(cast("object", value))
-        return _taken(value)
-    except BaseException as error:  # whatever a tool raises is the tool's failure
-        return _failed(job, error)
-
-
-def _failed(job: Job, error: BaseException) -> _Told:
-    name, said = type(error).__name__, _words_of(error)
-    if isinstance(error, ModelRetry):
-        return _Told(_retry_words(job, said), is_error=True)
-    if isinstance(error, ToolError) and said:
-        return _Told(said, is_error=True)
-    return _Told(f"{name}: {said}" if said else name, is_error=True)
-
-
-def _words_of(error: BaseException) -> str:
-    try:
-        return snapshot(str(error)).strip()
-    except Exception:  # an error's own __str__ may raise anything
-        return ""
-
-
-def _retry_words(job: Job, said: str) -> str:
-    left = job.tool.marks.retries - job.context.retry
-    if left > 0:
-        return f"{said}\nPlease try again."
-    return f"{said}\nDo not call {job.tool.name} again; answer without it."
-
-
-def _late(job: Job) -> _Told:
-    return _failed(job, ToolTimeout(_late_words(job)))
+def _late(job: Job) -> Told:
+    return failed(job.tool, job.context, ToolTimeout(_late_words(job)))
 
 
 def _late_words(job: Job) -> str:

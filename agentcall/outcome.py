@@ -1,0 +1,119 @@
+"""What comes of calling a tool, as words for the model, whatever it gives or raises.
+
+Nothing here raises, but asyncio.CancelledError where the call is cancelled from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from agentcall.errors import ModelRetry, ToolError
+from agentcall.snapshot import MAX_ITEMS, listed, snapshot
+from agentcall.taint import Untrusted
+from agentcall.tool import RunContext, Tool
+
+Context: TypeAlias = RunContext[Any]  # Any: the user's own type
+Values: TypeAlias = Mapping[str, object]
+
+_PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
+"""Types of results that need not be asked whether they have to be awaited."""
+
+
+class Told(NamedTuple):
+    """What the model is told of a call that has ended."""
+
+    text: str
+    is_error: bool = False
+    untrusted: bool = False
+
+
+class Unfinished(NamedTuple):
+    """What a sync tool gave that has to be awaited in an event loop."""
+
+    value: object
+
+
+def called(tool: Tool, values: Values, context: Context) -> Told | Unfinished:
+    """Calls a sync tool, and takes its result down before anybody can change it."""
+    try:
+        value = tool.call(values, context)
+        if type(value) in _PLAIN:
+            return Told(snapshot(value))
+        if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
+            return Unfinished(cast("object", value))
+        return _taken(value)
+    except BaseException as error:  # whatever a tool raises is the tool's failure
+        return failed(tool, context, error)
+
+
+async def called_async(tool: Tool, values: Values, context: Context) -> Told:
+    """Calls an async tool, in this event loop."""
+    try:
+        return await awaited(tool, context, tool.call(values, context))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # as above
+        return failed(tool, context, error)
+
+
+async def awaited(tool: Tool, context: Context, value: object) -> Told:
+    """What comes of a value that may have to be awaited."""
+    try:
+        if inspect.isawaitable(value):
+            value = await value
+        if isinstance(value, AsyncIterator):
+            value = await _drained(cast("AsyncIterator[object]", value))
+        return _taken(value)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # as above; a task must not raise SystemExit
+        return failed(tool, context, error)
+
+
+def _taken(value: object) -> Told:
+    """What a tool gave, as text."""
+    if isinstance(value, Untrusted):
+        return Told(snapshot(_followed(value.value)), untrusted=True)
+    return Told(snapshot(_followed(value)))
+
+
+def _followed(value: object) -> object:
+    """What a generator gives, as a list, or what it raises; any other value as it is."""
+    return listed(cast("Iterable[object]", value)) if inspect.isgenerator(value) else value
+
+
+async def _drained(values: AsyncIterator[object]) -> list[object]:
+    """What an async generator gives, as a list."""
+    items: list[object] = []
+    async for item in values:
+        if len(items) == MAX_ITEMS:
+            return [*items, f"<cut after {MAX_ITEMS} items>"]
+        items.append(item)
+    return items
+
+
+def failed(tool: Tool, context: Context, error: BaseException) -> Told:
+    """What the model is told of an error of the tool."""
+    name, said = type(error).__name__, _words_of(error)
+    if isinstance(error, ModelRetry):
+        return Told(_retry_words(tool, context, said), is_error=True)
+    if isinstance(error, ToolError) and said:
+        return Told(said, is_error=True)
+    return Told(f"{name}: {said}" if said else name, is_error=True)
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return snapshot(str(error)).strip()
+    except Exception:  # an error's own __str__ may raise anything
+        return ""
+
+
+def _retry_words(tool: Tool, context: Context, said: str) -> str:
+    left = tool.marks.retries - context.retry
+    if left > 0:
+        return f"{said}\nPlease try again."
+    return f"{said}\nDo not call {tool.name} again; answer without it."
