@@ -152,6 +152,9 @@ class Agent(Generic[Output, Deps]):
     @cached_property
     def _fixed_plan(self) -> Plan:
         output = OutputReader(self.output_type)
+        for made in self.registry:
+            if made.marks.isolated:
+                _ = made.home  # one that no other process can find is refused here
         return Plan(
             model_from(self.model),
             ToolRegistry(self.registry),

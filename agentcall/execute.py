@@ -2,8 +2,8 @@
 
 Rules:
 1. Sync tools run in daemon threads, so that none holds up the loop or the end of the process.
-2. A deadline ends the waiting. An async tool is cancelled at it; a sync one cannot be, and the
-   result says so.
+2. A deadline ends the waiting. An async tool is cancelled at it, an isolated one killed (`apart`);
+   a sync one can only be told, by `RunContext.cancelled`, and the result says so.
 3. Nothing that a tool raises ends the process or the run, SystemExit and KeyboardInterrupt
    included; a cancelled run cancels its tools.
 4. Results are turned into text at once, where the tool ran: what is changed later does not count.
@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet
 
+from agentcall.apart import call_apart
 from agentcall.dialects.parts import Called
 from agentcall.errors import ToolTimeout
 from agentcall.events import Event, ToolCallFinished, ToolCallStarted
@@ -142,10 +143,13 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
 
     Raises nothing, but asyncio.CancelledError where the run is cancelled.
     """
-    told = await _before_deadline(job)
+    if job.tool.marks.isolated:
+        told = await call_apart(job.tool, job.call.arguments, job.context, limit)
+    else:
+        told = await _before_deadline(job)
+        told = told._replace(text=capped(told.text, limit))
     untrusted = told.untrusted or job.tool.marks.untrusted
-    text = capped(told.text, limit)
-    return ToolResult(job.call.id, job.call.name, text, told.is_error, untrusted)
+    return ToolResult(job.call.id, job.call.name, told.text, told.is_error, untrusted)
 
 
 async def _before_deadline(job: Job) -> Told:
@@ -157,7 +161,11 @@ async def _before_deadline(job: Job) -> Told:
     try:
         outcome = await in_thread(lambda: called(tool, values, context), limit, is_brief=was_brief)
     except TimeoutError:
+        context.cancel()
         return _late(job)
+    except asyncio.CancelledError:
+        context.cancel()
+        raise
     except RuntimeError as error:  # the system gives no more threads
         return failed(tool, context, error)
     took = perf_counter() - began

@@ -22,9 +22,10 @@ from agentcall.approval import Verdict
 from agentcall.calls import CallDesk, Scene
 from agentcall.dialects.parts import Broken
 from agentcall.dialects.protocol import Offer
-from agentcall.errors import BadAnswer, ContextOverflow, ModelError, PolicyFailed
+from agentcall.errors import BadAnswer, ContextOverflow, ModelError, PolicyFailed, UsageError
 from agentcall.events import AnswerDiscarded, Event, RunFinished, RunStarted
 from agentcall.execute import Emit
+from agentcall.home import is_loading
 from agentcall.judged import Judged
 from agentcall.limits import Limits
 from agentcall.messages import Assistant, Message, ToolCall, Usage, User
@@ -45,6 +46,10 @@ _EMPTY = "Your answer was empty. Call a tool, or give your final answer."
 _CUT_CALL = (
     "Your answer reached the length limit before the tool call was complete, so nothing was "
     "called. Call again, with fewer words."
+)
+_LOADING = (
+    "the file of an isolated tool runs an agent when it is imported; put the run under "
+    '`if __name__ == "__main__":`'
 )
 
 
@@ -103,6 +108,8 @@ class Run:
 
         Raises ModelError or PolicyFailed, whose `result` is what there is so far.
         """
+        if is_loading():
+            raise UsageError(_LOADING)
         self._tell(RunStarted(self._origin.run_id))
         try:
             result = await self._within_time()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
 from types import MethodType
-from typing import Any, Generic, cast, overload
+from typing import Any, Generic, cast, get_args, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
 from agentcall.errors import UsageError
+from agentcall.home import Home, home_of, why_homeless
 from agentcall.messages import JSON, Message, Usage
 from agentcall.schema import FunctionSchema, GivenSchema, function_schema
 
@@ -39,6 +40,16 @@ class RunContext(Generic[Deps]):
     run_id: str = ""
     idempotency_key: str = ""
     tainted: bool = False
+    _over: list[None] = field(default_factory=list[None], repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the call any more: nothing else tells a thread to stop."""
+        return bool(self._over)
+
+    def cancel(self) -> None:
+        """Says that nobody waits for the call any more."""
+        self._over.append(None)
 
 
 class MarkArguments(TypedDict, total=False):
@@ -52,6 +63,9 @@ class MarkArguments(TypedDict, total=False):
     polling: bool
     read_only: bool
     untrusted: bool
+    isolated: bool
+    memory: int | None
+    env: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,9 @@ class Marks:
     polling: calling it again with the same arguments makes sense.
     read_only: it changes nothing outside the run.
     untrusted: its results may hold text that strangers wrote: pages, files, search results.
+    isolated: each call runs in a process of its own, which is killed at the deadline.
+    memory: bytes that an isolated call may take; None for no bound.
+    env: the environment variables that an isolated tool needs, besides plain ones such as PATH.
     """
 
     timeout: float | None = 120.0
@@ -76,6 +93,9 @@ class Marks:
     polling: bool = False
     read_only: bool = False
     untrusted: bool = False
+    isolated: bool = False
+    memory: int | None = 2 * 1024**3
+    env: Sequence[str] = ()
 
 
 class Tool(Generic[P, R]):
@@ -97,6 +117,8 @@ class Tool(Generic[P, R]):
         self.schema = schema
         self.marks = marks
         self._unbound = unbound
+        if marks.isolated:
+            _refuse_homeless(function, schema)
         update_wrapper(self, _unwrapped(function), updated=())
         self.__wrapped__ = function  # a bound method, where it is one: its signature has no self
 
@@ -147,6 +169,11 @@ class Tool(Generic[P, R]):
         if code is None:
             return f"{type(function).__module__}.{type(function).__qualname__}"
         return f"{code.co_filename}:{code.co_firstlineno}"
+
+    @cached_property
+    def home(self) -> Home:
+        """Where another process finds the function. Raises UsageError if none could."""
+        return home_of(self.function)
 
     def parse(self, arguments: str | bytes) -> dict[str, object]:
         """The validated Python values of JSON arguments, by parameter name.
@@ -266,7 +293,26 @@ def _remade(made: Tool, name: str | None, description: str | None, marks: MarkAr
     return made.remade(schema, replace(made.marks, **marks))
 
 
+def _refuse_homeless(function: Function, schema: FunctionSchema) -> None:
+    """Raises UsageError for a tool that cannot be isolated."""
+    why = why_homeless(function)
+    if schema.context_type and get_args(schema.context_type) != (type(None),):
+        why = "its deps stay in this process; take RunContext[None], and the rest as arguments"
+    if _in_class_body(function):
+        why = "it is a method; make it a function at the top of a module"
+    if why:
+        raise UsageError(f"{schema.name} cannot be isolated: {why}")
+
+
 def _refuse_bad_marks(marks: MarkArguments) -> None:
+    bounds = [name for name in ("memory", "env") if name in marks]
+    if bounds and not marks.get("isolated"):
+        raise UsageError(f"{bounds[0]}= is for isolated tools; add isolated=True")
+    memory, env = marks.get("memory"), marks.get("env", ())
+    if memory is not None and memory <= 0:
+        raise UsageError(f"memory={memory!r} is not a number of bytes above 0")
+    if isinstance(env, str):
+        raise UsageError(f"env={env!r} is a text; give the names of variables as a list")
     timeout = marks.get("timeout")
     if timeout is not None and timeout <= 0:
         raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")

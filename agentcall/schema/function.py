@@ -114,6 +114,12 @@ class FunctionSchema:
         return values
 
     @property
+    def context_type(self) -> object:
+        """The type of the parameter that takes the run's context; None without one."""
+        named = (p for p in self._signature.parameters if p.name == self.context_parameter)
+        return next((p.annotation for p in named), None)
+
+    @property
     def _reserved(self) -> frozenset[str]:
         """Names that `**kwargs` may not take, since the call gives them already."""
         names = {argument.parameter.name for argument in self._arguments}
