@@ -14,7 +14,7 @@ from typing_extensions import TypeVar
 
 from agentcall.approval import Decision, decided
 from agentcall.dialects.protocol import Offer
-from agentcall.errors import UsageError
+from agentcall.errors import UsageError, keep_result
 from agentcall.events import Event
 from agentcall.execute import Emit
 from agentcall.history import completed
@@ -86,14 +86,18 @@ class Agent(Generic[Output, Deps]):
         deps: what tools get as `RunContext.deps`.
 
         Raises ModelError if the server fails for good, and PolicyFailed if the policy does; its
-        `result` is what there was until then.
+        `result` is what there was until then. So it is with the CancelledError of a run that is
+        cancelled (`agentcall.result.result_of`).
         """
         return await self._run(_origin(prompt, messages, deps))
 
     def run_sync(
         self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
     ) -> RunResult[Output]:
-        """As `run`, from sync code; works inside a running event loop too, and blocks it."""
+        """As `run`, from sync code; works inside a running event loop too, and blocks it.
+
+        Ctrl-C cancels the run and raises KeyboardInterrupt, whose `result` is what there was.
+        """
         return run_sync(self.run(prompt, messages=messages, deps=deps))
 
     def run_stream(
@@ -186,9 +190,11 @@ class Agent(Generic[Output, Deps]):
             while (event := await events.get()) is not None:
                 yield event
             await task
+        except asyncio.CancelledError as error:
+            keep_result(error, await _left_by(task))
+            raise
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await _left_by(task)
 
     def _resumed(
         self, result: RunResult[Any], decisions: Mapping[str, Decision | bool], deps: object
@@ -204,6 +210,16 @@ class Agent(Generic[Output, Deps]):
             usage=result.usage,
             turns=result.turns,
         )
+
+
+async def _left_by(task: asyncio.Task[RunResult[Any]]) -> object:
+    """What a run had come to, which is cancelled if it has not ended."""
+    task.cancel()
+    await asyncio.wait({task})
+    try:
+        return task.result()
+    except BaseException as error:  # asyncio.CancelledError too
+        return getattr(error, "result", None)
 
 
 def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:

@@ -25,6 +25,9 @@
 
 What a tool or a model does wrong is told to the model and ends no run; what a server does wrong
 is retried where that can help and then raised; what the caller does wrong raises at once.
+
+A ModelError, a KeyboardInterrupt and an asyncio.CancelledError that end a run have a `result`: the
+RunResult of what it had come to, which may be gone on with (`agentcall.result.result_of`).
 """
 
 from __future__ import annotations
@@ -34,6 +37,11 @@ from dataclasses import dataclass
 
 class AgentCallError(Exception):
     """The root of the tree."""
+
+
+def keep_result(error: BaseException, result: object) -> None:
+    """Lets an error that ends a run have its `result`."""
+    setattr(error, "result", result)  # noqa: B010 - errors of Python's own have no such attribute
 
 
 class UsageError(AgentCallError):

@@ -113,6 +113,12 @@ class RunResult(Generic[Output]):
         return str(self.answer) if not isinstance(self.answer, Missing) else self.text
 
 
+def result_of(error: BaseException) -> RunResult[Any] | None:  # Any: known to the agent
+    """What a run had come to when this error, Ctrl-C or cancellation ended it; None for no run."""
+    found: RunResult[Any] | None = getattr(error, "result", None)
+    return found if isinstance(found, RunResult) else None
+
+
 def result_json(result: RunResult[Any]) -> dict[str, JSON]:
     """The JSON form of a result; `missing` says why there is no output."""
     answer = result.answer

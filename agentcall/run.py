@@ -22,7 +22,14 @@ from agentcall.approval import Verdict
 from agentcall.calls import CallDesk, Scene
 from agentcall.dialects.parts import Broken
 from agentcall.dialects.protocol import Offer
-from agentcall.errors import BadAnswer, ContextOverflow, ModelError, PolicyFailed, UsageError
+from agentcall.errors import (
+    BadAnswer,
+    ContextOverflow,
+    ModelError,
+    PolicyFailed,
+    UsageError,
+    keep_result,
+)
 from agentcall.events import AnswerDiscarded, Event, RunFinished, RunStarted
 from agentcall.execute import Emit
 from agentcall.home import is_loading
@@ -106,7 +113,8 @@ class Run:
     async def result(self) -> RunResult[Any]:  # Any: the agent knows its output's type
         """Goes on until the run ends.
 
-        Raises ModelError or PolicyFailed, whose `result` is what there is so far.
+        Raises ModelError or PolicyFailed, whose `result` is what there is so far; so has the
+        CancelledError of a run that is cancelled.
         """
         if is_loading():
             raise UsageError(_LOADING)
@@ -117,8 +125,10 @@ class Run:
             error.result = result = self._ended("error", str(error))
             self._tell(RunFinished(result))
             raise
-        except asyncio.CancelledError:
-            self._tell(RunFinished(self._ended("cancelled", "it was cancelled")))
+        except asyncio.CancelledError as error:
+            result = self._ended("cancelled", "it was cancelled")
+            keep_result(error, result)
+            self._tell(RunFinished(result))
             raise
         self._tell(RunFinished(result))
         return result

@@ -14,14 +14,15 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
-from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
+from agentcall.errors import keep_result
+
 T = TypeVar("T")
 
-_GRACE = 0.5
-"""Seconds that a cancelled run has to put things in order."""
+_GRACE = 1.5
+"""Seconds that a cancelled run has to put things in order: more than it gives its tools."""
 
 _starting = threading.Lock()
 
@@ -29,7 +30,8 @@ _starting = threading.Lock()
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine sends is its own
     """What the coroutine gives; it sees the caller's context variables.
 
-    Ctrl-C cancels it, waits until it has ended, and is raised then.
+    Ctrl-C cancels it, waits a moment for its end, and is raised then, with the `result` of a run
+    that was cancelled. A second Ctrl-C does not wait.
     """
     with _starting:
         loop = background()
@@ -51,10 +53,13 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
     loop.call_soon_threadsafe(start)
     try:
         return ended.result()
-    finally:
-        if not ended.done():
+    except BaseException as error:
+        if not ended.done():  # the error is not the coroutine's: it is Ctrl-C or the like
             loop.call_soon_threadsafe(stop)
             wait([ended], _GRACE)
+            if ended.done():
+                keep_result(error, getattr(ended.exception(), "result", None))
+        raise
 
 
 def _running() -> asyncio.AbstractEventLoop | None:
@@ -65,12 +70,10 @@ def _running() -> asyncio.AbstractEventLoop | None:
 
 
 def _settle(ended: Future[T], task: asyncio.Task[T]) -> None:
-    if task.cancelled():
-        ended.set_exception(asyncio.CancelledError("the run was cancelled"))
-    elif error := task.exception():
-        ended.set_exception(error)
-    else:
+    try:
         ended.set_result(task.result())
+    except BaseException as error:  # asyncio.CancelledError too, with what it brings along
+        ended.set_exception(error)
 
 
 def _apart(coroutine: Coroutine[Any, Any, T], context: contextvars.Context) -> T:
@@ -95,10 +98,12 @@ def _close(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     """Ends the loop as `asyncio.run` does, so that nothing is left open without a word."""
     if not thread.is_alive():
         return
-    with suppress(TookTooLong):  # a task that will not end has to be left
-        asyncio.run_coroutine_threadsafe(_ended(loop), loop).result(timeout=2.0)
+    try:
+        asyncio.run_coroutine_threadsafe(_ended(loop), loop).result(timeout=1.0)
+    except TookTooLong:  # a task that will not end has to be left, without a word
+        loop.set_exception_handler(lambda _loop, _context: None)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(timeout=2.0)
+    thread.join(timeout=1.0)
     if not thread.is_alive():
         loop.close()
 

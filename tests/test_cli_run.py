@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from command_line import SCRIPT, TOOLS, agentcall, asked, environment, model_of
 
-from agentcall.testing import Call, FakeServer, call, calls, cut, forever, say, status
+from agentcall import Agent
+from agentcall.testing import Call, FakeServer, Reply, call, calls, cut, forever, say, status
 
 
 @pytest.fixture
@@ -230,25 +231,60 @@ def test_an_image_that_is_not_there_is_a_usage_error(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "error: there is no image file none.png\n")
 
 
-@pytest.mark.parametrize("reply", [say("x").but(latency=30), call("nap", seconds=30)])
-def test_ctrl_c_stops_at_once_with_130_and_no_traceback(folder: Path, reply: object) -> None:
-    with model_of(reply) as server:  # type: ignore[arg-type]
-        process = subprocess.Popen(
-            [SCRIPT, "run", "?", "-t", "mine.py", "-m", server.url],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        while not asked(server):
-            time.sleep(0.02)
-        time.sleep(0.3)
-        started = time.monotonic()
+def interrupted(
+    folder: Path, server: FakeServer, *words: str, times: int = 1
+) -> tuple[int, bytes, bytes, float]:
+    """Code, output, errors and seconds of a run that is interrupted so many times."""
+    process = subprocess.Popen(
+        [SCRIPT, "run", "?", "-t", "mine.py", "-m", server.url, *words],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not asked(server):
+        time.sleep(0.02)
+    time.sleep(0.3)
+    started = time.monotonic()
+    for number in range(times):
+        time.sleep(0.3 * bool(number))
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=10)
-    assert time.monotonic() - started < 2.5
-    assert (process.returncode, stdout, stderr) == (130, b"", b"interrupted\n")
+    stdout, stderr = process.communicate(timeout=30)
+    return process.returncode, stdout, stderr, time.monotonic() - started
+
+
+@pytest.mark.parametrize("reply", [say("x").but(latency=30), call("nap", seconds=30)])
+def test_ctrl_c_stops_at_once_with_130_and_no_traceback(folder: Path, reply: Reply) -> None:
+    with model_of(reply) as server:
+        *done, seconds = interrupted(folder, server)
+    assert seconds < 2.5
+    assert done == [130, b"", b"interrupted\n"]
+
+
+@pytest.mark.parametrize("form", ["--json", "--events"])
+def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with(folder: Path, form: str) -> None:
+    with model_of(call("add", a=3, b=5), call("nap", seconds=30)) as server:
+        code, stdout, stderr, _ = interrupted(folder, server, form)
+    last = json.loads(stdout.splitlines()[-1])
+    result = last["result"] if form == "--events" else last
+    assert (code, result["stop_reason"]) == (130, "cancelled")
+    assert b"interrupted" in stderr
+    with model_of(say("8")) as server:
+        agent = Agent(server.url)
+        assert agent.run_sync("And?", messages=result["messages"]).output == "8"
+        told = asked(server)[0].messages
+    assert [message["role"] for message in told[:5]] == [
+        "user", "assistant", "tool", "assistant", "tool"]  # fmt: skip
+    assert "outcome is unknown" in told[4]["content"]
+
+
+@pytest.mark.parametrize("name", ["stubborn", "blocking"])
+def test_a_second_ctrl_c_waits_for_nothing(folder: Path, name: str) -> None:
+    with model_of(call(name)) as server:
+        code, stdout, stderr, seconds = interrupted(folder, server, times=2)
+    assert seconds < 2.5
+    assert (code, stdout, stderr) == (130, b"", b"interrupted\n")
 
 
 def test_a_reader_that_has_gone_is_no_traceback(folder: Path) -> None:

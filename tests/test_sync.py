@@ -168,6 +168,79 @@ def test_ctrl_c_does_not_wait_for_a_sync_tool() -> None:
     assert (out, err, process.returncode) == ("stopped\n", "", 0)
 
 
+def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with() -> None:
+    process = python("""
+        import time
+        from agentcall import Agent, tool
+        from agentcall.result import result_of
+        from agentcall.testing import ScriptedModel, call, say
+
+        @tool
+        def quick() -> str:
+            "Quick."
+            return "done"
+
+        @tool
+        async def slow() -> None:
+            "Slow, and slow to stop."
+            import asyncio
+            print("started", flush=True)
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.2)
+
+        script = ScriptedModel([call("quick"), call("slow"), say("on")])
+        agent = Agent(script, tools=[quick, slow])
+        try:
+            agent.run_sync("go")
+        except KeyboardInterrupt as interrupt:
+            result = result_of(interrupt)
+            print(result.stop_reason, [found.text for _, found in result.tool_calls])
+            print(agent.run_sync("Go on.", messages=result.messages).output)
+    """)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    undone = "The run ended before this call did; its outcome is unknown."
+    assert (out, err) == (f"cancelled {['done', undone]}\non\n", "")
+
+
+@pytest.mark.parametrize("how", ["await asyncio.sleep(60)", "time.sleep(60)"])
+def test_a_second_ctrl_c_does_not_wait_for_a_tool_that_will_not_stop(how: str) -> None:
+    process = python(f"""
+        import asyncio, time
+        from agentcall import Agent, tool
+        from agentcall.testing import ScriptedModel, call
+
+        @tool
+        async def stubborn() -> None:
+            "Stubborn."
+            print("started", flush=True)
+            while True:
+                try:
+                    {how}
+                except asyncio.CancelledError:
+                    pass
+
+        try:
+            Agent(ScriptedModel([call("stubborn")]), tools=[stubborn]).run_sync("go")
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+    """)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    started = time.perf_counter()
+    assert process.stdout.readline() == "stopped\n"
+    assert time.perf_counter() - started < 1
+    out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == ("", "", 0)
+
+
 def test_a_process_ends_without_a_warning_after_runs_over_http() -> None:
     process = python("""
         from agentcall import Agent

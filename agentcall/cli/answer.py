@@ -84,6 +84,8 @@ class Whole:
         """Writes the answer if there is one."""
         if result is None or isinstance(result.answer, Missing):
             return
+        if result.stop_reason == "cancelled":
+            return
         text = snapshot(result.answer)
         _write(text if text.endswith("\n") else text + "\n")
 

@@ -20,7 +20,7 @@ from agentcall.cli.screen import Screen, notes_for
 from agentcall.errors import ModelError, UsageError
 from agentcall.events import ApprovalRequested, Event, RunFinished
 from agentcall.messages import ToolCall
-from agentcall.result import RunResult
+from agentcall.result import RunResult, result_of
 
 Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 
@@ -46,6 +46,9 @@ def converse(options: RunOptions) -> int:
         conversation = Conversation(agent, loop, screen)
         try:
             outcome = conversation.outcome(agent.run_stream(prompt))
+        except KeyboardInterrupt as interrupt:
+            _leave(result_of(interrupt), answer)
+            raise
         finally:
             screen.close()
     return _told(outcome, answer, screen)
@@ -56,6 +59,13 @@ def _agent(options: RunOptions) -> Agent[Any, Any]:
     if options.max_requests is not None:
         agent = replace(agent, limits=replace(agent.limits, requests=options.max_requests))
     return agent
+
+
+def _leave(result: Result | None, answer: Answer) -> None:
+    """Prints what there was at Ctrl-C, where it can be gone on with."""
+    if result is not None:
+        answer.see(RunFinished(result))
+        answer.finish(result, None)
 
 
 def _told(outcome: Outcome, answer: Answer, screen: Screen) -> int:

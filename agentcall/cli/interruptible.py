@@ -15,22 +15,24 @@ from typing import Any, NoReturn, TypeVar
 from typing_extensions import Self
 
 from agentcall.cli.faults import INTERRUPTED
+from agentcall.errors import keep_result
 
 T = TypeVar("T")
 
-_GRACE = 1.0
-"""Seconds that what was interrupted has to tidy up."""
+_GRACE = 1.5
+"""Seconds that what was interrupted has to tidy up: more than a run gives its tools."""
 
 
 class InterruptibleLoop:
     """A loop for several coroutines after each other; a context manager.
 
     `asyncio.run` waits at its end for every thread that it lent out, and a model's download is
-    such a thread.
+    such a thread. A second Ctrl-C waits for nothing.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._interrupts = 0
 
     def __enter__(self) -> Self:
         return self
@@ -43,37 +45,42 @@ class InterruptibleLoop:
     ) -> None:
         others = asyncio.all_tasks(self._loop)
         with suppress(RuntimeError, KeyboardInterrupt):
-            self._loop.run_until_complete(_tidied(others))
+            if self._interrupts < 2:
+                self._loop.run_until_complete(_tidied(others))
         self._loop.set_exception_handler(lambda _loop, _context: None)  # what is left, is left
         self._loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what it sends is its own
-        """What the coroutine gives. Raises KeyboardInterrupt at Ctrl-C, after cancelling it."""
+        """What the coroutine gives. Raises KeyboardInterrupt at Ctrl-C, after cancelling it.
+
+        Its `result` is that of a run that was cancelled.
+        """
         task = self._loop.create_task(coroutine)
-        interrupted = False
+        stopping: list[asyncio.TimerHandle] = []
 
         def stop() -> None:
-            nonlocal interrupted
-            if interrupted:
-                self._loop.stop()
-            interrupted = True
             task.cancel()
             stopping.append(self._loop.call_later(_GRACE, self._loop.stop))
 
-        stopping: list[asyncio.TimerHandle] = []
-        with suppress(NotImplementedError):  # Windows: KeyboardInterrupt comes out of the loop
-            self._loop.add_signal_handler(signal.SIGINT, stop)
+        def interrupted(number: int, frame: object) -> None:
+            self._interrupts += 1
+            if self._interrupts > 1:  # the loop may be blocked and never get to `stop`
+                raise KeyboardInterrupt
+            self._loop.call_soon_threadsafe(stop)
+
+        before = signal.signal(signal.SIGINT, interrupted)
         try:
             return self._loop.run_until_complete(task)
-        except (RuntimeError, asyncio.CancelledError):
-            if interrupted:
-                raise KeyboardInterrupt from None
-            raise
+        except (RuntimeError, asyncio.CancelledError) as error:
+            if not self._interrupts:
+                raise
+            interrupt = KeyboardInterrupt()
+            keep_result(interrupt, getattr(error, "result", None))
+            raise interrupt from None
         finally:
             for timer in stopping:
                 timer.cancel()
-            with suppress(NotImplementedError):
-                self._loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
 
 
 async def _tidied(others: Collection[asyncio.Task[Any]]) -> None:  # Any: whatever they give
