@@ -161,6 +161,10 @@ class CallDesk:
         self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
     ) -> Judged:
         """A valid call that is no repetition."""
+        most = self._limits.calls_per_turn
+        if most is not None and index >= most:
+            words = f"Not called: only {most} calls of one turn are. Make it in your next turn."
+            return Judged(call, words=words)
         job = self._job(call, found, scene, index)
         ruled = self._ruled(job)
         if isinstance(ruled, Deny):

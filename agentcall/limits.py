@@ -17,6 +17,7 @@ class Limits:
     seconds: time on the clock, tools included.
     parallel: calls of one turn that run at the same time.
     result_chars: characters of a tool's result that the model is shown.
+    calls_per_turn: calls of one turn that are carried out; the model is told of the others.
     """
 
     requests: int | None = 20
@@ -25,6 +26,7 @@ class Limits:
     seconds: float | None = None
     parallel: int | None = 8
     result_chars: int | None = 50_000
+    calls_per_turn: int | None = 128
 
     def __post_init__(self) -> None:
         for name in type(self).__slots__:

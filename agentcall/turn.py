@@ -1,15 +1,24 @@
-"""One turn of the model: what it said, thought and called, and how its answer ended."""
+"""One turn of the model: what it said, thought and called, and how its answer ended.
+
+A model that has answered before and cannot be reached has `RETURN` seconds to come back: a server
+that is started anew needs them, and a run of many steps is worth the wait.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import NamedTuple
 
 from agentcall.dialects.parts import Broken, Called, Said, Thought
-from agentcall.errors import BadAnswer, CutAnswer, ModelError
+from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelUnreachable
 from agentcall.events import AnswerDiscarded, DialectChosen, Event, TextDelta, ThinkingDelta
 from agentcall.messages import Usage
 from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request, closed
+
+RETURN = 30.0
+_PAUSE = 0.5
 
 
 class Turn(NamedTuple):
@@ -30,6 +39,7 @@ class Listener:
         self._model = model
         self._emit = emit
         self._dialect: Chosen | None = None
+        self._gone: float | None = None
         self.used = Usage()
 
     async def whole(self, request: Request, tries: int) -> Turn:
@@ -39,19 +49,24 @@ class Listener:
         """
         lost = _NOTHING
         fault: ModelError = CutAnswer("the stream ended before the answer did")
-        for left in reversed(range(tries)):
+        left = tries
+        while left:
             try:
                 turn = await self.turn(request)
+            except ModelUnreachable as error:
+                await self._wait_for_return(error)
+                continue
             except BadAnswer as error:
                 spent = Usage(1)
                 fault = error
             else:
-                spent = turn.usage
+                spent, self._gone = turn.usage, None
                 if turn.finish is not None:
                     self.used += spent
                     return turn if lost is _NOTHING else turn._replace(usage=lost + spent)
             self.used += spent
             lost += spent
+            left -= 1
             if left:
                 self._tell(AnswerDiscarded(str(fault)))
         raise fault
@@ -68,6 +83,15 @@ class Listener:
         finally:
             await closed(answer)
         return turn_of(parts)
+
+    async def _wait_for_return(self, error: ModelUnreachable) -> None:
+        """Waits a moment. Raises the error of a model that never answered, or is gone for good."""
+        now = monotonic()
+        self._gone = now if self._gone is None else self._gone
+        if not self.used.requests or now - self._gone > RETURN:
+            raise error
+        self._tell(AnswerDiscarded(str(error)))
+        await asyncio.sleep(_PAUSE)
 
     def _tell_part(self, part: Answer) -> None:
         match part:
