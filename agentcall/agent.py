@@ -20,7 +20,7 @@ from agentcall.execute import Emit
 from agentcall.history import completed
 from agentcall.limits import Limits
 from agentcall.messages import JSON, Image, Message, Text, User, load
-from agentcall.models.shorthand import Named, model_from
+from agentcall.models.shorthand import Named, model_from, place_of
 from agentcall.output import OutputReader
 from agentcall.policy import Policy, checked
 from agentcall.registry import ToolRegistry
@@ -75,6 +75,9 @@ class Agent(Generic[Output, Deps]):
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run.
         _ = self._plan
+
+    def __repr__(self) -> str:
+        return f"Agent({place_of(self.model)}, tools=[{', '.join(self.registry.names)}], name={self.name!r})"
 
     async def run(
         self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
@@ -191,10 +194,11 @@ class Agent(Generic[Output, Deps]):
                 yield event
             await task
         except asyncio.CancelledError as error:
-            keep_result(error, await _left_by(task))
+            await _stopped(task)
+            keep_result(error, _left_by(task))
             raise
         finally:
-            await _left_by(task)
+            await _stopped(task)
 
     def _resumed(
         self, result: RunResult[Any], decisions: Mapping[str, Decision | bool], deps: object
@@ -212,10 +216,14 @@ class Agent(Generic[Output, Deps]):
         )
 
 
-async def _left_by(task: asyncio.Task[RunResult[Any]]) -> object:
-    """What a run had come to, which is cancelled if it has not ended."""
+async def _stopped(task: asyncio.Task[RunResult[Any]]) -> None:
+    """Waits until a run has ended, which is cancelled if it has not."""
     task.cancel()
-    await asyncio.wait({task})
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _left_by(task: asyncio.Task[RunResult[Any]]) -> object:
+    """What a run had come to that has ended."""
     try:
         return task.result()
     except BaseException as error:  # asyncio.CancelledError too

@@ -22,7 +22,7 @@ PACKAGE = str(Path(agentcall.__file__).parent)
 class Wire:
     """A server in the same process: asks for so many tool calls, then answers."""
 
-    secret = ""
+    secrets = ()
 
     def __init__(self, steps: int) -> None:
         self._steps = steps

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from datetime import datetime, timezone
 
 import pytest
@@ -129,14 +130,20 @@ def test_retry_after_is_kept() -> None:
 
 
 def test_a_secret_is_taken_out_of_words_and_body() -> None:
-    error = masked(refusal(401, "bad key sk-1 sk-1"), "sk-1")
+    error = masked(refusal(401, "bad key sk-1 sk-1"), ["sk-1"])
     assert error.body == "bad key *** ***"
     assert "sk-1" not in str(error)
-    assert "c2Vj" not in str(masked(ModelError("bad c2Vj"), "Basic c2Vj"))
+    assert "c2Vj" not in str(masked(ModelError("bad c2Vj"), ["Basic c2Vj"]))
+
+
+def test_a_password_is_taken_out_however_it_is_written() -> None:
+    basic = "Basic " + base64.b64encode(b"marvin:to be/or").decode()
+    error = ModelError(f"{basic}, marvin:to be/or, to%20be%2For")
+    assert str(masked(error, [basic])) == "Basic ***, ***:***, ***"
 
 
 def test_no_secret_takes_nothing_out() -> None:
-    assert str(masked(ModelError("words"), "")) == "words"
+    assert str(masked(ModelError("words"), ["", "w", "Basic bm9uZSB0aGVyZQ"])) == "words"
 
 
 def test_an_excerpt_is_one_short_line() -> None:

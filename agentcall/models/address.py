@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from agentcall.errors import UsageError
 
 _CHAT = "/chat/completions"
+_NO_PORT = re.compile(r":[^:\]]*[^:\]\d][^:\]]*$")
+_SECRET = re.compile("key|token|secret|password|sig|auth", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,28 @@ def address(url: str) -> Address:
 
 
 def place(url: str) -> str:
-    """The URL without user, password and query, for messages."""
+    """The URL without user, password and query, for messages; also one that is wrong."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "the server"
+    if _NO_PORT.search(_host(parts)):  # what stands there may be a password
+        return "the server"
+    if "@" in parts.path + parts.query + parts.fragment:  # of a password that was not quoted
+        scheme, mark, rest = url.rpartition("@")[0].partition("://")
+        return (scheme + mark if rest else "") + url.rpartition("@")[2].partition("?")[0]
     return urlunsplit((parts.scheme, _host(parts), parts.path.rstrip("/"), "", ""))
+
+
+def url_secrets(url: str) -> list[str]:
+    """The secrets that stand in a URL: its user and password, and keys in its query."""
+    parts = urlsplit(url)
+    return [_key(parts), *named_secrets(parse_qsl(parts.query))]
+
+
+def named_secrets(fields: Iterable[tuple[str, object]]) -> list[str]:
+    """Those values of headers or query that are secrets by their names; `api-version` is none."""
+    return [value for name, value in fields if _SECRET.search(name) and isinstance(value, str)]
 
 
 def joined(url: str, path: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Protocol
 
@@ -37,8 +37,8 @@ class Wire(Protocol):
     """Carries chat requests to a server, in its own way of authentication and of retrying."""
 
     @property
-    def secret(self) -> str:
-        """A key that no error may show, or nothing."""
+    def secrets(self) -> Collection[str]:
+        """What no error may show: keys, passwords."""
         ...
 
     async def post(self, body: bytes) -> JSON:
@@ -84,10 +84,10 @@ class Dialogue:
             except ModelRefused as refused:
                 adapted = None if spoken else self._adapted(refused, choice, request)
                 if adapted is None:
-                    raise masked(refused, self._wire.secret) from None
+                    raise masked(refused, self._wire.secrets) from None
                 choice = adapted
             except ModelError as error:
-                raise masked(error, self._wire.secret) from error.__cause__
+                raise masked(error, self._wire.secrets) from error.__cause__
         for part in parts:
             yield part
 

@@ -10,7 +10,7 @@ walks the whole history on every call (docs/performance.md). Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
@@ -28,7 +28,7 @@ from agentcall.errors import (
     RateLimited,
 )
 from agentcall.messages import JSON
-from agentcall.models.address import address, authorization, joined, place
+from agentcall.models.address import address, authorization, joined, place, url_secrets
 from agentcall.models.completion import parsed
 from agentcall.models.refusal import lost_node, masked, no_json, refusal, retry_after_of
 from agentcall.models.sessions import shared_session
@@ -88,7 +88,7 @@ class Endpoint:
                     raise self._too_long()
                 yield data
         except _FAILURES as error:
-            raise self._cut(error) from error
+            raise self._cut(error) from _cause(error)
         finally:
             response.release()  # keeps the connection if the answer was read to its end
 
@@ -96,6 +96,11 @@ class Endpoint:
     def place(self) -> str:
         """The URL without query, for messages."""
         return place(self.url)
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """What no error may show: the key, and what stands in the URL's query."""
+        return [self.api_key, *url_secrets(self.url)]
 
     async def _tried(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """What an attempt gives, made again while failing may pass and there is time."""
@@ -132,7 +137,7 @@ class Endpoint:
             raise
         if lost := lost_node(data, self.place):
             response.release()
-            raise lost
+            raise masked(lost, self.secrets)
         return response, data
 
     async def _whole(self, method: str, path: str, body: bytes | None, deadline: float) -> JSON:
@@ -141,7 +146,7 @@ class Endpoint:
         try:
             data = await self._read(response)
         except _FAILURES as error:
-            raise self._failure(error, deadline - began) from error
+            raise self._failure(error, deadline - began) from _cause(error)
         finally:
             response.release()
         if lost := lost_node(data, self.place):
@@ -149,7 +154,7 @@ class Endpoint:
         try:
             return parsed(data)
         except ValueError:
-            raise masked(no_json(data, self.place), self.api_key) from None
+            raise masked(no_json(data, self.place), self.secrets) from None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         content = response.content
@@ -179,7 +184,7 @@ class Endpoint:
                 return response
             raise await self._refused(response)
         except _FAILURES as error:
-            raise self._failure(error, left) from error
+            raise self._failure(error, left) from _cause(error)
 
     async def _refused(self, response: aiohttp.ClientResponse) -> ModelError:
         try:
@@ -188,7 +193,7 @@ class Endpoint:
             response.release()
         wait = retry_after_of(response.headers.get("Retry-After"))
         refused = refusal(response.status, data, url=self.place, retry_after=wait)
-        return masked(refused, self.api_key)
+        return masked(refused, self.secrets)
 
     def _cut(self, error: Exception) -> ModelError:
         """What broke a stream that had begun, as an error of ours."""
@@ -213,12 +218,18 @@ class Endpoint:
         if isinstance(error, aiohttp.ClientConnectorError):
             why = error.strerror or error
             return ModelUnreachable(f"no server answers at {self.place} ({why}); is it running?")
-        said = getattr(error, "message", None) or error  # a ClientResponseError's str has the URL
+        said = "a redirect leads nowhere" if isinstance(error, aiohttp.InvalidURL) else error
+        said = getattr(error, "message", None) or said  # a ClientResponseError's str has the URL
         kind = type(error).__name__
         return ModelUnreachable(f"the connection to {self.place} broke: {kind}: {said}")
 
     def __repr__(self) -> str:
         return f"Endpoint({self.place!r})"
+
+
+def _cause(error: Exception) -> Exception | None:
+    """The error as the cause of ours; not one whose own words have the URL with its secrets."""
+    return None if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)) else error
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass
 
 from agentcall.dialects.protocol import Dialect
@@ -55,8 +55,8 @@ class _Wire:
     endpoint: Endpoint
 
     @property
-    def secret(self) -> str:
-        return self.endpoint.api_key
+    def secrets(self) -> Collection[str]:
+        return self.endpoint.secrets
 
     async def post(self, body: bytes) -> JSON:
         return await self.endpoint.post(PATH, body)

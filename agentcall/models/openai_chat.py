@@ -9,7 +9,7 @@ rest (docs/performance.md), does not happen. For speed give the client its aioht
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from openai import (
 from agentcall.dialects.protocol import Dialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
 from agentcall.messages import JSON
-from agentcall.models.address import place
+from agentcall.models.address import named_secrets, place, url_secrets
 from agentcall.models.completion import parsed
 from agentcall.models.dialogue import Dialogue
 from agentcall.models.endpoint import MAX_BYTES
@@ -90,8 +90,10 @@ class _Wire:
         self.place = place(str(client.base_url))
 
     @property
-    def secret(self) -> str:
-        return self._client.api_key
+    def secrets(self) -> Collection[str]:
+        client = self._client
+        fields = [*client.default_headers.items(), *client.default_query.items()]
+        return [client.api_key, *named_secrets(fields), *url_secrets(str(client.base_url))]
 
     async def post(self, body: bytes) -> JSON:
         """An answer that breaks off is asked for again, as the client does before it begins."""

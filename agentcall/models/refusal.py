@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
+from urllib.parse import quote
 
 import orjson
 
@@ -83,14 +86,24 @@ def lost_node(data: bytes, place: str) -> ServerFailed | None:
     return ServerFailed(told, status=503, body=said, retry_after=2.0)
 
 
-def masked(error: Failure, secret: str) -> Failure:
-    """The same error, its words without the secret."""
-    bare = secret.removeprefix("Bearer ").removeprefix("Basic ")
-    if bare and bare in f"{error} {getattr(error, 'body', '')}":
-        error.args = tuple(str(arg).replace(bare, "***") for arg in error.args)
-        if isinstance(error, ModelRefused):
-            error.body = error.body.replace(bare, "***")
+def masked(error: Failure, secrets: Iterable[str]) -> Failure:
+    """The same error, its words without the secrets, whether they are quoted or encoded there."""
+    for form in sorted({form for secret in secrets for form in _forms(secret)}, key=len)[::-1]:
+        if form in f"{error} {getattr(error, 'body', '')}":
+            error.args = tuple(str(arg).replace(form, "***") for arg in error.args)
+            if isinstance(error, ModelRefused):
+                error.body = error.body.replace(form, "***")
     return error
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """What a secret looks like in the words of a server; nothing that is too short to be one."""
+    scheme, _, rest = secret.rpartition(" ")
+    forms = [rest]
+    if scheme == "Basic":
+        with suppress(ValueError):
+            forms += base64.b64decode(rest).decode().split(":", 1)
+    return [form for bare in forms for form in (bare, quote(bare, safe="")) if len(bare) > 2]
 
 
 def excerpt(body: object) -> str:

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
-from agentcall.models.address import with_v1
+from agentcall.models.address import place, with_v1
 from agentcall.models.balance import Balanced
 from agentcall.models.protocol import Answer, Model, Request, Settings
 
@@ -53,6 +53,15 @@ def model_from(named: Named | None) -> Model:
     return _balanced(named) if isinstance(named, Sequence) else named
 
 
+def place_of(named: Named | None) -> str:
+    """What is meant, to be shown: shorthands without the secrets of their URLs."""
+    if isinstance(named, str):
+        return ", ".join(repr(place(one)) for one in parted(named))
+    if isinstance(named, Sequence):
+        return f"[{', '.join(map(place_of, named))}]"
+    return repr(named)
+
+
 def parted(shorthand: str) -> list[str]:
     """The shorthands that a text with commas between them holds; mostly one."""
     return _COMMA.split(shorthand.strip())
@@ -75,7 +84,7 @@ def _one(shorthand: str, tries: int) -> Model:
     if kind == "embedded":
         return _Late(lambda: _embedded(rest or None))
     raise UnknownModel(
-        f"{shorthand!r} names no model; use lmdeploy:NAME, http://host:port/v1, "
+        f"{place(shorthand)!r} names no model; use lmdeploy:NAME, http://host:port/v1, "
         "http://host:port/v1#NAME, embedded, or embedded:NAME"
     )
 

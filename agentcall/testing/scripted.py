@@ -68,7 +68,7 @@ class _Wire:
     script: Iterator[Reply] | Callable[[Request], Reply]
     brain: Brain | None
     requests: list[Request] = field(default_factory=list[Request])
-    secret: str = ""
+    secrets: tuple[str, ...] = ()
 
     async def post(self, body: bytes) -> JSON:
         """The next reply, whole."""
