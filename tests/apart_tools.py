@@ -254,3 +254,11 @@ class Kit:
 def plain(a: int) -> int:
     """No tool yet."""
     return a * 2
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False

@@ -18,6 +18,7 @@ from typing import Any
 
 import apart_tools
 import pytest
+from apart_tools import is_running
 from command_line import agentcall, asked, model_of
 
 from agentcall import Agent, RunContext, Tool, ToolRegistry, tool
@@ -43,14 +44,6 @@ def of_this_file(a: int) -> int:
 def told(name: str, **arguments: Any) -> str:
     """What a model is told of a call."""
     return run_sync(call_tool(TOOLS, name, json_text(arguments)))
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process that is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
 
 
 def eventually_gone(pids: list[int]) -> bool:
