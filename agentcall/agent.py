@@ -77,7 +77,8 @@ class Agent(Generic[Output, Deps]):
         _ = self._plan
 
     def __repr__(self) -> str:
-        return f"Agent({place_of(self.model)}, tools=[{', '.join(self.registry.names)}], name={self.name!r})"
+        tools = ", ".join(self.registry.names)
+        return f"Agent({place_of(self.model)}, tools=[{tools}], name={self.name!r})"
 
     async def run(
         self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None

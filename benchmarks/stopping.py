@@ -1,0 +1,157 @@
+"""What isolation costs, and what many runs at once need with places and without.
+
+python -m benchmarks.stopping          # prints the tables of docs/stopping.md, about a minute
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from statistics import median
+
+from agentcall import Agent, ToolRegistry, tool
+from agentcall.dialects.parts import Called, Said
+from agentcall.errors import Busy
+from agentcall.execute import call_tool
+from agentcall.messages import ToolResult, Usage, User
+from agentcall.models.protocol import Answer, Ended, Request
+from agentcall.places import Places
+
+CROWDS = ((500, 50, 450), (500, 50, 150), (2000, 50, 450), (500, 500, 0), (2000, 2000, 0))
+"""Runs at once, places, and how many may wait."""
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+@tool(isolated=True)
+def add_apart(a: int, b: int) -> int:
+    """Add, in a process."""
+    return a + b
+
+
+@tool(isolated=True)
+def end() -> None:
+    """End the process."""
+    import os
+
+    os._exit(1)
+
+
+@tool(isolated=True, timeout=0.5)
+def hang() -> None:
+    """Hang."""
+    while True:
+        pass
+
+
+@tool
+def slow(number: int) -> str:
+    """A slow tool with a result of some length."""
+    time.sleep(0.2)
+    return f"{number} " * 5_000
+
+
+TOOLS = ToolRegistry(add, add_apart, end, hang)
+
+
+class Model:
+    """Calls the slow tool once and then answers; keeps nothing."""
+
+    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+        """The parts of an answer."""
+        first = request.transcript[0]
+        if isinstance(request.transcript[-1], ToolResult) or not isinstance(first, User):
+            yield Said("done")
+        else:
+            yield Called("slow", f'{{"number": {first.content}}}')
+        yield Ended("stop", Usage(1))
+
+
+async def seconds_of(name: str, arguments: str = "{}") -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    await call_tool(TOOLS, name, arguments)
+    return time.perf_counter() - began
+
+
+async def isolation() -> None:
+    """Prints what calls cost."""
+    sums = '{"a": 2, "b": 3}'
+    first = []
+    for _ in range(7):
+        first.append(await seconds_of("add_apart", sums))
+        warm = [await seconds_of("add_apart", sums) for _ in range(300)]
+        await seconds_of("end")
+    threads = [await seconds_of("add", sums) for _ in range(300)]
+    late = []
+    for _ in range(7):
+        await seconds_of("add_apart", sums)
+        late.append(await seconds_of("hang") - 0.5)
+    print("| a call | median, ms |\n|---|---:|")
+    print(f"| in a thread of this process | {median(threads) * 1000:.2f} |")
+    print(f"| isolated, its worker is there | {median(warm) * 1000:.2f} |")
+    print(f"| isolated, its worker has to be started | {median(first) * 1000:.0f} |")
+    print(f"| told that it was stopped, after its deadline | {median(late) * 1000:.2f} |")
+
+
+def memory() -> float:
+    """MB of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+async def crowd(size: int, running: int, waiting: int) -> None:
+    """Prints a row on runs that begin at once."""
+    agent, places, refused = (
+        Agent(Model(), tools=[slow]),
+        Places(running=running, waiting=waiting),
+        0,
+    )
+
+    async def one(number: int) -> bool:
+        nonlocal refused
+        try:
+            async with places.one():
+                return (await agent.run(str(number))).output == "done"
+        except Busy:
+            refused += 1
+            return False
+
+    await agent.run("1")
+    before, began, most = memory(), time.perf_counter(), threading.active_count()
+    runs = asyncio.gather(*map(one, range(size)))
+    peak = before
+    while not runs.done():
+        peak, most = max(peak, memory()), max(most, threading.active_count())
+        await asyncio.sleep(0.01)
+    took, done = time.perf_counter() - began, sum(await runs)
+    print(
+        f"| {size} | {running} | {waiting} | {done} | {refused} | {peak - before:.1f} | {most} "
+        f"| {took:.1f} |"
+    )
+
+
+def main() -> None:
+    """Prints both tables; each crowd has a process of its own."""
+    if len(sys.argv) > 1:
+        size, running, waiting = map(int, sys.argv[1:])
+        asyncio.run(crowd(size, running, waiting))
+        return
+    asyncio.run(isolation())
+    print("\n| at once | places | waiting | done | told | memory, MB more | threads | seconds |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
+    for row in CROWDS:
+        words = [sys.executable, "-m", "benchmarks.stopping", *map(str, row)]
+        subprocess.run(words, check=True)
+
+
+if __name__ == "__main__":
+    main()
