@@ -7,13 +7,13 @@ BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
 
-.PHONY: demo test check test-lmdeploy test-embedded test-mcp test-all format coverage bench bench-peers clean
+.PHONY: demo test check test-lmdeploy test-embedded test-mcp test-deploy test-all format coverage bench bench-peers clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not lmdeploy and not embedded and not mcp"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not lmdeploy and not embedded and not mcp and not deploy"
 
 test-lmdeploy: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
@@ -24,6 +24,9 @@ test-embedded: $(VENV)/.test $(VENV)/.embedded
 test-mcp: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests -m mcp
 
+test-deploy: $(VENV)/.deploy
+	$(BIN)/python -m pytest -q tests -m deploy
+
 check: $(VENV)/.check
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
@@ -31,10 +34,10 @@ check: $(VENV)/.check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test-all: check test test-lmdeploy test-embedded test-mcp
+test-all: check test test-lmdeploy test-embedded test-mcp test-deploy
 
 coverage: $(VENV)/.test
-	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded and not mcp" --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded and not mcp and not deploy" --cov --cov-report=term-missing:skip-covered
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead
@@ -59,6 +62,10 @@ $(VENV)/.embedded: $(VENV)/.made pyproject.toml
 
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet -e ".[test]"
+	touch $@
+
+$(VENV)/.deploy: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -e ".[test,deploy]"
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -7,7 +7,6 @@ as an extra key. Source: the `messages` array of POST /v1/chat/completions.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from typing import TypeAlias, Union, cast
 import orjson
 
 from agentcall.errors import UsageError
+from agentcall.picture import data_url
 
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
 """Any value that JSON can hold."""
-
-_IMAGES = {".gif": "gif", ".jpeg": "jpeg", ".jpg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,8 @@ class Image:
 
     @classmethod
     def file(cls, path: str | Path) -> Image:
-        """The image in a local file, as a `data:` URL. Raises UsageError if it is no image."""
-        kind = _IMAGES.get(Path(path).suffix.lower())
-        if kind is None:
-            raise UsageError(f"{path} is not an image by its name; use .png, .jpg, .webp or .gif")
-        return cls(f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}")
+        """The image in a local file (PNG, JPEG, WebP, GIF), as a `data:` URL. Raises UsageError."""
+        return cls(data_url(path))
 
 
 Content: TypeAlias = str | tuple[Text | Image, ...]

@@ -217,13 +217,13 @@ def test_an_agent_of_ones_own_is_run_with_its_tools_and_instructions(folder: Pat
 
 
 def test_instructions_and_an_image_reach_the_model(folder: Path) -> None:
-    (folder / "dot.png").write_bytes(b"\x89PNG")
+    (folder / "dot.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with model_of(say("a dot")) as server:
         agentcall("run", "?", "-i", "Be brief.", "--image", "dot.png", "-m", server.url, cwd=folder)
         system, user = asked(server)[0].messages
     assert system["content"] == "Be brief."
     kinds = [part["type"] for part in user["content"]]
-    assert kinds == ["text", "image_url"]
+    assert kinds == ["image_url", "text"]
 
 
 def test_an_image_that_is_not_there_is_a_usage_error(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentcall.errors import BadAnswer, CutAnswer, ModelRefused, UsageError
+from agentcall.errors import BadAnswer, CutAnswer, ModelRefused, ServerFailed, UsageError
 from agentcall.models.endpoint import Endpoint
 from agentcall.testing import FakeServer, drop, forever, gzipped, huge, never, say, status
 
@@ -86,6 +86,24 @@ async def test_a_stream_that_breaks_is_cut() -> None:
         answer = Endpoint(server.url).stream(CHAT, STREAM)
         with pytest.raises(CutAnswer, match="broke"):
             _ = [data async for data in answer]
+
+
+@pytest.mark.parametrize("code", [10401, 10402])
+async def test_a_node_lost_behind_lmdeploys_proxy_is_the_servers_failure(code: int) -> None:
+    lost = status(200, body={"error_code": code, "text": "Failed to get response"})
+    with FakeServer([forever(lost)]) as server:
+        endpoint = Endpoint(server.url, tries=1)
+        with pytest.raises(ServerFailed, match=r"a node behind .* does not answer") as one:
+            await endpoint.post(CHAT, BODY)
+        with pytest.raises(ServerFailed, match="Failed to get response"):
+            _ = [data async for data in endpoint.stream(CHAT, STREAM)]
+    assert one.value.retry_after == 2.0  # until then somebody may have taken the node out
+
+
+async def test_such_words_inside_an_answer_are_an_answer() -> None:
+    with FakeServer([say('{"error_code": 10402}')]) as server:
+        pieces = [data async for data in Endpoint(server.url).stream(CHAT, STREAM)]
+    assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
 
 
 async def test_a_page_is_asked_for_once() -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import base64
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,21 +70,6 @@ def test_image_parts_have_the_form_of_openai() -> None:
         ],
     }
     assert message.text == "What is this?"
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("a.png", "png"), ("a.JPG", "jpeg"), ("a.webp", "webp"), ("a.gif", "gif")]
-)
-def test_a_file_becomes_a_data_url(tmp_path: Path, name: str, kind: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"\x89bytes")
-    expected = base64.b64encode(b"\x89bytes").decode()
-    assert Image.file(path) == Image(f"data:image/{kind};base64,{expected}")
-
-
-def test_a_file_that_is_no_image_is_refused_by_its_name() -> None:
-    with pytest.raises(UsageError, match=r"notes\.txt is not an image"):
-        Image.file("notes.txt")
 
 
 def test_a_history_in_the_form_of_openai_is_taken() -> None:

@@ -25,7 +25,7 @@ class Scope:
 
     concurrency: how many streams, and agents, at the same time. each: answers of a stream, and
     runs of an agent, one after the other. tokens: of a bare answer at most. seconds: that one
-    measurement may take; there are two for each of `concurrency`.
+    measurement may take; there are two for each of `concurrency`, and two requests before them.
     """
 
     concurrency: tuple[int, ...] = (1, 8, 32)
@@ -99,7 +99,8 @@ async def measure(
     say(f"asking {first.endpoint.place} what it is")
     choice = await first.speaking(Settings()).choice()
     say("prefix cache")
-    prefix, failed = await _prefix(first.endpoint, choice.model)
+    patient = replace(first.endpoint, tries=1, timeout=scope.seconds)
+    prefix, failed = await _prefix(patient, choice.model)
     bare, armed = target.speaking(scope.tokens), target.speaking(_AGENT_TOKENS)
     await streams(bare, Crowd(len(target.servers), 1, scope.seconds))  # connections, dialects
     levels: list[Level] = []
@@ -115,6 +116,6 @@ async def measure(
 
 async def _prefix(endpoint: Endpoint, model: str) -> tuple[PrefixFigures | None, str]:
     try:
-        return await prefix_figures(replace(endpoint, tries=1), model), ""
+        return await prefix_figures(endpoint, model), ""
     except ModelError as error:
         return None, str(error)

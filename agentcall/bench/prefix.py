@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from agentcall.messages import JSON
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import PATH
 
-WORDS = 800
-"""Words of the prompt: somewhat more tokens."""
+WORDS = 400
+"""Words of the prompt, and about as many tokens: several blocks of any cache."""
+
+_TEXT = "the cat sat on a mat and looked at the moon while it rained in the old town"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,9 @@ class PrefixFigures:
 
 async def prefix_figures(endpoint: Endpoint, model: str) -> PrefixFigures:
     """The figures of a server. Raises ModelError."""
-    text = f"{secrets.token_hex(8)} " + " ".join(f"word{n % 97}" for n in range(WORDS))
+    text = f"{secrets.token_hex(8)} " + " ".join(
+        itertools.islice(itertools.cycle(_TEXT.split()), WORDS)
+    )
     messages: JSON = [{"role": "user", "content": f"{text}\nSay yes."}]
     body = orjson.dumps({"model": model, "max_tokens": 1, "temperature": 0, "messages": messages})
     began = monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from threading import Timer
 
 from agentcall.cli.plain import styled
@@ -15,11 +14,14 @@ _HINT = "reading standard input until its end (Ctrl-D); < /dev/null has none"
 
 
 def prompt_from(words: str | None, images: Sequence[str]) -> str | list[str | Text | Image]:
-    """The prompt: what is piped in, then the words, then the images. Raises UsageError."""
+    """The prompt: the images, then what is piped in, then the words. Raises UsageError.
+
+    Images come first, as in what InternVL2, Qwen2-VL and LLaVA were trained on.
+    """
     text = _joined(words)
     if not text.strip() and not images:
         raise UsageError('there is nothing to ask; use agentcall run "..." or pipe a text in')
-    return [text, *map(_image, images)] if images else text
+    return [*map(_image, images), *([text] if text.strip() else [])] if images else text
 
 
 def _joined(words: str | None) -> str:
@@ -45,6 +47,4 @@ def piped() -> str:
 def _image(source: str) -> Image:
     if source.startswith(("http:", "https:", "data:")):
         return Image(source)
-    if not Path(source).is_file():
-        raise UsageError(f"there is no image file {source}")
     return Image.file(source)

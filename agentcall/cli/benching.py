@@ -102,7 +102,7 @@ def _cached(found: PrefixFigures) -> str:
 
 
 def _streams(report: Report, title: str) -> Table:
-    table = _table(title, "first token", "p95", "tokens/s each", "tokens/s in all", "answers")
+    table = _table(title, "first token", "p95", "tok/s each", "tok/s in all", "answers")
     for level in report.levels:
         found = level.streams
         table.add_row(
@@ -116,9 +116,7 @@ def _streams(report: Report, title: str) -> Table:
 
 
 def _agents(report: Report, title: str) -> Table:
-    table = _table(
-        title, "a run", "p95", "request", "runs/s", "tokens/s", "cached", "calls", "runs"
-    )
+    table = _table(title, "a run", "p95", "request", "runs/s", "tok/s", "cached", "calls", "runs")
     told = report.prefix is not None and report.prefix.cached_tokens is not None
     for level in report.levels:
         found = level.agents
@@ -163,12 +161,12 @@ def _count(whole: int, rest: Tried) -> str:
 def _remarks(report: Report) -> list[str]:
     lines: list[str] = []
     for level in report.levels:
-        lines += _remark(f"{level.concurrency} streams", level.streams)
-        lines += _remark(f"{level.concurrency} agents", level.agents)
+        lines += _remark(f"streams, {level.concurrency} at a time", level.streams)
+        lines += _remark(f"agents, {level.concurrency} at a time", level.agents)
         idle = level.agents.runs - level.agents.called
         if idle:
             of = f"{idle} of {level.agents.runs} runs"
-            lines.append(f"{level.concurrency} agents: in {of} the model called no tool")
+            lines.append(f"agents, {level.concurrency} at a time: in {of} no tool was called")
     return lines
 
 
@@ -176,5 +174,6 @@ def _remark(what: str, found: StreamFigures | AgentFigures) -> list[str]:
     rest = found.rest
     lines = [f"{what}: {rest.failed} failed: {rest.why}"] if rest.failed else []
     if rest.unfinished:
-        lines.append(f"{what}: {rest.unfinished} were under way after {found.seconds:.0f} s")
+        late = f"{rest.unfinished} under way when the time was over"
+        lines.append(f"{what}: {late}; --seconds gives more than {found.seconds:.0f}")
     return lines

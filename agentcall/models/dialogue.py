@@ -15,8 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Protocol
 
-from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused
-from agentcall.messages import JSON
+from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
+from agentcall.messages import JSON, Image, User
 from agentcall.models.body import BodyWriter
 from agentcall.models.hearing import Hearing
 from agentcall.models.probe import Choice, without_tools
@@ -70,6 +70,8 @@ class Dialogue:
     async def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of one answer. Raises ModelError."""
         choice = self._choice or await self.choice()
+        if not choice.sees:
+            _require_no_image(choice.model, request)
         spoken = False
         while True:
             yield Chosen(choice.dialect.name, choice.reason)
@@ -125,6 +127,17 @@ class Dialogue:
             self._choice = without_tools(choice, refused.body)
             return self._choice
         return None
+
+
+def _require_no_image(model: str, request: Request) -> None:
+    """Raises UsageError for an image: LMDeploy before 0.6 writes its base64 into the prompt."""
+    for message in request.transcript:
+        content = message.content if isinstance(message, User) else ""
+        if any(isinstance(part, Image) for part in content):
+            raise UsageError(
+                f"{model} reads text only, and the conversation has an image; use a model that "
+                f"sees, such as InternVL2, or leave the image out"
+            )
 
 
 def _about_tools(refused: ModelRefused) -> bool:

@@ -78,15 +78,14 @@ class Endpoint:
         Raises ModelError: CutAnswer if the connection breaks once the answer has begun.
         """
         response, data = await self._tried(lambda deadline: self._begun(path, body, deadline))
-        content, size = response.content, len(data)
+        content, size = response.content, 0
         try:
-            yield data
-            while not content.at_eof():
-                data = await content.readany()
+            while data:
                 size += len(data)
                 if size > self.max_bytes:
                     raise self._too_long()
                 yield data
+                data = await content.readany()
         except _FAILURES as error:
             raise self._cut(error) from _cause(error)
         finally:

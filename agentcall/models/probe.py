@@ -48,13 +48,15 @@ _Key: TypeAlias = "tuple[str, str | None, str]"
 class Choice:
     """A dialect for a model of a server, and why.
 
-    `streams` is false where the server cannot stream an answer in this dialect.
+    `streams` is false where the server cannot stream an answer in this dialect, `sees` where the
+    model takes no images.
     """
 
     model: str
     dialect: Dialect
     reason: str
     streams: bool = True
+    sees: bool = True
 
 
 _chosen: dict[_Key, Choice] = {}
@@ -137,7 +139,7 @@ def is_internlm2(model: str) -> bool:
 def decide(facts: Facts) -> Choice:
     """The choice that the facts call for."""
     if is_internlm2(facts.model):
-        return _for_internlm2(facts)
+        return replace(_for_internlm2(facts), sees=False)
     old = facts.server == "lmdeploy" and () < facts.since < _TOOL_ROLE
     if facts.tools in ("dropped", "refused") or old:
         why = f"LMDeploy {facts.version} takes no tool results" if old else _why(facts)

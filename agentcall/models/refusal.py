@@ -34,6 +34,15 @@ _OVERFLOW = re.compile(
 )
 """What LMDeploy, vLLM, llama.cpp, SGLang, Ollama and OpenAI say of a conversation too long."""
 
+_NO_VISION = re.compile(
+    r"multimodal input is not supported|(?:not|n't) support (?:\w+ ){0,2}(?:image|vision)"
+    r"|(?:image|vision)s? (?:\w+ ){0,2}(?:is|are) not supported|not a multimodal model"
+    r"|at most 0 image|missing data required for image",
+    re.IGNORECASE,
+)
+"""What LMDeploy, llama.cpp, vLLM, SGLang and Ollama say of an image to a model that sees none."""
+
+_SEEING = "the model takes no images: serve one that does, such as InternVL2, or leave them out"
 _LOST_NODE = re.compile(rb'\s*\{\s*"error_code"\s*:\s*1040[12]\b')
 _WRONG_PATH = "check the base URL (it usually ends in /v1) and the model's name"
 _ADVICE = {
@@ -57,6 +66,8 @@ def refusal(
     told = f"the server{where} answered {status}: {said}"
     if status in (400, 413, 422, 500) and _OVERFLOW.search(f"{said} {_kind(body)}"):
         return ContextOverflow(told, status=status, body=said)
+    if status in (400, 415, 422, 500, 501) and _NO_VISION.search(said):
+        return ModelRefused(f"{told}; {_SEEING}", status=status, body=said)
     if status in (408, 409, 425, 429):
         return RateLimited(told, status=status, body=said, retry_after=retry_after)
     if status >= 500 and status != 501:

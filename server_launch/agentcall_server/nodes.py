@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
+from urllib.parse import urlencode
 
 from agentcall_server.errors import NodeError, ProxyError
 from agentcall_server.exchange import Reply, exchange, root_of
@@ -57,7 +58,9 @@ class Nodes:
         if root not in known:
             there = ", ".join(known.values()) or "none"
             raise NodeError(f"{self.proxy} has no node {root}; there are: {there}")
-        said = self._asked("/nodes/remove", {"url": known[root]})
+        # in the body since 0.7 or so, in the query before
+        query = urlencode({"node_url": known[root]})
+        said = self._asked(f"/nodes/remove?{query}", {"url": known[root]})
         if any(state.url == known[root] for state in self.states()):
             raise NodeError(f"{self.proxy} did not let the node {root} go; it said: {said.words}")
 
@@ -89,11 +92,8 @@ def served_models(root: str, api_key: str) -> tuple[str, ...]:
         )
     if reply.status != 200:
         raise NodeError(f"{root}/v1/models answered {reply.status}: {reply.words}")
-    match _json(reply):
-        case {"data": [*cards]}:
-            names = [name for card in cards if (name := _member(card, "id"))]
-        case _:
-            names = []
+    cards = _sequence(_member(_json(reply), "data"))
+    names = [name for card in cards if (name := _member(card, "id"))]
     if not names:
         raise NodeError(f"{root} lists no model; is it an OpenAI-compatible server?")
     return tuple(map(str, names))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from installation import NoInterpreterError, Say
-from launch import LAUNCHES, Servers
+from launch import LAUNCHES, SEEING, Launch, Servers
 from stand import Stand
 
 HERE = Path(__file__).parent
@@ -57,9 +57,9 @@ def _wanted(items: list[pytest.Item]) -> list[str]:
     return [name for name in LAUNCHES if name in names]
 
 
-def _fresh(servers: Servers, name: str) -> Stand:
+def _fresh(servers: Servers, launch: Launch) -> Stand:
     try:
-        stand = servers.ready(LAUNCHES[name])
+        stand = servers.ready(launch)
     except NoInterpreterError as reason:
         pytest.skip(str(reason))
     stand.reset()
@@ -69,28 +69,34 @@ def _fresh(servers: Servers, name: str) -> Stand:
 @pytest.fixture
 def stock(servers: Servers) -> Stand:
     """0.18.0 with the `internlm` parser and the published template, which drops tools."""
-    return _fresh(servers, "stock")
+    return _fresh(servers, LAUNCHES["stock"])
 
 
 @pytest.fixture
 def noparser(servers: Servers) -> Stand:
     """0.18.0 without a tool-call parser, which refuses tools."""
-    return _fresh(servers, "noparser")
+    return _fresh(servers, LAUNCHES["noparser"])
 
 
 @pytest.fixture
 def tools_template(servers: Servers) -> Stand:
     """0.18.0 with the `internlm` parser and a template that knows tools."""
-    return _fresh(servers, "tools_template")
+    return _fresh(servers, LAUNCHES["tools_template"])
 
 
 @pytest.fixture
 def old(servers: Servers) -> Stand:
     """0.5.3, whose built-in template knows tools."""
-    return _fresh(servers, "old")
+    return _fresh(servers, LAUNCHES["old"])
+
+
+@pytest.fixture
+def seeing(servers: Servers) -> Stand:
+    """0.18.0 with an InternVL2."""
+    return _fresh(servers, SEEING)
 
 
 @pytest.fixture(params=list(LAUNCHES))
 def stand(request: pytest.FixtureRequest, servers: Servers) -> Stand:
     """Each of the four in turn."""
-    return _fresh(servers, str(request.param))
+    return _fresh(servers, LAUNCHES[str(request.param)])

@@ -29,6 +29,8 @@ class Launch:
     flags: tuple[str, ...] = ()
     tools_aware: bool = False
     """Whether the chat template knows tools, calls and results; the published one does not."""
+    sees: bool = False
+    """Whether the model is an InternVL2."""
 
 
 PARSER = ("--tool-call-parser", "internlm")
@@ -41,6 +43,7 @@ LAUNCHES = {
         Launch("old", "0.5.3"),
     )
 }
+SEEING = Launch("seeing", "0.18.0", PARSER, sees=True)
 SCRIPTS = {"0.18.0": STANDIN / "serve.py", "0.5.3": STANDIN / "serve_053.py"}
 
 
@@ -104,7 +107,7 @@ def start(launch: Launch, folder: Path, say: Say) -> Server:
     """Start a server that keeps its model and log in this folder."""
     python = python_with(launch.version, say)
     arguments = _model_arguments(launch, folder, python)
-    port, control = _free_ports()
+    port, control = free_ports()
     command = [str(python), str(SCRIPTS[launch.version]), "serve", "api_server", *arguments]
     command += ["--backend", "pytorch", "--server-name", "127.0.0.1", "--server-port", str(port)]
     log = folder / "server.log"
@@ -124,6 +127,9 @@ def start(launch: Launch, folder: Path, say: Say) -> Server:
 def _model_arguments(launch: Launch, folder: Path, python: Path) -> list[str]:
     """The model folder and, as a launcher gives it, the patched template over the stock model."""
     # 0.5.3 picks its built-in template by `internlm2` and `chat` in the path
+    if launch.sees:
+        _make_model(python, folder / "InternVL2-8B", "--vision")
+        return [str(folder / "InternVL2-8B")]
     model = folder / "internlm2_5-7b-chat"
     _make_model(python, model)
     if not launch.tools_aware:
@@ -148,7 +154,8 @@ def _environment(control_port: int) -> dict[str, str]:
     return kept | own | quiet
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
+    """Two ports of loopback that nobody listens at."""
     with socket.socket() as first, socket.socket() as second:
         for sock in (first, second):
             sock.bind(("127.0.0.1", 0))

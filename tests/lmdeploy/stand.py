@@ -33,6 +33,15 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as the engine gets it."""
+
+    size: tuple[int, int]
+    tokens: int
+    pixels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One request as the model saw it."""
 
@@ -44,6 +53,8 @@ class Record:
     """LMDeploy's final generation config; stop ids are `stop_token_ids`, in 0.5.3 `stop_words`."""
     grammar_ok: bool | str | None
     """Whether guided decoding would have allowed the reply; None if it was off, or its error."""
+    images: tuple[Picture, ...] = ()
+    """The images of the prompt (0.18.0)."""
 
     @property
     def is_probe(self) -> bool:

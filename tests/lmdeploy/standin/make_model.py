@@ -1,6 +1,9 @@
 """Writes a model folder without weights that LMDeploy takes for InternLM2.5-7B-Chat.
 
-    make_model.py FOLDER [--template FILE.jinja]
+    make_model.py FOLDER [--template FILE.jinja] [--vision]
+
+With --vision it is taken for an InternVL2 over that model. Its images are one tile of 448 x 448
+each: the published one cuts larger images into several, for which LMDeploy needs torchvision.
 
 The tokenizer is a small byte-level BPE trained here, with InternLM2.5's special tokens at their
 real ids and `<s>` added in front of every text. Without --template the chat template is the one
@@ -26,6 +29,7 @@ ACTION_TOKENS = {
     "<|im_end|>": 92542,
     "<|im_start|>": 92543,
 }
+IMAGE_TOKENS = {"<img>": 92544, "</img>": 92545, "<IMG_CONTEXT>": 92546}
 PLAIN_TOKENS = {"<unk>": 0, "<s>": 1, "</s>": 2}
 CORPUS = [
     'I\'ll add. {"name": "add", "parameters": {"a": 3, "b": 5}} environment system user assistant',
@@ -52,6 +56,29 @@ MODEL_CONFIG = {
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 2,
+}
+VISION_CONFIG = {
+    "architectures": ["InternVLChatModel"],
+    "model_type": "internvl_chat",
+    # of bfloat16 LMDeploy asks the GPU whether it can
+    "torch_dtype": "float16",
+    "llm_config": MODEL_CONFIG,
+    "vision_config": {"model_type": "intern_vit_6b", "image_size": 448, "patch_size": 14},
+    "force_image_size": 448,
+    "downsample_ratio": 0.5,
+    "dynamic_image_size": False,
+    "pad_token_id": 2,
+}
+IMAGE_PROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "crop_size": 448,
+    "size": 448,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "resample": 3,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
 }
 GENERATION_CONFIG = {"bos_token_id": 1, "eos_token_id": [2, 92542], "pad_token_id": 2}
 
@@ -86,15 +113,15 @@ def begin_of_text():
     }
 
 
-def tokenizer_file():
+def tokenizer_file(special):
     tokenizer = trained_tokenizer()
     vocabulary = tokenizer["model"]["vocab"]
     # filler, so that the special tokens stand at their real ids
     first_special = min(ACTION_TOKENS.values())
     vocabulary |= {f"[UNUSED_TOKEN_{i}]": i for i in range(len(vocabulary), first_special)}
-    vocabulary |= ACTION_TOKENS
+    vocabulary |= special
     tokenizer["added_tokens"] = [
-        special_token(text, number) for text, number in {**PLAIN_TOKENS, **ACTION_TOKENS}.items()
+        special_token(text, number) for text, number in {**PLAIN_TOKENS, **special}.items()
     ]
     tokenizer["post_processor"] = begin_of_text()
     # new `tokenizers` write pairs; the one beside LMDeploy 0.5.3 reads only joined strings
@@ -103,7 +130,7 @@ def tokenizer_file():
     return tokenizer
 
 
-def tokenizer_config(template):
+def tokenizer_config(template, special):
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<s>",
@@ -112,7 +139,7 @@ def tokenizer_config(template):
         "pad_token": "</s>",
         "clean_up_tokenization_spaces": False,
         "model_max_length": 32768,
-        "additional_special_tokens": list(ACTION_TOKENS),
+        "additional_special_tokens": list(special),
         "chat_template": template,
     }
 
@@ -121,14 +148,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--template", type=Path)
+    parser.add_argument("--vision", action="store_true")
     options = parser.parse_args()
+    special = {**ACTION_TOKENS, **IMAGE_TOKENS} if options.vision else ACTION_TOKENS
     template = options.template.read_text("utf-8") if options.template else PUBLISHED_TEMPLATE
     files = {
-        "config.json": MODEL_CONFIG,
+        "config.json": VISION_CONFIG if options.vision else MODEL_CONFIG,
         "generation_config.json": GENERATION_CONFIG,
-        "tokenizer.json": tokenizer_file(),
-        "tokenizer_config.json": tokenizer_config(template),
+        "tokenizer.json": tokenizer_file(special),
+        "tokenizer_config.json": tokenizer_config(template, special),
     }
+    if options.vision:
+        files["preprocessor_config.json"] = IMAGE_PROCESSOR
     options.folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (options.folder / name).write_text(json.dumps(content, ensure_ascii=False), "utf-8")

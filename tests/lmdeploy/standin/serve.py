@@ -23,10 +23,13 @@ class Instance:
     async def async_cancel(self, session_id):
         self.cancelled = True
 
-    async def async_stream_infer(self, session_id, input_ids=None, gen_config=None, **_):
+    async def async_stream_infer(
+        self, session_id, input_ids=None, gen_config=None, multimodal=None, **_
+    ):
         self.cancelled = False
         stop_ids = gen_config.stop_token_ids or []
         turn = answer(self.engine.tokenizer, input_ids, gen_config, stop_ids)
+        turn.record["images"] = [seen(item) for item in multimodal or ()]
         self.engine.active += 1
         try:
             async for status, ids in self.play(turn):
@@ -52,6 +55,12 @@ class Instance:
                 yield ResponseType[turn.reply.status], []
                 return
             yield ResponseType.FINISH if last else ResponseType.SUCCESS, ids
+
+
+def seen(item):
+    """What of an image reaches the engine: its size, its tokens, and its pixels' shape."""
+    size, shape = list(item["image_size"]), list(item["pixel_values"].shape)
+    return {"size": size, "tokens": item["image_tokens"], "pixels": shape}
 
 
 class Engine:

@@ -1,0 +1,135 @@
+"""Starts a real LMDeploy on this machine's GPU as `agentcall server plan` says, lets agents work on
+it, and compares the plan's memory with nvidia-smi's.
+
+    python -m benchmarks.gpu Qwen/Qwen2.5-0.5B-Instruct
+    python -m benchmarks.gpu /models/internlm2_5-7b-chat --context 32768 --cache 0.5 --out gpu.json
+
+MODEL is a folder with weights, or a name of `agentcall server plan`'s catalogue that LMDeploy
+fetches. Prints tables for docs/gpu.md. Exit code 1: the model called no tool, or the plan is off by
+more than --tolerance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from agentcall.bench import Report
+from agentcall.errors import AgentCallError
+from agentcall_server.errors import ServerError
+from agentcall_server.language_models import find_architecture
+from agentcall_server.manual import find_lmdeploy
+from agentcall_server.plan import Plan, Wish, plan
+from agentcall_server.releases import NEWEST, installed_release, read_release
+from agentcall_server.units import shown
+from agentcall_server.weights import read_scheme
+from benchmarks.gpu.comparison import Line, Measured, compared, table
+from benchmarks.gpu.smi import Highest, NoFigure, Reading, ask
+from benchmarks.gpu.trial import NoServer, served, worked
+
+
+def main(words: list[str] | None = None) -> int:
+    options = _options().parse_args(words)
+    gpu = _reading(options)
+    planned = _plan(options, gpu)
+    lmdeploy = find_lmdeploy(options.lmdeploy)
+    log = Path(options.log or Path(tempfile.mkdtemp()) / "lmdeploy.log")
+    print(f"{gpu.name}, {shown(gpu.total)}, {shown(gpu.used)} in use; log: {log}")
+    with served(planned, lmdeploy, log) as url:
+        ready = _reading(options).used
+        with Highest(options.nvidia_smi, options.gpu) as highest:
+            report = worked(url, planned.prefill)
+    lines = compared(planned, Measured(gpu.used, ready, max(ready, highest.used)))
+    print(f"\n{_title(planned, gpu)}\n\n{table(lines)}\n\n{_speeds(report)}")
+    if options.out:
+        found = {"gpu": asdict(gpu), "memory": [asdict(line) for line in lines]}
+        found["bench"] = asdict(report)
+        Path(options.out).write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    return 0 if _agrees(lines, options.tolerance) and _called(report) else 1
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model")
+    parser.add_argument("--gpu", type=int, default=0, help="its index in nvidia-smi")
+    parser.add_argument("--backend", choices=("turbomind", "pytorch"), default="turbomind")
+    parser.add_argument("--quant", default="none", help="of the weights in the folder")
+    parser.add_argument("--cache", type=float, default=0.5, help="--cache-max-entry-count")
+    parser.add_argument("--context", type=int, default=8192, help="tokens of a session")
+    parser.add_argument("--release", help="LMDeploy's version; default: the one beside this Python")
+    parser.add_argument("--lmdeploy", help="the `lmdeploy` program")
+    parser.add_argument("--nvidia-smi", default="nvidia-smi", help="the `nvidia-smi` program")
+    parser.add_argument("--tolerance", type=float, default=0.1, help="share of the planned bytes")
+    parser.add_argument("--log", help="where LMDeploy's output goes")
+    parser.add_argument("--out", help="a file for all figures, as JSON")
+    return parser
+
+
+def _plan(options: argparse.Namespace, gpu: Reading) -> Plan:
+    release = read_release(options.release) if options.release else installed_release()
+    made = plan(
+        Wish(
+            find_architecture(options.model),
+            gpu.total,
+            used=gpu.used,
+            scheme=read_scheme(options.quant),
+            cache=options.cache,
+            context=options.context,
+            backend=options.backend,
+            release=release or NEWEST,
+        )
+    )
+    if made.problems:
+        sys.exit(f"it does not fit: {made.problems[0].what}")
+    return made
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    """The GPU that is meant, as it is now. Raises NoFigure."""
+    found = ask(options.nvidia_smi)
+    for each in found:
+        if each.index == options.gpu:
+            return each
+    raise NoFigure(f"there is no GPU {options.gpu}; nvidia-smi lists {len(found)}")
+
+
+def _title(planned: Plan, gpu: Reading) -> str:
+    wish = planned.wish
+    return (
+        f"{wish.architecture.name} on {gpu.name} ({shown(gpu.total)}), LMDeploy {wish.release}, "
+        f"{wish.backend}, --cache-max-entry-count {wish.cache:g}, --session-len {wish.length}"
+    )
+
+
+def _speeds(report: Report) -> str:
+    rows = ["| at a time | first token | tokens/s in all | agents: runs/s |", "| --- " * 4 + "|"]
+    for level in report.levels:
+        first, streams, agents = level.streams.first_token, level.streams, level.agents
+        cells = (first.median if first else None, streams.in_all, agents.runs_rate)
+        numbers = " | ".join("-" if cell is None else f"{cell:.3g}" for cell in cells)
+        rows.append(f"| {level.concurrency} | {numbers} |")
+    return "\n".join(rows)
+
+
+def _agrees(lines: tuple[Line, ...], tolerance: float) -> bool:
+    return all(abs(line.share) <= tolerance for line in lines)
+
+
+def _called(report: Report) -> bool:
+    return any(level.agents.called for level in report.levels)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (NoFigure, NoServer, ServerError, AgentCallError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,61 @@
+"""A plan's figures beside those of nvidia-smi: pure arithmetic, and a table for docs/gpu.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentcall_server.plan import Plan
+from agentcall_server.units import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Bytes in use on the GPU: before the server was started, once ready, and at most."""
+
+    before: int
+    ready: int
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure, in bytes: what the plan says, and what was measured."""
+
+    what: str
+    planned: int
+    measured: int
+
+    @property
+    def difference(self) -> int:
+        """Measured less planned; above zero: the plan promised too much room."""
+        return self.measured - self.planned
+
+    @property
+    def share(self) -> float:
+        """The difference as a share of what was planned."""
+        return self.difference / self.planned if self.planned else 0.0
+
+
+def compared(plan: Plan, measured: Measured) -> tuple[Line, Line]:
+    """What the server holds at the start and at most, others left out."""
+    return (
+        Line("held at start", plan.at_start, measured.ready - measured.before),
+        Line("held at most", plan.peak, measured.highest - measured.before),
+    )
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The lines as a table in Markdown."""
+    rows = [
+        f"| {line.what} | {shown(line.planned)} | {shown(line.measured)} "
+        f"| {_signed(line.difference)} ({line.share:+.1%}) |"
+        for line in lines
+    ]
+    return "\n".join(
+        ["| | planned | nvidia-smi | difference |", "| --- | --- | --- | --- |", *rows]
+    )
+
+
+def _signed(size: int) -> str:
+    return ("-" if size < 0 else "+") + shown(abs(size))

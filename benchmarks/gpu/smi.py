@@ -1,0 +1,99 @@
+"""What `nvidia-smi` says of the memory of a machine's GPUs."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+
+QUERY = ("--query-gpu=index,name,memory.total,memory.used", "--format=csv")
+MIB = 1 << 20
+_EVERY = 0.2
+
+
+class NoFigure(Exception):
+    """nvidia-smi is not there, or says something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The memory of one GPU in bytes, `used` by all processes together."""
+
+    index: int
+    name: str
+    total: int
+    used: int
+
+
+def read(text: str) -> tuple[Reading, ...]:
+    """The readings that QUERY prints. Raises NoFigure.
+
+    >>> read("index, name, memory.total [MiB], memory.used [MiB]\\n0, NVIDIA L4, 23034 MiB, 4 MiB")
+    (Reading(index=0, name='NVIDIA L4', total=24152899584, used=4194304),)
+    """
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.strip().splitlines())]
+    if not rows or rows[0] != ["index", "name", "memory.total [MiB]", "memory.used [MiB]"]:
+        raise NoFigure(f"nvidia-smi does not print what it was asked for: {text[:200]!r}")
+    return tuple(map(_reading, rows[1:]))
+
+
+def _reading(row: Sequence[str]) -> Reading:
+    if len(row) != 4:
+        raise NoFigure(f"a line of nvidia-smi has {len(row)} fields: {row}")
+    index, name, total, used = row
+    return Reading(int(index), name, _bytes(total), _bytes(used))
+
+
+def _bytes(text: str) -> int:
+    number, _, unit = text.partition(" ")
+    if unit != "MiB" or not number.isdigit():
+        raise NoFigure(f"nvidia-smi tells no memory here: {text!r}")
+    return int(number) * MIB
+
+
+def ask(program: str = "nvidia-smi") -> tuple[Reading, ...]:
+    """The readings of now. Raises NoFigure."""
+    try:
+        done = subprocess.run(
+            [program, *QUERY], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoFigure(f"{program} cannot be asked: {error}") from error
+    return read(done.stdout)
+
+
+class Highest:
+    """The most that one GPU has in use while a block runs, in bytes."""
+
+    def __init__(self, program: str, index: int) -> None:
+        self._program = program
+        self._index = index
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.used = 0
+
+    def __enter__(self) -> Highest:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            with suppress(NoFigure):  # one of many; the first and the last reading are not lost
+                for reading in ask(self._program):
+                    if reading.index == self._index:
+                        self.used = max(self.used, reading.used)
+            if self._over.wait(_EVERY):
+                return

@@ -1,0 +1,87 @@
+"""A real LMDeploy on a real GPU: started as planned, asked by an agent, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+
+from agentcall.bench import Report, Scope, Server, Target, measure
+from agentcall.models.endpoint import Endpoint
+from agentcall.models.facts import PATH
+from agentcall_server.exchange import exchange
+from agentcall_server.plan import Plan
+from agentcall_server.serve_command import serve_command
+
+LOADING = 1800.0
+"""Seconds that fetching and loading the weights may take."""
+
+_GRACE = 30.0
+
+
+class NoServer(Exception):
+    """LMDeploy did not come up; the message has the end of its log."""
+
+
+@contextmanager
+def served(plan: Plan, lmdeploy: Path, log: Path) -> Generator[str, None, None]:
+    """The base URL of a server that carries out the plan. Raises NoServer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(lmdeploy), *serve_command(plan)[1:], "--server-port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        _wait(process, f"http://127.0.0.1:{port}/health", log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        _end(process)
+
+
+def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
+    deadline = time.monotonic() + LOADING
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if exchange(health, timeout=5.0).status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.5)
+    tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-30:])
+    raise NoServer(f"LMDeploy is not up (exit code {process.poll()}); its log ends:\n{tail}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def worked(url: str, prefill: int) -> Report:
+    """What agents and streams measured, after a prompt as long as one prefill step."""
+    endpoint = Endpoint(url)
+    scope = Scope((1, 8, 32), each=2, seconds=60.0)
+
+    async def work() -> Report:
+        report = await measure(Target((Server(endpoint),)), scope, print)
+        words: object = [{"role": "user", "content": "a " * int(prefill * 0.9)}]
+        body = {"model": report.model, "max_tokens": 1, "messages": words}
+        await endpoint.post(PATH, orjson.dumps(body))
+        return report
+
+    return asyncio.run(work())
