@@ -112,8 +112,8 @@ _SIGNS = (
     _sign(
         "model",
         r"(HFValidationError|Repo id must be in the form[^:]*|is not a local folder and is not a "
-        r"valid model identifier|(?:Repository|Revision)NotFoundError|Repository Not Found|does not "
-        r"appear to have a file named \S+|No such file or directory: '[^']*config\.json'|"
+        r"valid model identifier|(?:Repository|Revision)NotFoundError|Repository Not Found|does not"
+        r" appear to have a file named \S+|No such file or directory: '[^']*config\.json'|"
         r"is not a valid model|failed to (?:load|open) (?:the )?model.*|\"failed\": \"model\")",
         "the model was not found, or is none that can be served ({0})",
         "give the folder of a model with its config.json, or its name on the hub as OWNER/NAME",

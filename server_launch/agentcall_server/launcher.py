@@ -69,9 +69,9 @@ def wait_ready(launched: Launched, report: Progress) -> Status:
     found, begun = launched.entry, time.monotonic()
     try:
         while (status := _ready(found)) is None:
-            said = found.status.progress if found.status else ""
             words = f"loading {found.name}, {time.monotonic() - begun:.0f} s"
-            report.wait(f"{words}: {said[:100]}" if said else words)
+            bar = found.status.progress if found.status else ""
+            report.wait(f"{words}: {bar[:100]}" if "%" in bar else words)
             time.sleep(TICK)
     finally:
         report.wait("")

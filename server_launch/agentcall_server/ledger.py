@@ -16,9 +16,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from agentcall_server.diagnosis import Diagnosis
 from agentcall_server.errors import NotUp
@@ -27,13 +25,17 @@ from agentcall_server.launch import Kind, Launch
 from agentcall_server.listener import near
 from agentcall_server.readiness import Door
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 Phase = Literal["starting", "ready", "restarting", "stopping", "stopped", "failed"]
 T = TypeVar("T")
+_adapters: dict[type[object], object] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a supervisor runs: the command, where it will answer, and how patient it is.
+    """What a supervisor runs: the command and its folder, where it answers, and how patient it is.
 
     `leashed` servers end with the program that launched them.
     """
@@ -41,6 +43,7 @@ class Wanted:
     kind: Kind
     model: str
     command: tuple[str, ...]
+    folder: str
     host: str
     port: int
     scheme: str
@@ -150,7 +153,7 @@ class Entry:
         """Write a fact down, whole or not at all."""
         file = self.folder / f"{type(fact).__name__.lower()}.json"
         draft = file.with_suffix(".draft")
-        draft.write_bytes(TypeAdapter(type(fact)).dump_json(fact, indent=2) + b"\n")
+        draft.write_bytes(_adapter(type(fact)).dump_json(fact, indent=2) + b"\n")
         draft.replace(file)
 
 
@@ -208,6 +211,15 @@ def _names(one: Entry) -> set[str]:
 
 def _read(file: Path, kind: type[T]) -> T | None:
     try:
-        return TypeAdapter(kind).validate_json(file.read_bytes())
-    except (OSError, ValidationError):
+        return _adapter(kind).validate_json(file.read_bytes())
+    except (OSError, ValueError):  # not there, or of another version of this package
         return None
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    # late, as a model server that only imports this package needs no pydantic
+    from pydantic import TypeAdapter
+
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return cast("TypeAdapter[T]", _adapters[kind])

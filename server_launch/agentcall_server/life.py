@@ -19,11 +19,13 @@ from agentcall_server.process_group import end_group, start_group
 class Life:
     """A server that was started now."""
 
-    def __init__(self, wanted: Wanted, book: Logbook, folder: Path) -> None:
+    def __init__(self, wanted: Wanted, book: Logbook) -> None:
         self._book = book
         self.said = ""
         """What it said last, as a person would see it."""
-        self._process = start_group(wanted.command, environment=_environment(wanted), folder=folder)
+        self._process = start_group(
+            wanted.command, environment=_environment(wanted), folder=Path(wanted.folder)
+        )
         words = " ".join(wanted.command)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         book.begin(f"--- {now} pid {self._process.pid}: {words}")

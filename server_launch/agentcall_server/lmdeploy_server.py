@@ -19,6 +19,7 @@ from agentcall_server.launch import Launch
 from agentcall_server.launcher import Launched, launch_server, stop_server, wait_ready
 from agentcall_server.ledger import Entry, Status
 from agentcall_server.progress import Progress, screen
+from agentcall_server.refusals import BadValue
 
 
 class LMDeployServer:
@@ -30,6 +31,8 @@ class LMDeployServer:
 
     def __init__(self, launch: Launch | str, *, report: Progress | None = None) -> None:
         self._launch = Launch(launch) if isinstance(launch, str) else launch
+        if self._launch.kind != "lmdeploy":
+            raise BadValue(f"{self._launch.model!r} is no model for LMDeploy; use EmbeddedServer")
         self._report = report
         self._launched: Launched | None = None
         self._owner = os.getpid()
@@ -38,7 +41,7 @@ class LMDeployServer:
     @property
     def model(self) -> str:
         """What `Agent` takes: a shorthand that finds the server with its address and its key."""
-        return f"{self._launch.kind}:{self._entry.name}"
+        return f"lmdeploy:{self._entry.name}"
 
     @property
     def url(self) -> str:

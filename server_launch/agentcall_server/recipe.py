@@ -34,13 +34,14 @@ def cook(launch: Launch, kitchen: Kitchen) -> Wanted:
     Raises NoLMDeploy, BadValue, EmbeddedError, DownloadError, UnknownModel.
     """
     if launch.kind == "embedded":
-        model, command = _embedded(launch, kitchen)
+        (model, command), folder = _embedded(launch, kitchen), kitchen.entry.folder
     else:
-        model, command = _lmdeploy(launch, kitchen)
+        (model, command), folder = _lmdeploy(launch, kitchen), Path.cwd()
     return Wanted(
         kind=launch.kind,
         model=model,
         command=tuple(command),
+        folder=str(folder),
         host=launch.host,
         port=launch.port,
         scheme=launch.scheme,

@@ -99,7 +99,7 @@ class Supervisor:
     def _life(self) -> Death:
         """One life of the server, from its start to its end."""
         self._ready_since = None
-        life = Life(self._wanted, self._book, self._entry.folder)
+        life = Life(self._wanted, self._book)
         reason: Reason = ""
         complaint = ""
         try:
