@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from agentcall.cli.plain import harmless
 from agentcall.cli.launches import LogsOptions
+from agentcall.cli.plain import harmless
 from agentcall.cli.standing import named, the_only
 from agentcall_server.errors import NotUp
 from agentcall_server.ledger import Entry, entries

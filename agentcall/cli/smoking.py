@@ -14,8 +14,8 @@ from rich.text import Text
 from agentcall.cli.examination import show_finding
 from agentcall.cli.faults import UNFINISHED, UNREACHED
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.plain import line_of
 from agentcall.cli.launches import SmokeOptions
+from agentcall.cli.plain import line_of
 from agentcall.cli.standing import named
 from agentcall.cli.whereabouts import server_of, usual_server
 from agentcall.dialects.constrained import Constrained

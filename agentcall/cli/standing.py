@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentcall.cli.plain import line_of
 from agentcall.cli.launches import StatusOptions, StopOptions
-from agentcall.cli.starting import facts, phase, shorthand
+from agentcall.cli.plain import line_of
+from agentcall.cli.starting import facts, phase
 from agentcall.errors import UsageError
 from agentcall_server.errors import NotUp
 from agentcall_server.launcher import stop_server
@@ -81,7 +81,7 @@ def the_only(running: list[Entry]) -> Entry:
 def _show(shown: list[Entry]) -> None:
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
-    for name in ("name", "is", "for", "model", "address", "pid", "restarts"):
+    for name in ("name", "is", "for", "address", "pid", "restarts"):
         table.add_column(name, overflow="fold", justify="right" if name == "restarts" else "left")
     for one in shown:
         table.add_row(*_row(one))
@@ -98,8 +98,7 @@ def _row(one: Entry) -> list[str | Text]:
         one.name,
         Text(now, _STYLES.get(now, "dim")),
         age,
-        shorthand(one),
-        str(found["url"] or ""),
+        str(found["url"] or "").partition("//")[2].removesuffix("/v1"),
         str(found["pid"] or ""),
         str(found["restarts"] or ""),
     ]

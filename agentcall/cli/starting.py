@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 
 from agentcall.cli.faults import warn
-from agentcall.cli.plain import styled
 from agentcall.cli.launches import StartOptions
+from agentcall.cli.plain import styled
 from agentcall_server.errors import ServerError
 from agentcall_server.gpu import Gpu
 from agentcall_server.kvcache import read_kv_bits
 from agentcall_server.launch import LMDEPLOY_PORT, Launch
 from agentcall_server.launcher import Launched, launch_server, wait_ready
-from agentcall_server.ledger import Entry, find
+from agentcall_server.ledger import Entry, find, recalled
 from agentcall_server.listener import is_loopback
 from agentcall_server.memory_advice import asked, way_out, wish_of
 from agentcall_server.plan import plan
@@ -26,6 +27,8 @@ from agentcall_server.units import parse_count
 def started(options: StartOptions) -> None:
     """Launches, waits and says what to do next. Raises ServerError."""
     launch, report = launch_of(options), screen()
+    if launch == launch_of(StartOptions(options.model)):
+        launch = remembered(options.model) or launch
     known = find(launch.name or launch.usual_name)
     if known is None or not known.is_up:  # its own memory would count as others'
         _foresee(launch)
@@ -59,6 +62,11 @@ def launch_of(options: StartOptions) -> Launch:
         patience=options.patience,
         flags=tuple(options.flags or ()),
     )
+
+
+def remembered(name: str) -> Launch | None:
+    """How the server of that name was launched before, if it was."""
+    return None if Path(name).exists() else recalled(name)
 
 
 def patient(launched: Launched, report: Progress) -> None:

@@ -66,8 +66,8 @@ _DRIVER = (
 _SIGNS = (
     _sign(
         "memory",
-        r"(CUDA (?:runtime )?(?:error: )?out of memory[^.]*|OutOfMemoryError|No enough gpu memory "
-        r"[\w ]+|cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED|out of memory at \S+)",
+        r"(CUDA (?:runtime )?(?:error: )?out of memory|No enough gpu memory [\w ]+|"
+        r"OutOfMemoryError$|cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED|out of memory at \S+)",
         "the GPU has too little memory ({0})",
         _MEMORY,
     ),

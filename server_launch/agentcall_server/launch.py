@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +85,18 @@ class Launch:
     def usual_name(self) -> str:
         """What it is called where nobody chose a name."""
         return re.sub(r"[^A-Za-z0-9._-]+", "-", self.short).strip(".-") or "server"
+
+
+def settled(launch: Launch) -> Launch:
+    """The launch with its files named so that they are found from any folder."""
+    folder, template = Path(launch.model).expanduser(), Path(launch.template).expanduser()
+    program = launch.lmdeploy
+    return replace(
+        launch,
+        model=str(folder.absolute()) if folder.is_dir() else launch.model,
+        template=str(template.absolute()) if template.is_file() else launch.template,
+        lmdeploy=str(Path(program).absolute()) if program and "/" in program else program,
+    )
 
 
 def hub_name(model: str) -> str:

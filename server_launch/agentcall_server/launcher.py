@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from dataclasses import dataclass, replace
 from agentcall_server.courier import child_environment
 from agentcall_server.errors import NameTaken, NotUp, PortTaken, StartFailed
 from agentcall_server.identity import Identity
-from agentcall_server.launch import Launch
-from agentcall_server.ledger import Entry, Status, at, entry
+from agentcall_server.launch import Launch, settled
+from agentcall_server.ledger import Entry, Status, at, entries, entry
 from agentcall_server.listener import can_listen, hold, listener
 from agentcall_server.process_group import GRACE, signal_group
 from agentcall_server.progress import Progress
@@ -23,6 +24,8 @@ from agentcall_server.refusals import BadValue
 from agentcall_server.store import locked
 
 TICK = 0.1
+_KEPT = 86400.0
+"""Seconds that the log of a program's own server is kept after it failed."""
 _BEGIN = 30.0
 """Seconds that a supervisor has to say its first word on a busy machine."""
 
@@ -44,6 +47,8 @@ def launch_server(launch: Launch, report: Progress, *, leashed: bool = False) ->
 
     Raises NameTaken, PortTaken, NoLMDeploy, BadValue, EmbeddedError, DownloadError, UnknownModel.
     """
+    launch = settled(launch)
+    _tidy()
     with ExitStack() as stack:
         port = launch.port or _hold_any(launch, stack)
         # any number of programs may have a server of one model for themselves
@@ -52,7 +57,7 @@ def launch_server(launch: Launch, report: Progress, *, leashed: bool = False) ->
         waiting = f"another command is starting {found.name}; waiting for it"
         stack.enter_context(locked(found.folder / "start.lock", lambda: report.say(waiting)))
         if found.is_up:
-            return _up_already(found, launch)
+            return _up_already(found, launch, leashed=leashed)
         end_stray(found)
         if launch.port:
             _check_port(launch)
@@ -129,8 +134,19 @@ def _gone(process: Identity, seconds: float) -> bool:
     return True
 
 
-def _up_already(found: Entry, launch: Launch) -> Launched:
-    if found.launch == launch:
+def _tidy() -> None:
+    """Throw away what is left of servers that belonged to programs, and ended badly long ago."""
+    for old in entries():
+        wanted = old.wanted
+        if wanted is None or not wanted.leashed or old.is_up or old.stray:
+            continue
+        written = (old.folder / "wanted.json").stat().st_mtime
+        if time.time() - written > _KEPT:
+            shutil.rmtree(old.folder, ignore_errors=True)
+
+
+def _up_already(found: Entry, launch: Launch, *, leashed: bool) -> Launched:
+    if found.launch == launch and not leashed:
         return Launched(found, is_new=False)
     raise NameTaken(
         f"a server {found.name} runs already, with other options; stop it first "

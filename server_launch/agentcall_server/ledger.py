@@ -192,6 +192,11 @@ def find(name: str) -> Entry | None:
     return next(iter([*up, *serving, *named]), None)
 
 
+def recalled(name: str) -> Launch | None:
+    """What was asked for when the server of that name was last launched."""
+    return next((one.launch for one in entries() if one.name == name), None)
+
+
 def at(port: int) -> Entry | None:
     """The server that is up on this machine's port."""
     for one in entries():

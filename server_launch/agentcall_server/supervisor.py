@@ -36,25 +36,28 @@ from agentcall_server.store import locked
 
 TICK = 0.2
 """Seconds between two looks at a server that loads."""
-LOOK_EVERY = 10.0
-"""Seconds between two looks at the health of one that is ready."""
-UNWELL = 3
-"""So many looks in a row that find its engine dead, and it is started anew."""
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
-    """When to start anew. Seconds; `sound` is how long a server is ready until deaths are past."""
+class Policy:
+    """When to start anew, when to give up, and how often to look. Times in seconds.
+
+    first, most: waits before a new start. deaths: so many in a row are the end. sound: ready for
+    so long, and deaths are past. look: between two looks at the health of a server that is ready.
+    unwell: so many looks in a row that find its engine dead, and it is started anew.
+    """
 
     first: float = 1.0
     most: float = 60.0
     deaths: int = 5
     sound: float = 60.0
+    look: float = 10.0
+    unwell: int = 3
 
     def wait(self, deaths: int) -> float | None:
         """Seconds after so many deaths in a row; None to give up.
 
-        >>> [Backoff().wait(deaths) for deaths in (1, 2, 5)]
+        >>> [Policy().wait(deaths) for deaths in (1, 2, 5)]
         [1.0, 2.0, None]
         """
         if deaths >= self.deaths:
@@ -65,13 +68,15 @@ class Backoff:
 class Supervisor:
     """Keeps what a folder wants up, until it is told to stop or gives up."""
 
-    def __init__(self, entry: Entry, wanted: Wanted, me: Identity) -> None:
+    def __init__(
+        self, entry: Entry, wanted: Wanted, me: Identity, policy: Policy | None = None
+    ) -> None:
         self._entry = entry
         self._wanted = wanted
         self._door = entry.door
         self._book = Logbook(entry.log, secrets=[entry.key()])
         self._stop = threading.Event()
-        self._backoff = Backoff()
+        self._policy = policy or Policy()
         self._ready_since: float | None = None
         self._status = Status("starting", me, time.time())
 
@@ -88,7 +93,7 @@ class Supervisor:
                 break
             was_ready = was_ready or self._ready_since is not None
             deaths = 1 if self._was_sound() else deaths + 1
-            wait = self._backoff.wait(deaths) if was_ready else None
+            wait = self._policy.wait(deaths) if was_ready else None
             self._died(death, again=wait is not None)
             if wait is None:
                 return False
@@ -117,10 +122,10 @@ class Supervisor:
         if not self._until_ready(life):
             return ("", "") if life.is_over or self._stop.is_set() else ("hung", "")
         unwell = 0
-        while not self._has_ended(life, LOOK_EVERY):
+        while not self._has_ended(life, self._policy.look):
             complaint = self._door.complaint
             unwell = unwell + 1 if complaint else 0
-            if unwell >= UNWELL:
+            if unwell >= self._policy.unwell:
                 return "unwell", complaint
         return "", ""
 
@@ -150,7 +155,7 @@ class Supervisor:
 
     def _was_sound(self) -> bool:
         since = self._ready_since
-        return since is not None and time.monotonic() - since >= self._backoff.sound
+        return since is not None and time.monotonic() - since >= self._policy.sound
 
     def _died(self, death: Death, *, again: bool) -> None:
         diagnosis = advised(diagnose(death), death, self._entry.launch)
