@@ -17,7 +17,7 @@ SAID: list[tuple[Cause, str, str]] = [
     ("main memory", "RuntimeError: [enforce fail] DefaultCPUAllocator: not enough memory: 4", ""),
     (
         "port",
-        "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 1): address already in use",
+        "ERROR:    [Errno 98] error while attempting to bind on address: address already in use",
         "",
     ),
     ("port", "OSError: [Errno 48] Address already in use", ""),
@@ -29,7 +29,7 @@ SAID: list[tuple[Cause, str, str]] = [
     ),
     (
         "parser",
-        "ValueError: The tool parser qwen9 is not in the parser list: dict_keys(['internlm', 'qwen'])",
+        "ValueError: The tool parser qwen9 is not in the parser list: dict_keys(['internlm'])",
         "qwen9",
     ),
     (
@@ -47,7 +47,7 @@ SAID: list[tuple[Cause, str, str]] = [
     ("model", "OSError: /m does not appear to have a file named config.json.", "config.json"),
     ("model", "huggingface_hub.errors.GatedRepoError: 403 Client Error.", "Gated"),
     ("model", '{"failed": "model", "why": "could not load"}', ""),
-    ("network", "LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder", ""),
+    ("network", "LocalEntryNotFoundError: Cannot find an appropriate cached snapshot", ""),
     ("network", "OSError: We couldn't connect to 'https://huggingface.co' to load the files", ""),
     ("driver", "AssertionError: Torch not compiled with CUDA enabled", "Torch not compiled"),
     ("driver", "RuntimeError: Found no NVIDIA driver on your system. Please check", "no NVIDIA"),

@@ -26,8 +26,8 @@ PARSERS = {
 _LLAMA_3_VOCABULARY = 128256
 _NAMES = (
     ("internlm2", r"internlm2(?!\d)"),
-    ("qwen2", r"qwen2(?!\d*-?vl)"),
-    ("qwen3", r"qwen3"),
+    ("qwen2", r"qwen2(?![\d.]*-?vl)"),
+    ("qwen3", r"qwen3(?!-?vl)"),
     ("llama3", r"llama-?3"),
 )
 _WITH_OWN_CODE = r"internlm|internvl|deepseek|baichuan|chatglm|minicpm"
