@@ -193,15 +193,11 @@ def _supervised(found: Entry, *, leashed: bool) -> Launched:
             env=child_environment(),
             start_new_session=True,
         )
+    if not leashed and process.wait():  # it goes on by itself
+        raise NotUp(f"the supervisor of {found.name} did not begin; see {log.name}")
     end = time.monotonic() + _BEGIN
-    while not _has_begun(found, process.pid):
-        if process.poll() is not None or time.monotonic() > end:
-            process.kill()
+    while not found.is_up:
+        if (leashed and process.poll() is not None) or time.monotonic() > end:
             raise NotUp(f"the supervisor of {found.name} did not begin; see {log.name}")
         time.sleep(TICK)
     return Launched(found, is_new=True, leash=process if leashed else None)
-
-
-def _has_begun(found: Entry, pid: int) -> bool:
-    status = found.status
-    return status is not None and status.supervisor.pid == pid and found.is_up

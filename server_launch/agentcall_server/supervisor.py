@@ -86,6 +86,12 @@ class Supervisor:
 
     def run(self) -> bool:
         """Until it is stopped (True), or the server is given up (False)."""
+        try:
+            return self._run()
+        finally:
+            self._book.close()
+
+    def _run(self) -> bool:
         deaths, was_ready = 0, False
         while not self._stop.is_set():
             death = self._life()
@@ -177,9 +183,14 @@ class Supervisor:
 def main() -> None:
     """Keep up what the folder wants."""
     entry = Entry(Path(sys.argv[1]))
-    wanted, me = entry.wanted, identity_of(os.getpid())
-    if wanted is None or me is None:
+    wanted = entry.wanted
+    if wanted is None:
         raise SystemExit(f"{entry.folder} wants nothing")
+    if not wanted.leashed and os.fork():
+        os._exit(0)  # whoever launched it has no child to wait for
+    me = identity_of(os.getpid())
+    if me is None:
+        raise SystemExit("this system does not tell which processes there are")
     supervisor = Supervisor(entry, wanted, me)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: supervisor.stop())
