@@ -108,7 +108,7 @@ def _show(report: Report, checks: list[Check]) -> None:
         verdict = Text("right", "green") if check.passed else Text("wrong", "bold red")
         answer = line_of(check.answer if check.passed else check.wrong, 120)
         table.add_row(
-            check.name, verdict, ", ".join(check.calls), Text(answer), f"{check.seconds:.1f}"
+            check.name, verdict, "\n".join(check.calls), Text(answer), f"{check.seconds:.1f}"
         )
     console.print(table)
     right = sum(check.passed for check in checks)
