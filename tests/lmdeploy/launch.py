@@ -106,7 +106,7 @@ def start(launch: Launch, folder: Path, say: Say) -> Server:
     """Start a server that keeps its model and log in this folder."""
     python = python_with(launch.version, say)
     arguments = _model_arguments(launch, folder, python)
-    port, control = _free_ports()
+    port, control = free_ports()
     command = [str(python), str(SCRIPTS[launch.version]), "serve", "api_server", *arguments]
     command += ["--backend", "pytorch", "--server-name", "127.0.0.1", "--server-port", str(port)]
     log = folder / "server.log"
@@ -150,7 +150,7 @@ def _environment(control_port: int) -> dict[str, str]:
     return kept | own | quiet
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     with socket.socket() as first, socket.socket() as second:
         for sock in (first, second):
             sock.bind(("127.0.0.1", 0))
