@@ -4,6 +4,8 @@
     {"release": "0.18.0", "say": ["..."], "code": 1}      says it and ends
     {"release": "0.18.0", "serve": true, "health": {...}} serves; the file is read anew every time
 
+Where the environment names a server as AGENTCALL_MODEL, what it is asked is asked of that one.
+
 `written` makes such a program and the file.
 """
 
@@ -18,7 +20,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
 
+BEHIND = os.environ.get("AGENTCALL_MODEL", "")
 HELP = Path(__file__).with_name("lmdeploy_help")
 
 
@@ -67,20 +72,31 @@ def read(file: Path) -> dict[str, Any]:
 
 def serve(acts_file: Path, words: list[str]) -> None:
     named = dict(pairwise(words))
+    key = named.get("--api-keys", "")
 
     class Door(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            health = read(acts_file).get("health")
             if self.path == "/health":
+                health = read(acts_file).get("health")
                 self._send(503 if health else 200, health)
-            elif self.headers.get("Authorization", "") not in ("", key):
+            elif self.headers.get("Authorization", "") not in ("", f"Bearer {key}"):
                 self._send(401, {})
+            elif BEHIND:
+                self._write(*handed_on(self.path, None))
             else:
                 self._send(200, {"data": [{"id": words[2]}]})
 
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            self._write(*handed_on(self.path, body))
+
         def _send(self, status: int, value: object) -> None:
             body = b"" if value is None else json.dumps(value).encode()
+            self._write(status, "application/json", body)
+
+        def _write(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)
+            self.send_header("content-type", kind)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -88,9 +104,20 @@ def serve(acts_file: Path, words: list[str]) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    key = f"Bearer {named.get('--api-keys', '')}"
     address = named["--server-name"], int(named["--server-port"])
     ThreadingHTTPServer(address, Door).serve_forever()
+
+
+def handed_on(path: str, body: bytes | None) -> tuple[int, str, bytes]:
+    """What the server of the environment answers: status, type and body."""
+    request = Request(BEHIND + path.removeprefix("/v1"), body)
+    request.add_header("content-type", "application/json")
+    try:
+        with build_opener(ProxyHandler({})).open(request) as answer:
+            return answer.status, answer.headers["content-type"], answer.read()
+    except HTTPError as error:
+        with error:
+            return error.code, "application/json", error.read()
 
 
 if __name__ == "__main__":
