@@ -90,7 +90,11 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def agentcall(
-    *words: str, cwd: Path, stdin: str | bytes | None = None, env: Mapping[str, str] | None = None
+    *words: str,
+    cwd: Path,
+    stdin: str | bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
     """What `agentcall WORDS` gives, with pipes instead of a terminal."""
     given = stdin.encode() if isinstance(stdin, str) else stdin
@@ -100,7 +104,7 @@ def agentcall(
         capture_output=True,
         cwd=cwd,
         env=environment(**(env or {})),
-        timeout=60,
+        timeout=seconds,
         check=False,
     )
     return subprocess.CompletedProcess(

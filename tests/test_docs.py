@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from fake_lmdeploy import written
+from supervised import state_in
 
 import agentcall
 import agentcall_server
@@ -71,12 +73,22 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def lmdeploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A program `lmdeploy` for what the pages launch, which asks the model of the test."""
+    program = written(tmp_path / "bin", serve=True)
+    ours = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{ours}:{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with state_in(tmp_path / "state"):
+        yield
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(
     page: Path, model: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     namespace: dict[str, object] = {"__name__": "docs"}
     for line, source in blocks(page, "python"):
         exec(compile("\n" * (line - 1) + source, str(page), "exec"), namespace)
@@ -85,7 +97,6 @@ def test_the_python_of_a_page_runs(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run(page: Path, model: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "weather.py").write_text(WEATHER)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for line, source in blocks(page, "sh"):
         for command in source.splitlines():
             if not command.startswith("agentcall "):
@@ -95,7 +106,6 @@ def test_the_commands_of_a_page_run(page: Path, model: FakeServer, tmp_path: Pat
             done = subprocess.run(
                 shlex.split(command, comments=True),
                 cwd=tmp_path,
-                env=environment,
                 capture_output=True,
                 text=True,
                 timeout=60,

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from listening import heard, question
@@ -85,8 +86,9 @@ async def test_none_is_first_of_all_the_model_of_the_environment(
 
 
 def test_none_is_the_embedded_model_where_nothing_else_is(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("AGENTCALL_STATE", str(tmp_path))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setattr(shorthand, "LMDEPLOY", free.getsockname())

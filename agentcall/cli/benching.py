@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 
@@ -24,6 +23,7 @@ from agentcall.cli.whereabouts import server_of, usual_server
 from agentcall.dialects.constrained import Constrained
 from agentcall.errors import UsageError
 from agentcall.models.endpoint import Endpoint
+from agentcall.models.launched import api_key
 from agentcall.models.shorthand import parted
 
 _NONE = "-"
@@ -60,8 +60,7 @@ def _server(word: str, dialect: str) -> Server:
         here = ensure(name or None)
         return Server(Endpoint(here.url), here.model, Constrained())
     url, model = server_of(word)
-    key = os.environ.get("AGENTCALL_API_KEY", "")
-    return Server(Endpoint(url, key), model, dialect)
+    return Server(Endpoint(url, api_key(url)), model, dialect)
 
 
 def _say(words: str) -> None:

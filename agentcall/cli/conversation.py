@@ -14,6 +14,7 @@ from agentcall.cli.approving import decide
 from agentcall.cli.asking import prompt_from
 from agentcall.cli.faults import UNFINISHED, exit_code, tell
 from agentcall.cli.interruptible import InterruptibleLoop
+from agentcall.cli.launching import ensure_up, hint
 from agentcall.cli.loading import agent_made
 from agentcall.cli.run import RunOptions
 from agentcall.cli.screen import Screen, notes_for
@@ -40,6 +41,8 @@ def converse(options: RunOptions) -> int:
         raise UsageError("--json and --events both print to standard output; choose one")
     agent = _agent(options)
     prompt = prompt_from(options.prompt, options.images or ())
+    if options.launch:
+        ensure_up(options.model)
     answer = answer_for(options)
     screen = Screen(answer, notes_for(options))
     with InterruptibleLoop() as loop:
@@ -51,7 +54,9 @@ def converse(options: RunOptions) -> int:
             raise
         finally:
             screen.close()
-    return _told(outcome, answer, screen)
+    code = _told(outcome, answer, screen)
+    hint(options.model, outcome.error)
+    return code
 
 
 def _agent(options: RunOptions) -> Agent[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 
@@ -19,6 +18,7 @@ from agentcall.cli.whereabouts import server_of, usual_server
 from agentcall.doctor import Finding, Level, Report, examine
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import Fate
+from agentcall.models.launched import api_key
 
 _STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "error": "bold red"}
 _FATES: dict[Fate, str] = {
@@ -32,7 +32,7 @@ _FATES: dict[Fate, str] = {
 def examined(options: DoctorOptions) -> int:
     """Prints the report; gives the exit code."""
     url, name = server_of(options.url or usual_server())
-    endpoint = Endpoint(url, os.environ.get("AGENTCALL_API_KEY", ""))
+    endpoint = Endpoint(url, api_key(url))
     with InterruptibleLoop() as loop:
         report = loop.run(examine(endpoint, options.model or name))
     if options.json:
@@ -56,7 +56,7 @@ def _show(report: Report) -> None:
             facts.add_row(Text(name, "dim"), Text(line_of(value)))
     console.print(facts)
     for finding in report.findings:
-        _show_finding(console, finding)
+        show_finding(console, finding)
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -74,7 +74,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _show_finding(console: Console, finding: Finding) -> None:
+def show_finding(console: Console, finding: Finding) -> None:
+    """Prints how bad it is, what it is, and what to change."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=5)
     words = Text(line_of(finding.what))

@@ -40,11 +40,15 @@ def exit_code(error: BaseException) -> int:
 
 
 def _code_of_server_error(error: BaseException) -> int:
-    from agentcall_server.errors import RuntimeMissing, ServerError, UnknownModel
+    from agentcall_server import errors, refusals
 
-    if isinstance(error, (UnknownModel, RuntimeMissing)):
+    if isinstance(error, (errors.UnknownModel, errors.RuntimeMissing, errors.PortTaken)):
         return USAGE
-    return UNREACHED if isinstance(error, ServerError) else UNFINISHED
+    if isinstance(error, (errors.NameTaken, refusals.NoLMDeploy, refusals.PlanError)):
+        return USAGE
+    if isinstance(error, errors.LaunchError):
+        return UNFINISHED
+    return UNREACHED if isinstance(error, errors.ServerError) else UNFINISHED
 
 
 def tell(error: BaseException) -> None:

@@ -73,6 +73,10 @@ class RunOptions:
         list[str] | None,
         typer.Option("--image", metavar="FILE", help="An image file or URL. Repeatable."),
     ] = None
+    launch: Annotated[
+        bool,
+        typer.Option("--launch", help="Start the server of -m lmdeploy:NAME if none is up."),
+    ] = False
     max_requests: Annotated[
         int | None,
         typer.Option("--max-requests", min=1, metavar="N", help="Requests to the model at most."),

@@ -1,4 +1,4 @@
-"""`agentcall server`: what a model needs of a GPU, and making it need less."""
+"""`agentcall server`: what a model needs of a GPU, making it need less, and keeping it up."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli import bench, nodes
+from agentcall.cli import bench, launches, nodes
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Plan the memory of a model server, and quantize models.",
+    help="Plan, launch, check and quantize: model servers on this machine.",
 )
 
 PLAN_HELP = """Say what a model needs of a GPU under LMDeploy, how many sessions fit, and how to
@@ -118,3 +118,4 @@ app.command("quantize", help=QUANTIZE_HELP)(command_of(QuantizeOptions, _quantiz
 app.command("proxy", help=nodes.PROXY_HELP)(command_of(nodes.ProxyOptions, nodes.proxy))
 app.add_typer(nodes.app, name="nodes")
 app.command("bench", help=bench.HELP)(command_of(bench.BenchOptions, bench.bench))
+launches.add_to(app)

@@ -1,14 +1,16 @@
 """A model by a short name.
 
-    "lmdeploy:internlm2_5-7b-chat"   LMDeploy at 127.0.0.1:23333
+    "lmdeploy:internlm2_5-7b-chat"   a server or model that agentcall launched on this machine, by
+                                     its name; else LMDeploy at 127.0.0.1:23333
     "http://host:port/v1"            the first model that the server has; without a path, /v1
     "http://host:port/v1#model"      that model of it
     "embedded", "embedded:NAME"      the embedded model, on the CPU, started when first asked
     several, as a list or "URL,URL"  the least busy of them, and another where one fails (balance)
     none                             AGENTCALL_MODEL, else a live local LMDeploy, else embedded
 
-The API key is AGENTCALL_API_KEY, if set. The HTTP client and the embedded runtime are imported
-when a model is first asked, so that importing agentcall costs neither.
+The API key is that of a server that agentcall launched, else AGENTCALL_API_KEY, if set. The HTTP
+client and the embedded runtime are imported when a model is first asked, so that importing
+agentcall costs neither.
 """
 
 from __future__ import annotations
@@ -79,8 +81,7 @@ def _one(shorthand: str, tries: int) -> Model:
         url = with_v1(url)
         return _Late(lambda: _http(url, model or None, Settings(), tries))
     if kind == "lmdeploy":
-        url = "http://{}:{}/v1".format(*LMDEPLOY)
-        return _Late(lambda: _http(url, rest or None, Settings(temperature=0.0), tries))
+        return _Late(lambda: _lmdeploy(rest, tries))
     if kind == "embedded":
         return _Late(lambda: _embedded(rest or None))
     raise UnknownModel(
@@ -117,9 +118,17 @@ class _Late:
 def _http(url: str, model: str | None, settings: Settings, tries: int) -> Model:
     from agentcall.models.endpoint import Endpoint
     from agentcall.models.http_chat import HTTPChat
+    from agentcall.models.launched import api_key
 
-    key = os.environ.get("AGENTCALL_API_KEY", "")
-    return HTTPChat(Endpoint(url, key, tries=tries), model, settings=settings)
+    return HTTPChat(Endpoint(url, api_key(url), tries=tries), model, settings=settings)
+
+
+def _lmdeploy(name: str, tries: int) -> Model:
+    from agentcall.models.launched import launched
+
+    place = launched(name) if name else None
+    url = place.url if place else "http://{}:{}/v1".format(*LMDEPLOY)
+    return _http(url, place.model if place else name or None, Settings(temperature=0.0), tries)
 
 
 def _found() -> str:
@@ -128,15 +137,19 @@ def _found() -> str:
         with socket.create_connection(LMDEPLOY, timeout=0.25):
             return "lmdeploy:"
     except OSError:
-        return "embedded"
+        from agentcall.models.launched import launched
+
+        place = launched("")
+        return f"lmdeploy:{place.name}" if place else "embedded"
 
 
 def _embedded(name: str | None) -> Model:
     from agentcall.dialects.constrained import Constrained
     from agentcall.models.http_chat import HTTPChat
+    from agentcall.models.launched import launched_embedded
     from agentcall_server.embedded import ensure
 
-    server = _started(ensure, name)
+    server = launched_embedded(name) or _started(ensure, name)
     return cast(
         "Model",
         HTTPChat(

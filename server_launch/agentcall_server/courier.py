@@ -77,6 +77,16 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
+def program_environment() -> dict[str, str]:
+    """This environment as it was before `child_environment`, for programs of another Python."""
+    root = str(Path(__file__).resolve().parents[1])
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path != root]
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    if any(paths):
+        kept["PYTHONPATH"] = os.pathsep.join(paths)
+    return kept
+
+
 class _Watch:
     """One process being watched: when it last showed a sign of life, and which sign is due."""
 

@@ -10,6 +10,11 @@
     │   └── SourcesFailed    no source is left
     ├── ProxyError           LMDeploy's proxy does not run, or is none
     │   └── NodeError        a node that cannot be added or removed
+    ├── LaunchError
+    │   ├── PortTaken        another program listens there
+    │   ├── NameTaken        a server of that name runs already, with other options
+    │   ├── NotUp            no such server was launched here, or it does not run
+    │   └── StartFailed      it ended before it was ready; `diagnosis` has cause and advice
     └── EmbeddedError
         ├── RuntimeMissing   xllamacpp is not installed
         ├── BadModelFile     llama.cpp cannot load the file
@@ -20,6 +25,8 @@ A message says what was wrong, with what value, and what to do.
 """
 
 from __future__ import annotations
+
+from agentcall_server.diagnosis import Diagnosis
 
 
 class ServerError(Exception):
@@ -60,6 +67,30 @@ class ProxyError(ServerError):
 
 class NodeError(ProxyError):
     """A node of the proxy cannot be added or removed."""
+
+
+class LaunchError(ServerError):
+    """A server could not be launched, found or stopped."""
+
+
+class PortTaken(LaunchError):
+    """Another program listens on the port."""
+
+
+class NameTaken(LaunchError):
+    """A server of that name runs already, with other options."""
+
+
+class NotUp(LaunchError):
+    """No such server was launched here, or it does not run."""
+
+
+class StartFailed(LaunchError):
+    """The server ended before it was ready."""
+
+    def __init__(self, message: str, diagnosis: Diagnosis) -> None:
+        super().__init__(message)
+        self.diagnosis = diagnosis
 
 
 class EmbeddedError(ServerError):

@@ -11,25 +11,34 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 
 def end_with_parent() -> None:
     """From now on, end this process when the one that started it ends."""
-    threading.Thread(target=_wait_for_input_end, name="leash", daemon=True).start()
-    threading.Thread(target=_wait_for_new_parent, name="leash-parent", daemon=True).start()
+    when_parent_ends(lambda: os._exit(0))
+
+
+def when_parent_ends(act: Callable[[], None]) -> None:
+    """Call `act`, in a thread, when the process that started this one ends; perhaps twice."""
+    for wait in (_wait_for_input_end, _wait_for_new_parent):
+        threading.Thread(target=_after, args=(wait, act), name="leash", daemon=True).start()
+
+
+def _after(wait: Callable[[], None], act: Callable[[], None]) -> None:
+    try:
+        wait()
+    finally:
+        act()
 
 
 def _wait_for_input_end() -> None:
     descriptor = sys.__stdin__.fileno() if sys.__stdin__ else 0
-    try:
-        while os.read(descriptor, 1024):
-            pass
-    finally:
-        os._exit(0)
+    while os.read(descriptor, 1024):
+        pass
 
 
 def _wait_for_new_parent() -> None:
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(1.0)
-    os._exit(0)

@@ -18,6 +18,7 @@ from pathlib import Path
 from agentcall_server.refusals import NoLMDeploy
 
 INSTALL = "pip install lmdeploy"
+_LONGEST_SHEBANG = 512
 _ENTRY = re.compile(r"\[(--?[\w-]+)(?:,? (--[\w-]+))?(?: ([^\]]+))?\]")
 
 
@@ -37,8 +38,12 @@ class Manual:
     command: str
     flags: tuple[Flag, ...]
 
-    def __contains__(self, name: str) -> bool:
-        return any(flag.name == name for flag in self.flags)
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(flag.name for flag in self.flags)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
 
     def __getitem__(self, name: str) -> Flag:
         for flag in self.flags:
@@ -68,6 +73,26 @@ def find_lmdeploy(given: str | None = None) -> Path:
         f"LMDeploy is not installed beside this Python nor on PATH; {INSTALL}, or give its path "
         f"(--lmdeploy /path/to/bin/lmdeploy)"
     )
+
+
+def python_of(program: Path) -> Path | None:
+    """The Python that runs an installed program; None where that is no script of Python."""
+    try:
+        with program.open("rb") as file:
+            first, second = (
+                file.readline(_LONGEST_SHEBANG).decode("utf-8", "replace") for _ in "12"
+            )
+    except OSError:
+        return None
+    if not first.startswith("#!"):
+        return None
+    # pip writes a path that is too long for `#!` into a line for the shell
+    words = (
+        second.removeprefix("'''exec' ") if first.startswith("#!/bin/sh") else first[2:]
+    ).split()
+    name = (words[1:] if words and Path(words[0]).name == "env" else words)[:1]
+    found = shutil.which(name[0].strip('"')) if name and "python" in name[0] else None
+    return Path(found) if found else None
 
 
 def ask_manual(lmdeploy: Path, words: Sequence[str]) -> Manual:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+    from rich.status import Status
 
 LINE_EVERY = 10.0
 
@@ -22,6 +23,9 @@ class Progress(Protocol):
     def advance(self, done: int, total: int | None) -> None:
         """Show that `done` of `total` bytes are here."""
 
+    def wait(self, text: str) -> None:
+        """Show what is waited for, each text in place of the last; '' when the waiting is over."""
+
 
 class Quiet:
     """Shows nothing."""
@@ -30,6 +34,9 @@ class Quiet:
         """Nothing."""
 
     def advance(self, done: int, total: int | None) -> None:
+        """Nothing."""
+
+    def wait(self, text: str) -> None:
         """Nothing."""
 
 
@@ -53,13 +60,20 @@ class Lines:
         share = f"{done * 100 // total} %, " if total else ""
         self.say(f"  {share}{done / 1e6:,.0f} MB{f' of {total / 1e6:,.0f} MB' if total else ''}")
 
+    def wait(self, text: str) -> None:
+        now = time.monotonic()
+        if text and now - self._last >= LINE_EVERY:
+            self._last = now
+            self.say(text)
+
 
 class Bar:
-    """A progress bar on a terminal; a line said ends the bar, the next advance begins another."""
+    """A bar or a spinner on a terminal; a line said ends it, what comes next begins another."""
 
     def __init__(self) -> None:
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._spinner: Status | None = None
 
     def say(self, text: str) -> None:
         self._end()
@@ -68,15 +82,26 @@ class Bar:
 
     def advance(self, done: int, total: int | None) -> None:
         if self._bar is None or self._task is None:
+            self._end()
             self._bar, self._task = _begin_bar(total)
         self._bar.update(self._task, completed=done, total=total)
         if total is not None and done >= total:
             self._end()
 
+    def wait(self, text: str) -> None:
+        if not text:
+            self._end()
+            return
+        if self._spinner is None:
+            self._end()
+            self._spinner = _begin_spinner()
+        self._spinner.update(text)
+
     def _end(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = self._task = None
+        for moving in (self._bar, self._spinner):
+            if moving is not None:
+                moving.stop()
+        self._bar = self._task = self._spinner = None
 
 
 def screen() -> Progress:
@@ -99,3 +124,12 @@ def _begin_bar(total: int | None) -> tuple[RichProgress, TaskID]:
     task = bar.add_task("download", total=total)
     bar.start()
     return bar, task
+
+
+def _begin_spinner() -> Status:
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    spinner = console.status("")
+    spinner.start()
+    return spinner

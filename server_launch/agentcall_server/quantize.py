@@ -44,7 +44,10 @@ class Quantized:
 def quantize(
     job: Job, architecture: Architecture, *, report: Progress, lmdeploy: str | None = None
 ) -> Quantized:
-    """Quantize, check and name the result. Takes minutes to hours. Raises QuantizeError."""
+    """Quantize, check and name the result. Takes minutes to hours.
+
+    Raises NoLMDeploy, QuantizeError.
+    """
     program = find_lmdeploy(lmdeploy)
     if job.output.exists():
         raise QuantizeFailed(f"{job.output} is there already; delete it, or give another --output")

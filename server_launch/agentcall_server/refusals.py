@@ -1,12 +1,12 @@
-"""What planning and quantizing refuse or fail at.
+"""What planning, launching and quantizing refuse or fail at.
 
 ServerError
 ├── PlanError
 │   ├── BadValue          a value that means nothing, or two things
 │   └── UnknownShape      a model whose memory cannot be computed
 ├── GpuUnknown            the memory of this machine's GPU cannot be asked
+├── NoLMDeploy            LMDeploy is not installed, or cannot do this
 └── QuantizeError
-    ├── NoLMDeploy        LMDeploy is not installed, or cannot do this
     ├── NoRoom            too little disk or memory for it
     └── QuantizeFailed    it ended without a model that can be served
 """
@@ -32,12 +32,12 @@ class GpuUnknown(ServerError):
     """The memory of this machine's GPU cannot be asked."""
 
 
+class NoLMDeploy(ServerError):
+    """LMDeploy is not installed, or this version of it cannot do this."""
+
+
 class QuantizeError(ServerError):
     """A model could not be quantized."""
-
-
-class NoLMDeploy(QuantizeError):
-    """LMDeploy is not installed, or this version of it cannot do this."""
 
 
 class NoRoom(QuantizeError):

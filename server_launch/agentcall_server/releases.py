@@ -6,6 +6,7 @@ The dates are those of the flags in all releases from 0.5.3 to 0.18.0.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ _SINCE = {
     "--max-prefill-token-num": Release(0, 6),
     "--tool-call-parser": Release(0, 7, 2),
     "--hf-overrides": Release(0, 9, 2),
+    "--logprobs-mode": Release(0, 10),
     "--trust-remote-code": Release(0, 13),
 }
 
@@ -60,3 +62,8 @@ def installed_release() -> Release | None:
 def has_flag(release: Release, flag: str) -> bool:
     """Whether `lmdeploy serve api_server` of this release takes the flag."""
     return release >= _SINCE.get(flag, OLDEST)
+
+
+def least_release(flags: Container[str]) -> Release:
+    """The release that flags are of, or an older one that takes the same of those dated here."""
+    return max((since for flag, since in _SINCE.items() if flag in flags), default=OLDEST)

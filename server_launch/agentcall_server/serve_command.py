@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
+from agentcall_server.families import of_architecture
 from agentcall_server.plan import Plan, Wish
 from agentcall_server.releases import has_flag
 from agentcall_server.runtime import usual_prefill
-
-_PARSERS = {
-    "internlm2": "internlm",
-    "qwen2": "qwen",
-    "qwen3": "qwen",
-    "qwen3_moe": "qwen",
-    "llama": "llama3",
-}
-"""Tool-call parsers of LMDeploy 0.18.0 (serve/parsers/tool_parser)."""
 
 
 def serve_command(plan: Plan, model: str | None = None) -> list[str]:
@@ -32,7 +24,7 @@ def serve_command(plan: Plan, model: str | None = None) -> list[str]:
     # past the trained length a block's keys depend on the session's length, so none is shared
     if plan.stretch is None or plan.stretch.kind != "dynamic":
         words.append("--enable-prefix-caching")
-    if parser := _parser(wish):
+    if parser := of_architecture(wish.architecture).parser:
         words += _known(wish, "--tool-call-parser", parser)
     if wish.architecture.own_code:
         words += _known(wish, "--trust-remote-code")
@@ -54,13 +46,6 @@ def _formats(wish: Wish) -> list[str]:
     if wish.kv_bits != 16:
         words += ["--quant-policy", str(wish.kv_bits)]
     return words
-
-
-def _parser(wish: Wish) -> str | None:
-    """The parser of the model's family; Llama 3 alone among those of kind llama."""
-    if wish.architecture.kind == "llama" and wish.architecture.vocabulary != 128256:
-        return None
-    return _PARSERS.get(wish.architecture.kind)
 
 
 def _known(wish: Wish, flag: str, *values: str) -> list[str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from installation import Say, python_with
 from stand import Stand, exchange
 
+import agentcall_server
+
 STANDIN = Path(__file__).parent / "standin"
-TOOLS_TEMPLATE = STANDIN / "tools_template.jinja"
+TOOLS_TEMPLATE = Path(agentcall_server.__file__).with_name("templates") / "internlm2.jinja"
 START_SECONDS = 180.0
 
 

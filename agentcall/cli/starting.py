@@ -1,0 +1,151 @@
+"""Launching a server from the command line, and what there is to do with it then."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+
+from agentcall.cli.faults import warn
+from agentcall.cli.launches import StartOptions
+from agentcall.cli.plain import styled
+from agentcall_server.errors import ServerError
+from agentcall_server.gpu import Gpu
+from agentcall_server.kvcache import read_kv_bits
+from agentcall_server.launch import LMDEPLOY_PORT, Launch
+from agentcall_server.launcher import Launched, launch_server, wait_ready
+from agentcall_server.ledger import Entry, find, recalled
+from agentcall_server.listener import is_loopback
+from agentcall_server.memory_advice import asked, way_out, wish_of
+from agentcall_server.plan import plan
+from agentcall_server.progress import Progress, screen
+from agentcall_server.units import parse_count
+
+
+def started(options: StartOptions) -> None:
+    """Launches, waits and says what to do next. Raises ServerError."""
+    launch, report = launch_of(options), screen()
+    if launch == launch_of(StartOptions(options.model)):
+        launch = remembered(options.model) or launch
+    known = find(launch.name or launch.usual_name)
+    if known is None or not known.is_up:  # its own memory would count as others'
+        _foresee(launch)
+    launched = launch_server(launch, report)
+    if not options.no_wait:
+        patient(launched, report)
+    if options.json:
+        sys.stdout.buffer.write(orjson.dumps(facts(launched.entry), option=orjson.OPT_INDENT_2))
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write(_told(launched))
+
+
+def launch_of(options: StartOptions) -> Launch:
+    """The options as a launch. Raises BadValue."""
+    bare = Launch(options.model)
+    usual = LMDEPLOY_PORT if bare.kind == "lmdeploy" else 0
+    return replace(
+        bare,
+        name=options.name or "",
+        host=options.host,
+        port=usual if options.port is None else options.port,
+        protected=options.api_key,
+        backend=options.backend or "",
+        cache=options.cache,
+        context=parse_count(options.context) if options.context else None,
+        kv_bits=read_kv_bits(options.kv),
+        tp=options.tp,
+        template=options.chat_template,
+        lmdeploy=options.lmdeploy,
+        patience=options.patience,
+        flags=tuple(options.flags or ()),
+    )
+
+
+def remembered(name: str) -> Launch | None:
+    """How the server of that name was launched before, if it was."""
+    return None if Path(name).exists() else recalled(name)
+
+
+def patient(launched: Launched, report: Progress) -> None:
+    """Wait until it is ready; Ctrl-C leaves it to load. Raises StartFailed, NotUp."""
+    try:
+        wait_ready(launched, report)
+    except KeyboardInterrupt:
+        name = launched.entry.name
+        warn(f"{name} goes on loading: agentcall server status {name}, or stop {name}")
+        raise
+
+
+def facts(entry: Entry) -> dict[str, object]:
+    """A server as JSON; times in seconds since 1970. The key is named by its file alone."""
+    wanted, status = entry.wanted, entry.status
+    server = status.server if status and entry.is_up else None
+    return {
+        "name": entry.name,
+        "phase": phase(entry),
+        "model": shorthand(entry),
+        "served": status.model if status else "",
+        "url": f"{wanted.root}/v1" if wanted else None,
+        "port": wanted.port if wanted else None,
+        "key_file": str(entry.key_file) if wanted and wanted.has_key else None,
+        "pid": server.pid if server else None,
+        "supervisor": status.supervisor.pid if status and entry.is_up else None,
+        "since": status.since if status else None,
+        "restarts": status.restarts if status else 0,
+        "diagnosis": str(status.diagnosis) if status and status.diagnosis else None,
+        "log": str(entry.log),
+    }
+
+
+def phase(entry: Entry) -> str:
+    """How it is, in a word; `lost` where its supervisor was killed or the machine restarted."""
+    status = entry.status
+    if status is None:
+        return "lost"
+    is_over = status.phase in ("stopped", "failed")
+    return status.phase if entry.is_up or is_over else "lost"
+
+
+def shorthand(entry: Entry) -> str:
+    """What `agentcall run -m` and `Agent` take for it."""
+    wanted, launch = entry.wanted, entry.launch
+    if wanted is not None and wanted.kind == "embedded" and launch is not None:
+        return launch.model
+    return f"lmdeploy:{entry.name}"
+
+
+def _told(launched: Launched) -> str:
+    """What is so now, and what may be done next."""
+    entry = launched.entry
+    wanted, model = entry.wanted, shorthand(entry)
+    if wanted is None:
+        return ""
+    state = "is" if launched.is_new else "was up already and is"
+    lines = [f"{entry.name} {state} {phase(entry)} at {wanted.root}/v1"]
+    if wanted.has_key:
+        lines.append(f"its API key is in {entry.key_file}, which only you can read")
+        lines.append("programs on this machine that use agentcall find it by themselves")
+    if not is_loopback(wanted.host):
+        lines.append(f"other machines reach it at port {wanted.port}, with AGENTCALL_API_KEY set")
+    nexts = (
+        f'agentcall run -m {model} "What is (3+5)*2?" -t calculator',
+        f"agentcall server smoke {entry.name}",
+        f"agentcall server logs -f {entry.name}",
+        f"agentcall server stop {entry.name}",
+    )
+    lines += [styled(f"  {line}", "dim", sys.stdout) for line in nexts]
+    return "\n".join(lines) + "\n"
+
+
+def _foresee(launch: Launch) -> None:
+    """Say before anything is loaded that it will not fit, where that can be known."""
+    try:
+        gpu: Gpu = asked(launch.tp)
+        if launch.kind != "lmdeploy" or plan(wish_of(launch, gpu)).fits:
+            return
+        warn(f"by the plan it does not fit: {way_out(launch, gpu)}")
+    except ServerError:
+        return

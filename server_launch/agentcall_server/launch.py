@@ -1,0 +1,157 @@
+"""What is to be launched: a model, where it listens, and what it may take."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from agentcall_server.language_models import MODELS
+from agentcall_server.listener import is_loopback
+from agentcall_server.refusals import BadValue
+from agentcall_server.shelf import shelf
+
+Kind = Literal["lmdeploy", "embedded"]
+LOOPBACK = "127.0.0.1"
+LMDEPLOY_PORT = 23333
+"""LMDeploy's own default."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PLACED = {"--server-name": "--host", "--server-port": "--port"}
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One server. What is None or empty is left to LMDeploy, or chosen when it starts.
+
+    model: a folder, a name on the hub, a name of `agentcall server plan`, or `embedded[:NAME]`.
+    name: what the server is called here; by default the model's last part.
+    port: 0 takes any free one.
+    protected: it asks for an API key; it always does where `host` is more than this machine.
+    cache: --cache-max-entry-count. context: --session-len, in tokens. kv_bits: 16, 8 or 4.
+    template: `auto` gives InternLM2.5 a chat template that knows tools, `none` leaves the model's
+    own; else a file (.json or .jinja), or a name that LMDeploy knows.
+    lmdeploy: the program; else the one beside this Python or on PATH.
+    patience: seconds until it has to be ready.
+    flags: further words of LMDeploy's command line; they win over what is written here.
+    """
+
+    model: str
+    name: str = ""
+    host: str = LOOPBACK
+    port: int = 0
+    protected: bool = False
+    backend: str = ""
+    cache: float | None = None
+    context: int | None = None
+    kv_bits: int = 16
+    tp: int = 1
+    template: str = "auto"
+    lmdeploy: str | None = None
+    patience: float = 3600.0
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for problem in (_bad_name(self), _bad_number(self), _bad_flag(self)):
+            if problem:
+                raise BadValue(problem)
+
+    @property
+    def kind(self) -> Kind:
+        return "embedded" if self.model.partition(":")[0] == "embedded" else "lmdeploy"
+
+    @property
+    def short(self) -> str:
+        """The model's name without its owner or folder."""
+        if self.kind == "embedded":
+            name = Path(self.model.partition(":")[2]).stem
+            return f"embedded-{name}" if name else "embedded"
+        return Path(self.model.rstrip("/")).name
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it asks for an API key."""
+        return self.protected or not is_loopback(self.host)
+
+    @property
+    def scheme(self) -> str:
+        return "https" if "--ssl" in self.flags else "http"
+
+    def has(self, flag: str) -> bool:
+        """Whether the further words name the flag."""
+        return any(word.partition("=")[0] == flag for word in self.flags)
+
+    @property
+    def usual_name(self) -> str:
+        """What it is called where nobody chose a name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.short).strip(".-") or "server"
+
+
+def settled(launch: Launch) -> Launch:
+    """The launch with its files named so that they are found from any folder."""
+    folder, template = Path(launch.model).expanduser(), Path(launch.template).expanduser()
+    program = launch.lmdeploy
+    return replace(
+        launch,
+        model=str(folder.absolute()) if folder.is_dir() else launch.model,
+        template=str(template.absolute()) if template.is_file() else launch.template,
+        lmdeploy=str(Path(program).absolute()) if program and "/" in program else program,
+    )
+
+
+def hub_name(model: str) -> str:
+    """The folder or the full name of a model; one of a short name that is known here.
+
+    >>> hub_name("internlm2_5-7b-chat")
+    'internlm/internlm2_5-7b-chat'
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(folder.absolute())
+    if (kept := shelf().get(model)) is not None:
+        return str(kept)
+    for known in MODELS:
+        if model.lower() == known.name.rpartition("/")[2].lower():
+            return known.name
+    return model
+
+
+def _bad_name(launch: Launch) -> str:
+    if not launch.model.strip():
+        return "there is no model to launch; give a folder, a name on the hub, or embedded"
+    if launch.name and not _NAME.fullmatch(launch.name):
+        return f"--name {launch.name!r}: a name has letters, digits, dots, dashes and underscores"
+    if launch.kind == "embedded" and not is_loopback(launch.host):
+        return f"--host {launch.host}: the embedded model is served to this machine alone"
+    if launch.kind == "embedded" and launch.flags:
+        return f"{launch.flags[0]}: words after -- are for LMDeploy, and {launch.model} is not it"
+    return ""
+
+
+def _bad_number(launch: Launch) -> str:
+    if not 0 <= launch.port <= 65535:
+        return f"--port {launch.port}: a port lies between 1 and 65535; 0 takes any free one"
+    if launch.cache is not None and not 0 < launch.cache < 1:
+        return f"--cache {launch.cache:g}: a share of the free memory, between 0 and 1"
+    if launch.kv_bits not in (16, 8, 4):
+        return f"--kv {launch.kv_bits}: 16, int8 or int4"
+    if launch.tp < 1 or (launch.context is not None and launch.context < 1):
+        return "--tp and --context are at least 1"
+    if launch.patience <= 0:
+        return f"--patience {launch.patience:g}: seconds, above 0"
+    return ""
+
+
+def _bad_flag(launch: Launch) -> str:
+    for word in launch.flags:
+        flag = word.partition("=")[0]
+        if flag in _PLACED:
+            return f"{flag} is given as {_PLACED[flag]} here, before the --"
+        if flag == "--api-keys":
+            return (
+                "a key on a command line is seen by everybody on this machine; leave --api-keys "
+                "out and say --api-key: then one is made, and kept in a file that you may change"
+            )
+    if launch.flags and not launch.flags[0].startswith("-"):
+        return f"{launch.flags[0]!r} is no flag of LMDeploy; one model is launched at a time"
+    return ""

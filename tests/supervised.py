@@ -1,0 +1,50 @@
+"""A state folder of a test's own, with servers in it that are gone when the test is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from agentcall_server.errors import NotUp
+from agentcall_server.identity import Identity
+from agentcall_server.launcher import stop_server
+from agentcall_server.ledger import Entry, entries
+
+
+@contextmanager
+def state_in(folder: Path) -> Generator[Path, None, None]:
+    """The ledger of this process and its children, whose servers are stopped at the end."""
+    before = os.environ.get("AGENTCALL_STATE")
+    os.environ["AGENTCALL_STATE"] = str(folder)
+    try:
+        yield folder
+    finally:
+        for one in entries():
+            status = one.status
+            if status is not None and status.supervisor.pid == os.getpid():
+                continue  # a supervisor in a thread of the test
+            with suppress(NotUp):
+                stop_server(one, grace=0.5)
+        del os.environ["AGENTCALL_STATE"]
+        if before is not None:
+            os.environ["AGENTCALL_STATE"] = before
+
+
+def until(truth: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits until it is true."""
+    end = time.monotonic() + seconds
+    while not truth():
+        if time.monotonic() > end:
+            raise AssertionError(f"it never came true: {truth}")
+        time.sleep(0.05)
+
+
+def server_of(one: Entry) -> Identity:
+    """The process of a server that runs."""
+    status = one.status
+    assert status is not None
+    assert status.server is not None
+    return status.server

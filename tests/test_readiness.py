@@ -1,0 +1,96 @@
+"""Whether a server can be asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from agentcall_server.listener import hold
+from agentcall_server.readiness import Door
+
+Answers = dict[str, tuple[int, object]]
+Serve = Callable[[Answers], str]
+MODELS = (200, {"data": [{"id": "m1"}, {"id": "m2"}]})
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves answers by path, with a key of `right`; gives its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answers: Mapping[str, tuple[int, object]]) -> str:
+        class Answering(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, body = answers[self.path]
+                if status == 401 and self.headers["Authorization"] == "Bearer right":
+                    status, body = MODELS
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Answering))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("health", [b"", {"status": "healthy"}])
+def test_a_healthy_server_with_models_is_ready(serve: Serve, health: object) -> None:
+    door = Door(serve({"/health": (200, health), "/v1/models": MODELS}))
+    assert door.served == ("m1", "m2")
+    assert door.answers
+    assert door.complaint == ""
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"/health": (503, {"status": "initializing"}), "/v1/models": MODELS},
+        {"/health": (200, b""), "/v1/models": (404, b"no")},
+        {"/health": (200, b""), "/v1/models": (200, b"<html>")},
+        {"/health": (200, b""), "/v1/models": (200, {"data": []})},
+        {"/health": (200, b""), "/v1/models": (200, {"data": ["m"]})},
+        {"/health": (200, b""), "/v1/models": (200, [])},
+    ],
+)
+def test_what_has_no_models_yet_is_not_ready(serve: Serve, answers: Answers) -> None:
+    assert Door(serve(answers)).served == ()
+
+
+def test_nobody_is_not_ready() -> None:
+    with hold("127.0.0.1") as held:
+        door = Door(f"http://127.0.0.1:{held.getsockname()[1]}")
+        assert (door.served, door.answers, door.complaint) == ((), False, "")
+
+
+def test_a_server_with_a_key_is_asked_with_it_and_the_key_is_not_shown(serve: Serve) -> None:
+    root = serve({"/health": (200, b""), "/v1/models": (401, {})})
+    assert Door(root).served == ()
+    assert Door(root, "right").served == ("m1", "m2")
+    assert "right" not in repr(Door(root, "right"))
+
+
+def test_only_a_server_that_calls_itself_unhealthy_complains(serve: Serve) -> None:
+    sick = {"status": "unhealthy", "message": "engine loop died"}
+    assert Door(serve({"/health": (503, sick)})).complaint == "engine loop died"
+    assert Door(serve({"/health": (503, {"status": "sleeping"})})).complaint == ""
+
+
+def test_a_proxy_of_the_environment_is_not_asked(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert Door(serve({"/health": (200, b""), "/v1/models": MODELS})).served
