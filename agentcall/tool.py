@@ -52,8 +52,8 @@ class RunContext(Generic[Deps]):
         self._over.append(None)
 
 
-class MarkArguments(TypedDict, total=False):
-    """The marks of a tool as keyword arguments."""
+class PlainMarks(TypedDict, total=False):
+    """The marks that any tool may have, as keyword arguments."""
 
     timeout: float | None
     retries: int
@@ -63,6 +63,11 @@ class MarkArguments(TypedDict, total=False):
     polling: bool
     read_only: bool
     untrusted: bool
+
+
+class MarkArguments(PlainMarks, total=False):
+    """The marks of a tool that is a Python function."""
+
     isolated: bool
     memory: int | None
     env: Sequence[str]
@@ -261,7 +266,7 @@ def given_tool(
     name: str,
     description: str,
     parameters: Mapping[str, JSON],
-    **marks: Unpack[MarkArguments],
+    **marks: Unpack[PlainMarks],
 ) -> Tool:
     """A tool with a JSON Schema of its own, whose function takes the arguments as one dict.
 
@@ -293,10 +298,12 @@ def _remade(made: Tool, name: str | None, description: str | None, marks: MarkAr
     return made.remade(schema, replace(made.marks, **marks))
 
 
-def _refuse_homeless(function: Function, schema: FunctionSchema) -> None:
+def _refuse_homeless(function: Function, schema: FunctionSchema | GivenSchema) -> None:
     """Raises UsageError for a tool that cannot be isolated."""
     why = why_homeless(function)
-    if schema.context_type and get_args(schema.context_type) != (type(None),):
+    if isinstance(schema, GivenSchema):
+        why = "its schema is no function's; isolate what it calls"
+    elif schema.context_type and get_args(schema.context_type) != (type(None),):
         why = "its deps stay in this process; take RunContext[None], and the rest as arguments"
     if _in_class_body(function):
         why = "it is a method; make it a function at the top of a module"
