@@ -278,7 +278,7 @@ def given_tool(
     >>> given_tool(forecast, name="forecast", description="", parameters=schema).name
     'forecast'
     """
-    _refuse_bad_marks(marks)
+    _refuse_bad_marks(MarkArguments(**marks))
     return Tool(function, GivenSchema.of(name, description, parameters), Marks(**marks))
 
 
