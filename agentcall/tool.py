@@ -65,7 +65,7 @@ class MarkArguments(TypedDict, total=False):
     untrusted: bool
     isolated: bool
     memory: int | None
-    env: Sequence[str]
+    variables: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Marks:
     untrusted: its results may hold text that strangers wrote: pages, files, search results.
     isolated: each call runs in a process of its own, which is killed at the deadline.
     memory: bytes that an isolated call may take; None for no bound.
-    env: the environment variables that an isolated tool needs, besides plain ones such as PATH.
+    variables: the environment variables that an isolated tool needs, besides such as PATH.
     """
 
     timeout: float | None = 120.0
@@ -95,7 +95,7 @@ class Marks:
     untrusted: bool = False
     isolated: bool = False
     memory: int | None = 2 * 1024**3
-    env: Sequence[str] = ()
+    variables: Sequence[str] = ()
 
 
 class Tool(Generic[P, R]):
@@ -293,10 +293,12 @@ def _remade(made: Tool, name: str | None, description: str | None, marks: MarkAr
     return made.remade(schema, replace(made.marks, **marks))
 
 
-def _refuse_homeless(function: Function, schema: FunctionSchema) -> None:
+def _refuse_homeless(function: Function, schema: FunctionSchema | GivenSchema) -> None:
     """Raises UsageError for a tool that cannot be isolated."""
     why = why_homeless(function)
-    if schema.context_type and get_args(schema.context_type) != (type(None),):
+    if isinstance(schema, GivenSchema):
+        why = "its schema was given, and a worker reads it from the function"
+    elif schema.context_type and get_args(schema.context_type) != (type(None),):
         why = "its deps stay in this process; take RunContext[None], and the rest as arguments"
     if _in_class_body(function):
         why = "it is a method; make it a function at the top of a module"
@@ -305,14 +307,14 @@ def _refuse_homeless(function: Function, schema: FunctionSchema) -> None:
 
 
 def _refuse_bad_marks(marks: MarkArguments) -> None:
-    bounds = [name for name in ("memory", "env") if name in marks]
+    bounds = [name for name in ("memory", "variables") if name in marks]
     if bounds and not marks.get("isolated"):
         raise UsageError(f"{bounds[0]}= is for isolated tools; add isolated=True")
-    memory, env = marks.get("memory"), marks.get("env", ())
+    memory, variables = marks.get("memory"), marks.get("variables", ())
     if memory is not None and memory <= 0:
         raise UsageError(f"memory={memory!r} is not a number of bytes above 0")
-    if isinstance(env, str):
-        raise UsageError(f"env={env!r} is a text; give the names of variables as a list")
+    if isinstance(variables, str):
+        raise UsageError(f"variables={variables!r} is a text; give their names as a list")
     timeout = marks.get("timeout")
     if timeout is not None and timeout <= 0:
         raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")
