@@ -6,7 +6,7 @@ Rules:
 2. The deadline of a call begins when its worker has the call: neither waiting for a free place nor
    starting a worker counts.
 3. At its deadline, and when its run is cancelled, a worker is killed with all its children.
-4. A worker sees a plain environment, and what the tool names in `env`: a secret that a tool does
+4. A worker sees a plain environment, and what the tool names in `variables`: a secret that a tool does
    not ask for is not there to be printed, sent or told to a model.
 """
 
@@ -48,7 +48,7 @@ class _Key(NamedTuple):
 
     module: str
     file: str
-    env: tuple[str, ...]
+    variables: tuple[str, ...]
 
 
 _free: dict[_Key, list[Process]] = {}
@@ -72,7 +72,7 @@ async def call_apart(tool: Tool, arguments: str, context: Context, limit: int | 
 
 
 async def _called(home: Home, tool: Tool, context: Context, message: JSON) -> Told:
-    key = _Key(home.module, home.file, tuple(tool.marks.env))
+    key = _Key(home.module, home.file, tuple(tool.marks.variables))
     worker = _kept(key) or await _started(key, home)
     if isinstance(worker, str):
         return Told(f"{tool.name} could not be started: {worker}", is_error=True)
@@ -91,7 +91,7 @@ async def _called(home: Home, tool: Tool, context: Context, message: JSON) -> To
 async def _started(key: _Key, home: Home) -> Process | str:
     """A new worker that has imported the home, or why there is none."""
     try:
-        worker = Process(_environment(key.env))
+        worker = Process(_environment(key.variables))
     except OSError as error:
         return f"the system gives no process: {error}"
     hello: JSON = {"home": [home.module, home.file, home.name], "argv": sys.argv}
@@ -105,7 +105,7 @@ async def _started(key: _Key, home: Home) -> Process | str:
         await _dismissed(worker)
         return (
             f"{home.file or home.module} cannot be imported in another process: {answer['why']}. "
-            "It sees few environment variables there; name what it needs with env=."
+            "It sees few environment variables there; name what it needs with variables=."
         )
     return worker
 
@@ -146,6 +146,7 @@ def _message(home: Home, tool: Tool, arguments: str, context: Context, limit: in
             "tool_name": context.tool_name,
             "run_id": context.run_id,
             "idempotency_key": context.idempotency_key,
+            "tainted": context.tainted,
         },
     }
 

@@ -52,8 +52,8 @@ class RunContext(Generic[Deps]):
         self._over.append(None)
 
 
-class PlainMarks(TypedDict, total=False):
-    """The marks that any tool may have, as keyword arguments."""
+class MarkArguments(TypedDict, total=False):
+    """The marks of a tool as keyword arguments."""
 
     timeout: float | None
     retries: int
@@ -63,14 +63,9 @@ class PlainMarks(TypedDict, total=False):
     polling: bool
     read_only: bool
     untrusted: bool
-
-
-class MarkArguments(PlainMarks, total=False):
-    """The marks of a tool that is a Python function."""
-
     isolated: bool
     memory: int | None
-    env: Sequence[str]
+    variables: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,7 @@ class Marks:
     untrusted: its results may hold text that strangers wrote: pages, files, search results.
     isolated: each call runs in a process of its own, which is killed at the deadline.
     memory: bytes that an isolated call may take; None for no bound.
-    env: the environment variables that an isolated tool needs, besides plain ones such as PATH.
+    variables: the environment variables that an isolated tool needs, besides such as PATH.
     """
 
     timeout: float | None = 120.0
@@ -100,7 +95,7 @@ class Marks:
     untrusted: bool = False
     isolated: bool = False
     memory: int | None = 2 * 1024**3
-    env: Sequence[str] = ()
+    variables: Sequence[str] = ()
 
 
 class Tool(Generic[P, R]):
@@ -266,7 +261,7 @@ def given_tool(
     name: str,
     description: str,
     parameters: Mapping[str, JSON],
-    **marks: Unpack[PlainMarks],
+    **marks: Unpack[MarkArguments],
 ) -> Tool:
     """A tool with a JSON Schema of its own, whose function takes the arguments as one dict.
 
@@ -278,7 +273,7 @@ def given_tool(
     >>> given_tool(forecast, name="forecast", description="", parameters=schema).name
     'forecast'
     """
-    _refuse_bad_marks(MarkArguments(**marks))
+    _refuse_bad_marks(marks)
     return Tool(function, GivenSchema.of(name, description, parameters), Marks(**marks))
 
 
@@ -302,7 +297,7 @@ def _refuse_homeless(function: Function, schema: FunctionSchema | GivenSchema) -
     """Raises UsageError for a tool that cannot be isolated."""
     why = why_homeless(function)
     if isinstance(schema, GivenSchema):
-        why = "its schema is no function's; isolate what it calls"
+        why = "its schema was given, and a worker reads it from the function"
     elif schema.context_type and get_args(schema.context_type) != (type(None),):
         why = "its deps stay in this process; take RunContext[None], and the rest as arguments"
     if _in_class_body(function):
@@ -312,14 +307,14 @@ def _refuse_homeless(function: Function, schema: FunctionSchema | GivenSchema) -
 
 
 def _refuse_bad_marks(marks: MarkArguments) -> None:
-    bounds = [name for name in ("memory", "env") if name in marks]
+    bounds = [name for name in ("memory", "variables") if name in marks]
     if bounds and not marks.get("isolated"):
         raise UsageError(f"{bounds[0]}= is for isolated tools; add isolated=True")
-    memory, env = marks.get("memory"), marks.get("env", ())
+    memory, variables = marks.get("memory"), marks.get("variables", ())
     if memory is not None and memory <= 0:
         raise UsageError(f"memory={memory!r} is not a number of bytes above 0")
-    if isinstance(env, str):
-        raise UsageError(f"env={env!r} is a text; give the names of variables as a list")
+    if isinstance(variables, str):
+        raise UsageError(f"variables={variables!r} is a text; give their names as a list")
     timeout = marks.get("timeout")
     if timeout is not None and timeout <= 0:
         raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")

@@ -224,13 +224,13 @@ def variables() -> dict[str, str]:
     return dict(os.environ)
 
 
-@tool(isolated=True, env=["AGENTCALL_TEST_OTHER"])
+@tool(isolated=True, variables=["AGENTCALL_TEST_OTHER"])
 def variables_of_a_new_worker() -> dict[str, str]:
     """The environment of a worker that serves nobody else."""
     return dict(os.environ)
 
 
-@tool(isolated=True, env=["AGENTCALL_TEST_NAMED"])
+@tool(isolated=True, variables=["AGENTCALL_TEST_NAMED"])
 def named_variables() -> dict[str, str]:
     """The environment, and a variable that is needed."""
     return dict(os.environ)

@@ -361,9 +361,9 @@ def test_what_was_typed_in_is_refused_by_the_agent() -> None:
     ("marks", "words"),
     [
         ({"memory": 10**9}, "memory= is for isolated tools; add isolated=True"),
-        ({"env": ["KEY"]}, "env= is for isolated tools; add isolated=True"),
+        ({"variables": ["KEY"]}, "variables= is for isolated tools; add isolated=True"),
         ({"isolated": True, "memory": 0}, "memory=0 is not a number of bytes above 0"),
-        ({"isolated": True, "env": "KEY"}, "env='KEY' is a text"),
+        ({"isolated": True, "variables": "KEY"}, "variables='KEY' is a text"),
     ],
 )
 def test_marks_without_sense_are_refused(marks: Any, words: str) -> None:
@@ -437,7 +437,7 @@ def test_a_file_that_cannot_be_imported_again_is_told(tmp_path: Path) -> None:
         env={**os.environ, "CANARY_KEY": "x"},
     )  # fmt: skip
     assert "cannot be imported in another process: KeyError: 'CANARY_KEY'" in done.stdout
-    assert "name what it needs with env=" in done.stdout
+    assert "name what it needs with variables=" in done.stdout
 
 
 def test_a_worker_ends_with_a_program_that_is_killed(tmp_path: Path, note: Path) -> None:

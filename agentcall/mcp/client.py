@@ -25,7 +25,7 @@ from agentcall.mcp.contents import text_of
 from agentcall.mcp.link import Link
 from agentcall.mcp.source import source_of
 from agentcall.messages import JSON
-from agentcall.tool import PlainMarks, Tool, given_tool
+from agentcall.tool import MarkArguments, Tool, given_tool
 
 _PAGES = 100
 
@@ -51,7 +51,7 @@ class MCPTools:
         prefix: str = "",
         env: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        **marks: Unpack[PlainMarks],
+        **marks: Unpack[MarkArguments],
     ) -> None:
         self._link = Link(source_of(server, env, headers))
         self._prefix = prefix
@@ -99,7 +99,7 @@ class MCPTools:
     def _tool(self, found: Any) -> Tool:  # Any: as above
         name = re.sub(r"[^\w-]", "_", self._prefix + found.name)[:64]
         says = found.annotations
-        marks: PlainMarks = {
+        marks: MarkArguments = {
             "untrusted": True,
             "read_only": bool(says and says.read_only_hint),
             "idempotent": bool(says and (says.idempotent_hint or says.read_only_hint)),
