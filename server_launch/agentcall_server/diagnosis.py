@@ -67,7 +67,8 @@ _SIGNS = (
     _sign(
         "memory",
         r"(CUDA (?:runtime )?(?:error: )?out of memory|No enough gpu memory [\w ]+|"
-        r"OutOfMemoryError$|cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED|out of memory at \S+)",
+        r"OutOfMemoryError$|cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED|"
+        r"out of memory at \S+)",
         "the GPU has too little memory ({0})",
         _MEMORY,
     ),
