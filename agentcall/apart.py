@@ -6,8 +6,8 @@ Rules:
 2. The deadline of a call begins when its worker has the call: neither waiting for a free place nor
    starting a worker counts.
 3. At its deadline, and when its run is cancelled, a worker is killed with all its children.
-4. A worker sees a plain environment, and what the tool names in `variables`: a secret that a tool does
-   not ask for is not there to be printed, sent or told to a model.
+4. A worker sees a plain environment, and what the tool names in `variables`: a secret that a tool
+   does not ask for is not there to be printed, sent or told to a model.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ def _failure(endpoint: Endpoint, error: ModelError) -> Finding:
         case ModelTimeout():
             advice = "wait until it has loaded its model, and look into its log"
         case ModelUnreachable():
-            advice = "start the server, or check host and port (LMDeploy listens on 23333)"
+            advice = "start the server (agentcall server start MODEL), or check host and port"
         case ModelRefused():
             advice = "look into the server's log"
         case _:

@@ -8,7 +8,7 @@ import socket
 from agentcall.cli.faults import warn
 from agentcall.errors import ModelError, ModelUnreachable, UsageError
 from agentcall.models.launched import launched
-from agentcall.models.shorthand import LMDEPLOY
+from agentcall.models.shorthand import LMDEPLOY, parted
 
 
 def ensure_up(model: str | None) -> None:
@@ -38,9 +38,10 @@ def hint(model: str | None, error: ModelError | None) -> None:
 
 
 def _name(model: str | None) -> str | None:
-    """The name in `lmdeploy:NAME`; None for anything else."""
-    kind, _, name = (model or os.environ.get("AGENTCALL_MODEL", "")).partition(":")
-    return name if kind == "lmdeploy" and name else None
+    """The name in `lmdeploy:NAME`; None for anything else, and for several servers."""
+    meant = model or os.environ.get("AGENTCALL_MODEL", "")
+    kind, _, name = meant.partition(":")
+    return name if kind == "lmdeploy" and name and len(parted(meant)) == 1 else None
 
 
 def _listens() -> bool:

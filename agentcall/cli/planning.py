@@ -18,6 +18,8 @@ from agentcall_server.architecture import Architecture
 from agentcall_server.gpu import gpus
 from agentcall_server.kvcache import read_kv_bits
 from agentcall_server.language_models import find_architecture
+from agentcall_server.launch import Launch
+from agentcall_server.memory_advice import start_command
 from agentcall_server.plan import Plan, Wish, plan
 from agentcall_server.refusals import BadValue, GpuUnknown, PlanError
 from agentcall_server.releases import NEWEST, installed_release, read_release
@@ -129,6 +131,9 @@ def _show(shows: _Shown) -> None:
 def _show_command(console: Console, fitting: Plan) -> None:
     console.print(Text(shlex.join(serve_command(fitting)), "cyan"), soft_wrap=True)
     wish = fitting.wish
+    backend = wish.backend if wish.backend != "turbomind" else ""
+    launch = Launch(wish.architecture.name, backend=backend)
+    console.print(Text(f"or: {start_command(launch, fitting)}", "dim"), soft_wrap=True)
     if wish.scheme != "16" and wish.architecture.stored_scheme == "16":
         make = f"agentcall server quantize {wish.architecture.name} --method {wish.scheme}"
         console.print(Text(f"after: {make}", "dim"), soft_wrap=True)

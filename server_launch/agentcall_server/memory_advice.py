@@ -16,6 +16,7 @@ from agentcall_server.plan import Plan, Wish, plan
 from agentcall_server.refusals import GpuUnknown
 from agentcall_server.releases import NEWEST, Release, installed_release
 from agentcall_server.remedy import remedy
+from agentcall_server.runtime import usual_prefill
 from agentcall_server.units import parse_size, shown
 from agentcall_server.weights import read_scheme
 
@@ -56,7 +57,7 @@ def way_out(launch: Launch, gpu: Gpu) -> str:
             f"{planned.problems[0].what}; no change known here makes it fit: take a smaller model "
             f"or more GPUs (--tp)"
         )
-    return f"{planned.problems[0].what}; it fits with: {_command(launch, found.plan)}"
+    return f"{planned.problems[0].what}; it fits with: {start_command(launch, found.plan)}"
 
 
 def wish_of(launch: Launch, gpu: Gpu, release: Release | None = None) -> Wish:
@@ -95,8 +96,8 @@ def told(lines: Sequence[str]) -> Gpu | None:
     return None
 
 
-def _command(launch: Launch, fitting: Plan) -> str:
-    """The command that launches what fits; quantizing comes before it."""
+def start_command(launch: Launch, fitting: Plan) -> str:
+    """The command of ours that launches what fits; quantizing comes before it."""
     after, model, first = fitting.wish, launch.model, ""
     if after.scheme != "16" and after.architecture.stored_scheme == "16":
         made = f"{after.architecture.name.rpartition('/')[2]}-{after.scheme}"
@@ -118,6 +119,6 @@ def _options(launch: Launch, wish: Wish) -> list[str]:
         words.append(f"--tp {wish.tp}")
     if launch.backend:
         words.append(f"--backend {launch.backend}")
-    if wish.prefill is not None:
-        words.append(f"-- --max-prefill-token-num {wish.prefill}")
+    if wish.whole_prefill != usual_prefill(wish.release, wish.backend):
+        words.append(f"-- --max-prefill-token-num {wish.whole_prefill}")
     return words
