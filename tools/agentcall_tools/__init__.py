@@ -9,4 +9,6 @@ TOOLS: dict[str, str] = {
     "convert_units": "agentcall_tools.units:convert_units",
     "weather": "agentcall_tools.weather:weather",
     "fetch": "agentcall_tools.fetch:fetch",
+    "search_papers": "agentcall_tools.papers:search_papers",
+    "read_paper": "agentcall_tools.papers:read_paper",
 }
