@@ -26,8 +26,9 @@ class Python:
     def __init__(self, *, seconds: float = 5.0, memory: int = 100_000_000) -> None:
         self._seconds = seconds
         self._memory = memory
+        self.run_python = tool(timeout=seconds + 15)(self.run_python)
 
-    @tool(idempotent=True, read_only=True, timeout=120)
+    @tool(idempotent=True, read_only=True, timeout=20)
     async def run_python(self, code: str) -> str:
         """Runs a Python program and returns what it prints and the value of its last expression.
 

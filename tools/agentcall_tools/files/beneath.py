@@ -44,6 +44,8 @@ class Root:
             raise OSError("files need openat(), which this system does not have")
         self._folder = Path(folder).expanduser().resolve()
         self._deny = tuple(deny)
+        if not self._folder.exists():
+            raise FileNotFoundError(f"there is no folder {self._folder}")
         self._state = self._folder.stat()
         if not stat.S_ISDIR(self._state.st_mode):
             raise NotADirectoryError(f"{self._folder} is not a folder")
