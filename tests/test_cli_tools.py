@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,33 @@ def test_the_ready_tools_are_listed_with_what_they_take(folder: Path) -> None:
     assert "idempotent" in calculator["marks"]
 
 
+def test_the_list_says_what_makes_the_tools_that_need_a_word(folder: Path) -> None:
+    listed = json.loads(agentcall("tools", "list", "--json", cwd=folder).stdout)
+    needs = {tool["name"]: tool["needs"] for tool in listed}
+    assert needs["calculator"] == ""
+    assert needs["read_file"] == "-t files=ROOT"
+    assert needs["query_database"] == "-t sql=URL"
+    assert needs["web_search"] == "-t search=URL"
+    assert needs["run_command"] == "-t shell=ALLOW"
+    assert needs["run_python"] == "-t python"
+    assert len(needs) == len(listed)
+    listed = json.loads(agentcall("tools", "list", "--json", "-t", "files=.", cwd=folder).stdout)
+    assert {tool["name"]: tool["needs"] for tool in listed}["read_file"] == ""
+
+
+def test_tools_are_made_with_a_word(folder: Path) -> None:
+    (folder / "note.txt").write_text("buy milk")
+    call = ("tools", "call", "read_file", '{"path": "note.txt"}')
+    assert agentcall(*call, "-t", "files=.", cwd=folder).stdout == "buy milk\n"
+    connection = sqlite3.connect(folder / "a.db")
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    call = ("tools", "call", "list_tables")
+    assert agentcall(*call, "-t", "sql=sqlite:///a.db", cwd=folder).stdout == "CREATE TABLE t (x)\n"
+    call = ("tools", "call", "run_command", '{"command": "echo hi"}')
+    assert agentcall(*call, "-t", "shell=ls,echo", cwd=folder).stdout == "hi\n[exit code 0]\n"
+
+
 def test_a_piped_list_is_one_tool_a_line(folder: Path) -> None:
     done = agentcall("tools", "list", "-t", "mine.py", cwd=folder)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
@@ -80,6 +108,9 @@ def test_the_schema_is_the_tool_object_of_openai(folder: Path) -> None:
         ("package.deep:shop", ["buy"]),
         ("package.deep:shop.buy", ["buy"]),
         ("calculator", ["calculator"]),
+        ("files=.", ["list_files", "read_file", "search_files", "write_file"]),
+        ("python", ["run_python"]),
+        ("fetch=127.0.0.1,wiki.corp", ["fetch"]),
         ("agentcall_tools.units", ["convert_units"]),
     ],
 )
@@ -117,6 +148,12 @@ def test_a_wrong_place_is_one_line_and_ends_with_2(folder: Path) -> None:
     [
         ("calculater", "did you mean calculator?"),
         ("nonsense", "Ready tools: calculator, "),
+        ("nonsense", "With a word of yours: files=ROOT, sql=URL"),
+        ("files", "write it as files=ROOT"),
+        ("files=/no/such/folder", "there is no folder /no/such/folder"),
+        ("python=5", "write it as python"),
+        ("search=searx", "no http:// or https:// address"),
+        ("filez=/tmp", "there is no ready tool and no module 'filez=/tmp'"),
         (
             "mine.py:ad",
             "has no 'ad'; there is: add, mul, lines, delete, fail, nap, registry, agent",

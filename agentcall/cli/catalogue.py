@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import orjson
 
+from agentcall.cli.kits import all_kits
 from agentcall.cli.loading import tool_from, tools_from
 from agentcall.cli.plain import is_terminal, line_of
 from agentcall.errors import UsageError
@@ -21,14 +22,17 @@ _PLAIN = Marks()
 
 
 def show_list(words: Sequence[str], *, as_json: bool) -> None:
-    """Prints the tools: those of the words, after the ready ones."""
-    tools = [*ToolRegistry.discover(), *tools_from(words)]
+    """Prints the tools: the ready ones, those of the words, those that need a word."""
+    tools = dict.fromkeys((*ToolRegistry.discover(), *tools_from(words)), "")
+    known = {tool.name for tool in tools}
+    for kit in all_kits().values():
+        tools |= {tool: f"-t {kit.word}" for tool in kit.tools if tool.name not in known}
     if as_json:
-        _write_json([_row_json(tool) for tool in tools])
+        _write_json([_row_json(tool, how) for tool, how in tools.items()])
     elif is_terminal(sys.stdout):
         _show_table(tools)
     else:
-        rows = (_row(tool) for tool in tools)
+        rows = (_row(tool, how) for tool, how in tools.items())
         sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
 
 
@@ -42,7 +46,7 @@ def show_schemas(names: Sequence[str], words: Sequence[str]) -> None:
     _write_json(definitions[0] if len(names) == 1 else definitions)
 
 
-def _show_table(tools: Iterable[Tool]) -> None:
+def _show_table(tools: Mapping[Tool, str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -51,8 +55,8 @@ def _show_table(tools: Iterable[Tool]) -> None:
     table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
     for heading, style in (("tool", "bold cyan"), ("what it does", ""), ("from", "dim")):
         table.add_column(heading, style=style, overflow="fold")
-    for tool in tools:
-        name, arguments, description, marks, place = _row(tool)
+    for tool, how in tools.items():
+        name, arguments, description, marks, place = _row(tool, how)
         does = Text(description or "no description").append(f"\n({arguments})", "dim")
         if marks:
             does.append(f"  {marks}", "yellow")
@@ -60,18 +64,20 @@ def _show_table(tools: Iterable[Tool]) -> None:
     Console(highlight=False).print(table)
 
 
-def _row(tool: Tool) -> tuple[str, str, str, str, str]:
+def _row(tool: Tool, how: str) -> tuple[str, str, str, str, str]:
+    """A tool in words, and where it is from: `how` says what it is made with, if it has to be."""
     summary = line_of(tool.description.partition("\n")[0], 120)
-    return tool.name, _arguments(tool), summary, ", ".join(_marks(tool)), _place(tool)
+    return tool.name, _arguments(tool), summary, ", ".join(_marks(tool)), how or _place(tool)
 
 
-def _row_json(tool: Tool) -> dict[str, JSON]:
+def _row_json(tool: Tool, how: str) -> dict[str, JSON]:
     return {
         "name": tool.name,
         "description": tool.description,
         "arguments": _arguments(tool),
         "marks": _marks(tool),
         "from": _place(tool),
+        "needs": how,
     }
 
 

@@ -1,6 +1,7 @@
 """From words on the command line to tools and agents.
 
     calculator            a ready tool of an installed package
+    files=/srv/notes      tools that an installed package makes with a word of yours
     package.module        the tools of a module, or its public functions
     package.module:name   a function, tool, registry or object in it
     path/to/file.py       the tools of a file, or its public functions
@@ -13,6 +14,7 @@ The folder of a file, and the current one for modules, are put on `sys.path`, as
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from agentcall.cli.kits import all_kits, made_by
 from agentcall.errors import UnknownTool, UsageError
 from agentcall.registry import ToolRegistry
 from agentcall.tool import Tool
@@ -47,7 +50,11 @@ def tools_from(words: Sequence[str]) -> ToolRegistry:
             found.add(_expanded(thing_from(word)))
             continue
         ready = ToolRegistry.discover() if ready is None else ready
-        found.add(ready[word] if word in ready else _module_tools(word, ready))
+        if word in ready:
+            found.add(ready[word])
+        else:
+            made = made_by(word)
+            found.add(_module_tools(word, ready) if made is None else made)
     return found
 
 
@@ -121,7 +128,8 @@ def thing_from(word: str) -> object:
 
 
 def _is_place(word: str) -> bool:
-    return ":" in word or word.endswith(".py")
+    """Whether it names a file or a thing in a module; `sql=sqlite:///shop.db` does not."""
+    return re.match(r"\w+=", word) is None and (":" in word or word.endswith(".py"))
 
 
 def _split(word: str) -> tuple[str, str]:
@@ -139,6 +147,7 @@ def _module_tools(word: str, ready: ToolRegistry) -> object:
         known = ", ".join(ready.names) or "none"
         raise UsageError(
             f"there is no ready tool and no module {word!r}{hint} Ready tools: {known}. "
+            f"With a word of yours: {', '.join(kit.word for kit in all_kits().values())}. "
             "Tools of your own: file.py, file.py:name or module:name."
         ) from None
 

@@ -55,8 +55,8 @@ class RunOptions:
             "-t",
             "--tool",
             metavar="TOOL",
-            help="A ready tool's name, module, module:name, file.py, file.py:name, or "
-            "mcp:COMMAND or mcp:URL of an MCP server. Repeatable.",
+            help="A ready tool's name, files=FOLDER and its like, module, module:name, file.py, "
+            "file.py:name, or mcp:COMMAND or mcp:URL of an MCP server. Repeatable.",
         ),
     ] = None
     agent: Annotated[

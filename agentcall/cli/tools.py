@@ -21,8 +21,8 @@ Given = Annotated[
         "-t",
         "--tool",
         metavar="TOOL",
-        help="Your own tools too: module, module:name, file.py, file.py:name, mcp:COMMAND or "
-        "mcp:URL. Repeatable.",
+        help="Other tools too: files=FOLDER and its like, module, module:name, file.py, "
+        "file.py:name, mcp:COMMAND or mcp:URL. Repeatable.",
     ),
 ]
 

@@ -9,4 +9,16 @@ TOOLS: dict[str, str] = {
     "convert_units": "agentcall_tools.units:convert_units",
     "weather": "agentcall_tools.weather:weather",
     "fetch": "agentcall_tools.fetch:fetch",
+    "search_papers": "agentcall_tools.papers:search_papers",
+    "read_paper": "agentcall_tools.papers:read_paper",
 }
+
+KITS: dict[str, str] = {
+    "files": "agentcall_tools.files:Files",
+    "sql": "agentcall_tools.sql:Sql",
+    "search": "agentcall_tools.search:Search",
+    "shell": "agentcall_tools.shell:Shell",
+    "python": "agentcall_tools.python:Python",
+    "fetch": "agentcall_tools.fetch:Fetch",
+}
+"""What a user makes tools with, out of a word of theirs: `files=/srv/notes` on the command line."""

@@ -19,7 +19,8 @@ class Fetch:
     """The `fetch` tool with other bounds: `Agent(tools=[Fetch(only=["*.wikipedia.org"])])`.
 
     allow: hosts, addresses and networks that are fetched from although they are not of the public
-        internet: "wiki.corp.example", "*.corp.example", "10.1.0.0/16", "127.0.0.1:8000".
+        internet: "wiki.corp.example", "*.corp.example", "10.1.0.0/16", "127.0.0.1:8000"; a text
+        has commas between them.
     only: where given, nothing else is fetched.
     bounds: seconds for all of a fetch, redirects included, and bytes of a body.
     lookup: how a name becomes addresses; by default the system's way.
@@ -27,16 +28,17 @@ class Fetch:
 
     def __init__(
         self,
-        allow: Sequence[str] = (),
+        allow: str | Sequence[str] = (),
         *,
-        only: Sequence[str] = (),
+        only: str | Sequence[str] = (),
         bounds: Bounds | None = None,
         lookup: Lookup = system_lookup,
     ) -> None:
         self._bounds = bounds or Bounds()
         self._guard = Guard(_places(allow), _places(only), lookup)
+        self.fetch = tool(timeout=self._bounds.seconds + 10)(self.fetch)
 
-    @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=30)
     async def fetch(self, url: str, start: int = 0) -> str:
         """Fetches a web page or a JSON or text file and returns it as readable text.
 
@@ -110,11 +112,14 @@ def _redirected(link: Link, target: str) -> Link:
         raise FetchError(f"{link} redirects to where nothing is fetched: {error}") from None
 
 
-def _places(texts: Sequence[str]) -> tuple[Place, ...]:
-    return tuple(read_place(text) for text in ([texts] if isinstance(texts, str) else texts))
+def _places(texts: str | Sequence[str]) -> tuple[Place, ...]:
+    each = texts.split(",") if isinstance(texts, str) else texts
+    return tuple(read_place(text.strip()) for text in each)
 
 
-def is_allowed(url: str, *, allow: Sequence[str] = (), only: Sequence[str] = ()) -> bool:
+def is_allowed(
+    url: str, *, allow: str | Sequence[str] = (), only: str | Sequence[str] = ()
+) -> bool:
     """Whether `fetch` may ask this URL; `allow` and `only` as in `Fetch`.
 
     A name is looked up, and each of its addresses has to be allowed; one that has no address now

@@ -1,0 +1,218 @@
+"""Opens what lies beneath a folder, and nothing else, whatever is changed meanwhile.
+
+Rules:
+1. A path is relative and of plain names. `..`, absolute paths and the names that the user denies
+   are refused by their spelling.
+2. It is opened name by name, each from the descriptor of the folder before, and no symbolic link
+   is followed: one that is put there between a look and an open is an error too, not a way out.
+3. Folders of another file system are not entered: not /proc, /sys, /dev or what is mounted.
+4. Only regular files are opened, and never waited for: no pipes, sockets or devices. A file that
+   has other names (hard links) is not read, as those may lie outside.
+5. What is written becomes a file at once and whole: it is written beside it and then renamed. A
+   rename replaces a name, so that neither a link nor another name's content is ever written to.
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+from secrets import token_hex
+
+MOST_NAMES = 40
+_LONGEST_NAME = 255
+_UNSAFE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+
+
+class FileError(ValueError):
+    """A file that was not read or written; the text says why, and what there is instead."""
+
+
+class Root:
+    """A folder beneath which everything is opened."""
+
+    def __init__(self, folder: str | Path, deny: Sequence[str]) -> None:
+        if os.open not in os.supports_dir_fd:
+            raise OSError("files need openat(), which this system does not have")
+        self._folder = Path(folder).expanduser().resolve()
+        self._deny = tuple(deny)
+        if not self._folder.exists():
+            raise FileNotFoundError(f"there is no folder {self._folder}")
+        self._state = self._folder.stat()
+        if not stat.S_ISDIR(self._state.st_mode):
+            raise NotADirectoryError(f"{self._folder} is not a folder")
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """The names of a path. Raises FileError for what is not plainly beneath the folder."""
+        if path.startswith(("/", "~")):
+            raise FileError(f"{path[:200]!r} is absolute: paths are relative to the folder, as a/b")
+        names = tuple(name for name in path.strip().split("/") if name not in ("", "."))
+        if ".." in names:
+            raise FileError(f"{path[:200]!r} leads out of the folder: no .. in a path")
+        if len(names) > MOST_NAMES or _UNSAFE.search(path):
+            raise FileError(f"{path[:200]!r} is no path: too deep, or with control characters")
+        for name in names:
+            if self.is_denied(name):
+                raise FileError(f"{name[:200]!r} is not opened here: such names are kept out")
+            if len(os.fsencode(name)) > _LONGEST_NAME:
+                raise FileError(f"{name[:80]!r}... is too long for a file's name")
+        return names
+
+    def is_denied(self, name: str) -> bool:
+        """Whether the user keeps files of this name out."""
+        return any(fnmatchcase(name, pattern) for pattern in self._deny)
+
+    @contextmanager
+    def folder(self, names: Sequence[str], *, make: bool = False) -> Generator[int]:
+        """The descriptor of a folder beneath; with `make`, folders that are missing are made."""
+        at = os.open(self._folder, _FOLDER)
+        try:
+            self._check_root(at)
+            for number, name in enumerate(names):
+                path = "/".join(names[: number + 1])
+                if make:
+                    _make(at, name, path)
+                inner = self._entered(at, name, path)
+                os.close(at)
+                at = inner
+            yield at
+        finally:
+            os.close(at)
+
+    @contextmanager
+    def file(self, names: Sequence[str]) -> Generator[int]:
+        """The descriptor of a regular file beneath, for reading."""
+        path = "/".join(names)
+        with self.folder(names[:-1]) as folder:
+            descriptor = opened(folder, names[-1] if names else ".", path)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    def write(self, names: Sequence[str], data: bytes) -> int | None:
+        """Makes or replaces a file; gives the size of what was replaced, or None."""
+        path = "/".join(names)
+        if not names:
+            raise FileError("name a file to write, such as notes/today.md")
+        with self.folder(names[:-1], make=True) as folder:
+            before = _state(folder, names[-1])
+            if before is not None and not stat.S_ISREG(before.st_mode):
+                raise FileError(f"{path} is {_kind(before)}; only regular files are written")
+            mode = stat.S_IMODE(before.st_mode) & 0o777 if before else None
+            try:
+                _replace(folder, names[-1], data, mode)
+            except OSError as error:
+                raise FileError(f"{path} cannot be written: {error.strerror}") from None
+        return before.st_size if before else None
+
+    def _check_root(self, at: int) -> None:
+        state = os.fstat(at)
+        if (state.st_dev, state.st_ino) != (self._state.st_dev, self._state.st_ino):
+            raise FileError("the folder was replaced by another one meanwhile")
+
+    def _entered(self, at: int, name: str, path: str) -> int:
+        try:
+            inner = os.open(name, _FOLDER, dir_fd=at)
+        except OSError as error:
+            raise _refusal(at, name, path, error) from None
+        if os.fstat(inner).st_dev != self._state.st_dev:
+            os.close(inner)
+            raise FileError(f"{path} is of another file system, which is not entered")
+        return inner
+
+
+def _make(folder: int, name: str, path: str) -> None:
+    try:
+        os.mkdir(name, dir_fd=folder)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise FileError(f"{path} cannot be made: {error.strerror}") from None
+
+
+def opened(folder: int, name: str, path: str) -> int:
+    """The descriptor of a regular file in an open folder. Raises FileError."""
+    try:
+        # Opening a device may do something, so the kind is looked at before and after.
+        _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
+        descriptor = os.open(name, _FILE, dir_fd=folder)
+    except OSError as error:
+        raise _refusal(folder, name, path, error) from None
+    try:
+        _check_regular(os.fstat(descriptor), path)
+    except FileError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(state: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise FileError(f"{path or 'the folder'} is {_kind(state)}; only regular files are read")
+    if state.st_nlink > 1:
+        raise FileError(f"{path} has {state.st_nlink} names (hard links), so it is not read")
+
+
+def _replace(folder: int, name: str, data: bytes, mode: int | None) -> None:
+    beside = f".{token_hex(8)}.part"
+    descriptor = os.open(beside, _NEW, 0o666, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside, dir_fd=folder)
+        raise
+    with suppress(OSError):  # some file systems cannot
+        os.fsync(folder)
+
+
+def _state(folder: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _kind(state: os.stat_result) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(state.st_mode), "no regular file")
+
+
+def _refusal(folder: int, name: str, path: str, error: OSError) -> FileError:
+    state = _state(folder, name)
+    if state is not None and stat.S_ISLNK(state.st_mode):
+        return FileError(f"{path} is a symbolic link, and links are not followed")
+    if error.errno == errno.ENOENT:
+        return FileError(f"there is no {path}{_near(folder, name)}")
+    if error.errno == errno.ENOTDIR and state is not None:
+        return FileError(f"{path} is {_kind(state)}, not a folder")
+    return FileError(f"{path} cannot be opened: {error.strerror}")
+
+
+def _near(folder: int, name: str) -> str:
+    with os.scandir(folder) as entries:
+        known = sorted(entry.name for entry in islice(entries, 1_000))
+    near = get_close_matches(name, known, 3, 0.5) or [n for n in known if n[0] != "."][:10]
+    return f"; there is: {', '.join(near)}" if near else ""

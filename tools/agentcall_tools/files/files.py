@@ -1,0 +1,143 @@
+"""Tools that read and write the files beneath one folder."""
+
+import codecs
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agentcall import tool
+from agentcall_tools.files.beneath import FileError, Root
+from agentcall_tools.files.walk import DEEPEST, Entry, Walk
+
+SHOWN = 20_000
+MOST_LISTED = 300
+MOST_MATCHES = 100
+MOST_WRITTEN = 1_000_000
+MOST_SEARCHED = 2_000_000
+_LONGEST_LINE = 300
+
+
+class Files:
+    """The files beneath a folder, as tools: `Agent(tools=[Files("/srv/notes")])`.
+
+    deny: patterns of names that are neither listed, read nor written; hidden ones by default, as
+        keys and settings are kept there.
+    """
+
+    def __init__(self, root: str | Path, *, deny: Sequence[str] = (".*",)) -> None:
+        self._root = Root(root, deny)
+
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=30)
+    def list_files(self, path: str = "", pattern: str = "") -> str:
+        """Lists a folder, or finds files beneath it by a pattern.
+
+        Args:
+            path: The folder, for example "docs"; empty for the whole.
+            pattern: To find files in all folders below: "*.md", or "docs/*.md" with a path.
+        """
+        walk = Walk(self._root)
+        lines: list[str] = []
+        for entry in walk.entries(self._root.names(path), DEEPEST if pattern else 1):
+            if not pattern or (entry.matches(pattern) and not entry.is_folder):
+                lines.append(f"{entry.path}/" if entry.is_folder else _sized(entry))
+            if len(lines) > MOST_LISTED:
+                break
+        if not lines:
+            return f"no file fits {pattern!r}" if pattern else "the folder is empty"
+        return _listed(lines, MOST_LISTED, is_cut=walk.is_cut)
+
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=30)
+    def read_file(self, path: str, offset: int = 0) -> str:
+        """Reads a text file.
+
+        Args:
+            path: The file, relative to the folder, for example "docs/notes.md".
+            offset: The byte to start from, where an earlier answer named one.
+        """
+        with self._root.file(self._root.names(path)) as file:
+            size = os.fstat(file).st_size
+            if not 0 <= offset <= size:
+                raise FileError(f"{path} has {size} bytes; offset={offset} is not in it")
+            return _part(path, os.pread(file, SHOWN, offset), offset, size)
+
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
+    def search_files(self, text: str, path: str = "", pattern: str = "*") -> str:
+        """Finds the lines of files that contain a text; upper and lower case are the same.
+
+        Args:
+            text: The words to look for, as they stand in a line.
+            path: A folder to stay in; empty for the whole.
+            pattern: Only files of such names, for example "*.py".
+        """
+        wanted = text.strip().casefold()
+        if not wanted or "\n" in wanted:
+            raise FileError("text is words that stand in one line; it is empty or of several lines")
+        walk = Walk(self._root)
+        found: list[str] = []
+        for entry in walk.entries(self._root.names(path)):
+            if not entry.is_folder and entry.matches(pattern):
+                found += _lines(entry, wanted)
+            if len(found) > MOST_MATCHES:
+                break
+        if not found:
+            return f"no line contains {text!r}{' as far as was searched' if walk.is_cut else ''}"
+        return _listed(found, MOST_MATCHES, is_cut=walk.is_cut)
+
+    @tool(idempotent=True, requires_approval=True, sequential=True, timeout=30)
+    def write_file(self, path: str, text: str) -> str:
+        """Writes a text file, whole; a file that is there already is replaced.
+
+        Args:
+            path: The file, relative to the folder; missing folders are made.
+            text: The whole content.
+        """
+        data = text.encode("utf-8", "replace")
+        if len(data) > MOST_WRITTEN:
+            raise FileError(f"text has {len(data)} bytes, at most {MOST_WRITTEN} are written")
+        before = self._root.write(self._root.names(path), data)
+        was = "a new file" if before is None else f"it had {before} bytes"
+        return f"wrote {len(data)} bytes to {path} ({was})"
+
+
+def _listed(lines: Sequence[str], most: int, *, is_cut: bool) -> str:
+    more = ["[there may be more: name a folder or a pattern]"] * (is_cut or len(lines) > most)
+    return "\n".join([*lines[:most], *more])
+
+
+def _sized(entry: Entry) -> str:
+    return f"{entry.path} ({entry.size} bytes)"
+
+
+def _part(path: str, data: bytes, offset: int, size: int) -> str:
+    """A part of a file as text, with a note on where it goes on."""
+    if b"\0" in data:
+        raise FileError(f"{path} is not text; it has {size} bytes")
+    start = offset
+    while offset and data and 0x80 <= data[0] < 0xC0 and start - offset < 3:
+        data, start = data[1:], start + 1  # the rest of a character that began before
+    end = start + len(data)
+    if end < size:
+        whole = data.rfind(b"\n") + 1
+        data = data[:whole] if whole > len(data) // 2 else data
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if not start else "utf-8")("replace")
+    text = decoder.decode(data, final=end == size)
+    end = start + len(data) - len(decoder.getstate()[0])
+    if start == 0 and end == size:
+        return text or "(the file is empty)"
+    more = f"; call read_file with offset={end} for more" if end < size else ""
+    return f"{text}\n[bytes {start} to {end} of {size}{more}]"
+
+
+def _lines(entry: Entry, wanted: str) -> Iterator[str]:
+    """The lines of a file that contain a text, with their number and the byte they begin at."""
+    data = entry.read(MOST_SEARCHED)
+    if b"\0" in data or wanted not in data.decode("utf-8", "replace").casefold():
+        return
+    at = 0
+    for number, line in enumerate(data.split(b"\n"), 1):
+        words = line.decode("utf-8", "replace").strip()
+        place = words.casefold().find(wanted)
+        if place >= 0:
+            start = max(place - _LONGEST_LINE // 2, 0)
+            yield f"{entry.path}:{number} (offset {at}): {words[start : start + _LONGEST_LINE]}"
+        at += len(line) + 1

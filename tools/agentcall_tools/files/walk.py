@@ -1,0 +1,88 @@
+"""The files beneath a folder, one after the other, within bounds."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import islice
+
+from agentcall_tools.files.beneath import FileError, Root, opened
+
+DEEPEST = 20
+MOST_ENTRIES = 50_000
+SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or a folder beneath: its path, its size in bytes, and the open folder it is in."""
+
+    path: str
+    size: int
+    is_folder: bool
+    folder: int
+
+    def matches(self, pattern: str) -> bool:
+        """Whether its name, or its path where the pattern has a slash, fits a pattern with *."""
+        whole = self.path if "/" in pattern else self.path.rpartition("/")[2]
+        return fnmatchcase(whole, pattern)
+
+    def read(self, most: int) -> bytes:
+        """The first bytes of the file; none where it may not be read."""
+        try:
+            descriptor = opened(self.folder, self.path.rpartition("/")[2], self.path)
+        except FileError:
+            return b""
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(most)
+
+
+class Walk:
+    """A way through a folder; `is_cut` says that a bound ended it early."""
+
+    def __init__(self, root: Root) -> None:
+        self.is_cut = False
+        self._root = root
+        self._seen = 0
+        self._until = time.monotonic() + SECONDS
+
+    def entries(self, names: Sequence[str], depth: int = DEEPEST) -> Iterator[Entry]:
+        """What lies in a folder, and in its folders up to a depth, sorted by name.
+
+        The folder of an entry is open until the next one is asked for.
+        """
+        with self._root.folder(names) as folder:
+            for entry in self._in(folder, "/".join(names)):
+                yield entry
+                if entry.is_folder and depth > 1:
+                    yield from self._beneath(entry, depth - 1)
+                if self._is_over():
+                    return
+
+    def _beneath(self, entry: Entry, depth: int) -> Iterator[Entry]:
+        try:
+            yield from self.entries(entry.path.split("/"), depth)
+        except FileError:  # another file system, or gone meanwhile
+            return
+
+    def _in(self, folder: int, path: str) -> Iterator[Entry]:
+        with os.scandir(folder) as found:
+            names = sorted(entry.name for entry in islice(found, MOST_ENTRIES))
+        for name in names:
+            if self._root.is_denied(name):
+                continue
+            try:
+                state = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except OSError:
+                continue
+            is_folder = stat.S_ISDIR(state.st_mode)
+            if is_folder or stat.S_ISREG(state.st_mode):
+                yield Entry(f"{path}/{name}".lstrip("/"), state.st_size, is_folder, folder)
+
+    def _is_over(self) -> bool:
+        self._seen += 1
+        if self._seen > MOST_ENTRIES or time.monotonic() > self._until:
+            self.is_cut = True
+        return self.is_cut

@@ -1,0 +1,167 @@
+"""Papers of arXiv, by its API: https://info.arxiv.org/help/api/user-manual.html.
+
+Rules: arXiv asks for one request in three seconds; a `Papers` keeps to it by waiting. Answers are
+Atom; one that declares entities is refused, as no feed does and bombs are made of them.
+"""
+
+import asyncio
+import os
+import re
+import time
+from typing import Literal
+from xml.etree import ElementTree
+
+from agentcall import tool
+from agentcall_tools.download import Bounds, DownloadError, download
+
+ARXIV_URL = "https://export.arxiv.org/api/query"
+MOST_FOUND = 25
+PAUSE = 3.0
+_BOUNDS = Bounds(20.0, 2_000_000)
+_ATOM = "{http://www.w3.org/2005/Atom}"
+_ARXIV = "{http://arxiv.org/schemas/atom}"
+_ID = re.compile(
+    r"(?:https?://arxiv\.org/(?:abs|pdf)/|arxiv:)?([a-z.-]+/\d{7}|\d{4}\.\d{4,5})(v\d+)?", re.I
+)
+_FIELDS = re.compile(r"\b(?:ti|au|abs|co|jr|cat|rn|all|submittedDate):|\b(?:AND|OR|ANDNOT)\b")
+_SHOWN_AUTHORS = 6
+
+
+class PapersError(ValueError):
+    """No papers could be given; the text says why and what to try."""
+
+
+class Papers:
+    """The papers of arXiv as tools: `Agent(tools=[Papers()])`.
+
+    url: the API's address; by default the public one, or what AGENTCALL_ARXIV_URL says.
+    pause: seconds between two requests, as arXiv asks for.
+    """
+
+    def __init__(self, url: str = "", *, pause: float = PAUSE) -> None:
+        self._url = url
+        self._pause = pause
+        self._next = 0.0
+
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
+    async def search_papers(
+        self,
+        query: str,
+        count: int = 5,
+        sort: Literal["relevance", "newest"] = "relevance",
+    ) -> str:
+        """Searches arXiv for papers and returns their titles, authors, dates and ids.
+
+        Args:
+            query: Words, all of which are looked for, or arXiv's own form: "ti:transformer AND
+                au:vaswani", "cat:cs.CL".
+            count: How many papers, 1 to 25.
+            sort: relevance, or newest first.
+        """
+        if not query.strip() or len(query) > 500:
+            raise PapersError(f"query has 1 to 500 characters, got {len(query)}")
+        if not 1 <= count <= MOST_FOUND:
+            raise PapersError(f"count is 1 to {MOST_FOUND}, got {count}")
+        order = "submittedDate" if sort == "newest" else "relevance"
+        feed = await self._asked(
+            {"search_query": _query(query), "max_results": str(count), "sortBy": order}
+        )
+        entries = feed.findall(f"{_ATOM}entry")
+        if not entries:
+            return f"no paper fits {query!r}; try fewer or other words"
+        return "\n\n".join(_line(entry) for entry in entries[:MOST_FOUND])
+
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
+    async def read_paper(self, id: str) -> str:  # noqa: A002 - what arXiv calls it
+        """Returns the abstract and the details of one paper of arXiv.
+
+        Args:
+            id: Its id, for example "1706.03762", "hep-th/9901001" or its address on arxiv.org.
+        """
+        found = _ID.fullmatch(id.strip().removesuffix(".pdf"))
+        if not found:
+            raise PapersError(f"{id[:80]!r} is no arXiv id; write it as 1706.03762")
+        number = "".join(filter(None, found.groups()))
+        entry = (await self._asked({"id_list": number})).find(f"{_ATOM}entry")
+        if entry is None or entry.find(f"{_ATOM}title") is None:
+            raise PapersError(f"there is no paper {number} on arXiv; look for it by its title")
+        return _whole(entry)
+
+    async def _asked(self, query: dict[str, str]) -> ElementTree.Element:
+        url = self._url or os.environ.get("AGENTCALL_ARXIV_URL", ARXIV_URL)
+        wait, self._next = _turn(self._next, self._pause)
+        await asyncio.sleep(wait)
+        try:
+            answer = await download(url, _BOUNDS, query=query)
+        except DownloadError as error:
+            raise PapersError(f"arXiv cannot be asked: {error}") from None
+        if answer.status not in (200, 400):  # 400 has a reason in its feed
+            raise PapersError(f"arXiv answered HTTP {answer.status}; try again in a minute")
+        return _feed(answer.body)
+
+
+def _turn(free: float, pause: float) -> tuple[float, float]:
+    """The seconds to wait for a turn, and when the next one is."""
+    now = time.monotonic()
+    mine = max(now, free)
+    return mine - now, mine + pause
+
+
+def _query(words: str) -> str:
+    """Plain words as a query for all of them; arXiv's own form as it is."""
+    if _FIELDS.search(words):
+        return words
+    return " AND ".join(f"all:{word}" for word in re.findall(r'"[^"]+"|[^\s"]+', words))
+
+
+def _feed(body: bytes) -> ElementTree.Element:
+    if b"\0" in body or b"<!" in body.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
+        raise PapersError("arXiv's answer declares entities, and is not read")
+    try:
+        feed = ElementTree.fromstring(body)  # noqa: S314 - without entities it cannot grow
+    except ElementTree.ParseError as error:
+        raise PapersError(f"arXiv's answer is no Atom feed ({error}); try again later") from None
+    entry = feed.find(f"{_ATOM}entry")
+    if entry is not None and _text(entry, "title") == "Error":
+        raise PapersError(f"arXiv refuses the query: {_text(entry, 'summary')[:300]}")
+    return feed
+
+
+def _text(entry: ElementTree.Element, name: str, space: str = _ATOM) -> str:
+    return " ".join((entry.findtext(f"{space}{name}") or "").split())
+
+
+def _number(entry: ElementTree.Element) -> str:
+    return _text(entry, "id").rpartition("/abs/")[2]
+
+
+def _authors(entry: ElementTree.Element) -> str:
+    names = [_text(author, "name") for author in entry.findall(f"{_ATOM}author")]
+    more = len(names) - _SHOWN_AUTHORS
+    return ", ".join(names[:_SHOWN_AUTHORS]) + (f" and {more} others" if more > 0 else "")
+
+
+def _line(entry: ElementTree.Element) -> str:
+    day = _text(entry, "published")[:10]
+    return f"{_text(entry, 'title')[:300]}\n{_authors(entry)}, {day}, id {_number(entry)}"
+
+
+def _whole(entry: ElementTree.Element) -> str:
+    category = entry.find(f"{_ARXIV}primary_category")
+    details = {
+        "authors": _authors(entry),
+        "submitted": _text(entry, "published")[:10],
+        "updated": _text(entry, "updated")[:10],
+        "category": category.get("term", "") if category is not None else "",
+        "comment": _text(entry, "comment", _ARXIV)[:500],
+        "journal": _text(entry, "journal_ref", _ARXIV)[:300],
+        "doi": _text(entry, "doi", _ARXIV)[:200],
+        "page": _text(entry, "id"),
+    }
+    lines = [f"{name}: {value}" for name, value in details.items() if value]
+    return "\n".join([_text(entry, "title")[:500], *lines, "", _text(entry, "summary")[:6_000]])
+
+
+_papers = Papers()
+search_papers = _papers.search_papers
+read_paper = _papers.read_paper

@@ -1,0 +1,88 @@
+"""Runs a model's Python in pydantic-monty, a sandbox: https://github.com/pydantic/monty.
+
+Rules: the code runs in a process of its own, in an interpreter that has no files, network,
+environment or imports beyond a few harmless modules, and that ends it at a bound on time, memory or
+output. Each call begins afresh, and its process ends with it.
+"""
+
+from agentcall import tool
+
+MOST_PRINTED = 20_000
+MOST_CODE = 50_000
+_GRACE = 5.0
+
+
+class PythonError(ValueError):
+    """The code did not run to its end; the text is its traceback, after what it printed."""
+
+
+class Python:
+    """The tool `run_python` with other bounds: `Agent(tools=[Python(seconds=30)])`.
+
+    seconds: how long the code may compute.
+    memory: bytes that its values may take.
+    """
+
+    def __init__(self, *, seconds: float = 5.0, memory: int = 100_000_000) -> None:
+        self._seconds = seconds
+        self._memory = memory
+        self.run_python = tool(timeout=seconds + 15)(self.run_python)
+
+    @tool(idempotent=True, read_only=True, timeout=20)
+    async def run_python(self, code: str) -> str:
+        """Runs a Python program and returns what it prints and the value of its last expression.
+
+        It has the language and modules such as math, re, json, datetime and statistics; no files,
+        no network, no packages. Nothing is kept from one call to the next.
+
+        Args:
+            code: The whole program, for example "import math\\nmath.comb(49, 6)".
+        """
+        if len(code) > MOST_CODE:
+            raise PythonError(f"the code has {len(code)} characters, at most {MOST_CODE} are run")
+        try:
+            from pydantic_monty import AsyncMonty, CollectString, MontyError
+        except ImportError as error:
+            raise ImportError("run_python needs: pip install 'agentcall[python]'") from error
+
+        printed = CollectString(MOST_PRINTED)
+        try:
+            async with (
+                AsyncMonty(max_processes=1, request_timeout=self._seconds + _GRACE) as pool,
+                pool.checkout(
+                    limits={"max_feed_duration_secs": self._seconds, "max_memory": self._memory},
+                    os_policy={"sleep": "zero"},
+                    print_flush_interval=0.1,
+                ) as session,
+            ):
+                value: object = await session.feed_run(code, print_callback=printed)
+        except MontyError as error:
+            raise PythonError(_told(printed.output, _reason(error))) from None
+        return _told(printed.output, "" if value is None else _shown(value)) or "(no output)"
+
+
+def _told(printed: str, last: str) -> str:
+    """What was printed, and a last line below it."""
+    return f"{printed.rstrip()}\n{last}" if printed.strip() and last else printed.rstrip() or last
+
+
+def _reason(error: Exception) -> str:
+    """The traceback, or what else ended the code."""
+    display = getattr(error, "display", None)
+    text = str(display()) if callable(display) else f"the sandbox ended: {error}"
+    if text.endswith(f"> {MOST_PRINTED} bytes"):
+        return f"the code prints more than {MOST_PRINTED} bytes"
+    return text[-4_000:]
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError) as error:  # too deep, or an integer of too many digits
+        return f"(the value of the last expression cannot be shown: {error})"
+    if len(text) > MOST_PRINTED:
+        return f"{text[:MOST_PRINTED]}... ({len(text)} characters in all)"
+    return text
+
+
+run_python = Python().run_python

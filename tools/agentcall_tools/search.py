@@ -1,0 +1,106 @@
+"""Searches the web by a search engine that the user names: SearXNG, or any page that has results.
+
+SearXNG's API: https://docs.searxng.org/dev/search_api.html; its `formats` have to include json.
+"""
+
+import json
+from urllib.parse import quote, urlencode
+
+from pydantic import BaseModel, ValidationError
+
+from agentcall import tool
+from agentcall_tools.download import Answer, Bounds, DownloadError, download
+from agentcall_tools.fetch.link import FetchError
+from agentcall_tools.fetch.text import readable, visible
+
+MOST_RESULTS = 20
+_BOUNDS = Bounds(20.0, 2_000_000)
+_LONGEST_QUERY = 400
+_SHOWN = 10_000
+
+
+class SearchError(ValueError):
+    """Nothing could be searched; the text says why and what to try."""
+
+
+class _Result(BaseModel):
+    title: str = ""
+    url: str = ""
+    content: str | None = ""
+    publishedDate: str | None = None  # noqa: N815 - SearXNG's name
+
+    def shown(self, number: int) -> str:
+        """The result in a few lines."""
+        day = f" ({self.publishedDate[:10]})" if self.publishedDate else ""
+        said = " ".join((self.content or "").split())[:500]
+        lines = [f"{number}. {self.title[:200]}{day}", self.url[:500], said]
+        return visible("\n".join(filter(None, lines)))
+
+
+class _Results(BaseModel):
+    results: list[_Result]
+    answers: list[object] = []
+
+
+class Search:
+    """The tool `web_search`, by a search engine of yours: `Agent(tools=[Search(url)])`.
+
+    url: a SearXNG server, "http://127.0.0.1:8888"; or the address of any search with {query} in
+        it, "https://search.example/?q={query}", whose page or JSON is then given as text.
+    """
+
+    def __init__(self, url: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is no http:// or https:// address of a search engine")
+        self._url = url
+
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
+    async def web_search(self, query: str, count: int = 5) -> str:
+        """Searches the web and returns titles, addresses and extracts of pages.
+
+        Args:
+            query: What to look for, in a few words.
+            count: How many results, 1 to 20.
+        """
+        if not query.strip() or len(query) > _LONGEST_QUERY:
+            raise SearchError(f"query has 1 to {_LONGEST_QUERY} characters, got {len(query)}")
+        if not 1 <= count <= MOST_RESULTS:
+            raise SearchError(f"count is 1 to {MOST_RESULTS}, got {count}")
+        if "{query}" in self._url:
+            return _page(await _asked(self._url.replace("{query}", quote(query, safe=""))))
+        asked = urlencode({"q": query, "format": "json"})
+        return _listed(await _asked(f"{self._url.rstrip('/')}/search?{asked}"), query, count)
+
+
+async def _asked(url: str) -> Answer:
+    host = url.split("/", 3)[2]
+    try:
+        answer = await download(url, _BOUNDS)
+    except DownloadError as error:
+        raise SearchError(f"the search engine cannot be asked: {error}") from None
+    if answer.status == 403:
+        raise SearchError(
+            f"{host} answered HTTP 403; a SearXNG needs json among the formats in its settings"
+        )
+    if answer.status == 429:
+        raise SearchError(f"{host} allows no more searches now (HTTP 429); wait a minute")
+    if answer.status != 200:
+        raise SearchError(f"{host} answered HTTP {answer.status}; try again later")
+    return answer
+
+
+def _listed(answer: Answer, query: str, count: int) -> str:
+    try:
+        found = _Results.model_validate_json(answer.body)
+    except ValidationError:
+        raise SearchError("the search engine's answer is not that of a SearXNG") from None
+    lines = [result.shown(number) for number, result in enumerate(found.results[:count], 1)]
+    answers = [visible(f"answer: {json.dumps(said)[:500]}") for said in found.answers[:2]]
+    return "\n\n".join([*answers, *lines]) or f"nothing found for {query!r}; try other words"
+
+
+def _page(answer: Answer) -> str:
+    try:
+        return readable(answer, "the search engine's answer").text[:_SHOWN]
+    except FetchError as error:
+        raise SearchError(str(error)) from None

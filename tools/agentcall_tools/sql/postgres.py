@@ -1,0 +1,120 @@
+"""PostgreSQL, read only.
+
+Rules:
+1. A query runs in a READ ONLY transaction, which the server holds, and which is rolled back.
+2. It is a cursor's query, sent by the protocol that takes one statement: the server's own grammar
+   then allows nothing but a SELECT. No COPY, SET, DO or CALL, and no second statement.
+3. The server ends it at its deadline, and shortens each value before it is sent.
+4. A superuser is refused: functions such as lo_export write files, and no transaction holds them.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agentcall_tools.sql.rows import LONGEST_CELL, Rows, SqlError, cells
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+_TABLES = """
+SELECT format('%s %s (%s)', kind, name, string_agg(line, ', ' ORDER BY place)) FROM (
+  SELECT CASE WHEN c.relkind IN ('v', 'm') THEN 'view' ELSE 'table' END AS kind,
+    c.oid::regclass AS name, a.attnum AS place,
+    a.attname || ' ' || format_type(a.atttypid, a.atttypmod) AS line
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_%'
+    AND has_table_privilege(c.oid, 'SELECT')
+  UNION ALL
+  SELECT 'table', k.conrelid::regclass, 10000, pg_get_constraintdef(k.oid)
+  FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
+  WHERE k.contype IN ('p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+    AND has_table_privilege(k.conrelid, 'SELECT')
+) AS found GROUP BY kind, name ORDER BY name"""
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A database; each query has a connection of its own."""
+
+    url: str = field(repr=False)  # it may have a password
+    seconds: float
+    most_rows: int
+
+    async def tables(self) -> str:
+        """The tables and views that may be read, with their columns and keys."""
+        async with self._connected() as connection:
+            found = await connection.execute(_TABLES)
+            return "\n".join([str(row[0]) async for row in found])
+
+    async def rows(self, query: str) -> Rows:
+        """What a query gives. Raises SqlError."""
+        text = query.strip().rstrip("; \n\t")
+        async with self._connected() as connection:
+            columns = await _columns(connection, text)
+            names = [f"c{number}" for number in range(len(columns))]
+            # One character more than is shown, so that a cut is seen.
+            short = ", ".join(f"left({name}::text, {LONGEST_CELL + 1})" for name in names)
+            within = f"(\n{text}\n) AS q({', '.join(names)})"
+            # The server has taken the text for one whole SELECT, so it stays one in brackets.
+            await _declare(connection, f"SELECT {short} FROM {within}" if names else text)  # noqa: S608
+            fetch = f"FETCH {self.most_rows + 1:d} FROM agentcall_cursor"
+            found = await connection.execute(fetch.encode())
+            rows = [cells(row) for row in await found.fetchall()]
+        return Rows(columns, rows[: self.most_rows], is_cut=len(rows) > self.most_rows)
+
+    @asynccontextmanager
+    async def _connected(self) -> "AsyncGenerator[AsyncConnection[tuple[Any, ...]]]":
+        """A connection in a READ ONLY transaction; what the server says comes as SqlError."""
+        try:
+            import psycopg
+        except ImportError as error:
+            raise ImportError("PostgreSQL needs: pip install 'agentcall[postgres]'") from error
+
+        milliseconds = f"{self.seconds * 1000:.0f}"
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                self.url, autocommit=True, connect_timeout=10, application_name="agentcall"
+            )
+            try:
+                if connection.info.parameter_status("is_superuser") == "on":
+                    raise SqlError("the user is a superuser, whom nothing keeps from writing; "
+                                   "connect as a role that may only SELECT")  # fmt: skip
+                await connection.execute("BEGIN READ ONLY")
+                for name in ("statement_timeout", "lock_timeout"):
+                    await connection.execute(f"SET LOCAL {name} = {milliseconds}".encode())
+                yield connection
+            finally:
+                await connection.close()  # which rolls back
+        except psycopg.errors.QueryCanceled:
+            raise SqlError(
+                f"the query took over {self.seconds:g} seconds; narrow it down"
+            ) from None
+        except psycopg.Error as error:
+            raise SqlError(_words(error)) from None
+
+
+async def _columns(connection: "AsyncConnection[tuple[Any, ...]]", query: str) -> list[str]:
+    """The names of a query's columns; the server checks here that it is a SELECT."""
+    await _declare(connection, query)
+    found = await connection.execute("FETCH 0 FROM agentcall_cursor")
+    columns = [column.name for column in found.description or ()]
+    await connection.execute("CLOSE agentcall_cursor")
+    return columns
+
+
+async def _declare(connection: "AsyncConnection[tuple[Any, ...]]", query: str) -> None:
+    statement = f"DECLARE agentcall_cursor NO SCROLL CURSOR FOR {query}"
+    # Binary, as psycopg then uses the extended protocol, which refuses several statements.
+    await connection.execute(statement.encode(), binary=True)
+
+
+def _words(error: Exception) -> str:
+    """The server's first lines: what is wrong, where, and its hint."""
+    diagnostic = getattr(error, "diag", None)
+    lines = [getattr(diagnostic, name, None) for name in ("message_primary", "message_hint")]
+    said = "; ".join(line for line in lines if line) or str(error).strip()
+    return said[:1_000] or type(error).__name__

@@ -1,0 +1,81 @@
+"""SQLite, read only: a process for each query, which is ended when it is late."""
+
+import asyncio
+import json
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+
+from pydantic import BaseModel, ValidationError
+
+from agentcall_tools.sql import sqlite_reader
+from agentcall_tools.sql.rows import LONGEST_CELL, Rows, SqlError, cells
+
+_MOST_TABLES = 1_000
+_LONGEST_TABLE = 20_000
+_GRACE = 5.0
+_TABLES = (
+    "SELECT sql FROM sqlite_master WHERE type IN ('table', 'view') AND sql IS NOT NULL "
+    "AND name NOT LIKE 'sqlite_%' ORDER BY name"
+)
+
+
+class _Answer(BaseModel):
+    columns: list[str] = []
+    rows: list[list[str | None]] = []
+    is_cut: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SQLite:
+    """A database file."""
+
+    path: Path
+    seconds: float
+    most_rows: int
+
+    async def tables(self) -> str:
+        """The statements that made the tables and views."""
+        found = await self._asked(_TABLES, _MOST_TABLES, _LONGEST_TABLE)
+        return "\n\n".join(str(row[0]) for row in found.rows)
+
+    async def rows(self, query: str) -> Rows:
+        """What a query gives. Raises SqlError."""
+        found = await self._asked(query, self.most_rows, LONGEST_CELL + 1)  # to see what is cut
+        return Rows(found.columns, [cells(row) for row in found.rows], found.is_cut)
+
+    async def _asked(self, query: str, rows: int, longest: int) -> _Answer:
+        request = sqlite_reader.Request(
+            path=str(self.path), query=query, rows=rows, longest=longest, seconds=self.seconds
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", sqlite_reader.__file__),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+        )
+        try:
+            told = process.communicate(json.dumps(request).encode())
+            said, _ = await asyncio.wait_for(told, self.seconds + _GRACE)
+            answer = _Answer.model_validate_json(said)
+        except (asyncio.TimeoutError, ValidationError):  # it was late, or its limits ended it
+            raise SqlError(self._words("interrupted")) from None
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        if answer.error is not None:
+            raise SqlError(self._words(answer.error))
+        return answer
+
+    def _words(self, error: str) -> str:
+        if "interrupted" in error:
+            return f"the query took over {self.seconds:g} seconds; narrow it down"
+        if "out of memory" in error:
+            return "the query needs too much memory; narrow it down"
+        if "not authorized" in error or "prohibited" in error:
+            return f"{error}: only SELECT is allowed, and nothing that changes or attaches"
+        return error

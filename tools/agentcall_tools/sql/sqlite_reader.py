@@ -1,0 +1,140 @@
+"""The program of a process that runs one query on a SQLite file: https://sqlite.org/security.html.
+
+A JSON object comes on standard input (`path`, `query`, `rows`, `longest`, `seconds`), one goes to
+standard output: `columns`, `rows` and `is_cut`, or `error`. It needs the standard library alone.
+
+Rules: the file is opened with mode=ro, and SQLite's own authorizer refuses every statement and
+function that does more than read: ATTACH, PRAGMA, load_extension. A query is interrupted at its
+deadline. As some functions cannot be interrupted and may take all memory, the process has limits
+of the system's too, and whoever started it ends it when it is late.
+"""
+
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import Generator
+from contextlib import closing, contextmanager, suppress
+from typing import TypedDict
+from urllib.parse import quote
+
+MEMORY = 512 * 2**20
+LARGEST_FILE = 2**30  # of what it sorts, in a folder for temporary files
+MOST_CHARACTERS = 1_000_000
+_STEPS = 2_000
+_SECONDS_MORE = 2
+_READING = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)
+_REFUSED_FUNCTIONS = frozenset(
+    {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
+)
+_LIMITS = {  # by name, as Python has them from 3.11 on
+    "SQLITE_LIMIT_LENGTH": 10_000_000,
+    "SQLITE_LIMIT_LIKE_PATTERN_LENGTH": 200,
+    "SQLITE_LIMIT_ATTACHED": 0,
+    "SQLITE_LIMIT_EXPR_DEPTH": 100,
+    "SQLITE_LIMIT_COMPOUND_SELECT": 50,
+    "SQLITE_LIMIT_WORKER_THREADS": 0,
+}
+
+
+class Request(TypedDict):
+    """What is asked: rows and characters of a value are at most so many."""
+
+    path: str
+    query: str
+    rows: int
+    longest: int
+    seconds: float
+
+
+class Found(TypedDict):
+    """What was found: a value is a text, or None."""
+
+    columns: list[str]
+    rows: list[list[str | None]]
+    is_cut: bool
+
+
+def read(request: Request) -> Found:
+    """The first rows of a query. Raises sqlite3.Error."""
+    with _connected(request) as connection:
+        cursor = connection.execute(request["query"])
+        found = Found(columns=[c[0] for c in cursor.description or ()], rows=[], is_cut=False)
+        size = 0
+        for row in cursor:  # one by one, as each is shortened before the next is read
+            if len(found["rows"]) == request["rows"] or size > MOST_CHARACTERS:
+                found["is_cut"] = True
+                break
+            values = [_shortened(value, request["longest"]) for value in row]
+            size += sum(len(value or "") for value in values)
+            found["rows"].append(values)
+        return found
+
+
+@contextmanager
+def _connected(request: Request) -> Generator[sqlite3.Connection, None, None]:
+    address = f"file:{quote(request['path'])}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=request["seconds"])) as connection:
+        connection.text_factory = _decoded
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        limit = getattr(connection, "setlimit", None)
+        if limit is not None:
+            for name, most in _LIMITS.items():
+                limit(getattr(sqlite3, name), most)
+        until = time.monotonic() + request["seconds"]
+        connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+        connection.set_authorizer(_authorized)
+        yield connection
+
+
+def _authorized(
+    action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
+) -> int:
+    match action, first:
+        case sqlite3.SQLITE_FUNCTION, _ if (second or "").lower() in _REFUSED_FUNCTIONS:
+            return sqlite3.SQLITE_DENY
+        # What SQLite itself does to open a virtual table, such as one of full text search.
+        case (sqlite3.SQLITE_UPDATE, "sqlite_master") | (sqlite3.SQLITE_PRAGMA, "data_version"):
+            return sqlite3.SQLITE_OK
+        case _:
+            return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _shortened(value: object, longest: int) -> str | None:
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    return None if value is None else str(value)[:longest]
+
+
+def _limit(seconds: float) -> None:
+    """Bounds of the system, where it has them."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        busy = int(seconds) + _SECONDS_MORE
+        resource.setrlimit(resource.RLIMIT_CPU, (busy, busy))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def main() -> None:
+    """Answers the request of standard input."""
+    request: Request = json.load(sys.stdin)
+    _limit(request["seconds"])
+    answer: Found | dict[str, str]
+    try:
+        answer = read(request)
+    except (sqlite3.Error, sqlite3.Warning, MemoryError) as error:
+        answer = {"error": str(error) or "out of memory"}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
