@@ -145,7 +145,9 @@ def test_what_is_up_is_not_launched(server: FakeServer, nobody: None) -> None:
     ensure_up("lmdeploy:mine")
 
 
-@pytest.mark.parametrize("model", ["embedded", "http://h/v1", "lmdeploy", "lmdeploy:a,lmdeploy:b", None])
+@pytest.mark.parametrize(
+    "model", ["embedded", "http://h/v1", "lmdeploy", "lmdeploy:a,lmdeploy:b", None]
+)
 def test_only_a_named_model_of_lmdeploy_is_launched(model: str | None) -> None:
     with pytest.raises(UsageError, match="-m lmdeploy:NAME"):
         ensure_up(model)
