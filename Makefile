@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
 
-.PHONY: demo test check test-lmdeploy test-embedded test-mcp test-all format coverage bench bench-peers clean
+.PHONY: demo test check test-lmdeploy test-embedded test-mcp test-agentdojo test-all format coverage bench bench-peers \
+	bench-search clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not lmdeploy and not embedded and not mcp"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not lmdeploy and not embedded and not mcp and not agentdojo"
 
 test-lmdeploy: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
@@ -23,6 +24,9 @@ test-embedded: $(VENV)/.test $(VENV)/.embedded
 
 test-mcp: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests -m mcp
+
+test-agentdojo: $(VENV)/.test
+	$(BIN)/python -m pytest -q tests/agentdojo -m agentdojo
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check $(SOURCES)
@@ -41,6 +45,9 @@ bench: $(VENV)/.test
 
 bench-peers: $(VENV)/.test
 	$(BIN)/python -m benchmarks.robustness --peers
+
+bench-search: $(VENV)/.test
+	$(BIN)/python -m benchmarks.tool_search
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix $(SOURCES)
