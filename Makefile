@@ -5,15 +5,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks
+# what `make test` leaves to targets of its own
+FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
 
-.PHONY: demo test check test-lmdeploy test-embedded test-mcp test-deploy test-all format coverage bench bench-peers clean
+.PHONY: demo test check test-lmdeploy test-embedded test-mcp test-deploy test-agentdojo test-all \
+	format coverage bench bench-peers bench-search clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not lmdeploy and not embedded and not mcp and not deploy"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "$(FAST)"
 
 test-lmdeploy: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
@@ -27,6 +30,9 @@ test-mcp: $(VENV)/.test
 test-deploy: $(VENV)/.deploy
 	$(BIN)/python -m pytest -q tests -m deploy
 
+test-agentdojo: $(VENV)/.test
+	$(BIN)/python -m pytest -q tests/agentdojo -m agentdojo
+
 check: $(VENV)/.check
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
@@ -37,13 +43,16 @@ check: $(VENV)/.check
 test-all: check test test-lmdeploy test-embedded test-mcp test-deploy
 
 coverage: $(VENV)/.test
-	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded and not mcp and not deploy" --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -q -m "$(FAST)" --cov --cov-report=term-missing:skip-covered
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead
 
 bench-peers: $(VENV)/.test
 	$(BIN)/python -m benchmarks.robustness --peers
+
+bench-search: $(VENV)/.test
+	$(BIN)/python -m benchmarks.tool_search
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -26,6 +26,7 @@ from agentcall.policy import Policy, checked
 from agentcall.registry import ToolRegistry
 from agentcall.result import RunResult
 from agentcall.run import Origin, Plan, Run
+from agentcall.shortlist import Finder
 from agentcall.sync import run_sync
 
 Output = TypeVar("Output", default=str)
@@ -43,7 +44,7 @@ class Agent(Generic[Output, Deps]):
         "embedded", or a Model; a list of these is several servers of one model (docs/scaling.md);
         None asks AGENTCALL_MODEL, then a local LMDeploy, then embedded.
     tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. What is
-        added to a registry later is offered from the next run on.
+        added to a registry later is offered from the next run on. See `most_tools`.
     instructions: what the model is told before everything else.
     output_type: the type of the output; `str`, or anything pydantic knows. A type checker knows
         that of a Union if it is named: `Agent[A | B](output_type=A | B)`.
@@ -51,6 +52,8 @@ class Agent(Generic[Output, Deps]):
     limits: the bounds of a run.
     policy: what decides whether a call is carried out, waits for a person, or is denied: a function
         of a `policy.Attempt`. Without one, `policy.default_policy`.
+    most_tools: of more tools than so many the model is offered those that fit the user's words,
+        and finds others itself with `find_tools` (docs/tool_search.md). None: always all.
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -71,6 +74,7 @@ class Agent(Generic[Output, Deps]):
     limits: Limits = field(default_factory=Limits)
     name: str = "agent"
     policy: Policy | None = None
+    most_tools: int | None = 40
 
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run.
@@ -158,30 +162,33 @@ class Agent(Generic[Output, Deps]):
         return tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools)
 
     @cached_property
-    def _fixed_plan(self) -> Plan:
+    def _plans(self) -> list[Plan]:
+        """The last plan, in a list of its own as an agent is frozen."""
         output = OutputReader(self.output_type)
         for made in self.registry:
             if made.marks.isolated:
                 _ = made.home  # one that no other process can find is refused here
-        return Plan(
-            model_from(self.model),
-            ToolRegistry(self.registry),
-            Offer(self.instructions, tuple(self.registry), output.schema),
-            output,
-            self.limits,
-            policy=checked(self.policy),
-        )
+        offer = Offer(self.instructions, (), output.schema)
+        model, policy = model_from(self.model), checked(self.policy)
+        bare = Plan(model, ToolRegistry(), offer, output, self.limits, policy=policy)
+        return [self._with_tools(bare)]
 
     @property
     def _plan(self) -> Plan:
         """The plan for a run that begins now; the same object while the tools are the same."""
-        plan = self._fixed_plan
-        tools = tuple(self.registry)
-        if tools == plan.offer.tools:
-            return plan
-        return replace(
-            plan, registry=ToolRegistry(self.registry), offer=replace(plan.offer, tools=tools)
-        )
+        plans = self._plans
+        if tuple(self.registry) != plans[0].tools:
+            plans[0] = self._with_tools(plans[0])
+        return plans[0]
+
+    def _with_tools(self, plan: Plan) -> Plan:
+        """The plan with the tools as they are now."""
+        registry, most = ToolRegistry(self.registry), self.most_tools
+        if most is None or len(registry) <= most:
+            offer = replace(plan.offer, tools=tuple(registry))
+            return replace(plan, registry=registry, offer=offer, finder=None)
+        finder, offer = Finder(registry, most), replace(plan.offer, tools=())
+        return replace(plan, registry=finder.registry, offer=offer, finder=finder)
 
     async def _run(self, origin: Origin, emit: Emit | None = None) -> RunResult[Output]:
         return await Run(self._plan, origin, emit).result()

@@ -72,6 +72,14 @@ class User:
             return self.content
         return "\n".join(part.text for part in self.content if isinstance(part, Text))
 
+    @property
+    def own_text(self) -> str:
+        """The text without what strangers wrote."""
+        if isinstance(self.content, str):
+            return self.content
+        own = (part for part in self.content if isinstance(part, Text) and not part.untrusted)
+        return "\n".join(part.text for part in own)
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from agentcall.errors import DuplicateTool, SchemaError, UnknownTool, UsageError
 from agentcall.tool import Function, MarkArguments, P, R, Tool, make_tool
+from agentcall.tool_index import ToolIndex
 
 GROUP = "agentcall.tools"
 """The entry point group under which installed packages offer tools."""
@@ -27,6 +28,7 @@ class ToolRegistry:
 
     def __init__(self, *sources: object) -> None:
         self._tools: dict[str, Tool] = {}
+        self._index: ToolIndex | None = None
         self.add(*sources)
 
     def add(self, *sources: object) -> None:
@@ -45,6 +47,7 @@ class ToolRegistry:
                     f"{found.place}; rename one with @tool(name=...) or add it under a prefix()"
                 )
         self._tools = added
+        self._index = None
 
     @overload
     def tool(self, function: Callable[P, R], /) -> Tool[P, R]: ...
@@ -76,6 +79,15 @@ class ToolRegistry:
             return made
 
         return decorate if function is None else decorate(function)
+
+    def search(self, query: str, count: int = 10) -> list[Tool]:
+        """The tools that fit a query best, the best first; none that has no word of it.
+
+        By the words of names, descriptions and parameters, without a model (docs/tool_search.md).
+        """
+        if self._index is None:
+            self._index = ToolIndex(self)
+        return self._index.search(query, count)
 
     def pick(self, *names: str) -> ToolRegistry:
         """A registry of these tools alone, in this order. Raises UnknownTool."""

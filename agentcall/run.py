@@ -42,8 +42,10 @@ from agentcall.policy import Policy
 from agentcall.progress import Progress
 from agentcall.registry import ToolRegistry
 from agentcall.result import Missing, RunResult, StopReason
+from agentcall.shortlist import Finder, Shortlist
 from agentcall.steps import Direct, Steps
 from agentcall.taint import marked
+from agentcall.tool import Tool
 from agentcall.turn import Listener, Turn
 
 PATIENCE = 3
@@ -71,6 +73,12 @@ class Plan:
     limits: Limits
     steps: Steps = field(default_factory=Direct)
     policy: Policy | None = None
+    finder: Finder | None = None
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The agent's own tools, offered or not."""
+        return self.offer.tools if self.finder is None else self.finder.tools
 
     def is_untrusted(self, name: str) -> bool:
         """Whether the results of the tool of this name may hold text of strangers."""
@@ -107,6 +115,8 @@ class Run:
         self._desk = CallDesk(plan.registry, plan.limits, plan.steps, emit, policy=plan.policy)
         self._desk.recall(messages, origin.usage.tool_calls)
         self._offer = plan.offer
+        self._shortlist = None if plan.finder is None else Shortlist(plan.finder)
+        self._reader: tuple[Tool, ...] = ()
         self._listener = Listener(plan.model, emit)
         self._faults = 0
 
@@ -181,7 +191,7 @@ class Run:
 
     def _close_before_last_request(self) -> None:
         used = self._progress.usage.requests
-        if self._requests_left == 1 and used and self._plan.offer.tools:
+        if self._requests_left == 1 and used and self._plan.registry:
             self._progress.close("max_requests")
 
     # The model's turn.
@@ -205,17 +215,23 @@ class Run:
         cuts = self._progress.trim()
         for cut in cuts:
             self._tell(cut)
-        if cuts and self._offer is self._plan.offer:
-            reader = self._progress.reader()
-            registry = self._plan.registry
-            if reader.name not in registry:
-                registry = registry.merge(reader)
-            self._offer = replace(self._plan.offer, tools=tuple(registry))
-            self._desk.offer(registry)
+        reader = self._progress.reader()
+        if cuts and not self._reader and reader.name not in self._plan.registry:
+            self._reader = (reader,)
+            self._offer = replace(self._offer, tools=(*self._offer.tools, reader))
+            self._desk.offer(self._plan.registry.merge(reader))
         return bool(cuts)
+
+    def _lengthen_offer(self, shortlist: Shortlist) -> None:
+        """Offers what the conversation has come upon."""
+        tools = (*shortlist.follow(self._progress.transcript), *self._reader)
+        if tools != self._offer.tools:
+            self._offer = replace(self._offer, tools=tools)
 
     async def _asked(self) -> Turn:
         progress = self._progress
+        if self._shortlist is not None:
+            self._lengthen_offer(self._shortlist)
         request = Request(
             progress.transcript,
             self._offer,
@@ -292,7 +308,7 @@ class Run:
         return (
             f"A tool call in your answer could not be read: {broken.reason}. You wrote:\n"
             f"{broken.text[:1000]}\nWrite the call again, its arguments as one JSON object. "
-            f"The tools are: {', '.join(self._plan.registry.names)}."
+            f"The tools are: {', '.join(tool.name for tool in self._offer.tools)}."
         )
 
     def _answered(self, turn: Turn) -> RunResult[Any] | None:

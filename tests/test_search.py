@@ -1,104 +1,118 @@
-"""Web search, by servers on loopback that answer as SearXNG and others do."""
-
 from __future__ import annotations
 
+import math
+
 import pytest
-from aiohttp import web
-from loopback import Handler, Site, saying, serving
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agentcall import ToolRegistry
-from agentcall_tools.search import Search, SearchError
-
-FOUND = """{"query": "oslo", "number_of_results": 0, "results": [
- {"url": "https://a.example/1", "title": "Oslo\\u200b weather", "content": "Cold\\n and  clear.",
-  "engine": "x", "publishedDate": "2025-03-01T10:00:00", "score": 1.0},
- {"url": "https://b.example/", "title": "Oslo", "content": null, "publishedDate": null},
- {"url": "https://c.example/", "title": "Third", "content": "c"}],
- "answers": [], "suggestions": ["oslo norway"], "unresponsive_engines": []}"""
-
-
-async def asked(
-    answer: str | Handler, template: str = "", query: str = "oslo & snow", count: int = 2
-) -> tuple[str, Site]:
-    handler = saying(answer, "application/json") if isinstance(answer, str) else answer
-    async with serving(handler) as site:
-        return await Search(site.url(template)).web_search(query, count), site
-
-
-async def test_results_of_searxng_are_a_short_list() -> None:
-    text, site = await asked(FOUND)
-    assert text == (
-        "1. Oslo weather (2025-03-01)\nhttps://a.example/1\nCold and clear.\n\n"
-        "2. Oslo\nhttps://b.example/"
-    )
-    assert site.requests[0].path == "/search"
-    assert dict(site.requests[0].query) == {"q": "oslo & snow", "format": "json"}
-
-
-async def test_an_answer_of_the_engine_itself_comes_first() -> None:
-    text, _ = await asked(FOUND.replace('"answers": []', '"answers": [{"answer": "-3 C"}]'))
-    assert text.startswith('answer: {"answer": "-3 C"}\n\n1. Oslo')
-
-
-async def test_nothing_found_is_said_so() -> None:
-    text, _ = await asked('{"results": []}')
-    assert text == "nothing found for 'oslo & snow'; try other words"
-
-
-async def test_another_engine_is_asked_by_its_own_address() -> None:
-    page = saying("<h1>Results</h1><a href='https://a.example/'>Oslo</a>", "text/html")
-    text, site = await asked(page, "/find?for={query}&lang=en")
-    assert text == "# Results\n\n[Oslo](https://a.example/)"
-    assert dict(site.requests[0].query) == {"for": "oslo & snow", "lang": "en"}
-    text, _ = await asked('{"hits": [1]}', "/find/{query}")
-    assert text == '{"hits": [1]}'
-
-
-async def test_a_binary_page_is_refused() -> None:
-    with pytest.raises(SearchError, match="is image/png, not text"):
-        await asked(saying(b"\x89PNG", "image/png"), "/?q={query}")
-
-
-def status(code: int) -> Handler:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=code)
-
-    return handler
+from agentcall import ToolRegistry, tool
+from agentcall.search import Field, Index, words
+from agentcall.tool import given_tool
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("text", "found"),
     [
-        (status(403), "needs json among the formats"),
-        (status(429), "wait a minute"),
-        (status(500), "HTTP 500; try again later"),
-        (status(302), "HTTP 302"),
-        ("<html>", "not that of a SearXNG"),
-        ('{"results": 5}', "not that of a SearXNG"),
+        ("get_userName2", ["get", "user", "name", "2"]),
+        ("HTTPServer.parseURL", ["http", "server", "parse", "url"]),
+        ("math__add-numbers", ["math", "add", "number"]),
+        ("Cities, flights and glass", ["city", "flight", "and", "glass"]),
+        ("Ｃａｆé", ["café"]),
+        ("上海天气", ["上", "海", "天", "气", "上海", "海天", "天气"]),
+        ("查weather", ["查", "weather"]),
+        ("", []),
+        ("<|>!?", []),
     ],
-)
-async def test_each_failure_has_its_words(answer: str | Handler, words: str) -> None:
-    with pytest.raises(SearchError, match=words):
-        await asked(answer)
+)  # fmt: skip
+def test_a_text_is_cut_into_words(text: str, found: list[str]) -> None:
+    assert words(text) == found
 
 
-async def test_a_server_that_is_not_there_is_told() -> None:
-    with pytest.raises(SearchError, match=r"cannot be asked: could not reach 127\.0\.0\.1"):
-        await Search("http://127.0.0.1:9").web_search("x")
+def test_scores_are_those_of_the_formula() -> None:
+    documents = [["red", "tea"], ["red", "red", "cup", "cup"], ["blue"]]
+    index = Index([Field(" ".join(document))] for document in documents)
+
+    def score(document: list[str], word: str) -> float:
+        count, holders = document.count(word), sum(word in other for other in documents)
+        rarity = math.log(1 + (3 - holders + 0.5) / (holders + 0.5))
+        return rarity * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(document) / (7 / 3)))
+
+    best = sorted(range(3), key=lambda n: -sum(score(documents[n], w) for w in ("red", "cup")))
+    assert index.search("red cup", 3) == [n for n in best if n != 2]
+    assert dict(index._scores["red"])[1] == pytest.approx(score(documents[1], "red"))
 
 
-@pytest.mark.parametrize(("query", "count"), [("", 5), ("x" * 401, 5), ("x", 0), ("x", 21)])
-async def test_arguments_out_of_bounds_are_refused(query: str, count: int) -> None:
-    with pytest.raises(SearchError, match="1 to"):
-        await Search("http://127.0.0.1:9").web_search(query, count)
+def test_a_word_counts_as_much_as_its_field() -> None:
+    index = Index([[Field("a"), Field("tea cup")], [Field("tea", 3.0), Field("a cup")]])
+    assert index.search("tea", 2) == [1, 0]
 
 
-def test_an_address_that_is_none_is_an_error_of_the_program() -> None:
-    with pytest.raises(ValueError, match="is no http:// or https:// address"):
-        Search("searx.example")
+def test_what_has_no_word_of_the_query_is_not_found_and_equals_keep_their_order() -> None:
+    index = Index([[Field("tea")], [Field("coffee")], [Field("tea")]])
+    assert index.search("tea", 5) == [0, 2]
+    assert index.search("tea", 1) == [0]
+    assert index.search("", 5) == index.search("milk", 5) == []
+    assert Index([]).search("tea", 5) == []
 
 
-def test_the_tool_is_marked_as_what_it_is() -> None:
-    (found,) = ToolRegistry(Search("http://127.0.0.1:8888"))
-    assert found.name == "web_search"
-    assert (found.marks.read_only, found.marks.untrusted) == (True, True)
+@given(st.lists(st.text(max_size=30), max_size=6), st.text(max_size=30), st.integers(0, 8))
+def test_any_text_can_be_indexed_and_asked_for(texts: list[str], query: str, count: int) -> None:
+    found = Index([Field(text)] for text in texts).search(query, count)
+    assert len(found) <= count
+    assert len(set(found)) == len(found)
+
+
+@tool
+def get_weather(city: str, days: int = 1) -> str:
+    """Say the weather.
+
+    Args:
+        city: The place, for example Riga.
+        days: How far the forecast goes.
+    """
+    return ""
+
+
+@tool
+def send_mail(to: str, body: str) -> str:
+    """Send a message to somebody."""
+    return ""
+
+
+def names(registry: ToolRegistry, query: str, count: int = 10) -> list[str]:
+    return [found.name for found in registry.search(query, count)]
+
+
+def test_a_registry_is_searched_by_names_descriptions_and_parameters() -> None:
+    registry = ToolRegistry(send_mail, get_weather)
+    assert names(registry, "weather") == ["get_weather"]
+    assert names(registry, "write a message") == ["send_mail"]
+    assert names(registry, "how far") == ["get_weather"]
+    assert names(registry, "mail body") == ["send_mail"]
+    assert names(registry, "riga") == ["get_weather"]
+    assert names(registry, "nothing of it") == []
+
+
+def test_what_is_inside_of_a_parameter_counts_too() -> None:
+    schema = {"type": "object", "properties": {"order": {"anyOf": [{"$ref": "#/$defs/O"}]}},
+              "$defs": {"O": {"type": "object", "properties": {
+                  "kind": {"type": "string", "description": "Oolong or green"}}}}}  # fmt: skip
+    brew = given_tool(str, name="brew", description="", parameters=schema)  # type: ignore[arg-type]
+    assert names(ToolRegistry(send_mail, brew), "oolong") == ["brew"]
+
+
+def test_chinese_is_found_by_words_of_one_and_two_characters() -> None:
+    balance = given_tool(str, name="balance", description="查询银行账户余额。", parameters={})
+    weather = given_tool(str, name="weather", description="查询城市的天气。", parameters={})
+    registry = ToolRegistry(weather, balance)
+    assert names(registry, "我的账户里还有多少余额？", 1) == ["balance"]
+    assert names(registry, "上海天气怎么样", 1) == ["weather"]
+    assert set(names(registry, "查")) == {"weather", "balance"}
+
+
+def test_what_is_added_later_is_found() -> None:
+    registry = ToolRegistry(get_weather)
+    assert names(registry, "mail") == []
+    registry.add(send_mail)
+    assert names(registry, "mail") == ["send_mail"]

@@ -37,7 +37,6 @@ from agentcall.messages import (
     Assistant,
     Message,
     System,
-    Text,
     ToolCall,
     ToolResult,
     User,
@@ -242,19 +241,11 @@ def _question(messages: Sequence[Message]) -> str:
     asked = ""
     for message in reversed(messages):
         if isinstance(message, User):
-            asked = _own_words(message)
+            asked = message.own_text
         elif asked:
             break
     short = asked if len(asked) <= QUESTION else asked[:QUESTION] + "..."
     return neutralise(" ".join(short.split()))
-
-
-def _own_words(message: User) -> str:
-    """What the user says, without the texts of strangers that come with it."""
-    if isinstance(message.content, str):
-        return message.content
-    own = (part for part in message.content if isinstance(part, Text) and not part.untrusted)
-    return "\n".join(part.text for part in own)
 
 
 def _step(call: ToolCall) -> Step:

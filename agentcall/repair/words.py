@@ -9,6 +9,7 @@ from agentcall.repair.fit import properties_of
 from agentcall.repair.fix import shortened
 from agentcall.repair.names import nearest
 from agentcall.tool import Tool
+from agentcall.tool_index import FINDER
 
 _MANY = 40
 _SENT = 200
@@ -22,7 +23,9 @@ def unknown_tool(wrote: str, names: Collection[str]) -> str:
     if not names:
         return f"{said} There are no tools: answer in plain text."
     like = nearest(wrote, names)
-    if len(names) > _MANY:
+    if FINDER in names:
+        tools = f"Search for the right one with {FINDER}."
+    elif len(names) > _MANY:
         shown = like + [name for name in names if name not in like][: _MANY - len(like)]
         tools = f"Some of the {len(names)} tools are: {', '.join(shown)}."
     else:

@@ -1,0 +1,111 @@
+"""Ranks documents by the words of a query: BM25 over weighted fields, without a model.
+
+Formula: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond",
+section 3.6 (BM25F with one `b`): a word's count in a document is the sum of its counts in the
+fields, each times the field's weight, and so is the document's length.
+
+Words: case, width and the English plural do not count; `get_userName2` is get, user, name, 2.
+Chinese and Japanese have no blanks between words: their text, and Korean, is cut into single
+characters and pairs of neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from heapq import nsmallest
+from itertools import pairwise
+from math import log
+from typing import NamedTuple
+
+K1, B = 1.2, 0.75
+"""How soon a word's count saturates, and how much a document's length counts."""
+
+_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_ASCII_WORD = re.compile(r"[a-z]+|\d+")
+_WORD = re.compile(rf"[{_CJK}]+|\d+|[^\W\d_{_CJK}]+")
+_CHARACTER = re.compile(rf"[{_CJK}]")
+
+
+class Field(NamedTuple):
+    """A text of a document, and how much its words count."""
+
+    text: str
+    weight: float = 1.0
+
+
+class Index:
+    """Documents that can be searched; they are known by their places in the order given."""
+
+    def __init__(self, documents: Iterable[Sequence[Field]]) -> None:
+        counted = [_counts(document) for document in documents]
+        self._scores = _scores(counted)
+
+    def search(self, query: str, count: int) -> list[int]:
+        """The places of the documents that fit best, the best first; none that has no word of it.
+
+        Documents that fit equally well come in their own order.
+        """
+        totals: dict[int, float] = {}
+        for word in set(words(query)):
+            for place, score in self._scores.get(word, ()):
+                totals[place] = totals.get(place, 0.0) + score
+        return nsmallest(count, totals, key=lambda place: (-totals[place], place))
+
+
+def words(text: str) -> list[str]:
+    """The words of a text as they are compared.
+
+    >>> words("getUserNames: 获取用户")
+    ['get', 'user', 'name', '获', '取', '用', '户', '获取', '取用', '用户']
+    """
+    plain = _HUMP.sub(" ", unicodedata.normalize("NFKC", text)).casefold()
+    if plain.isascii():
+        return list(map(_stem, _ASCII_WORD.findall(plain)))
+    return [word for found in _WORD.findall(plain) for word in _cut(found)]
+
+
+def _cut(found: str) -> Iterable[str]:
+    if not _CHARACTER.match(found):
+        return (_stem(found),)
+    return (*found, *map("".join, pairwise(found)))
+
+
+def _counts(document: Sequence[Field]) -> dict[str, float]:
+    counts: dict[str, float] = {}
+    for text, weight in document:
+        for word, count in Counter(words(text)).items():
+            counts[word] = counts.get(word, 0.0) + weight * count
+    return counts
+
+
+def _scores(counted: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
+    """What each word adds to the score of each document that has it."""
+    lengths = [sum(counts.values()) for counts in counted]
+    mean = sum(lengths) / max(len(lengths), 1) or 1.0
+    scores: dict[str, list[tuple[int, float]]] = {}
+    for place, (counts, length) in enumerate(zip(counted, lengths, strict=True)):
+        damping = K1 * (1 - B + B * length / mean)
+        for word, count in counts.items():
+            score = count * (K1 + 1) / (count + damping)
+            scores.setdefault(word, []).append((place, score))
+    for word, holders in scores.items():
+        rarity = _rarity(len(holders), len(counted))
+        scores[word] = [(place, rarity * score) for place, score in holders]
+    return scores
+
+
+def _rarity(holders: int, documents: int) -> float:
+    return log(1 + (documents - holders + 0.5) / (holders + 0.5))
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    """The word without the ending of an English plural."""
+    if len(word) < 4 or not word.isascii() or word.endswith(("ss", "us", "is")):
+        return word
+    return word[:-3] + "y" if word.endswith("ies") else word.removesuffix("s")
