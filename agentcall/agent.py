@@ -70,7 +70,7 @@ class Agent(Generic[Output, Deps]):
 
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run.
-        _ = self._plan
+        _ = self.plan
 
     async def run(
         self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
@@ -157,8 +157,8 @@ class Agent(Generic[Output, Deps]):
         )
 
     @property
-    def _plan(self) -> Plan:
-        """The plan for a run that begins now; the same object while the tools are the same."""
+    def plan(self) -> Plan:
+        """What a run that begins now is made of; the same object while the tools are the same."""
         plan = self._fixed_plan
         tools = tuple(self.registry)
         if tools == plan.offer.tools:
@@ -168,7 +168,7 @@ class Agent(Generic[Output, Deps]):
         )
 
     async def _run(self, origin: Origin, emit: Emit | None = None) -> RunResult[Output]:
-        return await Run(self._plan, origin, emit).result()
+        return await Run(self.plan, origin, emit).result()
 
     async def _streamed(self, origin: Origin) -> AsyncGenerator[Event, None]:
         events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -198,12 +198,18 @@ class Agent(Generic[Output, Deps]):
         )
 
 
-def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:
+def conversation(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:
+    """The messages that a run begins with, and how many of them are its past."""
     history = completed(load(messages))
     said = () if prompt is None else (_user(prompt),)
     if not history and not said:
         raise UsageError("a run needs a prompt, or messages that end with one")
-    return Origin(_new_id(), (*history, *said), len(history), deps)
+    return (*history, *said), len(history)
+
+
+def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:
+    begin, past = conversation(prompt, messages)
+    return Origin(new_id(), begin, past, deps)
 
 
 def _user(prompt: Prompt) -> User:
@@ -212,5 +218,6 @@ def _user(prompt: Prompt) -> User:
     return User(tuple(Text(part) if isinstance(part, str) else part for part in prompt))
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """A run id that nobody has."""
     return uuid.uuid4().hex[:16]

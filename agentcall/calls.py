@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import orjson
@@ -31,7 +32,7 @@ from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, Repaired, repair
 from agentcall.result import StopReason
-from agentcall.steps import Steps
+from agentcall.steps import Past, Steps, unknown_outcome
 from agentcall.tool import RunContext
 
 _TWICE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
@@ -46,10 +47,14 @@ class Scene(NamedTuple):
     usage: Usage
     messages: tuple[Message, ...]
 
+    def key(self, index: int) -> str:
+        """The idempotency key of the turn's call at this place."""
+        return f"{self.run_id}:{self.turn}:{index}"
+
 
 class Judged(NamedTuple):
     """A call and its place in its turn, and one of: work to do, words that answer it, a call of
-    the same turn that it repeats, or none of them: it waits for approval.
+    the same turn that it repeats, a result that it has, or none of them: it waits for approval.
 
     `sign` is what the loop guard knows it by, empty for calls that it does not mind; `is_wrong`
     says that the words are about a mistake in the call itself.
@@ -59,13 +64,14 @@ class Judged(NamedTuple):
     job: Job | None = None
     words: str = ""
     twin: str = ""
+    done: ToolResult | None = None
     sign: str = ""
     is_wrong: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether a person has to decide."""
-        return not (self.job or self.words or self.twin)
+        return not (self.job or self.words or self.twin or self.done)
 
 
 class Round(NamedTuple):
@@ -109,6 +115,24 @@ class CallDesk:
         self._ids.update(c.id for m in history if isinstance(m, Assistant) for c in m.calls)
         self.carried_out = carried_out
 
+    def recall_turns(self, messages: Sequence[Message]) -> None:
+        """Takes down what the turns of this run called in an earlier process."""
+        for place, message in enumerate(messages):
+            if not isinstance(message, Assistant) or not message.calls:
+                continue
+            behind = takewhile(lambda m: isinstance(m, ToolResult), messages[place + 1 :])
+            results = {m.call_id: m for m in behind if isinstance(m, ToolResult)}
+            texts: dict[str, str] = {}
+            for call in message.calls:
+                result = results.get(call.id)
+                sign = _sign(repair(Called(call.name, call.arguments), self._registry.by_name))
+                if result is not None and sign:
+                    texts[f"failed {sign}" if result.is_error else sign] = result.text
+                    self._failures[call.name] += 1
+                    if not result.is_error:
+                        self._failures[call.name] = 0
+            self._guard.record(texts)
+
     def judged(self, asked: Sequence[Called], scene: Scene) -> list[Judged]:
         """The calls that a turn asks for, each with what is to become of it."""
         mended = [repair(called, self._registry.by_name) for called in asked]
@@ -119,6 +143,12 @@ class CallDesk:
         first: dict[str, str] = {}
         done: list[Judged] = []
         for index, (called, found, sign) in enumerate(zip(asked, mended, signs, strict=True)):
+            past = self._steps.past(scene.key(index))
+            if past is not None:
+                if sign:
+                    first.setdefault(sign, past.call.id)
+                done.append(self._begun(past, scene, index))
+                continue
             identity = self._fresh_id(called.id, scene.turn, index)
             if isinstance(found, Refused):
                 call = ToolCall(identity, called.name, _object(called.arguments))
@@ -141,10 +171,15 @@ class CallDesk:
     ) -> list[Judged]:
         """Calls that waited, each with what was decided; one without a decision waits on."""
         places = _places(scene.messages)
-        return [
-            self._decided(call, decisions.get(call.id), scene, places.get(call.id, 0))
-            for call in waiting
-        ]
+        done: list[Judged] = []
+        for call in waiting:
+            index = places.get(call.id, 0)
+            past = self._steps.past(scene.key(index))
+            if past is not None:
+                done.append(self._begun(past, scene, index))
+            else:
+                done.append(self._decided(call, decisions.get(call.id), scene, index))
+        return done
 
     async def carry_out(self, judged: Sequence[Judged]) -> Round:
         """What became of the calls."""
@@ -152,6 +187,8 @@ class CallDesk:
             if item.words:
                 told = self.known[item.call.id] = _told(item.call, item.words)
                 self._tell(ToolCallRefused(item.call, told))
+            elif item.done:
+                self.known[item.call.id] = item.done
         jobs = [item.job for item in judged if item.job is not None]
         await carry_out_all(jobs, self._limits, self._steps, self._emit, self.known)
         for item in judged:
@@ -176,6 +213,20 @@ class CallDesk:
             words = f"Not called: this run may make {limit} tool calls, and all are used up."
             return Judged(call, words=words)
         return self._ready(call, found, sign, scene, index)
+
+    def _begun(self, past: Past, scene: Scene, index: int) -> Judged:
+        """A call that an earlier process began; its tool may have changed since."""
+        call = past.call
+        self._ids.add(call.id)
+        found = repair(Called(call.name, call.arguments), self._registry.by_name)
+        if isinstance(found, Refused):
+            self.carried_out += 1
+            return Judged(call, done=past.result or unknown_outcome(call))
+        marks = found.tool.marks
+        if past.result is None and marks.after_crash == "ask" and not marks.idempotent:
+            self._tell(ApprovalRequested(call))
+            return Judged(call, sign=_sign(found))
+        return self._ready(call, found, _sign(found), scene, index)
 
     def _decided(
         self, call: ToolCall, decision: Approved | Denied | None, scene: Scene, index: int
@@ -202,7 +253,7 @@ class CallDesk:
             tool_call_id=call.id,
             tool_name=call.name,
             run_id=scene.run_id,
-            idempotency_key=f"{scene.run_id}:{scene.turn}:{index}",
+            idempotency_key=scene.key(index),
         )
         return Judged(call, Job(call, found.tool, found.values, context), sign=sign)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
 from types import MethodType
-from typing import Any, Generic, cast, overload
+from typing import Any, Generic, Literal, TypeAlias, cast, get_args, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -19,6 +19,7 @@ Deps = TypeVar("Deps", default=object)
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
 Function = Callable[..., Any]  # Any: a tool may take and give anything
+AfterCrash: TypeAlias = Literal["tell", "ask"]
 
 
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
@@ -50,6 +51,7 @@ class MarkArguments(TypedDict, total=False):
     polling: bool
     read_only: bool
     untrusted: bool
+    after_crash: AfterCrash
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Marks:
     polling: calling it again with the same arguments makes sense.
     read_only: it changes nothing outside the run.
     untrusted: its results may hold text that strangers wrote: pages, files, search results.
+    after_crash: of a call that a crash cut off, unless it is idempotent: "tell" tells the model
+        that its outcome is unknown, "ask" asks a person whether to carry it out again.
     """
 
     timeout: float | None = 120.0
@@ -74,6 +78,7 @@ class Marks:
     polling: bool = False
     read_only: bool = False
     untrusted: bool = False
+    after_crash: AfterCrash = "tell"
 
 
 class Tool(Generic[P, R]):
@@ -246,6 +251,9 @@ def _refuse_bad_marks(marks: MarkArguments) -> None:
         raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")
     if marks.get("retries", 0) < 0:
         raise UsageError(f"retries={marks.get('retries')!r} is below 0")
+    after = marks.get("after_crash", "tell")
+    if after not in get_args(AfterCrash):
+        raise UsageError(f"after_crash={after!r}: it has to be 'tell' or 'ask'")
 
 
 @overload

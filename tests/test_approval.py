@@ -135,17 +135,17 @@ async def test_what_is_shown_is_what_runs() -> None:
 async def test_keys_stay_unique_over_a_resume() -> None:
     keys: list[str] = []
 
-    class Keeping:
-        async def model(self, key: str, ask: object) -> object:
+    class Keeping(Direct):
+        async def model(self, key: str, ask: object, point: object) -> Turn:
             keys.append(key)
-            return await ask()  # type: ignore[operator]
+            return await super().model(key, ask, point)  # type: ignore[arg-type]
 
-        async def tool(self, key: str, call: object) -> object:
-            keys.append(key)
-            return await call()  # type: ignore[operator]
+        async def tool(self, step: ToolStep, call: object) -> ToolResult:
+            keys.append(step.key)
+            return await super().tool(step, call)  # type: ignore[arg-type]
 
     agent, _ = made(calls(call("look"), call("send", to="a")), call("send", to="b"), say("ok"))
-    plan = replace(agent._plan, steps=Keeping())  # type: ignore[arg-type]
+    plan = replace(agent.plan, steps=Keeping())
     result = await Run(plan, Origin("r", (User("go"),), 0)).result()
     while result.pending:
         begin = decided(result, {result.pending[0].id: True}, agent.registry)
