@@ -15,7 +15,10 @@ from agentcall.durable.journal import Journal
 from agentcall.durable.ledger import Ledger
 from agentcall.durable.record import Record
 from agentcall.durable.recorder import Recorder
-from agentcall.errors import JournalError, UsageError
+from agentcall.errors import JournalDamaged, JournalError, UsageError
+
+_LONG = 3600.0
+"""Seconds for which workers leave a run alone whose records are damaged."""
 
 
 class Held(NamedTuple):
@@ -93,9 +96,10 @@ def taken(queue: str) -> Callable[[Journal], Held | None]:
 def _loaded(journal: Journal, run_id: str, hold: str, claims: int) -> Held:
     try:
         return Held(run_id, hold, journal.records(run_id), claims)
-    except BaseException:
+    except BaseException as error:
+        pause = _LONG if isinstance(error, JournalDamaged) else 0.0
         with suppress(JournalError):
-            journal.release(run_id, hold)
+            journal.release(run_id, hold, pause=pause)
         raise
 
 

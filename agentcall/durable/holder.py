@@ -30,7 +30,7 @@ class Holder:
             self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         except OSError as error:
             raise JournalError(f"{path} cannot be made: {error.strerror}") from error
-        _lock(self._file)
+        locked(self._file)
         if hasattr(os, "register_at_fork"):  # a fork that outlives us must not seem to be us
             os.register_at_fork(after_in_child=self._let_go)
 
@@ -57,7 +57,7 @@ class Holder:
         except OSError as error:
             raise JournalError(f"{path} cannot be opened: {error.strerror}") from error
         try:
-            is_free = _lock(file)
+            is_free = locked(file)
         finally:
             os.close(file)
         if is_free:
@@ -80,8 +80,8 @@ class Holder:
         self._file = -1
 
 
-def _lock(file: int) -> bool:
-    """Locks an open file, if nobody else has; the lock goes when the file is closed."""
+def locked(file: int) -> bool:
+    """Locks an open file, if nobody else has it locked; the lock goes when the file is closed."""
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -101,6 +101,17 @@ class Journal:
             ]
         )
 
+    def has_open(self, queue: str) -> bool:
+        """Whether a run of the queue is still to be brought to its end."""
+        sql = "SELECT 1 FROM agentcall_runs WHERE queue = ? AND state = 'open' LIMIT 1"
+        return bool(self.database.look(lambda session: list(session.rows(sql, queue))))
+
+    def ended(self, queue: str, *states: State) -> list[str]:
+        """The ids of the runs that have ended or wait for a person; of those in the states."""
+        sql = "SELECT run_id, state FROM agentcall_runs WHERE queue = ? AND state <> 'open'"
+        rows = self.database.look(lambda session: list(session.rows(sql, queue)))
+        return [str(row[0]) for row in rows if not states or row[1] in states]
+
     def records(self, run_id: str) -> list[Record]:
         """The records of a run; none if there is no such run. Raises JournalDamaged."""
 

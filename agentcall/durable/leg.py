@@ -12,12 +12,12 @@ from agentcall.approval import Approved, Decided, Decision, Denied, decided
 from agentcall.durable.attempt import Attempt
 from agentcall.durable.code import Code
 from agentcall.durable.recorder import unknown_note
-from agentcall.durable.wire import messages_json
+from agentcall.durable.wire import result_body
 from agentcall.errors import ModelError, RunBusy, UsageError
 from agentcall.events import Event, RunFinished
 from agentcall.execute import Emit
 from agentcall.messages import JSON, ToolCall, ToolResult, call_json
-from agentcall.result import RunResult, result_json
+from agentcall.result import RunResult
 from agentcall.run import Origin, Run
 
 _NOT_AGAIN = (
@@ -42,7 +42,7 @@ class Leg(Generic[Output, Deps]):
 
     async def result(self) -> RunResult[Output]:
         """What the run gives. Raises ModelError, JournalError and RunBusy."""
-        await self._tell_changes()
+        await self.tell_changes()
         plan = replace(self._agent.plan, steps=self._recorder)
         seen = None if self._emit is None else self._seen
         task = asyncio.ensure_future(Run(plan, self._origin(), seen).result())
@@ -73,7 +73,7 @@ class Leg(Generic[Output, Deps]):
                 await self._recorder.settle(key, _not_again(call, verdict))
         await self._recorder.written("decide", _decided_json(found, waiting.pending))
 
-    async def _tell_changes(self) -> None:
+    async def tell_changes(self) -> None:
         """Records who goes on with the run, and what has changed since; nothing at its begin."""
         now = Code.of(self._agent)
         changes = [*self._ledger.code.changes(now), *self._lost_calls()]
@@ -120,10 +120,7 @@ class Leg(Generic[Output, Deps]):
         return self._ledger.stopped("it was cancelled")
 
     async def _keep(self, result: RunResult[Any]) -> None:  # Any: as the agent says
-        wire = result_json(result)
-        del wire["messages"]
-        said = messages_json(result.messages, self._ledger.said(result.run_id))
-        body: dict[str, JSON] = {"result": {**wire, "said": said}}
+        body = result_body(result, self._ledger.said(result.run_id))
         if result.pending:
             await self._recorder.written("pause", body, "paused", result.stop_reason)
         else:

@@ -150,6 +150,13 @@ class Durable(Generic[Output, Deps]):
         await done(self._clerk.order(lambda j: j.add(first, "", queue=name, title=title)))
         return first.run_id
 
+    async def reopen(self, run_id: str) -> None:
+        """Leaves a run that failed to the workers once more."""
+        held = await self.ask(claimed(run_id))
+        async with Attempt(self._clerk, held) as attempt:
+            if attempt.ledger.error is not None:
+                await Leg(self.agent, attempt, None, None).tell_changes()
+
     async def take(self) -> Attempt | None:
         """A hold on the next run that was left to workers; None if there is none."""
         held = await done(self._clerk.order(taken(self.agent.name)))

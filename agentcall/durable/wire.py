@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from agentcall.dialects.parts import Broken, Called
 from agentcall.durable.record import Body
 from agentcall.messages import JSON, Message, ToolCall, ToolResult, Usage, from_json, load, to_json
+from agentcall.result import RunResult, result_json
 from agentcall.steps import Point
 from agentcall.turn import Turn
 
@@ -78,6 +80,16 @@ def point_from(wire: Body, known: Sequence[Message]) -> Point:
         prompt=wire["prompt"],
         counted=wire["counted"],
     )
+
+
+def result_body(
+    result: RunResult[Any],  # Any: the output's type does not matter here
+    known: Sequence[Message],
+) -> dict[str, JSON]:
+    """The body of a record that holds a result, its messages after the known ones."""
+    wire = result_json(result)
+    del wire["messages"]
+    return {"result": {**wire, "said": messages_json(result.messages, known)}}
 
 
 def call_from(wire: Body) -> ToolCall:
