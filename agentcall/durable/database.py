@@ -27,7 +27,7 @@ class Database(Protocol):
     place: str
     """Where it is, without passwords."""
     lease: float
-    """Seconds that a hold on a run lasts without being renewed; 0 where `lives` knows better."""
+    """Seconds that a hold on a run lasts without being renewed; 0 where `lives` always knows."""
     beat: float
     """Seconds between two looks at what others want of our runs."""
     skip: str
@@ -56,8 +56,8 @@ class Database(Protocol):
         """Forgets a hold of this process, also where that cannot be written down."""
         ...
 
-    def lives(self, hold: str) -> bool:
-        """Whether the process of a hold is known to be there, whatever the hold's age."""
+    def lives(self, hold: str) -> bool | None:
+        """Whether the process of a hold is there; None if only the lease can tell."""
         ...
 
     def close(self) -> None:

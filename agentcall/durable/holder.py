@@ -18,10 +18,10 @@ from agentcall.errors import JournalError
 
 
 class Holder:
-    """This process, beside a journal's file; `name` is `host:pid:random`."""
+    """This process; `name` is `host:pid:random`, and its file is beside the one that is given."""
 
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
+    def __init__(self, beside: Path) -> None:
+        self._beside = beside
         self._numbers = itertools.count(1)
         self._active: set[str] = set()
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -44,8 +44,8 @@ class Holder:
         """Forgets a hold."""
         self._active.discard(hold)
 
-    def lives(self, hold: str) -> bool:
-        """Whether the process of the hold is there."""
+    def lives(self, hold: str) -> bool | None:
+        """Whether the process of the hold is there; None if its file is not here."""
         name, _, _ = hold.rpartition(":")
         if name == self.name:
             return hold in self._active
@@ -53,7 +53,7 @@ class Holder:
         try:
             file = os.open(path, os.O_RDWR)
         except FileNotFoundError:
-            return False
+            return None
         except OSError as error:
             raise JournalError(f"{path} cannot be opened: {error.strerror}") from error
         try:
@@ -72,7 +72,7 @@ class Holder:
 
     def _path(self, name: str) -> Path:
         _, pid, random = name.rsplit(":", 2)
-        return self._journal.with_name(f"{self._journal.name}-runner-{pid}-{random}")
+        return self._beside.with_name(f"{self._beside.name}-runner-{pid}-{random}")
 
     def _let_go(self) -> None:
         with suppress(OSError):

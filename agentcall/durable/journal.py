@@ -164,8 +164,10 @@ class Journal:
         """Whether a process has its hold on the run."""
         if not head.holder:
             return False
-        now = self.database.now() if now is None else now
-        return head.until > now or self.database.lives(head.holder)
+        lives = self.database.lives(head.holder)
+        if lives is not None:
+            return lives
+        return head.until > (self.database.now() if now is None else now)
 
     def write(self, entries: Sequence[Entry]) -> list[JournalError | None]:
         """Writes records, all at once; gives for each what stood against it.

@@ -6,18 +6,17 @@ process is gone, another one takes the run over after that.
 
 from __future__ import annotations
 
-import itertools
-import os
-import secrets
-import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar, cast
 
 import psycopg
 
 from agentcall.durable.database import Row, Session
+from agentcall.durable.holder import Holder
 from agentcall.errors import JournalDamaged, JournalError
 
 T = TypeVar("T")
@@ -55,8 +54,7 @@ class Postgres:
         self.lease = lease
         self.beat = lease / 4
         self._url = url
-        self._numbers = itertools.count(1)
-        self._name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._holder = Holder(Path(tempfile.gettempdir()) / "agentcall")
         self._connection: psycopg.Connection | None = None
         self._ahead: float | None = None
         self.transact(_made)
@@ -91,18 +89,20 @@ class Postgres:
 
     def hold(self) -> str:
         """A new name for a hold of this process."""
-        return f"{self._name}:{next(self._numbers)}"
+        return self._holder.hold()
 
     def drop(self, hold: str) -> None:
-        """Its lease runs out."""
+        """Forgets a hold of this process."""
+        self._holder.drop(hold)
 
-    def lives(self, hold: str) -> bool:
-        """Nobody knows from afar: the lease alone counts."""
-        return False
+    def lives(self, hold: str) -> bool | None:
+        """False for a process of this machine that is gone; of others only the lease can tell."""
+        return False if self._holder.lives(hold) is False else None
 
     def close(self) -> None:
         """Closes the connection."""
         self._drop()
+        self._holder.close()
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:

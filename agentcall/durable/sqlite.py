@@ -106,7 +106,7 @@ class SQLite:
         """Whether the process of a hold is there."""
         if self._holder is None:
             self._holder = Holder(self._path)
-        return self._holder.lives(hold)
+        return self._holder.lives(hold) is True
 
     def close(self) -> None:
         """Closes the file."""
