@@ -13,9 +13,11 @@ from agentcall import Agent, Approved, Denied, Edited, Limits, RunResult, tool
 from agentcall.approval import decided
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished, ToolCallStarted
-from agentcall.messages import User
+from agentcall.messages import ToolResult, User
 from agentcall.run import Origin, Run
+from agentcall.steps import Direct, ToolStep
 from agentcall.testing import ScriptedModel, call, calls, say
+from agentcall.turn import Turn
 
 SENT: list[str] = []
 

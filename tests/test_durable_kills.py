@@ -60,7 +60,9 @@ class Bank:
                 self._armed = None
                 threading.Timer(0.02, os.kill, (pid.result(), signal.SIGKILL)).start()
             case "result recorded", step, pid if n > step:
-                _wait_for_death(pid.result())  # it looks into its journal, and dies at what it sees there
+                _wait_for_death(
+                    pid.result()
+                )  # it looks into its journal, and dies at what it sees there
             case _:
                 pass
         return brain(messages, tools)

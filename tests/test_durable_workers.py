@@ -29,6 +29,7 @@ from payments import agent_at
 agent = agent_at(os.environ["MODEL"], Path(__file__).parent, {})
 """
 
+
 @pytest.fixture(scope="module")
 def postgres() -> Generator[Server, None, None]:
     with server() as found:

@@ -20,7 +20,7 @@ from agentcall.errors import JournalDamaged, JournalError, RunBusy, UsageError
 State: TypeAlias = Literal["open", "paused", "finished", "failed"]
 
 _HEAD = "run_id, state, outcome, queue, title, records, digest, holder, until, claims, created"
-_SEAL = "run_id, state, records, digest"
+_SEALED = "run_id, state, outcome, records, digest"
 
 
 class Head(NamedTuple):
@@ -68,7 +68,7 @@ class Journal:
         run_id, now = first.run_id, self.database.now()
         until = now + self.database.lease if hold else 0.0
         state: State = "open"
-        seal = digest_of(run_id, state, 1, first.digest)
+        seal = digest_of(run_id, state, "", 1, first.digest)
 
         def work(session: Session) -> bool:
             added = session.change(
@@ -236,7 +236,7 @@ def _head(session: Session, run_id: str) -> Head | None:
     rows = session.rows(f"SELECT {_HEAD}, seal FROM agentcall_runs WHERE run_id = ?", run_id)
     for *fields, seal in rows:
         head = Head(*fields)
-        if seal != digest_of(head.run_id, head.state, head.records, head.digest):
+        if seal != digest_of(head.run_id, head.state, head.outcome, head.records, head.digest):
             raise JournalDamaged(f"the head of the run {run_id} is not what was written")
         return head
     return None
@@ -244,7 +244,7 @@ def _head(session: Session, run_id: str) -> Head | None:
 
 def check_seals(session: Session) -> None:
     """Raises JournalDamaged if a head is not what was written."""
-    for row in session.rows(f"SELECT {_SEAL}, seal FROM agentcall_runs"):
+    for row in session.rows(f"SELECT {_SEALED}, seal FROM agentcall_runs"):
         if row[-1] != digest_of(*row[:-1]):
             raise JournalDamaged(f"the head of the run {row[0]!r} is not what was written")
 
@@ -264,7 +264,7 @@ def _write(session: Session, entry: Entry) -> JournalError | None:
         " claims = CASE WHEN ? = 1 THEN 0 ELSE claims END"
         " WHERE run_id = ? AND holder = ? AND records = ? AND digest = ?",
         *(record.place, record.digest, entry.state, entry.outcome),
-        digest_of(record.run_id, entry.state, record.place, record.digest),
+        digest_of(record.run_id, entry.state, entry.outcome, record.place, record.digest),
         int(is_step_done),
         *(record.run_id, entry.hold, record.place - 1, entry.before),
     )

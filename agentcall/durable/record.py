@@ -66,7 +66,7 @@ def checked(run_id: str, records: Iterable[Record], count: int, digest: str) -> 
     before = ""
     for place, record in enumerate(records, start=1):
         kept = digest_of(before, run_id, place, record.kind, record.body)
-        if record.place != place or record.digest != kept:
+        if record.run_id != run_id or record.place != place or record.digest != kept:
             raise _damaged(run_id, place)
         found.append(record)
         before = kept

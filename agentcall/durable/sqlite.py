@@ -83,7 +83,7 @@ class SQLite:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise _explained(self._path, error) from error
         return given
 
@@ -151,11 +151,12 @@ def _opened(path: Path) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise _explained(path, error) from error
+    connection.text_factory = _text
     try:
         _check(connection, path)
         connection.execute("PRAGMA journal_mode = PERSIST")
         connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         connection.close()
         raise _explained(path, error) from error
     except BaseException:
@@ -187,8 +188,14 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("COMMIT")
 
 
-def _explained(path: Path, error: sqlite3.Error) -> JournalError:
-    is_damage = type(error) is sqlite3.DatabaseError
-    if is_damage:
-        return JournalDamaged(f"{path} is no journal, or is damaged: {error}")
-    return JournalError(f"the journal {path} cannot be used: {error}")
+def _text(data: bytes) -> str:
+    """What is no UTF-8 is no error here: its checksum will tell, and name the record."""
+    return data.decode("utf-8", "replace")
+
+
+def _explained(path: Path, error: sqlite3.Error | UnicodeError) -> JournalError:
+    said = str(error)
+    is_ours = isinstance(error, sqlite3.OperationalError) and "no such" not in said
+    if is_ours:
+        return JournalError(f"the journal {path} cannot be used: {said}")
+    return JournalDamaged(f"{path} is no journal, or is damaged: {said}")
