@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,11 +59,19 @@ def model(*replies: object) -> ScriptedModel:
     return ScriptedModel(replies)  # type: ignore[arg-type]
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Waits half a minute at most."""
+    for _ in range(1500):
+        if true():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come true")
+
+
 async def cut_off(runs: Durable, prompt: str, run_id: str) -> None:
     """Begins a run, and cuts it off while a tool is at work, as Ctrl-C does."""
     task = asyncio.ensure_future(runs.run(prompt, run_id=run_id))
-    while not DONE:
-        await asyncio.sleep(0.01)
+    await until(lambda: bool(DONE))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -133,8 +141,7 @@ async def test_a_turn_that_is_recorded_is_not_asked_for_again(url: str) -> None:
     turn = calls(call("add", a=1, b=2), call("pay", to="slow"))
     with durable(Agent(model(turn), tools=[add, pay]), url) as runs:
         task = asyncio.ensure_future(runs.run("go", run_id="x"))
-        while "end" not in kinds(url, "x"):
-            await asyncio.sleep(0.02)
+        await until(lambda: "end" in kinds(url, "x"))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     with durable(Agent(model(say("done")), tools=[add, pay]), url) as runs:
@@ -241,8 +248,7 @@ async def test_what_was_approved_is_not_asked_again_after_a_crash(url: str) -> N
         first = await runs.run("go", run_id="x")
         yes = {waiting.id: True for waiting in first.pending}
         task = asyncio.ensure_future(runs.resume("x", yes))
-        while "end" not in kinds(url, "x"):
-            await asyncio.sleep(0.02)
+        await until(lambda: "end" in kinds(url, "x"))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     with durable(Agent(model(say("ok")), tools=[sending]), url) as runs:
@@ -322,8 +328,7 @@ async def test_a_tool_that_is_gone_leaves_what_it_did_in_the_conversation(url: s
     agent = Agent(model(calls(call("add", a=1, b=2), call("pay", to="slow"))), tools=[add, pay])
     with durable(agent, url) as runs:
         task = asyncio.ensure_future(runs.run("go", run_id="x"))
-        while "end" not in kinds(url, "x"):
-            await asyncio.sleep(0.02)
+        await until(lambda: "end" in kinds(url, "x"))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     later = model(say("3, and I do not know."))
@@ -363,8 +368,7 @@ async def test_a_second_runner_is_refused_at_once_in_the_same_process(url: str) 
     agent = Agent(model(call("pay", to="slow")), tools=[pay])
     with durable(agent, url) as runs, durable(agent, url) as others:
         task = asyncio.ensure_future(runs.run("go", run_id="x"))
-        while not DONE:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(DONE))
         for runner in (runs, others):
             with pytest.raises(RunBusy, match=f"run by the process {os.getpid()}"):
                 await runner.run(run_id="x")
@@ -432,7 +436,7 @@ async def test_a_fork_that_outlives_its_parent_does_not_keep_the_run(url: str) -
     code = HOLDER.replace("    await asyncio.sleep(60)", textwrap.dedent("""
         import os, time
         if os.fork() == 0:
-            time.sleep(5)
+            time.sleep(2)
             os._exit(0)
         os.kill(os.getpid(), 9)
     """).replace("\n", "\n    "))  # fmt: skip

@@ -57,7 +57,11 @@ class Postgres:
         self._holder = Holder(Path(tempfile.gettempdir()) / "agentcall")
         self._connection: psycopg.Connection | None = None
         self._ahead: float | None = None
-        self.transact(_made)
+        try:
+            self.transact(_made)
+        except BaseException:
+            self.close()
+            raise
 
     def transact(self, work: Callable[[Session], T]) -> T:
         """Does the work in one transaction; again on a new connection, if the old one broke."""

@@ -33,6 +33,7 @@ class Recorder:
         self._clerk = clerk
         self._hold = hold
         self._turns = dict(ledger.turns)
+        self._unwaited: list[Future[None]] = []
         self._spent, self._since = ledger.spent, monotonic()
 
     def reached(self, run_id: str) -> Point | None:
@@ -55,7 +56,8 @@ class Recorder:
         turn = await ask()
         run_id, _, _ = key.rpartition(":")
         said = point_json(stands, self.ledger.said(run_id))
-        self.write("turn", {"key": key, "point": said, "turn": turn_json(turn)})
+        body: dict[str, JSON] = {"key": key, "point": said, "turn": turn_json(turn)}
+        self._unwaited.append(self.write("turn", body))
         return turn
 
     async def tool(self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
@@ -81,7 +83,10 @@ class Recorder:
         self, kind: Kind, body: Mapping[str, JSON], state: State = "open", outcome: str = ""
     ) -> None:
         """Writes a record, and waits until it is on the disk. Raises JournalError."""
-        await done(self.write(kind, body, state, outcome))
+        last = self.write(kind, body, state, outcome)
+        before, self._unwaited = self._unwaited, []
+        for order in (*before, last):  # the first that failed says why
+            await done(order)
 
     def write(
         self, kind: Kind, body: Mapping[str, JSON], state: State = "open", outcome: str = ""
