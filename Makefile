@@ -7,16 +7,20 @@ BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
 
-.PHONY: demo test check test-lmdeploy test-embedded test-all format coverage bench bench-peers clean
+.PHONY: demo test check test-lmdeploy test-embedded test-durable test-all format coverage bench bench-peers clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not lmdeploy and not embedded"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not lmdeploy and not embedded and not durable"
 
 test-lmdeploy: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
+
+# Kills processes; needs PostgreSQL's programs (Debian's package postgresql).
+test-durable: $(VENV)/.test
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m durable
 
 test-embedded: $(VENV)/.test $(VENV)/.embedded
 	$(BIN)/python -m pytest -q tests -m embedded
@@ -28,10 +32,10 @@ check: $(VENV)/.check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test-all: check test test-lmdeploy test-embedded
+test-all: check test test-durable test-lmdeploy test-embedded
 
 coverage: $(VENV)/.test
-	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded" --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -q -m "not lmdeploy and not embedded and not durable" --cov --cov-report=term-missing:skip-covered
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead

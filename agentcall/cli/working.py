@@ -14,6 +14,7 @@ from agentcall.cli.plain import line_of
 from agentcall.cli.worker import WorkerOptions
 from agentcall.durable import durable
 from agentcall.durable.worker import Done, Worker
+from agentcall.errors import AgentCallError
 
 _LONG = 200
 
@@ -41,7 +42,7 @@ def _told(done: Done) -> None:
 
 def _quiet(done: Done) -> None:
     if done.error is not None:
-        tell(done.error)
+        tell(AgentCallError(f"{done.run_id}: {done.error}" if done.run_id else str(done.error)))
 
 
 def _write(line: str) -> None:
