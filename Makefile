@@ -20,7 +20,7 @@ test-lmdeploy: $(VENV)/.test
 
 # Kills processes; needs PostgreSQL's programs (Debian's package postgresql).
 test-durable: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m durable
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m durable
 
 test-embedded: $(VENV)/.test $(VENV)/.embedded
 	$(BIN)/python -m pytest -q tests -m embedded

@@ -151,7 +151,9 @@ def test_no_secret_is_in_a_journal_or_in_what_is_said(folder: Path) -> None:
     env = {**state(folder), "AGENTCALL_API_KEY": f"{CANARY}-key", "PRIVATE": f"{CANARY}-env"}
     words = ("-t", "mine.py", "--durable", "--run-id")
     with model_of(call("note", name="a"), status(400)) as server:
-        url = server.url.replace("://", f"://me:{CANARY}-user@") + f"?token={CANARY}-query#fake-model"
+        url = (
+            server.url.replace("://", f"://me:{CANARY}-user@") + f"?token={CANARY}-query#fake-model"
+        )
         said = [agentcall("run", "go", "-m", url, *words, "x", cwd=folder, env=env)]
         said += [agentcall("runs", verb, "x", cwd=folder, env=env) for verb in ("show", "resume")]
     said.append(agentcall("runs", "show", "x", "--json", cwd=folder, env=env))

@@ -6,6 +6,7 @@ A point and a step say where the process dies; then the run is gone on with unti
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 import time
@@ -162,3 +163,22 @@ def test_a_run_of_twenty_steps_survives_a_kill_at_each_of_them(
     assert run_until(bank, zygote, errand, "final answer", 21) == -signal.SIGKILL
     assert run_until(bank, zygote, errand, "not killed", 0) == 0
     check(tmp_path, 20, idempotent=idempotent, unknown=not idempotent)
+
+
+@pytest.mark.parametrize("idempotent", [False, True], ids=["once", "idempotent"])
+def test_a_run_survives_kills_at_any_moment(
+    bank: Bank, zygote: Zygote, journal: str, tmp_path: Path, idempotent: bool
+) -> None:
+    errand = errand_of(bank, journal, tmp_path, 20, idempotent=idempotent)
+    dice, kills = random.Random(7), 0
+    for _ in range(200):
+        child = zygote.send(errand)
+        mercy = threading.Timer(dice.uniform(0.02, 0.4), os.kill, (child.pid, signal.SIGKILL))
+        mercy.start()
+        code = child.wait()
+        mercy.cancel()
+        if code == 0:
+            break
+        kills += 1
+    assert kills >= 3
+    check(tmp_path, 20, idempotent=idempotent, unknown=None)
