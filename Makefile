@@ -6,11 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks
 # what `make test` leaves to targets of its own
-FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo
+FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
+	and not durable
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
 
-.PHONY: demo test check test-lmdeploy test-embedded test-mcp test-deploy test-agentdojo test-all \
-	format coverage bench bench-peers bench-search clean
+.PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-deploy test-agentdojo \
+	test-all format coverage bench bench-peers bench-search clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
@@ -20,6 +21,10 @@ test: $(VENV)/.test
 
 test-lmdeploy: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
+
+# Kills processes; needs PostgreSQL's programs (Debian's package postgresql).
+test-durable: $(VENV)/.test
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m durable
 
 test-embedded: $(VENV)/.test $(VENV)/.embedded
 	$(BIN)/python -m pytest -q tests -m embedded
@@ -40,7 +45,7 @@ check: $(VENV)/.check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test-all: check test test-lmdeploy test-embedded test-mcp test-deploy
+test-all: check test test-durable test-lmdeploy test-embedded test-mcp test-deploy test-agentdojo
 
 coverage: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m "$(FAST)" --cov --cov-report=term-missing:skip-covered

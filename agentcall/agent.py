@@ -78,7 +78,7 @@ class Agent(Generic[Output, Deps]):
 
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run.
-        _ = self._plan
+        _ = self.plan
 
     def __repr__(self) -> str:
         tools = ", ".join(self.registry.names)
@@ -174,8 +174,8 @@ class Agent(Generic[Output, Deps]):
         return [self._with_tools(bare)]
 
     @property
-    def _plan(self) -> Plan:
-        """The plan for a run that begins now; the same object while the tools are the same."""
+    def plan(self) -> Plan:
+        """What a run that begins now is made of; the same object while the tools are the same."""
         plans = self._plans
         if tuple(self.registry) != plans[0].tools:
             plans[0] = self._with_tools(plans[0])
@@ -191,7 +191,7 @@ class Agent(Generic[Output, Deps]):
         return replace(plan, registry=finder.registry, offer=offer, finder=finder)
 
     async def _run(self, origin: Origin, emit: Emit | None = None) -> RunResult[Output]:
-        return await Run(self._plan, origin, emit).result()
+        return await Run(self.plan, origin, emit).result()
 
     async def _streamed(self, origin: Origin) -> AsyncGenerator[Event, None]:
         events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -238,12 +238,18 @@ def _left_by(task: asyncio.Task[RunResult[Any]]) -> object:
         return getattr(error, "result", None)
 
 
-def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:
+def conversation(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:
+    """The messages that a run begins with, and how many of them are its past."""
     history = completed(load(messages))
     said = () if prompt is None else (_user(prompt),)
     if not history and not said:
         raise UsageError("a run needs a prompt, or messages that end with one")
-    return Origin(_new_id(), (*history, *said), len(history), deps)
+    return (*history, *said), len(history)
+
+
+def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:
+    begin, past = conversation(prompt, messages)
+    return Origin(new_id(), begin, past, deps)
 
 
 def _user(prompt: Prompt) -> User:
@@ -252,5 +258,6 @@ def _user(prompt: Prompt) -> User:
     return User(tuple(Text(part) if isinstance(part, str) else part for part in prompt))
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """A run id that nobody has."""
     return uuid.uuid4().hex[:16]

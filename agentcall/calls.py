@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ from agentcall.policy import (
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, Repaired, repair
 from agentcall.result import StopReason
-from agentcall.steps import Steps
+from agentcall.steps import CUT_OFF, Past, Steps, unknown_outcome
 from agentcall.taint import is_tainted
 from agentcall.tool import RunContext
 
@@ -61,6 +62,10 @@ class Scene(NamedTuple):
     deps: object
     usage: Usage
     messages: tuple[Message, ...]
+
+    def key(self, index: int) -> str:
+        """The idempotency key of the turn's call at this place."""
+        return f"{self.run_id}:{self.turn}:{index}"
 
 
 class CallDesk:
@@ -101,6 +106,24 @@ class CallDesk:
         self._tainted = is_tainted(history)
         self.carried_out = carried_out
 
+    def recall_turns(self, messages: Sequence[Message]) -> None:
+        """Takes down what the turns of this run called in an earlier process."""
+        for place, message in enumerate(messages):
+            if not isinstance(message, Assistant) or not message.calls:
+                continue
+            behind = takewhile(lambda m: isinstance(m, ToolResult), messages[place + 1 :])
+            results = {m.call_id: m for m in behind if isinstance(m, ToolResult)}
+            texts: dict[str, str] = {}
+            for call in message.calls:
+                result = results.get(call.id)
+                sign = _sign(repair(Called(call.name, call.arguments), self._registry.by_name))
+                if result is not None and sign:
+                    texts[f"failed {sign}" if result.is_error else sign] = result.text
+                    self._failures[call.name] += 1
+                    if not result.is_error:
+                        self._failures[call.name] = 0
+            self._guard.record(texts)
+
     def judged(self, asked: Sequence[Called], scene: Scene) -> list[Judged]:
         """The calls that a turn asks for, each with what is to become of it."""
         mended = [repair(called, self._registry.by_name) for called in asked]
@@ -111,6 +134,12 @@ class CallDesk:
         first: dict[str, str] = {}
         done: list[Judged] = []
         for index, (called, found, sign) in enumerate(zip(asked, mended, signs, strict=True)):
+            past = self._steps.past(scene.key(index))
+            if past is not None:
+                if sign:
+                    first.setdefault(sign, past.call.id)
+                done.append(self._begun(past, scene, index))
+                continue
             identity = self._fresh_id(called.id, scene.turn, index)
             if isinstance(found, Refused):
                 call = ToolCall(identity, called.name, _object(called.arguments))
@@ -133,10 +162,15 @@ class CallDesk:
     ) -> list[Judged]:
         """Calls that waited, each with what was decided; one without a decision waits on."""
         places = _places(scene.messages)
-        return [
-            self._decided(call, decisions.get(call.id), scene, places.get(call.id, 0))
-            for call in waiting
-        ]
+        done: list[Judged] = []
+        for call in waiting:
+            index = places.get(call.id, 0)
+            past = self._steps.past(scene.key(index))
+            if past is not None:
+                done.append(self._begun(past, scene, index))
+            else:
+                done.append(self._decided(call, decisions.get(call.id), scene, index))
+        return done
 
     async def carry_out(self, judged: Sequence[Judged]) -> Round:
         """What became of the calls."""
@@ -144,6 +178,8 @@ class CallDesk:
             if item.words:
                 told = self.known[item.call.id] = item.told
                 self._tell(ToolCallRefused(item.call, told))
+            elif item.done:
+                self.known[item.call.id] = item.done
         jobs = [item.job for item in judged if item.job is not None]
         await carry_out_all(jobs, self._limits, self._steps, self._emit, self.known)
         for item in judged:
@@ -178,6 +214,20 @@ class CallDesk:
             words = f"Not called: this run may make {limit} tool calls, and all are used up."
             return Judged(call, words=words)
         return self._ready(job, sign)
+
+    def _begun(self, past: Past, scene: Scene, index: int) -> Judged:
+        """A call that an earlier process began; its tool may have changed since."""
+        call = past.call
+        self._ids.add(call.id)
+        found = repair(Called(call.name, call.arguments), self._registry.by_name)
+        if isinstance(found, Refused):
+            self.carried_out += 1
+            return Judged(call, done=past.result or unknown_outcome(call))
+        marks = found.tool.marks
+        if past.result is None and marks.after_crash == "ask" and not marks.idempotent:
+            self._tell(ApprovalRequested(call, CUT_OFF))
+            return Judged(call, reason=CUT_OFF, sign=_sign(found))
+        return self._ready(self._job(call, found, scene, index), _sign(found))
 
     def _decided(
         self, call: ToolCall, decision: Approved | Denied | None, scene: Scene, index: int
@@ -217,7 +267,7 @@ class CallDesk:
             tool_call_id=call.id,
             tool_name=call.name,
             run_id=scene.run_id,
-            idempotency_key=f"{scene.run_id}:{scene.turn}:{index}",
+            idempotency_key=scene.key(index),
             tainted=self._tainted,
         )
         return Job(call, found.tool, found.values, context)

@@ -19,6 +19,9 @@
     ├── Busy                    more runs at once than may be; `retry_after` in seconds
     ├── ArgumentsError          the model's arguments do not fit the tool
     ├── UnknownTool             the model named a tool that is not offered
+    ├── JournalError            the journal of durable runs cannot be read or written
+    │   ├── JournalDamaged      it does not hold what was written; says where
+    │   └── RunBusy             another process runs this run; says which
     └── ToolError               raised by or for a tool; its words go to the model
         ├── ModelRetry          the tool asks the model to try again
         └── ToolTimeout         the tool did not end before its deadline
@@ -155,6 +158,18 @@ class UnknownTool(AgentCallError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class JournalError(AgentCallError):
+    """The journal of durable runs cannot be read or written: what it cannot hold is not begun."""
+
+
+class JournalDamaged(JournalError):
+    """The journal does not hold what was written to it; says in which run and record."""
+
+
+class RunBusy(JournalError):
+    """Another process runs this run, or has taken it over; says which."""
 
 
 class ToolError(AgentCallError):

@@ -27,7 +27,7 @@ from agentcall.outcome import Told, awaited, called, called_async, failed
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, repair
 from agentcall.snapshot import capped
-from agentcall.steps import Steps
+from agentcall.steps import Steps, ToolStep
 from agentcall.tool import RunContext, Tool
 from agentcall.workers import BRIEF, in_thread
 
@@ -87,7 +87,8 @@ async def carry_out_all(
 
     async def one(job: Job) -> None:
         into[job.call.id] = await steps.tool(
-            job.context.idempotency_key, lambda: _watched(job, limits.result_chars, emit)
+            ToolStep(job.context.idempotency_key, job.call, job.tool.marks),
+            lambda: _watched(job, limits.result_chars, emit),
         )
 
     for batch in _batches(jobs):

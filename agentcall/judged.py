@@ -12,7 +12,7 @@ from agentcall.result import StopReason
 
 class Judged(NamedTuple):
     """A call and its place in its turn, and one of: work to do, words that answer it, a call of
-    the same turn that it repeats, or none of them: it waits for approval.
+    the same turn that it repeats, a result that it has, or none of them: it waits for approval.
 
     `reason` is why it waits. `sign` is what the loop guard knows it by, empty for calls that it
     does not mind; `is_wrong` says that the words are about a mistake in the call itself,
@@ -23,6 +23,7 @@ class Judged(NamedTuple):
     job: Job | None = None
     words: str = ""
     twin: str = ""
+    done: ToolResult | None = None
     reason: str = ""
     sign: str = ""
     is_wrong: bool = False
@@ -31,7 +32,7 @@ class Judged(NamedTuple):
     @property
     def waits(self) -> bool:
         """Whether a person has to decide."""
-        return not (self.job or self.words or self.twin)
+        return not (self.job or self.words or self.twin or self.done)
 
     @property
     def told(self) -> ToolResult:

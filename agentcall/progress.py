@@ -9,6 +9,7 @@ from agentcall.events import ContextTrimmed
 from agentcall.history import completed
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User
 from agentcall.result import Missing, RunResult, StopReason
+from agentcall.steps import Point
 from agentcall.tool import Tool
 from agentcall.transcript import Transcript
 from agentcall.trim import Shelf
@@ -37,6 +38,22 @@ class Progress:
         self._shelf = Shelf()
         self._prompt = 0
         self._counted = 0
+
+    def point(self) -> Point:
+        """Where the run stands."""
+        return Point(
+            messages=self._shelf.restored(self.transcript),
+            usage=self.usage,
+            turns=self.turns,
+            closed=self.closed,
+            prompt=self._prompt,
+            counted=self._counted,
+        )
+
+    def go_on(self, point: Point) -> None:
+        """Remembers what the messages of a point do not say."""
+        self.closed = point.closed
+        self._prompt, self._counted = point.prompt, point.counted
 
     def count_calls(self, made: int) -> None:
         """Puts down how many tool calls were made."""

@@ -56,7 +56,8 @@ class RunResult(Generic[Output]):
 
     `messages` is the whole conversation and may be handed to the next run; `start` is where this
     run's own messages begin in it, `turns` how often the model took its turn. `pending` are the
-    calls that wait for approval.
+    calls that wait for approval; `notes` tell a person what a crash left unknown, and what has
+    changed since.
     """
 
     answer: Output | Missing
@@ -67,6 +68,7 @@ class RunResult(Generic[Output]):
     run_id: str
     pending: tuple[ToolCall, ...] = ()
     turns: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def output(self) -> Output:
@@ -133,6 +135,8 @@ def result_json(result: RunResult[Any]) -> dict[str, JSON]:
         "start": result.start,
         "turns": result.turns,
     }
+    if result.notes:
+        wire["notes"] = list(result.notes)
     if isinstance(answer, Missing):
         wire["missing"] = answer.reason
     return wire
@@ -151,4 +155,5 @@ def _result(wire: Mapping[str, Any]) -> RunResult[Any]:  # Any: checked by what 
         run_id=str(wire["run_id"]),
         pending=waiting.calls if isinstance(waiting, Assistant) else (),
         turns=int(wire["turns"]),
+        notes=tuple(wire.get("notes", ())),
     )

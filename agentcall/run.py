@@ -43,7 +43,7 @@ from agentcall.progress import Progress
 from agentcall.registry import ToolRegistry
 from agentcall.result import Missing, RunResult, StopReason
 from agentcall.shortlist import Finder, Shortlist
-from agentcall.steps import Direct, Steps
+from agentcall.steps import Direct, Point, Steps
 from agentcall.taint import marked
 from agentcall.tool import Tool
 from agentcall.turn import Listener, Turn
@@ -90,7 +90,8 @@ class Plan:
 class Origin:
     """Where a run begins: the conversation, its new part, and what the tools depend on.
 
-    A run that is resumed brings what waited, what was decided, and what it had used.
+    A run that is resumed brings what waited, what was decided, and what it had used; `spent` are
+    the seconds that it had taken.
     """
 
     run_id: str
@@ -101,12 +102,16 @@ class Origin:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
     usage: Usage = field(default_factory=Usage)
     turns: int = 0
+    spent: float = 0.0
 
 
 class Run:
     """One run, from its origin to its result; good for once."""
 
     def __init__(self, plan: Plan, origin: Origin, emit: Emit | None = None) -> None:
+        reached = plan.steps.reached(origin.run_id)
+        if reached is not None:
+            origin = _origin_at(reached, origin)
         self._plan = plan
         self._origin = origin
         self._emit = emit
@@ -119,6 +124,9 @@ class Run:
         self._reader: tuple[Tool, ...] = ()
         self._listener = Listener(plan.model, emit)
         self._faults = 0
+        self._trims = 0
+        if reached is not None:
+            self._go_on(reached)
 
     async def result(self) -> RunResult[Any]:  # Any: the agent knows its output's type
         """Goes on until the run ends.
@@ -149,7 +157,7 @@ class Run:
             return await self._loop()
         task = asyncio.ensure_future(self._loop())
         try:
-            await asyncio.wait({task}, timeout=seconds)
+            await asyncio.wait({task}, timeout=max(seconds - self._origin.spent, 0))
         finally:
             is_late = not task.done()
             task.cancel()
@@ -194,6 +202,20 @@ class Run:
         if self._requests_left == 1 and used and self._plan.registry:
             self._progress.close("max_requests")
 
+    # Where it stands.
+
+    def _point(self) -> Point:
+        point = self._progress.point()
+        return replace(point, faults=self._faults, trims=self._trims)
+
+    def _go_on(self, point: Point) -> None:
+        """Goes on from where an earlier process was cut off."""
+        self._faults = point.faults
+        self._desk.recall_turns(point.messages[self._origin.start :])
+        for _ in range(point.trims):
+            self._trimmed()
+        self._progress.go_on(point)
+
     # The model's turn.
 
     async def _turn(self) -> Turn:
@@ -213,6 +235,7 @@ class Run:
     def _trimmed(self) -> bool:
         """Whether the conversation could be made shorter."""
         cuts = self._progress.trim()
+        self._trims += bool(cuts)
         for cut in cuts:
             self._tell(cut)
         reader = self._progress.reader()
@@ -245,6 +268,7 @@ class Run:
             turn = await self._plan.steps.model(
                 f"{progress.run_id}:{progress.turns}",
                 lambda: self._listener.whole(request, tries),
+                self._point,
             )
         except ModelError:
             progress.usage += self._listener.used - before
@@ -352,3 +376,15 @@ class Run:
     def _tell(self, event: Event) -> None:
         if self._emit is not None:
             self._emit(event)
+
+
+def _origin_at(point: Point, origin: Origin) -> Origin:
+    """The origin of a run that stands at the point; what waited before it is over."""
+    return replace(
+        origin,
+        messages=point.messages,
+        usage=point.usage,
+        turns=point.turns - 1,
+        pending=(),
+        verdicts={},
+    )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
 from types import MethodType
-from typing import Any, Generic, cast, get_args, overload
+from typing import Any, Generic, Literal, TypeAlias, cast, get_args, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -20,6 +20,7 @@ Deps = TypeVar("Deps", default=object)
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
 Function = Callable[..., Any]  # Any: a tool may take and give anything
+AfterCrash: TypeAlias = Literal["tell", "ask"]
 
 
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
@@ -66,6 +67,7 @@ class MarkArguments(TypedDict, total=False):
     isolated: bool
     memory: int | None
     variables: Sequence[str]
+    after_crash: AfterCrash
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Marks:
     isolated: each call runs in a process of its own, which is killed at the deadline.
     memory: bytes that an isolated call may take; None for no bound.
     variables: the environment variables that an isolated tool needs, besides such as PATH.
+    after_crash: of a call that a crash cut off, unless it is idempotent: "tell" tells the model
+        that its outcome is unknown, "ask" asks a person whether to carry it out again.
     """
 
     timeout: float | None = 120.0
@@ -96,6 +100,7 @@ class Marks:
     isolated: bool = False
     memory: int | None = 2 * 1024**3
     variables: Sequence[str] = ()
+    after_crash: AfterCrash = "tell"
 
 
 class Tool(Generic[P, R]):
@@ -320,6 +325,9 @@ def _refuse_bad_marks(marks: MarkArguments) -> None:
         raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")
     if marks.get("retries", 0) < 0:
         raise UsageError(f"retries={marks.get('retries')!r} is below 0")
+    after = marks.get("after_crash", "tell")
+    if after not in get_args(AfterCrash):
+        raise UsageError(f"after_crash={after!r}: it has to be 'tell' or 'ask'")
 
 
 @overload

@@ -13,9 +13,11 @@ from agentcall import Agent, Approved, Denied, Edited, Limits, RunResult, tool
 from agentcall.approval import decided
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished, ToolCallStarted
-from agentcall.messages import User
+from agentcall.messages import ToolResult, User
 from agentcall.run import Origin, Run
+from agentcall.steps import Direct, ToolStep
 from agentcall.testing import ScriptedModel, call, calls, say
+from agentcall.turn import Turn
 
 SENT: list[str] = []
 
@@ -135,17 +137,17 @@ async def test_what_is_shown_is_what_runs() -> None:
 async def test_keys_stay_unique_over_a_resume() -> None:
     keys: list[str] = []
 
-    class Keeping:
-        async def model(self, key: str, ask: object) -> object:
+    class Keeping(Direct):
+        async def model(self, key: str, ask: object, point: object) -> Turn:
             keys.append(key)
-            return await ask()  # type: ignore[operator]
+            return await super().model(key, ask, point)  # type: ignore[arg-type]
 
-        async def tool(self, key: str, call: object) -> object:
-            keys.append(key)
-            return await call()  # type: ignore[operator]
+        async def tool(self, step: ToolStep, call: object) -> ToolResult:
+            keys.append(step.key)
+            return await super().tool(step, call)  # type: ignore[arg-type]
 
     agent, _ = made(calls(call("look"), call("send", to="a")), call("send", to="b"), say("ok"))
-    plan = replace(agent._plan, steps=Keeping())  # type: ignore[arg-type]
+    plan = replace(agent.plan, steps=Keeping())
     result = await Run(plan, Origin("r", (User("go"),), 0)).result()
     while result.pending:
         begin = decided(result, {result.pending[0].id: True}, agent.registry)

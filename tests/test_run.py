@@ -565,7 +565,7 @@ async def test_a_lone_surrogate_in_the_prompt_is_no_reason_to_fail() -> None:
 async def test_a_cancelled_run_says_so_to_those_who_watch() -> None:
     asked, _ = agent(say("late").but(latency=10.0))
     seen: list[Event] = []
-    run = Run(asked._plan, Origin("r", (User("go"),), 0), seen.append)
+    run = Run(asked.plan, Origin("r", (User("go"),), 0), seen.append)
     task = asyncio.ensure_future(run.result())
     await asyncio.sleep(0.05)
     task.cancel()

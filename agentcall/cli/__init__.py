@@ -1,4 +1,4 @@
-"""The command line: `agentcall run`, `serve`, `tools`, `mcp`, `doctor` and `server`."""
+"""The command line: `agentcall run`, `runs`, `batch`, `worker`, `serve`, `tools`, `mcp`, ..."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli import doctor, mcp, run, serve, server, tools
+from agentcall.cli import batch, doctor, mcp, run, runs, serve, server, tools, worker
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -19,6 +19,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.HELP)(command_of(run.RunOptions, run.run))
+app.add_typer(runs.app, name="runs")
+app.command("batch", help=batch.HELP)(command_of(batch.BatchOptions, batch.batch))
+app.command("worker", help=worker.HELP)(command_of(worker.WorkerOptions, worker.worker))
 app.add_typer(tools.app, name="tools")
 app.add_typer(server.app, name="server")
 app.command("serve", help=serve.HELP)(command_of(serve.ServeOptions, serve.serve))

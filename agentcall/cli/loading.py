@@ -18,13 +18,12 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from agentcall.cli.kits import all_kits, made_by
 from agentcall.errors import UnknownTool, UsageError
@@ -85,34 +84,6 @@ def agent_from(word: str) -> Agent[object, object]:
     if not isinstance(thing, Agent):
         raise UsageError(f"{word} is a {type(thing).__name__}, not an Agent")
     return cast("Agent[object, object]", thing)
-
-
-class AgentWords(Protocol):
-    """The options of a command that say which agent it works with."""
-
-    @property
-    def agent(self) -> str | None: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def tools(self) -> list[str] | None: ...
-    @property
-    def instructions(self) -> str | None: ...
-
-
-def agent_made(words: AgentWords) -> Agent[Any, Any]:  # Any: the user's own types
-    """The agent that the words name, or a plain one, with what they add to it."""
-    from agentcall.agent import Agent
-
-    agent: Agent[Any, Any] = agent_from(words.agent) if words.agent else Agent()
-    tools = tools_from(words.tools or ())
-    if tools:
-        agent = replace(agent, tools=agent.registry.merge(tools))
-    if words.model is not None:
-        agent = replace(agent, model=words.model)
-    if words.instructions is not None:
-        agent = replace(agent, instructions=words.instructions)
-    return agent
 
 
 def thing_from(word: str) -> object:

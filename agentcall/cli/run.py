@@ -81,6 +81,24 @@ class RunOptions:
         int | None,
         typer.Option("--max-requests", min=1, metavar="N", help="Requests to the model at most."),
     ] = None
+    durable: Annotated[
+        bool,
+        typer.Option(
+            "--durable", help="Record each step, so that `agentcall runs resume` can go on with it."
+        ),
+    ] = False
+    db: Annotated[
+        str | None,
+        typer.Option(
+            "--db",
+            metavar="URL",
+            help="Where to record it: sqlite:///FILE or postgresql://... Default: AGENTCALL_DB, "
+            "else a file in the user's state folder.",
+        ),
+    ] = None
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="ID", help="The durable run's id.")
+    ] = None
     json: Annotated[
         bool,
         typer.Option(

@@ -44,6 +44,10 @@ class ServeOptions:
         str | None,
         typer.Option("-i", "--instructions", metavar="TEXT", help="What it is told first."),
     ] = None
+    max_requests: Annotated[
+        int | None,
+        typer.Option("--max-requests", min=1, metavar="N", help="Requests of a run at most."),
+    ] = None
     name: Annotated[
         str | None, typer.Option("--name", help="What clients call it. Default: the agent's name.")
     ] = None
@@ -61,11 +65,11 @@ class ServeOptions:
 def serve(options: ServeOptions) -> None:
     """Serves until it is stopped."""
     from agentcall.cli import serving
-    from agentcall.cli.loading import agent_made
+    from agentcall.cli.making import agent_of
     from agentcall.endpoint import Capacity, Endpoint
     from agentcall.gatekeeper import App, Terms
 
-    agent = agent_made(options)
+    agent = agent_of(options)
     capacity = Capacity(options.running, options.waiting, options.per_key)
 
     def make(terms: Terms) -> App:

@@ -1,0 +1,183 @@
+"""A batch at the command line: its files, its journal, its progress."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from agentcall.agent import Agent
+from agentcall.cli.batch import BatchOptions
+from agentcall.cli.faults import UNFINISHED
+from agentcall.cli.interruptible import InterruptibleLoop
+from agentcall.cli.making import agent_of
+from agentcall.cli.plain import is_terminal
+from agentcall.durable import Durable
+from agentcall.durable.batch import Line, carried_out, left_to_workers
+from agentcall.durable.record import digest_of
+from agentcall.durable.tasks import Results, Task, tasks_of
+from agentcall.errors import UsageError
+from agentcall.models.paced import Paced
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|min|h))?")
+_SECONDS = {None: 1, "s": 1, "min": 60, "h": 3600}
+
+
+def carry_out(options: BatchOptions) -> int:
+    """Carries a batch out, or goes on with it; gives the exit code. Raises UsageError."""
+    output = Path(options.output).absolute()
+    own = output.with_name(f"{output.name}.runs.db")
+    url = options.db or f"sqlite:///{own}"
+    is_shared = not url.startswith("sqlite:")
+    tasks = tasks_of(_read(options.tasks_file), _name_of(output) if is_shared else "")
+    agent = _paced(agent_of(options), options.rate)
+    with Results(output) as results:
+        if options.retry:
+            results.forget(str(line["run_id"]) for line in results.lines if not _is_final(line))
+        done = results.done
+        left = [task for task in tasks if task.run_id not in done]
+        with Durable(agent, url) as durable, _progress(tasks, left, options) as progress:
+            if is_shared:
+                lines = left_to_workers(durable, left)
+            else:
+                lines = carried_out(durable, left, options.concurrency)
+            _follow(lines, results, progress)
+        code = _summed_up(tasks, results, options)
+    if code == 0 and options.db is None:
+        for path in own.parent.glob(f"{own.name}*"):
+            path.unlink()
+    return code
+
+
+def _read(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"the tasks {name} cannot be read: {error.strerror}") from error
+
+
+def _name_of(output: Path) -> str:
+    """A name for the batch, the same when the command is given again."""
+    return f"{digest_of(socket.gethostname(), str(output))[:8]}-"
+
+
+def _paced(agent: Agent[Any, Any], rate: str | None) -> Agent[Any, Any]:
+    if rate is None:
+        return agent
+    found = _RATE.fullmatch(rate.replace(" ", ""))
+    if found is None or float(found[1]) <= 0:
+        raise UsageError(f"--rate {rate}: use a number above 0 and /s, /min or /h, such as 5/s")
+    return replace(agent, model=Paced(agent.plan.model, float(found[1]) / _SECONDS[found[2]]))
+
+
+def _is_final(line: Line) -> bool:
+    return line["stop_reason"] == "final"
+
+
+class _Progress(Protocol):
+    def see(self, line: Line) -> None: ...
+
+
+def _follow(lines: AsyncIterator[Line], results: Results, progress: _Progress) -> None:
+    """Writes the lines as they come. Raises KeyboardInterrupt at Ctrl-C."""
+
+    async def written() -> None:
+        async for line in lines:
+            results.add(line)
+            progress.see(line)
+
+    try:
+        with InterruptibleLoop() as loop:
+            loop.run(written())
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on\n")
+        raise
+
+
+class _Silence:
+    def see(self, line: Line) -> None:
+        """Shows nothing."""
+
+
+class _Lines:
+    """A plain line now and then, for logs."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self._done, self._total, self._failed = done, total, 0
+
+    def see(self, line: Line) -> None:
+        self._done += 1
+        self._failed += not _is_final(line)
+        if self._done == self._total or self._done % max(self._total // 20, 1) == 0:
+            failed = f", {self._failed} without an answer" if self._failed else ""
+            sys.stderr.write(f"{self._done} of {self._total}{failed}\n")
+            sys.stderr.flush()
+
+
+@contextmanager
+def _progress(
+    tasks: Sequence[Task], left: Sequence[Task], options: BatchOptions
+) -> Generator[_Progress, None, None]:
+    """A bar on a terminal, else plain lines."""
+    done = len(tasks) - len(left)
+    if options.quiet or not left:
+        yield _Silence()
+    elif is_terminal(sys.stderr):
+        with _bar(done, len(tasks)) as bar:
+            yield bar
+    else:
+        yield _Lines(done, len(tasks))
+
+
+@contextmanager
+def _bar(done: int, total: int) -> Generator[_Progress, None, None]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    class Bar:
+        failed = 0
+
+        def see(self, line: Line) -> None:
+            self.failed += not _is_final(line)
+            shown = f"{self.failed} without an answer" if self.failed else ""
+            progress.update(task, advance=1, failed=shown)
+
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("[red]{task.fields[failed]}"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        task = progress.add_task("", total=total, completed=done, failed="")
+        yield Bar()
+
+
+def _summed_up(tasks: Sequence[Task], results: Results, options: BatchOptions) -> int:
+    """Says how many tasks have their answer; gives the exit code."""
+    ours = {task.run_id for task in tasks}
+    lines = [line for line in results.lines if line["run_id"] in ours]
+    ends = Counter(str(line["stop_reason"]) for line in lines)
+    if not options.quiet:
+        counts = ", ".join(f"{count} {end}" for end, count in ends.most_common())
+        sys.stderr.write(f"{len(lines)} of {len(tasks)} tasks in {options.output}: {counts}\n")
+    if ends["final"] == len(tasks):
+        return 0
+    if not options.quiet:
+        sys.stderr.write("--retry tries those without a final answer again\n")
+    return UNFINISHED

@@ -1,0 +1,106 @@
+"""Durable runs at the command line: which journal, how the agent was made, how to go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Any
+
+from agentcall.agent import Agent, Prompt, new_id
+from agentcall.approval import Decision
+from agentcall.cli.making import Words
+from agentcall.cli.plain import styled
+from agentcall.durable import Durable
+from agentcall.errors import UsageError
+from agentcall.events import Event
+from agentcall.messages import JSON
+from agentcall.result import RunResult
+
+_SECRETS = re.compile(r"(https?://)[^/@\s]*@")
+_QUERY = re.compile(r"\?[^#]*")
+_PARTS = ("agent", "tools", "model", "instructions", "max_requests")
+
+
+def journal_url(given: str | None) -> str:
+    """The journal that is meant: the option, AGENTCALL_DB, or one in the user's state folder."""
+    if given or os.environ.get("AGENTCALL_DB"):
+        return given or os.environ["AGENTCALL_DB"]
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    try:
+        (folder / "agentcall").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder {folder / 'agentcall'} cannot be made ({error.strerror}); use --db"
+        ) from error
+    return f"sqlite:///{folder}/agentcall/runs.db"
+
+
+class Kept:
+    """A durable agent for one run, whose id is known before it begins."""
+
+    def __init__(
+        self,
+        agent: Agent[Any, Any],  # Any: the user's own types
+        words: Words,
+        *,
+        db: str | None,
+        run_id: str | None = None,
+    ) -> None:
+        self.run_id = run_id or new_id()
+        self._durable = Durable(agent, journal_url(db), recipe=recipe_of(words))
+        self._db = db
+
+    def run_stream(self, prompt: Prompt | None) -> AsyncGenerator[Event, None]:
+        """The events of the run, begun or gone on with."""
+        return self._durable.run_stream(prompt, run_id=self.run_id)
+
+    def resume_stream(
+        self,
+        result: RunResult[Any],  # Any: as above
+        decisions: Mapping[str, Decision | bool],
+    ) -> AsyncGenerator[Event, None]:
+        """The events of the run after a person has decided."""
+        return self._durable.resume_stream(result, decisions)
+
+    def tell_how_to_go_on(self) -> None:
+        """Says on standard error with which command the run goes on."""
+        where = "" if self._db is None else f" --db {_shown(self._db)}"
+        words = f"the run is kept; go on with it: agentcall runs resume {self.run_id}{where}"
+        sys.stderr.write(styled(words, "yellow", sys.stderr) + "\n")
+
+    def close(self) -> None:
+        """Gives the journal up."""
+        self._durable.close()
+
+
+def recipe_of(words: Words) -> dict[str, JSON]:
+    """How the agent was made, so that another process can make it; no keys and passwords."""
+    recipe: dict[str, JSON] = {
+        "agent": words.agent and _found_from_anywhere(words.agent),
+        "tools": [_found_from_anywhere(word) for word in words.tools or ()],
+        "model": words.model and _shown(words.model),
+        "instructions": words.instructions,
+        "max_requests": words.max_requests,
+    }
+    return {name: value for name, value in recipe.items() if value}
+
+
+def parts_of(recipe: Mapping[str, JSON]) -> dict[str, Any]:  # Any: the fields of options
+    """The recipe as fields of the command's options."""
+    return {name: recipe[name] for name in _PARTS if name in recipe}
+
+
+def _found_from_anywhere(word: str) -> str:
+    """The word with the whole path of its file, if it names a file."""
+    path, mark, name = word.rpartition(":")
+    if word.endswith(".py"):
+        return str(Path(word).absolute())
+    return f"{Path(path).absolute()}{mark}{name}" if path.endswith(".py") else word
+
+
+def _shown(url: str) -> str:
+    """The URL without user, password and query."""
+    return _QUERY.sub("", _SECRETS.sub(r"\1", url))

@@ -1,0 +1,113 @@
+"""`agentcall runs`: the durable runs of a journal, listed, shown, gone on with, cancelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from agentcall.cli.options import command_of
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List, show, resume and cancel durable runs.",
+)
+
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="URL",
+        help="The journal: sqlite:///FILE or postgresql://user@host:port/name. "
+        "Default: AGENTCALL_DB, else a file in the user's state folder.",
+    ),
+]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What `agentcall runs list` is told."""
+
+    db: Db = None
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOptions:
+    """What `agentcall runs show` is told."""
+
+    run_id: RunId
+    db: Db = None
+    json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeOptions:
+    """What `agentcall runs resume` is told."""
+
+    run_id: RunId
+    db: Db = None
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Another model than it began with.")
+    ] = None
+    tools: Annotated[
+        list[str] | None,
+        typer.Option("-t", "--tool", metavar="TOOL", help="Other tools than it began with."),
+    ] = None
+    agent: Annotated[
+        str | None,
+        typer.Option("-a", "--agent", metavar="PLACE", help="Your own Agent, for a run of Python."),
+    ] = None
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOptions:
+    """What `agentcall runs cancel` is told."""
+
+    run_id: RunId
+    db: Db = None
+
+
+def _list(options: ListOptions) -> None:
+    from agentcall.cli.runlist import show_list
+
+    show_list(options)
+
+
+def _show(options: ShowOptions) -> None:
+    from agentcall.cli.runlist import show_run
+
+    show_run(options)
+
+
+def _resume(options: ResumeOptions) -> None:
+    from agentcall.cli.resuming import resumed
+
+    code = resumed(options)
+    if code:
+        raise typer.Exit(code)
+
+
+def _cancel(options: CancelOptions) -> None:
+    from agentcall.cli.runlist import cancel_run
+
+    cancel_run(options)
+
+
+app.command("list", help="List the runs, the youngest first.")(command_of(ListOptions, _list))
+app.command("show", help="Show what a run did, record by record.")(command_of(ShowOptions, _show))
+app.command(
+    "resume",
+    help="Go on with a run that was cut off or waits for approval, as it was begun; "
+    "print the answer of one that ended.\n\nExit codes as those of `agentcall run`.",
+)(command_of(ResumeOptions, _resume))
+app.command("cancel", help="Cancel a run, also one that another process runs.")(
+    command_of(CancelOptions, _cancel)
+)

@@ -1,0 +1,19 @@
+"""Runs that survive: `durable(agent, "sqlite:///runs.db").run(prompt, run_id="order-17")`."""
+
+from __future__ import annotations
+
+from agentcall.agent import Agent, Deps, Output
+from agentcall.durable.runs import Durable
+
+__all__ = ["Durable", "durable"]
+
+
+def durable(
+    agent: Agent[Output, Deps], url: str = "sqlite:///runs.db", *, lease: float = 30.0
+) -> Durable[Output, Deps]:
+    """The agent, its runs recorded in the journal at the URL.
+
+    url: `sqlite:///FILE`, or `postgresql://user@host:port/name` for many machines.
+    lease: seconds after which another machine takes over what a silent worker ran.
+    """
+    return Durable(agent, url, lease=lease)

@@ -1,0 +1,103 @@
+"""Whether a process of this machine is still there: it holds a lock on a file that is its own.
+
+The kernel takes the lock back when the process ends, however it ends; no pid that is used again,
+no restart and no other process's clock can be mistaken for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from agentcall.errors import JournalError
+
+
+class Holder:
+    """This process; `name` is `host:pid:random`, and its file is beside the one that is given."""
+
+    def __init__(self, beside: Path) -> None:
+        self._beside = beside
+        self._numbers = itertools.count(1)
+        self._active: set[str] = set()
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        path = self._path(self.name)
+        try:
+            self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise JournalError(f"{path} cannot be made: {error.strerror}") from error
+        locked(self._file)
+        if hasattr(os, "register_at_fork"):  # a fork that outlives us must not seem to be us
+            os.register_at_fork(after_in_child=self._let_go)
+
+    def hold(self) -> str:
+        """A name for a hold on a run."""
+        hold = f"{self.name}:{next(self._numbers)}"
+        self._active.add(hold)
+        return hold
+
+    def drop(self, hold: str) -> None:
+        """Forgets a hold."""
+        self._active.discard(hold)
+
+    def lives(self, hold: str) -> bool | None:
+        """Whether the process of the hold is there; None if its file is not here."""
+        name, _, _ = hold.rpartition(":")
+        if name == self.name:
+            return hold in self._active
+        path = self._path(name)
+        try:
+            file = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise JournalError(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            is_free = locked(file)
+        finally:
+            os.close(file)
+        if is_free:
+            path.unlink(missing_ok=True)
+        return not is_free
+
+    def close(self) -> None:
+        """Takes the file away."""
+        with suppress(OSError):
+            self._path(self.name).unlink(missing_ok=True)
+        self._let_go()
+
+    def _path(self, name: str) -> Path:
+        _, pid, random = name.rsplit(":", 2)
+        return self._beside.with_name(f"{self._beside.name}-runner-{pid}-{random}")
+
+    def _let_go(self) -> None:
+        with suppress(OSError):
+            os.close(self._file)
+        self._file = -1
+
+
+def locked(file: int) -> bool:
+    """Locks an open file, if nobody else has it locked; the lock goes when the file is closed."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def who(hold: str) -> str:
+    """The holder in words."""
+    host, pid, *_ = hold.split(":")
+    here = " on this machine" if host == socket.gethostname() else f" on {host}"
+    return f"the process {pid}{'' if pid == str(os.getpid()) else here}"
