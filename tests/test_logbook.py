@@ -47,6 +47,15 @@ def test_a_secret_is_never_written_nor_remembered(log: Path) -> None:
     assert "s3cret" not in log.read_text()
 
 
+def test_our_own_looks_at_its_health_are_not_kept(log: Path) -> None:
+    seen = b'INFO: 127.0.0.1:1 - "GET /health HTTP/1.1" %d OK\n'
+    written(log, seen % 200, seen % 503, b"GET /health is not here\n").close()
+    assert log.read_text().splitlines() == [
+        'INFO: 127.0.0.1:1 - "GET /health HTTP/1.1" 503 OK',
+        "GET /health is not here",
+    ]
+
+
 def test_styles_are_not_remembered(log: Path) -> None:
     book = written(log, b"\x1b[31mERROR\x1b[0m gone\n")
     assert book.lines == ["ERROR gone"]

@@ -60,7 +60,7 @@ class StartOptions:
         typer.Argument(help="A folder, a name on the hub, a name that `plan` knows, or embedded."),
     ]
     flags: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- FLAGS]...", help="Words for LMDeploy.")
+        list[str] | None, typer.Argument(metavar="-- FLAGS", help="Words for LMDeploy.")
     ] = None
     name: Annotated[
         str | None, typer.Option(help="What it is called here. Default: the model's last part.")

@@ -47,6 +47,8 @@ def launch_server(launch: Launch, report: Progress, *, leashed: bool = False) ->
 
     Raises NameTaken, PortTaken, NoLMDeploy, BadValue, EmbeddedError, DownloadError, UnknownModel.
     """
+    if not hasattr(os, "fork"):
+        raise BadValue("servers are launched on Linux and macOS; on Windows, in WSL")
     launch = settled(launch)
     _tidy()
     with ExitStack() as stack:

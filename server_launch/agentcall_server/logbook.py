@@ -1,6 +1,7 @@
 """The log of a server: rotated, without secrets, readable while it grows.
 
-A line that a program overwrites on its screen (a progress bar) is kept only as it was in the end.
+A line that a program overwrites on its screen (a progress bar) is kept only as it was in the end,
+and what it says of our own looks at its health is not kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ KEPT = 4
 _LONGEST = 64 * 1024
 _REMEMBERED = 400
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ASKED = re.compile(rb'"GET /health HTTP/[\d.]+" 200')
+"""What a server says of being looked at, every few seconds for as long as it lives."""
 _END = re.compile(rb"\r?\n|\r")
 
 
@@ -74,6 +77,8 @@ class Logbook:
             self._file.close()
 
     def _keep(self, line: bytes) -> None:
+        if _ASKED.search(line):
+            return
         for secret in self._secrets:
             line = line.replace(secret, b"[API key]")
         self._lines.append(_STYLE.sub("", line.decode(errors="replace")))
