@@ -278,10 +278,10 @@ def test_a_wrong_command_ends_with_2(words: list[str], message: str, tmp_path: P
 
 @pytest.mark.embedded
 def test_the_embedded_model_can_be_measured(tmp_path: Path) -> None:
-    words = ["--concurrency", "1", "--each", "1", "--tokens", "16", "--seconds", "120", "--json"]
+    words = ["--concurrency", "1", "--each", "1", "--tokens", "16", "--seconds", "240", "--json"]
     command = [SCRIPT, "server", "bench", "embedded", *words]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, timeout=500, check=False
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=1300, check=False
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -55,6 +55,14 @@ def test_the_server_may_come_from_the_environment(tmp_path: Path) -> None:
     assert server.url in done.stdout
 
 
+def test_of_several_servers_the_first_is_examined(tmp_path: Path) -> None:
+    with FakeServer([forever(say("x"))], models=["a"]) as server:
+        names = f"{server.url}#a,http://127.0.0.1:9/v1"
+        done = agentcall("doctor", cwd=tmp_path, env={"AGENTCALL_MODEL": names})
+    assert done.returncode == 0, done.stdout
+    assert server.url in done.stdout
+
+
 def test_what_is_no_server_is_a_usage_error(tmp_path: Path) -> None:
     done = agentcall("doctor", "embedded", cwd=tmp_path)
     assert done.returncode == 2

@@ -19,6 +19,7 @@ from agentcall.doctor import Finding, Level, Report, examine
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import Fate
 from agentcall.models.launched import api_key
+from agentcall.models.shorthand import parted
 
 _STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "error": "bold red"}
 _FATES: dict[Fate, str] = {
@@ -31,7 +32,8 @@ _FATES: dict[Fate, str] = {
 
 def examined(options: DoctorOptions) -> int:
     """Prints the report; gives the exit code."""
-    url, name = server_of(options.url or usual_server())
+    # of several servers the first is examined
+    url, name = server_of(parted(options.url or usual_server())[0])
     endpoint = Endpoint(url, api_key(url))
     with InterruptibleLoop() as loop:
         report = loop.run(examine(endpoint, options.model or name))

@@ -45,7 +45,8 @@ class RunOptions:
         typer.Option(
             "-m",
             "--model",
-            help="lmdeploy:NAME, http://host:port/v1, http://host:port/v1#NAME or embedded. "
+            help="lmdeploy:NAME, http://host:port/v1, http://host:port/v1#NAME or embedded; "
+            "several servers of one model with commas between. "
             "Default: AGENTCALL_MODEL, else a local LMDeploy, else embedded.",
         ),
     ] = None
