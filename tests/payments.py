@@ -14,14 +14,16 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
 
 from agentcall import Agent, Limits, RunContext, ToolRegistry, tool
+from agentcall.dialects.parts import Called, Said
 from agentcall.durable import durable
 from agentcall.models.http_chat import HTTPChat
+from agentcall.models.protocol import Answer, Model, Request
 from agentcall.testing import Reply, call, say
 
 
@@ -62,9 +64,27 @@ def agent_at(url: str, folder: Path, errand: Mapping[str, object]) -> Agent:
         return f"{n} {'yes' if is_made else 'no'}"
 
     paying = tool(idempotent=bool(errand.get("idempotent")))(pay)
-    model = HTTPChat(url, "fake", dialect="native")
+    model = Mortal(HTTPChat(url, "fake", dialect="native"), errand)
     tools = ToolRegistry(paying, tool(polling=True)(check))
     return Agent(model, tools=tools, limits=Limits(requests=100))
+
+
+class Mortal:
+    """The model; dies with its whole answer in hand, if the errand says so of this one."""
+
+    def __init__(self, model: Model, errand: Mapping[str, object]) -> None:
+        self._model = model
+        self._step = errand.get("step") if errand.get("point") == "answer received" else None
+        self._last = errand.get("steps")
+
+    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+        async for part in self._model.ask(request):
+            match part:
+                case Called("pay", arguments) if json.loads(arguments)["n"] == self._step:
+                    _die()
+                case Said() if self._step == int(str(self._last or 0)) + 1:
+                    _die()
+            yield part
 
 
 def _die() -> None:

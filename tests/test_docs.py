@@ -97,6 +97,7 @@ def test_the_python_of_a_page_runs(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run(page: Path, model: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "weather.py").write_text(WEATHER)
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
     for line, source in blocks(page, "sh"):
         for command in source.splitlines():
             if not command.startswith("agentcall "):
@@ -106,6 +107,7 @@ def test_the_commands_of_a_page_run(page: Path, model: FakeServer, tmp_path: Pat
             done = subprocess.run(
                 shlex.split(command, comments=True),
                 cwd=tmp_path,
+                env=environment,
                 capture_output=True,
                 text=True,
                 timeout=60,

@@ -24,14 +24,18 @@ from agentcall.testing import FakeServer, Reply
 
 pytestmark = pytest.mark.durable
 
-AT_SERVER = ("request at server", "answer sent")
-IN_PROCESS = ("tool entered", "effect done", "result recorded")
-POINTS = (*AT_SERVER, *IN_PROCESS)
+POINTS = (
+    "request at server",
+    "answer received",
+    "tool entered",
+    "effect done",
+    "result recorded",
+)
 MATRIX = [
     ("not killed", 0),
     *[(point, step) for step in (1, 2, 3) for point in POINTS],
     ("request at server", 4),
-    ("answer sent", 4),
+    ("answer received", 4),
     ("final answer", 4),
 ]
 
@@ -57,9 +61,6 @@ class Bank:
             case "request at server", step, pid if n == step and not unsure:
                 self._armed = None
                 os.kill(pid.result(), signal.SIGKILL)
-            case "answer sent", step, pid if n == step and not unsure:
-                self._armed = None
-                threading.Timer(0.02, os.kill, (pid.result(), signal.SIGKILL)).start()
             case "result recorded", step, pid if n > step:
                 _wait_for_death(
                     pid.result()
@@ -148,8 +149,7 @@ def test_a_run_of_three_steps_survives_a_kill(
         assert not (tmp_path / "result.json").exists()
         assert run_until(bank, zygote, errand, "not killed", 0) == 0
     unknown = point in ("tool entered", "effect done") and not idempotent
-    is_race = point == "answer sent"  # the kill may land in the tool
-    check(tmp_path, 3, idempotent=idempotent, unknown=None if is_race else unknown)
+    check(tmp_path, 3, idempotent=idempotent, unknown=unknown)
 
 
 @pytest.mark.parametrize("idempotent", [False, True], ids=["once", "idempotent"])
@@ -170,15 +170,18 @@ def test_a_run_survives_kills_at_any_moment(
     bank: Bank, zygote: Zygote, journal: str, tmp_path: Path, idempotent: bool
 ) -> None:
     errand = errand_of(bank, journal, tmp_path, 20, idempotent=idempotent)
-    dice, kills = random.Random(7), 0
-    for _ in range(200):
+    dice, codes = random.Random(7), []
+    for number in range(30):
         child = zygote.send(errand)
-        mercy = threading.Timer(dice.uniform(0.02, 0.4), os.kill, (child.pid, signal.SIGKILL))
+        seconds = dice.uniform(0, 0.1 + number / 20)  # a busy machine gets longer lives, too
+        mercy = threading.Timer(seconds, os.kill, (child.pid, signal.SIGKILL))
         mercy.start()
-        code = child.wait()
+        codes.append(child.wait())
         mercy.cancel()
-        if code == 0:
+        if codes[-1] == 0:
             break
-        kills += 1
-    assert kills >= 3
+    else:
+        codes.append(run_until(bank, zygote, errand, "not killed", 0))
+    assert codes[-1] == 0
+    assert codes[:-1].count(-signal.SIGKILL) == len(codes) - 1 > 0
     check(tmp_path, 20, idempotent=idempotent, unknown=None)

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from command_line import SCRIPT, environment
 from payments import brain
 from postgres_server import Server, server
+from typing_extensions import Self
 
 from agentcall.testing import FakeServer, Reply
 
@@ -54,20 +56,26 @@ class Crew:
     def __init__(self, folder: Path, url: str, env: Mapping[str, str]) -> None:
         self._folder, self._url, self._env = folder, url, env
         self._workers = [self._hired() for _ in range(WORKERS)]
-        self.killed = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
 
     def kill_one(self) -> None:
         place = random.randrange(WORKERS)
         self._workers[place].send_signal(signal.SIGKILL)
         self._workers[place].wait()
         self._workers[place] = self._hired()
-        self.killed += 1
 
     def dismiss(self) -> None:
         for worker in self._workers:
             worker.send_signal(signal.SIGTERM)
         for worker in self._workers:
-            assert worker.wait(20) in (130, -signal.SIGTERM)  # it may have just been hired
+            assert worker.wait(60) in (130, -signal.SIGTERM)  # it may have just been hired
 
     def _hired(self) -> subprocess.Popen[bytes]:
         words = ("worker", "-a", "shop.py:agent", "--db", self._url, "--lease", "3", "-q")
@@ -83,22 +91,23 @@ def test_two_hundred_runs_end_once_though_a_worker_is_killed_every_two_seconds(
     (tmp_path / "tasks.jsonl").write_text(f'"pay {STEPS}"\n' * RUNS)
     batch = [SCRIPT, "batch", "tasks.jsonl", "-o", "results.jsonl", "-a", "shop.py:agent",
              "--db", url, "-q"]  # fmt: skip
-    crew = Crew(tmp_path, url, env)
-    waiting = subprocess.Popen(batch, cwd=tmp_path, env=env)
-    end = time.monotonic() + 240
-    while waiting.poll() is None and time.monotonic() < end:
-        time.sleep(2)
-        crew.kill_one()
-        if crew.killed == 3:  # the batch itself, too
-            waiting.kill()
-            waiting.wait()
-            waiting = subprocess.Popen(batch, cwd=tmp_path, env=env)
-    assert waiting.wait(1) == 0
-    crew.dismiss()
+    with Crew(tmp_path, url, env) as crew:
+        waiting = subprocess.Popen(batch, cwd=tmp_path, env=env)
+        for kills in range(1, 41):  # then a machine that is too busy to live with it is left alone
+            with suppress(subprocess.TimeoutExpired):
+                waiting.wait(2)
+                break
+            crew.kill_one()
+            if kills == 3:  # the batch itself, too
+                waiting.kill()
+                waiting.wait()
+                waiting = subprocess.Popen(batch, cwd=tmp_path, env=env)
+        assert waiting.wait(240) == 0
+        crew.dismiss()
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert sorted(line["id"] for line in lines) == list(range(1, RUNS + 1))
     assert {(line["stop_reason"], line["output"]) for line in lines} == {("final", "All is paid.")}
     paid = [line.split() for line in (tmp_path / "ledger").read_text().splitlines()]
     made = sorted((key.split(":")[0], int(n)) for n, key in paid)
     assert made == sorted((line["run_id"], n) for line in lines for n in range(1, STEPS + 1))
-    assert crew.killed >= 5
+    assert kills >= 5
