@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import UnionType
 from typing import Any, Generic, TypeAlias, cast
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
-from agentcall.approval import Decision, decided
+from agentcall.approval import Decision
+from agentcall.decisions import resumed
+from agentcall.delegation import delegate
 from agentcall.dialects.protocol import Offer
 from agentcall.errors import UsageError
-from agentcall.events import Event
-from agentcall.execute import Emit
+from agentcall.events import Emit, Event
+from agentcall.handoff import handoff_tool, tool_name
 from agentcall.history import completed
 from agentcall.limits import Limits
 from agentcall.messages import JSON, Image, Message, Text, User, load
 from agentcall.models.shorthand import Named, model_from
+from agentcall.origin import Origin
 from agentcall.output import OutputReader
+from agentcall.plan import Plan
 from agentcall.policy import Policy, checked
 from agentcall.registry import ToolRegistry
 from agentcall.result import RunResult
-from agentcall.run import Origin, Plan, Run
+from agentcall.run import Run
 from agentcall.sync import run_sync
+from agentcall.tool import MarkArguments, Tool
 
 Output = TypeVar("Output", default=str)
 Deps = TypeVar("Deps", default=None)
@@ -51,6 +56,8 @@ class Agent(Generic[Output, Deps]):
     limits: the bounds of a run.
     policy: what decides whether a call is carried out, waits for a person, or is denied: a function
         of a `policy.Attempt`. Without one, `policy.default_policy`.
+    name: what it is called in results and events, and by agents that hand over to it.
+    handoffs: agents that may take a conversation over from this one; each has a name of its own.
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -71,6 +78,7 @@ class Agent(Generic[Output, Deps]):
     limits: Limits = field(default_factory=Limits)
     name: str = "agent"
     policy: Policy | None = None
+    handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of whoever answers
 
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run.
@@ -149,27 +157,75 @@ class Agent(Generic[Output, Deps]):
         tools = self.tools
         return tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools)
 
+    def as_tool(
+        self,
+        name: str | None = None,
+        description: str | None = None,
+        *,
+        input_type: object = str,
+        **marks: Unpack[MarkArguments],
+    ) -> Tool:
+        """This agent as a tool of another one, which gives its output as the result.
+
+        input_type: what it is asked with: a text, or a type whose fields the model fills in: a
+            pydantic model, a dataclass or a TypedDict.
+        marks: as those of `@tool`; without a `timeout` its own limits end it, and those of the run.
+
+        Its run counts into the usage and the limits of the run that calls it; a call in it that
+        needs approval makes that run wait.
+        """
+        first = self.instructions.strip().partition("\n")[0]
+        return delegate(
+            lambda: self._plan,
+            name=name or tool_name(self.name),
+            description=description or f"Ask the agent {self.name}. {first}".strip(),
+            input_type=input_type,
+            **marks,
+        )
+
+    @cached_property
+    def _handoff(self) -> tuple[Tool, Callable[[], Plan]]:
+        """The tool with which another agent hands over to this one, and what it leads to."""
+        return handoff_tool(self.name, self.instructions), lambda: self._plan
+
     @cached_property
     def _fixed_plan(self) -> Plan:
         output = OutputReader(self.output_type)
-        return Plan(
+        plan = Plan(
             model_from(self.model),
-            ToolRegistry(self.registry),
-            Offer(self.instructions, tuple(self.registry), output.schema),
+            ToolRegistry(),
+            Offer(self.instructions, (), output.schema),
             output,
             self.limits,
             policy=checked(self.policy),
+            name=self.name,
         )
+        return self._offering(plan, self._offered)
 
     @property
     def _plan(self) -> Plan:
         """The plan for a run that begins now; the same object while the tools are the same."""
-        plan = self._fixed_plan
-        tools = tuple(self.registry)
-        if tools == plan.offer.tools:
-            return plan
+        plan, tools = self._fixed_plan, self._offered
+        return plan if tools == plan.offer.tools else self._offering(plan, tools)
+
+    @property
+    def _offered(self) -> tuple[Tool, ...]:
+        if not self.handoffs:
+            return tuple(self.registry)
+        return (*self.registry, *(tool for tool, _ in self._ways_out))
+
+    @property
+    def _ways_out(self) -> Iterable[tuple[Tool, Callable[[], Plan]]]:
+        others = (other for other in self.handoffs if other is not self)
+        return [other._handoff for other in others]  # noqa: SLF001 - of this very class
+
+    def _offering(self, plan: Plan, tools: tuple[Tool, ...]) -> Plan:
+        _refuse_namesakes(self)
         return replace(
-            plan, registry=ToolRegistry(self.registry), offer=replace(plan.offer, tools=tools)
+            plan,
+            registry=ToolRegistry(tools),
+            offer=replace(plan.offer, tools=tools),
+            handoffs={tool.name: leads_to for tool, leads_to in self._ways_out},
         )
 
     async def _run(self, origin: Origin, emit: Emit | None = None) -> RunResult[Output]:
@@ -190,17 +246,20 @@ class Agent(Generic[Output, Deps]):
     def _resumed(
         self, result: RunResult[Any], decisions: Mapping[str, Decision | bool], deps: object
     ) -> Origin:
-        begin = decided(result, decisions, self.registry)
-        return Origin(
-            run_id=result.run_id,
-            messages=begin.messages,
-            start=result.start,
-            deps=deps,
-            pending=begin.pending,
-            verdicts=begin.verdicts,
-            usage=result.usage,
-            turns=result.turns,
-        )
+        return resumed(result, decisions, self._plan, deps)
+
+
+def _refuse_namesakes(agent: Agent[Any, Any]) -> None:
+    """Raises UsageError if two agents that handoffs lead to are called alike."""
+    known: dict[str, Agent[Any, Any]] = {}
+    waiting = [agent]
+    for one in waiting:
+        if known.setdefault(one.name, one) is not one:
+            raise UsageError(
+                f"two agents that may answer are called {one.name!r}; give each a name of its own: "
+                f"Agent(name=...)"
+            )
+        waiting += [other for other in one.handoffs if other not in waiting]
 
 
 def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:

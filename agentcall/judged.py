@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agentcall.execute import Job
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.result import StopReason
+from agentcall.result import Paused, StopReason
 
 
 class Judged(NamedTuple):
@@ -43,13 +43,15 @@ class Judged(NamedTuple):
 class Round(NamedTuple):
     """What became of the calls of a turn.
 
-    `waiting` says why calls wait; `close`, why the tools have to be closed.
+    `waiting` says why calls wait; `close`, why the tools have to be closed. `pending` has the calls
+    of agents that are tools too; `paused` are the calls of these agents.
     """
 
     results: tuple[ToolResult, ...]
     pending: tuple[ToolCall, ...]
     close: StopReason | None
     waiting: str = ""
+    paused: tuple[Paused, ...] = ()
 
 
 def why_waiting(judged: Iterable[Judged]) -> str:

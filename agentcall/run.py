@@ -9,32 +9,37 @@ Rules:
 4. A conversation that is longer than the model's window is shortened (`trim`), and goes on.
 5. Every tool call in a result's messages has its own result behind it, however the run ended,
    unless it waits for approval.
+6. An agent that the conversation is handed over to goes on in the same run: with its own model,
+   instructions and tools, within the same limits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from agentcall.approval import Verdict
 from agentcall.calls import CallDesk, Scene
 from agentcall.dialects.parts import Broken
-from agentcall.dialects.protocol import Offer
-from agentcall.errors import BadAnswer, ContextOverflow, ModelError, PolicyFailed
-from agentcall.events import AnswerDiscarded, Event, RunFinished, RunStarted
-from agentcall.execute import Emit
+from agentcall.errors import BadAnswer, ContextOverflow, CutAnswer, ModelError, PolicyFailed
+from agentcall.events import (
+    AnswerDiscarded,
+    Emit,
+    Event,
+    HandedOver,
+    RunFinished,
+    RunStarted,
+)
+from agentcall.handoff import first_only, handed_to
 from agentcall.judged import Judged
-from agentcall.limits import Limits
-from agentcall.messages import Assistant, Message, ToolCall, Usage, User
-from agentcall.models.protocol import Model, Request
-from agentcall.output import OutputReader, Unfit
-from agentcall.policy import Policy
+from agentcall.messages import Assistant, User
+from agentcall.models.protocol import Request
+from agentcall.origin import Origin, lineage_of
+from agentcall.output import Unfit
+from agentcall.plan import Plan
 from agentcall.progress import Progress
-from agentcall.registry import ToolRegistry
 from agentcall.result import Missing, RunResult, StopReason
-from agentcall.steps import Direct, Steps
 from agentcall.taint import marked
 from agentcall.turn import Listener, Turn
 
@@ -48,52 +53,18 @@ _CUT_CALL = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What a run is made of and does not change: everything that an agent decides."""
-
-    model: Model
-    registry: ToolRegistry
-    offer: Offer
-    output: OutputReader
-    limits: Limits
-    steps: Steps = field(default_factory=Direct)
-    policy: Policy | None = None
-
-    def is_untrusted(self, name: str) -> bool:
-        """Whether the results of the tool of this name may hold text of strangers."""
-        found = self.registry.by_name.get(name)
-        return found is not None and found.marks.untrusted
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a run begins: the conversation, its new part, and what the tools depend on.
-
-    A run that is resumed brings what waited, what was decided, and what it had used.
-    """
-
-    run_id: str
-    messages: Sequence[Message]
-    start: int
-    deps: object = None
-    pending: tuple[ToolCall, ...] = ()
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
-    usage: Usage = field(default_factory=Usage)
-    turns: int = 0
-
-
 class Run:
     """One run, from its origin to its result; good for once."""
 
     def __init__(self, plan: Plan, origin: Origin, emit: Emit | None = None) -> None:
         self._plan = plan
-        self._origin = origin
+        self._origin = origin = replace(origin, messages=marked(origin.messages, plan.is_untrusted))
         self._emit = emit
-        messages = marked(origin.messages, plan.is_untrusted)
-        self._progress = Progress(origin.run_id, messages, origin.start, origin.usage, origin.turns)
-        self._desk = CallDesk(plan.registry, plan.limits, plan.steps, emit, policy=plan.policy)
-        self._desk.recall(messages, origin.usage.tool_calls)
+        home = lineage_of(plan, origin, emit)
+        self._progress = Progress(origin, home.budget, plan.name)
+        self._desk = CallDesk(plan.registry, plan.limits, home, policy=plan.policy)
+        self._desk.recall(origin.messages)
+        self._home = home
         self._offer = plan.offer
         self._listener = Listener(plan.model, emit)
         self._faults = 0
@@ -142,29 +113,22 @@ class Run:
 
     async def _resumed(self) -> RunResult[Any] | None:
         """Carries out what was decided about the calls that waited."""
-        if not self._origin.pending:
+        origin = self._origin
+        if not (origin.pending or origin.paused):
             return None
-        waiting, verdicts = self._origin.pending, self._origin.verdicts
-        return await self._carried_out(self._desk.decided(waiting, verdicts, self._scene()))
+        scene = self._scene()
+        judged = self._desk.decided(origin.pending, origin.verdicts, scene)
+        return await self._carried_out([*judged, *self._desk.continued(origin.paused, scene)])
 
     # What the limits say.
 
     def _spent(self) -> RunResult[Any] | None:
-        limits, used = self._plan.limits, self._progress.usage
-        if limits.requests is not None and used.requests >= limits.requests:
-            return self._ended("max_requests", f"it made {used.requests} requests")
-        if limits.tokens is not None and used.total_tokens >= limits.tokens:
-            return self._ended("max_tokens", f"it used {used.total_tokens} tokens")
-        return None
-
-    @property
-    def _requests_left(self) -> int | None:
-        limit = self._plan.limits.requests
-        return None if limit is None else limit - self._progress.usage.requests
+        spent = self._progress.budget.spent()
+        return None if spent is None else self._ended(*spent)
 
     def _close_before_last_request(self) -> None:
-        used = self._progress.usage.requests
-        if self._requests_left == 1 and used and self._plan.offer.tools:
+        used = self._progress.budget.used.requests
+        if used and self._plan.offer.tools and self._progress.budget.requests_left == 1:
             self._progress.close("max_requests")
 
     # The model's turn.
@@ -205,18 +169,25 @@ class Run:
             "none" if progress.closed else "auto",
             stream=self._emit is not None,
         )
-        left = self._requests_left
-        tries = PATIENCE if left is None else min(PATIENCE, left)
+        budget, taken = progress.budget, 1
+
+        def again() -> bool:
+            nonlocal taken
+            may = taken < PATIENCE and budget.take_request()
+            taken += may
+            return may
+
+        if not budget.take_request():
+            raise CutAnswer("the server left a part of the conversation out, or cut its answer")
         before = self._listener.used
         try:
             turn = await self._plan.steps.model(
-                f"{progress.run_id}:{progress.turns}",
-                lambda: self._listener.whole(request, tries),
+                f"{progress.run_id}:{progress.turns}", lambda: self._listener.whole(request, again)
             )
-        except ModelError:
-            progress.usage += self._listener.used - before
+        except BaseException:
+            budget.settle(taken, self._listener.used - before)
             raise
-        progress.usage += turn.usage
+        budget.settle(taken, turn.usage)
         return turn
 
     async def _took(self, turn: Turn) -> RunResult[Any] | None:
@@ -232,6 +203,8 @@ class Run:
     async def _called(self, turn: Turn) -> RunResult[Any] | None:
         self._faults = 0
         judged = self._desk.judged(turn.calls, self._scene())
+        if self._plan.handoffs:
+            judged = first_only(judged, self._plan.handoffs)
         calls = tuple(item.call for item in judged)
         self._progress.transcript.append(Assistant(turn.text, calls, turn.thinking))
         result = await self._carried_out(judged)
@@ -242,20 +215,37 @@ class Run:
     async def _carried_out(self, judged: Sequence[Judged]) -> RunResult[Any] | None:
         """Carries calls out and puts their results down."""
         progress = self._progress
-        progress.count_calls(self._desk.carried_out)
         done = await self._desk.carry_out(judged)
         for result in done.results:
             progress.transcript.append(result)
         if done.pending:
-            return progress.result("approval", Missing(done.waiting), pending=done.pending)
+            why = Missing(done.waiting)
+            return progress.result("approval", why, pending=done.pending, paused=done.paused)
+        if self._plan.handoffs:
+            self._hand_over()
         if done.close:
             progress.close(done.close)
         return None
 
+    def _hand_over(self) -> None:
+        """Goes on as another agent, where the last turn called for one."""
+        make = handed_to(self._progress.transcript, self._plan.handoffs)
+        if make is None:
+            return
+        old, new = self._plan, make()
+        self._plan = old.handed_to(new)
+        self._home = replace(self._home, path=self._home.beside(new.name))
+        self._offer = self._plan.offer
+        self._listener = Listener(new.model, self._emit)
+        self._desk.offer(new.registry)
+        self._desk.move(self._home, new.policy)
+        self._progress.hand_over(new.name)
+        self._tell(HandedOver(old.name, new.name))
+
     def _scene(self) -> Scene:
         progress = self._progress
-        messages = tuple(progress.transcript)
-        return Scene(progress.run_id, progress.turns, self._origin.deps, progress.usage, messages)
+        used, messages = progress.budget.used, tuple(progress.transcript)
+        return Scene(progress.run_id, progress.turns, self._origin.deps, used, messages)
 
     # Answers that are no calls.
 

@@ -66,6 +66,7 @@ class Marks:
     polling: calling it again with the same arguments makes sense.
     read_only: it changes nothing outside the run.
     untrusted: its results may hold text that strangers wrote: pages, files, search results.
+    delegates: it is an agent, whose run makes steps of its own; see `Agent.as_tool`.
     """
 
     timeout: float | None = 120.0
@@ -76,6 +77,7 @@ class Marks:
     polling: bool = False
     read_only: bool = False
     untrusted: bool = False
+    delegates: bool = False
 
 
 class Tool(Generic[P, R]):

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunResult, tool
-from agentcall.approval import decided
+from agentcall.decisions import resumed
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished, ToolCallStarted
 from agentcall.messages import User
-from agentcall.run import Origin, Run
+from agentcall.origin import Origin
+from agentcall.run import Run
 from agentcall.testing import ScriptedModel, call, calls, say
 
 SENT: list[str] = []
@@ -148,9 +149,7 @@ async def test_keys_stay_unique_over_a_resume() -> None:
     plan = replace(agent._plan, steps=Keeping())  # type: ignore[arg-type]
     result = await Run(plan, Origin("r", (User("go"),), 0)).result()
     while result.pending:
-        begin = decided(result, {result.pending[0].id: True}, agent.registry)
-        origin = Origin("r", begin.messages, 0, None, begin.pending, begin.verdicts,
-                        result.usage, result.turns)  # fmt: skip
+        origin = resumed(result, {result.pending[0].id: True}, plan)
         result = await Run(plan, origin).result()
     assert keys == ["r:1", "r:1:0", "r:1:1", "r:2", "r:2:0", "r:3"]
 
