@@ -115,14 +115,14 @@ class Agent(Generic[Output, Deps]):
 
     async def resume(
         self,
-        result: RunResult[Any],
+        result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
         """Goes on with a run that waits for approval.
 
-        result: one whose `pending` names the calls that wait.
+        result: one whose `pending` names the calls that wait, or the text that its `to_json` gave.
         decisions: by call id: Approved(), Edited(arguments), Denied(reason), True or False. A
             call without a decision goes on waiting.
 
@@ -133,7 +133,7 @@ class Agent(Generic[Output, Deps]):
 
     def resume_sync(
         self,
-        result: RunResult[Any],
+        result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
@@ -143,7 +143,7 @@ class Agent(Generic[Output, Deps]):
 
     def resume_stream(
         self,
-        result: RunResult[Any],
+        result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
@@ -244,9 +244,13 @@ class Agent(Generic[Output, Deps]):
             await asyncio.gather(task, return_exceptions=True)
 
     def _resumed(
-        self, result: RunResult[Any], decisions: Mapping[str, Decision | bool], deps: object
+        self,
+        result: RunResult[Any] | str | bytes,
+        decisions: Mapping[str, Decision | bool],
+        deps: object,
     ) -> Origin:
-        return resumed(result, decisions, self._plan, deps)
+        state = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
+        return resumed(state, decisions, self._plan, deps)
 
 
 def _refuse_namesakes(agent: Agent[Any, Any]) -> None:

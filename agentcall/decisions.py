@@ -89,6 +89,7 @@ class _Resumption:
             verdicts=dict(self._verdicts(own, path)),
             usage=result.usage,
             turns=result.turns,
+            agent=result.agent,
             grants=self.sure,
             paused=result.paused,
             children=dict(self._children(result, plan, path)),

@@ -21,8 +21,9 @@ from agentcall.steps import Steps
 class Origin:
     """Where a run begins: the conversation, its new part, and what the tools depend on.
 
-    A run that is resumed brings what waited, what was decided, and what it had used. `paused` are
-    its calls of agents that wait themselves; `children` are those that go on, by call id.
+    A run that is resumed brings what waited, what was decided, what it had used, and the name of
+    the `agent` that goes on. `paused` are its calls of agents that wait themselves; `children` are
+    those that go on, by call id.
     """
 
     run_id: str
@@ -33,6 +34,7 @@ class Origin:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
     usage: Usage = field(default_factory=Usage)
     turns: int = 0
+    agent: str = ""
     grants: tuple[Grant, ...] = ()
     paused: tuple[Paused, ...] = ()
     children: Mapping[str, Origin] = field(default_factory=dict[str, "Origin"])

@@ -47,7 +47,7 @@ class Plan:
         known: list[str] = []
         for plan in self._reachable():
             if plan.name == name:
-                return plan
+                return plan if plan is self else self.handed_to(plan)
             known.append(plan.name)
         raise UsageError(
             f"the result is one of the agent {name!r}, which is not among: {', '.join(known)}"

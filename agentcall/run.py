@@ -57,6 +57,7 @@ class Run:
     """One run, from its origin to its result; good for once."""
 
     def __init__(self, plan: Plan, origin: Origin, emit: Emit | None = None) -> None:
+        plan = plan.of(origin.agent) if origin.agent else plan
         self._plan = plan
         self._origin = origin = replace(origin, messages=marked(origin.messages, plan.is_untrusted))
         self._emit = emit
