@@ -20,7 +20,9 @@ from agentcall.errors import UsageError
 from agentcall.events import Emit, Event
 from agentcall.handoff import handoff_tool, tool_name
 from agentcall.history import completed
+from agentcall.keeping import run_in
 from agentcall.limits import Limits
+from agentcall.memory import Session
 from agentcall.messages import JSON, Image, Message, Text, User, load
 from agentcall.models.shorthand import Named, model_from
 from agentcall.origin import Origin
@@ -85,39 +87,56 @@ class Agent(Generic[Output, Deps]):
         _ = self._plan
 
     async def run(
-        self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: History = (),
+        session: Session | None = None,
+        deps: Deps | None = None,
     ) -> RunResult[Output]:
         """Runs to the end.
 
         prompt: what the user says; may be left out if `messages` ends with it.
         messages: the conversation so far, such as `result.messages` of an earlier run.
+        session: where the conversation is kept, instead of `messages`: the run goes on with it.
         deps: what tools get as `RunContext.deps`.
 
         Raises ModelError if the server fails for good, and PolicyFailed if the policy does; its
-        `result` is what there was until then.
+        `result` is what there was until then. Raises SessionError if the session cannot be used.
         """
-        return await self._run(_origin(prompt, messages, deps))
+        return await self._run(_origin(prompt, messages, session, deps), session)
 
     def run_sync(
-        self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: History = (),
+        session: Session | None = None,
+        deps: Deps | None = None,
     ) -> RunResult[Output]:
         """As `run`, from sync code; works inside a running event loop too, and blocks it."""
-        return run_sync(self.run(prompt, messages=messages, deps=deps))
+        return run_sync(self.run(prompt, messages=messages, session=session, deps=deps))
 
     def run_stream(
-        self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: History = (),
+        session: Session | None = None,
+        deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The events of a run as they happen; the last is RunFinished, with the result.
 
         Leaving the loop early cancels the run. Raises what `run` raises, after its events.
         """
-        return self._streamed(_origin(prompt, messages, deps))
+        return self._streamed(_origin(prompt, messages, session, deps), session)
 
     async def resume(
         self,
         result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
+        session: Session | None = None,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
         """Goes on with a run that waits for approval.
@@ -125,31 +144,34 @@ class Agent(Generic[Output, Deps]):
         result: one whose `pending` names the calls that wait, or the text that its `to_json` gave.
         decisions: by call id: Approved(), Edited(arguments), Denied(reason), True or False. A
             call without a decision goes on waiting.
+        session: that of the run, if it had one: it knows whether the run still waits.
 
         Usage and limits count on from where the run stopped. Raises UsageError for a call that
         does not wait, and for edited arguments that do not fit.
         """
-        return await self._run(self._resumed(result, decisions, deps))
+        return await self._run(self._resumed(result, decisions, deps), session)
 
     def resume_sync(
         self,
         result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
+        session: Session | None = None,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
         """As `resume`, from sync code."""
-        return run_sync(self.resume(result, decisions, deps=deps))
+        return run_sync(self.resume(result, decisions, session=session, deps=deps))
 
     def resume_stream(
         self,
         result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
+        session: Session | None = None,
         deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
         """As `resume`, with the events as they happen."""
-        return self._streamed(self._resumed(result, decisions, deps))
+        return self._streamed(self._resumed(result, decisions, deps), session)
 
     @cached_property
     def registry(self) -> ToolRegistry:
@@ -228,12 +250,18 @@ class Agent(Generic[Output, Deps]):
             handoffs={tool.name: leads_to for tool, leads_to in self._ways_out},
         )
 
-    async def _run(self, origin: Origin, emit: Emit | None = None) -> RunResult[Output]:
+    async def _run(
+        self, origin: Origin, session: Session | None = None, emit: Emit | None = None
+    ) -> RunResult[Output]:
+        if session is not None:
+            return await run_in(session, self._plan, origin, emit)
         return await Run(self._plan, origin, emit).result()
 
-    async def _streamed(self, origin: Origin) -> AsyncGenerator[Event, None]:
+    async def _streamed(
+        self, origin: Origin, session: Session | None = None
+    ) -> AsyncGenerator[Event, None]:
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        task = asyncio.ensure_future(self._run(origin, events.put_nowait))
+        task = asyncio.ensure_future(self._run(origin, session, events.put_nowait))
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
@@ -266,10 +294,14 @@ def _refuse_namesakes(agent: Agent[Any, Any]) -> None:
         waiting += [other for other in one.handoffs if other not in waiting]
 
 
-def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:
+def _origin(
+    prompt: Prompt | None, messages: History, session: Session | None, deps: object
+) -> Origin:
     history = completed(load(messages))
     said = () if prompt is None else (_user(prompt),)
-    if not history and not said:
+    if session is not None and history:
+        raise UsageError("messages= and session= are both the conversation so far; give one")
+    if not history and not said and session is None:
         raise UsageError("a run needs a prompt, or messages that end with one")
     return Origin(_new_id(), (*history, *said), len(history), deps)
 

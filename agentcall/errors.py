@@ -18,6 +18,8 @@
     │   └── CutAnswer           the stream ended before the answer did
     ├── ArgumentsError          the model's arguments do not fit the tool
     ├── UnknownTool             the model named a tool that is not offered
+    ├── SessionError            a session's file cannot be used, or a run cannot be put down in it
+    │   └── SessionBusy         another run of the session is going on
     └── ToolError               raised by or for a tool; its words go to the model
         ├── ModelRetry          the tool asks the model to try again
         └── ToolTimeout         the tool did not end before its deadline
@@ -138,6 +140,19 @@ class UnknownTool(AgentCallError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class SessionError(AgentCallError):
+    """The file of a session is damaged, of another program, or cannot be written.
+
+    `result` is the RunResult that could not be put down, where there is one.
+    """
+
+    result: object = None
+
+
+class SessionBusy(SessionError):
+    """Another run of the session is going on; says whose process that is."""
 
 
 class ToolError(AgentCallError):

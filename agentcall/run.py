@@ -69,6 +69,7 @@ class Run:
         self._offer = plan.offer
         self._listener = Listener(plan.model, emit)
         self._faults = 0
+        self.ended: RunResult[Any] | None = None
 
     async def result(self) -> RunResult[Any]:  # Any: the agent knows its output's type
         """Goes on until the run ends.
@@ -79,14 +80,28 @@ class Run:
         try:
             result = await self._within_time()
         except (ModelError, PolicyFailed) as error:
-            error.result = result = self._ended("error", str(error))
-            self._tell(RunFinished(result))
+            error.result = self._finish(self._ended("error", str(error)))
             raise
         except asyncio.CancelledError:
-            self._tell(RunFinished(self._ended("cancelled", "it was cancelled")))
+            self._finish(self._ended("cancelled", "it was cancelled"))
             raise
+        return self._finish(result)
+
+    def _finish(self, result: RunResult[Any]) -> RunResult[Any]:
+        self.ended = result
         self._tell(RunFinished(result))
         return result
+
+    @property
+    def size(self) -> int:
+        """How many messages the conversation has by now."""
+        return len(self._progress.transcript)
+
+    @property
+    def so_far(self) -> RunResult[Any]:
+        """What the run has come to, as it stands if nothing more comes."""
+        why = Missing("the process ended before the run did")
+        return self._progress.result("error", why, known=self._desk.known)
 
     async def _within_time(self) -> RunResult[Any]:
         seconds = self._plan.limits.seconds
