@@ -27,72 +27,59 @@ class Budget:
 
     def __init__(self, limits: Limits, used: Usage = _NOTHING, above: Budget | None = None) -> None:
         self.limits = limits
-        self.above = above
         self.used = used
         self.taken = 0
+        self.chain: tuple[Budget, ...] = (self, *(above.chain if above is not None else ()))
 
     @property
     def requests_left(self) -> int | None:
         """How many requests may still be made; None for no bound."""
-        limit = self.limits.requests
-        left = None if limit is None else limit - self.used.requests - self.taken
-        above = None if self.above is None else self.above.requests_left
-        if above is None:
-            return left
-        return above - 1 if left is None else min(left, above - 1)
+        return min(
+            (
+                each.limits.requests - each.used.requests - each.taken - kept
+                for kept, each in enumerate(self.chain)
+                if each.limits.requests is not None
+            ),
+            default=None,
+        )
 
     def take_request(self) -> bool:
         """Takes a request that is going to be made; False where none is left."""
-        left = self.requests_left
-        if left is not None and left <= 0:
-            return False
-        budget: Budget | None = self
-        while budget is not None:
-            budget.taken += 1
-            budget = budget.above
+        for kept, each in enumerate(self.chain):
+            limit = each.limits.requests
+            if limit is not None and limit - each.used.requests - each.taken <= kept:
+                return False
+        for each in self.chain:
+            each.taken += 1
         return True
 
     def settle(self, taken: int, usage: Usage) -> None:
         """Counts what was used by so many requests that were taken."""
-        budget: Budget | None = self
-        while budget is not None:
-            budget.taken -= taken
-            budget.used += usage
-            budget = budget.above
+        for each in self.chain:
+            each.taken -= taken
+            each.used += usage
 
-    def take_call(self) -> int | None:
-        """Counts a tool call; or else gives the limit that is reached, here or above."""
-        budget: Budget | None = self
-        while budget is not None:
-            limit = budget.limits.tool_calls
-            if limit is not None and budget.used.tool_calls >= limit:
+    def take_call(self, *, approved: bool = False) -> int | None:
+        """Counts a tool call; or else gives the limit that is reached, here or above.
+
+        approved: a person has approved it, whatever is left.
+        """
+        for each in self.chain:
+            limit = each.limits.tool_calls
+            if limit is not None and each.used.tool_calls >= limit and not approved:
                 return limit
-            budget = budget.above
-        self.add_call()
+        for each in self.chain:
+            each.used = replace(each.used, tool_calls=each.used.tool_calls + 1)
         return None
-
-    def add_call(self) -> None:
-        """Counts a tool call, whatever is left: a person has approved it."""
-        budget: Budget | None = self
-        while budget is not None:
-            made = budget.used.tool_calls + 1
-            budget.used = replace(budget.used, tool_calls=made)
-            budget = budget.above
 
     def spent(self) -> tuple[StopReason, str] | None:
         """Why no further request may be made, in a word and in words."""
-        budget: Budget | None = self
-        kept = 0
-        while budget is not None:
-            limits, used = budget.limits, budget.used
-            made = used.requests + budget.taken + kept
+        shared = ", and the run that asked it may have used the rest" if self.chain[1:] else ""
+        for kept, each in enumerate(self.chain):
+            limits, used = each.limits, each.used
+            made = used.requests + each.taken + kept
             if limits.requests is not None and made >= limits.requests:
-                return "max_requests", f"it made {self.used.requests} requests{self._told_above}"
+                return "max_requests", f"it made {self.used.requests} requests{shared}"
             if limits.tokens is not None and used.total_tokens >= limits.tokens:
-                return "max_tokens", f"it used {self.used.total_tokens} tokens{self._told_above}"
-            budget, kept = budget.above, kept + 1
+                return "max_tokens", f"it used {self.used.total_tokens} tokens{shared}"
         return None
-
-    @property
-    def _told_above(self) -> str:
-        return "" if self.above is None else ", and the run that asked it may have used the rest"

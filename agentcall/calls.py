@@ -179,9 +179,11 @@ class CallDesk:
         paused = tuple(
             Paused(call, self._paused[call.id]) for call in calls if call.id in self._paused
         )
-        below = [call for each in paused for call in each.pending]
-        for call in below:
-            self._tell(ApprovalRequested(call))
+        below: list[ToolCall] = []
+        for each in paused:
+            below += each.pending
+            for call in each.pending:
+                self._tell(ApprovalRequested(call, each.reason))
         return (*(call for call in calls if call.id not in self._paused), *below), paused
 
     def _admitted(
@@ -218,7 +220,7 @@ class CallDesk:
         ruled = self._ruled(job)
         if isinstance(ruled, Deny):
             return Judged(call, words=denied_by_policy(ruled), sign=sign)
-        self._home.budget.add_call()
+        self._home.budget.take_call(approved=True)
         return Judged(call, job, sign=sign)
 
     def _continued(self, call: ToolCall, scene: Scene, index: int) -> Judged:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agentcall.execute import Job
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.result import Paused, StopReason
+from agentcall.result import WAITS, Paused, StopReason
 
 
 class Judged(NamedTuple):
@@ -58,8 +58,7 @@ def why_waiting(judged: Iterable[Judged]) -> str:
     """Which calls wait, and why, in words."""
     reasons = {item.call.name: item.reason for item in judged if item.waits}
     return "; ".join(
-        f"{name} waits for approval{': ' if reason else ''}{reason}"
-        for name, reason in reasons.items()
+        f"{name} {WAITS}{': ' if reason else ''}{reason}" for name, reason in reasons.items()
     )
 
 

@@ -39,11 +39,6 @@ class Progress:
         self._prompt = 0
         self._counted = 0
 
-    @property
-    def usage(self) -> Usage:
-        """What the run has used, and the agents that its tools are."""
-        return self.budget.used
-
     def hand_over(self, agent: str) -> None:
         """Another agent goes on, whose prompts are not to be compared with those before."""
         self.agent = agent
@@ -94,7 +89,7 @@ class Progress:
             answer=answer,
             messages=completed(self._shelf.restored(self.transcript), known, waiting=waiting),
             start=self._origin.start,
-            usage=self.usage,
+            usage=self.budget.used,
             stop_reason=reason,
             run_id=self.run_id,
             pending=pending,

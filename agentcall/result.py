@@ -40,6 +40,10 @@ StopReason = Literal[
 ]
 
 
+WAITS = "waits for approval"
+"""Said of a call in the reason why there is no output."""
+
+
 class NoOutput(AgentCallError, LookupError):
     """The run ended without an output of the type that was asked for."""
 
@@ -62,6 +66,12 @@ class Paused:
     def pending(self) -> tuple[ToolCall, ...]:
         """The calls that the agent waits for, each with an id that begins with that of its own."""
         return tuple(replace(call, id=f"{self.call.id}/{call.id}") for call in self.result.pending)
+
+    @property
+    def reason(self) -> str:
+        """Why they wait, where more is to be said than that they do."""
+        answer = self.result.answer
+        return answer.reason.partition(f"{WAITS}: ")[2] if isinstance(answer, Missing) else ""
 
 
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes

@@ -121,10 +121,11 @@ class Run:
     async def _loop(self) -> RunResult[Any]:
         result = await self._resumed()
         while result is None:
-            result = self._spent()
-            if result is None:
-                self._close_before_last_request()
-                result = await self._took(await self._turn())
+            spent = self._progress.budget.spent()
+            if spent is not None:
+                return self._ended(*spent)
+            self._close_before_last_request()
+            result = await self._took(await self._turn())
         return result
 
     async def _resumed(self) -> RunResult[Any] | None:
@@ -137,10 +138,6 @@ class Run:
         return await self._carried_out([*judged, *self._desk.continued(origin.paused, scene)])
 
     # What the limits say.
-
-    def _spent(self) -> RunResult[Any] | None:
-        spent = self._progress.budget.spent()
-        return None if spent is None else self._ended(*spent)
 
     def _close_before_last_request(self) -> None:
         used = self._progress.budget.used.requests

@@ -17,6 +17,7 @@ from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, 
 from agentcall.result import RunResult
 from agentcall.session import SQLiteSession, Summary, Window
 from agentcall.session.compaction import ASKED, LEFT_OUT, tail
+from agentcall.taint import is_tainted
 from agentcall.testing import FakeServer, ScriptedModel, call, overflow, say
 
 
@@ -235,6 +236,21 @@ async def test_nothing_is_compacted_while_a_run_goes_on(session: SQLiteSession) 
     async with session.hold("r"):
         with pytest.raises(SessionBusy):
             await session.compact(Window(1))
+
+
+@pytest.mark.parametrize("how", [Window(2), Summary(ScriptedModel([say("s")]), keep=2)])
+async def test_what_strangers_wrote_stays_known(session: SQLiteSession, how: Any) -> None:
+    @tool(untrusted=True, read_only=True)
+    def page() -> str:
+        """Page."""
+        return "from a stranger"
+
+    one = Agent(ScriptedModel([call("page"), say("a"), say("b")]), tools=[page])
+    await one.run("first", session=session)
+    await one.run("second", session=session)
+    await session.compact(how)
+    assert is_tainted(session.memory.messages)
+    assert "from a stranger" not in str(session.memory.messages)
 
 
 def test_how_much_is_kept_has_to_make_sense() -> None:

@@ -5,6 +5,7 @@ Rules:
    or, where a run is longer than that, with an answer of the model.
 2. A prompt always begins with a message of the user, as chat templates ask for it.
 3. A summary is made in parts that fit the model's window; where it fails, nothing changes.
+4. A conversation that strangers had a word in stays marked so, also when their words are left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from agentcall.messages import Assistant, Message, ToolResult, User
 from agentcall.models.protocol import Model, Request
 from agentcall.models.shorthand import model_from
 from agentcall.snapshot import capped
+from agentcall.taint import is_tainted
 from agentcall.transcript import Transcript
 from agentcall.turn import Listener
 
@@ -71,8 +73,10 @@ class Window:
     async def shorter(self, messages: Sequence[Message]) -> Shorter:
         """The last messages, tool pairs whole."""
         kept = tail(messages, self._keep)
-        begins_well = kept == len(messages) or (kept and isinstance(messages[-kept], User))
-        return Shorter(kept, () if begins_well else (User(LEFT_OUT),))
+        old = messages[: len(messages) - kept]
+        begins_well = not old or (kept and isinstance(messages[-kept], User))
+        tainted = is_tainted(old)
+        return Shorter(kept, () if begins_well and not tainted else (User(LEFT_OUT, tainted),))
 
 
 class Summary:
@@ -93,10 +97,10 @@ class Summary:
         old = messages[: len(messages) - kept]
         if not old:
             return Shorter(kept)
-        summary = await self._summary("\n\n".join(_told(old)))
+        summary, tainted = await self._summary("\n\n".join(_told(old))), is_tainted(old)
         if kept and not isinstance(messages[-kept], User):
-            return Shorter(kept, (User(f"What has happened so far:\n{summary}"),))
-        return Shorter(kept, (User(ASKED), Assistant(summary)))
+            return Shorter(kept, (User(f"What has happened so far:\n{summary}", tainted),))
+        return Shorter(kept, (User(ASKED, tainted), Assistant(summary)))
 
     async def _summary(self, text: str) -> str:
         """The summary of a text of any length; of a smaller part where one is too much."""
