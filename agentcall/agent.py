@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import UnionType
 from typing import Any, Generic, TypeAlias, cast
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
-from agentcall.approval import Decision, decided
+from agentcall.approval import Decision
+from agentcall.decisions import resumed
+from agentcall.delegation import delegate
 from agentcall.dialects.protocol import Offer
 from agentcall.errors import UsageError, keep_result
-from agentcall.events import Event
-from agentcall.execute import Emit
+from agentcall.events import Emit, Event
+from agentcall.handoff import handoff_tool, tool_name
 from agentcall.history import completed
+from agentcall.keeping import run_in
 from agentcall.limits import Limits
+from agentcall.memory import Session
 from agentcall.messages import JSON, Image, Message, Text, User, load
 from agentcall.models.shorthand import Named, model_from, place_of
+from agentcall.origin import Origin
 from agentcall.output import OutputReader
+from agentcall.plan import Plan
 from agentcall.policy import Policy, checked
 from agentcall.registry import ToolRegistry
 from agentcall.result import RunResult
-from agentcall.run import Origin, Plan, Run
+from agentcall.run import Run
 from agentcall.shortlist import Finder
 from agentcall.sync import run_sync
+from agentcall.tool import MarkArguments, Tool
 
 Output = TypeVar("Output", default=str)
 Deps = TypeVar("Deps", default=None)
@@ -54,6 +61,8 @@ class Agent(Generic[Output, Deps]):
         of a `policy.Attempt`. Without one, `policy.default_policy`.
     most_tools: of more tools than so many the model is offered those that fit the user's words,
         and finds others itself with `find_tools` (docs/tool_search.md). None: always all.
+    name: what it is called in results and events, and by agents that hand over to it.
+    handoffs: agents that may take a conversation over from this one; each has a name of its own.
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -75,6 +84,7 @@ class Agent(Generic[Output, Deps]):
     name: str = "agent"
     policy: Policy | None = None
     most_tools: int | None = 40
+    handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of whoever answers
 
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run.
@@ -85,81 +95,132 @@ class Agent(Generic[Output, Deps]):
         return f"Agent({place_of(self.model)}, tools=[{tools}], name={self.name!r})"
 
     async def run(
-        self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: History = (),
+        session: Session | None = None,
+        deps: Deps | None = None,
     ) -> RunResult[Output]:
         """Runs to the end.
 
         prompt: what the user says; may be left out if `messages` ends with it.
         messages: the conversation so far, such as `result.messages` of an earlier run.
+        session: where the conversation is kept, instead of `messages`: the run goes on with it.
         deps: what tools get as `RunContext.deps`.
 
         Raises ModelError if the server fails for good, and PolicyFailed if the policy does; its
         `result` is what there was until then. So it is with the CancelledError of a run that is
-        cancelled (`agentcall.result.result_of`).
+        cancelled (`agentcall.result.result_of`). Raises SessionError if the session cannot be used.
         """
-        return await self._run(_origin(prompt, messages, deps))
+        return await self._run(_origin(prompt, messages, session, deps), session)
 
     def run_sync(
-        self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: History = (),
+        session: Session | None = None,
+        deps: Deps | None = None,
     ) -> RunResult[Output]:
         """As `run`, from sync code; works inside a running event loop too, and blocks it.
 
         Ctrl-C cancels the run and raises KeyboardInterrupt, whose `result` is what there was.
         """
-        return run_sync(self.run(prompt, messages=messages, deps=deps))
+        return run_sync(self.run(prompt, messages=messages, session=session, deps=deps))
 
     def run_stream(
-        self, prompt: Prompt | None = None, *, messages: History = (), deps: Deps | None = None
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: History = (),
+        session: Session | None = None,
+        deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The events of a run as they happen; the last is RunFinished, with the result.
 
         Leaving the loop early cancels the run. Raises what `run` raises, after its events.
         """
-        return self._streamed(_origin(prompt, messages, deps))
+        return self._streamed(_origin(prompt, messages, session, deps), session)
 
     async def resume(
         self,
-        result: RunResult[Any],
+        result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
+        session: Session | None = None,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
         """Goes on with a run that waits for approval.
 
-        result: one whose `pending` names the calls that wait.
+        result: one whose `pending` names the calls that wait, or the text that its `to_json` gave.
         decisions: by call id: Approved(), Edited(arguments), Denied(reason), True or False. A
             call without a decision goes on waiting.
+        session: that of the run, if it had one: it knows whether the run still waits.
 
         Usage and limits count on from where the run stopped. Raises UsageError for a call that
         does not wait, and for edited arguments that do not fit.
         """
-        return await self._run(self._resumed(result, decisions, deps))
+        return await self._run(self._resumed(result, decisions, deps), session)
 
     def resume_sync(
         self,
-        result: RunResult[Any],
+        result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
+        session: Session | None = None,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
         """As `resume`, from sync code."""
-        return run_sync(self.resume(result, decisions, deps=deps))
+        return run_sync(self.resume(result, decisions, session=session, deps=deps))
 
     def resume_stream(
         self,
-        result: RunResult[Any],
+        result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         *,
+        session: Session | None = None,
         deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
         """As `resume`, with the events as they happen."""
-        return self._streamed(self._resumed(result, decisions, deps))
+        return self._streamed(self._resumed(result, decisions, deps), session)
 
     @cached_property
     def registry(self) -> ToolRegistry:
         """The agent's tools."""
         tools = self.tools
         return tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools)
+
+    def as_tool(
+        self,
+        name: str | None = None,
+        description: str | None = None,
+        *,
+        input_type: object = str,
+        **marks: Unpack[MarkArguments],
+    ) -> Tool:
+        """This agent as a tool of another one, which gives its output as the result.
+
+        input_type: what it is asked with: a text, or a type whose fields the model fills in: a
+            pydantic model, a dataclass or a TypedDict.
+        marks: as those of `@tool`; without a `timeout` its own limits end it, and those of the run.
+
+        Its run counts into the usage and the limits of the run that calls it; a call in it that
+        needs approval makes that run wait.
+        """
+        first = self.instructions.strip().partition("\n")[0]
+        return delegate(
+            lambda: self.plan,
+            name=name or tool_name(self.name),
+            description=description or f"Ask the agent {self.name}. {first}".strip(),
+            input_type=input_type,
+            **marks,
+        )
+
+    @cached_property
+    def _handoff(self) -> tuple[Tool, Callable[[], Plan]]:
+        """The tool with which another agent hands over to this one, and what it leads to."""
+        return handoff_tool(self.name, self.instructions), lambda: self.plan
 
     @cached_property
     def _plans(self) -> list[Plan]:
@@ -170,32 +231,54 @@ class Agent(Generic[Output, Deps]):
                 _ = made.home  # one that no other process can find is refused here
         offer = Offer(self.instructions, (), output.schema)
         model, policy = model_from(self.model), checked(self.policy)
-        bare = Plan(model, ToolRegistry(), offer, output, self.limits, policy=policy)
+        bare = Plan(
+            model, ToolRegistry(), offer, output, self.limits, policy=policy, name=self.name
+        )
         return [self._with_tools(bare)]
 
     @property
     def plan(self) -> Plan:
         """What a run that begins now is made of; the same object while the tools are the same."""
         plans = self._plans
-        if tuple(self.registry) != plans[0].tools:
+        if self._offered != plans[0].tools:
             plans[0] = self._with_tools(plans[0])
         return plans[0]
 
+    @property
+    def _offered(self) -> tuple[Tool, ...]:
+        if not self.handoffs:
+            return tuple(self.registry)
+        return (*self.registry, *(tool for tool, _ in self._ways_out))
+
+    @property
+    def _ways_out(self) -> Sequence[tuple[Tool, Callable[[], Plan]]]:
+        others = (other for other in self.handoffs if other is not self)
+        return [other._handoff for other in others]  # noqa: SLF001 - of this very class
+
     def _with_tools(self, plan: Plan) -> Plan:
         """The plan with the tools as they are now."""
-        registry, most = ToolRegistry(self.registry), self.most_tools
-        if most is None or len(registry) <= most:
+        _refuse_namesakes(self)
+        plan = replace(plan, handoffs={tool.name: leads_to for tool, leads_to in self._ways_out})
+        registry, most = ToolRegistry(self._offered), self.most_tools
+        if most is None or len(self.registry) <= most:
             offer = replace(plan.offer, tools=tuple(registry))
             return replace(plan, registry=registry, offer=offer, finder=None)
-        finder, offer = Finder(registry, most), replace(plan.offer, tools=())
+        finder = Finder(registry, most, always=[tool for tool, _ in self._ways_out])
+        offer = replace(plan.offer, tools=())
         return replace(plan, registry=finder.registry, offer=offer, finder=finder)
 
-    async def _run(self, origin: Origin, emit: Emit | None = None) -> RunResult[Output]:
+    async def _run(
+        self, origin: Origin, session: Session | None = None, emit: Emit | None = None
+    ) -> RunResult[Output]:
+        if session is not None:
+            return await run_in(session, self.plan, origin, emit)
         return await Run(self.plan, origin, emit).result()
 
-    async def _streamed(self, origin: Origin) -> AsyncGenerator[Event, None]:
+    async def _streamed(
+        self, origin: Origin, session: Session | None = None
+    ) -> AsyncGenerator[Event, None]:
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        task = asyncio.ensure_future(self._run(origin, events.put_nowait))
+        task = asyncio.ensure_future(self._run(origin, session, events.put_nowait))
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
@@ -209,19 +292,13 @@ class Agent(Generic[Output, Deps]):
             await _stopped(task)
 
     def _resumed(
-        self, result: RunResult[Any], decisions: Mapping[str, Decision | bool], deps: object
+        self,
+        result: RunResult[Any] | str | bytes,
+        decisions: Mapping[str, Decision | bool],
+        deps: object,
     ) -> Origin:
-        begin = decided(result, decisions, self.registry)
-        return Origin(
-            run_id=result.run_id,
-            messages=begin.messages,
-            start=result.start,
-            deps=deps,
-            pending=begin.pending,
-            verdicts=begin.verdicts,
-            usage=result.usage,
-            turns=result.turns,
-        )
+        state = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
+        return resumed(state, decisions, self.plan, deps)
 
 
 async def _stopped(task: asyncio.Task[RunResult[Any]]) -> None:
@@ -238,6 +315,29 @@ def _left_by(task: asyncio.Task[RunResult[Any]]) -> object:
         return getattr(error, "result", None)
 
 
+def _refuse_namesakes(agent: Agent[Any, Any]) -> None:
+    """Raises UsageError if two agents that handoffs lead to are called alike."""
+    known: dict[str, Agent[Any, Any]] = {}
+    waiting = [agent]
+    for one in waiting:
+        if known.setdefault(one.name, one) is not one:
+            raise UsageError(
+                f"two agents that may answer are called {one.name!r}; give each a name of its own: "
+                f"Agent(name=...)"
+            )
+        waiting += [other for other in one.handoffs if other not in waiting]
+
+
+def _origin(
+    prompt: Prompt | None, messages: History, session: Session | None, deps: object
+) -> Origin:
+    if session is None:
+        return Origin(new_id(), *conversation(prompt, messages), deps)
+    if tuple(messages):
+        raise UsageError("messages= and session= are both the conversation so far; give one")
+    return Origin(new_id(), () if prompt is None else (_user(prompt),), 0, deps)
+
+
 def conversation(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:
     """The messages that a run begins with, and how many of them are its past."""
     history = completed(load(messages))
@@ -245,11 +345,6 @@ def conversation(prompt: Prompt | None, messages: History) -> tuple[tuple[Messag
     if not history and not said:
         raise UsageError("a run needs a prompt, or messages that end with one")
     return (*history, *said), len(history)
-
-
-def _origin(prompt: Prompt | None, messages: History, deps: object) -> Origin:
-    begin, past = conversation(prompt, messages)
-    return Origin(new_id(), begin, past, deps)
 
 
 def _user(prompt: Prompt) -> User:

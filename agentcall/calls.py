@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from types import MappingProxyType
@@ -29,11 +29,13 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallRepaired,
 )
-from agentcall.execute import Emit, Job, carry_out_all
+from agentcall.execute import Job, carry_out_all
+from agentcall.grants import granted
 from agentcall.guard import SAME_ERRORS, LoopGuard, repeated_words, signed
 from agentcall.judged import Judged, Round, texts_by_sign, why_waiting
 from agentcall.limits import Limits
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage
+from agentcall.origin import Lineage
 from agentcall.policy import (
     Ask,
     Attempt,
@@ -46,11 +48,12 @@ from agentcall.policy import (
 )
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, Repaired, repair
-from agentcall.result import StopReason
-from agentcall.steps import CUT_OFF, Past, Steps, unknown_outcome
+from agentcall.result import Paused, RunResult, StopReason
+from agentcall.steps import CUT_OFF, Past, unknown_outcome
 from agentcall.taint import is_tainted
 from agentcall.tool import RunContext
 
+_CHANGED = "The tool has changed since this call was made, and it was not called. Call it again."
 _TWICE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
 
 
@@ -78,8 +81,7 @@ class CallDesk:
         self,
         registry: ToolRegistry,
         limits: Limits,
-        steps: Steps,
-        emit: Emit | None = None,
+        home: Lineage,
         *,
         policy: Policy | None = None,
     ) -> None:
@@ -87,24 +89,27 @@ class CallDesk:
         self._policy = policy
         self._tainted = False
         self._limits = limits
-        self._steps = steps
-        self._emit = emit
+        self._home = home
         self._guard = LoopGuard()
         self._failures: Counter[str] = Counter()
         self._ids: set[str] = set()
         self._close: StopReason | None = None
+        self._paused: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
         self.known: dict[str, ToolResult] = {}
-        self.carried_out = 0
 
     def offer(self, registry: ToolRegistry) -> None:
         """Takes calls of these tools from now on."""
         self._registry = registry
 
-    def recall(self, history: Sequence[Message], carried_out: int) -> None:
-        """Takes down what came before: used ids, the calls that count, text of strangers."""
+    def move(self, home: Lineage, policy: Policy | None) -> None:
+        """Makes calls for another agent from now on."""
+        self._home = home
+        self._policy = policy
+
+    def recall(self, history: Sequence[Message]) -> None:
+        """Takes down what came before: used ids, and text of strangers."""
         self._ids.update(c.id for m in history if isinstance(m, Assistant) for c in m.calls)
         self._tainted = is_tainted(history)
-        self.carried_out = carried_out
 
     def recall_turns(self, messages: Sequence[Message]) -> None:
         """Takes down what the turns of this run called in an earlier process."""
@@ -134,7 +139,7 @@ class CallDesk:
         first: dict[str, str] = {}
         done: list[Judged] = []
         for index, (called, found, sign) in enumerate(zip(asked, mended, signs, strict=True)):
-            past = self._steps.past(scene.key(index))
+            past = self._home.steps.past(scene.key(index))
             if past is not None:
                 if sign:
                     first.setdefault(sign, past.call.id)
@@ -165,12 +170,18 @@ class CallDesk:
         done: list[Judged] = []
         for call in waiting:
             index = places.get(call.id, 0)
-            past = self._steps.past(scene.key(index))
+            past = self._home.steps.past(scene.key(index))
             if past is not None:
                 done.append(self._begun(past, scene, index))
             else:
                 done.append(self._decided(call, decisions.get(call.id), scene, index))
         return done
+
+    def continued(self, paused: Iterable[Paused], scene: Scene) -> list[Judged]:
+        """Calls of agents that waited: those about which something was decided go on."""
+        places = _places(scene.messages)
+        self._paused = {each.call.id: each.result for each in paused}
+        return [self._continued(each.call, scene, places.get(each.call.id, 0)) for each in paused]
 
     async def carry_out(self, judged: Sequence[Judged]) -> Round:
         """What became of the calls."""
@@ -181,17 +192,36 @@ class CallDesk:
             elif item.done:
                 self.known[item.call.id] = item.done
         jobs = [item.job for item in judged if item.job is not None]
-        await carry_out_all(jobs, self._limits, self._steps, self._emit, self.known)
+        paused = await carry_out_all(jobs, self._limits, self._home, self.known)
+        if paused:
+            self._paused |= paused
+            judged = [_left(item, paused) for item in judged]
         for item in judged:
             if item.twin:
                 self.known[item.call.id] = self._twin_result(item)
         self._remember(judged)
-        calls = [item.call for item in judged]
-        pending = tuple(item.call for item in judged if item.waits)
+        waits = [item.call for item in judged if item.waits]
+        calls = (item.call for item in judged)
         results = tuple(self.known[call.id] for call in calls if call.id in self.known)
         self._tainted = self._tainted or is_tainted(results)
-        waiting = why_waiting(judged) if pending else ""
-        return Round(results, pending, self._close, waiting)
+        if not waits:
+            return Round(results, (), self._close)
+        pending, below = self._waiting(waits)
+        return Round(results, pending, self._close, why_waiting(judged), below)
+
+    def _waiting(
+        self, calls: Sequence[ToolCall]
+    ) -> tuple[tuple[ToolCall, ...], tuple[Paused, ...]]:
+        """The calls that wait, with those of agents; and the calls of these agents."""
+        paused = tuple(
+            Paused(call, self._paused[call.id]) for call in calls if call.id in self._paused
+        )
+        below: list[ToolCall] = []
+        for each in paused:
+            below += each.pending
+            for call in each.pending:
+                self._tell(ApprovalRequested(call, each.reason))
+        return (*(call for call in calls if call.id not in self._paused), *below), paused
 
     def _admitted(
         self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
@@ -205,15 +235,16 @@ class CallDesk:
         ruled = self._ruled(job)
         if isinstance(ruled, Deny):
             return Judged(call, words=denied_by_policy(ruled), sign=sign, is_wrong=True)
-        if isinstance(ruled, Ask):
+        home = self._home
+        if isinstance(ruled, Ask) and not granted(home.grants, call, home.path):
             self._tell(ApprovalRequested(call, ruled.reason))
             return Judged(call, reason=ruled.reason, sign=sign)
-        limit = self._limits.tool_calls
-        if limit is not None and self.carried_out >= limit:
+        limit = home.budget.take_call()
+        if limit is not None:
             self._close = "max_tool_calls"
             words = f"Not called: this run may make {limit} tool calls, and all are used up."
             return Judged(call, words=words)
-        return self._ready(job, sign)
+        return Judged(call, job, sign=sign)
 
     def _begun(self, past: Past, scene: Scene, index: int) -> Judged:
         """A call that an earlier process began; its tool may have changed since."""
@@ -221,21 +252,22 @@ class CallDesk:
         self._ids.add(call.id)
         found = repair(Called(call.name, call.arguments), self._registry.by_name)
         if isinstance(found, Refused):
-            self.carried_out += 1
+            self._home.budget.take_call(approved=True)
             return Judged(call, done=past.result or unknown_outcome(call))
         marks = found.tool.marks
         if past.result is None and marks.after_crash == "ask" and not marks.idempotent:
             self._tell(ApprovalRequested(call, CUT_OFF))
             return Judged(call, reason=CUT_OFF, sign=_sign(found))
-        return self._ready(self._job(call, found, scene, index), _sign(found))
+        self._home.budget.take_call(approved=True)
+        return Judged(call, self._job(call, found, scene, index), sign=_sign(found))
 
     def _decided(
         self, call: ToolCall, decision: Approved | Denied | None, scene: Scene, index: int
     ) -> Judged:
         if decision is None:
             return Judged(call)
-        found = repair(Called(call.name, call.arguments), self._registry.by_name)
-        if isinstance(found, Refused):  # the tools have changed since
+        found = self._as_shown(call)
+        if isinstance(found, Refused):
             return Judged(call, words=found.words, is_wrong=True)
         sign = _sign(found)
         if isinstance(decision, Denied):
@@ -244,11 +276,25 @@ class CallDesk:
         ruled = self._ruled(job)
         if isinstance(ruled, Deny):
             return Judged(call, words=denied_by_policy(ruled), sign=sign)
-        return self._ready(job, sign)
+        self._home.budget.take_call(approved=True)
+        return Judged(call, job, sign=sign)
 
-    def _ready(self, job: Job, sign: str) -> Judged:
-        self.carried_out += 1
-        return Judged(job.call, job, sign=sign)
+    def _continued(self, call: ToolCall, scene: Scene, index: int) -> Judged:
+        found = self._as_shown(call)
+        if isinstance(found, Refused) or not found.tool.marks.delegates:
+            del self._paused[call.id]
+            return Judged(call, words=_CHANGED, is_wrong=True)
+        if call.id not in self._home.children:
+            return Judged(call)
+        del self._paused[call.id]
+        return Judged(call, self._job(call, found, scene, index), sign=_sign(found))
+
+    def _as_shown(self, call: ToolCall) -> Repaired | Refused:
+        """The call to the letter: nothing else was approved. Refused if the tools have changed."""
+        found = repair(Called(call.name, call.arguments), self._registry.by_name)
+        if isinstance(found, Refused) or _is_as_written(found, call):
+            return found
+        return Refused(_CHANGED)
 
     def _ruled(self, job: Job) -> Ruling:
         attempt = Attempt(job.call, job.tool, MappingProxyType(job.values), job.context)
@@ -306,7 +352,9 @@ class CallDesk:
                 self._tell(LoopDetected(judged[-1].call, "the same error again and again"))
 
     def _fresh_id(self, given: str, turn: int, index: int) -> str:
-        identity = given if given and given not in self._ids else f"call_{turn}_{index}"
+        # A slash joins the ids of calls of agents that are tools: no server may make such an id.
+        is_free = given and given not in self._ids and "/" not in given
+        identity = given if is_free else f"call_{turn}_{index}"
         while identity in self._ids:
             identity += "_"
         self._ids.add(identity)
@@ -317,8 +365,17 @@ class CallDesk:
             self._tell(ToolCallRepaired(call, fix.rule, fix.before, fix.after))
 
     def _tell(self, event: Event) -> None:
-        if self._emit is not None:
-            self._emit(event)
+        if self._home.emit is not None:
+            self._home.emit(event)
+
+
+def _left(item: Judged, paused: Collection[str]) -> Judged:
+    """A call that was carried out and is not done: the agent that it asks waits."""
+    return item._replace(job=None) if item.call.id in paused else item
+
+
+def _is_as_written(found: Repaired, call: ToolCall) -> bool:
+    return (found.tool.name, found.arguments) == (call.name, call.arguments)
 
 
 def _sign(found: Repaired | Refused) -> str:

@@ -22,6 +22,8 @@
     ├── JournalError            the journal of durable runs cannot be read or written
     │   ├── JournalDamaged      it does not hold what was written; says where
     │   └── RunBusy             another process runs this run; says which
+    ├── SessionError            a session's file cannot be used, or a run cannot be put down in it
+    │   └── SessionBusy         another run of the session is going on
     └── ToolError               raised by or for a tool; its words go to the model
         ├── ModelRetry          the tool asks the model to try again
         └── ToolTimeout         the tool did not end before its deadline
@@ -170,6 +172,19 @@ class JournalDamaged(JournalError):
 
 class RunBusy(JournalError):
     """Another process runs this run, or has taken it over; says which."""
+
+
+class SessionError(AgentCallError):
+    """The file of a session is damaged, of another program, or cannot be written.
+
+    `result` is the RunResult that could not be put down, where there is one.
+    """
+
+    result: object = None
+
+
+class SessionBusy(SessionError):
+    """Another run of the session is going on; says whose process that is."""
 
 
 class ToolError(AgentCallError):

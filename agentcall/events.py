@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -113,6 +114,23 @@ class ContextTrimmed:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The conversation goes on with another agent; the names of both."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """Something happened in the run of an agent that is a tool: its name, the id of its call."""
+
+    agent: str
+    call_id: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """A run has ended."""
 
@@ -133,8 +151,12 @@ Event: TypeAlias = (
     | ToolCallFinished
     | LoopDetected
     | ContextTrimmed
+    | HandedOver
+    | Nested
     | RunFinished
 )
+
+Emit: TypeAlias = Callable[[Event], None]
 
 
 def event_json(event: Event) -> dict[str, JSON]:
@@ -145,8 +167,12 @@ def event_json(event: Event) -> dict[str, JSON]:
     return fields
 
 
-def _value_json(value: str | float | ToolCall | ToolResult | RunResult[Any]) -> JSON:
+def _value_json(
+    value: str | float | ToolCall | ToolResult | RunResult[Any] | Event | None,
+) -> JSON:
     match value:
+        case None | str() | int() | float():
+            return value
         case ToolCall():
             return call_json(value)
         case ToolResult():
@@ -154,4 +180,4 @@ def _value_json(value: str | float | ToolCall | ToolResult | RunResult[Any]) -> 
         case RunResult():
             return result_json(value)
         case _:
-            return value
+            return event_json(value)

@@ -7,6 +7,7 @@ Rules:
 3. Nothing that a tool raises ends the process or the run, SystemExit and KeyboardInterrupt
    included; a cancelled run cancels its tools.
 4. Results are turned into text at once, where the tool ran: what is changed later does not count.
+5. A tool that is an agent is no step: its run makes steps of its own. It may wait for approval.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from agentcall.apart import call_apart
 from agentcall.dialects.parts import Called
 from agentcall.errors import ToolTimeout
-from agentcall.events import Event, ToolCallFinished, ToolCallStarted
+from agentcall.events import Emit, ToolCallFinished, ToolCallStarted
 from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
+from agentcall.origin import Lineage, Pause, Raised, lineage
 from agentcall.outcome import Told, awaited, called, called_async, failed
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, repair
+from agentcall.result import RunResult
 from agentcall.snapshot import capped
-from agentcall.steps import Steps, ToolStep
+from agentcall.steps import ToolStep
 from agentcall.tool import RunContext, Tool
 from agentcall.workers import BRIEF, in_thread
-
-Emit: TypeAlias = Callable[[Event], None]
 
 _GRACE = 1.0
 """Seconds in which a cancelled tool may put things in order."""
@@ -73,29 +74,38 @@ async def lone_result(
 
 
 async def carry_out_all(
-    jobs: Sequence[Job],
-    limits: Limits,
-    steps: Steps,
-    emit: Emit | None,
-    into: dict[str, ToolResult],
-) -> None:
+    jobs: Sequence[Job], limits: Limits, home: Lineage, into: dict[str, ToolResult]
+) -> dict[str, RunResult[Any]]:
     """Carries the jobs out, several at a time, sequential tools alone.
 
     Each result is put `into` a dict by its call's id as it comes, so that a cancelled run knows
-    what was done.
+    what was done. Gives the results of agents whose runs wait, by the ids of their calls.
     """
+    waiting: dict[str, RunResult[Any]] = {}
 
     async def one(job: Job) -> None:
-        into[job.call.id] = await steps.tool(
-            ToolStep(job.context.idempotency_key, job.call, job.tool.marks),
-            lambda: _watched(job, limits.result_chars, emit),
-        )
+        if not job.tool.marks.delegates:
+            into[job.call.id] = await home.steps.tool(
+                ToolStep(job.context.idempotency_key, job.call, job.tool.marks),
+                lambda: _watched(job, limits.result_chars, home.emit),
+            )
+            return
+        token = lineage.set(home)
+        try:
+            into[job.call.id] = await _watched(job, limits.result_chars, home.emit)
+        except Pause as pause:
+            waiting[job.call.id] = pause.result
+        except Raised as raised:
+            raise raised.error from None
+        finally:
+            lineage.reset(token)
 
     for batch in _batches(jobs):
         if len(batch) == 1:
             await one(batch[0])
         else:
             await _together(batch, one, limits.parallel or len(batch))
+    return waiting
 
 
 async def _together(batch: Sequence[Job], one: Callable[[Job], Awaitable[None]], most: int) -> None:
@@ -142,7 +152,8 @@ async def _watched(job: Job, limit: int | None, emit: Emit | None) -> ToolResult
 async def carry_out(job: Job, limit: int | None) -> ToolResult:
     """The result of one call, at most `limit` characters of it and a note.
 
-    Raises nothing, but asyncio.CancelledError where the run is cancelled.
+    Raises nothing, but asyncio.CancelledError where the run is cancelled, and Through where the
+    tool is an agent.
     """
     if job.tool.marks.isolated:
         told = await call_apart(job.tool, job.call.arguments, job.context, limit)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agentcall.execute import Job
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.result import StopReason
+from agentcall.result import WAITS, Paused, StopReason
 
 
 class Judged(NamedTuple):
@@ -44,21 +44,22 @@ class Judged(NamedTuple):
 class Round(NamedTuple):
     """What became of the calls of a turn.
 
-    `waiting` says why calls wait; `close`, why the tools have to be closed.
+    `waiting` says why calls wait; `close`, why the tools have to be closed. `pending` has the calls
+    of agents that are tools too; `paused` are the calls of these agents.
     """
 
     results: tuple[ToolResult, ...]
     pending: tuple[ToolCall, ...]
     close: StopReason | None
     waiting: str = ""
+    paused: tuple[Paused, ...] = ()
 
 
 def why_waiting(judged: Iterable[Judged]) -> str:
     """Which calls wait, and why, in words."""
     reasons = {item.call.name: item.reason for item in judged if item.waits}
     return "; ".join(
-        f"{name} waits for approval{': ' if reason else ''}{reason}"
-        for name, reason in reasons.items()
+        f"{name} {WAITS}{': ' if reason else ''}{reason}" for name, reason in reasons.items()
     )
 
 

@@ -1,6 +1,7 @@
 """What comes of calling a tool, as words for the model, whatever it gives or raises.
 
-Nothing here raises, but asyncio.CancelledError where the call is cancelled from outside.
+Nothing here raises, but asyncio.CancelledError where the call is cancelled from outside, and
+Through where the tool is an agent.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ Values: TypeAlias = Mapping[str, object]
 
 _PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
 """Types of results that need not be asked whether they have to be awaited."""
+
+
+class Through(Exception):
+    """Raised by a tool that is an agent, and no failure of the tool: it concerns the run above."""
 
 
 class Told(NamedTuple):
@@ -53,7 +58,7 @@ async def called_async(tool: Tool, values: Values, context: Context) -> Told:
     """Calls an async tool, in this event loop."""
     try:
         return await awaited(tool, context, tool.call(values, context))
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, Through):
         raise
     except BaseException as error:  # as above
         return failed(tool, context, error)
@@ -67,7 +72,7 @@ async def awaited(tool: Tool, context: Context, value: object) -> Told:
         if isinstance(value, AsyncIterator):
             value = await _drained(cast("AsyncIterator[object]", value))
         return _taken(value)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, Through):
         raise
     except BaseException as error:  # as above; a task must not raise SystemExit
         return failed(tool, context, error)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentcall.budget import Budget
 from agentcall.events import ContextTrimmed
 from agentcall.history import completed
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User
-from agentcall.result import Missing, RunResult, StopReason
+from agentcall.origin import Origin
+from agentcall.result import Missing, Paused, RunResult, StopReason
 from agentcall.steps import Point
 from agentcall.tool import Tool
 from agentcall.transcript import Transcript
@@ -26,15 +28,14 @@ _LETTERS_A_TOKEN = 40
 class Progress:
     """What a run has come to so far; `closed` says why its tools are closed, if they are."""
 
-    def __init__(
-        self, run_id: str, messages: Sequence[Message], start: int, usage: Usage, turns: int
-    ) -> None:
-        self.run_id = run_id
-        self.transcript = Transcript(messages)
-        self.usage = usage
-        self.turns = turns
+    def __init__(self, origin: Origin, budget: Budget, agent: str) -> None:
+        self.run_id = origin.run_id
+        self.transcript = Transcript(origin.messages)
+        self.budget = budget
+        self.turns = origin.turns
         self.closed: StopReason | None = None
-        self._start = start
+        self.agent = agent
+        self._origin = origin
         self._shelf = Shelf()
         self._prompt = 0
         self._counted = 0
@@ -43,11 +44,12 @@ class Progress:
         """Where the run stands."""
         return Point(
             messages=self._shelf.restored(self.transcript),
-            usage=self.usage,
+            usage=self.budget.used,
             turns=self.turns,
             closed=self.closed,
             prompt=self._prompt,
             counted=self._counted,
+            agent=self.agent,
         )
 
     def go_on(self, point: Point) -> None:
@@ -55,12 +57,10 @@ class Progress:
         self.closed = point.closed
         self._prompt, self._counted = point.prompt, point.counted
 
-    def count_calls(self, made: int) -> None:
-        """Puts down how many tool calls were made."""
-        used = self.usage
-        self.usage = Usage(
-            used.requests, used.input_tokens, used.output_tokens, used.cached_tokens, made
-        )
+    def hand_over(self, agent: str) -> None:
+        """Another agent goes on, whose prompts are not to be compared with those before."""
+        self.agent = agent
+        self._prompt = 0
 
     def trim(self) -> Sequence[ContextTrimmed]:
         """Shortens the largest tool results; nothing where there is nothing to shorten."""
@@ -99,17 +99,22 @@ class Progress:
         *,
         known: Mapping[str, ToolResult] | None = None,
         pending: tuple[ToolCall, ...] = (),
+        paused: tuple[Paused, ...] = (),
     ) -> RunResult[Any]:  # Any: the agent knows its output's type
         """The result with this answer; `known` are results that came too late to be sent."""
+        waiting = (*pending, *(each.call for each in paused))
         return RunResult(
             answer=answer,
-            messages=completed(self._shelf.restored(self.transcript), known, waiting=pending),
-            start=self._start,
-            usage=self.usage,
+            messages=completed(self._shelf.restored(self.transcript), known, waiting=waiting),
+            start=self._origin.start,
+            usage=self.budget.used,
             stop_reason=reason,
             run_id=self.run_id,
             pending=pending,
             turns=self.turns,
+            agent=self.agent,
+            grants=self._origin.grants,
+            paused=paused,
         )
 
     def best(self, why: str, known: Mapping[str, ToolResult]) -> str | Missing:
@@ -118,7 +123,7 @@ class Progress:
         What the model said last without a call; else, of a model that does not answer when its
         tools are closed, what its last tool gave.
         """
-        new = completed(self.transcript, known)[self._start :]
+        new = completed(self.transcript, known)[self._origin.start :]
         said = [m.text for m in new if isinstance(m, Assistant) and m.text and not m.calls]
         if self.closed is not None:
             said = said or [m.text for m in new if isinstance(m, ToolResult) and not m.is_error]

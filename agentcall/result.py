@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 import orjson
 
 from agentcall.errors import AgentCallError, UsageError
+from agentcall.grants import Grant, grant_from, grant_json
 from agentcall.history import answered
 from agentcall.messages import (
     JSON,
@@ -39,6 +40,10 @@ StopReason = Literal[
 ]
 
 
+WAITS = "waits for approval"
+"""Said of a call in the reason why there is no output."""
+
+
 class NoOutput(AgentCallError, LookupError):
     """The run ended without an output of the type that was asked for."""
 
@@ -50,14 +55,34 @@ class Missing:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A call of a tool that is an agent, and what its own run waits with."""
+
+    call: ToolCall
+    result: RunResult[Any]  # Any: there is no output yet
+
+    @property
+    def pending(self) -> tuple[ToolCall, ...]:
+        """The calls that the agent waits for, each with an id that begins with that of its own."""
+        return tuple(replace(call, id=f"{self.call.id}/{call.id}") for call in self.result.pending)
+
+    @property
+    def reason(self) -> str:
+        """Why they wait, where more is to be said than that they do."""
+        answer = self.result.answer
+        return answer.reason.partition(f"{WAITS}: ")[2] if isinstance(answer, Missing) else ""
+
+
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
 class RunResult(Generic[Output]):
     """What a run gave.
 
     `messages` is the whole conversation and may be handed to the next run; `start` is where this
     run's own messages begin in it, `turns` how often the model took its turn. `pending` are the
-    calls that wait for approval; `notes` tell a person what a crash left unknown, and what has
-    changed since.
+    calls that wait for approval, those of agents that are tools included; `paused` are the calls of
+    these agents. `agent` is the name of the agent that answered, `grants` what was approved always.
+    `notes` tell a person what a crash left unknown, and what has changed since.
     """
 
     answer: Output | Missing
@@ -69,6 +94,15 @@ class RunResult(Generic[Output]):
     pending: tuple[ToolCall, ...] = ()
     turns: int = 0
     notes: tuple[str, ...] = ()
+    agent: str = "agent"
+    grants: tuple[Grant, ...] = ()
+    paused: tuple[Paused, ...] = ()
+
+    @property
+    def own_pending(self) -> tuple[ToolCall, ...]:
+        """The calls that wait and are not those of an agent that is a tool."""
+        below = {call.id for paused in self.paused for call in paused.pending}
+        return tuple(call for call in self.pending if call.id not in below)
 
     @property
     def output(self) -> Output:
@@ -134,6 +168,12 @@ def result_json(result: RunResult[Any]) -> dict[str, JSON]:
         "pending": [call_json(call) for call in result.pending],
         "start": result.start,
         "turns": result.turns,
+        "agent": result.agent,
+        "grants": [grant_json(grant) for grant in result.grants],
+        "paused": [
+            {"call": call_json(paused.call), "result": result_json(paused.result)}
+            for paused in result.paused
+        ],
     }
     if result.notes:
         wire["notes"] = list(result.notes)
@@ -145,7 +185,6 @@ def result_json(result: RunResult[Any]) -> dict[str, JSON]:
 def _result(wire: Mapping[str, Any]) -> RunResult[Any]:  # Any: checked by what is made of it
     if wire["stop_reason"] not in get_args(StopReason):
         raise ValueError(f"stop_reason is {wire['stop_reason']!r}")
-    (waiting,) = load([{"role": "assistant", "tool_calls": wire["pending"]}])
     return RunResult(
         answer=Missing(wire["missing"]) if "missing" in wire else wire["output"],
         messages=load(wire["messages"]),
@@ -153,7 +192,18 @@ def _result(wire: Mapping[str, Any]) -> RunResult[Any]:  # Any: checked by what 
         usage=Usage(**wire["usage"]),
         stop_reason=wire["stop_reason"],
         run_id=str(wire["run_id"]),
-        pending=waiting.calls if isinstance(waiting, Assistant) else (),
+        pending=_calls(wire["pending"]),
         turns=int(wire["turns"]),
         notes=tuple(wire.get("notes", ())),
+        agent=str(wire["agent"]),
+        grants=tuple(grant_from(grant) for grant in wire["grants"]),
+        paused=tuple(
+            Paused(_calls([paused["call"]])[0], _result(paused["result"]))
+            for paused in wire["paused"]
+        ),
     )
+
+
+def _calls(wire: object) -> tuple[ToolCall, ...]:
+    (message,) = load([cast("Mapping[str, JSON]", {"role": "assistant", "tool_calls": wire})])
+    return message.calls if isinstance(message, Assistant) else ()

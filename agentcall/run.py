@@ -9,41 +9,48 @@ Rules:
 4. A conversation that is longer than the model's window is shortened (`trim`), and goes on.
 5. Every tool call in a result's messages has its own result behind it, however the run ended,
    unless it waits for approval.
+6. An agent that the conversation is handed over to goes on in the same run: with its own model,
+   instructions and tools, within the same limits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from agentcall.approval import Verdict
 from agentcall.calls import CallDesk, Scene
 from agentcall.dialects.parts import Broken
-from agentcall.dialects.protocol import Offer
 from agentcall.errors import (
     BadAnswer,
     ContextOverflow,
+    CutAnswer,
     ModelError,
     PolicyFailed,
     UsageError,
     keep_result,
 )
-from agentcall.events import AnswerDiscarded, Event, RunFinished, RunStarted
-from agentcall.execute import Emit
+from agentcall.events import (
+    AnswerDiscarded,
+    Emit,
+    Event,
+    HandedOver,
+    RunFinished,
+    RunStarted,
+)
+from agentcall.handoff import first_only, handed_to
 from agentcall.home import is_loading
 from agentcall.judged import Judged
-from agentcall.limits import Limits
-from agentcall.messages import Assistant, Message, ToolCall, Usage, User
-from agentcall.models.protocol import Model, Request
-from agentcall.output import OutputReader, Unfit
-from agentcall.policy import Policy
+from agentcall.messages import Assistant, User
+from agentcall.models.protocol import Request
+from agentcall.origin import Origin, lineage_of
+from agentcall.output import Unfit
+from agentcall.plan import Plan
 from agentcall.progress import Progress
-from agentcall.registry import ToolRegistry
 from agentcall.result import Missing, RunResult, StopReason
-from agentcall.shortlist import Finder, Shortlist
-from agentcall.steps import Direct, Point, Steps
+from agentcall.shortlist import Shortlist
+from agentcall.steps import Point
 from agentcall.taint import marked
 from agentcall.tool import Tool
 from agentcall.turn import Listener, Turn
@@ -62,70 +69,31 @@ _LOADING = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What a run is made of and does not change: everything that an agent decides."""
-
-    model: Model
-    registry: ToolRegistry
-    offer: Offer
-    output: OutputReader
-    limits: Limits
-    steps: Steps = field(default_factory=Direct)
-    policy: Policy | None = None
-    finder: Finder | None = None
-
-    @property
-    def tools(self) -> tuple[Tool, ...]:
-        """The agent's own tools, offered or not."""
-        return self.offer.tools if self.finder is None else self.finder.tools
-
-    def is_untrusted(self, name: str) -> bool:
-        """Whether the results of the tool of this name may hold text of strangers."""
-        found = self.registry.by_name.get(name)
-        return found is not None and found.marks.untrusted
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a run begins: the conversation, its new part, and what the tools depend on.
-
-    A run that is resumed brings what waited, what was decided, and what it had used; `spent` are
-    the seconds that it had taken.
-    """
-
-    run_id: str
-    messages: Sequence[Message]
-    start: int
-    deps: object = None
-    pending: tuple[ToolCall, ...] = ()
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
-    usage: Usage = field(default_factory=Usage)
-    turns: int = 0
-    spent: float = 0.0
-
-
 class Run:
     """One run, from its origin to its result; good for once."""
 
     def __init__(self, plan: Plan, origin: Origin, emit: Emit | None = None) -> None:
-        reached = plan.steps.reached(origin.run_id)
+        reached, before = plan.steps.reached(origin.run_id), origin.usage
         if reached is not None:
             origin = _origin_at(reached, origin)
+        plan = plan.of(origin.agent) if origin.agent else plan
         self._plan = plan
-        self._origin = origin
+        self._origin = origin = replace(origin, messages=marked(origin.messages, plan.is_untrusted))
         self._emit = emit
-        messages = marked(origin.messages, plan.is_untrusted)
-        self._progress = Progress(origin.run_id, messages, origin.start, origin.usage, origin.turns)
-        self._desk = CallDesk(plan.registry, plan.limits, plan.steps, emit, policy=plan.policy)
-        self._desk.recall(messages, origin.usage.tool_calls)
+        home = lineage_of(plan, origin, emit)
+        self._progress = Progress(origin, home.budget, plan.name)
+        self._desk = CallDesk(plan.registry, plan.limits, home, policy=plan.policy)
+        self._desk.recall(origin.messages)
+        self._home = home
         self._offer = plan.offer
         self._shortlist = None if plan.finder is None else Shortlist(plan.finder)
         self._reader: tuple[Tool, ...] = ()
         self._listener = Listener(plan.model, emit)
         self._faults = 0
         self._trims = 0
+        self.ended: RunResult[Any] | None = None
         if reached is not None:
+            home.budget.count_above(reached.usage - before)
             self._go_on(reached)
 
     async def result(self) -> RunResult[Any]:  # Any: the agent knows its output's type
@@ -140,16 +108,28 @@ class Run:
         try:
             result = await self._within_time()
         except (ModelError, PolicyFailed) as error:
-            error.result = result = self._ended("error", str(error))
-            self._tell(RunFinished(result))
+            error.result = self._finish(self._ended("error", str(error)))
             raise
         except asyncio.CancelledError as error:
-            result = self._ended("cancelled", "it was cancelled")
-            keep_result(error, result)
-            self._tell(RunFinished(result))
+            keep_result(error, self._finish(self._ended("cancelled", "it was cancelled")))
             raise
+        return self._finish(result)
+
+    def _finish(self, result: RunResult[Any]) -> RunResult[Any]:
+        self.ended = result
         self._tell(RunFinished(result))
         return result
+
+    @property
+    def size(self) -> int:
+        """How many messages the conversation has by now."""
+        return len(self._progress.transcript)
+
+    @property
+    def so_far(self) -> RunResult[Any]:
+        """What the run has come to, as it stands if nothing more comes."""
+        why = Missing("the process ended before the run did")
+        return self._progress.result("error", why, known=self._desk.known)
 
     async def _within_time(self) -> RunResult[Any]:
         seconds = self._plan.limits.seconds
@@ -169,37 +149,27 @@ class Run:
     async def _loop(self) -> RunResult[Any]:
         result = await self._resumed()
         while result is None:
-            result = self._spent()
-            if result is None:
-                self._close_before_last_request()
-                result = await self._took(await self._turn())
+            spent = self._progress.budget.spent()
+            if spent is not None:
+                return self._ended(*spent)
+            self._close_before_last_request()
+            result = await self._took(await self._turn())
         return result
 
     async def _resumed(self) -> RunResult[Any] | None:
         """Carries out what was decided about the calls that waited."""
-        if not self._origin.pending:
+        origin = self._origin
+        if not (origin.pending or origin.paused):
             return None
-        waiting, verdicts = self._origin.pending, self._origin.verdicts
-        return await self._carried_out(self._desk.decided(waiting, verdicts, self._scene()))
+        scene = self._scene()
+        judged = self._desk.decided(origin.pending, origin.verdicts, scene)
+        return await self._carried_out([*judged, *self._desk.continued(origin.paused, scene)])
 
     # What the limits say.
 
-    def _spent(self) -> RunResult[Any] | None:
-        limits, used = self._plan.limits, self._progress.usage
-        if limits.requests is not None and used.requests >= limits.requests:
-            return self._ended("max_requests", f"it made {used.requests} requests")
-        if limits.tokens is not None and used.total_tokens >= limits.tokens:
-            return self._ended("max_tokens", f"it used {used.total_tokens} tokens")
-        return None
-
-    @property
-    def _requests_left(self) -> int | None:
-        limit = self._plan.limits.requests
-        return None if limit is None else limit - self._progress.usage.requests
-
     def _close_before_last_request(self) -> None:
-        used = self._progress.usage.requests
-        if self._requests_left == 1 and used and self._plan.registry:
+        used = self._progress.budget.used.requests
+        if used and self._plan.registry and self._progress.budget.requests_left == 1:
             self._progress.close("max_requests")
 
     # Where it stands.
@@ -261,19 +231,27 @@ class Run:
             "none" if progress.closed else "auto",
             stream=self._emit is not None,
         )
-        left = self._requests_left
-        tries = PATIENCE if left is None else min(PATIENCE, left)
+        budget, taken = progress.budget, 1
+
+        def again() -> bool:
+            nonlocal taken
+            may = taken < PATIENCE and budget.take_request()
+            taken += may
+            return may
+
+        if not budget.take_request():
+            raise CutAnswer("the server left a part of the conversation out, or cut its answer")
         before = self._listener.used
         try:
             turn = await self._plan.steps.model(
                 f"{progress.run_id}:{progress.turns}",
-                lambda: self._listener.whole(request, tries),
+                lambda: self._listener.whole(request, again),
                 self._point,
             )
-        except ModelError:
-            progress.usage += self._listener.used - before
+        except BaseException:
+            budget.settle(taken, self._listener.used - before)
             raise
-        progress.usage += turn.usage
+        budget.settle(taken, turn.usage)
         return turn
 
     async def _took(self, turn: Turn) -> RunResult[Any] | None:
@@ -289,6 +267,8 @@ class Run:
     async def _called(self, turn: Turn) -> RunResult[Any] | None:
         self._faults = 0
         judged = self._desk.judged(turn.calls, self._scene())
+        if self._plan.handoffs:
+            judged = first_only(judged, self._plan.handoffs)
         calls = tuple(item.call for item in judged)
         self._progress.transcript.append(Assistant(turn.text, calls, turn.thinking))
         result = await self._carried_out(judged)
@@ -299,20 +279,39 @@ class Run:
     async def _carried_out(self, judged: Sequence[Judged]) -> RunResult[Any] | None:
         """Carries calls out and puts their results down."""
         progress = self._progress
-        progress.count_calls(self._desk.carried_out)
         done = await self._desk.carry_out(judged)
         for result in done.results:
             progress.transcript.append(result)
         if done.pending:
-            return progress.result("approval", Missing(done.waiting), pending=done.pending)
+            why = Missing(done.waiting)
+            return progress.result("approval", why, pending=done.pending, paused=done.paused)
+        if self._plan.handoffs:
+            self._hand_over()
         if done.close:
             progress.close(done.close)
         return None
 
+    def _hand_over(self) -> None:
+        """Goes on as another agent, where the last turn called for one."""
+        make = handed_to(self._progress.transcript, self._plan.handoffs)
+        if make is None:
+            return
+        old, new = self._plan, make()
+        self._plan = old.handed_to(new)
+        self._home = replace(self._home, path=self._home.beside(new.name))
+        self._offer = self._plan.offer
+        self._shortlist = None if new.finder is None else Shortlist(new.finder)
+        self._reader = ()
+        self._listener = Listener(new.model, self._emit)
+        self._desk.offer(new.registry)
+        self._desk.move(self._home, new.policy)
+        self._progress.hand_over(new.name)
+        self._tell(HandedOver(old.name, new.name))
+
     def _scene(self) -> Scene:
         progress = self._progress
-        messages = tuple(progress.transcript)
-        return Scene(progress.run_id, progress.turns, self._origin.deps, progress.usage, messages)
+        used, messages = progress.budget.used, tuple(progress.transcript)
+        return Scene(progress.run_id, progress.turns, self._origin.deps, used, messages)
 
     # Answers that are no calls.
 
@@ -385,6 +384,8 @@ def _origin_at(point: Point, origin: Origin) -> Origin:
         messages=point.messages,
         usage=point.usage,
         turns=point.turns - 1,
+        agent=point.agent,
         pending=(),
+        paused=(),
         verdicts={},
     )

@@ -26,11 +26,15 @@ FIRST, MORE = 10, 5
 
 
 class Finder:
-    """Searches a registry; `most` tools are offered without the model having asked for them."""
+    """Searches a registry; `most` tools are offered without the model having asked for them.
 
-    def __init__(self, registry: ToolRegistry, most: int) -> None:
+    `always` are those that are offered from the beginning, beside `find_tools`.
+    """
+
+    def __init__(self, registry: ToolRegistry, most: int, always: Sequence[Tool] = ()) -> None:
         self.tools = tuple(registry)
         self.most = most
+        self.always = always
         self._found = registry
         self.registry = registry.merge(self._tool())
 
@@ -63,7 +67,9 @@ class Shortlist:
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
-        self._tools = {FINDER: finder.registry[FINDER]}
+        first = (finder.registry[FINDER], *finder.always)
+        self._tools = {one.name: one for one in first}
+        self._begins = len(first)
         self._read = 0
 
     def follow(self, messages: Transcript) -> tuple[Tool, ...]:
@@ -84,7 +90,7 @@ class Shortlist:
                 return ()
 
     def _fitting(self, words: str) -> Sequence[Tool]:
-        count = FIRST if len(self._tools) == 1 else MORE
+        count = FIRST if len(self._tools) == self._begins else MORE
         room = max(0, self._finder.most - len(self._tools))
         found = self._finder.search(words, count)
         return [one for one in found if one.name not in self._tools][:room]

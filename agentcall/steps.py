@@ -38,7 +38,8 @@ class Point:
 
     closed: why the tools are closed, if they are. faults: answers in a row that were no good.
     trims: how often the conversation was shortened; `messages` are whole all the same. prompt and
-    counted: the tokens of the last request and the messages that were counted with it.
+    counted: the tokens of the last request and the messages that were counted with it. agent: the
+    name of the agent that goes on.
     """
 
     messages: tuple[Message, ...]
@@ -49,6 +50,7 @@ class Point:
     trims: int = 0
     prompt: int = 0
     counted: int = 0
+    agent: str = ""
 
 
 class Steps(Protocol):

@@ -87,6 +87,7 @@ class Marks:
     variables: the environment variables that an isolated tool needs, besides such as PATH.
     after_crash: of a call that a crash cut off, unless it is idempotent: "tell" tells the model
         that its outcome is unknown, "ask" asks a person whether to carry it out again.
+    delegates: it is an agent, whose run makes steps of its own; see `Agent.as_tool`.
     """
 
     timeout: float | None = 120.0
@@ -101,6 +102,7 @@ class Marks:
     memory: int | None = 2 * 1024**3
     variables: Sequence[str] = ()
     after_crash: AfterCrash = "tell"
+    delegates: bool = False
 
 
 class Tool(Generic[P, R]):

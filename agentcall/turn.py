@@ -42,15 +42,14 @@ class Listener:
         self._gone: float | None = None
         self.used = Usage()
 
-    async def whole(self, request: Request, tries: int) -> Turn:
-        """A turn with an end; an answer that is cut or garbled is asked for again.
+    async def whole(self, request: Request, again: Callable[[], bool]) -> Turn:
+        """A turn with an end; an answer that is cut or garbled is asked for `again`, where it may.
 
         The turn's usage is that of all tries. Raises ModelError.
         """
         lost = _NOTHING
-        fault: ModelError = CutAnswer("the stream ended before the answer did")
-        left = tries
-        while left:
+        while True:
+            fault: ModelError = CutAnswer("the stream ended before the answer did")
             try:
                 turn = await self.turn(request)
             except ModelUnreachable as error:
@@ -66,10 +65,9 @@ class Listener:
                     return turn if lost is _NOTHING else turn._replace(usage=lost + spent)
             self.used += spent
             lost += spent
-            left -= 1
-            if left:
-                self._tell(AnswerDiscarded(str(fault)))
-        raise fault
+            if not again():
+                raise fault
+            self._tell(AnswerDiscarded(str(fault)))
 
     async def turn(self, request: Request) -> Turn:
         """What the model answers once; its text is told as it arrives."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from agentcall import Agent, Approved, Denied, Edited, Limits, RunResult, tool
-from agentcall.approval import decided
+from agentcall import Agent, Approved, Denied, Edited, Limits, RunContext, RunResult, tool
+from agentcall.decisions import resumed
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished, ToolCallStarted
-from agentcall.messages import ToolResult, User
-from agentcall.run import Origin, Run
+from agentcall.grants import Grant
+from agentcall.messages import Assistant, ToolResult, User
+from agentcall.origin import Origin
+from agentcall.run import Run
 from agentcall.steps import Direct, ToolStep
-from agentcall.testing import ScriptedModel, call, calls, say
+from agentcall.testing import Call, ScriptedModel, call, calls, say
 from agentcall.turn import Turn
 
 SENT: list[str] = []
@@ -150,9 +153,7 @@ async def test_keys_stay_unique_over_a_resume() -> None:
     plan = replace(agent.plan, steps=Keeping())
     result = await Run(plan, Origin("r", (User("go"),), 0)).result()
     while result.pending:
-        begin = decided(result, {result.pending[0].id: True}, agent.registry)
-        origin = Origin("r", begin.messages, 0, None, begin.pending, begin.verdicts,
-                        result.usage, result.turns)  # fmt: skip
+        origin = resumed(result, {result.pending[0].id: True}, plan)
         result = await Run(plan, origin).result()
     assert keys == ["r:1", "r:1:0", "r:1:1", "r:2", "r:2:0", "r:3"]
 
@@ -197,3 +198,247 @@ async def test_a_result_that_waits_may_be_passed_on_as_a_history() -> None:
     await agent.run("forget it", messages=result.messages)
     roles = [m["role"] for m in model.requests[1].messages]
     assert roles == ["user", "assistant", "tool", "tool", "tool", "user"]
+
+
+# Once and for all.
+
+
+def sends(*to: str) -> list[object]:
+    return [call("send", to=one) for one in to]
+
+
+async def test_approved_once_is_asked_again() -> None:
+    agent, _ = made(call("send", to="a"), call("look"), call("send", to="a"), say("done"))
+    result = await agent.run("go")
+    again = await agent.resume(result, {result.pending[0].id: Approved()})
+    assert (again.stop_reason, SENT) == ("approval", ["1 to a"])
+
+
+async def test_a_tool_that_is_approved_always_is_not_asked_about_again() -> None:
+    agent, _ = made(*sends("a", "b", "c"), say("done"))
+    result = await agent.run("go")
+    last = await agent.resume(result, {result.pending[0].id: Approved(always="tool")})
+    assert (last.output, SENT) == ("done", ["1 to a", "1 to b", "1 to c"])
+    assert last.grants == (Grant("agent", "send"),)
+
+
+async def test_a_call_that_is_approved_always_is_that_call_to_the_letter() -> None:
+    script = [call("send", to="a"), call("look"), call("send", to="a"), call("send", to="b")]
+    agent, _ = made(*script, say("done"))
+    result = await agent.run("go")
+    last = await agent.resume(result, {result.pending[0].id: Approved(always="call")})
+    assert (last.stop_reason, SENT) == ("approval", ["1 to a", "1 to a"])
+    assert last.pending[0].arguments == '{"to": "b"}'
+
+
+@pytest.mark.parametrize(
+    "other", ['{"to":"a"}', '{"to": "a", "amount": 1}', '{"to": "a "}', '{"to": "A"}']
+)
+async def test_other_bytes_are_another_call(other: str) -> None:
+    agent, _ = made(call("send", to="a"), call("look"), calls(Call("send", other)))
+    result = await agent.run("go")
+    last = await agent.resume(result, {result.pending[0].id: Approved(always="call")})
+    assert (last.pending[0].arguments, SENT) == (other, ["1 to a"])
+
+
+async def test_always_is_kept_in_the_state_and_goes_through_json() -> None:
+    @tool(requires_approval=True)
+    def drop() -> str:
+        """Drop."""
+        return "dropped"
+
+    script = [call("send", to="a"), call("drop"), call("send", to="b"), say("done")]
+    agent = Agent(ScriptedModel(script), tools=[send, drop])
+    result = await agent.run("go")
+    half = await agent.resume(result, {result.pending[0].id: Approved(always="tool")})
+    assert half.pending[0].name == "drop"
+    last = await agent.resume(half.to_json(), {half.pending[0].id: True})
+    assert (last.output, SENT) == ("done", ["1 to a", "1 to b"])
+
+
+async def test_always_approves_what_waits_beside_it_but_no_denial() -> None:
+    script = calls(*(call("send", to=one) for one in "abc"))
+    agent, _ = made(script, say("done"))
+    result = await agent.run("go")
+    one, two, _ = result.pending
+    decisions = {one.id: Approved(always="tool"), two.id: Denied("not b")}
+    last = await agent.resume(result, decisions)
+    assert (last.output, SENT) == ("done", ["1 to a", "1 to c"])
+
+
+def test_always_is_for_a_tool_or_a_call() -> None:
+    with pytest.raises(UsageError, match="use 'tool', 'call' or None"):
+        Approved(always="everything")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("word", ["no", "deny", None, 0, {"approve": True}])
+async def test_what_is_no_decision_approves_nothing(word: object) -> None:
+    agent, _, result = await waiting()
+    with pytest.raises(UsageError, match="use Approved"):
+        await agent.resume(result, {result.pending[0].id: word})  # type: ignore[dict-item]
+    assert SENT == []
+
+
+# What is shown is what runs.
+
+RAN: list[str] = []
+
+
+@tool(requires_approval=True)
+def pay(context: RunContext[object], to: str, amount: float, tags: list[str] | None = None) -> str:
+    """Pay."""
+    told = next(
+        call.arguments
+        for message in reversed(context.messages)
+        if isinstance(message, Assistant)
+        for call in message.calls
+        if call.id == context.tool_call_id
+    )
+    RAN.append(digest(told))
+    return json.dumps([to, amount, tags])
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+WRITTEN = [
+    Call("pay", '{"to": "ann", "amount": 3}'),
+    Call("Pay", '{"to": "ann", "amount": "3,5"}'),
+    Call("pay", '```json\n{"to": "ann", "amount": 3}\n```'),
+    Call("pay", "{'to': 'ann', 'amount': 3, 'tags': None}"),
+    Call("pay", '{"to": "ann", "amount": 3, "tags": "a"}'),
+    Call("pay", '{"To": "ann ", "Amount": 3.0, "tags": "[\\"a\\"]"}'),
+    Call("pay", '{"to": "ann", "to": "bob", "amount": 3}'),
+    Call("pay", '{"arguments": {"to": "ann\u202e", "amount": 1e2}}'),
+]
+
+
+@pytest.mark.parametrize("written", WRITTEN, ids=lambda one: str(one.arguments))
+@pytest.mark.parametrize("way", ["in memory", "through json", "edited"])
+async def test_what_was_shown_is_what_runs_byte_for_byte(written: Call, way: str) -> None:
+    RAN.clear()
+    agent = Agent(ScriptedModel([calls(written), say("done")]), tools=[pay])
+    events = [event async for event in agent.run_stream("go")]
+    shown = [event.call for event in events if isinstance(event, ApprovalRequested)]
+    finished = events[-1]
+    assert isinstance(finished, RunFinished)
+    result = finished.result
+    if not shown:  # it could not be read for certain: the model was told, and nothing waits
+        assert result.pending == ()
+        return
+    (asked,) = shown
+    assert result.pending == (asked,)
+    if way == "edited":
+        text = '{"to": "eve",  "amount": 1}'
+        last = await agent.resume(result, {asked.id: Edited(text)})
+        assert [digest(text)] == RAN
+    else:
+        state = RunResult.from_json(result.to_json()) if way == "through json" else result
+        last = await agent.resume(state, {asked.id: True})
+        assert [digest(asked.arguments)] == RAN
+    sent = [one for one, _ in last.tool_calls if one.id == asked.id]
+    assert [digest(one.arguments) for one in sent] == RAN
+    found = last.tool_calls[0][1]
+    assert found is not None
+    values = pay.parse(sent[0].arguments)
+    assert json.loads(found.text) == [values["to"], values["amount"], values.get("tags")]
+
+
+@pytest.mark.parametrize("empty", ["", "null", " ", {}])
+async def test_edited_to_nothing_is_an_empty_object(empty: str) -> None:
+    @tool(requires_approval=True)
+    def drop(what: str = "all") -> str:
+        """Drop."""
+        return f"dropped {what}"
+
+    agent = Agent(ScriptedModel([call("drop", what="a"), say("done")]), tools=[drop])
+    result = await agent.run("go")
+    last = await agent.resume(result, {result.pending[0].id: Edited(empty)})
+    one, found = last.tool_calls[0]
+    assert (one.arguments, found and found.text) == ("{}", "dropped all")
+
+
+async def test_edited_arguments_that_are_no_json_are_refused() -> None:
+    agent, _, result = await waiting()
+    with pytest.raises(UsageError, match="no JSON"):
+        await agent.resume(result, {result.pending[0].id: Edited({"to": object()})})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("how", ["gone", "another name", "another type"])
+async def test_a_tool_that_has_changed_since_runs_nothing_that_was_not_approved(how: str) -> None:
+    _, model, result = await waiting(say("a pity"))
+
+    @tool(name="send" if how == "another type" else "Send", requires_approval=True)
+    def other(to: list[str]) -> str:
+        """Send."""
+        SENT.append("other")
+        return "sent"
+
+    now = Agent(model, tools=[look] if how == "gone" else [other, look])
+    last = await now.resume(result, {one.id: True for one in result.pending})
+    assert SENT == []
+    assert last.output == "a pity"
+    found = last.tool_calls[0][1]
+    assert found is not None
+    assert found.is_error
+
+
+async def test_a_state_is_plain_json_and_any_other_text_is_refused() -> None:
+    agent, _, result = await waiting(say("done"))
+    state = json.loads(result.to_json())
+    assert [one["function"]["name"] for one in state["pending"]] == ["send", "send"]
+    last = await agent.resume(result.to_json(), {one.id: False for one in result.pending})
+    assert last.output == "done"
+    for text in ("", "{", "[]", "{}", '{"pending": []}'):
+        with pytest.raises(UsageError, match="no result of a run"):
+            await agent.resume(text, {"x": True})
+
+
+async def test_a_resumed_run_streams_and_runs_from_sync_code() -> None:
+    agent, _, result = await waiting(say("done"))
+    decisions = {one.id: True for one in result.pending}
+    events = [event async for event in agent.resume_stream(result.to_json(), decisions)]
+    assert "ToolCallFinished" in [type(event).__name__ for event in events]
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].result.output == "done"
+
+
+def test_a_run_goes_on_in_another_process_that_approves_always(tmp_path: Path) -> None:
+    """Paused in one process, on disk, and resumed in another one, twice."""
+    program = """
+        import sys
+        from pathlib import Path
+        from agentcall import Agent, Approved, RunResult, tool
+        from agentcall.testing import ScriptedModel, call, say
+
+        @tool(requires_approval=True)
+        def send(to: str) -> str:
+            "Send."
+            with open("sent", "a") as log:
+                log.write(to + " ")
+            return "sent"
+
+        state, script, always = Path("state.json"), sys.argv[1].split(), sys.argv[2]
+        model = ScriptedModel([call("send", to=to) for to in script] + [say("done")])
+        agent = Agent(model, tools=[send])
+        if state.exists():
+            waits = RunResult.from_json(state.read_text()).pending[0]
+            decision = Approved(always=always) if always else Approved()
+            result = agent.resume_sync(state.read_text(), {waits.id: decision})
+        else:
+            result = agent.run_sync("go")
+        state.write_text(result.to_json())
+        print(result.stop_reason, [c.arguments for c in result.pending])
+    """
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        ).stdout.strip()
+        for arguments in (["a", ""], ["b", ""], ["c d", "tool"])
+    ]  # fmt: skip
+    assert said == [
+        """approval ['{"to": "a"}']""", """approval ['{"to": "b"}']""", "final []"
+    ]  # fmt: skip
+    assert (tmp_path / "sent").read_text() == "a b c d "

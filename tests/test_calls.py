@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from agentcall import Approved, Denied, Limits, ToolRegistry, tool
+from agentcall.budget import Budget
 from agentcall.calls import CallDesk, Scene
 from agentcall.dialects.parts import Called
-from agentcall.events import ApprovalRequested, Event, LoopDetected, ToolCallRepaired
+from agentcall.events import ApprovalRequested, Emit, Event, LoopDetected, ToolCallRepaired
 from agentcall.messages import Assistant, Message, ToolCall, Usage
+from agentcall.origin import Lineage
 from agentcall.steps import Direct
 
 RAN: list[str] = []
@@ -36,7 +38,15 @@ def fresh() -> None:
 
 def desk(events: list[Event] | None = None, **limits: Any) -> CallDesk:
     emit = None if events is None else events.append
-    return CallDesk(ToolRegistry(note, send), Limits(**limits), Direct(), emit)
+    return desk_of(ToolRegistry(note, send), Limits(**limits), emit)
+
+
+def desk_of(registry: ToolRegistry, limits: Limits, emit: Emit | None = None) -> CallDesk:
+    return CallDesk(registry, limits, Lineage("agent", 0, Direct(), Budget(limits), emit))
+
+
+def carried_out(made: CallDesk) -> int:
+    return made._home.budget.used.tool_calls
 
 
 def scene(turn: int = 1, messages: tuple[Message, ...] = ()) -> Scene:
@@ -53,7 +63,7 @@ async def test_results_come_in_the_order_of_the_calls() -> None:
     done = await made.carry_out(judged)
     assert [result.text for result in done.results] == ["noted a", "noted b", "noted c"]
     assert [item.call.id for item in judged] == ["call_1_0", "call_1_1", "call_1_2"]
-    assert (done.pending, done.close, made.carried_out) == ((), None, 3)
+    assert (done.pending, done.close, carried_out(made)) == ((), None, 3)
 
 
 async def test_a_call_that_needs_approval_waits_while_the_others_are_carried_out() -> None:
@@ -65,14 +75,14 @@ async def test_a_call_that_needs_approval_waits_while_the_others_are_carried_out
     assert [result.text for result in done.results] == ["noted y"]
     assert ApprovalRequested(done.pending[0]) in events
     assert RAN == ["y"]
-    assert made.carried_out == 1
+    assert carried_out(made) == 1
 
 
 async def test_what_was_decided_is_carried_out_told_or_waits_on() -> None:
     calls = tuple(ToolCall(word, "send", f'{{"text": "{word}"}}') for word in "abc")
     messages = (Assistant("", calls),)
     made = desk()
-    made.recall(messages, 0)
+    made.recall(messages)
     verdicts: dict[str, Approved | Denied] = {"c": Approved(), "a": Denied("too late")}
     judged = made.decided(calls, verdicts, scene(3, messages))
     assert judged[2].job is not None
@@ -129,7 +139,8 @@ async def test_every_repair_is_told_with_the_repaired_call() -> None:
 
 async def test_ids_and_counts_go_on_from_what_came_before() -> None:
     made = desk(tool_calls=3)
-    made.recall([Assistant("", (ToolCall("call_1_0", "note", "{}"),))], 2)
+    made.recall([Assistant("", (ToolCall("call_1_0", "note", "{}"),))])
+    made._home.budget.used = Usage(tool_calls=2)
     judged = made.judged([asks("note", text="a"), asks("note", "call_1_0", text="b")], scene())
     assert [item.call.id for item in judged] == ["call_1_0_", "call_1_1"]
     done = await made.carry_out(judged)
@@ -160,7 +171,7 @@ async def test_a_call_that_failed_may_be_made_again() -> None:
             raise ConnectionError("no network")
         return "paid"
 
-    made = CallDesk(ToolRegistry(pay), Limits(), Direct())
+    made = desk_of(ToolRegistry(pay), Limits())
     texts = []
     for turn in range(3):
         done = await made.carry_out(made.judged([asks("pay")], scene(turn)))

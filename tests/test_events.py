@@ -11,7 +11,9 @@ from agentcall.events import (
     ContextTrimmed,
     DialectChosen,
     Event,
+    HandedOver,
     LoopDetected,
+    Nested,
     RunFinished,
     RunStarted,
     TextDelta,
@@ -42,6 +44,8 @@ EVENTS: list[Event] = [
     ToolCallFinished(CALL, ToolResult("a", "f", "1"), 0.5),
     LoopDetected(CALL, "again"),
     ContextTrimmed("a", 10, 5),
+    HandedOver("triage", "billing"),
+    Nested("research", "call_1", Nested("search", "call_2", TextDelta("a"))),
     RunFinished(RESULT),
 ]
 

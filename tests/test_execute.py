@@ -13,14 +13,20 @@ from typing import Any
 import pytest
 
 from agentcall import Limits, ModelRetry, RunContext, ToolRegistry
+from agentcall.budget import Budget
 from agentcall.errors import ToolError
-from agentcall.events import Event, ToolCallFinished, ToolCallStarted
+from agentcall.events import Emit, Event, ToolCallFinished, ToolCallStarted
 from agentcall.execute import Job, call_tool, carry_out, carry_out_all
 from agentcall.messages import ToolCall, ToolResult
+from agentcall.origin import Lineage
 from agentcall.steps import Direct
 from agentcall.tool import make_tool
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
+
+
+def home(emit: Emit | None = None) -> Lineage:
+    return Lineage("agent", 0, Direct(), Budget(Limits()), emit)
 
 
 def job(function: Callable[..., Any], number: int = 0, retry: int = 0, **marks: Any) -> Job:
@@ -36,7 +42,7 @@ async def result_of(function: Callable[..., Any], **marks: Any) -> ToolResult:
 
 async def all_of(jobs: list[Job], limits: Limits | None = None) -> dict[str, ToolResult]:
     results: dict[str, ToolResult] = {}
-    await carry_out_all(jobs, limits or Limits(), Direct(), None, results)
+    await carry_out_all(jobs, limits or Limits(), home(), results)
     return results
 
 
@@ -295,7 +301,7 @@ async def test_a_cancelled_run_cancels_its_tools_and_keeps_what_was_done() -> No
 
     results: dict[str, ToolResult] = {}
     jobs = [job(coroutine, 0), job(slow, 1), job(slow, 2)]
-    task = asyncio.ensure_future(carry_out_all(jobs, Limits(), Direct(), None, results))
+    task = asyncio.ensure_future(carry_out_all(jobs, Limits(), home(), results))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -308,7 +314,7 @@ async def test_a_cancelled_run_cancels_its_tools_and_keeps_what_was_done() -> No
 async def test_what_happens_is_told_in_order() -> None:
     events: list[Event] = []
     done = job(coroutine)
-    await carry_out_all([done], Limits(), Direct(), events.append, {})
+    await carry_out_all([done], Limits(), home(events.append), {})
     started, finished = events
     assert started == ToolCallStarted(done.call)
     assert isinstance(finished, ToolCallFinished)

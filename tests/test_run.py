@@ -24,8 +24,9 @@ from agentcall.events import (
 )
 from agentcall.history import UNDONE
 from agentcall.messages import Assistant, ToolCall, ToolResult, User
+from agentcall.origin import Origin
 from agentcall.result import Missing, NoOutput
-from agentcall.run import Origin, Run
+from agentcall.run import Run
 from agentcall.testing import (
     Call,
     Request,

@@ -12,10 +12,17 @@ from typing import Any
 
 import orjson
 
-from agentcall.approval import Approved, Decided, Denied, Verdict
+from agentcall.approval import Decision, Denied, Edited
 from agentcall.durable.code import Code
 from agentcall.durable.record import Body, Record
-from agentcall.durable.wire import call_from, messages_from, point_from, result_from, turn_from
+from agentcall.durable.wire import (
+    call_from,
+    decision_from,
+    messages_from,
+    point_from,
+    result_from,
+    turn_from,
+)
 from agentcall.history import completed
 from agentcall.messages import JSON, Assistant, Message, ToolCall, Usage, load
 from agentcall.result import Missing, RunResult
@@ -47,7 +54,7 @@ class Ledger:
         self.spent = 0.0
         self.waiting: Result | None = None
         self.finished: Result | None = None
-        self.decided: tuple[Result, Decided] | None = None
+        self.decided: tuple[Result, Mapping[str, Decision]] | None = None
         self.error: tuple[str, str] | None = None
         self._said: dict[str, tuple[Message, ...]] = {}
         self._points: dict[str, Point] = {}
@@ -124,6 +131,7 @@ class Ledger:
             stop_reason="cancelled",
             run_id=self.run_id,
             turns=point.turns,
+            agent=point.agent or self.begin.agent,
             notes=tuple(self.notes),
         )
 
@@ -168,24 +176,31 @@ class Ledger:
         self._said[self.run_id] = self.waiting.messages
 
     def _take_decide(self, body: Body) -> None:
-        if self.waiting is None:
+        waiting = self.waiting
+        if waiting is None:
             return
-        edits = {call.id: call for call in map(call_from, body["edits"])}
-        verdicts = {name: _verdict(wire) for name, wire in body["verdicts"].items()}
-        messages = tuple(_edited(message, edits) for message in self.waiting.messages)
-        pending = tuple(edits.get(call.id, call) for call in self.waiting.pending)
-        self.decided = (self.waiting, Decided(messages, pending, verdicts))
-        self.waiting = None
-        self._said[self.run_id] = messages
-        self._points.pop(self.run_id, None)
-        self._turns = {
-            key: turn for key, turn in self._turns.items() if _run_of(key) != self.run_id
+        decisions = {name: decision_from(wire) for name, wire in body["decisions"].items()}
+        self.decided, self.waiting = (waiting, decisions), None
+        edits = {
+            call.id: replace(call, arguments=decision.text)
+            for call in waiting.own_pending
+            if isinstance(decision := decisions.get(call.id), Edited)
         }
-        again = {name for name, verdict in verdicts.items() if isinstance(verdict, Approved)}
+        self._said[self.run_id] = tuple(_edited(message, edits) for message in waiting.messages)
+        names = waiting_names(waiting)
+        # what waited goes on from the decision, not from the turn that led to it
+        for run_id in {self.run_id, *(run_id for run_id, _ in names)}:
+            self._points.pop(run_id, None)
+            self._turns = {key: turn for key, turn in self._turns.items() if _run_of(key) != run_id}
+        again = {
+            place
+            for place, name in names.items()
+            if name in decisions and not isinstance(decisions[name], Denied)
+        }
         self._begun = {
             key: past
             for key, past in self._begun.items()
-            if past.result is not None or past.call.id not in again
+            if past.result is not None or (run_of_call(key), past.call.id) not in again
         }
 
     def _result(self, body: Body) -> Result:
@@ -199,8 +214,17 @@ def _run_of(key: str) -> str:
     return key.rpartition(":")[0]
 
 
-def _verdict(wire: Body) -> Verdict:
-    return Approved() if wire["approved"] else Denied(wire["reason"])
+def run_of_call(key: str) -> str:
+    """The run whose call has this key."""
+    return key.rsplit(":", 2)[0]
+
+
+def waiting_names(result: Result, before: str = "") -> dict[tuple[str, str], str]:
+    """By which names a person decides about the calls that wait, by run and call id."""
+    names = {(result.run_id, call.id): before + call.id for call in result.own_pending}
+    for paused in result.paused:
+        names |= waiting_names(paused.result, f"{before}{paused.call.id}/")
+    return names
 
 
 def _edited(message: Message, edits: Mapping[str, ToolCall]) -> Message:

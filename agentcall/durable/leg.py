@@ -8,17 +8,19 @@ from dataclasses import replace
 from typing import Any, Generic
 
 from agentcall.agent import Agent, Deps, Output
-from agentcall.approval import Approved, Decided, Decision, Denied, decided
+from agentcall.approval import Decision, Denied
+from agentcall.decisions import resumed
 from agentcall.durable.attempt import Attempt
 from agentcall.durable.code import Code
+from agentcall.durable.ledger import run_of_call, waiting_names
 from agentcall.durable.recorder import unknown_note
-from agentcall.durable.wire import result_body
+from agentcall.durable.wire import decision_json, result_body
 from agentcall.errors import ModelError, RunBusy, UsageError
-from agentcall.events import Event, RunFinished
-from agentcall.execute import Emit
-from agentcall.messages import JSON, ToolCall, ToolResult, call_json
+from agentcall.events import Emit, Event, RunFinished
+from agentcall.messages import JSON, ToolCall, ToolResult
+from agentcall.origin import Origin
 from agentcall.result import RunResult
-from agentcall.run import Origin, Run
+from agentcall.run import Run
 
 _NOT_AGAIN = (
     "This call was begun, and then the program that ran it was cut off. Its outcome is unknown, "
@@ -66,12 +68,14 @@ class Leg(Generic[Output, Deps]):
         waiting = self._ledger.waiting
         if waiting is None:
             raise UsageError(f"the run {self._ledger.run_id} does not wait for a decision")
-        found = decided(waiting, decisions, self._agent.registry)
+        resumed(waiting, decisions, self._agent.plan)  # refuses what does not fit
+        said = {name: decision_json(decision) for name, decision in decisions.items()}
+        names = waiting_names(waiting)
         for key, call in self._ledger.cut_off.items():
-            verdict = found.verdicts.get(call.id)
-            if isinstance(verdict, Denied):
-                await self._recorder.settle(key, _not_again(call, verdict))
-        await self._recorder.written("decide", _decided_json(found, waiting.pending))
+            decision = decisions.get(names.get((run_of_call(key), call.id), ""))
+            if decision is False or isinstance(decision, Denied):
+                await self._recorder.settle(key, _not_again(call, decision or Denied()))
+        await self._recorder.written("decide", {"decisions": said})
 
     async def tell_changes(self) -> None:
         """Records who goes on with the run, and what has changed since; nothing at its begin."""
@@ -103,15 +107,9 @@ class Leg(Generic[Output, Deps]):
         )
         if ledger.decided is None:
             return origin
-        before, begin = ledger.decided
-        return replace(
-            origin,
-            messages=begin.messages,
-            pending=begin.pending,
-            verdicts=begin.verdicts,
-            usage=before.usage,
-            turns=before.turns,
-        )
+        before, decisions = ledger.decided
+        origin = resumed(before, decisions, self._agent.plan, self._deps)
+        return replace(origin, spent=ledger.spent)
 
     async def _stopped(self) -> RunResult[Any]:  # Any: there is no output
         """The result of a run that somebody cancelled. Raises RunBusy if it was taken over."""
@@ -141,15 +139,3 @@ class Leg(Generic[Output, Deps]):
 def _not_again(call: ToolCall, verdict: Denied) -> ToolResult:
     reason = f": {verdict.reason}" if verdict.reason else "."
     return ToolResult(call.id, call.name, _NOT_AGAIN + reason, is_error=True)
-
-
-def _decided_json(found: Decided, before: tuple[ToolCall, ...]) -> dict[str, JSON]:
-    return {
-        "verdicts": {
-            name: {"approved": True}
-            if isinstance(verdict, Approved)
-            else {"approved": False, "reason": verdict.reason}
-            for name, verdict in found.verdicts.items()
-        },
-        "edits": [call_json(call) for call in found.pending if call not in before],
-    }

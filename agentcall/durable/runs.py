@@ -23,8 +23,7 @@ from agentcall.durable.leg import Leg
 from agentcall.durable.opening import opener
 from agentcall.durable.record import Record, sealed
 from agentcall.errors import UsageError
-from agentcall.events import Event, RunFinished
-from agentcall.execute import Emit
+from agentcall.events import Emit, Event, RunFinished
 from agentcall.messages import JSON, Message, User, encoded, load, to_json
 from agentcall.output import Unfit
 from agentcall.result import Missing, RunResult

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from agentcall.approval import Approved, Decision, Denied, Edited
 from agentcall.dialects.parts import Broken, Called
 from agentcall.durable.record import Body
 from agentcall.messages import JSON, Message, ToolCall, ToolResult, Usage, from_json, load, to_json
@@ -65,6 +66,7 @@ def point_json(point: Point, known: Sequence[Message]) -> dict[str, JSON]:
         "trims": point.trims,
         "prompt": point.prompt,
         "counted": point.counted,
+        "agent": point.agent,
     }
 
 
@@ -79,6 +81,7 @@ def point_from(wire: Body, known: Sequence[Message]) -> Point:
         trims=wire["trims"],
         prompt=wire["prompt"],
         counted=wire["counted"],
+        agent=wire["agent"],
     )
 
 
@@ -90,6 +93,26 @@ def result_body(
     wire = result_json(result)
     del wire["messages"]
     return {"result": {**wire, "said": messages_json(result.messages, known)}}
+
+
+def decision_json(decision: Decision | bool) -> dict[str, JSON]:
+    """The JSON form of what a person decided about a call."""
+    match decision:
+        case Approved(always):
+            return {"approve": True, "always": always}
+        case Edited():
+            return {"edit": decision.text}
+        case Denied(reason):
+            return {"deny": reason}
+        case _:
+            return {"approve": True, "always": None} if decision else {"deny": ""}
+
+
+def decision_from(wire: Body) -> Decision:
+    """The decision that a JSON form says."""
+    if "edit" in wire:
+        return Edited(wire["edit"])
+    return Denied(wire["deny"]) if "deny" in wire else Approved(wire["always"])
 
 
 def call_from(wire: Body) -> ToolCall:

@@ -7,6 +7,7 @@ schema says what a model needs and no more: no titles, references only where a t
 from agentcall.errors import Problem
 from agentcall.schema.function import FunctionSchema, function_schema
 from agentcall.schema.given import GivenSchema
+from agentcall.schema.input import input_schema
 from agentcall.schema.output import TypeSchema, type_schema
 from agentcall.schema.problems import shape
 
@@ -16,6 +17,7 @@ __all__ = [
     "Problem",
     "TypeSchema",
     "function_schema",
+    "input_schema",
     "shape",
     "type_schema",
 ]

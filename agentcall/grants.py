@@ -1,0 +1,45 @@
+"""What a person has approved once and for all: a tool, or one call to the letter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from agentcall.messages import JSON, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Calls that need not be asked about again.
+
+    agent: whose tool it is, as a path of names: the tool of another agent is another tool.
+    arguments: the JSON text that was shown; None for whatever arguments.
+    """
+
+    agent: str
+    tool: str
+    arguments: str | None = None
+
+    def covers(self, call: ToolCall, agent: str) -> bool:
+        """Whether the call is one of those, byte for byte where the arguments were approved."""
+        if (self.agent, self.tool) != (agent, call.name):
+            return False
+        return self.arguments is None or self.arguments == call.arguments
+
+
+def granted(grants: Iterable[Grant], call: ToolCall, agent: str) -> bool:
+    """Whether any of the grants covers the call."""
+    return any(grant.covers(call, agent) for grant in grants)
+
+
+def grant_json(grant: Grant) -> dict[str, JSON]:
+    """The JSON form of a grant; `grant_from` reads it."""
+    return {"agent": grant.agent, "tool": grant.tool, "arguments": grant.arguments}
+
+
+def grant_from(wire: Mapping[str, JSON]) -> Grant:
+    """The grant that a JSON form says. Raises ValueError, KeyError."""
+    arguments = wire["arguments"]
+    if arguments is not None and not isinstance(arguments, str):
+        raise ValueError(f"the arguments of a grant are {arguments!r}")
+    return Grant(str(wire["agent"]), str(wire["tool"]), arguments)

@@ -1,0 +1,106 @@
+"""Where a run begins, and what it hands down to the runs of agents that are its tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agentcall.approval import Verdict
+from agentcall.budget import Budget
+from agentcall.events import Emit
+from agentcall.grants import Grant
+from agentcall.messages import Message, ToolCall, Usage
+from agentcall.outcome import Through
+from agentcall.plan import Plan
+from agentcall.result import Paused, RunResult
+from agentcall.steps import Steps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """Where a run begins: the conversation, its new part, and what the tools depend on.
+
+    A run that is resumed brings what waited, what was decided, what it had used, and the name of
+    the `agent` that goes on. `paused` are its calls of agents that wait themselves; `children` are
+    those that go on, by call id. `spent` are the seconds that it had taken.
+    """
+
+    run_id: str
+    messages: Sequence[Message]
+    start: int
+    deps: object = None
+    pending: tuple[ToolCall, ...] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
+    usage: Usage = field(default_factory=Usage)
+    turns: int = 0
+    agent: str = ""
+    grants: tuple[Grant, ...] = ()
+    paused: tuple[Paused, ...] = ()
+    children: Mapping[str, Origin] = field(default_factory=dict[str, "Origin"])
+    above: Lineage | None = None
+    spent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lineage:
+    """What a run hands down to an agent that is one of its tools.
+
+    path: the names of the agents down to this run, joined by slashes.
+    children: where those begin that were paused and go on, by call id.
+    """
+
+    path: str
+    depth: int
+    steps: Steps
+    budget: Budget
+    emit: Emit | None = None
+    grants: tuple[Grant, ...] = ()
+    children: Mapping[str, Origin] = field(default_factory=dict[str, Origin])
+
+    def beside(self, name: str) -> str:
+        """The path of another agent in the same place."""
+        return "/".join([*self.path.split("/")[:-1], name])
+
+
+def lineage_of(plan: Plan, origin: Origin, emit: Emit | None) -> Lineage:
+    """What a run of this plan hands down."""
+    above = origin.above
+    return Lineage(
+        path=plan.name if above is None else f"{above.path}/{plan.name}",
+        depth=0 if above is None else above.depth + 1,
+        steps=plan.steps,
+        budget=Budget(plan.limits, origin.usage, None if above is None else above.budget),
+        emit=emit,
+        grants=origin.grants,
+        children=origin.children,
+    )
+
+
+lineage: ContextVar[Lineage | None] = ContextVar("lineage", default=None)
+"""The run in which a tool that is an agent is called; None outside of any."""
+
+
+class Pause(Through):
+    """The agent's own run waits for approval."""
+
+    def __init__(self, result: RunResult[Any]) -> None:  # Any: the output is not there yet
+        super().__init__("the run waits for approval")
+        self.result = result
+
+
+class Raised(Through):
+    """The agent's own run raised what ends the run above too: its program has to change."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Delegate(Protocol):
+    """The function of a tool that is an agent."""
+
+    def plan(self) -> Plan:
+        """The agent's plan."""
+        ...

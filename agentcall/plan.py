@@ -1,0 +1,79 @@
+"""What a run is made of and does not change: everything that an agent decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from agentcall.dialects.protocol import Offer
+from agentcall.errors import UsageError
+from agentcall.limits import Limits
+from agentcall.models.protocol import Model
+from agentcall.output import OutputReader
+from agentcall.policy import Policy
+from agentcall.registry import ToolRegistry
+from agentcall.shortlist import Finder
+from agentcall.steps import Direct, Steps
+from agentcall.tool import Tool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """An agent as a run sees it.
+
+    handoffs: the agents that may take the conversation over, by the name of the tool for it.
+    """
+
+    model: Model
+    registry: ToolRegistry
+    offer: Offer
+    output: OutputReader
+    limits: Limits
+    steps: Steps = field(default_factory=Direct)
+    policy: Policy | None = None
+    finder: Finder | None = None
+    name: str = "agent"
+    handoffs: Mapping[str, Callable[[], Plan]] = field(
+        default_factory=dict[str, "Callable[[], Plan]"]
+    )
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The agent's own tools and its handoffs, offered or not."""
+        return self.offer.tools if self.finder is None else self.finder.tools
+
+    def is_untrusted(self, name: str) -> bool:
+        """Whether the results of the tool of this name may hold text of strangers."""
+        found = self.registry.by_name.get(name)
+        return found is not None and found.marks.untrusted
+
+    def of(self, name: str) -> Plan:
+        """This plan, or that of the agent of this name which the conversation may come to.
+
+        Raises UsageError if there is none.
+        """
+        known: list[str] = []
+        for plan in self._reachable():
+            if plan.name == name:
+                return plan if plan is self else self.handed_to(plan)
+            known.append(plan.name)
+        raise UsageError(
+            f"the result is one of the agent {name!r}, which is not among: {', '.join(known)}"
+        )
+
+    def handed_to(self, other: Plan) -> Plan:
+        """The plan of another agent that goes on, within the limits of this run."""
+        return replace(other, limits=self.limits, steps=self.steps)
+
+    def _reachable(self) -> Iterator[Plan]:
+        """This plan and all that handoffs lead to, the nearest first, each name once."""
+        waiting: list[Plan] = [self]
+        seen = {self.name}
+        while waiting:
+            plan = waiting.pop(0)
+            yield plan
+            for make in plan.handoffs.values():
+                other = make()
+                if other.name not in seen:
+                    seen.add(other.name)
+                    waiting.append(other)

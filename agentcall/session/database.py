@@ -1,0 +1,201 @@
+"""The file in which sessions are kept: made whole, opened with care, refused where it is not ours.
+
+Rules:
+1. A new file is made beside its place and put there whole, so that nobody ever sees half of one.
+   It is for its owner alone (mode 600), and so are the files that SQLite makes beside it.
+2. Many threads and processes may use it at the same time: SQLite's write-ahead log, and a busy
+   timeout. Each use opens a connection of its own; none is carried over a fork.
+3. A file that is empty, damaged, of another program or of a newer version is refused, and never
+   taken for a new one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from agentcall.errors import SessionError
+
+BUSY = 30.0
+"""Seconds that a use of the file waits for another one."""
+
+VERSION = 1
+_OURS = 0x61676331
+"""SQLite's application_id: "agc1"."""
+
+_SMALLEST = 512
+"""Bytes of SQLite's smallest page."""
+
+_SCHEMA = """
+CREATE TABLE sessions (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  began REAL NOT NULL,
+  changed REAL NOT NULL
+);
+CREATE TABLE runs (
+  number INTEGER PRIMARY KEY,
+  session INTEGER NOT NULL REFERENCES sessions(number) ON DELETE CASCADE,
+  id TEXT NOT NULL,
+  began REAL NOT NULL,
+  agent TEXT NOT NULL,
+  stop_reason TEXT NOT NULL,
+  usage TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  waiting TEXT,
+  UNIQUE (session, id)
+);
+CREATE TABLE messages (
+  number INTEGER PRIMARY KEY,
+  run INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+  place INTEGER NOT NULL,
+  at REAL NOT NULL,
+  body TEXT NOT NULL,
+  checksum INTEGER NOT NULL,
+  UNIQUE (run, place)
+);
+CREATE TABLE grants (
+  session INTEGER NOT NULL REFERENCES sessions(number) ON DELETE CASCADE,
+  body TEXT NOT NULL,
+  UNIQUE (session, body)
+);
+CREATE TABLE compactions (
+  number INTEGER PRIMARY KEY,
+  session INTEGER NOT NULL REFERENCES sessions(number) ON DELETE CASCADE,
+  at REAL NOT NULL,
+  run INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  head TEXT NOT NULL
+);
+CREATE VIRTUAL TABLE words USING fts5(text, tokenize='unicode61 remove_diacritics 2');
+"""
+
+
+def default_path() -> Path:
+    """`AGENTCALL_SESSIONS`, else sessions.db in agentcall's folder of the user's data."""
+    if given := os.environ.get("AGENTCALL_SESSIONS"):
+        return Path(given)
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "agentcall" / "sessions.db"
+
+
+class Database:
+    """A session file. Raises SessionError for whatever is wrong with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return self.path.exists()
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection, None, None]:
+        """A connection that sees one state of the file."""
+        with self._told(), closing(self._connected()) as connection:
+            connection.execute("BEGIN")
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Generator[sqlite3.Connection, None, None]:
+        """A connection whose changes are made as one, or not at all."""
+        with self._told():
+            if not self.exists:
+                self._make()
+            with closing(self._connected()) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+
+    def opened(self) -> sqlite3.Connection:
+        """A connection to be closed later: while it is open, writing is cheap."""
+        with self._told():
+            if not self.exists:
+                self._make()
+            return self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        size = self._check_size()
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._check(connection, size)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA secure_delete = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_size(self) -> int:
+        """Refuses what SQLite would take for a new database.
+
+        The file is not opened for it: closing it again would take away the locks that SQLite has on
+        it elsewhere in this process (sqlite.org/howtocorrupt.html, 2.2).
+        """
+        size = self.path.stat().st_size
+        if size == 0:
+            raise SessionError(f"{self.path} is empty: no session file, or one that was cut")
+        if size < _SMALLEST:
+            raise SessionError(f"{self.path} is no session file, or one that was cut")
+        return size
+
+    def _check(self, connection: sqlite3.Connection, size: int) -> None:
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if owner != _OURS:
+            raise SessionError(f"{self.path} is a database of another program; give another path")
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        if size % page:
+            raise SessionError(f"{self.path} is damaged: its last page is not whole")
+        if version > VERSION:
+            raise SessionError(
+                f"{self.path} was written by a newer agentcall (format {version}, this one knows "
+                f"{VERSION}); update agentcall"
+            )
+
+    def _make(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self.path.with_name(f"{self.path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                connection.execute(f"PRAGMA application_id = {_OURS}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+            with suppress(FileExistsError):  # somebody else was faster
+                os.link(draft, self.path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise SessionError(f"the session file {self.path} {_words(error)}") from error
+        except OSError as error:
+            raise SessionError(f"the session file {self.path} cannot be used: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:  # in what was read from it
+            words = f"is damaged ({error}); restore a copy, or move it away to begin anew"
+            raise SessionError(f"the session file {self.path} {words}") from error
+
+
+def _words(error: sqlite3.Error) -> str:
+    said = str(error)
+    if "locked" in said or "busy" in said:
+        return f"was in use by another program for more than {BUSY:g} seconds"
+    if "full" in said:
+        return "could not be written: the disk is full; what was in it is as it was"
+    if "not a database" in said:
+        return "is no session file: it is not even a database; give another path"
+    if "malformed" in said or "corrupt" in said or "decode" in said:
+        return f"is damaged ({said}); restore a copy, or move it away to begin anew"
+    return f"cannot be used: {said}"

@@ -1,0 +1,159 @@
+"""The rows of a session file as messages, each checked against its checksum."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from sqlite3 import Connection
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from agentcall.errors import SessionError, UsageError
+from agentcall.messages import Message, ToolResult, Usage, encoded, from_json, to_json
+from agentcall.result import RunResult, result_json
+from agentcall.session.search import indexed, text_of
+
+Result = RunResult[Any]  # Any: the output's type does not matter here
+
+T = TypeVar("T")
+
+WAITING = "This call waits for a person's approval and has not been carried out."
+
+
+class Row(NamedTuple):
+    """A message and where it stands."""
+
+    number: int
+    run: int
+    place: int
+    at: float
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class RunRows:
+    """A run of a session and its messages."""
+
+    number: int
+    id: str
+    began: float
+    agent: str
+    stop_reason: str
+    usage: Usage
+    waiting: Result | None
+    rows: tuple[Row, ...]
+
+    @property
+    def known(self) -> dict[str, ToolResult]:
+        """What stands for the results of calls that wait for approval."""
+        if self.waiting is None:
+            return {}
+        calls = (*self.waiting.own_pending, *(paused.call for paused in self.waiting.paused))
+        return {c.id: ToolResult(c.id, c.name, WAITING, is_error=True) for c in calls}
+
+
+def read_runs(connection: Connection, session: int) -> Iterator[RunRows]:
+    """The runs of a session, in order. Raises SessionError for rows that are damaged."""
+    heads = connection.execute(
+        "SELECT number, id, began, agent, stop_reason, usage, waiting, size FROM runs "
+        "WHERE session = ? ORDER BY number",
+        (session,),
+    ).fetchall()
+    rows = {run: tuple(each) for run, each in groupby(_rows(connection, session), _run_of)}
+    for number, name, began, agent, stop_reason, usage, waiting, size in heads:
+        own = rows.get(number, ())
+        if [row.place for row in own] != list(range(size)):
+            raise SessionError(f"the session file is damaged: run {name} lacks messages")
+        state = None if waiting is None else sound(RunResult[Any].from_json, waiting)
+        used = Usage(**orjson.loads(usage))
+        yield RunRows(number, name, began, agent, stop_reason, used, state, own)
+
+
+def _rows(connection: Connection, session: int) -> Iterator[Row]:
+    found = connection.execute(
+        "SELECT messages.number, run, place, at, body, checksum FROM messages "
+        "JOIN runs ON runs.number = run WHERE session = ? ORDER BY run, place",
+        (session,),
+    )
+    for number, run, place, at, body, checksum in found:
+        if checksum != _checksum(run, place, body):
+            raise SessionError(f"the session file is damaged: message {number} has changed")
+        yield Row(number, run, place, at, from_json(orjson.loads(body)))
+
+
+def _run_of(row: Row) -> int:
+    return row.run
+
+
+def write_run(connection: Connection, session: int, result: Result, now: float) -> int:
+    """Puts down how a run stands, and gives its number."""
+    state = encoded(result_json(result)).decode() if result.pending else None
+    size = len(result.new_messages)
+    usage = orjson.dumps(asdict(result.usage)).decode()
+    (number,) = connection.execute(
+        "INSERT INTO runs (session, id, began, agent, stop_reason, usage, size, waiting) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (session, id) DO UPDATE SET "
+        "agent = excluded.agent, stop_reason = excluded.stop_reason, usage = excluded.usage, "
+        "size = excluded.size, waiting = excluded.waiting RETURNING number",
+        (session, result.run_id, now, result.agent, result.stop_reason, usage, size, state),
+    ).fetchone()
+    return int(number)
+
+
+def write_messages(
+    connection: Connection, run: int, messages: Sequence[Message], now: float
+) -> None:
+    """Puts the messages of a run down; those that are there already and are the same, stay."""
+    bodies = [encoded(to_json(message)).decode() for message in messages]
+    there: list[tuple[int, str]] = connection.execute(
+        "SELECT number, body FROM messages WHERE run = ? ORDER BY place", (run,)
+    ).fetchall()
+    same = 0
+    while same < min(len(there), len(bodies)) and there[same][1] == bodies[same]:
+        same += 1
+    forget(connection, (number for number, _ in there[same:]))
+    for place in range(same, len(bodies)):
+        body = bodies[place]
+        (number,) = connection.execute(
+            "INSERT INTO messages (run, place, at, body, checksum) VALUES (?, ?, ?, ?, ?) "
+            "RETURNING number",
+            (run, place, now, body, _checksum(run, place, body)),
+        ).fetchone()
+        words = indexed(text_of(messages[place]))
+        connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, words))
+
+
+def forget(connection: Connection, numbers: Iterable[int]) -> None:
+    """Deletes messages, and their words."""
+    for number in numbers:
+        connection.execute("DELETE FROM words WHERE rowid = ?", (number,))
+        connection.execute("DELETE FROM messages WHERE number = ?", (number,))
+
+
+def found_number(connection: Connection, session: str) -> int | None:
+    """The number of a session, if there is one of this id."""
+    found = connection.execute("SELECT number FROM sessions WHERE id = ?", (session,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def session_number(connection: Connection, session: str) -> int:
+    """The number of a session. Raises UsageError if there is none of this id."""
+    number = found_number(connection, session)
+    if number is None:
+        raise UsageError(f"there is no session {session!r}; `agentcall sessions list` shows all")
+    return number
+
+
+def sound(read: Callable[[str], T], text: str) -> T:
+    """What is read from a text of the file. Raises SessionError where it cannot be."""
+    try:
+        return read(text)
+    except UsageError as error:
+        raise SessionError(f"the session file is damaged: {error}") from error
+
+
+def _checksum(run: int, place: int, body: str) -> int:
+    return zlib.crc32(f"{run}:{place}:{body}".encode())
