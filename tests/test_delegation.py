@@ -32,6 +32,7 @@ from agentcall.execute import call_tool
 from agentcall.messages import ToolResult, User
 from agentcall.origin import Origin
 from agentcall.run import Run
+from agentcall.steps import Direct, ToolStep
 from agentcall.testing import Call, Reply, Request, ScriptedModel, call, calls, say
 
 SENT: list[str] = []
@@ -523,18 +524,18 @@ async def test_a_program_that_is_wrong_below_raises_above() -> None:
 # Durability: the seam.
 
 
-class Recording:
-    """Steps that keep what they gave, and give it again."""
+class Recording(Direct):
+    """Keeps what each step gave, and gives it again."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
         self.made: list[str] = []
 
-    async def model(self, key: str, ask: Callable[[], Any]) -> Any:
+    async def model(self, key: str, ask: Callable[[], Any], point: Callable[[], Any]) -> Any:
         return await self._step(key, ask)
 
-    async def tool(self, key: str, call: Callable[[], Any]) -> Any:
-        return await self._step(key, call)
+    async def tool(self, step: ToolStep, call: Callable[[], Any]) -> Any:
+        return await self._step(step.key, call)
 
     async def _step(self, key: str, work: Callable[[], Any]) -> Any:
         if key not in self.kept:
@@ -548,7 +549,7 @@ async def test_the_steps_of_an_agent_are_steps_of_the_run_above() -> None:
     outer = parent(inner, calls(ask(id="c"), call("look")), say("ok"))
     outer = replace(outer, tools=[*outer.registry, look])
     steps = Recording()
-    plan = replace(outer._plan, steps=steps)
+    plan = replace(outer.plan, steps=steps)
     first = await Run(plan, Origin("r", (User("go"),), 0)).result()
     assert set(steps.made) == {"r:1", "r:1:0:1", "r:1:1", "r:1:0:1:0", "r:1:0:2", "r:2"}
     made = len(steps.made)
@@ -561,7 +562,7 @@ async def test_keys_go_on_where_an_agent_waited() -> None:
     inner = child(call("send", to="ann"), say("told"))
     outer = parent(inner, ask(id="c"), say("ok"))
     steps = Recording()
-    plan = replace(outer._plan, steps=steps)
+    plan = replace(outer.plan, steps=steps)
     result = await Run(plan, Origin("r", (User("go"),), 0)).result()
     assert steps.made == ["r:1", "r:1:0:1"]
     await Run(plan, resumed(result, {result.pending[0].id: True}, plan)).result()

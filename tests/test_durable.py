@@ -20,12 +20,12 @@ from agentcall.durable.cancel import cancelled
 from agentcall.durable.journal import Journal
 from agentcall.durable.opening import opener
 from agentcall.durable.worker import Done, Worker
-from agentcall.errors import JournalError, ModelUnreachable, RunBusy, UsageError
+from agentcall.errors import JournalError, ModelRefused, ModelUnreachable, RunBusy, UsageError
 from agentcall.events import ApprovalRequested, RunFinished, RunStarted, ToolCallFinished
 from agentcall.messages import Assistant, ToolResult, User
 from agentcall.models.paced import Paced
 from agentcall.steps import UNKNOWN
-from agentcall.testing import ScriptedModel, call, calls, drop, overflow, say
+from agentcall.testing import ScriptedModel, call, calls, drop, overflow, say, status
 
 DONE: list[str] = []
 
@@ -126,8 +126,8 @@ def test_the_id_of_a_run_with_another_prompt_is_refused(url: str) -> None:
 
 
 async def test_what_was_done_before_the_server_failed_is_not_done_again(url: str) -> None:
-    agent = Agent(model(call("add", a=1, b=2), drop()), tools=[add])
-    with durable(agent, url) as runs, pytest.raises(ModelUnreachable):
+    agent = Agent(model(call("add", a=1, b=2), status(401)), tools=[add])
+    with durable(agent, url) as runs, pytest.raises(ModelRefused):
         await runs.run("1+2?", run_id="x")
     later = model(say("It is 3."))
     with durable(replace(agent, model=later), url) as runs:
@@ -266,8 +266,8 @@ async def test_deciding_about_a_run_that_does_not_wait_is_refused(url: str) -> N
 
 
 async def test_requests_count_on_over_a_crash(url: str) -> None:
-    agent = Agent(model(call("add", a=1, b=1), drop()), tools=[add], limits=Limits(requests=3))
-    with durable(agent, url) as runs, pytest.raises(ModelUnreachable):
+    agent = Agent(model(call("add", a=1, b=1), status(401)), tools=[add], limits=Limits(requests=3))
+    with durable(agent, url) as runs, pytest.raises(ModelRefused):
         await runs.run("go", run_id="x")
     later = model(call("add", a=2, b=2), call("add", a=3, b=3), call("add", a=4, b=4))
     with durable(replace(agent, model=later), url) as runs:
@@ -282,8 +282,8 @@ async def test_seconds_count_on_over_a_crash(url: str) -> None:
         await asyncio.sleep(0.6)
         return "waited"
 
-    agent = Agent(model(call("wait", n=1), drop()), tools=[wait], limits=Limits(seconds=0.9))
-    with durable(agent, url) as runs, pytest.raises(ModelUnreachable):
+    agent = Agent(model(call("wait", n=1), status(401)), tools=[wait], limits=Limits(seconds=0.9))
+    with durable(agent, url) as runs, pytest.raises(ModelRefused):
         await runs.run("go", run_id="x")
     with durable(replace(agent, model=model(call("wait", n=2), say("ok"))), url) as runs:
         result = await runs.run(run_id="x")
@@ -291,8 +291,8 @@ async def test_seconds_count_on_over_a_crash(url: str) -> None:
 
 
 async def test_a_model_that_goes_in_circles_is_noticed_over_a_crash(url: str) -> None:
-    agent = Agent(model(call("add", a=1, b=1), drop()), tools=[add])
-    with durable(agent, url) as runs, pytest.raises(ModelUnreachable):
+    agent = Agent(model(call("add", a=1, b=1), status(401)), tools=[add])
+    with durable(agent, url) as runs, pytest.raises(ModelRefused):
         await runs.run("go", run_id="x")
     later = model(call("add", a=1, b=1), say("2"))
     with durable(replace(agent, model=later), url) as runs:
@@ -308,8 +308,10 @@ async def test_a_conversation_that_was_shortened_goes_on_shortened(url: str) -> 
         DONE.append("book")
         return "word " * 2000
 
-    agent = Agent(model(call("book"), overflow(), call("add", a=1, b=2), drop()), tools=[book, add])
-    with durable(agent, url) as runs, pytest.raises(ModelUnreachable):
+    agent = Agent(
+        model(call("book"), overflow(), call("add", a=1, b=2), status(401)), tools=[book, add]
+    )
+    with durable(agent, url) as runs, pytest.raises(ModelRefused):
         await runs.run("read", run_id="x")
     later = model(call("read_result", call_id="call_1_0"), say("read"))
     with durable(replace(agent, model=later), url) as runs:
@@ -319,6 +321,49 @@ async def test_a_conversation_that_was_shortened_goes_on_shortened(url: str) -> 
     assert DONE == ["book", "1+2"]
     assert isinstance(result.messages[2], ToolResult)
     assert len(result.messages[2].text) == 10_000
+
+
+# Agents that are tools.
+
+
+async def test_an_agent_that_is_a_tool_goes_on_where_it_was_cut_off(url: str) -> None:
+    inner = Agent(model(call("add", a=1, b=2), call("pay", to="slow")), tools=[add, pay])
+    outer = Agent(model(call("ask", task="1+2?")), tools=[inner.as_tool("ask", "Ask.")])
+    with durable(outer, url) as runs:
+        task = asyncio.ensure_future(runs.run("go", run_id="x"))
+        await until(lambda: kinds(url, "x").count("start") == 2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    again = model(say("It is 3."))
+    tools = [replace(inner, model=again).as_tool("ask", "Ask.")]
+    with durable(replace(outer, model=model(say("3, it says.")), tools=tools), url) as runs:
+        result = await runs.run(run_id="x")
+    assert result.output == "3, it says."
+    assert DONE in (["1+2"], ["1+2", "slow x:1:0:2:0"])  # it may have been cut off at its door
+    told = [m for m in again.requests[0].messages if m["role"] == "tool"]
+    assert [m["content"] for m in told] == ["3", UNKNOWN]
+    assert (result.usage.requests, result.usage.tool_calls) == (5, 3)
+
+
+async def test_a_decision_goes_down_to_an_agent_in_another_process(url: str) -> None:
+    @tool(requires_approval=True)
+    def send(to: str) -> str:
+        """Send."""
+        DONE.append(f"sent to {to}")
+        return "sent"
+
+    inner = Agent(model(call("send", to="ann"), call("send", to="bob"), say("told")), tools=[send])
+    outer = Agent(model(call("ask", task="tell"), say("ok")), tools=[inner.as_tool("ask", "Ask.")])
+    with durable(outer, url) as runs:
+        waiting = await runs.run("go", run_id="x")
+    assert [each.name for each in waiting.pending] == ["send"]
+    with durable(outer, url) as runs:
+        edited = {waiting.pending[0].id: Edited({"to": "eve"})}
+        second = await runs.resume("x", edited)
+    with durable(outer, url) as runs:
+        result = await runs.resume("x", {second.pending[0].id: Denied("not bob")})
+    assert (result.output, DONE) == ("ok", ["sent to eve"])
+    assert (result.usage.requests, result.usage.tool_calls) == (5, 2)
 
 
 # Code that changed.
