@@ -214,6 +214,7 @@ async def test_gzip_is_undone_also_in_several_pieces() -> None:
         (b"x", "zstd", "'zstd'"),
         (gzip.compress(gzip.compress(b"x")), "gzip, gzip", "'gzip, gzip'"),
     ],
+    ids=["cut", "no gzip", "deflate", "brotli", "zstandard", "twice"],
 )
 async def test_other_codings_and_damaged_bodies_are_refused(
     body: bytes, coding: str, words: str
@@ -364,3 +365,9 @@ async def test_a_pinned_address_keeps_the_name_of_the_certificate(tmp_path: Path
         assert asked == ["wiki.example"]
         assert site.requests[0].headers["Host"] == f"wiki.example:{site.port}"
         assert "other.example has no valid certificate" in await run("other.example")
+
+
+async def test_what_is_asked_for_is_what_was_written() -> None:
+    async with serving(saying("here")) as site:
+        await LOCAL.fetch(site.url("/a%2Fb/上?x=%20y+z&e=1;2&q=[é]#top"))
+        assert site.requests[0].raw_path == "/a%2Fb/%E4%B8%8A?x=%20y+z&e=1;2&q=[%C3%A9]"

@@ -110,7 +110,7 @@ async def test_heavy_code_is_ended_and_the_host_stays_light(code: str) -> None:
         await QUICK.run_python(code)
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert after.ru_maxrss - before.ru_maxrss < 100_000  # kB
-    assert time.monotonic() - started < 30  # its own time is half a second; the machine is busy
+    assert time.monotonic() - started < 60  # its own time is half a second; the machine is busy
 
 
 async def test_printing_without_end_is_told_as_such() -> None:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from agentcall import tool
 from agentcall_tools.download import Bounds, DownloadError, download
+from agentcall_tools.visible import visible
 
 ARXIV_URL = "https://export.arxiv.org/api/query"
 MOST_FOUND = 25
@@ -128,7 +129,7 @@ def _feed(body: bytes) -> ElementTree.Element:
 
 
 def _text(entry: ElementTree.Element, name: str, space: str = _ATOM) -> str:
-    return " ".join((entry.findtext(f"{space}{name}") or "").split())
+    return visible(" ".join((entry.findtext(f"{space}{name}") or "").split()))
 
 
 def _number(entry: ElementTree.Element) -> str:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from agentcall import tool
 from agentcall_tools.download import Answer, Bounds, DownloadError, download
 from agentcall_tools.fetch.link import FetchError
-from agentcall_tools.fetch.text import readable, visible
+from agentcall_tools.fetch.text import readable
+from agentcall_tools.visible import visible
 
 MOST_RESULTS = 20
 _BOUNDS = Bounds(20.0, 2_000_000)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agentcall import tool
-from agentcall_tools.fetch.text import visible
+from agentcall_tools.visible import visible
 
 HEAD, TAIL = 15_000, 5_000
 MOST_PRINTED = 10_000_000
@@ -51,6 +51,8 @@ class Shell:
         seconds: float = 60.0,
         variables: Mapping[str, str] | None = None,
     ) -> None:
+        if not hasattr(os, "killpg"):
+            raise OSError("run_command needs process groups, which this system does not have")
         texts = allow.split(",") if isinstance(allow, str) else allow
         self._allowed = [tuple(shlex.split(text)) for text in texts if text.strip()]
         self._programs = {words[0]: _program(words[0]) for words in self._allowed}

@@ -2,8 +2,7 @@
 
 Rules: the charset is the one of the header, else of a byte order mark, else of the page's own
 `<meta>`, else UTF-8. Of charsets, only those of the web are known (WHATWG, "Encoding"): Python has
-others, such as punycode, that take very long over hostile bytes. Characters that nobody sees and
-that no text needs are left out, as text for machines alone hides in them.
+others, such as punycode, that take very long over hostile bytes.
 """
 
 import codecs
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from agentcall_tools.download import Answer
 from agentcall_tools.fetch.link import FetchError
 from agentcall_tools.fetch.page import read_page
+from agentcall_tools.visible import visible
 
 _MARKUP = frozenset({"text/html", "application/xhtml+xml"})
 _READABLE = re.compile(
@@ -35,9 +35,6 @@ _CHARSETS = {
     "tis-620": "cp874", "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs",
     "shift_jis": "cp932", "cp932": "cp932", "euc_kr": "cp949", "utf-16": "utf-16-le",
 }  # fmt: skip
-_INVISIBLE = re.compile(
-    "[\u00ad\u200b\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f\x00-\x08\x0b-\x1f\x7f]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +59,6 @@ def readable(answer: Answer, address: str) -> Readable:
         page = read_page(text, address)
         return Readable(visible(page.title), visible(page.text))
     return Readable("", visible(text).strip())
-
-
-def visible(text: str) -> str:
-    """The text without the characters that nobody sees."""
-    return _INVISIBLE.sub("", text.replace("\r\n", "\n"))
 
 
 def decoded(body: bytes, charset: str) -> str:

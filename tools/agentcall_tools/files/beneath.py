@@ -27,9 +27,16 @@ from secrets import token_hex
 MOST_NAMES = 40
 _LONGEST_NAME = 255
 _UNSAFE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
-_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+
+
+def _flags(*names: str) -> int:
+    """The flags of open() together; a system that lacks one is refused by `Root`."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
+_FOLDER = _flags("O_RDONLY", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC")
+_FILE = _flags("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
+_NEW = _flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_NOFOLLOW", "O_CLOEXEC")
 
 
 class FileError(ValueError):
@@ -40,8 +47,8 @@ class Root:
     """A folder beneath which everything is opened."""
 
     def __init__(self, folder: str | Path, deny: Sequence[str]) -> None:
-        if os.open not in os.supports_dir_fd:
-            raise OSError("files need openat(), which this system does not have")
+        if os.open not in os.supports_dir_fd or not _flags("O_NOFOLLOW"):
+            raise OSError("files need openat() and O_NOFOLLOW, which this system does not have")
         self._folder = Path(folder).expanduser().resolve()
         self._deny = tuple(deny)
         if not self._folder.exists():
