@@ -10,6 +10,7 @@ walks the whole history on every call (docs/performance.md). Rules:
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,6 @@ from time import monotonic
 from typing import TypeVar
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from agentcall.errors import (
     BadAnswer,
@@ -37,7 +37,7 @@ MAX_BYTES = 64 * 1024 * 1024
 """Bytes of an answer beyond which it is refused."""
 
 T = TypeVar("T")
-_JITTER = wait_random_exponential(multiplier=0.25, max=8)
+_FIRST_WAIT, _LONGEST_WAIT = 0.125, 8.0
 _RETRIED = (ModelUnreachable, RateLimited)
 _FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
@@ -104,22 +104,16 @@ class Endpoint:
     async def _tried(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """What an attempt gives, made again while failing may pass and there is time."""
         deadline = monotonic() + self.timeout
-        try:
-            return await attempt(deadline)
-        except _RETRIED as error:
-            failures: list[ModelError] = [error]
-
-        # The first try is made without tenacity, which costs a fifth of a whole request.
-        async def next_try() -> T:
-            if failures:
-                raise failures.pop()
-            return await attempt(deadline)
-
-        def enough(state: RetryCallState) -> bool:
-            return state.attempt_number >= self.tries or monotonic() + _wait(state) > deadline
-
-        again = retry_if_exception_type(_RETRIED)
-        return await AsyncRetrying(retry=again, stop=enough, wait=_wait, reraise=True)(next_try)
+        failures = 0
+        while True:
+            try:
+                return await attempt(deadline)
+            except _RETRIED as error:
+                failures += 1
+                wait = _wait(error, failures)
+                if failures >= self.tries or monotonic() + wait > deadline:
+                    raise
+            await asyncio.sleep(wait)
 
     async def _begun(
         self, path: str, body: bytes, deadline: float
@@ -237,9 +231,8 @@ def _limit(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
 
 
-def _wait(state: RetryCallState) -> float:
+def _wait(failure: ModelError, failures: int) -> float:
     """Seconds until the next try: what the server asks for, else a random time that doubles."""
-    failure = state.outcome.exception() if state.outcome else None
     if isinstance(failure, RateLimited) and failure.retry_after is not None:
         return failure.retry_after
-    return _JITTER(state)
+    return random.uniform(0, min(_FIRST_WAIT * 2**failures, _LONGEST_WAIT))  # noqa: S311 - no secret
