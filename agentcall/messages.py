@@ -11,13 +11,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from pathlib import Path
-from typing import TypeAlias, Union, cast
+from typing import TYPE_CHECKING, TypeAlias, Union, cast
 
 import orjson
 
 from agentcall.errors import UsageError
-from agentcall.picture import data_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
 """Any value that JSON can hold."""
@@ -42,6 +43,8 @@ class Image:
     @classmethod
     def file(cls, path: str | Path) -> Image:
         """The image in a local file (PNG, JPEG, WebP, GIF), as a `data:` URL. Raises UsageError."""
+        from agentcall.picture import data_url  # here, as few conversations have images
+
         return cls(data_url(path))
 
 

@@ -57,6 +57,9 @@ class Native:
         return NativeReader(partial(text_reader, offer.tools))
 
 
+NATIVE = Native()
+
+
 def neutral_call(call: ToolCall) -> ToolCall:
     """The same call with special tokens in its arguments made harmless, escaped ones too."""
     arguments = call.arguments
