@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import os
+from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -194,12 +195,21 @@ class Agent(Generic[Output, Deps]):
         return await Run(self._plan, origin, emit).result()
 
     async def _streamed(self, origin: Origin) -> AsyncGenerator[Event, None]:
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
-        task = asyncio.ensure_future(self._run(origin, events.put_nowait))
-        task.add_done_callback(lambda _: events.put_nowait(None))
+        events: deque[Event] = deque()
+        news = asyncio.Event()
+
+        def emit(event: Event) -> None:
+            events.append(event)
+            news.set()
+
+        task = asyncio.ensure_future(self._run(origin, emit))
+        task.add_done_callback(lambda _: news.set())
         try:
-            while (event := await events.get()) is not None:
-                yield event
+            while not task.done():
+                await news.wait()
+                news.clear()
+                while events:
+                    yield events.popleft()
             await task
         except asyncio.CancelledError as error:
             await _stopped(task)
@@ -253,4 +263,4 @@ def _user(prompt: Prompt) -> User:
 
 
 def _new_id() -> str:
-    return uuid.uuid4().hex[:16]
+    return os.urandom(8).hex()

@@ -240,14 +240,13 @@ class Run:
         )
         left = self._requests_left
         tries = PATIENCE if left is None else min(PATIENCE, left)
-        before = self._listener.used
         try:
             turn = await self._plan.steps.model(
                 f"{progress.run_id}:{progress.turns}",
                 lambda: self._listener.whole(request, tries),
             )
         except ModelError:
-            progress.usage += self._listener.used - before
+            progress.usage += self._listener.lost
             raise
         progress.usage += turn.usage
         return turn

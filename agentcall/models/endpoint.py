@@ -30,7 +30,14 @@ from agentcall.errors import (
 from agentcall.messages import JSON
 from agentcall.models.address import address, authorization, joined, place, url_secrets
 from agentcall.models.completion import parsed
-from agentcall.models.refusal import lost_node, masked, no_json, refusal, retry_after_of
+from agentcall.models.refusal import (
+    is_lost_node,
+    lost_node,
+    masked,
+    no_json,
+    refusal,
+    retry_after_of,
+)
 from agentcall.models.sessions import shared_session
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -68,9 +75,9 @@ class Endpoint:
         """The JSON at a path below the base URL, tried once. Raises ModelError."""
         return await self._whole("GET", path, None, monotonic() + min(10.0, self.timeout))
 
-    async def post(self, path: str, body: bytes) -> JSON:
+    def post(self, path: str, body: bytes) -> Awaitable[JSON]:
         """The JSON answered to a body. Raises ModelError."""
-        return await self._tried(lambda deadline: self._whole("POST", path, body, deadline))
+        return self._tried(lambda deadline: self._whole("POST", path, body, deadline))
 
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """The bytes answered to a body, as they arrive.
@@ -128,9 +135,9 @@ class Endpoint:
         except BaseException:
             response.release()
             raise
-        if lost := lost_node(data, self.place):
+        if is_lost_node(data):
             response.release()
-            raise masked(lost, self.secrets)
+            raise masked(lost_node(data, self.place), self.secrets)
         return response, data
 
     async def _whole(self, method: str, path: str, body: bytes | None, deadline: float) -> JSON:
@@ -142,8 +149,8 @@ class Endpoint:
             raise self._failure(error, deadline - began) from _cause(error)
         finally:
             response.release()
-        if lost := lost_node(data, self.place):
-            raise lost
+        if is_lost_node(data):
+            raise masked(lost_node(data, self.place), self.secrets)
         try:
             return parsed(data)
         except ValueError:
