@@ -11,7 +11,7 @@ FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdo
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
 
 .PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-deploy test-agentdojo \
-	test-all format coverage bench bench-peers bench-search clean
+	test-all format coverage bench bench-peers bench-robustness bench-search clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
@@ -54,6 +54,9 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead
 
 bench-peers: $(VENV)/.test
+	$(BIN)/python -m benchmarks.overhead --peers
+
+bench-robustness: $(VENV)/.test
 	$(BIN)/python -m benchmarks.robustness --peers
 
 bench-search: $(VENV)/.test

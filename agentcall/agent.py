@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import os
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -277,12 +278,21 @@ class Agent(Generic[Output, Deps]):
     async def _streamed(
         self, origin: Origin, session: Session | None = None
     ) -> AsyncGenerator[Event, None]:
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
-        task = asyncio.ensure_future(self._run(origin, session, events.put_nowait))
-        task.add_done_callback(lambda _: events.put_nowait(None))
+        events: deque[Event] = deque()
+        news = asyncio.Event()
+
+        def emit(event: Event) -> None:
+            events.append(event)
+            news.set()
+
+        task = asyncio.ensure_future(self._run(origin, session, emit))
+        task.add_done_callback(lambda _: news.set())
         try:
-            while (event := await events.get()) is not None:
-                yield event
+            while not task.done():
+                await news.wait()
+                news.clear()
+                while events:
+                    yield events.popleft()
             await task
         except asyncio.CancelledError as error:
             await _stopped(task)
@@ -355,4 +365,4 @@ def _user(prompt: Prompt) -> User:
 
 def new_id() -> str:
     """A run id that nobody has."""
-    return uuid.uuid4().hex[:16]
+    return os.urandom(8).hex()

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
-from pathlib import Path
-from typing import TypeAlias, Union, cast
+from typing import TYPE_CHECKING, TypeAlias, Union, cast
 
 import orjson
 
 from agentcall.errors import UsageError
-from agentcall.picture import data_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
 """Any value that JSON can hold."""
@@ -42,6 +42,8 @@ class Image:
     @classmethod
     def file(cls, path: str | Path) -> Image:
         """The image in a local file (PNG, JPEG, WebP, GIF), as a `data:` URL. Raises UsageError."""
+        from agentcall.picture import data_url  # here, as few conversations have images
+
         return cls(data_url(path))
 
 
@@ -141,19 +143,27 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-@singledispatch
 def to_json(message: object) -> dict[str, JSON]:
     """The JSON form of a message. Raises UsageError for anything that is not one."""
-    raise UsageError(f"{message!r} is not a message; use System, User, Assistant or ToolResult")
+    match message:
+        case User():
+            return _user_json(message)
+        case Assistant():
+            wire = assistant_json(message.text, message.calls)
+            return {**wire, "reasoning_content": message.thinking} if message.thinking else wire
+        case ToolResult():
+            marks = {"is_error": message.is_error, "untrusted": message.untrusted}
+            wire = result_json(message.call_id, message.name, message.text)
+            return {**wire, **{mark: True for mark, has in marks.items() if has}}
+        case System():
+            return {"role": "system", "content": message.text}
+        case _:
+            raise UsageError(
+                f"{message!r} is not a message; use System, User, Assistant or ToolResult"
+            )
 
 
-@to_json.register
-def _(message: System) -> dict[str, JSON]:
-    return {"role": "system", "content": message.text}
-
-
-@to_json.register
-def _(message: User) -> dict[str, JSON]:
+def _user_json(message: User) -> dict[str, JSON]:
     content = message.content
     said = content if isinstance(content, str) else [_part_json(part) for part in content]
     wire: dict[str, JSON] = {"role": "user", "content": said}
@@ -162,29 +172,16 @@ def _(message: User) -> dict[str, JSON]:
     return wire
 
 
-@to_json.register
-def _(message: Assistant) -> dict[str, JSON]:
-    wire: dict[str, JSON] = {"role": "assistant", "content": message.text}
-    if message.thinking:
-        wire["reasoning_content"] = message.thinking
-    if message.calls:
-        wire["tool_calls"] = [call_json(call) for call in message.calls]
-    return wire
+def assistant_json(text: str, calls: Iterable[ToolCall]) -> dict[str, JSON]:
+    """The JSON form of what the model says."""
+    listed = [call_json(call) for call in calls]
+    wire: dict[str, JSON] = {"role": "assistant", "content": text}
+    return {**wire, "tool_calls": listed} if listed else wire
 
 
-@to_json.register
-def _(message: ToolResult) -> dict[str, JSON]:
-    wire: dict[str, JSON] = {
-        "role": "tool",
-        "tool_call_id": message.call_id,
-        "name": message.name,
-        "content": message.text,
-    }
-    if message.is_error:
-        wire["is_error"] = True
-    if message.untrusted:
-        wire["untrusted"] = True
-    return wire
+def result_json(call_id: str, name: str, text: str) -> dict[str, JSON]:
+    """The JSON form of what a tool call gave."""
+    return {"role": "tool", "tool_call_id": call_id, "name": name, "content": text}
 
 
 def call_json(call: ToolCall) -> dict[str, JSON]:
@@ -346,11 +343,13 @@ __all__ = [
     "ToolResult",
     "Usage",
     "User",
+    "assistant_json",
     "call_json",
     "dump",
     "encoded",
     "from_json",
     "json_text",
     "load",
+    "result_json",
     "to_json",
 ]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from typing_extensions import Unpack
 
 from agentcall.errors import DuplicateTool, SchemaError, UnknownTool, UsageError
 from agentcall.tool import Function, MarkArguments, P, R, Tool, make_tool
 from agentcall.tool_index import ToolIndex
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "agentcall.tools"
 """The entry point group under which installed packages offer tools."""
@@ -126,6 +128,8 @@ class ToolRegistry:
         An entry point names a tool, a function, a module or a list of such; a module may hold
         `TOOLS`, a dict of names to `module:attribute`, so that nothing is imported before its use.
         """
+        from importlib.metadata import entry_points  # here, as it reads what is installed
+
         found = cls()
         for point in sorted(entry_points(group=group), key=lambda point: point.name):
             found.add(*_offered(point))

@@ -241,7 +241,6 @@ class Run:
 
         if not budget.take_request():
             raise CutAnswer("the server left a part of the conversation out, or cut its answer")
-        before = self._listener.used
         try:
             turn = await self._plan.steps.model(
                 f"{progress.run_id}:{progress.turns}",
@@ -249,7 +248,7 @@ class Run:
                 self._point,
             )
         except BaseException:
-            budget.settle(taken, self._listener.used - before)
+            budget.settle(taken, self._listener.lost)
             raise
         budget.settle(taken, turn.usage)
         return turn

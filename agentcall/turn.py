@@ -33,21 +33,22 @@ class Turn(NamedTuple):
 
 
 class Listener:
-    """Asks a model for its turns; `used` is what all its answers used, the bad ones too."""
+    """Asks a model for its turns; `lost` is what those answers used that were of no use."""
 
     def __init__(self, model: Model, emit: Callable[[Event], None] | None = None) -> None:
         self._model = model
         self._emit = emit
         self._dialect: Chosen | None = None
         self._gone: float | None = None
-        self.used = Usage()
+        self._has_answered = False
+        self.lost = _NOTHING
 
     async def whole(self, request: Request, again: Callable[[], bool]) -> Turn:
         """A turn with an end; an answer that is cut or garbled is asked for `again`, where it may.
 
         The turn's usage is that of all tries. Raises ModelError.
         """
-        lost = _NOTHING
+        self.lost = _NOTHING
         while True:
             fault: ModelError = CutAnswer("the stream ended before the answer did")
             try:
@@ -61,10 +62,10 @@ class Listener:
             else:
                 spent, self._gone = turn.usage, None
                 if turn.finish is not None:
-                    self.used += spent
-                    return turn if lost is _NOTHING else turn._replace(usage=lost + spent)
-            self.used += spent
-            lost += spent
+                    self._has_answered = True
+                    return turn if self.lost is _NOTHING else turn._replace(usage=self.lost + spent)
+            self._has_answered = True
+            self.lost += spent
             if not again():
                 raise fault
             self._tell(AnswerDiscarded(str(fault)))
@@ -86,7 +87,7 @@ class Listener:
         """Waits a moment. Raises the error of a model that never answered, or is gone for good."""
         now = monotonic()
         self._gone = now if self._gone is None else self._gone
-        if not self.used.requests or now - self._gone > RETURN:
+        if not self._has_answered or now - self._gone > RETURN:
             raise error
         self._tell(AnswerDiscarded(str(error)))
         await asyncio.sleep(_PAUSE)
@@ -121,14 +122,14 @@ def turn_of(parts: list[Answer]) -> Turn:
                 text.append(part.text)
             case Called():
                 calls.append(part)
-            case Thought():
-                thinking.append(part.text)
             case Ended():
                 ended = part
-            case Broken():
-                broken.append(part)
             case Chosen():
                 pass
+            case Thought():
+                thinking.append(part.text)
+            case Broken():
+                broken.append(part)
     said, thought = "".join(text), "".join(thinking)
     return Turn(said, thought, tuple(calls), tuple(broken), ended.finish, ended.usage)
 

@@ -1,5 +1,19 @@
 """How families of models are shown tools, and how their answers are read. Pure: no I/O."""
 
-from agentcall.dialects.reading import Reading, TextReader, families, read_text, text_reader
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the readers of all families: whoever offers tools alone needs none
+    from agentcall.dialects.reading import Reading, TextReader, families, read_text, text_reader
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'agentcall.dialects' has no attribute {name!r}")
+    from agentcall.dialects import reading
+
+    return getattr(reading, name)
+
 
 __all__ = ["Reading", "TextReader", "families", "read_text", "text_reader"]

@@ -121,6 +121,9 @@ class Constrained:
         return TurnReader(offer)
 
 
+CONSTRAINED = Constrained()
+
+
 # What the model wrote.
 
 

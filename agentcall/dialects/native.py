@@ -14,11 +14,21 @@ from functools import partial
 
 from agentcall.dialects.frame import result_text, user_message
 from agentcall.dialects.neutral import neutralise
-from agentcall.dialects.parts import Broken, CallDelta, Called, Delta, Part, Said, Thought
+from agentcall.dialects.parts import CallDelta, Called, Delta, Part, Said, Thought
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
 from agentcall.dialects.reading import TextReader, text_reader
 from agentcall.dialects.typed import with_answer_format
-from agentcall.messages import Assistant, Message, System, ToolCall, ToolResult, User, to_json
+from agentcall.messages import (
+    Assistant,
+    Message,
+    System,
+    ToolCall,
+    ToolResult,
+    User,
+    assistant_json,
+    result_json,
+    to_json,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +52,9 @@ class Native:
         """The message in OpenAI's form, without thinking and without marks of our own."""
         match message:
             case Assistant():
-                calls = tuple(map(neutral_call, message.calls))
-                return [to_json(Assistant(message.text, calls))]
+                return [assistant_json(message.text, map(neutral_call, message.calls))]
             case ToolResult():
-                text = result_text(message)
-                return [to_json(ToolResult(message.call_id, message.name, text))]
+                return [result_json(message.call_id, message.name, result_text(message))]
             case User():
                 return [to_json(user_message(message))]
             case System():
@@ -55,6 +63,9 @@ class Native:
     def reader(self, offer: Offer) -> Reader:
         """Native calls; where there are none, calls in the text in whatever family's form."""
         return NativeReader(partial(text_reader, offer.tools))
+
+
+NATIVE = Native()
 
 
 def neutral_call(call: ToolCall) -> ToolCall:
@@ -107,14 +118,17 @@ class NativeReader:
 
     def feed(self, delta: Delta) -> Sequence[Part]:
         """Text and thinking that are certain; calls come at the end."""
-        parts: list[Part] = [Thought(delta.thinking)] if delta.thinking else []
-        self._thinking.extend(part.text for part in parts if isinstance(part, Thought))
-        for piece in delta.calls:
+        text, thinking, calls = delta
+        parts: list[Part] = []
+        if thinking:
+            self._thinking.append(thinking)
+            parts.append(Thought(thinking))
+        for piece in calls:
             self._add(piece)
-        if delta.text:
-            self._said = self._said or not delta.text.isspace()
+        if text:
+            self._said = self._said or not text.isspace()
             self._text = self._text or self._make()
-            parts.extend(self._kept(self._text.feed(delta.text)))
+            parts += self._kept(self._text.feed(text))
         return parts
 
     def close(self, finish: str | None) -> Sequence[Part]:
@@ -136,8 +150,11 @@ class NativeReader:
         return [part for part in parts if isinstance(part, Called)]
 
     def _kept(self, parts: Sequence[Part]) -> list[Part]:
-        self._written.extend(part for part in parts if isinstance(part, (Called, Broken)))
-        return [part for part in parts if isinstance(part, (Said, Thought))]
+        """The parts that may be told now; the calls are put aside."""
+        kept: list[Part] = []
+        for part in parts:
+            (kept if isinstance(part, (Said, Thought)) else self._written).append(part)
+        return kept
 
     def _add(self, piece: CallDelta) -> None:
         for call in reversed(self._native):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 from agentcall.messages import JSON
@@ -47,7 +48,11 @@ class Tools:
                 self._schemas[offer] = {}
             else:
                 self._schemas[offer.name] = offer.parameters
-        self._plain = {plain_name(name): name for name in reversed(self._schemas)}
+
+    @cached_property
+    def _plain(self) -> dict[str, str]:
+        """The names by their plain forms; the first of two that are alike."""
+        return {plain_name(name): name for name in reversed(self._schemas)}
 
     def __contains__(self, name: str) -> bool:
         return self.find(name) is not None

@@ -119,6 +119,8 @@ class Output:
     def drain(self) -> list[Part]:
         """The parts since the last time, adjacent texts joined."""
         found, self._parts = self._parts, []
+        if len(found) < 2:
+            return found
         joined: list[Part] = []
         run: list[str] = []
         for part in found:

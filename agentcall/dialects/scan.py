@@ -29,15 +29,14 @@ class Needles:
         ordered = sorted(set(texts), key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, ordered)))
         self._prefixes = frozenset(text[:end] for text in texts for end in range(1, len(text)))
-        self._firsts = frozenset(text[0] for text in texts)
+        self._first = re.compile("|".join({re.escape(text[0]) for text in texts}))
         self._longest = max(map(len, texts))
 
     def held(self, text: str, at: int) -> int:
         """How many characters at the end of the text could begin one of the needles."""
-        size = len(text)
-        for length in range(min(self._longest - 1, size - at), 0, -1):
-            if text[size - length] in self._firsts and text[size - length :] in self._prefixes:
-                return length
+        for found in self._first.finditer(text, max(len(text) - self._longest + 1, at)):
+            if text[found.start() :] in self._prefixes:
+                return len(text) - found.start()
         return 0
 
 
@@ -73,8 +72,8 @@ class Source:
 
     def more(self) -> Steps[bool]:
         """Waits for more text; False at the end."""
-        had = self.left
-        while self.left == had and not self.ended:
+        had = len(self.text) - self.at
+        while len(self.text) - self.at == had and not self.ended:
             yield
         return self.left > had
 

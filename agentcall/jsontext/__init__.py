@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-import json_repair
-
 from agentcall.jsontext.balance import Balance
 from agentcall.jsontext.lenient import DEEPEST, Lenient, Malformed
 from agentcall.jsontext.members import Members, items, members
@@ -102,6 +100,8 @@ def _mended(text: str) -> Whole | Unread:
 def _repaired(text: str, balance: Balance, reason: str) -> Whole | Unread:
     if balance.stopped or not balance.began:
         return Unread(reason)
+    import json_repair  # here, as it costs more than all the rest and is seldom needed
+
     try:
         value = cast("JSON", json_repair.loads(text, skip_json_loads=True))
     except Exception:

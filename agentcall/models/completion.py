@@ -8,7 +8,7 @@ of parts, arguments as an object, the legacy `function_call`, `reasoning_content
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -63,14 +63,14 @@ def whole(body: JSON) -> Piece:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise BadAnswer(f"the server's answer has no message: {excerpt(body)}")
-    delta = _delta(message)
-    return Piece(_each_apart(delta) if delta.calls else delta, _finish(choice), usage_of(checked))
+    text, thinking, calls = _delta(message)
+    delta = Delta(text, thinking, _each_apart(calls) if calls else ())
+    return Piece(delta, _finish(choice), usage_of(checked))
 
 
-def _each_apart(delta: Delta) -> Delta:
+def _each_apart(calls: Iterable[CallDelta]) -> tuple[CallDelta, ...]:
     """The calls of a whole message are whole: each has a place of its own, whatever its id."""
-    calls = (call._replace(slot=place) for place, call in enumerate(delta.calls))
-    return delta._replace(calls=tuple(calls))
+    return tuple([CallDelta(place, *call[1:]) for place, call in enumerate(calls)])
 
 
 def chunk(body: JSON) -> Piece:
@@ -125,23 +125,26 @@ def _finish(choice: Body) -> str | None:
 def _delta(message: Body) -> Delta:
     if message.get("role") in _OTHERS:
         raise BadAnswer(f"the server answered in the role {message['role']!r}: {excerpt(message)}")
+    content = message.get("content") or message.get("refusal")
     thinking = message.get("reasoning_content") or message.get("reasoning")
-    calls = message.get("tool_calls") or ()
-    legacy = message.get("function_call")
-    if not calls and isinstance(legacy, dict):
-        calls = ({"index": 0, "function": legacy},)
-    if isinstance(calls, str) or not isinstance(calls, Sequence):
-        raise BadAnswer(f"tool_calls is not a list: {excerpt(message)}")
     return Delta(
-        _text(message.get("content") or message.get("refusal")),
+        content if isinstance(content, str) else _text(content),
         thinking if isinstance(thinking, str) else "",
-        tuple(_call(call) for call in calls if isinstance(call, dict)) if calls else (),
+        _calls(message),
     )
 
 
+def _calls(message: Body) -> tuple[CallDelta, ...]:
+    calls = message.get("tool_calls")
+    if not calls:
+        legacy = message.get("function_call")
+        return (_call({"index": 0, "function": legacy}),) if isinstance(legacy, dict) else ()
+    if not isinstance(calls, list):
+        raise BadAnswer(f"tool_calls is not a list: {excerpt(message)}")
+    return tuple([_call(call) for call in calls if isinstance(call, dict)])
+
+
 def _text(content: JSON) -> str:
-    if isinstance(content, str):
-        return content
     if not isinstance(content, Sequence):
         return ""
     parts = (part.get("text") if isinstance(part, dict) else part for part in content)

@@ -41,7 +41,7 @@ class Wire(Protocol):
         """What no error may show: keys, passwords."""
         ...
 
-    async def post(self, body: bytes) -> JSON:
+    def post(self, body: bytes) -> Awaitable[JSON]:
         """The JSON answered to a request. Raises ModelError."""
         ...
 

@@ -10,6 +10,7 @@ walks the whole history on every call (docs/performance.md). Rules:
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,6 @@ from time import monotonic
 from typing import TypeVar
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from agentcall.errors import (
     BadAnswer,
@@ -30,14 +30,21 @@ from agentcall.errors import (
 from agentcall.messages import JSON
 from agentcall.models.address import address, authorization, joined, place, url_secrets
 from agentcall.models.completion import parsed
-from agentcall.models.refusal import lost_node, masked, no_json, refusal, retry_after_of
+from agentcall.models.refusal import (
+    is_lost_node,
+    lost_node,
+    masked,
+    no_json,
+    refusal,
+    retry_after_of,
+)
 from agentcall.models.sessions import shared_session
 
 MAX_BYTES = 64 * 1024 * 1024
 """Bytes of an answer beyond which it is refused."""
 
 T = TypeVar("T")
-_JITTER = wait_random_exponential(multiplier=0.25, max=8)
+_FIRST_WAIT, _LONGEST_WAIT = 0.125, 8.0
 _RETRIED = (ModelUnreachable, RateLimited)
 _FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
@@ -68,9 +75,9 @@ class Endpoint:
         """The JSON at a path below the base URL, tried once. Raises ModelError."""
         return await self._whole("GET", path, None, monotonic() + min(10.0, self.timeout))
 
-    async def post(self, path: str, body: bytes) -> JSON:
+    def post(self, path: str, body: bytes) -> Awaitable[JSON]:
         """The JSON answered to a body. Raises ModelError."""
-        return await self._tried(lambda deadline: self._whole("POST", path, body, deadline))
+        return self._tried(lambda deadline: self._whole("POST", path, body, deadline))
 
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """The bytes answered to a body, as they arrive.
@@ -104,22 +111,16 @@ class Endpoint:
     async def _tried(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """What an attempt gives, made again while failing may pass and there is time."""
         deadline = monotonic() + self.timeout
-        try:
-            return await attempt(deadline)
-        except _RETRIED as error:
-            failures: list[ModelError] = [error]
-
-        # The first try is made without tenacity, which costs a fifth of a whole request.
-        async def next_try() -> T:
-            if failures:
-                raise failures.pop()
-            return await attempt(deadline)
-
-        def enough(state: RetryCallState) -> bool:
-            return state.attempt_number >= self.tries or monotonic() + _wait(state) > deadline
-
-        again = retry_if_exception_type(_RETRIED)
-        return await AsyncRetrying(retry=again, stop=enough, wait=_wait, reraise=True)(next_try)
+        failures = 0
+        while True:
+            try:
+                return await attempt(deadline)
+            except _RETRIED as error:
+                failures += 1
+                wait = _wait(error, failures)
+                if failures >= self.tries or monotonic() + wait > deadline:
+                    raise
+            await asyncio.sleep(wait)
 
     async def _begun(
         self, path: str, body: bytes, deadline: float
@@ -134,9 +135,9 @@ class Endpoint:
         except BaseException:
             response.release()
             raise
-        if lost := lost_node(data, self.place):
+        if is_lost_node(data):
             response.release()
-            raise masked(lost, self.secrets)
+            raise masked(lost_node(data, self.place), self.secrets)
         return response, data
 
     async def _whole(self, method: str, path: str, body: bytes | None, deadline: float) -> JSON:
@@ -148,8 +149,8 @@ class Endpoint:
             raise self._failure(error, deadline - began) from _cause(error)
         finally:
             response.release()
-        if lost := lost_node(data, self.place):
-            raise lost
+        if is_lost_node(data):
+            raise masked(lost_node(data, self.place), self.secrets)
         try:
             return parsed(data)
         except ValueError:
@@ -237,9 +238,8 @@ def _limit(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
 
 
-def _wait(state: RetryCallState) -> float:
+def _wait(failure: ModelError, failures: int) -> float:
     """Seconds until the next try: what the server asks for, else a random time that doubles."""
-    failure = state.outcome.exception() if state.outcome else None
     if isinstance(failure, RateLimited) and failure.retry_after is not None:
         return failure.retry_after
-    return _JITTER(state)
+    return random.uniform(0, min(_FIRST_WAIT * 2**failures, _LONGEST_WAIT))  # noqa: S311 - no secret

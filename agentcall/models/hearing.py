@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agentcall.dialects.parts import Called, Delta, Part, Said, Thought
+from agentcall.dialects.parts import Called, Part, Said, Thought
 from agentcall.dialects.protocol import Reader
 from agentcall.errors import BadAnswer, ContextOverflow
 from agentcall.messages import JSON, Usage
@@ -40,7 +40,7 @@ class Hearing:
     def __init__(self, reader: Reader, sent: int) -> None:
         self._reader = reader
         self._sent = sent
-        self._heard = 0
+        self._heard: list[Part] = []
         self._finish: str | None = None
         self._usage: Usage | None = None
         self._events: EventReader | None = None
@@ -50,7 +50,7 @@ class Hearing:
 
     def whole(self, body: JSON) -> list[Answer]:
         """The parts of an answer that came in one body."""
-        parts: list[Answer] = [*self._piece(whole(body))]
+        parts = self._piece(whole(body))
         self._finish = self._finish or "stop"
         return [*parts, *self.end()]
 
@@ -96,22 +96,21 @@ class Hearing:
         finish = None if self._finish in _GIVEN_UP else self._finish
         if finish == "length" and self._empty and not (self._usage and self._usage.output_tokens):
             raise ContextOverflow(_NO_ROOM, status=200)
-        parts: list[Answer] = [*self._counted(self._reader.close(finish))]
-        return [*parts, Ended(finish, self._usage or self._estimate())]
+        rest = self._reader.close(finish)
+        self._heard += rest
+        return [*rest, Ended(finish, self._usage or self._estimate())]
 
     def _piece(self, piece: Piece) -> Sequence[Part]:
         self._finish = piece.finish or self._finish
         self._usage = piece.usage or self._usage
-        self._empty = self._empty and piece.delta == Delta()
-        return self._counted(self._reader.feed(piece.delta))
-
-    def _counted(self, parts: Sequence[Part]) -> Sequence[Part]:
-        if self._usage is None:
-            self._heard += sum(map(_size, parts))
+        self._empty = self._empty and not any(piece.delta)
+        parts = self._reader.feed(piece.delta)
+        self._heard += parts
         return parts
 
     def _estimate(self) -> Usage:
-        return Usage(1, self._sent // _BYTES_A_TOKEN, -(-self._heard // _BYTES_A_TOKEN))
+        heard = sum(map(_size, self._heard))
+        return Usage(1, self._sent // _BYTES_A_TOKEN, -(-heard // _BYTES_A_TOKEN))
 
 
 def _chunk(event: bytes) -> Piece:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass
 
 from agentcall.dialects.protocol import Dialect
@@ -58,8 +58,8 @@ class _Wire:
     def secrets(self) -> Collection[str]:
         return self.endpoint.secrets
 
-    async def post(self, body: bytes) -> JSON:
-        return await self.endpoint.post(PATH, body)
+    def post(self, body: bytes) -> Awaitable[JSON]:
+        return self.endpoint.post(PATH, body)
 
     def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
         return self.endpoint.stream(PATH, body)

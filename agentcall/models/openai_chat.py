@@ -24,6 +24,7 @@ from openai import (
     OpenAIError,
 )
 
+from agentcall.dialects.named import dialect_named
 from agentcall.dialects.protocol import Dialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
 from agentcall.messages import JSON
@@ -32,7 +33,7 @@ from agentcall.models.completion import parsed
 from agentcall.models.dialogue import Dialogue
 from agentcall.models.endpoint import MAX_BYTES
 from agentcall.models.facts import PATH
-from agentcall.models.probe import Choice, dialect_named
+from agentcall.models.probe import Choice
 from agentcall.models.protocol import Answer, Request, Settings
 from agentcall.models.refusal import no_json, refusal, retry_after_of
 

@@ -18,18 +18,10 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from agentcall.dialects.constrained import Constrained
-from agentcall.dialects.internlm import INTERNLM, INTERNLM_NAMED
-from agentcall.dialects.native import Native
+from agentcall.dialects.named import dialect_named
 from agentcall.dialects.protocol import Dialect
-from agentcall.errors import UsageError
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import Facts, identity, with_fate_of_tools
-
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect for dialect in (Native(), INTERNLM, INTERNLM_NAMED, Constrained())
-}
-"""The dialects by name."""
 
 SOUND = (0, 13)
 """The first LMDeploy whose tool parsers keep no state between requests and stream right."""
@@ -111,13 +103,6 @@ def _looked_at(task: asyncio.Task[Choice]) -> None:
         task.exception()
 
 
-def dialect_named(name: str) -> Dialect:
-    """The dialect of that name. Raises UsageError."""
-    if name not in DIALECTS:
-        raise UsageError(f"there is no dialect {name!r}; use auto, {', '.join(DIALECTS)}")
-    return DIALECTS[name]
-
-
 async def gathered(endpoint: Endpoint, model: str | None) -> Facts:
     """The facts that the choice needs: those that cost model requests only where they matter."""
     facts = await identity(endpoint, model)
@@ -143,8 +128,8 @@ def decide(facts: Facts) -> Choice:
     old = facts.server == "lmdeploy" and () < facts.since < _TOOL_ROLE
     if facts.tools in ("dropped", "refused") or old:
         why = f"LMDeploy {facts.version} takes no tool results" if old else _why(facts)
-        return Choice(facts.model, DIALECTS["constrained"], why)
-    return Choice(facts.model, DIALECTS["native"], _why(facts), _sound(facts))
+        return Choice(facts.model, dialect_named("constrained"), why)
+    return Choice(facts.model, dialect_named("native"), _why(facts), _sound(facts))
 
 
 def _for_internlm2(facts: Facts) -> Choice:
@@ -153,11 +138,11 @@ def _for_internlm2(facts: Facts) -> Choice:
             f"LMDeploy {facts.version} knows InternLM's plugin roles but not the calls of earlier "
             "turns; raw mode puts tools, calls and results into the prompt"
         )
-        return Choice(facts.model, INTERNLM_NAMED, why)
+        return Choice(facts.model, dialect_named("internlm-named"), why)
     if facts.tools == "reach" and _sound(facts):
-        return Choice(facts.model, DIALECTS["native"], _why(facts))
+        return Choice(facts.model, dialect_named("native"), _why(facts))
     why = f"{_why(facts)}; raw mode puts tools, calls and results into the prompt"
-    return Choice(facts.model, INTERNLM, why)
+    return Choice(facts.model, dialect_named("internlm"), why)
 
 
 def _renders_by_role(facts: Facts) -> bool:
@@ -194,10 +179,10 @@ def _unsound(facts: Facts) -> str:
 
 def without_tools(choice: Choice, refusal: str) -> Choice:
     """The choice for a server that turned out to refuse tools."""
-    dialect = INTERNLM if is_internlm2(choice.model) else DIALECTS["constrained"]
+    name = "internlm" if is_internlm2(choice.model) else "constrained"
     return replace(
         choice,
-        dialect=dialect,
+        dialect=dialect_named(name),
         reason=f"the server refuses tools ({_short(refusal)})",
         streams=True,
     )

@@ -84,14 +84,18 @@ def no_json(data: bytes, place: str) -> BadAnswer:
     )
 
 
-def lost_node(data: bytes, place: str) -> ServerFailed | None:
-    """The error that LMDeploy's proxy says with status 200 where a node of it does not answer.
+def is_lost_node(data: bytes) -> bool:
+    """Whether LMDeploy's proxy says, with status 200, that a node of it does not answer.
 
-    It goes on choosing that node until it is taken out, so it is worth waiting a little.
     Source: lmdeploy 0.18.0 serve/proxy/utils.py (ErrorCodes), proxy.py (handle_api_timeout).
     """
-    if not _LOST_NODE.match(data):
-        return None
+    return _LOST_NODE.match(data) is not None
+
+
+def lost_node(data: bytes, place: str) -> ServerFailed:
+    """The error that says so: the proxy goes on choosing that node until it is taken out, so it is
+    worth waiting a little.
+    """
     said = message_of(_decoded(data))
     told = f"a node behind the proxy at {place} does not answer: {said}"
     return ServerFailed(told, status=503, body=said, retry_after=2.0)

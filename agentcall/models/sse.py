@@ -26,22 +26,25 @@ class EventReader:
             return []
         lines = b"".join((*self._rest, data[:end])).splitlines()
         self._rest = [data[end:]]
-        return [event for line in lines if (event := self._line(line))]
+        return self._taken(lines)
 
     def close(self) -> list[bytes]:
         """The data of events that the stream's end completes."""
         lines = b"".join(self._rest).splitlines()
         self._rest = []
-        return [event for line in (*lines, b"") if (event := self._line(line))]
+        return self._taken([*lines, b""])
 
-    def _line(self, line: bytes) -> bytes:
-        """Takes a line in; gives the data of the event that it ends, or nothing."""
-        if not line:
-            event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            self._data = []
-            return event
-        if line.startswith(_BOM):
-            line = line[3:]
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-        return b""
+    def _taken(self, lines: list[bytes]) -> list[bytes]:
+        """Takes lines in; gives the data of the events that they end."""
+        events: list[bytes] = []
+        for line in lines:
+            if not line:
+                event = b"\n".join(self._data)
+                self._data.clear()
+                if event:
+                    events.append(event)
+                continue
+            text = line.removeprefix(_BOM)
+            if text.startswith(b"data:"):
+                self._data.append(text[6:] if text.startswith(b"data: ") else text[5:])
+        return events

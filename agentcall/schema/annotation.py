@@ -21,6 +21,8 @@ from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
 from typing_extensions import NotRequired, ReadOnly, Required, TypedDict, get_type_hints
 
+from agentcall.schema.field import description_of
+
 _OLD_TYPED_DICT = sys.version_info < (3, 12)
 _UNIONS = (Union, types.UnionType)
 _AS_LISTS = (Iterable, Collection)
@@ -163,16 +165,6 @@ def _unqualified(hint: object, required: bool) -> tuple[object, bool]:
 def _described(metadata: object) -> object:
     text = description_of(metadata)
     return metadata if text is None or isinstance(metadata, FieldInfo) else Field(description=text)
-
-
-def description_of(metadata: object) -> str | None:
-    """The description that one item of an `Annotated` gives: a text, a Doc or a Field."""
-    if isinstance(metadata, str):
-        return metadata
-    if isinstance(metadata, FieldInfo):
-        return metadata.description
-    text = getattr(metadata, "documentation", None)  # there are several classes called Doc
-    return text if isinstance(text, str) else None
 
 
 def _field_default(field: dataclasses.Field[Any]) -> Any:  # Any: what a dataclass field holds

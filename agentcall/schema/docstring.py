@@ -10,10 +10,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from docstring_parser import Docstring, DocstringStyle, ParseError, parse
+if TYPE_CHECKING:
+    from docstring_parser import Docstring
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,18 @@ def read_docstring(text: str | None) -> Documentation:
     lines = clean.split("\n")
     if any(map(_FIELD.match, lines)):
         return _read_fields(lines)
-    with suppress(ParseError):  # a style that is not kept to the end: text with sections
-        if _UNDERLINED.search(clean):
-            return _read_parsed(parse(_UNDERLINED.sub(_underline, clean), DocstringStyle.NUMPYDOC))
-    return _read_sections(lines)
+    underlined = _UNDERLINED.search(clean) is not None
+    return (_read_underlined(clean) if underlined else None) or _read_sections(lines)
+
+
+def _read_underlined(clean: str) -> Documentation | None:
+    """Read NumPy's style; None for a text that does not keep to it to the end."""
+    from docstring_parser import DocstringStyle, ParseError, parse  # here, for this style alone
+
+    try:
+        return _read_parsed(parse(_UNDERLINED.sub(_underline, clean), DocstringStyle.NUMPYDOC))
+    except ParseError:
+        return None
 
 
 def _read_fields(lines: list[str]) -> Documentation:

@@ -7,29 +7,21 @@ from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Annotated, cast, get_args, get_origin
 
-from pydantic import ValidationError
-
 from agentcall.errors import Problem
 from agentcall.messages import JSON
-from agentcall.schema.annotation import description_of
+from agentcall.schema.definitions import Schema, merge_definitions
 from agentcall.schema.docstring import read_docstring
+from agentcall.schema.field import description_of
 from agentcall.schema.problems import (
     ABSENT,
+    Misfit,
     described,
-    problems_of,
     read_json,
     wrong_fields,
     wrong_whole,
 )
 from agentcall.schema.signature import NAME, Signature, read_signature
-from agentcall.schema.value import (
-    Schema,
-    Value,
-    default_json,
-    merge_definitions,
-    read_type,
-    unfit,
-)
+from agentcall.schema.value import Value, default_json, read_type, unfit
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL)
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -64,9 +56,9 @@ class _Argument:
         if type(wire) is self.exact:
             return wire
         try:
-            return self.value.read(wire)
-        except ValidationError as error:
-            problems += problems_of(error, path, wire, self.value.schema)
+            return self.value.read(wire, path, self.value.schema)
+        except Misfit as misfit:
+            problems += misfit.problems
             return None
 
 
@@ -222,7 +214,7 @@ def _argument(
         value = read_type(parameter.annotation)
     except Exception as error:  # a type's own hooks may raise anything
         raise signature.refused(parameter.name, unfit(parameter.annotation, error)) from error
-    schema = {**merge_definitions(definitions, value)}
+    schema = {**merge_definitions(definitions, value.schema, value.definitions)}
     text = _explicit(parameter.annotation) or documented.get(parameter.name)
     if text:
         schema["description"] = text

@@ -17,9 +17,9 @@ import orjson
 
 from agentcall.errors import MissingExtra, Problem, SchemaError
 from agentcall.messages import JSON
+from agentcall.schema.definitions import Schema, is_list, is_schema
 from agentcall.schema.problems import ABSENT, described, read_json, wrong_fields, wrong_whole
 from agentcall.schema.signature import NAME
-from agentcall.schema.value import Schema, is_list, is_schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
-
 from agentcall.errors import SchemaError
 from agentcall.messages import JSON
-from agentcall.schema.problems import problems_of, read_json, wrong_fields
-from agentcall.schema.value import Schema, Value, read_type, unfit
+from agentcall.schema.definitions import Schema
+from agentcall.schema.problems import Misfit, read_json, wrong_fields
+from agentcall.schema.value import Value, read_type, unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +23,9 @@ class TypeSchema:
         """Read JSON text as a value of the type. Raises ArgumentsError."""
         wire = read_json(text, self.name, self.schema)
         try:
-            return self._value.read(wire)
-        except ValidationError as error:
-            problems = problems_of(error, "", wire, self.schema)
-            raise wrong_fields(self.name, problems, self.schema) from error
+            return self._value.read(wire, "", self.schema)
+        except Misfit as misfit:
+            raise wrong_fields(self.name, misfit.problems, self.schema) from misfit
 
 
 def type_schema(annotation: object) -> TypeSchema:

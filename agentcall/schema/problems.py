@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails, from_json, to_jsonable_python
+import orjson
 
 from agentcall.errors import ArgumentsError, Problem
 from agentcall.messages import JSON
-from agentcall.schema.value import Schema, is_list, is_schema
+from agentcall.schema.definitions import Schema, is_schema
 
 
 class _Absent:
@@ -19,9 +19,18 @@ class _Absent:
         return "nothing"
 
 
+class Misfit(Exception):
+    """A JSON value is not of its type; `problems` say what is wrong, a problem for each place."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(str(problems))
+        self.problems = problems
+
+
 ABSENT = _Absent()
 """The `value` of a Problem where a required value was not given."""
 
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _SHOWN = 80
 _DEEPEST = 4
 _WORDS = {
@@ -33,39 +42,6 @@ _WORDS = {
     "array": "a list",
     "object": "an object",
 }
-# The beginnings of pydantic's error types, the longer ones first.
-_EXPECTED = {
-    "int_from_float": "an integer, without a fraction",
-    "int_": "an integer",
-    "float_": "a number",
-    "finite_number": "a finite number, not NaN or Infinity",
-    "decimal_type": "a number",
-    "decimal_parsing": "a number",
-    "bool_": "true or false",
-    "string_type": "a string",
-    "bytes_type": "a string",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "set_type": "a list",
-    "frozen_set_type": "a list",
-    "dict_type": "an object",
-    "mapping_type": "an object",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
-    "dataclass_type": "an object",
-    "none_required": "null",
-    "datetime_": "a date and time like 2026-11-30T14:30:00",
-    "date_from_": "a date like 2026-11-30",
-    "date_type": "a date like 2026-11-30",
-    "date_parsing": "a date like 2026-11-30",
-    "time_delta": "a duration like PT1H30M, or seconds",
-    "time_type": "a time like 14:30:00",
-    "time_parsing": "a time like 14:30:00",
-    "uuid_": "a UUID",
-    "extra_forbidden": "no such field",
-    "unexpected_keyword_argument": "no such field",
-    "recursion_loop": "a value that does not contain itself",
-}
 
 
 def read_json(arguments: str | bytes, name: str, schema: Schema) -> JSON:
@@ -73,13 +49,28 @@ def read_json(arguments: str | bytes, name: str, schema: Schema) -> JSON:
     raw = b""
     try:
         raw = arguments.encode() if isinstance(arguments, str) else bytes(arguments)
-        value: JSON = from_json(raw, allow_inf_nan=False)
+        return _parsed(raw)
     except ValueError as error:
         reason = _broken(raw, str(error))
         text = raw.decode(errors="replace") if raw else str(arguments)
         problem = Problem("", text, f"JSON: {reason}")
         message = f"{name}: the arguments are not valid JSON: {reason}.\n"
         raise ArgumentsError(message + expected_line(schema), (problem,)) from error
+
+
+def _parsed(raw: bytes) -> JSON:
+    """The value of a JSON text. Raises ValueError that says where it breaks.
+
+    orjson gives long whole numbers as floats; these, and all that is wrong, are left to pydantic's
+    parser, whose import would cost more than all of ours.
+    """
+    if not _LONG_NUMBER.search(raw):
+        with suppress(ValueError):
+            quick: JSON = orjson.loads(raw)
+            return quick
+    from pydantic_core import from_json
+
+    value: JSON = from_json(raw, allow_inf_nan=False)
     return value
 
 
@@ -124,7 +115,7 @@ def expected_line(schema: Schema) -> str:
 def shown(value: object) -> str:
     """A value as short JSON text."""
     try:
-        text = json.dumps(to_jsonable_python(value), ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError):
         text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
@@ -193,107 +184,3 @@ def described(schema: Schema) -> str:
     if "enum" in schema or "const" in schema or "properties" in schema or not plain:
         return shape(schema)
     return plain
-
-
-def problems_of(error: ValidationError, path: str, value: object, schema: Schema) -> list[Problem]:
-    """What is wrong with one value, a problem for each place.
-
-    Where no choice of a union fits, pydantic reports each choice's complaints; they make one
-    problem, at the union, unless all of them are of the one choice that was meant.
-    """
-    found: dict[str, list[Problem]] = {}
-    branches: dict[str, set[str]] = {}
-    for details in error.errors(include_url=False):
-        place, branch, at, inner = _locate(details, path, value)
-        found.setdefault(place if branch is None else at[0], []).append(
-            Problem(place, inner, _expected(details, schema, details["loc"]))
-        )
-        if branch is not None:
-            branches.setdefault(at[0], set()).add(branch)
-            found[at[0]].insert(0, Problem(at[0], at[1], ""))
-    return [
-        problem
-        for place, group in found.items()
-        for problem in _joined(group, branches.get(place, set()), path, schema)
-    ]
-
-
-def _joined(
-    group: list[Problem], branches: set[str], path: str, schema: Schema
-) -> Iterator[Problem]:
-    real = [problem for problem in group if problem.expected]
-    if len(branches) <= 1:
-        yield from real
-        return
-    union = group[0]
-    if union.path == path:
-        words = described(schema)
-    else:
-        words = " or ".join(dict.fromkeys(problem.expected for problem in real))
-    yield Problem(union.path, union.value, words)
-
-
-def _locate(
-    details: ErrorDetails, path: str, value: object
-) -> tuple[str, str | None, tuple[str, object], object]:
-    """Walk a value along an error's location.
-
-    Gives the path, the first step that is no place in the value (a choice of a union), the path
-    and value where that choice was, and the value at the end of the path.
-    """
-    branch: str | None = None
-    at = (path, value)
-    steps = details["loc"][1:]
-    for number, step in enumerate(steps):
-        last = number == len(steps) - 1
-        if isinstance(step, int) and is_list(value):
-            path += f"[{step}]"
-            value = value[step] if step < len(value) else ABSENT
-        elif isinstance(step, str) and is_schema(value) and step in value:
-            path, value = f"{path}.{step}", value[step]
-        elif last and details["type"] == "missing":
-            path, value = f"{path}.{step}", ABSENT
-        elif step == "[key]":
-            value = steps[number - 1]
-        elif branch is None:
-            branch, at = str(step), (path, value)
-    return path.removeprefix("."), branch, (at[0].removeprefix("."), at[1]), value
-
-
-def _expected(details: ErrorDetails, schema: Schema, location: tuple[int | str, ...]) -> str:
-    kind, context = details["type"], details.get("ctx", {})
-    if kind == "missing":
-        return described(_below(schema, location[1:]))
-    if kind in ("literal_error", "enum"):
-        return f"one of {_choices(_below(schema, location[1:])) or context.get('expected')}"
-    if kind in ("value_error", "assertion_error"):
-        return f"something else: {re.sub('^(Value error|Assertion failed), ', '', details['msg'])}"
-    for beginning, words in _EXPECTED.items():
-        if kind.startswith(beginning):
-            return words
-    message = re.sub(r"^(Input should be |[A-Z]\w* should have )", "", details["msg"])
-    return message[:1].lower() + message[1:]
-
-
-def _choices(schema: Schema) -> str:
-    choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return ", ".join(map(shown, choices))
-
-
-def _below(schema: Schema, steps: Sequence[int | str]) -> Schema:
-    """The schema at a place, as far as it is plain to see."""
-    for step in steps:
-        choices: list[Schema] = [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
-        inner = [_step(choice, step) for choice in choices]
-        schema = next(filter(None, inner), inner[0])
-    return schema
-
-
-def _step(schema: Schema, step: int | str) -> Schema:
-    if isinstance(step, str):
-        properties: Schema = schema.get("properties", {})
-        inner = properties.get(step, schema.get("additionalProperties"))
-    else:
-        prefix = schema.get("prefixItems", ())
-        inner = prefix[step] if step < len(prefix) else schema.get("items")
-    return inner if is_schema(inner) else {}

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Annotated, Any, Optional, TypeAlias, Union, get_args, get_origin
 
-from pydantic.fields import FieldInfo
 from typing_extensions import Unpack, get_type_hints
 
 from agentcall.errors import SchemaError
-from agentcall.schema.annotation import is_typed_dict, typed_dict_items
+from agentcall.schema.field import as_field
 
 Scope: TypeAlias = tuple[dict[str, Any], Mapping[str, Any]]  # Any: a namespace holds anything
 Function: TypeAlias = Any  # Any: any callable, of which attributes are asked by name
@@ -218,9 +217,10 @@ def _is_context(annotation: object, context_type: type) -> bool:
 def _with_default(parameter: Parameter) -> Parameter:
     """Read `= Field(...)` as part of the type, and `= None` as saying that None is welcome."""
     default: object = parameter.default
-    if isinstance(default, FieldInfo):
-        annotation = _optional(parameter.annotation, default.default)
-        annotation = Annotated[annotation, default]
+    field = as_field(default)
+    if field is not None:
+        annotation = _optional(parameter.annotation, field.default)
+        annotation = Annotated[annotation, field]
         return parameter.replace(annotation=annotation, default=Parameter.empty)
     return parameter.replace(annotation=_optional(parameter.annotation, default))
 
@@ -238,6 +238,8 @@ def _unpacked(parameter: Parameter) -> list[Parameter]:
         or get_origin(parameter.annotation) is not Unpack
     ):
         return [parameter]
+    from agentcall.schema.annotation import is_typed_dict, typed_dict_items  # imports pydantic
+
     typed_dict = get_args(parameter.annotation)[0]
     if not is_typed_dict(typed_dict):
         return [parameter]

@@ -1,92 +1,87 @@
-"""Measures what agentcall adds to aiohttp, and writes the table of docs/performance.md.
+"""Measures what agentcall adds to a model call, and writes docs/performance.md.
 
-python -m benchmarks.overhead [--rounds 9] [--only WORD] [--keep]
+python -m benchmarks.overhead              agentcall beside a loop by hand on aiohttp, some minutes
+python -m benchmarks.overhead --peers      the whole field, each in an environment of its own
+python -m benchmarks.overhead --page       only the page, of what was measured last
+
+`--rounds`, `--row` and `--who` measure less, print it, and leave the page as it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.overhead.measure import Figure, Row, fresh, measured
-from benchmarks.overhead.page import table, written
-from benchmarks.overhead.runners import Task
-from benchmarks.overhead.server import served
+from benchmarks.overhead import plot
+from benchmarks.overhead.field import FIELD, OURS, Contestant
+from benchmarks.overhead.page import bars_table, field_page, ours_page, written
+from benchmarks.overhead.results import Results, loaded
+from benchmarks.overhead.rounds import play
+from benchmarks.overhead.rows import ROWS
+from benchmarks.overhead.stage import staged
 
-PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
-
-ROWS = [
-    Row("a warm run of three calls", Task(), 2.0, 50),
-    Row("200 runs at once, server of 50 ms", Task(delay=50), 2.0, at_once=200),
-    Row("1,000 runs at once, server of 50 ms", Task(delay=50), 2.0, at_once=1000),
-    Row("1 tool step", Task(steps=1), 2.0, 50),
-    Row("10 tool steps", Task(steps=10), 2.0, 20),
-    Row("50 tool steps", Task(steps=50), 2.0, 4),
-    Row("200 tool steps", Task(steps=200), 2.0, 1),
-    Row("1 tool offered", Task(tools=1), 2.0, 50),
-    Row("100 tools offered", Task(tools=100), 2.0, 40),
-    Row("1,000 tools offered", Task(tools=1000), 1.0, 10),
-    Row("a tool output of 1 kB", Task(output=1000), 2.0, 50),
-    Row("a tool output of 100 kB", Task(output=100_000), 2.0, 40),
-    Row("a tool output of 1 MB", Task(output=1_000_000), 1.5, 10),
-    Row("an answer streamed in 2,000 chunks", Task(steps=0, chunks=2000), 2.0, 4),
-]
-
-_IMPORT = "from agentcall import Agent, tool"
-_RAW_IMPORT = "import asyncio, json, aiohttp"
-_FIRST = """
-import asyncio
-from benchmarks.overhead.runners import Task, with_agentcall
-asyncio.run(with_agentcall({url!r}, Task())())
-"""
-_RAW_FIRST = """
-import asyncio, json, aiohttp
-TOOLS = [{{"type": "function", "function": {{"name": "add", "description": "Add two numbers.",
-    "parameters": {{"type": "object", "properties": {{}}}}}}}}]
-async def main():
-    messages = [{{"role": "user", "content": "Compute (3+5)*2"}}]
-    async with aiohttp.ClientSession() as session:
-        while True:
-            body = {{"model": "2.0.0", "messages": messages, "tools": TOOLS}}
-            async with session.post("{url}/chat/completions", json=body) as response:
-                message = (await response.json())["choices"][0]["message"]
-            messages.append(message)
-            if not message.get("tool_calls"):
-                return
-            messages.append({{"role": "tool", "tool_call_id": "c", "content": "16"}})
-asyncio.run(main())
-"""
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def figures(url: str, rounds: int, only: str) -> Iterator[Figure]:
-    """The figures, one by one."""
-    for row in ROWS:
-        if only in row.name:
-            yield asyncio.run(measured(row, url, rounds))
-    for name, ours, raw in (
-        ("import", _IMPORT, _RAW_IMPORT),
-        ("the first run of a fresh process", _FIRST, _RAW_FIRST),
-    ):
-        if only in name:
-            yield fresh(name, ours.format(url=url), raw.format(url=url), rounds)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the page: who is measured for it, and what is written."""
+
+    name: str
+    contestants: Sequence[Contestant]
+    page: Callable[[Results], str]
+
+    @property
+    def path(self) -> Path:
+        """Where its figures are kept."""
+        return Path(__file__).with_name(f"{self.name}.json")
+
+    def write(self, results: Results) -> None:
+        """Puts the tables into the page."""
+        path = DOCS / "performance.md"
+        path.write_text(written(path.read_text("utf-8"), self.name, self.page(results)), "utf-8")
+
+
+BESIDE_AIOHTTP = Part("beside-aiohttp", OURS, ours_page)
+WHOLE_FIELD = Part("whole-field", FIELD, field_page)
 
 
 def main() -> None:
-    """Measures, prints, writes."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of both, interleaved")
-    parser.add_argument("--only", default="", help="only rows with this word; writes no page")
-    parser.add_argument("--keep", action="store_true", help="leave docs/performance.md alone")
-    options = parser.parse_args()
-    found: list[Figure] = []
-    with served() as url:
-        for one in figures(url, options.rounds, options.only):
-            print(f"{one.name:40} {one.ratio:6.2f}  (bar {one.bar or 'none'})", flush=True)
-            found.append(one)
-    if not options.only and not options.keep:
-        PAGE.write_text(written(PAGE.read_text("utf-8"), table(found)), "utf-8")
+    """Measures what the command line names."""
+    options = _options()
+    part = WHOLE_FIELD if options.peers else BESIDE_AIOHTTP
+    if not options.page:
+        rows = [row for row in ROWS if options.row in row.name]
+        who = [each for each in part.contestants if not options.who or each.name in options.who]
+        with staged() as stage:
+            results = play(stage, who, rows, options.rounds)
+        print(bars_table(results))
+        if options.row or options.who or options.rounds:
+            return
+        results.save(part.path)
+    _write_page()
+
+
+def _write_page() -> None:
+    for part in (BESIDE_AIOHTTP, WHOLE_FIELD):
+        if part.path.exists():
+            part.write(loaded(part.path))
+    if WHOLE_FIELD.path.exists():
+        results = loaded(WHOLE_FIELD.path)
+        (DOCS / "performance-growth.svg").write_text(plot.growth(results), "utf-8")
+        (DOCS / "performance-crowd.svg").write_text(plot.crowd(results), "utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead")
+    parser.add_argument("--peers", action="store_true", help="the whole field")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    parser.add_argument("--rounds", type=int, help="rounds of each row, in place of its own")
+    parser.add_argument("--row", default="", help="only rows with this word")
+    parser.add_argument("--who", nargs="*", default=(), help="only these contestants")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,44 +1,194 @@
-"""The table of docs/performance.md, between its markers."""
+"""The tables of docs/performance.md, between their markers."""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Sequence
-from importlib.metadata import version
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from benchmarks.overhead.measure import Figure
-
-BEGIN = "<!-- begin: python -m benchmarks.overhead -->"
-END = "<!-- end -->"
-_PACKAGES = ("aiohttp", "orjson", "pydantic")
+from benchmarks.overhead.bars import BARS, Verdict
+from benchmarks.overhead.field import AGENTCALL, AIOHTTP
+from benchmarks.overhead.results import Results
+from benchmarks.overhead.rows import AT_ONCE, CHUNKS, OUTPUTS, STEPS, TOOLS
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """The figures as a table, and what they were made on."""
-    lines = [
-        "| | measured | agentcall, ms | aiohttp, ms | ratio | rounds, lowest to highest | bar |",
-        "|---|---|---:|---:|---:|---:|---:|",
-        *map(_line, figures),
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A figure of a row, in a unit: seconds and bytes are multiplied by `scale`.
+
+    beside: whose figure is told as it is, and the others' as ratios to it; None for none.
+    at_once: for runs a second, how many the seconds are for.
+    """
+
+    title: str
+    row: str
+    figure: str
+    scale: float = 1000
+    beside: str | None = AIOHTTP
+    at_once: int = 0
+
+    def cell(self, results: Results, name: str) -> str:
+        """What stands there for a contestant."""
+        values = results.values(self.row, name, self.figure)
+        if not values:
+            return ""
+        if self.beside is None or name == self.beside:
+            return _number(self._told(statistics.median(values)))
+        ratios = results.ratios(self.row, name, self.beside, self.figure)
+        return _spread([1 / ratio for ratio in ratios] if self.at_once else ratios)
+
+    def _told(self, value: float) -> float:
+        return self.at_once / value if self.at_once else value * self.scale
+
+
+_MEGA = 1 / 1024**2
+COLD = (
+    Column("import, CPU ms", "import", "cpu"),
+    Column("memory behind it, MB", "import", "peak", _MEGA, None),
+    Column("first run, CPU ms", "first run", "cpu"),
+    Column("first run, clock ms", "first run", "wall"),
+    Column("memory, MB", "first run", "peak", _MEGA, None),
+    Column("1,000 schemas, CPU ms", "schemas", "cpu", beside=AGENTCALL),
+)
+WARM = (
+    Column("run of three calls, CPU ms", "warm run", "cpu"),
+    *(Column(f"{n:,} at once, runs/s", f"{n} at once", "wall", 1, at_once=n) for n in AT_ONCE),
+    *(Column(f"{n:,} at once, peak MB", f"{n} at once", "peak", _MEGA, None) for n in AT_ONCE),
+    Column("right answers of 100 under faults", "faults", "well", 100, None),
+)
+GROWTH = tuple(
+    Column(f"{n} steps, CPU ms a call", f"{n} steps", "cpu", 1000 / (n + 1)) for n in STEPS
+)
+NO_WALK = tuple(
+    Column(f"{n} steps, CPU ms a call", f"{n} steps, no walk", "cpu", 1000 / (n + 1)) for n in STEPS
+)
+LOAD = (
+    *(Column(f"{n:,} tools, CPU ms", f"{n} tools", "cpu") for n in TOOLS),
+    *(Column(f"{n // 1000:,} kB of output, CPU ms", f"{n} characters", "cpu") for n in OUTPUTS),
+)
+STREAM = (
+    Column("first event, clock ms", "first event", "first"),
+    Column(f"{CHUNKS:,} chunks, CPU ms", "stream", "cpu"),
+    Column("pieces seen", "stream", "pieces", 1, None),
+)
+
+
+def field_page(results: Results) -> str:
+    """All tables of the whole field."""
+    names = list(results.versions)
+    parts = [
+        ("Bars", bars_table(results)),
+        ("Cold start", table(results, names, COLD)),
+        ("Warm runs", table(results, names, WARM)),
+        ("Growth with steps", table(results, names, GROWTH)),
+        ("With tools and outputs", table(results, names, LOAD)),
+        ("Streaming", table(results, names, STREAM)),
+        ("Without the client's walk", walk_table(results)),
     ]
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    machine = f"{platform.system()} on {os.cpu_count()} cores ({platform.machine()})"
-    made = f"Made with Python {platform.python_version()}, {packages}; {machine}."
-    return "\n".join([*lines, "", made])
+    return "\n\n".join([*(f"#### {title}\n\n{made}" for title, made in parts), made_on(results)])
 
 
-def _line(figure: Figure) -> str:
-    low, high = figure.ratios[0], figure.ratios[-1]
-    bar = "" if figure.bar is None else f"{figure.bar:.1f}"
-    held = "" if figure.bar is None or figure.ratio <= figure.bar else " (missed)"
-    return (
-        f"| {figure.name} | {figure.unit} | {figure.ours:.2f} | {figure.raw:.2f} "
-        f"| {figure.ratio:.2f} | {low:.2f} to {high:.2f} | {bar}{held} |"
-    )
+def ours_page(results: Results) -> str:
+    """The bars beside aiohttp."""
+    return f"{bars_table(results)}\n\n{made_on(results)}"
 
 
-def written(page: str, made: str) -> str:
-    """The page with the table in its place."""
-    head, _, rest = page.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    return f"{head}{BEGIN}\n{made}\n{END}{tail}"
+def table(results: Results, names: Sequence[str], columns: Sequence[Column]) -> str:
+    """Contestants down, figures across; a contestant without any is left out."""
+    lines = [_line(["", *(column.title for column in columns)])]
+    lines.append("|---|" + "---:|" * len(columns))
+    for name in names:
+        cells = [column.cell(results, name) for column in columns]
+        if any(cells):
+            lines.append(_line([name, *cells]))
+    return "\n".join(lines)
+
+
+def walk_table(results: Results) -> str:
+    """CPU with the walk and without, and what is left of it, at each number of steps."""
+    titles = [f"{n} steps: CPU ms a call, without, part left" for n in STEPS]
+    lines = [_line(["", *titles, "agentcall's part of what is left at the end"])]
+    lines.append("|---|" + "---:|" * (len(STEPS) + 1))
+    last = f"{STEPS[-1]} steps"
+    for name in results.rows.get(f"{last}, no walk", ()):
+        cells = [_walk_cell(results, name, steps) for steps in STEPS]
+        ours, left = _median(results, last, AGENTCALL), _median(results, f"{last}, no walk", name)
+        lines.append(_line([name, *cells, f"{ours / left:.3f}" if ours and left else ""]))
+    return "\n".join(lines)
+
+
+def _walk_cell(results: Results, name: str, steps: int) -> str:
+    row = f"{steps} steps"
+    whole, left = _median(results, row, name), _median(results, f"{row}, no walk", name)
+    if not whole or not left:
+        return ""
+    calls = (steps + 1) / 1000
+    return f"{_number(whole / calls)}, {_number(left / calls)}, {left / whole:.2f}"
+
+
+def _median(results: Results, row: str, name: str) -> float | None:
+    return results.median(row, name, "cpu")
+
+
+def bars_table(results: Results) -> str:
+    """What we allow ourselves, and what it came to."""
+    head = ["what", "beside", "agentcall", "it", "ratio, lowest to highest", "bar", ""]
+    verdicts = [found for bar in BARS if (found := bar.verdict(results))]
+    lines = [_line(head), "|---|---|---:|---:|---:|---:|---|"]
+    return "\n".join([*lines, *(_bar_line(results, each) for each in verdicts)])
+
+
+def _bar_line(results: Results, verdict: Verdict) -> str:
+    bar = verdict.bar
+    figures = [results.median(bar.row, name, bar.figure) for name in (AGENTCALL, verdict.other)]
+    ratios: Sequence[float] = verdict.ratios
+    if bar.as_rate:
+        ratios = sorted(1 / ratio for ratio in ratios)
+    allowed = f"at least {1 / bar.most:g}" if bar.as_rate else f"at most {bar.most:g}"
+    told = [_figure(bar.figure, figure, bar.as_rate) for figure in figures if figure]
+    held = "holds" if verdict.held else "missed"
+    return _line([bar.words, verdict.other, *told, _spread(ratios), allowed, held])
+
+
+def _figure(figure: str, value: float, as_rate: bool) -> str:
+    if as_rate:
+        return f"{_number(1000 / value)}/s"
+    if figure == "peak":
+        return f"{_number(value * _MEGA)} MB"
+    return f"{_number(value * 1000)} ms"
+
+
+def made_on(results: Results) -> str:
+    """Versions, machine and day."""
+    versions: dict[str, str] = {}
+    for name, packages in results.versions.items():
+        told = ", ".join(f"{package} {number}" for package, number in packages.items())
+        versions[name] = told
+    listed = "; ".join(f"{name}: {told}" for name, told in versions.items())
+    return f"Made on {results.date} with Python {results.python}; {results.machine}. {listed}."
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    low, high = min(ratios), max(ratios)
+    middle = _number(statistics.median(ratios))
+    return middle if len(ratios) == 1 else f"{middle} ({_number(low)} to {_number(high)})"
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def written(page: str, name: str, made: str) -> str:
+    """The page with what was made between the markers of that name. Raises ValueError."""
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+    head, found, rest = page.partition(begin)
+    _, ended, tail = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"the page lacks {begin} or {end}")
+    return f"{head}{begin}\n{made}\n{end}{tail}"

@@ -1,7 +1,8 @@
 """A chat server that costs nothing worth measuring: a bare asyncio protocol in its own process.
 
-The model's name says what it answers: `steps.delay.chunks`, such as `2.50.0`: two tool calls and
-then the answer, each after 50 milliseconds; with chunks the answer is a stream of so many.
+The model's name says what it answers (`Task.model`). How far a conversation is, it sees by the id
+of the last tool call in it. One that offers a tool `final_answer` gets its answer as a call of
+that, as smolagents wants it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,36 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import random
 import re
-from collections.abc import Generator
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
-_MODEL = re.compile(rb'"model": ?"(\d+)\.(\d+)\.(\d+)"')
-ANSWER = "The result is 16."
+from benchmarks.overhead.task import ANSWER, STEP
+
+_MODEL = re.compile(rb'"model": ?"mock\.(\d+)\.(\d+)\.(\d+)\.(\d+)\.([^."]*)\."')
+_STEP = re.compile(STEP.encode() + rb"(\d+)")
+_FINAL = b'"final_answer"'
+_BROKEN = ('{"a": 1, "b": ', "{a: 1, b: 2}", '{"a": 1 "b": 2}', "a=1, b=2")
+"""Arguments that are no JSON."""
+
+_dice: defaultdict[bytes, random.Random] = defaultdict(partial(random.Random, 0))
+
+
+class _Asked(NamedTuple):
+    """What a request asks for; `made` tool calls are in it already."""
+
+    steps: int
+    delay: float
+    chunks: int
+    made: int
+    has_final: bool
+    faults: int
+    dice: bytes
 
 
 class _Chat(asyncio.Protocol):
@@ -36,51 +59,98 @@ class _Chat(asyncio.Protocol):
         size = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
         if len(self._data) < end + 4 + size:
             return
-        body = bytes(self._data[end + 4 :])
+        asked = _asked(self._data)
         self._data.clear()
-        self._answer(body)
+        self._answer(asked)
 
-    def _answer(self, body: bytes) -> None:
-        asked = _MODEL.search(body)
-        assert asked
-        steps, delay, chunks = map(int, asked.groups())
-        made = body.count(b'"tool_call_id"')
-        data = _stream(chunks) if chunks else _whole(min(made, steps), steps)
-        if delay:
-            asyncio.get_running_loop().call_later(delay / 1000, self._transport.write, data)
+    def _answer(self, asked: _Asked) -> None:
+        if asked.chunks:
+            pieces = _stream(asked.chunks, asked.has_final)
+            self._pace(iter(pieces if asked.delay else [b"".join(pieces)]), asked.delay)
+            return
+        whole = _whole(asked.made, asked.steps, asked.has_final)
+        send = self._fault(asked) or partial(self._transport.write, whole)
+        if asked.delay:
+            asyncio.get_running_loop().call_later(asked.delay, send)
         else:
-            self._transport.write(data)
+            send()
+
+    def _pace(self, pieces: Iterator[bytes], delay: float) -> None:
+        piece = next(pieces, b"")
+        if piece and not self._transport.is_closing():
+            self._transport.write(piece)
+            asyncio.get_running_loop().call_later(delay, self._pace, pieces, delay)
+
+    def _fault(self, asked: _Asked) -> Callable[[], None] | None:
+        """What is done in place of an answer, for so many of a hundred requests."""
+        kind = _dice[asked.dice].randrange(100) // asked.faults if asked.faults else 3
+        if kind == 0:
+            return partial(self._transport.write, _http("500 Oops", "application/json", "{}"))
+        if kind == 1:
+            return self._transport.abort
+        if kind == 2 and asked.made < asked.steps:
+            arguments = _BROKEN[asked.made % len(_BROKEN)]
+            return partial(self._transport.write, _call(asked.made, "add", arguments))
+        return None
+
+
+def _asked(data: bytearray) -> _Asked:
+    found = _MODEL.search(data)
+    assert found, "the model's name is none of ours"
+    steps, delay, chunks, faults = map(int, found.groups()[:4])
+    last = _STEP.match(data, data.rfind(STEP.encode()))
+    made = int(last[1]) + 1 if last else 0
+    return _Asked(steps, delay / 1000, chunks, min(made, steps), _FINAL in data, faults, found[5])
 
 
 @cache
-def _whole(made: int, steps: int) -> bytes:
-    message: dict[str, object] = {"role": "assistant", "content": ANSWER}
+def _whole(made: int, steps: int, has_final: bool) -> bytes:
     if made < steps:
-        arguments = json.dumps({"a": made, "b": made + 1})
-        function = {"name": "add", "arguments": arguments}
-        message["content"] = None
-        message["tool_calls"] = [{"id": f"c{made}", "type": "function", "function": function}]
-    finish = "tool_calls" if made < steps else "stop"
+        return _call(made, "add", json.dumps({"a": made, "b": made + 1}))
+    if has_final:
+        return _call(made, "final_answer", json.dumps({"answer": ANSWER}))
+    return _completion({"role": "assistant", "content": ANSWER}, "stop")
+
+
+def _call(made: int, name: str, arguments: str) -> bytes:
+    function = {"name": name, "arguments": arguments}
+    call = {"id": f"{STEP}{made}", "type": "function", "function": function}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    return _completion(message, "tool_calls")
+
+
+def _completion(message: dict[str, object], finish: str) -> bytes:
     choice = {"index": 0, "message": message, "finish_reason": finish}
     usage = {"prompt_tokens": 120, "completion_tokens": 20, "total_tokens": 140}
     known = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
-    return _http("application/json", json.dumps({**known, "choices": [choice], "usage": usage}))
+    body = json.dumps({**known, "choices": [choice], "usage": usage})
+    return _http("200 OK", "application/json", body)
 
 
 @cache
-def _stream(chunks: int) -> bytes:
-    def event(delta: dict[str, str], finish: str | None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        known = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
-        return f"data: {json.dumps({**known, 'choices': [choice]})}\n\n"
+def _stream(chunks: int, has_final: bool) -> list[bytes]:
+    """The pieces of a response; where they are sent together they are one."""
+    events = [_event({"content": f"word{n} "}) for n in range(chunks)]
+    if has_final:
+        function = {"name": "final_answer", "arguments": json.dumps({"answer": ANSWER})}
+        call = {"index": 0, "id": f"{STEP}0", "type": "function", "function": function}
+        events += [_event({"tool_calls": [call]}), _event({}, "tool_calls")]
+    else:
+        events.append(_event({}, "stop"))
+    events.append("data: [DONE]\n\n")
+    head = _http("200 OK", "text/event-stream", "".join(events)).partition(b"\r\n\r\n")[0]
+    return [head + b"\r\n\r\n", *(event.encode() for event in events)]
 
-    events = [event({"content": f"word{n} "}, None) for n in range(chunks)]
-    return _http("text/event-stream", "".join(events) + event({}, "stop") + "data: [DONE]\n\n")
+
+def _event(delta: dict[str, object], finish: str | None = None) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    known = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+    return f"data: {json.dumps({**known, 'choices': [choice]})}\n\n"
 
 
-def _http(kind: str, text: str) -> bytes:
+def _http(status: str, kind: str, text: str) -> bytes:
     body = text.encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 

@@ -1,0 +1,51 @@
+"""JSON Schemas as values, and the definitions that several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeGuard
+
+Schema: TypeAlias = dict[str, Any]  # Any: a JSON Schema is any JSON object
+
+REF = "#/$defs/"
+"""How a reference to a definition begins."""
+
+
+def is_schema(value: object) -> TypeGuard[Schema]:
+    """Whether this is an object; JSON Schema has true and false in its place, too."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Whether this is a list, of anything."""
+    return isinstance(value, list)
+
+
+def merge_definitions(
+    into: dict[str, Schema], schema: Schema, definitions: Mapping[str, Schema]
+) -> Schema:
+    """Add a schema's definitions to those of others; the schema, with names that no other has."""
+    renamed: dict[str, str] = {}
+    for name, definition in definitions.items():
+        free = name
+        while into.get(free, definition) != definition:
+            free += "_"
+        renamed[name] = free
+    if all(old == new for old, new in renamed.items()):
+        into.update(definitions)
+        return schema
+    for name, definition in definitions.items():
+        into[renamed[name]] = _rename(definition, renamed)
+    return {**_rename(schema, renamed)}
+
+
+def _rename(schema: Any, renamed: Mapping[str, str]) -> Any:  # Any: any JSON below a schema
+    if is_list(schema):
+        return [_rename(child, renamed) for child in schema]
+    if not is_schema(schema):
+        return schema
+    copy = {key: _rename(child, renamed) for key, child in schema.items()}
+    if isinstance(copy.get("$ref"), str):
+        name = copy["$ref"].removeprefix(REF)
+        copy["$ref"] = REF + renamed.get(name, name)
+    return copy

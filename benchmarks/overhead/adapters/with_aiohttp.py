@@ -1,0 +1,57 @@
+"""Nothing but aiohttp and json, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aiohttp
+
+from benchmarks.overhead.adapters.by_hand import asked, looped, said
+from benchmarks.overhead.adapters.worker import Function, Job, Run, Stream, serve
+
+
+class WithAiohttp:
+    """One session for all runs, without a limit of connections."""
+
+    packages = ("aiohttp",)
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The session, made where the loop runs."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        return self._session
+
+    def run(self, job: Job) -> Run:
+        """A run."""
+        session, place = self.session, f"{job.url}/chat/completions"
+
+        async def post(body: dict[str, Any]) -> dict[str, Any]:
+            async with session.post(place, json=body) as response:
+                return await response.json()
+
+        return looped(job, post)
+
+    def stream(self, job: Job) -> Stream:
+        """The pieces of a streamed answer."""
+        session, place, body = self.session, f"{job.url}/chat/completions", asked(job)
+
+        async def stream() -> AsyncIterator[str]:
+            async with session.post(place, json=body) as response:
+                async for line in response.content:
+                    if text := said(line):
+                        yield text
+
+        return stream
+
+    def schemas(self, functions: Sequence[Function]) -> object:
+        """By hand, schemas are written and not made."""
+        raise NotImplementedError
+
+
+if __name__ == "__main__":
+    serve(WithAiohttp())

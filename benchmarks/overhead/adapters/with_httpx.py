@@ -1,0 +1,53 @@
+"""Nothing but httpx and json, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from importlib import import_module
+from typing import Any
+
+from benchmarks.overhead.adapters.by_hand import asked, looped, said
+from benchmarks.overhead.adapters.worker import Function, Job, Run, Stream, serve
+
+httpx: Any = import_module("httpx")  # Any: in this contestant's environment alone
+
+
+class WithHttpx:
+    """One client for all runs, without a limit of connections."""
+
+    packages = ("httpx",)
+
+    def __init__(self) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._client = httpx.AsyncClient(limits=limits, timeout=600)
+
+    def run(self, job: Job) -> Run:
+        """A run."""
+        client, place = self._client, f"{job.url}/chat/completions"
+
+        async def post(body: dict[str, Any]) -> dict[str, Any]:
+            response = await client.post(place, json=body)
+            response.raise_for_status()
+            return response.json()
+
+        return looped(job, post)
+
+    def stream(self, job: Job) -> Stream:
+        """The pieces of a streamed answer."""
+        client, place, body = self._client, f"{job.url}/chat/completions", asked(job)
+
+        async def stream() -> AsyncIterator[str]:
+            async with client.stream("POST", place, json=body) as response:
+                async for line in response.aiter_lines():
+                    if text := said(line):
+                        yield text
+
+        return stream
+
+    def schemas(self, functions: Sequence[Function]) -> object:
+        """By hand, schemas are written and not made."""
+        raise NotImplementedError
+
+
+if __name__ == "__main__":
+    serve(WithHttpx())

@@ -1,0 +1,233 @@
+"""The frame of a contestant: a JSON line in for each thing to do, a JSON line out with figures.
+
+A line in names what is to be done (a method of `Worker`), the server's `url`, the `folder` with the
+functions and the `task`. Only the standard library is imported here, and little of it, as all of
+it counts in a cold start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from typing import Any, NamedTuple, Protocol
+
+from benchmarks.overhead.task import ANSWER, Task
+
+KEY = "no-key"
+FUNCTIONS = "made_functions.py"
+DEFINITIONS = "definitions.json"
+WITHOUT_WALK = "--without-walk"
+_SHORT = 10
+"""Runs of more steps warm up while they are measured."""
+
+Function = Callable[..., str]
+Run = Callable[[], Awaitable[object]]
+Stream = Callable[[], AsyncIterator[object]]
+
+
+class Job(NamedTuple):
+    """What an adapter needs for a run: where the server is, and the tools that are offered."""
+
+    url: str
+    task: Task
+    folder: Path
+
+    @property
+    def functions(self) -> Sequence[Function]:
+        """The functions to be made tools of."""
+        return functions_in(self.folder / FUNCTIONS, self.task.tools)
+
+    @property
+    def definitions(self) -> list[dict[str, Any]]:
+        """The tool objects that say the same."""
+        found = json.loads((self.folder / DEFINITIONS).read_text("utf-8"))
+        return found[: self.task.tools]
+
+
+class Adapter(Protocol):
+    """What is measured: a way of doing the task."""
+
+    packages: Iterable[str]
+
+    def run(self, job: Job) -> Run:
+        """Whatever can be made ready once; calling it does one run and gives its answer."""
+        ...
+
+    def stream(self, job: Job) -> Stream:
+        """The same for an answer that is streamed: gives its pieces."""
+        ...
+
+    def schemas(self, functions: Sequence[Function]) -> object:
+        """The tools of functions."""
+        ...
+
+
+def functions_in(path: Path, count: int) -> Sequence[Function]:
+    """The first functions of a file."""
+    module = sys.modules.get(path.stem)
+    if module is None or module.__file__ != str(path):
+        spec = spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[path.stem] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    made = [v for v in vars(module).values() if getattr(v, "__module__", "") == path.stem]
+    return made[:count]
+
+
+class Worker:
+    """Does what a line says, in one event loop that stays."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._loop = asyncio.new_event_loop()
+        self._ready: dict[Job, Run] = {}
+
+    def done(self, line: dict[str, Any]) -> dict[str, Any]:
+        """The figures of what the line says."""
+        job = Job(line["url"], Task(*line["task"]), Path(line["folder"]))
+        duty = getattr(self, f"_{line['do']}")
+        return self._loop.run_until_complete(duty(job, line))
+
+    async def _versions(self, job: Job, line: dict[str, Any]) -> dict[str, str]:
+        """The versions of what is measured."""
+        from importlib.metadata import version  # not for the cold start
+
+        return {name: version(name) for name in self._adapter.packages}
+
+    async def _first(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
+        """One run, and nothing else."""
+        _check(await self._adapter.run(job)())
+        return {}
+
+    async def _runs(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
+        """CPU seconds of a run: as many, one after another, as fit into the `seconds`."""
+        run, made = self._ready.get(job), 0
+        if run is None:
+            run = self._ready[job] = self._adapter.run(job)
+            if job.task.steps <= _SHORT:
+                await run()  # to warm up
+        gc.collect()
+        began, cpu = time.perf_counter(), time.process_time()
+        while not made or time.perf_counter() - began < line["seconds"]:
+            answer = await run()
+            made += 1
+        spent = time.process_time() - cpu
+        _check(answer)
+        return {"cpu": spent / made}
+
+    async def _crowd(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
+        """Seconds that so many runs `at_once` take; the process's peak of memory, in bytes."""
+        run = self._adapter.run(job)
+        _check(await run())
+        before = resident()
+        began, cpu = time.perf_counter(), time.process_time()
+        answers = await asyncio.gather(*(run() for _ in range(line["at_once"])))
+        wall, spent = time.perf_counter() - began, time.process_time() - cpu
+        for answer in answers:
+            _check(answer)
+        return {"wall": wall, "cpu": spent, "peak": peak(), "before": before}
+
+    async def _streams(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
+        """CPU seconds of a streamed answer, and the seconds until its first piece."""
+        stream, made, firsts, pieces = self._adapter.stream(job), 0, 0.0, 0
+        gc.collect()
+        began, cpu = time.perf_counter(), time.process_time()
+        while not made or time.perf_counter() - began < line["seconds"]:
+            asked, seen = time.perf_counter(), 0
+            async for _ in stream():
+                if not seen:
+                    firsts += time.perf_counter() - asked
+                seen += 1
+            pieces += seen
+            made += 1
+        spent = time.process_time() - cpu
+        return {"cpu": spent / made, "first": firsts / made, "pieces": pieces / made}
+
+    async def _schemas(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
+        """CPU seconds in which functions become tools, the first time."""
+        functions = job.functions
+        cpu = time.process_time()
+        self._adapter.schemas(functions)
+        return {"cpu": time.process_time() - cpu}
+
+    async def _survival(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
+        """Which part of so many `runs` ends with the answer; ten are under way at once."""
+        run, gate = self._adapter.run(job), asyncio.Semaphore(10)
+
+        async def survives() -> bool:
+            async with gate:
+                try:
+                    return _is_answer(await run())
+                except Exception:  # whatever is raised, the run has not survived
+                    return False
+
+        well = await asyncio.gather(*(survives() for _ in range(line["runs"])))
+        return {"well": sum(well) / len(well)}
+
+
+def _is_answer(answer: object) -> bool:
+    return str(answer).strip() == ANSWER
+
+
+def _check(answer: object) -> None:
+    if not _is_answer(answer):
+        raise ValueError(f"the answer is {answer!r}, not {ANSWER!r}")
+
+
+def resident() -> float:
+    """Bytes of memory that the process has now."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak() -> float:
+    """Bytes of memory that the process had at most."""
+    return getrusage(RUSAGE_SELF).ru_maxrss * 1024
+
+
+def serve(adapter: Adapter) -> None:
+    """Does what comes in, line by line; gives figures, or an `error` in words."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a framework prints would stand between the lines
+    if WITHOUT_WALK in sys.argv:
+        switch_walk_off()
+    worker = Worker(adapter)
+    for line in sys.stdin:
+        try:
+            said: dict[str, Any] = worker.done(json.loads(line))
+        except Exception as error:  # it is told to who asked
+            said = {"error": f"{type(error).__name__}: {error}"[:500]}
+        _say(said, out)
+
+
+def _say(value: object, out: Any) -> None:
+    out.write(json.dumps(value) + "\n")
+    out.flush()
+
+
+def switch_walk_off() -> None:
+    """Keeps the official client from walking over the whole conversation with every request.
+
+    It looks in each message for fields that have to be renamed. Chat completions have none, so
+    what it sends stays the same.
+    """
+    from openai._utils import is_given  # the openai package is not everywhere
+    from openai.resources.chat.completions import completions
+
+    def given(data: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in data.items() if is_given(value)}
+
+    async def given_later(data: dict[str, Any], _: object) -> dict[str, Any]:
+        return given(data)
+
+    completions.maybe_transform = lambda data, _: given(data)
+    completions.async_maybe_transform = given_later

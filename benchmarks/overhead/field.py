@@ -1,0 +1,84 @@
+"""The contestants: loops by hand, agentcall, and its peers, each in an environment of its own."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.robustness.installation import PEERS, Peer, python_with
+
+AIOHTTP, AGENTCALL, OPENAI = "aiohttp by hand", "agentcall", "openai by hand"
+
+_INSTALLED = {
+    peer.name: peer
+    for peer in (
+        *PEERS,
+        Peer("strands", "with_strands.py", ("strands-agents[openai]==1.62.0",)),
+        Peer("raw", "with_openai.py", ("httpx==0.28.1", "openai==3.54.0")),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One way of doing the task.
+
+    adapter: the module of `adapters` that does it.
+    imports: the statement that a user's file begins with.
+    peer: what is installed for it; None for the environment that runs the benchmark.
+    walk: whether the official client walks over the conversation with every request.
+    """
+
+    name: str
+    adapter: str
+    imports: str
+    peer: Peer | None = None
+    walk: bool = True
+
+    @property
+    def python(self) -> Path:
+        """The interpreter, in an environment that is made when there is none."""
+        return Path(sys.executable) if self.peer is None else python_with(self.peer)
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is a framework beside agentcall."""
+        return self.name not in (AIOHTTP, AGENTCALL) and not self.name.endswith("by hand")
+
+    def without_walk(self) -> Contestant:
+        """The same with the walk switched off."""
+        return replace(self, walk=False)
+
+
+def _peer(name: str, imports: str, installed: str = "") -> Contestant:
+    adapter = f"with_{name.replace('-', '_')}"
+    return Contestant(name, adapter, imports, _INSTALLED[installed or name])
+
+
+OURS = (
+    Contestant(AIOHTTP, "with_aiohttp", "import asyncio, json, aiohttp"),
+    Contestant(AGENTCALL, "with_agentcall", "from agentcall import Agent, tool"),
+)
+FIELD = (
+    *OURS,
+    Contestant("httpx by hand", "with_httpx", "import asyncio, json, httpx", _INSTALLED["raw"]),
+    Contestant(OPENAI, "with_openai", "from openai import AsyncOpenAI", _INSTALLED["raw"]),
+    _peer(
+        "openai-agents",
+        "from agents import Agent, OpenAIChatCompletionsModel, Runner, function_tool",
+    ),
+    _peer(
+        "pydantic-ai",
+        "from pydantic_ai import Agent; from pydantic_ai.models.openai import OpenAIChatModel",
+    ),
+    _peer("smolagents", "from smolagents import OpenAIModel, ToolCallingAgent, tool"),
+    _peer(
+        "langchain",
+        "from langchain.agents import create_agent; from langchain_openai import ChatOpenAI",
+    ),
+    _peer("agno", "from agno.agent import Agent; from agno.models.openai.like import OpenAILike"),
+    _peer(
+        "strands", "from strands import Agent, tool; from strands.models.openai import OpenAIModel"
+    ),
+)

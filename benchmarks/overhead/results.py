@@ -1,0 +1,67 @@
+"""What was measured, kept as JSON: each round's figures, and what they were made on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+Rounds = dict[str, list[dict[str, float]]]
+"""By contestant: the figures of each round."""
+
+
+def _machine() -> str:
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text("utf-8", "replace").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    return f"{platform.system()} on {os.cpu_count()} cores ({cpu})"
+
+
+@dataclass(slots=True)
+class Results:
+    """The figures of all rows; seconds and bytes."""
+
+    versions: dict[str, dict[str, str]] = field(default_factory=dict[str, "dict[str, str]"])
+    rows: dict[str, Rounds] = field(default_factory=dict[str, Rounds])
+    machine: str = field(default_factory=_machine)
+    python: str = field(default_factory=platform.python_version)
+    date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
+
+    def values(self, row: str, name: str, figure: str) -> list[float]:
+        """One figure of a contestant in each round; empty where it was not measured."""
+        return [each[figure] for each in self.rows.get(row, {}).get(name, ()) if figure in each]
+
+    def median(self, row: str, name: str, figure: str) -> float | None:
+        """Its median."""
+        values = self.values(row, name, figure)
+        return statistics.median(values) if values else None
+
+    def best(self, row: str, names: Sequence[str], figure: str) -> str | None:
+        """Who of these has the lowest median."""
+        known = {name: self.median(row, name, figure) for name in names}
+        measured = {name: value for name, value in known.items() if value is not None}
+        return min(measured, key=lambda name: measured[name]) if measured else None
+
+    def ratios(self, row: str, name: str, other: str, figure: str) -> list[float]:
+        """A contestant's figure by another's, round by round, sorted."""
+        ours, theirs = self.values(row, name, figure), self.values(row, other, figure)
+        return sorted(a / b for a, b in zip(ours, theirs, strict=False))
+
+    def save(self, path: Path) -> None:
+        """Writes them down."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+
+
+def loaded(path: Path) -> Results:
+    """What was saved."""
+    known: dict[str, Any] = json.loads(path.read_text("utf-8"))  # Any: JSON
+    return Results(**known)

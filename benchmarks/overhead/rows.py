@@ -1,0 +1,111 @@
+"""What is measured, row by row: how, how often, and of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.overhead.field import OPENAI, Contestant
+from benchmarks.overhead.staff import Figures
+from benchmarks.overhead.stage import Stage
+from benchmarks.overhead.task import Task
+
+STEPS, TOOLS, OUTPUTS = (1, 10, 50, 200), (1, 10, 100, 1000), (1000, 100_000, 1_000_000)
+AT_ONCE = (200, 1000)
+CHUNKS, FUNCTIONS, RUNS = 2000, 1000, 300
+FAULTS = 5
+"""Requests of a hundred that meet each kind of fault."""
+
+_SECONDS = 0.4
+"""For so long a short run is repeated in one round."""
+
+How = Callable[[Stage, Contestant], Figures]
+Who = Callable[[Contestant], bool]
+
+
+def _everybody(contestant: Contestant) -> bool:
+    del contestant
+    return True
+
+
+def _rests_on_client(contestant: Contestant) -> bool:
+    return contestant.is_peer or contestant.name == OPENAI
+
+
+def _has_schemas(contestant: Contestant) -> bool:
+    return not contestant.name.endswith("by hand")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A thing that is measured; `rounds` say how often, less often what takes long."""
+
+    name: str
+    how: How
+    rounds: int = 7
+    who: Who = _everybody
+
+
+def _runs(task: Task) -> How:
+    def how(stage: Stage, contestant: Contestant) -> Figures:
+        return stage.staying(contestant, "runs", task, seconds=_SECONDS)
+
+    return how
+
+
+def _without_walk(task: Task) -> How:
+    def how(stage: Stage, contestant: Contestant) -> Figures:
+        return stage.staying(contestant.without_walk(), "runs", task, seconds=_SECONDS)
+
+    return how
+
+
+def _streams(task: Task) -> How:
+    def how(stage: Stage, contestant: Contestant) -> Figures:
+        return stage.staying(contestant, "streams", task, seconds=_SECONDS)
+
+    return how
+
+
+def _crowd(at_once: int) -> How:
+    def how(stage: Stage, contestant: Contestant) -> Figures:
+        return stage.fresh(contestant, "crowd", Task(delay=50), at_once=at_once)
+
+    return how
+
+
+def _import(stage: Stage, contestant: Contestant) -> Figures:
+    return stage.cold_import(contestant)
+
+
+def _first(stage: Stage, contestant: Contestant) -> Figures:
+    return stage.cold_run(contestant, Task())
+
+
+def _schemas(stage: Stage, contestant: Contestant) -> Figures:
+    return stage.fresh(contestant, "schemas", Task(tools=FUNCTIONS))
+
+
+def _survival(stage: Stage, contestant: Contestant) -> Figures:
+    dice = contestant.name.replace(" ", "-")  # the same faults for each, from the first on
+    return stage.fresh(contestant, "survival", Task(faults=FAULTS, dice=dice), runs=RUNS)
+
+
+def _few(steps: int) -> int:
+    return 7 if steps <= 10 else 3
+
+
+ROWS = (
+    Row("import", _import),
+    Row("first run", _first),
+    Row("warm run", _runs(Task())),
+    *(Row(f"{n} at once", _crowd(n), 3) for n in AT_ONCE),
+    *(Row(f"{n} steps", _runs(Task(steps=n)), _few(n)) for n in STEPS),
+    *(Row(f"{n} steps, no walk", _without_walk(Task(steps=n)), 3, _rests_on_client) for n in STEPS),
+    *(Row(f"{n} tools", _runs(Task(tools=n))) for n in TOOLS),
+    *(Row(f"{n} characters", _runs(Task(output=n))) for n in OUTPUTS),
+    Row("schemas", _schemas, 5, _has_schemas),
+    Row("first event", _streams(Task(steps=0, chunks=10, delay=5))),
+    Row("stream", _streams(Task(steps=0, chunks=CHUNKS))),
+    Row("faults", _survival, 1),
+)

@@ -1,0 +1,58 @@
+"""Where contestants perform: one server, their processes, and the functions on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.overhead.field import Contestant
+from benchmarks.overhead.functions import write
+from benchmarks.overhead.server import served
+from benchmarks.overhead.staff import Figures, Worker, cold_import, cold_run
+from benchmarks.overhead.task import Task
+
+
+class Stage:
+    """Gives figures; a contestant's process stays from row to row, where it need not be fresh."""
+
+    def __init__(self, url: str, folder: Path, stack: ExitStack) -> None:
+        self._url = url
+        self._folder = folder
+        self._stack = stack
+        self._staying: dict[Contestant, Worker] = {}
+
+    def staying(self, contestant: Contestant, duty: str, task: Task, **more: object) -> Figures:
+        """What the process that stays gives."""
+        if contestant not in self._staying:
+            worker = self._staying[contestant] = Worker(contestant, self._url)
+            self._stack.callback(worker.close)
+        return self._staying[contestant].done(duty, task, self._functions(task), **more)
+
+    def fresh(self, contestant: Contestant, duty: str, task: Task, **more: object) -> Figures:
+        """What a process gives that is made for it."""
+        with closing(Worker(contestant, self._url)) as worker:
+            return worker.done(duty, task, self._functions(task), **more)
+
+    def cold_run(self, contestant: Contestant, task: Task) -> Figures:
+        """What a process costs that does one run and ends."""
+        return cold_run(contestant, self._url, task, self._functions(task))
+
+    def cold_import(self, contestant: Contestant) -> Figures:
+        """What the imports of a user's file cost."""
+        return cold_import(contestant)
+
+    def _functions(self, task: Task) -> Path:
+        folder = self._folder / f"{task.tools}-{task.output}"
+        if not folder.exists():
+            folder.mkdir()
+            write(folder, task.tools, task.output)
+        return folder
+
+
+@contextmanager
+def staged() -> Generator[Stage]:
+    """A stage that is cleared at the end of the block."""
+    with TemporaryDirectory() as folder, served() as url, ExitStack() as stack:
+        yield Stage(url, Path(folder), stack)
