@@ -1,4 +1,4 @@
-"""The command line: `agentcall run`, `tools`, `mcp`, `doctor` and `server`."""
+"""The command line: `agentcall run`, `resume`, `sessions`, `tools`, `mcp`, `doctor`, `server`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli import doctor, mcp, run, server, tools
+from agentcall.cli import doctor, mcp, resume, run, server, sessions, tools
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.HELP)(command_of(run.RunOptions, run.run))
+app.command("resume", help=resume.HELP)(command_of(resume.ResumeOptions, resume.resume))
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(tools.app, name="tools")
 app.add_typer(server.app, name="server")
 app.command("mcp", help=mcp.HELP)(command_of(mcp.MCPOptions, mcp.mcp))
