@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from command_line import TOOLS, Terminal, agentcall, asked, model_of
 
-from agentcall import Agent, tool
+from agentcall import Agent, Approved, Denied, Edited, tool
 from agentcall.cli.calltext import whole_call
+from agentcall.cli.continuing import decisions_of
+from agentcall.cli.resume import ResumeOptions
 from agentcall.cli.waiting import load
 from agentcall.errors import UsageError
-from agentcall.messages import ToolCall
+from agentcall.messages import ToolCall, Usage
+from agentcall.result import Missing, RunResult
 from agentcall.testing import Call, FakeServer, ScriptedModel, call, calls, forever, say, status
 
 MORE = """
@@ -95,9 +98,6 @@ def sent(folder: Path) -> Sequence[str]:
     ("decision", "told", "did"),
     [
         (["--approve", "call_1"], "sent to ann", ["ann"]),
-        (["--always-tool", "call_1"], "sent to ann", ["ann"]),
-        (["--always-call", "all"], "sent to ann", ["ann"]),
-        (["--deny", "call_1"], "A person refused this call.", []),
         (["--deny", "call_1=not = today"], "not = today", []),
         (["--edit", 'call_1={"to": "bob"}'], "sent to bob", ["bob"]),
     ],
@@ -184,20 +184,47 @@ def test_what_waits_is_listed_and_shown(folder: Path, run: str) -> None:
     assert len(states(folder)) == 1
 
 
+WAITING = RunResult(
+    Missing("why"), (), 0, Usage(), "approval", "r",
+    pending=tuple(ToolCall(name, "f", "{}") for name in ("a", "a=b", "c")),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "decided"),
     [
-        (["--approve", "nope"], "'nope' names no call that waits; there are: call_1, all"),
-        (["--approve", "all", "--deny", "all"], "two decisions"),
-        (["--edit", 'all={"nobody": 1}'], "do not fit"),
+        (ResumeOptions(approve=["a"], deny=["c"]), {"a": Approved(), "c": Denied()}),
+        (ResumeOptions(always_tool=["a=b"]), {"a=b": Approved(always="tool")}),
+        (ResumeOptions(always_call=["c"]), {"c": Approved(always="call")}),
+        (ResumeOptions(deny=["a=not = now"]), {"a": Denied("not = now")}),
+        (ResumeOptions(deny=["a=b=why"]), {"a=b": Denied("why")}),
+        (ResumeOptions(edit=['c={"x": 1}']), {"c": Edited('{"x": 1}')}),
+        (ResumeOptions(approve=["all"]), dict.fromkeys(["a", "a=b", "c"], Approved())),
+        (ResumeOptions(deny=["all=no"]), dict.fromkeys(["a", "a=b", "c"], Denied("no"))),
+        (ResumeOptions(), {}),
     ],
 )
-def test_a_decision_that_makes_no_sense_carries_nothing_out(
-    folder: Path, run: str, words: list[str], said: str
-) -> None:
-    done = resumed(folder, run, "http://127.0.0.1:9/v1#m", *words)
+def test_words_are_decisions(options: ResumeOptions, decided: object) -> None:
+    assert dict(decisions_of(options, WAITING)) == decided
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (ResumeOptions(approve=["nope"]), "'nope' names no call that waits; there are: a, a=b, c"),
+        (ResumeOptions(approve=["a=why"]), "names no call"),
+        (ResumeOptions(approve=["all"], deny=["a"]), "two decisions are about a"),
+    ],
+)
+def test_decisions_that_make_no_sense_are_refused(options: ResumeOptions, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        dict(decisions_of(options, WAITING))
+
+
+def test_an_edit_that_does_not_fit_carries_nothing_out(folder: Path, run: str) -> None:
+    done = resumed(folder, run, "http://127.0.0.1:9/v1#m", "--edit", 'all={"nobody": 1}')
     assert done.returncode == 2
-    assert said in done.stderr
+    assert "do not fit" in done.stderr
     assert len(states(folder)) == 1
 
 

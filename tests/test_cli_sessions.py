@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import TOOLS, agentcall, asked, model_of
 
 from agentcall import Agent, tool
+from agentcall.cli import keptsessions, sessions
+from agentcall.cli.run import RunOptions
+from agentcall.cli.running import run_by
+from agentcall.errors import UsageError
 from agentcall.session import SQLiteSession
+from agentcall.session.lock import Lock
 from agentcall.testing import ScriptedModel, call, say
 
 
@@ -50,30 +56,41 @@ def test_a_session_is_begun_gone_on_with_and_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("command", "options"),
     [
-        (["run", "x", "-c"], "there is no session in "),
-        (["run", "x", "-c", "--session", "a"], "choose one"),
-        (["run", "x", "--session", " "], "session id"),
-        (["sessions", "show", "none"], "there is no session 'none'"),
-        (["sessions", "delete", "none"], "there is no session 'none'"),
-        (["sessions", "compact", "none"], "there is no session 'none'"),
-        (["sessions", "export", "none"], "there is no session 'none'"),
-        (["sessions", "search", "--", "--"], "no word"),
+        (keptsessions.show, sessions.ShowOptions("none")),
+        (keptsessions.delete, sessions.DeleteOptions(["none"])),
+        (keptsessions.compact, sessions.CompactOptions("none")),
+        (keptsessions.export, sessions.ExportOptions("none")),
+        (keptsessions.search, sessions.SearchOptions("word", "none")),
     ],
 )
-def test_what_is_not_there_is_told_on_one_line(folder: Path, words: list[str], said: str) -> None:
-    done = agentcall(*words, cwd=folder)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_a_session_that_is_not_there_is_told(
+    kept: SQLiteSession, monkeypatch: pytest.MonkeyPatch, command: Any, options: object
+) -> None:
+    monkeypatch.setenv("AGENTCALL_SESSIONS", str(kept.store.path))
+    with pytest.raises(UsageError, match="there is no session 'none'"):
+        command(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (RunOptions("x", last=True), "there is no session in .*; begin one with --session ID"),
+        (RunOptions("x", last=True, session="a"), "choose one"),
+        (RunOptions("x", session=" "), "session id"),
+    ],
+)
+def test_a_session_that_cannot_be_meant_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: RunOptions, said: str
+) -> None:
+    monkeypatch.setenv("AGENTCALL_SESSIONS", str(tmp_path / "none.db"))
+    with pytest.raises(UsageError, match=said):
+        run_by(options)
 
 
 def test_a_session_that_is_in_use_is_told(folder: Path, kept: SQLiteSession) -> None:
-    lock = kept._lock
-    from agentcall.session.lock import Lock
-
-    held = Lock.taken(lock)
+    held = Lock.taken(kept._lock)
     assert held is not None
     try:
         done = agentcall("run", "x", "-c", "-m", "http://127.0.0.1:9/v1#m", cwd=folder)

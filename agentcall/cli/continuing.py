@@ -33,7 +33,7 @@ def resume_by(options: ResumeOptions) -> int:
         _show_list(listed())
         return 0
     state = load(options.state)
-    decisions = dict(_decisions(options, state.result))
+    decisions = dict(decisions_of(options, state.result))
     recipe = _overlaid(state.recipe, options)
     if not state.result.pending:
         raise UsageError(f"the run {state.result.run_id} waits for nothing; it has ended")
@@ -100,7 +100,7 @@ class _Continued(Talker):
         sys.stderr.write("decide with --approve ID, --deny ID=WHY or --edit ID=JSON\n")
 
 
-def _decisions(options: ResumeOptions, result: Result) -> Iterator[tuple[str, Decision]]:
+def decisions_of(options: ResumeOptions, result: Result) -> Iterator[tuple[str, Decision]]:
     """What the options decide. Raises UsageError for a call that does not wait, or twice."""
     ids = [call.id for call in result.pending]
     seen: set[str] = set()
