@@ -186,6 +186,12 @@ class Agent(Generic[Output, Deps]):
         """As `resume`, with the events as they happen."""
         return self._streamed(self._resumed(result, decisions, deps), session)
 
+    def check(
+        self, result: RunResult[Any] | str | bytes, decisions: Mapping[str, Decision | bool]
+    ) -> None:
+        """Raises UsageError for decisions that `resume` would refuse; carries nothing out."""
+        self._resumed(result, decisions, None)
+
     @cached_property
     def registry(self) -> ToolRegistry:
         """The agent's tools."""

@@ -89,6 +89,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "TERM": "xterm-256color", **more}
 
 
+def kept_in(folder: Path) -> dict[str, str]:
+    """Variables by which everything that is kept is kept in the folder."""
+    return {"XDG_DATA_HOME": str(folder / "data"), "XDG_STATE_HOME": str(folder / "state")}
+
+
 def agentcall(
     *words: str,
     cwd: Path,
@@ -103,7 +108,7 @@ def agentcall(
         input=given or b"",
         capture_output=True,
         cwd=cwd,
-        env=environment(**(env or {})),
+        env=environment(**kept_in(cwd), **(env or {})),
         timeout=seconds,
         check=False,
     )
@@ -143,17 +148,17 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             cwd=cwd,
-            env=environment(),
+            env=environment(**kept_in(cwd)),
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self.raw = b""
 
-    def wait_for(self, words: str, seconds: float = 30.0) -> str:
-        """What is shown, once `words` are in it."""
+    def wait_for(self, words: str, seconds: float = 30.0, times: int = 1) -> str:
+        """What is shown, once `words` are in it so many times."""
         end = time.monotonic() + seconds
-        while words not in self.text:
+        while self.text.count(words) < times:
             gone = not self._read(0.1) and self.process.poll() is not None
             if gone or time.monotonic() > end:
                 raise AssertionError(f"{words!r} never came; there was:\n{self.text}")

@@ -22,7 +22,7 @@ def test_help_names_the_commands_and_ends_well(tmp_path: Path) -> None:
 def test_the_exit_codes_stand_in_the_help_of_run(tmp_path: Path) -> None:
     text = agentcall("run", "--help", cwd=tmp_path).stdout
     codes = text[text.index("Exit codes:") : text.index("Environment:")]
-    assert re.findall(r"^ +(\d+) ", codes, re.MULTILINE) == ["0", "1", "2", "3", "130"]
+    assert re.findall(r"^ +(\d+) ", codes, re.MULTILINE) == ["0", "1", "2", "3", "4", "130"]
 
 
 def test_the_version_is_the_distributions(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `agentcall run`, `runs`, `batch`, `worker`, `serve`, `tools`, `mcp`, ..."""
+"""The command line: `agentcall run`, `resume`, `sessions`, `runs`, `batch`, `serve`, `tools`, ..."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli import batch, doctor, mcp, run, runs, serve, server, tools, worker
+from agentcall.cli import (
+    batch,
+    doctor,
+    mcp,
+    resume,
+    run,
+    runs,
+    serve,
+    server,
+    sessions,
+    tools,
+    worker,
+)
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -19,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.HELP)(command_of(run.RunOptions, run.run))
+app.command("resume", help=resume.HELP)(command_of(resume.ResumeOptions, resume.resume))
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(runs.app, name="runs")
 app.command("batch", help=batch.HELP)(command_of(batch.BatchOptions, batch.batch))
 app.command("worker", help=worker.HELP)(command_of(worker.WorkerOptions, worker.worker))

@@ -128,6 +128,12 @@ def _document(result: RunResult[Any]) -> dict[str, JSON]:
         "tool_calls": [_call_json(call, done) for call, done in result.tool_calls],
         "messages": [to_json(message) for message in result.messages],
     }
+    if result.pending:
+        document["run_id"] = result.run_id
+        document["pending"] = [
+            {"id": call.id, "name": call.name, "arguments": orjson.loads(call.arguments)}
+            for call in result.pending
+        ]
     if isinstance(answer, Missing):
         document["reason"] = answer.reason
     return document

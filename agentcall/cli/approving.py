@@ -1,67 +1,106 @@
-"""A person is asked whether a call may be carried out; without a person it may not."""
+"""A person is asked whether a call may be carried out, and sees all of it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from agentcall.approval import Approved, Decision, Denied
-from agentcall.cli.calltext import call_line
-from agentcall.cli.faults import warn
+from agentcall.approval import Approved, Decision, Denied, Edited
+from agentcall.cli.calltext import whole_call
 from agentcall.cli.plain import is_terminal, line_of, styled
+from agentcall.errors import UsageError
 from agentcall.messages import ToolCall
 
-_NOBODY = "nobody is there to approve it"
+Check = Callable[[Edited], None]
+"""Raises UsageError for edited arguments that do not fit."""
+
+_CHOICES: dict[str, Decision] = {
+    "y": Approved(),
+    "yes": Approved(),
+    "t": Approved(always="tool"),
+    "tool": Approved(always="tool"),
+    "c": Approved(always="call"),
+    "call": Approved(always="call"),
+    "n": Denied(),
+    "no": Denied(),
+}
+_QUESTION = "  y(es) once, t(ool) always, this c(all) always, e(dit), n(o), or the reason why not: "
 
 
-def decide(call: ToolCall, reason: str = "") -> Decision:
+def can_ask() -> bool:
+    """Whether a person is there, who sees what is asked."""
+    with _keyboard() as keyboard:
+        return keyboard is not None
+
+
+def decide(call: ToolCall, reason: str, check: Check) -> Decision:
     """Asks at the terminal, also where standard input is a pipe; denies where there is none.
 
-    `reason` is why somebody has to decide.
+    reason: why somebody has to decide.
     """
-    shown = call_line(call, most=1000)
-    keyboard = _keyboard()
-    if keyboard is None:
-        why = f" ({line_of(reason)})" if reason else ""
-        warn(f"denied {shown}: it needs approval{why}, and there is no terminal to ask at")
-        return Denied(_NOBODY)
-    try:
-        return _asked(shown, reason, keyboard)
-    finally:
-        if keyboard is not sys.stdin:
-            keyboard.close()
+    with _keyboard() as keyboard:
+        if keyboard is None:
+            return Denied("nobody is there to approve it")
+        sys.stderr.write(styled("approve", "yellow", sys.stderr) + f" {whole_call(call)}\n")
+        if reason:
+            sys.stderr.write(f"  why: {line_of(reason)}\n")
+        return _asked(keyboard, check)
 
 
-def _asked(shown: str, reason: str, keyboard: TextIO) -> Decision:
-    sys.stderr.write(styled("approve", "yellow", sys.stderr) + f" {shown}\n")
-    if reason:
-        sys.stderr.write(f"  why: {line_of(reason)}\n")
+def _asked(keyboard: TextIO, check: Check) -> Decision:
     while True:
-        said = _line("  yes, no, or the reason why not: ", keyboard)
-        if said.lower() in ("y", "yes"):
-            return Approved()
-        if said.lower() in ("n", "no"):
-            return Denied()
-        if said:
-            return Denied(said)
+        said = _line(_QUESTION, keyboard)
+        if said.lower() in ("e", "edit"):
+            edited = _edited(keyboard, check)
+            if edited is not None:
+                return edited
+        elif said:
+            return _CHOICES.get(said.lower()) or Denied(said)
 
 
-def _line(question: str, keyboard: TextIO) -> str:
+def _edited(keyboard: TextIO, check: Check) -> Edited | None:
+    """Arguments that fit; None where none are given after all."""
+    while said := _line("  the arguments instead, as JSON (nothing: as it was): ", keyboard, ""):
+        try:
+            check(Edited(said))
+        except UsageError as error:
+            sys.stderr.write(f"  {line_of(str(error))}\n")
+        else:
+            return Edited(said)
+    return None
+
+
+def _line(question: str, keyboard: TextIO, at_end: str = "no") -> str:
     sys.stderr.write(question)
     sys.stderr.flush()
     line = keyboard.readline()
-    return line.strip() if line else "no"
+    return line.strip() if line else at_end
 
 
-def _keyboard() -> TextIO | None:
+@contextmanager
+def _keyboard() -> Generator[TextIO | None, None, None]:
     """Where a person types, if one sees what is asked."""
     if not is_terminal(sys.stderr):
-        return None
-    if sys.stdin is not None and sys.stdin.isatty():
-        return sys.stdin
+        yield None
+    elif sys.stdin is not None and sys.stdin.isatty():
+        yield sys.stdin
+    else:
+        with _terminal() as terminal:
+            yield terminal
+
+
+@contextmanager
+def _terminal() -> Generator[TextIO | None, None, None]:
+    """The terminal itself, where standard input is something else."""
+    terminal: TextIO | None = None
     if os.name == "posix":
         with suppress(OSError):
-            return open("/dev/tty", encoding="utf-8", errors="replace")  # noqa: PTH123
-    return None
+            terminal = open("/dev/tty", encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115
+    try:
+        yield terminal
+    finally:
+        if terminal is not None:
+            terminal.close()

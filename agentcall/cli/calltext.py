@@ -8,6 +8,8 @@ from typing import cast
 from agentcall.cli.plain import line_of
 from agentcall.messages import ToolCall
 
+_ONE_LINE = 200
+
 
 def call_line(call: ToolCall, most: int) -> str:
     """The call on one line, at most `most` characters of its arguments."""
@@ -29,3 +31,48 @@ def arguments_line(arguments: str, most: int) -> str:
         return line_of(whole)
     share = max(16, most // len(shown))
     return line_of(", ".join(f"{n}={line_of(v, share)}" for n, v in shown.items()), most)
+
+
+def whole_call(call: ToolCall) -> str:
+    """All of a call, for a person who decides about it: nothing is cut, nothing is invisible.
+
+    An argument a line where they are long. What JSON may say in more ways than one (a name twice,
+    a fraction) is shown as it is written.
+    """
+    name = visible(call.name)
+    values = _told_plainly(call.arguments)
+    if values is None:
+        return f"{name} {visible(call.arguments)}"
+    shown = [f"{visible(key)}={visible(text)}" for key, text in values.items()]
+    line = f"{name}({', '.join(shown)})"
+    return line if len(line) <= _ONE_LINE else "\n    ".join([f"{name}", *shown])
+
+
+def visible(text: str) -> str:
+    """The text with an escape for each character that is not seen, or that moves others."""
+    return "".join(
+        character if character.isprintable() else json.dumps(character)[1:-1] for character in text
+    )
+
+
+def _told_plainly(arguments: str) -> dict[str, str] | None:
+    """The values of arguments as JSON text; None where that might not be what was written."""
+    odd: list[str] = []
+
+    def fraction(text: str) -> float:
+        odd.append(text)
+        return 0.0
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            odd.append("a name twice")
+        return dict(pairs)
+
+    try:
+        parsed: object = json.loads(arguments, object_pairs_hook=once, parse_float=fraction)
+    except (ValueError, RecursionError):
+        return None
+    if odd or not isinstance(parsed, dict):
+        return None
+    values = cast("dict[str, object]", parsed)
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.status import Status
 from rich.text import Text
 
-from agentcall.cli.calltext import arguments_line
+from agentcall.cli.calltext import arguments_line, call_line
 from agentcall.cli.endings import ending
 from agentcall.cli.plain import harmless, line_of
 from agentcall.cli.tally import lasted
@@ -19,7 +19,9 @@ from agentcall.events import (
     ContextTrimmed,
     DialectChosen,
     Event,
+    HandedOver,
     LoopDetected,
+    Nested,
     ThinkingDelta,
     ToolCallFinished,
     ToolCallRepaired,
@@ -59,6 +61,8 @@ class Cards:
                 self._wait.on(f"running {', '.join(self._running.values())}")
             case ToolCallFinished(call, result, seconds):
                 self._show_call(call, result, lasted(seconds))
+            case Nested(agent, _, inner):
+                self._show_nested(agent, inner)
             case ToolCallRepaired(call):
                 self._repairs.setdefault(call.id, []).append(event)
             case _:
@@ -117,12 +121,28 @@ class Cards:
         change = f": {line_of(repair.before, limit)} → {line_of(repair.after, limit)}"
         return shown.append(change, "dim")
 
+    def _show_nested(self, agent: str, event: Event) -> None:
+        """A line for each call that an agent makes which is a tool itself."""
+        match event:
+            case Nested(other, _, inner):
+                self._show_nested(f"{agent}/{other}", inner)
+            case ToolCallFinished(call, result, seconds):
+                state = Text("error", "bold red") if result.is_error else Text("ok", "green")
+                head = Text(f"  {line_of(agent, 40)} ▸ ", "dim cyan").append(call_line(call, 60))
+                self._console.print(
+                    head.append("  ").append_text(state).append(f" {lasted(seconds)}", "dim")
+                )
+            case _:
+                pass
+
     def _show_notice(self, event: Event) -> None:
         match event:
             case LoopDetected(call, reason):
                 words = f"loop: {call.name}: {reason}"
             case AnswerDiscarded(reason):
                 words = f"asked again: {reason}"
+            case HandedOver(before, after):
+                words = f"handed over: {before} to {after}"
             case ContextTrimmed(_, before, after):
                 words = f"trimmed: a result from {before:,} to {after:,} characters"
             case _:

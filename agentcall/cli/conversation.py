@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
 
-from agentcall.agent import Agent, Prompt
-from agentcall.approval import Decision
+from agentcall.agent import Prompt
+from agentcall.approval import Approved, Decision, Edited
 from agentcall.cli.answer import Answer, answer_for
-from agentcall.cli.approving import decide
-from agentcall.cli.asking import prompt_from
-from agentcall.cli.faults import UNFINISHED, UNREACHED, exit_code, tell, warn
+from agentcall.cli.approving import can_ask, decide
+from agentcall.cli.faults import UNFINISHED, WAITING, exit_code, tell, warn
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.launching import ensure_up, hint
-from agentcall.cli.making import agent_of
+from agentcall.cli.launching import hint
 from agentcall.cli.run import RunOptions
 from agentcall.cli.screen import Screen, notes_for
-from agentcall.errors import ModelError, UsageError
+from agentcall.errors import ModelError
 from agentcall.events import ApprovalRequested, Event, RunFinished
 from agentcall.messages import ToolCall
 from agentcall.result import RunResult, result_of
@@ -35,43 +33,8 @@ class Outcome:
     error: ModelError | None = None
 
 
-def converse(options: RunOptions) -> int:
-    """Runs and prints what the options say; gives the exit code."""
-    if options.json and options.events:
-        raise UsageError("--json and --events both print to standard output; choose one")
-    agent = agent_of(options)
-    prompt = prompt_from(options.prompt, options.images or ())
-    if options.launch:
-        ensure_up(options.model)
-    if options.durable or options.db or options.run_id:
-        return _kept(agent, prompt, options)
-    return _conversed(agent, prompt, options)
-
-
-def converse_again(options: RunOptions) -> int:
-    """Goes on with a durable run; gives the exit code."""
-    return _kept(agent_of(options), None, options)
-
-
-def _kept(agent: Agent[Any, Any], prompt: Prompt | None, options: RunOptions) -> int:
-    """Runs so that another process may go on, and says how."""
-    from agentcall.cli.keeping import Kept
-
-    kept = Kept(agent, options, db=options.db, run_id=options.run_id)
-    try:
-        code = _conversed(kept, prompt, options)
-    except KeyboardInterrupt:
-        kept.tell_how_to_go_on()
-        raise
-    finally:
-        kept.close()
-    if code == UNREACHED:
-        kept.tell_how_to_go_on()
-    return code
-
-
 class Runner(Protocol):
-    """What may be talked to: an agent, or one whose runs are kept."""
+    """What may be talked to: an agent, plain, in a session, or one whose runs are kept."""
 
     def run_stream(self, prompt: Prompt | None, /) -> AsyncIterator[Event]:
         """The events of a run."""
@@ -83,20 +46,41 @@ class Runner(Protocol):
         """The events of a run after a person has decided."""
         ...
 
+    def check(self, result: Result, decisions: Mapping[str, Decision | bool], /) -> None:
+        """Raises UsageError for decisions that cannot be carried out."""
+        ...
 
-def _conversed(runner: Runner, prompt: Prompt | None, options: RunOptions) -> int:
+    def tell_how_to_go_on(self, result: Result, /) -> None:
+        """Says with which command the run goes on, which waits for approval."""
+        ...
+
+
+def conversed(runner: Runner, prompt: Prompt | None, options: RunOptions) -> int:
+    """Runs and prints what comes of it; gives the exit code."""
+    return _shown(runner, options, lambda talk: talk.outcome(runner.run_stream(prompt)))
+
+
+def conversed_on(
+    runner: Runner, result: Result, decisions: Mapping[str, Decision | bool], options: RunOptions
+) -> int:
+    """Goes on with a run that waits; without decisions a person is asked. Gives the exit code."""
+    return _shown(runner, options, lambda talk: talk.further(result, decisions))
+
+
+def _shown(runner: Runner, options: RunOptions, talk: Callable[[Conversation], Outcome]) -> int:
     answer = answer_for(options)
     screen = Screen(answer, notes_for(options))
     with InterruptibleLoop() as loop:
-        conversation = Conversation(runner, loop, screen)
         try:
-            outcome = conversation.outcome(runner.run_stream(prompt))
+            outcome = talk(Conversation(runner, loop, screen))
         except KeyboardInterrupt as interrupt:
             _leave(result_of(interrupt), answer)
             raise
         finally:
             screen.close()
     code = _told(outcome, answer, screen)
+    if code == WAITING and outcome.result is not None:
+        runner.tell_how_to_go_on(outcome.result)
     hint(options.model, outcome.error)
     return code
 
@@ -119,6 +103,8 @@ def _told(outcome: Outcome, answer: Answer, screen: Screen) -> int:
     screen.end(outcome.result, outcome.seconds)
     for note in outcome.result.notes:
         warn(note)
+    if outcome.result.pending:
+        return WAITING
     return 0 if outcome.result.stop_reason == "final" else UNFINISHED
 
 
@@ -129,20 +115,24 @@ class Conversation:
         self._runner = runner
         self._loop = loop
         self._screen = screen
+        self._started = monotonic()
         self._result: Result | None = None
         self._reasons: dict[str, str] = {}
 
     def outcome(self, events: AsyncIterator[Event]) -> Outcome:
-        """Goes on until nothing waits for approval. Raises what is no ModelError."""
-        started = monotonic()
+        """Goes on until nothing waits that can be asked about. Raises what is no ModelError."""
         try:
             self._leg(events)
-            while (result := self._result) is not None and result.pending:
-                decisions = self._decisions(result.pending)
-                self._leg(self._runner.resume_stream(result, decisions))
+            while (result := self._result) is not None and result.pending and can_ask():
+                self._leg(self._runner.resume_stream(result, self._decisions(result)))
         except ModelError as error:
-            return Outcome(self._result, monotonic() - started, error)
-        return Outcome(self._result, monotonic() - started)
+            return Outcome(self._result, monotonic() - self._started, error)
+        return Outcome(self._result, monotonic() - self._started)
+
+    def further(self, result: Result, decisions: Mapping[str, Decision | bool]) -> Outcome:
+        """Goes on with a run that waits."""
+        decided = decisions or self._decisions(result)
+        return self.outcome(self._runner.resume_stream(result, decided))
 
     def _leg(self, events: AsyncIterator[Event]) -> None:
         self._loop.run(self._watched(events))
@@ -155,8 +145,27 @@ class Conversation:
                 self._reasons[event.call.id] = event.reason
             self._screen.see(event)
 
-    def _decisions(self, pending: Sequence[ToolCall]) -> Mapping[str, Decision]:
+    def _decisions(self, result: Result) -> Mapping[str, Decision]:
+        """What a person decides about each call; not asked is what is approved always by now."""
         self._screen.close()
-        for call in pending:
+        decisions: dict[str, Decision] = {}
+        always: set[tuple[str, str]] = set()
+        for call in result.pending:
+            if _tool_of(call) in always:
+                continue
             self._screen.decided(call)
-        return {call.id: decide(call, self._reasons.get(call.id, "")) for call in pending}
+            decision = decisions[call.id] = self._decided(call, result)
+            if isinstance(decision, Approved) and decision.always == "tool":
+                always.add(_tool_of(call))
+        return decisions
+
+    def _decided(self, call: ToolCall, result: Result) -> Decision:
+        def check(edited: Edited) -> None:
+            self._runner.check(result, {call.id: edited})
+
+        return decide(call, self._reasons.get(call.id, ""), check)
+
+
+def _tool_of(call: ToolCall) -> tuple[str, str]:
+    """Whose tool it is, and which."""
+    return call.id.rpartition("/")[0], call.name

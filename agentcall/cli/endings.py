@@ -23,5 +23,8 @@ def ending(result: RunResult[Any]) -> str:
     words = _WORDS.get(result.stop_reason)
     if words is None:
         return ""
+    if result.pending:
+        calls = f"{len(result.pending)} calls wait" if result.pending[1:] else "a call waits"
+        return f"the run is not over: {calls} for approval"
     reason = f" ({result.answer.reason})" if isinstance(result.answer, Missing) else ""
     return f"the run ended early: {words}{reason}"

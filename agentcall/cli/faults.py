@@ -18,6 +18,7 @@ from agentcall.errors import (
 UNFINISHED = 1
 USAGE = 2
 UNREACHED = 3
+WAITING = 4
 INTERRUPTED = 130
 
 

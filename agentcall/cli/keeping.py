@@ -65,7 +65,15 @@ class Kept:
         """The events of the run after a person has decided."""
         return self._durable.resume_stream(result, decisions)
 
-    def tell_how_to_go_on(self) -> None:
+    def check(
+        self,
+        result: RunResult[Any],  # Any: as above
+        decisions: Mapping[str, Decision | bool],
+    ) -> None:
+        """Raises UsageError for decisions that cannot be carried out."""
+        self._durable.agent.check(result, decisions)
+
+    def tell_how_to_go_on(self, result: RunResult[Any] | None = None) -> None:  # Any: as above
         """Says on standard error with which command the run goes on."""
         where = "" if self._db is None else f" --db {_shown(self._db)}"
         words = f"the run is kept; go on with it: agentcall runs resume {self.run_id}{where}"

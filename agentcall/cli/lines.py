@@ -14,7 +14,9 @@ from agentcall.events import (
     ContextTrimmed,
     DialectChosen,
     Event,
+    HandedOver,
     LoopDetected,
+    Nested,
     ToolCallFinished,
     ToolCallRepaired,
 )
@@ -46,8 +48,21 @@ class Lines:
                 _write(f"loop: {call.name}: {reason}")
             case AnswerDiscarded(reason):
                 _write(f"asked again: {reason}")
+            case HandedOver(agent, other):
+                _write(f"handed over: {agent} to {other}")
+            case Nested(agent, _, inner):
+                self._see_nested(agent, inner)
             case ContextTrimmed(call_id, before, after):
                 _write(f"trimmed: the result of {call_id} from {before} to {after} characters")
+            case _:
+                pass
+
+    def _see_nested(self, agent: str, event: Event) -> None:
+        match event:
+            case Nested(other, _, inner):
+                self._see_nested(f"{agent}/{other}", inner)
+            case ToolCallFinished(call, result, seconds):
+                self._write_call(call, result, f" ({lasted(seconds)})", f"{agent}: ")
             case _:
                 pass
 
@@ -65,10 +80,10 @@ class Lines:
     def clear(self) -> None:
         """Nothing moves here."""
 
-    def _write_call(self, call: ToolCall, result: ToolResult, took: str) -> None:
+    def _write_call(self, call: ToolCall, result: ToolResult, took: str, agent: str = "") -> None:
         sign = "error:" if result.is_error else "->"
         text = line_of(result.text, self._limit)
-        _write(f"tool: {call_line(call, _ARGUMENTS)} {sign} {text}{took}")
+        _write(f"tool: {agent}{call_line(call, _ARGUMENTS)} {sign} {text}{took}")
 
     @property
     def _limit(self) -> int | None:

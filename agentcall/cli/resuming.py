@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentcall.cli.conversation import converse_again
 from agentcall.cli.keeping import journal_url, parts_of
 from agentcall.cli.run import RunOptions
+from agentcall.cli.running import run_on
 from agentcall.cli.runs import ResumeOptions
 from agentcall.durable.journal import Journal
 from agentcall.durable.ledger import Ledger
@@ -20,7 +20,7 @@ def resumed(options: ResumeOptions) -> int:
     given = {"model": options.model, "tools": options.tools, "agent": options.agent}
     parts = parts_of(_recipe(options))
     parts |= {name: value for name, value in given.items() if value}
-    return converse_again(
+    return run_on(
         RunOptions(
             **parts,
             json=options.json,

@@ -16,6 +16,7 @@ alone. What is piped in comes before PROMPT. On a terminal the answer streams.
   agentcall run "What is 17% of 2,340?" -t calculator
   cat log.txt | agentcall run "What went wrong here?" -m http://127.0.0.1:8080/v1
   agentcall run "Book a table for two" -t booking.py --json
+  agentcall run "And for three?" -c
 
 \b
 Exit codes:
@@ -23,12 +24,14 @@ Exit codes:
   1    the run ended without one (a limit, a loop, an answer that cannot be read)
   2    the command is wrong (no such model or tool, ...)
   3    the model's server cannot be reached, or refuses
+  4    a call waits for approval, and nobody is there to ask; `agentcall resume` goes on
   130  Ctrl-C
 
 \b
 Environment:
   AGENTCALL_MODEL    the model, where -m is not given
   AGENTCALL_API_KEY  the key of the model's server
+  AGENTCALL_SESSIONS the file of sessions. Default: ~/.local/share/agentcall/sessions.db
   AGENTCALL_DEBUG=1  show tracebacks
 """
 
@@ -100,6 +103,15 @@ class RunOptions:
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="The durable run's id.")
     ] = None
+    session: Annotated[
+        str | None,
+        typer.Option(
+            "--session", metavar="ID", help="Go on with the conversation of this id, or begin it."
+        ),
+    ] = None
+    last: Annotated[bool, typer.Option("-c", "--continue", help="Go on with the last session.")] = (
+        False
+    )
     json: Annotated[
         bool,
         typer.Option(
@@ -121,8 +133,8 @@ class RunOptions:
 
 def run(options: RunOptions) -> None:
     """Runs, prints and exits with the code that HELP says."""
-    from agentcall.cli.conversation import converse
+    from agentcall.cli.running import run_by
 
-    code = converse(options)
+    code = run_by(options)
     if code:
         raise typer.Exit(code)

@@ -1,0 +1,167 @@
+"""What `agentcall resume` does: decisions out of words, and the run that goes on with them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agentcall.agent import Agent
+from agentcall.approval import Approved, Decision, Denied, Edited
+from agentcall.cli.approving import can_ask
+from agentcall.cli.calltext import whole_call
+from agentcall.cli.conversation import conversed_on
+from agentcall.cli.faults import UNREACHED, WAITING
+from agentcall.cli.making import agent_of
+from agentcall.cli.resume import ResumeOptions
+from agentcall.cli.run import RunOptions
+from agentcall.cli.running import Result, Talker
+from agentcall.cli.waiting import Recipe, State, listed, load, take
+from agentcall.errors import UsageError
+from agentcall.events import Event, ToolCallStarted
+from agentcall.session import SQLiteSession
+
+ALL = "all"
+"""Stands for the ids of all calls that wait."""
+
+
+def resume_by(options: ResumeOptions) -> int:
+    """Goes on with a run and prints what comes of it; gives the exit code."""
+    if options.state is None:
+        _show_list(listed())
+        return 0
+    state = load(options.state)
+    decisions = dict(decisions_of(options, state.result))
+    recipe = _overlaid(state.recipe, options)
+    if not state.result.pending:
+        raise UsageError(f"the run {state.result.run_id} waits for nothing; it has ended")
+    if state.path is None and not (recipe.agent or recipe.tools):
+        raise UsageError("this state does not say which agent it is of; name it: -a file.py:agent")
+    told = _run_options(recipe, options)
+    continued = _Continued(agent_of(told), _session(recipe), recipe, state)
+    if decisions:
+        continued.check(state.result, decisions)
+    elif not can_ask():
+        continued.show_waiting()
+        return WAITING
+    with continued:
+        return continued.left_with(conversed_on(continued, state.result, decisions, told))
+
+
+class _Continued(Talker):
+    """A run that goes on, whose state is taken away from others when it does."""
+
+    def __init__(
+        self,
+        agent: Agent[Any, Any],  # Any: the user's own types
+        session: SQLiteSession | None,
+        recipe: Recipe,
+        state: State,
+    ) -> None:
+        super().__init__(agent, session, recipe)
+        self._state = state
+        self._taken: Path | None = None
+        self._has_begun = session is not None  # the session knows that it has gone on
+
+    def __enter__(self) -> None:
+        """Nothing is taken yet."""
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Gives the state back where something went wrong before anything was carried out."""
+        if self._taken is not None and self._state.path is not None and not self._has_begun:
+            self._taken.rename(self._state.path)
+
+    def left_with(self, code: int) -> int:
+        """Lets the state go, unless the run could not go on; gives the exit code again."""
+        if self._taken is not None and (self._has_begun or code != UNREACHED):
+            self._taken.unlink(missing_ok=True)
+            self._taken = None
+        return code
+
+    def resume_stream(
+        self, result: Result, decisions: Mapping[str, Decision | bool]
+    ) -> AsyncIterator[Event]:
+        """The events of the run; the first time, the state is taken."""
+        if result is self._state.result:
+            self._taken = take(self._state)
+        return self._watched(super().resume_stream(result, decisions))
+
+    async def _watched(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        async for event in events:
+            self._has_begun = self._has_begun or isinstance(event, ToolCallStarted)
+            yield event
+
+    def show_waiting(self) -> None:
+        """Says what waits, on standard error."""
+        for call in self._state.result.pending:
+            sys.stderr.write(f"waiting: {call.id}  {whole_call(call)}\n")
+        sys.stderr.write("decide with --approve ID, --deny ID=WHY or --edit ID=JSON\n")
+
+
+def decisions_of(options: ResumeOptions, result: Result) -> Iterator[tuple[str, Decision]]:
+    """What the options decide. Raises UsageError for a call that does not wait, or twice."""
+    ids = [call.id for call in result.pending]
+    seen: set[str] = set()
+    for identity, decision in _said(options, ids):
+        if identity in seen:
+            raise UsageError(f"two decisions are about {identity}; give one")
+        seen.add(identity)
+        yield identity, decision
+
+
+def _said(options: ResumeOptions, ids: list[str]) -> Iterator[tuple[str, Decision]]:
+    plain: list[tuple[Iterable[str] | None, Decision]] = [
+        (options.approve, Approved()),
+        (options.always_tool, Approved(always="tool")),
+        (options.always_call, Approved(always="call")),
+    ]
+    for words, decision in plain:
+        for word in words or ():
+            yield from ((identity, decision) for identity, _ in _split(word, ids, bare=True))
+    for word in options.deny or ():
+        yield from ((identity, Denied(why)) for identity, why in _split(word, ids))
+    for word in options.edit or ():
+        yield from ((identity, Edited(json)) for identity, json in _split(word, ids))
+
+
+def _split(word: str, ids: list[str], *, bare: bool = False) -> Iterator[tuple[str, str]]:
+    """The ids of an `ID` or `ID=VALUE`, with the value."""
+    known = [*ids, *([] if ALL in ids else [ALL])]
+    for identity in sorted(known, key=len, reverse=True):
+        if word == identity or (not bare and word.startswith(f"{identity}=")):
+            value = word[len(identity) + 1 :]
+            yield from ((each, value) for each in (ids if identity == ALL else [identity]))
+            return
+    raise UsageError(f"{word!r} names no call that waits; there are: {', '.join(known)}")
+
+
+def _overlaid(recipe: Recipe, options: ResumeOptions) -> Recipe:
+    given = {"model": options.model, "tools": options.tools, "agent": options.agent}
+    return replace(recipe, **{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
+
+
+def _run_options(recipe: Recipe, options: ResumeOptions) -> RunOptions:
+    return RunOptions(
+        model=recipe.model,
+        tools=list(recipe.tools or ()),
+        agent=recipe.agent,
+        instructions=recipe.instructions,
+        max_requests=recipe.max_requests,
+        json=options.json,
+        events=options.events,
+        quiet=options.quiet,
+    )
+
+
+def _session(recipe: Recipe) -> SQLiteSession | None:
+    if recipe.session is None:
+        return None
+    return SQLiteSession(recipe.session, recipe.sessions, wait=0)
+
+
+def _show_list(states: Iterable[State]) -> None:
+    for state in states:
+        for call in state.result.pending:
+            sys.stdout.write(f"{state.result.run_id}\t{call.id}\t{whole_call(call)}\n")

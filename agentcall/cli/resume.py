@@ -1,0 +1,78 @@
+"""`agentcall resume`: a run that waits for approval goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+HELP = """Go on with a run that waits for approval.
+
+STATE is the run's id, as `agentcall run` said, or a file with its state; without it the runs that
+wait are listed. Without a decision it asks at the terminal. A call about which nothing was decided
+goes on waiting.
+
+\b
+  agentcall resume 3f2a9c0d1e4b5a67 --approve call_1_0
+  agentcall resume 3f2a9c0d1e4b5a67 --deny call_1_0="not on a Sunday"
+  agentcall resume 3f2a9c0d1e4b5a67 --edit call_1_0='{"to": "ann"}'
+  agentcall resume state.json -a mine.py:agent
+
+\b
+Exit codes are those of `agentcall run`.
+"""
+
+Ids = list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeOptions:
+    """What `agentcall resume` is told."""
+
+    state: Annotated[str | None, typer.Argument(help="A run's id, or a file of its state.")] = None
+    approve: Annotated[
+        Ids, typer.Option("--approve", metavar="ID", help="Carry this call out. Repeatable.")
+    ] = None
+    always_tool: Annotated[
+        Ids,
+        typer.Option("--always-tool", metavar="ID", help="And every other call of its tool."),
+    ] = None
+    always_call: Annotated[
+        Ids, typer.Option("--always-call", metavar="ID", help="And every call like it.")
+    ] = None
+    deny: Annotated[
+        Ids,
+        typer.Option("--deny", metavar="ID[=WHY]", help="Do not; the model is told why."),
+    ] = None
+    edit: Annotated[
+        Ids,
+        typer.Option("--edit", metavar="ID=JSON", help="Carry it out with these arguments."),
+    ] = None
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Another model than it began with.")
+    ] = None
+    tools: Annotated[
+        list[str] | None,
+        typer.Option("-t", "--tool", metavar="TOOL", help="Other tools than it began with."),
+    ] = None
+    agent: Annotated[
+        str | None,
+        typer.Option("-a", "--agent", metavar="PLACE", help="Your own Agent: file.py:name."),
+    ] = None
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    events: Annotated[
+        bool, typer.Option("--events", help="Print each event as a line of JSON as it happens.")
+    ] = False
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")
+    ] = False
+
+
+def resume(options: ResumeOptions) -> None:
+    """Goes on, prints and exits with the code that `agentcall run` has for it."""
+    from agentcall.cli.continuing import resume_by
+
+    code = resume_by(options)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,133 @@
+"""`agentcall run`: the agent that is meant, its session, and what follows."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from agentcall.agent import Agent, Prompt
+from agentcall.approval import Decision
+from agentcall.cli.asking import prompt_from
+from agentcall.cli.calltext import whole_call
+from agentcall.cli.conversation import conversed
+from agentcall.cli.faults import UNREACHED, warn
+from agentcall.cli.launching import ensure_up
+from agentcall.cli.making import agent_of
+from agentcall.cli.plain import styled
+from agentcall.cli.run import RunOptions
+from agentcall.cli.waiting import Recipe, recipe_of, save
+from agentcall.errors import UsageError
+from agentcall.events import Event
+from agentcall.result import RunResult
+from agentcall.session import SQLiteSession, Store
+
+Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
+
+
+def run_by(options: RunOptions) -> int:
+    """Runs and prints what the options say; gives the exit code."""
+    if options.json and options.events:
+        raise UsageError("--json and --events both print to standard output; choose one")
+    session = _session(options)
+    recipe = recipe_of(options, session)
+    agent = agent_of(options)
+    prompt = prompt_from(options.prompt, options.images or ())
+    if options.launch:
+        ensure_up(options.model)
+    if _is_durable(options):
+        return _kept(agent, prompt, options)
+    return conversed(Talker(agent, session, recipe), prompt, options)
+
+
+def run_on(options: RunOptions) -> int:
+    """Goes on with a durable run; gives the exit code."""
+    return _kept(agent_of(options), None, options)
+
+
+def _is_durable(options: RunOptions) -> bool:
+    is_durable = bool(options.durable or options.db or options.run_id)
+    if is_durable and (options.last or options.session is not None):
+        raise UsageError("a durable run is in no session; leave --durable or --session out")
+    return is_durable
+
+
+def _kept(agent: Agent[Any, Any], prompt: Prompt | None, options: RunOptions) -> int:
+    """Runs so that another process may go on, and says how."""
+    from agentcall.cli.keeping import Kept
+
+    kept = Kept(agent, options, db=options.db, run_id=options.run_id)
+    try:
+        code = conversed(kept, prompt, options)
+    except KeyboardInterrupt:
+        kept.tell_how_to_go_on()
+        raise
+    finally:
+        kept.close()
+    if code == UNREACHED:
+        kept.tell_how_to_go_on()
+    return code
+
+
+def _session(options: RunOptions) -> SQLiteSession | None:
+    if options.last and options.session is not None:
+        raise UsageError("--session and --continue both name a session; choose one")
+    name = _last() if options.last else options.session
+    if name is None:
+        return None
+    session = SQLiteSession(name, wait=0)
+    for waiting in session.waiting:
+        warn(
+            f"a run of this session waits for approval: agentcall resume {waiting.run_id}; "
+            "until then it counts as not carried out"
+        )
+    return session
+
+
+def _last() -> str:
+    store = Store()
+    listed = store.list()
+    if not listed:
+        raise UsageError(f"there is no session in {store.path}; begin one with --session ID")
+    return listed[0].id
+
+
+class Talker:
+    """An agent at the command line, in a session or without."""
+
+    def __init__(
+        self,
+        agent: Agent[Any, Any],  # Any: the user's own types
+        session: SQLiteSession | None,
+        recipe: Recipe,
+    ) -> None:
+        self._agent = agent
+        self._session = session
+        self._recipe = recipe
+
+    def run_stream(self, prompt: Prompt | None) -> AsyncIterator[Event]:
+        """The events of a run."""
+        return self._agent.run_stream(prompt, session=self._session)
+
+    def resume_stream(
+        self, result: Result, decisions: Mapping[str, Decision | bool]
+    ) -> AsyncIterator[Event]:
+        """The events of a run after a person has decided."""
+        return self._agent.resume_stream(result, decisions, session=self._session)
+
+    def check(self, result: Result, decisions: Mapping[str, Decision | bool]) -> None:
+        """Raises UsageError for decisions that cannot be carried out."""
+        self._agent.check(result, decisions)
+
+    def tell_how_to_go_on(self, result: Result) -> None:
+        """Writes the state down, and says on standard error how to go on with it."""
+        path = save(result, self._recipe)
+        first = shlex.quote(result.pending[0].id)
+        command = f"agentcall resume {path.stem}"
+        lines = [
+            *(f"waiting: {call.id}  {whole_call(call)}" for call in result.pending),
+            f"approve: {command} --approve {first}",
+            f"or:      {command} --deny {first}=WHY, or --edit {first}=JSON; at a terminal it asks",
+        ]
+        sys.stderr.write(styled("\n".join(lines), "yellow", sys.stderr) + "\n")

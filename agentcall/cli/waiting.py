@@ -1,0 +1,158 @@
+"""Runs of the command line that wait for approval, each in a file until it goes on.
+
+A state holds the run's result, and how its agent was made, so that another process, another day,
+can make it again. It has no keys: user, password and query of a model's URL are left out. Who goes
+on with a state takes its file away first, so that it is gone on with once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from agentcall.cli.making import Words
+from agentcall.errors import UsageError
+from agentcall.messages import encoded
+from agentcall.result import RunResult, result_json
+from agentcall.session import SQLiteSession
+
+Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
+
+_FORMAT = 1
+_SECRETS = re.compile(r"(https?://)[^/@\s]*@")
+_QUERY = re.compile(r"\?[^#]*")
+_RUN_ID = re.compile(r"[\w-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an agent was made at the command line, and the session it ran in."""
+
+    agent: str | None = None
+    tools: Sequence[str] | None = None
+    model: str | None = None
+    instructions: str | None = None
+    max_requests: int | None = None
+    session: str | None = None
+    sessions: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A run that waits: where its file is, how its agent was made, and how far it has come.
+
+    path: None for a result that a program has written, which stays where it is.
+    """
+
+    path: Path | None
+    recipe: Recipe
+    result: Result
+
+
+def recipe_of(words: Words, session: SQLiteSession | None) -> Recipe:
+    """The recipe of a command's words; files by their whole path, no keys and passwords."""
+    return Recipe(
+        agent=words.agent and _found_from_anywhere(words.agent),
+        tools=[_found_from_anywhere(word) for word in words.tools or ()],
+        model=words.model and _QUERY.sub("", _SECRETS.sub(r"\1", words.model)),
+        instructions=words.instructions,
+        max_requests=words.max_requests,
+        session=None if session is None else session.id,
+        sessions=None if session is None else str(session.store.path.absolute()),
+    )
+
+
+def save(result: Result, recipe: Recipe) -> Path:
+    """Writes a state, for its owner alone, and gives its file."""
+    made = {name: getattr(recipe, name) for name in Recipe.__slots__}
+    text = encoded({"agentcall": _FORMAT, "recipe": made, "result": result_json(result)})
+    folder = _folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{result.run_id.replace(':', '-')}.json"
+    draft = path.with_suffix(f".{os.getpid()}.new")
+    with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    return path
+
+
+def load(word: str) -> State:
+    """The state in a file, or that of a run by its id. Raises UsageError."""
+    path = Path(word)
+    if not path.is_file() and _RUN_ID.fullmatch(word):
+        path = _folder() / f"{word}.json"
+    try:
+        text = path.read_bytes()
+    except OSError:
+        raise UsageError(_not_there(word)) from None
+    try:
+        wire = cast("Mapping[str, Any]", orjson.loads(text))
+        if "agentcall" not in wire:
+            return State(None, Recipe(), Result.from_json(text))
+        if wire["agentcall"] != _FORMAT:
+            raise UsageError(f"{path} was written by a newer agentcall; update agentcall")
+        result = Result.from_json(orjson.dumps(wire["result"]))
+        return State(path, Recipe(**wire["recipe"]), result)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not the state of a run: {error}") from error
+
+
+def take(state: State) -> Path | None:
+    """Takes the state's file away, so that nobody else goes on with it; where it is kept meanwhile.
+
+    Raises UsageError where somebody else was faster.
+    """
+    if state.path is None:
+        return None
+    taken = state.path.with_suffix(".taken")
+    try:
+        state.path.rename(taken)
+    except FileNotFoundError:
+        raise UsageError(
+            f"the run {state.result.run_id} has been gone on with since it was looked at"
+        ) from None
+    return taken
+
+
+def listed() -> list[State]:
+    """The runs that wait, the last first."""
+    paths = sorted(_folder().glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [load(str(path)) for path in paths]
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "agentcall" / "waiting"
+
+
+def _not_there(word: str) -> str:
+    taken = _folder() / f"{word}.taken"
+    if _RUN_ID.fullmatch(word) and taken.exists():
+        return (
+            f"the run {word} was gone on with, by a process that goes on still or did not end "
+            f"well: what was decided may have been carried out. To go on with it all the same: "
+            f"agentcall resume {taken}"
+        )
+    known = ", ".join(path.stem for path in _folder().glob("*.json"))
+    return f"no run {word!r} waits, and there is no such file" + (
+        f"; these wait: {known}" if known else ""
+    )
+
+
+def _found_from_anywhere(word: str) -> str:
+    """The word with the whole path of its file, if it names a file."""
+    path, mark, name = word.rpartition(":")
+    if word.endswith(".py"):
+        return str(Path(word).absolute())
+    return f"{Path(path).absolute()}{mark}{name}" if path.endswith(".py") else word
+
+
+__all__ = ["Recipe", "State", "listed", "load", "recipe_of", "save", "take"]
