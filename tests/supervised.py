@@ -27,7 +27,7 @@ def state_in(folder: Path) -> Generator[Path, None, None]:
             if status is not None and status.supervisor.pid == os.getpid():
                 continue  # a supervisor in a thread of the test
             with suppress(NotUp):
-                stop_server(one, grace=0.5)
+                stop_server(one, patience=5.0)
         del os.environ["AGENTCALL_STATE"]
         if before is not None:
             os.environ["AGENTCALL_STATE"] = before

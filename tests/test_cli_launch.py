@@ -17,9 +17,12 @@ from fake_lmdeploy import act, written
 from supervised import server_of, state_in, until
 from typer.testing import CliRunner
 
-from agentcall.cli import app
+from agentcall.cli import app, launching
 from agentcall.cli.faults import exit_code
+from agentcall.models import shorthand
+from agentcall.testing import FakeServer, forever, say
 from agentcall_server.ledger import entry
+from agentcall_server.listener import hold
 
 NAME = "internlm2_5-7b-chat"
 
@@ -208,6 +211,29 @@ def test_a_server_that_was_killed_with_its_supervisor_is_told_as_lost(
 
 
 # --- run --launch ---
+
+
+def test_a_run_may_launch_its_model_which_stays(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hold("127.0.0.1") as held:
+        usual = held.getsockname()
+    for module in (launching, shorthand):
+        monkeypatch.setattr(module, "LMDEPLOY", usual)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    words = ["run", "hi", "-m", f"lmdeploy:{NAME}"]
+    alone = CliRunner().invoke(app, words)
+    assert alone.exit_code == 3
+    assert "--launch starts one" in alone.stderr
+    with FakeServer([forever(say("hello"))], models=[f"internlm/{NAME}"]) as behind:
+        monkeypatch.setenv("AGENTCALL_MODEL", behind.url)
+        launched = CliRunner().invoke(app, [*words, "--launch"])
+        again = CliRunner().invoke(app, words)
+    assert launched.stdout == again.stdout == "hello\n"
+    assert f"agentcall server stop {NAME}" in launched.stderr
+    assert entry(NAME).is_ready
 
 
 def test_launch_is_for_models_of_lmdeploy(tmp_path: Path) -> None:

@@ -266,6 +266,15 @@ def test_a_server_ends_with_its_supervisor_however_that_ends(program: Path) -> N
     assert launched(program).is_new
 
 
+def test_a_supervisor_that_does_not_obey_is_ended_by_force(program: Path) -> None:
+    one = ready(program)
+    server, supervisor = server_of(one), status_of(one).supervisor
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    stop_server(one, patience=0.5)
+    assert not supervisor.is_alive
+    until(lambda: not server.is_alive)
+
+
 def test_one_that_outlives_it_is_known_and_ended_by_the_next_start(
     program: Path, tmp_path: Path
 ) -> None:

@@ -28,7 +28,9 @@ def ensure_up(model: str | None) -> None:
 
     report = screen()
     launch = remembered(name) or Launch(name, port=LMDEPLOY[1])
-    patient(launch_server(launch, report), report)
+    server = launch_server(launch, report)
+    patient(server, report)
+    warn(f"{server.entry.name} stays up; agentcall server stop {server.entry.name} ends it")
 
 
 def hint(model: str | None, error: ModelError | None) -> None:

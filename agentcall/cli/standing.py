@@ -81,8 +81,10 @@ def the_only(running: list[Entry]) -> Entry:
 def _show(shown: list[Entry]) -> None:
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
-    for name in ("name", "is", "for", "address", "pid", "restarts"):
-        table.add_column(name, overflow="fold", justify="right" if name == "restarts" else "left")
+    for name in ("name", "is", "for", "model"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("is", "for"))
+    for name in ("address", "pid", "restarts"):
+        table.add_column(name, no_wrap=True, justify="left" if name == "address" else "right")
     for one in shown:
         table.add_row(*_row(one))
     console.print(table)
@@ -98,6 +100,7 @@ def _row(one: Entry) -> list[str | Text]:
         one.name,
         Text(now, _STYLES.get(now, "dim")),
         age,
+        str(found["served"]).rstrip("/").rpartition("/")[2],
         str(found["url"] or "").partition("//")[2].removesuffix("/v1"),
         str(found["pid"] or ""),
         str(found["restarts"] or ""),

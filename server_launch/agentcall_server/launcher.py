@@ -24,9 +24,11 @@ from agentcall_server.refusals import BadValue
 from agentcall_server.store import locked
 
 TICK = 0.1
+PATIENCE = GRACE + 5.0
+"""Seconds that a supervisor has to end its server and itself."""
 _KEPT = 86400.0
 """Seconds that the log of a program's own server is kept after it failed."""
-_BEGIN = 30.0
+_BEGIN = 60.0
 """Seconds that a supervisor has to say its first word on a busy machine."""
 
 
@@ -96,23 +98,17 @@ def _ready(found: Entry) -> Status | None:
     return status if status is not None and status.phase == "ready" else None
 
 
-def stop_server(found: Entry, grace: float = GRACE) -> None:
-    """Stop a server and its supervisor. Raises NotUp if it does not run."""
+def stop_server(found: Entry, patience: float = PATIENCE) -> None:
+    """Stop a server and its supervisor, by force after so many seconds. Raises NotUp."""
     end_stray(found)
     status = found.status
     if status is None or not status.supervisor.is_alive:
         raise NotUp(f"{found.name} does not run")
-    with suppress(ProcessLookupError):
-        os.kill(status.supervisor.pid, signal.SIGTERM)
-    if not _gone(status.supervisor, grace + 10.0):
-        kill(found, status)
-
-
-def kill(found: Entry, status: Status) -> None:
-    """End a supervisor that does not obey, and what it leaves."""
-    signal_group(status.supervisor.pid, signal.SIGKILL)
-    _gone(status.supervisor, GRACE)
-    end_stray(found)
+    _signal(status.supervisor, signal.SIGTERM)
+    if not _gone(status.supervisor, patience):
+        _signal(status.supervisor, signal.SIGKILL)
+        _gone(status.supervisor, GRACE)
+        end_stray(found)
 
 
 def end_stray(found: Entry) -> None:
@@ -124,6 +120,11 @@ def end_stray(found: Entry) -> None:
     _gone(stray, GRACE)
     signal_group(stray.pid, signal.SIGKILL)
     _gone(stray, GRACE)
+
+
+def _signal(process: Identity, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
 
 
 def _gone(process: Identity, seconds: float) -> bool:
