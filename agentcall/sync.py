@@ -14,6 +14,7 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -96,6 +97,11 @@ def background(name: str = "agentcall") -> asyncio.AbstractEventLoop:
 
 def _close(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     """Ends the loop as `asyncio.run` does, so that nothing is left open without a word."""
+    with suppress(KeyboardInterrupt):  # whoever cannot wait for that need not
+        _end(loop, thread)
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     if not thread.is_alive():
         return
     try:

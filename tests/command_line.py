@@ -21,7 +21,6 @@ from agentcall.testing import FakeServer, Reply, Request, say
 
 SCRIPT = str(Path(sys.executable).with_name("agentcall"))
 TOOLS = """
-import asyncio
 import time
 from agentcall import Agent, ToolRegistry, tool
 
@@ -56,21 +55,6 @@ def fail() -> str:
 def nap(seconds: float) -> str:
     "Sleeps."
     time.sleep(seconds)
-    return "slept"
-
-@tool
-async def stubborn() -> str:
-    "Does not want to be cancelled."
-    while True:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass
-
-@tool
-async def blocking() -> str:
-    "Blocks the event loop."
-    time.sleep(60)
     return "slept"
 
 def _private(x: int) -> int:

@@ -47,7 +47,7 @@ def told(name: str, **arguments: Any) -> str:
 
 
 def eventually_gone(pids: list[int]) -> bool:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while any(map(is_running, pids)) and time.monotonic() < end:
         time.sleep(0.02)
     return not any(map(is_running, pids))

@@ -221,6 +221,28 @@ def test_an_image_that_is_not_there_is_a_usage_error(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "error: there is no image file none.png\n")
 
 
+STUBBORN = """
+import asyncio
+import time
+from agentcall import tool
+
+@tool
+async def stubborn() -> str:
+    "Does not want to be cancelled."
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+@tool
+async def blocking() -> str:
+    "Blocks the event loop."
+    time.sleep(60)
+    return "slept"
+"""
+
+
 def interrupted(
     folder: Path, server: FakeServer, *words: str, times: int = 1
 ) -> tuple[int, bytes, bytes, float]:
@@ -248,7 +270,7 @@ def interrupted(
 def test_ctrl_c_stops_at_once_with_130_and_no_traceback(folder: Path, reply: Reply) -> None:
     with model_of(reply) as server:
         *done, seconds = interrupted(folder, server)
-    assert seconds < 2.5
+    assert seconds < 10  # of the 30 that they take
     assert done == [130, b"", b"interrupted\n"]
 
 
@@ -271,9 +293,11 @@ def test_ctrl_c_leaves_a_result_that_can_be_gone_on_with(folder: Path, form: str
 
 @pytest.mark.parametrize("name", ["stubborn", "blocking"])
 def test_a_second_ctrl_c_waits_for_nothing(folder: Path, name: str) -> None:
+    (folder / "stubborn.py").write_text(STUBBORN)
     with model_of(call(name)) as server:
-        code, stdout, stderr, seconds = interrupted(folder, server, times=2)
-    assert seconds < 2.5
+        words = ("-t", "stubborn.py")
+        code, stdout, stderr, seconds = interrupted(folder, server, *words, times=2)
+    assert seconds < 20  # of the minute that the tool takes
     assert (code, stdout, stderr) == (130, b"", b"interrupted\n")
 
 

@@ -204,7 +204,7 @@ async def test_a_server_that_is_not_there_raises_with_a_run_to_go_on_with() -> N
     began = time.monotonic()
     with pytest.raises(ModelUnreachable, match="is it running") as caught:
         await asked.run("go")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     await assert_can_go_on(caught.value)
 
 
@@ -238,11 +238,11 @@ async def test_nothing_of_a_stream_that_breaks_is_carried_out(broken: Callable[.
 
 async def test_a_server_that_drips_ends_at_the_deadline() -> None:
     for run in (lambda asked: asked.run("go"), streamed):
-        with FakeServer([forever(slow_loris(say("slowly " * 20), every=0.05))]) as server:
+        with FakeServer([forever(slow_loris(say("slowly " * 200), every=0.05))]) as server:
             began = time.monotonic()
             with pytest.raises(ModelTimeout):
                 await run(agent_of(server, timeout=0.5))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # of 50 and more
 
 
 LONG = "<p>" + "x" * 100_000
@@ -467,7 +467,7 @@ async def test_an_isolated_tool_that_hangs_leaves_no_thread_behind(tmp_path: Pat
     for how in ("sleep", "busy", "holding the interpreter"):
         sent = await called(apart_tools.hanging, how=how, note=str(tmp_path / "pids"))
         assert sent == "hanging did not end within 0.5 seconds, and was stopped"
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while threading.active_count() > before and time.monotonic() < end:
         await asyncio.sleep(0.02)
     assert threading.active_count() <= before + 1  # one that is kept for the next call
@@ -591,7 +591,7 @@ async def test_a_server_that_does_not_come_back_leaves_a_run_to_go_on_with() -> 
         await asyncio.to_thread(server.stop)
         return a + b
 
-    result = await agent_of(server, add, limits=Limits(seconds=3)).run("go")
+    result = await agent_of(server, add, limits=Limits(seconds=6)).run("go")
     assert (result.stop_reason, told(result)) == ("timeout", ["5"])
     with FakeServer([say("It is 5.")]) as other:
         after = await agent_of(other).run("Go on.", messages=result.messages)
@@ -630,7 +630,7 @@ async def test_a_run_that_is_cancelled_stops_every_tool(tmp_path: Path) -> None:
     assert result is not None
     assert result.stop_reason == "cancelled"
     assert all("outcome is unknown" in words for words in told(result))
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while (len(seen) < 2 or is_running(int(note.read_text()))) and time.monotonic() < end:
         await asyncio.sleep(0.02)
     assert sorted(seen) == ["looking was told", "waiting was cancelled"]

@@ -116,16 +116,16 @@ FAULTS: dict[str, Any] = {
 
 def http(url: str) -> Model:
     url += f"?api-key={QUERY}"
-    return HTTPChat(Endpoint(url, KEY, timeout=1.0, tries=2), "m", dialect="native")
+    return HTTPChat(Endpoint(url, KEY, timeout=3.0, tries=2), "m", dialect="native")
 
 
 def http_with_userinfo(url: str) -> Model:
     url = url.replace("://", f"://{USER}:{PASSWORD}@") + f"?api-key={QUERY}"
-    return HTTPChat(Endpoint(url, timeout=1.0, tries=2), "m", dialect="native")
+    return HTTPChat(Endpoint(url, timeout=3.0, tries=2), "m", dialect="native")
 
 
 def http_that_looks(url: str) -> Model:
-    return HTTPChat(Endpoint(url + f"?api-key={QUERY}", KEY, timeout=1.0, tries=2))
+    return HTTPChat(Endpoint(url + f"?api-key={QUERY}", KEY, timeout=3.0, tries=2))
 
 
 def openai(url: str) -> Model:
@@ -134,11 +134,11 @@ def openai(url: str) -> Model:
         api_key=KEY,
         max_retries=0,
         default_headers={"X-Auth-Token": HEADER},
-        timeout=1.0,
+        timeout=3.0,
         http_client=DefaultAsyncHttpxClient(verify=False),
     )
     CLIENTS.append(client)
-    return OpenAIChat(client, "m", timeout=2.0)
+    return OpenAIChat(client, "m", timeout=4.0)
 
 
 def fallback(url: str) -> Model:
@@ -167,7 +167,7 @@ def everything_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 async def look_at(make: Callable[[str], Model], fault: str, streamed: bool) -> None:
     """Runs an agent against a server with the fault; no secret may be seen."""
     with FakeServer(FAULTS[fault]) as server:
-        agent = Agent(make(server.url), tools=[add], limits=Limits(seconds=8))
+        agent = Agent(make(server.url), tools=[add], limits=Limits(seconds=20))
         events: list[Any] = []
         try:
             if streamed:
