@@ -54,6 +54,7 @@ from agentcall.taint import is_tainted
 from agentcall.tool import RunContext
 
 _CHANGED = "The tool has changed since this call was made, and it was not called. Call it again."
+_NONE: Mapping[int, Past] = {}
 _TWICE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
 
 
@@ -90,6 +91,7 @@ class CallDesk:
         self._tainted = False
         self._limits = limits
         self._home = home
+        self._goes_on = False
         self._guard = LoopGuard()
         self._failures: Counter[str] = Counter()
         self._ids: set[str] = set()
@@ -112,7 +114,8 @@ class CallDesk:
         self._tainted = is_tainted(history)
 
     def recall_turns(self, messages: Sequence[Message]) -> None:
-        """Takes down what the turns of this run called in an earlier process."""
+        """Takes down what the turns of this run called in an earlier process, and goes on."""
+        self._goes_on = True
         for place, message in enumerate(messages):
             if not isinstance(message, Assistant) or not message.calls:
                 continue
@@ -136,14 +139,14 @@ class CallDesk:
         repeated = self._guard.repeated({sign for sign in signs if sign})
         if self._guard.is_circling:
             self._close = "loop"
+        begun = self._begun_before(len(asked), scene) if self._goes_on else _NONE
         first: dict[str, str] = {}
         done: list[Judged] = []
         for index, (called, found, sign) in enumerate(zip(asked, mended, signs, strict=True)):
-            past = self._home.steps.past(scene.key(index))
-            if past is not None:
+            if index in begun:
                 if sign:
-                    first.setdefault(sign, past.call.id)
-                done.append(self._begun(past, scene, index))
+                    first.setdefault(sign, begun[index].call.id)
+                done.append(self._begun(begun[index], scene, index))
                 continue
             identity = self._fresh_id(called.id, scene.turn, index)
             if isinstance(found, Refused):
@@ -246,6 +249,12 @@ class CallDesk:
             return Judged(call, words=words)
         return Judged(call, job, sign=sign)
 
+    def _begun_before(self, count: int, scene: Scene) -> Mapping[int, Past]:
+        """The calls of a turn that an earlier process began; asked once, for its last turn."""
+        self._goes_on = False
+        found = {index: self._home.steps.past(scene.key(index)) for index in range(count)}
+        return {index: past for index, past in found.items() if past is not None}
+
     def _begun(self, past: Past, scene: Scene, index: int) -> Judged:
         """A call that an earlier process began; its tool may have changed since."""
         call = past.call
@@ -313,7 +322,7 @@ class CallDesk:
             tool_call_id=call.id,
             tool_name=call.name,
             run_id=scene.run_id,
-            idempotency_key=scene.key(index),
+            idempotency_key=f"{scene.run_id}:{scene.turn}:{index}",  # as key, without a call
             tainted=self._tainted,
         )
         return Job(call, found.tool, found.values, context)

@@ -274,6 +274,21 @@ def test_tasks_that_failed_are_tried_again_where_that_is_asked_for(folder: Path)
     assert sorted(str(line["output"]) for line in results(folder)) == ["better", "fine"]
 
 
+@pytest.mark.durable
+def test_a_batch_whose_server_is_gone_stops_before_all_its_tasks_have_failed(folder: Path) -> None:
+    (folder / "tasks.jsonl").write_text("".join(f'"{n}"\n' for n in range(40)))
+    words = ("batch", "tasks.jsonl", "-o", "out.jsonl", "--concurrency", "1")
+    with model_of(status(400)) as server:
+        done = agentcall(*words, "-m", f"{server.url}#fake-model", cwd=folder)
+    assert done.returncode == 3
+    assert "10 tasks failed in a row" in done.stderr
+    assert len(results(folder)) == 10
+    with model_of(say("ok")) as server:
+        again = agentcall(*words, "-m", f"{server.url}#fake-model", "--retry", cwd=folder)
+    assert again.returncode == 0
+    assert len(results(folder)) == 40
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -20,7 +20,8 @@ Without a server it all happens in this process; with a PostgreSQL journal it is
   agentcall batch tasks.jsonl -o results.jsonl -a shop.py:agent --db postgresql://me@db/runs
 
 \b
-Exit codes: 0 every task has its final answer, 1 some have not, 2 the command is wrong, 130 Ctrl-C.
+Exit codes: 0 every task has its final answer, 1 some have not, 2 the command is wrong, 3 the
+model's server failed ten tasks in a row, 130 Ctrl-C.
 """
 
 

@@ -19,10 +19,10 @@ from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.making import agent_of
 from agentcall.cli.plain import is_terminal
 from agentcall.durable import Durable
-from agentcall.durable.batch import Line, carried_out, left_to_workers
+from agentcall.durable.batch import MANY, Line, carried_out, left_to_workers
 from agentcall.durable.record import digest_of
 from agentcall.durable.tasks import Results, Task, tasks_of
-from agentcall.errors import UsageError
+from agentcall.errors import ModelError, UsageError
 from agentcall.models.paced import Paced
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|min|h))?")
@@ -42,12 +42,13 @@ def carry_out(options: BatchOptions) -> int:
             results.forget(str(line["run_id"]) for line in results.lines if not _is_final(line))
         done = results.done
         left = [task for task in tasks if task.run_id not in done]
-        with Durable(agent, url) as durable, _progress(tasks, left, options) as progress:
+        with Durable(agent, url) as durable, _told_why_it_stops():
             if is_shared:
                 lines = left_to_workers(durable, left)
             else:
                 lines = carried_out(durable, left, options.concurrency)
-            _follow(lines, results, progress)
+            with _progress(tasks, left, options) as progress:
+                _follow(lines, results, progress)
         code = _summed_up(tasks, results, options)
     if code == 0 and options.db is None:
         for path in own.parent.glob(f"{own.name}*"):
@@ -92,11 +93,19 @@ def _follow(lines: AsyncIterator[Line], results: Results, progress: _Progress) -
             results.add(line)
             progress.see(line)
 
+    with InterruptibleLoop() as loop:
+        loop.run(written())
+
+
+@contextmanager
+def _told_why_it_stops() -> Generator[None, None, None]:
     try:
-        with InterruptibleLoop() as loop:
-            loop.run(written())
+        yield
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on\n")
+        raise
+    except (ModelError, UsageError):
+        sys.stderr.write(f"stopped: {MANY} tasks failed in a row; --retry goes on with them, too\n")
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from types import FrameType
 
 from agentcall.cli.faults import tell, warn
 from agentcall.cli.interruptible import InterruptibleLoop
@@ -22,13 +23,17 @@ _LONG = 200
 def work(options: WorkerOptions) -> None:
     """Works until it is stopped, or the queue is empty. Raises KeyboardInterrupt for SIGTERM."""
     agent = agent_from(options.agent)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     with durable(agent, journal_url(options.db), lease=options.lease) as runs:
         if not options.quiet:
             _write(f"worker {os.getpid()} takes the runs of the agent {agent.name!r}")
         worker = Worker(runs, _quiet if options.quiet else _told, concurrency=options.concurrency)
         with InterruptibleLoop() as loop:
             loop.run(worker.work(until_empty=options.until_empty))
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _told(done: Done) -> None:

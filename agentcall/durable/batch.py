@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentcall.durable.ledger import Ledger
 from agentcall.durable.runs import Durable
@@ -14,6 +14,7 @@ from agentcall.messages import JSON
 
 Line = dict[str, JSON]
 
+MANY = 10
 POLL = 0.5
 """Seconds between two looks at what the workers have done."""
 
@@ -23,41 +24,49 @@ async def carried_out(
 ) -> AsyncIterator[Line]:
     """The result lines of tasks that run here, so many at a time, as they end.
 
-    What goes wrong with a task is in its line. Raises JournalError.
+    What goes wrong with a task is in its line. Raises JournalError; and where `MANY` tasks failed
+    in a row, what the last one raised: so the others may go better later.
     """
     left = iter(tasks)
-    lines: asyncio.Queue[Line | JournalError] = asyncio.Queue()
+    ended: asyncio.Queue[_Ended] = asyncio.Queue()
 
     async def slot() -> None:
         for task in left:
-            try:
-                await lines.put(await _line(durable, task))
-            except JournalError as error:
-                await lines.put(error)
+            await ended.put(await _ended(durable, task))
 
     slots = [asyncio.ensure_future(slot()) for _ in range(concurrency)]
+    in_a_row = 0
     try:
         for _ in tasks:
-            line = await lines.get()
-            if isinstance(line, JournalError):
-                raise line
-            yield line
+            line, error = await ended.get()
+            in_a_row = in_a_row + 1 if error is not None else 0
+            if line is not None:
+                yield line
+            if error is not None and (line is None or in_a_row == MANY):
+                raise error
     finally:
         for one in slots:
             one.cancel()
         await asyncio.gather(*slots, return_exceptions=True)
 
 
-async def _line(durable: Durable[Any, Any], task: Task) -> Line:
+class _Ended(NamedTuple):
+    """What came of a task; without a line where the journal failed."""
+
+    line: Line | None
+    error: AgentCallError | None = None
+
+
+async def _ended(durable: Durable[Any, Any], task: Task) -> _Ended:
     if task.fault:
-        return error_line(task, "BadTask", task.fault)
+        return _Ended(error_line(task, "BadTask", task.fault))
     try:
         result = await durable.run(task.prompt, run_id=task.run_id, messages=task.messages)
-    except JournalError:
-        raise
+    except JournalError as error:
+        return _Ended(None, error)
     except AgentCallError as error:
-        return error_line(task, type(error).__name__, str(error))
-    return result_line(task, result)
+        return _Ended(error_line(task, type(error).__name__, str(error)), error)
+    return _Ended(result_line(task, result))
 
 
 async def left_to_workers(durable: Durable[Any, Any], tasks: Sequence[Task]) -> AsyncIterator[Line]:

@@ -80,9 +80,10 @@ def _filled(name: str | int, run_id: str, fields: Mapping[str, JSON], where: str
         return Task(name, run_id, fault=f"{where}: {error}")
     if unknown:
         return Task(name, run_id, fault=f"{where} has {unknown}; use id, prompt, messages")
-    if not (messages if prompt is None else isinstance(prompt, str) and prompt.strip()):
+    said = prompt if isinstance(prompt, str) and prompt.strip() else None
+    if said is None and (prompt is not None or not messages):
         return Task(name, run_id, fault=f'{where} asks for nothing; it needs a "prompt"')
-    return Task(name, run_id, cast("str | None", prompt), messages)
+    return Task(name, run_id, said, messages)
 
 
 def result_line(task: Task, result: RunResult[Any]) -> dict[str, JSON]:
