@@ -95,7 +95,10 @@ def test_the_python_of_a_page_runs(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_commands_of_a_page_run(page: Path, model: FakeServer, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run(
+    page: Path, model: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTCALL_CACHE", str(tmp_path / ".cache"))
     (tmp_path / "weather.py").write_text(WEATHER)
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
     for line, source in blocks(page, "sh"):

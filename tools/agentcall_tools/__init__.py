@@ -20,5 +20,6 @@ KITS: dict[str, str] = {
     "shell": "agentcall_tools.shell:Shell",
     "python": "agentcall_tools.python:Python",
     "fetch": "agentcall_tools.fetch:Fetch",
+    "knowledge": "agentcall_tools.knowledge:Knowledge",
 }
 """What a user makes tools with, out of a word of theirs: `files=/srv/notes` on the command line."""

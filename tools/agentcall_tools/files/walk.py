@@ -17,12 +17,16 @@ SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file or a folder beneath: its path, its size in bytes, and the open folder it is in."""
+    """A file or a folder beneath: its path, its size in bytes, and the open folder it is in.
+
+    `modified` is its time of change, in nanoseconds.
+    """
 
     path: str
     size: int
     is_folder: bool
     folder: int
+    modified: int = 0
 
     def matches(self, pattern: str) -> bool:
         """Whether its name, or its path where the pattern has a slash, fits a pattern with *."""
@@ -79,7 +83,8 @@ class Walk:
                 continue
             is_folder = stat.S_ISDIR(state.st_mode)
             if is_folder or stat.S_ISREG(state.st_mode):
-                yield Entry(f"{path}/{name}".lstrip("/"), state.st_size, is_folder, folder)
+                whole = f"{path}/{name}".lstrip("/")
+                yield Entry(whole, state.st_size, is_folder, folder, state.st_mtime_ns)
 
     def _is_over(self) -> bool:
         self._seen += 1

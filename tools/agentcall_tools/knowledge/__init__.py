@@ -1,0 +1,7 @@
+"""Finds passages in the documents beneath a folder: retrieval as a tool."""
+
+from agentcall_tools.knowledge.document import DocumentError
+from agentcall_tools.knowledge.knowledge import Knowledge, KnowledgeError
+from agentcall_tools.knowledge.refresh import Report
+
+__all__ = ["DocumentError", "Knowledge", "KnowledgeError", "Report"]

@@ -1,0 +1,128 @@
+"""Passages in SQLite's full text search (FTS5), which ranks by BM25.
+
+Words of a path and of headings count twice. What the words are, `words` says; how the index is kept
+in step with the files, `refresh`.
+"""
+
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from agentcall_tools.files.beneath import Root
+from agentcall_tools.knowledge.passages import Passage
+from agentcall_tools.knowledge.refresh import Refresh, Report, transaction
+from agentcall_tools.knowledge.words import asked_for
+
+VERSION = 1
+_WAIT = 30.0
+_TABLES = """
+CREATE TABLE about (folder TEXT NOT NULL);
+CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, digest TEXT, why TEXT);
+CREATE TABLE passages (id INTEGER PRIMARY KEY, path TEXT NOT NULL, unit TEXT, number INTEGER,
+    first INTEGER, last INTEGER, heading TEXT, text TEXT);
+CREATE INDEX passages_of ON passages (path, number);
+CREATE VIRTUAL TABLE words USING fts5(place, heading, text, tokenize = 'porter unicode61');
+"""
+_SEARCH = """
+SELECT path, unit, number, first, last, passages.heading, passages.text FROM words
+JOIN passages ON passages.id = words.rowid
+WHERE words MATCH ? ORDER BY bm25(words, 2.0, 2.0, 1.0), passages.id LIMIT ?
+"""
+_FROM = """
+SELECT path, unit, number, first, last, heading, text FROM passages
+WHERE path = ? AND number >= ? ORDER BY number LIMIT ?
+"""
+
+
+class Found(NamedTuple):
+    """A passage, its document, its number in it, and whether it is placed by line or page."""
+
+    path: str
+    unit: str
+    number: int
+    passage: Passage
+
+
+class Index:
+    """The passages of the documents beneath a folder, in a file."""
+
+    def __init__(self, root: Root, folder: Path, file: Path) -> None:
+        self._root = root
+        self._folder = folder
+        self._file = file
+
+    def refresh(self, seconds: float) -> Report:
+        """Brings the index up to date, as far as the time goes."""
+        until = time.monotonic() + seconds
+        with self._connected() as connection:
+            return Refresh(self._root, connection, until).report()
+
+    def search(self, query: str, count: int) -> list[Found]:
+        """The passages that fit best, the best first."""
+        wanted = asked_for(query)
+        if not wanted:
+            return []
+        with self._connected() as connection:
+            return [_found(row) for row in connection.execute(_SEARCH, (wanted, count))]
+
+    def passages(self, path: str, start: int, count: int) -> list[Found]:
+        """The passages of a document, from one on."""
+        with self._connected() as connection:
+            return [_found(row) for row in connection.execute(_FROM, (path, start, count))]
+
+    def documents(self, count: int) -> list[str]:
+        """The paths of the first documents, by name."""
+        asked = "SELECT DISTINCT path FROM passages ORDER BY path LIMIT ?"
+        with self._connected() as connection:
+            return [str(path) for (path,) in connection.execute(asked, (count,))]
+
+    @contextmanager
+    def _connected(self) -> Generator[sqlite3.Connection, None, None]:
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file.touch(mode=0o600)  # it has the documents' text
+        connection = sqlite3.connect(self._file, timeout=_WAIT, isolation_level=None)
+        try:
+            if not self._is_ready(connection):
+                self._prepare(connection)
+            yield connection
+        finally:
+            connection.close()
+
+    def _is_ready(self, connection: sqlite3.Connection) -> bool:
+        """Whether it is the index of this folder. Raises ValueError if it is anything else."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        names = _tables(connection)
+        if names and "passages" not in names:
+            raise ValueError(f"{self._file} is another database; name another file")
+        if version != VERSION:
+            return False
+        (folder,) = connection.execute("SELECT folder FROM about").fetchone()
+        if folder != str(self._folder):
+            raise ValueError(f"{self._file} is the index of {folder}; name another file")
+        return True
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Makes the tables, and again where an older version made them."""
+        connection.execute("PRAGMA journal_mode = WAL")
+        with transaction(connection):
+            if self._is_ready(connection):  # another process was faster
+                return
+            for name in _tables(connection) & {"about", "files", "passages", "words"}:
+                connection.execute(f"DROP TABLE {name}")
+            for statement in _TABLES.split(";\n"):
+                connection.execute(statement)
+            connection.execute("INSERT INTO about VALUES (?)", (str(self._folder),))
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {str(name) for (name,) in names}
+
+
+def _found(row: tuple[str, str, int, int, int, str, str]) -> Found:
+    path, unit, number, first, last, heading, text = row
+    return Found(path, unit, number, Passage(first, last, heading, text))

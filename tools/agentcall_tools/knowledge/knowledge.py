@@ -1,0 +1,144 @@
+"""Retrieval as a tool: the passages of documents that fit a question, with their place."""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agentcall import tool
+from agentcall_tools.files.beneath import Root
+from agentcall_tools.knowledge.index import Found, Index
+from agentcall_tools.knowledge.refresh import Report
+
+MOST_PASSAGES = 20
+LONGEST_QUERY = 1_000
+SECONDS = 20.0
+"""How long a search may bring the index up to date before it answers with what it has."""
+_SHOWN = 6_000
+_NAMED = 20
+
+
+class KnowledgeError(ValueError):
+    """Nothing could be looked up; the text says why and what to do."""
+
+
+class Knowledge:
+    """The documents beneath a folder, as tools: `Agent(tools=[Knowledge("/srv/handbook")])`.
+
+    about: what they are, in the words that the model is told: "the handbook of Example Ltd".
+    index: the file that the index is kept in; without one, a file in agentcall's cache folder. It
+        holds the text of the documents.
+    deny: patterns of names that are left out; hidden ones by default.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        about: str = "",
+        index: str | Path | None = None,
+        deny: Sequence[str] = (".*",),
+    ) -> None:
+        root, place = Root(folder, deny), Path(folder).expanduser().resolve()
+        self._index = Index(root, place, _default(place) if index is None else Path(index))
+        if about:
+            told = f"Searches {about} and returns the passages that fit best, with their place."
+            self.search_knowledge = tool(description=told)(self.search_knowledge)
+
+    def refresh(self, seconds: float = 3600.0) -> Report:
+        """Brings the index up to date; searches do so too, but only for `SECONDS`."""
+        try:
+            return self._index.refresh(seconds)
+        except sqlite3.Error as error:
+            raise KnowledgeError(_words(error)) from error
+
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=120)
+    def search_knowledge(self, query: str, count: int = 5) -> str:
+        """Searches the documents and returns the passages that fit best, with their place.
+
+        Args:
+            query: The words that the passage has, rather than a question about it.
+            count: How many passages, up to 20.
+        """
+        if not query.strip() or len(query) > LONGEST_QUERY:
+            raise KnowledgeError(f"query is 1 to {LONGEST_QUERY} characters, got {len(query)}")
+        if not 1 <= count <= MOST_PASSAGES:
+            raise KnowledgeError(f"count is 1 to {MOST_PASSAGES}, got {count}")
+        report = self.refresh(SECONDS)
+        found = self._index.search(query, count)
+        notes = _notes(report)
+        if not found:
+            notes = [_nothing(self._index.documents(_NAMED), report.documents), *notes]
+        return "\n\n".join([*_shown(found), *notes])
+
+    @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
+    def read_knowledge(self, document: str, passage: int = 1) -> str:
+        """Reads on in a document, from one of its passages.
+
+        Args:
+            document: Its path, as a search gave it.
+            passage: The number of the passage to begin with, from 1.
+        """
+        found = self._index.passages(document, passage, MOST_PASSAGES + 1)
+        if not found:
+            known = ", ".join(self._index.documents(_NAMED)) or "none yet; search first"
+            raise KnowledgeError(
+                f"{document[:200]!r} has no passage {passage}; the documents are: {known}"
+            )
+        shown = _shown(found[:MOST_PASSAGES])
+        more = found[len(shown) :]
+        note = [f"[go on with passage={more[0].number}]"] if more else []
+        return "\n\n".join([*shown, *note])
+
+
+def _default(folder: Path) -> Path:
+    """A file of its own in agentcall's cache folder, found as the rest of agentcall finds it."""
+    own = os.environ.get("AGENTCALL_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return (Path(own) if own else Path(base) / "agentcall") / "knowledge" / f"{name}.db"
+
+
+def _shown(found: Sequence[Found]) -> list[str]:
+    """The passages, each below its place, as many as there is room for; at least one."""
+    shown: list[str] = []
+    for path, unit, number, passage in found:
+        numbers = f"{passage.first}-{passage.last}".removesuffix(f"-{passage.first}")
+        place = f"{path}:{numbers}" if unit == "line" else f"{path}, page {numbers}"
+        heading = f" ({passage.heading})" if passage.heading else ""
+        text = f"[{place}, passage {number}{heading}]\n{passage.text}"
+        if shown and sum(map(len, shown)) + len(text) > _SHOWN:
+            break
+        shown.append(text)
+    return shown
+
+
+def _nothing(names: Sequence[str], count: int) -> str:
+    if not names:
+        return "there are no documents with text"
+    more = ", ..." if count > len(names) else ""
+    return f"no passage has any of these words; the documents are: {', '.join(names)}{more}"
+
+
+def _notes(report: Report) -> list[str]:
+    notes: list[str] = []
+    if report.is_cut:
+        notes.append("[the folder has more files than are looked at]")
+    if report.left:
+        notes.append(f"[{report.left} documents are not indexed yet: search again for more]")
+    if report.unread:
+        notes.append(_unread(report.unread))
+    return notes
+
+
+def _unread(why: Mapping[str, str]) -> str:
+    first = "; ".join(f"{path}: {reason}" for path, reason in list(why.items())[:3])
+    more = f"; and {len(why) - 3} more" if len(why) > 3 else ""
+    return f"[not read: {first}{more}]"
+
+
+def _words(error: sqlite3.Error) -> str:
+    if "fts5" in str(error):
+        return "this Python's SQLite has no FTS5, which the index needs"
+    return f"the index cannot be used: {error}; remove its file, and it is made again"

@@ -1,0 +1,93 @@
+"""Cuts a document into passages that can be found and read on their own.
+
+Rules: a passage ends at a heading that follows some text, at the end of a page, at a blank line
+once it has `GOOD` characters, and before it would have more than `MOST`. A line that is longer is
+cut behind the end of a sentence, or else anywhere. Headings are those of Markdown, outside of code;
+a passage knows the ones that it stands under.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agentcall_tools.knowledge.document import Document, Line
+
+GOOD, MOST = 500, 1_200
+_HEADING = re.compile(r"(#{1,6})\s+(.+?)[\s#]*$")
+_FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
+_SENTENCE = re.compile(r"[。！？；]|[.!?;](?=\s)")
+_LONGEST_HEADING = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document: its first and last line or page, the headings above it, its text."""
+
+    first: int
+    last: int
+    heading: str
+    text: str
+
+
+def passages(document: Document) -> Iterator[Passage]:
+    """The passages of a document, in order; together they have all of its words."""
+    cutter = _Cutter(document)
+    for line in document.lines:
+        yield from cutter.take(line)
+    yield from cutter.close()
+
+
+class _Cutter:
+    def __init__(self, document: Document) -> None:
+        self._by_page = document.unit == "page"
+        self._has_headings = document.has_headings
+        self._headings: list[str] = []
+        self._in_code = False
+        self._open: list[Line] = []
+        self._size = 0
+        self._has_text = False
+
+    def take(self, line: Line) -> Iterator[Passage]:
+        """The passages that end before this line or with it."""
+        heading = self._heading(line.text)
+        new_page = self._by_page and self._open and self._open[-1].number != line.number
+        if (heading and self._has_text) or new_page or self._size + len(line.text) > MOST:
+            yield from self.close()
+        if heading:
+            level, words = len(heading.group(1)), heading.group(2)[:_LONGEST_HEADING]
+            self._headings[level - 1 :] = [""] * (level - 1 - len(self._headings)) + [words]
+        self._has_text = self._has_text or bool(line.text.strip() and not heading)
+        for part in _parts(line):
+            if self._size + len(part.text) > MOST:
+                yield from self.close()
+            self._open.append(part)
+            self._size += len(part.text) + 1
+        if not line.text.strip() and self._size >= GOOD:
+            yield from self.close()
+
+    def close(self) -> Iterator[Passage]:
+        """The passage that is open, if it says anything."""
+        numbers = [line.number for line in self._open if line.text.strip()]
+        if numbers:
+            text = "\n".join(line.text.rstrip() for line in self._open).strip("\n")
+            heading = " > ".join(filter(None, self._headings))
+            yield Passage(numbers[0], numbers[-1], heading, text)
+        self._open, self._size, self._has_text = [], 0, False
+
+    def _heading(self, text: str) -> "re.Match[str] | None":
+        if not self._has_headings:
+            return None
+        if _FENCE.match(text):
+            self._in_code = not self._in_code
+        return None if self._in_code else _HEADING.match(text)
+
+
+def _parts(line: Line) -> Iterator[Line]:
+    """The line, cut where it is too long for a passage."""
+    rest = line.text
+    while len(rest) > MOST:
+        ends = [found.end() for found in _SENTENCE.finditer(rest, GOOD, MOST)]
+        at = ends[-1] if ends else MOST
+        yield Line(line.number, rest[:at])
+        rest = rest[at:]
+    yield Line(line.number, rest)

@@ -1,0 +1,39 @@
+"""The text of a PDF, read by pypdf in a process of its own, as a hostile file may take for ever."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+from pydantic import BaseModel, ValidationError
+
+from agentcall_tools.knowledge import pdf_reader
+
+SECONDS = 60.0
+
+
+class _Answer(BaseModel):
+    pages: list[str] = []
+    error: str | None = None
+
+
+def pages_of(data: bytes) -> list[str]:
+    """The text of each page. Raises ValueError, and ImportError without pypdf."""
+    if find_spec("pypdf") is None:
+        raise ImportError("PDF needs: pip install 'agentcall[knowledge]'")
+    try:
+        done = subprocess.run(  # noqa: S603 - a program of our own
+            [sys.executable, "-I", pdf_reader.__file__],
+            input=data,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+        )
+        answer = _Answer.model_validate_json(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"the PDF was not read within {SECONDS:g} seconds") from None
+    except ValidationError:  # it was ended by a limit of the system
+        raise ValueError("the PDF takes too much time or memory to be read") from None
+    if answer.error is not None:
+        raise ValueError(f"the PDF cannot be read: {answer.error}")
+    return answer.pages
