@@ -104,6 +104,15 @@ class RunResult(Generic[Output]):
         below = {call.id for paused in self.paused for call in paused.pending}
         return tuple(call for call in self.pending if call.id not in below)
 
+    def asked_by(self, call_id: str) -> str:
+        """Which agent asks for a call that waits: the names of tools, joined by slashes; "" for
+        the run's own agent."""
+        for paused in self.paused:
+            inside = call_id.removeprefix(f"{paused.call.id}/")
+            if inside != call_id:
+                return f"{paused.call.name}/{paused.result.asked_by(inside)}".rstrip("/")
+        return ""
+
     @property
     def output(self) -> Output:
         """The answer. Raises NoOutput if the run ended without one of the right type."""

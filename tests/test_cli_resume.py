@@ -299,7 +299,7 @@ def test_an_agent_in_an_agent_is_asked_about_at_the_command_line(folder: Path) -
         env = {"AGENTCALL_MODEL": server.url}
         done = agentcall("run", "?", "-a", "team.py:agent", cwd=folder, env=env)
         assert done.returncode == 4, done.stderr
-        assert 'c1/c2  send(to="ann")' in done.stderr
+        assert 'c1/c2  mailer ▸ send(to="ann")' in done.stderr
         (run,) = set(re.findall(r"agentcall resume (\w+) ", done.stderr))
         done = agentcall("resume", run, "--approve", "c1/c2", cwd=folder, env=env)
     assert (done.stdout, sent(folder)) == ("Well.\n", ["ann"])

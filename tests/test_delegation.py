@@ -355,6 +355,7 @@ async def test_decisions_go_down_to_the_agent_that_asked(depth: int) -> None:
     result = await agent.run("go")
     (waits,) = result.pending
     assert waits.id.count("/") == depth
+    assert result.asked_by(waits.id) == "/".join(["deeper"] * depth)
     kept = RunResult.from_json(result.to_json())
     assert kept == result
     done = await agent.resume(kept, {waits.id: Denied("not now")})

@@ -9,10 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from agentcall.approval import Approved, Decision, Denied, Edited
-from agentcall.cli.calltext import whole_call
 from agentcall.cli.plain import is_terminal, line_of, styled
 from agentcall.errors import UsageError
-from agentcall.messages import ToolCall
 
 Check = Callable[[Edited], None]
 """Raises UsageError for edited arguments that do not fit."""
@@ -36,15 +34,15 @@ def can_ask() -> bool:
         return keyboard is not None
 
 
-def decide(call: ToolCall, reason: str, check: Check) -> Decision:
+def decide(shown: str, reason: str, check: Check) -> Decision:
     """Asks at the terminal, also where standard input is a pipe; denies where there is none.
 
-    reason: why somebody has to decide.
+    shown: the call, whole. reason: why somebody has to decide.
     """
     with _keyboard() as keyboard:
         if keyboard is None:
             return Denied("nobody is there to approve it")
-        sys.stderr.write(styled("approve", "yellow", sys.stderr) + f" {whole_call(call)}\n")
+        sys.stderr.write(styled("approve", "yellow", sys.stderr) + f" {shown}\n")
         if reason:
             sys.stderr.write(f"  why: {line_of(reason)}\n")
         return _asked(keyboard, check)

@@ -33,13 +33,14 @@ def arguments_line(arguments: str, most: int) -> str:
     return line_of(", ".join(f"{n}={line_of(v, share)}" for n, v in shown.items()), most)
 
 
-def whole_call(call: ToolCall) -> str:
+def whole_call(call: ToolCall, asked_by: str = "") -> str:
     """All of a call, for a person who decides about it: nothing is cut, nothing is invisible.
 
+    asked_by: the agent that asks for it, where it is not the one that the person talks to.
     An argument a line where they are long. What JSON may say in more ways than one (a name twice,
     a fraction) is shown as it is written.
     """
-    name = visible(call.name)
+    name = visible(f"{asked_by} ▸ {call.name}" if asked_by else call.name)
     values = _told_plainly(call.arguments)
     if values is None:
         return f"{name} {visible(call.arguments)}"

@@ -17,7 +17,7 @@ from agentcall.cli.faults import UNREACHED, WAITING
 from agentcall.cli.making import agent_of
 from agentcall.cli.resume import ResumeOptions
 from agentcall.cli.run import RunOptions
-from agentcall.cli.running import Result, Talker
+from agentcall.cli.running import Result, Talker, waiting_lines
 from agentcall.cli.waiting import Recipe, State, listed, load, take
 from agentcall.errors import UsageError
 from agentcall.events import Event, ToolCallStarted
@@ -95,8 +95,7 @@ class _Continued(Talker):
 
     def show_waiting(self) -> None:
         """Says what waits, on standard error."""
-        for call in self._state.result.pending:
-            sys.stderr.write(f"waiting: {call.id}  {whole_call(call)}\n")
+        sys.stderr.writelines(f"{line}\n" for line in waiting_lines(self._state.result))
         sys.stderr.write("decide with --approve ID, --deny ID=WHY or --edit ID=JSON\n")
 
 
@@ -163,5 +162,7 @@ def _session(recipe: Recipe) -> SQLiteSession | None:
 
 def _show_list(states: Iterable[State]) -> None:
     for state in states:
-        for call in state.result.pending:
-            sys.stdout.write(f"{state.result.run_id}\t{call.id}\t{whole_call(call)}\n")
+        result = state.result
+        for call in result.pending:
+            shown = whole_call(call, result.asked_by(call.id))
+            sys.stdout.write(f"{result.run_id}\t{call.id}\t{shown}\n")

@@ -11,6 +11,7 @@ from agentcall.agent import Prompt
 from agentcall.approval import Approved, Decision, Edited
 from agentcall.cli.answer import Answer, answer_for
 from agentcall.cli.approving import can_ask, decide
+from agentcall.cli.calltext import whole_call
 from agentcall.cli.faults import UNFINISHED, WAITING, exit_code, tell, warn
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.launching import hint
@@ -163,7 +164,8 @@ class Conversation:
         def check(edited: Edited) -> None:
             self._runner.check(result, {call.id: edited})
 
-        return decide(call, self._reasons.get(call.id, ""), check)
+        shown = whole_call(call, result.asked_by(call.id))
+        return decide(shown, self._reasons.get(call.id, ""), check)
 
 
 def _tool_of(call: ToolCall) -> tuple[str, str]:

@@ -93,6 +93,14 @@ def _last() -> str:
     return listed[0].id
 
 
+def waiting_lines(result: Result) -> list[str]:
+    """The calls that wait, each with its id and all of its arguments."""
+    return [
+        f"waiting: {call.id}  {whole_call(call, result.asked_by(call.id))}"
+        for call in result.pending
+    ]
+
+
 class Talker:
     """An agent at the command line, in a session or without."""
 
@@ -126,7 +134,7 @@ class Talker:
         first = shlex.quote(result.pending[0].id)
         command = f"agentcall resume {path.stem}"
         lines = [
-            *(f"waiting: {call.id}  {whole_call(call)}" for call in result.pending),
+            *waiting_lines(result),
             f"approve: {command} --approve {first}",
             f"or:      {command} --deny {first}=WHY, or --edit {first}=JSON; at a terminal it asks",
         ]

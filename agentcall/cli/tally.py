@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from agentcall.events import DialectChosen, Event, RunFinished, TextDelta, ToolCallStarted
+from agentcall.events import DialectChosen, Event, Nested, RunFinished, TextDelta, ToolCallStarted
 from agentcall.messages import Usage
 
 
@@ -17,6 +17,8 @@ class Tally:
 
     def see(self, event: Event) -> None:
         """The clock runs from a request to the first call, or to the end."""
+        while isinstance(event, Nested):  # an agent that is a tool has a model too
+            event = event.event
         match event:
             case DialectChosen() | TextDelta() if self._since is None:
                 self._since = monotonic()
