@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcall_server.logbook import KEPT, Logbook, follow, tail
@@ -87,6 +87,7 @@ def test_the_tail_reaches_into_the_file_before(log: Path) -> None:
     assert tail(log.with_name("none"), 5) == []
 
 
+@settings(deadline=None)
 @given(st.text("ab\r\n%", max_size=40), st.lists(st.integers(0, 40), max_size=6))
 def test_where_the_pieces_are_cut_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, text: str, cuts: list[int]
