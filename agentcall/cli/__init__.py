@@ -1,4 +1,4 @@
-"""The command line: `agentcall run`, `resume`, `sessions`, `runs`, `batch`, `serve`, `tools`, ..."""
+"""The command line: `agentcall run`, `resume`, `sessions`, `runs`, `batch`, `tools`, ..."""
 
 from __future__ import annotations
 
