@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # these cost three times the rest to import, and a file of to
     from agentcall.agent import Agent
     from agentcall.approval import Approved, Denied, Edited
     from agentcall.limits import Limits
+    from agentcall.memory import Session
     from agentcall.registry import ToolRegistry
     from agentcall.result import RunResult
+    from agentcall.session import SQLiteSession
 
 _LATE = {
     "Agent": "agent",
@@ -23,6 +25,8 @@ _LATE = {
     "Edited": "approval",
     "Limits": "limits",
     "RunResult": "result",
+    "SQLiteSession": "session",
+    "Session": "memory",
     "ToolRegistry": "registry",
 }
 
@@ -50,6 +54,8 @@ __all__ = [
     "ModelRetry",
     "RunContext",
     "RunResult",
+    "SQLiteSession",
+    "Session",
     "Tool",
     "ToolRegistry",
     "tool",

@@ -100,7 +100,8 @@ def test_the_commands_of_a_page_run(
 ) -> None:
     monkeypatch.setenv("AGENTCALL_CACHE", str(tmp_path / ".cache"))
     (tmp_path / "weather.py").write_text(WEATHER)
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    kept = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_STATE_HOME": str(tmp_path / "state")}
+    environment = {**os.environ, **kept}
     for line, source in blocks(page, "sh"):
         for command in source.splitlines():
             if not command.startswith("agentcall "):

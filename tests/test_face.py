@@ -18,6 +18,8 @@ FACE = [
     "ModelRetry",
     "RunContext",
     "RunResult",
+    "SQLiteSession",
+    "Session",
     "Tool",
     "ToolRegistry",
     "tool",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import cast
+from typing import Any, cast
 
 from agentcall.cli.plain import line_of
 from agentcall.messages import ToolCall
+from agentcall.result import RunResult
 
 _ONE_LINE = 200
 
@@ -47,6 +48,16 @@ def whole_call(call: ToolCall, asked_by: str = "") -> str:
     shown = [f"{visible(key)}={visible(text)}" for key, text in values.items()]
     line = f"{name}({', '.join(shown)})"
     return line if len(line) <= _ONE_LINE else "\n    ".join([f"{name}", *shown])
+
+
+def waiting_lines(
+    result: RunResult[Any],  # Any: the output is not there yet
+) -> list[str]:
+    """The calls that wait, each with its id and all of its arguments."""
+    return [
+        f"waiting: {call.id}  {whole_call(call, result.asked_by(call.id))}"
+        for call in result.pending
+    ]
 
 
 def visible(text: str) -> str:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agentcall.agent import Agent
 from agentcall.approval import Approved, Decision, Denied, Edited
 from agentcall.cli.approving import can_ask
-from agentcall.cli.calltext import whole_call
+from agentcall.cli.calltext import waiting_lines, whole_call
 from agentcall.cli.conversation import conversed_on
 from agentcall.cli.faults import UNREACHED, WAITING
 from agentcall.cli.making import agent_of
+from agentcall.cli.recipe import parts_of, recipe_of
 from agentcall.cli.resume import ResumeOptions
 from agentcall.cli.run import RunOptions
-from agentcall.cli.running import Result, Talker, waiting_lines
-from agentcall.cli.waiting import Recipe, State, listed, load, take
+from agentcall.cli.running import Result, Talker
+from agentcall.cli.waiting import State, listed, load, take
 from agentcall.errors import UsageError
 from agentcall.events import Event, ToolCallStarted
-from agentcall.session import SQLiteSession
+from agentcall.messages import JSON
 
 ALL = "all"
 """Stands for the ids of all calls that wait."""
@@ -34,13 +34,12 @@ def resume_by(options: ResumeOptions) -> int:
         return 0
     state = load(options.state)
     decisions = dict(decisions_of(options, state.result))
-    recipe = _overlaid(state.recipe, options)
+    told = _run_options(state, options)
     if not state.result.pending:
         raise UsageError(f"the run {state.result.run_id} waits for nothing; it has ended")
-    if state.path is None and not (recipe.agent or recipe.tools):
+    if state.path is None and not (told.agent or told.tools):
         raise UsageError("this state does not say which agent it is of; name it: -a file.py:agent")
-    told = _run_options(recipe, options)
-    continued = _Continued(agent_of(told), _session(recipe), recipe, state)
+    continued = _Continued(agent_of(told), recipe_of(told), state)
     if decisions:
         continued.check(state.result, decisions)
     elif not can_ask():
@@ -56,14 +55,13 @@ class _Continued(Talker):
     def __init__(
         self,
         agent: Agent[Any, Any],  # Any: the user's own types
-        session: SQLiteSession | None,
-        recipe: Recipe,
+        recipe: Mapping[str, JSON],
         state: State,
     ) -> None:
-        super().__init__(agent, session, recipe)
+        super().__init__(agent, state.session, recipe)
         self._state = state
         self._taken: Path | None = None
-        self._has_begun = session is not None  # the session knows that it has gone on
+        self._has_begun = state.session is not None  # the session knows that it has gone on
 
     def __enter__(self) -> None:
         """Nothing is taken yet."""
@@ -136,28 +134,12 @@ def _split(word: str, ids: list[str], *, bare: bool = False) -> Iterator[tuple[s
     raise UsageError(f"{word!r} names no call that waits; there are: {', '.join(known)}")
 
 
-def _overlaid(recipe: Recipe, options: ResumeOptions) -> Recipe:
+def _run_options(state: State, options: ResumeOptions) -> RunOptions:
+    """The options of the run as it was made, and as it is told now."""
     given = {"model": options.model, "tools": options.tools, "agent": options.agent}
-    return replace(recipe, **{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
-
-
-def _run_options(recipe: Recipe, options: ResumeOptions) -> RunOptions:
-    return RunOptions(
-        model=recipe.model,
-        tools=list(recipe.tools or ()),
-        agent=recipe.agent,
-        instructions=recipe.instructions,
-        max_requests=recipe.max_requests,
-        json=options.json,
-        events=options.events,
-        quiet=options.quiet,
-    )
-
-
-def _session(recipe: Recipe) -> SQLiteSession | None:
-    if recipe.session is None:
-        return None
-    return SQLiteSession(recipe.session, recipe.sessions, wait=0)
+    parts = parts_of(state.recipe)
+    parts |= {name: value for name, value in given.items() if value}
+    return RunOptions(**parts, json=options.json, events=options.events, quiet=options.quiet)
 
 
 def _show_list(states: Iterable[State]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -11,17 +10,14 @@ from typing import Any
 
 from agentcall.agent import Agent, Prompt, new_id
 from agentcall.approval import Decision
+from agentcall.cli.calltext import waiting_lines
 from agentcall.cli.making import Words
 from agentcall.cli.plain import styled
+from agentcall.cli.recipe import bare, recipe_of
 from agentcall.durable import Durable
 from agentcall.errors import UsageError
 from agentcall.events import Event
-from agentcall.messages import JSON
 from agentcall.result import RunResult
-
-_SECRETS = re.compile(r"(https?://)[^/@\s]*@")
-_QUERY = re.compile(r"\?[^#]*")
-_PARTS = ("agent", "tools", "model", "instructions", "max_requests")
 
 
 def journal_url(given: str | None) -> str:
@@ -74,41 +70,13 @@ class Kept:
         self._durable.agent.check(result, decisions)
 
     def tell_how_to_go_on(self, result: RunResult[Any] | None = None) -> None:  # Any: as above
-        """Says on standard error with which command the run goes on."""
-        where = "" if self._db is None else f" --db {_shown(self._db)}"
+        """Says on standard error what waits, and with which command the run goes on."""
+        if result is not None:
+            sys.stderr.writelines(f"{line}\n" for line in waiting_lines(result))
+        where = "" if self._db is None else f" --db {bare(self._db)}"
         words = f"the run is kept; go on with it: agentcall runs resume {self.run_id}{where}"
         sys.stderr.write(styled(words, "yellow", sys.stderr) + "\n")
 
     def close(self) -> None:
         """Gives the journal up."""
         self._durable.close()
-
-
-def recipe_of(words: Words) -> dict[str, JSON]:
-    """How the agent was made, so that another process can make it; no keys and passwords."""
-    recipe: dict[str, JSON] = {
-        "agent": words.agent and _found_from_anywhere(words.agent),
-        "tools": [_found_from_anywhere(word) for word in words.tools or ()],
-        "model": words.model and _shown(words.model),
-        "instructions": words.instructions,
-        "max_requests": words.max_requests,
-    }
-    return {name: value for name, value in recipe.items() if value}
-
-
-def parts_of(recipe: Mapping[str, JSON]) -> dict[str, Any]:  # Any: the fields of options
-    """The recipe as fields of the command's options."""
-    return {name: recipe[name] for name in _PARTS if name in recipe}
-
-
-def _found_from_anywhere(word: str) -> str:
-    """The word with the whole path of its file, if it names a file."""
-    path, mark, name = word.rpartition(":")
-    if word.endswith(".py"):
-        return str(Path(word).absolute())
-    return f"{Path(path).absolute()}{mark}{name}" if path.endswith(".py") else word
-
-
-def _shown(url: str) -> str:
-    """The URL without user, password and query."""
-    return _QUERY.sub("", _SECRETS.sub(r"\1", url))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentcall.cli.keeping import journal_url, parts_of
+from agentcall.cli.keeping import journal_url
+from agentcall.cli.recipe import parts_of
 from agentcall.cli.run import RunOptions
 from agentcall.cli.running import run_on
 from agentcall.cli.runs import ResumeOptions

@@ -10,16 +10,18 @@ from typing import Any
 from agentcall.agent import Agent, Prompt
 from agentcall.approval import Decision
 from agentcall.cli.asking import prompt_from
-from agentcall.cli.calltext import whole_call
+from agentcall.cli.calltext import waiting_lines
 from agentcall.cli.conversation import conversed
 from agentcall.cli.faults import UNREACHED, warn
 from agentcall.cli.launching import ensure_up
 from agentcall.cli.making import agent_of
 from agentcall.cli.plain import styled
+from agentcall.cli.recipe import recipe_of
 from agentcall.cli.run import RunOptions
-from agentcall.cli.waiting import Recipe, recipe_of, save
+from agentcall.cli.waiting import save
 from agentcall.errors import UsageError
 from agentcall.events import Event
+from agentcall.messages import JSON
 from agentcall.result import RunResult
 from agentcall.session import SQLiteSession, Store
 
@@ -31,14 +33,13 @@ def run_by(options: RunOptions) -> int:
     if options.json and options.events:
         raise UsageError("--json and --events both print to standard output; choose one")
     session = _session(options)
-    recipe = recipe_of(options, session)
     agent = agent_of(options)
     prompt = prompt_from(options.prompt, options.images or ())
     if options.launch:
         ensure_up(options.model)
     if _is_durable(options):
         return _kept(agent, prompt, options)
-    return conversed(Talker(agent, session, recipe), prompt, options)
+    return conversed(Talker(agent, session, recipe_of(options)), prompt, options)
 
 
 def run_on(options: RunOptions) -> int:
@@ -93,14 +94,6 @@ def _last() -> str:
     return listed[0].id
 
 
-def waiting_lines(result: Result) -> list[str]:
-    """The calls that wait, each with its id and all of its arguments."""
-    return [
-        f"waiting: {call.id}  {whole_call(call, result.asked_by(call.id))}"
-        for call in result.pending
-    ]
-
-
 class Talker:
     """An agent at the command line, in a session or without."""
 
@@ -108,7 +101,7 @@ class Talker:
         self,
         agent: Agent[Any, Any],  # Any: the user's own types
         session: SQLiteSession | None,
-        recipe: Recipe,
+        recipe: Mapping[str, JSON],
     ) -> None:
         self._agent = agent
         self._session = session
@@ -130,7 +123,7 @@ class Talker:
 
     def tell_how_to_go_on(self, result: Result) -> None:
         """Writes the state down, and says on standard error how to go on with it."""
-        path = save(result, self._recipe)
+        path = save(result, self._recipe, self._session)
         first = shlex.quote(result.pending[0].id)
         command = f"agentcall resume {path.stem}"
         lines = [

@@ -9,38 +9,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import orjson
 
-from agentcall.cli.making import Words
 from agentcall.errors import UsageError
-from agentcall.messages import encoded
+from agentcall.messages import JSON, encoded
 from agentcall.result import RunResult, result_json
 from agentcall.session import SQLiteSession
 
 Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 
 _FORMAT = 1
-_SECRETS = re.compile(r"(https?://)[^/@\s]*@")
-_QUERY = re.compile(r"\?[^#]*")
 _RUN_ID = re.compile(r"[\w-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How an agent was made at the command line, and the session it ran in."""
-
-    agent: str | None = None
-    tools: Sequence[str] | None = None
-    model: str | None = None
-    instructions: str | None = None
-    max_requests: int | None = None
-    session: str | None = None
-    sessions: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +35,22 @@ class State:
     """
 
     path: Path | None
-    recipe: Recipe
+    recipe: Mapping[str, JSON]
+    session: SQLiteSession | None
     result: Result
 
 
-def recipe_of(words: Words, session: SQLiteSession | None) -> Recipe:
-    """The recipe of a command's words; files by their whole path, no keys and passwords."""
-    return Recipe(
-        agent=words.agent and _found_from_anywhere(words.agent),
-        tools=[_found_from_anywhere(word) for word in words.tools or ()],
-        model=words.model and _QUERY.sub("", _SECRETS.sub(r"\1", words.model)),
-        instructions=words.instructions,
-        max_requests=words.max_requests,
-        session=None if session is None else session.id,
-        sessions=None if session is None else str(session.store.path.absolute()),
-    )
-
-
-def save(result: Result, recipe: Recipe) -> Path:
+def save(result: Result, recipe: Mapping[str, JSON], session: SQLiteSession | None) -> Path:
     """Writes a state, for its owner alone, and gives its file."""
-    made = {name: getattr(recipe, name) for name in Recipe.__slots__}
-    text = encoded({"agentcall": _FORMAT, "recipe": made, "result": result_json(result)})
+    wire: dict[str, JSON] = {"agentcall": _FORMAT, "recipe": recipe, "result": result_json(result)}
+    if session is not None:
+        wire["session"] = {"id": session.id, "file": str(session.store.path.absolute())}
     folder = _folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{result.run_id.replace(':', '-')}.json"
     draft = path.with_suffix(f".{os.getpid()}.new")
     with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
-        file.write(text)
+        file.write(encoded(wire))
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
@@ -96,11 +69,12 @@ def load(word: str) -> State:
     try:
         wire = cast("Mapping[str, Any]", orjson.loads(text))
         if "agentcall" not in wire:
-            return State(None, Recipe(), Result.from_json(text))
+            return State(None, {}, None, Result.from_json(text))
         if wire["agentcall"] != _FORMAT:
             raise UsageError(f"{path} was written by a newer agentcall; update agentcall")
-        result = Result.from_json(orjson.dumps(wire["result"]))
-        return State(path, Recipe(**wire["recipe"]), result)
+        kept = wire.get("session")
+        session = kept and SQLiteSession(kept["id"], kept["file"], wait=0)
+        return State(path, wire["recipe"], session, Result.from_json(encoded(wire["result"])))
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not the state of a run: {error}") from error
 
@@ -145,14 +119,3 @@ def _not_there(word: str) -> str:
     return f"no run {word!r} waits, and there is no such file" + (
         f"; these wait: {known}" if known else ""
     )
-
-
-def _found_from_anywhere(word: str) -> str:
-    """The word with the whole path of its file, if it names a file."""
-    path, mark, name = word.rpartition(":")
-    if word.endswith(".py"):
-        return str(Path(word).absolute())
-    return f"{Path(path).absolute()}{mark}{name}" if path.endswith(".py") else word
-
-
-__all__ = ["Recipe", "State", "listed", "load", "recipe_of", "save", "take"]
