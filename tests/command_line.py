@@ -92,7 +92,7 @@ def agentcall(
         input=given or b"",
         capture_output=True,
         cwd=cwd,
-        env=environment(**kept_in(cwd), **(env or {})),
+        env=environment(**{**kept_in(cwd), **(env or {})}),
         timeout=seconds,
         check=False,
     )

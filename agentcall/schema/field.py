@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 def as_field(value: object) -> FieldInfo | None:
     """The value, if it is a Field; whoever made one has imported pydantic."""
     fields = sys.modules.get("pydantic.fields")
-    return value if fields is not None and isinstance(value, fields.FieldInfo) else None
+    is_field = fields is not None and isinstance(value, fields.FieldInfo)
+    return cast("FieldInfo", value) if is_field else None
 
 
 def description_of(metadata: object) -> str | None:
