@@ -29,7 +29,7 @@ class Python:
         self.run_python = tool(timeout=seconds + 15)(self.run_python)
 
     @tool(idempotent=True, read_only=True, timeout=20)
-    async def run_python(self, code: str) -> str:
+    def run_python(self, code: str) -> str:
         """Runs a Python program and returns what it prints and the value of its last expression.
 
         It has the language and modules such as math, re, json, datetime and statistics; no files,
@@ -41,21 +41,22 @@ class Python:
         if len(code) > MOST_CODE:
             raise PythonError(f"the code has {len(code)} characters, at most {MOST_CODE} are run")
         try:
-            from pydantic_monty import AsyncMonty, CollectString, MontyError
+            from pydantic_monty import CollectString, Monty, MontyError
         except ImportError as error:
             raise ImportError("run_python needs: pip install 'agentcall[python]'") from error
 
         printed = CollectString(MOST_PRINTED)
         try:
-            async with (
-                AsyncMonty(max_processes=1, request_timeout=self._seconds + _GRACE) as pool,
+            # the package's asyncio door aborts now and then when the interpreter ends
+            with (
+                Monty(max_processes=1, request_timeout=self._seconds + _GRACE) as pool,
                 pool.checkout(
                     limits={"max_feed_duration_secs": self._seconds, "max_memory": self._memory},
                     os_policy={"sleep": "zero"},
                     print_flush_interval=0.1,
                 ) as session,
             ):
-                value: object = await session.feed_run(code, print_callback=printed)
+                value: object = session.feed_run(code, print_callback=printed)
         except MontyError as error:
             raise PythonError(_told(printed.output, _reason(error))) from None
         return _told(printed.output, "" if value is None else _shown(value)) or "(no output)"
