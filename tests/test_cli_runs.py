@@ -346,12 +346,10 @@ asyncio.run(main())
 
 
 @pytest.mark.durable
-def test_an_approval_is_asked_for_at_the_command_line_or_denied_without_a_terminal(
-    folder: Path,
-) -> None:
+def test_a_call_waits_for_approval_without_a_terminal(folder: Path) -> None:
     env = state(folder)
     with model_of(calls(call("delete", path="x")), say("I may not.")) as server:
         words = ("run", "go", "-t", "mine.py", "-m", server.url, "--durable")
         done = agentcall(*words, cwd=folder, env=env)
-    assert (done.returncode, done.stdout) == (0, "I may not.\n")
-    assert "needs approval" in done.stderr
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "agentcall runs resume" in done.stderr
