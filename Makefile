@@ -8,6 +8,8 @@ SOURCES := agentcall tools server_launch examples tests benchmarks
 # what `make test` leaves to targets of its own
 FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
 	and not durable
+# what pytest is told besides; `AGAIN=--last-failed` runs only what failed
+AGAIN :=
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
 
 .PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-deploy test-agentdojo \
@@ -17,26 +19,26 @@ demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "$(FAST)"
+	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m "$(FAST)"
 
 test-lmdeploy: $(VENV)/.test
-	$(BIN)/python -m pytest -q tests/lmdeploy -m lmdeploy
+	$(BIN)/python -m pytest -q $(AGAIN) tests/lmdeploy -m lmdeploy
 
 # Kills processes; needs PostgreSQL's programs (Debian's package postgresql).
 test-durable: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m durable
+	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m durable
 
 test-embedded: $(VENV)/.test $(VENV)/.embedded
-	$(BIN)/python -m pytest -q tests -m embedded
+	$(BIN)/python -m pytest -q $(AGAIN) tests -m embedded
 
 test-mcp: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n auto --dist worksteal tests -m mcp
+	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal tests -m mcp
 
 test-deploy: $(VENV)/.deploy
-	$(BIN)/python -m pytest -q tests -m deploy
+	$(BIN)/python -m pytest -q $(AGAIN) tests -m deploy
 
 test-agentdojo: $(VENV)/.test
-	$(BIN)/python -m pytest -q tests/agentdojo -m agentdojo
+	$(BIN)/python -m pytest -q $(AGAIN) tests/agentdojo -m agentdojo
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check $(SOURCES)
@@ -48,7 +50,7 @@ check: $(VENV)/.check
 test-all: check test test-durable test-lmdeploy test-embedded test-mcp test-deploy test-agentdojo
 
 coverage: $(VENV)/.test
-	$(BIN)/python -m pytest -q -m "$(FAST)" --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -q $(AGAIN) -m "$(FAST)" --cov --cov-report=term-missing:skip-covered
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a tool that is never called need not wait for it
     from aiohttp.abc import AbstractResolver
 
 RATIO = 200
-AGENT = "agentcall (+https://pypi.org/project/agentcall/)"
+AGENT = "agentcall (a tool of a language model)"
 _PIECE = 65_536
 _SMALL = 100_000
 
