@@ -111,16 +111,36 @@ class Endpoint:
     async def _tried(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """What an attempt gives, made again while failing may pass and there is time."""
         deadline = monotonic() + self.timeout
-        failures = 0
-        while True:
-            try:
-                return await attempt(deadline)
-            except _RETRIED as error:
-                failures += 1
-                wait = _wait(error, failures)
-                if failures >= self.tries or monotonic() + wait > deadline:
-                    raise
-            await asyncio.sleep(wait)
+        try:
+            return await attempt(deadline)
+        except _RETRIED as error:
+            return await self._again(attempt, deadline, error)
+
+    async def _again(
+        self, attempt: Callable[[float], Awaitable[T]], deadline: float, failure: ModelError
+    ) -> T:
+        """What a later attempt gives, the first having failed."""
+        # imported here: most requests go well, and need none of it
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+        failures = [failure]
+
+        async def next_try() -> T:
+            if failures:
+                raise failures.pop()
+            return await attempt(deadline)
+
+        def wait(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            return _wait(error, state.attempt_number)
+
+        def enough(state: RetryCallState) -> bool:
+            return (
+                state.attempt_number >= self.tries or monotonic() + state.upcoming_sleep > deadline
+            )
+
+        again = retry_if_exception_type(_RETRIED)
+        return await AsyncRetrying(retry=again, stop=enough, wait=wait, reraise=True)(next_try)
 
     async def _begun(
         self, path: str, body: bytes, deadline: float
@@ -238,7 +258,7 @@ def _limit(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
 
 
-def _wait(failure: ModelError, failures: int) -> float:
+def _wait(failure: BaseException | None, failures: int) -> float:
     """Seconds until the next try: what the server asks for, else a random time that doubles."""
     if isinstance(failure, RateLimited) and failure.retry_after is not None:
         return failure.retry_after
