@@ -233,7 +233,7 @@ async def test_a_run_that_fails_is_kept_as_far_as_it_came(path: Path) -> None:
 async def test_a_run_that_is_cancelled_is_kept_with_its_tool_pairs_whole(path: Path) -> None:
     entered = asyncio.Event()
 
-    @tool
+    @tool(sequential=True)  # behind `look`, which has ended then
     async def hang() -> str:
         """Hang."""
         entered.set()
