@@ -10,11 +10,11 @@ import itertools
 import os
 import secrets
 import socket
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from agentcall.errors import JournalError
+from agentcall.filelock import locked
 
 
 class Holder:
@@ -78,22 +78,6 @@ class Holder:
         with suppress(OSError):
             os.close(self._file)
         self._file = -1
-
-
-def locked(file: int) -> bool:
-    """Locks an open file, if nobody else has it locked; the lock goes when the file is closed."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def who(hold: str) -> str:

@@ -17,9 +17,9 @@ from typing import Any, cast
 import orjson
 from typing_extensions import Self
 
-from agentcall.durable.holder import locked
 from agentcall.durable.record import digest_of
 from agentcall.errors import AgentCallError, UsageError
+from agentcall.filelock import locked
 from agentcall.messages import JSON, Message, encoded, load
 from agentcall.result import Missing, RunResult
 from agentcall.snapshot import as_json

@@ -11,18 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
 from agentcall.errors import SessionBusy
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from agentcall.filelock import locked, unlock
 
 _PAUSES = (0.005, 0.1)
 """Seconds between two tries: the first, and the longest."""
@@ -59,7 +54,7 @@ class Lock:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            if not _locked(file):
+            if not locked(file):
                 os.close(file)
                 return None
             if _is_at(path, file):
@@ -72,7 +67,7 @@ class Lock:
         """Gives it back."""
         with suppress(OSError):
             self._path.unlink()
-        _unlock(self._file)
+        unlock(self._file)
         os.close(self._file)
 
 
@@ -90,22 +85,3 @@ def _holder(path: Path) -> str:
             mine = " (this one)" if process == str(os.getpid()) else ""
             return f"process {process}{mine}"
     return "another process"
-
-
-def _locked(file: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _unlock(file: int) -> None:
-    if sys.platform == "win32":
-        os.lseek(file, 0, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_UN)
