@@ -17,7 +17,7 @@ from agentcall.approval import Decision
 from agentcall.decisions import resumed
 from agentcall.delegation import delegate
 from agentcall.dialects.protocol import Offer
-from agentcall.errors import UsageError, keep_result
+from agentcall.errors import UsageError, keep_result, kept_result
 from agentcall.events import Emit, Event
 from agentcall.handoff import handoff_tool, tool_name
 from agentcall.history import completed
@@ -328,7 +328,7 @@ def _left_by(task: asyncio.Task[RunResult[Any]]) -> object:
     try:
         return task.result()
     except BaseException as error:  # asyncio.CancelledError too
-        return getattr(error, "result", None)
+        return kept_result(error)
 
 
 def _refuse_namesakes(agent: Agent[Any, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from typing_extensions import Self
 
 from agentcall.cli.faults import INTERRUPTED
-from agentcall.errors import keep_result
+from agentcall.errors import keep_result, kept_result
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class InterruptibleLoop:
             if not self._interrupts:
                 raise
             interrupt = KeyboardInterrupt()
-            keep_result(interrupt, getattr(error, "result", None))
+            keep_result(interrupt, kept_result(error))
             raise interrupt from None
         finally:
             for timer in stopping:
