@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Collection, Coroutine
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from typing_extensions import Self
@@ -37,12 +36,7 @@ class InterruptibleLoop:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         others = asyncio.all_tasks(self._loop)
         with suppress(RuntimeError, KeyboardInterrupt):
             if self._interrupts < 2:

@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import (
+    AgentPlace,
+    Db,
+    Events,
+    Instructions,
+    MaxRequests,
+    Model,
+    Quiet,
+    Tools,
+)
+
 HELP = """Ask a model, with tools, and print its answer.
 
 The answer goes to standard output, all else to standard error, so `> answer.txt` holds the answer
@@ -43,36 +54,10 @@ class RunOptions:
     prompt: Annotated[
         str | None, typer.Argument(help="What to ask; - reads it from standard input.")
     ] = None
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="lmdeploy:NAME, http://host:port/v1, http://host:port/v1#NAME or embedded; "
-            "several servers of one model with commas between. "
-            "Default: AGENTCALL_MODEL, else a local LMDeploy, else embedded.",
-        ),
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-t",
-            "--tool",
-            metavar="TOOL",
-            help="A ready tool's name, files=FOLDER and its like, module, module:name, file.py, "
-            "file.py:name, or mcp:COMMAND or mcp:URL of an MCP server. Repeatable.",
-        ),
-    ] = None
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
-        ),
-    ] = None
-    instructions: Annotated[
-        str | None,
-        typer.Option("-i", "--instructions", metavar="TEXT", help="What the model is told first."),
-    ] = None
+    model: Model = None
+    tools: Tools = None
+    agent: AgentPlace = None
+    instructions: Instructions = None
     images: Annotated[
         list[str] | None,
         typer.Option("--image", metavar="FILE", help="An image file or URL. Repeatable."),
@@ -81,25 +66,14 @@ class RunOptions:
         bool,
         typer.Option("--launch", help="Start the server of -m lmdeploy:NAME if none is up."),
     ] = False
-    max_requests: Annotated[
-        int | None,
-        typer.Option("--max-requests", min=1, metavar="N", help="Requests to the model at most."),
-    ] = None
+    max_requests: MaxRequests = None
     durable: Annotated[
         bool,
         typer.Option(
             "--durable", help="Record each step, so that `agentcall runs resume` can go on with it."
         ),
     ] = False
-    db: Annotated[
-        str | None,
-        typer.Option(
-            "--db",
-            metavar="URL",
-            help="Where to record it: sqlite:///FILE or postgresql://... Default: AGENTCALL_DB, "
-            "else a file in the user's state folder.",
-        ),
-    ] = None
+    db: Db = None
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="The durable run's id.")
     ] = None
@@ -119,12 +93,8 @@ class RunOptions:
             help="Print one JSON object: output, stop_reason, usage, tool_calls, messages.",
         ),
     ] = False
-    events: Annotated[
-        bool, typer.Option("--events", help="Print each event as a line of JSON as it happens.")
-    ] = False
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")
-    ] = False
+    events: Events = False
+    quiet: Quiet = False
     verbose: Annotated[
         bool,
         typer.Option("-v", "--verbose", help="Show the dialect, all thinking and whole results."),

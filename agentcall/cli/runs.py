@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import AgentPlace, Db, OneJson, OtherModel, OtherTools, Quiet
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -15,15 +16,6 @@ app = typer.Typer(
     help="List, show, resume and cancel durable runs.",
 )
 
-Db = Annotated[
-    str | None,
-    typer.Option(
-        "--db",
-        metavar="URL",
-        help="The journal: sqlite:///FILE or postgresql://user@host:port/name. "
-        "Default: AGENTCALL_DB, else a file in the user's state folder.",
-    ),
-]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
 
@@ -50,21 +42,11 @@ class ResumeOptions:
 
     run_id: RunId
     db: Db = None
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="Another model than it began with.")
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option("-t", "--tool", metavar="TOOL", help="Other tools than it began with."),
-    ] = None
-    agent: Annotated[
-        str | None,
-        typer.Option("-a", "--agent", metavar="PLACE", help="Your own Agent, for a run of Python."),
-    ] = None
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")
-    ] = False
+    model: OtherModel = None
+    tools: OtherTools = None
+    agent: AgentPlace = None
+    json: OneJson = False
+    quiet: Quiet = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import AgentPlace, Instructions, MaxRequests, Model, Tools
+
 HELP = """Serve an agent to clients that speak OpenAI's API.
 
 The agent's tools are called here; clients get plain completions.
@@ -27,27 +29,11 @@ Environment:
 class ServeOptions:
     """What `agentcall serve` is told."""
 
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
-        ),
-    ] = None
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="The model, where no agent is given.")
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option("-t", "--tool", metavar="TOOL", help="Its tools, as of `agentcall run`."),
-    ] = None
-    instructions: Annotated[
-        str | None,
-        typer.Option("-i", "--instructions", metavar="TEXT", help="What it is told first."),
-    ] = None
-    max_requests: Annotated[
-        int | None,
-        typer.Option("--max-requests", min=1, metavar="N", help="Requests of a run at most."),
-    ] = None
+    agent: AgentPlace = None
+    model: Model = None
+    tools: Tools = None
+    instructions: Instructions = None
+    max_requests: MaxRequests = None
     name: Annotated[
         str | None, typer.Option("--name", help="What clients call it. Default: the agent's name.")
     ] = None
