@@ -14,8 +14,8 @@ from command_line import TOOLS, Terminal, agentcall, asked, model_of
 
 from agentcall import Agent, Approved, Denied, Edited, tool
 from agentcall.cli.calltext import whole_call
-from agentcall.cli.continuing import decisions_of
 from agentcall.cli.resume import ResumeOptions
+from agentcall.cli.said import decisions_of
 from agentcall.cli.waiting import load
 from agentcall.errors import UsageError
 from agentcall.messages import ToolCall, Usage

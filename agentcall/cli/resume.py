@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.deciding import Decisions
 from agentcall.cli.flags import AgentPlace, Events, OneJson, OtherModel, OtherTools, Quiet
 
 HELP = """Go on with a run that waits for approval.
@@ -25,32 +26,12 @@ goes on waiting.
 Exit codes are those of `agentcall run`.
 """
 
-Ids = list[str] | None
-
 
 @dataclass(frozen=True, slots=True)
-class ResumeOptions:
+class ResumeOptions(Decisions):
     """What `agentcall resume` is told."""
 
     state: Annotated[str | None, typer.Argument(help="A run's id, or a file of its state.")] = None
-    approve: Annotated[
-        Ids, typer.Option("--approve", metavar="ID", help="Carry this call out. Repeatable.")
-    ] = None
-    always_tool: Annotated[
-        Ids,
-        typer.Option("--always-tool", metavar="ID", help="And every other call of its tool."),
-    ] = None
-    always_call: Annotated[
-        Ids, typer.Option("--always-call", metavar="ID", help="And every call like it.")
-    ] = None
-    deny: Annotated[
-        Ids,
-        typer.Option("--deny", metavar="ID[=WHY]", help="Do not; the model is told why."),
-    ] = None
-    edit: Annotated[
-        Ids,
-        typer.Option("--edit", metavar="ID=JSON", help="Carry it out with these arguments."),
-    ] = None
     model: OtherModel = None
     tools: OtherTools = None
     agent: AgentPlace = None
