@@ -113,6 +113,19 @@ class RunResult(Generic[Output]):
                 return f"{paused.call.name}/{paused.result.asked_by(inside)}".rstrip("/")
         return ""
 
+    def why(self, call_id: str) -> str:
+        """Why a person has to decide about a call that waits, as far as more is to be said."""
+        for paused in self.paused:
+            inside = call_id.removeprefix(f"{paused.call.id}/")
+            if inside != call_id:
+                return paused.result.why(inside)
+        names = {call.name for call in (*self.own_pending, *(each.call for each in self.paused))}
+        name = next((call.name for call in self.own_pending if call.id == call_id), "")
+        said = self.answer.reason if isinstance(self.answer, Missing) else ""
+        reason = f"; {said}".partition(f"; {name} {WAITS}: ")[2]
+        ends = (reason.find(f"; {other} {WAITS}") for other in names)
+        return reason[: min((end for end in ends if end >= 0), default=len(reason))]
+
     @property
     def output(self) -> Output:
         """The answer. Raises NoOutput if the run ended without one of the right type."""

@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import (
-    AgentPlace,
-    Db,
-    Events,
-    Instructions,
-    MaxRequests,
-    Model,
-    Quiet,
-    Tools,
-)
+from agentcall.cli.flags import Db, Events, Quiet
+from agentcall.cli.words import TalkOptions
 
 HELP = """Ask a model, with tools, and print its answer.
 
@@ -48,25 +40,16 @@ Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(TalkOptions):
     """What `agentcall run` is told."""
 
     prompt: Annotated[
         str | None, typer.Argument(help="What to ask; - reads it from standard input.")
     ] = None
-    model: Model = None
-    tools: Tools = None
-    agent: AgentPlace = None
-    instructions: Instructions = None
     images: Annotated[
         list[str] | None,
         typer.Option("--image", metavar="FILE", help="An image file or URL. Repeatable."),
     ] = None
-    launch: Annotated[
-        bool,
-        typer.Option("--launch", help="Start the server of -m lmdeploy:NAME if none is up."),
-    ] = False
-    max_requests: MaxRequests = None
     durable: Annotated[
         bool,
         typer.Option(
@@ -77,15 +60,6 @@ class RunOptions:
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="The durable run's id.")
     ] = None
-    session: Annotated[
-        str | None,
-        typer.Option(
-            "--session", metavar="ID", help="Go on with the conversation of this id, or begin it."
-        ),
-    ] = None
-    last: Annotated[bool, typer.Option("-c", "--continue", help="Go on with the last session.")] = (
-        False
-    )
     json: Annotated[
         bool,
         typer.Option(

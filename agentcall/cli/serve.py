@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import AgentPlace, Instructions, MaxRequests, Model, Tools
+from agentcall.cli.words import AgentOptions
 
 HELP = """Serve an agent to clients that speak OpenAI's API.
 
@@ -26,14 +26,9 @@ Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class ServeOptions:
+class ServeOptions(AgentOptions):
     """What `agentcall serve` is told."""
 
-    agent: AgentPlace = None
-    model: Model = None
-    tools: Tools = None
-    instructions: Instructions = None
-    max_requests: MaxRequests = None
     name: Annotated[
         str | None, typer.Option("--name", help="What clients call it. Default: the agent's name.")
     ] = None
@@ -51,11 +46,14 @@ class ServeOptions:
 def serve(options: ServeOptions) -> None:
     """Serves until it is stopped."""
     from agentcall.cli import serving
+    from agentcall.cli.launching import ensure_up
     from agentcall.cli.making import agent_of
     from agentcall.endpoint import Capacity, Endpoint
     from agentcall.gatekeeper import App, Terms
 
     agent = agent_of(options)
+    if options.launch:
+        ensure_up(options.model)
     capacity = Capacity(options.running, options.waiting, options.per_key)
 
     def make(terms: Terms) -> App:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 
 from agentcall.errors import SessionError, UsageError
-from agentcall.messages import Message, ToolResult, Usage, encoded, from_json, to_json
+from agentcall.messages import Message, ToolResult, Usage, User, encoded, from_json, to_json
 from agentcall.result import RunResult, result_json
 from agentcall.session.search import indexed, text_of
 
@@ -45,6 +46,11 @@ class RunRows:
     usage: Usage
     waiting: Result | None
     rows: tuple[Row, ...]
+
+    @property
+    def begins_with_user(self) -> bool:
+        """Whether something was asked, rather than an earlier run gone on with."""
+        return bool(self.rows) and isinstance(self.rows[0].message, User)
 
     @property
     def known(self) -> dict[str, ToolResult]:
@@ -131,6 +137,17 @@ def forget(connection: Connection, numbers: Iterable[int]) -> None:
     for number in numbers:
         connection.execute("DELETE FROM words WHERE rowid = ?", (number,))
         connection.execute("DELETE FROM messages WHERE number = ?", (number,))
+
+
+def forget_runs(connection: Connection, session: int, runs: Sequence[RunRows]) -> None:
+    """Deletes the last runs of a session, and each compaction that took a part of them out."""
+    forget(connection, [row.number for run in runs for row in run.rows])
+    first = runs[0].number
+    connection.execute("DELETE FROM runs WHERE session = ? AND number >= ?", (session, first))
+    connection.execute("UPDATE sessions SET changed = ? WHERE number = ?", (time.time(), session))
+    connection.execute(
+        "DELETE FROM compactions WHERE session = ? AND (run, place) > (?, 0)", (session, first)
+    )
 
 
 def found_number(connection: Connection, session: str) -> int | None:

@@ -14,6 +14,7 @@ from agentcall.messages import Message
 from agentcall.result import RunResult
 from agentcall.session.compaction import Compacted, Compaction
 from agentcall.session.lock import Lock, held
+from agentcall.session.record import KeptRun
 from agentcall.session.store import Address, Placed, Store
 from agentcall.workers import in_thread
 
@@ -104,6 +105,21 @@ class SQLiteSession:
                 return Compacted(len(messages), len(messages))
             await _apart(lambda: self.store.compact(self.id, address, shorter.head))
         return Compacted(len(messages), shorter.kept + len(shorter.head))
+
+    async def take_back(self, run_id: str | None = None) -> tuple[KeptRun, ...]:
+        """Takes the last exchange out, or the run of this id and all behind it.
+
+        What tools did stays done. Raises SessionBusy, and UsageError where there is nothing.
+        """
+        async with held(self._lock, self.id, self.wait):
+            return await _apart(lambda: self.store.take_back(self.id, run_id))
+
+    async def renamed(self, identity: str) -> SQLiteSession:
+        """The same session under another id. Raises SessionBusy, and UsageError if it is taken."""
+        named = SQLiteSession(identity, self.store.path, wait=self.wait)
+        async with held(self._lock, self.id, self.wait):
+            await _apart(lambda: self.store.rename(self.id, identity))
+        return named
 
     def delete(self) -> int:
         """Deletes the session; gives how many messages it had. Raises SessionBusy, UsageError."""

@@ -14,7 +14,7 @@ from agentcall.errors import UsageError
 from agentcall.grants import grant_from, grant_json
 from agentcall.history import completed
 from agentcall.memory import Memory
-from agentcall.messages import Message, dump, encoded, from_json, load
+from agentcall.messages import Message, Usage, dump, encoded, from_json, load
 from agentcall.result import RunResult
 from agentcall.session.database import Database, default_path
 from agentcall.session.record import Found, KeptRun, KeptSession, Listed
@@ -22,6 +22,7 @@ from agentcall.session.rows import (
     Row,
     RunRows,
     forget,
+    forget_runs,
     found_number,
     read_runs,
     session_number,
@@ -32,6 +33,7 @@ from agentcall.session.rows import (
 from agentcall.session.search import excerpt, query_of, text_of
 
 _TITLE = 80
+_NOTHING = "there is nothing to take back: nothing has been asked yet, or it is summed up already"
 
 
 class Address(NamedTuple):
@@ -96,6 +98,30 @@ class Store:
                 (session_number(connection, session), time.time(), *address, dump(head)),
             )
 
+    def take_back(self, session: str, run_id: str | None = None) -> tuple[KeptRun, ...]:
+        """Takes the run of this id and all behind it out, and gives them.
+
+        Without an id it is the last run that began with words of the user, if the next run is still
+        given any of it. Raises UsageError where there is none.
+        """
+        if not self.database.exists:
+            raise UsageError(_NOTHING)
+        with self.database.writing() as connection:
+            number = found_number(connection, session) or 0
+            runs = list(read_runs(connection, number))
+            place = _begin(runs, _cut(connection, number), run_id)
+            forget_runs(connection, number, runs[place:])
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+        return tuple(map(_kept, runs[place:]))
+
+    def rename(self, session: str, name: str) -> None:
+        """Calls a session otherwise. Raises UsageError for a name that another one has."""
+        with self.database.writing() as connection:
+            number = session_number(connection, session)
+            if found_number(connection, name) is not None:
+                raise UsageError(f"there is a session {name!r} already; choose another name")
+            connection.execute("UPDATE sessions SET id = ? WHERE number = ?", (name, number))
+
     def delete(self, session: str) -> int:
         """Deletes a session, and wipes its text out of the file; gives how many messages it had."""
         with self.database.writing() as connection:
@@ -155,6 +181,18 @@ class Store:
             ).fetchall()
         return tuple(sound(RunResult[Any].from_json, text) for (text,) in found)
 
+    def usage(self, session: str) -> Usage:
+        """What the runs of a session have used."""
+        if not self.database.exists:
+            return Usage()
+        with self.database.reading() as connection:
+            found = connection.execute(
+                "SELECT usage FROM runs JOIN sessions ON sessions.number = session "
+                "WHERE sessions.id = ?",
+                (session,),
+            ).fetchall()
+        return sum((Usage(**orjson.loads(usage)) for (usage,) in found), Usage())
+
     def show(self, session: str) -> KeptSession:
         """A session, whole. Raises UsageError if there is none of this id."""
         if not self.database.exists:
@@ -204,6 +242,19 @@ class Store:
                 (query, session, session, most),
             ).fetchall()
         return tuple(_found(words, *row) for row in found)
+
+
+def _begin(runs: Sequence[RunRows], cut: Cut, run_id: str | None) -> int:
+    """Where in the runs that begins which is taken back. Raises UsageError."""
+    if run_id is not None:
+        places = [place for place, run in enumerate(runs) if run.id == run_id]
+        if not places:
+            raise UsageError(f"there is no run {run_id!r} in this session")
+        return places[0]
+    asked = [n for n, run in enumerate(runs) if run.begins_with_user]
+    if not asked or not any(cut.leaves(row) for run in runs[asked[-1] :] for row in run.rows):
+        raise UsageError(_NOTHING)
+    return asked[-1]
 
 
 def _cut(connection: Connection, session: int) -> Cut:

@@ -1,0 +1,40 @@
+"""What several commands are told alike: of which agent, and in which session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from agentcall.cli.flags import AgentPlace, Instructions, MaxRequests, Model, Tools
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """Of which agent; see `making.agent_of`."""
+
+    model: Model = None
+    tools: Tools = None
+    agent: AgentPlace = None
+    instructions: Instructions = None
+    max_requests: MaxRequests = None
+    launch: Annotated[
+        bool,
+        typer.Option("--launch", help="Start the server of -m lmdeploy:NAME if none is up."),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class TalkOptions(AgentOptions):
+    """Of which agent, and in which session; see `running.session_of`."""
+
+    session: Annotated[
+        str | None,
+        typer.Option(
+            "--session", metavar="ID", help="Go on with the conversation of this id, or begin it."
+        ),
+    ] = None
+    last: Annotated[bool, typer.Option("-c", "--continue", help="Go on with the last session.")] = (
+        False
+    )
