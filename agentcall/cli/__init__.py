@@ -21,6 +21,7 @@ from agentcall.cli import (
     worker,
 )
 from agentcall.cli.options import command_of
+from agentcall.cli.tracing import traced_everywhere
 
 app = typer.Typer(
     name="agentcall",
@@ -66,7 +67,8 @@ def _door(
 def main() -> None:
     """The console script: every error becomes one line and an exit code, without a traceback."""
     try:
-        app(prog_name="agentcall")
+        with traced_everywhere():
+            app(prog_name="agentcall")
     except KeyboardInterrupt:
         from agentcall.cli.faults import INTERRUPTED
 

@@ -35,6 +35,7 @@ Environment:
   AGENTCALL_MODEL    the model, where -m is not given
   AGENTCALL_API_KEY  the key of the model's server
   AGENTCALL_SESSIONS the file of sessions. Default: ~/.local/share/agentcall/sessions.db
+  AGENTCALL_TRACE    a file, as --trace takes it, for every command that runs agents
   AGENTCALL_DEBUG=1  show tracebacks
 """
 
@@ -68,6 +69,20 @@ class RunOptions(TalkOptions):
         ),
     ] = False
     events: Events = False
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Add what was asked, called and how long it took to FILE, a span of JSON a line.",
+        ),
+    ] = None
+    trace_content: Annotated[
+        bool,
+        typer.Option(
+            "--trace-content", help="With --trace: messages, arguments and results as well."
+        ),
+    ] = False
     quiet: Quiet = False
     verbose: Annotated[
         bool,

@@ -18,6 +18,7 @@ from agentcall.cli.making import agent_of
 from agentcall.cli.plain import styled
 from agentcall.cli.recipe import recipe_of
 from agentcall.cli.run import RunOptions
+from agentcall.cli.tracing import traced
 from agentcall.cli.waiting import save
 from agentcall.errors import UsageError
 from agentcall.events import Event
@@ -37,9 +38,10 @@ def run_by(options: RunOptions) -> int:
     prompt = prompt_from(options.prompt, options.images or ())
     if options.launch:
         ensure_up(options.model)
-    if _is_durable(options):
-        return _kept(agent, prompt, options)
-    return conversed(Talker(agent, session, recipe_of(options)), prompt, options)
+    with traced(options.trace, content=options.trace_content):
+        if _is_durable(options):
+            return _kept(agent, prompt, options)
+        return conversed(Talker(agent, session, recipe_of(options)), prompt, options)
 
 
 def run_on(options: RunOptions) -> int:

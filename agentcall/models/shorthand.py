@@ -20,13 +20,13 @@ import os
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
 from agentcall.models.address import place, with_v1
 from agentcall.models.balance import Balanced
-from agentcall.models.protocol import Answer, Model, Request, Settings
+from agentcall.models.protocol import Answer, Model, Request, Settings, secrets_of
 
 if TYPE_CHECKING:
     from agentcall_server.embedded import EmbeddedServer
@@ -101,6 +101,10 @@ class _Late:
     def ask(self, request: Request) -> AsyncIterator[Answer]:
         model = self._model
         return self._first(request) if model is None else model.ask(request)
+
+    @property
+    def secrets(self) -> Collection[str]:
+        return () if self._model is None else secrets_of([self._model])
 
     async def _first(self, request: Request) -> AsyncIterator[Answer]:
         # Starting the embedded model takes seconds and its download minutes.
