@@ -4,16 +4,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := agentcall tools server_launch examples tests benchmarks
+SOURCES := agentcall tools server_launch examples tests benchmarks pages
 # what `make test` leaves to targets of its own
 FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
-	and not durable
+	and not durable and not docs
 # what pytest is told besides; `AGAIN=--last-failed` runs only what failed
 AGAIN :=
-TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
+TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples pages
 
 .PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-deploy test-agentdojo \
-	test-all format coverage bench bench-peers bench-robustness bench-search clean
+	docs test-all format coverage bench bench-peers bench-robustness bench-search clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
@@ -37,6 +37,10 @@ test-mcp: $(VENV)/.test
 test-deploy: $(VENV)/.deploy
 	$(BIN)/python -m pytest -q $(AGAIN) tests -m deploy
 
+# The site of docs/ and of the docstrings, in build/docs/site; any warning or dead link fails.
+docs: $(VENV)/.docs
+	$(BIN)/python -m pytest -q $(AGAIN) tests -m docs
+
 test-agentdojo: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) tests/agentdojo -m agentdojo
 
@@ -47,7 +51,7 @@ check: $(VENV)/.check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test-all: check test test-durable test-lmdeploy test-embedded test-mcp test-deploy test-agentdojo
+test-all: check test docs test-durable test-lmdeploy test-embedded test-mcp test-deploy test-agentdojo
 
 coverage: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -m "$(FAST)" --cov --cov-report=term-missing:skip-covered
@@ -85,6 +89,10 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 
 $(VENV)/.deploy: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet -e ".[test,deploy]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -e ".[test,docs]"
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test
