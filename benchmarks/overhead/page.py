@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.overhead.bars import BARS, Verdict
+from benchmarks.overhead import plot
+from benchmarks.overhead.bars import BARS, PEERS, Verdict
 from benchmarks.overhead.field import AGENTCALL, AIOHTTP
 from benchmarks.overhead.results import Results
 from benchmarks.overhead.rows import AT_ONCE, CHUNKS, OUTPUTS, STEPS, TOOLS
@@ -79,11 +80,11 @@ def field_page(results: Results) -> str:
     parts = [
         ("Bars", bars_table(results)),
         ("Cold start", table(results, names, COLD)),
-        ("Warm runs", table(results, names, WARM)),
-        ("Growth with steps", table(results, names, GROWTH)),
+        ("Warm runs", f"![]({plot.CROWD})\n\n{table(results, names, WARM)}"),
+        ("Growth with steps", f"![]({plot.GROWTH})\n\n{table(results, names, GROWTH)}"),
         ("With tools and outputs", table(results, names, LOAD)),
         ("Streaming", table(results, names, STREAM)),
-        ("Without the client's walk", walk_table(results)),
+        ("Without the client's walk", f"{walk_table(results)}\n\n{walk_words(results)}"),
     ]
     return "\n\n".join([*(f"#### {title}\n\n{made}" for title, made in parts), made_on(results)])
 
@@ -117,6 +118,18 @@ def walk_table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def walk_words(results: Results) -> str:
+    """What is left of the peers' longest runs without the walk, beside agentcall's."""
+    row = f"{STEPS[-1]} steps"
+    parts: list[str] = []
+    for name, told in ((row, "As it is"), (f"{row}, no walk", "Without the walk")):
+        best = results.best(name, PEERS, "cpu")
+        ours, theirs = _median(results, row, AGENTCALL), _median(results, name, best or "")
+        if best and ours and theirs:
+            parts.append(f"{told}, agentcall costs {ours / theirs:.3f} of the best peer, {best}.")
+    return f"At {STEPS[-1]} steps: {' '.join(parts)}"
+
+
 def _walk_cell(results: Results, name: str, steps: int) -> str:
     row = f"{steps} steps"
     whole, left = _median(results, row, name), _median(results, f"{row}, no walk", name)
@@ -146,8 +159,7 @@ def _bar_line(results: Results, verdict: Verdict) -> str:
         ratios = sorted(1 / ratio for ratio in ratios)
     allowed = f"at least {1 / bar.most:g}" if bar.as_rate else f"at most {bar.most:g}"
     told = [_figure(bar.figure, figure, bar.as_rate) for figure in figures if figure]
-    held = "holds" if verdict.held else "missed"
-    return _line([bar.words, verdict.other, *told, _spread(ratios), allowed, held])
+    return _line([bar.words, verdict.other, *told, _spread(ratios), allowed, verdict.words])
 
 
 def _figure(figure: str, value: float, as_rate: bool) -> str:

@@ -10,6 +10,8 @@ from benchmarks.overhead.field import AGENTCALL
 from benchmarks.overhead.results import Results
 from benchmarks.overhead.rows import STEPS
 
+GROWTH, CROWD = "performance-growth.svg", "performance-crowd.svg"
+
 Points = Mapping[str, Sequence[tuple[float, float]]]
 
 _WIDE, _HIGH, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 420, 60, 40, 150, 50
