@@ -58,14 +58,11 @@ WARM = (
     Column("right answers of 100 under faults", "faults", "well", 100, None),
 )
 GROWTH = tuple(
-    Column(f"{n} steps, CPU ms a call", f"{n} steps", "cpu", 1000 / (n + 1)) for n in STEPS
-)
-NO_WALK = tuple(
-    Column(f"{n} steps, CPU ms a call", f"{n} steps, no walk", "cpu", 1000 / (n + 1)) for n in STEPS
+    Column(f"steps: {n}, CPU ms a call", f"{n} steps", "cpu", 1000 / (n + 1)) for n in STEPS
 )
 LOAD = (
-    *(Column(f"{n:,} tools, CPU ms", f"{n} tools", "cpu") for n in TOOLS),
-    *(Column(f"{n // 1000:,} kB of output, CPU ms", f"{n} characters", "cpu") for n in OUTPUTS),
+    *(Column(f"tools: {n:,}, CPU ms", f"{n} tools", "cpu") for n in TOOLS),
+    *(Column(f"output: {n // 1000:,} kB, CPU ms", f"{n} characters", "cpu") for n in OUTPUTS),
 )
 STREAM = (
     Column("first event, clock ms", "first event", "first"),
@@ -80,8 +77,8 @@ def field_page(results: Results) -> str:
     parts = [
         ("Bars", bars_table(results)),
         ("Cold start", table(results, names, COLD)),
-        ("Warm runs", f"![]({plot.CROWD})\n\n{table(results, names, WARM)}"),
-        ("Growth with steps", f"![]({plot.GROWTH})\n\n{table(results, names, GROWTH)}"),
+        ("Warm runs", f"![Runs a second of a thousand at once]({plot.CROWD})\n\n{table(results, names, WARM)}"),
+        ("Growth with steps", f"![CPU of a call by the steps of its run]({plot.GROWTH})\n\n{table(results, names, GROWTH)}"),
         ("With tools and outputs", table(results, names, LOAD)),
         ("Streaming", table(results, names, STREAM)),
         ("Without the client's walk", f"{walk_table(results)}\n\n{walk_words(results)}"),
@@ -107,7 +104,7 @@ def table(results: Results, names: Sequence[str], columns: Sequence[Column]) -> 
 
 def walk_table(results: Results) -> str:
     """CPU with the walk and without, and what is left of it, at each number of steps."""
-    titles = [f"{n} steps: CPU ms a call, without, part left" for n in STEPS]
+    titles = [f"steps: {n}, CPU ms a call, without it, part left" for n in STEPS]
     lines = [_line(["", *titles, "agentcall's part of what is left at the end"])]
     lines.append("|---|" + "---:|" * (len(STEPS) + 1))
     last = f"{STEPS[-1]} steps"

@@ -50,6 +50,8 @@ def crowd(results: Results) -> str:
 
 def _chart(points: Points, title: str) -> str:
     every = [pair for pairs in points.values() for pair in pairs]
+    if not every:
+        return _svg(_HIGH, [_text(_LEFT, 24, title, anchor="start", bold=True)])
     xs, ys = [math.log10(x) for x, _ in every], [math.log10(y) for _, y in every]
     low, high = math.floor(min(ys)), math.ceil(max(ys))
     right, bottom = _WIDE - _RIGHT, _HIGH - _BOTTOM
