@@ -13,7 +13,7 @@ AGAIN :=
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples pages
 
 .PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-deploy test-agentdojo \
-	docs test-all format coverage bench bench-peers bench-robustness bench-search clean
+	docs test-all format coverage bench bench-peers bench-counts bench-robustness bench-search clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
@@ -50,6 +50,7 @@ check: $(VENV)/.check
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_overhead.py
 
 test-all: check test docs test-durable test-lmdeploy test-embedded test-mcp test-deploy test-agentdojo
 
@@ -61,6 +62,10 @@ bench: $(VENV)/.test
 
 bench-peers: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead --peers
+
+# Puts down what tests/test_overhead.py holds a run to, for this version of Python.
+bench-counts: $(VENV)/.test
+	$(BIN)/python -m benchmarks.overhead.counts --keep
 
 bench-robustness: $(VENV)/.test
 	$(BIN)/python -m benchmarks.robustness --peers

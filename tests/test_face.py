@@ -57,7 +57,8 @@ def test_a_file_of_agents_imports_nothing_of_what_carries_a_run_out() -> None:
     said = python("""
         import sys
         from agentcall import Agent, tool
-        print([name for name in ("asyncio", "agentcall.run", "agentcall.events") if name in sys.modules])
+        late = ("asyncio", "agentcall.run", "agentcall.events")
+        print([name for name in late if name in sys.modules])
     """)
     assert said == "[]\n"
 
