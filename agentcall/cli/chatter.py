@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from agentcall.agent import Prompt
 from agentcall.approval import Decision
+from agentcall.cli.answer import Answer
 from agentcall.cli.calltext import waiting_lines
 from agentcall.cli.conversation import Conversation, Outcome
 from agentcall.cli.face import Face
 from agentcall.cli.faults import (
-    INTERRUPTED,
     UNFINISHED,
     WAITING,
     debugging,
@@ -87,10 +88,11 @@ class Chat:
         """Raises UsageError for decisions that cannot be carried out."""
         self.talk.check(decisions, result.run_id)
 
-    async def _heard(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-        async for event in events:
-            self.gauge.see(event)
-            yield event
+    async def _heard(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        async with aclosing(events):
+            async for event in events:
+                self.gauge.see(event)
+                yield event
         self.gauge.look(self.talk.agent)
 
     # What is shown.
@@ -99,29 +101,35 @@ class Chat:
         """Lets the talk go on, and tells whatever goes wrong: the chat itself goes on."""
         answer, notes = self.face.shown()
         screen = Screen(answer, notes)
-        outcome: Outcome | None = None
         try:
             with self.face.busy():
-                try:
-                    outcome = go(Conversation(self, self._loop, screen, self.face.person))
-                finally:
-                    screen.close()
-                    result, error = (outcome.result, outcome.error) if outcome else (None, None)
-                    answer.finish(result, error)
-                self._end(outcome, screen)
+                self._end(self._outcome(go, answer, screen), screen)
         except KeyboardInterrupt:
-            if self._loop.interrupts > 1:
-                raise
-            self.is_stopped, self.code = True, INTERRUPTED
-            warn("stopped; Ctrl-C once more leaves")
+            self.is_stopped = self._loop.interrupts > 1
+            raise
         except Exception as error:
             self.fail(error)
+            self._tell_way_out()
         self.tell_waiting()
+
+    def _outcome(
+        self, go: Callable[[Conversation], Outcome], answer: Answer, screen: Screen
+    ) -> Outcome:
+        try:
+            outcome = go(Conversation(self, self._loop, screen, self.face.person))
+        except BaseException:  # Ctrl-C too
+            screen.close()
+            answer.finish(None, None)
+            raise
+        screen.close()
+        answer.finish(outcome.result, outcome.error)
+        return outcome
 
     def _end(self, outcome: Outcome, screen: Screen) -> None:
         if outcome.error is not None:
             self.fail(outcome.error)
             hint(_words(self.talk), outcome.error)
+            self._tell_way_out()
             return
         result = outcome.result
         if result is None:
@@ -131,6 +139,12 @@ class Chat:
             warn(note)
         self.code = 0 if result.stop_reason == "final" else UNFINISHED
 
+    def stop(self, done: str) -> None:
+        """Ctrl-C came: says what it did, and what another one does."""
+        self.is_stopped = True
+        warn(f"{done}Ctrl-C once more leaves")
+        self.tell_waiting()
+
     def fail(self, error: Exception) -> None:
         """Tells what went wrong."""
         if debugging():
@@ -138,14 +152,20 @@ class Chat:
         tell(error)
         self.code = exit_code(error)
 
+    def _tell_way_out(self) -> None:
+        if self.talk.history:
+            warn("/retry asks the last question again, /undo takes it back")
+
     def tell_waiting(self) -> None:
         """Says which calls wait, and how to decide about them."""
-        for result in self.talk.session.waiting:
-            for line in waiting_lines(result):
+        lines = [line for result in self.talk.session.waiting for line in waiting_lines(result)]
+        if lines:
+            for line in (
+                *lines,
+                "/approve asks about them; /approve yes and /approve no WHY decide",
+            ):
                 warn(line)
             self.code = WAITING
-        if self.code == WAITING:
-            warn("/approve asks about them; /approve yes and /approve no WHY decide")
 
 
 def _words(talk: Talk) -> str | None:

@@ -37,8 +37,10 @@ def chatted(options: ChatOptions) -> int:
         chat = Chat(talk, loop, face, gauge)
         made.append(chat)
         _greet(chat)
-        _talked(chat)
-        _part(chat)
+        try:
+            _talked(chat)
+        finally:
+            _part(chat)
     return 0
 
 
@@ -81,26 +83,24 @@ def _sessions(chat: Chat) -> list[str]:
 
 
 def _talked(chat: Chat) -> None:
-    """Until the person leaves: by a command, by the end of input, or by a second Ctrl-C."""
+    """Until the person leaves. Raises KeyboardInterrupt at a second Ctrl-C."""
     while True:
+        was_idle = True
         try:
             said = chat.face.read()
+            chat.is_stopped = was_idle = False
+            if said is None or not _heard(chat, said):
+                return
         except KeyboardInterrupt:
             if chat.is_stopped:
-                return
-            chat.is_stopped = True
-            chat.face.show("Ctrl-C once more leaves")
-            continue
-        chat.is_stopped = False
-        if said is None or not _heard(chat, said):
-            return
+                raise
+            chat.stop("" if was_idle else "stopped; ")
 
 
 def _piped(chat: Chat) -> int:
     """Until what is piped in ends; the exit code of the last question."""
     while (said := chat.face.read()) is not None and _heard(chat, said):
-        if chat.is_stopped:
-            raise KeyboardInterrupt
+        pass
     return chat.code
 
 
@@ -111,8 +111,6 @@ def _heard(chat: Chat, said: str) -> bool:
             chat.ask(said.strip())
     except Leave:
         return False
-    except KeyboardInterrupt:  # in a command that takes its time
-        chat.is_stopped = True
     except Exception as error:
         chat.fail(error)
     return True

@@ -125,6 +125,7 @@ class AtTerminal:
         answer, _ = self.shown()
         answer.see(TextDelta(text))
         answer.finish(None, None)
+        self._console.print()
 
     @contextmanager
     def busy(self) -> Generator[None, None, None]:

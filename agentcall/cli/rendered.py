@@ -97,7 +97,8 @@ class Rendered:
     def _end(self, mark: str = "") -> None:
         rest, self._tail.text = self._tail.text, ""
         if rest.strip() or (mark and self._live):
-            self._print(rest + mark)
+            for block in blocks(rest + mark):
+                self._print(block)
         self._stop()
 
     def _print(self, text: str) -> None:
@@ -127,9 +128,16 @@ class Block:
         while lines and _is_blank(lines[0]):
             lines.pop(0)
         for line in lines[-self._most() :] if self._most else lines:
-            yield from line
+            yield from _bare(line)
             yield Segment.line()
 
 
 def _is_blank(line: list[Segment]) -> bool:
     return not "".join(segment.text for segment in line).strip()
+
+
+def _bare(line: list[Segment]) -> list[Segment]:
+    """The line without blanks at its end, which would be copied with it."""
+    while line and not line[-1].text.strip():
+        line = line[:-1]
+    return line and [*line[:-1], line[-1]._replace(text=line[-1].text.rstrip())]

@@ -146,7 +146,7 @@ def show_past(chat: Chat) -> None:
     history = chat.talk.history
     if history:
         before = f", {counted(len(history) - 1, 'exchange')} before this:" if history[1:] else ":"
-        chat.face.show(f"{chat.talk.session.id}{before}\n\n> {_question(history[-1])}\n")
+        chat.face.show(f"{chat.talk.session.id}{before}\n\n> {_question(history[-1])}")
         answers = (m.text for m in reversed(history[-1].messages) if isinstance(m, Assistant))
         chat.face.replay(next(answers, ""))
     chat.tell_waiting()

@@ -39,7 +39,7 @@ class Typist:
             prompt_continuation="  ",
             history=FileHistory(str(_history())),
             key_bindings=_keys(),
-            completer=_Commands(commands),
+            completer=Commands(commands),
             bottom_toolbar=status,
             style=_STYLE,
             reserve_space_for_menu=6,
@@ -107,22 +107,26 @@ def _entered(buffer: Buffer) -> None:
         buffer.validate_and_handle()
 
 
-class _Commands(Completer):
+class Commands(Completer):
     """Completes commands, and what is typed behind them."""
 
     def __init__(self, commands: dict[str, Callable[[], list[str]] | None]) -> None:
         self._commands = commands
 
-    def get_completions(self, document: Document, event: CompleteEvent) -> Iterator[Completion]:
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterator[Completion]:
         name, blank, rest = document.text_before_cursor.partition(" ")
         if not name.startswith("/"):
             return
         if not blank:
-            yield from _words(list(self._commands)).get_completions(document, event)
+            yield from _words(list(self._commands)).get_completions(document, complete_event)
         elif words := self._commands.get(name):
-            yield from _words(words()).get_completions(Document(rest), event)
+            yield from _words(words()).get_completions(Document(rest), complete_event)
         elif name in ("/image", "/export"):
-            yield from PathCompleter(expanduser=True).get_completions(Document(rest), event)
+            yield from PathCompleter(expanduser=True).get_completions(
+                Document(rest), complete_event
+            )
 
 
 def _words(words: list[str]) -> Completer:
