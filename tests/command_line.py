@@ -88,7 +88,7 @@ def environment(**more: str) -> dict[str, str]:
     """A plain environment: no model, no colour forced, a wide terminal."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AGENTCALL", "COV"))}
     kept = {k: v for k, v in kept.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
-    return {**kept, "TERM": "xterm-256color", **more}
+    return {**kept, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **more}
 
 
 def kept_in(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The command line: `agentcall run`, `resume`, `sessions`, `runs`, `batch`, `serve`, `tools`."""
+"""The command line: `agentcall run`, `chat`, `sessions`, `runs`, `batch`, `serve`, `tools`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from agentcall.cli import (
     batch,
+    chat,
     doctor,
     mcp,
     resume,
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.HELP)(command_of(run.RunOptions, run.run))
+app.command("chat", help=chat.HELP)(command_of(chat.ChatOptions, chat.chat))
 app.command("resume", help=resume.HELP)(command_of(resume.ResumeOptions, resume.resume))
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(runs.app, name="runs")

@@ -34,10 +34,10 @@ _FOLDED_LINES = 4
 
 
 class Cards:
-    """Shows a run on standard error; `whole` unfolds thinking and results."""
+    """Shows a run on standard error, or elsewhere; `whole` unfolds thinking and results."""
 
-    def __init__(self, *, whole: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False)
+    def __init__(self, *, whole: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
         self._whole = whole
         self._wait = Wait(self._console)
         self._thought = Thought()

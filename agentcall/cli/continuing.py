@@ -9,7 +9,7 @@ from typing import Any
 
 from agentcall.agent import Agent
 from agentcall.approval import Decision
-from agentcall.cli.approving import can_ask
+from agentcall.cli.approving import Keyboard
 from agentcall.cli.calltext import waiting_lines, whole_call
 from agentcall.cli.conversation import conversed_on
 from agentcall.cli.faults import UNREACHED, WAITING
@@ -40,7 +40,7 @@ def resume_by(options: ResumeOptions) -> int:
     continued = _Continued(agent_of(told), recipe_of(told), state)
     if decisions:
         continued.check(state.result, decisions)
-    elif not can_ask():
+    elif not Keyboard().is_there:
         continued.show_waiting()
         return WAITING
     with continued:

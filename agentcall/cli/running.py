@@ -18,13 +18,14 @@ from agentcall.cli.making import agent_of
 from agentcall.cli.plain import styled
 from agentcall.cli.recipe import recipe_of
 from agentcall.cli.run import RunOptions
+from agentcall.cli.sessioned import session_of
 from agentcall.cli.tracing import traced
 from agentcall.cli.waiting import save
 from agentcall.errors import UsageError
 from agentcall.events import Event
 from agentcall.messages import JSON
 from agentcall.result import RunResult
-from agentcall.session import SQLiteSession, Store
+from agentcall.session import SQLiteSession
 
 Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 
@@ -74,26 +75,13 @@ def _kept(agent: Agent[Any, Any], prompt: Prompt | None, options: RunOptions) ->
 
 
 def _session(options: RunOptions) -> SQLiteSession | None:
-    if options.last and options.session is not None:
-        raise UsageError("--session and --continue both name a session; choose one")
-    name = _last() if options.last else options.session
-    if name is None:
-        return None
-    session = SQLiteSession(name, wait=0)
-    for waiting in session.waiting:
+    session = session_of(options)
+    for waiting in () if session is None else session.waiting:
         warn(
             f"a run of this session waits for approval: agentcall resume {waiting.run_id}; "
             "until then it counts as not carried out"
         )
     return session
-
-
-def _last() -> str:
-    store = Store()
-    listed = store.list()
-    if not listed:
-        raise UsageError(f"there is no session in {store.path}; begin one with --session ID")
-    return listed[0].id
 
 
 class Talker:

@@ -27,7 +27,7 @@ class AgentOptions:
 
 @dataclass(frozen=True, slots=True)
 class TalkOptions(AgentOptions):
-    """Of which agent, and in which session; see `running.session_of`."""
+    """Of which agent, and in which session; see `sessioned.session_of`."""
 
     session: Annotated[
         str | None,

@@ -62,6 +62,11 @@ def place_of(named: Named | None) -> str:
     return repr(named)
 
 
+def made_of(model: Model) -> Model | None:
+    """The model that a shorthand has become; None before it was first asked."""
+    return model.made if isinstance(model, _Late) else model
+
+
 def parted(shorthand: str) -> list[str]:
     """The shorthands that a text with commas between them holds; mostly one."""
     return _COMMA.split(shorthand.strip())
@@ -97,6 +102,11 @@ class _Late:
         self._make = make
         self._lock = threading.Lock()
         self._model: Model | None = None
+
+    @property
+    def made(self) -> Model | None:
+        model = self._model
+        return None if model is None else made_of(model)
 
     def ask(self, request: Request) -> AsyncIterator[Answer]:
         model = self._model
