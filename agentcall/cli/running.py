@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentcall.agent import Agent, Prompt
 from agentcall.approval import Decision
@@ -27,6 +27,9 @@ from agentcall.messages import JSON
 from agentcall.result import RunResult
 from agentcall.session import SQLiteSession
 
+if TYPE_CHECKING:
+    from agentcall.cli.keeping import Kept
+
 Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 
 
@@ -45,11 +48,6 @@ def run_by(options: RunOptions) -> int:
         return conversed(Talker(agent, session, recipe_of(options)), prompt, options)
 
 
-def run_on(options: RunOptions) -> int:
-    """Goes on with a durable run; gives the exit code."""
-    return _kept(agent_of(options), None, options)
-
-
 def _is_durable(options: RunOptions) -> bool:
     is_durable = bool(options.durable or options.db or options.run_id)
     if is_durable and (options.last or options.session is not None):
@@ -61,7 +59,11 @@ def _kept(agent: Agent[Any, Any], prompt: Prompt | None, options: RunOptions) ->
     """Runs so that another process may go on, and says how."""
     from agentcall.cli.keeping import Kept
 
-    kept = Kept(agent, options, db=options.db, run_id=options.run_id)
+    return kept_run(Kept(agent, options, db=options.db, run_id=options.run_id), prompt, options)
+
+
+def kept_run(kept: Kept, prompt: Prompt | None, options: RunOptions) -> int:
+    """Begins a durable run or goes on with it; gives the exit code."""
     try:
         code = conversed(kept, prompt, options)
     except KeyboardInterrupt:

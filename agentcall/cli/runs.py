@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.deciding import Decisions
 from agentcall.cli.flags import AgentPlace, Db, OneJson, OtherModel, OtherTools, Quiet
 from agentcall.cli.options import command_of
 
@@ -36,8 +37,8 @@ class ShowOptions:
     json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeOptions(Decisions):
     """What `agentcall runs resume` is told."""
 
     run_id: RunId
@@ -88,7 +89,8 @@ app.command("show", help="Show what a run did, record by record.")(command_of(Sh
 app.command(
     "resume",
     help="Go on with a run that was cut off or waits for approval, as it was begun; "
-    "print the answer of one that ended.\n\nExit codes as those of `agentcall run`.",
+    "print the answer of one that ended. Without a decision it asks at the terminal."
+    "\n\nExit codes as those of `agentcall run`.",
 )(command_of(ResumeOptions, _resume))
 app.command("cancel", help="Cancel a run, also one that another process runs.")(
     command_of(CancelOptions, _cancel)
