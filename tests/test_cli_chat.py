@@ -63,7 +63,7 @@ def test_a_conversation_with_tools_approvals_undo_export_and_resume(
     two = calls(Call("Add", '{"a": 3, "b": 5}'), Call("lines", {"count": 30}))
     slow = say("first words, and then " + "for a long while others " * 20).but(delay=0.1)
     script = [
-        two, say("It is **8**, [so](http://x.example) \x1b[31m there."),
+        two, say("It is **8**, [so](http://x.example) \x1b[31mthere."),
         call("delete", path="/etc"), say("It stays."),
         call("delete", path="/tmp/x"), say("It is gone."),
         slow, say("Back again."),
@@ -92,7 +92,7 @@ def test_a_conversation_with_tools_approvals_undo_export_and_resume(
         assert shown.end() == 0
         text = shown.text
         assert text.index("▸ add(a=3, b=5)  ok ") < text.index("repaired name-case")
-        assert text.index("… 26 more lines") < text.index("It is 8, so (http://x.example)")
+        assert text.index("… 26 more lines") < text.index("It is 8, so (http://x.example) there.")
         assert text.index('approve delete(path="/etc")') < text.index("It stays.")
         assert b"\x1b[31mred" not in shown.raw
         exported = (folder / "talk.md").read_text()
