@@ -94,12 +94,7 @@ class Patience:
         self._before = signal.signal(signal.SIGINT, self._came)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
     def take(self) -> None:
