@@ -450,6 +450,31 @@ async def test_redact_takes_out_of_texts_what_it_is_told_to() -> None:
     assert "4111" not in written
 
 
+async def test_a_redact_that_raises_ends_no_run_and_shows_nothing() -> None:
+    def redact(text: str) -> str:
+        raise ValueError("no")
+
+    seen = Seen()
+    with instrument(
+        content=True, redact=redact, tracer_provider=seen.tracers, meter_provider=seen.meters
+    ):
+        assert (await scripted(say("hi")).run("secret")).output == "hi"
+    run = seen.of("invoke_agent agent")
+    assert run["gen_ai.input.messages"] == "(left out: redact raised ValueError)"
+
+
+async def test_half_a_character_is_written_all_the_same(told: Seen, tmp_path: Path) -> None:
+    @tool
+    def odd() -> str:
+        """Odd."""
+        return "\ud800 odd"
+
+    with write_trace(tmp_path / "t.jsonl", content=True):
+        await Agent(ScriptedModel([call("odd"), say("ok")]), tools=[odd]).run("\ud83d")
+    assert told.of("execute_tool odd")["gen_ai.tool.call.result"] == "? odd"
+    assert "? odd" in (tmp_path / "t.jsonl").read_text()
+
+
 async def test_the_environment_may_ask_for_content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true")
     seen = Seen()
