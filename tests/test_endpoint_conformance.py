@@ -7,15 +7,14 @@ with tools of its own refuses; so these are the rules of that suite that do not 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
-from test_endpoint_app import adder, serving
+from test_endpoint_app import adder
 
 from agentcall import Agent
 from agentcall.endpoint import Endpoint
@@ -35,13 +34,14 @@ ANSWERS: dict[str, Sequence[Reply]] = {
 }
 
 
-@contextmanager
-def served(*replies: Reply) -> Iterator[httpx.Client]:
-    with (
-        serving(Endpoint(adder(*replies))) as url,
-        httpx.Client(base_url=f"{url}/v1", timeout=30) as client,
-    ):
-        yield client
+def client_of(agent: Agent[Any, Any]) -> httpx.AsyncClient:
+    """Asks the application itself; `test_endpoint_app` does so over real HTTP."""
+    transport = httpx.ASGITransport(Endpoint(agent))
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/v1", timeout=30)
+
+
+def served(*replies: Reply) -> httpx.AsyncClient:
+    return client_of(adder(*replies))
 
 
 def events(body: str) -> list[str]:
@@ -54,11 +54,11 @@ def events(body: str) -> list[str]:
 
 @pytest.mark.parametrize("replies", ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("extra", [{}, {"include_steps": True}], ids=["", "steps"])
-def test_a_whole_answer_is_a_chat_completion(
+async def test_a_whole_answer_is_a_chat_completion(
     replies: Sequence[Reply], extra: dict[str, Any]
 ) -> None:
-    with served(*replies) as client:
-        answer = client.post("/chat/completions", json={**ASKED, **extra})
+    async with served(*replies) as client:
+        answer = await client.post("/chat/completions", json={**ASKED, **extra})
     assert answer.headers["content-type"] == "application/json"
     completion = WHOLE.validate_json(answer.content, strict=True)
     [choice] = completion.choices
@@ -73,12 +73,12 @@ def test_a_whole_answer_is_a_chat_completion(
 
 @pytest.mark.parametrize("replies", ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("usage", [False, True], ids=["", "usage"])
-def test_a_stream_is_chunks_of_one_completion_and_an_end(
+async def test_a_stream_is_chunks_of_one_completion_and_an_end(
     replies: Sequence[Reply], usage: bool
 ) -> None:
     asked = {**ASKED, "stream": True, "stream_options": {"include_usage": usage}}
-    with served(*replies) as client:
-        answer = client.post("/chat/completions", json=asked)
+    async with served(*replies) as client:
+        answer = await client.post("/chat/completions", json=asked)
         whole = "".join(events(answer.text)[:-1])
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert whole
@@ -97,11 +97,11 @@ def test_a_stream_is_chunks_of_one_completion_and_an_end(
 
 
 @pytest.mark.parametrize("replies", ANSWERS.values(), ids=ANSWERS)
-def test_streamed_or_whole_the_words_are_the_same(replies: Sequence[Reply]) -> None:
-    with served(*replies) as client:
-        whole = client.post("/chat/completions", json=ASKED).json()
-    with served(*replies) as client:
-        streamed = client.post("/chat/completions", json={**ASKED, "stream": True}).text
+async def test_streamed_or_whole_the_words_are_the_same(replies: Sequence[Reply]) -> None:
+    async with served(*replies) as client:
+        whole = (await client.post("/chat/completions", json=ASKED)).json()
+    async with served(*replies) as client:
+        streamed = (await client.post("/chat/completions", json={**ASKED, "stream": True})).text
     deltas = [json.loads(event)["choices"][0]["delta"] for event in events(streamed)[:-1]]
     said = "".join(delta.get("content") or "" for delta in deltas)
     before = "Let me see.\n\n"  # what came before a call was sent already, and is set apart
@@ -121,9 +121,9 @@ def test_streamed_or_whole_the_words_are_the_same(replies: Sequence[Reply]) -> N
         ({**ASKED, "response_format": {"type": "json_object"}}, 400),
     ],
 )
-def test_a_refusal_has_openais_form(body: dict[str, Any], code: int) -> None:
-    with served(say("never")) as client:
-        answer = client.post("/chat/completions", json=body)
+async def test_a_refusal_has_openais_form(body: dict[str, Any], code: int) -> None:
+    async with served(say("never")) as client:
+        answer = await client.post("/chat/completions", json=body)
     assert answer.status_code == code
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -132,11 +132,11 @@ def test_a_refusal_has_openais_form(body: dict[str, Any], code: int) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_server_behind_it_that_fails_is_an_error_and_no_answer(stream: bool) -> None:
+async def test_a_server_behind_it_that_fails_is_an_error_and_no_answer(stream: bool) -> None:
     with FakeServer([status(401), cut(say("half"))]) as model:
         agent = Agent(f"{model.url}#fake-model", name="adder")
-        with serving(Endpoint(agent)) as url:
-            answer = httpx.post(f"{url}/v1/chat/completions", json={**ASKED, "stream": stream})
+        async with client_of(agent) as client:
+            answer = await client.post("/chat/completions", json={**ASKED, "stream": stream})
     if stream and answer.status_code == 200:
         error = json.loads(events(answer.text)[-1])["error"]
     else:
@@ -145,9 +145,9 @@ def test_a_server_behind_it_that_fails_is_an_error_and_no_answer(stream: bool) -
     assert error["type"] == "server_error"
 
 
-def test_what_samples_is_taken_and_left_aside() -> None:
+async def test_what_samples_is_taken_and_left_aside() -> None:
     more = {"temperature": 0.1, "top_p": 1, "max_tokens": 9, "seed": 1, "stop": ["x"], "user": "u"}
     agent = Agent(ScriptedModel([say("5")]), name="adder")
-    with serving(Endpoint(agent)) as url:
-        answer = httpx.post(f"{url}/v1/chat/completions", json={**ASKED, **more})
+    async with client_of(agent) as client:
+        answer = await client.post("/chat/completions", json={**ASKED, **more})
     assert answer.status_code == 200

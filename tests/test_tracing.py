@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -491,6 +492,16 @@ async def test_nobody_watches_before_it_is_turned_on_nor_after_it_was_stopped() 
     assert watching() is None
     await scripted(say("hi")).run("go")
     assert seen.spans == []
+
+
+def test_opentelemetrys_own_command_finds_it() -> None:
+    [found] = entry_points(group="opentelemetry_instrumentor", name="agentcall")
+    instrumentor = found.load()()
+    instrumentor.instrument(skip_dep_check=True)
+    instrumentor.instrument(skip_dep_check=True)
+    assert watching() is not None
+    instrumentor.uninstrument()
+    assert watching() is None
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
