@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from agentcall.messages import JSON, ToolCall, ToolResult, call_json, to_json
+from agentcall.messages import JSON, ToolCall, ToolResult, Usage, call_json, to_json
 from agentcall.result import RunResult, result_json
 
 
@@ -37,6 +37,18 @@ class ThinkingDelta:
     """A piece of the model's thinking, as it arrives."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswered:
+    """A request to the model has ended: what it used, and the seconds it took.
+
+    writing: the seconds of them after the answer's first part had come.
+    """
+
+    usage: Usage
+    seconds: float
+    writing: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +154,7 @@ Event: TypeAlias = (
     | DialectChosen
     | TextDelta
     | ThinkingDelta
+    | ModelAnswered
     | AnswerDiscarded
     | ToolCallRepaired
     | ToolCallDenied
@@ -168,7 +181,7 @@ def event_json(event: Event) -> dict[str, JSON]:
 
 
 def _value_json(
-    value: str | float | ToolCall | ToolResult | RunResult[Any] | Event | None,
+    value: str | float | ToolCall | ToolResult | Usage | RunResult[Any] | Event | None,
 ) -> JSON:
     match value:
         case None | str() | int() | float():
@@ -177,6 +190,8 @@ def _value_json(
             return call_json(value)
         case ToolResult():
             return to_json(value)
+        case Usage():
+            return asdict(value)
         case RunResult():
             return result_json(value)
         case _:

@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 from agentcall.dialects.parts import Broken, Called, Said, Thought
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelUnreachable
-from agentcall.events import AnswerDiscarded, DialectChosen, Event, TextDelta, ThinkingDelta
+from agentcall.events import (
+    AnswerDiscarded,
+    DialectChosen,
+    Event,
+    ModelAnswered,
+    TextDelta,
+    ThinkingDelta,
+)
 from agentcall.messages import Usage
 from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request, closed
 
@@ -73,11 +80,12 @@ class Listener:
     async def turn(self, request: Request) -> Turn:
         """What the model answers once; its text is told as it arrives."""
         parts: list[Answer] = []
+        clock = _Clock()
         answer = self._model.ask(request)
         try:
             async for part in answer:
                 if self._emit is not None:
-                    self._tell_part(part)
+                    self._tell_part(part, clock)
                 parts.append(part)
         finally:
             await closed(answer)
@@ -92,8 +100,10 @@ class Listener:
         self._tell(AnswerDiscarded(str(error)))
         await asyncio.sleep(_PAUSE)
 
-    def _tell_part(self, part: Answer) -> None:
+    def _tell_part(self, part: Answer, clock: _Clock) -> None:
         match part:
+            case Ended(_, usage):
+                self._tell(clock.stopped(usage))
             case Said(text):
                 self._tell(TextDelta(text))
             case Thought(text):
@@ -103,10 +113,29 @@ class Listener:
                 self._tell(DialectChosen(dialect, reason))
             case _:
                 pass
+        clock.hear(part)
 
     def _tell(self, event: Event) -> None:
         if self._emit is not None:
             self._emit(event)
+
+
+class _Clock:
+    """How long an answer takes, and how long of that it is being written."""
+
+    def __init__(self) -> None:
+        self._began = monotonic()
+        self._first = 0.0
+
+    def hear(self, part: Answer) -> None:
+        """The first part that is of the answer itself counts."""
+        if not self._first and not isinstance(part, Chosen):
+            self._first = monotonic()
+
+    def stopped(self, usage: Usage) -> ModelAnswered:
+        """The answer is over."""
+        now = monotonic()
+        return ModelAnswered(usage, now - self._began, now - (self._first or now))
 
 
 def turn_of(parts: list[Answer]) -> Turn:

@@ -16,6 +16,7 @@ from agentcall.errors import SchemaError, ServerFailed, UnknownModel, UsageError
 from agentcall.events import (
     DialectChosen,
     Event,
+    ModelAnswered,
     RunFinished,
     RunStarted,
     TextDelta,
@@ -23,7 +24,7 @@ from agentcall.events import (
     ToolCallFinished,
     ToolCallStarted,
 )
-from agentcall.messages import Assistant, System, Text, User
+from agentcall.messages import Assistant, System, Text, Usage, User
 from agentcall.models.http_chat import HTTPChat
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, say, status
 
@@ -64,9 +65,14 @@ async def test_events_come_in_the_order_of_what_happens(fake_server: Serve) -> N
     events = [event async for event in agent.run_stream("2+3?")]
     kinds = [kind for kind, last in zip(map(type, events), [None, *map(type, events)], strict=False)
              if kind is not last]  # fmt: skip
-    assert kinds == [RunStarted, DialectChosen, ToolCallStarted, ToolCallFinished, ThinkingDelta,
-                     TextDelta, RunFinished]  # fmt: skip
+    assert kinds == [RunStarted, DialectChosen, ModelAnswered, ToolCallStarted, ToolCallFinished,
+                     ThinkingDelta, TextDelta, ModelAnswered, RunFinished]  # fmt: skip
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "It is 5."
+    answered = [event for event in events if isinstance(event, ModelAnswered)]
+    assert all(event.seconds >= event.writing >= 0 for event in answered)
+    assert isinstance(events[-1], RunFinished)
+    used = answered[0].usage + answered[1].usage + Usage(tool_calls=1)
+    assert used == events[-1].result.usage
 
 
 async def test_text_arrives_while_the_answer_is_being_written(fake_server: Serve) -> None:

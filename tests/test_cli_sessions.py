@@ -76,9 +76,12 @@ def test_a_session_that_is_not_there_is_told(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (RunOptions("x", last=True), "there is no session in .*; begin one with --session ID"),
-        (RunOptions("x", last=True, session="a"), "choose one"),
-        (RunOptions("x", session=" "), "session id"),
+        (
+            RunOptions(prompt="x", last=True),
+            "there is no session in .*; begin one with --session ID",
+        ),
+        (RunOptions(prompt="x", last=True, session="a"), "choose one"),
+        (RunOptions(prompt="x", session=" "), "session id"),
     ],
 )
 def test_a_session_that_cannot_be_meant_is_told(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.words import TalkOptions
+
 HELP = """Ask a model, with tools, and print its answer.
 
 The answer goes to standard output, all else to standard error, so `> answer.txt` holds the answer
@@ -37,53 +39,15 @@ Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(TalkOptions):
     """What `agentcall run` is told."""
 
     prompt: Annotated[
         str | None, typer.Argument(help="What to ask; - reads it from standard input.")
     ] = None
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="lmdeploy:NAME, http://host:port/v1, http://host:port/v1#NAME or embedded; "
-            "several servers of one model with commas between. "
-            "Default: AGENTCALL_MODEL, else a local LMDeploy, else embedded.",
-        ),
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-t",
-            "--tool",
-            metavar="TOOL",
-            help="A ready tool's name, files=FOLDER and its like, module, module:name, file.py, "
-            "file.py:name, or mcp:COMMAND or mcp:URL of an MCP server. Repeatable.",
-        ),
-    ] = None
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
-        ),
-    ] = None
-    instructions: Annotated[
-        str | None,
-        typer.Option("-i", "--instructions", metavar="TEXT", help="What the model is told first."),
-    ] = None
     images: Annotated[
         list[str] | None,
         typer.Option("--image", metavar="FILE", help="An image file or URL. Repeatable."),
-    ] = None
-    launch: Annotated[
-        bool,
-        typer.Option("--launch", help="Start the server of -m lmdeploy:NAME if none is up."),
-    ] = False
-    max_requests: Annotated[
-        int | None,
-        typer.Option("--max-requests", min=1, metavar="N", help="Requests to the model at most."),
     ] = None
     durable: Annotated[
         bool,
@@ -103,15 +67,6 @@ class RunOptions:
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="The durable run's id.")
     ] = None
-    session: Annotated[
-        str | None,
-        typer.Option(
-            "--session", metavar="ID", help="Go on with the conversation of this id, or begin it."
-        ),
-    ] = None
-    last: Annotated[bool, typer.Option("-c", "--continue", help="Go on with the last session.")] = (
-        False
-    )
     json: Annotated[
         bool,
         typer.Option(

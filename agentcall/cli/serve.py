@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.words import AgentOptions
+
 HELP = """Serve an agent to clients that speak OpenAI's API.
 
 The agent's tools are called here; clients get plain completions.
@@ -24,30 +26,9 @@ Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class ServeOptions:
+class ServeOptions(AgentOptions):
     """What `agentcall serve` is told."""
 
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
-        ),
-    ] = None
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="The model, where no agent is given.")
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option("-t", "--tool", metavar="TOOL", help="Its tools, as of `agentcall run`."),
-    ] = None
-    instructions: Annotated[
-        str | None,
-        typer.Option("-i", "--instructions", metavar="TEXT", help="What it is told first."),
-    ] = None
-    max_requests: Annotated[
-        int | None,
-        typer.Option("--max-requests", min=1, metavar="N", help="Requests of a run at most."),
-    ] = None
     name: Annotated[
         str | None, typer.Option("--name", help="What clients call it. Default: the agent's name.")
     ] = None
@@ -65,11 +46,14 @@ class ServeOptions:
 def serve(options: ServeOptions) -> None:
     """Serves until it is stopped."""
     from agentcall.cli import serving
+    from agentcall.cli.launching import ensure_up
     from agentcall.cli.making import agent_of
     from agentcall.endpoint import Capacity, Endpoint
     from agentcall.gatekeeper import App, Terms
 
     agent = agent_of(options)
+    if options.launch:
+        ensure_up(options.model)
     capacity = Capacity(options.running, options.waiting, options.per_key)
 
     def make(terms: Terms) -> App:

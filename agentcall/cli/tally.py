@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
-from agentcall.events import DialectChosen, Event, Nested, RunFinished, TextDelta, ToolCallStarted
+from agentcall.events import Event, ModelAnswered, Nested
 from agentcall.messages import Usage
 
 
@@ -12,21 +10,14 @@ class Tally:
     """Counts the seconds that the model itself took, tools and approvals left out."""
 
     def __init__(self) -> None:
-        self._since: float | None = None
         self._seconds = 0.0
 
     def see(self, event: Event) -> None:
-        """The clock runs from a request to the first call, or to the end."""
+        """Adds what an answer took."""
         while isinstance(event, Nested):  # an agent that is a tool has a model too
             event = event.event
-        match event:
-            case DialectChosen() | TextDelta() if self._since is None:
-                self._since = monotonic()
-            case ToolCallStarted() | RunFinished() if self._since is not None:
-                self._seconds += monotonic() - self._since
-                self._since = None
-            case _:
-                pass
+        if isinstance(event, ModelAnswered):
+            self._seconds += event.seconds
 
     def line(self, usage: Usage, seconds: float) -> str:
         """Requests, tokens in and out, tokens a second, tool calls and seconds."""
