@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.words import AgentOptions
+
 HELP = """Chat with an agent in the browser.
 
 Everything comes from this machine. Conversations are kept: those of `agentcall run --session` and
@@ -27,30 +29,9 @@ Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class WebOptions:
+class WebOptions(AgentOptions):
     """What `agentcall web` is told."""
 
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
-        ),
-    ] = None
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="The model, where no agent is given.")
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option("-t", "--tool", metavar="TOOL", help="Its tools, as of `agentcall run`."),
-    ] = None
-    instructions: Annotated[
-        str | None,
-        typer.Option("-i", "--instructions", metavar="TEXT", help="What it is told first."),
-    ] = None
-    max_requests: Annotated[
-        int | None,
-        typer.Option("--max-requests", min=1, metavar="N", help="Requests of a run at most."),
-    ] = None
     host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1"
     port: Annotated[int, typer.Option("--port", help="0 takes one that is free.")] = 7860
     running: Annotated[int, typer.Option("--running", min=1, help="Runs at the same time.")] = 32
@@ -62,19 +43,20 @@ class WebOptions:
 def web(options: WebOptions) -> None:
     """Serves until it is stopped."""
     from agentcall.cli import serving
+    from agentcall.cli.launching import ensure_up
     from agentcall.cli.making import agent_of
     from agentcall.errors import MissingExtra
     from agentcall.gatekeeper import App, Terms
 
-    agent = agent_of(options)
     try:
-        from agentcall.web import WebChat
+        from agentcall.web.app import WebChat
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("agentcall"):
-            raise
         raise MissingExtra(
             f"the browser chat needs {error.name}: pip install 'agentcall[web]'"
         ) from error
+    agent = agent_of(options)
+    if options.launch:
+        ensure_up(options.model)
 
     def make(terms: Terms) -> App:
         return WebChat(agent, terms=terms, running=options.running, waiting=options.waiting)

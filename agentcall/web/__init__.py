@@ -1,5 +1,1 @@
-"""An agent as a chat in the browser, made with Gradio. Needs the extra `web`."""
-
-from agentcall.web.app import WebChat
-
-__all__ = ["WebChat"]
+"""An agent as a chat in the browser: `agentcall.web.app.WebChat`. Needs the extra `web`."""

@@ -2,8 +2,11 @@
 (() => {
   let shown = "";
   const follow = () => {
-    const name = document.querySelector("#session .prose")?.textContent.trim() ?? "";
+    const name = document.querySelector("#session .md")?.textContent.trim() ?? "";
     if (name === "" || name === shown) return;
+    // on a phone the list of conversations would hide the one that is open
+    if (shown === "" && window.innerWidth < 768)
+      document.querySelector(".sidebar.open .toggle-button")?.click();
     shown = name;
     const address = new URL(window.location.href);
     address.searchParams.set("session", name);

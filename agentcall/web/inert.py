@@ -16,6 +16,8 @@ from agentcall.plaintext import harmless
 _MARKS = re.compile(r"[!-/:-@\[-`{-~]")  # ASCII's punctuation
 _INDENT = re.compile(r"^[ \t]+", re.MULTILINE)
 _TAG = re.compile(r"\\?<(?=[A-Za-z/!?])")
+_CPP = re.compile(r"^([^`~\n]{0,20}[`~]{3,}[ \t]*)cpp(?=\s|$)", re.MULTILINE | re.IGNORECASE)
+"""A fence at which Gradio 6.31 fails: it loads Prism's C++ without the C that it builds on."""
 _PICTURE = re.compile(r"!(?=\[)")
 _CODE = re.compile(
     r"^ {0,3}(?P<ticks>`{3,})[^`\n]*\n.*?(?:^ {0,3}(?P=ticks)`*[ \t]*$|\Z)"
@@ -32,7 +34,7 @@ def literal(text: str) -> str:
 
 def inert(text: str) -> str:
     """The text with its Markdown, but without HTML and images; code in it stays as it is."""
-    text, parts, end = harmless(text), list[str](), 0
+    text, parts, end = _CPP.sub(r"\1c", harmless(text)), list[str](), 0
     for code in _CODE.finditer(text):
         parts += [_without_tags(text[end : code.start()]), code[0]]
         end = code.end()

@@ -13,6 +13,7 @@ from agentcall.events import (
     Event,
     HandedOver,
     LoopDetected,
+    ModelAnswered,
     Nested,
     RunFinished,
     RunStarted,
@@ -25,6 +26,9 @@ from agentcall.events import (
 )
 from agentcall.result import RunResult
 from agentcall.web.bubbles import Bubble, Step, answer, note, step, thought
+
+_SHORT = 0.1
+"""Seconds in which too little is written to say how fast."""
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class Live:
     def __init__(self, run_id: str = "") -> None:
         self._parts: list[_Words | Step | str] = []
         self._repairs: dict[tuple[str, ...], str] = {}
+        self._written, self._writing = 0, 0.0
         self.run_id = run_id
         self.result: RunResult[Any] | None = None  # Any: of whatever agent
 
@@ -49,11 +54,19 @@ class Live:
         """The tool calls so far."""
         return (part for part in self._parts if isinstance(part, Step))
 
+    @property
+    def shown(self) -> frozenset[tuple[str, str]]:
+        """The calls that are shown here, each by the id of the run and its own."""
+        return frozenset((self.run_id, one.path[0]) for one in self.steps)
+
+    @property
+    def speed(self) -> float | None:
+        """Tokens a second, while the model wrote; None where that cannot be said."""
+        return self._written / self._writing if self._writing > _SHORT else None
+
     def see(self, event: Event) -> None:
         """Takes in what happened."""
         match event:
-            case RunStarted(run_id):
-                self.run_id = run_id
             case TextDelta(text):
                 self._hear(text, is_thinking=False)
             case ThinkingDelta(text):
@@ -61,14 +74,14 @@ class Live:
             case AnswerDiscarded():
                 while self._parts and isinstance(self._parts[-1], _Words):
                     self._parts.pop()
-            case RunFinished(result):
-                self.result = result
             case LoopDetected(reason=reason):
                 self._parts.append(f"the model repeats itself: {reason}")
             case HandedOver(before, after):
                 self._parts.append(f"{before} hands over to {after}")
             case ContextTrimmed():
                 self._parts.append("a tool's result was shortened to fit the model's window")
+            case RunStarted() | ModelAnswered() | RunFinished():
+                self._see_run(event)
             case _:
                 self._see_call(event, ())
 
@@ -87,6 +100,16 @@ class Live:
                     yield note(part)
                 case _:
                     pass
+
+    def _see_run(self, event: RunStarted | ModelAnswered | RunFinished) -> None:
+        match event:
+            case RunStarted(run_id):
+                self.run_id = run_id
+            case ModelAnswered(usage, _, writing):
+                self._written += usage.output_tokens
+                self._writing += writing
+            case RunFinished(result):
+                self.result = result
 
     def _hear(self, text: str, *, is_thinking: bool) -> None:
         last = self._parts[-1] if self._parts else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -90,7 +90,7 @@ class Tab:
 
     async def ask(self, prompt: Asked) -> AsyncGenerator[View, None]:
         """Asks; where the last question is being edited, in its place and with its images."""
-        if prompt and self._task is None:
+        if prompt and not self._is_running:
             old = await self._taken_back() if self._is_editing else ()
             if old is not None:
                 images = [part for part in old if isinstance(part, Image)]
@@ -102,7 +102,7 @@ class Tab:
 
     async def retry(self) -> AsyncGenerator[View, None]:
         """Asks the last question anew."""
-        prompt = None if self._task else await self._taken_back()
+        prompt = None if self._is_running else await self._taken_back()
         if prompt is None:
             yield await self._now()
             return
@@ -113,7 +113,7 @@ class Tab:
     async def decide(self, decision: Decision) -> AsyncGenerator[View, None]:
         """Goes on with the run whose call was shown."""
         shown = self._view.waiting
-        if shown is None or self._task is not None:
+        if shown is None or self._is_running:
             yield await self._now()
             return
         events = self.talk.decide({shown.call.id: decision}, shown.run_id)
@@ -123,12 +123,12 @@ class Tab:
 
     async def undo(self) -> AsyncGenerator[View, None]:
         """Takes the last question back, with all that came of it, and puts it into the box."""
-        taken = None if self._task else await self._taken_back()
+        taken = None if self._is_running else await self._taken_back()
         yield replace(await self._now(), draft=None if taken is None else _words(taken))
 
     async def edit(self) -> AsyncGenerator[View, None]:
         """Puts the last question into the box; what is sent next takes its place. Twice: not."""
-        last = None if self._task else await asyncio.to_thread(self._last_question)
+        last = None if self._is_running else await asyncio.to_thread(self._last_question)
         self._is_editing = last is not None and not self._is_editing
         draft = _words(last) if last is not None and self._is_editing else ""
         yield replace(await self._now(), draft=draft)
@@ -161,6 +161,10 @@ class Tab:
             await asyncio.wait([task])
 
     # How it is done.
+
+    @property
+    def _is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     def _forget(self) -> None:
         self._is_editing = False
@@ -196,14 +200,16 @@ class Tab:
         began = time.monotonic()
         self._forget()
         try:
-            before = await asyncio.to_thread(lambda: (self.talk.history, self.talk.pending))
+            runs, pending = await asyncio.to_thread(lambda: (self.talk.history, self.talk.pending))
+            said = [question(tuple(asked))] if asked else []
+            before, shown = self._bubbles(runs, pending), live.shown
             async with aclosing(self._watched(events, live.see)) as looks:
                 async for _ in looks:
-                    bubbles = self._bubbles(*before, live)
-                    said = [question(tuple(asked))] if asked else []
+                    if shown != live.shown:
+                        before, shown = self._bubbles(runs, pending, live.shown), live.shown
                     yield replace(
                         self._view,
-                        bubbles=(*bubbles, *said, *live.bubbles()),
+                        bubbles=(*before, *said, *live.bubbles()),
                         is_running=True,
                         is_editing=False,
                         waiting=None,
@@ -219,11 +225,13 @@ class Tab:
         yield await self._now()
 
     def _bubbles(
-        self, runs: Sequence[KeptRun], pending: Sequence[Waiting], live: Live | None = None
+        self,
+        runs: Sequence[KeptRun],
+        pending: Sequence[Waiting],
+        hidden: Collection[tuple[str, str]] = (),
     ) -> list[Bubble]:
         """The runs of the session, but for the calls that the one that goes on shows itself."""
         waiting = {(each.run_id, each.call.id.partition("/")[0]) for each in pending}
-        hidden = {(live.run_id, one.path[0]) for one in live.steps} if live else set()
         return history(runs, Marks(waiting, hidden, self._times))
 
     async def _watched(
@@ -245,21 +253,23 @@ class Tab:
             while not task.done():
                 await news.wait()
                 news.clear()
+                told = time.monotonic()
                 yield
-                await asyncio.sleep(_PAUSE)
+                # a long conversation takes a while to be shown; the run has half of the time
+                await asyncio.sleep(max(_PAUSE, time.monotonic() - told))
             if not task.cancelled():
                 task.result()
         finally:
             task.cancel()
             await asyncio.wait([task])
-            self._task = None
 
     def _remember(self, live: Live, seconds: float) -> None:
         for one in live.steps:
             if one.seconds is not None and len(one.path) == 1:
                 self._times[live.run_id, one.call.id] = one.seconds
         if live.result is not None:
-            self._usage = f"{_counted(live.result.usage)}, {duration(seconds)}"
+            speed = f", {live.speed:.0f} tokens/s" if live.speed else ""
+            self._usage = f"{_counted(live.result.usage)}, {duration(seconds)}{speed}"
 
     async def _now(self) -> View:
         """What there is to be seen, out of the session."""
@@ -274,7 +284,7 @@ class Tab:
             talk.session.id,
             (*bubbles, *([note(self._note)] if self._note else [])),
             talk.session.store.list()[:_LISTED],
-            is_running=self._task is not None,
+            is_running=self._is_running,
             is_editing=self._is_editing,
             waiting=pending[0] if pending else None,
             more=max(len(pending) - 1, 0),
