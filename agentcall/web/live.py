@@ -60,6 +60,12 @@ class Live:
         return frozenset((self.run_id, one.path[0]) for one in self.steps)
 
     @property
+    def unfinished(self) -> str:
+        """What was said of an answer that has not ended."""
+        last = self._parts[-1] if self._parts else None
+        return last.text if isinstance(last, _Words) and not last.is_thinking else ""
+
+    @property
     def speed(self) -> float | None:
         """Tokens a second, while the model wrote; None where that cannot be said."""
         return self._written / self._writing if self._writing > _SHORT else None

@@ -1,8 +1,9 @@
 """One tab of a browser: a conversation, what runs in it, and what is to be seen.
 
 Rules:
-1. What is shown of a run that has ended comes from the session, so that a reload shows the same;
-   only how long calls took is remembered besides, as long as the server runs.
+1. What is shown of a run that has ended comes from the session, so that a reload shows the same.
+   Only how long calls took is remembered besides, and until the next question an answer that was
+   cut off, which the model does not get to see again.
 2. A person decides about the call that was shown, whatever has begun to wait since.
 3. Whatever breaks a run is shown, and the conversation goes on.
 """
@@ -22,9 +23,10 @@ from agentcall.approval import Decision
 from agentcall.errors import AgentCallError
 from agentcall.events import Event
 from agentcall.messages import Image, Text, Usage
+from agentcall.result import Missing
 from agentcall.session import KeptRun, Listed, SQLiteSession
 from agentcall.talk import Talk, Waiting, asked
-from agentcall.web.bubbles import Bubble, Marks, duration, history, note, question
+from agentcall.web.bubbles import Bubble, Marks, answer, duration, history, note, question
 from agentcall.web.live import Live
 
 _LOG = logging.getLogger(__name__)
@@ -71,11 +73,10 @@ class Tab:
     def __init__(self, talk: Talk, times: Times) -> None:
         self.talk = talk
         self._times = times
-        self._task: asyncio.Task[None] | None = None
+        self._runs: set[asyncio.Task[None]] = set()
         self._view = View(talk.session.id, ())
         self._is_editing = False
-        self._note = ""
-        self._usage = ""
+        self._note = self._usage = self._unfinished = ""
 
     # What a person does. Each gives what is to be seen, again and again while a run goes on.
 
@@ -155,20 +156,20 @@ class Tab:
 
     async def leave(self) -> None:
         """Stops what runs, as the browser has gone away."""
-        task = self._task
-        if task is not None:
+        for task in self._runs:
             task.cancel()
-            await asyncio.wait([task])
+        if self._runs:
+            await asyncio.wait(self._runs)
 
     # How it is done.
 
     @property
     def _is_running(self) -> bool:
-        return self._task is not None and not self._task.done()
+        return any(not task.done() for task in self._runs)
 
     def _forget(self) -> None:
         self._is_editing = False
-        self._note = self._usage = ""
+        self._note = self._usage = self._unfinished = ""
 
     async def _taken_back(self) -> Asked | None:
         """The last question, after it was taken back; None if it could not be."""
@@ -247,7 +248,8 @@ class Tab:
                     see(event)
                     news.set()
 
-        task = self._task = asyncio.create_task(follow())
+        task = asyncio.create_task(follow())
+        self._runs.add(task)
         task.add_done_callback(lambda _: news.set())
         try:
             while not task.done():
@@ -262,14 +264,21 @@ class Tab:
         finally:
             task.cancel()
             await asyncio.wait([task])
+            self._runs.discard(task)
 
     def _remember(self, live: Live, seconds: float) -> None:
         for one in live.steps:
             if one.seconds is not None and len(one.path) == 1:
                 self._times[live.run_id, one.call.id] = one.seconds
-        if live.result is not None:
+        result = live.result
+        if result is None:
+            self._unfinished = live.unfinished
+            self._note = self._note or "stopped"
+        else:
+            if isinstance(result.answer, Missing) and not result.pending:
+                self._note = f"there is no answer ({result.stop_reason}): {result.answer.reason}"
             speed = f", {live.speed:.0f} tokens/s" if live.speed else ""
-            self._usage = f"{_counted(live.result.usage)}, {duration(seconds)}{speed}"
+            self._usage = f"{_counted(result.usage)}, {duration(seconds)}{speed}"
 
     async def _now(self) -> View:
         """What there is to be seen, out of the session."""
@@ -279,10 +288,11 @@ class Tab:
     def _seen(self) -> View:
         talk = self.talk
         pending = talk.pending
-        bubbles = self._bubbles(talk.history, pending)
+        left = [answer(self._unfinished)] if self._unfinished else []
+        noted = [note(self._note)] if self._note else []
         return View(
             talk.session.id,
-            (*bubbles, *([note(self._note)] if self._note else [])),
+            (*self._bubbles(talk.history, pending), *left, *noted),
             talk.session.store.list()[:_LISTED],
             is_running=self._is_running,
             is_editing=self._is_editing,

@@ -100,8 +100,11 @@ def test_an_answer_is_stopped_and_the_conversation_goes_on(visit: Open) -> None:
     stop.click()
     chat.is_idle()
     expect(stop).to_have_count(0)
+    chat.sees("word3")
+    chat.sees("stopped")
     chat.ask("Are you there?")
     chat.sees("Here I am.")
+    chat.sees_not("stopped")
     assert "Tell me everything." in chat.said
 
 
@@ -223,6 +226,13 @@ def test_a_model_server_that_fails_is_told_of_and_the_chat_goes_on(visit: Open) 
     chat.ask("Hello again?")
     chat.sees("Here I am.")
     chat.sees_not("401")
+
+
+def test_a_run_that_ends_without_an_answer_says_why(visit: Open) -> None:
+    chat = visit(call("add", a=1, b=2), say("no"), words=["--max-requests", "1"])
+    chat.ask("What is 1+2?")
+    chat.sees("there is no answer (max_requests)")
+    chat.is_idle()
 
 
 def test_a_conversation_is_exported(visit: Open) -> None:
