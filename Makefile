@@ -4,16 +4,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := agentcall tools server_launch examples tests benchmarks
+SOURCES := agentcall tools server_launch examples tests benchmarks pages
 # what `make test` leaves to targets of its own
 FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
-	and not durable and not web
+	and not durable and not docs and not web
 # what pytest is told besides; `AGAIN=--last-failed` runs only what failed
 AGAIN :=
-TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples
+TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples pages
 
 .PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-web test-deploy \
-	test-agentdojo test-all format coverage bench bench-peers bench-robustness bench-search clean
+	test-agentdojo docs test-all format coverage bench bench-peers bench-counts bench-robustness \
+	bench-search clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
@@ -41,6 +42,10 @@ test-web: $(VENV)/.web
 test-deploy: $(VENV)/.deploy
 	$(BIN)/python -m pytest -q $(AGAIN) tests -m deploy
 
+# The site of docs/ and of the docstrings, in build/docs/site; any warning or dead link fails.
+docs: $(VENV)/.docs
+	$(BIN)/python -m pytest -q $(AGAIN) tests -m docs
+
 test-agentdojo: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) tests/agentdojo -m agentdojo
 
@@ -50,8 +55,9 @@ check: $(VENV)/.check
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_overhead.py
 
-test-all: check test test-durable test-lmdeploy test-embedded test-mcp test-web test-deploy \
+test-all: check test docs test-durable test-lmdeploy test-embedded test-mcp test-web test-deploy \
 	test-agentdojo
 
 coverage: $(VENV)/.test
@@ -62,6 +68,10 @@ bench: $(VENV)/.test
 
 bench-peers: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead --peers
+
+# Puts down what tests/test_overhead.py holds a run to, for this version of Python.
+bench-counts: $(VENV)/.test
+	$(BIN)/python -m benchmarks.overhead.counts --keep
 
 bench-robustness: $(VENV)/.test
 	$(BIN)/python -m benchmarks.robustness --peers
@@ -94,6 +104,10 @@ $(VENV)/.web: $(VENV)/.test
 
 $(VENV)/.deploy: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet -e ".[test,deploy]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -e ".[test,docs]"
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test

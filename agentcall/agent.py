@@ -1,41 +1,38 @@
-"""An agent: a model, tools and instructions, ready to be run."""
+"""An agent: a model, tools and instructions, ready to be run.
+
+What carries a run out is imported when the first one begins: it is most of the package, and brings
+asyncio along, while a file of agents is often imported for what it says alone.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import UnionType
-from typing import Any, Generic, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast
 
 from typing_extensions import TypeVar, Unpack
 
-from agentcall.approval import Decision
-from agentcall.decisions import resumed
-from agentcall.delegation import delegate
 from agentcall.dialects.protocol import Offer
-from agentcall.errors import UsageError, keep_result
-from agentcall.events import Emit, Event
-from agentcall.handoff import handoff_tool, tool_name
+from agentcall.errors import UsageError
 from agentcall.history import completed
-from agentcall.keeping import run_in
 from agentcall.limits import Limits
-from agentcall.memory import Session
 from agentcall.messages import JSON, Image, Message, Text, User, load
 from agentcall.models.shorthand import Named, model_from, place_of
-from agentcall.origin import Origin
 from agentcall.output import OutputReader
 from agentcall.plan import Plan
 from agentcall.policy import Policy, checked
 from agentcall.registry import ToolRegistry
-from agentcall.result import RunResult
-from agentcall.run import Run
-from agentcall.shortlist import Finder
-from agentcall.sync import run_sync
 from agentcall.tool import MarkArguments, Tool
+
+if TYPE_CHECKING:
+    from agentcall.approval import Decision
+    from agentcall.events import Event
+    from agentcall.memory import Session
+    from agentcall.origin import Origin
+    from agentcall.result import RunResult
 
 Output = TypeVar("Output", default=str)
 Deps = TypeVar("Deps", default=None)
@@ -128,6 +125,8 @@ class Agent(Generic[Output, Deps]):
 
         Ctrl-C cancels the run and raises KeyboardInterrupt, whose `result` is what there was.
         """
+        from agentcall.sync import run_sync
+
         return run_sync(self.run(prompt, messages=messages, session=session, deps=deps))
 
     def run_stream(
@@ -173,6 +172,8 @@ class Agent(Generic[Output, Deps]):
         deps: Deps | None = None,
     ) -> RunResult[Output]:
         """As `resume`, from sync code."""
+        from agentcall.sync import run_sync
+
         return run_sync(self.resume(result, decisions, session=session, deps=deps))
 
     def resume_stream(
@@ -216,6 +217,9 @@ class Agent(Generic[Output, Deps]):
         needs approval makes that run wait.
         """
         first = self.instructions.strip().partition("\n")[0]
+        from agentcall.delegation import delegate
+        from agentcall.handoff import tool_name
+
         return delegate(
             lambda: self.plan,
             name=name or tool_name(self.name),
@@ -227,6 +231,8 @@ class Agent(Generic[Output, Deps]):
     @cached_property
     def _handoff(self) -> tuple[Tool, Callable[[], Plan]]:
         """The tool with which another agent hands over to this one, and what it leads to."""
+        from agentcall.handoff import handoff_tool
+
         return handoff_tool(self.name, self.instructions), lambda: self.plan
 
     @cached_property
@@ -270,42 +276,21 @@ class Agent(Generic[Output, Deps]):
         if most is None or len(self.registry) <= most:
             offer = replace(plan.offer, tools=tuple(registry))
             return replace(plan, registry=registry, offer=offer, finder=None)
+        from agentcall.shortlist import Finder  # here, as few agents have so many tools
+
         finder = Finder(registry, most, always=[tool for tool, _ in self._ways_out])
         offer = replace(plan.offer, tools=())
         return replace(plan, registry=finder.registry, offer=offer, finder=finder)
 
-    async def _run(
-        self, origin: Origin, session: Session | None = None, emit: Emit | None = None
-    ) -> RunResult[Output]:
-        if session is not None:
-            return await run_in(session, self.plan, origin, emit)
-        return await Run(self.plan, origin, emit).result()
+    async def _run(self, origin: Origin, session: Session | None) -> RunResult[Output]:
+        from agentcall.course import taken
 
-    async def _streamed(
-        self, origin: Origin, session: Session | None = None
-    ) -> AsyncGenerator[Event, None]:
-        events: deque[Event] = deque()
-        news = asyncio.Event()
+        return await taken(self.plan, origin, session)
 
-        def emit(event: Event) -> None:
-            events.append(event)
-            news.set()
+    def _streamed(self, origin: Origin, session: Session | None) -> AsyncGenerator[Event, None]:
+        from agentcall.course import told
 
-        task = asyncio.ensure_future(self._run(origin, session, emit))
-        task.add_done_callback(lambda _: news.set())
-        try:
-            while not task.done():
-                await news.wait()
-                news.clear()
-                while events:
-                    yield events.popleft()
-            await task
-        except asyncio.CancelledError as error:
-            await _stopped(task)
-            keep_result(error, _left_by(task))
-            raise
-        finally:
-            await _stopped(task)
+        return told(self.plan, origin, session)
 
     def _resumed(
         self,
@@ -313,22 +298,11 @@ class Agent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         deps: object,
     ) -> Origin:
+        from agentcall.decisions import resumed
+        from agentcall.result import RunResult
+
         state = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
         return resumed(state, decisions, self.plan, deps)
-
-
-async def _stopped(task: asyncio.Task[RunResult[Any]]) -> None:
-    """Waits until a run has ended, which is cancelled if it has not."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-def _left_by(task: asyncio.Task[RunResult[Any]]) -> object:
-    """What a run had come to that has ended."""
-    try:
-        return task.result()
-    except BaseException as error:  # asyncio.CancelledError too
-        return getattr(error, "result", None)
 
 
 def _refuse_namesakes(agent: Agent[Any, Any]) -> None:
@@ -347,6 +321,8 @@ def _refuse_namesakes(agent: Agent[Any, Any]) -> None:
 def _origin(
     prompt: Prompt | None, messages: History, session: Session | None, deps: object
 ) -> Origin:
+    from agentcall.origin import Origin
+
     if session is None:
         return Origin(new_id(), *conversation(prompt, messages), deps)
     if tuple(messages):

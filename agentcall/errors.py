@@ -49,6 +49,17 @@ def keep_result(error: BaseException, result: object) -> None:
     setattr(error, "result", result)  # noqa: B010 - errors of Python's own have no such attribute
 
 
+def kept_result(error: BaseException | None) -> object:
+    """The `result` that an error brings along; None where it brings none."""
+    from asyncio import CancelledError  # late: not every program that knows errors has a loop
+
+    found = getattr(error, "result", None)
+    if found is None and isinstance(error, CancelledError):
+        # Python 3.10 raises a new one where a cancelled task is awaited; the old one is behind it
+        return kept_result(error.__context__)
+    return found
+
+
 class UsageError(AgentCallError):
     """The program that uses agentcall has to change."""
 

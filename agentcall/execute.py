@@ -32,6 +32,7 @@ from agentcall.result import RunResult
 from agentcall.snapshot import capped
 from agentcall.steps import ToolStep
 from agentcall.tool import RunContext, Tool
+from agentcall.watch import Calling
 from agentcall.workers import BRIEF, in_thread
 
 _GRACE = 1.0
@@ -87,12 +88,12 @@ async def carry_out_all(
         if not job.tool.marks.delegates:
             into[job.call.id] = await home.steps.tool(
                 ToolStep(job.context.idempotency_key, job.call, job.tool.marks),
-                lambda: _watched(job, limits.result_chars, home.emit),
+                lambda: _watched(job, limits.result_chars, home),
             )
             return
         token = lineage.set(home)
         try:
-            into[job.call.id] = await _watched(job, limits.result_chars, home.emit)
+            into[job.call.id] = await _watched(job, limits.result_chars, home)
         except Pause as pause:
             waiting[job.call.id] = pause.result
         except Raised as raised:
@@ -139,7 +140,17 @@ def _batches(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
         yield batch
 
 
-async def _watched(job: Job, limit: int | None, emit: Emit | None) -> ToolResult:
+async def _watched(job: Job, limit: int | None, home: Lineage) -> ToolResult:
+    """The result of a call, with whoever watches around it."""
+    if home.watcher is None:
+        return await _told(job, limit, home.emit)
+    with home.watcher.around(Calling(home.agent, job.call, job.tool)) as note:
+        result = await _told(job, limit, home.emit)
+        note(result)
+        return result
+
+
+async def _told(job: Job, limit: int | None, emit: Emit | None) -> ToolResult:
     if emit is None:
         return await carry_out(job, limit)
     emit(ToolCallStarted(job.call))

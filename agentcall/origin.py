@@ -16,6 +16,7 @@ from agentcall.outcome import Through
 from agentcall.plan import Plan
 from agentcall.result import Paused, RunResult
 from agentcall.steps import Steps
+from agentcall.watch import Watcher, watching
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +59,12 @@ class Lineage:
     emit: Emit | None = None
     grants: tuple[Grant, ...] = ()
     children: Mapping[str, Origin] = field(default_factory=dict[str, Origin])
+    watcher: Watcher | None = None
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent of this run."""
+        return self.path.rpartition("/")[2]
 
     def beside(self, name: str) -> str:
         """The path of another agent in the same place."""
@@ -75,6 +82,7 @@ def lineage_of(plan: Plan, origin: Origin, emit: Emit | None) -> Lineage:
         emit=emit,
         grants=origin.grants,
         children=origin.children,
+        watcher=watching() if above is None else above.watcher,
     )
 
 

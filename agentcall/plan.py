@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from agentcall.dialects.protocol import Offer
 from agentcall.errors import UsageError
 from agentcall.limits import Limits
-from agentcall.models.protocol import Model
 from agentcall.output import OutputReader
 from agentcall.policy import Policy
 from agentcall.registry import ToolRegistry
-from agentcall.shortlist import Finder
 from agentcall.steps import Direct, Steps
 from agentcall.tool import Tool
+
+if TYPE_CHECKING:
+    from agentcall.models.protocol import Model
+    from agentcall.shortlist import Finder
 
 
 @dataclass(frozen=True, slots=True, eq=False)

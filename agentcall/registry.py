@@ -12,10 +12,11 @@ from typing_extensions import Unpack
 
 from agentcall.errors import DuplicateTool, SchemaError, UnknownTool, UsageError
 from agentcall.tool import Function, MarkArguments, P, R, Tool, make_tool
-from agentcall.tool_index import ToolIndex
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from agentcall.tool_index import ToolIndex
 
 GROUP = "agentcall.tools"
 """The entry point group under which installed packages offer tools."""
@@ -88,6 +89,8 @@ class ToolRegistry:
         By the words of names, descriptions and parameters, without a model (docs/tool_search.md).
         """
         if self._index is None:
+            from agentcall.tool_index import ToolIndex  # here, as few registries are searched
+
             self._index = ToolIndex(self)
         return self._index.search(query, count)
 

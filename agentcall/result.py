@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 import orjson
 
-from agentcall.errors import AgentCallError, UsageError
+from agentcall.errors import AgentCallError, UsageError, kept_result
 from agentcall.grants import Grant, grant_from, grant_json
 from agentcall.history import answered
 from agentcall.messages import (
@@ -173,7 +173,7 @@ class RunResult(Generic[Output]):
 
 def result_of(error: BaseException) -> RunResult[Any] | None:  # Any: known to the agent
     """What a run had come to when this error, Ctrl-C or cancellation ended it; None for no run."""
-    found: RunResult[Any] | None = getattr(error, "result", None)
+    found = kept_result(error)
     return found if isinstance(found, RunResult) else None
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +55,7 @@ from agentcall.steps import Point
 from agentcall.taint import marked
 from agentcall.tool import Tool
 from agentcall.turn import Listener, Turn
+from agentcall.watch import Running, watched
 
 PATIENCE = 3
 """How often in a row an answer that is cut, empty or unfit is asked for before we give up."""
@@ -88,7 +90,8 @@ class Run:
         self._offer = plan.offer
         self._shortlist = None if plan.finder is None else Shortlist(plan.finder)
         self._reader: tuple[Tool, ...] = ()
-        self._listener = Listener(plan.model, emit)
+        self._listener = Listener(watched(plan.model, plan.name, home.watcher), emit)
+        self._taken_over = ExitStack()
         self._faults = 0
         self._trims = 0
         self.ended: RunResult[Any] | None = None
@@ -104,6 +107,21 @@ class Run:
         """
         if is_loading():
             raise UsageError(_LOADING)
+        watcher = self._home.watcher
+        if watcher is None:
+            return await self._result()
+        with watcher.around(self._running()) as note:
+            try:
+                return await self._result()
+            finally:
+                if self.ended is not None:
+                    note(self.ended)
+
+    def _running(self) -> Running:
+        plan, said = self._plan, tuple(self._progress.transcript)
+        return Running(plan.name, self._origin.run_id, plan.offer, said)
+
+    async def _result(self) -> RunResult[Any]:
         self._tell(RunStarted(self._origin.run_id))
         try:
             result = await self._within_time()
@@ -147,14 +165,15 @@ class Run:
         return task.result()
 
     async def _loop(self) -> RunResult[Any]:
-        result = await self._resumed()
-        while result is None:
-            spent = self._progress.budget.spent()
-            if spent is not None:
-                return self._ended(*spent)
-            self._close_before_last_request()
-            result = await self._took(await self._turn())
-        return result
+        with self._taken_over:
+            result = await self._resumed()
+            while result is None:
+                spent = self._progress.budget.spent()
+                if spent is not None:
+                    return self._ended(*spent)
+                self._close_before_last_request()
+                result = await self._took(await self._turn())
+            return result
 
     async def _resumed(self) -> RunResult[Any] | None:
         """Carries out what was decided about the calls that waited."""
@@ -301,7 +320,10 @@ class Run:
         self._offer = self._plan.offer
         self._shortlist = None if new.finder is None else Shortlist(new.finder)
         self._reader = ()
-        self._listener = Listener(new.model, self._emit)
+        watcher = self._home.watcher
+        self._listener = Listener(watched(new.model, new.name, watcher), self._emit)
+        if watcher is not None:
+            self._taken_over.enter_context(watcher.around(self._running()))
         self._desk.offer(new.registry)
         self._desk.move(self._home, new.policy)
         self._progress.hand_over(new.name)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agentcall.messages import Message, ToolCall, ToolResult, Usage
-from agentcall.result import StopReason
-from agentcall.tool import Marks
-from agentcall.turn import Turn
+
+if TYPE_CHECKING:
+    from agentcall.result import StopReason
+    from agentcall.tool import Marks
+    from agentcall.turn import Turn
 
 
 class ToolStep(NamedTuple):

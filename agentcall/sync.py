@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
-from agentcall.errors import keep_result
+from agentcall.errors import keep_result, kept_result
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
             loop.call_soon_threadsafe(stop)
             wait([ended], _GRACE)
             if ended.done():
-                keep_result(error, getattr(ended.exception(), "result", None))
+                keep_result(error, kept_result(ended.exception()))
         raise
 
 

@@ -45,7 +45,7 @@ class Listener:
     def __init__(self, model: Model, emit: Callable[[Event], None] | None = None) -> None:
         self._model = model
         self._emit = emit
-        self._dialect: Chosen | None = None
+        self._dialect: tuple[str, str] | None = None
         self._gone: float | None = None
         self._has_answered = False
         self.lost = _NOTHING
@@ -108,8 +108,8 @@ class Listener:
                 self._tell(TextDelta(text))
             case Thought(text):
                 self._tell(ThinkingDelta(text))
-            case Chosen(dialect, reason) if part != self._dialect:
-                self._dialect = part
+            case Chosen(dialect, reason) if (dialect, reason) != self._dialect:
+                self._dialect = (dialect, reason)
                 self._tell(DialectChosen(dialect, reason))
             case _:
                 pass

@@ -1,7 +1,12 @@
-"""The real console script in a process of its own, with pipes or on a terminal, for tests."""
+"""The console script in a process of its own, with pipes or on a terminal, for tests.
+
+The process is forked off one that has imported what the script needs, a second cheaper for each
+test; tests of the start itself run `SCRIPT`.
+"""
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import pty
@@ -15,7 +20,11 @@ import termios
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from zygote import Zygote
 
 from agentcall.testing import FakeServer, Reply, Request, say
 
@@ -66,11 +75,20 @@ word = "no tool"
 """
 
 
+_IMPORTED = (
+    "agentcall.cli", "agentcall.cli.running", "agentcall.cli.continuing", "agentcall.cli.kits",
+    "agentcall.cli.keeping", "agentcall.cli.batching", "agentcall.cli.keptsessions",
+    "agentcall.cli.runlist", "agentcall.dialects.families", "agentcall.models.http_chat",
+    "agentcall_tools", "aiohttp", "pydantic.type_adapter", "rich.markdown",
+    "typer._click.decorators",
+)  # fmt: skip
+
+
 def environment(**more: str) -> dict[str, str]:
     """A plain environment: no model, no colour forced, a wide terminal."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AGENTCALL", "COV"))}
     kept = {k: v for k, v in kept.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
-    return {**kept, "TERM": "xterm-256color", **more}
+    return {**kept, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **more}
 
 
 def kept_in(folder: Path) -> dict[str, str]:
@@ -86,19 +104,29 @@ def agentcall(
     seconds: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
     """What `agentcall WORDS` gives, with pipes instead of a terminal."""
-    given = stdin.encode() if isinstance(stdin, str) else stdin
-    done = subprocess.run(
-        [SCRIPT, *words],
-        input=given or b"",
-        capture_output=True,
-        cwd=cwd,
-        env=environment(**{**kept_in(cwd), **(env or {})}),
-        timeout=seconds,
-        check=False,
-    )
-    return subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
+    given = stdin.encode() if isinstance(stdin, str) else stdin or b""
+    with TemporaryFile() as fed, TemporaryFile() as out, TemporaryFile() as err:
+        fed.write(given)
+        fed.seek(0)
+        child = zygote().start(
+            "agentcall.cli", words, cwd=cwd, env=environment(**{**kept_in(cwd), **(env or {})}),
+            files=(fed.fileno(), out.fileno(), err.fileno()),
+        )  # fmt: skip
+        try:
+            code = child.wait(seconds)
+        except TimeoutError:
+            child.kill()
+            raise
+        out.seek(0), err.seek(0)
+        return subprocess.CompletedProcess(words, code, out.read().decode(), err.read().decode())
+
+
+@cache
+def zygote() -> Zygote:
+    """The one of this test process."""
+    made = Zygote(*_IMPORTED)
+    atexit.register(made.close)
+    return made
 
 
 @contextmanager
@@ -126,16 +154,10 @@ class Terminal:
     def __init__(self, *words: str, cwd: Path, stdin: int | None = None) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-        self.process = subprocess.Popen(
-            [SCRIPT, *words],
-            stdin=slave if stdin is None else stdin,
-            stdout=slave,
-            stderr=slave,
-            cwd=cwd,
-            env=environment(**kept_in(cwd)),
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),
-        )
+        self.process = zygote().start(
+            "agentcall.cli", words, cwd=cwd, env=environment(**kept_in(cwd)), on_terminal=True,
+            files=(slave if stdin is None else stdin, slave, slave),
+        )  # fmt: skip
         os.close(slave)
         self.raw = b""
 
@@ -159,7 +181,7 @@ class Terminal:
             self._read(0.05)
         while self._read(0.05):
             pass
-        return self.process.wait(timeout=0.1)
+        return self.process.wait(timeout=5.0)
 
     @property
     def text(self) -> str:

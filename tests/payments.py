@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections import Counter
@@ -27,8 +28,9 @@ from agentcall.models.protocol import Answer, Model, Request
 from agentcall.testing import Reply, call, say
 
 
-def main(errand: Mapping[str, object]) -> None:
+def main() -> None:
     """Runs to the end, unless it is killed, and writes down what came of it."""
+    errand: Mapping[str, object] = json.loads(sys.argv[1])
     folder = Path(str(errand["folder"]))
     agent = agent_at(str(errand["model"]), folder, errand)
     if errand.get("point") == "result recorded":

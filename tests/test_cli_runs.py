@@ -345,6 +345,32 @@ asyncio.run(main())
     assert {(row["state"], row["queue"]) for row in rows} == {("ended: final", "shop")}
 
 
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [
+        (["--approve", "all"], "deleted x"),
+        (["--deny", "all=it is needed"], "it is needed"),
+        (["--edit", 'all={"path": "y"}'], "deleted y"),
+    ],
+)
+def test_a_durable_run_goes_on_with_the_decisions_that_are_said(
+    folder: Path, decision: list[str], told: str
+) -> None:
+    env = state(folder)
+    with model_of(calls(call("delete", path="x")), say("Well.")) as server:
+        words = ("run", "go", "-t", "mine.py", "-m", server.url, "--durable", "--run-id", "x")
+        assert agentcall(*words, cwd=folder, env=env).returncode == 4
+        wrong = agentcall("runs", "resume", "x", "--approve", "nobody", cwd=folder, env=env)
+        assert wrong.returncode == 2
+        assert "'nobody' names no call that waits" in wrong.stderr
+        done = agentcall("runs", "resume", "x", *decision, cwd=folder, env=env)
+        assert (done.returncode, done.stdout) == (0, "Well.\n"), done.stderr
+        assert told in asked(server)[-1].messages[-1]["content"]
+        late = agentcall("runs", "resume", "x", *decision, cwd=folder, env=env)
+    assert (late.returncode, late.stdout) == (0, "Well.\n")
+    assert "no call waits" in late.stderr
+
+
 @pytest.mark.durable
 def test_a_call_waits_for_approval_without_a_terminal(folder: Path) -> None:
     env = state(folder)

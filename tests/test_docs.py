@@ -37,6 +37,10 @@ def weather(city: str) -> str:
     return f"{city}: 21 C, sunny"
 '''
 
+TASKS = """"Do I need a coat in Oslo?"
+{"id": "rome", "prompt": "Do I need a coat in Rome?"}
+"""
+
 CALLS: dict[str, Reply] = {
     "coat in Oslo": call("weather", city="Oslo"),
     "note on Paris": call("note_of", name="Paris"),
@@ -100,6 +104,7 @@ def test_the_commands_of_a_page_run(
 ) -> None:
     monkeypatch.setenv("AGENTCALL_CACHE", str(tmp_path / ".cache"))
     (tmp_path / "weather.py").write_text(WEATHER)
+    (tmp_path / "tasks.jsonl").write_text(TASKS)
     kept = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_STATE_HOME": str(tmp_path / "state")}
     environment = {**os.environ, **kept}
     for line, source in blocks(page, "sh"):

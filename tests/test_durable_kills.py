@@ -5,6 +5,7 @@ A point and a step say where the process dies; then the run is gone on with unti
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from payments import brain, payments_of, result_of, standing
 from postgres_server import Server, server
-from zygote import Zygote
+from zygote import Child, Zygote
 
 from agentcall.testing import FakeServer, Reply
 
@@ -92,9 +93,13 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Generator[Zygote, None, None]:
-    with Zygote(tmp_path_factory.mktemp("zygote")) as found:
+def zygote() -> Generator[Zygote, None, None]:
+    with Zygote("payments", "aiohttp") as found:
         yield found
+
+
+def started(zygote: Zygote, errand: Mapping) -> Child:
+    return zygote.start("payments", [json.dumps(errand)], cwd=Path(str(errand["folder"])))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +120,7 @@ def run_until(bank: Bank, zygote: Zygote, errand: Mapping, point: str, step: int
     """Runs, killed at the point; gives the exit code."""
     pid: Future[int] = Future()
     bank.arm(point, step, pid)  # before the child is there, which may ask at once
-    child = zygote.send({**errand, "point": point, "step": step})
+    child = started(zygote, {**errand, "point": point, "step": step})
     pid.set_result(child.pid)
     code = child.wait()
     bank.disarm()
@@ -172,7 +177,7 @@ def test_a_run_survives_kills_at_any_moment(
     errand = errand_of(bank, journal, tmp_path, 20, idempotent=idempotent)
     dice, codes = random.Random(7), []
     for number in range(30):
-        child = zygote.send(errand)
+        child = started(zygote, errand)
         seconds = dice.uniform(0, 0.1 + number / 20)  # a busy machine gets longer lives, too
         mercy = threading.Timer(seconds, os.kill, (child.pid, signal.SIGKILL))
         mercy.start()

@@ -53,6 +53,16 @@ def test_importing_imports_nothing_heavy_and_prints_nothing() -> None:
     assert said == "[]\n"
 
 
+def test_a_file_of_agents_imports_nothing_of_what_carries_a_run_out() -> None:
+    said = python("""
+        import sys
+        from agentcall import Agent, tool
+        late = ("asyncio", "agentcall.run", "agentcall.events")
+        print([name for name in late if name in sys.modules])
+    """)
+    assert said == "[]\n"
+
+
 def test_importing_writes_no_file_opens_no_socket_and_starts_nothing() -> None:
     said = python("""
         import os, sys, threading

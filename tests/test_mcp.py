@@ -1,8 +1,10 @@
-"""MCP against servers in processes of their own: ours, and one of the official package."""
+"""MCP against servers in processes of their own: ours, one made with the official package, and one
+of the protocol's reference servers; and our server under the official client."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from command_line import SCRIPT, TOOLS, agentcall, environment
+from mcp import Client, StdioServerParameters
 
 from agentcall import Agent, RunResult
 from agentcall.errors import UsageError
@@ -254,8 +257,6 @@ async def test_what_is_called_has_its_deps() -> None:
         """Whose this is."""
         return context.deps
 
-    from mcp import Client
-
     async with Client(MCPServer(whose, deps="Ann")._server) as client:
         result = await client.call_tool("whose", {})
         assert result.content[0].text == "Ann"
@@ -263,3 +264,70 @@ async def test_what_is_called_has_its_deps() -> None:
         assert unknown.is_error
     assert Terms().keys == {}
     assert os.environ.get("AGENTCALL_SERVE_KEYS") is None
+
+
+ZONES = "Europe/Oslo", "Asia/Shanghai"
+
+
+def test_an_agent_uses_the_tools_of_a_server_of_others(tmp_path: Path) -> None:
+    """`mcp-server-time`, of the protocol's own reference servers."""
+    script = [
+        call("clock_get_current_time", timezone=ZONES[1]),
+        call(
+            "clock_convert_time", source_timezone=ZONES[0], time="12:00", target_timezone=ZONES[1]
+        ),
+        call(
+            "clock_convert_time", source_timezone="Nowhere", time="12:00", target_timezone=ZONES[1]
+        ),
+        call("clock_convert_time", source_timezone=ZONES[0], target_timezone=ZONES[1]),
+        say("It is seven hours later there."),
+    ]
+    server = f"{sys.executable} -m mcp_server_time --local-timezone {ZONES[0]}"
+    with MCPTools(server, prefix="clock_", read_only=True) as tools:
+        assert [found.name for found in tools] == ["clock_get_current_time", "clock_convert_time"]
+        result = Agent(ScriptedModel(script), tools=[tools]).run_sync("How late is it in Shanghai?")
+    now, converted, unknown, unfit = told(result)
+    assert json.loads(now)["timezone"] == ZONES[1]
+    assert json.loads(converted)["time_difference"] in ("+6.0h", "+7.0h")  # Oslo has summer time
+    assert "Nowhere" in unknown
+    assert "time: missing" in unfit
+    assert result.output == "It is seven hours later there."
+
+
+def test_a_server_of_others_goes_on_the_command_line(tmp_path: Path) -> None:
+    server = f"mcp:{sys.executable} -m mcp_server_time"
+    words = ("tools", "call", "get_current_time", '{"timezone": "UTC"}')
+    done = agentcall(*words, "-t", server, cwd=tmp_path)
+    assert json.loads(done.stdout)["timezone"] == "UTC"
+
+
+async def official_client_is_served(server: str | StdioServerParameters) -> None:
+    """The official client lists and calls our tools, and is told what goes wrong."""
+    async with Client(server) as client:
+        listed = {found.name: found for found in (await client.list_tools()).tools}
+        assert {"add", "mul", "lines", "fail", "nap"} <= set(listed)
+        assert listed["add"].description == "Adds two whole numbers."
+        assert set(listed["add"].input_schema["properties"]) == {"a", "b"}
+        assert "delete" not in listed  # it needs approval
+        fine = await client.call_tool("add", {"a": 2, "b": 3})
+        assert (fine.content[0].text, fine.is_error) == ("5", False)
+        failed = await client.call_tool("fail", {})
+        assert (failed.content[0].text, failed.is_error) == ("ValueError: no disk", True)
+        unfit = await client.call_tool("add", {"a": 2})
+        assert unfit.is_error
+        assert "b: missing" in unfit.content[0].text
+        many = await asyncio.gather(*(client.call_tool("add", {"a": n, "b": 1}) for n in range(30)))
+        assert [each.content[0].text for each in many] == [str(n + 1) for n in range(30)]
+
+
+async def test_the_official_client_is_served_by_a_command(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text(TOOLS)
+    words = ["mcp", "-t", "tools.py"]
+    await official_client_is_served(
+        StdioServerParameters(command=SCRIPT, args=words, cwd=str(tmp_path), env=environment())
+    )
+
+
+async def test_the_official_client_is_served_by_http(tmp_path: Path) -> None:
+    with served(tmp_path) as url:
+        await official_client_is_served(url)

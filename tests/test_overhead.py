@@ -1,92 +1,76 @@
-"""What a run costs, in calls of our own functions: a count that is the same on every machine."""
+"""What a run costs, in counts that are the same everywhere; `make bench-counts` keeps them."""
 
+import json
+import os
+import subprocess
 import sys
-from collections.abc import AsyncGenerator
 from pathlib import Path
-from types import FrameType
 
-import agentcall
-from agentcall import Agent, Limits, tool
-from agentcall.dialects.native import Native
-from agentcall.messages import JSON
-from agentcall.models.dialogue import Dialogue
-from agentcall.models.probe import Choice
+import pytest
 
-CALLS_OF_A_RUN = 333
-"""Calls that a run with two tool calls makes. Lower it when they become fewer; that it may be
-higher by a tenth leaves room for what a run has to do more."""
+from benchmarks.overhead import counts
+from benchmarks.overhead.counts import VERSION, Counts, kept, run_of
+from benchmarks.overhead.meter import Meter
 
-PACKAGE = str(Path(agentcall.__file__).parent)
+ROOM = 1.1
+"""What each count may grow to: a tenth leaves room for what a run has to do more."""
 
 
-class Wire:
-    """A server in the same process: asks for so many tool calls, then answers."""
-
-    secrets = ()
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-
-    async def post(self, body: bytes) -> JSON:
-        made = body.count(b'"tool_call_id"')
-        message: dict[str, JSON] = {"role": "assistant", "content": "The result is 16."}
-        if made < self._steps:
-            message["content"] = None
-            arguments = f'{{"a": {made}, "b": 5}}'
-            function: JSON = {"name": "add", "arguments": arguments}
-            message["tool_calls"] = [{"id": f"c{made}", "type": "function", "function": function}]
-        usage: JSON = {"prompt_tokens": 120, "completion_tokens": 20}
-        finish = "tool_calls" if made < self._steps else "stop"
-        return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
-
-    async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        raise NotImplementedError
-        yield b""
+@pytest.fixture(scope="module")
+def counted() -> Counts:
+    """Counted in a process of its own, where nothing else was done before."""
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.overhead.counts"],
+        cwd=Path(__file__).parents[1],
+        env={**quiet, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
 
 
-@tool
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
+def test_nothing_costs_more_than_a_tenth_above_what_it_did(counted: Counts) -> None:
+    before = kept()
+    if before is None:
+        pytest.skip(f"nothing was put down for Python {VERSION}; `make bench-counts` does it")
+    grown = [
+        f"{what}: {count:,} {name}, {before[what][name]:,} before"
+        for what, named in counted.items()
+        for name, count in named.items()
+        if count > before[what][name] * ROOM
+    ]
+    assert not grown, f"{grown}; if it has to be so, `make bench-counts` puts it down"
 
 
-async def chosen() -> Choice:
-    return Choice("m", Native(), "as the test says")
+def test_the_counts_that_are_kept_are_of_what_is_counted(counted: Counts) -> None:
+    for version, before in json.loads(counts.KEPT.read_text("utf-8")).items():
+        assert {what: [*named] for what, named in before.items()} == {
+            what: [*named] for what, named in counted.items()
+        }, version
 
 
-async def calls_of_a_run(steps: int) -> int:
-    """How many functions of the package a warm run calls, those of its threads left out."""
-    limits = Limits(requests=None)
-    agent = Agent(Dialogue(Wire(steps), chosen, None), tools=[add], limits=limits)
-    await agent.run("Compute.")
-    seen: set[FrameType] = set()  # a coroutine that goes on is no call: it has the same frame
+def test_a_meter_counts_python_and_c_and_the_same_every_time() -> None:
+    def measured(numbers: list[int]) -> tuple[int, int]:
+        with Meter() as meter:
+            for number in numbers:
+                abs(number)
+        return meter.instructions, meter.calls
 
-    def note(frame: FrameType, event: str, arg: object) -> None:
-        code = frame.f_code
-        ours = code.co_filename.startswith(PACKAGE) and not code.co_filename.endswith("workers.py")
-        if event == "call" and ours and not code.co_name.startswith("<"):
-            seen.add(frame)
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        result = await agent.run("Compute.")
-    finally:
-        sys.setprofile(before)
-    assert result.output == "The result is 16."
-    assert result.usage.tool_calls == steps
-    return len(seen)
+    once, twice = measured([1] * 10), measured([1] * 20)
+    assert measured([1] * 10) == once
+    assert twice[1] - once[1] == 10
+    assert measured([1] * 30)[0] - twice[0] == twice[0] - once[0]
 
 
-async def test_a_run_of_three_model_calls_costs_no_more_than_a_tenth_above_what_it_did() -> None:
-    assert await calls_of_a_run(2) <= CALLS_OF_A_RUN * 1.1
-
-
-async def test_the_count_is_the_same_every_time() -> None:
-    assert await calls_of_a_run(2) == await calls_of_a_run(2)
+async def test_the_count_of_a_run_is_the_same_every_time() -> None:
+    first, second = await run_of(2), await run_of(2)
+    assert first.calls == second.calls
+    assert first.instructions == pytest.approx(second.instructions, rel=0.001)
 
 
 async def test_a_step_late_in_a_run_costs_what_one_at_its_beginning_does() -> None:
-    early = await calls_of_a_run(15) - await calls_of_a_run(5)
-    late = await calls_of_a_run(205) - await calls_of_a_run(195)
+    early = (await run_of(15)).instructions - (await run_of(5)).instructions
+    late = (await run_of(205)).instructions - (await run_of(195)).instructions
     assert late <= early * 1.1

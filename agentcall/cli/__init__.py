@@ -1,4 +1,4 @@
-"""The command line: `agentcall run`, `resume`, `sessions`, `runs`, `batch`, `serve`, `web`."""
+"""The command line: `agentcall run`, `chat`, `sessions`, `runs`, `batch`, `serve`, `web`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from agentcall.cli import (
     batch,
+    chat,
     doctor,
     mcp,
     resume,
@@ -22,6 +23,7 @@ from agentcall.cli import (
     worker,
 )
 from agentcall.cli.options import command_of
+from agentcall.cli.tracing import traced_everywhere
 
 app = typer.Typer(
     name="agentcall",
@@ -32,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.HELP)(command_of(run.RunOptions, run.run))
+app.command("chat", help=chat.HELP)(command_of(chat.ChatOptions, chat.chat))
 app.command("resume", help=resume.HELP)(command_of(resume.ResumeOptions, resume.resume))
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(runs.app, name="runs")
@@ -68,7 +71,8 @@ def _door(
 def main() -> None:
     """The console script: every error becomes one line and an exit code, without a traceback."""
     try:
-        app(prog_name="agentcall")
+        with traced_everywhere():
+            app(prog_name="agentcall")
     except KeyboardInterrupt:
         from agentcall.cli.faults import INTERRUPTED
 

@@ -6,11 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from dataclasses import dataclass
+from typing import Protocol, TextIO
 
 from agentcall.approval import Approved, Decision, Denied, Edited
-from agentcall.cli.plain import is_terminal, line_of, styled
+from agentcall.cli.plain import is_terminal, styled
 from agentcall.errors import UsageError
+from agentcall.messages import ToolCall
+from agentcall.plaintext import line_of, visible
 
 Check = Callable[[Edited], None]
 """Raises UsageError for edited arguments that do not fit."""
@@ -26,42 +29,78 @@ _CHOICES: dict[str, Decision] = {
     "no": Denied(),
 }
 _QUESTION = "  y(es) once, t(ool) always, this c(all) always, e(dit), n(o), or the reason why not: "
+_INSTEAD = "  the arguments instead, as JSON (nothing: as it was): "
 
 
-def can_ask() -> bool:
-    """Whether a person is there, who sees what is asked."""
-    with _keyboard() as keyboard:
-        return keyboard is not None
+class Person(Protocol):
+    """Somebody who can be asked."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a person is there, who sees what is asked."""
+        ...
+
+    def say(self, question: str, begun: str = "") -> str | None:
+        """What the person says, which may be begun for them; None at the end of all input."""
+        ...
 
 
-def decide(shown: str, reason: str, check: Check) -> Decision:
-    """Asks at the terminal, also where standard input is a pipe; denies where there is none.
+class Keyboard:
+    """A person at the terminal, also where standard input is a pipe."""
 
-    shown: the call, whole. reason: why somebody has to decide.
-    """
-    with _keyboard() as keyboard:
-        if keyboard is None:
-            return Denied("nobody is there to approve it")
-        sys.stderr.write(styled("approve", "yellow", sys.stderr) + f" {shown}\n")
-        if reason:
-            sys.stderr.write(f"  why: {line_of(reason)}\n")
-        return _asked(keyboard, check)
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a terminal."""
+        with _keyboard() as keyboard:
+            return keyboard is not None
+
+    def say(self, question: str, begun: str = "") -> str | None:
+        """A line, typed from its beginning."""
+        with _keyboard() as keyboard:
+            if keyboard is None:
+                return None
+            sys.stderr.write(question)
+            sys.stderr.flush()
+            return keyboard.readline() or None
 
 
-def _asked(keyboard: TextIO, check: Check) -> Decision:
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What is to be decided: the call, all of it as a person reads it, and why it needs one."""
+
+    call: ToolCall
+    shown: str
+    reason: str
+
+
+def decide(matter: Matter, person: Person, check: Check) -> Decision:
+    """Asks a person; denies where there is none."""
+    if not person.is_there:
+        return Denied("nobody is there to approve it")
+    sys.stderr.write(styled("approve", "yellow", sys.stderr) + f" {matter.shown}\n")
+    if matter.reason:
+        sys.stderr.write(f"  why: {line_of(matter.reason)}\n")
+    sys.stderr.flush()
     while True:
-        said = _line(_QUESTION, keyboard)
+        answer = person.say(_QUESTION)
+        said = "no" if answer is None else answer.strip()
         if said.lower() in ("e", "edit"):
-            edited = _edited(keyboard, check)
+            edited = _edited(matter.call, person, check)
             if edited is not None:
                 return edited
         elif said:
-            return _CHOICES.get(said.lower()) or Denied(said)
+            return decision_in(said)
 
 
-def _edited(keyboard: TextIO, check: Check) -> Edited | None:
+def decision_in(words: str) -> Decision:
+    """The decision that the words are: one of the letters, or a reason why not."""
+    return _CHOICES.get(words.lower()) or Denied(words)
+
+
+def _edited(call: ToolCall, person: Person, check: Check) -> Edited | None:
     """Arguments that fit; None where none are given after all."""
-    while said := _line("  the arguments instead, as JSON (nothing: as it was): ", keyboard, ""):
+    said = call.arguments
+    while said := (person.say(_INSTEAD, visible(said)) or "").strip():
         try:
             check(Edited(said))
         except UsageError as error:
@@ -69,13 +108,6 @@ def _edited(keyboard: TextIO, check: Check) -> Edited | None:
         else:
             return Edited(said)
     return None
-
-
-def _line(question: str, keyboard: TextIO, at_end: str = "no") -> str:
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    line = keyboard.readline()
-    return line.strip() if line else at_end
 
 
 @contextmanager

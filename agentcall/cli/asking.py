@@ -21,7 +21,7 @@ def prompt_from(words: str | None, images: Sequence[str]) -> str | list[str | Te
     text = _joined(words)
     if not text.strip() and not images:
         raise UsageError('there is nothing to ask; use agentcall run "..." or pipe a text in')
-    return [*map(_image, images), *([text] if text.strip() else [])] if images else text
+    return [*map(image_of, images), *([text] if text.strip() else [])] if images else text
 
 
 def _joined(words: str | None) -> str:
@@ -44,7 +44,8 @@ def piped() -> str:
         hint.cancel()
 
 
-def _image(source: str) -> Image:
+def image_of(source: str) -> Image:
+    """The image in a file or at a URL. Raises UsageError."""
     if source.startswith(("http:", "https:", "data:")):
         return Image(source)
     return Image.file(source)

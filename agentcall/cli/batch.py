@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import AgentPlace, Instructions, MaxRequests, Model, Tools
+
 HELP = """Carry out many tasks, and write a line of JSON for each as it ends.
 
 A task is a line of JSON: a text, or {"prompt": "...", "id": "..."}. Each is a durable run. Killed
@@ -33,29 +35,11 @@ class BatchOptions:
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="The results, a line each.")
     ]
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="The model, as for `agentcall run`.")
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-t", "--tool", metavar="TOOL", help="A tool, as for `agentcall run`. Repeatable."
-        ),
-    ] = None
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
-        ),
-    ] = None
-    instructions: Annotated[
-        str | None,
-        typer.Option("-i", "--instructions", metavar="TEXT", help="What the model is told first."),
-    ] = None
-    max_requests: Annotated[
-        int | None,
-        typer.Option("--max-requests", min=1, metavar="N", help="Requests to the model, per task."),
-    ] = None
+    model: Model = None
+    tools: Tools = None
+    agent: AgentPlace = None
+    instructions: Instructions = None
+    max_requests: MaxRequests = None
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, metavar="N", help="Tasks at the same time.")
     ] = 8

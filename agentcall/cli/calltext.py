@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentcall.calltext import arguments_line as arguments_line
-from agentcall.calltext import call_line as call_line
-from agentcall.calltext import whole_call as whole_call
+from agentcall.calltext import whole_call
 from agentcall.result import RunResult
 
 

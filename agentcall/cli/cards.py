@@ -10,9 +10,8 @@ from rich.padding import Padding
 from rich.status import Status
 from rich.text import Text
 
-from agentcall.cli.calltext import arguments_line, call_line
+from agentcall.calltext import arguments_line, call_line
 from agentcall.cli.endings import ending
-from agentcall.cli.plain import harmless, line_of
 from agentcall.cli.tally import lasted
 from agentcall.events import (
     AnswerDiscarded,
@@ -28,16 +27,17 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.messages import ToolCall, ToolResult
+from agentcall.plaintext import harmless, line_of
 from agentcall.result import RunResult
 
 _FOLDED_LINES = 4
 
 
 class Cards:
-    """Shows a run on standard error; `whole` unfolds thinking and results."""
+    """Shows a run on standard error, or elsewhere; `whole` unfolds thinking and results."""
 
-    def __init__(self, *, whole: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False)
+    def __init__(self, *, whole: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
         self._whole = whole
         self._wait = Wait(self._console)
         self._thought = Thought()

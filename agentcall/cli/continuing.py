@@ -1,16 +1,17 @@
-"""What `agentcall resume` does: decisions out of words, and the run that goes on with them."""
+"""What `agentcall resume` does: the run that waits goes on, by words or by a person."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from agentcall.agent import Agent
-from agentcall.approval import Approved, Decision, Denied, Edited
-from agentcall.cli.approving import can_ask
-from agentcall.cli.calltext import waiting_lines, whole_call
+from agentcall.approval import Decision
+from agentcall.calltext import whole_call
+from agentcall.cli.approving import Keyboard
+from agentcall.cli.calltext import waiting_lines
 from agentcall.cli.conversation import conversed_on
 from agentcall.cli.faults import UNREACHED, WAITING
 from agentcall.cli.making import agent_of
@@ -18,13 +19,11 @@ from agentcall.cli.recipe import parts_of, recipe_of
 from agentcall.cli.resume import ResumeOptions
 from agentcall.cli.run import RunOptions
 from agentcall.cli.running import Result, Talker
+from agentcall.cli.said import HOW, decisions_of
 from agentcall.cli.waiting import State, listed, load, take
 from agentcall.errors import UsageError
 from agentcall.events import Event, ToolCallStarted
 from agentcall.messages import JSON
-
-ALL = "all"
-"""Stands for the ids of all calls that wait."""
 
 
 def resume_by(options: ResumeOptions) -> int:
@@ -42,7 +41,7 @@ def resume_by(options: ResumeOptions) -> int:
     continued = _Continued(agent_of(told), recipe_of(told), state)
     if decisions:
         continued.check(state.result, decisions)
-    elif not can_ask():
+    elif not Keyboard().is_there:
         continued.show_waiting()
         return WAITING
     with continued:
@@ -94,44 +93,7 @@ class _Continued(Talker):
     def show_waiting(self) -> None:
         """Says what waits, on standard error."""
         sys.stderr.writelines(f"{line}\n" for line in waiting_lines(self._state.result))
-        sys.stderr.write("decide with --approve ID, --deny ID=WHY or --edit ID=JSON\n")
-
-
-def decisions_of(options: ResumeOptions, result: Result) -> Iterator[tuple[str, Decision]]:
-    """What the options decide. Raises UsageError for a call that does not wait, or twice."""
-    ids = [call.id for call in result.pending]
-    seen: set[str] = set()
-    for identity, decision in _said(options, ids):
-        if identity in seen:
-            raise UsageError(f"two decisions are about {identity}; give one")
-        seen.add(identity)
-        yield identity, decision
-
-
-def _said(options: ResumeOptions, ids: list[str]) -> Iterator[tuple[str, Decision]]:
-    plain: list[tuple[Iterable[str] | None, Decision]] = [
-        (options.approve, Approved()),
-        (options.always_tool, Approved(always="tool")),
-        (options.always_call, Approved(always="call")),
-    ]
-    for words, decision in plain:
-        for word in words or ():
-            yield from ((identity, decision) for identity, _ in _split(word, ids, bare=True))
-    for word in options.deny or ():
-        yield from ((identity, Denied(why)) for identity, why in _split(word, ids))
-    for word in options.edit or ():
-        yield from ((identity, Edited(json)) for identity, json in _split(word, ids))
-
-
-def _split(word: str, ids: list[str], *, bare: bool = False) -> Iterator[tuple[str, str]]:
-    """The ids of an `ID` or `ID=VALUE`, with the value."""
-    known = [*ids, *([] if ALL in ids else [ALL])]
-    for identity in sorted(known, key=len, reverse=True):
-        if word == identity or (not bare and word.startswith(f"{identity}=")):
-            value = word[len(identity) + 1 :]
-            yield from ((each, value) for each in (ids if identity == ALL else [identity]))
-            return
-    raise UsageError(f"{word!r} names no call that waits; there are: {', '.join(known)}")
+        sys.stderr.write(f"{HOW}\n")
 
 
 def _run_options(state: State, options: ResumeOptions) -> RunOptions:

@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 from agentcall.agent import Prompt
 from agentcall.approval import Approved, Decision, Edited
+from agentcall.calltext import whole_call
 from agentcall.cli.answer import Answer, answer_for
-from agentcall.cli.approving import can_ask, decide
-from agentcall.cli.calltext import whole_call
+from agentcall.cli.approving import Keyboard, Matter, Person, decide
 from agentcall.cli.faults import UNFINISHED, WAITING, exit_code, tell, warn
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.launching import hint
 from agentcall.cli.run import RunOptions
 from agentcall.cli.screen import Screen, notes_for
 from agentcall.errors import ModelError
-from agentcall.events import ApprovalRequested, Event, RunFinished
+from agentcall.events import Event, RunFinished
 from agentcall.messages import ToolCall
 from agentcall.result import RunResult, result_of
 
@@ -34,12 +34,8 @@ class Outcome:
     error: ModelError | None = None
 
 
-class Runner(Protocol):
-    """What may be talked to: an agent, plain, in a session, or one whose runs are kept."""
-
-    def run_stream(self, prompt: Prompt | None, /) -> AsyncIterator[Event]:
-        """The events of a run."""
-        ...
+class Resumer(Protocol):
+    """What goes on with a run when a person has decided."""
 
     def resume_stream(
         self, result: Result, decisions: Mapping[str, Decision | bool], /
@@ -49,6 +45,14 @@ class Runner(Protocol):
 
     def check(self, result: Result, decisions: Mapping[str, Decision | bool], /) -> None:
         """Raises UsageError for decisions that cannot be carried out."""
+        ...
+
+
+class Runner(Resumer, Protocol):
+    """What may be asked: an agent, plain, in a session, or one whose runs are kept."""
+
+    def run_stream(self, prompt: Prompt | None, /) -> AsyncIterator[Event]:
+        """The events of a run."""
         ...
 
     def tell_how_to_go_on(self, result: Result, /) -> None:
@@ -112,19 +116,23 @@ def _told(outcome: Outcome, answer: Answer, screen: Screen) -> int:
 class Conversation:
     """A run and what follows from its approvals, as one."""
 
-    def __init__(self, runner: Runner, loop: InterruptibleLoop, screen: Screen) -> None:
+    def __init__(
+        self, runner: Resumer, loop: InterruptibleLoop, screen: Screen, person: Person | None = None
+    ) -> None:
         self._runner = runner
         self._loop = loop
         self._screen = screen
+        self._person = person or Keyboard()
         self._started = monotonic()
         self._result: Result | None = None
-        self._reasons: dict[str, str] = {}
 
     def outcome(self, events: AsyncIterator[Event]) -> Outcome:
         """Goes on until nothing waits that can be asked about. Raises what is no ModelError."""
         try:
             self._leg(events)
-            while (result := self._result) is not None and result.pending and can_ask():
+            while (result := self._result) is not None and result.pending:
+                if not self._person.is_there:
+                    break
                 self._leg(self._runner.resume_stream(result, self._decisions(result)))
         except ModelError as error:
             return Outcome(self._result, monotonic() - self._started, error)
@@ -142,8 +150,6 @@ class Conversation:
         async for event in events:
             if isinstance(event, RunFinished):
                 self._result = event.result
-            elif isinstance(event, ApprovalRequested):
-                self._reasons[event.call.id] = event.reason
             self._screen.see(event)
 
     def _decisions(self, result: Result) -> Mapping[str, Decision]:
@@ -164,8 +170,8 @@ class Conversation:
         def check(edited: Edited) -> None:
             self._runner.check(result, {call.id: edited})
 
-        shown = whole_call(call, result.asked_by(call.id))
-        return decide(shown, self._reasons.get(call.id, ""), check)
+        matter = Matter(call, whole_call(call, result.asked_by(call.id)), result.why(call.id))
+        return decide(matter, self._person, check)
 
 
 def _tool_of(call: ToolCall) -> tuple[str, str]:

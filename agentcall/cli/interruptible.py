@@ -9,13 +9,12 @@ import sys
 import threading
 from collections.abc import Collection, Coroutine
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from typing_extensions import Self
 
 from agentcall.cli.faults import INTERRUPTED
-from agentcall.errors import keep_result
+from agentcall.errors import keep_result, kept_result
 
 T = TypeVar("T")
 
@@ -28,24 +27,21 @@ class InterruptibleLoop:
 
     `asyncio.run` waits at its end for every thread that it lent out, and a model's download is
     such a thread. A second Ctrl-C waits for nothing.
+
+    interrupts: how often Ctrl-C came in the last `run`.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._interrupts = 0
+        self.interrupts = 0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         others = asyncio.all_tasks(self._loop)
         with suppress(RuntimeError, KeyboardInterrupt):
-            if self._interrupts < 2:
+            if self.interrupts < 2:
                 self._loop.run_until_complete(_tidied(others))
         self._loop.set_exception_handler(lambda _loop, _context: None)  # what is left, is left
         self._loop.close()
@@ -55,6 +51,7 @@ class InterruptibleLoop:
 
         Its `result` is that of a run that was cancelled.
         """
+        self.interrupts = 0
         task = self._loop.create_task(coroutine)
         stopping: list[asyncio.TimerHandle] = []
 
@@ -63,8 +60,8 @@ class InterruptibleLoop:
             stopping.append(self._loop.call_later(_GRACE, self._loop.stop))
 
         def interrupted(number: int, frame: object) -> None:
-            self._interrupts += 1
-            if self._interrupts > 1:  # the loop may be blocked and never get to `stop`
+            self.interrupts += 1
+            if self.interrupts > 1:  # the loop may be blocked and never get to `stop`
                 raise KeyboardInterrupt
             self._loop.call_soon_threadsafe(stop)
 
@@ -72,10 +69,10 @@ class InterruptibleLoop:
         try:
             return self._loop.run_until_complete(task)
         except (RuntimeError, asyncio.CancelledError) as error:
-            if not self._interrupts:
+            if not self.interrupts:
                 raise
             interrupt = KeyboardInterrupt()
-            keep_result(interrupt, getattr(error, "result", None))
+            keep_result(interrupt, kept_result(error))
             raise interrupt from None
         finally:
             for timer in stopping:

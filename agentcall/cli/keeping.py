@@ -14,6 +14,7 @@ from agentcall.cli.calltext import waiting_lines
 from agentcall.cli.making import Words
 from agentcall.cli.plain import styled
 from agentcall.cli.recipe import bare, recipe_of
+from agentcall.cli.said import HOW
 from agentcall.durable import Durable
 from agentcall.errors import UsageError
 from agentcall.events import Event
@@ -73,6 +74,7 @@ class Kept:
         """Says on standard error what waits, and with which command the run goes on."""
         if result is not None:
             sys.stderr.writelines(f"{line}\n" for line in waiting_lines(result))
+            sys.stderr.write(f"{HOW}, behind this:\n")
         where = "" if self._db is None else f" --db {bare(self._db)}"
         words = f"the run is kept; go on with it: agentcall runs resume {self.run_id}{where}"
         sys.stderr.write(styled(words, "yellow", sys.stderr) + "\n")

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 from typing import Literal, TextIO
 
-from agentcall.plaintext import harmless as harmless
-from agentcall.plaintext import line_of as line_of
-
 _COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
 
 

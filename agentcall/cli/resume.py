@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.deciding import Decisions
+from agentcall.cli.flags import AgentPlace, Events, OneJson, OtherModel, OtherTools, Quiet
+
 HELP = """Go on with a run that waits for approval.
 
 STATE is the run's id, as `agentcall run` said, or a file with its state; without it the runs that
@@ -23,50 +26,18 @@ goes on waiting.
 Exit codes are those of `agentcall run`.
 """
 
-Ids = list[str] | None
-
 
 @dataclass(frozen=True, slots=True)
-class ResumeOptions:
+class ResumeOptions(Decisions):
     """What `agentcall resume` is told."""
 
     state: Annotated[str | None, typer.Argument(help="A run's id, or a file of its state.")] = None
-    approve: Annotated[
-        Ids, typer.Option("--approve", metavar="ID", help="Carry this call out. Repeatable.")
-    ] = None
-    always_tool: Annotated[
-        Ids,
-        typer.Option("--always-tool", metavar="ID", help="And every other call of its tool."),
-    ] = None
-    always_call: Annotated[
-        Ids, typer.Option("--always-call", metavar="ID", help="And every call like it.")
-    ] = None
-    deny: Annotated[
-        Ids,
-        typer.Option("--deny", metavar="ID[=WHY]", help="Do not; the model is told why."),
-    ] = None
-    edit: Annotated[
-        Ids,
-        typer.Option("--edit", metavar="ID=JSON", help="Carry it out with these arguments."),
-    ] = None
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="Another model than it began with.")
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option("-t", "--tool", metavar="TOOL", help="Other tools than it began with."),
-    ] = None
-    agent: Annotated[
-        str | None,
-        typer.Option("-a", "--agent", metavar="PLACE", help="Your own Agent: file.py:name."),
-    ] = None
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
-    events: Annotated[
-        bool, typer.Option("--events", help="Print each event as a line of JSON as it happens.")
-    ] = False
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")
-    ] = False
+    model: OtherModel = None
+    tools: OtherTools = None
+    agent: AgentPlace = None
+    json: OneJson = False
+    events: Events = False
+    quiet: Quiet = False
 
 
 def resume(options: ResumeOptions) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import Db, Events, Quiet
 from agentcall.cli.words import TalkOptions
 
 HELP = """Ask a model, with tools, and print its answer.
@@ -34,6 +35,7 @@ Environment:
   AGENTCALL_MODEL    the model, where -m is not given
   AGENTCALL_API_KEY  the key of the model's server
   AGENTCALL_SESSIONS the file of sessions. Default: ~/.local/share/agentcall/sessions.db
+  AGENTCALL_TRACE    a file, as --trace takes it, for every command that runs agents
   AGENTCALL_DEBUG=1  show tracebacks
 """
 
@@ -55,15 +57,7 @@ class RunOptions(TalkOptions):
             "--durable", help="Record each step, so that `agentcall runs resume` can go on with it."
         ),
     ] = False
-    db: Annotated[
-        str | None,
-        typer.Option(
-            "--db",
-            metavar="URL",
-            help="Where to record it: sqlite:///FILE or postgresql://... Default: AGENTCALL_DB, "
-            "else a file in the user's state folder.",
-        ),
-    ] = None
+    db: Db = None
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="The durable run's id.")
     ] = None
@@ -74,12 +68,22 @@ class RunOptions(TalkOptions):
             help="Print one JSON object: output, stop_reason, usage, tool_calls, messages.",
         ),
     ] = False
-    events: Annotated[
-        bool, typer.Option("--events", help="Print each event as a line of JSON as it happens.")
+    events: Events = False
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Add what was asked, called and how long it took to FILE, a span of JSON a line.",
+        ),
+    ] = None
+    trace_content: Annotated[
+        bool,
+        typer.Option(
+            "--trace-content", help="With --trace: messages, arguments and results as well."
+        ),
     ] = False
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")
-    ] = False
+    quiet: Quiet = False
     verbose: Annotated[
         bool,
         typer.Option("-v", "--verbose", help="Show the dialect, all thinking and whole results."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentcall.agent import Agent, Prompt
 from agentcall.approval import Decision
@@ -18,12 +18,17 @@ from agentcall.cli.making import agent_of
 from agentcall.cli.plain import styled
 from agentcall.cli.recipe import recipe_of
 from agentcall.cli.run import RunOptions
+from agentcall.cli.sessioned import session_of
+from agentcall.cli.tracing import traced
 from agentcall.cli.waiting import save
 from agentcall.errors import UsageError
 from agentcall.events import Event
 from agentcall.messages import JSON
 from agentcall.result import RunResult
-from agentcall.session import SQLiteSession, Store
+from agentcall.session import SQLiteSession
+
+if TYPE_CHECKING:
+    from agentcall.cli.keeping import Kept
 
 Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 
@@ -37,14 +42,10 @@ def run_by(options: RunOptions) -> int:
     prompt = prompt_from(options.prompt, options.images or ())
     if options.launch:
         ensure_up(options.model)
-    if _is_durable(options):
-        return _kept(agent, prompt, options)
-    return conversed(Talker(agent, session, recipe_of(options)), prompt, options)
-
-
-def run_on(options: RunOptions) -> int:
-    """Goes on with a durable run; gives the exit code."""
-    return _kept(agent_of(options), None, options)
+    with traced(options.trace, content=options.trace_content):
+        if _is_durable(options):
+            return _kept(agent, prompt, options)
+        return conversed(Talker(agent, session, recipe_of(options)), prompt, options)
 
 
 def _is_durable(options: RunOptions) -> bool:
@@ -58,7 +59,11 @@ def _kept(agent: Agent[Any, Any], prompt: Prompt | None, options: RunOptions) ->
     """Runs so that another process may go on, and says how."""
     from agentcall.cli.keeping import Kept
 
-    kept = Kept(agent, options, db=options.db, run_id=options.run_id)
+    return kept_run(Kept(agent, options, db=options.db, run_id=options.run_id), prompt, options)
+
+
+def kept_run(kept: Kept, prompt: Prompt | None, options: RunOptions) -> int:
+    """Begins a durable run or goes on with it; gives the exit code."""
     try:
         code = conversed(kept, prompt, options)
     except KeyboardInterrupt:
@@ -72,26 +77,13 @@ def _kept(agent: Agent[Any, Any], prompt: Prompt | None, options: RunOptions) ->
 
 
 def _session(options: RunOptions) -> SQLiteSession | None:
-    if options.last and options.session is not None:
-        raise UsageError("--session and --continue both name a session; choose one")
-    name = _last() if options.last else options.session
-    if name is None:
-        return None
-    session = SQLiteSession(name, wait=0)
-    for waiting in session.waiting:
+    session = session_of(options)
+    for waiting in () if session is None else session.waiting:
         warn(
             f"a run of this session waits for approval: agentcall resume {waiting.run_id}; "
             "until then it counts as not carried out"
         )
     return session
-
-
-def _last() -> str:
-    store = Store()
-    listed = store.list()
-    if not listed:
-        raise UsageError(f"there is no session in {store.path}; begin one with --session ID")
-    return listed[0].id
 
 
 class Talker:

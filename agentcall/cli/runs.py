@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.deciding import Decisions
+from agentcall.cli.flags import AgentPlace, Db, OneJson, OtherModel, OtherTools, Quiet
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -15,15 +17,6 @@ app = typer.Typer(
     help="List, show, resume and cancel durable runs.",
 )
 
-Db = Annotated[
-    str | None,
-    typer.Option(
-        "--db",
-        metavar="URL",
-        help="The journal: sqlite:///FILE or postgresql://user@host:port/name. "
-        "Default: AGENTCALL_DB, else a file in the user's state folder.",
-    ),
-]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
 
@@ -44,27 +37,17 @@ class ShowOptions:
     json: Annotated[bool, typer.Option("--json", help="Print the records as JSON.")] = False
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeOptions(Decisions):
     """What `agentcall runs resume` is told."""
 
     run_id: RunId
     db: Db = None
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="Another model than it began with.")
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option("-t", "--tool", metavar="TOOL", help="Other tools than it began with."),
-    ] = None
-    agent: Annotated[
-        str | None,
-        typer.Option("-a", "--agent", metavar="PLACE", help="Your own Agent, for a run of Python."),
-    ] = None
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")
-    ] = False
+    model: OtherModel = None
+    tools: OtherTools = None
+    agent: AgentPlace = None
+    json: OneJson = False
+    quiet: Quiet = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +89,8 @@ app.command("show", help="Show what a run did, record by record.")(command_of(Sh
 app.command(
     "resume",
     help="Go on with a run that was cut off or waits for approval, as it was begun; "
-    "print the answer of one that ended.\n\nExit codes as those of `agentcall run`.",
+    "print the answer of one that ended. Without a decision it asks at the terminal."
+    "\n\nExit codes as those of `agentcall run`.",
 )(command_of(ResumeOptions, _resume))
 app.command("cancel", help="Cancel a run, also one that another process runs.")(
     command_of(CancelOptions, _cancel)

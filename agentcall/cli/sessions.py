@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import Model
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -73,9 +74,7 @@ class CompactOptions:
     summary: Annotated[
         bool, typer.Option("--summary", help="A model sums up what was before them.")
     ] = False
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="That model, as of `agentcall run`.")
-    ] = None
+    model: Model = None
 
 
 @dataclass(frozen=True, slots=True)

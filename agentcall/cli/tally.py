@@ -23,16 +23,17 @@ class Tally:
         """Requests, tokens in and out, tokens a second, tool calls and seconds."""
         rate = usage.output_tokens / self._seconds if self._seconds else 0.0
         parts = [
-            _counted(usage.requests, "request"),
+            counted(usage.requests, "request"),
             f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out",
             *([f"{rate:.1f} tokens/s"] if rate else []),
-            _counted(usage.tool_calls, "tool call"),
+            counted(usage.tool_calls, "tool call"),
             f"{seconds:.1f} s",
         ]
         return " · ".join(parts)
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 request`, `2 requests`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

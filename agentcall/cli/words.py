@@ -7,47 +7,18 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import AgentPlace, Instructions, MaxRequests, Model, Tools
+
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
     """Of which agent; see `making.agent_of`."""
 
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="lmdeploy:NAME, http://host:port/v1, http://host:port/v1#NAME or embedded; "
-            "several servers of one model with commas between. "
-            "Default: AGENTCALL_MODEL, else a local LMDeploy, else embedded.",
-        ),
-    ] = None
-    tools: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-t",
-            "--tool",
-            metavar="TOOL",
-            help="A ready tool's name, files=FOLDER and its like, module, module:name, file.py, "
-            "file.py:name, or mcp:COMMAND or mcp:URL of an MCP server. Repeatable.",
-        ),
-    ] = None
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
-        ),
-    ] = None
-    instructions: Annotated[
-        str | None,
-        typer.Option("-i", "--instructions", metavar="TEXT", help="What the model is told first."),
-    ] = None
-    max_requests: Annotated[
-        int | None,
-        typer.Option(
-            "--max-requests", min=1, metavar="N", help="Requests to the model at most, for a run."
-        ),
-    ] = None
+    model: Model = None
+    tools: Tools = None
+    agent: AgentPlace = None
+    instructions: Instructions = None
+    max_requests: MaxRequests = None
     launch: Annotated[
         bool,
         typer.Option("--launch", help="Start the server of -m lmdeploy:NAME if none is up."),
@@ -56,7 +27,7 @@ class AgentOptions:
 
 @dataclass(frozen=True, slots=True)
 class TalkOptions(AgentOptions):
-    """Of which agent, and in which session; see `running.session_of`."""
+    """Of which agent, and in which session; see `sessioned.session_of`."""
 
     session: Annotated[
         str | None,

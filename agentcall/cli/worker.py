@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.runs import Db
+from agentcall.cli.flags import Db
 
 HELP = """Take the runs that were left to an agent's workers, and bring them to their end.
 

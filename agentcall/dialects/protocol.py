@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from agentcall.dialects.parts import Delta, Part
 from agentcall.messages import JSON, Message
 from agentcall.tool import Tool
+
+if TYPE_CHECKING:
+    from agentcall.dialects.parts import Delta, Part
 
 Wire: TypeAlias = dict[str, JSON]
 Choice: TypeAlias = Literal["auto", "none", "required"]

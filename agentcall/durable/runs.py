@@ -7,7 +7,6 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import replace
 from time import time
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from typing_extensions import Self
@@ -184,12 +183,7 @@ class Durable(Generic[Output, Deps]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     async def _run(

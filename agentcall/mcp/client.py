@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
 from typing import Any, cast
 
 from typing_extensions import Self, Unpack
@@ -73,24 +72,14 @@ class MCPTools:
         _ = self.tools
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         self.tools = self._made(await asyncio.wrap_future(self._link.ask(_listed)))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await asyncio.wrap_future(self._link.close())
 
     def _made(self, listed: list[Any]) -> tuple[Tool, ...]:  # Any: a type of the mcp package

@@ -29,7 +29,15 @@ from agentcall.errors import (
     UsageError,
 )
 from agentcall.models.prefixes import Prefixes, beginnings
-from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request, closed
+from agentcall.models.protocol import (
+    Answer,
+    Chosen,
+    Ended,
+    Model,
+    Request,
+    closed,
+    secrets_of,
+)
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait before all nodes are asked again, once each has failed."""
@@ -53,6 +61,11 @@ class Balanced:
             raise UsageError("Balanced needs at least one model")
         self.nodes = tuple(Node(index, model) for index, model in enumerate(models))
         self._prefixes = Prefixes()
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """Those of all its models."""
+        return secrets_of(node.model for node in self.nodes)
 
     async def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of one node's answer. Raises ModelError if no node answers."""

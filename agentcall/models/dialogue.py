@@ -51,12 +51,21 @@ class Wire(Protocol):
 
 
 class Dialogue:
-    """Asks one model over a wire; `choose` says once which model and which dialect that is."""
+    """Asks one model over a wire; `choose` says once which model and which dialect that is.
+
+    place: the server's URL without its secrets, for whoever watches.
+    """
 
     def __init__(
-        self, wire: Wire, choose: Callable[[], Awaitable[Choice]], settings: Settings | None
+        self,
+        wire: Wire,
+        choose: Callable[[], Awaitable[Choice]],
+        settings: Settings | None,
+        *,
+        place: str = "",
     ) -> None:
         self._wire = wire
+        self._place = place
         self._choose = choose
         self._bodies = BodyWriter(settings or Settings())
         self._choice: Choice | None = None
@@ -67,6 +76,11 @@ class Dialogue:
             self._choice = await self._choose()
         return self._choice
 
+    @property
+    def secrets(self) -> Collection[str]:
+        """Keys and passwords that the wire uses."""
+        return self._wire.secrets
+
     async def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of one answer. Raises ModelError."""
         choice = self._choice or await self.choice()
@@ -74,7 +88,7 @@ class Dialogue:
             _require_no_image(choice.model, request)
         spoken = False
         while True:
-            yield Chosen(choice.dialect.name, choice.reason)
+            yield Chosen(choice.dialect.name, choice.reason, choice.model, self._place)
             try:
                 if request.stream and choice.streams:
                     async for part in self._streamed(choice, request):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from agentcall.errors import ModelError, UsageError
-from agentcall.models.protocol import Answer, Chosen, Model, Request
+from agentcall.models.protocol import Answer, Chosen, Model, Request, secrets_of
 from agentcall.models.shorthand import Named, model_from
 
 
@@ -22,6 +22,11 @@ class Fallback:
         if not models:
             raise UsageError("Fallback needs at least one model")
         self.models: tuple[Model, ...] = tuple(map(model_from, models))
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """Those of all its models."""
+        return secrets_of(self.models)
 
     async def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of the first answer. Raises the last model's ModelError."""

@@ -33,11 +33,18 @@ class HTTPChat:
         self.endpoint = endpoint if isinstance(endpoint, Endpoint) else Endpoint(endpoint)
         self.model = model
         self.dialect = dialect
-        self._dialogue = Dialogue(_Wire(self.endpoint), self._chosen, settings)
+        self._dialogue = Dialogue(
+            _Wire(self.endpoint), self._chosen, settings, place=self.endpoint.place
+        )
 
     def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of one answer. Raises ModelError."""
         return self._dialogue.ask(request)
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """What nothing that is shown of the model may hold."""
+        return self._dialogue.secrets
 
     async def choice(self) -> Choice:
         """The model's full name, the dialect and why; asked of the server once."""

@@ -65,11 +65,16 @@ class OpenAIChat:
         spoken = dialect_named(name) if isinstance(name, str) else name
         self._chosen = Choice(model, spoken, "the caller named it")
         self._wire = _Wire(client, timeout)
-        self._dialogue = Dialogue(self._wire, self._choose, settings)
+        self._dialogue = Dialogue(self._wire, self._choose, settings, place=self._wire.place)
 
     def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of one answer. Raises ModelError."""
         return self._dialogue.ask(request)
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """What nothing that is shown of the model may hold."""
+        return self._dialogue.secrets
 
     async def choice(self) -> Choice:
         """The model's name, the dialect and why."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from time import monotonic
 
 from agentcall.errors import UsageError
-from agentcall.models.protocol import Answer, Model, Request
+from agentcall.models.protocol import Answer, Model, Request, secrets_of
 
 
 class Paced:
@@ -22,6 +22,11 @@ class Paced:
         self._model = model
         self._apart = 1 / per_second
         self._next = 0.0
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """Those of the model."""
+        return secrets_of([self._model])
 
     async def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of the model's answer, once it may be asked."""

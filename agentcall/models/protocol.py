@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -63,10 +63,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The dialect that a model speaks, and why; may come first in an answer."""
+    """The dialect that a model speaks, and why; may come first in an answer.
+
+    `model` is the model's name at its server, `place` the server's URL without any secret; both
+    are empty where there is none.
+    """
 
     dialect: str
     reason: str
+    model: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,11 @@ class Model(Protocol):
     def ask(self, request: Request) -> AsyncIterator[Answer]:
         """The parts of one answer as they become certain; `Ended` comes last."""
         ...
+
+
+def secrets_of(models: Iterable[Model]) -> Collection[str]:
+    """What nothing that is shown of these models may hold: the keys and passwords in use."""
+    return {secret for model in models for secret in getattr(model, "secrets", ())}
 
 
 async def closed(answer: AsyncIterator[Answer]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -103,12 +103,24 @@ def lost_node(data: bytes, place: str) -> ServerFailed:
 
 def masked(error: Failure, secrets: Iterable[str]) -> Failure:
     """The same error, its words without the secrets, whether they are quoted or encoded there."""
-    for form in sorted({form for secret in secrets for form in _forms(secret)}, key=len)[::-1]:
-        if form in f"{error} {getattr(error, 'body', '')}":
-            error.args = tuple(str(arg).replace(form, "***") for arg in error.args)
-            if isinstance(error, ModelRefused):
-                error.body = error.body.replace(form, "***")
+    forms = forms_of(secrets)
+    if any(form in f"{error} {getattr(error, 'body', '')}" for form in forms):
+        error.args = tuple(without(str(arg), forms) for arg in error.args)
+        if isinstance(error, ModelRefused):
+            error.body = without(error.body, forms)
     return error
+
+
+def without(text: str, forms: Iterable[str]) -> str:
+    """The text with `***` for each of the forms that `forms_of` gave."""
+    for form in forms:
+        text = text.replace(form, "***")
+    return text
+
+
+def forms_of(secrets: Iterable[str]) -> Sequence[str]:
+    """What these secrets may look like in a text, the longest first."""
+    return sorted({form for secret in secrets for form in _forms(secret)}, key=len)[::-1]
 
 
 def _forms(secret: str) -> Iterable[str]:

@@ -15,20 +15,18 @@ agentcall costs neither.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
 from agentcall.models.address import place, with_v1
-from agentcall.models.balance import Balanced
-from agentcall.models.protocol import Answer, Model, Request, Settings
 
 if TYPE_CHECKING:
+    from agentcall.models.balance import Balanced
+    from agentcall.models.protocol import Answer, Model, Request
     from agentcall_server.embedded import EmbeddedServer
 
 LMDEPLOY = ("127.0.0.1", 23333)
@@ -64,12 +62,19 @@ def place_of(named: Named | None) -> str:
     return repr(named)
 
 
+def made_of(model: Model) -> Model | None:
+    """The model that a shorthand has become; None before it was first asked."""
+    return model.made if isinstance(model, _Late) else model
+
+
 def parted(shorthand: str) -> list[str]:
     """The shorthands that a text with commas between them holds; mostly one."""
     return _COMMA.split(shorthand.strip())
 
 
 def _balanced(nodes: Sequence[Model | str]) -> Balanced:
+    from agentcall.models.balance import Balanced
+
     each = (_one(node, _AMONG_OTHERS) if isinstance(node, str) else node for node in nodes)
     return Balanced(*each)
 
@@ -79,7 +84,7 @@ def _one(shorthand: str, tries: int) -> Model:
     if kind in ("http", "https"):
         url, _, model = shorthand.partition("#")
         url = with_v1(url)
-        return _Late(lambda: _http(url, model or None, Settings(), tries))
+        return _Late(lambda: _http(url, model or None, tries))
     if kind == "lmdeploy":
         return _Late(lambda: _lmdeploy(rest, tries))
     if kind == "embedded":
@@ -98,12 +103,25 @@ class _Late:
         self._lock = threading.Lock()
         self._model: Model | None = None
 
+    @property
+    def made(self) -> Model | None:
+        model = self._model
+        return None if model is None else made_of(model)
+
     def ask(self, request: Request) -> AsyncIterator[Answer]:
         model = self._model
         return self._first(request) if model is None else model.ask(request)
 
+    @property
+    def secrets(self) -> Collection[str]:
+        from agentcall.models.protocol import secrets_of
+
+        return () if self._model is None else secrets_of([self._model])
+
     async def _first(self, request: Request) -> AsyncIterator[Answer]:
         # Starting the embedded model takes seconds and its download minutes.
+        import asyncio  # a loop runs, so it is there
+
         model = await asyncio.to_thread(self._made)
         async for part in model.ask(request):
             yield part
@@ -115,11 +133,13 @@ class _Late:
             return self._model
 
 
-def _http(url: str, model: str | None, settings: Settings, tries: int) -> Model:
+def _http(url: str, model: str | None, tries: int, temperature: float | None = None) -> Model:
     from agentcall.models.endpoint import Endpoint
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.launched import api_key
+    from agentcall.models.protocol import Settings
 
+    settings = Settings(temperature=temperature)
     return HTTPChat(Endpoint(url, api_key(url), tries=tries), model, settings=settings)
 
 
@@ -128,11 +148,13 @@ def _lmdeploy(name: str, tries: int) -> Model:
 
     place = launched(name) if name else None
     url = place.url if place else "http://{}:{}/v1".format(*LMDEPLOY)
-    return _http(url, place.model if place else name or None, Settings(temperature=0.0), tries)
+    return _http(url, place.model if place else name or None, tries, temperature=0.0)
 
 
 def _found() -> str:
     """The shorthand of what there is: a live local LMDeploy, else the embedded model."""
+    import socket
+
     try:
         with socket.create_connection(LMDEPLOY, timeout=0.25):
             return "lmdeploy:"
@@ -147,6 +169,7 @@ def _embedded(name: str | None) -> Model:
     from agentcall.dialects.constrained import Constrained
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.launched import launched_embedded
+    from agentcall.models.protocol import Settings
     from agentcall_server.embedded import ensure
 
     server = launched_embedded(name) or _started(ensure, name)

@@ -16,12 +16,13 @@ from dataclasses import replace
 import aiohttp
 import orjson
 
-from agentcall.errors import ModelError, ModelRefused
+from agentcall.errors import ModelError, ModelRefused, UsageError
 from agentcall.messages import JSON
 from agentcall.models.address import authorization, joined
 from agentcall.models.age import inside, root_of
 from agentcall.models.endpoint import Endpoint
-from agentcall.models.facts import PATH, Facts
+from agentcall.models.facts import PATH, Facts, identity
+from agentcall.models.http_chat import HTTPChat
 from agentcall.models.sessions import shared_session
 
 _VERSION_AT = {
@@ -45,6 +46,15 @@ async def version(endpoint: Endpoint, facts: Facts) -> str:
     path, key = _VERSION_AT[facts.server]
     told = (await _page(endpoint, path)).get(key)
     return told if isinstance(told, str) else ""
+
+
+async def window_of(model: HTTPChat) -> int | None:
+    """The window of a model in tokens; None if its server does not tell, or is not there."""
+    try:
+        facts = await identity(model.endpoint, model.model)
+    except (ModelError, UsageError):
+        return None
+    return await window(model.endpoint, facts)
 
 
 async def window(endpoint: Endpoint, facts: Facts) -> int | None:

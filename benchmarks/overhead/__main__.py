@@ -4,74 +4,42 @@ python -m benchmarks.overhead              agentcall beside a loop by hand on ai
 python -m benchmarks.overhead --peers      the whole field, each in an environment of its own
 python -m benchmarks.overhead --page       only the page, of what was measured last
 
-`--rounds`, `--row` and `--who` measure less, print it, and leave the page as it is.
+`--rounds`, `--row` and `--who` measure less, print it, and leave the page as it is; with `--keep`
+the rows take the place of what was measured of them last.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from benchmarks.overhead import plot
-from benchmarks.overhead.field import FIELD, OURS, Contestant
-from benchmarks.overhead.page import bars_table, field_page, ours_page, written
+from benchmarks.overhead.page import bars_table
+from benchmarks.overhead.parts import BESIDE_AIOHTTP, WHOLE_FIELD, Part, made
 from benchmarks.overhead.results import Results, loaded
 from benchmarks.overhead.rounds import play
 from benchmarks.overhead.rows import ROWS
 from benchmarks.overhead.stage import staged
 
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the page: who is measured for it, and what is written."""
-
-    name: str
-    contestants: Sequence[Contestant]
-    page: Callable[[Results], str]
-
-    @property
-    def path(self) -> Path:
-        """Where its figures are kept."""
-        return Path(__file__).with_name(f"{self.name}.json")
-
-    def write(self, results: Results) -> None:
-        """Puts the tables into the page."""
-        path = DOCS / "performance.md"
-        path.write_text(written(path.read_text("utf-8"), self.name, self.page(results)), "utf-8")
-
-
-BESIDE_AIOHTTP = Part("beside-aiohttp", OURS, ours_page)
-WHOLE_FIELD = Part("whole-field", FIELD, field_page)
-
 
 def main() -> None:
     """Measures what the command line names."""
     options = _options()
-    part = WHOLE_FIELD if options.peers else BESIDE_AIOHTTP
     if not options.page:
-        rows = [row for row in ROWS if options.row in row.name]
-        who = [each for each in part.contestants if not options.who or each.name in options.who]
-        with staged() as stage:
-            results = play(stage, who, rows, options.rounds)
-        print(bars_table(results))
-        if options.row or options.who or options.rounds:
-            return
-        results.save(part.path)
-    _write_page()
+        _measure(WHOLE_FIELD if options.peers else BESIDE_AIOHTTP, options)
+    if options.page or options.keep:
+        for path, text in made().items():
+            path.write_text(text, "utf-8")
 
 
-def _write_page() -> None:
-    for part in (BESIDE_AIOHTTP, WHOLE_FIELD):
-        if part.path.exists():
-            part.write(loaded(part.path))
-    if WHOLE_FIELD.path.exists():
-        results = loaded(WHOLE_FIELD.path)
-        (DOCS / "performance-growth.svg").write_text(plot.growth(results), "utf-8")
-        (DOCS / "performance-crowd.svg").write_text(plot.crowd(results), "utf-8")
+def _measure(part: Part, options: argparse.Namespace) -> None:
+    rows = [row for row in ROWS if options.row in row.name]
+    who = [each for each in part.contestants if not options.who or each.name in options.who]
+    before = loaded(part.path) if options.row and options.keep else Results()
+    results = Results()
+    with staged() as stage:
+        for results in play(stage, who, rows, options.rounds):
+            if options.keep:
+                before.renewed(results).save(part.path)
+    print(bars_table(results))
 
 
 def _options() -> argparse.Namespace:
@@ -81,7 +49,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of each row, in place of its own")
     parser.add_argument("--row", default="", help="only rows with this word")
     parser.add_argument("--who", nargs="*", default=(), help="only these contestants")
-    return parser.parse_args()
+    parser.add_argument("--keep", action="store_true", help="put the rows into the page")
+    options = parser.parse_args()
+    if options.keep and options.who:
+        parser.error("--keep is for all contestants: figures are compared within a round")
+    options.keep |= not (options.row or options.who or options.rounds or options.page)
+    return options
 
 
 if __name__ == "__main__":

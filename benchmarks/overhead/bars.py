@@ -50,6 +50,11 @@ class Verdict:
         """Whether it is kept."""
         return self.ratio <= self.bar.most
 
+    @property
+    def words(self) -> str:
+        """What is told of it."""
+        return "holds" if self.held else f"missed by {self.ratio / self.bar.most - 1:.0%}"
+
 
 BARS = (
     Bar("`from agentcall import Agent, tool`", "import", "cpu", 0.25, None),

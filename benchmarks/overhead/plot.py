@@ -10,6 +10,8 @@ from benchmarks.overhead.field import AGENTCALL
 from benchmarks.overhead.results import Results
 from benchmarks.overhead.rows import STEPS
 
+GROWTH, CROWD = "performance-growth.svg", "performance-crowd.svg"
+
 Points = Mapping[str, Sequence[tuple[float, float]]]
 
 _WIDE, _HIGH, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 420, 60, 40, 150, 50
@@ -48,6 +50,8 @@ def crowd(results: Results) -> str:
 
 def _chart(points: Points, title: str) -> str:
     every = [pair for pairs in points.values() for pair in pairs]
+    if not every:
+        return _svg(_HIGH, [_text(_LEFT, 24, title, anchor="start", bold=True)])
     xs, ys = [math.log10(x) for x, _ in every], [math.log10(y) for _, y in every]
     low, high = math.floor(min(ys)), math.ceil(max(ys))
     right, bottom = _WIDE - _RIGHT, _HIGH - _BOTTOM

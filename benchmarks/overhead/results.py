@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,27 @@ class Results:
         ours, theirs = self.values(row, name, figure), self.values(row, other, figure)
         return sorted(a / b for a, b in zip(ours, theirs, strict=False))
 
+    def renewed(self, others: Results) -> Results:
+        """The others' rows, and of these the ones that they lack.
+
+        Raises ValueError if both were not made on the same things.
+        """
+        if self.rows and (self.machine, self.python, self.versions) != (
+            others.machine,
+            others.python,
+            others.versions,
+        ):
+            raise ValueError("the machine or a version is another one: measure all rows again")
+        return replace(others, rows={**self.rows, **others.rows})
+
     def save(self, path: Path) -> None:
         """Writes them down."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+
+
+def rounded(value: float) -> float:
+    """Six digits, which is more than can be measured."""
+    return float(f"{value:.6g}")
 
 
 def loaded(path: Path) -> Results:

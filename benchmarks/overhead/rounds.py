@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks.overhead.field import Contestant
-from benchmarks.overhead.results import Results
+from benchmarks.overhead.results import Results, rounded
 from benchmarks.overhead.rows import Row
 from benchmarks.overhead.staff import ContestantError
 from benchmarks.overhead.stage import Stage
@@ -15,8 +15,8 @@ from benchmarks.overhead.task import Task
 
 def play(
     stage: Stage, contestants: Sequence[Contestant], rows: Sequence[Row], rounds: int | None
-) -> Results:
-    """The figures; `rounds` if not each row's own."""
+) -> Iterator[Results]:
+    """The figures so far, after each row; `rounds` if not each row's own."""
     results = Results()
     for each in contestants:
         results.versions[each.name] = stage.fresh(each, "versions", Task())
@@ -27,16 +27,18 @@ def play(
                 if row.who(each):
                     _measure(stage, row, each, told)
         _tell(row, results)
-    return results
+        yield results
 
 
 def _measure(
     stage: Stage, row: Row, contestant: Contestant, told: dict[str, list[dict[str, float]]]
 ) -> None:
     try:
-        told[contestant.name].append(row.how(stage, contestant))
+        figures = row.how(stage, contestant)
     except ContestantError as error:
         print(error, file=sys.stderr, flush=True)
+    else:
+        told[contestant.name].append({name: rounded(value) for name, value in figures.items()})
 
 
 def _tell(row: Row, results: Results) -> None:

@@ -99,7 +99,7 @@ ROWS = (
     Row("import", _import),
     Row("first run", _first),
     Row("warm run", _runs(Task())),
-    *(Row(f"{n} at once", _crowd(n), 3) for n in AT_ONCE),
+    *(Row(f"{n} at once", _crowd(n), 3 if n < 1000 else 2) for n in AT_ONCE),
     *(Row(f"{n} steps", _runs(Task(steps=n)), _few(n)) for n in STEPS),
     *(Row(f"{n} steps, no walk", _without_walk(Task(steps=n)), 3, _rests_on_client) for n in STEPS),
     *(Row(f"{n} tools", _runs(Task(tools=n))) for n in TOOLS),

@@ -13,7 +13,6 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from agentcall_server.errors import ProxyError
 from agentcall_server.exchange import exchange
@@ -69,12 +68,7 @@ class Distributor:
             self._say(f"node {url} is awaited: {why}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def watch(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from types import TracebackType
 
 from agentcall_server.errors import NotUp
 from agentcall_server.launch import Launch
@@ -118,10 +117,5 @@ class LMDeployServer:
     def __enter__(self) -> LMDeployServer:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()

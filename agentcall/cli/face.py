@@ -1,0 +1,155 @@
+"""Where a chat takes place: who speaks, and how what comes of it is shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from agentcall.cli.answer import Answer, Whole
+from agentcall.cli.approving import Keyboard, Person
+from agentcall.cli.cards import Cards
+from agentcall.cli.lines import Lines
+from agentcall.cli.screen import Notes
+from agentcall.events import TextDelta
+from agentcall.plaintext import harmless
+
+FENCE = '"""'
+
+
+class Face(Protocol):
+    """Where a chat takes place."""
+
+    @property
+    def person(self) -> Person:
+        """Who decides about calls."""
+        ...
+
+    def read(self) -> str | None:
+        """What is said next; None at the end. Raises KeyboardInterrupt."""
+        ...
+
+    def shown(self) -> tuple[Answer, Notes]:
+        """What shows the answer to one question, and what happens beside it."""
+        ...
+
+    def show(self, text: str) -> None:
+        """Shows what a command gives."""
+        ...
+
+    def replay(self, text: str) -> None:
+        """Shows an answer that was given earlier."""
+        ...
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Around an answer."""
+        ...
+
+
+class Pipe:
+    """No terminal: what is piped in is asked, and plain text comes out."""
+
+    def __init__(self) -> None:
+        self.person = Keyboard()
+
+    def read(self) -> str | None:
+        '''The next line, or the lines between """ and """.'''
+        if sys.stdin.isatty():
+            sys.stderr.write("> ")
+            sys.stderr.flush()
+        line = _line()
+        if line is None or not line.startswith(FENCE) or line.count(FENCE) > 1:
+            return line if line is None else line.strip().removeprefix(FENCE).removesuffix(FENCE)
+        lines = [line.removeprefix(FENCE)]
+        while (line := _line()) is not None:
+            lines.append(line.rstrip().removesuffix(FENCE))
+            if line.rstrip().endswith(FENCE):
+                break
+        return "\n".join(lines).strip("\n")
+
+    def shown(self) -> tuple[Answer, Notes]:
+        """The answer on standard output, all else as lines on standard error."""
+        return Whole(), Lines()
+
+    def show(self, text: str) -> None:
+        """Shows what a command gives."""
+        sys.stdout.buffer.write(harmless(text).encode("utf-8", "replace") + b"\n")
+        sys.stdout.buffer.flush()
+
+    def replay(self, text: str) -> None:
+        """Nothing: what was said earlier is not said again."""
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Around an answer."""
+        return nullcontext()
+
+
+def _line() -> str | None:
+    data = sys.stdin.buffer.readline()
+    return data.decode("utf-8-sig", "replace").rstrip("\r\n") if data else None
+
+
+class Reader(Person, Protocol):
+    """A person who types."""
+
+    def read(self) -> str | None:
+        """What the person says next; None at the end. Raises KeyboardInterrupt."""
+        ...
+
+
+class AtTerminal:
+    """A person at a terminal: Markdown, cards, colours."""
+
+    def __init__(self, typist: Reader, console: Console, *, whole: bool) -> None:
+        self.person = typist
+        self.read: Callable[[], str | None] = typist.read
+        self._console = console
+        self._whole = whole
+
+    def shown(self) -> tuple[Answer, Notes]:
+        """Markdown as it arrives, and cards."""
+        from agentcall.cli.rendered import Rendered
+
+        return Rendered(self._console), Cards(whole=self._whole, console=self._console)
+
+    def show(self, text: str) -> None:
+        """Shows what a command gives."""
+        self._console.print(Text(f"{harmless(text)}\n"))
+
+    def replay(self, text: str) -> None:
+        """Shows an answer that was given earlier."""
+        answer, _ = self.shown()
+        answer.see(TextDelta(text))
+        answer.finish(None, None)
+        self._console.print()
+
+    @contextmanager
+    def busy(self) -> Generator[None, None, None]:
+        """Around an answer: what is typed meanwhile is not shown in the middle of it."""
+        self._console.print()
+        with _no_echo():
+            yield
+        self._console.print()
+
+
+@contextmanager
+def _no_echo() -> Generator[None, None, None]:
+    try:
+        import termios
+    except ImportError:  # Windows
+        yield
+        return
+    file = sys.stdin.fileno()
+    before = termios.tcgetattr(file)
+    quiet = termios.tcgetattr(file)
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(file, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):
+            termios.tcsetattr(file, termios.TCSANOW, before)

@@ -1,0 +1,65 @@
+"""The options that several commands have, said once: the same letters, the same words."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        help="lmdeploy:NAME, http://host:port/v1, http://host:port/v1#NAME or embedded; "
+        "several servers of one model with commas between. "
+        "Default: AGENTCALL_MODEL, else a local LMDeploy, else embedded.",
+    ),
+]
+OtherModel = Annotated[
+    str | None, typer.Option("-m", "--model", help="Another model than it began with.")
+]
+Tools = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-t",
+        "--tool",
+        metavar="TOOL",
+        help="A ready tool's name, files=FOLDER and its like, module, module:name, file.py, "
+        "file.py:name, or mcp:COMMAND or mcp:URL of an MCP server. Repeatable.",
+    ),
+]
+OtherTools = Annotated[
+    list[str] | None,
+    typer.Option("-t", "--tool", metavar="TOOL", help="Other tools than it began with."),
+]
+AgentPlace = Annotated[
+    str | None,
+    typer.Option(
+        "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
+    ),
+]
+Instructions = Annotated[
+    str | None,
+    typer.Option("-i", "--instructions", metavar="TEXT", help="What the model is told first."),
+]
+MaxRequests = Annotated[
+    int | None,
+    typer.Option(
+        "--max-requests", min=1, metavar="N", help="Requests to the model at most, per run."
+    ),
+]
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="URL",
+        help="The journal: sqlite:///FILE or postgresql://user@host:port/name. "
+        "Default: AGENTCALL_DB, else a file in the user's state folder.",
+    ),
+]
+OneJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Events = Annotated[
+    bool, typer.Option("--events", help="Print each event as a line of JSON as it happens.")
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")]

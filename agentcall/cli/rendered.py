@@ -1,0 +1,143 @@
+"""An answer as Markdown on a terminal, while it arrives.
+
+Rules:
+1. A block that is over (a paragraph, a list, a fence) is printed and stays; the last one moves.
+2. Nothing is left out: HTML and link definitions are shown as they were written, a line end stays
+   a line end, and an address stands beside the words of its link.
+3. No text reaches the terminal as a command: neither control characters nor hyperlinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from markdown_it import MarkdownIt
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.segment import Segment
+
+from agentcall.errors import ModelError
+from agentcall.events import AnswerDiscarded, Event, ModelAnswered, TextDelta, ToolCallFinished
+from agentcall.plaintext import harmless
+from agentcall.result import RunResult
+
+_PARSER = (
+    MarkdownIt("commonmark", {"html": False})
+    .enable(["strikethrough", "table"])
+    .disable("reference")
+)
+_A_SECOND = 12
+"""How often the last block is drawn anew."""
+
+
+class Page(Markdown):
+    """Markdown, by the rules of this module."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("", code_theme="ansi_dark", hyperlinks=False)
+        self.parsed = _PARSER.parse(harmless(text))
+        for token in self.parsed:
+            for child in token.children or ():
+                if child.type == "softbreak":
+                    child.type = "hardbreak"
+
+
+def blocks(text: str) -> list[str]:
+    """The text cut where a block begins; all but the last are over."""
+    places = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map]
+    starts = [0, *sorted({place for place in places if place > places[0]})]
+    lines = text.split("\n")
+    return ["\n".join(lines[a:b]) for a, b in zip(starts, [*starts[1:], None], strict=True)]
+
+
+class Rendered:
+    """The answer on a console, block by block."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tail = Block(most=lambda: max(1, console.height - 2))
+        self._live: Live | None = None
+        self._margin = False
+
+    def see(self, event: Event) -> None:
+        """Shows a delta; lets the text rest before anything else is shown."""
+        match event:
+            case TextDelta(text):
+                self._add(harmless(text))
+            case AnswerDiscarded():
+                self._end(" [cut]")
+            case ToolCallFinished():
+                self._end()
+                self._margin = True
+            case ModelAnswered():
+                pass
+            case _:
+                self._end()
+
+    def finish(self, result: RunResult[Any] | None, error: ModelError | None) -> None:
+        """Lets the text rest."""
+        self._end()
+
+    def _add(self, text: str) -> None:
+        self._tail.text += text
+        if not self._tail.text.strip():
+            return
+        if "\n" in text:
+            *over, self._tail.text = blocks(self._tail.text)
+            for block in over:
+                self._print(block)
+        if self._live is None:
+            self._live = Live(
+                self._tail, console=self._console, refresh_per_second=_A_SECOND, transient=True
+            )
+            self._live.start()
+
+    def _end(self, mark: str = "") -> None:
+        rest, self._tail.text = self._tail.text, ""
+        if rest.strip() or (mark and self._live):
+            for block in blocks(rest + mark):
+                self._print(block)
+        self._stop()
+
+    def _print(self, text: str) -> None:
+        self._stop()
+        if self._margin:
+            self._console.print()
+        self._console.print(Block(text), end="")
+        self._margin = True
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+class Block:
+    """A block of Markdown without blank lines around it; of its lines, the last that have room."""
+
+    def __init__(self, text: str = "", *, most: Callable[[], int] | None = None) -> None:
+        self.text = text
+        self._most = most
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(Page(self.text.strip("\n")), options, pad=False)
+        while lines and _is_blank(lines[-1]):
+            lines.pop()
+        while lines and _is_blank(lines[0]):
+            lines.pop(0)
+        for line in lines[-self._most() :] if self._most else lines:
+            yield from _bare(line)
+            yield Segment.line()
+
+
+def _is_blank(line: list[Segment]) -> bool:
+    return not "".join(segment.text for segment in line).strip()
+
+
+def _bare(line: list[Segment]) -> list[Segment]:
+    """The line without blanks at its end, which would be copied with it."""
+    while line and not line[-1].text.strip():
+        line = line[:-1]
+    return line and [*line[:-1], line[-1]._replace(text=line[-1].text.rstrip())]

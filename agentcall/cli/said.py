@@ -1,0 +1,56 @@
+"""Decisions about calls that wait, out of what the command line says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from agentcall.approval import Approved, Decision, Denied, Edited
+from agentcall.cli.deciding import Decisions
+from agentcall.errors import UsageError
+from agentcall.result import RunResult
+
+ALL = "all"
+"""Stands for the ids of all calls that wait."""
+
+HOW = "decide with --approve ID, --deny ID=WHY or --edit ID=JSON"
+
+
+def decisions_of(
+    options: Decisions,
+    result: RunResult[Any],  # Any: known to the agent alone
+) -> Iterator[tuple[str, Decision]]:
+    """What the options decide. Raises UsageError for a call that does not wait, or twice."""
+    ids = [call.id for call in result.pending]
+    seen: set[str] = set()
+    for identity, decision in _said(options, ids):
+        if identity in seen:
+            raise UsageError(f"two decisions are about {identity}; give one")
+        seen.add(identity)
+        yield identity, decision
+
+
+def _said(options: Decisions, ids: list[str]) -> Iterator[tuple[str, Decision]]:
+    plain: list[tuple[Iterable[str] | None, Decision]] = [
+        (options.approve, Approved()),
+        (options.always_tool, Approved(always="tool")),
+        (options.always_call, Approved(always="call")),
+    ]
+    for words, decision in plain:
+        for word in words or ():
+            yield from ((identity, decision) for identity, _ in _split(word, ids, bare=True))
+    for word in options.deny or ():
+        yield from ((identity, Denied(why)) for identity, why in _split(word, ids))
+    for word in options.edit or ():
+        yield from ((identity, Edited(json)) for identity, json in _split(word, ids))
+
+
+def _split(word: str, ids: list[str], *, bare: bool = False) -> Iterator[tuple[str, str]]:
+    """The ids of an `ID` or `ID=VALUE`, with the value."""
+    known = [*ids, *([] if ALL in ids else [ALL])]
+    for identity in sorted(known, key=len, reverse=True):
+        if word == identity or (not bare and word.startswith(f"{identity}=")):
+            value = word[len(identity) + 1 :]
+            yield from ((each, value) for each in (ids if identity == ALL else [identity]))
+            return
+    raise UsageError(f"{word!r} names no call that waits; there are: {', '.join(known)}")

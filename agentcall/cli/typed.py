@@ -1,0 +1,142 @@
+"""What a person types at a terminal: lines with a history, several lines where they are wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import (
+    CompleteEvent,
+    Completer,
+    Completion,
+    PathCompleter,
+    WordCompleter,
+)
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.styles import Style
+
+FENCE = '"""'
+_STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack"})
+
+
+class Typist:
+    """A person at the keyboard.
+
+    status: the line at the foot. words: what may be typed behind each command, by its name.
+    """
+
+    def __init__(
+        self, status: Callable[[], str], commands: dict[str, Callable[[], list[str]] | None]
+    ) -> None:
+        self._lines: PromptSession[str] = PromptSession(
+            "> ",
+            multiline=True,
+            prompt_continuation="  ",
+            history=FileHistory(str(_history())),
+            key_bindings=_keys(),
+            completer=Commands(commands),
+            bottom_toolbar=status,
+            style=_STYLE,
+            reserve_space_for_menu=6,
+        )
+        self._answers: PromptSession[str] = PromptSession()
+
+    def read(self) -> str | None:
+        """What the person says next; None at the end. Raises KeyboardInterrupt."""
+        try:
+            return unfenced(self._lines.prompt())
+        except EOFError:
+            return None
+
+    @property
+    def is_there(self) -> bool:
+        """A person is there."""
+        return True
+
+    def say(self, question: str, begun: str = "") -> str | None:
+        """The answer to a question. Raises KeyboardInterrupt."""
+        try:
+            return self._answers.prompt(question, default=begun)
+        except EOFError:
+            return None
+
+
+def is_open(text: str) -> bool:
+    '''Whether several lines were begun with """ and are not ended yet.'''
+    return text.lstrip().startswith(FENCE) and text.count(FENCE) % 2 == 1
+
+
+def unfenced(text: str) -> str:
+    '''The text without the """ around it.'''
+    bare = text.strip()
+    if len(bare) >= 2 * len(FENCE) and bare.startswith(FENCE) and bare.endswith(FENCE):
+        return bare[len(FENCE) : -len(FENCE)].strip("\n")
+    return text
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        _entered(event.current_buffer)
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("c-c")
+    def _(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt())
+
+    return keys
+
+
+def _entered(buffer: Buffer) -> None:
+    if is_open(buffer.text):
+        buffer.insert_text("\n")
+    else:
+        buffer.validate_and_handle()
+
+
+class Commands(Completer):
+    """Completes commands, and what is typed behind them."""
+
+    def __init__(self, commands: dict[str, Callable[[], list[str]] | None]) -> None:
+        self._commands = commands
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterator[Completion]:
+        name, blank, rest = document.text_before_cursor.partition(" ")
+        if not name.startswith("/"):
+            return
+        if not blank:
+            yield from _words(list(self._commands)).get_completions(document, complete_event)
+        elif words := self._commands.get(name):
+            yield from _words(words()).get_completions(Document(rest), complete_event)
+        elif name in ("/image", "/export"):
+            yield from PathCompleter(expanduser=True).get_completions(
+                Document(rest), complete_event
+            )
+
+
+def _words(words: list[str]) -> Completer:
+    return WordCompleter(words, sentence=True)
+
+
+def _history() -> Path:
+    """The file of what was typed, for its owner alone."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    path = Path(base) / "agentcall" / "chat_history"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    return path

@@ -1,0 +1,46 @@
+"""The parts of docs/performance.md: who is measured for each, and what is made of the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.overhead import plot
+from benchmarks.overhead.field import FIELD, OURS, Contestant
+from benchmarks.overhead.page import field_page, ours_page, written
+from benchmarks.overhead.results import Results, loaded
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "performance.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the page."""
+
+    name: str
+    contestants: Sequence[Contestant]
+    page: Callable[[Results], str]
+
+    @property
+    def path(self) -> Path:
+        """Where its figures are kept."""
+        return Path(__file__).with_name(f"{self.name}.json")
+
+
+BESIDE_AIOHTTP = Part("beside-aiohttp", OURS, ours_page)
+WHOLE_FIELD = Part("whole-field", FIELD, field_page)
+
+
+def made() -> Mapping[Path, str]:
+    """The page and its pictures, as the figures that are kept make them."""
+    text, pictures = PAGE.read_text("utf-8"), dict[Path, str]()
+    for part in (BESIDE_AIOHTTP, WHOLE_FIELD):
+        if part.path.exists():
+            text = written(text, part.name, part.page(loaded(part.path)))
+    if WHOLE_FIELD.path.exists():
+        results = loaded(WHOLE_FIELD.path)
+        pictures[DOCS / plot.GROWTH] = plot.growth(results)
+        pictures[DOCS / plot.CROWD] = plot.crowd(results)
+    return {PAGE: text, **pictures}

@@ -1,0 +1,37 @@
+"""`python -m pages`: builds the site into build/docs/site, and fails on any warning."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pages.commands import commands_page
+from pages.navigation import configuration
+from pages.reference import REFERENCE, module_page
+
+ROOT = Path(__file__).parent.parent
+BUILD = ROOT / "build" / "docs"
+
+
+def main() -> int:
+    """Builds; gives the exit code."""
+    shutil.rmtree(BUILD, ignore_errors=True)
+    pages = BUILD / "docs"
+    shutil.copytree(ROOT / "docs", pages)
+    written = [path.relative_to(pages).as_posix() for path in sorted(pages.rglob("*.md"))]
+    (pages / "reference").mkdir()
+    for module in REFERENCE:
+        (pages / "reference" / f"{module}.md").write_text(module_page(module))
+    (pages / "reference" / "commands.md").write_text(commands_page())
+    (BUILD / "zensical.toml").write_text(configuration(written))
+    zensical = Path(sys.executable).with_name("zensical")
+    if not zensical.exists():
+        sys.stderr.write("zensical is not installed: pip install -e '.[docs]'\n")
+        return 2
+    return subprocess.run([zensical, "build", "--strict"], cwd=BUILD, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

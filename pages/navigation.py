@@ -1,0 +1,80 @@
+"""The order of the pages, and the site's configuration.
+
+A page that is listed and not there is left out; one that is there and not listed comes last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from pages.reference import REFERENCE
+
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "Start": ["index.md", "tutorial.md", "tools.md", "writing_tools.md", "testing.md"],
+    "Models": ["lmdeploy.md", "remote.md", "embedded.md", "servers.md", "memory.md", "scaling.md"],
+    "Agents": [
+        "agents.md",
+        "sessions.md",
+        "approval.md",
+        "durable.md",
+        "batch.md",
+        "knowledge.md",
+        "tool_search.md",
+        "stopping.md",
+        "safety.md",
+    ],
+    "Doors": ["chat.md", "web.md", "endpoint.md", "fastapi.md", "mcp.md", "observability.md"],
+    "Measured": ["performance.md", "robustness.md", "gpu.md"],
+    "How it is built": ["architecture.md"],
+    "中文": ["zh/tutorial.md", "zh/lmdeploy.md"],
+}
+
+_SETTINGS = """\
+[project]
+site_name = "agentcall"
+site_description = "Function-calling agents for people who run their own models"
+copyright = "Apache-2.0"
+docs_dir = "docs"
+site_dir = "site"
+use_directory_urls = false
+nav = [
+%s
+]
+
+[project.theme]
+font = false
+features = ["navigation.sections", "navigation.top", "content.code.copy", "search.highlight"]
+
+[[project.theme.palette]]
+media = "(prefers-color-scheme: light)"
+scheme = "default"
+toggle = { icon = "lucide/moon", name = "Dark" }
+
+[[project.theme.palette]]
+media = "(prefers-color-scheme: dark)"
+scheme = "slate"
+toggle = { icon = "lucide/sun", name = "Light" }
+"""
+
+
+def configuration(pages: Sequence[str]) -> str:
+    """The text of zensical.toml for these pages, paths below docs/."""
+    return _SETTINGS % "\n".join(f"  {line}," for line in _entries(pages))
+
+
+def _entries(pages: Sequence[str]) -> Iterator[str]:
+    listed = [page for section in SECTIONS.values() for page in section]
+    others = [page for page in pages if page not in listed]
+    reference = [f"reference/{module}.md" for module in REFERENCE]
+    sections = {**SECTIONS, "More": others}
+    for name, wanted in sections.items():
+        found = [page for page in wanted if page in pages]
+        if found:
+            yield _entry(name, found)
+    yield _entry("Reference", ["reference/commands.md", *reference])
+
+
+def _entry(name: str, pages: Sequence[str]) -> str:
+    listed = ", ".join(json.dumps(page, ensure_ascii=False) for page in pages)
+    return f"{{ {json.dumps(name, ensure_ascii=False)} = [{listed}] }}"

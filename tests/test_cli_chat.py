@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+
+import pytest
+from command_line import TOOLS, Terminal, agentcall, asked, model_of
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from agentcall import Agent, tool
+from agentcall.cli.answer import Answer, Whole
+from agentcall.cli.approving import Keyboard
+from agentcall.cli.chatter import Chat
+from agentcall.cli.gauge import Gauge
+from agentcall.cli.interruptible import InterruptibleLoop
+from agentcall.cli.lines import Lines
+from agentcall.cli.screen import Notes
+from agentcall.cli.slash import COMMANDS, Leave, carried_out
+from agentcall.cli.typed import Commands, Typist, unfenced
+from agentcall.errors import UsageError
+from agentcall.events import ModelAnswered
+from agentcall.messages import Image, Usage, User
+from agentcall.session import SQLiteSession
+from agentcall.talk import Talk
+from agentcall.testing import Call, FakeServer, ScriptedModel, call, calls, say, status
+
+PIXEL = bytes.fromhex("89504e470d0a1a0a")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(TOOLS)
+    return tmp_path
+
+
+@pytest.fixture
+def opened(folder: Path) -> Iterator[list[Terminal]]:
+    with ExitStack() as stack:
+        made: list[Terminal] = []
+        stack.callback(lambda: [each.close() for each in made])
+        yield made
+
+
+# At a terminal, as a person.
+
+
+def test_a_conversation_with_tools_approvals_undo_export_and_resume(
+    folder: Path, opened: list[Terminal]
+) -> None:
+    two = calls(Call("Add", '{"a": 3, "b": 5}'), Call("lines", {"count": 30}))
+    slow = say("first words, and then " + "for a long while others " * 20).but(delay=0.1)
+    script = [
+        two, say("It is **8**, [so](http://x.example) \x1b[31m there."),
+        call("delete", path="/etc"), say("It stays."),
+        call("delete", path="/tmp/x"), say("It is gone."),
+        slow, say("Back again."),
+    ]  # fmt: skip
+    with model_of(*script) as server:
+        words = ("-t", "mine.py", "-m", server.url)
+        shown = Terminal("chat", *words, cwd=folder)
+        opened.append(shown)
+        shown.wait_for("Ctrl-D leaves")
+        shown.type("What is 3+5?\r")
+        shown.wait_for("tool calls · ")
+        shown.type("Delete it.\r")
+        shown.wait_for("or the reason why not:")
+        shown.type("not the folder\r")
+        shown.wait_for("It stays.")
+        assert "not the folder" in asked(server)[-1].messages[-1]["content"]
+        shown.type("Then the other.\r")
+        shown.wait_for("or the reason why not:", times=2)
+        shown.type("y\r")
+        shown.wait_for("It is gone.")
+        shown.type("/undo\r")
+        shown.wait_for("taken back: Then the other.; what tools did stays done")
+        shown.type("/export talk.md\r")
+        shown.wait_for("written: talk.md")
+        shown.type("/exit\r")
+        assert shown.end() == 0
+        text = shown.text
+        assert text.index("▸ add(a=3, b=5)  ok ") < text.index("repaired name-case")
+        assert text.index("… 26 more lines") < text.index("It is 8, so (http://x.example)")
+        assert text.index('approve delete(path="/etc")') < text.index("It stays.")
+        assert b"\x1b[31mred" not in shown.raw
+        exported = (folder / "talk.md").read_text()
+        assert "It stays." in exported
+        assert "It is gone." not in exported
+
+        (name,) = re.findall(r"kept: agentcall chat --session (\S+)", text)
+        again = Terminal("chat", "-c", *words, cwd=folder)
+        opened.append(again)
+        again.wait_for("It stays.")
+        assert f"{name}, 1 exchange before this:" in again.text
+        again.type("Tell me more.\r")
+        again.wait_for("first words")
+        again.type("\x03")
+        again.wait_for("stopped; Ctrl-C once more leaves")
+        again.type("And now?\r")
+        again.wait_for("Back again.")
+        said = [m["content"] for m in asked(server)[-1].messages if m["role"] == "user"]
+        assert said == ["What is 3+5?", "Delete it.", "Tell me more.", "And now?"]
+    again.type("Are you there?\r")
+    again.wait_for("error: ")
+    again.type("/usage\r")
+    again.wait_for("5 requests, 2 tool calls")
+    again.type("\x03")
+    again.wait_for("Ctrl-C once more leaves", times=2)
+    again.type("\x03")
+    assert again.end() == 130
+    assert again.text.endswith(f"kept: agentcall chat --session {name}\ninterrupted\n")
+    assert "Traceback" not in again.text
+
+
+# Piped: each line is a question.
+
+
+def test_what_is_piped_in_is_asked_line_by_line_and_answered_in_plain_text(folder: Path) -> None:
+    script = [call("add", a=3, b=5), say("It is **8**."), status(400), say("Two\nlines.")]
+    lines = 'What is 3+5?\n\nBreak.\n/nonsense\n"""One\nquestion."""\n/usage\n'
+    with model_of(*script) as server:
+        done = agentcall("chat", "-t", "mine.py", "-m", server.url, cwd=folder, stdin=lines)
+        assert asked(server)[-1].messages[-1]["content"] == "One\nquestion."
+    assert done.stdout.startswith("It is **8**.\nTwo\nlines.\n3 requests, 1 tool call · ")
+    assert done.returncode == 0, done.stderr
+    assert "tool: add(a=3, b=5) -> 8" in done.stderr
+    assert "there is no command /nonsense; /help lists them" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_a_call_that_waits_is_decided_about_in_the_pipe_or_later(folder: Path) -> None:
+    script = [call("delete", path="/etc"), say("Done.")]
+    with model_of(*script) as server:
+        words = ("chat", "-t", "mine.py", "-m", server.url)
+        done = agentcall(*words, "--session", "x", cwd=folder, stdin="Delete it.\n")
+        assert (done.returncode, done.stdout) == (4, "")
+        assert 'delete(path="/etc")' in done.stderr
+        assert "/approve yes" in done.stderr
+        done = agentcall(*words, "-c", cwd=folder, stdin="/approve yes\n")
+        assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
+        assert asked(server)[-1].messages[-1]["content"] == "deleted /etc"
+
+
+# The commands, without a terminal.
+
+
+@tool(requires_approval=True)
+def send(to: str) -> str:
+    """Send."""
+    return f"sent to {to}"
+
+
+class Paper:
+    """A face that keeps what is shown."""
+
+    def __init__(self) -> None:
+        self.person = Keyboard()
+        self.told: list[str] = []
+
+    def read(self) -> str | None:
+        return None
+
+    def shown(self) -> tuple[Answer, Notes]:
+        return Whole(), Lines()
+
+    def show(self, text: str) -> None:
+        self.told.append(text)
+
+    def replay(self, text: str) -> None:
+        self.told.append(text)
+
+    def busy(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.fixture
+def loop() -> Iterator[InterruptibleLoop]:
+    with InterruptibleLoop() as made:
+        yield made
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AGENTCALL_SESSIONS", str(tmp_path / "s.db"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def chat(loop: InterruptibleLoop, *script: object) -> Chat:
+    agent = Agent(ScriptedModel(script), tools=[send])  # type: ignore[arg-type]
+    return Chat(Talk(agent, SQLiteSession("trip", wait=0)), loop, Paper(), Gauge())
+
+
+def told(one: Chat, *lines: str) -> str:
+    """What is shown for the last of these lines."""
+    assert isinstance(one.face, Paper)
+    for line in lines:
+        one.face.told.clear()
+        if not carried_out(one, line):
+            one.ask(line)
+    return "\n".join(one.face.told)
+
+
+def asked_by(one: Chat) -> list[str]:
+    messages = one.talk.agent.model.requests[-1].messages  # type: ignore[union-attr]
+    return [m["content"] for m in messages]
+
+
+def test_the_help_names_every_command(here: Path, loop: InterruptibleLoop) -> None:
+    shown = told(chat(loop), "/help")
+    assert all(f"{name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/udno", r"no command /udno; did you mean /undo\?"),
+        ("/undo", "nothing to take back"),
+        ("/save x", "nothing to save"),
+        ("/load x", "no session 'x'"),
+        ("/image none.png", "no image file none.png"),
+        ("/export", "no session 'trip'"),
+        ("/model nonsense", "names no model"),
+    ],
+)
+def test_a_command_that_cannot_be_done_says_why(
+    here: Path, loop: InterruptibleLoop, line: str, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        told(chat(loop, say("x")), line)
+
+
+def test_a_path_and_what_follows_a_blank_are_questions(here: Path, loop: InterruptibleLoop) -> None:
+    one = chat(loop, say("a"), say("b"))
+    assert not carried_out(one, "/etc/hosts is what?")
+    assert not carried_out(one, " /help me")
+
+
+def test_the_tools_and_what_the_model_is_told(here: Path, loop: InterruptibleLoop) -> None:
+    one = chat(loop, say("x"))
+    assert told(one, "/tools") == "send (asks first): Send."
+    assert told(one, "/system") == "the model is told nothing first"
+    assert told(one, "/system Be brief.") == "the model is told first: Be brief."
+    one.ask("Hi.")
+    assert asked_by(one) == ["Be brief.", "Hi."]
+    assert told(one, "/system -") == "the model is told nothing first"
+
+
+def test_another_model_goes_on(here: Path, loop: InterruptibleLoop) -> None:
+    one = chat(loop, say("one"))
+    with FakeServer([say("two")]) as server:
+        assert told(one, "1", f"/model {server.url}") == f"the model is '{server.url}'"
+        told(one, "2")
+    assert [m.text for m in one.talk.session.messages] == ["1", "one", "2", "two"]
+
+
+def test_images_go_with_the_next_question(here: Path, loop: InterruptibleLoop) -> None:
+    (here / "a.png").write_bytes(PIXEL)
+    one = chat(loop, say("A pixel."), say("x"))
+    shown = told(one, "/image a.png")
+    assert shown == "1 image will go with the next question; /image - leaves them out"
+    told(one, "What is it?", "And now?")
+    first, _, second, _ = one.talk.session.messages
+    assert isinstance(first, User)
+    assert isinstance(first.content[0], Image)
+    assert second == User("And now?")
+
+
+def test_conversations_are_named_listed_left_and_loaded(
+    here: Path, loop: InterruptibleLoop
+) -> None:
+    one = chat(loop, say("Cold."), say("Warm."))
+    assert told(one, "How is Oslo?", "/save oslo") == "this conversation is kept as oslo"
+    assert told(one, "/clear") == "begun anew; /load oslo goes back"
+    told(one, "How is Rome?", "/save rome")
+    assert re.search(r"^rome .*2 messages  How is Rome\?\noslo ", told(one, "/load"))
+    assert told(one, "/load os") == "oslo:\n\n> How is Oslo?\nCold."
+    assert one.talk.session.id == "oslo"
+
+
+def test_a_question_is_asked_again_and_the_talk_summed_up(
+    here: Path, loop: InterruptibleLoop
+) -> None:
+    one = chat(loop, say("a"), say("b"), say("c"), say("d"), say("e"),
+               say("f"), say("They spoke."))  # fmt: skip
+    told(one, "1", "/retry", "/retry 2")
+    assert [m.text for m in one.talk.session.messages] == ["2", "c"]
+    assert told(one, "/compact") == "2 messages: too few to sum up"
+    told(one, "3", "4", "5")
+    assert told(one, "/compact") == "8 messages -> 6; /export still has all"
+
+
+def test_calls_are_decided_about_in_words(
+    here: Path, loop: InterruptibleLoop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = chat(loop, call("send", to="ann"), say("No?"), call("send", to="bob"), say("Sent."),
+               call("send", to="eve"), say("Sent."))  # fmt: skip
+    told(one, "Send.")
+    assert 'send(to="ann")' in capfd.readouterr().err
+    assert one.code == 4
+    told(one, "/approve not to her")
+    assert "not to her" in one.talk.session.messages[2].text
+    told(one, "Send.", "/approve tool")
+    assert one.code == 0
+    told(one, "Send.")
+    assert one.talk.session.messages[-2].text == "sent to eve"
+    assert told(one, "/approve") == "no call waits; approved always:\n  send"
+
+
+def test_the_gauge_reads_the_window_of_the_server(here: Path, loop: InterruptibleLoop) -> None:
+    gauge = Gauge()
+    gauge.see(ModelAnswered(Usage(1, 900, 100), 2.0, 0.5))
+    assert (
+        gauge.line(Usage(3, 2000, 300))
+        == "2,000 tokens in, 300 out · 200.0 tokens/s · context 1,000"
+    )
+
+
+def test_leaving_leaves(here: Path, loop: InterruptibleLoop) -> None:
+    with pytest.raises(Leave):
+        told(chat(loop), "/exit")
+
+
+# What is typed.
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("hello\r", "hello"),
+        ('"""one\rtwo"""\r', "one\ntwo"),
+        ("one\x1b\rtwo\r", "one\ntwo"),
+        ("wrong\x03right\r", "right"),
+        ("\x04", None),
+    ],
+)
+def test_what_is_typed_is_read(here: Path, monkeypatch: pytest.MonkeyPatch, keys: str,
+                               said: str | None) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_STATE_HOME", str(here))
+    with create_pipe_input() as piped, create_app_session(input=piped, output=DummyOutput()):
+        piped.send_text(keys)
+        assert Typist(lambda: "", {"/undo": None}).read() == said
+    history = here / "agentcall" / "chat_history"
+    assert history.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("begun", "whole"),
+    [("/lo", ["/load"]), ("/load tr", ["trip"]), ("/image a", ["a.png"]), ("hello /lo", [])],
+)
+def test_commands_and_what_stands_behind_them_are_completed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, begun: str, whole: list[str]
+) -> None:
+    (here / "a.png").write_bytes(PIXEL)
+    completer = Commands({"/load": lambda: ["trip", "rome"], "/image": None})
+    found = completer.get_completions(Document(begun), CompleteEvent())
+    word = begun.split()[-1]
+    assert [word[: len(word) + each.start_position] + each.text for each in found] == whole
+
+
+def test_ctrl_c_on_an_empty_line_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(here))
+    with create_pipe_input() as piped, create_app_session(input=piped, output=DummyOutput()):
+        piped.send_text("\x03")
+        with pytest.raises(KeyboardInterrupt):
+            Typist(lambda: "", {}).read()
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ('"""a"""', "a"),
+        ('  """\na\n\nb\n"""\n', "a\n\nb"),
+        ('""', '""'),
+        ('say """x"""', 'say """x"""'),
+    ],
+)
+def test_the_fence_around_several_lines_is_taken_off(text: str, bare: str) -> None:
+    assert unfenced(text) == bare
