@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks pages
 # what `make test` leaves to targets of its own
 FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
-	and not durable and not docs
+	and not durable and not docs and not web
 # what pytest is told besides; `AGAIN=--last-failed` runs only what failed
 AGAIN :=
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples pages
 
-.PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-deploy test-agentdojo \
-	docs test-all format coverage bench bench-peers bench-counts bench-robustness bench-search clean
+.PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-web test-deploy \
+	test-agentdojo docs test-all format coverage bench bench-peers bench-counts bench-robustness \
+	bench-search clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/python examples/demo.py
@@ -34,6 +35,10 @@ test-embedded: $(VENV)/.test $(VENV)/.embedded
 test-mcp: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal tests -m mcp
 
+# Needs Debian's package chromium, which is driven by playwright.
+test-web: $(VENV)/.web
+	$(BIN)/python -m pytest -q $(AGAIN) tests/web -m web
+
 test-deploy: $(VENV)/.deploy
 	$(BIN)/python -m pytest -q $(AGAIN) tests -m deploy
 
@@ -52,7 +57,8 @@ check: $(VENV)/.check
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_overhead.py
 
-test-all: check test docs test-durable test-lmdeploy test-embedded test-mcp test-deploy test-agentdojo
+test-all: check test docs test-durable test-lmdeploy test-embedded test-mcp test-web test-deploy \
+	test-agentdojo
 
 coverage: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -m "$(FAST)" --cov --cov-report=term-missing:skip-covered
@@ -90,6 +96,10 @@ $(VENV)/.embedded: $(VENV)/.made pyproject.toml
 
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet -e ".[test]"
+	touch $@
+
+$(VENV)/.web: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -e ".[webtest]"
 	touch $@
 
 $(VENV)/.deploy: $(VENV)/.test

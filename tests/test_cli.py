@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from command_line import agentcall
 
-from agentcall.cli.calltext import arguments_line, call_line
-from agentcall.cli.plain import harmless, line_of
+from agentcall.calltext import arguments_line, call_line
 from agentcall.messages import ToolCall
+from agentcall.plaintext import harmless, line_of
 
 
 def test_help_names_the_commands_and_ends_well(tmp_path: Path) -> None:

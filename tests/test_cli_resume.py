@@ -13,7 +13,7 @@ import pytest
 from command_line import TOOLS, Terminal, agentcall, asked, model_of
 
 from agentcall import Agent, Approved, Denied, Edited, tool
-from agentcall.cli.calltext import whole_call
+from agentcall.calltext import whole_call
 from agentcall.cli.resume import ResumeOptions
 from agentcall.cli.said import decisions_of
 from agentcall.cli.waiting import load

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-from benchmarks.overhead.parts import PAGE, WHOLE_FIELD, made
-from benchmarks.overhead.results import Results, loaded
+from benchmarks.overhead.parts import made
 
 
 def test_the_page_and_its_pictures_are_those_of_the_figures() -> None:

@@ -1,4 +1,4 @@
-"""The command line: `agentcall run`, `chat`, `sessions`, `runs`, `batch`, `serve`, `tools`."""
+"""The command line: `agentcall run`, `chat`, `sessions`, `runs`, `batch`, `serve`, `web`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from agentcall.cli import (
     server,
     sessions,
     tools,
+    web,
     worker,
 )
 from agentcall.cli.options import command_of
@@ -42,6 +43,7 @@ app.command("worker", help=worker.HELP)(command_of(worker.WorkerOptions, worker.
 app.add_typer(tools.app, name="tools")
 app.add_typer(server.app, name="server")
 app.command("serve", help=serve.HELP)(command_of(serve.ServeOptions, serve.serve))
+app.command("web", help=web.HELP)(command_of(web.WebOptions, web.web))
 app.command("mcp", help=mcp.HELP)(command_of(mcp.MCPOptions, mcp.mcp))
 app.command("doctor", help=doctor.HELP)(command_of(doctor.DoctorOptions, doctor.doctor))
 

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from agentcall.cli.plain import harmless, is_terminal
+from agentcall.cli.plain import is_terminal
 from agentcall.cli.run import RunOptions
 from agentcall.errors import ModelError
 from agentcall.events import AnswerDiscarded, Event, TextDelta, ToolCallFinished, event_json
 from agentcall.messages import JSON, ToolCall, ToolResult, encoded, to_json
+from agentcall.plaintext import harmless
 from agentcall.result import Missing, RunResult
 from agentcall.snapshot import as_json, snapshot
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from agentcall.approval import Approved, Decision, Denied, Edited
-from agentcall.cli.calltext import visible
-from agentcall.cli.plain import is_terminal, line_of, styled
+from agentcall.cli.plain import is_terminal, styled
 from agentcall.errors import UsageError
 from agentcall.messages import ToolCall
+from agentcall.plaintext import line_of, visible
 
 Check = Callable[[Edited], None]
 """Raises UsageError for edited arguments that do not fit."""

@@ -17,7 +17,7 @@ from agentcall.bench.prefix import PrefixFigures
 from agentcall.cli.bench import BenchOptions
 from agentcall.cli.faults import UNFINISHED
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.plain import line_of, styled
+from agentcall.cli.plain import styled
 from agentcall.cli.tally import lasted
 from agentcall.cli.whereabouts import server_of, usual_server
 from agentcall.dialects.constrained import Constrained
@@ -25,6 +25,7 @@ from agentcall.errors import UsageError
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.launched import api_key
 from agentcall.models.shorthand import parted
+from agentcall.plaintext import line_of
 
 _NONE = "-"
 

@@ -10,9 +10,8 @@ from rich.padding import Padding
 from rich.status import Status
 from rich.text import Text
 
-from agentcall.cli.calltext import arguments_line, call_line
+from agentcall.calltext import arguments_line, call_line
 from agentcall.cli.endings import ending
-from agentcall.cli.plain import harmless, line_of
 from agentcall.cli.tally import lasted
 from agentcall.events import (
     AnswerDiscarded,
@@ -28,6 +27,7 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.messages import ToolCall, ToolResult
+from agentcall.plaintext import harmless, line_of
 from agentcall.result import RunResult
 
 _FOLDED_LINES = 4

@@ -12,9 +12,10 @@ import orjson
 
 from agentcall.cli.kits import all_kits
 from agentcall.cli.loading import tool_from, tools_from
-from agentcall.cli.plain import is_terminal, line_of
+from agentcall.cli.plain import is_terminal
 from agentcall.errors import UsageError
 from agentcall.messages import JSON
+from agentcall.plaintext import line_of
 from agentcall.registry import ToolRegistry
 from agentcall.tool import Marks, Tool
 

@@ -12,12 +12,13 @@ from agentcall.cli.gauge import Gauge
 from agentcall.cli.interruptible import InterruptibleLoop, Patience
 from agentcall.cli.launching import ensure_up
 from agentcall.cli.making import agent_of
-from agentcall.cli.plain import is_terminal, line_of, styled
+from agentcall.cli.plain import is_terminal, styled
 from agentcall.cli.sessioned import session_of
 from agentcall.cli.slash import COMMANDS, Leave, carried_out, show_past
 from agentcall.cli.tally import counted
 from agentcall.errors import MissingExtra
 from agentcall.models.shorthand import place_of
+from agentcall.plaintext import line_of
 from agentcall.talk import Talk, new_session
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from agentcall.agent import Agent
 from agentcall.approval import Decision
+from agentcall.calltext import whole_call
 from agentcall.cli.approving import Keyboard
-from agentcall.cli.calltext import waiting_lines, whole_call
+from agentcall.cli.calltext import waiting_lines
 from agentcall.cli.conversation import conversed_on
 from agentcall.cli.faults import UNREACHED, WAITING
 from agentcall.cli.making import agent_of

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from agentcall.agent import Prompt
 from agentcall.approval import Approved, Decision, Edited
+from agentcall.calltext import whole_call
 from agentcall.cli.answer import Answer, answer_for
 from agentcall.cli.approving import Keyboard, Matter, Person, decide
-from agentcall.cli.calltext import whole_call
 from agentcall.cli.faults import UNFINISHED, WAITING, exit_code, tell, warn
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.launching import hint

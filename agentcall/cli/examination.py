@@ -13,13 +13,13 @@ from rich.text import Text
 from agentcall.cli.doctor import DoctorOptions
 from agentcall.cli.faults import UNFINISHED, UNREACHED
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.plain import line_of
 from agentcall.cli.whereabouts import server_of, usual_server
 from agentcall.doctor import Finding, Level, Report, examine
 from agentcall.models.endpoint import Endpoint
 from agentcall.models.facts import Fate
 from agentcall.models.launched import api_key
 from agentcall.models.shorthand import parted
+from agentcall.plaintext import line_of
 
 _STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "error": "bold red"}
 _FATES: dict[Fate, str] = {

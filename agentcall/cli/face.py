@@ -14,9 +14,9 @@ from agentcall.cli.answer import Answer, Whole
 from agentcall.cli.approving import Keyboard, Person
 from agentcall.cli.cards import Cards
 from agentcall.cli.lines import Lines
-from agentcall.cli.plain import harmless
 from agentcall.cli.screen import Notes
 from agentcall.events import TextDelta
+from agentcall.plaintext import harmless
 
 FENCE = '"""'
 

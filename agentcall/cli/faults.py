@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from agentcall.cli.plain import line_of, styled
+from agentcall.cli.plain import styled
 from agentcall.errors import (
     AgentCallError,
     BadAnswer,
@@ -14,6 +14,7 @@ from agentcall.errors import (
     UnknownTool,
     UsageError,
 )
+from agentcall.plaintext import line_of
 
 UNFINISHED = 1
 USAGE = 2

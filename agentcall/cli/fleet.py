@@ -19,8 +19,8 @@ from rich.text import Text
 
 from agentcall.cli.faults import warn
 from agentcall.cli.nodes import ListOptions, NodeOptions, ProxyOptions
-from agentcall.cli.plain import line_of
 from agentcall.errors import UsageError
+from agentcall.plaintext import line_of
 from agentcall_server.distributor import Distributor, free_port
 from agentcall_server.manual import ask_manual, find_lmdeploy
 from agentcall_server.nodes import Nodes, NodeState

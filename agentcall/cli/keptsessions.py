@@ -10,9 +10,9 @@ from pathlib import Path
 
 import orjson
 
-from agentcall.cli.calltext import call_line
+from agentcall.calltext import call_line
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.plain import harmless, is_terminal, line_of, styled
+from agentcall.cli.plain import is_terminal, styled
 from agentcall.cli.sessions import (
     CompactOptions,
     DeleteOptions,
@@ -23,6 +23,7 @@ from agentcall.cli.sessions import (
 )
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, Message, ToolResult
+from agentcall.plaintext import harmless, line_of
 from agentcall.session import KeptSession, Listed, SQLiteSession, Store, Summary, Window
 from agentcall.session.export import FORMS, as_json, when
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from agentcall.cli.calltext import call_line
+from agentcall.calltext import call_line
 from agentcall.cli.endings import ending
-from agentcall.cli.plain import line_of
 from agentcall.cli.tally import lasted
 from agentcall.events import (
     AnswerDiscarded,
@@ -21,6 +20,7 @@ from agentcall.events import (
     ToolCallRepaired,
 )
 from agentcall.messages import ToolCall, ToolResult
+from agentcall.plaintext import line_of
 from agentcall.result import RunResult
 
 _ARGUMENTS, _RESULT = 200, 200

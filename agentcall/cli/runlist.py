@@ -8,9 +8,9 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agentcall.cli.calltext import call_line
+from agentcall.calltext import call_line
 from agentcall.cli.keeping import journal_url
-from agentcall.cli.plain import is_terminal, line_of
+from agentcall.cli.plain import is_terminal
 from agentcall.cli.runs import CancelOptions, ListOptions, ShowOptions
 from agentcall.durable.cancel import cancelled
 from agentcall.durable.holder import who
@@ -20,6 +20,7 @@ from agentcall.durable.record import Body, Record
 from agentcall.durable.wire import call_from
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, encoded, load
+from agentcall.plaintext import line_of
 
 _WIDE = 200
 

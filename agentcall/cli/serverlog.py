@@ -6,8 +6,8 @@ import sys
 import time
 
 from agentcall.cli.launches import LogsOptions
-from agentcall.cli.plain import harmless
 from agentcall.cli.standing import named, the_only
+from agentcall.plaintext import harmless
 from agentcall_server.errors import NotUp
 from agentcall_server.ledger import Entry, entries
 from agentcall_server.logbook import follow, tail

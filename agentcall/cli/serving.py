@@ -30,17 +30,24 @@ def address_of(word: str) -> Address:
     return Address(host.strip("[]") or "127.0.0.1", int(port))
 
 
-def serve(make: Callable[[Terms], App], address: Address, *, path: str, what: str) -> None:
-    """Serves what is made for the terms of an address, and says where. Raises UsageError."""
+def serve(
+    make: Callable[[Terms], App], address: Address, *, path: str, what: str, ticket: str = ""
+) -> None:
+    """Serves what is made for the terms of an address, and says where. Raises UsageError.
+
+    ticket: what stands before a key at the end of the address, where one may stand there.
+    """
     try:
         uvicorn: Any = import_module("uvicorn")  # Any: an optional package
     except ImportError as error:
         raise MissingExtra("this needs uvicorn: pip install 'agentcall[serve]'") from error
     listening = _listening(address)
     host, port = listening.getsockname()[:2]
-    app = make(terms_for(address.host, _keys(address)))
+    keys = _keys(address)
+    app = make(terms_for(address.host, keys))
     shown = f"[{host}]" if ":" in host else host
-    sys.stderr.write(f"{what} at http://{shown}:{port}{path} (Ctrl-C ends it)\n")
+    end = f"{path}{ticket}{_told(keys)}" if ticket and keys else path
+    sys.stderr.write(f"{what} at http://{shown}:{port}{end} (Ctrl-C ends it)\n")
     sys.stderr.flush()
     config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
     uvicorn.Server(config).run(sockets=[listening])
@@ -54,6 +61,11 @@ def _keys(address: Address) -> Mapping[str, str]:
         sys.stderr.write(f"{KEYS} is not set; the key of this server is {given[0]}\n")
     pairs = [word.rpartition("=") for word in given]
     return {key: name or f"key {place}" for place, (name, _, key) in enumerate(pairs, 1)}
+
+
+def _told(keys: Mapping[str, str]) -> str:
+    """The key that was made; those that were given are not told."""
+    return "KEY" if os.environ.get(KEYS) else next(iter(keys))
 
 
 def _listening(address: Address) -> socket.socket:

@@ -9,16 +9,15 @@ from pathlib import Path
 
 from agentcall.cli.approving import decision_in
 from agentcall.cli.asking import image_of
-from agentcall.cli.calltext import visible
 from agentcall.cli.chatter import Chat
 from agentcall.cli.gauge import Gauge
 from agentcall.cli.keptsessions import export
-from agentcall.cli.plain import harmless, line_of
 from agentcall.cli.sessions import ExportOptions
 from agentcall.cli.tally import counted
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant
 from agentcall.models.shorthand import place_of
+from agentcall.plaintext import harmless, line_of, visible
 from agentcall.session import KeptRun, Listed, SQLiteSession
 from agentcall.session.export import when
 from agentcall.talk import asked

@@ -15,7 +15,6 @@ from agentcall.cli.examination import show_finding
 from agentcall.cli.faults import UNFINISHED, UNREACHED
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.launches import SmokeOptions
-from agentcall.cli.plain import line_of
 from agentcall.cli.standing import named
 from agentcall.cli.whereabouts import server_of, usual_server
 from agentcall.dialects.constrained import Constrained
@@ -24,6 +23,7 @@ from agentcall.models.endpoint import Endpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.launched import api_key
 from agentcall.models.protocol import Settings
+from agentcall.plaintext import line_of
 from agentcall.smoke import QUESTIONS, Check, ask
 from agentcall_server.errors import NotUp
 from agentcall_server.ledger import Entry, entries

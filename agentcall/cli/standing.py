@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from agentcall.cli.launches import StatusOptions, StopOptions
-from agentcall.cli.plain import line_of
 from agentcall.cli.starting import facts, phase
 from agentcall.errors import UsageError
+from agentcall.plaintext import line_of
 from agentcall_server.errors import NotUp
 from agentcall_server.launcher import stop_server
 from agentcall_server.ledger import Entry, entries, find

@@ -11,11 +11,11 @@ from agentcall.cli.faults import tell, warn
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.keeping import journal_url
 from agentcall.cli.loading import agent_from
-from agentcall.cli.plain import line_of
 from agentcall.cli.worker import WorkerOptions
 from agentcall.durable import durable
 from agentcall.durable.worker import Done, Worker
 from agentcall.errors import AgentCallError
+from agentcall.plaintext import line_of
 
 _LONG = 200
 

@@ -85,7 +85,7 @@ def _run_markdown(run: KeptRun) -> Iterator[str]:
         yield f"### {_heading(message)}"
         match message:
             case ToolResult():
-                yield _fenced(message.text)
+                yield fenced(message.text)
             case User(content) if not isinstance(content, str):
                 yield from (_image_name(p) if isinstance(p, Image) else p.text for p in content)
             case _ if message.text:
@@ -93,14 +93,14 @@ def _run_markdown(run: KeptRun) -> Iterator[str]:
             case _:
                 pass
         if isinstance(message, Assistant):
-            yield from (_fenced(_call(call)) for call in message.calls)
+            yield from (fenced(_call(call)) for call in message.calls)
 
 
-def _fenced(text: str) -> str:
-    """The text in a fence longer than any in it."""
+def fenced(text: str, kind: str = "") -> str:
+    """The text in a fence longer than any in it; `kind` names its language."""
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
-    return f"{fence}\n{text}\n{fence}"
+    return f"{fence}{kind}\n{text}\n{fence}"
 
 
 def as_html(session: KeptSession) -> str:

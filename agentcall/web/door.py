@@ -1,0 +1,229 @@
+"""The door of the page: what a browser needs beside a gatekeeper, around an ASGI application.
+
+Rules (OWASP's for CSRF, CSP and session cookies; Jupyter's link for a key in a browser):
+1. Where there is a key, a link `/?token=KEY` lets a browser in: it gets a cookie, and the key
+   leaves the address at once. The cookie (HttpOnly, SameSite=Strict) is a word made of the key, not
+   the key itself: cookies go to every port of a machine.
+2. Only the page itself may ask: the Origin has to be the Host, port included, and the browser's own
+   word about it (Sec-Fetch-Site) may not be another, but for a link that leads to the page.
+3. Nothing is loaded from elsewhere: a Content-Security-Policy forbids it, and runs no script but
+   the page's own, which carry a number used once.
+4. Only the paths that the page needs are answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, quote, urlsplit
+
+from agentcall.gatekeeper import App, Gatekeeper, Message, Receive, Scope, Send, Terms
+
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+_NEEDED = re.compile(
+    r"/|/(?:export|chat\.js|theme\.css|config|favicon\.ico|manifest\.json|pwa_icon)"
+    r"|/(?:assets|static|svelte)/.*"
+    r"|/gradio_api/(?:queue/join|queue/data|upload|upload_progress|cancel|reset|startup-events"
+    r"|theme\.css|info|app_id|heartbeat/\w+|file=.*)/?"
+)
+_NEEDS_KEY = b"""<!doctype html>
+<html><head><meta charset="utf-8"><title>agentcall</title>
+<meta name="viewport" content="width=device-width">
+<style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 26rem; margin: 20vh auto;
+padding: 0 1rem } input, button { font: inherit; padding: .4rem .8rem }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #111 } }</style></head>
+<body><h1>A key is needed</h1><p>It stands in the terminal where <code>agentcall web</code>
+runs, or is known to whoever runs it.</p>
+<form><input name="token" type="password" autocomplete="current-password" autofocus required>
+<button>Enter</button></form></body></html>
+"""
+
+
+class Door:
+    """Lets browsers through to the application of a page on the terms of a gatekeeper."""
+
+    def __init__(self, app: App, terms: Terms) -> None:
+        self._app = app
+        self._keys = tuple(terms.keys)
+        self._kept = Gatekeeper(self._inside, terms)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._kept(scope, receive, send)
+            return
+        key = self._key_of(scope)
+        if key is not None:
+            bearer = (b"authorization", f"Bearer {key}".encode("utf-8", "replace"))
+            scope = {**scope, "headers": [*_without(scope, b"authorization"), bearer]}
+        await self._kept(scope, receive, _Explained(scope, send).send)
+
+    def _key_of(self, scope: Scope) -> str | None:
+        """The key that the address or the cookie stands for; None where a header may."""
+        if not self._keys:
+            return None
+        token = _token_of(scope)
+        if token is not None:
+            return token
+        given = _cookies(scope).get(_cookie_name(scope), "")
+        found = (key for key in self._keys if hmac.compare_digest(_word_for(key), given))
+        return next(found, None)
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Beyond the gatekeeper: whoever asks has a right to."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        token = _token_of(scope)
+        if not _is_own(scope):
+            await _answered(send, 403, b"another page may not ask this one\n")
+        elif not _NEEDED.fullmatch(scope["path"]):
+            await _answered(send, 404, b"there is nothing here\n")
+        elif token is not None and self._keys:
+            await _answered(send, 303, b"", _let_in(scope, token))
+        elif scope["path"] == "/":
+            plain = {**scope, "headers": _without(scope, b"accept-encoding")}
+            await self._app(plain, receive, _SealedPage(send).send)
+        else:
+            await self._app(scope, receive, _Sealed(send).send)
+
+
+class _Sealed:
+    """Sends an answer with headers by which a browser holds it to the rules."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.nonce = secrets.token_urlsafe(16)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            policy = _POLICY.format(nonce=self.nonce).encode()
+            sealed = [*_HEADERS.items(), (b"content-security-policy", policy)]
+            message = {**message, "headers": [*message.get("headers", ()), *sealed]}
+        await self._send(message)
+
+
+class _SealedPage:
+    """The same for the page, whose scripts get the number that the policy names."""
+
+    def __init__(self, send: Send) -> None:
+        self._sealed = _Sealed(send)
+        self._start: Message = {}
+        self._body = b""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        # what Gradio writes into its page has no `<` in it but in tags
+        script = f'<script nonce="{self._sealed.nonce}"'.encode()
+        body = re.sub(rb"<script\b", script, self._body)
+        length = (b"content-length", str(len(body)).encode())
+        headers = [*_without(self._start, b"content-length"), length]
+        await self._sealed.send({**self._start, "headers": headers})
+        await self._sealed.send({"type": "http.response.body", "body": body})
+
+
+class _Explained:
+    """Sends an answer; a person who has no key is shown where to put it."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._send = send
+        self._is_person = "text/html" in _headers(scope).get("accept", "")
+        self._is_refused = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._is_refused = message["status"] == 401 and self._is_person
+            if self._is_refused:
+                policy = b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
+                headers = {b"content-type": b"text/html; charset=utf-8", **_HEADERS}
+                headers[b"content-security-policy"] = policy
+                message = {**message, "headers": [*headers.items()]}
+        elif self._is_refused:
+            message = {**message, "body": _NEEDS_KEY}
+        await self._send(message)
+
+
+def _is_own(scope: Scope) -> bool:
+    """Whether the page itself asks, or a person who opens it."""
+    headers = _headers(scope)
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        return False
+    site = headers.get("sec-fetch-site", "none")
+    opens = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+    return site in ("same-origin", "none") or (opens and scope["path"] == "/")
+
+
+def _let_in(scope: Scope, token: str) -> list[tuple[bytes, bytes]]:
+    """The headers that give a cookie for a key, and lead to the same page without it."""
+    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    rest = "&".join(
+        f"{quote(name)}={quote(value)}"
+        for name, values in query.items()
+        for value in values
+        if name != "token"
+    )
+    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    cookie = f"{_cookie_name(scope)}={_word_for(token)}; HttpOnly; SameSite=Strict; Path=/{secure}"
+    place = f"./?{rest}" if rest else "./"
+    return [(b"location", place.encode()), (b"set-cookie", cookie.encode())]
+
+
+def _word_for(key: str) -> str:
+    """What stands for a key in a cookie; the key cannot be found from it."""
+    return hmac.new(key.encode("utf-8", "replace"), b"agentcall web", hashlib.sha256).hexdigest()
+
+
+def _cookie_name(scope: Scope) -> str:
+    _, port = scope.get("server") or ("", 0)
+    return f"agentcall-{port}"
+
+
+def _cookies(scope: Scope) -> Mapping[str, str]:
+    try:
+        jar = SimpleCookie(_headers(scope).get("cookie", ""))
+    except CookieError:
+        return {}
+    return {name: morsel.value for name, morsel in jar.items()}
+
+
+def _token_of(scope: Scope) -> str | None:
+    if scope["method"] != "GET" or scope["path"] != "/":
+        return None
+    found = parse_qs(scope["query_string"].decode("latin-1")).get("token")
+    return found[0] if found else None
+
+
+def _headers(scope: Scope) -> Mapping[str, str]:
+    return {name.decode("latin-1").lower(): v.decode("latin-1") for name, v in scope["headers"]}
+
+
+def _without(scope: Scope, name: bytes) -> list[tuple[bytes, bytes]]:
+    return [(key, value) for key, value in scope["headers"] if key.lower() != name]
+
+
+async def _answered(
+    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    told = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+    told += [*(headers or []), *_HEADERS.items()]
+    await send({"type": "http.response.start", "status": status, "headers": told})
+    await send({"type": "http.response.body", "body": body})

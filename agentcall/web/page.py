@@ -1,0 +1,300 @@
+"""The page: Gradio's components, and what each of them shows of a tab's view."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlencode
+
+from agentcall.approval import Approved, Denied
+from agentcall.calltext import whole_call
+from agentcall.errors import UsageError
+from agentcall.messages import Image, Text
+from agentcall.plaintext import line_of
+from agentcall.session import Listed
+from agentcall.session.export import fenced
+from agentcall.talk import Waiting
+from agentcall.web.inert import literal
+from agentcall.web.tab import Tab, View
+
+gr: Any = import_module("gradio")  # Any: an optional package, few of whose types are told
+Component: TypeAlias = Any
+Request: TypeAlias = Any
+Views: TypeAlias = AsyncGenerator[View, None]
+Handler = TypeVar("Handler", bound=Callable[..., Any])  # Any: whatever Gradio makes of it
+
+PLACEHOLDER = "Ask something. Enter sends, Shift-Enter begins a new line."
+EDITING = "What you send now takes the place of the last question and of all that came of it."
+_LABEL = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The conversations that are kept."""
+
+    new: Component
+    sessions: Component
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A call that waits for a person."""
+
+    panel: Component
+    call: Component
+    reason: Component
+    approve: Component
+    always: Component
+    deny: Component
+
+
+@dataclass(frozen=True, slots=True)
+class Foot:
+    """What stands below the box for words."""
+
+    retry: Component
+    edit: Component
+    undo: Component
+    markdown: Component
+    json: Component
+    usage: Component
+    session: Component
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page of an agent of this name, as Gradio's `blocks`."""
+
+    blocks: Component
+    side: Side
+    chat: Component
+    approval: Approval
+    box: Component
+    foot: Foot
+
+    @property
+    def outputs(self) -> list[Component]:
+        """The components that change, in the order of `shown`."""
+        side, approval, foot = self.side, self.approval, self.foot
+        return [
+            self.chat,
+            self.box,
+            side.sessions,
+            *(approval.panel, approval.call, approval.reason),
+            *(foot.retry, foot.edit, foot.undo, foot.markdown, foot.json, foot.usage, foot.session),
+        ]
+
+
+def page_of(name: str, find: Callable[[Request], Tab], *, running: int) -> Page:
+    """The page of an agent of this name.
+
+    find: the tab that a request comes from. running: how many runs go on at the same time.
+    """
+    with gr.Blocks(title=name, analytics_enabled=False, fill_height=True) as blocks:
+        page = Page(blocks, _side(name), _chat(), _approval(), _box(), _foot())
+        _wire(page, find, running)
+    return page
+
+
+def _side(name: str) -> Side:
+    with gr.Sidebar(width=280):
+        gr.Markdown(f"### {literal(name)}")
+        new = gr.Button("New chat", elem_id="new")
+        sessions = gr.Radio(show_label=False, container=False, elem_id="sessions")
+    return Side(new, sessions)
+
+
+def _chat() -> Component:
+    return gr.Chatbot(
+        show_label=False,
+        scale=1,
+        min_height=240,
+        buttons=["copy"],
+        feedback_options=None,
+        allow_tags=False,
+        placeholder="### What can I do for you?",
+        elem_id="chat",
+    )
+
+
+def _approval() -> Approval:
+    with gr.Column(visible=False, variant="panel", elem_id="approval") as panel:
+        call = gr.Markdown(elem_id="call")
+        reason = gr.Textbox(
+            placeholder="Why not? The model is told when you deny.",
+            show_label=False,
+            container=False,
+            max_length=2000,
+            elem_id="reason",
+        )
+        with gr.Row():
+            approve = gr.Button("Approve once", variant="primary", elem_id="approve")
+            always = gr.Button("Approve always", elem_id="always")
+            deny = gr.Button("Deny", variant="stop", elem_id="deny")
+    return Approval(panel, call, reason, approve, always, deny)
+
+
+def _box() -> Component:
+    return gr.MultimodalTextbox(
+        placeholder=PLACEHOLDER,
+        show_label=False,
+        autofocus=True,
+        file_count="multiple",
+        file_types=["image"],
+        max_plain_text_length=10**9,  # a long text that is pasted stays a text
+        elem_id="box",
+    )
+
+
+def _foot() -> Foot:
+    words = ("Retry", "Edit", "Undo", "Export Markdown", "Export JSON")
+    with gr.Row(elem_id="tools"):
+        buttons = [
+            gr.Button(word, size="sm", min_width=60, elem_id=word.lower().replace(" ", "-"))
+            for word in words
+        ]
+    with gr.Row(elem_id="foot"):
+        usage, session = gr.Markdown(elem_id="usage"), gr.Markdown(elem_id="session")
+    return Foot(*buttons, usage, session)
+
+
+def _wire(page: Page, find: Callable[[Request], Tab], running: int) -> None:
+    """Says what each component brings about."""
+
+    def on(
+        event: Component, work: Callable[..., Views], *inputs: Component, group: str | None = None
+    ) -> None:
+        event(
+            _handler(work, find),
+            list(inputs),
+            page.outputs,
+            show_progress="hidden",
+            api_visibility="private",
+            concurrency_limit=running if group else None,
+            concurrency_id=group,
+        )
+
+    async def leave(request: Request) -> None:
+        await find(request).leave()
+
+    page.blocks.unload(_with_request(leave))
+    box, approval, foot, side = page.box, page.approval, page.foot, page.side
+    on(page.blocks.load, Tab.look)
+    on(box.submit, _ask, box, group="runs")
+    on(foot.retry.click, Tab.retry, group="runs")
+    on(approval.approve.click, lambda tab: tab.decide(Approved()), group="runs")
+    on(approval.always.click, lambda tab: tab.decide(Approved("tool")), group="runs")
+    on(approval.deny.click, _deny, approval.reason, group="runs")
+    on(box.stop, Tab.stop)
+    on(foot.edit.click, Tab.edit)
+    on(foot.undo.click, Tab.undo)
+    on(side.new.click, Tab.begin)
+    on(side.sessions.input, lambda tab, chosen: tab.open(str(chosen)), side.sessions)
+
+
+def _handler(work: Callable[..., Views], find: Callable[[Request], Tab]) -> Callable[..., Any]:
+    """The work as a function for Gradio, which is to give it the request first."""
+
+    async def handler(
+        request: Request,
+        *given: object,
+    ) -> AsyncGenerator[list[Any], None]:  # Any: Gradio's updates
+        before = None
+        async with aclosing(work(find(request), *given)) as views:
+            async for view in views:
+                yield shown(view, before)
+                before = view
+
+    return _with_request(handler)
+
+
+def _with_request(handler: Handler) -> Handler:
+    """The function, whose first argument Gradio is to give itself; it goes by annotations."""
+    handler.__annotations__ = {"request": gr.Request}
+    return handler
+
+
+async def _ask(tab: Tab, given: dict[str, Any]) -> Views:  # Any: a text, and paths of files
+    text = str(given.get("text") or "")
+    try:
+        images = [Image.file(path) for path in given.get("files") or ()]
+    except UsageError as error:
+        views = tab.tell(str(error))
+    else:
+        views = tab.ask([*images, *([Text(text)] if text.strip() else [])])
+    async with aclosing(views):
+        async for view in views:
+            yield view
+
+
+def _deny(tab: Tab, reason: str) -> Views:
+    return tab.decide(Denied(reason.strip()))
+
+
+def shown(view: View, before: View | None) -> list[Component]:
+    """What each of a page's outputs is to show; what has not changed since is skipped."""
+    if before is None:
+        return _all_shown(view)
+    if view == before:
+        return [gr.skip() for _ in _all_shown(view)]
+    pairs = zip(_all_shown(view), _all_shown(before), strict=True)
+    return [gr.skip() if now == then else now for now, then in pairs]
+
+
+def _all_shown(view: View) -> list[Component]:
+    is_idle = not view.is_running
+    has_begun = is_idle and bool(view.bubbles)
+    ids = {each.id for each in view.sessions}
+    is_kept = view.session in ids
+    editing = "Cancel edit" if view.is_editing else "Edit"
+    return [
+        list(view.bubbles),
+        _box_shown(view),
+        gr.update(
+            choices=[(_label(each), each.id) for each in view.sessions],
+            value=view.session if is_kept else None,
+        ),
+        gr.update(visible=view.waiting is not None),
+        "" if view.waiting is None else _told(view.waiting, view.more),
+        gr.update() if view.waiting is None else gr.update(value=""),
+        gr.update(interactive=has_begun),
+        gr.update(interactive=has_begun, value=editing),
+        gr.update(interactive=has_begun),
+        gr.update(link=_export(view.session, "md"), interactive=is_kept),
+        gr.update(link=_export(view.session, "json"), interactive=is_kept),
+        literal(view.usage),
+        literal(view.session),
+    ]
+
+
+def _box_shown(view: View) -> Component:
+    looks: dict[str, object] = {
+        "placeholder": EDITING if view.is_editing else PLACEHOLDER,
+        "submit_btn": not view.is_running,
+        "stop_btn": view.is_running,
+    }
+    if view.draft is not None:
+        looks["value"] = {"text": view.draft, "files": []}
+    return gr.update(**looks)
+
+
+def _label(listed: Listed) -> str:
+    waits = "‖ " if listed.waiting else ""
+    return f"{waits}{line_of(listed.title, _LABEL) or listed.id}"
+
+
+def _told(waiting: Waiting, more: int) -> str:
+    """A call that a person decides about: nothing of it is cut or invisible."""
+    parts = ["**May this be done?**", fenced(whole_call(waiting.call, waiting.asked_by))]
+    if waiting.reason:
+        parts.append(literal(waiting.reason))
+    if more:
+        parts.append(f"{more} more behind it.")
+    return "\n\n".join(parts)
+
+
+def _export(session: str, form: str) -> str:
+    return f"export?{urlencode({'session': session, 'as': form})}"

@@ -1,0 +1,208 @@
+"""Who may ask the browser chat, over HTTP: strangers, pages of others, people without a key."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from browsing import web
+
+NOBODY = "http://127.0.0.1:9/v1"
+"""A model that is not there: none is asked here."""
+
+ROUTES = [
+    ("GET", "/"),
+    ("GET", "/config"),
+    ("GET", "/theme.css"),
+    ("GET", "/chat.js"),
+    ("GET", "/export?session=x&as=md"),
+    ("GET", "/assets/x.js"),
+    ("POST", "/gradio_api/upload"),
+    ("POST", "/gradio_api/queue/join"),
+    ("GET", "/gradio_api/queue/data?session_hash=x"),
+    ("GET", "/gradio_api/heartbeat/x"),
+    ("GET", "/gradio_api/file=/etc/passwd"),
+    ("POST", "/gradio_api/cancel"),
+    ("GET", "/nothing"),
+]
+CLOSED = [
+    ("POST", "/gradio_api/run/predict"),
+    ("POST", "/gradio_api/call/predict"),
+    ("GET", "/gradio_api/proxy=https://evil.hf.space/x"),
+    ("POST", "/gradio_api/component_server"),
+    ("POST", "/gradio_api/process_recording"),
+    ("POST", "/gradio_api/vibe-edit/"),
+    ("GET", "/gradio_api/runs"),
+    ("GET", "/monitoring"),
+    ("GET", "/login_check"),
+    ("POST", "/login"),
+    ("GET", "/gradio_api/deep_link"),
+    ("GET", "/gradio_api/mcp/sse"),
+]
+
+
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One that needs no key."""
+    with web("-m", NOBODY, cwd=tmp_path_factory.mktemp("free")) as url:
+        yield url.rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One with keys of Ann and Bob."""
+    keys = {"AGENTCALL_SERVE_KEYS": "Ann=key-of-ann,Bob=key-of-bob"}
+    with web("-m", NOBODY, cwd=tmp_path_factory.mktemp("locked"), **keys) as url:
+        yield url.partition("/?")[0]
+
+
+def code(method: str, url: str, **more: Any) -> int:
+    """The status of the answer; its body is not waited for."""
+    with httpx.Client(timeout=30) as client, client.stream(method, url, **more) as answer:
+        return answer.status_code
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_other_hosts_and_origins_are_refused_everywhere(free: str, method: str, path: str) -> None:
+    port = free.rpartition(":")[2]
+    for headers in (
+        {"Host": "evil.example"},
+        {"Host": f"evil.example:{port}"},
+        {"Host": f"127.0.0.1.evil.example:{port}"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},  # another server of this machine
+        {"Origin": f"http://localhost:{port}"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+    ):
+        assert code(method, free + path, headers=headers) == 403, headers
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_a_key_nothing_is_answered(locked: str, method: str, path: str) -> None:
+    assert code(method, locked + path) == 401
+    assert code(method, locked + path, headers={"Authorization": "Bearer key-of-eve"}) == 401
+    assert code(method, locked + path, headers={"Cookie": "agentcall=key-of-ann"}) == 401
+    assert code(method, f"{locked}{path.partition('?')[0]}?token=key-of-eve") == 401
+    port = locked.rpartition(":")[2]
+    assert code(method, locked + path, headers={"Cookie": f"agentcall-{port}=key-of-ann"}) == 401
+    assert code(method, locked + path, headers={"Host": "evil.example"}) == 403
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join", "/nothing"])
+def test_a_hundred_megabytes_are_refused(free: str, path: str) -> None:
+    assert code("POST", free + path, content=b" " * 100_000_000) == 413
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_they_are_also_where_their_length_is_not_told(free: str, path: str) -> None:
+    head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="x.png"\r\n\r\n'
+    kind = "multipart/form-data; boundary=x" if path.endswith("upload") else "application/json"
+    chunks = (head if n == 0 else b"x" * 2**20 for n in range(100))
+    assert code("POST", free + path, content=chunks, headers={"Content-Type": kind}) == 413
+
+
+def test_an_upload_of_a_hundred_megabytes_is_refused_as_a_form_too(free: str) -> None:
+    files = {"files": ("x.png", b"x" * 100_000_000)}
+    assert code("POST", f"{free}/gradio_api/upload", files=files) == 413
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+def test_what_the_page_does_not_need_is_not_there(free: str, method: str, path: str) -> None:
+    assert code(method, free + path, follow_redirects=False) in (404, 405)
+
+
+def test_files_of_this_machine_are_not_given(free: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    for path in (tmp_path / "secret.txt", Path("/etc/passwd"), Path(__file__), Path("tools.py")):
+        assert code("GET", f"{free}/gradio_api/file={path}") in (403, 404)
+
+
+def test_an_uploaded_file_is_kept_where_nobody_else_reads(free: str) -> None:
+    given = httpx.post(f"{free}/gradio_api/upload", files={"files": ("x.png", b"\x89PNG")})
+    (path,) = given.json()
+    folder = Path(path).parents[1]
+    assert folder.name.startswith("agentcall-web-")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_link_lets_a_browser_in_and_the_key_leaves_the_address(locked: str) -> None:
+    with httpx.Client(base_url=locked) as browser:
+        link = browser.get("/?token=key-of-ann&session=s+1")
+        assert link.status_code == 303
+        assert link.headers["location"] == "./?session=s%201"
+        cookie = link.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert "key-of-ann" not in cookie
+        page = browser.get("/", headers={"Accept": "text/html"})
+        assert page.status_code == 200
+        assert "<gradio-app" in page.text
+        assert browser.get("/config").status_code == 200
+        assert browser.get("/?token=wrong").status_code == 401
+
+
+def test_a_key_as_a_header_does_too(locked: str) -> None:
+    assert code("GET", locked, headers={"Authorization": "Bearer key-of-bob"}) == 200
+
+
+def test_a_person_without_a_key_is_asked_for_it(locked: str) -> None:
+    page = httpx.get(locked, headers={"Accept": "text/html,*/*"})
+    assert page.status_code == 401
+    assert '<input name="token" type="password"' in page.text
+    assert page.headers["content-type"].startswith("text/html")
+    assert httpx.get(locked).json()["error"]["code"] == 401
+
+
+def test_the_page_runs_no_scripts_but_its_own_and_loads_nothing_from_elsewhere(free: str) -> None:
+    first, second = httpx.get(free), httpx.get(free)
+    policy = first.headers["content-security-policy"]
+    nonce = policy.partition("'nonce-")[2].partition("'")[0]
+    assert nonce not in second.headers["content-security-policy"]
+    assert first.text.count("<script") == first.text.count(f'<script nonce="{nonce}"')
+    assert "unsafe-eval" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "default-src 'self'" in policy
+    assert first.headers["referrer-policy"] == "no-referrer"
+    assert first.headers["x-content-type-options"] == "nosniff"
+    assert "access-control-allow-origin" not in first.headers
+    assert "content-security-policy" in httpx.get(f"{free}/config").headers
+
+
+def test_a_link_from_another_page_leads_to_the_page_and_nowhere_else(free: str) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert code("GET", f"{free}/", headers=headers) == 200
+    assert code("GET", f"{free}/export?session=x&as=md", headers=headers) == 403
+    assert code("POST", f"{free}/gradio_api/upload", headers=headers) == 403
+
+
+def test_an_export_says_what_is_not_there(free: str) -> None:
+    assert httpx.get(f"{free}/export?session=none&as=md").status_code == 404
+    wrong = httpx.get(f"{free}/export?session=none&as=html")
+    assert wrong.status_code == 400
+    assert "none of md, json" in wrong.text
+
+
+def test_beyond_this_machine_a_key_is_made_and_shown_as_a_link(tmp_path: Path) -> None:
+    with web("--host", "0.0.0.0", "-m", NOBODY, cwd=tmp_path) as url:
+        assert url.startswith("http://0.0.0.0:")
+        here = url.replace("0.0.0.0", "127.0.0.1")
+        base = here.partition("/?")[0]
+        assert code("GET", base) == 401
+        with httpx.Client(follow_redirects=True) as browser:
+            assert "<gradio-app" in browser.get(here).text
+
+
+def test_a_key_that_was_given_is_neither_shown_nor_logged(tmp_path: Path) -> None:
+    variables = {"AGENTCALL_SERVE_KEYS": "Ann=key-of-ann"}
+    with web("-m", NOBODY, cwd=tmp_path, **variables) as url:
+        assert url.endswith("/?token=KEY")
+        base = url.partition("/?")[0]
+        assert code("GET", base) == 401
+        assert code("GET", f"{base}/?token=key-of-ann") == 303
+    assert "key-of-ann" not in (tmp_path / "web.log").read_text()
