@@ -153,7 +153,7 @@ async def _script(request: Request) -> Response:
 
 @cache
 def _own(name: str) -> str:
-    return (files(__package__) / name).read_text("utf-8")
+    return (files("agentcall.web") / name).read_text("utf-8")
 
 
 def _theme() -> Any:  # Any: Gradio's

@@ -144,13 +144,13 @@ def _box() -> Component:
 def _foot() -> Foot:
     words = ("Retry", "Edit", "Undo", "Export Markdown", "Export JSON")
     with gr.Row(elem_id="tools"):
-        buttons = [
+        retry, edit, undo, markdown, json = (
             gr.Button(word, size="sm", min_width=60, elem_id=word.lower().replace(" ", "-"))
             for word in words
-        ]
+        )
     with gr.Row(elem_id="foot"):
         usage, session = gr.Markdown(elem_id="usage"), gr.Markdown(elem_id="session")
-    return Foot(*buttons, usage, session)
+    return Foot(retry, edit, undo, markdown, json, usage, session)
 
 
 def _wire(page: Page, find: Callable[[Request], Tab], running: int) -> None:
@@ -177,14 +177,14 @@ def _wire(page: Page, find: Callable[[Request], Tab], running: int) -> None:
     on(page.blocks.load, Tab.look)
     on(box.submit, _ask, box, group="runs")
     on(foot.retry.click, Tab.retry, group="runs")
-    on(approval.approve.click, lambda tab: tab.decide(Approved()), group="runs")
-    on(approval.always.click, lambda tab: tab.decide(Approved("tool")), group="runs")
+    on(approval.approve.click, _approve, group="runs")
+    on(approval.always.click, _approve_always, group="runs")
     on(approval.deny.click, _deny, approval.reason, group="runs")
     on(box.stop, Tab.stop)
     on(foot.edit.click, Tab.edit)
     on(foot.undo.click, Tab.undo)
     on(side.new.click, Tab.begin)
-    on(side.sessions.input, lambda tab, chosen: tab.open(str(chosen)), side.sessions)
+    on(side.sessions.input, Tab.open, side.sessions)
 
 
 def _handler(work: Callable[..., Views], find: Callable[[Request], Tab]) -> Callable[..., Any]:
@@ -220,6 +220,14 @@ async def _ask(tab: Tab, given: dict[str, Any]) -> Views:  # Any: a text, and pa
     async with aclosing(views):
         async for view in views:
             yield view
+
+
+def _approve(tab: Tab) -> Views:
+    return tab.decide(Approved())
+
+
+def _approve_always(tab: Tab) -> Views:
+    return tab.decide(Approved("tool"))
 
 
 def _deny(tab: Tab, reason: str) -> Views:
