@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from agentcall.errors import MissingExtra, UsageError
 from agentcall.gatekeeper import LOOPBACK, App, Terms, new_key, terms_for
 
 KEYS = "AGENTCALL_SERVE_KEYS"
+
+
+@runtime_checkable
+class Leaving(Protocol):
+    """An application that keeps connections open, and is to end them before its server can end."""
+
+    async def leave(self) -> None:
+        """The server is about to end."""
+        ...
 
 
 class Address(NamedTuple):
@@ -50,7 +60,22 @@ def serve(
     sys.stderr.write(f"{what} at http://{shown}:{port}{end} (Ctrl-C ends it)\n")
     sys.stderr.flush()
     config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    if isinstance(app, Leaving):
+        server.handle_exit = _told_first(app, server.handle_exit)
+    server.run(sockets=[listening])
+
+
+def _told_first(app: Leaving, stop: Callable[..., None]) -> Callable[..., None]:
+    """The handler of a signal that ends the server; the application is told first."""
+
+    def handle(*signal: object) -> None:
+        loop = asyncio.get_running_loop()  # as a signal comes in the thread of the server
+        loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(app.leave())))
+        stop(*signal)
+
+    tasks: list[asyncio.Task[None]] = []
+    return handle
 
 
 def _keys(address: Address) -> Mapping[str, str]:

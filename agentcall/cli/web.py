@@ -62,4 +62,4 @@ def web(options: WebOptions) -> None:
         return WebChat(agent, terms=terms, running=options.running, waiting=options.waiting)
 
     address = serving.Address(options.host, options.port)
-    serving.serve(make, address, path="/", what=f"{agent.name}", ticket="?token=")
+    serving.serve(make, address, path="/", what=agent.name, ticket="?token=")

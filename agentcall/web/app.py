@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import hashlib
 import os
@@ -70,6 +71,11 @@ class WebChat:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._door(scope, receive, send)
+
+    async def leave(self) -> None:
+        """Stops what runs and ends the connections of all pages, as the server is about to end."""
+        self._door.end_streams()
+        await asyncio.gather(*(tab.leave() for tab in self._tabs.values()))
 
     def _application(self, page: Page) -> App:
         fastapi: Any = import_module("fastapi")  # Any: an optional package
@@ -147,7 +153,7 @@ async def _script(request: Request) -> Response:
 
 @cache
 def _own(name: str) -> str:
-    return (files(__package__) / name).read_text("utf-8")
+    return (files("agentcall.web") / name).read_text("utf-8")
 
 
 def _theme() -> Any:  # Any: Gradio's

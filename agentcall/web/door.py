@@ -13,6 +13,7 @@ Rules (OWASP's for CSRF, CSP and session cookies; Jupyter's link for a key in a 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -60,6 +61,11 @@ class Door:
         self._app = app
         self._keys = tuple(terms.keys)
         self._kept = Gatekeeper(self._inside, terms)
+        self._ending = asyncio.Event()
+
+    def end_streams(self) -> None:
+        """From now on whoever waits for more of an answer has gone away: a page never does."""
+        self._ending.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +75,12 @@ class Door:
         if key is not None:
             bearer = (b"authorization", f"Bearer {key}".encode("utf-8", "replace"))
             scope = {**scope, "headers": [*_without(scope, b"authorization"), bearer]}
-        await self._kept(scope, receive, _Explained(scope, send).send)
+        if scope["method"] == "GET":
+            receive = _ended_by(self._ending, receive)
+        told = _Explained(scope, send)
+        await self._kept(scope, receive, told.send)
+        if told.is_open:  # a stream that was ended
+            await send({"type": "http.response.body", "body": b""})
 
     def _key_of(self, scope: Scope) -> str | None:
         """The key that the address or the cookie stands for; None where a header may."""
@@ -141,14 +152,19 @@ class _SealedPage:
 
 
 class _Explained:
-    """Sends an answer; a person who has no key is shown where to put it."""
+    """Sends an answer; a person who has no key is shown where to put it.
+
+    is_open: whether more of the answer is to come.
+    """
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
         self._is_person = "text/html" in _headers(scope).get("accept", "")
         self._is_refused = False
+        self.is_open = False
 
     async def send(self, message: Message) -> None:
+        self.is_open = message["type"] == "http.response.start" or bool(message.get("more_body"))
         if message["type"] == "http.response.start":
             self._is_refused = message["status"] == 401 and self._is_person
             if self._is_refused:
@@ -159,6 +175,19 @@ class _Explained:
         elif self._is_refused:
             message = {**message, "body": _NEEDS_KEY}
         await self._send(message)
+
+
+def _ended_by(ending: asyncio.Event, receive: Receive) -> Receive:
+    async def received() -> Message:
+        coming, end = asyncio.ensure_future(receive()), asyncio.ensure_future(ending.wait())
+        try:
+            await asyncio.wait({coming, end}, return_when=asyncio.FIRST_COMPLETED)
+            return coming.result() if coming.done() else {"type": "http.disconnect"}
+        finally:
+            coming.cancel()
+            end.cancel()
+
+    return received
 
 
 def _is_own(scope: Scope) -> bool:

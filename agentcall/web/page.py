@@ -1,4 +1,4 @@
-"""The page: Gradio's components, and what each of them shows of a tab's view."""
+"""The page: Gradio's components, and what each of them brings about."""
 
 from __future__ import annotations
 
@@ -7,28 +7,20 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlencode
 
 from agentcall.approval import Approved, Denied
-from agentcall.calltext import whole_call
 from agentcall.errors import UsageError
 from agentcall.messages import Image, Text
-from agentcall.plaintext import line_of
-from agentcall.session import Listed
-from agentcall.session.export import fenced
-from agentcall.talk import Waiting
 from agentcall.web.inert import literal
-from agentcall.web.tab import Tab, View
+from agentcall.web.shown import PLACEHOLDER, shown
+from agentcall.web.tab import Tab
+from agentcall.web.view import View
 
 gr: Any = import_module("gradio")  # Any: an optional package, few of whose types are told
 Component: TypeAlias = Any
 Request: TypeAlias = Any
 Views: TypeAlias = AsyncGenerator[View, None]
 Handler = TypeVar("Handler", bound=Callable[..., Any])  # Any: whatever Gradio makes of it
-
-PLACEHOLDER = "Ask something. Enter sends, Shift-Enter begins a new line."
-EDITING = "What you send now takes the place of the last question and of all that came of it."
-_LABEL = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +144,13 @@ def _box() -> Component:
 def _foot() -> Foot:
     words = ("Retry", "Edit", "Undo", "Export Markdown", "Export JSON")
     with gr.Row(elem_id="tools"):
-        buttons = [
+        retry, edit, undo, markdown, json = (
             gr.Button(word, size="sm", min_width=60, elem_id=word.lower().replace(" ", "-"))
             for word in words
-        ]
+        )
     with gr.Row(elem_id="foot"):
         usage, session = gr.Markdown(elem_id="usage"), gr.Markdown(elem_id="session")
-    return Foot(*buttons, usage, session)
+    return Foot(retry, edit, undo, markdown, json, usage, session)
 
 
 def _wire(page: Page, find: Callable[[Request], Tab], running: int) -> None:
@@ -185,14 +177,14 @@ def _wire(page: Page, find: Callable[[Request], Tab], running: int) -> None:
     on(page.blocks.load, Tab.look)
     on(box.submit, _ask, box, group="runs")
     on(foot.retry.click, Tab.retry, group="runs")
-    on(approval.approve.click, lambda tab: tab.decide(Approved()), group="runs")
-    on(approval.always.click, lambda tab: tab.decide(Approved("tool")), group="runs")
+    on(approval.approve.click, _approve, group="runs")
+    on(approval.always.click, _approve_always, group="runs")
     on(approval.deny.click, _deny, approval.reason, group="runs")
     on(box.stop, Tab.stop)
     on(foot.edit.click, Tab.edit)
     on(foot.undo.click, Tab.undo)
     on(side.new.click, Tab.begin)
-    on(side.sessions.input, lambda tab, chosen: tab.open(str(chosen)), side.sessions)
+    on(side.sessions.input, Tab.open, side.sessions)
 
 
 def _handler(work: Callable[..., Views], find: Callable[[Request], Tab]) -> Callable[..., Any]:
@@ -230,71 +222,13 @@ async def _ask(tab: Tab, given: dict[str, Any]) -> Views:  # Any: a text, and pa
             yield view
 
 
+def _approve(tab: Tab) -> Views:
+    return tab.decide(Approved())
+
+
+def _approve_always(tab: Tab) -> Views:
+    return tab.decide(Approved("tool"))
+
+
 def _deny(tab: Tab, reason: str) -> Views:
     return tab.decide(Denied(reason.strip()))
-
-
-def shown(view: View, before: View | None) -> list[Component]:
-    """What each of a page's outputs is to show; what has not changed since is skipped."""
-    if before is None:
-        return _all_shown(view)
-    if view == before:
-        return [gr.skip() for _ in _all_shown(view)]
-    pairs = zip(_all_shown(view), _all_shown(before), strict=True)
-    return [gr.skip() if now == then else now for now, then in pairs]
-
-
-def _all_shown(view: View) -> list[Component]:
-    is_idle = not view.is_running
-    has_begun = is_idle and bool(view.bubbles)
-    ids = {each.id for each in view.sessions}
-    is_kept = view.session in ids
-    editing = "Cancel edit" if view.is_editing else "Edit"
-    return [
-        list(view.bubbles),
-        _box_shown(view),
-        gr.update(
-            choices=[(_label(each), each.id) for each in view.sessions],
-            value=view.session if is_kept else None,
-        ),
-        gr.update(visible=view.waiting is not None),
-        "" if view.waiting is None else _told(view.waiting, view.more),
-        gr.update() if view.waiting is None else gr.update(value=""),
-        gr.update(interactive=has_begun),
-        gr.update(interactive=has_begun, value=editing),
-        gr.update(interactive=has_begun),
-        gr.update(link=_export(view.session, "md"), interactive=is_kept),
-        gr.update(link=_export(view.session, "json"), interactive=is_kept),
-        literal(view.usage),
-        literal(view.session),
-    ]
-
-
-def _box_shown(view: View) -> Component:
-    looks: dict[str, object] = {
-        "placeholder": EDITING if view.is_editing else PLACEHOLDER,
-        "submit_btn": not view.is_running,
-        "stop_btn": view.is_running,
-    }
-    if view.draft is not None:
-        looks["value"] = {"text": view.draft, "files": []}
-    return gr.update(**looks)
-
-
-def _label(listed: Listed) -> str:
-    waits = "‖ " if listed.waiting else ""
-    return f"{waits}{line_of(listed.title, _LABEL) or listed.id}"
-
-
-def _told(waiting: Waiting, more: int) -> str:
-    """A call that a person decides about: nothing of it is cut or invisible."""
-    parts = ["**May this be done?**", fenced(whole_call(waiting.call, waiting.asked_by))]
-    if waiting.reason:
-        parts.append(literal(waiting.reason))
-    if more:
-        parts.append(f"{more} more behind it.")
-    return "\n\n".join(parts)
-
-
-def _export(session: str, form: str) -> str:
-    return f"export?{urlencode({'session': session, 'as': form})}"

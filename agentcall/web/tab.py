@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from agentcall.agent import Prompt
@@ -24,36 +24,17 @@ from agentcall.errors import AgentCallError
 from agentcall.events import Event
 from agentcall.messages import Image, Text, Usage
 from agentcall.result import Missing
-from agentcall.session import KeptRun, Listed, SQLiteSession
+from agentcall.session import KeptRun, SQLiteSession
 from agentcall.talk import Talk, Waiting, asked
 from agentcall.web.bubbles import Bubble, Marks, answer, duration, history, note, question
 from agentcall.web.live import Live
+from agentcall.web.view import View, counted
+from agentcall.web.watch import watched
 
 _LOG = logging.getLogger(__name__)
-_PAUSE = 0.06
-"""Seconds between two looks at a run at least: more often nobody sees."""
 _LISTED = 100
 
 Asked: TypeAlias = Sequence[Text | Image]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What is to be seen in a tab.
-
-    waiting: the call that a person is asked about, and `more` that wait behind it.
-    usage: a line about tokens. draft: what stands in the box for words; None leaves it as it is.
-    """
-
-    session: str
-    bubbles: tuple[Bubble, ...]
-    sessions: tuple[Listed, ...] = ()
-    is_running: bool = False
-    is_editing: bool = False
-    waiting: Waiting | None = None
-    more: int = 0
-    usage: str = ""
-    draft: str | None = None
 
 
 class Times(dict[tuple[str, str], float]):
@@ -204,7 +185,7 @@ class Tab:
             runs, pending = await asyncio.to_thread(lambda: (self.talk.history, self.talk.pending))
             said = [question(tuple(asked))] if asked else []
             before, shown = self._bubbles(runs, pending), live.shown
-            async with aclosing(self._watched(events, live.see)) as looks:
+            async with aclosing(watched(events, live.see, self._runs)) as looks:
                 async for _ in looks:
                     if shown != live.shown:
                         before, shown = self._bubbles(runs, pending, live.shown), live.shown
@@ -235,37 +216,6 @@ class Tab:
         waiting = {(each.run_id, each.call.id.partition("/")[0]) for each in pending}
         return history(runs, Marks(waiting, hidden, self._times))
 
-    async def _watched(
-        self, events: AsyncGenerator[Event, None], see: Callable[[Event], None]
-    ) -> AsyncGenerator[None, None]:
-        """Hands events on, and yields where there is something new. Leaving it ends the run."""
-        news = asyncio.Event()
-        news.set()
-
-        async def follow() -> None:
-            async with aclosing(events):
-                async for event in events:
-                    see(event)
-                    news.set()
-
-        task = asyncio.create_task(follow())
-        self._runs.add(task)
-        task.add_done_callback(lambda _: news.set())
-        try:
-            while not task.done():
-                await news.wait()
-                news.clear()
-                told = time.monotonic()
-                yield
-                # a long conversation takes a while to be shown; the run has half of the time
-                await asyncio.sleep(max(_PAUSE, time.monotonic() - told))
-            if not task.cancelled():
-                task.result()
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            self._runs.discard(task)
-
     def _remember(self, live: Live, seconds: float) -> None:
         for one in live.steps:
             if one.seconds is not None and len(one.path) == 1:
@@ -278,7 +228,7 @@ class Tab:
             if isinstance(result.answer, Missing) and not result.pending:
                 self._note = f"there is no answer ({result.stop_reason}): {result.answer.reason}"
             speed = f", {live.speed:.0f} tokens/s" if live.speed else ""
-            self._usage = f"{_counted(result.usage)}, {duration(seconds)}{speed}"
+            self._usage = f"{counted(result.usage)}, {duration(seconds)}{speed}"
 
     async def _now(self) -> View:
         """What there is to be seen, out of the session."""
@@ -305,13 +255,7 @@ class Tab:
         if not whole.requests:
             return ""
         last = [f"This answer: {self._usage}"] if self._usage else []
-        return " · ".join([*last, f"Conversation: {_counted(whole)}"])
-
-
-def _counted(usage: Usage) -> str:
-    calls = "" if usage.tool_calls == 1 else "s"
-    called = f", {usage.tool_calls} tool call{calls}" if usage.tool_calls else ""
-    return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{called}"
+        return " · ".join([*last, f"Conversation: {counted(whole)}"])
 
 
 def _parts(prompt: Prompt) -> Asked:

@@ -6,8 +6,9 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,7 +97,9 @@ def web(*words: str, cwd: Path, **variables: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
-    assert "Traceback" not in log.read_text()
+    told = log.read_text()
+    assert "Traceback" not in told, told
+    assert "ERROR" not in told, told
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
@@ -108,50 +111,55 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     return found[0]
 
 
-class Visit:
-    """A person at a chat page."""
+@dataclass(frozen=True)
+class Stand:
+    """`agentcall web` that runs, on a model that plays what it is told; `keys` let people in."""
 
-    def __init__(
-        self,
-        browser: Browser,
-        cwd: Path,
-        replies: Sequence[Reply],
-        *,
-        tools: str = TOOLS,
-        words: Sequence[str] = (),
-        variables: Mapping[str, str] | None = None,
-    ) -> None:
-        (cwd / "tools.py").write_text(tools)
+    model: FakeServer
+    url: str
+    cwd: Path
+    keys: Iterator[str]
+
+
+@contextmanager
+def standing(cwd: Path, *words: str, keys: Sequence[str] = ()) -> Iterator[Stand]:
+    """One with these further words, and a person for each key."""
+    (cwd / "tools.py").write_text(TOOLS)
+    given = {"AGENTCALL_SERVE_KEYS": ",".join(f"{key}={key}" for key in keys)} if keys else {}
+    with FakeServer() as model:
+        all_words = ["-m", model.url, "-t", "tools.py", *words]
+        with web(*all_words, cwd=cwd, **given) as url:
+            yield Stand(model, url.partition("/?")[0].rstrip("/"), cwd, iter(keys))
+
+
+class Visit:
+    """A person at a chat page, who comes in by the next key."""
+
+    def __init__(self, browser: Browser, stand: Stand, replies: Sequence[Reply]) -> None:
         self._browser = browser
-        self.cwd = cwd
-        self.model = FakeServer(list(replies))
-        self._words = [*words, "-t", "tools.py"]
-        self._variables = dict(variables or {})
+        self._stand = stand
         self._stack = ExitStack()
+        self.model = stand.model
+        self.cwd = stand.cwd
+        self.base = stand.url
         self.asked: list[str] = []
         self.complaints: list[str] = []
+        self.model.reset(list(replies))
+        self.key = next(stand.keys, None)
 
     def __enter__(self) -> Visit:
         with ExitStack() as starting:
             starting.push(self.__exit__)
-            self._start()
+            self.page = self.opened()
             starting.pop_all()
         return self
-
-    def _start(self) -> None:
-        self._stack.enter_context(self.model)
-        words = ["-m", self.model.url, *self._words]
-        self.url = self._stack.enter_context(web(*words, cwd=self.cwd, **self._variables))
-        self.base = self.url.partition("/?")[0].rstrip("/")
-        keys = self._variables.get("AGENTCALL_SERVE_KEYS", "").split(",")
-        key = keys[0].partition("=")[2]
-        self.page = self.opened(f"{self.base}/?token={key}" if key else self.base)
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def opened(self, url: str) -> Page:
-        """Another browser (with cookies of its own) at this address."""
+    def opened(self, key: str | None = None) -> Page:
+        """Another browser, with cookies of its own, of this person or of whose key it is."""
+        token = key or self.key
         context = self._browser.new_context(viewport={"width": 1200, "height": 800})
         self._stack.callback(context.close)
         page = context.new_page()
@@ -160,7 +168,7 @@ class Visit:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda told: told.type == "error" and self.complaints.append(told.text))
         page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
-        page.goto(url)
+        page.goto(f"{self.base}/?token={token}" if token else self.base)
         expect(page.locator("#session .md")).to_have_text(re.compile(r"\S"))
         return page
 
@@ -194,7 +202,7 @@ class Visit:
 
     def check(self) -> None:
         """Nothing left this machine, and the browser had nothing to complain of."""
-        own = {urlsplit(self.url).netloc}
+        own = {urlsplit(self.base).netloc}
         strange = [url for url in self.asked if urlsplit(url).netloc not in {*own, ""}]
         assert not strange, strange
         assert not self.complaints, self.complaints

@@ -35,16 +35,26 @@ def chromium() -> Iterator[Any]:
         yield browser
 
 
+@pytest.fixture(scope="session")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`agentcall web` for all tests; each is another person there."""
+    from browsing import standing
+
+    people = [f"key{number}" for number in range(100)]
+    with standing(tmp_path_factory.mktemp("web"), keys=people) as found:
+        yield found
+
+
 @pytest.fixture
-def visit(chromium: Any, tmp_path: Path) -> Iterator[Any]:
-    """Opens `agentcall web` on a model that plays replies: gives the page, and what was asked."""
+def visit(chromium: Any, stand: Any) -> Iterator[Any]:
+    """Opens a page on a model that plays replies, of the common server or another `stand`."""
     from browsing import Visit
 
     with ExitStack() as stack:
         made: list[Visit] = []
 
-        def opened(*replies: Any, **options: Any) -> Visit:
-            made.append(stack.enter_context(Visit(chromium, tmp_path, replies, **options)))
+        def opened(*replies: Any, stand: Any = stand) -> Visit:
+            made.append(stack.enter_context(Visit(chromium, stand, replies)))
             return made[-1]
 
         yield opened

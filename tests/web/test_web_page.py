@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from browsing import Visit
+from browsing import Stand, Visit, standing
+from command_line import agentcall
 from playwright.sync_api import expect
 
 from agentcall.testing import call, calls, forever, hang, say, status
@@ -110,7 +111,7 @@ def test_an_answer_is_stopped_and_the_conversation_goes_on(visit: Open) -> None:
 
 def test_closing_the_page_stops_what_runs(visit: Open) -> None:
     chat = visit(call("nap", seconds=600), say("no"))
-    page = chat.opened(chat.url)
+    page = chat.opened()
     chat.ask("Sleep.", page)
     _until((chat.cwd / "napping").exists)
     page.close()
@@ -228,11 +229,18 @@ def test_a_model_server_that_fails_is_told_of_and_the_chat_goes_on(visit: Open) 
     chat.sees_not("401")
 
 
-def test_a_run_that_ends_without_an_answer_says_why(visit: Open) -> None:
-    chat = visit(call("add", a=1, b=2), say("no"), words=["--max-requests", "1"])
-    chat.ask("What is 1+2?")
-    chat.sees("there is no answer (max_requests)")
-    chat.is_idle()
+def test_without_keys_the_owners_sessions_are_there(visit: Open, tmp_path: Path) -> None:
+    with standing(tmp_path, "--max-requests", "1") as stand:
+        chat = visit(say("Hello."), call("add", a=1, b=2), stand=stand)
+        chat.ask("Good morning")
+        chat.sees("Hello.")
+        chat.is_idle()
+        chat.ask("What is 1+2?")
+        chat.sees("there is no answer (max_requests)")
+        chat.is_idle()
+        kept = agentcall("sessions", "list", cwd=tmp_path).stdout
+    assert "Good morning" in kept
+    assert chat.page.url.partition("session=")[2] in kept
 
 
 def test_a_conversation_is_exported(visit: Open) -> None:
@@ -282,14 +290,12 @@ def test_code_keeps_its_angles(visit: Open) -> None:
     chat.sees("Use vector<int> so")
 
 
-def test_browsers_are_kept_apart(visit: Open) -> None:
-    keys = "Ann=key-of-ann,Bob=key-of-bob"
-    url = {"AGENTCALL_SERVE_KEYS": keys}
-    chat = visit(say("Hello Ann."), say("Hello Bob."), say("Ann again."), variables=url)
-    ann = chat.page
-    bob = chat.opened(chat.base + "/?token=key-of-bob")
-    assert "key-of" not in ann.url
-    assert "key-of" not in bob.url
+def test_browsers_are_kept_apart(visit: Open, stand: Stand) -> None:
+    chat = visit(say("Hello Ann."), say("Hello Bob."), say("Ann again."))
+    key = next(stand.keys)
+    ann, bob = chat.page, chat.opened(key)
+    assert "token" not in ann.url
+    assert key not in bob.url
     chat.ask("I am Ann.", ann)
     chat.sees("Hello Ann.", ann)
     chat.ask("I am Bob.", bob)
@@ -309,7 +315,7 @@ def test_browsers_are_kept_apart(visit: Open) -> None:
 
 def test_many_pages_at_once_get_their_own_answers(visit: Open) -> None:
     chat = visit(forever(say(LONG).but(delay=0.02)))
-    pages = [chat.opened(chat.base) for _ in range(4)]
+    pages = [chat.opened() for _ in range(4)]
     for number, page in enumerate(pages):
         chat.ask(f"I am {number}.", page)
     for number, page in enumerate(pages):
