@@ -173,8 +173,8 @@ class RunResult(Generic[Output]):
 
 def result_of(error: BaseException) -> RunResult[Any] | None:  # Any: known to the agent
     """What a run had come to when this error, Ctrl-C or cancellation ended it; None for no run."""
-    found = kept_result(error)
-    return cast(RunResult[Any], found) if isinstance(found, RunResult) else None
+    found: RunResult[Any] | None = kept_result(error)
+    return found if isinstance(found, RunResult) else None
 
 
 def result_json(result: RunResult[Any]) -> dict[str, JSON]:
