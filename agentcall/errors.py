@@ -38,6 +38,7 @@ RunResult of what it had come to, which may be gone on with (`agentcall.result.r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class AgentCallError(Exception):
@@ -49,7 +50,7 @@ def keep_result(error: BaseException, result: object) -> None:
     setattr(error, "result", result)  # noqa: B010 - errors of Python's own have no such attribute
 
 
-def kept_result(error: BaseException | None) -> object:
+def kept_result(error: BaseException | None) -> Any:  # Any: a RunResult, of a higher floor
     """The `result` that an error brings along; None where it brings none."""
     from asyncio import CancelledError  # late: not every program that knows errors has a loop
 

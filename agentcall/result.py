@@ -173,7 +173,7 @@ class RunResult(Generic[Output]):
 
 def result_of(error: BaseException) -> RunResult[Any] | None:  # Any: known to the agent
     """What a run had come to when this error, Ctrl-C or cancellation ended it; None for no run."""
-    found = kept_result(error)
+    found: RunResult[Any] | None = kept_result(error)
     return found if isinstance(found, RunResult) else None
 
 

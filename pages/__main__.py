@@ -28,7 +28,9 @@ def main() -> int:
     (BUILD / "zensical.toml").write_text(configuration(written))
     zensical = Path(sys.executable).with_name("zensical")
     if not zensical.exists():
-        sys.stderr.write("zensical is not installed: pip install -e '.[docs]'\n")
+        sys.stderr.write(
+            "zensical is not installed: pip install -e '.[docs]', with Python 3.11 or later\n"
+        )
         return 2
     return subprocess.run([zensical, "build", "--strict"], cwd=BUILD, check=False).returncode
 

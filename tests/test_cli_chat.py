@@ -50,13 +50,20 @@ def opened(folder: Path) -> Iterator[list[Terminal]]:
 # At a terminal, as a person.
 
 
+def prompted(shown: Terminal, words: str) -> None:
+    """Waits for these words, and for the prompt behind them."""
+    shown.wait_for(words)
+    behind = shown.text.rindex(words)
+    shown.wait_for("\n>", times=shown.text.count("\n>", 0, behind) + 1)
+
+
 def test_a_conversation_with_tools_approvals_undo_export_and_resume(
     folder: Path, opened: list[Terminal]
 ) -> None:
     two = calls(Call("Add", '{"a": 3, "b": 5}'), Call("lines", {"count": 30}))
     slow = say("first words, and then " + "for a long while others " * 20).but(delay=0.1)
     script = [
-        two, say("It is **8**, [so](http://x.example) \x1b[31m there."),
+        two, say("It is **8**, [so](http://x.example) \x1b[31mthere."),
         call("delete", path="/etc"), say("It stays."),
         call("delete", path="/tmp/x"), say("It is gone."),
         slow, say("Back again."),
@@ -65,27 +72,27 @@ def test_a_conversation_with_tools_approvals_undo_export_and_resume(
         words = ("-t", "mine.py", "-m", server.url)
         shown = Terminal("chat", *words, cwd=folder)
         opened.append(shown)
-        shown.wait_for("Ctrl-D leaves")
+        prompted(shown, "Ctrl-D leaves")
         shown.type("What is 3+5?\r")
-        shown.wait_for("tool calls · ")
+        prompted(shown, "tool calls · ")
         shown.type("Delete it.\r")
         shown.wait_for("or the reason why not:")
         shown.type("not the folder\r")
-        shown.wait_for("It stays.")
+        prompted(shown, "It stays.")
         assert "not the folder" in asked(server)[-1].messages[-1]["content"]
         shown.type("Then the other.\r")
         shown.wait_for("or the reason why not:", times=2)
         shown.type("y\r")
-        shown.wait_for("It is gone.")
+        prompted(shown, "It is gone.")
         shown.type("/undo\r")
-        shown.wait_for("taken back: Then the other.; what tools did stays done")
+        prompted(shown, "taken back: Then the other.; what tools did stays done")
         shown.type("/export talk.md\r")
-        shown.wait_for("written: talk.md")
+        prompted(shown, "written: talk.md")
         shown.type("/exit\r")
         assert shown.end() == 0
         text = shown.text
         assert text.index("▸ add(a=3, b=5)  ok ") < text.index("repaired name-case")
-        assert text.index("… 26 more lines") < text.index("It is 8, so (http://x.example)")
+        assert text.index("… 26 more lines") < text.index("It is 8, so (http://x.example) there.")
         assert text.index('approve delete(path="/etc")') < text.index("It stays.")
         assert b"\x1b[31mred" not in shown.raw
         exported = (folder / "talk.md").read_text()
@@ -95,22 +102,22 @@ def test_a_conversation_with_tools_approvals_undo_export_and_resume(
         (name,) = re.findall(r"kept: agentcall chat --session (\S+)", text)
         again = Terminal("chat", "-c", *words, cwd=folder)
         opened.append(again)
-        again.wait_for("It stays.")
+        prompted(again, "It stays.")
         assert f"{name}, 1 exchange before this:" in again.text
         again.type("Tell me more.\r")
         again.wait_for("first words")
         again.type("\x03")
-        again.wait_for("stopped; Ctrl-C once more leaves")
+        prompted(again, "stopped; Ctrl-C once more leaves")
         again.type("And now?\r")
-        again.wait_for("Back again.")
+        prompted(again, "Back again.")
         said = [m["content"] for m in asked(server)[-1].messages if m["role"] == "user"]
         assert said == ["What is 3+5?", "Delete it.", "Tell me more.", "And now?"]
     again.type("Are you there?\r")
-    again.wait_for("error: ")
+    prompted(again, "error: ")
     again.type("/usage\r")
-    again.wait_for("5 requests, 2 tool calls")
+    prompted(again, "5 requests, 2 tool calls")
     again.type("\x03")
-    again.wait_for("Ctrl-C once more leaves", times=2)
+    prompted(again, "\nCtrl-C once more leaves")
     again.type("\x03")
     assert again.end() == 130
     assert again.text.endswith(f"kept: agentcall chat --session {name}\ninterrupted\n")
@@ -312,13 +319,16 @@ def test_calls_are_decided_about_in_words(
     assert told(one, "/approve") == "no call waits; approved always:\n  send"
 
 
-def test_the_gauge_reads_the_window_of_the_server(here: Path, loop: InterruptibleLoop) -> None:
-    gauge = Gauge()
-    gauge.see(ModelAnswered(Usage(1, 900, 100), 2.0, 0.5))
-    assert (
-        gauge.line(Usage(3, 2000, 300))
-        == "2,000 tokens in, 300 out · 200.0 tokens/s · context 1,000"
-    )
+def test_the_gauge_shows_the_speed_and_how_full_the_window_is(
+    here: Path, loop: InterruptibleLoop
+) -> None:
+    card = {"id": "m", "object": "model", "owned_by": "vllm", "max_model_len": 16384}
+    with FakeServer([say("Hello.")], pages={"/v1/models": {"data": [card]}}) as server:
+        one = chat(loop)
+        told(one, f"/model {server.url}", "Hello?")
+        one.gauge.see(ModelAnswered(Usage(1, 4000, 96), 2.0, 0.5))
+        shown = told(one, "/usage")
+    assert shown.endswith(" · 192.0 tokens/s · context 4,096 of 16,384 (25%)")
 
 
 def test_leaving_leaves(here: Path, loop: InterruptibleLoop) -> None:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -450,6 +451,31 @@ async def test_redact_takes_out_of_texts_what_it_is_told_to() -> None:
     assert "4111" not in written
 
 
+async def test_a_redact_that_raises_ends_no_run_and_shows_nothing() -> None:
+    def redact(text: str) -> str:
+        raise ValueError("no")
+
+    seen = Seen()
+    with instrument(
+        content=True, redact=redact, tracer_provider=seen.tracers, meter_provider=seen.meters
+    ):
+        assert (await scripted(say("hi")).run("secret")).output == "hi"
+    run = seen.of("invoke_agent agent")
+    assert run["gen_ai.input.messages"] == "(left out: redact raised ValueError)"
+
+
+async def test_half_a_character_is_written_all_the_same(told: Seen, tmp_path: Path) -> None:
+    @tool
+    def odd() -> str:
+        """Odd."""
+        return "\ud800 odd"
+
+    with write_trace(tmp_path / "t.jsonl", content=True):
+        await Agent(ScriptedModel([call("odd"), say("ok")]), tools=[odd]).run("\ud83d")
+    assert told.of("execute_tool odd")["gen_ai.tool.call.result"] == "? odd"
+    assert "? odd" in (tmp_path / "t.jsonl").read_text()
+
+
 async def test_the_environment_may_ask_for_content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true")
     seen = Seen()
@@ -466,6 +492,16 @@ async def test_nobody_watches_before_it_is_turned_on_nor_after_it_was_stopped() 
     assert watching() is None
     await scripted(say("hi")).run("go")
     assert seen.spans == []
+
+
+def test_opentelemetrys_own_command_finds_it() -> None:
+    [found] = entry_points(group="opentelemetry_instrumentor", name="agentcall")
+    instrumentor = found.load()()
+    instrumentor.instrument(skip_dep_check=True)
+    instrumentor.instrument(skip_dep_check=True)
+    assert watching() is not None
+    instrumentor.uninstrument()
+    assert watching() is None
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

@@ -2,60 +2,56 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-TRANSLATED = {
-    "README.md": "README.zh-CN.md",
-    **{
-        f"docs/{page.name}": f"docs/zh/{page.name}"
-        for page in sorted((ROOT / "docs/zh").glob("*.md"))
-    },
-}
-FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-INDENTED = re.compile(r"(?:^    .*\n)+", re.MULTILINE)
+from pages.translations import CODE, ROOT, code, translations, with_code
+
+BOTH = pytest.mark.parametrize(
+    ("original", "translation"),
+    [pytest.param(*pair, id=str(pair[1].relative_to(ROOT))) for pair in translations()],
+)
 
 
-def code(page: str) -> list[str]:
-    """The blocks of code of a page, fenced ones first."""
-    text = (ROOT / page).read_text()
-    fenced = FENCED.findall(text)
-    return [*fenced, *INDENTED.findall(FENCED.sub("", text))]
+@BOTH
+def test_the_code_of_a_translation_is_that_of_its_original(
+    original: Path, translation: Path
+) -> None:
+    ours, theirs = code(translation.read_text()), code(original.read_text())
+    assert theirs != []
+    assert ours == theirs, "run: python -m pages.translations"
 
 
-@pytest.mark.parametrize("english", TRANSLATED)
-def test_the_code_of_a_translation_is_that_of_its_original(english: str) -> None:
-    assert code(english) != []
-    assert code(TRANSLATED[english]) == code(english)
-
-
-@pytest.mark.parametrize("english", TRANSLATED)
-def test_a_translation_has_the_sections_of_its_original(english: str) -> None:
-    def levels(page: str) -> list[int]:
-        prose = FENCED.sub("", (ROOT / page).read_text())
+@BOTH
+def test_a_translation_has_the_sections_of_its_original(original: Path, translation: Path) -> None:
+    def levels(page: Path) -> list[int]:
+        prose = CODE.sub("", page.read_text())
         return [len(marks) for marks in re.findall(r"^(#+) ", prose, re.MULTILINE)]
 
-    assert levels(TRANSLATED[english]) == levels(english)
+    assert levels(translation) == levels(original)
 
 
-@pytest.mark.parametrize("english", TRANSLATED)
-def test_original_and_translation_link_to_each_other(english: str) -> None:
-    chinese = ROOT / TRANSLATED[english]
-    there = chinese.relative_to((ROOT / english).parent).as_posix()
-    assert f"]({there})" in (ROOT / english).read_text()
-    back = (
-        "../" * (len(chinese.relative_to(ROOT).parts) - 1 - english.count("/")) + Path(english).name
-    )
-    assert f"]({back})" in chinese.read_text()
+@BOTH
+def test_original_and_translation_link_to_each_other(original: Path, translation: Path) -> None:
+    there = os.path.relpath(translation, original.parent)
+    back = os.path.relpath(original, translation.parent)
+    assert f"]({there})" in original.read_text()
+    assert f"]({back})" in translation.read_text()
 
 
-@pytest.mark.parametrize("chinese", TRANSLATED.values())
-def test_a_translation_is_in_chinese(chinese: str) -> None:
-    prose = FENCED.sub("", (ROOT / chinese).read_text())
-    for paragraph in re.split(r"\n\n+", prose):
+@BOTH
+def test_a_translation_is_in_chinese(original: Path, translation: Path) -> None:
+    for paragraph in re.split(r"\n\n+", CODE.sub("", translation.read_text())):
         words = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", "", paragraph)
-        if len(words) > 80 and not paragraph.startswith("    "):
+        if len(words) > 80:
             assert re.search(r"[\u4e00-\u9fff]", words), paragraph
+
+
+def test_new_code_of_an_original_goes_into_the_translation_block_by_block() -> None:
+    page = "# 一\n\n```sh\nold\n```\n\n二：\n\n    old\n\n三\n"
+    assert with_code(page, ["```sh\nnew\n```", "    new\n"]) == page.replace("old", "new")
+    with pytest.raises(ValueError, match="has 2 blocks of code, and its original 1"):
+        with_code(page, ["```sh\nnew\n```"])

@@ -93,7 +93,7 @@ class Chat:
             async for event in events:
                 self.gauge.see(event)
                 yield event
-        self.gauge.look(self.talk.agent)
+        await self.gauge.look(self.talk.agent)
 
     # What is shown.
 

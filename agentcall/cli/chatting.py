@@ -9,7 +9,7 @@ from agentcall.cli.chat import ChatOptions
 from agentcall.cli.chatter import Chat
 from agentcall.cli.face import AtTerminal, Face, Pipe
 from agentcall.cli.gauge import Gauge
-from agentcall.cli.interruptible import InterruptibleLoop
+from agentcall.cli.interruptible import InterruptibleLoop, Patience
 from agentcall.cli.launching import ensure_up
 from agentcall.cli.making import agent_of
 from agentcall.cli.plain import is_terminal, styled
@@ -85,17 +85,24 @@ def _sessions(chat: Chat) -> list[str]:
 
 def _talked(chat: Chat) -> None:
     """Until the person leaves. Raises KeyboardInterrupt at a second Ctrl-C."""
-    while True:
-        was_idle = True
-        try:
-            said = chat.face.read()
-            chat.is_stopped = was_idle = False
-            if said is None or not _heard(chat, said):
-                return
-        except KeyboardInterrupt:
-            if chat.is_stopped:
-                raise
-            chat.stop("" if was_idle else "stopped; ")
+    with Patience() as patience:
+        while _goes_on(chat, patience):
+            pass
+
+
+def _goes_on(chat: Chat, patience: Patience) -> bool:
+    """One thing that the person says, and what comes of it."""
+    was_idle = True
+    try:
+        patience.take()
+        said = chat.face.read()
+        chat.is_stopped = was_idle = False
+        return said is not None and _heard(chat, said)
+    except KeyboardInterrupt:
+        if chat.is_stopped:
+            raise
+        chat.stop("" if was_idle else "stopped; ")
+        return True
 
 
 def _piped(chat: Chat) -> int:

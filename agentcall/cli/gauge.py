@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+import asyncio
 from typing import Any
 
 from agentcall.agent import Agent
 from agentcall.events import Event, ModelAnswered
 from agentcall.messages import Usage
+from agentcall.models.http_chat import HTTPChat
+from agentcall.models.shorthand import made_of
+from agentcall.models.window import window_of
 
 _SHORT = 0.05
 """Seconds of writing below which a speed says nothing."""
+
+_MOMENT = 1.0
+"""Seconds that a chat waits for a server to tell its window; some have to be asked at length."""
 
 
 class Gauge:
@@ -22,7 +28,7 @@ class Gauge:
     def __init__(self) -> None:
         self.context = 0
         self.rate = 0.0
-        self._window: Future[int | None] | None = None
+        self._window: asyncio.Task[int | None] | None = None
 
     def see(self, event: Event) -> None:
         """Takes down what an answer used."""
@@ -31,19 +37,20 @@ class Gauge:
             self.context = used.total_tokens // max(used.requests, 1)
             self.rate = used.output_tokens / event.writing if event.writing > _SHORT else 0.0
 
-    def look(self, agent: Agent[Any, Any]) -> None:  # Any: the user's own types
-        """Asks how large the window is, once it is known which server answers; waits for nothing.
-
-        Asked in a loop of its own, as some servers take their time.
-        """
-        if self._window is None:
-            self._window = _asked(agent)
+    async def look(self, agent: Agent[Any, Any]) -> None:  # Any: the user's own types
+        """Asks once how large the window is, when it is known which server answers."""
+        model = made_of(agent.plan.model)
+        if self._window is None and isinstance(model, HTTPChat):
+            self._window = asyncio.ensure_future(window_of(model))
+            await asyncio.wait([self._window], timeout=_MOMENT)
 
     @property
     def window(self) -> int | None:
         """The model's window in tokens; None as long as it is not known."""
-        known = self._window is not None and self._window.done()
-        return self._window.result() if known and self._window is not None else None
+        asked = self._window
+        if asked is None or not asked.done() or asked.cancelled() or asked.exception():
+            return None
+        return asked.result()
 
     def line(self, used: Usage) -> str:
         """All of it in one line, with what the conversation has used."""
@@ -59,17 +66,3 @@ class Gauge:
         if not window:
             return f"context {self.context:,}"
         return f"context {self.context:,} of {window:,} ({self.context * 100 // window}%)"
-
-
-def _asked(agent: Agent[Any, Any]) -> Future[int | None] | None:
-    import asyncio
-
-    from agentcall.models.http_chat import HTTPChat
-    from agentcall.models.shorthand import made_of
-    from agentcall.models.window import window_of
-    from agentcall.sync import background
-
-    model = made_of(agent.plan.model)
-    if not isinstance(model, HTTPChat):
-        return None
-    return asyncio.run_coroutine_threadsafe(window_of(model), background())

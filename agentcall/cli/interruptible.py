@@ -80,6 +80,35 @@ class InterruptibleLoop:
             signal.signal(signal.SIGINT, before)
 
 
+class Patience:
+    """A context in which Ctrl-C waits until somebody takes it, where nothing else handles it.
+
+    So it does no harm between two prompts. A second one that finds the first still waiting is
+    raised at once.
+    """
+
+    def __init__(self) -> None:
+        self._waits = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._came)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def take(self) -> None:
+        """Raises KeyboardInterrupt if Ctrl-C came since."""
+        if self._waits:
+            self._waits = False
+            raise KeyboardInterrupt
+
+    def _came(self, number: int, frame: object) -> None:
+        if self._waits:
+            raise KeyboardInterrupt
+        self._waits = True
+
+
 async def _tidied(others: Collection[asyncio.Task[Any]]) -> None:  # Any: whatever they give
     for task in others:
         task.cancel()

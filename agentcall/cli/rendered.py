@@ -65,7 +65,7 @@ class Rendered:
         """Shows a delta; lets the text rest before anything else is shown."""
         match event:
             case TextDelta(text):
-                self._add(harmless(text))
+                self._add(text.replace("\r", ""))
             case AnswerDiscarded():
                 self._end(" [cut]")
             case ToolCallFinished():

@@ -53,9 +53,18 @@ def instrument(
 class Instrumentor:
     """What `opentelemetry-instrument` finds by an entry point, and turns tracing on with."""
 
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
+
     def instrument(self, **_options: object) -> None:
         """As the function `instrument`, as the environment says."""
-        instrument()
+        self._watch = self._watch or instrument()
+
+    def uninstrument(self, **_options: object) -> None:
+        """Ends it."""
+        if self._watch is not None:
+            self._watch.stop()
+        self._watch = None
 
 
 @contextmanager

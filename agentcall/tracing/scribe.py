@@ -83,7 +83,7 @@ class Scribe:
         if isinstance(error, ModelRefused):
             span.set({"http.response.status_code": error.status})
         is_ours = isinstance(error, (ModelUnreachable, ModelTimeout))
-        words = self._redact(self._clean(str(error))) if self._content or is_ours else ""
+        words = self._shown(str(error)) if self._content or is_ours else ""
         span.fail(type(error).__name__, words)
 
     def _page(self, work: Work, span: Span) -> _RunPage | _ChatPage | _CallPage:
@@ -102,10 +102,15 @@ class Scribe:
     def write(self, span: Span, name: str, text: Callable[[], str]) -> None:
         """Adds a text to a span, if texts are wanted."""
         if self._content:
-            span.set({name: self._redact(self._clean(text()))})
+            span.set({name: self._shown(text())})
 
-    def _clean(self, text: str) -> str:
-        return without(text, forms_of(self._secrets))
+    def _shown(self, text: str) -> str:
+        """The text as it may be seen; `redact` may fail, which is no reason to end a run."""
+        try:
+            clean = self._redact(without(text, forms_of(self._secrets)))
+        except Exception as error:
+            clean = f"(left out: redact raised {type(error).__name__})"
+        return clean.encode("utf-8", "replace").decode()  # no exporter takes a lone surrogate
 
 
 def _begun(work: Work) -> Begun:
