@@ -113,6 +113,7 @@ def test_a_result_with_fences_stays_in_its_own() -> None:
 
 def test_a_live_run_grows_by_its_events() -> None:
     live = Live()
+    assert _titles(live) == ["The model is asked"]
     live.see(ThinkingDelta("hm"))
     live.see(TextDelta("I "))
     live.see(TextDelta("add."))
@@ -121,6 +122,7 @@ def test_a_live_run_grows_by_its_events() -> None:
     assert _titles(live) == ["Thinking", None, r"… add\(a\=3\, b\=5\)"]
     live.see(ToolCallFinished(ADD, ToolResult("c1", "add", "8"), 2.0))
     shown = list(live.bubbles())
+    assert _titles(live)[-1] == "The model is asked"
     assert shown[1]["content"] == "I add."
     metadata = shown[2]["metadata"]
     assert isinstance(metadata, dict)
@@ -136,7 +138,7 @@ def test_a_call_that_waits_or_is_refused_is_marked_so() -> None:
     live.see(ApprovalRequested(ADD))
     assert _titles(live) == [r"‖ add\(a\=3\, b\=5\)"]
     live.see(ToolCallRefused(ADD, ToolResult("c1", "add", "no", is_error=True)))
-    assert _titles(live) == [r"✗ add\(a\=3\, b\=5\)"]
+    assert _titles(live) == [r"✗ add\(a\=3\, b\=5\)", "The model is asked"]
 
 
 def test_calls_of_an_agent_that_is_a_tool_stand_inside_its_own() -> None:

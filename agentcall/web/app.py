@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from collections import OrderedDict, defaultdict
 from dataclasses import replace
 from functools import cache
@@ -29,6 +26,7 @@ from agentcall.picture import LARGEST
 from agentcall.session import SQLiteSession, Store, default_path
 from agentcall.session.export import FORMS
 from agentcall.talk import Talk, new_session
+from agentcall.web import uploads
 from agentcall.web.door import Door
 from agentcall.web.page import Page, page_of
 from agentcall.web.tab import Tab, Times
@@ -59,7 +57,8 @@ class WebChat:
         running: int = 32,
         waiting: int = 256,
     ) -> None:
-        _keep_to_itself()
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        uploads.folder()
         self._agent = agent
         self._path = default_path() if path is None else Path(path)
         self._tabs: OrderedDict[tuple[str, str], Tab] = OrderedDict()
@@ -99,6 +98,9 @@ class WebChat:
             css=_own("chat.css"),
             head='<script src="chat.js" defer></script>',
         )
+        # a page that is mounted counts as not launched, and Gradio 6.31 then lets requests name any
+        # file of this machine as one that was uploaded
+        page.blocks.has_launched = True
         return mounted
 
     def _tab(self, request: Any) -> Tab:  # Any: Gradio's request
@@ -165,12 +167,3 @@ def _theme() -> Any:  # Any: Gradio's
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-
-
-@cache
-def _keep_to_itself() -> None:
-    """Gradio tells nobody, and puts what is uploaded where nobody else of this machine reads."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    folder = tempfile.mkdtemp(prefix="agentcall-web-")
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -118,6 +118,15 @@ def thought(text: str, *, status: str = "done") -> Bubble:
     return {"role": "assistant", "content": inert(text), "metadata": metadata}
 
 
+def asking() -> Bubble:
+    """The model was asked, and has said nothing yet."""
+    return {
+        "role": "assistant",
+        "content": "",
+        "metadata": {"title": "The model is asked", "status": "pending"},
+    }
+
+
 def step(one: Step) -> Bubble:
     """A tool call, with its arguments and its result."""
     ended = one.result is not None or one.waits

@@ -25,7 +25,7 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.result import RunResult
-from agentcall.web.bubbles import Bubble, Step, answer, note, step, thought
+from agentcall.web.bubbles import Bubble, Step, answer, asking, note, step, thought
 
 _SHORT = 0.1
 """Seconds in which too little is written to say how fast."""
@@ -106,6 +106,8 @@ class Live:
                     yield note(part)
                 case _:
                     pass
+        if all(isinstance(part, Step) and part.result for part in self._parts[-1:]):
+            yield asking()
 
     def _see_run(self, event: RunStarted | ModelAnswered | RunFinished) -> None:
         match event:

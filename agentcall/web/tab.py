@@ -255,7 +255,8 @@ class Tab:
         if not whole.requests:
             return ""
         last = [f"This answer: {self._usage}"] if self._usage else []
-        return " · ".join([*last, f"Conversation: {counted(whole)}"])
+        all_runs = f"Conversation: {whole.input_tokens:,} tokens in, {whole.output_tokens:,} out"
+        return " · ".join([*last, all_runs])
 
 
 def _parts(prompt: Prompt) -> Asked:

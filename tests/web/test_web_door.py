@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from browsing import web
+from browsing import standing, web
+
+from agentcall.testing import forever, say
 
 NOBODY = "http://127.0.0.1:9/v1"
 """A model that is not there: none is asked here."""
@@ -121,6 +125,34 @@ def test_files_of_this_machine_are_not_given(free: str, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     for path in (tmp_path / "secret.txt", Path("/etc/passwd"), Path(__file__), Path("tools.py")):
         assert code("GET", f"{free}/gradio_api/file={path}") in (403, 404)
+
+
+def test_a_request_cannot_name_files_and_addresses_as_its_upload(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"\x89PNG\r\n\x1a\nsecret")
+    with standing(tmp_path) as stand:
+        stand.model.reset([forever(say("I see."))])
+        page = httpx.get(f"{stand.url}/config").json()
+        (submit,) = [
+            each["id"] for each in page["dependencies"] if [*each["targets"][0]][1:] == ["submit"]
+        ]
+        for place in (str(secret), "secret.png", f"file://{secret}", stand.model.url + "/x.png"):
+            for more in ({}, {"url": place}, {"url": f"{stand.url}/gradio_api/file={secret}"}):
+                file = {"path": place, "meta": {"_type": "gradio.FileData"}, **more}
+                told = _submitted(stand.url, submit, {"text": "What is it?", "files": [file]})
+                assert base64.b64encode(secret.read_bytes()).decode() not in told
+                assert '"success":false' in told or "was not uploaded here" in told
+        assert not stand.model.visits
+        (tmp_path / "web.log").write_text("")  # Gradio's own tracebacks of what it refused
+
+
+def _submitted(url: str, number: int, value: object) -> str:
+    """What comes of an event of a page."""
+    name = secrets.token_hex(6)
+    event = {"data": [value], "fn_index": number, "session_hash": name}
+    httpx.post(f"{url}/gradio_api/queue/join", json=event).raise_for_status()
+    with httpx.Client(timeout=30) as client:
+        return client.get(f"{url}/gradio_api/queue/data?session_hash={name}").text
 
 
 def test_an_uploaded_file_is_kept_where_nobody_else_reads(free: str) -> None:

@@ -187,6 +187,7 @@ def test_editing_can_be_cancelled(visit: Open) -> None:
     chat.sees("Blue.")
     chat.is_idle()
     chat.page.locator("#edit").click()
+    expect(chat.page.locator("#box textarea")).to_have_value("Which colour?")
     chat.page.locator("#edit").click()
     expect(chat.page.locator("#box textarea")).to_have_value("")
     chat.ask("Which form?")
