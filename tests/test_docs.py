@@ -98,6 +98,7 @@ def test_the_python_of_a_page_runs(
         exec(compile("\n" * (line - 1) + source, str(page), "exec"), namespace)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run(
     page: Path, model: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
