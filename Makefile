@@ -7,12 +7,12 @@ BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks pages
 # what `make test` leaves to targets of its own
 FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
-	and not durable and not docs and not web
+	and not durable and not docs and not web and not processes
 # what pytest is told besides; `AGAIN=--last-failed` runs only what failed
 AGAIN :=
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples pages
 
-.PHONY: demo test check test-lmdeploy test-embedded test-durable test-mcp test-web test-deploy \
+.PHONY: demo test check test-processes test-lmdeploy test-embedded test-durable test-mcp test-web test-deploy \
 	test-agentdojo docs test-all format coverage bench bench-peers bench-counts bench-robustness \
 	bench-search clean
 
@@ -21,6 +21,10 @@ demo: $(VENV)/.embedded
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m "$(FAST)"
+
+# Starts many programs: the examples, the commands of the docs, isolated tools, a supervisor.
+test-processes: $(VENV)/.test
+	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m processes
 
 test-lmdeploy: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) tests/lmdeploy -m lmdeploy
@@ -57,7 +61,7 @@ check: $(VENV)/.check
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_overhead.py
 
-test-all: check test docs test-durable test-lmdeploy test-embedded test-mcp test-web test-deploy \
+test-all: check test test-processes docs test-durable test-lmdeploy test-embedded test-mcp test-web test-deploy \
 	test-agentdojo
 
 coverage: $(VENV)/.test

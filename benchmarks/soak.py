@@ -211,7 +211,8 @@ async def soak(url: str, pid: int, seconds: float) -> str:
         after = size_of(pid)
         burst = Crowd(url, session)
         one_key = [burst.ask(0) for _ in range(BURST // 6)]
-        await asyncio.gather(*(burst.ask(n % USERS) for n in range(BURST - len(one_key))), *one_key)
+        others = [burst.ask(n % USERS) for n in range(BURST - len(one_key))]
+        await asyncio.gather(*one_key, *others)
     await asyncio.sleep(2)  # the connections are closed now
     rested = size_of(pid)
     return table(seconds, [before, middle, after, rested], crowd.seen, burst.seen)

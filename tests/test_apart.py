@@ -32,7 +32,10 @@ from agentcall.tool import make_tool
 
 TOOLS = ToolRegistry(apart_tools, apart_tools.Kit)
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="isolated tools are for Unix")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(os.name != "posix", reason="isolated tools are for Unix"),
+]
 
 
 @tool(isolated=True)

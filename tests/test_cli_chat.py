@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -17,16 +18,17 @@ from agentcall import Agent, tool
 from agentcall.cli.answer import Answer, Whole
 from agentcall.cli.approving import Keyboard
 from agentcall.cli.chatter import Chat
-from agentcall.cli.gauge import Gauge
+from agentcall.cli.chatting import _at_terminal
+from agentcall.cli.fence import unfenced
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.lines import Lines
 from agentcall.cli.screen import Notes
 from agentcall.cli.slash import COMMANDS, Leave, carried_out
-from agentcall.cli.typed import Commands, Typist, unfenced
-from agentcall.errors import UsageError
+from agentcall.cli.typed import Commands, Typist
+from agentcall.errors import MissingExtra, UsageError
 from agentcall.events import ModelAnswered
 from agentcall.messages import Image, Usage, User
-from agentcall.session import SQLiteSession
+from agentcall.session import SQLiteSession, Store
 from agentcall.talk import Talk
 from agentcall.testing import Call, FakeServer, ScriptedModel, call, calls, say, status
 
@@ -128,12 +130,13 @@ def test_a_conversation_with_tools_approvals_undo_export_and_resume(
 
 
 def test_what_is_piped_in_is_asked_line_by_line_and_answered_in_plain_text(folder: Path) -> None:
-    script = [call("add", a=3, b=5), say("It is **8**."), status(400), say("Two\nlines.")]
-    lines = 'What is 3+5?\n\nBreak.\n/nonsense\n"""One\nquestion."""\n/usage\n'
+    script = [call("add", a=3, b=5), say("It is **8**."), status(400), say("Two\nlines."), say("x")]
+    lines = 'What is 3+5?\n\nBreak.\n/nonsense\n"""One\nquestion."""\nSay """x"""\n/usage\n'
     with model_of(*script) as server:
         done = agentcall("chat", "-t", "mine.py", "-m", server.url, cwd=folder, stdin=lines)
-        assert asked(server)[-1].messages[-1]["content"] == "One\nquestion."
-    assert done.stdout.startswith("It is **8**.\nTwo\nlines.\n3 requests, 1 tool call · ")
+        said = [each.messages[-1]["content"] for each in asked(server)]
+    assert said == ["What is 3+5?", "8", "Break.", "One\nquestion.", 'Say """x"""']
+    assert done.stdout.startswith("It is **8**.\nTwo\nlines.\nx\n4 requests, 1 tool call · ")
     assert done.returncode == 0, done.stderr
     assert "tool: add(a=3, b=5) -> 8" in done.stderr
     assert "there is no command /nonsense; /help lists them" in done.stderr
@@ -169,7 +172,7 @@ class Paper:
         self.person = Keyboard()
         self.told: list[str] = []
 
-    def read(self) -> str | None:
+    def read(self, status: str) -> str | None:
         return None
 
     def shown(self) -> tuple[Answer, Notes]:
@@ -200,7 +203,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def chat(loop: InterruptibleLoop, *script: object) -> Chat:
     agent = Agent(ScriptedModel(script), tools=[send])  # type: ignore[arg-type]
-    return Chat(Talk(agent, SQLiteSession("trip", wait=0)), loop, Paper(), Gauge())
+    return Chat(Talk(agent, SQLiteSession("trip", wait=0)), loop, Paper())
 
 
 def told(one: Chat, *lines: str) -> str:
@@ -310,8 +313,8 @@ def test_calls_are_decided_about_in_words(
     told(one, "Send.")
     assert 'send(to="ann")' in capfd.readouterr().err
     assert one.code == 4
-    told(one, "/approve not to her")
-    assert "not to her" in one.talk.session.messages[2].text
+    told(one, "/approve no not to her")
+    assert "refused this call: not to her. " in one.talk.session.messages[2].text
     told(one, "Send.", "/approve tool")
     assert one.code == 0
     told(one, "Send.")
@@ -336,6 +339,15 @@ def test_leaving_leaves(here: Path, loop: InterruptibleLoop) -> None:
         told(chat(loop), "/exit")
 
 
+def test_without_prompt_toolkit_a_terminal_is_told_what_to_install(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
+    monkeypatch.delitem(sys.modules, "agentcall.cli.typed")
+    with pytest.raises(MissingExtra, match=re.escape("pip install 'agentcall[chat]'")):
+        _at_terminal(Store(), whole=False)
+
+
 # What is typed.
 
 
@@ -354,7 +366,7 @@ def test_what_is_typed_is_read(here: Path, monkeypatch: pytest.MonkeyPatch, keys
     monkeypatch.setenv("XDG_STATE_HOME", str(here))
     with create_pipe_input() as piped, create_app_session(input=piped, output=DummyOutput()):
         piped.send_text(keys)
-        assert Typist(lambda: "", {"/undo": None}).read() == said
+        assert Typist({"/undo": list}).read("status") == said
     history = here / "agentcall" / "chat_history"
     assert history.stat().st_mode & 0o777 == 0o600
 
@@ -367,7 +379,7 @@ def test_commands_and_what_stands_behind_them_are_completed(
     here: Path, monkeypatch: pytest.MonkeyPatch, begun: str, whole: list[str]
 ) -> None:
     (here / "a.png").write_bytes(PIXEL)
-    completer = Commands({"/load": lambda: ["trip", "rome"], "/image": None})
+    completer = Commands({"/load": lambda: ["trip", "rome"], "/image": list})
     found = completer.get_completions(Document(begun), CompleteEvent())
     word = begun.split()[-1]
     assert [word[: len(word) + each.start_position] + each.text for each in found] == whole
@@ -378,7 +390,7 @@ def test_ctrl_c_on_an_empty_line_is_told(here: Path, monkeypatch: pytest.MonkeyP
     with create_pipe_input() as piped, create_app_session(input=piped, output=DummyOutput()):
         piped.send_text("\x03")
         with pytest.raises(KeyboardInterrupt):
-            Typist(lambda: "", {}).read()
+            Typist({}).read("status")
 
 
 @pytest.mark.parametrize(
@@ -388,6 +400,7 @@ def test_ctrl_c_on_an_empty_line_is_told(here: Path, monkeypatch: pytest.MonkeyP
         ('  """\na\n\nb\n"""\n', "a\n\nb"),
         ('""', '""'),
         ('say """x"""', 'say """x"""'),
+        ("a\udcffb", "a?b"),
     ],
 )
 def test_the_fence_around_several_lines_is_taken_off(text: str, bare: str) -> None:

@@ -12,12 +12,12 @@ import os
 import pkgutil
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from command_line import agentcall as agentcall_of
 from fake_lmdeploy import written
 from supervised import state_in
 
@@ -98,6 +98,7 @@ def test_the_python_of_a_page_runs(
         exec(compile("\n" * (line - 1) + source, str(page), "exec"), namespace)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run(
     page: Path, model: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -105,23 +106,15 @@ def test_the_commands_of_a_page_run(
     monkeypatch.setenv("AGENTCALL_CACHE", str(tmp_path / ".cache"))
     (tmp_path / "weather.py").write_text(WEATHER)
     (tmp_path / "tasks.jsonl").write_text(TASKS)
-    kept = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_STATE_HOME": str(tmp_path / "state")}
-    environment = {**os.environ, **kept}
+    ours = {name: value for name, value in os.environ.items() if name.startswith("AGENTCALL")}
     for line, source in blocks(page, "sh"):
         for command in source.splitlines():
             if not command.startswith("agentcall "):
                 continue
             if command.startswith("agentcall doctor"):
                 command = f"agentcall doctor {model.url}"
-            done = subprocess.run(
-                shlex.split(command, comments=True),
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            _, *words = shlex.split(command, comments=True)
+            done = agentcall_of(*words, cwd=tmp_path, env=ours)
             assert done.returncode == 0, f"{page.name}:{line}: {command}\n{done.stderr}"
 
 

@@ -26,6 +26,8 @@ from agentcall_server.parts import pip_command
 from agentcall_server.progress import Lines
 from agentcall_server.store import cache_folder, hashes_file, models_folder
 
+pytestmark = pytest.mark.processes
+
 pytest.importorskip("huggingface_hub")
 
 CONTENT = bytes(range(256)) * 4000

@@ -6,18 +6,22 @@ with tools of its own refuses; so these are the rules of that suite that do not 
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
-from test_endpoint_app import adder
+from test_endpoint_app import add, adder
 
 from agentcall import Agent
+from agentcall.dialects.parts import Called, Said
 from agentcall.endpoint import Endpoint
+from agentcall.messages import Usage, User
+from agentcall.models.protocol import Answer, Ended, Request
 from agentcall.testing import FakeServer, Reply, ScriptedModel, call, calls, cut, say, status
 
 WHOLE = TypeAdapter(ChatCompletion)
@@ -32,6 +36,17 @@ ANSWERS: dict[str, Sequence[Reply]] = {
     "after a thought": [say("It is 5.", thinking="2 and 3")],
     "after a wrong call": [call("add", a=2), call("none"), say("I cannot.")],
 }
+
+
+class Forgetful:
+    """A model that calls a tool and answers, and keeps nothing."""
+
+    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+        if isinstance(request.transcript[-1], User):
+            yield Called("add", '{"a": 2, "b": 3}')
+        else:
+            yield Said("It is 5.")
+        yield Ended("stop", Usage(1, 5, 5))
 
 
 def client_of(agent: Agent[Any, Any]) -> httpx.AsyncClient:
@@ -151,3 +166,22 @@ async def test_what_samples_is_taken_and_left_aside() -> None:
     async with client_of(agent) as client:
         answer = await client.post("/chat/completions", json={**ASKED, **more})
     assert answer.status_code == 200
+
+
+async def test_a_request_leaves_nothing_behind() -> None:
+    def objects() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    agent = Agent(Forgetful(), name="adder", tools=[add])
+    async with client_of(agent) as client:
+
+        async def ask(times: int) -> None:
+            for number in range(times):
+                asked = {**ASKED, "stream": number % 2 == 0}
+                assert (await client.post("/chat/completions", json=asked)).status_code == 200
+
+        await ask(50)
+        before = objects()
+        await ask(200)
+        assert objects() - before < 200

@@ -17,6 +17,8 @@ from fastapi.testclient import TestClient
 
 from agentcall.testing import FakeServer, Reply, call, calls, forever, say, status
 
+pytestmark = pytest.mark.processes
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PLACES = {"results": [{"name": "Oslo", "latitude": 59.9, "longitude": 10.7, "country": "Norway"}]}
 FORECAST = {

@@ -12,6 +12,8 @@ from benchmarks.overhead import counts
 from benchmarks.overhead.counts import VERSION, Counts, kept, run_of
 from benchmarks.overhead.meter import Meter
 
+pytestmark = pytest.mark.processes
+
 ROOM = 1.1
 """What each count may grow to: a tenth leaves room for what a run has to do more."""
 

@@ -77,8 +77,10 @@ def test_no_text_is_markup_or_a_command_of_the_terminal() -> None:
 def test_text_that_is_void_is_marked_and_text_after_a_call_stands_apart() -> None:
     file = io.StringIO()
     answer = Rendered(Console(file=file, width=60))
+    answer.see(AnswerDiscarded("before anything was said"))
     answer.see(TextDelta("Let me"))
     answer.see(AnswerDiscarded("cut"))
+    answer.see(AnswerDiscarded("once more"))
     answer.see(ToolCallFinished(ToolCall("a", "f", "{}"), ToolResult("a", "f", "1"), 0.1))
     answer.see(TextDelta("One."))
     answer.finish(None, None)

@@ -28,6 +28,8 @@ from agentcall_server.recipe import Kitchen, cook
 from agentcall_server.refusals import BadValue
 from agentcall_server.supervisor import Policy, Supervisor
 
+pytestmark = pytest.mark.processes
+
 HASTY = Policy(first=0.01, most=0.02, deaths=3, look=0.05, unwell=2)
 
 

@@ -41,10 +41,10 @@ class Chat:
     is_stopped: whether Ctrl-C was the last thing that the person did.
     """
 
-    def __init__(self, talk: Talk, loop: InterruptibleLoop, face: Face, gauge: Gauge) -> None:
+    def __init__(self, talk: Talk, loop: InterruptibleLoop, face: Face) -> None:
         self.talk = talk
         self.face = face
-        self.gauge = gauge
+        self.gauge = Gauge()
         self.images: list[Image] = []
         self.code = 0
         self.is_stopped = False

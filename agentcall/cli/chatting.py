@@ -8,7 +8,6 @@ from collections.abc import Callable
 from agentcall.cli.chat import ChatOptions
 from agentcall.cli.chatter import Chat
 from agentcall.cli.face import AtTerminal, Face, Pipe
-from agentcall.cli.gauge import Gauge
 from agentcall.cli.interruptible import InterruptibleLoop, Patience
 from agentcall.cli.launching import ensure_up
 from agentcall.cli.making import agent_of
@@ -19,6 +18,7 @@ from agentcall.cli.tally import counted
 from agentcall.errors import MissingExtra
 from agentcall.models.shorthand import place_of
 from agentcall.plaintext import line_of
+from agentcall.session import Store
 from agentcall.talk import Talk, new_session
 
 
@@ -27,16 +27,12 @@ def chatted(options: ChatOptions) -> int:
     talk = Talk(agent_of(options), session_of(options) or new_session())
     if options.launch:
         ensure_up(options.model)
-    gauge = Gauge()
     with InterruptibleLoop() as loop:
-        if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
-            chat = Chat(talk, loop, Pipe(), gauge)
+        if sys.stdin is None or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+            chat = Chat(talk, loop, Pipe())
             chat.tell_waiting()
             return _piped(chat)
-        made: list[Chat] = []
-        face = _at_terminal(options, lambda: _status(made[0]), lambda: _sessions(made[0]))
-        chat = Chat(talk, loop, face, gauge)
-        made.append(chat)
+        chat = Chat(talk, loop, _at_terminal(talk.session.store, whole=options.verbose))
         _greet(chat)
         try:
             _talked(chat)
@@ -45,9 +41,7 @@ def chatted(options: ChatOptions) -> int:
     return 0
 
 
-def _at_terminal(
-    options: ChatOptions, status: Callable[[], str], sessions: Callable[[], list[str]]
-) -> Face:
+def _at_terminal(store: Store, *, whole: bool) -> Face:
     try:
         from agentcall.cli.typed import Typist
     except ImportError as error:
@@ -56,8 +50,9 @@ def _at_terminal(
         ) from error
     from rich.console import Console
 
-    words = {name: sessions if name == "/load" else None for name in COMMANDS}
-    return AtTerminal(Typist(status, words), Console(highlight=False), whole=options.verbose)
+    words: dict[str, Callable[[], list[str]]] = dict.fromkeys(COMMANDS, list)
+    words["/load"] = lambda: [each.id for each in store.list()]
+    return AtTerminal(Typist(words), Console(highlight=False), whole=whole)
 
 
 def _greet(chat: Chat) -> None:
@@ -79,10 +74,6 @@ def _status(chat: Chat) -> str:
     return f"{chat.talk.session.id} · {chat.gauge.line(chat.talk.usage)}{images}"
 
 
-def _sessions(chat: Chat) -> list[str]:
-    return [each.id for each in chat.talk.session.store.list()]
-
-
 def _talked(chat: Chat) -> None:
     """Until the person leaves. Raises KeyboardInterrupt at a second Ctrl-C."""
     with Patience() as patience:
@@ -95,7 +86,7 @@ def _goes_on(chat: Chat, patience: Patience) -> bool:
     was_idle = True
     try:
         patience.take()
-        said = chat.face.read()
+        said = chat.face.read(_status(chat))
         chat.is_stopped = was_idle = False
         return said is not None and _heard(chat, said)
     except KeyboardInterrupt:
@@ -107,7 +98,7 @@ def _goes_on(chat: Chat, patience: Patience) -> bool:
 
 def _piped(chat: Chat) -> int:
     """Until what is piped in ends; the exit code of the last question."""
-    while (said := chat.face.read()) is not None and _heard(chat, said):
+    while (said := chat.face.read("")) is not None and _heard(chat, said):
         pass
     return chat.code
 

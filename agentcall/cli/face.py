@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Protocol
 
@@ -13,12 +13,11 @@ from rich.text import Text
 from agentcall.cli.answer import Answer, Whole
 from agentcall.cli.approving import Keyboard, Person
 from agentcall.cli.cards import Cards
+from agentcall.cli.fence import is_open, unfenced
 from agentcall.cli.lines import Lines
 from agentcall.cli.screen import Notes
 from agentcall.events import TextDelta
 from agentcall.plaintext import harmless
-
-FENCE = '"""'
 
 
 class Face(Protocol):
@@ -29,8 +28,11 @@ class Face(Protocol):
         """Who decides about calls."""
         ...
 
-    def read(self) -> str | None:
-        """What is said next; None at the end. Raises KeyboardInterrupt."""
+    def read(self, status: str) -> str | None:
+        """What is said next; None at the end. Raises KeyboardInterrupt.
+
+        status: how the chat stands, in a line.
+        """
         ...
 
     def shown(self) -> tuple[Answer, Notes]:
@@ -56,20 +58,15 @@ class Pipe:
     def __init__(self) -> None:
         self.person = Keyboard()
 
-    def read(self) -> str | None:
+    def read(self, status: str) -> str | None:
         '''The next line, or the lines between """ and """.'''
-        if sys.stdin.isatty():
+        if sys.stdin is not None and sys.stdin.isatty():
             sys.stderr.write("> ")
             sys.stderr.flush()
-        line = _line()
-        if line is None or not line.startswith(FENCE) or line.count(FENCE) > 1:
-            return line if line is None else line.strip().removeprefix(FENCE).removesuffix(FENCE)
-        lines = [line.removeprefix(FENCE)]
-        while (line := _line()) is not None:
-            lines.append(line.rstrip().removesuffix(FENCE))
-            if line.rstrip().endswith(FENCE):
-                break
-        return "\n".join(lines).strip("\n")
+        said = _line()
+        while said is not None and is_open(said) and (line := _line()) is not None:
+            said += f"\n{line}"
+        return said and unfenced(said)
 
     def shown(self) -> tuple[Answer, Notes]:
         """The answer on standard output, all else as lines on standard error."""
@@ -89,14 +86,14 @@ class Pipe:
 
 
 def _line() -> str | None:
-    data = sys.stdin.buffer.readline()
+    data = b"" if sys.stdin is None else sys.stdin.buffer.readline()
     return data.decode("utf-8-sig", "replace").rstrip("\r\n") if data else None
 
 
 class Reader(Person, Protocol):
     """A person who types."""
 
-    def read(self) -> str | None:
+    def read(self, status: str) -> str | None:
         """What the person says next; None at the end. Raises KeyboardInterrupt."""
         ...
 
@@ -106,9 +103,13 @@ class AtTerminal:
 
     def __init__(self, typist: Reader, console: Console, *, whole: bool) -> None:
         self.person = typist
-        self.read: Callable[[], str | None] = typist.read
+        self._typist = typist
         self._console = console
         self._whole = whole
+
+    def read(self, status: str) -> str | None:
+        """What the person types next, above a line at the foot."""
+        return self._typist.read(status)
 
     def shown(self) -> tuple[Answer, Notes]:
         """Markdown as it arrives, and cards."""

@@ -60,6 +60,7 @@ class Rendered:
         self._tail = Block(most=lambda: max(1, console.height - 2))
         self._live: Live | None = None
         self._margin = False
+        self._is_open = False
 
     def see(self, event: Event) -> None:
         """Shows a delta; lets the text rest before anything else is shown."""
@@ -84,6 +85,7 @@ class Rendered:
         self._tail.text += text
         if not self._tail.text.strip():
             return
+        self._is_open = True
         if "\n" in text:
             *over, self._tail.text = blocks(self._tail.text)
             for block in over:
@@ -96,10 +98,11 @@ class Rendered:
 
     def _end(self, mark: str = "") -> None:
         rest, self._tail.text = self._tail.text, ""
-        if rest.strip() or (mark and self._live):
+        if rest.strip() or (mark and self._is_open):
             for block in blocks(rest + mark):
                 self._print(block)
         self._stop()
+        self._is_open = False
 
     def _print(self, text: str) -> None:
         self._stop()

@@ -10,6 +10,7 @@ from pathlib import Path
 from agentcall.cli.approving import decision_in
 from agentcall.cli.asking import image_of
 from agentcall.cli.chatter import Chat
+from agentcall.cli.faults import warn
 from agentcall.cli.gauge import Gauge
 from agentcall.cli.keptsessions import export
 from agentcall.cli.sessions import ExportOptions
@@ -187,6 +188,7 @@ def _clear(chat: Chat, _: str) -> None:
 
 
 def _compact(chat: Chat, _: str) -> None:
+    warn("the model sums up what was said")
     done = chat.wait_for(chat.talk.compact())
     if done.before == done.after:
         chat.face.show(f"{counted(done.before, 'message')}: too few to sum up")
@@ -196,7 +198,8 @@ def _compact(chat: Chat, _: str) -> None:
 
 def _approve(chat: Chat, words: str) -> None:
     if chat.talk.pending:
-        chat.decide(decision_in(words) if words else None)
+        why = words.removeprefix("no ")
+        chat.decide(decision_in(why) if words else None)
         return
     lines = "\n".join(_grants(chat))
     chat.face.show(f"no call waits{f'; approved always:{chr(10)}{lines}' if lines else ''}")
@@ -232,7 +235,9 @@ COMMANDS = {
     "/clear": Command("", "begin anew; this conversation is kept", _clear),
     "/compact": Command("", "have the model sum up what was before", _compact),
     "/approve": Command(
-        "[yes|no WHY]", "decide about the calls that wait; what is approved always", _approve
+        "[yes|tool|call|no WHY]",
+        "decide about the calls that wait; what is approved always",
+        _approve,
     ),
     "/usage": Command("", "what the conversation has used", _usage),
     "/exit": Command("", "leave", _exit),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -20,19 +20,18 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.styles import Style
 
-FENCE = '"""'
+from agentcall.cli.fence import is_open, unfenced
+
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack"})
 
 
 class Typist:
     """A person at the keyboard.
 
-    status: the line at the foot. words: what may be typed behind each command, by its name.
+    commands: what may be typed, and behind it, by its name.
     """
 
-    def __init__(
-        self, status: Callable[[], str], commands: dict[str, Callable[[], list[str]] | None]
-    ) -> None:
+    def __init__(self, commands: Mapping[str, Callable[[], list[str]]]) -> None:
         self._lines: PromptSession[str] = PromptSession(
             "> ",
             multiline=True,
@@ -40,16 +39,18 @@ class Typist:
             history=FileHistory(str(_history())),
             key_bindings=_keys(),
             completer=Commands(commands),
-            bottom_toolbar=status,
             style=_STYLE,
             reserve_space_for_menu=6,
         )
         self._answers: PromptSession[str] = PromptSession()
 
-    def read(self) -> str | None:
-        """What the person says next; None at the end. Raises KeyboardInterrupt."""
+    def read(self, status: str) -> str | None:
+        """What the person says next, above a line at the foot; None at the end.
+
+        Raises KeyboardInterrupt.
+        """
         try:
-            return unfenced(self._lines.prompt())
+            return unfenced(self._lines.prompt(bottom_toolbar=status))
         except EOFError:
             return None
 
@@ -64,19 +65,6 @@ class Typist:
             return self._answers.prompt(question, default=begun)
         except EOFError:
             return None
-
-
-def is_open(text: str) -> bool:
-    '''Whether several lines were begun with """ and are not ended yet.'''
-    return text.lstrip().startswith(FENCE) and text.count(FENCE) % 2 == 1
-
-
-def unfenced(text: str) -> str:
-    '''The text without the """ around it.'''
-    bare = text.strip()
-    if len(bare) >= 2 * len(FENCE) and bare.startswith(FENCE) and bare.endswith(FENCE):
-        return bare[len(FENCE) : -len(FENCE)].strip("\n")
-    return text
 
 
 def _keys() -> KeyBindings:
@@ -111,7 +99,7 @@ def _entered(buffer: Buffer) -> None:
 class Commands(Completer):
     """Completes commands, and what is typed behind them."""
 
-    def __init__(self, commands: dict[str, Callable[[], list[str]] | None]) -> None:
+    def __init__(self, commands: Mapping[str, Callable[[], list[str]]]) -> None:
         self._commands = commands
 
     def get_completions(
@@ -122,8 +110,8 @@ class Commands(Completer):
             return
         if not blank:
             yield from _words(list(self._commands)).get_completions(document, complete_event)
-        elif words := self._commands.get(name):
-            yield from _words(words()).get_completions(Document(rest), complete_event)
+        elif words := self._commands.get(name, list)():
+            yield from _words(words).get_completions(Document(rest), complete_event)
         elif name in ("/image", "/export"):
             yield from PathCompleter(expanduser=True).get_completions(
                 Document(rest), complete_event

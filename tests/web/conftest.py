@@ -1,6 +1,6 @@
 """The browser and the servers of the tests of this folder, all of which are marked `web`.
 
-They need the extra `webtest` and Debian's package `chromium`. Without Gradio this folder holds no
+They need the extra `webtest` and Debian's package `chromium`. Without these this folder holds no
 tests, which is an error where it was asked for (`make test-web`).
 """
 
@@ -16,7 +16,7 @@ import pytest
 
 HERE = Path(__file__).parent
 
-collect_ignore_glob = [] if find_spec("gradio") else ["test_*.py"]
+collect_ignore_glob = [] if find_spec("gradio") and find_spec("playwright") else ["test_*.py"]
 
 
 @pytest.hookimpl(tryfirst=True)
