@@ -69,6 +69,9 @@ def read() -> str:
 SOON = 20_000
 """Milliseconds that the browser waits for something at most."""
 
+_OF_LEAVING = ("BodyStreamBuffer was aborted", "Connection errored out")
+"""What Gradio says of a stream that is still open when its page is left."""
+
 
 @contextmanager
 def launched() -> Iterator[Browser]:
@@ -166,11 +169,15 @@ class Visit:
         page.set_default_timeout(SOON)
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda told: told.type == "error" and self.complaints.append(told.text))
+        page.on("console", lambda told: told.type == "error" and self._complain(told.text))
         page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
         page.goto(f"{self.base}/?token={token}" if token else self.base)
         expect(page.locator("#session .md")).to_have_text(re.compile(r"\S"))
         return page
+
+    def _complain(self, words: str) -> None:
+        if not any(each in words for each in _OF_LEAVING):
+            self.complaints.append(words)
 
     def ask(self, words: str, page: Page | None = None) -> None:
         """Types a question and sends it."""

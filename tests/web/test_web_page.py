@@ -87,6 +87,7 @@ def test_a_call_still_waits_after_a_reload(visit: Open) -> None:
     chat = visit(call("delete", path="x"), say("Then not."))
     chat.ask("Delete x.")
     expect(chat.page.locator("#approve")).to_be_visible()
+    chat.is_idle()
     chat.page.reload()
     expect(chat.page.locator("#call")).to_contain_text('delete(path="x")')
     chat.page.locator("#deny").click()
@@ -123,6 +124,7 @@ def test_a_reload_shows_the_same_conversation_and_goes_on_with_it(visit: Open) -
     chat.ask("What is 1+2?")
     chat.sees("It is 3.")
     chat.is_idle()
+    expect(chat.steps.first).not_to_contain_text("Arguments")  # it has closed again
     before = chat.page.locator("#chat").inner_text()
     chat.page.reload()
     chat.sees("It is 3.")
@@ -303,6 +305,7 @@ def test_browsers_are_kept_apart(visit: Open, stand: Stand) -> None:
     chat.sees("Hello Bob.", bob)
     assert "I am Ann." not in chat.said
     expect(bob.locator("#sessions label")).to_have_text(["I am Bob."])
+    chat.is_idle(bob)
     session = ann.url.partition("session=")[2]
     bob.goto(f"{chat.base}/?session={session}")
     expect(bob.locator("#session")).to_contain_text(session)
