@@ -31,7 +31,7 @@ _dice: defaultdict[bytes, random.Random] = defaultdict(partial(random.Random, 0)
 
 
 class _Asked(NamedTuple):
-    """What a request asks for; `made` tool calls are in it already."""
+    """What a request asks for; `made` tool calls are in it already, and about so many tokens."""
 
     steps: int
     delay: float
@@ -40,6 +40,7 @@ class _Asked(NamedTuple):
     has_final: bool
     faults: int
     dice: bytes
+    tokens: int
 
 
 class _Chat(asyncio.Protocol):
@@ -68,7 +69,7 @@ class _Chat(asyncio.Protocol):
             pieces = _stream(asked.chunks, asked.has_final)
             self._pace(iter(pieces if asked.delay else [b"".join(pieces)]), asked.delay)
             return
-        whole = _whole(asked.made, asked.steps, asked.has_final)
+        whole = _whole(asked.made, asked.steps, asked.has_final, asked.tokens)
         send = self._fault(asked) or partial(self._transport.write, whole)
         if asked.delay:
             asyncio.get_running_loop().call_later(asked.delay, send)
@@ -90,7 +91,7 @@ class _Chat(asyncio.Protocol):
             return self._transport.abort
         if kind == 2 and asked.made < asked.steps:
             arguments = _BROKEN[asked.made % len(_BROKEN)]
-            return partial(self._transport.write, _call(asked.made, "add", arguments))
+            return partial(self._transport.write, _call(asked.made, "add", arguments, asked.tokens))
         return None
 
 
@@ -100,28 +101,29 @@ def _asked(data: bytearray) -> _Asked:
     steps, delay, chunks, faults = map(int, found.groups()[:4])
     last = _STEP.match(data, data.rfind(STEP.encode()))
     made = int(last[1]) + 1 if last else 0
-    return _Asked(steps, delay / 1000, chunks, min(made, steps), _FINAL in data, faults, found[5])
+    made, tokens = min(made, steps), len(data) // 4
+    return _Asked(steps, delay / 1000, chunks, made, _FINAL in data, faults, found[5], tokens)
 
 
 @cache
-def _whole(made: int, steps: int, has_final: bool) -> bytes:
+def _whole(made: int, steps: int, has_final: bool, tokens: int) -> bytes:
     if made < steps:
-        return _call(made, "add", json.dumps({"a": made, "b": made + 1}))
+        return _call(made, "add", json.dumps({"a": made, "b": made + 1}), tokens)
     if has_final:
-        return _call(made, "final_answer", json.dumps({"answer": ANSWER}))
-    return _completion({"role": "assistant", "content": ANSWER}, "stop")
+        return _call(made, "final_answer", json.dumps({"answer": ANSWER}), tokens)
+    return _completion({"role": "assistant", "content": ANSWER}, "stop", tokens)
 
 
-def _call(made: int, name: str, arguments: str) -> bytes:
+def _call(made: int, name: str, arguments: str, tokens: int) -> bytes:
     function = {"name": name, "arguments": arguments}
     call = {"id": f"{STEP}{made}", "type": "function", "function": function}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    return _completion(message, "tool_calls")
+    return _completion(message, "tool_calls", tokens)
 
 
-def _completion(message: dict[str, object], finish: str) -> bytes:
+def _completion(message: dict[str, object], finish: str, tokens: int) -> bytes:
     choice = {"index": 0, "message": message, "finish_reason": finish}
-    usage = {"prompt_tokens": 120, "completion_tokens": 20, "total_tokens": 140}
+    usage = {"prompt_tokens": tokens, "completion_tokens": 20, "total_tokens": tokens + 20}
     known = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
     body = json.dumps({**known, "choices": [choice], "usage": usage})
     return _http("200 OK", "application/json", body)
