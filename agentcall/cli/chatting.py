@@ -70,8 +70,8 @@ def _part(chat: Chat) -> None:
 
 
 def _status(chat: Chat) -> str:
-    images = f" · {counted(len(chat.images), 'image')}" if chat.images else ""
-    return f"{chat.talk.session.id} · {chat.gauge.line(chat.talk.usage)}{images}"
+    images = f"{counted(len(chat.images), 'image')} · " if chat.images else ""
+    return f"{images}{chat.gauge.line(chat.talk.usage)} · {chat.talk.session.id}"
 
 
 def _talked(chat: Chat) -> None:

@@ -55,9 +55,9 @@ class Gauge:
     def line(self, used: Usage) -> str:
         """All of it in one line, with what the conversation has used."""
         parts = [
-            f"{used.input_tokens:,} tokens in, {used.output_tokens:,} out",
-            *([f"{self.rate:.1f} tokens/s"] if self.rate else []),
             *([self._filled()] if self.context else []),
+            *([f"{self.rate:.1f} tokens/s"] if self.rate else []),
+            f"{used.input_tokens:,} tokens in, {used.output_tokens:,} out",
         ]
         return " · ".join(parts)
 

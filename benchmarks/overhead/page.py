@@ -74,11 +74,13 @@ STREAM = (
 def field_page(results: Results) -> str:
     """All tables of the whole field."""
     names = list(results.versions)
+    crowd = f"![Runs a second of a thousand at once]({plot.CROWD})"
+    growth = f"![CPU of a call by the steps of its run]({plot.GROWTH})"
     parts = [
         ("Bars", bars_table(results)),
         ("Cold start", table(results, names, COLD)),
-        ("Warm runs", f"![Runs a second of a thousand at once]({plot.CROWD})\n\n{table(results, names, WARM)}"),
-        ("Growth with steps", f"![CPU of a call by the steps of its run]({plot.GROWTH})\n\n{table(results, names, GROWTH)}"),
+        ("Warm runs", f"{crowd}\n\n{table(results, names, WARM)}"),
+        ("Growth with steps", f"{growth}\n\n{table(results, names, GROWTH)}"),
         ("With tools and outputs", table(results, names, LOAD)),
         ("Streaming", table(results, names, STREAM)),
         ("Without the client's walk", f"{walk_table(results)}\n\n{walk_words(results)}"),

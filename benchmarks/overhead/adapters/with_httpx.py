@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from benchmarks.overhead.adapters.by_hand import asked, looped, said
-from benchmarks.overhead.adapters.worker import Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import PATIENCE, Function, Job, Run, Stream, serve
 
 httpx: Any = import_module("httpx")  # Any: in this contestant's environment alone
 
@@ -19,7 +19,7 @@ class WithHttpx:
 
     def __init__(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._client = httpx.AsyncClient(limits=limits, timeout=600)
+        self._client = httpx.AsyncClient(limits=limits, timeout=PATIENCE)
 
     def run(self, job: Job) -> Run:
         """A run."""

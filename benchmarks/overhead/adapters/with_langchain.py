@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
 from benchmarks.overhead.task import QUESTION
 
 langchain_agents: Any = import_module("langchain.agents")  # Any: in this environment alone
@@ -24,7 +24,11 @@ class WithLangchain:
 
     def _agent(self, job: Job) -> Any:
         model = langchain_openai.ChatOpenAI(
-            model=job.task.model, base_url=job.url, api_key=KEY, streaming=job.task.chunks > 0
+            model=job.task.model,
+            base_url=job.url,
+            api_key=KEY,
+            timeout=PATIENCE,
+            streaming=job.task.chunks > 0,
         )
         return langchain_agents.create_agent(model, tools=list(job.functions))
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from benchmarks.overhead.adapters.by_hand import asked
-from benchmarks.overhead.adapters.worker import KEY, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
 from benchmarks.overhead.task import QUESTION
 
 openai: Any = import_module("openai")  # Any: in this contestant's environment alone
@@ -23,7 +23,9 @@ class WithOpenAI:
         self._client: Any = None
 
     def _completions(self, job: Job) -> Any:
-        self._client = self._client or openai.AsyncOpenAI(base_url=job.url, api_key=KEY)
+        self._client = self._client or openai.AsyncOpenAI(
+            base_url=job.url, api_key=KEY, timeout=PATIENCE
+        )
         return self._client.chat.completions
 
     def run(self, job: Job) -> Run:

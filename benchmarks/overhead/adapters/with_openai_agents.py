@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
 from benchmarks.overhead.task import QUESTION
 
 agents: Any = import_module("agents")  # Any: in this contestant's environment alone
@@ -22,7 +22,9 @@ class WithOpenAIAgents:
         self._client: Any = None
 
     def _agent(self, job: Job) -> Any:
-        self._client = self._client or openai.AsyncOpenAI(base_url=job.url, api_key=KEY)
+        self._client = self._client or openai.AsyncOpenAI(
+            base_url=job.url, api_key=KEY, timeout=PATIENCE
+        )
         model = agents.OpenAIChatCompletionsModel(model=job.task.model, openai_client=self._client)
         return agents.Agent(name="assistant", model=model, tools=self.schemas(job.functions))
 

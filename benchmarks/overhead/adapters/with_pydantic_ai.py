@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
 from benchmarks.overhead.task import QUESTION
 
 pydantic_ai: Any = import_module("pydantic_ai")  # Any: in this contestant's environment alone
 models: Any = import_module("pydantic_ai.models.openai")  # Any: as above
 providers: Any = import_module("pydantic_ai.providers.openai")  # Any: as above
+openai: Any = import_module("openai")  # Any: as above
 
 _LIMITS = pydantic_ai.UsageLimits(request_limit=None)
 
@@ -25,7 +26,9 @@ class WithPydanticAI:
         self._provider: Any = None
 
     def _agent(self, job: Job) -> Any:
-        self._provider = self._provider or providers.OpenAIProvider(base_url=job.url, api_key=KEY)
+        self._provider = self._provider or providers.OpenAIProvider(
+            openai_client=openai.AsyncOpenAI(base_url=job.url, api_key=KEY, timeout=PATIENCE)
+        )
         model = models.OpenAIChatModel(job.task.model, provider=self._provider)
         return pydantic_ai.Agent(model, tools=list(job.functions))
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
 from benchmarks.overhead.task import QUESTION
 
 smolagents: Any = import_module("smolagents")  # Any: in this contestant's environment alone
@@ -23,7 +23,12 @@ class WithSmolagents:
         self._threads = ThreadPoolExecutor(32)
 
     def _make(self, job: Job, tools: Sequence[Any], *, stream: bool) -> Any:
-        model = smolagents.OpenAIModel(model_id=job.task.model, api_base=job.url, api_key=KEY)
+        model = smolagents.OpenAIModel(
+            model_id=job.task.model,
+            api_base=job.url,
+            api_key=KEY,
+            client_kwargs={"timeout": PATIENCE},
+        )
         return smolagents.ToolCallingAgent(
             tools=tools, model=model, max_steps=10_000, stream_outputs=stream, verbosity_level=0
         )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
 from benchmarks.overhead.task import QUESTION
 
 strands: Any = import_module("strands")  # Any: in this contestant's environment alone
@@ -23,7 +23,9 @@ class WithStrands:
         self._client: Any = None
 
     def _make(self, job: Job, tools: Sequence[Any]) -> Any:
-        self._client = self._client or openai.AsyncOpenAI(base_url=job.url, api_key=KEY)
+        self._client = self._client or openai.AsyncOpenAI(
+            base_url=job.url, api_key=KEY, timeout=PATIENCE
+        )
         model = models.OpenAIModel(
             client=self._client, model_id=job.task.model, stream=job.task.chunks > 0
         )

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple, Protocol
 from benchmarks.overhead.task import ANSWER, Task
 
 KEY = "no-key"
+PATIENCE = 600.0
+"""Seconds that a client waits: the official one gives up on a connection after 5, if not told."""
 FUNCTIONS = "made_functions.py"
 DEFINITIONS = "definitions.json"
 WITHOUT_WALK = "--without-walk"
