@@ -33,7 +33,9 @@ class ServeOptions(AgentOptions):
         str | None, typer.Option("--name", help="What clients call it. Default: the agent's name.")
     ] = None
     host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1"
-    port: Annotated[int, typer.Option("--port", help="0 takes one that is free.")] = 8001
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes one that is free.")
+    ] = 8001
     running: Annotated[int, typer.Option("--running", min=1, help="Runs at the same time.")] = 32
     waiting: Annotated[
         int, typer.Option("--waiting", min=0, help="Runs that may wait besides.")
