@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import reference_format as reference
+from command_line import TOOLS, agentcall
 from stand import Reply, Stand
 
 from agentcall.agent import Agent
@@ -134,6 +136,18 @@ async def test_the_loop_of_three_plus_five_times_two_ends_in_sixteen(
     more = [("assistant", second), ("result", "16")]
     turns = [loop[:1], loop, loop + more]
     assert prompts(stand) == [conversation(stand, *so_far) for so_far in turns]
+
+
+def test_a_chat_at_the_terminal_computes_and_is_gone_on_with(stand: Stand, tmp_path: Path) -> None:
+    first, second = reference.call("add", {"a": 3, "b": 5}), reference.call("mul", {"a": 8, "b": 2})
+    stand.script([first, second, "It is 16.", "It was 16."])
+    (tmp_path / "sums.py").write_text(TOOLS)
+    words = ("chat", "-t", "sums.py", "-m", stand.url)
+    done = agentcall(*words, cwd=tmp_path, stdin=f"{ASKED}\n")
+    assert (done.returncode, done.stdout.strip()) == (0, "It is 16."), done.stderr
+    done = agentcall(*words, "-c", cwd=tmp_path, stdin="What was it?\n")
+    assert (done.returncode, done.stdout.strip()) == (0, "It was 16."), done.stderr
+    assert "It is 16." in prompts(stand)[-1]
 
 
 async def test_each_state_is_spoken_to_in_its_dialect_and_the_event_says_why(stand: Stand) -> None:
