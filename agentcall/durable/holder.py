@@ -12,9 +12,12 @@ import secrets
 import socket
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakSet
 
 from agentcall.errors import JournalError
 from agentcall.filelock import locked
+
+_held: WeakSet[Holder] = WeakSet()
 
 
 class Holder:
@@ -31,8 +34,7 @@ class Holder:
         except OSError as error:
             raise JournalError(f"{path} cannot be made: {error.strerror}") from error
         locked(self._file)
-        if hasattr(os, "register_at_fork"):  # a fork that outlives us must not seem to be us
-            os.register_at_fork(after_in_child=self._let_go)
+        _held.add(self)
 
     def hold(self) -> str:
         """A name for a hold on a run."""
@@ -68,13 +70,14 @@ class Holder:
         """Takes the file away."""
         with suppress(OSError):
             self._path(self.name).unlink(missing_ok=True)
-        self._let_go()
+        self.let_go()
 
     def _path(self, name: str) -> Path:
         _, pid, random = name.rsplit(":", 2)
         return self._beside.with_name(f"{self._beside.name}-runner-{pid}-{random}")
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Closes the file; the lock stays with whoever else has it open."""
         with suppress(OSError):
             os.close(self._file)
         self._file = -1
@@ -85,3 +88,12 @@ def who(hold: str) -> str:
     host, pid, *_ = hold.split(":")
     here = " on this machine" if host == socket.gethostname() else f" on {host}"
     return f"the process {pid}{'' if pid == str(os.getpid()) else here}"
+
+
+def _let_all_go() -> None:
+    for holder in tuple(_held):
+        holder.let_go()
+
+
+if hasattr(os, "register_at_fork"):  # a fork that outlives us must not seem to be us
+    os.register_at_fork(after_in_child=_let_all_go)
