@@ -664,10 +664,10 @@ def test_the_words_stay_short_whatever_was_sent() -> None:
     ids=lambda text: text[:12].strip() or "space",
 )
 def test_a_megabyte_of_garbage_is_refused_in_under_a_second(arguments: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # of ours: a busy machine takes none of it
     for name in ("add", "get_weather"):
         refused(name, arguments)
-    assert time.perf_counter() - began < 2 * 0.9
+    assert time.process_time() - began < 2 * 0.9
 
 
 def test_a_value_too_deep_is_refused() -> None:

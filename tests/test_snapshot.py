@@ -186,9 +186,9 @@ def test_a_huge_number_does_not_raise() -> None:
 
 
 def test_a_long_text_is_fast() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(capped(snapshot("x" * 20_000_000), 50_000)) < 50_200
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_what_is_cut_out_is_counted() -> None:

@@ -20,10 +20,14 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 
 from agentcall.repair.fix import Fix, Fixes, fix
 
 _LONGEST = 200
+_ALIKE = 0.6
+_REMEMBERED = 1 << 14
+"""Names whose forms are kept: those of a large registry are compared with every wrong one."""
 _NOISE = re.compile(r"<[|｜].*|[\s\"'`]+$|^[\s\"'`]+|\(\s*\)\s*$|(?<=\w):\d+$", re.DOTALL)
 _NAMESPACE = re.compile(r"__|[.:/\\]+")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
@@ -58,16 +62,21 @@ def find(wrote: str, names: Collection[str]) -> Found | None:
 def nearest(wrote: str, names: Collection[str], count: int = 3) -> list[str]:
     """The names most like the written one, the most alike first; none if nothing is alike."""
     target = folded(wrote[:_LONGEST])
+    matcher = SequenceMatcher(None, "", target)  # it remembers the second word, not the first
 
     def likeness(name: str) -> float:
         other = folded(name)
+        matcher.set_seq1(other)
         inside = len(other) > 2 and (other in target or target in other) and bool(target)
-        return max(SequenceMatcher(None, target, other).ratio(), 0.7 if inside else 0.0)
+        bounds = (matcher.real_quick_ratio, matcher.quick_ratio)  # cheap, and never too low
+        alike = matcher.ratio() if all(bound() >= _ALIKE for bound in bounds) else 0.0
+        return max(alike, 0.7 if inside else 0.0)
 
     ranked = sorted(((likeness(name), name) for name in names), key=lambda pair: -pair[0])
-    return [name for ratio, name in ranked[:count] if ratio >= 0.6]
+    return [name for ratio, name in ranked[:count] if ratio >= _ALIKE]
 
 
+@lru_cache(_REMEMBERED)
 def folded(name: str) -> str:
     """A name without case, separators and width: what spelling styles have in common."""
     plain = unicodedata.normalize("NFKC", name)
@@ -78,7 +87,7 @@ def near(wrote: str, name: str) -> bool:
     """Whether a written name is one slip of the pen away from a name, by rule 5."""
     ours, theirs = _words(wrote), _words(name)
     if len(ours) != len(theirs):
-        ours, theirs = [folded(wrote)], [folded(name)]
+        ours, theirs = (folded(wrote),), (folded(name),)
     pairs = [(mine, other) for mine, other in zip(ours, theirs, strict=True) if mine != other]
     return 0 < len(pairs) <= 2 and all(_slipped(mine, other) for mine, other in pairs)
 
@@ -163,13 +172,16 @@ def _by_last_part(clean: str, names: Collection[str]) -> set[str]:
     return {name for name, ends in tails.items() if target and target in map(folded, ends)}
 
 
-def _words(name: str) -> list[str]:
+@lru_cache(_REMEMBERED)
+def _words(name: str) -> tuple[str, ...]:
     plain = unicodedata.normalize("NFKC", name)
-    return [word.casefold() for word in _WORD.findall(_HUMP.sub(" ", plain))]
+    return tuple(word.casefold() for word in _WORD.findall(_HUMP.sub(" ", plain)))
 
 
 def _slipped(wrote: str, word: str) -> bool:
-    if not wrote.isalpha() or wrote[:1] != word[:1] or distance(wrote, word) != 1:
+    if not wrote.isalpha() or wrote[:1] != word[:1] or abs(len(wrote) - len(word)) > 1:
+        return False
+    if distance(wrote, word) != 1:
         return False
     changed = len(wrote) == len(word) and sorted(wrote) != sorted(word)
     return len(word) >= (8 if changed else 5) and len(wrote) >= 4
