@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -39,14 +39,6 @@ PIXEL = bytes.fromhex("89504e470d0a1a0a")
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "mine.py").write_text(TOOLS)
     return tmp_path
-
-
-@pytest.fixture
-def opened(folder: Path) -> Iterator[list[Terminal]]:
-    with ExitStack() as stack:
-        made: list[Terminal] = []
-        stack.callback(lambda: [each.close() for each in made])
-        yield made
 
 
 # At a terminal, as a person.

@@ -5,8 +5,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -43,14 +42,6 @@ agent = Agent(tools=[mailer.as_tool("mailer", "Sends mail.")])
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "mine.py").write_text(TOOLS + MORE)
     return tmp_path
-
-
-@pytest.fixture
-def opened(folder: Path) -> Iterator[list[Terminal]]:
-    with ExitStack() as stack:
-        made: list[Terminal] = []
-        stack.callback(lambda: [each.close() for each in made])
-        yield made
 
 
 def states(folder: Path) -> list[Path]:

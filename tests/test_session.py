@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from errands import SENT, look, send
 
 from agentcall import Agent, Approved, Denied, ModelError, RunResult, tool
 from agentcall.errors import SessionBusy, SessionError, UsageError
@@ -25,21 +26,6 @@ from agentcall.messages import Assistant, Image, Message, Text, ToolResult, User
 from agentcall.session import SQLiteSession, Store, default_path
 from agentcall.session.rows import WAITING
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, forever, say, status
-
-SENT: list[str] = []
-
-
-@tool
-def look(at: str = "it") -> str:
-    """Look."""
-    return f"saw {at}"
-
-
-@tool(requires_approval=True)
-def send(to: str) -> str:
-    """Send."""
-    SENT.append(to)
-    return f"sent to {to}"
 
 
 @pytest.fixture(autouse=True)

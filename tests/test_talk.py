@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from errands import SENT, look, send
 
 from agentcall import Agent, Approved, Denied, Edited, Image, ModelError, tool
 from agentcall.errors import UsageError
@@ -17,21 +18,7 @@ from agentcall.talk import Talk, new_session
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, say, status
 from agentcall.testing.script import Call
 
-SENT: list[str] = []
 PIXEL = Image("data:image/png;base64,iVBORw0KGgo=")
-
-
-@tool
-def look(at: str = "it") -> str:
-    """Look."""
-    return f"saw {at}"
-
-
-@tool(requires_approval=True)
-def send(to: str) -> str:
-    """Send."""
-    SENT.append(to)
-    return f"sent to {to}"
 
 
 @pytest.fixture(autouse=True)
