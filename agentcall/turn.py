@@ -80,11 +80,11 @@ class Listener:
     async def turn(self, request: Request) -> Turn:
         """What the model answers once; its text is told as it arrives."""
         parts: list[Answer] = []
-        clock = _Clock()
+        clock = None if self._emit is None else _Clock()
         answer = self._model.ask(request)
         try:
             async for part in answer:
-                if self._emit is not None:
+                if clock is not None:
                     self._tell_part(part, clock)
                 parts.append(part)
         finally:

@@ -15,7 +15,7 @@ from agentcall.cli.calltext import waiting_lines
 from agentcall.cli.conversation import conversed_on
 from agentcall.cli.faults import UNREACHED, WAITING
 from agentcall.cli.making import agent_of
-from agentcall.cli.recipe import parts_of, recipe_of
+from agentcall.cli.recipe import parts_now, recipe_of
 from agentcall.cli.resume import ResumeOptions
 from agentcall.cli.run import RunOptions
 from agentcall.cli.running import Result, Talker
@@ -65,7 +65,7 @@ class _Continued(Talker):
     def __enter__(self) -> None:
         """Nothing is taken yet."""
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Gives the state back where something went wrong before anything was carried out."""
         if self._taken is not None and self._state.path is not None and not self._has_begun:
             self._taken.rename(self._state.path)
@@ -98,9 +98,7 @@ class _Continued(Talker):
 
 def _run_options(state: State, options: ResumeOptions) -> RunOptions:
     """The options of the run as it was made, and as it is told now."""
-    given = {"model": options.model, "tools": options.tools, "agent": options.agent}
-    parts = parts_of(state.recipe)
-    parts |= {name: value for name, value in given.items() if value}
+    parts = parts_now(state.recipe, options)
     return RunOptions(**parts, json=options.json, events=options.events, quiet=options.quiet)
 
 

@@ -1,4 +1,4 @@
-"""The options that decide about calls that wait."""
+"""The options of commands that go on with a run: what is decided, and by whom it is made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Annotated
 
 import typer
+
+from agentcall.cli.flags import AgentPlace, OneJson, OtherModel, OtherTools, Quiet
 
 Ids = list[str] | None
 
@@ -37,3 +39,14 @@ class Decisions:
     def is_said(self) -> bool:
         """Whether anything was decided."""
         return any(getattr(self, field.name) for field in fields(Decisions))
+
+
+@dataclass(frozen=True, slots=True)
+class GoingOn(Decisions):
+    """A run that goes on: with which decisions, made of what, shown how."""
+
+    model: OtherModel = None
+    tools: OtherTools = None
+    agent: AgentPlace = None
+    json: OneJson = False
+    quiet: Quiet = False

@@ -49,6 +49,9 @@ MaxRequests = Annotated[
         "--max-requests", min=1, metavar="N", help="Requests to the model at most, per run."
     ),
 ]
+Host = Annotated[str, typer.Option("--host", help="Where to listen.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes one that is free.")]
+Running = Annotated[int, typer.Option("--running", min=1, help="Runs at the same time.")]
 Db = Annotated[
     str | None,
     typer.Option(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from pathlib import Path
 from typing import Any
 
 from agentcall.agent import Agent, Prompt, new_id
@@ -15,6 +14,7 @@ from agentcall.cli.making import Words
 from agentcall.cli.plain import styled
 from agentcall.cli.recipe import bare, recipe_of
 from agentcall.cli.said import HOW
+from agentcall.cli.statefolder import state_folder
 from agentcall.durable import Durable
 from agentcall.errors import UsageError
 from agentcall.events import Event
@@ -25,14 +25,14 @@ def journal_url(given: str | None) -> str:
     """The journal that is meant: the option, AGENTCALL_DB, or one in the user's state folder."""
     if given or os.environ.get("AGENTCALL_DB"):
         return given or os.environ["AGENTCALL_DB"]
-    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    folder = state_folder()
     try:
-        (folder / "agentcall").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"the folder {folder / 'agentcall'} cannot be made ({error.strerror}); use --db"
+            f"the folder {folder} cannot be made ({error.strerror}); use --db"
         ) from error
-    return f"sqlite:///{folder}/agentcall/runs.db"
+    return f"sqlite:///{folder}/runs.db"
 
 
 class Kept:

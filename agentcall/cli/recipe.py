@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agentcall.cli.deciding import GoingOn
 from agentcall.cli.making import Words
 from agentcall.messages import JSON
 
@@ -30,6 +31,12 @@ def recipe_of(words: Words) -> dict[str, JSON]:
 def parts_of(recipe: Mapping[str, JSON]) -> dict[str, Any]:  # Any: the fields of options
     """The recipe as fields of the command's options."""
     return {name: recipe[name] for name in _PARTS if name in recipe}
+
+
+def parts_now(recipe: Mapping[str, JSON], told: GoingOn) -> dict[str, Any]:  # Any: as above
+    """The same, with what is told now in place of what was told then."""
+    given = {"model": told.model, "tools": told.tools, "agent": told.agent}
+    return parts_of(recipe) | {name: value for name, value in given.items() if value}
 
 
 def _found_from_anywhere(word: str) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.deciding import Decisions
-from agentcall.cli.flags import AgentPlace, Events, OneJson, OtherModel, OtherTools, Quiet
+from agentcall.cli.deciding import GoingOn
+from agentcall.cli.flags import Events
 
 HELP = """Go on with a run that waits for approval.
 
@@ -28,16 +28,11 @@ Exit codes are those of `agentcall run`.
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeOptions(Decisions):
+class ResumeOptions(GoingOn):
     """What `agentcall resume` is told."""
 
     state: Annotated[str | None, typer.Argument(help="A run's id, or a file of its state.")] = None
-    model: OtherModel = None
-    tools: OtherTools = None
-    agent: AgentPlace = None
-    json: OneJson = False
     events: Events = False
-    quiet: Quiet = False
 
 
 def resume(options: ResumeOptions) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from agentcall.agent import Agent, Prompt
 from agentcall.cli.faults import warn
 from agentcall.cli.keeping import Kept, journal_url
 from agentcall.cli.making import agent_of
-from agentcall.cli.recipe import parts_of
+from agentcall.cli.recipe import parts_now
 from agentcall.cli.run import RunOptions
 from agentcall.cli.running import kept_run
 from agentcall.cli.runs import ResumeOptions
@@ -20,15 +21,17 @@ from agentcall.durable.opening import opener
 from agentcall.errors import UsageError
 from agentcall.events import Event, RunFinished
 from agentcall.messages import JSON
+from agentcall.result import RunResult
 
 
 def resumed(options: ResumeOptions) -> int:
     """Goes on with a run and prints what comes of it; gives the exit code."""
-    given = {"model": options.model, "tools": options.tools, "agent": options.agent}
-    parts = parts_of(_recipe(options))
-    parts |= {name: value for name, value in given.items() if value}
+    parts = parts_now(_recipe(options), options)
     told = RunOptions(**parts, json=options.json, quiet=options.quiet)
-    return kept_run(_Decided(agent_of(told), told, options), None, told)
+    agent = agent_of(told)
+    if options.is_said:
+        return kept_run(_Decided(agent, told, options), None, told)
+    return kept_run(Kept(agent, told, db=options.db, run_id=options.run_id), None, told)
 
 
 class _Decided(Kept):
@@ -45,17 +48,20 @@ class _Decided(Kept):
 
     async def run_stream(self, prompt: Prompt | None) -> AsyncGenerator[Event, None]:
         """The events up to where it waits, and those after the decisions."""
-        async for event in super().run_stream(prompt):
-            if not (isinstance(event, RunFinished) and self._options.is_said):
+        waits: RunResult[Any] | None = None  # Any: as above
+        async with aclosing(super().run_stream(prompt)) as events:
+            async for event in events:
+                if isinstance(event, RunFinished) and event.result.pending:
+                    waits = event.result
+                else:
+                    yield event
+        if waits is None:
+            warn("no call waits, so that nothing was decided")
+            return
+        decisions = dict(decisions_of(self._options, waits))
+        async with aclosing(self.resume_stream(waits, decisions)) as events:
+            async for event in events:
                 yield event
-                continue
-            if not event.result.pending:
-                warn("no call waits, so that nothing was decided")
-                yield event
-                continue
-            decisions = dict(decisions_of(self._options, event.result))
-            async for later in self.resume_stream(event.result, decisions):
-                yield later
 
 
 def _recipe(options: ResumeOptions) -> Mapping[str, JSON]:

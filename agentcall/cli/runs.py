@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.deciding import Decisions
-from agentcall.cli.flags import AgentPlace, Db, OneJson, OtherModel, OtherTools, Quiet
+from agentcall.cli.deciding import GoingOn
+from agentcall.cli.flags import Db
 from agentcall.cli.options import command_of
 
 app = typer.Typer(
@@ -38,16 +38,11 @@ class ShowOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeOptions(Decisions):
+class ResumeOptions(GoingOn):
     """What `agentcall runs resume` is told."""
 
     run_id: RunId
     db: Db = None
-    model: OtherModel = None
-    tools: OtherTools = None
-    agent: AgentPlace = None
-    json: OneJson = False
-    quiet: Quiet = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import Host, Port, Running
 from agentcall.cli.words import AgentOptions
 
 HELP = """Serve an agent to clients that speak OpenAI's API.
@@ -32,11 +33,9 @@ class ServeOptions(AgentOptions):
     name: Annotated[
         str | None, typer.Option("--name", help="What clients call it. Default: the agent's name.")
     ] = None
-    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1"
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0 takes one that is free.")
-    ] = 8001
-    running: Annotated[int, typer.Option("--running", min=1, help="Runs at the same time.")] = 32
+    host: Host = "127.0.0.1"
+    port: Port = 8001
+    running: Running = 32
     waiting: Annotated[
         int, typer.Option("--waiting", min=0, help="Runs that may wait besides.")
     ] = 256

@@ -21,6 +21,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.styles import Style
 
 from agentcall.cli.fence import is_open, unfenced
+from agentcall.cli.statefolder import state_folder
 
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack"})
 
@@ -124,8 +125,7 @@ def _words(words: list[str]) -> Completer:
 
 def _history() -> Path:
     """The file of what was typed, for its owner alone."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    path = Path(base) / "agentcall" / "chat_history"
+    path = state_folder() / "chat_history"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     return path

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import orjson
 
+from agentcall.cli.statefolder import state_folder
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, encoded
 from agentcall.result import RunResult, result_json
@@ -103,8 +104,7 @@ def listed() -> list[State]:
 
 
 def _folder() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "agentcall" / "waiting"
+    return state_folder() / "waiting"
 
 
 def _not_there(word: str) -> str:

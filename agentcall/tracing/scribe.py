@@ -13,7 +13,7 @@ gen-ai-spans.md (in development there). What they have no name for is called `ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -57,6 +57,7 @@ class Scribe:
         self._content = content
         self._redact = redact
         self._secrets: set[str] = set()
+        self._forms: Sequence[str] = ()
 
     @contextmanager
     def around(self, work: Work) -> Generator[Note, None, None]:
@@ -97,7 +98,10 @@ class Scribe:
 
     def knows(self, asking: Asking) -> None:
         """Keeps the secrets of a model that was asked out of what is written from now on."""
-        self._secrets.update(secrets_of([asking.model]))
+        found = secrets_of([asking.model])
+        if not self._secrets.issuperset(found):
+            self._secrets.update(found)
+            self._forms = forms_of(self._secrets)
 
     def write(self, span: Span, name: str, text: Callable[[], str]) -> None:
         """Adds a text to a span, if texts are wanted."""
@@ -107,7 +111,7 @@ class Scribe:
     def _shown(self, text: str) -> str:
         """The text as it may be seen; `redact` may fail, which is no reason to end a run."""
         try:
-            clean = self._redact(without(text, forms_of(self._secrets)))
+            clean = self._redact(without(text, self._forms))
         except Exception as error:
             clean = f"(left out: redact raised {type(error).__name__})"
         return clean.encode("utf-8", "replace").decode()  # no exporter takes a lone surrogate
