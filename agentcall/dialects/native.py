@@ -17,7 +17,7 @@ from agentcall.dialects.neutral import neutralise
 from agentcall.dialects.offers import Offers, Tools
 from agentcall.dialects.parts import CallDelta, Called, Delta, Part, Said, Thought
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
-from agentcall.dialects.reading import TextReader, text_reader
+from agentcall.dialects.reading import Reconsidered, TextReader, text_reader
 from agentcall.dialects.typed import with_answer_format
 from agentcall.messages import (
     Assistant,
@@ -88,11 +88,16 @@ class NativeReader:
     def __init__(self, tools: Offers, family: str | None = None) -> None:
         self._tools = tools
         self._family = family
+        self._opening = ""
         self._text: TextReader | None = None
         self._pieces: list[CallDelta] = []
         self._written: list[Part] = []
         self._thinking: list[str] = []
         self._said = False
+
+    def suppose(self, opening: str) -> None:
+        """The server's template is taken to have opened the thinking so."""
+        self._opening = opening
 
     def feed(self, delta: Delta) -> Sequence[Part]:
         """Text and thinking that are certain; calls come at the end."""
@@ -106,7 +111,7 @@ class NativeReader:
         self._pieces += calls
         if text:
             self._said = self._said or not text.isspace()
-            self._text = self._text or text_reader(self._tools, self._family)
+            self._text = self._text or self._reader(self._opening, supposed=True)
             parts += self._kept(self._text.feed(text))
         return parts
 
@@ -116,17 +121,25 @@ class NativeReader:
         native = assembled(self._pieces, Tools(self._tools)) if self._pieces else []
         return [*parts, *(native or self._written or self._swallowed(finish))]
 
+    def _reader(self, opening: str, *, supposed: bool) -> TextReader:
+        return text_reader(self._tools, self._family, opening=opening, supposed=supposed)
+
     def _swallowed(self, finish: str | None) -> list[Part]:
-        """Calls that the server took for thinking, where there is nothing else."""
+        """Calls with which thinking ends that the server took apart, where nothing else came."""
         if self._said or not self._thinking:
             return []
-        reader = text_reader(self._tools, self._family)
+        reader = self._reader(_THINK, supposed=False)
         parts = [*reader.feed("".join(self._thinking)), *reader.close(finish)]
         return [part for part in parts if isinstance(part, Called)]
 
     def _kept(self, parts: Sequence[Part]) -> list[Part]:
-        """The parts that may be told now; the calls are put aside."""
+        """The parts that may be told now; the calls are put aside, or void."""
         kept: list[Part] = []
         for part in parts:
+            if isinstance(part, Reconsidered):
+                self._written.clear()
             (kept if isinstance(part, (Said, Thought)) else self._written).append(part)
         return kept
+
+
+_THINK = "<think>"
