@@ -168,7 +168,7 @@ def turn_of(parts: list[Answer]) -> Turn:
                 pass
             case Reconsidered():
                 text, calls, broken = [part.said], [], []
-                thinking.append(part.text)
+                thinking = [] if part.opener == "" else [*thinking, part.text]
             case Thought():
                 thinking.append(part.text)
             case Broken():

@@ -16,9 +16,8 @@ class Reconsidered(Thought):
     """All text and calls so far are void: they were this thinking, but for what was `said`.
 
     A server's template may open the thinking itself, so that only its end is in the text; `opener`
-    is then the tag that it wrote, empty where it surely wrote none. Whoever has shown that text may take it back; whoever has not
-    knows that it is no part of the answer. Where an answer that was taken for thinking never ends
-    it, all of it was `said`.
+    is then the tag that it wrote, empty where it wrote none and all thinking is void, too. Whoever has shown that text may take it back; whoever has not
+    knows that it is no part of the answer.
     """
 
     said: str = ""
@@ -114,9 +113,9 @@ class Output:
         self.called = False
         self._mark()
 
-    def answer(self, text: str) -> None:
-        """All that was taken for thinking is said."""
-        self._parts.append(Reconsidered("", text.strip(), opener=""))
+    def disown(self) -> None:
+        """What was taken for thinking is none, and is read once more."""
+        self._parts.append(Reconsidered("", opener=""))
 
     def _mark(self) -> None:
         self.marked = self.line_start = self._near = True
@@ -157,7 +156,7 @@ class Page:
     """One answer while it is read.
 
     markers: what begins a call, and what reads it. supposed: the thinking that begins the answer
-    was supposed, not written. opened: the answer began with thinking; nested: how often thinking
+    was supposed, not written; is_late: all was read once more, as it was none. opened: the answer began with thinking; nested: how often thinking
     was begun once more inside of it; thought_until: the place where it ended.
     fence: inside a code fence, whose last line is text or, around marked calls, markup.
     react: whether ReAct's labels were read.
@@ -168,6 +167,7 @@ class Page:
     out: Output = field(default_factory=Output)
     markers: Mapping[str, Sequence[Read]] = field(default_factory=dict[str, "Sequence[Read]"])
     supposed: bool = False
+    is_late: bool = False
     opened: bool = False
     nested: int = 0
     thought_until: int = 0

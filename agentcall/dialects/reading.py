@@ -146,11 +146,27 @@ class TextReader:
         """The rest at the end; `finish` is the server's finish_reason, None if it gave none."""
         self._page.source.ended = True
         self._page.source.finish = finish
-        return self._run()
+        parts = self._run()
+        return _ending(parts) if self._page.is_late else parts
 
     def _run(self) -> list[Part]:
         next(self._steps, None)
         return self._out.drain()
+
+
+def _ending(parts: list[Part]) -> list[Part]:
+    """The parts, of whose calls only those count with which the answer ends."""
+    said = [place for place, part in enumerate(parts) if isinstance(part, Said)]
+    last = said[-1] if said else 0
+    return [
+        Broken(f"{part.name} {part.arguments}", THOUGHT_OF)
+        if isinstance(part, Called) and place < last
+        else part
+        for place, part in enumerate(parts)
+    ]
+
+
+THOUGHT_OF = "it stands in thinking that was never ended; end it and call again"
 
 
 def text_reader(
@@ -188,9 +204,9 @@ def reading_of(parts: Iterable[Part]) -> Reading:
         match part:
             case Said(text):
                 said.append(text)
-            case Reconsidered(text, kept):
+            case Reconsidered(text, kept, opener):
                 said, calls, broken = [kept], [], []
-                thought.append(text)
+                thought = [] if opener == "" else [*thought, text]
             case Thought(text):
                 thought.append(text)
             case Called():

@@ -13,7 +13,9 @@ Rules:
    before it was thinking, calls too.
 4. Where the answer itself began with thinking that has ended, another end is a stray tag. What was
    called before it is not called: it may have been thought of.
-5. An end of thinking that stands in the arguments of a whole call is a part of them.
+5. Where the beginning was only supposed, and a model that was done never ended it, all is read once
+   more as an answer without thinking; calls count with which it ends.
+6. An end of thinking that stands in the arguments of a whole call is a part of them.
 """
 
 from __future__ import annotations
@@ -90,8 +92,9 @@ class _Thinking:
             return
         self._let_go()
         out.end_thought(cut=not source.finished)
-        if self._page.supposed and source.finished:
-            out.answer(source.since(begun))
+        if self._page.supposed and source.finished and source.rewind(begun):
+            self._page.supposed, self._page.is_late = False, True
+            out.disown()
 
     def _rehearse(self, marker: str) -> Steps[None]:
         """A call inside of thinking is read whole, so that nothing in its arguments counts."""
