@@ -126,11 +126,15 @@ BROKEN = ("broken", "")
         # all arguments so far
         ([(0, "a", "add", ""), (0, "", "", '{"a"'), (0, "", "", ONE)], [("add", ONE)]),
         (
-            [(0, "", "add", '{"a"'), (0, "", "add", ONE), (0, "", "add", '{"a'), (0, "", "add", TWO)],
+            [(0, "", "add", '{"a"'), (0, "", "add", ONE), (0, "", "add", '{"a'),
+             (0, "", "add", TWO)],
             [("add", ONE), ("add", TWO)],
         ),
         ([(0, "a", "add", '{"a": 11'), (0, "", "", "1}")], [("add", '{"a": 111}')]),
-        ([(0, "a", "add", '{"a": "'), (0, "", "", 'aa"'), (0, "", "", "}")], [("add", '{"a": "aa"}')]),
+        (
+            [(0, "a", "add", '{"a": "'), (0, "", "", 'aa"'), (0, "", "", "}")],
+            [("add", '{"a": "aa"}')],
+        ),
         # the last piece once more
         ([(0, "a", "add", '{"a": 1'), (0, "", "", "}"), (0, "", "", "}")], [("add", ONE)]),
         ([(0, "a", "add", ONE), (0, "a", "add", ONE)], [("add", ONE)]),
@@ -167,7 +171,10 @@ def test_pieces_make_the_calls_that_were_meant(
              (0, "", "", ' "x"}')],
             [BROKEN],
         ),
-        ([(0, "a", "add", '{"x":'), (0, "b", "delete_file", ""), (0, "", "", '{"z": 1}}')], [BROKEN]),
+        (
+            [(0, "a", "add", '{"x":'), (0, "b", "delete_file", ""), (0, "", "", '{"z": 1}}')],
+            [BROKEN],
+        ),
         # a call whose name was lost
         ([(0, "a", "delete_file", ""), (1, "b", "", PATH)], [BROKEN, BROKEN]),
         ([(0, "a", "add", ONE), (1, "b", "", PATH)], [("add", ONE), BROKEN]),
@@ -218,7 +225,7 @@ ENDS: list[tuple[Any, ...]] = [(), ("last_doubled",), ("one_chunk",), ("message_
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[Completion, Completion]:
-    """An answer of several calls, plain, and the same cut in a way that servers were seen to cut."""
+    """An answer of several calls, plain, and cut in a way that servers were seen to cut."""
     ids, index = draw(st.sampled_from(IDS)), draw(st.sampled_from(INDEXES))
     given_id: dict[str, Any] = {"missing": MISSING, "empty": "", "null": None}
     made = [

@@ -139,7 +139,9 @@ async def test_calls_are_run_as_they_stand_in_the_plain_answer(
     assert (result.output, result.stop_reason) == ("Done.", "final")
 
 
-@pytest.mark.parametrize("quirks", [("index_shared",), ("index_shared", "whole_calls"), ("no_index",)])
+@pytest.mark.parametrize(
+    "quirks", [("index_shared",), ("index_shared", "whole_calls"), ("no_index",)]
+)
 @pytest.mark.parametrize("paths", [("a", "b"), ("a", "b", "c")])
 async def test_calls_of_one_tool_that_share_an_index_all_run(
     door: Door, quirks: tuple[Any, ...], paths: tuple[str, ...]

@@ -138,6 +138,7 @@ class NativeReader:
         for part in parts:
             if isinstance(part, Reconsidered):
                 self._written.clear()
+                kept = [one for one in kept if isinstance(one, Thought)]
             (kept if isinstance(part, (Said, Thought)) else self._written).append(part)
         return kept
 

@@ -16,8 +16,8 @@ class Reconsidered(Thought):
     """All text and calls so far are void: they were this thinking, but for what was `said`.
 
     A server's template may open the thinking itself, so that only its end is in the text; `opener`
-    is then the tag that it wrote, empty where it wrote none and all thinking is void, too. Whoever has shown that text may take it back; whoever has not
-    knows that it is no part of the answer.
+    is then the tag that it wrote, empty where it wrote none and all thinking is void, too. Whoever
+    has shown that text may take it back; whoever has not knows that it is no part of the answer.
     """
 
     said: str = ""
@@ -155,9 +155,11 @@ class Output:
 class Page:
     """One answer while it is read.
 
-    markers: what begins a call, and what reads it. supposed: the thinking that begins the answer
-    was supposed, not written; is_late: all was read once more, as it was none. opened: the answer began with thinking; nested: how often thinking
-    was begun once more inside of it; thought_until: the place where it ended.
+    markers: what begins a call, and what reads it.
+    supposed: the thinking that begins the answer was supposed, not written; is_late: all was read
+        once more, as it was none.
+    opened: the answer began with thinking; nested: how often thinking was begun once more inside of
+        it; thought_until: the place where it ended.
     fence: inside a code fence, whose last line is text or, around marked calls, markup.
     react: whether ReAct's labels were read.
     """

@@ -103,7 +103,11 @@ class Hearing:
     def end(self) -> list[Answer]:
         """The end, where an answer is over or broke off: a proper one only if that was said."""
         finish = None if self._finish in _GIVEN_UP else self._finish
-        if finish == "length" and not self._deltas and not (self._usage and self._usage.output_tokens):
+        if (
+            finish == "length"
+            and not self._deltas
+            and not (self._usage and self._usage.output_tokens)
+        ):
             raise ContextOverflow(_NO_ROOM, status=200)
         rest = self._reader.close(finish)
         self._heard += rest

@@ -29,6 +29,7 @@ class Mark(Enum):
 MISSING = Mark.MISSING
 MADE = Mark.MADE
 
+
 @runtime_checkable
 class Reply(Protocol):
     """Anything that answers a request."""

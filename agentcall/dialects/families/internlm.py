@@ -13,7 +13,7 @@ its stop word: families/thinking.py, rule 2.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, code_call, give, json_block, unfenced
+from agentcall.dialects.calls import CUT, code_call, give, is_whole_code, json_block, unfenced
 from agentcall.dialects.families.bare_json import BARE_JSON
 from agentcall.dialects.families.fenced import FENCED
 from agentcall.dialects.page import Family, Page
@@ -42,7 +42,7 @@ def _action(page: Page) -> Steps[bool]:
 
 def _code(page: Page) -> Steps[None]:
     code, needle = yield from page.source.upto(_STOPS)
-    if not needle and not page.source.finished:
+    if not needle and not (page.source.finished and is_whole_code(code)):
         page.out.broken(page.source.raw(), CUT)
         return
     give(page, [code_call(page.tools, "interpreter", unfenced(code))])

@@ -67,9 +67,7 @@ KIMI_K3 = Family(
     "kimi_k3",
     markers={"<|open|>call ": _call},
     thinking={
-        _THINK: thinking(
-            _THINK, _END_THINK, "<|open|>response<|sep|>", "<|open|>tools<|sep|>"
-        ),
+        _THINK: thinking(_THINK, _END_THINK, "<|open|>response<|sep|>", "<|open|>tools<|sep|>"),
         _END_THINK: end_of_thinking(_THINK, _END_THINK),
     },
     dropped=(
