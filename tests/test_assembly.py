@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from agentcall.dialects.assembly import MIXED, NAMELESS, assembled
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.offers import Tools
 from agentcall.dialects.parts import Broken, CallDelta, Called
 from agentcall.models.hearing import Hearing
 from agentcall.testing import MISSING, Call, Completion, Request
@@ -25,7 +24,7 @@ Pieces = Sequence[tuple[int | None, str, str, str]]
 
 def calls_of(*pieces: tuple[int | None, str, str, str]) -> list[tuple[str, str]]:
     """The calls as (name, arguments); a broken one has the name "broken"."""
-    found = assembled([CallDelta(*piece) for piece in pieces], Tools(TOOLS))
+    found = assembled([CallDelta(*piece) for piece in pieces], TOOLS)
     return [
         (part.name, part.arguments) if isinstance(part, Called) else ("broken", "")
         for part in found
@@ -200,8 +199,8 @@ def test_pieces_that_may_be_anothers_are_refused(
 
 def test_the_model_is_shown_what_could_not_be_put_together() -> None:
     pieces = [CallDelta(0, "", "add", '{"a":'), CallDelta(0, "", "read_file", PATH)]
-    assert assembled(pieces, Tools(TOOLS)) == [Broken('add {"a":read_file ' + PATH, MIXED)]
-    assert assembled([CallDelta(1, "", "", ONE)], Tools(TOOLS)) == [Broken(ONE, NAMELESS)]
+    assert assembled(pieces, TOOLS) == [Broken('add {"a":read_file ' + PATH, MIXED)]
+    assert assembled([CallDelta(1, "", "", ONE)], TOOLS) == [Broken(ONE, NAMELESS)]
 
 
 # --------------------------------------------------------------------------- the property

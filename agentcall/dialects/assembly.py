@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from agentcall.dialects.offers import Tools
+from agentcall.dialects.offers import Offers, Tools
 from agentcall.dialects.parts import Broken, CallDelta, Called
 from agentcall.jsontext import Balance
 
@@ -47,8 +47,32 @@ class _Renewed(Exception):
     """The ids of a lane differ from piece to piece: they say nothing."""
 
 
-def assembled(pieces: Sequence[CallDelta], tools: Tools) -> list[Called | Broken]:
+def assembled(pieces: Sequence[CallDelta], offers: Offers) -> list[Called | Broken]:
     """The calls that the pieces of an answer make, in the order in which they began."""
+    return _proper(pieces) or _sorted_out(pieces, Tools(offers))
+
+
+def _proper(pieces: Sequence[CallDelta]) -> list[Called | Broken]:
+    """The calls of a server that keeps to the protocol; none where anything is odd."""
+    calls: dict[_Slot, tuple[str, str, list[str]]] = {}
+    for slot, identity, name, arguments in pieces:
+        call = calls.get(slot)
+        if call is None:
+            if not name or slot is None:
+                return []
+            calls[slot] = (name, identity, [arguments] if arguments else [])
+            continue
+        parts = call[2]
+        if name or (identity and identity != call[1]):
+            return []
+        if parts and (arguments[:1] in ("{", "[") or arguments == parts[-1]):
+            return []  # all so far, or once more
+        parts.append(arguments)
+    return [Called(name, "".join(parts), identity) for name, identity, parts in calls.values()]
+
+
+def _sorted_out(pieces: Sequence[CallDelta], tools: Tools) -> list[Called | Broken]:
+    """The calls of any server."""
     found: list[tuple[int, Called | Broken]] = []
     calls: list[_Call] = []
     for lane in _lanes(pieces):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from agentcall.dialects.assembly import assembled
 from agentcall.dialects.frame import result_text, user_message
 from agentcall.dialects.neutral import neutralise
-from agentcall.dialects.offers import Offers, Tools
+from agentcall.dialects.offers import Offers
 from agentcall.dialects.parts import CallDelta, Called, Delta, Part, Said, Thought
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
 from agentcall.dialects.reading import Reconsidered, TextReader, text_reader
@@ -118,7 +118,7 @@ class NativeReader:
     def close(self, finish: str | None) -> Sequence[Part]:
         """The rest of the text, and the calls: native ones, or else those in the text."""
         parts = self._kept(self._text.close(finish)) if self._text else []
-        native = assembled(self._pieces, Tools(self._tools)) if self._pieces else []
+        native = assembled(self._pieces, self._tools) if self._pieces else []
         return [*parts, *(native or self._written or self._swallowed(finish))]
 
     def _reader(self, opening: str, *, supposed: bool) -> TextReader:

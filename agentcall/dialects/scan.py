@@ -56,8 +56,7 @@ class Source:
         self._given_back = 0
         self._raw: list[str] = []
         self._pieces: list[str] = []
-        self._starts: list[int] = []
-        self._pushed = 0
+        self._starts: list[int] = [0]
 
     @property
     def finished(self) -> bool:
@@ -74,8 +73,6 @@ class Source:
         self.text = self.text[self.at :] + piece
         self.at = 0
         self._pieces.append(piece)
-        self._starts.append(self._pushed)
-        self._pushed += len(piece)
 
     @property
     def place(self) -> int:
@@ -84,8 +81,10 @@ class Source:
 
     def since(self, place: int) -> str:
         """What was read since this place."""
-        first = max(bisect_right(self._starts, place) - 1, 0)
-        start = self._starts[first] if self._starts else 0
+        for piece in self._pieces[len(self._starts) - 1 :]:
+            self._starts.append(self._starts[-1] + len(piece))
+        first = bisect_right(self._starts, place) - 1
+        start = self._starts[first]
         return "".join(self._pieces[first:])[place - start : self._consumed - start]
 
     def rewind(self, place: int) -> bool:

@@ -61,7 +61,7 @@ def _leniently(data: bytes) -> JSON:
 def whole(body: JSON) -> Piece:
     """A whole completion. Raises ModelRefused or BadAnswer if it is none."""
     checked = _checked(body)
-    choice = _choice(checked, first_choice(body))
+    choice = _choice(checked, 0) or _choice(checked, first_choice(body))
     if choice is None:
         raise BadAnswer(f"the server's answer has no choices: {excerpt(body)}")
     message = choice.get("message")
@@ -114,7 +114,7 @@ def first_choice(body: JSON) -> int | None:
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         return None
-    indexes = [_index(choice) or 0 for choice in choices if isinstance(choice, dict)]
+    indexes = [_index(choice.get("index")) or 0 for choice in choices if isinstance(choice, dict)]
     return 0 if 0 in indexes or not indexes else indexes[0]
 
 
@@ -126,14 +126,14 @@ def _choice(body: Body, index: int | None) -> Body | None:
     for choice in choices:
         if not isinstance(choice, dict):
             raise BadAnswer(f"a choice is not a JSON object: {excerpt(body)}")
-        if (_index(choice) or 0) == index:
+        given = choice.get("index")
+        if given == index or (_index(given) or 0) == index:
             return choice
     return None
 
 
-def _index(fields: Body) -> int | None:
+def _index(index: JSON) -> int | None:
     """The index, which servers write as a number or as text; None if there is none."""
-    index = fields.get("index")
     if isinstance(index, str) and index.strip().isdecimal():
         return int(index)
     if isinstance(index, float) and index.is_integer():
@@ -181,9 +181,9 @@ def _call(call: Body) -> CallDelta:
     name, arguments = said.get("name"), said.get("arguments")
     if arguments is not None and not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False)
-    identity = call.get("id")
+    index, identity = call.get("index"), call.get("id")
     return CallDelta(
-        _index(call),
+        index if type(index) is int else _index(index),
         str(identity) if identity else "",
         name if isinstance(name, str) else "",
         arguments or "",

@@ -19,8 +19,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Iterable,
-    Iterator,
 )
 from contextlib import aclosing
 from typing import Protocol
@@ -124,7 +122,11 @@ class Dialogue:
     async def _whole(self, choice: Choice, request: Request) -> list[Answer]:
         body = self._bodies.body(choice.model, choice.dialect, request)
         hearing = Hearing(self._reader(choice, request), len(body))
-        return list(self._learned(hearing.whole(await self._wire.post(body))))
+        parts = hearing.whole(await self._wire.post(body))
+        for part in parts:
+            if isinstance(part, Reconsidered):
+                self._learn(part)
+        return parts
 
     async def _streamed(self, choice: Choice, request: Request) -> AsyncIterator[Answer]:
         body = self._bodies.body(choice.model, choice.dialect, request)
@@ -132,7 +134,9 @@ class Dialogue:
         async with aclosing(self._wire.stream(body)) as pieces:
             try:
                 async for data in pieces:
-                    for part in self._learned(hearing.feed(data)):
+                    for part in hearing.feed(data):
+                        if isinstance(part, Reconsidered):
+                            self._learn(part)
                         yield part
                     if hearing.done:
                         await _ended(pieces)
@@ -140,7 +144,9 @@ class Dialogue:
                 rest = hearing.close()
             except CutAnswer:
                 rest = hearing.end()
-        for part in self._learned(rest):
+        for part in rest:
+            if isinstance(part, Reconsidered):
+                self._learn(part)
             yield part
 
     def _reader(self, choice: Choice, request: Request) -> Reader:
@@ -149,12 +155,10 @@ class Dialogue:
             reader.suppose(self._opening)
         return reader
 
-    def _learned(self, parts: Iterable[Answer]) -> Iterator[Answer]:
-        """The parts; what they show of how the template opens an answer is remembered."""
-        for part in parts:
-            if isinstance(part, Reconsidered) and part.opener is not None:
-                self._opening = part.opener
-            yield part
+    def _learn(self, part: Reconsidered) -> None:
+        """Remembers how the template begins an answer, where the part shows it."""
+        if part.opener is not None:
+            self._opening = part.opener
 
     def _adapted(self, refused: ModelRefused, choice: Choice, request: Request) -> Choice | None:
         """What to try instead of a request that was refused, or None."""

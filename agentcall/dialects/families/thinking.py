@@ -132,8 +132,7 @@ def end_of_thinking(opener: str, closer: str) -> Read:
         if page.opened and not page.nested:
             page.out.recall()
         else:
-            begun = page.thought_until if page.opened else 0
-            before = source.since(begun).removesuffix(closer)
+            before = source.since(page.thought_until).removesuffix(closer)
             page.out.reconsider(before, None if page.opened else opener)
             page.fence, page.react = "", False
         page.nested = max(page.nested - 1, 0)
