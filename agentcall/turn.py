@@ -168,7 +168,8 @@ def turn_of(parts: list[Answer]) -> Turn:
                 pass
             case Reconsidered():
                 text, calls, broken = [part.said], [], []
-                thinking = [] if part.opener == "" else [*thinking, part.text]
+                thinking = [] if part.opener == "" else thinking
+                thinking.append(part.text)
             case Thought():
                 thinking.append(part.text)
             case Broken():

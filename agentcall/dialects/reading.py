@@ -206,7 +206,8 @@ def reading_of(parts: Iterable[Part]) -> Reading:
                 said.append(text)
             case Reconsidered(text, kept, opener):
                 said, calls, broken = [kept], [], []
-                thought = [] if opener == "" else [*thought, text]
+                thought = [] if opener == "" else thought
+                thought.append(text)
             case Thought(text):
                 thought.append(text)
             case Called():
