@@ -337,6 +337,13 @@ def test_a_key_with_two_values_is_refused_and_one_that_is_repeated_is_not() -> N
     assert mended("get_weather", '{"city": "a: \\"b\\": c"}').values == {"city": 'a: "b": c'}
 
 
+def test_a_number_becomes_a_text_only_as_it_was_written() -> None:
+    assert mended("get_weather", '{"city": 1.5}').values == {"city": "1.5"}
+    assert mended("get_weather", '{"city": 5}').values == {"city": "5"}
+    assert "a string in double quotes" in refused("get_weather", '{"city": 1.10}')
+    refused("get_weather", '{"city": 1e3}')
+
+
 def test_full_width_punctuation_is_read_outside_of_strings_alone() -> None:
     outcome = mended("get_weather", "｛“city”：“上海，浦东”，'max_results'：3｝")
     assert outcome.values == {"city": "上海，浦东", "max_results": 3}
