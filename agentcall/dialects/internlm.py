@@ -19,13 +19,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from agentcall.dialects.frame import result_text, user_message
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.neutral import neutralise
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
-from agentcall.dialects.reading import text_reader
 from agentcall.dialects.typed import with_answer_format
 from agentcall.messages import (
     Assistant,
@@ -85,7 +83,7 @@ class InternLM:
 
     def reader(self, offer: Offer) -> Reader:
         """Action blocks in the text; native calls too, should the server parse them after all."""
-        return NativeReader(partial(text_reader, offer.tools, "internlm"))
+        return NativeReader(offer.tools, "internlm")
 
 
 _RAW: Wire = {
