@@ -68,7 +68,7 @@ async def lone_result(
     """As `call_tool`, with whether it went well."""
     asked = repair(Called(name, arguments), registry.by_name)
     if isinstance(asked, Refused):
-        return ToolResult("call_1", name, asked.words, is_error=True)
+        return ToolResult("call_1", name, asked.words, is_error=True, assessed=True)
     call = ToolCall("call_1", asked.tool.name, asked.arguments)
     context = RunContext(deps=deps, tool_call_id=call.id, tool_name=call.name)
     return await carry_out(Job(call, asked.tool, asked.values, context), Limits().result_chars)
@@ -171,8 +171,18 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
     else:
         told = await _before_deadline(job)
         told = told._replace(text=capped(told.text, limit))
-    untrusted = told.untrusted or job.tool.marks.untrusted
-    return ToolResult(job.call.id, job.call.name, told.text, told.is_error, untrusted)
+    return _result(job, told)
+
+
+def _result(job: Job, told: Told) -> ToolResult:
+    """What the model is given; untrusted are also the errors of a tool whose results may be."""
+    call, tool = job.call, job.tool
+    untrusted = told.untrusted or tool.marks.untrusted
+    if told.untrusted:
+        tool.gave_untrusted = True
+    elif told.is_error:
+        untrusted = tool.may_be_untrusted
+    return ToolResult(call.id, call.name, told.text, told.is_error, untrusted, assessed=True)
 
 
 async def _before_deadline(job: Job) -> Told:

@@ -11,10 +11,10 @@ from agentcall.approval import Verdict
 from agentcall.budget import Budget
 from agentcall.events import Emit
 from agentcall.grants import Grant
-from agentcall.messages import Message, ToolCall, Usage
+from agentcall.messages import Message, Usage
 from agentcall.outcome import Through
 from agentcall.plan import Plan
-from agentcall.result import Paused, RunResult
+from agentcall.result import Paused, PendingCall, RunResult
 from agentcall.steps import Steps
 from agentcall.watch import Watcher, watching
 
@@ -32,7 +32,7 @@ class Origin:
     messages: Sequence[Message]
     start: int
     deps: object = None
-    pending: tuple[ToolCall, ...] = ()
+    pending: tuple[PendingCall, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
     usage: Usage = field(default_factory=Usage)
     turns: int = 0

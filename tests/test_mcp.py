@@ -89,7 +89,7 @@ def test_what_acts_waits_for_approval_once_a_server_has_said_something(official:
     model = ScriptedModel([call("add", a=2, b=3), call("fail"), say("It is 5.")])
     with MCPTools(official) as tools:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
-    assert [waiting.name for waiting in result.pending] == ["fail"]
+    assert [each.call.name for each in result.pending] == ["fail"]
 
 
 async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: str) -> None:
