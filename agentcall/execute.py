@@ -24,7 +24,7 @@ from agentcall.errors import ToolTimeout
 from agentcall.events import Emit, ToolCallFinished, ToolCallStarted
 from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.origin import Lineage, Pause, Raised, lineage
+from agentcall.origin import CallAround, Lineage, Pause, Raised, call_around, lineage
 from agentcall.outcome import Told, awaited, called, called_async, failed
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, repair
@@ -166,12 +166,17 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
     Raises nothing, but asyncio.CancelledError where the run is cancelled, and Through where the
     tool is an agent.
     """
-    if job.tool.marks.isolated:
-        told = await call_apart(job.tool, job.call.arguments, job.context, limit)
-    else:
-        told = await _before_deadline(job)
-        told = told._replace(text=capped(told.text, limit))
-    return _result(job, told)
+    around = CallAround(job.context.tainted)
+    token = call_around.set(around)
+    try:
+        if job.tool.marks.isolated:
+            told = await call_apart(job.tool, job.call.arguments, job.context, limit)
+        else:
+            told = await _before_deadline(job)
+            told = told._replace(text=capped(told.text, limit))
+    finally:
+        call_around.reset(token)
+    return _result(job, told._replace(untrusted=told.untrusted or around.has_read))
 
 
 def _result(job: Job, told: Told) -> ToolResult:

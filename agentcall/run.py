@@ -43,16 +43,16 @@ from agentcall.events import (
 from agentcall.handoff import first_only, handed_to
 from agentcall.home import is_loading
 from agentcall.judged import Judged
-from agentcall.messages import Assistant, ToolCall, User
+from agentcall.messages import Assistant, Message, ToolCall, User
 from agentcall.models.protocol import Request
-from agentcall.origin import Origin, lineage_of
+from agentcall.origin import CallAround, Origin, call_around, lineage_of
 from agentcall.output import Unfit
 from agentcall.plan import Plan
 from agentcall.progress import Progress
 from agentcall.result import Missing, RunResult, StopReason
 from agentcall.shortlist import Shortlist
 from agentcall.steps import Point
-from agentcall.taint import assessed
+from agentcall.taint import assessed, is_tainted
 from agentcall.tool import Tool
 from agentcall.turn import Listener, Turn
 from agentcall.watch import Running, watched
@@ -80,7 +80,9 @@ class Run:
             origin = _origin_at(reached, origin)
         plan = plan.of(origin.agent) if origin.agent else plan
         self._plan = plan
-        self._origin = origin = replace(origin, messages=assessed(origin.messages, plan))
+        self._around = call_around.get()
+        messages = _asked_in(self._around, origin, assessed(origin.messages, plan))
+        self._origin = origin = replace(origin, messages=messages)
         self._emit = emit
         home = lineage_of(plan, origin, emit)
         self._progress = Progress(origin, home.budget, plan.name)
@@ -135,6 +137,8 @@ class Run:
 
     def _finish(self, result: RunResult[Any]) -> RunResult[Any]:
         self.ended = result
+        if self._around is not None and is_tainted(result.messages):
+            self._around.has_read = True
         self._tell(RunFinished(result))
         return result
 
@@ -401,6 +405,20 @@ class Run:
     def _tell(self, event: Event) -> None:
         if self._emit is not None:
             self._emit(event)
+
+
+def _asked_in(
+    around: CallAround | None, origin: Origin, messages: Sequence[Message]
+) -> Sequence[Message]:
+    """The messages of a run that a tool makes by itself: what its model wrote goes into them."""
+    if around is None or not around.tainted or origin.above is not None:
+        return messages
+    return tuple(
+        replace(message, tainted=True)
+        if isinstance(message, User) and place >= origin.start
+        else message
+        for place, message in enumerate(messages)
+    )
 
 
 def _origin_at(point: Point, origin: Origin) -> Origin:
