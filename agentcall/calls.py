@@ -222,7 +222,7 @@ class CallDesk:
         self, items: Sequence[Judged]
     ) -> tuple[tuple[PendingCall, ...], tuple[Paused, ...]]:
         """The calls that wait, with those of agents; and the calls of these agents."""
-        agent = self._home.agent
+        agent = self._home.asker
         own = (PendingCall(i.call, agent, i.reason) for i in items if i.call.id not in self._paused)
         calls = (item.call for item in items)
         paused = tuple(Paused(c, self._paused[c.id]) for c in calls if c.id in self._paused)

@@ -49,6 +49,7 @@ class Lineage:
     """What a run hands down to an agent that is one of its tools.
 
     path: the names of the agents down to this run, joined by slashes.
+    asker: the own name of the agent of this run, which as a tool may be called otherwise.
     children: where those begin that were paused and go on, by call id.
     """
 
@@ -60,6 +61,7 @@ class Lineage:
     grants: tuple[Grant, ...] = ()
     children: Mapping[str, Origin] = field(default_factory=dict[str, Origin])
     watcher: Watcher | None = None
+    asker: str = ""
 
     @property
     def agent(self) -> str:
@@ -83,6 +85,7 @@ def lineage_of(plan: Plan, origin: Origin, emit: Emit | None) -> Lineage:
         grants=origin.grants,
         children=origin.children,
         watcher=watching() if above is None else above.watcher,
+        asker=plan.agent,
     )
 
 

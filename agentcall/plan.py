@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Plan:
     """An agent as a run sees it.
 
+    name: what it is called in the run: its own name, or that of the tool that it is.
+    agent: its own name.
     handoffs: the agents that may take the conversation over, by the name of the tool for it.
     """
 
@@ -36,6 +38,7 @@ class Plan:
     policy: Policy | None = None
     finder: Finder | None = None
     name: str = "agent"
+    agent: str = "agent"
     handoffs: Mapping[str, Callable[[], Plan]] = field(
         default_factory=dict[str, "Callable[[], Plan]"]
     )

@@ -238,5 +238,6 @@ def _pending(wire: Mapping[str, Any]) -> PendingCall:  # Any: as above
 
 def _call(wire: object) -> ToolCall:
     (message,) = load([cast("Mapping[str, JSON]", {"role": "assistant", "tool_calls": [wire]})])
-    (call,) = message.calls if isinstance(message, Assistant) else ()
-    return call
+    if not isinstance(message, Assistant):
+        raise TypeError(f"{message!r} holds no call")
+    return message.calls[0]

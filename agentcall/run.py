@@ -320,7 +320,7 @@ class Run:
             return
         old, new = self._plan, make()
         self._plan = old.handed_to(new)
-        self._home = replace(self._home, path=self._home.beside(new.name))
+        self._home = replace(self._home, path=self._home.beside(new.name), asker=new.agent)
         self._offer = self._plan.offer
         self._shortlist = None if new.finder is None else Shortlist(new.finder)
         self._reader = ()

@@ -43,7 +43,9 @@ def desk(events: list[Event] | None = None, **limits: Any) -> CallDesk:
 
 
 def desk_of(registry: ToolRegistry, limits: Limits, emit: Emit | None = None) -> CallDesk:
-    return CallDesk(registry, limits, Lineage("agent", 0, Direct(), Budget(limits), emit))
+    return CallDesk(
+        registry, limits, Lineage("agent", 0, Direct(), Budget(limits), emit, asker="agent")
+    )
 
 
 def carried_out(made: CallDesk) -> int:
