@@ -176,17 +176,22 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
             told = told._replace(text=capped(told.text, limit))
     finally:
         call_around.reset(token)
-    return _result(job, told._replace(untrusted=told.untrusted or around.has_read))
+    return _result(job, told, has_read=around.has_read)
 
 
-def _result(job: Job, told: Told) -> ToolResult:
-    """What the model is given; untrusted are also the errors of a tool whose results may be."""
+def _result(job: Job, told: Told, *, has_read: bool) -> ToolResult:
+    """What the model is given; untrusted are also the errors of a tool whose results may be.
+
+    has_read: whether an agent that the tool ran has read untrusted content. It may have got that
+    from the conversation, so it says something of the tool only where that is clean.
+    """
     call, tool = job.call, job.tool
-    untrusted = told.untrusted or tool.marks.untrusted
-    if told.untrusted:
+    is_agent = has_read or tool.marks.delegates
+    untrusted = told.untrusted or has_read or tool.marks.untrusted
+    if untrusted and not (is_agent and job.context.tainted):
         tool.gave_untrusted = True
     elif told.is_error:
-        untrusted = tool.may_be_untrusted
+        untrusted = untrusted or tool.may_be_untrusted
     return ToolResult(call.id, call.name, told.text, told.is_error, untrusted, assessed=True)
 
 

@@ -26,6 +26,8 @@ from agentcall.messages import JSON, Untrusted
 MAX_DEPTH = 60
 MAX_ITEMS = 10_000
 _MAX_DIGIT_BITS = 10_000
+_HIDDEN_DEPTH = 4
+_CONTAINERS = (bytes, bytearray, memoryview, Set, Mapping, Sequence, ValuesView)
 _PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -93,8 +95,9 @@ class _Walk:
             return value.value
         if isinstance(value, Iterator):
             return self._drained(cast("Iterator[object]", value))
-        self.is_untrusted = self.is_untrusted or _holds_untrusted(value)
-        return _known(value)
+        found = _known(value)
+        self.is_untrusted = self.is_untrusted or _hides_untrusted(value, found)
+        return found
 
     def walked(self, value: object, above: tuple[int, ...]) -> JSON:
         """A JSON value, whatever the object; slower than orjson, but never fails."""
@@ -168,10 +171,34 @@ def _fields(value: object) -> list[str]:
     return list(getattr(value, "__dataclass_fields__", {}))
 
 
-def _holds_untrusted(value: object) -> bool:
-    """Whether an attribute of an object is `Untrusted`, which its own text would hide."""
-    attributes = cast("dict[str, object]", getattr(value, "__dict__", {}))
-    return any(isinstance(item, Untrusted) for item in attributes.values())
+def _hides_untrusted(value: object, found: object) -> bool:
+    """Whether the text that stands for an object has lost the mark of something that it holds."""
+    if not isinstance(found, str) or isinstance(value, _CONTAINERS):
+        return False
+    return "Untrusted(" in found or _holds_untrusted(value, _HIDDEN_DEPTH)
+
+
+def _holds_untrusted(value: object, depth: int) -> bool:
+    """Whether an attribute of an object is `Untrusted`, or holds such a value, not too deep."""
+    if isinstance(value, Untrusted):
+        return True
+    if depth == 0 or isinstance(value, (str, bytes)):
+        return False
+    if isinstance(value, Mapping):
+        inner: Iterable[object] = cast("Mapping[object, object]", value).values()
+    elif isinstance(value, _CONTAINERS):
+        inner = cast("Iterable[object]", value)
+    else:
+        inner = _attributes(value)
+    return any(_holds_untrusted(item, depth - 1) for item in islice(inner, MAX_ITEMS))
+
+
+def _attributes(value: object) -> Iterator[object]:
+    yield from cast("dict[str, object]", getattr(value, "__dict__", {})).values()
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(value, name, None)
 
 
 def _bytes(value: bytes) -> object:

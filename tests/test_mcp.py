@@ -83,6 +83,7 @@ def test_an_agent_calls_the_tools_of_a_server(official: str) -> None:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
     assert told(result)[0] == "5"
     assert "no disk" in told(result)[1]
+    assert [answer.untrusted for _, answer in result.tool_calls if answer] == [True, True]
 
 
 def test_what_acts_waits_for_approval_once_a_server_has_said_something(official: str) -> None:

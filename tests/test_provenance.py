@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import ChainMap, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from agentcall import (
     Agent,
@@ -272,6 +274,21 @@ async def test_a_system_message_that_is_marked_taints_and_the_server_sees_no_mar
         "role": "system", "content": "Rules", "untrusted": True}  # fmt: skip
 
 
+async def test_what_tools_are_said_to_do_is_the_applications_own() -> None:
+    script = [call("find_tools", query="wire money"), call("find_tools", query="page"), WIRE]
+    made = Agent(ScriptedModel([*script, say("ok")]), tools=[fetch, wire, balance], most_tools=1)
+    result = await made.run("hello")
+    assert "fetch: Fetch a page." in str(result.messages)
+    assert (result.stop_reason, DONE) == ("final", ["Mallory"])
+
+
+async def test_the_output_of_a_tainted_run_is_marked_by_whoever_hands_it_on() -> None:
+    first = await agent(call("fetch", url="x"), say(PAGE)).run("go")
+    prompt = User(first.output, tainted=is_tainted(first.messages))
+    result = await agent(WIRE).run(messages=[prompt])
+    assert (result.stop_reason, DONE) == ("approval", [])
+
+
 async def test_calls_of_the_same_turn_as_the_page_do_not_wait_whatever_their_order() -> None:
     for turn in (calls(call("fetch", url="x"), call("wire", to="Ann")),
                  calls(call("wire", to="Ann"), call("fetch", url="x"))):  # fmt: skip
@@ -321,6 +338,21 @@ class Worded:
         return "worded"
 
 
+class Slotted:
+    __slots__ = ("body",)
+
+    def __init__(self, body: object) -> None:
+        self.body = body
+
+    def __str__(self) -> str:
+        return "slotted"
+
+
+class Typed(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    body: Untrusted
+
+
 def stream(*items: object) -> Iterator[object]:
     yield from items
 
@@ -343,6 +375,18 @@ def stream(*items: object) -> Iterator[object]:
         (Model(body=1, more=[{"a": Untrusted("x")}]), '{"body":1,"more":[{"a":"x"}]}'),
         (Plain(Untrusted("x")), '{"body":"x"}'),
         (Worded(Untrusted("x")), "worded"),
+        (Worded({"a": [Untrusted("x")]}), "worded"),
+        (Slotted(Untrusted("x")), "slotted"),
+        (Slotted(Plain([Untrusted("x")])), "slotted"),
+        (SimpleNamespace(body=[Untrusted("x")]), "namespace(body=[Untrusted('x')])"),
+        (ValueError(Untrusted("x")), "ValueError(Untrusted('x'))"),
+        (deque([Untrusted("x")]), '["x"]'),
+        (ChainMap({"a": Untrusted("x")}), '{"a":"x"}'),
+        ({"a": Untrusted("x")}.values(), '["x"]'),
+        ({"a": Untrusted("x")}.items(), '[["a","x"]]'),
+        (Typed(body=Untrusted("x")), '{"body":"x"}'),
+        (RootModel[Any]([Untrusted("x")]), '["x"]'),
+        ({"a": stream(1, Untrusted("x"))}, None),
         ([float("nan"), 10**30, Untrusted("x\ud800")], None),
         ([[[[Untrusted("x")]]]], '[[[["x"]]]]'),
     ],
@@ -358,13 +402,14 @@ async def test_untrusted_anywhere_in_a_result_marks_it(value: object, text: str 
         """Give something later."""
         return value
 
-    for name in ("give", "give_late"):
+    once = isinstance(value, dict) and text is None  # a generator gives but once
+    for name in ("give",) if once else ("give", "give_late"):
         made = agent(call(name), WIRE, tools=(wire, give, give_late))
         result = await made.run("go")
         (given,) = (m for m in result.messages if isinstance(m, ToolResult))
         assert (given.untrusted, result.stop_reason, DONE) == (True, "approval", [])
         assert text is None or given.text in (text, json.dumps(text))
-    assert marked_snapshot(value)[0] == snapshot(value)
+    assert once or marked_snapshot(value)[0] == snapshot(value)
 
 
 @pytest.mark.parametrize("value", [[1, "x"], {"a": None}, Mail("a", "b"), Model(body=1), Plain(2)])
