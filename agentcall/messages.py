@@ -381,7 +381,13 @@ def _is_marked(value: Mapping[str, JSON]) -> bool:
     content = value.get("content")
     if isinstance(content, str) or not isinstance(content, Sequence):
         return False
-    return any(_has(part, "untrusted") or _has(part, "tainted") for part in content)
+    return any(map(_is_marked_part, content))
+
+
+def _is_marked_part(part: JSON) -> bool:
+    """Whether a part of a message's content is marked, or the image in it."""
+    places = (part, _member(part, "image_url"))
+    return any(_has(place, mark) for place in places for mark in ("untrusted", "tainted"))
 
 
 def _has(value: JSON, mark: str) -> bool:
@@ -390,7 +396,7 @@ def _has(value: JSON, mark: str) -> bool:
 
 
 def _part(value: JSON) -> Text | Image:
-    untrusted = _has(value, "untrusted") or _has(value, "tainted")
+    untrusted = _is_marked_part(value)
     match value:
         case {"type": "text" | "input_text" | "output_text", "text": str(text)}:
             return Text(text, untrusted)

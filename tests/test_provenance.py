@@ -135,6 +135,8 @@ PART = {"type": "text", "text": PAGE, "untrusted": True}
         [{"role": "user", "content": PAGE, "tainted": True}],
         [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"},
                                        "untrusted": True}]}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png",
+                                       "untrusted": True}}]}],
         [{"role": "system", "content": [PART]}, USER],
         [{"role": "developer", "content": PAGE, "untrusted": True}, USER],
     ],
