@@ -13,8 +13,8 @@ the agent that reads it decides what it counts as (`taint`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, Union, cast
 
 import orjson
@@ -313,28 +313,10 @@ def dump(messages: Iterable[Message]) -> str:
 def load(history: str | bytes | Iterable[Message | Mapping[str, JSON]]) -> tuple[Message, ...]:
     """Messages out of JSON text, or out of messages and their JSON forms, mixed as you like.
 
-    A tool's result without a name gets that of the call that it answers. Raises UsageError for
-    anything else.
+    Raises UsageError for anything else.
     """
     items = _listed(history) if isinstance(history, (str, bytes)) else history
-    read = (from_json(item) if isinstance(item, Mapping) else _checked(item) for item in items)
-    return tuple(_named(read))
-
-
-def _named(messages: Iterable[Message]) -> Iterator[Message]:
-    """The messages; OpenAI's form has the name of a result's tool in the call alone."""
-    calls: list[ToolCall] = []
-    for message in messages:
-        if isinstance(message, Assistant):
-            calls = [*message.calls]
-        elif isinstance(message, ToolResult):
-            call = next((call for call in calls if call.id == message.call_id), None)
-            if call is not None:
-                calls.remove(call)
-                if not message.name:
-                    yield replace(message, name=call.name)
-                    continue
-        yield message
+    return tuple(from_json(item) if isinstance(item, Mapping) else _checked(item) for item in items)
 
 
 def _listed(text: str | bytes) -> Iterable[Mapping[str, JSON]]:

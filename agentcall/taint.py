@@ -102,17 +102,20 @@ def _vouched(message: Message, tainted: bool) -> Message:
 
 
 def assessed(messages: Sequence[Message], judge: Judge) -> Sequence[Message]:
-    """The messages, each with a mark where it is untrusted, or may be as far as the judge knows."""
+    """The messages, each with a mark where it is untrusted, or may be as far as the judge knows.
+
+    A result without a name gets that of the call that it answers: OpenAI's form has it there alone.
+    """
     return tuple(_assessed(messages, judge))
 
 
 def _assessed(messages: Iterable[Message], judge: Judge) -> Iterator[Message]:
-    calls: dict[str, set[str]] = {}
+    calls: dict[str, list[str]] = {}
     for message in messages:
         if isinstance(message, Assistant):
-            calls = {call.id: set() for call in message.calls}
+            calls = {call.id: [] for call in message.calls}
             for call in message.calls:
-                calls[call.id].add(call.name)
+                calls[call.id].append(call.name)
             yield _judged_answer(message, judge)
         elif isinstance(message, ToolResult):
             yield _judged_result(message, calls, judge)
@@ -126,19 +129,21 @@ def _judged_answer(message: Assistant, judge: Judge) -> Assistant:
     return replace(message, untrusted=message.untrusted or judge.reads_untrusted, assessed=True)
 
 
-def _judged_result(message: ToolResult, calls: Mapping[str, set[str]], judge: Judge) -> ToolResult:
+def _judged_result(
+    message: ToolResult, calls: Mapping[str, Sequence[str]], judge: Judge
+) -> ToolResult:
     """The result; one without its call is not trusted, as a part of the history is missing."""
-    names = calls.get(message.call_id, set())
-    said = {*names, message.name} - {""}
+    names = calls.get(message.call_id, ())
+    name = message.name or (names[0] if names else "")
     if message.untrusted or not names:
         untrusted = True
     elif message.assessed:
-        untrusted = any(map(judge.is_untrusted, said))
+        untrusted = any(map(judge.is_untrusted, {*names, name}))
     else:
-        untrusted = not all(map(judge.trusts, said))
-    if message.assessed and message.untrusted == untrusted:
+        untrusted = not all(map(judge.trusts, {*names, name}))
+    if message.assessed and (message.untrusted, message.name) == (untrusted, name):
         return message
-    return replace(message, untrusted=untrusted, assessed=True)
+    return replace(message, name=name, untrusted=untrusted, assessed=True)
 
 
 __all__ = [

@@ -91,7 +91,7 @@ def test_a_history_in_the_form_of_openai_is_taken() -> None:
         System("Be brief."),
         User((Text("2+3?"), Text("please"))),
         Assistant("", (ToolCall("x", "add", '{"a":2}'),)),
-        ToolResult("x", "add", "5"),
+        ToolResult("x", "", "5"),
         Assistant("5"),
     )
 

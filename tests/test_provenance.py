@@ -32,7 +32,6 @@ from agentcall.messages import (
     Message,
     System,
     Text,
-    ToolCall,
     ToolResult,
     User,
     dump,
@@ -845,13 +844,14 @@ def test_a_message_of_a_run_says_in_json_that_it_is_trusted() -> None:
     assert "untrusted" not in to_json(ToolResult("a", "b", "c"))
 
 
-def test_names_are_found_by_the_id_of_the_call() -> None:
-    history = load([
-        asked("one", "x"), gave("1", "x"), asked("two", "x"), gave("2", "x"), gave("3", "x"),
-    ])  # fmt: skip
-    assert [m.name for m in history if isinstance(m, ToolResult)] == ["one", "two", ""]
-    kept = load([Assistant("", (ToolCall("x", "one", "{}"),)), ToolResult("x", "", "1")])
-    assert kept[1] == ToolResult("x", "one", "1")
+async def test_names_are_found_by_the_id_of_the_call() -> None:
+    history = [
+        USER, asked("fetch", "x"), gave("1", "x"), asked("balance", "x"), gave("2", "x"),
+        gave("3", "y"),
+    ]  # fmt: skip
+    result = await agent(say("ok")).run("go", messages=history)  # type: ignore[arg-type]
+    found = [(m.name, m.untrusted) for m in result.messages if isinstance(m, ToolResult)]
+    assert found == [("fetch", True), ("balance", False), ("", True)]
 
 
 def test_the_marks_of_runs_that_go_on_at_the_same_time_are_apart() -> None:
