@@ -24,13 +24,14 @@ from agentcall.errors import ToolTimeout
 from agentcall.events import Emit, ToolCallFinished, ToolCallStarted
 from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.origin import CallAround, Lineage, Pause, Raised, call_around, lineage
+from agentcall.origin import Lineage, Pause, Raised, lineage
 from agentcall.outcome import Told, awaited, called, called_async, failed
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, repair
 from agentcall.result import RunResult
 from agentcall.snapshot import capped
 from agentcall.steps import ToolStep
+from agentcall.taint import CallAround, call_around
 from agentcall.tool import RunContext, Tool
 from agentcall.watch import Calling
 from agentcall.workers import BRIEF, in_thread

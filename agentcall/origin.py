@@ -89,22 +89,6 @@ def lineage_of(plan: Plan, origin: Origin, emit: Emit | None) -> Lineage:
     )
 
 
-@dataclass(slots=True)
-class CallAround:
-    """The tool call in which code runs, for an agent that a tool runs by itself.
-
-    tainted: whether the run that made the call had read untrusted content. has_read: whether a run
-    that was made in it has.
-    """
-
-    tainted: bool
-    has_read: bool = False
-
-
-call_around: ContextVar[CallAround | None] = ContextVar("call_around", default=None)
-"""The innermost tool call in which code runs; None outside of any."""
-
-
 lineage: ContextVar[Lineage | None] = ContextVar("lineage", default=None)
 """The run in which a tool that is an agent is called; None outside of any."""
 

@@ -45,14 +45,14 @@ from agentcall.home import is_loading
 from agentcall.judged import Judged
 from agentcall.messages import Assistant, Message, ToolCall, User
 from agentcall.models.protocol import Request
-from agentcall.origin import CallAround, Origin, call_around, lineage_of
+from agentcall.origin import Origin, lineage_of
 from agentcall.output import Unfit
 from agentcall.plan import Plan
 from agentcall.progress import Progress
 from agentcall.result import Missing, RunResult, StopReason
 from agentcall.shortlist import Shortlist
 from agentcall.steps import Point
-from agentcall.taint import assessed, is_tainted
+from agentcall.taint import CallAround, assessed, call_around, is_tainted
 from agentcall.tool import Tool
 from agentcall.turn import Listener, Turn
 from agentcall.watch import Running, watched

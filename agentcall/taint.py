@@ -16,10 +16,27 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from agentcall.messages import Assistant, Message, System, ToolResult, Untrusted, User
+
+
+@dataclass(slots=True)
+class CallAround:
+    """The tool call in which code runs, for an agent that a tool runs by itself.
+
+    tainted: whether the run that made the call had read untrusted content. has_read: whether a run
+    that was made in it has.
+    """
+
+    tainted: bool
+    has_read: bool = False
+
+
+call_around: ContextVar[CallAround | None] = ContextVar("call_around", default=None)
+"""The innermost tool call in which code runs; None outside of any."""
 
 
 class Judge(Protocol):
@@ -147,9 +164,11 @@ def _judged_result(
 
 
 __all__ = [
+    "CallAround",
     "Judge",
     "Untrusted",
     "assessed",
+    "call_around",
     "from_elsewhere",
     "is_marked",
     "is_tainted",

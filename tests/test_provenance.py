@@ -70,6 +70,16 @@ def balance() -> int:
     return 17
 
 
+@tool(read_only=True, isolated=True)
+def research_apart(question: str) -> str:
+    """Ask the researcher, in another process."""
+    return (
+        Agent(ScriptedModel([call("fetch", url="x"), say(PAGE)]), tools=[fetch])
+        .run_sync(question)
+        .output
+    )
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> None:
     DONE.clear()
@@ -663,6 +673,14 @@ async def test_an_agent_that_a_tool_runs_by_itself_hands_its_taint_on_and_gets_i
     told = {m.name: m for m in result.messages if isinstance(m, ToolResult)}
     assert told["research"].untrusted
     assert (told["act"].text, DONE) == ("approval", [])
+
+
+async def test_an_agent_that_an_isolated_tool_runs_hands_its_taint_on_too() -> None:
+    made = agent(call("research_apart", question="a"), WIRE, tools=(research_apart, wire))
+    result = await made.run("go")
+    (told,) = (m for m in result.messages if isinstance(m, ToolResult))
+    assert (told.text, told.untrusted) == (PAGE, True)
+    assert (result.stop_reason, DONE) == ("approval", [])
 
 
 async def test_an_agent_that_a_tool_runs_in_a_clean_run_is_clean() -> None:
