@@ -156,7 +156,7 @@ class CallDesk:
             call = ToolCall(identity, found.tool.name, found.arguments)
             self._tell_repairs(call, found)
             if sign in repeated:
-                done.append(self._repetition(call, sign))
+                done.append(self._repetition(call, sign, scene))
             elif sign in first:
                 done.append(Judged(call, twin=first[sign]))
             else:
@@ -238,8 +238,8 @@ class CallDesk:
         ruled = self._ruled(job)
         if isinstance(ruled, Deny):
             return Judged(call, words=denied_by_policy(ruled), sign=sign, is_wrong=True)
-        home = self._home
-        if isinstance(ruled, Ask) and not granted(home.grants, call, home.path):
+        home, tainted = self._home, self._tainted
+        if isinstance(ruled, Ask) and not granted(home.grants, call, home.path, tainted=tainted):
             self._tell(ApprovalRequested(call, ruled.reason))
             return Judged(call, reason=ruled.reason, sign=sign)
         limit = home.budget.take_call()
@@ -327,11 +327,12 @@ class CallDesk:
         )
         return Job(call, found.tool, found.values, context)
 
-    def _repetition(self, call: ToolCall, sign: str) -> Judged:
+    def _repetition(self, call: ToolCall, sign: str, scene: Scene) -> Judged:
         told = "; the tools are closed" if self._guard.is_circling else ""
         self._tell(LoopDetected(call, f"the same call again{told}"))
         words = repeated_words(call.name, self._guard.last(sign))
-        given = (result for result in self.known.values() if result.name == call.name)
+        results = (message for message in scene.messages if isinstance(message, ToolResult))
+        given = (result for result in results if result.name == call.name)
         return Judged(call, words=words, untrusted=is_tainted(given))
 
     def _twin_result(self, item: Judged) -> ToolResult:
