@@ -8,7 +8,7 @@ import pytest
 
 from agentcall import Agent, Approved, tool
 from agentcall.errors import UsageError
-from agentcall.messages import Image, Message, Text, User
+from agentcall.messages import JSON, Image, Message, Text, User
 from agentcall.policy import Allow, Attempt
 from agentcall.testing import Reply, ScriptedModel, call, say
 from agentcall.tool import Tool, given_tool
@@ -230,7 +230,7 @@ def test_a_given_schema_has_the_mark_too() -> None:
     def made(egress: list[str]) -> Tool:
         return given_tool(str, name="f", description="", parameters=schema, egress=egress)
 
-    schema = {"type": "object", "properties": {"url": {"type": "string"}}}
+    schema: dict[str, JSON] = {"type": "object", "properties": {"url": {"type": "string"}}}
     assert made(["url"]).marks.egress == ["url"]
     with pytest.raises(UsageError, match="egress"):
         made(["uri"])
