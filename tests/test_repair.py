@@ -190,7 +190,7 @@ def test_a_valid_call_costs_one_parse(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"a": 2, "b": 3}<|im_end|>', "surplus"),
         ('{"a": 2, "b": 3}\n</tool_call>', "surplus"),
         ('{\\"a\\": 2, \\"b\\": 3}', "double-encoded"),
-        ('{"a": 2 "b": 3}', "json-repair"),
+        ('{"a": 2 "b": 3}', "missing-comma"),
         ('{}{"a": 2, "b": 3}', "surplus"),
         ('{"a": 2, "b": 3}{"a": 2, "b": 3}', "surplus"),
     ],
