@@ -108,5 +108,5 @@ def _stands(word: str, said: str) -> bool:
     host, slash, path = rest.rstrip("/").partition("/")
     if not host:
         return not word
-    pattern = f"{_BEFORE}(?i:(?:{scheme}://)?{re.escape(host)}){re.escape(slash + path)}/?{_AFTER}"
+    pattern = f"{_BEFORE}(?ai:(?:{scheme}://)?{re.escape(host)}){re.escape(slash + path)}/?{_AFTER}"
     return re.search(pattern, said) is not None

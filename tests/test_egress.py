@@ -111,6 +111,8 @@ async def test_an_address_that_the_user_wrote_needs_nobody(said: str, url: str) 
         ("Read not-example.org", "example.org"),
         ("Read bücher.example", "cher.example"),
         ("Mail me@example.org", "https://example.org"),
+        ("Read wiki.example", "https://w\u0131ki.example"),  # another letter, another host
+        ("Read news.example", "https://new\u017f.example"),
         ("Read https://example.org/a/b", "https://example.org/a"),
         ("Read https://example.org/a?b=c", "https://example.org/a"),
         ("Read https://example.org/a", "https://example.org/A"),
