@@ -57,7 +57,7 @@ def die() -> str:
     "End the process."
     os._exit(3)
 
-@server.tool()
+@server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=True))
 def nap() -> str:
     "Sleep for long."
     time.sleep(60)
@@ -105,7 +105,8 @@ async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: st
 
 def test_its_hints_become_marks_unless_they_are_overruled(official: str) -> None:
     with MCPTools(official, timeout=5) as tools:
-        add, env, *_ = tools
+        add, env, *_, nap = tools
+    assert (add.marks.egress, env.marks.egress, nap.marks.egress) == (False, False, True)
     assert (add.marks.read_only, add.marks.idempotent, add.marks.untrusted) == (True, True, True)
     assert (env.marks.read_only, env.marks.timeout) == (False, 5)
     with MCPTools(official, read_only=False, requires_approval=True) as tools:
@@ -309,6 +310,7 @@ async def official_client_is_served(server: str | StdioServerParameters) -> None
         assert {"add", "mul", "lines", "fail", "nap"} <= set(listed)
         assert listed["add"].description == "Adds two whole numbers."
         assert set(listed["add"].input_schema["properties"]) == {"a", "b"}
+        assert listed["add"].annotations.open_world_hint is False
         assert "delete" not in listed  # it needs approval
         fine = await client.call_tool("add", {"a": 2, "b": 3})
         assert (fine.content[0].text, fine.is_error) == ("5", False)

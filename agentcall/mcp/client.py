@@ -91,6 +91,7 @@ class MCPTools:
         marks: MarkArguments = {
             "untrusted": True,
             "read_only": bool(says and says.read_only_hint),
+            "egress": bool(says and says.open_world_hint),
             "idempotent": bool(says and (says.idempotent_hint or says.read_only_hint)),
             **self._marks,
         }
