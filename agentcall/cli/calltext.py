@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentcall.calltext import whole_call
+from agentcall.plaintext import line_of
 from agentcall.result import RunResult
 
 
@@ -13,6 +14,6 @@ def waiting_lines(
 ) -> list[str]:
     """The calls that wait, each with its id and all of its arguments."""
     return [
-        f"waiting: {call.id}  {whole_call(call, result.asked_by(call.id))}"
+        f"waiting: {line_of(call.id)}  {whole_call(call, result.asked_by(call.id))}"
         for call in result.pending
     ]

@@ -24,6 +24,7 @@ from agentcall.cli.waiting import State, listed, load, take
 from agentcall.errors import UsageError
 from agentcall.events import Event, ToolCallStarted
 from agentcall.messages import JSON
+from agentcall.plaintext import line_of
 
 
 def resume_by(options: ResumeOptions) -> int:
@@ -107,4 +108,4 @@ def _show_list(states: Iterable[State]) -> None:
         result = state.result
         for call in result.pending:
             shown = whole_call(call, result.asked_by(call.id))
-            sys.stdout.write(f"{result.run_id}\t{call.id}\t{shown}\n")
+            sys.stdout.write(f"{line_of(result.run_id)}\t{line_of(call.id)}\t{shown}\n")

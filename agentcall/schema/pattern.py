@@ -13,10 +13,14 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+from agentcall.messages import JSON
+from agentcall.schema.bounds import within_bounds
+from agentcall.schema.definitions import BY_NAME, is_list, is_schema, pruned
 
 LONGEST = 5_000
 """Characters of a pattern."""
@@ -88,6 +92,59 @@ def pattern_of(text: str) -> Pattern:
         size += written.size
         made.append((_compiled(written.text), wanted))
     return Pattern(size, tuple(made))
+
+
+def patterns_in(schema: object) -> Iterator[tuple[str, str]]:
+    """The patterns of a schema, each with the keyword that has it."""
+    waiting: list[tuple[object, bool]] = [(schema, True)]
+    while waiting:
+        value, is_one = waiting.pop()
+        if is_list(value):
+            waiting += ((item, True) for item in value)
+        if not is_schema(value):
+            continue
+        if is_one and isinstance(value.get("pattern"), str):
+            yield "pattern", value["pattern"]
+        if is_one and is_schema(names := value.get("patternProperties")):
+            yield from (("patternProperties", name) for name in names)
+        waiting += (
+            (inner, not (is_one and key in BY_NAME))
+            for key, inner in value.items()
+            if not (is_one and key in _VALUES)
+        )
+
+
+class Unchecked(NamedTuple):
+    """A pattern that cannot be checked in linear time: its keyword, and why."""
+
+    keyword: str
+    pattern: str
+    why: str
+
+
+def checkable(schema: dict[str, JSON], name: str) -> tuple[dict[str, JSON], Sequence[Unchecked]]:
+    """The schema without the patterns that cannot be checked, and those.
+
+    Raises SchemaError where it is out of bounds.
+    """
+    odd: list[Unchecked] = []
+    for keyword, pattern in patterns_in(schema):
+        try:
+            pattern_of(pattern)
+        except PatternError as error:
+            odd.append(Unchecked(keyword, pattern, str(error)))
+    if not odd:
+        return schema, odd
+    within_bounds(schema, name)
+    keys = {"pattern"}
+    if any(each.keyword == "patternProperties" for each in odd):  # then no name is unknown
+        keys |= {"patternProperties", "additionalProperties", "unevaluatedProperties"}
+    wrong = {each.pattern for each in odd}
+    kept = pruned(schema, lambda key, value: key in keys and (key != "pattern" or value in wrong))
+    return cast("dict[str, JSON]", kept), odd
+
+
+_VALUES = ("const", "enum", "default", "examples")
 
 
 def _compiled(text: str) -> Callable[[str], bool]:

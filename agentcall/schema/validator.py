@@ -23,10 +23,9 @@ from referencing import Registry
 from referencing.jsonschema import specification_with
 
 from agentcall.errors import SchemaError
-from agentcall.schema.bounds import children
 from agentcall.schema.definitions import Schema, is_list, is_schema, pruned
 from agentcall.schema.metaschema import is_plainly_valid
-from agentcall.schema.pattern import PatternError, pattern_of
+from agentcall.schema.pattern import PatternError, pattern_of, patterns_in
 
 STEPS = 50_000
 DEEPEST = 120
@@ -119,20 +118,6 @@ def errors_of(validator: Validator, value: object) -> Iterator[ValidationError]:
         raise TooCostly("checks too deep within each other") from None
     except Exception:  # a reference elsewhere, or to what is no schema: the tool itself will judge
         return
-
-
-def patterns_in(schema: object) -> Iterator[tuple[str, str]]:
-    """The patterns of a schema, each with the keyword that has it."""
-    waiting = [schema]
-    while waiting:
-        value = waiting.pop()
-        waiting += children(value)
-        if not is_schema(value):
-            continue
-        if isinstance(value.get("pattern"), str):
-            yield "pattern", value["pattern"]
-        if is_schema(names := value.get("patternProperties")):
-            yield from (("patternProperties", name) for name in names)
 
 
 @lru_cache(maxsize=16)
