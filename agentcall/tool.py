@@ -218,8 +218,13 @@ class Tool(Generic[P, R]):
         return self.remade(replace(self.schema, name=name), self.marks)
 
     def remade(self, schema: FunctionSchema | GivenSchema, marks: Marks) -> Tool:
-        """The same function with another schema and other marks."""
-        return Tool(self.function, schema, marks, unbound=self._unbound)
+        """The same function with another schema and other marks.
+
+        A callable object may have another function for other marks: what its `marked(marks)` gives.
+        """
+        marked = getattr(self.function, "marked", None)
+        function = marked(marks) if callable(marked) else self.function
+        return Tool(function, schema, marks, unbound=self._unbound)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
