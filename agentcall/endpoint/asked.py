@@ -16,6 +16,9 @@ import orjson
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, load
 
+MESSAGES = 2_000
+"""Messages of a request at most; each is read, judged and sent on."""
+
 _REFUSED = {
     "tools": "this agent brings its own tools; send none",
     "functions": "this agent brings its own tools; send none",
@@ -81,6 +84,11 @@ def _messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
     given = fields.get("messages")
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise Unfit("messages is no list of messages", param="messages")
+    if len(given) > MESSAGES:
+        raise Unfit(
+            f"there are {len(given):,} messages, more than {MESSAGES:,}; leave out the oldest",
+            param="messages",
+        )
     last = given[-1]
     if not isinstance(last, Mapping) or last.get("role") != "user":
         raise Unfit("the last message is not the user's", param="messages")

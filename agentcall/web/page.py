@@ -14,7 +14,6 @@ from agentcall.messages import Text
 from agentcall.web import markup
 from agentcall.web.shown import PLACEHOLDER, shown
 from agentcall.web.tab import Tab
-from agentcall.web.uploads import uploaded
 from agentcall.web.view import View
 
 gr: Any = import_module("gradio")  # Any: an optional package, few of whose types are told
@@ -214,7 +213,7 @@ def _with_request(handler: Handler) -> Handler:
 async def _ask(tab: Tab, given: dict[str, Any]) -> Views:  # Any: a text, and paths of files
     text = str(given.get("text") or "")
     try:
-        images = [uploaded(path) for path in given.get("files") or ()]
+        images = [tab.image(path) for path in given.get("files") or ()]
     except UsageError as error:
         views = tab.tell(str(error))
     else:

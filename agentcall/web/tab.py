@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeAlias
@@ -49,10 +49,14 @@ class Times(dict[tuple[str, str], float]):
 
 
 class Tab:
-    """A conversation in a browser."""
+    """A conversation in a browser.
 
-    def __init__(self, talk: Talk, times: Times) -> None:
+    image: reads an image that its user has uploaded. Raises UsageError for any other file.
+    """
+
+    def __init__(self, talk: Talk, times: Times, image: Callable[[str], Image]) -> None:
         self.talk = talk
+        self.image = image
         self._times = times
         self._runs: set[asyncio.Task[None]] = set()
         self._view = View(talk.session.id, ())
