@@ -169,7 +169,8 @@ def test_a_client_that_is_served_is_not_thrown_out_for_those_that_stall() -> Non
             good.sendall(head(port))
             came = b""
             while not came.endswith(b"0\r\n\r\n"):
-                assert (piece := good.recv(65536))
+                piece = good.recv(65536)
+                assert piece
                 came += piece
             assert status(came) == 200
 
