@@ -68,7 +68,7 @@ def _refuse(fields: Mapping[str, JSON], model: str) -> None:
     name = fields.get("model", model)
     if name != model:
         raise Unfit(
-            f"there is no model {name!r}; there is {model!r}",
+            f"there is no model {name!r:.100}; there is {model!r}",
             status=404,
             code="model_not_found",
             param="model",
@@ -77,7 +77,7 @@ def _refuse(fields: Mapping[str, JSON], model: str) -> None:
         if fields.get(param) and fields[param] != {"type": "text"}:
             raise Unfit(words, param=param)
     if fields.get("n") not in (None, 1):
-        raise Unfit(f"n is {fields['n']!r}; one answer is given", param="n")
+        raise Unfit(f"n is {fields['n']!r:.100}; one answer is given", param="n")
 
 
 def _messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
@@ -95,4 +95,4 @@ def _messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
     try:
         return load(cast("Sequence[Mapping[str, JSON]]", given))
     except (UsageError, AttributeError, TypeError, KeyError) as error:
-        raise Unfit(str(error), param="messages") from None
+        raise Unfit(f"{error!s:.500}", param="messages") from None
