@@ -82,10 +82,15 @@ class Connection(H11Protocol):
         super().connection_made(cast("Transport", transport))
         self._since = self.loop.time()
         self._timer = self.loop.call_later(_LOOK, self._look)
+        if len(self.connections) <= self.patience.most:
+            return
         others = [each for each in self._others() if not each.transport.is_closing()]
         if len(others) < self.patience.most:
             return
-        owing = [each for each in others if each.turn in ("head", "body")]
+        # one that has not asked at all, else one that is idle or within a body
+        owing = [each for each in others if not each.has_asked] or [
+            each for each in others if each.turn in ("head", "body")
+        ]
         if owing:
             min(owing, key=Connection.worth).drop()
         else:
@@ -95,10 +100,9 @@ class Connection(H11Protocol):
     def _others(self) -> list[Connection]:
         return [each for each in self.connections if isinstance(each, Connection) and each != self]
 
-    def worth(self) -> tuple[int, float]:
-        """Which of those that owe a request is kept rather than another: the greater one."""
-        order = {"head": 2, "body": 1} if self._has_asked else {}
-        return order.get(self.turn, 0), self._since
+    def worth(self) -> tuple[bool, float]:
+        """Which of two that owe a request is kept: one that is idle, else the younger one."""
+        return self.has_asked and self.turn == "head", self._since
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
@@ -118,7 +122,8 @@ class Connection(H11Protocol):
         super().pause_writing()
 
     @property
-    def _has_asked(self) -> bool:
+    def has_asked(self) -> bool:
+        """Whether the head of a request has come."""
         return cast("RequestResponseCycle | None", self.cycle) is not None
 
     @property
@@ -126,7 +131,7 @@ class Connection(H11Protocol):
         """What the client has to do next."""
         if self.transport.is_closing() or self.flow.write_paused:
             return "write"
-        if not self._has_asked or self.cycle.response_complete:
+        if not self.has_asked or self.cycle.response_complete:
             return "write" if self.transport.get_write_buffer_size() else "head"
         sends = self.conn.their_state is h11.SEND_BODY and not self.flow.read_paused
         return "body" if sends else ""

@@ -119,6 +119,7 @@ def _listening(address: Address) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(tuple(address))
+        listening.listen()  # who reads the address may ask at once, and is answered in a moment
     except OSError as error:
         listening.close()
         place = f"{address.host}:{address.port}"
