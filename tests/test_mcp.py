@@ -245,6 +245,30 @@ def test_strangers_are_turned_away(tmp_path: Path) -> None:
         assert httpx.post(url, content=b" " * 100_000_000).status_code == 413
 
 
+def test_a_page_of_another_server_of_this_machine_may_not_ask(tmp_path: Path) -> None:
+    with served(tmp_path) as url:
+        for origin in ("http://localhost:3000", "http://127.0.0.1", "null"):
+            assert httpx.post(url, json={}, headers={"Origin": origin}).status_code == 403
+        assert (
+            httpx.post(url, content=b"{}", headers={"Content-Type": "text/plain"}).status_code
+            == 415
+        )
+
+
+def test_a_message_that_is_too_deep_or_too_long_is_refused(tmp_path: Path) -> None:
+    head = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    nested, values = "[" * 500 + "]" * 500, "[" + "1," * 200_000 + "1]"
+    asked = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": %s}'
+    call = '{"name": "add", "arguments": {"a": %s, "b": 1}}'
+    with served(tmp_path) as url:
+        for body in (asked % nested, asked % (call % nested), asked % (call % values), nested):
+            assert httpx.post(url, content=body, headers=head).status_code == 400
+        shallow = asked % (call % ("[" * 50 + "]" * 50))
+        assert httpx.post(url, content=shallow, headers=head).status_code < 500
+        with MCPTools(url) as tools:
+            assert len(tools.tools) > 3
+
+
 def test_the_tools_of_a_server_go_on_the_command_line(official: str, tmp_path: Path) -> None:
     done = agentcall(
         "tools", "call", "add", '{"a": 2, "b": 3}', "-t", f"mcp:{official}", cwd=tmp_path
