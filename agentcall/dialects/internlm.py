@@ -32,6 +32,7 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     User,
+    system_json,
     to_json,
 )
 
@@ -61,7 +62,7 @@ class InternLM:
     def offer(self, offer: Offer, choice: Choice) -> Opening:
         """The system message, the tools in a message of their own, and the raw-mode fields."""
         instructions = with_answer_format(offer) or DEFAULT_SYSTEM
-        messages: list[Wire] = [to_json(System(instructions))]
+        messages: list[Wire] = [system_json(instructions)]
         if offer.tools:
             functions = [tool.definition["function"] for tool in offer.tools]
             listed = json.dumps(functions, ensure_ascii=False)
@@ -79,7 +80,7 @@ class InternLM:
             case User():
                 return [to_json(user_message(message))]
             case System():
-                return [to_json(message)]
+                return [system_json(message.text)]
 
     def reader(self, offer: Offer) -> Reader:
         """Action blocks in the text; native calls too, should the server parse them after all."""

@@ -28,6 +28,7 @@ from agentcall.messages import (
     User,
     assistant_json,
     result_json,
+    system_json,
     to_json,
 )
 
@@ -46,7 +47,7 @@ class Native:
             if choice != "auto":
                 fields["tool_choice"] = choice
         instructions = with_answer_format(offer)
-        system: list[Wire] = [to_json(System(instructions))] if instructions else []
+        system: list[Wire] = [system_json(instructions)] if instructions else []
         return Opening(tuple(system), fields)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
@@ -59,7 +60,7 @@ class Native:
             case User():
                 return [to_json(user_message(message))]
             case System():
-                return [to_json(message)]
+                return [system_json(message.text)]
 
     def reader(self, offer: Offer) -> Reader:
         """Native calls; where there are none, calls in the text in whatever family's form."""

@@ -83,7 +83,7 @@ def _call(page: Page, to: str) -> Steps[None]:
         page.out.broken(source.raw(), f"there is no tool {to!r}")
     elif not end and not (text and source.finished):
         page.out.broken(source.raw(), CUT)
-    elif text:
+    elif text and not rest.strip():
         page.out.call(name, text)
     elif not begun and not rest.strip():
         page.out.call(name, "{}")
