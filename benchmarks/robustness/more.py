@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.robustness.answers import ANSWERS
-from benchmarks.robustness.calls import CALLS
+from benchmarks.robustness.calls import CALLS, STREAMS
 from benchmarks.robustness.loops import LOOPS, OVERFLOWS
 from benchmarks.robustness.texts import TEXTS
 
-MORE = (*TEXTS, *CALLS, *ANSWERS, *LOOPS, *OVERFLOWS)
+MORE = (*TEXTS, *CALLS, *STREAMS, *ANSWERS, *LOOPS, *OVERFLOWS)
