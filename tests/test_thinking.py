@@ -11,7 +11,9 @@ from agentcall import Agent, tool
 from agentcall.dialects.families.registry import FAMILIES
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parts import Broken, Called, Delta, Said
+from agentcall.dialects.protocol import Offer
 from agentcall.dialects.reading import Reading, Reconsidered, read_text, reading_of, text_reader
+from agentcall.dialects.turns import TurnReader
 from agentcall.events import AnswerDiscarded, Event, RunFinished, TextDelta, ThinkingDelta
 from agentcall.models.http_chat import HTTPChat
 from agentcall.result import RunResult
@@ -37,6 +39,24 @@ PAIRS = [
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
 ]
+
+
+@tool(name="wipe")
+def WIPE_TOOL() -> str:
+    """Delete files."""
+    return ""
+
+
+@tool(name="add")
+def ADD_TOOL(a: int) -> int:
+    """Add."""
+    return a
+
+
+@tool(name="write_file")
+def NOTE_TOOL(text: str) -> str:
+    """Write."""
+    return text
 
 
 def read_both(text: str) -> Reading:
@@ -192,6 +212,23 @@ def test_a_call_before_text_in_supposed_thinking_without_end_is_told_to_the_mode
     reading = reading_of([*reader.feed(f"Hm {WIPE} no."), *reader.close("stop")])
     assert (reading.calls, len(reading.broken)) == ((), 1)
     assert isinstance(reading.broken[0], Broken)
+
+
+def test_an_object_that_was_only_thought_of_is_no_turn_of_the_constrained_dialect() -> None:
+    wiped = '{"name": "wipe", "arguments": {}}'
+    added = '{"name": "add", "arguments": {"a": 1}}'
+    noted = '{"name": "write_file", "arguments": {"text": "a</think>b<think>c"}}'
+    for text, wanted in (
+        (f"{wiped} no.</think>\n{added}", ADDED),
+        (f"{wiped}</think>\n{added}", ADDED),
+        (f"{wiped} no.</think>Done.", ()),
+        (noted, NOTED),
+    ):
+        reader = TurnReader(Offer("", (WIPE_TOOL, ADD_TOOL, NOTE_TOOL)))
+        reading = reading_of([*reader.feed(Delta(text)), *reader.close("stop")])
+        assert [(call.name, call.arguments) for call in reading.calls] == [
+            (call.name, call.arguments) for call in wanted
+        ]
 
 
 # --------------------------------------------------------------------------- in a run

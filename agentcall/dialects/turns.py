@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from agentcall.dialects.families.thinking import ENDS
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parts import Broken, Called, Delta, Part, Said, Thought
 from agentcall.dialects.plan import read_plan
@@ -199,7 +200,7 @@ def _could_be_fence(body: str) -> bool:
 
 
 def _objects(text: str) -> list[Mapping[str, JSON]]:
-    """The JSON objects that a text begins with."""
+    """The JSON objects that a text begins with; none if thinking ends behind them."""
     found, at = list[Mapping[str, JSON]](), 0
     body = text.strip()
     while body.startswith("{", at):
@@ -210,7 +211,7 @@ def _objects(text: str) -> list[Mapping[str, JSON]]:
         found.append(value)
         while at < len(body) and body[at] in " \t\r\n,":
             at += 1
-    return found
+    return [] if any(end in body[at:] for end in ENDS) else found
 
 
 def _called(turn: Mapping[str, JSON]) -> Called | None:

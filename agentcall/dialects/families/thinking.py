@@ -148,17 +148,23 @@ def tags(opener: str, closer: str) -> dict[str, Read]:
     return {opener: thinking(opener, closer), closer: end_of_thinking(opener, closer)}
 
 
+_PAIRS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "[THINK]": "[/THINK]",
+    "<seed:think>": "</seed:think>",
+    "◁think▷": "◁/think▷",
+    "<reasoning>": "</reasoning>",
+    "<thought>": "</thought>",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<unused94>thought": "<unused95>",
+}
+ENDS = tuple(_PAIRS.values())
+"""The tags that end thinking, but for those of single families."""
+
 THINKING = Family(
     "thinking",
     thinking={
-        **tags("<think>", "</think>"),
-        **tags("<thinking>", "</thinking>"),
-        **tags("[THINK]", "[/THINK]"),
-        **tags("<seed:think>", "</seed:think>"),
-        **tags("◁think▷", "◁/think▷"),
-        **tags("<reasoning>", "</reasoning>"),
-        **tags("<thought>", "</thought>"),
-        **tags("<|begin_of_thought|>", "<|end_of_thought|>"),
-        **tags("<unused94>thought", "<unused95>"),
+        tag: read for opener, closer in _PAIRS.items() for tag, read in tags(opener, closer).items()
     },
 )
