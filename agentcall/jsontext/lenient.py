@@ -27,7 +27,8 @@ class Malformed(ValueError):
 _SPACE = re.compile(r"\s*")
 _WORD = re.compile(r"[A-Za-z_$][\w$.\-]*")
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d[\d_]*)?\.?\d*(?:[eE][+-]?\d+)?)")
-_LEADING_ZERO = re.compile(r"[+-]?0[\d_]")
+_UNCLEAR = re.compile(r"\+|[+-]?0[\d_]")
+"""A sign that may be half of a sum, and a zero that may make a number octal."""
 _KEY_AHEAD = re.compile(r'"(?:[^"\\\n]|\\.){1,80}"\s*[:：]')
 _DIVISION = re.compile(r"//+[ \t]*[-+(]*[\d.]")
 """Behind a value this is Python's whole division or a comment, and nobody can tell which."""
@@ -52,8 +53,8 @@ class Lenient:
         self.at = at
         self.rules: set[str] = set()
         self._depth = 0
-        self._token = ""
-        self._seen = 0
+        self._behind = ""  # what the last token ended with
+        self._ended = self._seen = 0
 
     def fail(self, expected: str) -> Malformed:
         """The error that says what was expected here."""
@@ -66,7 +67,7 @@ class Lenient:
         Full-width punctuation reads as its ASCII form. Raises Malformed for a division.
         """
         if self.at > self._seen:
-            self._token = self.text[self.at - 1]  # what the last token ends with
+            self._behind, self._ended = self.text[self.at - 1], self.at
         while True:
             self.at = cast("re.Match[str]", _SPACE.match(self.text, self.at)).end()
             if not self.text.startswith(("//", "/*", "#"), self.at):
@@ -80,12 +81,18 @@ class Lenient:
         return _WIDE[char]
 
     def _comment(self) -> None:
-        if self._token not in ("", ",", "{", "[", "(", ":") and _DIVISION.match(self.text, self.at):
+        if self._behind not in ("", ",", "{", "[", "(", ":") and self._is_division():
             raise self.fail("one value, not a division,")
         self.rules.add("comment")
         long = self.text.startswith("/*", self.at)
         end = self.text.find("*/" if long else "\n", self.at + (2 if long else 1))
         self.at = len(self.text) if end < 0 else end + (2 if long else 1)
+
+    def _is_division(self) -> bool:
+        """Whether `//` behind a value may divide it: an operand follows, or no space is between."""
+        if not self.text.startswith("//", self.at):
+            return False
+        return self.at == self._ended or _DIVISION.match(self.text, self.at) is not None
 
     def eat(self, char: str) -> bool:
         """Whether the next character is this one; it is then behind us."""
@@ -137,7 +144,7 @@ class Lenient:
                 break
             self.at = end + 1
             pieces.append(self._escape())
-            odd = odd or pieces[-1].startswith("\\") and len(pieces[-1]) > 1
+            odd = odd or (pieces[-1].startswith("\\") and len(pieces[-1]) > 1)
         raw = self.text[start:end]
         if odd:
             self.rules.add("bad escape")
@@ -192,8 +199,8 @@ class Lenient:
     def _number(self) -> JSON:
         found = cast("re.Match[str]", _NUMBER.match(self.text, self.at))
         digits = found.group()
-        if _LEADING_ZERO.match(digits):
-            raise self.fail("a number without leading zeros, or a string,")
+        if _UNCLEAR.match(digits):
+            raise self.fail("a number without '+' and leading zeros, or a string,")
         try:
             number: JSON = int(digits, 0) if "x" in digits.lower() else json.loads(digits)
         except ValueError:
@@ -261,7 +268,7 @@ class Lenient:
         if closer == "}":
             apart = self.text[self.at - 1].isspace()
             return apart and _KEY_AHEAD.match(self.text, self.at) is not None
-        return self.peek() == "{" and self._token == "}"
+        return self.peek() == "{" and self._behind == "}"
 
 
 def is_exact(number: float, digits: str) -> bool:

@@ -7,13 +7,14 @@ A value that fits is left as it is. What does not fit is mended where it stands,
   text with commas for a list of texts may be one item or many: it is left for the model).
 - list-from-object: `{"0": "a", "1": "b"}` for a list; one-from-list: `[2]` for a lone 2.
 - enum-spelling: a choice that differs by case and by separators between its words only.
-- schema-echo: `{"type": "integer", "value": 2}` for 2, where all but the value stands in the schema.
+- schema-echo: `{"type": "integer", "value": 2}` for 2, where the rest stands in the schema.
 - key-name, key-near: a key that differs in its spelling only, or by one slip, from a property
   that is not given.
 - null-dropped: null or blank for an optional property that takes neither.
-- dropped-unknown: a key that an object without other properties does not know. This one loses
-  what the model wrote, so it is done only on order, never to a wrapper with something in it, and
-  never if nothing else was given to an object that has properties.
+- dropped-unknown: a key that an object without other properties does not know. It is the one rule
+  that leaves out something the model wrote, a whole argument that the tool never had; so it is done
+  only on order, never to a wrapper with something in it, never if nothing else was given to an
+  object that has properties, and never to a key that resembles a property that was not given.
 Of several choices (`anyOf`) the one that needs the fewest fixes is taken; if two do, none.
 """
 
@@ -36,13 +37,15 @@ from agentcall.repair.fit import (
     required_of,
 )
 from agentcall.repair.fix import Fix, dropped_at, fix, fix_at, written
-from agentcall.repair.names import only_near, spelling
+from agentcall.repair.names import folded, near, only_near, spelling
 from agentcall.repair.reading import read_inner
 from agentcall.repair.scalar import READERS, Read, is_blank, rule_of
 from agentcall.repair.shape import WRAPPERS
 
 _OPENERS = ("[", "{", "(", "`")
 _ECHO = frozenset({"type", "value", "description", "title"})
+_SHORT = 4
+"""The letters of a shorter name stand in many a word by chance."""
 _GROUPED = re.compile(r"\s*[+-]?\d{1,3}(?:,\d{3})+\s*")
 """A number with thousands separators, or a list without brackets: nobody can tell."""
 
@@ -187,6 +190,7 @@ class Mender:
         known, required = properties_of(schema), required_of(schema)
         value = self._renamed(value, schema, place)
         may_drop = self.drop_unknown and not (known and known.keys().isdisjoint(value))
+        missing = [name for name in known if name not in value]
         found: dict[str, JSON] = {}
         for key, item in value.items():
             own = known.get(key, schema.get("additionalProperties", True))
@@ -194,7 +198,10 @@ class Mender:
             mended = self.mend(item, own, at) if isinstance(own, Mapping) else item
             if key in known and key not in required and self._is_blank(mended, own):
                 self.fixes.append(dropped_at("null-dropped", at, item))
-            elif own is False and (item is None or (may_drop and not _holds_more(key, item))):
+            elif own is False and (
+                item is None
+                or (may_drop and not _holds_more(key, item) and not _resembles(key, missing))
+            ):
                 self.fixes.append(dropped_at("dropped-unknown", at, item))
             else:
                 found[key] = mended
@@ -228,6 +235,20 @@ def _below(place: str, key: str) -> str:
 def _holds_more(key: str, item: JSON) -> bool:
     """Whether a key looks like a wrapper around arguments that nobody has understood."""
     return key in WRAPPERS and isinstance(item, (dict, list)) and bool(item)
+
+
+def _resembles(key: str, missing: Sequence[str]) -> bool:
+    """Whether a key may be a garbled name of a property that was not given."""
+    return any(near(key[:200], name) or _is_within(name, key[:200]) for name in missing)
+
+
+def _is_within(name: str, key: str) -> bool:
+    """Whether all letters of a name stand in a key in their order; a short one as a word."""
+    plain = folded(name)
+    if len(plain) < _SHORT:
+        return plain in map(str.casefold, re.findall(r"[^\W_]+", key))
+    letters = iter(folded(key))
+    return all(letter in letters for letter in plain)
 
 
 def _spellings(strange: Sequence[str], free: Sequence[str]) -> dict[str, str]:

@@ -27,9 +27,13 @@ _END_CALL = "<|close|>call<|sep|>"
 _HEAD = Needles("<|sep|>")
 _VALUE = Tags("<|close|>argument<|sep|>", (_OPEN_ARGUMENT, _END_CALL))
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
+_ATTRIBUTES = re.compile(r'\s*(?:\w+="[^"<>|]*"\s*)*')
 
 
 def _attributes(head: str) -> dict[str, str]:
+    """The attributes of an element; none if anything else stands in its head."""
+    if not _ATTRIBUTES.fullmatch(head):
+        return {}
     return {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(head)}
 
 
@@ -57,6 +61,8 @@ def _argument(page: Page) -> Steps[tuple[str, str] | None]:
         return None
     about = _attributes(head)
     key = about.get("key", "")
+    if not key:
+        return None
     if about.get("type", "string") == "string":
         return key, json.dumps(value, ensure_ascii=False)
     return key, json_of(value, {}, {})

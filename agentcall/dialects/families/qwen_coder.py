@@ -98,6 +98,8 @@ def _parameter(page: Page, function: str) -> Steps[tuple[str, str] | None]:
     else:
         source.unread(tag.removeprefix("\n"))
     key = key.strip().strip("\"'")
+    if not key or "<" in key:
+        return None
     return key, json_of(value, property_schema(schema, key), schema)
 
 

@@ -31,6 +31,7 @@ _ACTIONS = ("Action:", "**Action:**")
 _INPUTS = ("Action Input:", "**Action Input:**", "ActionInput:", "Action input:", "Input:")
 _FINALS = ("Final Answer:", "**Final Answer:**")
 _LINE = Needles("\n")
+_ENDS = ("", "\n", "\r", "<")
 _NOTHING = Needles("\0react\0")
 
 
@@ -87,6 +88,11 @@ def _input(page: Page, name: str) -> Steps[bool]:
             page.out.broken(source.raw(), "its input is not well formed")
             return True
         yield from source.eats("\n```", "```")
+        yield from source.skip(" \t")
+        if not (yield from source.sees("Observation")) and (yield from source.peek()) not in _ENDS:
+            yield from source.upto(_LINE)
+            page.out.broken(source.raw(), "text stands behind its input")
+            return True
         page.out.call(name, arguments_text(text))
         return (yield from _after(page))
     line, end = yield from source.upto(_LINE)
