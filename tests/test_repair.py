@@ -291,8 +291,8 @@ def test_two_different_calls_in_one_text_are_none() -> None:
     [
         "3+5", "3 + 5", "2*50", "2^10", "2**3", "10/4", "7//2", "7 // 2", "(1)+1", "5 million",
         "5kg", "1 234", "12.50 USD", "$5", "5%", "5 or 6", "about 5", '5 "five"', '"5" "6"',
-        "2026-11-30", "14:30", "007", "010", "1,234", "+5", "1_", "0b11", "1e", "five", "5;6", "5|6", "<5>",
-        "[5] [6]", "{5}", "5 // 2\n", "5//x\n", "0.1234567890123456789",
+        "2026-11-30", "14:30", "007", "010", "1,234", "+5", "1_", "0b11", "1e", "five", "5;6",
+        "5|6", "<5>", "[5] [6]", "{5}", "5 // 2\n", "5//x\n", "0.1234567890123456789",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -335,6 +335,13 @@ def test_a_key_with_two_values_is_refused_and_one_that_is_repeated_is_not() -> N
     refused("draw", '{"points": [{"x": 1, "x": 2, "y": 3}]}')
     assert mended("add", '{"a": 2, "a": 2, "b": 3}').values == {"a": 2, "b": 3}
     assert mended("get_weather", '{"city": "a: \\"b\\": c"}').values == {"city": 'a: "b": c'}
+
+
+def test_a_number_becomes_a_text_only_as_it_was_written() -> None:
+    assert mended("get_weather", '{"city": 1.5}').values == {"city": "1.5"}
+    assert mended("get_weather", '{"city": 5}').values == {"city": "5"}
+    assert "a string in double quotes" in refused("get_weather", '{"city": 1.10}')
+    refused("get_weather", '{"city": 1e3}')
 
 
 def test_full_width_punctuation_is_read_outside_of_strings_alone() -> None:
