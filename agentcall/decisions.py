@@ -20,7 +20,8 @@ from agentcall.messages import Assistant, Message, ToolCall
 from agentcall.origin import Delegate, Origin
 from agentcall.plan import Plan
 from agentcall.registry import ToolRegistry
-from agentcall.result import RunResult
+from agentcall.result import PendingCall, RunResult
+from agentcall.taint import is_tainted
 
 Result = RunResult[Any]  # Any: the output's type does not matter here
 
@@ -32,7 +33,7 @@ def resumed(
 
     Raises UsageError for a call that does not wait, and for edited arguments that do not fit.
     """
-    waiting = {call.id: call for call in result.pending}
+    waiting = [pending.call.id for pending in result.pending]
     unknown = [identity for identity in decisions if identity not in waiting]
     if unknown or not waiting:
         asked = f"{unknown[0]!r} does not wait" if unknown else "none waits"
@@ -65,11 +66,12 @@ class _Resumption:
 
     def grants(self, result: Result, path: str) -> Iterator[Grant]:
         """What is approved always."""
-        for call in result.own_pending:
+        tainted = is_tainted(result.messages)
+        for call in _calls(result.own_pending):
             decision = self.decisions.get(call.id)
             if isinstance(decision, Approved) and decision.always:
                 arguments = call.arguments if decision.always == "call" else None
-                yield Grant(path, call.name, arguments)
+                yield Grant(path, call.name, arguments, tainted)
         for paused in result.paused:
             below = replace(self, decisions=_below(paused.call, self.decisions))
             yield from below.grants(paused.result, f"{path}/{paused.result.agent}")
@@ -77,16 +79,16 @@ class _Resumption:
     def origin(self, result: Result, plan: Plan, path: str) -> Origin:
         """Where the run of this result goes on."""
         plan = plan.of(result.agent)
-        own = result.own_pending
-        edited = dict(self._edits(own, plan.registry))
+        own, tainted = result.own_pending, is_tainted(result.messages)
+        edited = dict(self._edits(_calls(own), plan.registry))
         new = (_with_edits(message, edited) for message in result.new_messages)
         return Origin(
             run_id=result.run_id,
             messages=(*result.messages[: result.start], *new),
             start=result.start,
             deps=self.deps,
-            pending=tuple(edited.get(call.id, call) for call in own),
-            verdicts=dict(self._verdicts(own, path)),
+            pending=tuple(replace(each, call=edited.get(each.call.id, each.call)) for each in own),
+            verdicts=dict(self._verdicts(_calls(own), path, tainted=tainted)),
             usage=result.usage,
             turns=result.turns,
             agent=result.agent,
@@ -103,12 +105,14 @@ class _Resumption:
             if isinstance(decision, Edited):
                 yield call.id, _edited(call, decision.text, registry)
 
-    def _verdicts(self, waiting: Iterable[ToolCall], path: str) -> Iterator[tuple[str, Verdict]]:
+    def _verdicts(
+        self, waiting: Iterable[ToolCall], path: str, *, tainted: bool
+    ) -> Iterator[tuple[str, Verdict]]:
         for call in waiting:
             decision = self.decisions.get(call.id)
             if decision is not None:
                 yield call.id, decision if isinstance(decision, Denied) else Approved()
-            elif granted(self.sure, call, path):
+            elif granted(self.sure, call, path, tainted=tainted):
                 yield call.id, Approved()
 
     def _children(self, result: Result, plan: Plan, path: str) -> Iterator[tuple[str, Origin]]:
@@ -120,6 +124,10 @@ class _Resumption:
             origin = below.origin(paused.result, child, f"{path}/{paused.result.agent}")
             if origin.verdicts or origin.children:
                 yield paused.call.id, origin
+
+
+def _calls(waiting: Iterable[PendingCall]) -> Iterator[ToolCall]:
+    return (pending.call for pending in waiting)
 
 
 def _below(call: ToolCall, decisions: Mapping[str, Decision]) -> Mapping[str, Decision]:

@@ -123,6 +123,7 @@ class Tool(Generic[P, R]):
         self.function = function
         self.schema = schema
         self.marks = marks
+        self.gave_untrusted = False
         self._unbound = unbound
         if marks.isolated:
             _refuse_homeless(function, schema)
@@ -160,6 +161,17 @@ class Tool(Generic[P, R]):
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
         )
+
+    @property
+    def may_be_untrusted(self) -> bool:
+        """Whether its results may be untrusted: it is marked so, says so, or has given some."""
+        return self.marks.untrusted or self.gave_untrusted or self._says_untrusted
+
+    @cached_property
+    def _says_untrusted(self) -> bool:
+        """Whether `Untrusted` stands in what the function is declared to return."""
+        hints = getattr(inspect.unwrap(_unwrapped(self.function)), "__annotations__", {})
+        return "Untrusted" in str(hints.get("return", ""))
 
     @property
     def needs_instance(self) -> bool:

@@ -83,13 +83,14 @@ def test_an_agent_calls_the_tools_of_a_server(official: str) -> None:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
     assert told(result)[0] == "5"
     assert "no disk" in told(result)[1]
+    assert [answer.untrusted for _, answer in result.tool_calls if answer] == [True, True]
 
 
 def test_what_acts_waits_for_approval_once_a_server_has_said_something(official: str) -> None:
     model = ScriptedModel([call("add", a=2, b=3), call("fail"), say("It is 5.")])
     with MCPTools(official) as tools:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
-    assert [waiting.name for waiting in result.pending] == ["fail"]
+    assert [each.call.name for each in result.pending] == ["fail"]
 
 
 async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: str) -> None:

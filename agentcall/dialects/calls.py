@@ -5,6 +5,7 @@ The texts of the arguments are kept as written: mending them is for a later stag
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Sequence
 
@@ -197,6 +198,15 @@ def code_call(tools: Tools, name: str, code: str) -> Called:
     keys = list(properties) if isinstance(properties, dict) else []
     key = keys[0] if len(keys) == 1 else "code"
     return Called(offered_name, json.dumps({key: code}, ensure_ascii=False))
+
+
+def is_whole_code(code: str) -> bool:
+    """Whether the code could be all of a program: nothing in it is left open."""
+    try:
+        ast.parse(unfenced(code))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def unfenced(code: str) -> str:

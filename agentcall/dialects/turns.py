@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import cast
 
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parts import Broken, Called, Delta, Part, Said, Thought
 from agentcall.dialects.plan import read_plan
 from agentcall.dialects.protocol import Offer
-from agentcall.dialects.reading import text_reader
 from agentcall.jsontext import STRICT
 from agentcall.messages import JSON, json_text
 from agentcall.tool import Tool
@@ -84,9 +82,9 @@ class TurnReader:
 
     def _as_text(self, delta: Delta) -> Sequence[Part]:
         """Reads what has come and what will come as any model's text."""
-        self._other = NativeReader(partial(text_reader, tuple(self._tools.values())))
+        self._other = NativeReader(tuple(self._tools.values()))
         head = self._head if self._pieces is None else "".join(self._pieces)
-        return self._other.feed(Delta(head + delta.text, delta.thinking, delta.calls))
+        return self._other.feed(delta._replace(text=head + delta.text))
 
     def _closed(self, text: str, finish: str | None) -> Sequence[Part]:
         turns = _objects(text)

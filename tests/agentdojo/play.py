@@ -137,7 +137,9 @@ class Ours(BasePipelineElement):
             self.asked += len(result.pending)
             if not self.somebody:
                 break
-            result = agent.resume_sync(result, {c.id: approves(c) for c in result.pending})
+            result = agent.resume_sync(
+                result, {each.call.id: approves(each.call) for each in result.pending}
+            )
         self.obeyed = model.obeyed
         answer = result.text if result.stop_reason == "final" else ""
         last = ChatAssistantMessage(role="assistant", tool_calls=carried_out,

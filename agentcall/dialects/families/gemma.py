@@ -15,7 +15,7 @@ import re
 from typing import cast
 
 from agentcall.dialects.calls import CUT
-from agentcall.dialects.families.thinking import end_of_thinking, thinking
+from agentcall.dialects.families.thinking import tags
 from agentcall.dialects.page import Family, Page, Read
 from agentcall.dialects.scan import Needles, Steps
 from agentcall.jsontext import DEEPEST
@@ -172,6 +172,6 @@ GEMMA = Family(
         "<|tool_call>": _call("<tool_call|>", '<|"|>'),
         "<start_function_call>": _call("<end_function_call>", "<escape>"),
     },
-    thinking={"<|channel>thought": thinking("<channel|>"), "<channel|>": end_of_thinking},
+    thinking=tags("<|channel>thought", "<channel|>"),
     dropped=("<tool_call|>", "<|tool_response>", "<turn|>", "<end_of_turn>", "<|turn>model"),
 )

@@ -24,6 +24,7 @@ from agentcall.jsontext import Members
 
 _OPEN_ARGUMENT = "<|open|>argument "
 _END_CALL = "<|close|>call<|sep|>"
+_THINK, _END_THINK = "<|open|>think<|sep|>", "<|close|>think<|sep|>"
 _HEAD = Needles("<|sep|>")
 _VALUE = Tags("<|close|>argument<|sep|>", (_OPEN_ARGUMENT, _END_CALL))
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
@@ -72,10 +73,8 @@ KIMI_K3 = Family(
     "kimi_k3",
     markers={"<|open|>call ": _call},
     thinking={
-        "<|open|>think<|sep|>": thinking(
-            "<|close|>think<|sep|>", "<|open|>response<|sep|>", "<|open|>tools<|sep|>"
-        ),
-        "<|close|>think<|sep|>": end_of_thinking,
+        _THINK: thinking(_THINK, _END_THINK, "<|open|>response<|sep|>", "<|open|>tools<|sep|>"),
+        _END_THINK: end_of_thinking(_THINK, _END_THINK),
     },
     dropped=(
         "<|open|>response<|sep|>",

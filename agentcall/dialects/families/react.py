@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 
-from agentcall.dialects.calls import arguments_text, calls_in, give, object_text, offered
+from agentcall.dialects.calls import CUT, arguments_text, calls_in, give, object_text, offered
 from agentcall.dialects.families.pythonic import pythonic_lines
 from agentcall.dialects.offers import Tools
 from agentcall.dialects.page import Family, Page
@@ -71,8 +71,12 @@ def _action(page: Page) -> Steps[bool]:
     yield from source.skip(BLANK)
     if end and (yield from source.eats(*_INPUTS)):
         return (yield from _input(page, name))
-    if not (yield from source.sees("Observation")) and not (page.react and source.finished):
-        return False
+    if not (yield from source.sees("Observation")):
+        if not (page.react and source.finished and source.left == 0):
+            return False
+        if page.tools.may_take_more(name, ()):
+            page.out.broken(source.raw(), CUT)
+            return True
     page.out.call(name, "{}")
     return (yield from _after(page))
 
@@ -96,8 +100,9 @@ def _input(page: Page, name: str) -> Steps[bool]:
         page.out.call(name, arguments_text(text))
         return (yield from _after(page))
     line, end = yield from source.upto(_LINE)
-    if not end and not source.finished:
-        page.out.broken(source.raw(), "the answer ended inside a call")
+    is_cut = line[:1] == "`" or (not line.strip() and page.tools.may_take_more(name, ()))
+    if not end and (is_cut or not source.finished):
+        page.out.broken(source.raw(), CUT)
         return True
     call = _plain(name, line.strip(), page.tools)
     page.out.call(call.name, call.arguments)
