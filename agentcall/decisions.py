@@ -3,7 +3,8 @@
 Rules:
 1. A decision names a call that waits; anything else is refused before something is carried out.
 2. Edited arguments are validated first, and take the place of the model's own.
-3. What was approved always, now or earlier, is approved for every call that waits.
+3. What was approved always, now or earlier, is approved for every call that waits; but what was
+   approved before untrusted content came in is not approved for what is asked for after it.
 4. Decisions about the calls of an agent that is a tool go down to its run.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, cast
 
 from agentcall.approval import Approved, Decision, Denied, Edited, Verdict
@@ -66,12 +68,11 @@ class _Resumption:
 
     def grants(self, result: Result, path: str) -> Iterator[Grant]:
         """What is approved always."""
-        tainted = is_tainted(result.messages)
         for call in _calls(result.own_pending):
             decision = self.decisions.get(call.id)
             if isinstance(decision, Approved) and decision.always:
                 arguments = call.arguments if decision.always == "call" else None
-                yield Grant(path, call.name, arguments, tainted)
+                yield Grant(path, call.name, arguments, _was_tainted(result.messages, call))
         for paused in result.paused:
             below = replace(self, decisions=_below(paused.call, self.decisions))
             yield from below.grants(paused.result, f"{path}/{paused.result.agent}")
@@ -79,7 +80,7 @@ class _Resumption:
     def origin(self, result: Result, plan: Plan, path: str) -> Origin:
         """Where the run of this result goes on."""
         plan = plan.of(result.agent)
-        own, tainted = result.own_pending, is_tainted(result.messages)
+        own = result.own_pending
         edited = dict(self._edits(_calls(own), plan.registry))
         new = (_with_edits(message, edited) for message in result.new_messages)
         return Origin(
@@ -88,7 +89,7 @@ class _Resumption:
             start=result.start,
             deps=self.deps,
             pending=tuple(replace(each, call=edited.get(each.call.id, each.call)) for each in own),
-            verdicts=dict(self._verdicts(_calls(own), path, tainted=tainted)),
+            verdicts=dict(self._verdicts(result, path)),
             usage=result.usage,
             turns=result.turns,
             agent=result.agent,
@@ -105,14 +106,12 @@ class _Resumption:
             if isinstance(decision, Edited):
                 yield call.id, _edited(call, decision.text, registry)
 
-    def _verdicts(
-        self, waiting: Iterable[ToolCall], path: str, *, tainted: bool
-    ) -> Iterator[tuple[str, Verdict]]:
-        for call in waiting:
+    def _verdicts(self, result: Result, path: str) -> Iterator[tuple[str, Verdict]]:
+        for call in _calls(result.own_pending):
             decision = self.decisions.get(call.id)
             if decision is not None:
                 yield call.id, decision if isinstance(decision, Denied) else Approved()
-            elif granted(self.sure, call, path, tainted=tainted):
+            elif granted(self.sure, call, path, tainted=_was_tainted(result.messages, call)):
                 yield call.id, Approved()
 
     def _children(self, result: Result, plan: Plan, path: str) -> Iterator[tuple[str, Origin]]:
@@ -128,6 +127,15 @@ class _Resumption:
 
 def _calls(waiting: Iterable[PendingCall]) -> Iterator[ToolCall]:
     return (pending.call for pending in waiting)
+
+
+def _was_tainted(messages: Iterable[Message], call: ToolCall) -> bool:
+    """Whether untrusted content was in the conversation when the call was asked for."""
+    return is_tainted(takewhile(lambda message: not _asks_for(message, call), messages))
+
+
+def _asks_for(message: Message, call: ToolCall) -> bool:
+    return isinstance(message, Assistant) and any(asked.id == call.id for asked in message.calls)
 
 
 def _below(call: ToolCall, decisions: Mapping[str, Decision]) -> Mapping[str, Decision]:

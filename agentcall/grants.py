@@ -18,7 +18,9 @@ class Grant:
 
     agent: whose tool it is, as a path of names: the tool of another agent is another tool.
     arguments: the JSON text that was shown; None for whatever arguments.
-    tainted: whether untrusted content had been read when it was approved.
+    tainted: whether untrusted content was in the conversation when the approved call was asked for;
+        if not, a grant for whatever arguments does not cover calls that are asked for after such
+        content came in.
     """
 
     agent: str
@@ -39,7 +41,7 @@ class Grant:
 
 
 def granted(grants: Iterable[Grant], call: ToolCall, agent: str, *, tainted: bool) -> bool:
-    """Whether any of the grants covers the call."""
+    """Whether any of the grants covers the call; `tainted` as of the conversation before it."""
     return any(grant.covers(call, agent, tainted=tainted) for grant in grants)
 
 
@@ -58,4 +60,5 @@ def grant_from(wire: Mapping[str, JSON]) -> Grant:
     arguments = wire["arguments"]
     if arguments is not None and not isinstance(arguments, str):
         raise ValueError(f"the arguments of a grant are {arguments!r}")
-    return Grant(str(wire["agent"]), str(wire["tool"]), arguments, wire.get("tainted") is True)
+    tainted = wire.get("tainted") is True
+    return Grant(str(wire["agent"]), str(wire["tool"]), arguments, tainted)

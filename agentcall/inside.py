@@ -44,17 +44,21 @@ _MOST = 50_000_000
 """Characters of a result for which there is no limit."""
 
 
-def main(fd: int) -> None:
-    """Answers what comes over the socket `fd` until its other end is closed."""
+def main(fd: int, mark: str) -> None:
+    """Answers what comes over the socket `fd` until its other end is closed.
+
+    mark: what each answer begins with.
+    """
+    sign = mark.encode()
     with socket.socket(fileno=fd) as line, line.makefile("rb") as lines:
         os.set_inheritable(fd, False)
         os.register_at_fork(after_in_child=line.close)
-        line.sendall(_loaded(orjson.loads(next(lines))))
+        line.sendall(sign + _loaded(orjson.loads(next(lines))))
         size = room.size()
         for text in lines:
             with _ending_with(line):
                 answer = _answered(orjson.loads(text), size)
-            line.sendall(answer)
+            line.sendall(sign + answer)
 
 
 def _loaded(message: Message) -> bytes:

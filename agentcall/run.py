@@ -295,7 +295,7 @@ class Run:
         self._say(turn.text, calls, turn.thinking)
         result = await self._carried_out(judged)
         if result is None and turn.broken and not self._progress.closed:
-            self._progress.transcript.append(User(self._unreadable(turn.broken[0])))
+            self._tell_model(self._unreadable(turn.broken[0]))
         return result
 
     async def _carried_out(self, judged: Sequence[Judged]) -> RunResult[Any] | None:
@@ -392,8 +392,13 @@ class Run:
         if self._faults >= PATIENCE:
             return self._ended(self._progress.closed or "error", words)
         self._tell(AnswerDiscarded(words))
-        self._progress.transcript.append(User(words))
+        self._tell_model(words)
         return None
+
+    def _tell_model(self, words: str) -> None:
+        """Tells the model words that may quote it; they are no words of the user."""
+        transcript = self._progress.transcript
+        transcript.append(User(words, tainted=is_tainted(transcript)))
 
     def _ended(self, reason: StopReason, why: str) -> RunResult[Any]:
         """A result without a whole answer: the best words where plain text is asked for."""

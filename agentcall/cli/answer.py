@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from agentcall.cli.plain import is_terminal
+from agentcall.cli.plain import is_terminal, shown_json
 from agentcall.cli.run import RunOptions
 from agentcall.errors import ModelError
 from agentcall.events import AnswerDiscarded, Event, TextDelta, ToolCallFinished, event_json
@@ -162,5 +162,5 @@ def _write(text: str) -> None:
 
 
 def _write_json(value: JSON) -> None:
-    sys.stdout.buffer.write(encoded(value) + b"\n")
+    sys.stdout.buffer.write(shown_json(encoded(value)) + b"\n")
     sys.stdout.buffer.flush()

@@ -22,6 +22,6 @@ def _lines(
     pending: PendingCall,
 ) -> Iterator[str]:
     call = pending.call
-    yield f"waiting: {call.id}  {whole_call(call, result.asked_by(call.id))}"
+    yield f"waiting: {line_of(call.id)}  {whole_call(call, result.asked_by(call.id))}"
     if pending.reason:
         yield f"  why: {line_of(pending.reason)}"

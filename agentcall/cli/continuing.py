@@ -110,4 +110,4 @@ def _show_list(states: Iterable[State]) -> None:
             call = pending.call
             shown = whole_call(call, result.asked_by(call.id))
             why = f"\t{line_of(pending.reason)}" if pending.reason else ""
-            sys.stdout.write(f"{result.run_id}\t{call.id}\t{shown}{why}\n")
+            sys.stdout.write(f"{line_of(result.run_id)}\t{line_of(call.id)}\t{shown}{why}\n")
