@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from agentcall.testing import MISSING, Call, Completion, call, calls, say, sse
+from agentcall.testing import Call, Completion, call, calls, say, sse
 from benchmarks.robustness.base import ADDED, RIGHT, adding
 from benchmarks.robustness.scenario import Scenario, always, once, ran
 
@@ -50,68 +50,6 @@ _PAIRED = Scenario(
     (ADDED, ran("total", numbers=[1907, 2840, 11])),
     ("4747", "4758"),
     2,
-)
-_BOTH = calls(RIGHT, call("total", numbers=[1907, 2840, 11]))
-
-
-def _paired(name: str, about: str, reply: Completion) -> Scenario:
-    return replace(_PAIRED, name=name, about=about, fault=always(reply))
-
-
-STREAMS = (
-    _paired(
-        "two calls with one index",
-        "they are told apart (plain: nothing is wrong)",
-        _BOTH.but(quirks=("index_shared",)),
-    ),
-    _paired(
-        "two calls with one index, their pieces in turns",
-        "an id on each piece tells them apart (plain: nothing is wrong)",
-        _BOTH.but(quirks=("index_shared", "ids_repeated", "interleaved")),
-    ),
-    _paired(
-        "two calls without ids, with one index",
-        "they are told apart (plain: nothing is wrong)",
-        calls(*(Call(one.name, one.arguments, MISSING) for one in _BOTH.calls)).but(
-            quirks=("index_shared",)
-        ),
-    ),
-    _paired(
-        "indexes as text, pieces in turns",
-        '"0" and "1" are indexes (plain: nothing is wrong)',
-        _BOTH.but(quirks=("index_text", "interleaved")),
-    ),
-    Scenario(
-        "a call without arguments before one with the same index",
-        "it does not take the arguments of the next (plain: nothing is wrong)",
-        ("clock", "add"),
-        "What time is it, and what are 1907 and 2840 together?",
-        always(calls(Call("clock", ""), RIGHT).but(quirks=("index_shared",))),
-        "It is a quarter to ten, and they are 4747.",
-        (ran("clock"), ADDED),
-        ("09:47", "4747"),
-        2,
-    ),
-    adding(
-        "a name in pieces",
-        "they are one name (plain: nothing is wrong)",
-        RIGHT.but(quirks=("names_cut",), size=2),
-    ),
-    adding(
-        "all arguments so far in every delta",
-        "the last one counts (plain: nothing is wrong)",
-        RIGHT.but(quirks=("cumulative",)),
-    ),
-    adding(
-        "the last delta twice",
-        "it counts once (plain: nothing is wrong)",
-        RIGHT.but(quirks=("last_doubled",)),
-    ),
-    adding(
-        "the only choice has the index 1",
-        "it is read all the same",
-        RIGHT.but(quirks=("choice_one",)),
-    ),
 )
 
 CALLS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentcall.testing import calls, say
 from benchmarks.robustness.base import ADDED, RIGHT, RIGHT_JSON, adding
-from benchmarks.robustness.scenario import Scenario, always, once, ran
+from benchmarks.robustness.scenario import Scenario, always, ran
 
 AS_TEXT = f'<tool_call>\n{{"name": "add", "arguments": {RIGHT_JSON}}}\n</tool_call>'
 _PROSE = "I would call add(a, b), for instance add(1, 2), with my tool `add`."
@@ -104,24 +104,6 @@ TEXTS = (
             "</tool_call>? No, with the right numbers.\n</think>\n"
             f"{AS_TEXT}"
         ),
-    ),
-    adding(
-        "a call rehearsed in thinking that the template began",
-        "only the end of the thinking is in the answer",
-        say(
-            'Perhaps <tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 1}}\n'
-            "</tool_call>? No, with the right numbers.\n</think>\n\n"
-            f"{AS_TEXT}"
-        ),
-    ),
-    adding(
-        "a call that was cut, and the server says stop",
-        "it does not run with fewer arguments",
-        once(
-            say('<|channel|>commentary to=functions.add <|constrain|>json<|message|>{"a": 1, "b'),
-            RIGHT,
-        ),
-        3,
     ),
     adding(
         "a call swallowed by the server's thinking parser",
