@@ -1,7 +1,7 @@
 """What a person has approved once and for all: a tool, or one call to the letter.
 
-A tool that was approved in a clean conversation has to be approved once more when untrusted content
-has come in: whoever approved it approved what the user's words would lead to.
+What was approved in a clean conversation has to be approved once more when untrusted content has
+come in: whoever approved it approved what the user's words would lead to.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ class Grant:
     agent: whose tool it is, as a path of names: the tool of another agent is another tool.
     arguments: the JSON text that was shown; None for whatever arguments.
     tainted: whether untrusted content was in the conversation when the approved call was asked for;
-        if not, a grant for whatever arguments does not cover calls that are asked for after such
-        content came in.
+        if not, calls that are asked for after such content came in are not covered.
     """
 
     agent: str
@@ -33,11 +32,9 @@ class Grant:
 
         tainted: whether untrusted content has been read by now.
         """
-        if (self.agent, self.tool) != (agent, call.name):
+        if (self.agent, self.tool) != (agent, call.name) or (tainted and not self.tainted):
             return False
-        if self.arguments is None:
-            return self.tainted or not tainted
-        return self.arguments == call.arguments
+        return self.arguments is None or self.arguments == call.arguments
 
 
 def granted(grants: Iterable[Grant], call: ToolCall, agent: str, *, tainted: bool) -> bool:

@@ -746,20 +746,6 @@ async def test_a_tool_approved_always_is_asked_about_once_more_after_untrusted_c
     assert (last.stop_reason, DONE) == ("final", ["ann", "bob", "mallory", "eve"])
 
 
-async def test_a_call_approved_always_to_the_letter_is_not_asked_about_again() -> None:
-    @tool(requires_approval=True, polling=True)
-    def send(to: str) -> str:
-        """Send."""
-        DONE.append(to)
-        return "sent"
-
-    same = call("send", to="ann")
-    made = agent(same, call("fetch", url="x"), same, call("send", to="eve"), tools=(send, fetch))
-    first = await made.run("go")
-    second = await made.resume(first, {first.pending[0].call.id: Approved(always="call")})
-    assert (second.stop_reason, DONE) == ("approval", ["ann", "ann"])
-
-
 async def test_what_was_approved_always_in_a_session_counts_while_the_session_is_clean(
     tmp_path: Path,
 ) -> None:
