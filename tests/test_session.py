@@ -54,6 +54,40 @@ def is_whole(messages: Collection[Message]) -> bool:
     return completed(messages) == tuple(messages)
 
 
+# A file that has changed.
+
+
+async def test_a_flipped_bit_in_the_id_of_a_session_is_reported(path: Path) -> None:
+    """The id stands in the table and in its index; neither makes the session look empty."""
+    session = SQLiteSession("trip to oslo", path)
+    await agent(say("hi")).run("hello", session=session)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    whole, known = path.read_bytes(), b"trip to oslo"
+    places = [at for at in range(len(whole)) if whole.startswith(known, at)]
+    assert len(places) == 2
+    for at in places:
+        for offset, bit in ((0, 0), (3, 1), (7, 5), (11, 6)):
+            changed = bytearray(whole)
+            changed[at + offset] ^= 1 << bit
+            path.write_bytes(changed)
+            for ask in (
+                lambda: session.memory,
+                lambda: session.messages,
+                lambda: session.waiting,
+                lambda: session.store.usage(session.id),
+                session.store.list,
+            ):
+                with pytest.raises(SessionError, match="damaged"):
+                    ask()
+            with pytest.raises(SessionError, match="damaged"):
+                await agent(say("who are you?")).run("again", session=session)
+            path.write_bytes(whole)
+    assert len(session.messages) == 2
+    assert SQLiteSession("another", path).messages == ()
+
+
 # Remembering.
 
 

@@ -230,6 +230,22 @@ def test_the_tools_are_marked_as_what_they_are(shop: Sql) -> None:
         assert (found.marks.read_only, found.marks.untrusted, found.marks.idempotent) == (True,) * 3
 
 
+FUNCTIONS = """
+CREATE FUNCTION hit() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;
+CREATE FUNCTION "Hit me"() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;
+CREATE FUNCTION twice(int) RETURNS int STABLE LANGUAGE sql AS $$ SELECT 2 * $1 $$;
+CREATE FUNCTION touched(orders) RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;
+CREATE FUNCTION joined(int, int) RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;
+CREATE OPERATOR <~> (LEFTARG = int, RIGHTARG = int, FUNCTION = joined);
+CREATE AGGREGATE gathered(int) (SFUNC = joined, STYPE = int);
+CREATE TYPE pair AS (a int, b int);
+CREATE FUNCTION paired(text) RETURNS pair LANGUAGE sql AS $$ SELECT (1, 2)::pair $$;
+CREATE CAST (text AS pair) WITH FUNCTION paired(text);
+CREATE SCHEMA audit;
+CREATE FUNCTION audit.length(text) RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;
+GRANT USAGE ON SCHEMA audit TO reader, writer;
+"""
+
 PLACES = [
     Path("/usr/local/bin"),
     Path("/usr/bin"),
@@ -279,6 +295,7 @@ def postgres() -> Iterator[str]:
             connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO writer")
             connection.execute("GRANT ALL ON SCHEMA public TO writer")
             connection.execute("CREATE SEQUENCE counter; GRANT ALL ON counter TO writer")
+            connection.execute(FUNCTIONS)
         yield url
     finally:
         server.terminate()
@@ -380,6 +397,95 @@ async def test_postgres_refuses_what_does_more_than_read(
         await written.query_database(query)
     assert snapshot_of(postgres) == before
     assert not Path("/tmp/agentcall-pg").exists()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
+        "SELECT pg_cancel_backend(1)",
+        "SELECT PG_Cancel_Backend (1)",
+        'SELECT "pg_cancel_backend"(1)',
+        'SELECT pg_catalog."pg_cancel_backend" (1)',
+        "SELECT pg_cancel_backend/* x */(1)",
+        "SELECT pg_cancel_backend -- x\n(1)",
+        "SELECT '\"' || pg_cancel_backend(1) || '\"'",
+        "SELECT $a$ ' $a$, pg_cancel_backend(1)",
+        "SELECT E'\\'', pg_cancel_backend(1)",
+        'SELECT U&"pg\\005fcancel\\005fbackend"(1)',
+        "SELECT (SELECT pg_cancel_backend(pid)) FROM pg_stat_activity",
+        "SELECT 1 WHERE pg_cancel_backend(1)",
+        "SELECT * FROM generate_series(1, 2) ORDER BY pg_cancel_backend(1)",
+        "SELECT * FROM pg_ls_dir('.')",
+        "WITH x AS MATERIALIZED (SELECT pg_cancel_backend(1)) SELECT 1 FROM x",
+        "SELECT CASE WHEN true THEN pg_reload_conf() END",
+        "SELECT pg_rotate_logfile()",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_try_advisory_lock(1)",
+        "SELECT pg_notify('a', 'b')",
+        "SELECT pg_stat_reset()",
+        "SELECT pg_switch_wal()",
+        "SELECT pg_create_restore_point('x')",
+        "SELECT pg_logical_emit_message(false, 'a', 'b')",
+        "SELECT pg_export_snapshot()",
+        "SELECT setval('counter', 1)",
+        "SELECT nextval('counter')",
+        "SELECT set_config('statement_timeout', '0', false)",
+        "SELECT pg_read_binary_file('x')",
+        "SELECT pg_stat_file('x')",
+        "SELECT lo_import('/etc/passwd')",
+        "SELECT query_to_xml('SELECT pg_cancel_backend(1)', true, true, '')",
+        "SELECT * FROM ts_stat('SELECT pg_cancel_backend(1)::text::tsvector')",
+        "SELECT hit()",
+        "SELECT public.hit()",
+        'SELECT "Hit me"()',
+        "SELECT orders.touched FROM orders",
+        "SELECT (o).touched FROM orders o",
+        "SELECT 1 <~> 2",
+        "SELECT gathered(id) FROM orders",
+        "SELECT gathered(id) OVER () FROM orders",
+        "SELECT 'x'::text::pair",
+        "SELECT CAST('x'::text AS pair)",
+        "SELECT audit.length('x')",
+        "SELECT audit . /* x */ length('x')",
+        "SELECT audit.--x\nlength('x')",
+        'SELECT "audit"."length"(\'x\')',
+    ],
+)
+async def test_postgres_refuses_functions_that_may_have_effects(written: Sql, query: str) -> None:
+    with pytest.raises(SqlError, match=r"may have effects, and a query is read-only|are not taken"):
+        await written.query_database(query)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT count(*), sum(total), avg(total), string_agg(id::text, ',') FROM orders",
+        "SELECT now(), current_date, clock_timestamp() > now() - interval '1 day', random() < 2",
+        "SELECT lower(name), upper(name), length(name), name ILIKE 'a%' FROM customers",
+        "SELECT date_trunc('month', now()), extract(year FROM now()), to_char(now(), 'YYYY')",
+        "SELECT jsonb_agg(c), row_to_json(c) FROM customers c GROUP BY c",
+        "SELECT pg_size_pretty(pg_total_relation_size('orders')), pg_relation_size('orders')",
+        "SELECT gen_random_uuid() IS NOT NULL, md5('x'), coalesce(NULL, 1), greatest(1, 2)",
+        "SELECT row_number() OVER (ORDER BY id), lag(total) OVER (ORDER BY id) FROM orders",
+        "SELECT unnest(ARRAY[1, 2]), generate_series(1, 2), regexp_replace('a', 'a', 'b')",
+        "SELECT length(c.name), lower(c.name) FROM customers c",
+        "SELECT twice(id), 'pg_terminate_backend' AS word FROM orders",
+        "SELECT id AS hit, id AS system FROM orders ORDER BY hit",
+        "SELECT * FROM information_schema.tables WHERE table_schema = 'public'",
+        "SELECT query, state FROM pg_stat_activity",
+    ],
+)
+async def test_postgres_runs_functions_that_only_compute(written: Sql, query: str) -> None:
+    assert "row" in await written.query_database(query)
+
+
+@pytest.mark.postgres
+async def test_a_function_may_be_allowed(postgres: str) -> None:
+    url = postgres.replace("boss@", "reader@")
+    assert "1" in await Sql(url, functions=["hit"]).query_database("SELECT hit()")
 
 
 @pytest.mark.postgres

@@ -154,9 +154,22 @@ def forget_runs(connection: Connection, session: int, runs: Sequence[RunRows]) -
 
 
 def found_number(connection: Connection, session: str) -> int | None:
-    """The number of a session, if there is one of this id."""
+    """The number of a session, if there is one of this id. Raises SessionError.
+
+    An id stands in the file twice, in the table and in its index: where one of them has changed,
+    they differ, and the session is not taken for one that has not begun.
+    """
     found = connection.execute("SELECT number FROM sessions WHERE id = ?", (session,)).fetchone()
-    return None if found is None else int(found[0])
+    if found is None:
+        there = "SELECT number FROM sessions NOT INDEXED WHERE id = ?"
+        if connection.execute(there, (session,)).fetchone() is not None:
+            raise SessionError(f"the session file is damaged: the session {session!r} is not found")
+        return None
+    number = int(found[0])
+    same = connection.execute("SELECT id FROM sessions WHERE number = ?", (number,)).fetchone()
+    if same != (session,):
+        raise SessionError(f"the session file is damaged: the id {session!r} has changed")
+    return number
 
 
 def session_number(connection: Connection, session: str) -> int:

@@ -78,6 +78,7 @@ class Store:
         """Puts down what a run has come to, in place of what was known of it."""
         now = time.time()
         with self.database.writing() as connection:
+            found_number(connection, session)
             (number,) = connection.execute(
                 "INSERT INTO sessions (id, began, changed) VALUES (?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET changed = excluded.changed RETURNING number",
@@ -175,11 +176,11 @@ class Store:
             return ()
         with self.database.reading() as connection:
             found = connection.execute(
-                "SELECT waiting FROM runs JOIN sessions ON sessions.number = session "
-                "WHERE sessions.id = ? AND waiting IS NOT NULL ORDER BY runs.number",
-                (session,),
+                "SELECT waiting FROM runs WHERE session = ? AND waiting IS NOT NULL "
+                "ORDER BY number",
+                (found_number(connection, session),),
             ).fetchall()
-        return tuple(sound(RunResult[Any].from_json, text) for (text,) in found)
+            return tuple(sound(RunResult[Any].from_json, text) for (text,) in found)
 
     def usage(self, session: str) -> Usage:
         """What the runs of a session have used."""
@@ -187,11 +188,9 @@ class Store:
             return Usage()
         with self.database.reading() as connection:
             found = connection.execute(
-                "SELECT usage FROM runs JOIN sessions ON sessions.number = session "
-                "WHERE sessions.id = ?",
-                (session,),
+                "SELECT usage FROM runs WHERE session = ?", (found_number(connection, session),)
             ).fetchall()
-        return sum((Usage(**orjson.loads(usage)) for (usage,) in found), Usage())
+            return sum((Usage(**orjson.loads(usage)) for (usage,) in found), Usage())
 
     def show(self, session: str) -> KeptSession:
         """A session, whole. Raises UsageError if there is none of this id."""
@@ -220,7 +219,9 @@ class Store:
                 "FROM sessions LEFT JOIN runs ON session = sessions.number "
                 "GROUP BY sessions.number ORDER BY changed DESC, sessions.number DESC"
             ).fetchall()
-        return tuple(map(_listed, found))
+            for row in found:
+                found_number(connection, row[0])
+            return tuple(map(_listed, found))
 
     def search(self, words: str, session: str | None = None, most: int = 50) -> tuple[Found, ...]:
         """The messages that hold all of the words, the best match first."""
@@ -241,7 +242,7 @@ class Store:
                 "WHERE words MATCH ? AND (? IS NULL OR sessions.id = ?) ORDER BY rank LIMIT ?",
                 (query, session, session, most),
             ).fetchall()
-        return tuple(_found(words, *row) for row in found)
+            return tuple(_found(words, *row) for row in found)
 
 
 def _begin(runs: Sequence[RunRows], cut: Cut, run_id: str | None) -> int:

@@ -4,15 +4,17 @@ Rules:
 1. A query runs in a READ ONLY transaction, which the server holds, and which is rolled back.
 2. It is a cursor's query, sent by the protocol that takes one statement: the server's own grammar
    then allows nothing but a SELECT. No COPY, SET, DO or CALL, and no second statement.
-3. The server ends it at its deadline, and shortens each value before it is sent.
-4. A superuser is refused: functions such as lo_export write files, and no transaction holds them.
+3. A function that may have effects is refused (`effects`): no transaction undoes those.
+4. The server ends it at its deadline, and shortens each value before it is sent.
+5. A superuser is refused: functions such as lo_export write files, and no transaction holds them.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agentcall_tools.sql.effects import check_effects
 from agentcall_tools.sql.rows import LONGEST_CELL, Rows, SqlError, cells
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Postgres:
     url: str = field(repr=False)  # it may have a password
     seconds: float
     most_rows: int
+    functions: Sequence[str] = ()
 
     async def tables(self) -> str:
         """The tables and views that may be read, with their columns and keys."""
@@ -54,6 +57,7 @@ class Postgres:
         """What a query gives. Raises SqlError."""
         text = query.strip().rstrip("; \n\t")
         async with self._connected() as connection:
+            await check_effects(connection, text, self.functions)
             columns = await _columns(connection, text)
             names = [f"c{number}" for number in range(len(columns))]
             # One character more than is shown, so that a cut is seen.
@@ -84,6 +88,8 @@ class Postgres:
                     raise SqlError("the user is a superuser, whom nothing keeps from writing; "
                                    "connect as a role that may only SELECT")  # fmt: skip
                 await connection.execute("BEGIN READ ONLY")
+                # so that a text means what it does for who looks at it
+                await connection.execute("SET LOCAL standard_conforming_strings = on")
                 for name in ("statement_timeout", "lock_timeout"):
                     await connection.execute(f"SET LOCAL {name} = {milliseconds}".encode())
                 yield connection

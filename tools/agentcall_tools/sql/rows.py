@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from agentcall_tools.visible import visible
+
 LONGEST_CELL = 500
 MOST_CHARACTERS = 20_000
 
@@ -21,7 +23,7 @@ class Rows:
 
     def shown(self) -> str:
         """A line for the columns and one for each row, with their number below."""
-        lines = [" | ".join(self.columns)]
+        lines = [" | ".join(visible(name) for name in self.columns)]
         size = 0
         for row in self.rows:
             line = " | ".join(row)
@@ -43,7 +45,7 @@ def cell(value: object) -> str:
         return f"<{len(value)} bytes>"
     text = str(value)
     cut = "..." if len(text) > LONGEST_CELL else ""
-    return text[:LONGEST_CELL].replace("\n", "\\n").replace("\r", "") + cut
+    return visible(text[:LONGEST_CELL].replace("\n", "\\n").replace("\r", "")) + cut
 
 
 def cells(row: Iterable[object]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Tools that read a database and cannot change it."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -29,10 +29,18 @@ class Sql:
     url: "sqlite:///file.db", the path of such a file, or "postgresql://user@host/database".
     rows: how many rows of a result are given.
     seconds: until a query is ended.
+    functions: names of functions that a query may call in PostgreSQL though they are VOLATILE.
     """
 
-    def __init__(self, url: str | Path, *, rows: int = 100, seconds: float = 10.0) -> None:
-        self._database = _database(str(url), rows, seconds)
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        rows: int = 100,
+        seconds: float = 10.0,
+        functions: Sequence[str] = (),
+    ) -> None:
+        self._database = _database(str(url), rows, seconds, functions)
         self._seconds = seconds
         self.query_database = tool(timeout=seconds + 30)(self.query_database)
 
@@ -64,9 +72,9 @@ class Sql:
             ) from None
 
 
-def _database(url: str, rows: int, seconds: float) -> Database:
+def _database(url: str, rows: int, seconds: float, functions: Sequence[str]) -> Database:
     if url.startswith(("postgresql://", "postgres://")):
-        return Postgres(url, seconds, rows)
+        return Postgres(url, seconds, rows, functions)
     path = Path(url.removeprefix("sqlite:///")).expanduser().absolute()
     if "://" in url.removeprefix("sqlite:///"):
         raise ValueError(

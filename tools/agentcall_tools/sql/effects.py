@@ -1,0 +1,107 @@
+"""Which functions of a query may have effects, in PostgreSQL.
+
+A READ ONLY transaction keeps tables as they are, and not what functions do beside: end sessions,
+take locks, read files, reload the configuration. PostgreSQL knows of each function whether its
+result depends on its arguments and the tables alone; one of which that is not known (VOLATILE) may
+have effects, and is refused but for those below and those that the user allows.
+
+Names are looked for in the whole text, also in quotes and comments: so no way of quoting hides one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentcall_tools.sql.rows import SqlError
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+_HARMLESS = [
+    "clock_timestamp", "current_query", "gen_random_uuid", "pg_blocking_pids",
+    "pg_database_size", "pg_indexes_size", "pg_is_in_recovery", "pg_last_wal_receive_lsn",
+    "pg_last_wal_replay_lsn", "pg_last_xact_replay_timestamp", "pg_partition_ancestors",
+    "pg_partition_tree", "pg_relation_size", "pg_sequence_last_value", "pg_sleep",
+    "pg_sleep_for", "pg_sleep_until", "pg_table_size", "pg_tablespace_size",
+    "pg_total_relation_size", "pg_xact_commit_timestamp", "random", "random_normal",
+    "timeofday", "uuidv4", "uuidv7",
+]  # fmt: skip
+"""Functions of PostgreSQL itself that are VOLATILE and change nothing; a query has its deadline."""
+
+_INNER = r"[\w$\u0080-\U0010ffff]"
+_NAME = rf"(?<!{_INNER})[A-Za-z_\u0080-\U0010ffff]{_INNER}*(?!{_INNER})"
+_NAMES = re.compile(_NAME)
+_QUOTED = re.compile(r'(?="([^"]+)")')
+_CALLED = re.compile(rf'({_NAME})"?\s*(?=\(|/\*|--)')
+_QUOTED_CALLED = re.compile(r'(?="([^"]+)"\s*(?:\(|/\*|--))')
+_CODED = re.compile(r"""[uU]&["']""")
+_LONGEST = 63
+
+_FUNCTIONS = """
+WITH effects AS (
+  SELECT p.oid, p.proname, p.pronamespace, p.pronargs, p.proargtypes FROM pg_proc p
+    LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid
+    LEFT JOIN pg_proc step ON step.oid IN (a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggmfinalfn)
+  WHERE (p.provolatile = 'v' OR step.provolatile = 'v') AND p.proname::text <> ALL(%(allowed)s)
+    AND NOT (p.pronamespace = 'pg_catalog'::regnamespace AND p.proname::text = ANY(%(harmless)s))
+)
+SELECT oid::regprocedure::text FROM effects
+WHERE proname::text = ANY(%(qualified)s)
+  OR (proname::text = ANY(%(called)s) AND pg_function_is_visible(oid))
+UNION ALL
+SELECT e.oid::regprocedure::text FROM effects e JOIN pg_type t ON t.oid = e.proargtypes[0]
+WHERE e.pronargs = 1 AND t.typtype IN ('c', 'p') AND e.proname::text = ANY(%(named)s)
+  AND t.typname NOT IN ('cstring', 'internal', 'trigger', 'event_trigger')
+UNION ALL
+SELECT 'the cast to ' || t.typname FROM pg_cast c JOIN pg_type t ON t.oid = c.casttarget
+  JOIN pg_proc p ON p.oid = c.castfunc
+WHERE p.provolatile = 'v' AND t.typname::text = ANY(%(named)s)
+UNION ALL
+SELECT 'the operator ' || o.oprname FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode
+WHERE p.provolatile = 'v' AND position(o.oprname::text IN %(query)s) > 0
+LIMIT 1"""
+
+
+async def check_effects(
+    connection: AsyncConnection[tuple[Any, ...]], query: str, allowed: Sequence[str]
+) -> None:
+    """Raises SqlError for a query that may call what has effects."""
+    if _CODED.search(query):
+        raise SqlError('names and texts of the form U&"..." are not taken; write them as they are')
+    calls = [*_CALLED.finditer(query), *_QUOTED_CALLED.finditer(query)]
+    qualified = [each for each in calls if _is_qualified(query, each.start())]
+    named = {*_NAMES.findall(query), *_QUOTED.findall(query)}
+    found = await connection.execute(
+        _FUNCTIONS,
+        {
+            "called": _spellings(each[1] for each in calls),
+            "qualified": _spellings(each[1] for each in qualified),
+            "named": _spellings(named),
+            "harmless": _HARMLESS,
+            "allowed": list(allowed),
+            "query": query,
+        },
+    )
+    row = await found.fetchone()
+    if row is not None:
+        raise SqlError(
+            f"{row[0]} may have effects, and a query is read-only: leave it out, or have the user "
+            "allow it (functions=)"
+        )
+
+
+def _is_qualified(query: str, start: int) -> bool:
+    """Whether a name of a schema may stand before a place; a comment may hide that it does."""
+    before = query[:start]
+    bare = before.rstrip().removesuffix('"').rstrip()
+    is_new_line = {"\n", "\r"} & {*before[len(bare) :]}
+    return bare.endswith((".", "*/")) or bool(is_new_line and "--" in bare)
+
+
+def _spellings(names: Iterable[str]) -> list[str]:
+    """The names as they are and as PostgreSQL folds and cuts them."""
+    both = {each for name in names for each in (name, name.lower())}
+    cut = {name.encode()[:_LONGEST].decode("utf-8", "ignore") for name in both}
+    return sorted(both | cut)
