@@ -15,20 +15,18 @@ user's browser can send requests):
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import orjson
 
 from agentcall.errors import UsageError
-from agentcall.jsonbounds import excess
+from agentcall.jsonbounds import JSONBounds
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 BODY = 10 * 2**20
@@ -40,8 +38,6 @@ _ONCE = frozenset(
 )
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _LONGEST_NUMBER = 18
-_LARGE = 2**18
-"""Bytes of a body that is looked at in a thread, so that others are answered meanwhile."""
 USER = "agentcall.user"
 """Where in an ASGI scope stands whose key a request brought."""
 
@@ -136,23 +132,22 @@ class Gatekeeper:
     async def _body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
         """The whole body; nothing where it is refused, or the client has left before its end."""
         terms, pieces, came = self._terms, list[bytes](), 0
-        while True:
+        bounds = JSONBounds(depth=terms.depth, values=terms.values)
+        more = True
+        while more:
             message = await receive()
             if message["type"] != "http.request":
                 return None
-            pieces.append(message.get("body") or b"")
-            came += len(pieces[-1])
+            piece, more = message.get("body") or b"", message.get("more_body", False)
+            came += len(piece)
             if came > terms.limit:
                 await _refused(scope, send, 413, _large(terms.limit))
                 return None
-            if not message.get("more_body"):
-                break
-        body = b"".join(pieces)
-        bounds = partial(excess, body, depth=terms.depth, values=terms.values)
-        wrong = await asyncio.to_thread(bounds) if len(body) > _LARGE else bounds()
-        if wrong:
-            await _refused(scope, send, 400, wrong)
-        return None if wrong else body
+            if wrong := bounds.excess(piece):
+                await _refused(scope, send, 400, wrong)
+                return None
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         names = [name.lower() for name, _ in scope["headers"] if name.lower() in _ONCE]

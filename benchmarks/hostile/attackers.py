@@ -122,6 +122,9 @@ async def repeated(name: str, attack: Attack, target: Target, came: Counter[str]
             outcome = await attack(target)
         except OSError:
             outcome = "ended"
+        except asyncio.CancelledError:
+            came[f"{name}\tcut short"] += 1
+            raise
         came[f"{name}\t{outcome}"] += 1
 
 
