@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import UnionType
@@ -24,7 +25,7 @@ from agentcall.models.shorthand import Named, model_from, place_of
 from agentcall.output import OutputReader
 from agentcall.plan import Plan
 from agentcall.policy import Policy, checked
-from agentcall.registry import ToolRegistry
+from agentcall.registry import Late, ToolRegistry
 from agentcall.tool import MarkArguments, Tool
 
 if TYPE_CHECKING:
@@ -85,8 +86,10 @@ class Agent(Generic[Output, Deps]):
     handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of whoever answers
 
     def __post_init__(self) -> None:
-        # Tools and types that cannot be offered are refused here, not in a run.
-        _ = self.plan
+        # Tools and types that cannot be offered are refused here, not in a run. The tools of a
+        # server are not known yet: the first run waits for them.
+        if not self._late:
+            _ = self.plan
 
     def __repr__(self) -> str:
         tools = ", ".join(self.registry.names)
@@ -244,10 +247,8 @@ class Agent(Generic[Output, Deps]):
                 _ = made.home  # one that no other process can find is refused here
         offer = Offer(self.instructions, (), output.schema)
         model, policy = model_from(self.model), checked(self.policy)
-        bare = Plan(
-            model, ToolRegistry(), offer, output, self.limits, policy=policy, name=self.name
-        )
-        return [self._with_tools(bare)]
+        bare = Plan(model, ToolRegistry(), offer, output, self.limits, policy=policy)
+        return [self._with_tools(replace(bare, name=self.name, agent=self.name))]
 
     @property
     def plan(self) -> Plan:
@@ -285,12 +286,37 @@ class Agent(Generic[Output, Deps]):
     async def _run(self, origin: Origin, session: Session | None) -> RunResult[Output]:
         from agentcall.course import taken
 
+        if self._late:
+            await self._ready()
         return await taken(self.plan, origin, session)
 
     def _streamed(self, origin: Origin, session: Session | None) -> AsyncGenerator[Event, None]:
         from agentcall.course import told
 
+        if self._late:
+            return self._awaited(origin, session)
         return told(self.plan, origin, session)
+
+    async def _awaited(
+        self, origin: Origin, session: Session | None
+    ) -> AsyncGenerator[Event, None]:
+        from agentcall.course import told
+
+        await self._ready()
+        async with aclosing(told(self.plan, origin, session)) as events:
+            async for event in events:
+                yield event
+
+    @cached_property
+    def _late(self) -> Sequence[Late]:
+        tools = self.tools
+        sources = cast("Sequence[object]", tools) if isinstance(tools, (list, tuple)) else [tools]
+        return [source for source in sources if isinstance(source, Late)]
+
+    async def _ready(self) -> None:
+        """Waits for the tools of servers: for each as long as a run may take."""
+        for source in self._late:
+            await source.ready(self.limits.seconds)
 
     def _resumed(
         self,

@@ -35,6 +35,7 @@ from agentcall.outcome import (
     failed,
 )
 from agentcall.snapshot import capped
+from agentcall.taint import CallAround, call_around
 from agentcall.tool import Marks, RunContext, Tool, make_tool
 
 Message: TypeAlias = Mapping[str, Any]  # Any: JSON that `apart` of the same version has written
@@ -43,17 +44,21 @@ _MOST = 50_000_000
 """Characters of a result for which there is no limit."""
 
 
-def main(fd: int) -> None:
-    """Answers what comes over the socket `fd` until its other end is closed."""
+def main(fd: int, mark: str) -> None:
+    """Answers what comes over the socket `fd` until its other end is closed.
+
+    mark: what each answer begins with.
+    """
+    sign = mark.encode()
     with socket.socket(fileno=fd) as line, line.makefile("rb") as lines:
         os.set_inheritable(fd, False)
         os.register_at_fork(after_in_child=line.close)
-        line.sendall(_loaded(orjson.loads(next(lines))))
+        line.sendall(sign + _loaded(orjson.loads(next(lines))))
         size = room.size()
         for text in lines:
             with _ending_with(line):
                 answer = _answered(orjson.loads(text), size)
-            line.sendall(answer)
+            line.sendall(sign + answer)
 
 
 def _loaded(message: Message) -> bytes:
@@ -88,7 +93,11 @@ def _told(message: Message) -> Told:
         values = tool.parse(message["arguments"])
     except ArgumentsError as error:
         return Told(str(error), is_error=True)
-    told = _outcome(tool, values, _context(message["context"]))
+    context = _context(message["context"])
+    around = CallAround(context.tainted)
+    call_around.set(around)
+    told = _outcome(tool, values, context)
+    told = told._replace(untrusted=told.untrusted or around.has_read)
     limit = message["limit"]
     return told._replace(text=capped(told.text, _MOST if limit is None else limit))
 

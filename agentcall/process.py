@@ -6,7 +6,8 @@ Rules:
 2. It ends when its parent does, however that ends (`inside` sees to it).
 3. What it prints goes to the parent's standard error, up to `MAX_OUTPUT` bytes for each message;
    who prints more is killed.
-4. Messages are lines of JSON.
+4. Messages are lines of JSON. An answer begins with a mark that its process is told when it starts,
+   so that what a tool writes to the socket is not taken for one: the call fails at once.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ _LOOK = 0.25
 """Seconds after which a silent worker is looked at: a child of it may keep the socket open."""
 _LEAVING = 1.0
 """Seconds that a worker has to end once it has closed its socket."""
-_CODE = "import sys; _, fd, *sys.path = sys.argv; from agentcall.inside import main; main(int(fd))"
+_CODE = (
+    "import sys; _, fd, mark, *sys.path = sys.argv; from agentcall.inside import main; "
+    "main(int(fd), mark)"
+)
+_STRAY = "wrote to the socket that is for its result alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,10 @@ class Process:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._line, theirs = socket.socketpair()
+        mark = os.urandom(8).hex()
+        self._mark = mark.encode()
         try:
-            self._popen = _started(theirs.fileno(), environment)
+            self._popen = _started(theirs.fileno(), mark, environment)
         except OSError:
             self._line.close()
             raise
@@ -73,10 +80,16 @@ class Process:
             answer = self._answer()
         except OSError:  # it went while it was written to, or was killed
             answer = self._left()
-        if isinstance(answer, Ended):
+        found = answer if isinstance(answer, Ended) else self._read(answer)
+        if isinstance(found, Ended):
             self.end()
-            return answer
-        found: JSON = orjson.loads(answer)
+        return found
+
+    def _read(self, answer: bytes) -> JSON | Ended:
+        try:
+            found: JSON = orjson.loads(answer.removeprefix(self._mark))
+        except ValueError:
+            return Ended(_STRAY)
         return found
 
     def kill(self) -> None:
@@ -122,6 +135,8 @@ class Process:
                         both.unregister(self._output)
                 piece = self._line.recv(_PIECE) if self._line in ready else b""
                 answer += piece
+                if not self._mark.startswith(answer[: len(self._mark)]):
+                    return Ended(_STRAY)
                 if printed > MAX_OUTPUT:
                     return Ended(f"printed more than {MAX_OUTPUT:,} bytes")
                 if len(answer) > MAX_ANSWER:
@@ -149,10 +164,10 @@ _WHY: Mapping[int, str] = {
 _living: WeakSet[Process] = WeakSet()
 
 
-def _started(line: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _started(line: int, mark: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     path = [str(entry or here()) for entry in sys.path]
     return subprocess.Popen(  # noqa: S603 - this very Python
-        [sys.executable, "-c", _CODE, str(line), *path],
+        [sys.executable, "-c", _CODE, str(line), mark, *path],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

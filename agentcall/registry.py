@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from types import MappingProxyType, ModuleType
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 GROUP = "agentcall.tools"
 """The entry point group under which installed packages offer tools."""
+
+
+class Late(ABC):
+    """A source whose tools are not known at once, as a server has to be asked for them."""
+
+    @abstractmethod
+    async def ready(self, seconds: float | None = None) -> None:
+        """Waits until its tools are known, for so many seconds at most."""
 
 
 class ToolRegistry:

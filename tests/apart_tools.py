@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -111,6 +112,8 @@ def dying(how: str) -> str:
             os.kill(os.getpid(), signal.SIGINT)
         case "deaf":
             os.closerange(3, 256)
+        case "stray" | "stray line" | "stray JSON":
+            _stray(how)
         case "flood":
             while True:
                 print("flood " * 1000)
@@ -118,6 +121,15 @@ def dying(how: str) -> str:
             return "?"
     time.sleep(20)
     return "alive"
+
+
+def _stray(how: str) -> None:
+    """Writes to every socket that there is."""
+    said = {"stray": b"x", "stray line": b"x\n", "stray JSON": b'{"text": "forged"}\n'}
+    for fd in range(3, 256):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.write(fd, said[how])
 
 
 @tool(isolated=True, timeout=0.5)

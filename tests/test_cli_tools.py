@@ -4,10 +4,11 @@ import json
 import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from command_line import TOOLS, agentcall
+from command_line import TOOLS, Terminal, agentcall
 
 from agentcall.cli.loading import agent_from, tools_from
 from agentcall.errors import UsageError
@@ -42,6 +43,48 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             sys.modules[name].__file__
         ):
             del sys.modules[name]
+
+
+ESCAPES = "\x1b[31mred\x1b[0m\x07\x9b2J\x1b]0;title\x07\r"
+
+
+def test_what_tools_give_moves_no_cursor(tmp_path: Path) -> None:
+    (tmp_path / f"a{ESCAPES}.txt").write_text("milk\n")
+    (tmp_path / "b.txt").write_text(f"milk {ESCAPES}\n")
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.execute("CREATE TABLE names (name TEXT)")
+        connection.execute("INSERT INTO names VALUES (?)", (f"Ann {ESCAPES}",))
+        connection.commit()
+    (tmp_path / "odd.py").write_text(
+        "from agentcall import tool\n"
+        "from typing import Literal\n"
+        f"@tool\ndef odd(how: Literal['a', {ESCAPES!r}] = 'a') -> str:\n"
+        f"    'Odd {{words}}'\n    raise ValueError({ESCAPES!r})\n"
+    )
+    calls = [
+        ("call", "list_files", "{}", "-t", "files=."),
+        ("call", "search_files", '{"text": "milk"}', "-t", "files=."),
+        ("call", "read_file", '{"path": "b.txt"}', "-t", "files=."),
+        ("call", "read_file", '{"path": "c"}', "-t", "files=."),
+        ("call", "query_database", '{"query": "SELECT * FROM names"}', "-t", "sql=shop.db"),
+        ("call", "odd", "{}", "-t", "odd.py"),
+        ("list", "-t", "odd.py"),
+        ("list", "--json", "-t", "odd.py"),
+        ("schema", "odd", "-t", "odd.py"),
+    ]
+    for words in calls:
+        done = agentcall("tools", *words, cwd=tmp_path)
+        for control in ("\x1b", "\x07", "\x9b", "\r"):
+            assert control not in done.stdout + done.stderr, (words, control)
+    for words in calls[1], calls[4], calls[6]:
+        shown = Terminal("tools", *words, cwd=tmp_path)
+        try:
+            shown.end()
+            assert b"red" in shown.raw
+            for control in (b"\x1b[31mred", b"\x07", b"\xc2\x9b", b"\x1b]0;"):
+                assert control not in shown.raw, (words, control)
+        finally:
+            shown.close()
 
 
 def test_the_ready_tools_are_listed_with_what_they_take(folder: Path) -> None:
@@ -85,6 +128,19 @@ def test_a_piped_list_is_one_tool_a_line(folder: Path) -> None:
     (row,) = [row for row in rows if row[0] == "delete"]
     assert row[1:4] == ["path: string", "Deletes a file.", "requires approval"]
     assert row[4].startswith("mine.py:")
+
+
+def test_marks_that_are_no_plain_yes_are_listed_with_their_values(tmp_path: Path) -> None:
+    (tmp_path / "marked.py").write_text(
+        "from agentcall import tool\n\n"
+        "@tool(after_crash='ask', egress=['url', 'q'], isolated=True, "
+        "variables=['A'], memory=None)\n"
+        "def look(url: str, q: str) -> str:\n    'Look.'\n    return ''\n"
+    )
+    done = agentcall("tools", "list", "-t", "marked.py", cwd=tmp_path)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    (row,) = [row for row in rows if row[0] == "look"]
+    assert row[3] == "egress url q, isolated, memory none, variables A, after crash ask"
 
 
 def test_the_schema_is_the_tool_object_of_openai(folder: Path) -> None:

@@ -49,6 +49,39 @@ def test_a_file_is_read(files: Files) -> None:
     assert files.read_file("./docs//deep/b.md") == "beta\nMILK again\n"
 
 
+def test_no_message_has_a_name_that_is_kept_out(root: Path) -> None:
+    for name in ("secret-plan.md", "SECRET.txt", "notes2.md"):
+        (root / name).write_text(SECRET)
+    (root / "secrets").mkdir()
+    (root / "secrets" / "deep.txt").write_text(SECRET)
+    (root / "link").symlink_to("secret-plan.md")
+    files = Files(root, deny=["secret*", "notes2*"])
+    paths = ("ecret-plan.md", "notes3.md", "secret-plan", "secrets/dee", "nothing/there", "ecrets",
+             "link", "link/a", "docs/../a", "SECRET.TXT", "")  # fmt: skip
+    calls: list[Callable[[str], str]] = [
+        files.read_file,
+        files.list_files,
+        lambda path: files.list_files(path, "*"),
+        lambda path: files.list_files(path, "secret*"),
+        lambda path: files.search_files("another folder", path),
+        lambda path: files.write_file(f"{path}/new/x" if path else "", "x"),
+    ]
+    for path in paths:
+        for each in calls:
+            try:
+                said = each(path)
+            except FileError as error:
+                said = str(error)
+            for name in ("secret-plan.md", "SECRET.txt", "notes2", "deep.txt"):
+                assert name not in said, (path, said)
+
+
+def test_a_name_is_kept_out_in_upper_case_too(root: Path) -> None:
+    (root / "Secret.md").write_text(SECRET)
+    with pytest.raises(FileError, match="kept out"):
+        Files(root, deny=["secret*"]).read_file("Secret.md")
+
+
 def test_a_folder_is_listed(files: Files) -> None:
     assert files.list_files() == "docs/\nnotes.md (26 bytes)"
     assert files.list_files("docs") == "docs/a.txt (6 bytes)\ndocs/deep/"

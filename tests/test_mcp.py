@@ -57,7 +57,7 @@ def die() -> str:
     "End the process."
     os._exit(3)
 
-@server.tool()
+@server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=True))
 def nap() -> str:
     "Sleep for long."
     time.sleep(60)
@@ -83,13 +83,14 @@ def test_an_agent_calls_the_tools_of_a_server(official: str) -> None:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
     assert told(result)[0] == "5"
     assert "no disk" in told(result)[1]
+    assert [answer.untrusted for _, answer in result.tool_calls if answer] == [True, True]
 
 
 def test_what_acts_waits_for_approval_once_a_server_has_said_something(official: str) -> None:
     model = ScriptedModel([call("add", a=2, b=3), call("fail"), say("It is 5.")])
     with MCPTools(official) as tools:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
-    assert [waiting.name for waiting in result.pending] == ["fail"]
+    assert [each.call.name for each in result.pending] == ["fail"]
 
 
 async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: str) -> None:
@@ -104,7 +105,8 @@ async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: st
 
 def test_its_hints_become_marks_unless_they_are_overruled(official: str) -> None:
     with MCPTools(official, timeout=5) as tools:
-        add, env, *_ = tools
+        add, env, *_, nap = tools
+    assert (add.marks.egress, env.marks.egress, nap.marks.egress) == (False, False, True)
     assert (add.marks.read_only, add.marks.idempotent, add.marks.untrusted) == (True, True, True)
     assert (env.marks.read_only, env.marks.timeout) == (False, 5)
     with MCPTools(official, read_only=False, requires_approval=True) as tools:
@@ -332,6 +334,7 @@ async def official_client_is_served(server: str | StdioServerParameters) -> None
         assert {"add", "mul", "lines", "fail", "nap"} <= set(listed)
         assert listed["add"].description == "Adds two whole numbers."
         assert set(listed["add"].input_schema["properties"]) == {"a", "b"}
+        assert listed["add"].annotations.open_world_hint is False
         assert "delete" not in listed  # it needs approval
         fine = await client.call_tool("add", {"a": 2, "b": 3})
         assert (fine.content[0].text, fine.is_error) == ("5", False)

@@ -6,15 +6,19 @@ import asyncio
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from agentcall import Tool, ToolRegistry, tool
+from agentcall import Agent, Tool, ToolRegistry, tool
 from agentcall.execute import call_tool
+from agentcall.testing import ScriptedModel, call, say
 from agentcall_tools.shell import HEAD, TAIL, Shell, ShellError
 
 PYTHON = shlex.quote(sys.executable)
@@ -233,3 +237,250 @@ def test_the_tool_is_marked_as_what_it_does(shell: Shell, found: Callable[[Shell
     assert (marks.requires_approval, marks.sequential, marks.untrusted) == (True,) * 3
     assert (marks.read_only, marks.idempotent, marks.timeout) == (False, False, 30)
     assert not tool(requires_approval=False)(found(shell)).marks.requires_approval
+
+
+def unasked(folder: Path, *allow: str) -> Tool:
+    return tool(requires_approval=False)(Shell([*allow], folder=folder, seconds=20).run_command)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository whose own configuration names programs to run."""
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / ".gitattributes").write_text("*.txt diff=evil\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True, capture_output=True)
+    evil = f"touch {tmp_path}/ran;"
+    for key in ("diff.external", "diff.evil.textconv", "core.fsmonitor", "core.pager",
+                "diff.evil.command", "gpg.program", "pager.log"):  # fmt: skip
+        subprocess.run(["git", "config", key, evil], cwd=tmp_path, check=True)
+    subprocess.run(["git", "config", "log.showSignature", "true"], cwd=tmp_path, check=True)
+    (tmp_path / "a.txt").write_text("two\n")
+    return tmp_path
+
+
+READING = (
+    "ls", "cat", "git", "find", "sort", "uniq", "grep", "diff", "date", "head", "wc", "echo",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ls -la docs",
+        "ls --color=never",
+        "cat a.txt",
+        "git log --oneline -5",
+        "git log -p -- a.txt",
+        "git log -1 --format=%H --stat",
+        "git log --since=2020-01-01 --author=A -S one",
+        "git show HEAD",
+        "git show --stat HEAD",
+        "git diff",
+        "git diff HEAD -- a.txt",
+        "git status --short",
+        "git blame a.txt",
+        "git branch -a",
+        "git tag -l",
+        "git remote -v",
+        "git ls-files",
+        "git grep -n two",
+        "git stash list",
+        "git rev-parse --abbrev-ref HEAD",
+        "find . -name '*.txt' -type f -maxdepth 2",
+        "sort -rn a.txt",
+        "uniq -c a.txt",
+        "grep -rn one .",
+        "diff -u a.txt a.txt",
+        "date +%Y-%m-%d",
+        "head -n 5 a.txt",
+        "wc -l a.txt",
+        "echo hello",
+    ],
+)
+async def test_what_only_reads_is_run_without_asking(repository: Path, command: str) -> None:
+    (repository / "docs").mkdir()
+    before = sorted(repository.rglob("*"))
+    said = await unasked(repository, *READING)(command)
+    assert said.endswith("[exit code 0]"), said
+    assert sorted(repository.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "git log -1 --format=x --output=made",
+        "git log --output made",
+        "git log --outpu=made",
+        "git log -1 --ext-diff -p",
+        "git log --textconv -p",
+        "git log --show-signature",
+        "git log --format=%G?",
+        "git log '--pretty=format:%h %G? %s'",
+        "git diff --output=made",
+        "git diff -Omade",
+        "git show --output=made HEAD",
+        "git diff --no-index a.txt /etc/passwd",
+        "git grep -Otouch one",
+        "git grep --open-files-in-pager=touch one",
+        "git -c core.pager=touch log",
+        "git -C / log",
+        "git --git-dir=/tmp log",
+        "git --exec-path=/tmp log",
+        "git -p log",
+        "git --paginate log",
+        "git branch made",
+        "git branch -D master",
+        "git branch --edit-description",
+        "git tag made",
+        "git remote add made http://x",
+        "git config core.pager touch",
+        "git commit -m made",
+        "git fetch --upload-pack=touch .",
+        "git clone ext::touch made",
+        "git archive -o made HEAD",
+        "git bisect run touch made",
+        "git rebase --exec touch",
+        "git help log",
+        "git difftool -x touch",
+        "git ls-remote --upload-pack=touch .",
+        "git cat-file --textconv HEAD:a.txt",
+        "git stash",
+        "find . -exec touch made ;",
+        "find . -execdir touch made +",
+        "find . -ok touch made +",
+        "find . -delete",
+        "find . -fprint made",
+        "find . -fprintf made x",
+        "find . -fprint0 made",
+        "find . -fls made",
+        "find -- -delete",
+        "sort -o made a.txt",
+        "sort -omade a.txt",
+        "sort -ro made a.txt",
+        "sort --output=made a.txt",
+        "sort --out=made a.txt",
+        "sort --compress-program=touch a.txt",
+        "sort a.txt -o made",
+        "uniq a.txt made",
+        "diff -l a.txt a.txt",
+        "diff --paginate a.txt a.txt",
+        "date -s 2020-01-01",
+        "date --set=2020-01-01",
+        "date 010100002020",
+    ],
+)
+async def test_arguments_that_write_or_run_are_refused_without_asking(
+    repository: Path, command: str
+) -> None:
+    before = sorted(repository.rglob("*"))
+    with pytest.raises(ShellError, match=r"only reads|without a person's approval|is for a shell"):
+        await unasked(repository, *READING)(command)
+    assert sorted(repository.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("allow", "command"),
+    [
+        ("python3", "python3 -c 'print(1)'"),
+        ("awk", "awk 'BEGIN {system(\"touch made\")}'"),
+        ("sed", "sed -i s/a/b/ a.txt"),
+        ("sed", "sed -n 'w made' a.txt"),
+        ("tar", "tar cf made a.txt --checkpoint=1 --checkpoint-action=exec=id"),
+        ("tar tf", "tar tf a.tar --to-command=id"),
+        ("xargs", "xargs touch made"),
+        ("env", "env touch made"),
+        ("make", "make --eval=x:;touch made"),
+        ("ssh", "ssh -oProxyCommand=touch x"),
+        ("rsync", "rsync -e touch a b:"),
+        ("curl", "curl -o made http://127.0.0.1:1"),
+        ("tee", "tee made"),
+        ("cp", "cp a.txt made"),
+        ("nice", "nice touch made"),
+        ("timeout", "timeout 5 touch made"),
+        ("perl", "perl -e 'print 1'"),
+        ("bash", "bash -c 'touch made'"),
+        ("split", "split a.txt made"),
+        ("dd", "dd if=a.txt of=made"),
+        ("git commit", "git commit --amend -m x"),
+    ],
+)
+async def test_of_a_command_that_is_not_known_nothing_but_its_words_is_run(
+    tmp_path: Path, allow: str, command: str
+) -> None:
+    if not shutil.which(allow.split()[0]):
+        pytest.skip("it is not installed")
+    (tmp_path / "a.txt").write_text("a\n")
+    with pytest.raises(ShellError, match="nothing but these words"):
+        await unasked(tmp_path, allow)(command)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+async def test_an_exact_command_is_run_without_asking_and_a_star_allows_any(tmp_path: Path) -> None:
+    exact, any_of = unasked(tmp_path, "mkdir made"), unasked(tmp_path, "mkdir *")
+    assert await exact("mkdir made") == "[exit code 0]"
+    with pytest.raises(ShellError, match="of mkdir made nothing but these words"):
+        await exact("mkdir made more")
+    assert await any_of("mkdir -p deep/er") == "[exit code 0]"
+    assert (tmp_path / "deep" / "er").is_dir()
+    listed = unasked(tmp_path, "sort -o sorted")
+    (tmp_path / "a").write_text("b\na\n")
+    assert await listed("sort -o sorted a") == "[exit code 0]"
+
+
+async def test_a_command_of_which_a_person_sees_each_is_free_but_for_those_that_read(
+    repository: Path,
+) -> None:
+    asks = Shell(["git", "git log", "mkdir", "find"], folder=repository)
+    assert await asks.run_command("mkdir -p a/b") == "[exit code 0]"
+    assert await asks.run_command("git -c core.pager=cat log --output=there") == "[exit code 0]"
+    for command in ("git log --output=made", "find . -delete"):
+        with pytest.raises(ShellError, match="only reads"):
+            await Shell(["git log", "find"], folder=repository).run_command(command)
+    open_to_all = Shell(["git log *"], folder=repository)
+    assert await open_to_all.run_command("git log -1 --output=made") == "[exit code 0]"
+    assert (repository / "made").exists()
+
+
+def test_an_agent_writes_no_file_by_an_unasked_command(repository: Path) -> None:
+    """A page may say which command to run; the one of the documentation."""
+    script = [call("run_command", command="git log -1 --format=x --output=made"), say("no")]
+    result = Agent(ScriptedModel(script), tools=[unasked(repository, "ls", "git log")]).run_sync(
+        "?"
+    )
+    assert "'--output=made' is not known" in result.tool_calls[0][1].text  # type: ignore[union-attr]
+    assert not (repository / "made").exists()
+
+
+DAEMON = (
+    "import os, subprocess, sys, time\n"
+    "if os.fork() == 0:\n"
+    "    os.setsid()\n"
+    "    if os.fork() == 0:\n"
+    "        for fd in range(3): os.close(fd)\n"
+    "        os.execve('/bin/sleep', ['sleep', '600'], {})\n"
+    "    os._exit(0)\n"
+    "os.wait()\n"
+    "own = subprocess.Popen(['sleep', '600'], start_new_session=True, env={})\n"
+    "print(own.pid, flush=True)\n"
+)
+
+
+def sleepers() -> set[int]:
+    found = subprocess.run(["pgrep", "-f", "^sleep 600"], capture_output=True, text=True)
+    return set(map(int, found.stdout.split()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone lets a process adopt others")
+@pytest.mark.parametrize("end", ["", "time.sleep(600)"])
+async def test_processes_of_sessions_of_their_own_are_stopped_too(tmp_path: Path, end: str) -> None:
+    before = sleepers()
+    shell = Shell([f"{PYTHON} *"], folder=tmp_path, seconds=3)
+    with suppress(ShellError):
+        await shell.run_command(python(DAEMON + end))
+    for _ in range(100):
+        if not sleepers() - before:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{sleepers() - before} go on")

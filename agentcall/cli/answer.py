@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from agentcall.cli.plain import is_terminal
+from agentcall.cli.plain import is_terminal, shown_json
 from agentcall.cli.run import RunOptions
 from agentcall.errors import ModelError
 from agentcall.events import AnswerDiscarded, Event, TextDelta, ToolCallFinished, event_json
@@ -132,8 +132,14 @@ def _document(result: RunResult[Any]) -> dict[str, JSON]:
     if result.pending:
         document["run_id"] = result.run_id
         document["pending"] = [
-            {"id": call.id, "name": call.name, "arguments": orjson.loads(call.arguments)}
-            for call in result.pending
+            {
+                "id": pending.call.id,
+                "name": pending.call.name,
+                "arguments": orjson.loads(pending.call.arguments),
+                "agent": pending.agent,
+                "reason": pending.reason,
+            }
+            for pending in result.pending
         ]
     if isinstance(answer, Missing):
         document["reason"] = answer.reason
@@ -156,5 +162,5 @@ def _write(text: str) -> None:
 
 
 def _write_json(value: JSON) -> None:
-    sys.stdout.buffer.write(encoded(value) + b"\n")
+    sys.stdout.buffer.write(shown_json(encoded(value)) + b"\n")
     sys.stdout.buffer.flush()

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import cast
 
 import orjson
 
 from agentcall.cli.kits import all_kits
 from agentcall.cli.loading import tool_from, tools_from
-from agentcall.cli.plain import is_terminal
+from agentcall.cli.plain import is_terminal, shown_json
 from agentcall.errors import UsageError
 from agentcall.messages import JSON
 from agentcall.plaintext import line_of
@@ -61,14 +62,15 @@ def _show_table(tools: Mapping[Tool, str]) -> None:
         does = Text(description or "no description").append(f"\n({arguments})", "dim")
         if marks:
             does.append(f"  {marks}", "yellow")
-        table.add_row(name, does, place)
+        table.add_row(Text(name), does, Text(place))
     Console(highlight=False).print(table)
 
 
 def _row(tool: Tool, how: str) -> tuple[str, str, str, str, str]:
     """A tool in words, and where it is from: `how` says what it is made with, if it has to be."""
     summary = line_of(tool.description.partition("\n")[0], 120)
-    return tool.name, _arguments(tool), summary, ", ".join(_marks(tool)), how or _place(tool)
+    arguments, place = line_of(_arguments(tool)), line_of(how or _place(tool))
+    return line_of(tool.name), arguments, summary, ", ".join(_marks(tool)), place
 
 
 def _row_json(tool: Tool, how: str) -> dict[str, JSON]:
@@ -121,8 +123,21 @@ def _marks(tool: Tool) -> list[str]:
         if value is True:
             marks.append(field.name.replace("_", " "))
         elif value != getattr(_PLAIN, field.name):
-            marks.append(f"{field.name} {'none' if value is None else f'{value:g}'}")
+            marks.append(f"{field.name.replace('_', ' ')} {_value(value)}")
     return marks
+
+
+def _value(value: object) -> str:
+    """The value of a mark in words."""
+    match value:
+        case None:
+            return "none"
+        case int() | float():
+            return f"{value:g}"
+        case list() | tuple():
+            return " ".join(map(str, cast("Sequence[object]", value)))
+        case _:
+            return str(value)
 
 
 def _place(tool: Tool) -> str:
@@ -136,5 +151,6 @@ def _place(tool: Tool) -> str:
 
 
 def _write_json(value: JSON) -> None:
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    whole = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    sys.stdout.buffer.write(shown_json(whole) + b"\n")
     sys.stdout.buffer.flush()

@@ -24,6 +24,7 @@ from agentcall.cli.waiting import State, listed, load, take
 from agentcall.errors import UsageError
 from agentcall.events import Event, ToolCallStarted
 from agentcall.messages import JSON
+from agentcall.plaintext import line_of
 
 
 def resume_by(options: ResumeOptions) -> int:
@@ -105,6 +106,8 @@ def _run_options(state: State, options: ResumeOptions) -> RunOptions:
 def _show_list(states: Iterable[State]) -> None:
     for state in states:
         result = state.result
-        for call in result.pending:
+        for pending in result.pending:
+            call = pending.call
             shown = whole_call(call, result.asked_by(call.id))
-            sys.stdout.write(f"{result.run_id}\t{call.id}\t{shown}\n")
+            why = f"\t{line_of(pending.reason)}" if pending.reason else ""
+            sys.stdout.write(f"{line_of(result.run_id)}\t{line_of(call.id)}\t{shown}{why}\n")

@@ -13,6 +13,7 @@ from agentcall.cli.tools import CallOptions
 from agentcall.dialects.parts import Called
 from agentcall.execute import Job, carry_out
 from agentcall.messages import ToolCall, ToolResult
+from agentcall.plaintext import harmless
 from agentcall.repair import Refused, Repaired, repair
 from agentcall.tool import RunContext
 
@@ -32,7 +33,7 @@ def call_by_hand(options: CallOptions) -> bool:
     result = _result(asked)
     if result.is_error:
         return _failed(result.text)
-    sys.stdout.buffer.write(result.text.encode("utf-8", "replace") + b"\n")
+    sys.stdout.buffer.write(harmless(result.text).encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()
     return True
 
@@ -46,5 +47,5 @@ def _result(asked: Repaired) -> ToolResult:
 
 
 def _failed(words: str) -> bool:
-    sys.stderr.write(styled(words, "red", sys.stderr) + "\n")
+    sys.stderr.write(styled(harmless(words), "red", sys.stderr) + "\n")
     return False

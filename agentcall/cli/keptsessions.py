@@ -100,7 +100,8 @@ def export(options: ExportOptions) -> None:
         raise UsageError(f"--format {form} is none of {', '.join(FORMS)}")
     text = FORMS[form](Store().show(options.id))
     if options.output is None or options.output == "-":
-        _write(text.rstrip("\n"))
+        whole = text.rstrip("\n")
+        _write(harmless(whole) if is_terminal(sys.stdout) else whole)
         return
     file = open_private(options.output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     with open(file, "wb") as output:  # noqa: PTH123 - it is open already

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentcall.calltext import call_line
 from agentcall.cli.keeping import journal_url
-from agentcall.cli.plain import is_terminal
+from agentcall.cli.plain import is_terminal, shown_json
 from agentcall.cli.runs import CancelOptions, ListOptions, ShowOptions
 from agentcall.durable.cancel import cancelled
 from agentcall.durable.holder import who
@@ -52,7 +52,7 @@ def show_run(options: ShowOptions) -> None:
     if options.json:
         _write_json([_record_json(record) for record in records])
         return
-    sys.stdout.write(f"{head.run_id}: {state}\n")
+    sys.stdout.write(line_of(f"{head.run_id}: {state}") + "\n")
     sys.stdout.writelines(f"{line_of(line)}\n" for record in records for line in _lines(record))
 
 
@@ -88,7 +88,8 @@ def _state(journal: Journal, head: Head) -> str:
 
 
 def _row(head: Head, state: str) -> tuple[str, str, str, str]:
-    return head.run_id, state, _age(head.created), line_of(head.title, _WIDE)
+    title = line_of(head.title, _WIDE)
+    return line_of(head.run_id), line_of(state), _age(head.created), title
 
 
 def _row_json(head: Head, state: str) -> JSON:
@@ -155,11 +156,12 @@ def _words(kind: str, body: Body) -> Iterator[str]:
 def _last_words(kind: str, body: Body) -> Iterator[str]:
     match kind:
         case "pause":
-            names = ", ".join(call["function"]["name"] for call in body["result"]["pending"])
-            yield f"waits for approval: {names}"
+            for pending in body["result"]["pending"]:
+                why = f": {line_of(pending['reason'], _WIDE)}" if pending["reason"] else ""
+                yield f"{line_of(pending['call']['function']['name'])} waits for approval{why}"
         case "decide":
-            for name, verdict in body["verdicts"].items():
-                yield f"a person {'approved' if verdict['approved'] else 'refused'} {name}"
+            for name, decision in body["decisions"].items():
+                yield f"a person {'refused' if 'deny' in decision else 'approved'} {name}"
         case "fail":
             yield f"failed: {body['type']}: {body['message']}"
         case _:
@@ -171,5 +173,5 @@ def _record_json(record: Record) -> dict[str, Any]:  # Any: JSON
 
 
 def _write_json(value: JSON) -> None:
-    sys.stdout.buffer.write(encoded(value) + b"\n")
+    sys.stdout.buffer.write(shown_json(encoded(value)) + b"\n")
     sys.stdout.buffer.flush()

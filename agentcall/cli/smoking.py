@@ -15,6 +15,7 @@ from agentcall.cli.examination import show_finding
 from agentcall.cli.faults import UNFINISHED, UNREACHED
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.launches import SmokeOptions
+from agentcall.cli.plain import shown_json
 from agentcall.cli.standing import named
 from agentcall.cli.whereabouts import server_of, usual_server
 from agentcall.dialects.constrained import Constrained
@@ -92,7 +93,8 @@ def _write(report: Report, checks: list[Check], *, passed: bool) -> None:
         "checks": [{**asdict(check), "passed": check.passed} for check in checks],
         "doctor": {**asdict(report), "healthy": report.healthy},
     }
-    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    whole = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    sys.stdout.buffer.write(shown_json(whole) + b"\n")
 
 
 def _show(report: Report, checks: list[Check]) -> None:
@@ -108,7 +110,11 @@ def _show(report: Report, checks: list[Check]) -> None:
         verdict = Text("right", "green") if check.passed else Text("wrong", "bold red")
         answer = line_of(check.answer if check.passed else check.wrong, 120)
         table.add_row(
-            check.name, verdict, "\n".join(check.calls), Text(answer), f"{check.seconds:.1f}"
+            check.name,
+            verdict,
+            Text("\n".join(map(line_of, check.calls))),
+            Text(answer),
+            f"{check.seconds:.1f}",
         )
     console.print(table)
     right = sum(check.passed for check in checks)

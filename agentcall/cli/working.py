@@ -51,5 +51,5 @@ def _quiet(done: Done) -> None:
 
 
 def _write(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(line_of(line) + "\n")
     sys.stderr.flush()

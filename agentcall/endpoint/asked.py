@@ -15,6 +15,7 @@ import orjson
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, load
+from agentcall.taint import from_elsewhere
 
 MESSAGES = 2_000
 """Messages of a request at most; each is read, judged and sent on."""
@@ -93,6 +94,6 @@ def _messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
     if not isinstance(last, Mapping) or last.get("role") != "user":
         raise Unfit("the last message is not the user's", param="messages")
     try:
-        return load(cast("Sequence[Mapping[str, JSON]]", given))
+        return from_elsewhere(load(cast("Sequence[Mapping[str, JSON]]", given)))
     except (UsageError, AttributeError, TypeError, KeyError) as error:
         raise Unfit(f"{error!s:.500}", param="messages") from None

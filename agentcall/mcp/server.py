@@ -77,6 +77,6 @@ def _offered(found: Tool) -> Any:  # Any: as above
         annotations=types.ToolAnnotations(
             read_only_hint=marks.read_only,
             idempotent_hint=marks.idempotent,
-            open_world_hint=marks.untrusted,
+            open_world_hint=bool(marks.egress) or (None if marks.untrusted else False),
         ),
     )

@@ -9,9 +9,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import IO, Any
+from subprocess import DEVNULL
+from typing import Any
 
 from agentcall.errors import MissingExtra, UsageError
+
+_LOG = 1000
+"""Characters that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +36,51 @@ class Source:
 
         return str(URL(self.url).with_user(None).with_query(None))
 
-    def transport(self, log: IO[str]) -> Any:  # Any: a type of the mcp package
+    def transport(self, log: Log) -> Any:  # Any: a type of the mcp package
         """What the mcp package connects by.
 
         What a command writes to its standard error goes to `log`, and what a URL refuses.
         """
         if not self.words:
             return self._http(log)
+        if os.name == "posix":
+            return needed("agentcall.mcp.pipes").piped(self.words, self.env, log)
         stdio = needed("mcp.client.stdio")
         words = stdio.StdioServerParameters(
             command=self.words[0], args=list(self.words[1:]), env=dict(self.env)
         )
-        return stdio.stdio_client(words, errlog=log)
+        return stdio.stdio_client(words, errlog=DEVNULL)
 
     @asynccontextmanager
-    async def _http(self, log: IO[str]) -> AsyncGenerator[Any, None]:  # Any: as above
+    async def _http(self, log: Log) -> AsyncGenerator[Any, None]:  # Any: as above
+        bodies = needed("agentcall.mcp.bodies")
+
         async def note(response: Any) -> None:  # Any: a type of httpx2, which mcp brings along
             if response.status_code >= 400:
                 log.write(f"HTTP {response.status_code} {response.reason_phrase}\n")
+            try:
+                await bodies.bound(response)
+            except Exception as error:
+                log.write(f"{error}\n")
+                raise
 
         connect = needed("mcp.client.streamable_http").streamable_http_client
-        async with needed("mcp.shared._httpx_utils").create_mcp_http_client(
-            dict(self.headers)
-        ) as client:
+        headers = {"Accept-Encoding": "identity", **self.headers}
+        async with needed("mcp.shared._httpx_utils").create_mcp_http_client(headers) as client:
             client.event_hooks = {"response": [note]}
             async with connect(self.url, http_client=client) as streams:
                 yield streams
+
+
+class Log:
+    """The end of what a server wrote beside its messages."""
+
+    def __init__(self) -> None:
+        self.tail = ""
+
+    def write(self, text: str) -> None:
+        """Takes more; only the end is kept."""
+        self.tail = (self.tail + text)[-_LOG:]
 
 
 def source_of(

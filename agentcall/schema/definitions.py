@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeGuard
 
 Schema: TypeAlias = dict[str, Any]  # Any: a JSON Schema is any JSON object
@@ -19,6 +19,25 @@ def is_schema(value: object) -> TypeGuard[Schema]:
 def is_list(value: object) -> TypeGuard[list[object]]:
     """Whether this is a list, of anything."""
     return isinstance(value, list)
+
+
+BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+"""The keywords whose value has schemas by names, which are no keywords."""
+
+
+def pruned(schema: object, drops: Callable[[str, object], bool]) -> object:
+    """A copy of a schema without the keywords that `drops` names, by their name and value."""
+    if is_list(schema):
+        return [pruned(item, drops) for item in schema]
+    if not is_schema(schema):
+        return schema
+    return {
+        key: {name: pruned(inner, drops) for name, inner in value.items()}
+        if key in BY_NAME and is_schema(value)
+        else pruned(value, drops)
+        for key, value in schema.items()
+        if not drops(key, value)
+    }
 
 
 def merge_definitions(

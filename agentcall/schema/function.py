@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter
@@ -94,7 +95,10 @@ class FunctionSchema:
                 for key in [key for key in given if key not in self._reserved]:
                     values[key] = argument.read_one(given.pop(key), key, problems)
             elif argument.wire in given:
-                values[name] = argument.read(given.pop(argument.wire), problems)
+                wire = given.pop(argument.wire)
+                if type(wire) is float and argument.exact is str and not _keeps(wire, arguments):
+                    problems.append(Problem(argument.wire, wire, "a string in double quotes"))
+                values[name] = argument.read(wire, problems)
             elif argument.required:
                 problems.append(Problem(argument.wire, ABSENT, described(argument.schema)))
             elif argument.value.has_default:
@@ -228,6 +232,12 @@ def _argument(
     )
     exact = parameter.annotation if parameter.annotation in (str, int, bool) else None
     return _Argument(value.alias or parameter.name, parameter, value, schema, required, exact)
+
+
+def _keeps(number: float, text: str | bytes) -> bool:
+    """Whether a number reads in Python as it was written: 1.10 is 1.1, which is another version."""
+    written = text if isinstance(text, str) else bytes(text).decode(errors="replace")
+    return re.search(rf"(?<![\d.]){re.escape(repr(number))}(?![\d.eE])", written) is not None
 
 
 def _array(item: Schema) -> Schema:

@@ -6,7 +6,6 @@ not followed, as a schema from elsewhere must not make us fetch anything.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,10 +14,18 @@ from typing import Any, cast
 
 import orjson
 
-from agentcall.errors import MissingExtra, Problem, SchemaError
+from agentcall.errors import ArgumentsError, MissingExtra, Problem, SchemaError
 from agentcall.messages import JSON
-from agentcall.schema.definitions import Schema, is_list, is_schema
-from agentcall.schema.problems import ABSENT, described, read_json, wrong_fields, wrong_whole
+from agentcall.schema.bounds import within_bounds
+from agentcall.schema.definitions import Schema, is_schema, pruned
+from agentcall.schema.problems import (
+    ABSENT,
+    described,
+    expected_line,
+    read_json,
+    wrong_fields,
+    wrong_whole,
+)
 from agentcall.schema.signature import NAME
 
 
@@ -39,8 +46,9 @@ class GivenSchema:
     @classmethod
     def of(cls, name: str, description: str, parameters: Mapping[str, JSON]) -> GivenSchema:
         """The schema as a model needs it, without titles; checked as it came."""
+        whole = within_bounds(parameters, name)
         tidy = cast("dict[str, JSON]", untitled(parameters))
-        return cls(name, description, tidy, _whole=orjson.dumps(parameters))
+        return cls(name, description, tidy, _whole=whole)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -56,19 +64,22 @@ class GivenSchema:
         whole = read_json(arguments, self.name, self.parameters)
         if not isinstance(whole, dict):
             raise wrong_whole(self.name, whole, self.parameters)
-        problems = list(self._problems(whole))
+        problems = self._problems(whole)
         if problems:
             raise wrong_fields(self.name, problems, self.parameters)
         return cast("dict[str, object]", whole)
 
-    def _problems(self, whole: dict[str, JSON]) -> Iterable[Problem]:
-        validator = _validator(self._whole, self.name)
+    def _problems(self, whole: dict[str, JSON]) -> list[Problem]:
+        checking, validator = _checking(self.name), _validator(self._whole, self.name)
         try:
-            for error in validator.iter_errors(whole):
-                yield from _problems(error)
-        except (re.error, _unresolvable()):
-            # a pattern that Python cannot read, a reference elsewhere: the tool itself will judge
-            return
+            errors = checking.errors_of(validator, whole)
+            return [problem for error in errors for problem in _problems(error)]
+        except checking.TooCostly as error:
+            raise ArgumentsError(
+                f"{self.name}: the arguments cannot be checked against its schema: that takes "
+                f"{error}. Give fewer or smaller values, less deep within each other.\n"
+                + expected_line(self.parameters)
+            ) from error
 
     def bind(
         self, values: Mapping[str, object], context: object | None = None
@@ -79,30 +90,20 @@ class GivenSchema:
 
 @lru_cache(maxsize=1024)
 def _validator(text: bytes, name: str) -> Any:  # Any: jsonschema is imported when first needed
+    schema: Schema = orjson.loads(text)
+    if schema.get("type", "object") != "object":
+        raise SchemaError(f"the tool {name} takes {schema['type']!r}; arguments are an object")
+    return _checking(name).validator_of(schema, name)
+
+
+def _checking(name: str) -> Any:  # Any: a module
     try:
-        jsonschema: Any = import_module("jsonschema")
-        registry: Any = import_module("referencing").Registry()
+        return import_module("agentcall.schema.validator")
     except ImportError as error:
         raise MissingExtra(
             f"the tool {name} has a JSON Schema of its own, which needs jsonschema: "
             f"pip install jsonschema"
         ) from error
-    schema = orjson.loads(text)
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        # patterns are in ECMA's dialect: one that Python cannot read is no fault of the schema
-        kind.check_schema(schema, format_checker=jsonschema.FormatChecker(formats=()))
-    except jsonschema.SchemaError as error:
-        raise SchemaError(
-            f"the tool {name} has no valid JSON Schema: {error.json_path}: {error.message}"
-        ) from error
-    if schema.get("type", "object") != "object":
-        raise SchemaError(f"the tool {name} takes {schema['type']!r}; arguments are an object")
-    return kind(schema, registry=registry)
-
-
-def _unresolvable() -> type[Exception]:
-    return cast("type[Exception]", import_module("referencing.exceptions").Unresolvable)
 
 
 def _problems(error: Any) -> Iterable[Problem]:  # Any: a jsonschema.ValidationError
@@ -116,7 +117,7 @@ def _problems(error: Any) -> Iterable[Problem]:  # Any: a jsonschema.ValidationE
         case "additionalProperties" if error.validator_value is False:
             known = error.schema.get("properties", {})
             words = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
-            for name in error.instance.keys() - known.keys():
+            for name in _extra(error):
                 yield Problem(_path([*error.absolute_path, name]), error.instance[name], words)
         case "type" | "enum" | "const" | "anyOf" | "oneOf":
             yield Problem(path, error.instance, described(error.schema))
@@ -126,20 +127,14 @@ def _problems(error: Any) -> Iterable[Problem]:  # Any: a jsonschema.ValidationE
 
 def untitled(schema: object) -> object:
     """A schema without what a model need not read: titles and the name of its dialect."""
-    if is_list(schema):
-        return [untitled(item) for item in schema]
-    if not is_schema(schema):
-        return schema
-    return {
-        key: {name: untitled(inner) for name, inner in value.items()}
-        if key in _NAMED and is_schema(value)
-        else untitled(value)
-        for key, value in schema.items()
-        if key != "$schema" and not (key == "title" and isinstance(value, str))
-    }
+    return pruned(schema, lambda key, value: key in _NEEDLESS and isinstance(value, str))
 
 
-_NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+_NEEDLESS = ("title", "$schema")
+
+
+def _extra(error: Any) -> Iterable[str]:  # Any: as above
+    return _checking("").extra_names(error.schema, error.instance)  # type: ignore[no-any-return]
 
 
 def _below(error: Any, name: str) -> str:  # Any: as above

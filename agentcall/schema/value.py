@@ -67,7 +67,9 @@ def default_json(default: object) -> tuple[JSON] | None:
 def unfit(annotation: object, error: Exception) -> str:
     """Why a type cannot be offered to a model, and what to use."""
     name = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
-    reason = str(error).split("\n")[0].split(". ")[0].split(" Set `arbitrary")[0]
+    lines = str(error).strip().split("\n")
+    first = lines[-1].strip() if lines[0].endswith(":") else lines[0]  # of pydantic's core
+    reason = first.split(". ")[0].split(" Set `arbitrary")[0]
     return (
         f"{name or str(annotation)} cannot be written as JSON ({reason}); use a type that can: "
         "str, int, float, bool, list, dict, an Enum, a TypedDict, a dataclass or a BaseModel"

@@ -16,7 +16,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -75,7 +75,11 @@ class Root:
 
     def is_denied(self, name: str) -> bool:
         """Whether the user keeps files of this name out."""
-        return any(fnmatchcase(name, pattern) for pattern in self._deny)
+        folded = name.casefold()  # some file systems take both for the same
+        return any(
+            fnmatchcase(name, pattern) or fnmatchcase(folded, pattern.casefold())
+            for pattern in self._deny
+        )
 
     @contextmanager
     def folder(self, names: Sequence[str], *, make: bool = False) -> Generator[int]:
@@ -99,7 +103,7 @@ class Root:
         """The descriptor of a regular file beneath, for reading."""
         path = "/".join(names)
         with self.folder(names[:-1]) as folder:
-            descriptor = opened(folder, names[-1] if names else ".", path)
+            descriptor = opened(folder, names[-1] if names else ".", path, self.is_denied)
             try:
                 yield descriptor
             finally:
@@ -130,7 +134,7 @@ class Root:
         try:
             inner = os.open(name, _FOLDER, dir_fd=at)
         except OSError as error:
-            raise _refusal(at, name, path, error) from None
+            raise _refusal(at, name, path, error, self.is_denied) from None
         if os.fstat(inner).st_dev != self._state.st_dev:
             os.close(inner)
             raise FileError(f"{path} is of another file system, which is not entered")
@@ -146,14 +150,17 @@ def _make(folder: int, name: str, path: str) -> None:
         raise FileError(f"{path} cannot be made: {error.strerror}") from None
 
 
-def opened(folder: int, name: str, path: str) -> int:
-    """The descriptor of a regular file in an open folder. Raises FileError."""
+def opened(folder: int, name: str, path: str, is_denied: Callable[[str], bool]) -> int:
+    """The descriptor of a regular file in an open folder. Raises FileError.
+
+    is_denied: which names no message may have.
+    """
     try:
         # Opening a device may do something, so the kind is looked at before and after.
         _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
         descriptor = os.open(name, _FILE, dir_fd=folder)
     except OSError as error:
-        raise _refusal(folder, name, path, error) from None
+        raise _refusal(folder, name, path, error, is_denied) from None
     try:
         _check_regular(os.fstat(descriptor), path)
     except FileError:
@@ -207,19 +214,22 @@ def _kind(state: os.stat_result) -> str:
     return kinds.get(stat.S_IFMT(state.st_mode), "no regular file")
 
 
-def _refusal(folder: int, name: str, path: str, error: OSError) -> FileError:
+def _refusal(
+    folder: int, name: str, path: str, error: OSError, is_denied: Callable[[str], bool]
+) -> FileError:
     state = _state(folder, name)
     if state is not None and stat.S_ISLNK(state.st_mode):
         return FileError(f"{path} is a symbolic link, and links are not followed")
     if error.errno == errno.ENOENT:
-        return FileError(f"there is no {path}{_near(folder, name)}")
+        return FileError(f"there is no {path}{_near(folder, name, is_denied)}")
     if error.errno == errno.ENOTDIR and state is not None:
         return FileError(f"{path} is {_kind(state)}, not a folder")
     return FileError(f"{path} cannot be opened: {error.strerror}")
 
 
-def _near(folder: int, name: str) -> str:
+def _near(folder: int, name: str, is_denied: Callable[[str], bool]) -> str:
     with os.scandir(folder) as entries:
-        known = sorted(entry.name for entry in islice(entries, 1_000))
+        names = (entry.name for entry in islice(entries, 1_000))
+        known = sorted(each for each in names if not is_denied(each) and not _UNSAFE.search(each))
     near = get_close_matches(name, known, 3, 0.5) or [n for n in known if n[0] != "."][:10]
     return f"; there is: {', '.join(near)}" if near else ""

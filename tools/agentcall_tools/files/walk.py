@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -19,13 +19,14 @@ SECONDS = 10.0
 class Entry:
     """A file or a folder beneath: its path, its size in bytes, and the open folder it is in.
 
-    `modified` is its time of change, in nanoseconds.
+    `modified` is its time of change, in nanoseconds; `is_denied` says which names are kept out.
     """
 
     path: str
     size: int
     is_folder: bool
     folder: int
+    is_denied: Callable[[str], bool]
     modified: int = 0
 
     def matches(self, pattern: str) -> bool:
@@ -36,7 +37,9 @@ class Entry:
     def read(self, most: int) -> bytes:
         """The first bytes of the file; none where it may not be read."""
         try:
-            descriptor = opened(self.folder, self.path.rpartition("/")[2], self.path)
+            descriptor = opened(
+                self.folder, self.path.rpartition("/")[2], self.path, self.is_denied
+            )
         except FileError:
             return b""
         with os.fdopen(descriptor, "rb") as file:
@@ -84,7 +87,14 @@ class Walk:
             is_folder = stat.S_ISDIR(state.st_mode)
             if is_folder or stat.S_ISREG(state.st_mode):
                 whole = f"{path}/{name}".lstrip("/")
-                yield Entry(whole, state.st_size, is_folder, folder, state.st_mtime_ns)
+                yield Entry(
+                    whole,
+                    state.st_size,
+                    is_folder,
+                    folder,
+                    self._root.is_denied,
+                    state.st_mtime_ns,
+                )
 
     def _is_over(self) -> bool:
         self._seen += 1

@@ -1,0 +1,371 @@
+"""The patterns of a JSON Schema, matched in linear time.
+
+Rules:
+1. A pattern is in ECMA-262's dialect, as JSON Schema says, or in Python's where that differs. It is
+   translated for Rust's regex, which pydantic brings along: `\\d` and `\\w` are ASCII, `.` is not a
+   line end, `[^]` is any character.
+2. A lookahead right behind the `^` at the start becomes a pattern of its own: `^(?!a)b` matches
+   where `^b` does and `^a` does not.
+3. Whatever else needs an engine that goes back (lookaround, backreferences), or is too large, is
+   refused: PatternError says which part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+from agentcall.messages import JSON
+from agentcall.schema.bounds import within_bounds
+from agentcall.schema.definitions import BY_NAME, is_list, is_schema, pruned
+
+LONGEST = 5_000
+"""Characters of a pattern."""
+LARGEST = 10_000
+"""Characters and classes of a pattern, with all repetitions written out."""
+
+_SETS = {
+    "d": "[0-9]",
+    "D": "[^0-9]",
+    "w": "[0-9A-Za-z_]",
+    "W": "[^0-9A-Za-z_]",
+    "s": r"[\x{9}-\x{d}\x{20}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}"
+    r"\x{3000}\x{feff}]",
+    "S": r"[^\x{9}-\x{d}\x{20}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}"
+    r"\x{3000}\x{feff}]",
+}
+_CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
+_PLACES = {"b": r"(?-u:\b)", "B": r"(?-u:\B)", "A": r"\A", "Z": r"\z", "z": r"\z"}
+_ANY, _NONE = r"[\x{0}-\x{10FFFF}]", r"[^\x{0}-\x{10FFFF}]"
+_DOT = r"[^\x{a}\x{d}\x{2028}\x{2029}]"
+
+_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_CODE = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
+_PROPERTY = re.compile(r"\\[pP](?:\{\^?[\w=:-]{1,60}\}|[A-Z])")
+_REPEATED = re.compile(r"(?:[*+?]|\{(\d{1,6})(?:(,)(\d{0,6}))?\})\??")
+_OPENING = re.compile(r"\((?:\?(?::|P?<(?![=!])[^>]{0,100}>|[im]+:)|(?!\?))")
+_FLAGS = re.compile(r"\(\?([im]+)\)")
+_LOOKAHEAD = re.compile(r"\(\?([=!])")
+
+
+class PatternError(ValueError):
+    """A pattern that cannot be matched in linear time; says which part."""
+
+
+class _Piece(NamedTuple):
+    """A part of a pattern as it is translated: where it ends, and whether it is one character."""
+
+    text: str
+    end: int
+    is_character: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a text has to match, and what it must not match.
+
+    size: how many characters and classes it has, with all repetitions written out.
+    """
+
+    size: int
+    _parts: tuple[tuple[Callable[[str], bool], bool], ...]
+
+    def matches(self, text: str) -> bool:
+        """Whether the pattern matches anywhere in the text."""
+        plain = text.encode("utf-8", "replace").decode()  # a lone surrogate is no character there
+        return all(found(plain) == wanted for found, wanted in self._parts)
+
+
+@lru_cache(maxsize=256)
+def pattern_of(text: str) -> Pattern:
+    """The pattern of a text. Raises PatternError."""
+    if len(text) > LONGEST:
+        raise PatternError(f"it has {len(text)} characters, at most {LONGEST} are taken")
+    asserted, rest = _leading(text)
+    parts = [(f"^(?:{inner})", wanted) for inner, wanted in asserted] + [(rest, True)]
+    size, made = 0, list[tuple[Callable[[str], bool], bool]]()
+    for part, wanted in parts:
+        written = _Translation(part)
+        size += written.size
+        made.append((_compiled(written.text), wanted))
+    return Pattern(size, tuple(made))
+
+
+def patterns_in(schema: object) -> Iterator[tuple[str, str]]:
+    """The patterns of a schema, each with the keyword that has it."""
+    waiting: list[tuple[object, bool]] = [(schema, True)]
+    while waiting:
+        value, is_one = waiting.pop()
+        if is_list(value):
+            waiting += ((item, True) for item in value)
+        if not is_schema(value):
+            continue
+        if is_one and isinstance(value.get("pattern"), str):
+            yield "pattern", value["pattern"]
+        if is_one and is_schema(names := value.get("patternProperties")):
+            yield from (("patternProperties", name) for name in names)
+        waiting += (
+            (inner, not (is_one and key in BY_NAME))
+            for key, inner in value.items()
+            if not (is_one and key in _VALUES)
+        )
+
+
+class Unchecked(NamedTuple):
+    """A pattern that cannot be checked in linear time: its keyword, and why."""
+
+    keyword: str
+    pattern: str
+    why: str
+
+
+def checkable(schema: dict[str, JSON], name: str) -> tuple[dict[str, JSON], Sequence[Unchecked]]:
+    """The schema without the patterns that cannot be checked, and those.
+
+    Raises SchemaError where it is out of bounds.
+    """
+    odd: list[Unchecked] = []
+    for keyword, pattern in patterns_in(schema):
+        try:
+            pattern_of(pattern)
+        except PatternError as error:
+            odd.append(Unchecked(keyword, pattern, str(error)))
+    if not odd:
+        return schema, odd
+    within_bounds(schema, name)
+    keys = {"pattern"}
+    if any(each.keyword == "patternProperties" for each in odd):  # then no name is unknown
+        keys |= {"patternProperties", "additionalProperties", "unevaluatedProperties"}
+    wrong = {each.pattern for each in odd}
+    kept = pruned(schema, lambda key, value: key in keys and (key != "pattern" or value in wrong))
+    return cast("dict[str, JSON]", kept), odd
+
+
+_VALUES = ("const", "enum", "default", "examples")
+
+
+def _compiled(text: str) -> Callable[[str], bool]:
+    core: Any = _pydantic_core()
+    try:
+        schema = core.core_schema.str_schema(pattern=text, regex_engine="rust-regex")
+        matches: Callable[[str], bool] = core.SchemaValidator(schema).isinstance_python
+    except core.SchemaError as error:
+        raise PatternError(str(error).strip().rpartition("\n")[2].strip()) from error
+    return matches
+
+
+def _pydantic_core() -> Any:  # Any: a module
+    import pydantic_core  # here, as few schemas have a pattern
+
+    return pydantic_core
+
+
+def _leading(text: str) -> tuple[Sequence[tuple[str, bool]], str]:
+    """The lookaheads at the start of an anchored pattern, and the pattern without them."""
+    asserted: list[tuple[str, bool]] = []
+    at = 1
+    while text.startswith("^") and (opening := _LOOKAHEAD.match(text, at)):
+        end = _closing(text, at)
+        asserted.append((text[opening.end() : end], opening[1] == "="))
+        at = end + 1
+    rest = text[:1] + text[at:] if asserted else text
+    if asserted and (_REPEATED.match(text, at) or _has_choice(rest)):
+        raise PatternError("a lookahead in one of several alternatives")
+    return asserted, rest
+
+
+def _closing(text: str, at: int) -> int:
+    """Where the group ends that begins at a place."""
+    for place, depth in _depths(text, at):
+        if depth == 0:
+            return place
+    raise PatternError("a group that is not closed")
+
+
+def _has_choice(text: str) -> bool:
+    return any(text[place] == "|" and depth == 0 for place, depth in _depths(text, 0))
+
+
+def _depths(text: str, at: int) -> Sequence[tuple[int, int]]:
+    """The places of what is neither escaped nor in a class, with the depth of groups there."""
+    found: list[tuple[int, int]] = []
+    depth, is_class = 0, False
+    while at < len(text):
+        character = text[at]
+        if character == "[" and not is_class:
+            is_class = True
+        elif character == "]":
+            is_class = False
+        elif not is_class and character != "\\":
+            depth += (character == "(") - (character == ")")
+            found.append((at, depth))
+        at += 2 if character == "\\" else 1
+    return found
+
+
+class _Translation:
+    """A pattern for Rust's regex, and its size."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._out: list[str] = []
+        self._sums = [0]
+        self._last = 0
+        at = 0
+        while at < len(pattern):
+            at = self._taken(at)
+        self._count(0)
+        if len(self._sums) != 1:
+            raise PatternError("a group that is not closed")
+        self.size, self.text = self._sums[0], "".join(self._out)
+
+    def _taken(self, at: int) -> int:
+        """Takes what stands at a place; gives the place behind it."""
+        pattern = self._pattern
+        if repeated := _REPEATED.match(pattern, at):
+            return self._repeat(repeated)
+        match pattern[at]:
+            case "(":
+                return self._open(at)
+            case ")":
+                return self._close(at)
+            case "[":
+                piece = _class(pattern, at)
+            case "\\":
+                piece = _escape(pattern, at)
+            case "." as dot:
+                piece = _Piece(_DOT, at + len(dot))
+            case "|" | "^" | "$" as sign:
+                self._out.append(sign)
+                self._count(0)
+                return at + 1
+            case character:
+                piece = _Piece(_literal(character), at + 1)
+        self._out.append(piece.text)
+        self._count(1)
+        return piece.end
+
+    def _repeat(self, repeated: re.Match[str]) -> int:
+        if not self._out:
+            raise PatternError(f"{repeated[0]!r} at its start repeats nothing")
+        least, comma, most = repeated.groups()
+        times = max(int(most or least or 1), 1)
+        self._last *= times
+        bounds = "" if least is None else f"{{{least}{comma or ''}{most or ''}}}"
+        self._out.append(bounds + repeated[0].rpartition("}")[2] if bounds else repeated[0])
+        self._check_size()
+        return repeated.end()
+
+    def _open(self, at: int) -> int:
+        if flags := _FLAGS.match(self._pattern, at):
+            self._out.append(flags[0])
+            return flags.end()
+        opening = _OPENING.match(self._pattern, at)
+        if opening is None:
+            words = "lookaround" if re.match(r"\(\?<?[=!]", self._pattern[at:]) else "a group"
+            raise PatternError(f"{words} at {self._pattern[at : at + 12]!r}")
+        is_plain = opening[0].startswith(("(?i", "(?m"))
+        self._out.append(opening[0] if is_plain else "(?:")
+        self._count(0)
+        self._sums.append(0)
+        return opening.end()
+
+    def _close(self, at: int) -> int:
+        self._count(0)
+        inner = self._sums.pop()
+        if not self._sums:
+            raise PatternError("a ) without its (")
+        self._out.append(")")
+        self._last = inner
+        return at + 1
+
+    def _count(self, size: int) -> None:
+        """Adds what was last taken; what is taken now may still be repeated."""
+        self._sums[-1] += self._last
+        self._last = size
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if sum(self._sums) + self._last > LARGEST:
+            raise PatternError(f"it has over {LARGEST} characters, repetitions written out")
+
+
+def _escape(pattern: str, at: int) -> _Piece:
+    """What a backslash outside a class begins."""
+    kind = pattern[at + 1 : at + 2]
+    if kind in _PLACES:
+        return _Piece(_PLACES[kind], at + 2)
+    return _shared_escape(pattern, at)
+
+
+def _shared_escape(pattern: str, at: int) -> _Piece:
+    """What a backslash begins, in a class or outside."""
+    if pair := _PAIR.match(pattern, at):
+        high, low = (int(half, 16) for half in pair.groups())
+        whole = chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00)
+        return _Piece(_literal(whole), pair.end(), is_character=True)
+    if code := _CODE.match(pattern, at):
+        number = int(next(filter(None, code.groups())), 16)
+        if number > 0x10FFFF or 0xD800 <= number < 0xE000:
+            raise PatternError(f"{code[0]} is no character")
+        return _Piece(_literal(chr(number)), code.end(), is_character=True)
+    if found := _PROPERTY.match(pattern, at):
+        return _Piece(found[0], found.end())
+    return _simple_escape(pattern, at)
+
+
+def _simple_escape(pattern: str, at: int) -> _Piece:
+    kind, after = pattern[at + 1 : at + 2], pattern[at + 2 : at + 3]
+    if kind in _SETS:
+        return _Piece(_SETS[kind], at + 2)
+    if kind == "c" and after.isascii() and after.isalpha():
+        return _Piece(_literal(chr(ord(after) % 32)), at + 3, is_character=True)
+    if kind in _CONTROLS and not (kind == "0" and after.isdigit()):
+        return _Piece(_literal(_CONTROLS[kind]), at + 2, is_character=True)
+    if kind and not (kind.isascii() and kind.isalnum()):
+        return _Piece(_literal(kind), at + 2, is_character=True)
+    words = "a backreference" if kind.isdigit() or kind == "k" else "an unknown escape"
+    raise PatternError(f"{words} at {pattern[at : at + 8]!r}")
+
+
+def _class(pattern: str, at: int) -> _Piece:
+    """A class in brackets; in ECMA's dialect `[` in it is a character, and `[]` is nothing."""
+    at += 1
+    is_negated = pattern[at : at + 1] == "^"
+    at += is_negated
+    if pattern[at : at + 1] == "]":
+        return _Piece(_ANY if is_negated else _NONE, at + 1)
+    out: list[str] = []
+    while pattern[at : at + 1] != "]":
+        if at >= len(pattern):
+            raise PatternError("a [ without its ]")
+        first = _member(pattern, at)
+        at = first.end
+        out.append(first.text)
+        if pattern[at : at + 1] != "-" or pattern[at + 1 : at + 2] in ("]", ""):
+            continue
+        second = _member(pattern, at + 1)
+        is_range = first.is_character and second.is_character
+        out += ("-" if is_range else r"\-", second.text)
+        at = second.end
+    return _Piece(f"[{'^' if is_negated else ''}{''.join(out)}]", at + 1)
+
+
+def _member(pattern: str, at: int) -> _Piece:
+    if pattern[at] != "\\":
+        return _Piece(_literal(pattern[at]), at + 1, is_character=True)
+    if pattern[at + 1 : at + 2] == "b":
+        return _Piece(_literal("\b"), at + 2, is_character=True)
+    return _shared_escape(pattern, at)
+
+
+def _literal(character: str) -> str:
+    """A character that stands for itself, in a class or outside."""
+    if character.isascii() and character.isalnum():
+        return character
+    if 0xD800 <= ord(character) < 0xE000:
+        raise PatternError("half of a surrogate pair")
+    return f"\\x{{{ord(character):x}}}"
