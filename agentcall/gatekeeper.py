@@ -15,20 +15,18 @@ user's browser can send requests):
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import orjson
 
 from agentcall.errors import UsageError
-from agentcall.jsonbounds import excess
+from agentcall.jsonbounds import JSONBounds
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 BODY = 10 * 2**20
@@ -40,8 +38,6 @@ _ONCE = frozenset(
 )
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _LONGEST_NUMBER = 18
-_LARGE = 2**18
-"""Bytes of a body that is looked at in a thread, so that others are answered meanwhile."""
 USER = "agentcall.user"
 """Where in an ASGI scope stands whose key a request brought."""
 
@@ -126,12 +122,32 @@ class Gatekeeper:
         if refusal is not None:
             await _refused(scope, send, *refusal)
             return
-        meter = _Meter(scope, receive, send, self._terms)
-        try:
-            await self._app(scope, meter.receive, meter.send)
-        except Exception:
-            if not meter.is_over:  # else it is only that the application could not go on
-                raise
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        elif _is_form(scope):
+            await _Meter(scope, receive, send, self._terms.limit).run(self._app)
+        elif (body := await self._body(scope, receive, send)) is not None:
+            await self._app(scope, _again(body, receive), send)
+
+    async def _body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
+        """The whole body; nothing where it is refused, or the client has left before its end."""
+        terms, pieces, came = self._terms, list[bytes](), 0
+        bounds = JSONBounds(depth=terms.depth, values=terms.values)
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            piece, more = message.get("body") or b"", message.get("more_body", False)
+            came += len(piece)
+            if came > terms.limit:
+                await _refused(scope, send, 413, _large(terms.limit))
+                return None
+            if wrong := bounds.excess(piece):
+                await _refused(scope, send, 400, wrong)
+                return None
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         names = [name.lower() for name, _ in scope["headers"] if name.lower() in _ONCE]
@@ -200,56 +216,53 @@ def _is_same(origin: str, host: bytes) -> bool:
         return False
 
 
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was received, and then what comes after it."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> Message:
+        return first.pop() if first else await receive()
+
+    return received
+
+
 class _Meter:
-    """Hands on what comes in; what is too much of it is answered here, and ends the request.
+    """Hands a form on piece by piece; when it is over the limit, answers and ends the request."""
 
-    A form goes on piece by piece; any other body, which may be read as JSON, when all of it is
-    there.
-    """
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send, terms: Terms) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._terms = terms
-        self._is_form = _is_form(scope)
+        self._limit = limit
         self._came = 0
-        self._body: list[bytes] = []
         self._has_answered = False
-        self.is_over = False
+        self._is_over = False
+
+    async def run(self, app: App) -> None:
+        """Lets the application answer."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except Exception:
+            if not self._is_over:  # else it is only that the application could not go on
+                raise
 
     async def receive(self) -> Message:
-        while True:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                return message
-            body = message.get("body") or b""
-            self._came += len(body)
-            if self._came > self._terms.limit:
-                return await self._end(413, _large(self._terms.limit))
-            if self._is_form:
-                return message
-            self._body.append(body)
-            if not message.get("more_body"):
-                return await self._whole()
-
-    async def _whole(self) -> Message:
-        body = b"".join(self._body)
-        self._body.clear()
-        bounds = partial(excess, body, depth=self._terms.depth, values=self._terms.values)
-        wrong = await asyncio.to_thread(bounds) if len(body) > _LARGE else bounds()
-        if wrong:
-            return await self._end(400, wrong)
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def _end(self, status: int, words: str) -> Message:
-        if not (self.is_over or self._has_answered):
-            self.is_over = True
-            await _refused(self._scope, self._send, status, words)
+        """What comes next; that the client has left, when it is too much."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self._is_over = self._is_over or not self._has_answered
+            return message
+        self._came += len(message.get("body") or b"")
+        if self._came <= self._limit:
+            return message
+        if not (self._is_over or self._has_answered):
+            self._is_over = True
+            await _refused(self._scope, self._send, 413, _large(self._limit))
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        if not self.is_over:
+        """Sends the application's answer, unless the request is over."""
+        if not self._is_over:
             self._has_answered = True
             await self._send(message)
 

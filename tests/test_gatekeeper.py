@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentcall.errors import UsageError
 from agentcall.gatekeeper import Gatekeeper, Terms, terms_for
-from agentcall.jsonbounds import excess
+from agentcall.jsonbounds import JSONBounds
 
 JSON = "application/json"
 
@@ -193,6 +193,13 @@ def test_brackets_in_a_text_are_not_levels(port: int) -> None:
     assert told(port, f"Content-Type: {JSON}", method="POST", body=body) == 200
 
 
+def excess(text: bytes, *, depth: int, values: int, piece: int = 1 << 20) -> str:
+    """What is too much of a text that comes in pieces."""
+    bounds = JSONBounds(depth=depth, values=values)
+    pieces = (text[start : start + piece] for start in range(0, max(len(text), 1), piece))
+    return next(filter(None, map(bounds.excess, pieces)), "")
+
+
 def test_a_body_of_many_values_is_refused_before_it_is_read() -> None:
     assert "more than 1,000 values" in excess(b"[" + b"1," * 1000 + b"1]", depth=9, values=1000)
     assert "more than 1,000 values" in excess(b"[]" * 1001, depth=9, values=1000)
@@ -212,12 +219,14 @@ def _deep(value: Any) -> int:
     return 1 + max(map(_deep, inner), default=0) if isinstance(value, list | dict) else 0
 
 
-@given(VALUES, st.booleans())
-def test_the_depth_that_is_counted_is_the_depth_that_is_there(value: Any, ascii_only: bool) -> None:
+@given(VALUES, st.booleans(), st.integers(1, 9))
+def test_the_depth_that_is_counted_is_the_depth_that_is_there(
+    value: Any, ascii_only: bool, piece: int
+) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     deep = _deep(value)
-    assert not excess(text, depth=deep, values=1000)
-    assert deep == 0 or "levels deep" in excess(text, depth=deep - 1, values=1000)
+    assert not excess(text, depth=deep, values=1000, piece=piece)
+    assert deep == 0 or "levels deep" in excess(text, depth=deep - 1, values=1000, piece=piece)
 
 
 @pytest.mark.parametrize("given", ["Bearer \xff", "Bearer", "Bearer  ", "bearer k2", "Basic k", ""])

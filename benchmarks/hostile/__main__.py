@@ -4,7 +4,7 @@ python -m benchmarks.hostile                    # each door for twenty seconds
 python -m benchmarks.hostile serve --seconds 60
 
 The servers are the real commands (`agentcall serve`, `web`, `mcp`) without a key, so that nothing
-is refused for want of one, each with 256 descriptors. 330 clients of a process of their own stall,
+is refused for want of one, each with 256 descriptors. 350 clients of a process of their own stall,
 send what is too much, or pose as other pages; a client here asks again and again, each time over
 connections of its own. The model is a fake server that answers at once. The attackers run at the
 lowest priority, as their computers would not be this one.

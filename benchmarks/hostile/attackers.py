@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 JSON = "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
+FORM = "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 9999\r\n"
 MESSAGE = {"role": "user", "content": "hi"}
 
 
@@ -90,6 +91,10 @@ def attacks() -> dict[str, tuple[int, Attack]]:
                 to, to.head("POST", to.path, f"{JSON}Content-Length: 9999\r\n"), b" "
             ),
         ),
+        "an upload, byte by byte": (
+            20,
+            lambda to: stalled(to, to.head("POST", "/gradio_api/upload", FORM + "\r\n")[:-2], b"x"),
+        ),
         "reads no answer": (20, lambda to: stalled(to, to.post(long) * 3, reads=False)),
         "100,000 messages": (2, lambda to: asked(to, to.post(many))),
         "JSON, 500 levels deep": (2, lambda to: asked(to, to.post(deep))),
@@ -117,6 +122,9 @@ async def repeated(name: str, attack: Attack, target: Target, came: Counter[str]
             outcome = await attack(target)
         except OSError:
             outcome = "ended"
+        except asyncio.CancelledError:
+            came[f"{name}\tcut short"] += 1
+            raise
         came[f"{name}\t{outcome}"] += 1
 
 
