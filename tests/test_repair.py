@@ -337,11 +337,33 @@ def test_a_key_with_two_values_is_refused_and_one_that_is_repeated_is_not() -> N
     assert mended("get_weather", '{"city": "a: \\"b\\": c"}').values == {"city": 'a: "b": c'}
 
 
-def test_a_number_becomes_a_text_only_as_it_was_written() -> None:
-    assert mended("get_weather", '{"city": 1.5}').values == {"city": "1.5"}
-    assert mended("get_weather", '{"city": 5}').values == {"city": "5"}
-    assert "a string in double quotes" in refused("get_weather", '{"city": 1.10}')
-    refused("get_weather", '{"city": 1e3}')
+@pytest.mark.parametrize("digits", ["5", "-5", "1.5", "1.0", "1.10", "1e3", "-0", "0x10", "1_000"])
+@pytest.mark.parametrize("shape", ['{"city": %s}', '{"city": %s,}', '{"parameters": {"city": %s}}'])
+def test_a_number_becomes_a_text_digit_by_digit(digits: str, shape: str) -> None:
+    outcome = repair(Called("get_weather", shape % digits), TOOLS)
+    assert isinstance(outcome, Refused) or outcome.values == {"city": digits}
+    assert mended("label", '{"names": [1.10],}').values == {"names": ["1.10"]}
+
+
+@pytest.mark.parametrize("arguments", ['{"a": true, "b": 3}', '{"a": 2, "b": false}'])
+def test_true_is_not_a_number(arguments: str) -> None:
+    assert "expected an integer" in refused("add", arguments)
+    refused("total", '{"numbers": [1, true]}')
+
+
+def test_an_unknown_argument_is_not_dropped_where_it_may_be_meant_for_another() -> None:
+    assert "unit_system" in refused("get_weather", '{"city": "x", "unit_system": "fahrenheit"}')
+    assert mended("get_weather", '{"city": "x", "note": ""}').values == {"city": "x"}
+
+
+@pytest.mark.parametrize("text", ["...", "city", "--city Paris", "?", "-"])
+def test_bare_text_that_is_no_value_is_refused(text: str) -> None:
+    refused("get_weather", text)
+
+
+def test_a_list_is_never_closed() -> None:
+    refused("total", '{"numbers": [1, 2')
+    refused("total", '{"numbers": [1, 2}')
 
 
 def test_full_width_punctuation_is_read_outside_of_strings_alone() -> None:

@@ -20,7 +20,15 @@ from dataclasses import dataclass
 from typing import cast
 
 from agentcall.jsontext.balance import Balance
-from agentcall.jsontext.lenient import DEEPEST, Lenient, Malformed, is_exact
+from agentcall.jsontext.lenient import (
+    DEEPEST,
+    Lenient,
+    Malformed,
+    WrittenFloat,
+    WrittenInt,
+    as_written,
+    is_exact,
+)
 from agentcall.jsontext.members import Members, items, members
 from agentcall.messages import JSON
 
@@ -123,7 +131,11 @@ def _exact_float(digits: str) -> float:
     number = float(digits)
     if not is_exact(number, digits):
         raise ValueError(f"{digits} has more digits than a double holds")
-    return number
+    return as_written(number, digits)
+
+
+def _whole_number(digits: str) -> int | float:
+    return as_written(int(digits), digits)
 
 
 def _object_of(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
@@ -159,7 +171,10 @@ def _mended(text: str) -> Whole | Unread:
 
 
 STRICT = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_exact_float, object_pairs_hook=_object_of
+    parse_constant=_refuse_constant,
+    parse_float=_exact_float,
+    parse_int=_whole_number,
+    object_pairs_hook=_object_of,
 )
 """The decoder of `strict_json`."""
 
@@ -172,6 +187,8 @@ __all__ = [
     "Members",
     "Unread",
     "Whole",
+    "WrittenFloat",
+    "WrittenInt",
     "has_repeated_key",
     "is_exact",
     "items",

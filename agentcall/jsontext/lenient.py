@@ -202,18 +202,18 @@ class Lenient:
         if _UNCLEAR.match(digits):
             raise self.fail("a number without '+' and leading zeros, or a string,")
         try:
-            number: JSON = int(digits, 0) if "x" in digits.lower() else json.loads(digits)
+            number: int | float = int(digits, 0) if "x" in digits.lower() else json.loads(digits)
         except ValueError:
             number = self._odd_number(digits)
         if isinstance(number, float) and not is_exact(number, digits):
             raise self.fail("a number that a double holds exactly, or a string,")
         self.at = found.end()
-        return number
+        return as_written(number, digits)
 
-    def _odd_number(self, digits: str) -> JSON:
+    def _odd_number(self, digits: str) -> int | float:
         plain = digits.lstrip("+-").replace("_", "")
         try:
-            number: JSON = int(digits) if plain.isdecimal() else float(digits)
+            number: int | float = int(digits) if plain.isdecimal() else float(digits)
         except ValueError:
             raise self.fail("a value") from None
         self.rules.add("number")
@@ -269,6 +269,27 @@ class Lenient:
             apart = self.text[self.at - 1].isspace()
             return apart and _KEY_AHEAD.match(self.text, self.at) is not None
         return self.peek() == "{" and self._behind == "}"
+
+
+class WrittenInt(int):
+    """A whole number that Python writes otherwise than `text`, such as -0, 1_000 or 0x10."""
+
+    text = ""
+
+
+class WrittenFloat(float):
+    """A number that Python writes otherwise than `text`, such as 3.10."""
+
+    text = ""
+
+
+def as_written(number: int | float, digits: str) -> int | float:
+    """The number, with its digits where Python would write others: as a text it is these."""
+    if repr(number) == digits:
+        return number
+    found = WrittenFloat(number) if isinstance(number, float) else WrittenInt(number)
+    found.text = digits
+    return found
 
 
 def is_exact(number: float, digits: str) -> bool:

@@ -3,6 +3,7 @@
 A value that fits is left as it is. What does not fit is mended where it stands, at any depth:
 - stringified: a text that spells out the list or object that is wanted.
 - number-from-text, bool-from-text, null-from-text: `"2"`, `"true"`, `"None"`.
+- text-from-number: `3.10` for a text, digit by digit.
 - list-from-one: a lone value for a list; list-from-text: `"2, 3"` for a list of what is no text (a
   text with commas for a list of texts may be one item or many: it is left for the model).
 - list-from-object: `{"0": "a", "1": "b"}` for a list; one-from-list: `[2]` for a lone 2.
@@ -14,7 +15,8 @@ A value that fits is left as it is. What does not fit is mended where it stands,
 - dropped-unknown: a key that an object without other properties does not know. It is the one rule
   that leaves out something the model wrote, a whole argument that the tool never had; so it is done
   only on order, never to a wrapper with something in it, never if nothing else was given to an
-  object that has properties, and never to a key that resembles a property that was not given.
+  object that has properties, and never, unless it is empty, where a property was not given: it may
+  be meant for that one.
 Of several choices (`anyOf`) the one that needs the fewest fixes is taken; if two do, none.
 """
 
@@ -25,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from agentcall.jsontext import WrittenFloat, WrittenInt
 from agentcall.messages import JSON
 from agentcall.repair.fit import (
     Fit,
@@ -37,15 +40,13 @@ from agentcall.repair.fit import (
     required_of,
 )
 from agentcall.repair.fix import Fix, dropped_at, fix, fix_at, written
-from agentcall.repair.names import folded, near, only_near, spelling
+from agentcall.repair.names import only_near, spelling
 from agentcall.repair.reading import read_inner
 from agentcall.repair.scalar import READERS, Read, is_blank, rule_of
 from agentcall.repair.shape import WRAPPERS
 
 _OPENERS = ("[", "{", "(", "`")
 _ECHO = frozenset({"type", "value", "description", "title"})
-_SHORT = 4
-"""The letters of a shorter name stand in many a word by chance."""
 _GROUPED = re.compile(r"\s*[+-]?\d{1,3}(?:,\d{3})+\s*")
 """A number with thousands separators, or a list without brackets: nobody can tell."""
 
@@ -126,6 +127,9 @@ class Mender:
                 return value
             self._told(found[0], place, value, found[1])
             return found[1]
+        if read is READERS["string"] and isinstance(value, (WrittenInt, WrittenFloat)):
+            self._told("text-from-number", place, value, value.text)
+            return value.text
         return self._lone(value, schema, place)
 
     def _lone(self, value: JSON, schema: Schema, place: str) -> JSON:
@@ -200,7 +204,7 @@ class Mender:
                 self.fixes.append(dropped_at("null-dropped", at, item))
             elif own is False and (
                 item is None
-                or (may_drop and not _holds_more(key, item) and not _resembles(key, missing))
+                or (may_drop and not _holds_more(key, item) and (not missing or _is_empty(item)))
             ):
                 self.fixes.append(dropped_at("dropped-unknown", at, item))
             else:
@@ -237,18 +241,8 @@ def _holds_more(key: str, item: JSON) -> bool:
     return key in WRAPPERS and isinstance(item, (dict, list)) and bool(item)
 
 
-def _resembles(key: str, missing: Sequence[str]) -> bool:
-    """Whether a key may be a garbled name of a property that was not given."""
-    return any(near(key[:200], name) or _is_within(name, key[:200]) for name in missing)
-
-
-def _is_within(name: str, key: str) -> bool:
-    """Whether all letters of a name stand in a key in their order; a short one as a word."""
-    plain = folded(name)
-    if len(plain) < _SHORT:
-        return plain in map(str.casefold, re.findall(r"[^\W_]+", key))
-    letters = iter(folded(key))
-    return all(letter in letters for letter in plain)
+def _is_empty(item: JSON) -> bool:
+    return is_blank(item) or item in ([], {})
 
 
 def _spellings(strange: Sequence[str], free: Sequence[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ are whole, and these are told apart so: no call of an answer that ended for its 
 an end, comes here (the loop drops it). So the model itself ended this text. If that end stands
 behind a complete value (not within a text, not behind a comma or a colon), then only brackets are
 missing, which say nothing; and if the result has every field that the tool requires, it runs.
+A list is never closed: items may have been to come.
 A last number is taken as it stands: an answer that was finished has finished its number. A text
 without its closing quote is never closed.
 """
@@ -188,5 +189,7 @@ def _missing_brackets(text: str) -> str:
     balance = Balance()
     ended = balance.run(text, 0) >= 0
     if ended or balance.stopped or balance.quote or len(balance.open) > _DEEPEST:
+        return ""
+    if set(balance.open) != {"}"}:  # a list has as many items as were to come
         return ""
     return "".join(reversed(balance.open))

@@ -96,8 +96,8 @@ class FunctionSchema:
                     values[key] = argument.read_one(given.pop(key), key, problems)
             elif argument.wire in given:
                 wire = given.pop(argument.wire)
-                if type(wire) is float and argument.exact is str and not _keeps(wire, arguments):
-                    problems.append(Problem(argument.wire, wire, "a string in double quotes"))
+                if argument.exact is str and type(wire) in (int, float):
+                    wire = _text_of(wire, argument.wire, arguments, problems)
                 values[name] = argument.read(wire, problems)
             elif argument.required:
                 problems.append(Problem(argument.wire, ABSENT, described(argument.schema)))
@@ -234,10 +234,13 @@ def _argument(
     return _Argument(value.alias or parameter.name, parameter, value, schema, required, exact)
 
 
-def _keeps(number: float, text: str | bytes) -> bool:
-    """Whether a number reads in Python as it was written: 1.10 is 1.1, which is another version."""
+def _text_of(wire: JSON, key: str, text: str | bytes, problems: list[Problem]) -> str:
+    """A number as the text that was written: 1.10 is 1.1 to Python, which is another version."""
     written = text if isinstance(text, str) else bytes(text).decode(errors="replace")
-    return re.search(rf"(?<![\d.]){re.escape(repr(number))}(?![\d.eE])", written) is not None
+    digits = re.escape(repr(wire))
+    if not re.search(rf'"{re.escape(key)}"\s*:\s*{digits}(?![\w.])', written):
+        problems.append(Problem(key, wire, "a string in double quotes"))
+    return repr(wire)
 
 
 def _array(item: Schema) -> Schema:

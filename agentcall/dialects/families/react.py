@@ -104,6 +104,9 @@ def _input(page: Page, name: str) -> Steps[bool]:
     if not end and (is_cut or not source.finished):
         page.out.broken(source.raw(), CUT)
         return True
+    if line.lstrip().startswith(("//", "/*", "#")):
+        page.out.broken(source.raw(), "a comment stands before its input")
+        return True
     call = _plain(name, line.strip(), page.tools)
     page.out.call(call.name, call.arguments)
     return (yield from _after(page))
