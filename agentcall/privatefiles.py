@@ -23,12 +23,21 @@ def open_private(path: str | Path, flags: int) -> int:
 
 
 def tighten(*paths: Path) -> None:
-    """Closes files and folders of ours to others; what is not there or not ours is left."""
+    """Closes files of ours to others; what is missing, no file or not ours is left as it is.
+
+    A folder is never touched: who gives one in place of a file has made a mistake.
+    """
     for path in paths if os.name == "posix" else ():
         with suppress(OSError):
-            found = path.stat()
-            if _is_wide(found):
-                path.chmod(0o700 if stat.S_ISDIR(found.st_mode) else 0o600)
+            if _is_wide(path.stat()):
+                path.chmod(0o600)
+
+
+def tighten_folder(path: Path) -> None:
+    """Closes a folder that only this program writes to, such as that of its state."""
+    with suppress(OSError):
+        if os.name == "posix" and path.is_dir() and path.stat().st_uid == os.geteuid():
+            path.chmod(0o700)
 
 
 def make_folder(path: Path) -> None:
@@ -42,7 +51,6 @@ def make_folder(path: Path) -> None:
 
 
 def _is_wide(found: os.stat_result) -> bool:
-    is_ours = found.st_uid == os.geteuid()
-    is_kept = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
-    wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
-    return is_ours and is_kept and stat.S_IMODE(found.st_mode) != wanted
+    """Whether this is a regular file of ours with another mode than 600."""
+    is_ours = found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode)
+    return is_ours and stat.S_IMODE(found.st_mode) != 0o600

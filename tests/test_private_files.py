@@ -16,6 +16,7 @@ from command_line import SCRIPT, environment, kept_in
 
 from agentcall import Agent
 from agentcall.durable import Durable
+from agentcall.errors import JournalError, SessionError
 from agentcall.privatefiles import make_folder, open_private, tighten
 from agentcall.session import SQLiteSession
 from agentcall.testing import FakeServer, ScriptedModel, forever, say
@@ -135,10 +136,25 @@ def test_the_command_line_leaves_nothing_that_others_may_read(tmp_path: Path) ->
 
 def test_what_is_no_file_of_ours_is_left_as_it_is(tmp_path: Path) -> None:
     os.close(open_private("/dev/null", os.O_WRONLY))
-    tighten(Path("/dev/null"), tmp_path / "missing", Path("/"))
+    tighten(Path("/dev/null"), tmp_path / "missing")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     assert mode(Path("/dev/null")) & 0o077
     make_folder(tmp_path)
+
+
+def test_a_folder_that_is_given_in_place_of_a_file_keeps_its_mode(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o755)
+    tighten(folder)
+    with (
+        pytest.raises(JournalError),
+        Durable(Agent(ScriptedModel([say("ok")])), f"sqlite:///{folder}") as durable,
+    ):
+        durable.run_sync("secret")
+    with pytest.raises(SessionError):
+        Agent(ScriptedModel([say("ok")])).run_sync("x", session=SQLiteSession("a", folder))
+    assert mode(folder) == 0o755
 
 
 def test_a_folder_is_made_by_many_at_once(tmp_path: Path) -> None:

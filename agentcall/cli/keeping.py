@@ -18,7 +18,7 @@ from agentcall.cli.statefolder import state_folder
 from agentcall.durable import Durable
 from agentcall.errors import UsageError
 from agentcall.events import Event
-from agentcall.privatefiles import make_folder, tighten
+from agentcall.privatefiles import make_folder, tighten_folder
 from agentcall.result import RunResult
 
 
@@ -29,7 +29,7 @@ def journal_url(given: str | None) -> str:
     folder = state_folder()
     try:
         make_folder(folder)
-        tighten(folder)
+        tighten_folder(folder)
     except OSError as error:
         raise UsageError(
             f"the folder {folder} cannot be made ({error.strerror}); use --db"
