@@ -157,6 +157,9 @@ def _in_turn(lane: list[_Placed], tools: Tools) -> list[_Call]:
         raise _Mixed
     for run in _runs(calls):
         _doubt(run)
+    for before, call in pairwise(calls):
+        if before.name == call.name and before.state == "empty" != call.state:
+            before.uncertain = True  # its arguments may have come under the next id
     return calls
 
 
@@ -240,6 +243,7 @@ class _Row:
     def _begins_under_one_id(self, current: _Call, name: str) -> bool:
         grown = self._grown(current.name, name) if current.state == "empty" else ""
         if name == current.name and (name in self._tools or not grown):
+            current.uncertain = current.uncertain or grown in self._tools
             return False
         both = name in self._tools and current.name in self._tools
         if both and not grown and current.state in ("empty", "whole"):

@@ -21,7 +21,8 @@ from collections.abc import (
     Collection,
 )
 from contextlib import aclosing
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.protocol import Reader
@@ -34,6 +35,9 @@ from agentcall.models.probe import Choice, without_tools
 from agentcall.models.protocol import Answer, Chosen, Request, Settings
 from agentcall.models.refusal import masked
 
+T = TypeVar("T")
+LARGE = 16_384
+"""Bytes of an answer, or of a piece of one, from which on it is read in a thread."""
 _LINGER = 0.25
 """Seconds that a stream's connection may take to end after [DONE], to be used again."""
 
@@ -122,7 +126,8 @@ class Dialogue:
     async def _whole(self, choice: Choice, request: Request) -> list[Answer]:
         body = self._bodies.body(choice.model, choice.dialect, request)
         hearing = Hearing(self._reader(choice, request), len(body))
-        parts = hearing.whole(await self._wire.post(body))
+        answer = await self._wire.post(body)
+        parts = await _read(_length(answer), partial(hearing.whole, answer))
         for part in parts:
             if isinstance(part, Reconsidered):
                 self._learn(part)
@@ -131,19 +136,22 @@ class Dialogue:
     async def _streamed(self, choice: Choice, request: Request) -> AsyncIterator[Answer]:
         body = self._bodies.body(choice.model, choice.dialect, request)
         hearing = Hearing(self._reader(choice, request), len(body))
+        length = 0
         async with aclosing(self._wire.stream(body)) as pieces:
             try:
                 async for data in pieces:
-                    for part in hearing.feed(data):
+                    length += len(data)
+                    feed = hearing.feed if len(data) < LARGE else hearing.feed_all
+                    for part in await _read(len(data), partial(feed, data)):
                         if isinstance(part, Reconsidered):
                             self._learn(part)
                         yield part
                     if hearing.done:
                         await _ended(pieces)
                         break
-                rest = hearing.close()
+                rest = await _read(length, hearing.close)
             except CutAnswer:
-                rest = hearing.end()
+                rest = await _read(length, hearing.end)
         for part in rest:
             if isinstance(part, Reconsidered):
                 self._learn(part)
@@ -172,6 +180,20 @@ class Dialogue:
             self._choice = without_tools(choice, refused.body)
             return self._choice
         return None
+
+
+async def _read(length: int, read: Callable[[], T]) -> T:
+    """Reads a long answer in a thread: text that looks like many calls takes seconds a megabyte."""
+    return read() if length < LARGE else await asyncio.to_thread(read)
+
+
+def _length(answer: JSON) -> int:
+    """The characters of an answer's text; zero where it cannot be told."""
+    match answer:
+        case {"choices": [{"message": {"content": str(text)}}, *_]}:
+            return len(text)
+        case _:
+            return 0
 
 
 def _require_no_image(model: str, request: Request) -> None:

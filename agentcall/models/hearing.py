@@ -72,6 +72,10 @@ class Hearing:
         first = next((bare[:1] for page in self._page if (bare := page.lstrip())), b"")
         return first != b"" and first not in b"{[<"
 
+    def feed_all(self, data: bytes) -> list[Answer]:
+        """Like `feed`, read at once."""
+        return list(self.feed(data))
+
     def close(self) -> list[Answer]:
         """What is left, and the end."""
         if self._events is not None:

@@ -110,15 +110,16 @@ def _is_respelled(wire: JSON, value: object) -> bool:
         case WrittenInt() | WrittenFloat():
             return isinstance(value, str) and value != wire.text
         case dict():
-            inner = cast("Mapping[str, object]", value) if isinstance(value, Mapping) else None
-            return any(
-                _is_respelled(
-                    item, inner.get(key) if inner is not None else getattr(value, key, None)
-                )
-                for key, item in wire.items()
-            )
+            return any(_is_respelled(item, _below(value, key)) for key, item in wire.items())
         case list() if isinstance(value, (list, tuple)):
             items = cast("Sequence[object]", value)
             return len(items) == len(wire) and any(map(_is_respelled, wire, items))
         case _:
             return False
+
+
+def _below(value: object, key: str) -> object:
+    """What a validated object has under a key; None where that cannot be told."""
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, object]", value).get(key)
+    return getattr(value, key, None)

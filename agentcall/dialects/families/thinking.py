@@ -150,7 +150,11 @@ def tags(opener: str, closer: str) -> dict[str, Read]:
 
 _PAIRS = {
     "<think>": "</think>",
+    "<Think>": "</Think>",
+    "<THINK>": "</THINK>",
     "<thinking>": "</thinking>",
+    "<Thinking>": "</Thinking>",
+    "<THINKING>": "</THINKING>",
     "[THINK]": "[/THINK]",
     "<seed:think>": "</seed:think>",
     "◁think▷": "◁/think▷",
