@@ -204,8 +204,8 @@ class Tool(Generic[P, R]):
 
         A callable object may have another function for other marks: what its `marked(marks)` gives.
         """
-        marked = getattr(self.function, "marked", None)
-        function: Function = marked(marks) if callable(marked) else self.function
+        marked: Any = getattr(self.function, "marked", None)  # Any: whatever is called so
+        function = marked(marks) if callable(marked) else self.function
         return Tool(function, schema, marks, unbound=self._unbound)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
