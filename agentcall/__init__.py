@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # these cost three times the rest to import, and a file of to
     from agentcall.limits import Limits
     from agentcall.memory import Session
     from agentcall.registry import ToolRegistry
-    from agentcall.result import RunResult
+    from agentcall.result import PendingCall, RunResult
     from agentcall.session import SQLiteSession
 
 _LATE = {
@@ -24,6 +24,7 @@ _LATE = {
     "Denied": "approval",
     "Edited": "approval",
     "Limits": "limits",
+    "PendingCall": "result",
     "RunResult": "result",
     "SQLiteSession": "session",
     "Session": "memory",
@@ -52,6 +53,7 @@ __all__ = [
     "Limits",
     "ModelError",
     "ModelRetry",
+    "PendingCall",
     "RunContext",
     "RunResult",
     "SQLiteSession",

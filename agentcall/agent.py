@@ -247,10 +247,8 @@ class Agent(Generic[Output, Deps]):
                 _ = made.home  # one that no other process can find is refused here
         offer = Offer(self.instructions, (), output.schema)
         model, policy = model_from(self.model), checked(self.policy)
-        bare = Plan(
-            model, ToolRegistry(), offer, output, self.limits, policy=policy, name=self.name
-        )
-        return [self._with_tools(bare)]
+        bare = Plan(model, ToolRegistry(), offer, output, self.limits, policy=policy)
+        return [self._with_tools(replace(bare, name=self.name, agent=self.name))]
 
     @property
     def plan(self) -> Plan:

@@ -32,7 +32,7 @@ from agentcall.events import (
 from agentcall.execute import Job, carry_out_all
 from agentcall.grants import granted
 from agentcall.guard import SAME_ERRORS, LoopGuard, repeated_words, signed
-from agentcall.judged import Judged, Round, texts_by_sign, why_waiting
+from agentcall.judged import Judged, Round, texts_by_sign
 from agentcall.limits import Limits
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage
 from agentcall.origin import Lineage
@@ -48,12 +48,13 @@ from agentcall.policy import (
 )
 from agentcall.registry import ToolRegistry
 from agentcall.repair import Refused, Repaired, repair
-from agentcall.result import Paused, RunResult, StopReason
+from agentcall.result import Paused, PendingCall, RunResult, StopReason
 from agentcall.steps import CUT_OFF, Past, unknown_outcome
 from agentcall.taint import is_tainted
 from agentcall.tool import RunContext
 
 _CHANGED = "The tool has changed since this call was made, and it was not called. Call it again."
+_ONCE_MORE = "it was approved always before untrusted content came into the conversation"
 _NONE: Mapping[int, Past] = {}
 _TWICE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
 
@@ -75,7 +76,8 @@ class Scene(NamedTuple):
 class CallDesk:
     """Takes the calls of a run's turns; remembers what the run has called.
 
-    `known` has every result so far by call id, also those of a turn that is under way.
+    `known` has every result so far by call id, also those of a turn that is under way;
+    `is_tainted` says whether untrusted content has been read.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class CallDesk:
     ) -> None:
         self._registry = registry
         self._policy = policy
-        self._tainted = False
+        self.is_tainted = False
         self._limits = limits
         self._home = home
         self._goes_on = False
@@ -109,9 +111,9 @@ class CallDesk:
         self._policy = policy
 
     def recall(self, history: Sequence[Message]) -> None:
-        """Takes down what came before: used ids, and text of strangers."""
+        """Remembers what came before: used ids, and whether untrusted content is in it."""
         self._ids.update(c.id for m in history if isinstance(m, Assistant) for c in m.calls)
-        self._tainted = is_tainted(history)
+        self.is_tainted = is_tainted(history)
 
     def recall_turns(self, messages: Sequence[Message]) -> None:
         """Takes down what the turns of this run called in an earlier process, and goes on."""
@@ -156,7 +158,7 @@ class CallDesk:
             call = ToolCall(identity, found.tool.name, found.arguments)
             self._tell_repairs(call, found)
             if sign in repeated:
-                done.append(self._repetition(call, sign))
+                done.append(self._repetition(call, sign, scene))
             elif sign in first:
                 done.append(Judged(call, twin=first[sign]))
             else:
@@ -166,18 +168,22 @@ class CallDesk:
         return done
 
     def decided(
-        self, waiting: Sequence[ToolCall], decisions: Mapping[str, Approved | Denied], scene: Scene
+        self,
+        waiting: Sequence[PendingCall],
+        decisions: Mapping[str, Approved | Denied],
+        scene: Scene,
     ) -> list[Judged]:
         """Calls that waited, each with what was decided; one without a decision waits on."""
         places = _places(scene.messages)
         done: list[Judged] = []
-        for call in waiting:
-            index = places.get(call.id, 0)
+        for pending in waiting:
+            index = places.get(pending.call.id, 0)
             past = self._home.steps.past(scene.key(index))
             if past is not None:
                 done.append(self._begun(past, scene, index))
             else:
-                done.append(self._decided(call, decisions.get(call.id), scene, index))
+                decision = decisions.get(pending.call.id)
+                done.append(self._decided(pending, decision, scene, index))
         return done
 
     def continued(self, paused: Iterable[Paused], scene: Scene) -> list[Judged]:
@@ -203,28 +209,27 @@ class CallDesk:
             if item.twin:
                 self.known[item.call.id] = self._twin_result(item)
         self._remember(judged)
-        waits = [item.call for item in judged if item.waits]
+        waits = [item for item in judged if item.waits]
         calls = (item.call for item in judged)
         results = tuple(self.known[call.id] for call in calls if call.id in self.known)
-        self._tainted = self._tainted or is_tainted(results)
+        self.is_tainted = self.is_tainted or is_tainted(results)
         if not waits:
             return Round(results, (), self._close)
         pending, below = self._waiting(waits)
-        return Round(results, pending, self._close, why_waiting(judged), below)
+        return Round(results, pending, self._close, below)
 
     def _waiting(
-        self, calls: Sequence[ToolCall]
-    ) -> tuple[tuple[ToolCall, ...], tuple[Paused, ...]]:
+        self, items: Sequence[Judged]
+    ) -> tuple[tuple[PendingCall, ...], tuple[Paused, ...]]:
         """The calls that wait, with those of agents; and the calls of these agents."""
-        paused = tuple(
-            Paused(call, self._paused[call.id]) for call in calls if call.id in self._paused
-        )
-        below: list[ToolCall] = []
-        for each in paused:
-            below += each.pending
-            for call in each.pending:
-                self._tell(ApprovalRequested(call, each.reason))
-        return (*(call for call in calls if call.id not in self._paused), *below), paused
+        agent = self._home.asker
+        own = (PendingCall(i.call, agent, i.reason) for i in items if i.call.id not in self._paused)
+        calls = (item.call for item in items)
+        paused = tuple(Paused(c, self._paused[c.id]) for c in calls if c.id in self._paused)
+        below = [pending for each in paused for pending in each.pending]
+        for pending in below:
+            self._tell(ApprovalRequested(pending.call, pending.reason))
+        return (*own, *below), paused
 
     def _admitted(
         self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
@@ -239,15 +244,20 @@ class CallDesk:
         if isinstance(ruled, Deny):
             return Judged(call, words=denied_by_policy(ruled), sign=sign, is_wrong=True)
         home = self._home
-        if isinstance(ruled, Ask) and not granted(home.grants, call, home.path):
-            self._tell(ApprovalRequested(call, ruled.reason))
-            return Judged(call, reason=ruled.reason, sign=sign)
+        if isinstance(ruled, Ask) and not self._is_granted(call, tainted=self.is_tainted):
+            was_granted = self.is_tainted and self._is_granted(call, tainted=False)
+            reason = ruled.reason or (_ONCE_MORE if was_granted else "")
+            self._tell(ApprovalRequested(call, reason))
+            return Judged(call, reason=reason, sign=sign)
         limit = home.budget.take_call()
         if limit is not None:
             self._close = "max_tool_calls"
             words = f"Not called: this run may make {limit} tool calls, and all are used up."
             return Judged(call, words=words)
         return Judged(call, job, sign=sign)
+
+    def _is_granted(self, call: ToolCall, *, tainted: bool) -> bool:
+        return granted(self._home.grants, call, self._home.path, tainted=tainted)
 
     def _begun_before(self, count: int, scene: Scene) -> Mapping[int, Past]:
         """The calls of a turn that an earlier process began; asked once, for its last turn."""
@@ -271,10 +281,11 @@ class CallDesk:
         return Judged(call, self._job(call, found, scene, index), sign=_sign(found))
 
     def _decided(
-        self, call: ToolCall, decision: Approved | Denied | None, scene: Scene, index: int
+        self, pending: PendingCall, decision: Approved | Denied | None, scene: Scene, index: int
     ) -> Judged:
+        call = pending.call
         if decision is None:
-            return Judged(call)
+            return Judged(call, reason=pending.reason)
         found = self._as_shown(call)
         if isinstance(found, Refused):
             return Judged(call, words=found.words, is_wrong=True)
@@ -323,16 +334,17 @@ class CallDesk:
             tool_name=call.name,
             run_id=scene.run_id,
             idempotency_key=f"{scene.run_id}:{scene.turn}:{index}",  # as key, without a call
-            tainted=self._tainted,
+            tainted=self.is_tainted,
         )
         return Job(call, found.tool, found.values, context)
 
-    def _repetition(self, call: ToolCall, sign: str) -> Judged:
+    def _repetition(self, call: ToolCall, sign: str, scene: Scene) -> Judged:
         told = "; the tools are closed" if self._guard.is_circling else ""
         self._tell(LoopDetected(call, f"the same call again{told}"))
         words = repeated_words(call.name, self._guard.last(sign))
-        given = (result for result in self.known.values() if result.name == call.name)
-        return Judged(call, words=words, untrusted=is_tainted(given))
+        results = (m for m in (*scene.messages, *self.known.values()) if isinstance(m, ToolResult))
+        untrusted = is_tainted(result for result in results if result.name == call.name)
+        return Judged(call, words=words, untrusted=untrusted)
 
     def _twin_result(self, item: Judged) -> ToolResult:
         found = self.known.get(item.twin)

@@ -3,7 +3,8 @@
 Rules:
 1. A decision names a call that waits; anything else is refused before something is carried out.
 2. Edited arguments are validated first, and take the place of the model's own.
-3. What was approved always, now or earlier, is approved for every call that waits.
+3. What was approved always, now or earlier, is approved for every call that waits; but what was
+   approved before untrusted content came in is not approved for what is asked for after it.
 4. Decisions about the calls of an agent that is a tool go down to its run.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, cast
 
 from agentcall.approval import Approved, Decision, Denied, Edited, Verdict
@@ -20,7 +22,8 @@ from agentcall.messages import Assistant, Message, ToolCall
 from agentcall.origin import Delegate, Origin
 from agentcall.plan import Plan
 from agentcall.registry import ToolRegistry
-from agentcall.result import RunResult
+from agentcall.result import PendingCall, RunResult
+from agentcall.taint import is_tainted
 
 Result = RunResult[Any]  # Any: the output's type does not matter here
 
@@ -32,7 +35,7 @@ def resumed(
 
     Raises UsageError for a call that does not wait, and for edited arguments that do not fit.
     """
-    waiting = {call.id: call for call in result.pending}
+    waiting = [pending.call.id for pending in result.pending]
     unknown = [identity for identity in decisions if identity not in waiting]
     if unknown or not waiting:
         asked = f"{unknown[0]!r} does not wait" if unknown else "none waits"
@@ -65,11 +68,11 @@ class _Resumption:
 
     def grants(self, result: Result, path: str) -> Iterator[Grant]:
         """What is approved always."""
-        for call in result.own_pending:
+        for call in _calls(result.own_pending):
             decision = self.decisions.get(call.id)
             if isinstance(decision, Approved) and decision.always:
                 arguments = call.arguments if decision.always == "call" else None
-                yield Grant(path, call.name, arguments)
+                yield Grant(path, call.name, arguments, _was_tainted(result.messages, call))
         for paused in result.paused:
             below = replace(self, decisions=_below(paused.call, self.decisions))
             yield from below.grants(paused.result, f"{path}/{paused.result.agent}")
@@ -78,15 +81,15 @@ class _Resumption:
         """Where the run of this result goes on."""
         plan = plan.of(result.agent)
         own = result.own_pending
-        edited = dict(self._edits(own, plan.registry))
+        edited = dict(self._edits(_calls(own), plan.registry))
         new = (_with_edits(message, edited) for message in result.new_messages)
         return Origin(
             run_id=result.run_id,
             messages=(*result.messages[: result.start], *new),
             start=result.start,
             deps=self.deps,
-            pending=tuple(edited.get(call.id, call) for call in own),
-            verdicts=dict(self._verdicts(own, path)),
+            pending=tuple(replace(each, call=edited.get(each.call.id, each.call)) for each in own),
+            verdicts=dict(self._verdicts(result, path)),
             usage=result.usage,
             turns=result.turns,
             agent=result.agent,
@@ -103,12 +106,12 @@ class _Resumption:
             if isinstance(decision, Edited):
                 yield call.id, _edited(call, decision.text, registry)
 
-    def _verdicts(self, waiting: Iterable[ToolCall], path: str) -> Iterator[tuple[str, Verdict]]:
-        for call in waiting:
+    def _verdicts(self, result: Result, path: str) -> Iterator[tuple[str, Verdict]]:
+        for call in _calls(result.own_pending):
             decision = self.decisions.get(call.id)
             if decision is not None:
                 yield call.id, decision if isinstance(decision, Denied) else Approved()
-            elif granted(self.sure, call, path):
+            elif granted(self.sure, call, path, tainted=_was_tainted(result.messages, call)):
                 yield call.id, Approved()
 
     def _children(self, result: Result, plan: Plan, path: str) -> Iterator[tuple[str, Origin]]:
@@ -120,6 +123,19 @@ class _Resumption:
             origin = below.origin(paused.result, child, f"{path}/{paused.result.agent}")
             if origin.verdicts or origin.children:
                 yield paused.call.id, origin
+
+
+def _calls(waiting: Iterable[PendingCall]) -> Iterator[ToolCall]:
+    return (pending.call for pending in waiting)
+
+
+def _was_tainted(messages: Iterable[Message], call: ToolCall) -> bool:
+    """Whether untrusted content was in the conversation when the call was asked for."""
+    return is_tainted(takewhile(lambda message: not _asks_for(message, call), messages))
+
+
+def _asks_for(message: Message, call: ToolCall) -> bool:
+    return isinstance(message, Assistant) and any(asked.id == call.id for asked in message.calls)
 
 
 def _below(call: ToolCall, decisions: Mapping[str, Decision]) -> Mapping[str, Decision]:

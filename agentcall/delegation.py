@@ -6,8 +6,8 @@ Rules:
 2. What it uses counts above as well, and it may use no more than is left there (`budget`).
 3. Its events are told above as `Nested`; when the run above is cancelled, so is this one.
 4. Where it waits for approval, the run above waits, and what is decided there goes down to it.
-5. What strangers wrote is known on both sides: a run that has read it asks with a mark, and an
-   agent that has read it answers with one.
+5. Untrusted content is known on both sides: a run that has read some asks with a mark, and an
+   agent that has read some answers with one, errors included.
 6. Agents ask each other `DEEPEST` deep at most.
 """
 
@@ -105,7 +105,9 @@ async def _answer(plan: Plan, context: RunContext[object], task: str) -> object:
     )
     try:
         result = await run.result()
-    except ModelError:
+    except ModelError as error:
+        if run.ended is not None and is_tainted(run.ended.messages):  # a server may quote those
+            raise ToolError(Untrusted(f"{type(error).__name__}: {error}")) from error
         raise
     except Exception as error:
         raise Raised(error) from error
@@ -120,13 +122,11 @@ def _nested(home: Lineage, agent: str, call_id: str) -> Emit | None:
 
 
 def _output(result: RunResult[Any]) -> object:  # Any: the agent knows its output's type
-    """The output; untrusted if strangers had a word in the agent's conversation."""
+    """The output; untrusted if untrusted content is in the agent's conversation."""
     tainted = is_tainted(result.messages)
     if not isinstance(result.answer, Missing):
         output: object = result.answer
         return Untrusted(output) if tainted else output
     said = f" It said last: {result.text}" if result.text else ""
     words = f"No answer ({result.stop_reason}): {result.answer.reason}.{said}"
-    if tainted:
-        return Untrusted(words)
-    raise ToolError(words)
+    raise ToolError(Untrusted(words) if tainted else words)

@@ -53,7 +53,11 @@ class ModelAnswered:
 
 @dataclass(frozen=True, slots=True)
 class AnswerDiscarded:
-    """What was streamed of the current answer is void; the model is asked again."""
+    """The text streamed of the current answer is void.
+
+    The model is asked again; or the text was thinking, as its end showed, and what it really was
+    follows as ThinkingDelta and TextDelta.
+    """
 
     reason: str
 

@@ -31,6 +31,7 @@ from agentcall.repair import Refused, repair
 from agentcall.result import RunResult
 from agentcall.snapshot import capped
 from agentcall.steps import ToolStep
+from agentcall.taint import CallAround, call_around
 from agentcall.tool import RunContext, Tool
 from agentcall.watch import Calling
 from agentcall.workers import BRIEF, in_thread
@@ -68,7 +69,7 @@ async def lone_result(
     """As `call_tool`, with whether it went well."""
     asked = repair(Called(name, arguments), registry.by_name)
     if isinstance(asked, Refused):
-        return ToolResult("call_1", name, asked.words, is_error=True)
+        return ToolResult("call_1", name, asked.words, is_error=True, assessed=True)
     call = ToolCall("call_1", asked.tool.name, asked.arguments)
     context = RunContext(deps=deps, tool_call_id=call.id, tool_name=call.name)
     return await carry_out(Job(call, asked.tool, asked.values, context), Limits().result_chars)
@@ -166,13 +167,33 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
     Raises nothing, but asyncio.CancelledError where the run is cancelled, and Through where the
     tool is an agent.
     """
-    if job.tool.marks.isolated:
-        told = await call_apart(job.tool, job.call.arguments, job.context, limit)
-    else:
-        told = await _before_deadline(job)
-        told = told._replace(text=capped(told.text, limit))
-    untrusted = told.untrusted or job.tool.marks.untrusted
-    return ToolResult(job.call.id, job.call.name, told.text, told.is_error, untrusted)
+    around = CallAround(job.context.tainted)
+    token = call_around.set(around)
+    try:
+        if job.tool.marks.isolated:
+            told = await call_apart(job.tool, job.call.arguments, job.context, limit)
+        else:
+            told = await _before_deadline(job)
+            told = told._replace(text=capped(told.text, limit))
+    finally:
+        call_around.reset(token)
+    return _result(job, told, has_read=around.has_read)
+
+
+def _result(job: Job, told: Told, *, has_read: bool) -> ToolResult:
+    """What the model is given; untrusted are also the errors of a tool whose results may be.
+
+    has_read: whether an agent that the tool ran has read untrusted content. It may have got that
+    from the conversation, so it says something of the tool only where that is clean.
+    """
+    call, tool = job.call, job.tool
+    is_agent = has_read or tool.marks.delegates
+    untrusted = told.untrusted or has_read or tool.marks.untrusted
+    if untrusted and not (is_agent and job.context.tainted):
+        tool.gave_untrusted = True
+    elif told.is_error:
+        untrusted = untrusted or tool.may_be_untrusted
+    return ToolResult(call.id, call.name, told.text, told.is_error, untrusted, assessed=True)
 
 
 async def _before_deadline(job: Job) -> Told:

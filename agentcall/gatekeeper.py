@@ -2,18 +2,23 @@
 
 Rules (those of MCP's and OWASP's guidance for servers on a loopback address, where any page in the
 user's browser can send requests):
-1. A Host that is not ours is refused with 403: a page whose name was rebound to this machine.
-2. An Origin that is not ours is refused with 403: a page of somebody else.
-3. Where there are keys, a request without one is refused with 401. It travels as `Authorization:
+1. A header that may be there once is there once, else 400: two readers could each believe another.
+2. A Host that is not ours is refused with 403: a page whose name was rebound to this machine.
+3. A page may ask only the server that it came from, port included, or it is one of `origins`; else
+   403. A browser names the page (Origin), or says that it is another one (Sec-Fetch-Site).
+4. A body of more than `limit` bytes is refused with 413, whether its length was declared or not,
+   and one of a wrong type or in a content coding with 415.
+5. A JSON body of more than `depth` levels or `values` values is refused with 400 before it is read.
+6. Where there are keys, a request without one is refused with 401. It travels as `Authorization:
    Bearer KEY`; an address that other machines reach has to have one.
-4. A body of more than `limit` bytes is refused with 413, whether its length was told or not.
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -21,9 +26,18 @@ from urllib.parse import urlsplit
 import orjson
 
 from agentcall.errors import UsageError
+from agentcall.jsonbounds import JSONBounds
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 BODY = 10 * 2**20
+_ONCE = frozenset(
+    {
+        *(b"host", b"origin", b"authorization", b"content-length", b"content-type"),
+        *(b"content-encoding", b"sec-fetch-site", b"sec-fetch-mode"),
+    }
+)
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_LONGEST_NUMBER = 18
 USER = "agentcall.user"
 """Where in an ASGI scope stands whose key a request brought."""
 
@@ -44,26 +58,48 @@ class Terms:
         where everybody on this machine may ask.
     limit: bytes of a body.
     open_paths: those that need no key, such as a health check.
+    origins: pages that may ask besides those of this server, such as "https://chat.example".
+    pages: paths that a link on another page may open in the browser.
+    types: what a body may be, where it says; any if there are none. A page of another origin can
+        send some types without asking first (those of a form), and JSON is none of them.
+    depth, values: how deep a JSON body may be, and how many values it may have.
     """
 
     hosts: frozenset[str] = LOOPBACK
     keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     limit: int = BODY
     open_paths: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    pages: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    depth: int = 64
+    values: int = 100_000
 
 
-def terms_for(address: str, keys: Mapping[str, str]) -> Terms:
+def terms_for(address: str, keys: Mapping[str, str], origins: Iterable[str] = ()) -> Terms:
     """The terms of a server that listens at an address.
 
     Beyond this machine it needs a key, and may be called by any name. Raises UsageError.
     """
+    named = frozenset(map(_origin, origins))
     if address in LOOPBACK:
-        return Terms(keys=keys)
+        return Terms(keys=keys, origins=named)
     if not keys:
         raise UsageError(
             f"{address} can be reached from other machines: set a key, or listen at 127.0.0.1"
         )
-    return Terms(frozenset({"*"}), keys)
+    return Terms(frozenset({"*"}), keys, origins=named)
+
+
+def _origin(word: str) -> str:
+    """An origin as browsers write it. Raises UsageError."""
+    found = urlsplit(word)
+    if found.scheme not in ("http", "https") or not found.netloc or found.path not in ("", "/"):
+        raise UsageError(
+            f"the origin {word!r} is not a scheme, a name and a port; use such as "
+            "https://chat.example or http://localhost:3000"
+        )
+    return f"{found.scheme}://{found.netloc}".lower()
 
 
 def new_key() -> str:
@@ -86,49 +122,112 @@ class Gatekeeper:
         if refusal is not None:
             await _refused(scope, send, *refusal)
             return
-        meter = _Meter(scope, receive, send, self._terms.limit)
-        try:
-            await self._app(scope, meter.receive, meter.send)
-        except Exception:
-            if not meter.is_over:  # else it is only that the application could not go on
-                raise
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        elif _is_form(scope):
+            await _Meter(scope, receive, send, self._terms.limit).run(self._app)
+        elif (body := await self._body(scope, receive, send)) is not None:
+            await self._app(scope, _again(body, receive), send)
+
+    async def _body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
+        """The whole body; nothing where it is refused, or the client has left before its end."""
+        terms, pieces, came = self._terms, list[bytes](), 0
+        bounds = JSONBounds(depth=terms.depth, values=terms.values)
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            piece, more = message.get("body") or b"", message.get("more_body", False)
+            came += len(piece)
+            if came > terms.limit:
+                await _refused(scope, send, 413, _large(terms.limit))
+                return None
+            if wrong := bounds.excess(piece):
+                await _refused(scope, send, 400, wrong)
+                return None
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        headers = {key.decode("latin-1").lower(): value for key, value in scope["headers"]}
-        host = headers.get("host", b"").decode("latin-1")
-        if not self._is_ours(f"//{host}"):
-            return 403, f"this server is not called {host!r}"
-        origin = headers.get("origin", b"").decode("latin-1")
-        if origin and not self._is_ours(origin):
-            return 403, f"pages of {origin!r} may not ask this server"
-        if not self._is_known(scope, headers):
-            return 401, "a key is needed: Authorization: Bearer KEY"
-        length = headers.get("content-length", b"0")
-        if length.isdigit() and int(length) > self._terms.limit:
+        names = [name.lower() for name, _ in scope["headers"] if name.lower() in _ONCE]
+        if len(names) != len(set(names)):
+            return 400, "a header that may be there once is there twice"
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        return (
+            self._wrong_host(headers)
+            or self._wrong_page(scope, headers)
+            or self._wrong_body(headers)
+            or self._wrong_key(scope, headers)
+        )
+
+    def _wrong_host(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        found = _HOST.fullmatch(host)
+        name = found["name"].strip("[]").lower() if found else ""
+        if name and ("*" in self._terms.hosts or name in self._terms.hosts):
+            return None
+        return 403, f"this server is not called {host!r:.100}"
+
+    def _wrong_page(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+        """Refuses what the page of another origin asks; a link may lead to a page of ours."""
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin.lower() in self._terms.origins:
+            return None
+        if b"origin" in headers and not _is_same(origin, headers.get(b"host", b"")):
+            return 403, f"pages of {origin!r:.100} may not ask this server"
+        site = headers.get(b"sec-fetch-site", b"none")
+        opens = headers.get(b"sec-fetch-mode") == b"navigate" and scope.get("method") == "GET"
+        if site in (b"same-origin", b"none") or (opens and scope.get("path") in self._terms.pages):
+            return None
+        return 403, "pages of another origin may not ask this server"
+
+    def _wrong_body(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and (len(length) > _LONGEST_NUMBER or int(length) > self._terms.limit):
             return 413, _large(self._terms.limit)
+        coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+        if coding.strip().lower() not in ("identity", ""):
+            return 415, f"the body is coded as {coding!r:.40}; send it as it is"
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        given = kind.decode("latin-1")
+        if given and self._terms.types and given not in self._terms.types:
+            return 415, f"the body is {given!r:.60}; send {' or '.join(sorted(self._terms.types))}"
         return None
 
-    def _is_ours(self, url: str) -> bool:
-        try:
-            name = urlsplit(url).hostname
-        except ValueError:
-            return False
-        return name is not None and ("*" in self._terms.hosts or name in self._terms.hosts)
-
-    def _is_known(self, scope: Scope, headers: Mapping[str, bytes]) -> bool:
-        """Whether a request brings a key, where it has to; puts down whose it is."""
+    def _wrong_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+        """Refuses a request without a key, where it has to bring one; notes whose key it is."""
         if not self._terms.keys or scope.get("path") in self._terms.open_paths:
-            return True
-        kind, _, given = headers.get("authorization", b"").partition(b" ")
+            return None
+        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         for key, user in self._terms.keys.items():
-            if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), key.encode()):
+            wanted = key.encode("utf-8", "surrogateescape")
+            if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), wanted):
                 scope[USER] = user
-                return True
+                return None
+        return 401, "a key is needed: Authorization: Bearer KEY"
+
+
+def _is_same(origin: str, host: bytes) -> bool:
+    """Whether a page is of the server that it asks; a proxy may have taken its TLS away."""
+    try:
+        return urlsplit(origin).netloc.lower().encode("latin-1") == host.lower()
+    except ValueError:
         return False
 
 
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was received, and then what comes after it."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> Message:
+        return first.pop() if first else await receive()
+
+    return received
+
+
 class _Meter:
-    """Counts what comes in; when that is over the limit it answers itself and ends the request."""
+    """Hands a form on piece by piece; when it is over the limit, answers and ends the request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         self._scope = scope
@@ -137,22 +236,40 @@ class _Meter:
         self._limit = limit
         self._came = 0
         self._has_answered = False
-        self.is_over = False
+        self._is_over = False
+
+    async def run(self, app: App) -> None:
+        """Lets the application answer."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except Exception:
+            if not self._is_over:  # else it is only that the application could not go on
+                raise
 
     async def receive(self) -> Message:
+        """What comes next; that the client has left, when it is too much."""
         message = await self._receive()
+        if message["type"] != "http.request":
+            self._is_over = self._is_over or not self._has_answered
+            return message
         self._came += len(message.get("body") or b"")
         if self._came <= self._limit:
             return message
-        if not (self.is_over or self._has_answered):
-            self.is_over = True
+        if not (self._is_over or self._has_answered):
+            self._is_over = True
             await _refused(self._scope, self._send, 413, _large(self._limit))
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        if not self.is_over:
+        """Sends the application's answer, unless the request is over."""
+        if not self._is_over:
             self._has_answered = True
             await self._send(message)
+
+
+def _is_form(scope: Scope) -> bool:
+    types = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
+    return any(value.strip().lower().startswith(b"multipart/form-data") for value in types)
 
 
 def _large(limit: int) -> str:

@@ -1,4 +1,8 @@
-"""What a person has approved once and for all: a tool, or one call to the letter."""
+"""What a person has approved once and for all: a tool, or one call to the letter.
+
+What was approved in a clean conversation has to be approved once more when untrusted content has
+come in: whoever approved it approved what the user's words would lead to.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +18,38 @@ class Grant:
 
     agent: whose tool it is, as a path of names: the tool of another agent is another tool.
     arguments: the JSON text that was shown; None for whatever arguments.
+    tainted: whether untrusted content was in the conversation when the approved call was asked for;
+        if not, calls that are asked for after such content came in are not covered.
     """
 
     agent: str
     tool: str
     arguments: str | None = None
+    tainted: bool = False
 
-    def covers(self, call: ToolCall, agent: str) -> bool:
-        """Whether the call is one of those, byte for byte where the arguments were approved."""
-        if (self.agent, self.tool) != (agent, call.name):
+    def covers(self, call: ToolCall, agent: str, *, tainted: bool) -> bool:
+        """Whether the call is one of those, byte for byte where the arguments were approved.
+
+        tainted: whether untrusted content has been read by now.
+        """
+        if (self.agent, self.tool) != (agent, call.name) or (tainted and not self.tainted):
             return False
         return self.arguments is None or self.arguments == call.arguments
 
 
-def granted(grants: Iterable[Grant], call: ToolCall, agent: str) -> bool:
-    """Whether any of the grants covers the call."""
-    return any(grant.covers(call, agent) for grant in grants)
+def granted(grants: Iterable[Grant], call: ToolCall, agent: str, *, tainted: bool) -> bool:
+    """Whether any of the grants covers the call; `tainted` as of the conversation before it."""
+    return any(grant.covers(call, agent, tainted=tainted) for grant in grants)
 
 
 def grant_json(grant: Grant) -> dict[str, JSON]:
     """The JSON form of a grant; `grant_from` reads it."""
-    return {"agent": grant.agent, "tool": grant.tool, "arguments": grant.arguments}
+    return {
+        "agent": grant.agent,
+        "tool": grant.tool,
+        "arguments": grant.arguments,
+        "tainted": grant.tainted,
+    }
 
 
 def grant_from(wire: Mapping[str, JSON]) -> Grant:
@@ -42,4 +57,5 @@ def grant_from(wire: Mapping[str, JSON]) -> Grant:
     arguments = wire["arguments"]
     if arguments is not None and not isinstance(arguments, str):
         raise ValueError(f"the arguments of a grant are {arguments!r}")
-    return Grant(str(wire["agent"]), str(wire["tool"]), arguments)
+    tainted = wire.get("tainted") is True
+    return Grant(str(wire["agent"]), str(wire["tool"]), arguments, tainted)

@@ -41,7 +41,7 @@ def _filled(
 
 
 def _undone(call: ToolCall) -> ToolResult:
-    return ToolResult(call.id, call.name, UNDONE, is_error=True)
+    return ToolResult(call.id, call.name, UNDONE, is_error=True, assessed=True)
 
 
 def answered(messages: Iterable[Message]) -> tuple[tuple[ToolCall, ToolResult | None], ...]:

@@ -35,6 +35,7 @@ from agentcall.outcome import (
     failed,
 )
 from agentcall.snapshot import capped
+from agentcall.taint import CallAround, call_around
 from agentcall.tool import Marks, RunContext, Tool, make_tool
 
 Message: TypeAlias = Mapping[str, Any]  # Any: JSON that `apart` of the same version has written
@@ -92,7 +93,11 @@ def _told(message: Message) -> Told:
         values = tool.parse(message["arguments"])
     except ArgumentsError as error:
         return Told(str(error), is_error=True)
-    told = _outcome(tool, values, _context(message["context"]))
+    context = _context(message["context"])
+    around = CallAround(context.tainted)
+    call_around.set(around)
+    told = _outcome(tool, values, context)
+    told = told._replace(untrusted=told.untrusted or around.has_read)
     limit = message["limit"]
     return told._replace(text=capped(told.text, _MOST if limit is None else limit))
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agentcall.execute import Job
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.result import WAITS, Paused, StopReason
+from agentcall.result import Paused, PendingCall, StopReason
 
 
 class Judged(NamedTuple):
@@ -37,30 +37,21 @@ class Judged(NamedTuple):
     @property
     def told(self) -> ToolResult:
         """The result of a call that is answered with words."""
-        call = self.call
-        return ToolResult(call.id, call.name, self.words, is_error=True, untrusted=self.untrusted)
+        call, words = self.call, self.words
+        return ToolResult(call.id, call.name, words, True, self.untrusted, assessed=True)
 
 
 class Round(NamedTuple):
     """What became of the calls of a turn.
 
-    `waiting` says why calls wait; `close`, why the tools have to be closed. `pending` has the calls
-    of agents that are tools too; `paused` are the calls of these agents.
+    `close` says why the tools have to be closed. `pending` has the calls of agents that are tools
+    too; `paused` are the calls of these agents.
     """
 
     results: tuple[ToolResult, ...]
-    pending: tuple[ToolCall, ...]
+    pending: tuple[PendingCall, ...]
     close: StopReason | None
-    waiting: str = ""
     paused: tuple[Paused, ...] = ()
-
-
-def why_waiting(judged: Iterable[Judged]) -> str:
-    """Which calls wait, and why, in words."""
-    reasons = {item.call.name: item.reason for item in judged if item.waits}
-    return "; ".join(
-        f"{name} {WAITS}{': ' if reason else ''}{reason}" for name, reason in reasons.items()
-    )
 
 
 def texts_by_sign(judged: Iterable[Judged], known: Mapping[str, ToolResult]) -> dict[str, str]:

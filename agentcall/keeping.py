@@ -27,8 +27,8 @@ async def run_in(
     RunFinished is told when the run is in the session. Raises what the run raises, and SessionError
     with the result where that could not be put down.
     """
-    waiting = [call.id for call in origin.pending]
-    waiting += [call.id for paused in origin.paused for call in paused.pending]
+    below = (pending for paused in origin.paused for pending in paused.pending)
+    waiting = [pending.call.id for pending in (*origin.pending, *below)]
     async with session.hold(origin.run_id, waiting) as memory:
         steps, told = _Noted(plan.steps, session), _HeldBack(emit)
         begun = origin if waiting else _begun(origin, memory)

@@ -3,13 +3,18 @@
 The JSON form is that of OpenAI's chat completions, so that a history can come from anywhere and
 go anywhere; what that format has no word for (`is_error`, `untrusted`, `reasoning_content`) travels
 as an extra key. Source: the `messages` array of POST /v1/chat/completions.
+
+Provenance: a message says whether untrusted content is in it, or was read before it was written.
+A run sets these marks, and sets `assessed` on what it has marked: the JSON form then has
+`"untrusted": false` where there is nothing untrusted. A message without that is from elsewhere, and
+the agent that reads it decides what it counts as (`taint`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, Union, cast
 
 import orjson
@@ -21,6 +26,36 @@ if TYPE_CHECKING:
 
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
 """Any value that JSON can hold."""
+
+
+class Untrusted:
+    """What a tool returns in place of `value`, or of a part of its result, that is untrusted.
+
+    For a tool whose results are untrusted at times only; one whose results always may be is marked
+    `untrusted=True`. It may stand anywhere in a result (in a list, a dict, a dataclass, a pydantic
+    model) and among the arguments of an exception. It has no text of its own, as a text would not
+    keep the mark: return `Untrusted(f"...")` rather than `f"{Untrusted(...)}"`.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Untrusted) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash((Untrusted, self.value))
+
+    def __repr__(self) -> str:
+        return f"Untrusted({self.value!r})"
+
+    def __str__(self) -> str:
+        raise TypeError(
+            "a text made of an Untrusted value would lose its mark; "
+            "return Untrusted(text), and make the text of its .value"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +87,10 @@ Content: TypeAlias = str | tuple[Text | Image, ...]
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What the agent is told before everything else."""
+    """What the agent is told before everything else; `untrusted` if others may have written it."""
 
     text: str
+    untrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +130,32 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """What the model says: text, thinking, tool calls."""
+    """What the model says: text, thinking, tool calls.
+
+    untrusted: whether untrusted content had been read when it was written.
+    assessed: whether a run has set that mark; False for a message from elsewhere.
+    """
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     thinking: str = ""
+    untrusted: bool = False
+    assessed: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call gave; `untrusted` if strangers may have written of it."""
+    """What a tool call gave; `untrusted` if others may have written a part of it.
+
+    assessed: whether a run has set that mark; False for a result from elsewhere.
+    """
 
     call_id: str
     name: str
     text: str
     is_error: bool = False
     untrusted: bool = False
+    assessed: bool = field(default=False, compare=False, repr=False)
 
 
 Message: TypeAlias = System | User | Assistant | ToolResult
@@ -150,13 +196,17 @@ def to_json(message: object) -> dict[str, JSON]:
             return _user_json(message)
         case Assistant():
             wire = assistant_json(message.text, message.calls)
-            return {**wire, "reasoning_content": message.thinking} if message.thinking else wire
+            if message.thinking:
+                wire["reasoning_content"] = message.thinking
+            return _with_mark(wire, message)
         case ToolResult():
-            marks = {"is_error": message.is_error, "untrusted": message.untrusted}
             wire = result_json(message.call_id, message.name, message.text)
-            return {**wire, **{mark: True for mark, has in marks.items() if has}}
+            if message.is_error:
+                wire["is_error"] = True
+            return _with_mark(wire, message)
         case System():
-            return {"role": "system", "content": message.text}
+            wire = system_json(message.text)
+            return {**wire, "untrusted": True} if message.untrusted else wire
         case _:
             raise UsageError(
                 f"{message!r} is not a message; use System, User, Assistant or ToolResult"
@@ -170,6 +220,18 @@ def _user_json(message: User) -> dict[str, JSON]:
     if message.tainted:
         wire["tainted"] = True
     return wire
+
+
+def _with_mark(wire: dict[str, JSON], message: Assistant | ToolResult) -> dict[str, JSON]:
+    """The JSON form with what is known of the message's provenance."""
+    if message.untrusted or message.assessed:
+        wire["untrusted"] = message.untrusted
+    return wire
+
+
+def system_json(text: str) -> dict[str, JSON]:
+    """The JSON form of instructions."""
+    return {"role": "system", "content": text}
 
 
 def assistant_json(text: str, calls: Iterable[ToolCall]) -> dict[str, JSON]:
@@ -206,22 +268,23 @@ def _part_json(part: Text | Image) -> dict[str, JSON]:
 def from_json(value: Mapping[str, JSON]) -> Message:
     """The message that a JSON form says. Raises UsageError naming what is wrong with it."""
     role = value.get("role")
+    untrusted, assessed = _is_marked(value), value.get("untrusted") is False
     match role:
         case "system" | "developer":
-            return System(_plain(value))
+            return System(_plain(value), untrusted)
         case "user":
-            return User(_content(value), value.get("tainted") is True)
+            return User(_content(value), tainted=_has(value, "tainted") or _has(value, "untrusted"))
         case "assistant":
-            return Assistant(
-                _plain(value), tuple(_calls(value)), _string(value, "reasoning_content")
-            )
+            thinking = _string(value, "reasoning_content")
+            return Assistant(_plain(value), tuple(_calls(value)), thinking, untrusted, assessed)
         case "tool" | "function":
             return ToolResult(
                 _string(value, "tool_call_id"),
                 _string(value, "name"),
                 _plain(value),
                 value.get("is_error") is True,
-                value.get("untrusted") is True,
+                untrusted,
+                assessed,
             )
         case _:
             raise UsageError(
@@ -293,8 +356,29 @@ def _content(value: Mapping[str, JSON]) -> Content:
     return tuple(_part(part) for part in content)
 
 
+def _is_marked(value: Mapping[str, JSON]) -> bool:
+    """Whether a message or a part of its content is marked as untrusted, by either word."""
+    if _has(value, "untrusted") or _has(value, "tainted"):
+        return True
+    content = value.get("content")
+    if isinstance(content, str) or not isinstance(content, Sequence):
+        return False
+    return any(map(_is_marked_part, content))
+
+
+def _is_marked_part(part: JSON) -> bool:
+    """Whether a part of a message's content is marked, or the image in it."""
+    places = (part, _member(part, "image_url"))
+    return any(_has(place, mark) for place in places for mark in ("untrusted", "tainted"))
+
+
+def _has(value: JSON, mark: str) -> bool:
+    """Whether the mark is there; any value but false and null is read as true."""
+    return _member(value, mark) not in (None, False)
+
+
 def _part(value: JSON) -> Text | Image:
-    untrusted = _member(value, "untrusted") is True
+    untrusted = _is_marked_part(value)
     match value:
         case {"type": "text" | "input_text" | "output_text", "text": str(text)}:
             return Text(text, untrusted)
@@ -341,6 +425,7 @@ __all__ = [
     "Text",
     "ToolCall",
     "ToolResult",
+    "Untrusted",
     "Usage",
     "User",
     "assistant_json",
@@ -351,5 +436,6 @@ __all__ = [
     "json_text",
     "load",
     "result_json",
+    "system_json",
     "to_json",
 ]

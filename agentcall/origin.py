@@ -11,10 +11,10 @@ from agentcall.approval import Verdict
 from agentcall.budget import Budget
 from agentcall.events import Emit
 from agentcall.grants import Grant
-from agentcall.messages import Message, ToolCall, Usage
+from agentcall.messages import Message, Usage
 from agentcall.outcome import Through
 from agentcall.plan import Plan
-from agentcall.result import Paused, RunResult
+from agentcall.result import Paused, PendingCall, RunResult
 from agentcall.steps import Steps
 from agentcall.watch import Watcher, watching
 
@@ -32,7 +32,7 @@ class Origin:
     messages: Sequence[Message]
     start: int
     deps: object = None
-    pending: tuple[ToolCall, ...] = ()
+    pending: tuple[PendingCall, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
     usage: Usage = field(default_factory=Usage)
     turns: int = 0
@@ -49,6 +49,7 @@ class Lineage:
     """What a run hands down to an agent that is one of its tools.
 
     path: the names of the agents down to this run, joined by slashes.
+    asker: the own name of the agent of this run, which as a tool may be called otherwise.
     children: where those begin that were paused and go on, by call id.
     """
 
@@ -60,6 +61,7 @@ class Lineage:
     grants: tuple[Grant, ...] = ()
     children: Mapping[str, Origin] = field(default_factory=dict[str, Origin])
     watcher: Watcher | None = None
+    asker: str = ""
 
     @property
     def agent(self) -> str:
@@ -83,6 +85,7 @@ def lineage_of(plan: Plan, origin: Origin, emit: Emit | None) -> Lineage:
         grants=origin.grants,
         children=origin.children,
         watcher=watching() if above is None else above.watcher,
+        asker=plan.agent,
     )
 
 

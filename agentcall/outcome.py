@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from agentcall.errors import ModelRetry, ToolError
-from agentcall.snapshot import MAX_ITEMS, listed, snapshot
-from agentcall.taint import Untrusted
+from agentcall.messages import Untrusted
+from agentcall.snapshot import MAX_ITEMS, listed, marked_snapshot, snapshot
 from agentcall.tool import RunContext, Tool
 
 Context: TypeAlias = RunContext[Any]  # Any: the user's own type
@@ -46,10 +46,10 @@ def called(tool: Tool, values: Values, context: Context) -> Told | Unfinished:
     try:
         value = tool.call(values, context)
         if type(value) in _PLAIN:
-            return Told(snapshot(value))
+            return _told(value)
         if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
             return Unfinished(cast("object", value))
-        return _taken(value)
+        return _taken(tool, context, value)
     except BaseException as error:  # whatever a tool raises is the tool's failure
         return failed(tool, context, error)
 
@@ -71,18 +71,26 @@ async def awaited(tool: Tool, context: Context, value: object) -> Told:
             value = await value
         if isinstance(value, AsyncIterator):
             value = await _drained(cast("AsyncIterator[object]", value))
-        return _taken(value)
+        return _taken(tool, context, value)
     except (asyncio.CancelledError, Through):
         raise
     except BaseException as error:  # as above; a task must not raise SystemExit
         return failed(tool, context, error)
 
 
-def _taken(value: object) -> Told:
+def _taken(tool: Tool, context: Context, value: object) -> Told:
     """What a tool gave, as text."""
-    if isinstance(value, Untrusted):
-        return Told(snapshot(_followed(value.value)), untrusted=True)
-    return Told(snapshot(_followed(value)))
+    if not isinstance(value, Untrusted):
+        return _told(_followed(value))
+    try:
+        return _taken(tool, context, _followed(value.value))._replace(untrusted=True)
+    except Exception as error:  # a generator's; its words are as untrusted as what it gives
+        return failed(tool, context, error)._replace(untrusted=True)
+
+
+def _told(value: object) -> Told:
+    text, untrusted = marked_snapshot(value)
+    return Told(text, untrusted=untrusted)
 
 
 def _followed(value: object) -> object:
@@ -102,19 +110,26 @@ async def _drained(values: AsyncIterator[object]) -> list[object]:
 
 def failed(tool: Tool, context: Context, error: BaseException) -> Told:
     """What the model is told of an error of the tool."""
-    name, said = type(error).__name__, _words_of(error)
+    name, (said, untrusted) = type(error).__name__, _words_of(error)
     if isinstance(error, ModelRetry):
-        return Told(_retry_words(tool, context, said), is_error=True)
-    if isinstance(error, ToolError) and said:
-        return Told(said, is_error=True)
-    return Told(f"{name}: {said}" if said else name, is_error=True)
+        words = _retry_words(tool, context, said)
+    elif isinstance(error, ToolError) and said:
+        words = said
+    else:
+        words = f"{name}: {said}" if said else name
+    return Told(words, is_error=True, untrusted=untrusted)
 
 
-def _words_of(error: BaseException) -> str:
+def _words_of(error: BaseException) -> tuple[str, bool]:
+    """What an error says, and whether that is untrusted: any of its arguments is."""
+    given, untrusted = marked_snapshot(error.args)
     try:
-        return snapshot(str(error)).strip()
+        said = given if untrusted else snapshot(str(error))
     except Exception:  # an error's own __str__ may raise anything
-        return ""
+        return "", untrusted
+    if untrusted and len(error.args) == 1:
+        said = snapshot(error.args[0])
+    return said.strip(), untrusted
 
 
 def _retry_words(tool: Tool, context: Context, said: str) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Plan:
     """An agent as a run sees it.
 
+    name: what it is called in the run: its own name, or that of the tool that it is.
+    agent: its own name.
     handoffs: the agents that may take the conversation over, by the name of the tool for it.
     """
 
@@ -36,6 +38,7 @@ class Plan:
     policy: Policy | None = None
     finder: Finder | None = None
     name: str = "agent"
+    agent: str = "agent"
     handoffs: Mapping[str, Callable[[], Plan]] = field(
         default_factory=dict[str, "Callable[[], Plan]"]
     )
@@ -45,10 +48,23 @@ class Plan:
         """The agent's own tools and its handoffs, offered or not."""
         return self.offer.tools if self.finder is None else self.finder.tools
 
+    def trusts(self, name: str) -> bool:
+        """Whether this agent, or one that it hands over to, knows the tool and trusts it."""
+        found = self._tools_named(name)
+        return bool(found) and not any(map(_may_be_untrusted, found))
+
     def is_untrusted(self, name: str) -> bool:
-        """Whether the results of the tool of this name may hold text of strangers."""
-        found = self.registry.by_name.get(name)
-        return found is not None and found.marks.untrusted
+        """Whether a tool of this name is known that is marked untrusted."""
+        return any(tool.marks.untrusted for tool in self._tools_named(name))
+
+    @property
+    def reads_untrusted(self) -> bool:
+        """Whether any tool that the conversation can come to may bring untrusted content in."""
+        return any(_may_be_untrusted(t) for plan in self.reachable() for t in plan.registry)
+
+    def _tools_named(self, name: str) -> list[Tool]:
+        plans = self.reachable() if self.handoffs else (self,)
+        return [plan.registry.by_name[name] for plan in plans if name in plan.registry.by_name]
 
     def of(self, name: str) -> Plan:
         """This plan, or that of the agent of this name which the conversation may come to.
@@ -56,7 +72,7 @@ class Plan:
         Raises UsageError if there is none.
         """
         known: list[str] = []
-        for plan in self._reachable():
+        for plan in self.reachable():
             if plan.name == name:
                 return plan if plan is self else self.handed_to(plan)
             known.append(plan.name)
@@ -68,7 +84,7 @@ class Plan:
         """The plan of another agent that goes on, within the limits of this run."""
         return replace(other, limits=self.limits, steps=self.steps)
 
-    def _reachable(self) -> Iterator[Plan]:
+    def reachable(self) -> Iterator[Plan]:
         """This plan and all that handoffs lead to, the nearest first, each name once."""
         waiting: list[Plan] = [self]
         seen = {self.name}
@@ -80,3 +96,14 @@ class Plan:
                 if other.name not in seen:
                     seen.add(other.name)
                     waiting.append(other)
+
+
+def _may_be_untrusted(tool: Tool, above: tuple[Tool, ...] = ()) -> bool:
+    """Whether the results of a tool may be untrusted; of an agent, whether a tool of its own is."""
+    if tool.may_be_untrusted:
+        return True
+    if not tool.marks.delegates or tool in above:
+        return False
+    plan: Plan = getattr(tool.function, "plan")()  # noqa: B009 - `origin.Delegate`, a layer above
+    tools = (own for each in plan.reachable() for own in each.registry)
+    return any(_may_be_untrusted(own, (*above, tool)) for own in tools)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Protocol, TypeAlias, cast
 
+from agentcall.egress import foreign
 from agentcall.errors import PolicyFailed, UsageError
 from agentcall.messages import ToolCall
 from agentcall.taint import sources
@@ -80,18 +81,30 @@ _ALLOW, _ASK = Allow(), Ask()
 
 
 def default_policy(attempt: Attempt) -> Ruling:
-    """Asks for a tool with `requires_approval`, and for any that acts once strangers had a word.
+    """Asks for a tool with `requires_approval`; once strangers had a word, for two more kinds.
 
-    A tool acts unless it is marked `read_only`.
+    These are a tool that acts, which is any that is not marked `read_only`, and a tool marked
+    `egress` whose arguments the user did not write.
     """
-    marks = attempt.tool.marks
-    if attempt.context.tainted and not marks.read_only:
-        where = ", ".join(sources(attempt.context.messages))
-        return Ask(
-            f"text that strangers may have written is in the conversation ({where}), and "
-            f"{attempt.tool.name} is not marked read_only"
-        )
-    return _ASK if marks.requires_approval else _ALLOW
+    if attempt.context.tainted:
+        why = _why_to_ask(attempt)
+        if why:
+            where = ", ".join(sources(attempt.context.messages))
+            return Ask(
+                f"text that strangers may have written is in the conversation ({where}), and {why}"
+            )
+    return _ASK if attempt.tool.marks.requires_approval else _ALLOW
+
+
+def _why_to_ask(attempt: Attempt) -> str:
+    """What the call could do for whoever wrote untrusted content; empty if nothing."""
+    made = attempt.tool
+    if not made.marks.read_only:
+        return f"{made.name} is not marked read_only"
+    names = foreign(made, attempt.call, attempt.context.messages)
+    if not names:
+        return ""
+    return f"{made.name} sends out its {', '.join(names)}, which the user did not write"
 
 
 def marks_only(attempt: Attempt) -> Ruling:

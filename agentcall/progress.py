@@ -8,9 +8,9 @@ from typing import Any
 from agentcall.budget import Budget
 from agentcall.events import ContextTrimmed
 from agentcall.history import completed
-from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User
+from agentcall.messages import Assistant, Message, ToolResult, Usage, User
 from agentcall.origin import Origin
-from agentcall.result import Missing, Paused, RunResult, StopReason
+from agentcall.result import Missing, Paused, PendingCall, RunResult, StopReason
 from agentcall.steps import Point
 from agentcall.tool import Tool
 from agentcall.transcript import Transcript
@@ -98,11 +98,11 @@ class Progress:
         answer: object,
         *,
         known: Mapping[str, ToolResult] | None = None,
-        pending: tuple[ToolCall, ...] = (),
+        pending: tuple[PendingCall, ...] = (),
         paused: tuple[Paused, ...] = (),
     ) -> RunResult[Any]:  # Any: the agent knows its output's type
         """The result with this answer; `known` are results that came too late to be sent."""
-        waiting = (*pending, *(each.call for each in paused))
+        waiting = [each.call for each in pending] + [each.call for each in paused]
         return RunResult(
             answer=answer,
             messages=completed(self._shelf.restored(self.transcript), known, waiting=waiting),

@@ -40,10 +40,6 @@ StopReason = Literal[
 ]
 
 
-WAITS = "waits for approval"
-"""Said of a call in the reason why there is no output."""
-
-
 class NoOutput(AgentCallError, LookupError):
     """The run ended without an output of the type that was asked for."""
 
@@ -56,6 +52,23 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call that waits until a person has decided about it.
+
+    agent: the name of the agent that asked for it.
+    reason: why a person has to decide; empty where the tool's own mark says all there is to say.
+    """
+
+    call: ToolCall
+    agent: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.call.name} waits for approval{reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     """A call of a tool that is an agent, and what its own run waits with."""
 
@@ -63,15 +76,13 @@ class Paused:
     result: RunResult[Any]  # Any: there is no output yet
 
     @property
-    def pending(self) -> tuple[ToolCall, ...]:
+    def pending(self) -> tuple[PendingCall, ...]:
         """The calls that the agent waits for, each with an id that begins with that of its own."""
-        return tuple(replace(call, id=f"{self.call.id}/{call.id}") for call in self.result.pending)
+        return tuple(map(self._as_seen_above, self.result.pending))
 
-    @property
-    def reason(self) -> str:
-        """Why they wait, where more is to be said than that they do."""
-        answer = self.result.answer
-        return answer.reason.partition(f"{WAITS}: ")[2] if isinstance(answer, Missing) else ""
+    def _as_seen_above(self, pending: PendingCall) -> PendingCall:
+        call = pending.call
+        return replace(pending, call=replace(call, id=f"{self.call.id}/{call.id}"))
 
 
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
@@ -80,9 +91,10 @@ class RunResult(Generic[Output]):
 
     `messages` is the whole conversation and may be handed to the next run; `start` is where this
     run's own messages begin in it, `turns` how often the model took its turn. `pending` are the
-    calls that wait for approval, those of agents that are tools included; `paused` are the calls of
-    these agents. `agent` is the name of the agent that answered, `grants` what was approved always.
-    `notes` tell a person what a crash left unknown, and what has changed since.
+    calls that wait for approval, each with its reason, those of agents that are tools included;
+    `paused` are the calls of these agents. `agent` is the name of the agent that answered, `grants`
+    what was approved always. `notes` tell a person what a crash left unknown, and what has changed
+    since.
     """
 
     answer: Output | Missing
@@ -91,7 +103,7 @@ class RunResult(Generic[Output]):
     usage: Usage
     stop_reason: StopReason
     run_id: str
-    pending: tuple[ToolCall, ...] = ()
+    pending: tuple[PendingCall, ...] = ()
     turns: int = 0
     notes: tuple[str, ...] = ()
     agent: str = "agent"
@@ -99,10 +111,10 @@ class RunResult(Generic[Output]):
     paused: tuple[Paused, ...] = ()
 
     @property
-    def own_pending(self) -> tuple[ToolCall, ...]:
+    def own_pending(self) -> tuple[PendingCall, ...]:
         """The calls that wait and are not those of an agent that is a tool."""
-        below = {call.id for paused in self.paused for call in paused.pending}
-        return tuple(call for call in self.pending if call.id not in below)
+        below = {each.call.id for paused in self.paused for each in paused.pending}
+        return tuple(each for each in self.pending if each.call.id not in below)
 
     def asked_by(self, call_id: str) -> str:
         """Which agent asks for a call that waits: the names of tools, joined by slashes; "" for
@@ -112,19 +124,6 @@ class RunResult(Generic[Output]):
             if inside != call_id:
                 return f"{paused.call.name}/{paused.result.asked_by(inside)}".rstrip("/")
         return ""
-
-    def why(self, call_id: str) -> str:
-        """Why a person has to decide about a call that waits, as far as more is to be said."""
-        for paused in self.paused:
-            inside = call_id.removeprefix(f"{paused.call.id}/")
-            if inside != call_id:
-                return paused.result.why(inside)
-        names = {call.name for call in (*self.own_pending, *(each.call for each in self.paused))}
-        name = next((call.name for call in self.own_pending if call.id == call_id), "")
-        said = self.answer.reason if isinstance(self.answer, Missing) else ""
-        reason = f"; {said}".partition(f"; {name} {WAITS}: ")[2]
-        ends = (reason.find(f"; {other} {WAITS}") for other in names)
-        return reason[: min((end for end in ends if end >= 0), default=len(reason))]
 
     @property
     def output(self) -> Output:
@@ -187,7 +186,7 @@ def result_json(result: RunResult[Any]) -> dict[str, JSON]:
         "text": result.text,
         "usage": asdict(result.usage),
         "messages": [to_json(message) for message in result.messages],
-        "pending": [call_json(call) for call in result.pending],
+        "pending": [_pending_json(pending) for pending in result.pending],
         "start": result.start,
         "turns": result.turns,
         "agent": result.agent,
@@ -214,18 +213,31 @@ def _result(wire: Mapping[str, Any]) -> RunResult[Any]:  # Any: checked by what 
         usage=Usage(**wire["usage"]),
         stop_reason=wire["stop_reason"],
         run_id=str(wire["run_id"]),
-        pending=_calls(wire["pending"]),
+        pending=tuple(map(_pending, wire["pending"])),
         turns=int(wire["turns"]),
         notes=tuple(wire.get("notes", ())),
         agent=str(wire["agent"]),
         grants=tuple(grant_from(grant) for grant in wire["grants"]),
         paused=tuple(
-            Paused(_calls([paused["call"]])[0], _result(paused["result"]))
-            for paused in wire["paused"]
+            Paused(_call(paused["call"]), _result(paused["result"])) for paused in wire["paused"]
         ),
     )
 
 
-def _calls(wire: object) -> tuple[ToolCall, ...]:
-    (message,) = load([cast("Mapping[str, JSON]", {"role": "assistant", "tool_calls": wire})])
-    return message.calls if isinstance(message, Assistant) else ()
+def _pending_json(pending: PendingCall) -> dict[str, JSON]:
+    return {
+        "call": call_json(pending.call),
+        "agent": pending.agent,
+        "reason": pending.reason,
+    }
+
+
+def _pending(wire: Mapping[str, Any]) -> PendingCall:  # Any: as above
+    return PendingCall(_call(wire["call"]), str(wire["agent"]), str(wire["reason"]))
+
+
+def _call(wire: object) -> ToolCall:
+    (message,) = load([cast("Mapping[str, JSON]", {"role": "assistant", "tool_calls": [wire]})])
+    if not isinstance(message, Assistant):
+        raise TypeError(f"{message!r} holds no call")
+    return message.calls[0]

@@ -43,7 +43,7 @@ from agentcall.events import (
 from agentcall.handoff import first_only, handed_to
 from agentcall.home import is_loading
 from agentcall.judged import Judged
-from agentcall.messages import Assistant, User
+from agentcall.messages import Assistant, Message, ToolCall, User
 from agentcall.models.protocol import Request
 from agentcall.origin import Origin, lineage_of
 from agentcall.output import Unfit
@@ -52,7 +52,7 @@ from agentcall.progress import Progress
 from agentcall.result import Missing, RunResult, StopReason
 from agentcall.shortlist import Shortlist
 from agentcall.steps import Point
-from agentcall.taint import marked
+from agentcall.taint import CallAround, assessed, call_around, is_tainted
 from agentcall.tool import Tool
 from agentcall.turn import Listener, Turn
 from agentcall.watch import Running, watched
@@ -80,7 +80,9 @@ class Run:
             origin = _origin_at(reached, origin)
         plan = plan.of(origin.agent) if origin.agent else plan
         self._plan = plan
-        self._origin = origin = replace(origin, messages=marked(origin.messages, plan.is_untrusted))
+        self._around = call_around.get()
+        messages = _asked_in(self._around, origin, assessed(origin.messages, plan))
+        self._origin = origin = replace(origin, messages=messages)
         self._emit = emit
         home = lineage_of(plan, origin, emit)
         self._progress = Progress(origin, home.budget, plan.name)
@@ -135,6 +137,8 @@ class Run:
 
     def _finish(self, result: RunResult[Any]) -> RunResult[Any]:
         self.ended = result
+        if self._around is not None and is_tainted(result.messages):
+            self._around.has_read = True
         self._tell(RunFinished(result))
         return result
 
@@ -288,10 +292,10 @@ class Run:
         if self._plan.handoffs:
             judged = first_only(judged, self._plan.handoffs)
         calls = tuple(item.call for item in judged)
-        self._progress.transcript.append(Assistant(turn.text, calls, turn.thinking))
+        self._say(turn.text, calls, turn.thinking)
         result = await self._carried_out(judged)
         if result is None and turn.broken and not self._progress.closed:
-            self._progress.transcript.append(User(self._unreadable(turn.broken[0])))
+            self._tell_model(self._unreadable(turn.broken[0]))
         return result
 
     async def _carried_out(self, judged: Sequence[Judged]) -> RunResult[Any] | None:
@@ -301,7 +305,7 @@ class Run:
         for result in done.results:
             progress.transcript.append(result)
         if done.pending:
-            why = Missing(done.waiting)
+            why = Missing("; ".join(dict.fromkeys(map(str, done.pending))))
             return progress.result("approval", why, pending=done.pending, paused=done.paused)
         if self._plan.handoffs:
             self._hand_over()
@@ -316,7 +320,7 @@ class Run:
             return
         old, new = self._plan, make()
         self._plan = old.handed_to(new)
-        self._home = replace(self._home, path=self._home.beside(new.name))
+        self._home = replace(self._home, path=self._home.beside(new.name), asker=new.agent)
         self._offer = self._plan.offer
         self._shortlist = None if new.finder is None else Shortlist(new.finder)
         self._reader = ()
@@ -328,6 +332,11 @@ class Run:
         self._desk.move(self._home, new.policy)
         self._progress.hand_over(new.name)
         self._tell(HandedOver(old.name, new.name))
+
+    def _say(self, text: str, calls: tuple[ToolCall, ...] = (), thinking: str = "") -> None:
+        """Appends what the model said, with the mark of what it had read by then."""
+        tainted = self._desk.is_tainted
+        self._progress.transcript.append(Assistant(text, calls, thinking, tainted, assessed=True))
 
     def _scene(self) -> Scene:
         progress = self._progress
@@ -342,7 +351,7 @@ class Run:
         if not (turn.text or turn.thinking) and self._trimmed():
             return None  # LMDeploy 0.5 says so that the conversation is longer than its window
         if turn.text:
-            self._progress.transcript.append(Assistant(turn.text, thinking=turn.thinking))
+            self._say(turn.text, thinking=turn.thinking)
             value = self._plan.output.read(turn.text)
             if not isinstance(value, Unfit):
                 return self._progress.result("max_tokens", value)
@@ -361,7 +370,7 @@ class Run:
         value = self._plan.output.read(turn.text)
         if isinstance(value, Unfit):
             return self._told(turn.text, value.words)
-        self._progress.transcript.append(Assistant(turn.text, thinking=turn.thinking))
+        self._say(turn.text, thinking=turn.thinking)
         return self._progress.result(self._progress.closed or "final", value)
 
     def _said_nothing(self) -> RunResult[Any] | None:
@@ -379,12 +388,17 @@ class Run:
         """Tells the model what was wrong with its answer; ends the run if that does not help."""
         self._faults += 1
         if text:
-            self._progress.transcript.append(Assistant(text))
+            self._say(text)
         if self._faults >= PATIENCE:
             return self._ended(self._progress.closed or "error", words)
         self._tell(AnswerDiscarded(words))
-        self._progress.transcript.append(User(words))
+        self._tell_model(words)
         return None
+
+    def _tell_model(self, words: str) -> None:
+        """Tells the model words that may quote it; they are no words of the user."""
+        transcript = self._progress.transcript
+        transcript.append(User(words, tainted=is_tainted(transcript)))
 
     def _ended(self, reason: StopReason, why: str) -> RunResult[Any]:
         """A result without a whole answer: the best words where plain text is asked for."""
@@ -396,6 +410,20 @@ class Run:
     def _tell(self, event: Event) -> None:
         if self._emit is not None:
             self._emit(event)
+
+
+def _asked_in(
+    around: CallAround | None, origin: Origin, messages: Sequence[Message]
+) -> Sequence[Message]:
+    """The messages of a run that a tool makes by itself: what its model wrote goes into them."""
+    if around is None or not around.tainted or origin.above is not None:
+        return messages
+    return tuple(
+        replace(message, tainted=True)
+        if isinstance(message, User) and place >= origin.start
+        else message
+        for place, message in enumerate(messages)
+    )
 
 
 def _origin_at(point: Point, origin: Origin) -> Origin:

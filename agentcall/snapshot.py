@@ -3,8 +3,9 @@
 Rules: a text stays as it is; everything else becomes valid JSON, with text beyond ASCII as it is.
 NaN and infinities are null, as JSON has no word for them. Bytes are text where they are UTF-8,
 else base64. Sets are sorted lists, generators lists of what they give (the first `MAX_ITEMS`),
-models and dataclasses objects, arrays lists. Of other objects: what `str` or `repr` say, if their
-class has a word in it, else their public attributes. What contains itself says `<cycle>`.
+models and dataclasses objects, arrays lists. `Untrusted` is what it holds. Of other
+objects: what `str` or `repr` say, if their class has a word in it, else their public attributes.
+What contains itself says `<cycle>`.
 Nothing here raises an Exception.
 """
 
@@ -20,11 +21,13 @@ from typing import cast
 
 import orjson
 
-from agentcall.messages import JSON
+from agentcall.messages import JSON, Untrusted
 
 MAX_DEPTH = 60
 MAX_ITEMS = 10_000
 _MAX_DIGIT_BITS = 10_000
+_HIDDEN_DEPTH = 4
+_CONTAINERS = (bytes, bytearray, memoryview, Set, Mapping, Sequence, ValuesView)
 _PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -34,16 +37,24 @@ def snapshot(value: object) -> str:
     >>> snapshot({"city": "上海", "degrees": {3, 1, 2}})
     '{"city":"上海","degrees":[1,2,3]}'
     """
+    return marked_snapshot(value)[0]
+
+
+def marked_snapshot(value: object) -> tuple[str, bool]:
+    """The value as text, and whether any part of it is `Untrusted`."""
+    if isinstance(value, Untrusted):
+        return marked_snapshot(value.value)[0], True
     if type(value) is str and value.isascii():
-        return value
+        return value, False
     if isinstance(value, str):
-        return str.__str__(value).encode("utf-8", "replace").decode()
+        return str.__str__(value).encode("utf-8", "replace").decode(), False
     walk = _Walk()
     try:
-        return orjson.dumps(value, default=walk.known, option=_PLAIN).decode()
+        text = orjson.dumps(value, default=walk.known, option=_PLAIN).decode()
     except (TypeError, ValueError, RecursionError):
         text = json.dumps(walk.walked(value, ()), ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace").decode()
+        text = text.encode("utf-8", "replace").decode()
+    return text, walk.is_untrusted
 
 
 def as_json(value: object) -> JSON:
@@ -74,13 +85,19 @@ class _Walk:
     """One way through a value; what iterators gave is kept, as they give it once."""
 
     def __init__(self) -> None:
+        self.is_untrusted = False
         self._given: dict[int, tuple[object, list[object]]] = {}
 
     def known(self, value: object) -> object:
         """A JSON-like value that stands for an object; TypeError where there is none."""
+        if isinstance(value, Untrusted):
+            self.is_untrusted = True
+            return value.value
         if isinstance(value, Iterator):
             return self._drained(cast("Iterator[object]", value))
-        return _known(value)
+        found = _known(value)
+        self.is_untrusted = self.is_untrusted or _hides_untrusted(value, found)
+        return found
 
     def walked(self, value: object, above: tuple[int, ...]) -> JSON:
         """A JSON value, whatever the object; slower than orjson, but never fails."""
@@ -104,7 +121,7 @@ class _Walk:
                 return value if math.isfinite(value) else None
             case Mapping():
                 pairs = cast("Mapping[object, object]", value).items()
-                return {_key(key): self.walked(item, inside) for key, item in pairs}
+                return {self._key(key): self.walked(item, inside) for key, item in pairs}
             case list() | tuple() if not is_named:
                 return [self.walked(item, inside) for item in cast("Sequence[object]", value)]
             case _ if is_dataclass(value) and not isinstance(value, type):
@@ -112,6 +129,14 @@ class _Walk:
                 return self.walked(fields, inside)
             case _:
                 return self.walked(self.known(value), inside)
+
+    def _key(self, key: object) -> str:
+        if isinstance(key, Untrusted):
+            self.is_untrusted = True
+            return self._key(key.value)
+        if isinstance(key, str):
+            return key
+        return key.decode() if isinstance(key, bytes) and key.isascii() else _repr(key)
 
     def _drained(self, values: Iterator[object]) -> list[object]:
         if id(values) not in self._given:
@@ -146,10 +171,34 @@ def _fields(value: object) -> list[str]:
     return list(getattr(value, "__dataclass_fields__", {}))
 
 
-def _key(key: object) -> str:
-    if isinstance(key, str):
-        return key
-    return key.decode() if isinstance(key, bytes) and key.isascii() else _repr(key)
+def _hides_untrusted(value: object, found: object) -> bool:
+    """Whether the text that stands for an object has lost the mark of something that it holds."""
+    if not isinstance(found, str) or isinstance(value, _CONTAINERS):
+        return False
+    return "Untrusted(" in found or _holds_untrusted(value, _HIDDEN_DEPTH)
+
+
+def _holds_untrusted(value: object, depth: int) -> bool:
+    """Whether an attribute of an object is `Untrusted`, or holds such a value, not too deep."""
+    if isinstance(value, Untrusted):
+        return True
+    if depth == 0 or isinstance(value, (str, bytes)):
+        return False
+    if isinstance(value, Mapping):
+        inner: Iterable[object] = cast("Mapping[object, object]", value).values()
+    elif isinstance(value, _CONTAINERS):
+        inner = cast("Iterable[object]", value)
+    else:
+        inner = _attributes(value)
+    return any(_holds_untrusted(item, depth - 1) for item in islice(inner, MAX_ITEMS))
+
+
+def _attributes(value: object) -> Iterator[object]:
+    yield from cast("dict[str, object]", getattr(value, "__dict__", {})).values()
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(value, name, None)
 
 
 def _bytes(value: bytes) -> object:

@@ -111,4 +111,4 @@ UNKNOWN = (
 
 def unknown_outcome(call: ToolCall) -> ToolResult:
     """What the model is told of a call that was begun and left no result."""
-    return ToolResult(call.id, call.name, UNKNOWN, is_error=True)
+    return ToolResult(call.id, call.name, UNKNOWN, is_error=True, assessed=True)

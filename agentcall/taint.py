@@ -1,63 +1,177 @@
-"""Whether text that strangers wrote is in a conversation.
+"""Whether untrusted content is in a conversation.
 
 Rules:
-1. Such text is what a tool marked `untrusted` gave, what a tool gave as `Untrusted(...)`, and the
-   parts of a user's message that the application marks `untrusted`.
-2. From then on the conversation is tainted: the model has read the text, and anything that it asks
-   for may be what the text wants.
-3. The marks stand in the messages themselves, so that they are kept wherever messages are: in a
-   result that waits for approval, in a session, in a journal, in another process.
+1. Untrusted is what a tool marked `untrusted` gave, what a tool gave as `Untrusted(...)`, and what
+   the application marks: messages, and the parts of their content.
+2. From then on the conversation is tainted: the model has read the content, and anything that it
+   asks for may be what the content wants. So its own messages carry the mark from then on, too, and
+   a history of which the content itself was cut off is still tainted.
+3. The marks stand in the messages, so that they are kept wherever messages are: in a result that
+   waits for approval, in a session, in a journal, in another process.
+4. What is not known counts as untrusted. A message from elsewhere has no marks of ours (`assessed`
+   is False): the result of a tool is trusted if the agent knows the tool and trusts it, an answer
+   of the model if the agent has no tool that could have brought untrusted content in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from agentcall.messages import Message, ToolResult, User
+from agentcall.messages import Assistant, Message, System, ToolResult, Untrusted, User
 
 
-@dataclass(frozen=True, slots=True)
-class Untrusted:
-    """What a tool returns in place of `value` where strangers may have written of it.
+@dataclass(slots=True)
+class CallAround:
+    """The tool call in which code runs, for an agent that a tool runs by itself.
 
-    For a tool that gives such text at times only; one that always may is marked `untrusted=True`.
+    tainted: whether the run that made the call had read untrusted content. has_read: whether a run
+    that was made in it has.
     """
 
-    value: object
+    tainted: bool
+    has_read: bool = False
+
+
+call_around: ContextVar[CallAround | None] = ContextVar("call_around", default=None)
+"""The innermost tool call in which code runs; None outside of any."""
+
+
+class Judge(Protocol):
+    """An agent's word on what its tools may bring into a conversation."""
+
+    def trusts(self, name: str) -> bool:
+        """Whether the agent knows the tool of this name, and its results are never untrusted."""
+        ...
+
+    def is_untrusted(self, name: str) -> bool:
+        """Whether the agent knows a tool of this name that is marked untrusted."""
+        ...
+
+    @property
+    def reads_untrusted(self) -> bool:
+        """Whether any of its tools may bring untrusted content in."""
+        ...
 
 
 def is_tainted(messages: Iterable[Message]) -> bool:
-    """Whether text of strangers is in the conversation."""
-    for message in messages:
-        if isinstance(message, ToolResult):
-            if message.untrusted:
-                return True
-        elif isinstance(message, User):
-            parts = () if isinstance(message.content, str) else message.content
-            if message.tainted or any(part.untrusted for part in parts):
-                return True
-    return False
+    """Whether untrusted content is in the conversation, by the marks of its messages."""
+    return any(map(is_marked, messages))
+
+
+def is_marked(message: Message) -> bool:
+    """Whether the message holds untrusted content, or was written after some was read."""
+    if not isinstance(message, User):
+        return message.untrusted
+    if message.tainted or isinstance(message.content, str):
+        return message.tainted
+    return any(part.untrusted for part in message.content)
 
 
 def sources(messages: Iterable[Message]) -> tuple[str, ...]:
-    """Where the text of strangers came from: names of tools, and "user" for the user's messages."""
-    tainted = (message for message in messages if is_tainted((message,)))
-    names = (message.name if isinstance(message, ToolResult) else "user" for message in tainted)
-    return tuple(dict.fromkeys(names))
+    """Where the untrusted content came from: names of tools, "user", "system".
 
-
-def marked(messages: Sequence[Message], is_untrusted: Callable[[str], bool]) -> Sequence[Message]:
-    """The messages, with the mark on each result of a tool that is untrusted by its name.
-
-    A history that came from elsewhere has no marks of its own.
+    "assistant" where nothing but the model's own messages shows that there was some.
     """
-    bare = (m for m in messages if isinstance(m, ToolResult) and not m.untrusted)
-    if not any(is_untrusted(result.name) for result in bare):
-        return messages
+    found = dict.fromkeys(_source(message) for message in messages if is_marked(message))
+    if len(found) > 1:
+        found.pop("assistant", None)
+    return tuple(found)
+
+
+def _source(message: Message) -> str:
+    match message:
+        case ToolResult():
+            return message.name or "a tool without a name"
+        case User():
+            return "user"
+        case Assistant():
+            return "assistant"
+        case System():
+            return "system"
+
+
+def from_elsewhere(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The messages without a word on what is trusted in them, as a client may have written it."""
     return tuple(
-        replace(m, untrusted=m.untrusted or is_untrusted(m.name))
-        if isinstance(m, ToolResult)
-        else m
-        for m in messages
+        replace(message, assessed=False)
+        if isinstance(message, (Assistant, ToolResult))
+        else message
+        for message in messages
     )
+
+
+def vouched(messages: Iterable[Message], *, tainted: bool) -> tuple[Message, ...]:
+    """Messages that stand for others, with the mark of those."""
+    return tuple(_vouched(message, tainted) for message in messages)
+
+
+def _vouched(message: Message, tainted: bool) -> Message:
+    match message:
+        case User():
+            return replace(message, tainted=message.tainted or tainted)
+        case System():
+            return replace(message, untrusted=message.untrusted or tainted)
+        case _:
+            return replace(message, untrusted=message.untrusted or tainted, assessed=True)
+
+
+def assessed(messages: Sequence[Message], judge: Judge) -> Sequence[Message]:
+    """The messages, each with a mark where it is untrusted, or may be as far as the judge knows.
+
+    A result without a name gets that of the call that it answers: OpenAI's form has it there alone.
+    """
+    return tuple(_assessed(messages, judge))
+
+
+def _assessed(messages: Iterable[Message], judge: Judge) -> Iterator[Message]:
+    calls: dict[str, list[str]] = {}
+    for message in messages:
+        if isinstance(message, Assistant):
+            calls = {call.id: [] for call in message.calls}
+            for call in message.calls:
+                calls[call.id].append(call.name)
+            yield _judged_answer(message, judge)
+        elif isinstance(message, ToolResult):
+            yield _judged_result(message, calls, judge)
+        else:
+            yield message
+
+
+def _judged_answer(message: Assistant, judge: Judge) -> Assistant:
+    if message.assessed:
+        return message
+    return replace(message, untrusted=message.untrusted or judge.reads_untrusted, assessed=True)
+
+
+def _judged_result(
+    message: ToolResult, calls: Mapping[str, Sequence[str]], judge: Judge
+) -> ToolResult:
+    """The result; one without its call is not trusted, as a part of the history is missing."""
+    names = calls.get(message.call_id, ())
+    name = message.name or (names[0] if names else "")
+    if message.untrusted or not names:
+        untrusted = True
+    elif message.assessed:
+        untrusted = any(map(judge.is_untrusted, {*names, name}))
+    else:
+        untrusted = not all(map(judge.trusts, {*names, name}))
+    if message.assessed and (message.untrusted, message.name) == (untrusted, name):
+        return message
+    return replace(message, name=name, untrusted=untrusted, assessed=True)
+
+
+__all__ = [
+    "CallAround",
+    "Judge",
+    "Untrusted",
+    "assessed",
+    "call_around",
+    "from_elsewhere",
+    "is_marked",
+    "is_tainted",
+    "sources",
+    "vouched",
+]

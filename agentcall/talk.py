@@ -151,8 +151,8 @@ class Talk:
 def waiting_in(result: Result) -> tuple[Waiting, ...]:
     """The calls that a result waits for."""
     return tuple(
-        Waiting(result.run_id, call, result.asked_by(call.id), result.why(call.id))
-        for call in result.pending
+        Waiting(result.run_id, each.call, result.asked_by(each.call.id), each.reason)
+        for each in result.pending
     )
 
 

@@ -64,6 +64,7 @@ class MarkArguments(TypedDict, total=False):
     polling: bool
     read_only: bool
     untrusted: bool
+    egress: bool | Sequence[str]
     isolated: bool
     memory: int | None
     variables: Sequence[str]
@@ -82,6 +83,8 @@ class Marks:
     polling: calling it again with the same arguments makes sense.
     read_only: it changes nothing outside the run.
     untrusted: its results may hold text that strangers wrote: pages, files, search results.
+    egress: its arguments leave for an address that they hold, such as that of a URL: all of them,
+        or those of these names.
     isolated: each call runs in a process of its own, which is killed at the deadline.
     memory: bytes that an isolated call may take; None for no bound.
     variables: the environment variables that an isolated tool needs, besides such as PATH.
@@ -98,6 +101,7 @@ class Marks:
     polling: bool = False
     read_only: bool = False
     untrusted: bool = False
+    egress: bool | Sequence[str] = False
     isolated: bool = False
     memory: int | None = 2 * 1024**3
     variables: Sequence[str] = ()
@@ -123,9 +127,12 @@ class Tool(Generic[P, R]):
         self.function = function
         self.schema = schema
         self.marks = marks
+        self.gave_untrusted = False
         self._unbound = unbound
         if marks.isolated:
             _refuse_homeless(function, schema)
+        if marks.egress:
+            _refuse_unknown_egress(schema, marks.egress)
         update_wrapper(self, _unwrapped(function), updated=())
         self.__wrapped__ = function  # a bound method, where it is one: its signature has no self
 
@@ -160,6 +167,17 @@ class Tool(Generic[P, R]):
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
         )
+
+    @property
+    def may_be_untrusted(self) -> bool:
+        """Whether its results may be untrusted: it is marked so, says so, or has given some."""
+        return self.marks.untrusted or self.gave_untrusted or self._says_untrusted
+
+    @cached_property
+    def _says_untrusted(self) -> bool:
+        """Whether `Untrusted` stands in what the function is declared to return."""
+        hints = getattr(inspect.unwrap(_unwrapped(self.function)), "__annotations__", {})
+        return "Untrusted" in str(hints.get("return", ""))
 
     @property
     def needs_instance(self) -> bool:
@@ -204,8 +222,8 @@ class Tool(Generic[P, R]):
 
         A callable object may have another function for other marks: what its `marked(marks)` gives.
         """
-        marked: Any = getattr(self.function, "marked", None)  # Any: whatever is called so
-        function = marked(marks) if callable(marked) else self.function
+        marked = getattr(self.function, "marked", None)
+        function = cast("Function", marked(marks)) if callable(marked) else self.function
         return Tool(function, schema, marks, unbound=self._unbound)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -316,6 +334,22 @@ def _refuse_homeless(function: Function, schema: FunctionSchema | GivenSchema) -
         why = "it is a method; make it a function at the top of a module"
     if why:
         raise UsageError(f"{schema.name} cannot be isolated: {why}")
+
+
+def _refuse_unknown_egress(
+    schema: FunctionSchema | GivenSchema, names: Literal[True] | Sequence[str]
+) -> None:
+    """Raises UsageError for a name that no parameter has."""
+    if names is True:
+        return
+    known = cast("Mapping[str, JSON]", schema.parameters.get("properties", {}))
+    unknown = [name for name in names if name not in known]
+    if isinstance(names, str) or unknown:
+        wrong = repr(names) if isinstance(names, str) else f"[{unknown[0]!r}]"
+        raise UsageError(
+            f"{schema.name} has egress={wrong}; give True, or a list of its parameters: "
+            f"{', '.join(known)}"
+        )
 
 
 def _refuse_bad_marks(marks: MarkArguments) -> None:

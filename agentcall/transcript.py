@@ -42,11 +42,13 @@ class Transcript:
         buffer = self._buffers.get(key)
         if buffer is None:
             buffer = self._buffers[key] = _Buffer()
-        for index in range(buffer.count, len(self._messages)):
-            for wire in render(self._messages[index], self._messages[:index]):
+        before = self._messages[: buffer.count]
+        for message in self._messages[buffer.count :]:
+            for wire in render(message, before):
                 if buffer.data:
                     buffer.data += b","
                 buffer.data += encoded(wire)
+            before.append(message)  # a copy for each message would cost their number squared
         buffer.count = len(self._messages)
         return bytes(buffer.data)
 

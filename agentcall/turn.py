@@ -12,6 +12,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from agentcall.dialects.parts import Broken, Called, Said, Thought
+from agentcall.dialects.reading import Reconsidered
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelUnreachable
 from agentcall.events import (
     AnswerDiscarded,
@@ -106,6 +107,8 @@ class Listener:
                 self._tell(clock.stopped(usage))
             case Said(text):
                 self._tell(TextDelta(text))
+            case Reconsidered(thinking, said):
+                self._tell_again(thinking, said)
             case Thought(text):
                 self._tell(ThinkingDelta(text))
             case Chosen(dialect, reason) if (dialect, reason) != self._dialect:
@@ -114,6 +117,14 @@ class Listener:
             case _:
                 pass
         clock.hear(part)
+
+    def _tell_again(self, thinking: str, said: str) -> None:
+        """What was told of the answer so far is void; this is what it was."""
+        self._tell(AnswerDiscarded("it was thinking" if thinking else "it was read otherwise"))
+        if thinking:
+            self._tell(ThinkingDelta(thinking))
+        if said:
+            self._tell(TextDelta(said))
 
     def _tell(self, event: Event) -> None:
         if self._emit is not None:
@@ -155,6 +166,10 @@ def turn_of(parts: list[Answer]) -> Turn:
                 ended = part
             case Chosen():
                 pass
+            case Reconsidered():
+                text, calls, broken = [part.said], [], []
+                thinking = [] if part.opener == "" else thinking
+                thinking.append(part.text)
             case Thought():
                 thinking.append(part.text)
             case Broken():

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
+from agentcall.testing import FakeServer, call, forever
 from benchmarks.robustness.base import BASE
-from benchmarks.robustness.more import MORE
+from benchmarks.robustness.chunks import Chunked, piece
 from benchmarks.robustness.ours import run_agentcall
-from benchmarks.robustness.results import Figure, Record, load, merged, save
+from benchmarks.robustness.results import Figure, Record, figure_of, load, merged, save
 from benchmarks.robustness.scenario import Scenario, ran
+from benchmarks.robustness.suite import SCENARIOS
 from benchmarks.robustness.verdict import Outcome, complaint
-
-SCENARIOS = (*BASE, *MORE)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -43,10 +45,14 @@ RIGHT = Outcome(ADDING.answer, ADDING.executions, requests=2)
         (replace(RIGHT, answer=None), "answered ''"),
         (replace(RIGHT, answer=f"<think>so</think>{ADDING.answer}"), "answered"),
         (replace(RIGHT, executions=()), "never ran add"),
-        (replace(RIGHT, executions=(ran("add", a="1907", b="2840"),)), "ran add"),
-        (replace(RIGHT, executions=(ran("add", a=1907.0, b=2840),)), "ran add"),
+        (replace(RIGHT, executions=(ran("add", a="1907", b="2840"),)), "not meant: add"),
+        (replace(RIGHT, executions=(ran("add", a=1907.0, b=2840),)), "not meant: add"),
         (replace(RIGHT, executions=ADDING.executions * 2), "2 times"),
         (replace(RIGHT, error="raised KeyError: 'x'"), "raised KeyError"),
+        (
+            replace(RIGHT, executions=(ran("add", a=1, b=1),), error="raised KeyError: 'x'"),
+            "not meant: add",
+        ),
         (replace(RIGHT, requests=3), "took 3 requests"),
         (replace(RIGHT, shown="<tool_call>{"), "showed '<tool_call'"),
     ],
@@ -65,3 +71,26 @@ def test_a_new_record_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     save([old, peer], tmp_path / "results.json")
     new = replace(old, date="2026-01-02")
     assert merged(load(tmp_path / "results.json"), [new]) == [new, peer]
+
+
+def test_a_figure_tells_a_wrong_execution_from_an_answer_that_did_not_come() -> None:
+    strange = figure_of(ADDING, replace(RIGHT, executions=(ran("add", a=1, b=1),)))
+    silent = figure_of(ADDING, replace(RIGHT, executions=(), answer=None))
+    record = Record("peer", {}, "2026-01-01", 1.0, {"plain": {ADDING.name: strange}})
+    assert (strange.is_harmful, silent.is_harmful) == (True, False)
+    assert (record.score("plain", [ADDING]), record.harm("plain", [ADDING])) == ("0/1", 1)
+
+
+def test_a_chunked_reply_is_one_message_or_the_deltas_that_were_written_out() -> None:
+    pieces = [piece("0", id="a", name="add", arguments=""), piece(0.0, arguments="{}")]
+    reply = Chunked(call("add", a=1, b=2), [pieces[:1], pieces[1:]], "0")
+    with FakeServer([forever(reply)]) as server:
+        url = f"{server.url}/chat/completions"
+        plain = httpx.post(url, json={"model": "m", "messages": []}).json()
+        stream = httpx.post(url, json={"model": "m", "messages": [], "stream": True}).text
+    assert plain["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "add"
+    lines = [line.removeprefix("data: ") for line in stream.splitlines() if line]
+    choices = [json.loads(line)["choices"][0] for line in lines if line != "[DONE]"]
+    assert {choice["index"] for choice in choices} == {"0"}
+    deltas = [choice["delta"].get("tool_calls") for choice in choices]
+    assert deltas == [None, pieces[:1], pieces[1:], None]

@@ -18,7 +18,7 @@ from agentcall.cli.said import decisions_of
 from agentcall.cli.waiting import load
 from agentcall.errors import UsageError
 from agentcall.messages import ToolCall, Usage
-from agentcall.result import Missing, RunResult
+from agentcall.result import Missing, PendingCall, RunResult
 from agentcall.testing import Call, FakeServer, ScriptedModel, call, calls, forever, say, status
 
 MORE = """
@@ -177,7 +177,7 @@ def test_what_waits_is_listed_and_shown(folder: Path, run: str) -> None:
 
 WAITING = RunResult(
     Missing("why"), (), 0, Usage(), "approval", "r",
-    pending=tuple(ToolCall(name, "f", "{}") for name in ("a", "a=b", "c")),
+    pending=tuple(PendingCall(ToolCall(n, "f", "{}"), "agent") for n in ("a", "a=b", "c")),
 )  # fmt: skip
 
 

@@ -130,6 +130,19 @@ def test_a_piped_list_is_one_tool_a_line(folder: Path) -> None:
     assert row[4].startswith("mine.py:")
 
 
+def test_marks_that_are_no_plain_yes_are_listed_with_their_values(tmp_path: Path) -> None:
+    (tmp_path / "marked.py").write_text(
+        "from agentcall import tool\n\n"
+        "@tool(after_crash='ask', egress=['url', 'q'], isolated=True, "
+        "variables=['A'], memory=None)\n"
+        "def look(url: str, q: str) -> str:\n    'Look.'\n    return ''\n"
+    )
+    done = agentcall("tools", "list", "-t", "marked.py", cwd=tmp_path)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    (row,) = [row for row in rows if row[0] == "look"]
+    assert row[3] == "egress url q, isolated, memory none, variables A, after crash ask"
+
+
 def test_the_schema_is_the_tool_object_of_openai(folder: Path) -> None:
     done = agentcall("tools", "schema", "add", "-t", "mine.py", cwd=folder)
     definition = json.loads(done.stdout)

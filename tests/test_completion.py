@@ -43,7 +43,10 @@ def test_a_chunk_without_choices_is_the_usage() -> None:
         ),
         ({"function": {"name": "f", "arguments": None}}, CallDelta(None, "", "f", "")),
         ({"name": "f", "arguments": "{}"}, CallDelta(None, "", "f", "{}")),
-        ({"index": "0", "id": 7, "function": None}, CallDelta(None, "7", "", "")),
+        ({"index": "1", "id": 7, "function": None}, CallDelta(1, "7", "", "")),
+        ({"index": 1.0, "id": None, "function": {"name": ""}}, CallDelta(1, "", "", "")),
+        ({"index": True, "id": "", "function": {}}, CallDelta(None, "", "", "")),
+        ({"index": "x", "id": "", "function": {}}, CallDelta(None, "", "", "")),
         ({"function": {"name": 3}}, CallDelta(None, "", "", "")),
     ],
 )

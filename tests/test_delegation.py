@@ -332,9 +332,9 @@ async def test_a_call_in_an_agent_that_needs_approval_makes_the_run_wait() -> No
     assert isinstance(last, RunFinished)
     result = last.result
     assert result.stop_reason == "approval"
-    (waits,) = result.pending
+    (waits,) = (each.call for each in result.pending)
     assert (waits.name, waits.arguments) == ("send", '{"to": "ann"}')
-    assert waits.id == f"c1/{result.paused[0].result.pending[0].id}"
+    assert waits.id == f"c1/{result.paused[0].result.pending[0].call.id}"
     assert [event.call for event in events if isinstance(event, ApprovalRequested)] == [waits]
     assert SENT == []
     done = await outer.resume(result, {waits.id: True})
@@ -353,7 +353,7 @@ async def test_decisions_go_down_to_the_agent_that_asked(depth: int) -> None:
             tools=[agent.as_tool("deeper", "Ask.")],
         )
     result = await agent.run("go")
-    (waits,) = result.pending
+    (waits,) = (each.call for each in result.pending)
     assert waits.id.count("/") == depth
     assert result.asked_by(waits.id) == "/".join(["deeper"] * depth)
     kept = RunResult.from_json(result.to_json())
@@ -366,7 +366,7 @@ async def test_edited_arguments_go_down_and_are_checked_first() -> None:
     inner = child(call("send", to="ann"), say("told"))
     outer = parent(inner, ask(id="c1"), say("ok"))
     result = await outer.run("go")
-    (waits,) = result.pending
+    (waits,) = (each.call for each in result.pending)
     with pytest.raises(UsageError, match="do not fit"):
         await outer.resume(result, {waits.id: Edited({"nobody": 1})})
     await outer.resume(result, {waits.id: Edited({"to": "bob"})})
@@ -392,9 +392,9 @@ async def test_two_agents_may_wait_at_once_and_go_on_one_by_one() -> None:
     outer = replace(outer, tools=[*outer.registry, look])
     result = await outer.run("go")
     one, two = result.pending
-    half = await outer.resume(result, {two.id: True})
+    half = await outer.resume(result, {two.call.id: True})
     assert (half.pending, SENT) == ((one,), ["b"])
-    done = await outer.resume(half, {one.id: True})
+    done = await outer.resume(half, {one.call.id: True})
     assert (done.output, SENT) == ("ok", ["b", "a"])
     assert [found.text for _, found in done.tool_calls if found] == ["sent", "sent", "saw it"]
     assert done.usage.tool_calls == 5
@@ -413,9 +413,9 @@ async def test_always_holds_for_the_tool_of_that_agent_alone() -> None:
         tools=[inner.as_tool("research", "Ask."), send],
     )
     result = await outer.run("go")
-    result = await outer.resume(result, {result.pending[0].id: Approved(always="tool")})
+    result = await outer.resume(result, {result.pending[0].call.id: Approved(always="tool")})
     assert SENT == ["a", "b"]
-    (waits,) = result.pending
+    (waits,) = (each.call for each in result.pending)
     assert (waits.arguments, "/" in waits.id) == ('{"to": "c"}', False)
 
 
@@ -436,7 +436,7 @@ def test_an_agent_that_waits_goes_on_in_another_process(tmp_path: Path) -> None:
         inner = Agent(ScriptedModel([say("told")]), tools=[send])
         agent = Agent(ScriptedModel([say("done")]), tools=[inner.as_tool("research", "Ask.")])
         state = Path({str(kept)!r}).read_text(encoding="utf-8")
-        waits = RunResult.from_json(state).pending[0]
+        waits = RunResult.from_json(state).pending[0].call
         last = agent.resume_sync(state, {{waits.id: True}})
         print(last.output, last.tool_calls[0][1].text, ascii(waits.arguments))
     """
@@ -451,7 +451,7 @@ async def test_an_agent_that_is_gone_is_told_to_the_model() -> None:
     outer = parent(inner, ask(id="c1"), say("ok"))
     result = await outer.run("go")
     other = Agent(scripted(say("a pity")), tools=[look])
-    done = await other.resume(result, {result.pending[0].id: True})
+    done = await other.resume(result, {result.pending[0].call.id: True})
     found = done.tool_calls[0][1]
     assert (done.output, SENT) == ("a pity", [])
     assert found is not None
@@ -465,7 +465,7 @@ async def test_no_id_of_a_server_can_stand_for_the_call_of_an_agent() -> None:
         tools=[inner.as_tool("research", "Ask."), send],
     )
     result = await outer.run("go")
-    assert len({waits.id for waits in result.pending}) == 2
+    assert len({each.call.id for each in result.pending}) == 2
 
 
 # What strangers wrote.
@@ -493,7 +493,7 @@ async def test_what_an_agent_read_of_strangers_taints_the_run_above() -> None:
     found = result.tool_calls[0][1]
     assert found is not None
     assert found.untrusted
-    assert (result.stop_reason, result.pending[0].name, SENT) == ("approval", "act", [])
+    assert (result.stop_reason, result.pending[0].call.name, SENT) == ("approval", "act", [])
 
 
 async def test_what_the_run_above_read_of_strangers_taints_the_agent() -> None:
@@ -503,7 +503,7 @@ async def test_what_the_run_above_read_of_strangers_taints_the_agent() -> None:
     events = [event async for event in outer.run_stream("go")]
     last = events[-1]
     assert isinstance(last, RunFinished)
-    (waits,) = last.result.pending
+    (waits,) = (each.call for each in last.result.pending)
     assert (waits.name, SENT) == ("act", [])
     (asked,) = [event for event in events if isinstance(event, ApprovalRequested)]
     assert "strangers" in asked.reason
@@ -566,7 +566,7 @@ async def test_keys_go_on_where_an_agent_waited() -> None:
     plan = replace(outer.plan, steps=steps)
     result = await Run(plan, Origin("r", (User("go"),), 0)).result()
     assert steps.made == ["r:1", "r:1:0:1"]
-    await Run(plan, resumed(result, {result.pending[0].id: True}, plan)).result()
+    await Run(plan, resumed(result, {result.pending[0].call.id: True}, plan)).result()
     assert steps.made == ["r:1", "r:1:0:1", "r:1:0:1:0", "r:1:0:2", "r:2"]
     assert isinstance(steps.kept["r:1:0:1:0"], ToolResult)
 

@@ -201,7 +201,7 @@ async def test_a_person_is_asked_about_a_call_that_was_cut_off_where_the_tool_sa
         assert any(isinstance(event, ApprovalRequested) for event in events)
         result = await runs.run(run_id="x")
         assert (result.stop_reason, len(result.pending), len(DONE)) == ("approval", 1, 1)
-        result = await runs.resume(result, {result.pending[0].id: Approved()})
+        result = await runs.resume(result, {result.pending[0].call.id: Approved()})
     assert (result.output, DONE) == ("Paid.", ["slow x:1:0", "again"])
 
 
@@ -211,7 +211,7 @@ async def test_who_does_not_want_it_repeated_says_why_and_the_model_reads_it(url
     later = model(say("Good."))
     with durable(Agent(later, tools=[asking]), url) as runs:
         result = await runs.run(run_id="x")
-        await runs.resume("x", {result.pending[0].id: Denied("the bank says it arrived")})
+        await runs.resume("x", {result.pending[0].call.id: Denied("the bank says it arrived")})
     words = str(later.requests[0].messages[-1]["content"])
     assert "outcome is unknown" in words
     assert "the bank says it arrived" in words
@@ -236,7 +236,7 @@ async def test_a_run_waits_for_a_person_in_another_process(url: str) -> None:
         assert (first.stop_reason, DONE) == ("approval", [])
     with durable(replace(agent, model=model(say("ok"))), url) as runs:
         assert await runs.run(run_id="x") == first
-        result = await runs.resume("x", {first.pending[0].id: Edited({"to": "bob"})})
+        result = await runs.resume("x", {first.pending[0].call.id: Edited({"to": "bob"})})
     assert (result.output, DONE) == ("ok", ["bob x:1:0"])
     called = next(m for m in result.messages if isinstance(m, Assistant))
     assert called.calls[0].arguments == '{"to":"bob"}'
@@ -246,7 +246,7 @@ async def test_what_was_approved_is_not_asked_again_after_a_crash(url: str) -> N
     turn = calls(call("pay", to="ann"), call("pay", to="slow"))
     with durable(Agent(model(turn), tools=[sending]), url) as runs:
         first = await runs.run("go", run_id="x")
-        yes = {waiting.id: True for waiting in first.pending}
+        yes = {each.call.id: True for each in first.pending}
         task = asyncio.ensure_future(runs.resume("x", yes))
         await until(lambda: "end" in kinds(url, "x"))
         task.cancel()
@@ -356,12 +356,12 @@ async def test_a_decision_goes_down_to_an_agent_in_another_process(url: str) -> 
     outer = Agent(model(call("ask", task="tell"), say("ok")), tools=[inner.as_tool("ask", "Ask.")])
     with durable(outer, url) as runs:
         waiting = await runs.run("go", run_id="x")
-    assert [each.name for each in waiting.pending] == ["send"]
+    assert [each.call.name for each in waiting.pending] == ["send"]
     with durable(outer, url) as runs:
-        edited = {waiting.pending[0].id: Edited({"to": "eve"})}
+        edited = {waiting.pending[0].call.id: Edited({"to": "eve"})}
         second = await runs.resume("x", edited)
     with durable(outer, url) as runs:
-        result = await runs.resume("x", {second.pending[0].id: Denied("not bob")})
+        result = await runs.resume("x", {second.pending[0].call.id: Denied("not bob")})
     assert (result.output, DONE) == ("ok", ["sent to eve"])
     assert (result.usage.requests, result.usage.tool_calls) == (5, 2)
 
@@ -401,7 +401,7 @@ async def test_a_tool_that_takes_other_arguments_is_told_to_the_model(url: str) 
 
     later = model(say("It takes an account."))
     with durable(Agent(later, tools=[other]), url) as runs:
-        result = await runs.resume("x", {first.pending[0].id: True})
+        result = await runs.resume("x", {first.pending[0].call.id: True})
     assert "account" in str(later.requests[0].messages[-1]["content"])
     assert result.notes == ("the tool pay has changed",)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import subprocess
@@ -171,8 +172,9 @@ def test_a_typed_output_is_json() -> None:
 def test_a_call_that_needs_approval_is_not_made_and_said_so() -> None:
     with client_of(adder(call("pay", amount=5))) as client:
         answer = client.chat.completions.create(model="adder", messages=ASK)
-    assert "pay(" in (answer.choices[0].message.content or "")
-    assert "approval" in (answer.choices[0].message.content or "")
+    said = answer.choices[0].message.content or ""
+    assert "pay needs a person's approval" in said
+    assert "5" not in said
 
 
 @pytest.mark.parametrize(
@@ -252,6 +254,66 @@ def test_strangers_are_turned_away() -> None:
         assert httpx.post(where, content=b" " * 100_000_000).status_code == 413
         chunks = (b" " * 2**20 for _ in range(100))
         assert httpx.post(where, content=chunks).status_code == 413  # of a length that is not told
+
+
+NESTED = "[" * 500 + "]" * 500
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (json.dumps({"messages": ASK * 100_000}), "values"),
+        (json.dumps({"messages": ASK * 2001}), "more than 2,000"),
+        ('{"messages": [{"role": "user", "content": [{"type": "text", "text": %s}]}]}', "deep"),
+        ('{"messages": [{"role": "user", "content": %s}]}', "deep"),
+        ('{"messages": [{"role": %s, "content": "x"}]}', "deep"),
+        ('{"messages": [{"role": "user", "content": "x"}], "response_format": %s}', "deep"),
+        ('{"messages": [{"role": "user", "content": "x"}], "tools": %s}', "deep"),
+        ('{"messages": [{"role": "user", "content": "x"}], "n": %s}', "deep"),
+        ('{"messages": [{"role": "user", "content": "x"}], "model": %s}', "deep"),
+    ],
+    ids=["many", "more", "text", "content", "role", "schema", "tools", "n", "model"],
+)
+def test_a_body_beyond_what_may_be_sent_is_refused_with_what_is_too_much(
+    body: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(Endpoint(adder(say("hi")))) as url:
+        where = f"{url}/v1/chat/completions"
+        answer = httpx.post(where, content=body.replace("%s", NESTED).encode(), timeout=60)
+        assert httpx.get(f"{url}/health").status_code == 200
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]["message"]
+    assert not caplog.records
+
+
+def test_two_thousand_messages_are_answered() -> None:
+    with serving(Endpoint(adder(say("hi")))) as url:
+        where = f"{url}/v1/chat/completions"
+        answer = httpx.post(where, json={"messages": ASK * 2000}, timeout=60)
+    assert answer.status_code == 200
+
+
+def test_what_a_form_can_send_is_not_read() -> None:
+    with serving(Endpoint(adder(say("hi")))) as url:
+        where, body = f"{url}/v1/chat/completions", json.dumps({"messages": ASK})
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+            answer = httpx.post(where, content=body, headers={"Content-Type": kind})
+            assert answer.status_code == 415
+            assert "application/json" in answer.json()["error"]["message"]
+        zipped = httpx.post(where, json={"messages": ASK}, headers={"Content-Encoding": "gzip"})
+        assert zipped.status_code == 415
+
+
+def test_a_page_of_another_server_of_this_machine_may_not_ask() -> None:
+    origin = {"Origin": "http://localhost:3000"}
+    with serving(Endpoint(adder(say("hi")))) as url:
+        refused = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK}, headers=origin)
+        assert httpx.get(f"{url}/v1/models", headers=origin).status_code == 403
+    assert refused.status_code == 403
+    terms = Terms(origins=frozenset({"http://localhost:3000"}))
+    with serving(Endpoint(adder(say("hi")), terms=terms)) as url:
+        taken = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK}, headers=origin)
+    assert taken.status_code == 200
 
 
 def test_an_address_that_others_reach_needs_a_key() -> None:
@@ -375,3 +437,31 @@ def test_the_command_line_serves_an_agent(tmp_path: Path) -> None:
             process.terminate()
             process.communicate(timeout=10)
     assert answer.choices[0].message.content == "3"
+
+
+@pytest.mark.processes
+def test_a_page_of_a_named_origin_may_ask_the_command_line(tmp_path: Path) -> None:
+    origin = "http://localhost:3000"
+    process = subprocess.Popen(
+        [SCRIPT, "serve", "-m", "http://127.0.0.1:9/v1", "--port", "0", "--origin", origin],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        url = re.findall(r"http://\S+", process.stderr.readline())[0]
+        asking = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        more = {"Access-Control-Request-Headers": "authorization,content-type"}
+        preflight = httpx.options(f"{url}/models", headers={**asking, **more})
+        answer = httpx.get(f"{url}/models", headers={"Origin": origin})
+        other = httpx.get(f"{url}/models", headers={"Origin": "http://localhost:3001"})
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == origin
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)
+    assert other.status_code == 403
+    assert "access-control-allow-origin" not in other.headers

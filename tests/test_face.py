@@ -16,6 +16,7 @@ FACE = [
     "Limits",
     "ModelError",
     "ModelRetry",
+    "PendingCall",
     "RunContext",
     "RunResult",
     "SQLiteSession",

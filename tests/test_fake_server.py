@@ -254,6 +254,13 @@ QUIRKS: list[tuple[Any, Callable[[list[Any]], bool]]] = [
     ("names_repeated", lambda c: all("name" in one["function"] and one["id"] for one in c)),
     ("ids_renewed", lambda c: len({one["id"] for one in c}) == len(c) > 2),
     ("no_index", lambda c: all("index" not in one for one in c)),
+    ("index_shared", lambda c: {one["index"] for one in c} == {0}),
+    ("index_text", lambda c: {one["index"] for one in c} == {"0"}),
+    ("index_float", lambda c: all(isinstance(one["index"], float) for one in c)),
+    ("ids_repeated", lambda c: len({one["id"] for one in c}) == 1),
+    ("ids_late", lambda c: ["id" in one for one in c] == [False] * (len(c) - 1) + [True]),
+    ("cumulative", lambda c: c[-1]["function"]["arguments"] == '{"a": 2, "b": 3}'),
+    ("last_doubled", lambda c: c[-1] == c[-2]),
     ("whole_calls", lambda c: len(c) == 1 and c[0]["function"]["arguments"] == '{"a": 2, "b": 3}'),
 ]
 
@@ -262,6 +269,28 @@ QUIRKS: list[tuple[Any, Callable[[list[Any]], bool]]] = [
 def test_a_quirk_of_streamed_calls_is_there(quirk: Any, seen: Callable[[list[Any]], bool]) -> None:
     some = deltas(call("add", a=2, b=3).but(quirks=(quirk,)))
     assert seen([entry for delta in some for entry in delta.get("tool_calls", ())])
+
+
+def test_a_name_may_come_in_pieces() -> None:
+    some = deltas(call("add_up", a=2).but(quirks=("names_cut",), size=3))
+    entries = [entry["function"] for delta in some for entry in delta.get("tool_calls", ())]
+    assert [entry["name"] for entry in entries if "name" in entry] == ["add", "_up"]
+
+
+def test_the_pieces_of_several_calls_may_come_in_turns_or_together() -> None:
+    both = calls(call("add", a=2), call("mul", a=3))
+    some = deltas(both.but(quirks=("interleaved",), size=4))
+    places = [entry["index"] for delta in some for entry in delta.get("tool_calls", ())]
+    assert places == [0, 1, 0, 1, 0, 1]
+    (together,) = [d for d in deltas(both.but(quirks=("one_chunk",))) if d.get("tool_calls")]
+    assert len(together["tool_calls"]) == 6
+
+
+def test_the_message_may_come_once_more_and_its_choice_be_numbered_otherwise() -> None:
+    *_, last, _ = events(say("abcd").but(quirks=("message_last", "choice_text")))
+    assert last["choices"][0]["message"]["content"] == "abcd"
+    assert last["choices"][0]["index"] == "0"
+    assert plain(say("abcd").but(quirks=("choice_one",)))["choices"][0]["index"] == 1
 
 
 def test_the_role_may_stand_in_every_chunk_and_the_finish_in_the_last_delta() -> None:

@@ -429,10 +429,13 @@ def test_internlm_as_the_engines_test_it(
         assert (calls(reading), reading.text) == (wanted, said)
 
 
-def test_internlm_calls_while_it_thinks() -> None:
-    reading = read_text(f"<think>Need tool.\n{SPACED}{BLOCK}\n{END}\nGo on.</think>Ok.", TOOLS)
-    assert calls(reading) == TOKYO
-    assert (reading.thinking.split(), reading.text) == (["Need", "tool.", "Go", "on."], "Ok.")
+@pytest.mark.parametrize("end", ["", END])
+def test_internlm_may_call_at_the_end_of_its_thinking_and_nowhere_else_in_it(end: str) -> None:
+    called = f"<think>Need tool.\n{SPACED}{BLOCK}{end}"
+    reading = read_text(called, TOOLS)
+    assert (calls(reading), reading.thinking) == (TOKYO, "Need tool.")
+    reading = read_text(f"{called}\nGo on.</think>Ok." if end else f"{called}</think>Ok.", TOOLS)
+    assert (calls(reading), reading.text) == ([], "Ok.")
 
 
 def test_the_interpreters_code_goes_to_the_tool_that_takes_code() -> None:

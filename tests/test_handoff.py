@@ -147,7 +147,7 @@ async def test_a_call_that_waits_beside_a_handoff_is_decided_before_it() -> None
     triage = agent("triage", both, tools=[send], handoffs=[billing])
     result = await triage.run("go")
     assert (result.agent, len(result.pending)) == ("triage", 1)
-    done = await triage.resume(result, {result.pending[0].id: True})
+    done = await triage.resume(result, {result.pending[0].call.id: True})
     assert (done.agent, done.output, SENT) == ("billing", "Done.", ["ann"])
 
 
@@ -156,11 +156,11 @@ async def test_a_run_that_waits_in_the_other_agent_is_resumed_through_the_first(
     billing = agent("billing", call("transfer_to_mail"), handoffs=[mail])
     triage = agent("triage", call("transfer_to_billing"), handoffs=[billing])
     result = RunResult.from_json((await triage.run("go")).to_json())
-    assert (result.agent, result.pending[0].name) == ("mail", "send")
-    done = await triage.resume(result, {result.pending[0].id: True})
+    assert (result.agent, result.pending[0].call.name) == ("mail", "send")
+    done = await triage.resume(result, {result.pending[0].call.id: True})
     assert (done.output, done.agent, SENT) == ("Sent.", "mail", ["ann"])
     with pytest.raises(UsageError, match="agent 'mail', which is not among: other"):
-        await agent("other").resume(result, {result.pending[0].id: True})
+        await agent("other").resume(result, {result.pending[0].call.id: True})
 
 
 async def test_a_tool_of_the_first_agent_is_none_of_the_second() -> None:
@@ -181,7 +181,7 @@ async def test_an_agent_that_hands_over_may_be_a_tool() -> None:
         tools=[triage.as_tool("help", "Help.")],
     )
     result = await desk.run("go")
-    (waits,) = result.pending
+    (waits,) = (each.call for each in result.pending)
     assert result.paused[0].result.agent == "billing"
     done = await desk.resume(result, {waits.id: True})
     assert (done.output, done.agent, SENT) == ("ok", "agent", ["ann"])

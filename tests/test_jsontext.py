@@ -44,7 +44,7 @@ def test_strict_json_is_taken_as_it_is() -> None:
         ('{"a": 1_000}', {"a": 1000}, "number"),
         ("{'a': 'it\\'s'}", {"a": "it's"}, "single quotes"),
         ("{'a': (1, 2)}", {"a": [1, 2]}, "python literal, single quotes"),
-        ('{"a": 1 "b": 2}', {"a": 1, "b": 2}, "json-repair"),
+        ('{"a": 1 "b": 2}', {"a": 1, "b": 2}, "missing comma"),
     ],
 )
 def test_each_mending_is_named(text: str, value: object, rule: str) -> None:

@@ -380,7 +380,7 @@ def test_what_is_found_is_text_of_strangers(knowledge: Knowledge) -> None:
     script = [call("search_knowledge", query="oolong"), call("send", text="x"), say("ok")]
     result = Agent(ScriptedModel(script), tools=[knowledge, send]).run_sync("Who likes tea?")
     assert is_tainted(result.messages)
-    assert [one.name for one in result.pending] == ["send"]
+    assert [each.call.name for each in result.pending] == ["send"]
 
 
 def test_the_model_is_told_what_the_documents_are_about(folder: Path, tmp_path: Path) -> None:

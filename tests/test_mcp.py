@@ -57,7 +57,7 @@ def die() -> str:
     "End the process."
     os._exit(3)
 
-@server.tool()
+@server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=True))
 def nap() -> str:
     "Sleep for long."
     time.sleep(60)
@@ -83,13 +83,14 @@ def test_an_agent_calls_the_tools_of_a_server(official: str) -> None:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
     assert told(result)[0] == "5"
     assert "no disk" in told(result)[1]
+    assert [answer.untrusted for _, answer in result.tool_calls if answer] == [True, True]
 
 
 def test_what_acts_waits_for_approval_once_a_server_has_said_something(official: str) -> None:
     model = ScriptedModel([call("add", a=2, b=3), call("fail"), say("It is 5.")])
     with MCPTools(official) as tools:
         result = Agent(model, tools=[tools]).run_sync("2+3?")
-    assert [waiting.name for waiting in result.pending] == ["fail"]
+    assert [each.call.name for each in result.pending] == ["fail"]
 
 
 async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: str) -> None:
@@ -104,7 +105,8 @@ async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: st
 
 def test_its_hints_become_marks_unless_they_are_overruled(official: str) -> None:
     with MCPTools(official, timeout=5) as tools:
-        add, env, *_ = tools
+        add, env, *_, nap = tools
+    assert (add.marks.egress, env.marks.egress, nap.marks.egress) == (False, False, True)
     assert (add.marks.read_only, add.marks.idempotent, add.marks.untrusted) == (True, True, True)
     assert (env.marks.read_only, env.marks.timeout) == (False, 5)
     with MCPTools(official, read_only=False, requires_approval=True) as tools:
@@ -243,6 +245,30 @@ def test_strangers_are_turned_away(tmp_path: Path) -> None:
         assert httpx.post(url, content=b" " * 100_000_000).status_code == 413
 
 
+def test_a_page_of_another_server_of_this_machine_may_not_ask(tmp_path: Path) -> None:
+    with served(tmp_path) as url:
+        for origin in ("http://localhost:3000", "http://127.0.0.1", "null"):
+            assert httpx.post(url, json={}, headers={"Origin": origin}).status_code == 403
+        assert (
+            httpx.post(url, content=b"{}", headers={"Content-Type": "text/plain"}).status_code
+            == 415
+        )
+
+
+def test_a_message_that_is_too_deep_or_too_long_is_refused(tmp_path: Path) -> None:
+    head = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    nested, values = "[" * 500 + "]" * 500, "[" + "1," * 200_000 + "1]"
+    asked = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": %s}'
+    call = '{"name": "add", "arguments": {"a": %s, "b": 1}}'
+    with served(tmp_path) as url:
+        for body in (asked % nested, asked % (call % nested), asked % (call % values), nested):
+            assert httpx.post(url, content=body, headers=head).status_code == 400
+        shallow = asked % (call % ("[" * 50 + "]" * 50))
+        assert httpx.post(url, content=shallow, headers=head).status_code < 500
+        with MCPTools(url) as tools:
+            assert len(tools.tools) > 3
+
+
 def test_the_tools_of_a_server_go_on_the_command_line(official: str, tmp_path: Path) -> None:
     done = agentcall(
         "tools", "call", "add", '{"a": 2, "b": 3}', "-t", f"mcp:{official}", cwd=tmp_path
@@ -308,6 +334,7 @@ async def official_client_is_served(server: str | StdioServerParameters) -> None
         assert {"add", "mul", "lines", "fail", "nap"} <= set(listed)
         assert listed["add"].description == "Adds two whole numbers."
         assert set(listed["add"].input_schema["properties"]) == {"a", "b"}
+        assert listed["add"].annotations.open_world_hint is False
         assert "delete" not in listed  # it needs approval
         fine = await client.call_tool("add", {"a": 2, "b": 3})
         assert (fine.content[0].text, fine.is_error) == ("5", False)

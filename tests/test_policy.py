@@ -107,26 +107,29 @@ async def test_once_strangers_had_a_word_a_tool_that_acts_waits(brings_it_in: ob
     assert (result.stop_reason, DONE) == ("approval", ["looked"])
     (asked,) = only(events, ApprovalRequested)
     assert isinstance(asked, ApprovalRequested)
-    assert asked.call == result.pending[0]
+    assert asked.call == result.pending[0].call
     name = brings_it_in.calls[0].name  # type: ignore[attr-defined]
     assert f"strangers may have written is in the conversation ({name})" in asked.reason
     assert "wire is not marked read_only" in asked.reason
     assert asked.reason in str(result.answer)
-    last = await made.resume(result, {result.pending[0].id: True})
+    last = await made.resume(result, {result.pending[0].call.id: True})
     assert (last.output, DONE) == ("ok", ["looked", "900 to Mallory"])
 
 
 async def test_calls_that_were_asked_for_before_the_text_came_do_not_wait() -> None:
     made = agent(calls(call("fetch", url="x"), call("wire", to="Ann")), call("wire", to="Bob"))
     result = await made.run("go")
-    assert (DONE, [one.arguments for one in result.pending]) == (["1 to Ann"], ['{"to": "Bob"}'])
+    assert (DONE, [each.call.arguments for each in result.pending]) == (
+        ["1 to Ann"],
+        ['{"to": "Bob"}'],
+    )
 
 
 async def test_taint_is_kept_over_json_and_resumes_and_further_runs() -> None:
     first = agent(call("fetch", url="x"), call("wire", to="Ann"))
     kept = RunResult.from_json((await first.run("go")).to_json())
     second = agent(call("wire", to="Bob"))
-    half = await second.resume(kept, {kept.pending[0].id: True})
+    half = await second.resume(kept, {kept.pending[0].call.id: True})
     assert (half.stop_reason, DONE) == ("approval", ["1 to Ann"])
     third = agent(call("wire", to="Cid"))
     last = await third.run("and now?", messages=half.messages)
@@ -195,7 +198,7 @@ async def test_a_sub_agent_hands_on_and_brings_back_the_taint() -> None:
         """Ask the researcher."""
         result = await inner.run(messages=[User(question, tainted=context.tainted)])
         if result.pending:
-            return f"waits: {result.pending[0].name}"
+            return f"waits: {result.pending[0].call.name}"
         return Untrusted(result.output) if is_tainted(result.messages) else result.output
 
     script = [call("research", question="a"), call("research", question="b"), call("wire", to="M")]
@@ -259,7 +262,7 @@ async def test_a_policy_decides_by_the_arguments() -> None:
     made = agent(*script, policy=AtMost(10))
     events, result = await ran(made)
     assert DONE == ["1 to 1"]
-    assert [one.arguments for one in result.pending] == ['{"to": "11", "amount": 11}']
+    assert [each.call.arguments for each in result.pending] == ['{"to": "11", "amount": 11}']
     assert only(events, ToolCallDenied) == [
         ToolCallDenied(result.tool_calls[2][0], "at most 100 at a time")
     ]
@@ -296,7 +299,7 @@ async def test_marks_only_asks_for_what_requires_approval() -> None:
 async def test_what_is_denied_stays_denied_whoever_approves(decision: Approved | Edited) -> None:
     waits = await agent(call("wire", to="Ann", amount=50), policy=AtMost(10)).run("go")
     strict = agent(say("ok"), policy=AtMost(1))
-    events = [e async for e in strict.resume_stream(waits, {waits.pending[0].id: decision})]
+    events = [e async for e in strict.resume_stream(waits, {waits.pending[0].call.id: decision})]
     last = events[-1]
     assert isinstance(last, RunFinished)
     assert DONE == []
@@ -307,7 +310,7 @@ async def test_what_is_denied_stays_denied_whoever_approves(decision: Approved |
 async def test_a_person_may_approve_what_a_policy_asks_about() -> None:
     made = agent(call("wire", to="Ann", amount=50), say("ok"), policy=AtMost(10))
     waits = await made.run("go")
-    done = await made.resume(waits, {waits.pending[0].id: Edited({"to": "Bob", "amount": 60})})
+    done = await made.resume(waits, {waits.pending[0].call.id: Edited({"to": "Bob", "amount": 60})})
     assert (done.output, DONE) == ("ok", ["60 to Bob"])
 
 

@@ -190,7 +190,7 @@ def test_a_valid_call_costs_one_parse(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"a": 2, "b": 3}<|im_end|>', "surplus"),
         ('{"a": 2, "b": 3}\n</tool_call>', "surplus"),
         ('{\\"a\\": 2, \\"b\\": 3}', "double-encoded"),
-        ('{"a": 2 "b": 3}', "json-repair"),
+        ('{"a": 2 "b": 3}', "missing-comma"),
         ('{}{"a": 2, "b": 3}', "surplus"),
         ('{"a": 2, "b": 3}{"a": 2, "b": 3}', "surplus"),
     ],
@@ -284,6 +284,123 @@ def test_two_different_calls_in_one_text_are_none() -> None:
     refused("add", '{"a": 2, "b": 3}{"a": 2, "b": 4}')
     refused("add", '{"a": 2, "b": 3}\n{"a": 2, "b": 4}')
     refused("add", '[{"a": 2, "b": 3}, {"a": 2, "b": 4}]')
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "3+5", "3 + 5", "2*50", "2^10", "2**3", "10/4", "7//2", "7 // 2", "(1)+1", "5 million",
+        "5kg", "1 234", "12.50 USD", "$5", "5%", "5 or 6", "about 5", '5 "five"', '"5" "6"',
+        "2026-11-30", "14:30", "007", "010", "1,234", "+5", "1_", "0b11", "1e", "five", "5;6",
+        "5|6", "<5>", "[5] [6]", "{5}", "5 // 2\n", "5//x\n", "0.1234567890123456789",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "shape",
+    [
+        '{"a": %s, "b": 3}',
+        '{"b": 3, "a": %s}',
+        "{'a': %s, 'b': 3,}",
+        "[%s, 3]",
+        '{"a": "%s", "b": 3}',
+    ],
+)
+def test_a_value_of_which_a_part_would_be_lost_is_refused(written: str, shape: str) -> None:
+    if shape == '{"a": "%s", "b": 3}' and written.strip('"') in ("007", "010", "+5"):
+        return  # a text that Python reads as a number, without any repair
+    if (shape, written) in (("[%s, 3]", "1,234"),):
+        return  # three values
+    outcome = repair(Called("add", shape % written), TOOLS)
+    assert isinstance(outcome, Refused), outcome
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ('{"a": 3+5, "b": 3}', "give the result as one number, or call a tool that computes it"),
+        ('{"a": "3+5", "b": 3}', "give the result as one number, or call a tool that computes it"),
+        ('{"a": 5 million, "b": 3}', "Give a number alone"),
+        ('{"a": 2026-11-30, "b": 3}', "Put a date or a time into double quotes"),
+    ],
+)
+def test_the_model_learns_what_to_write_instead(arguments: str, words: str) -> None:
+    told = refused("add", arguments)
+    assert words in told
+    assert "Nothing was carried out" in told
+
+
+def test_a_key_with_two_values_is_refused_and_one_that_is_repeated_is_not() -> None:
+    assert "a key is given twice" in refused("add", '{"a": 2, "a": 4, "b": 3}')
+    refused("add", "{'a': 2, 'a': 4, 'b': 3}")
+    refused("draw", '{"points": [{"x": 1, "x": 2, "y": 3}]}')
+    assert mended("add", '{"a": 2, "a": 2, "b": 3}').values == {"a": 2, "b": 3}
+    assert mended("get_weather", '{"city": "a: \\"b\\": c"}').values == {"city": 'a: "b": c'}
+
+
+@pytest.mark.parametrize("digits", ["5", "-5", "1.5", "1.0", "1.10", "1e3", "-0", "0x10", "1_000"])
+@pytest.mark.parametrize("shape", ['{"city": %s}', '{"city": %s,}', '{"parameters": {"city": %s}}'])
+def test_a_number_becomes_a_text_digit_by_digit(digits: str, shape: str) -> None:
+    outcome = repair(Called("get_weather", shape % digits), TOOLS)
+    assert isinstance(outcome, Refused) or outcome.values == {"city": digits}
+    assert mended("label", '{"names": [1.10],}').values == {"names": ["1.10"]}
+
+
+@pytest.mark.parametrize("arguments", ['{"a": true, "b": 3}', '{"a": 2, "b": false}'])
+def test_true_is_not_a_number(arguments: str) -> None:
+    assert "expected an integer" in refused("add", arguments)
+    refused("total", '{"numbers": [1, true]}')
+
+
+def test_an_unknown_argument_is_not_dropped_where_it_may_be_meant_for_another() -> None:
+    assert "unit_system" in refused("get_weather", '{"city": "x", "unit_system": "fahrenheit"}')
+    assert mended("get_weather", '{"city": "x", "note": ""}').values == {"city": "x"}
+
+
+@pytest.mark.parametrize("text", ["...", "city", "--city Paris", "?", "-"])
+def test_bare_text_that_is_no_value_is_refused(text: str) -> None:
+    refused("get_weather", text)
+
+
+def test_a_list_is_never_closed() -> None:
+    refused("total", '{"numbers": [1, 2')
+    refused("total", '{"numbers": [1, 2}')
+
+
+def test_full_width_punctuation_is_read_outside_of_strings_alone() -> None:
+    outcome = mended("get_weather", "｛“city”：“上海，浦东”，'max_results'：3｝")
+    assert outcome.values == {"city": "上海，浦东", "max_results": 3}
+
+
+def test_a_path_of_windows_keeps_its_backslashes() -> None:
+    outcome = mended("write_file", r'{"path": "C:\new\data\temp", "content": "x"}')
+    assert outcome.values["path"] == r"C:\new\data\temp"
+
+
+def test_a_backslash_before_a_line_break_is_kept() -> None:
+    outcome = mended("write_file", '{"path": "p", "content": "a \\\n b"}')
+    assert outcome.values["content"] == "a \\\n b"
+
+
+def test_a_comment_is_left_out_and_a_division_is_not_a_comment() -> None:
+    assert mended("add", '{"a": 2, // 3 of them\n "b": 3}').values == {"a": 2, "b": 3}
+    assert mended("add", '{"a": 2 /* two */, "b": 3} // done').values == {"a": 2, "b": 3}
+    refused("add", '{"a": 4 // 2\n, "b": 3}')
+
+
+@pytest.mark.parametrize("key", ["+5unit", "unit kg", "u7nit", "max_res7ults"])
+def test_a_garbled_key_is_not_dropped(key: str) -> None:
+    assert key in refused("get_weather", json.dumps({"city": "x", key: "celsius"}))
+
+
+@pytest.mark.parametrize("wrote", ["c#", "c+", "-5", "5%", "1-2", "1 2", "5²", "!java", "java?"])
+def test_a_choice_that_differs_by_more_than_its_spelling_is_none(wrote: str) -> None:
+    @tool
+    def choose(what: Literal["c", "java", "5", "12", "52"]) -> None:
+        """Choose."""
+
+    assert wrote in refused(
+        "choose", json.dumps({"what": wrote}, ensure_ascii=False), {"choose": choose}
+    )
 
 
 # What is around the arguments

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from agentcall import RunResult
+from agentcall import PendingCall, RunResult
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, ToolCall, ToolResult, Usage, User
 from agentcall.result import Missing, NoOutput
 
 CALL = ToolCall("a", "加", '{"x": "一"}')
+WAITING = PendingCall(CALL, "算", "a reason; 加 waits for approval: none")
 MESSAGES = (
     User("earlier"),
     Assistant("old"),
@@ -47,7 +48,7 @@ def test_an_output_that_is_missing_raises_with_the_reason() -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [RESULT, replace(RESULT, answer=Missing("waits"), stop_reason="approval", pending=(CALL,))],
+    [RESULT, replace(RESULT, answer=Missing("waits"), stop_reason="approval", pending=(WAITING,))],
 )
 def test_a_result_comes_back_from_json(result: RunResult[str]) -> None:
     text = result.to_json()

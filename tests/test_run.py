@@ -72,7 +72,7 @@ def agent(*script: Any, **fields: Any) -> tuple[Agent[Any, Any], ScriptedModel]:
 
 def assert_whole(result: RunResult[Any]) -> None:
     """Every call that does not wait has one result, so that the messages may be passed back."""
-    waiting = {one.id for one in result.pending}
+    waiting = {each.call.id for each in result.pending}
     for one, found in result.tool_calls:
         assert (found is None) == (one.id in waiting)
     ids = [one.id for one, _ in result.tool_calls]

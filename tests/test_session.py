@@ -487,7 +487,7 @@ async def test_what_waits_is_in_the_session_and_goes_on_from_there(path: Path) -
     (state,) = SQLiteSession("chat", path).waiting
     assert state == first
     other = agent(say("Sent."), say("You are welcome."))
-    result = await other.resume(state, {state.pending[0].id: True}, session=session)
+    result = await other.resume(state, {state.pending[0].call.id: True}, session=session)
     assert (result.output, SENT, session.waiting) == ("Sent.", ["ann"], ())
     assert roles(session.messages) == ["user", "assistant", "tool", "assistant"]
     await other.run("Thanks.", session=session)
@@ -497,7 +497,7 @@ async def test_what_waits_is_in_the_session_and_goes_on_from_there(path: Path) -
 async def test_a_run_that_waits_goes_on_once(path: Path) -> None:
     session = SQLiteSession("chat", path)
     state = await agent(call("send", to="ann")).run("Mail Ann.", session=session)
-    decisions = {state.pending[0].id: True}
+    decisions = {state.pending[0].call.id: True}
     await agent(say("Sent.")).resume(state, decisions, session=session)
     with pytest.raises(UsageError, match="it has gone on since"):
         await agent(say("Sent.")).resume(state.to_json(), decisions, session=session)
@@ -521,7 +521,7 @@ async def test_a_run_that_is_killed_after_an_approval_does_not_wait_again(path: 
         session = SQLiteSession("chat", sys.argv[1])
         agent = Agent(ScriptedModel([call("send", to="ann"), say("x")]), tools=[send])
         state = agent.run_sync("go", session=session)
-        agent.resume_sync(state, {state.pending[0].id: True}, session=session)
+        agent.resume_sync(state, {state.pending[0].call.id: True}, session=session)
     """
     assert killed(program, path).returncode == -signal.SIGKILL
     session = SQLiteSession("chat", path)
@@ -537,7 +537,7 @@ async def test_the_conversation_may_go_on_while_a_call_waits(path: Path) -> None
     assert [m["content"] for m in requests(meanwhile)[0].messages if m["role"] == "tool"] == [
         WAITING
     ]
-    await agent(say("Sent.")).resume(state, {state.pending[0].id: True}, session=session)
+    await agent(say("Sent.")).resume(state, {state.pending[0].call.id: True}, session=session)
     texts = [m.text for m in session.messages]
     assert texts == ["Mail Ann.", "", "sent to ann", "Sent.", "What time is it?", "Later."]
     assert is_whole(session.messages)
@@ -547,7 +547,7 @@ async def test_what_was_approved_always_is_kept_in_the_session(path: Path) -> No
     session = SQLiteSession("chat", path)
     one = agent(call("send", to="ann"), say("Sent."), call("send", to="bob"), say("Sent again."))
     state = await one.run("Mail Ann.", session=session)
-    always = {state.pending[0].id: Approved(always="tool")}
+    always = {state.pending[0].call.id: Approved(always="tool")}
     await one.resume(state, always, session=session)
     result = await one.run("And Bob.", session=SQLiteSession("chat", path))
     assert (result.output, SENT) == ("Sent again.", ["ann", "bob"])
@@ -559,7 +559,7 @@ async def test_a_denial_is_no_grant(path: Path) -> None:
     session = SQLiteSession("chat", path)
     one = agent(call("send", to="ann"), say("Not sent."), call("send", to="bob"))
     state = await one.run("Mail Ann.", session=session)
-    await one.resume(state, {state.pending[0].id: Denied()}, session=session)
+    await one.resume(state, {state.pending[0].call.id: Denied()}, session=session)
     assert len((await one.run("And Bob.", session=session)).pending) == 1
 
 
@@ -569,7 +569,7 @@ async def test_an_agent_in_an_agent_waits_in_the_session(path: Path) -> None:
     outer = agent(call("mail", task="x"), say("ok"), tools=[inner.as_tool("mail", "Mail.")])
     await outer.run("go", session=session)
     (state,) = session.waiting
-    result = await outer.resume(state, {state.pending[0].id: True}, session=session)
+    result = await outer.resume(state, {state.pending[0].call.id: True}, session=session)
     assert (result.output, SENT) == ("ok", ["ann"])
     assert is_whole(session.messages)
 

@@ -363,7 +363,7 @@ async def test_a_run_that_waits_for_approval_has_not_failed(seen: Seen) -> None:
     assert [span.name for span in seen.spans if not span.status.is_ok] == []
     assert seen.of("execute_tool inner")["agentcall.stop_reason"] == "approval"
     seen.exporter.clear()
-    await outer.resume(result, {call.id: True for call in result.pending})
+    await outer.resume(result, {each.call.id: True for each in result.pending})
     assert seen.tree == [
         "invoke_agent agent",
         ".execute_tool inner",

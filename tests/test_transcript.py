@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 
 from hypothesis import given
@@ -56,3 +57,26 @@ def test_a_transcript_is_a_collection_that_grows() -> None:
 def test_any_text_at_all_can_be_encoded(texts: list[str]) -> None:
     transcript = Transcript(map(User, texts))
     assert len(json.loads(b"[" + transcript.encoded("x", render) + b"]")) == len(texts)
+
+
+def test_many_messages_cost_no_more_than_their_number() -> None:
+    transcript = Transcript([User("hi")] * 60_000)
+    began = time.process_time()
+    transcript.encoded("x", render)
+    assert time.process_time() - began < 10  # 21 s of copying, were each given what is before it
+
+
+def test_what_is_before_a_message_is_what_was_said_before_it() -> None:
+    said: list[Message] = [User(str(number)) for number in range(5)]
+    seen: list[tuple[Message, ...]] = []
+
+    def watched(message: Message, before: Sequence[Message]) -> Iterable[dict[str, JSON]]:
+        seen.append(tuple(before))
+        return [to_json(message)]
+
+    transcript = Transcript(said[:2])
+    transcript.encoded("x", watched)
+    for message in said[2:]:
+        transcript.append(message)
+    transcript.encoded("x", watched)
+    assert seen == [tuple(said[:number]) for number in range(5)]

@@ -1,8 +1,13 @@
-"""Text as Markdown that does nothing, and a conversation as bubbles."""
+"""Text as HTML that does nothing, and a conversation as bubbles."""
 
 from __future__ import annotations
 
+import time
+from html.parser import HTMLParser
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentcall.events import (
     AnswerDiscarded,
@@ -16,54 +21,230 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.messages import Assistant, Image, Text, ToolCall, ToolResult, Usage, User
+from agentcall.plaintext import harmless
 from agentcall.session import KeptRun
+from agentcall.web import highlight, markup
 from agentcall.web.bubbles import Marks, history, question
-from agentcall.web.inert import inert, literal
 from agentcall.web.live import Live
 
 ADD = ToolCall("c1", "add", '{"a": 3, "b": 5}')
 
 
+class _Read(HTMLParser):
+    """What stands in HTML: its text, and each tag with its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"a comment: {data}")
+
+    handle_decl = handle_pi = unknown_decl = handle_comment
+
+
+def _check(html: str, *, images: bool = False) -> _Read:
+    """Reads HTML in which only what is allowed may stand."""
+    assert html.startswith("<div")
+    assert "\n" not in html
+    read = _Read(html)
+    for tag, attributes in read.tags:
+        assert tag in markup.TAGS
+        assert images or tag != "img"
+        more = {"target", "rel"} if tag == "a" else set[str]()
+        assert set(attributes) <= markup.ATTRIBUTES.get(tag, set[str]()) | more
+        assert (
+            (attributes.get("href") or "http:").lower().startswith(("http:", "https:", "mailto:"))
+        )
+        assert (attributes.get("src") or "data:image/png").startswith("data:image/")
+        names = (attributes.get("class") or "prose").split()
+        assert set(names) <= {"prose", "literal", "token", *highlight.KINDS}
+    return read
+
+
+EVIL = [
+    "<a style='position:fixed;inset:0' href=//evil.example>x</a>",
+    "<a style=position:fixed>",
+    "<script>hacked()</script>",
+    "<img src=x onerror=hacked()>",
+    "![p](http://evil.example/p.png)",
+    "![p](data:image/png;base64,AAAA)",
+    "![p][1]\n\n[1]: http://evil.example/p.png",
+    "[x](javascript:hacked())",
+    "[x](JaVaScRiPt:hacked())",
+    "[x](java&#10;script:hacked())",
+    "[x](&#x6A;avascript:hacked())",
+    "[x](vbscript:x)",
+    "[x](data:text/html;base64,AAAA)",
+    "[x](file:///etc/passwd)",
+    "[x](/export?session=y)",
+    "[x](//evil.example)",
+    "[x](?token=evil)",
+    "[x](http://a.b 't\" onmouseover=\"hacked()')",
+    "<javascript:hacked()>",
+    '<http://a.b/" onclick=hacked()>',
+    "http://a.b/<b>",
+    "[^1]\n\n[^1]: <i>note</i>",
+    "<!-- x -->",
+    "<![CDATA[<b>]]>",
+    "<?php x ?>",
+    "<svg><use href=#x /></svg>",
+    "<math><mi//xlink:href='javascript:x'>",
+    "<form action=//evil.example><input name=x></form>",
+    "<div class=mermaid>graph TD</div>",
+    "<iframe srcdoc='<b>'></iframe>",
+    "&lt;b&gt;",
+    "\\<b>",
+    "$$<b>$$",
+    "$$\n<b>\n$$",
+]
+AROUND = [
+    "{}",
+    "`{}`",
+    "``{} ` ``",
+    "` {}\n\n{} `",
+    "a ` b | {} | ` c",
+    "| a | b |\n|---|:-:|\n| `{} | {}` |\n| ` | {} ` |",
+    "- `a {}\n- {} b`\n  1. {}",
+    "> ```\n{}\n> {}",
+    "```mermaid\n{}\n```",
+    "```html\n{}\n```\n{}",
+    "````\n```\n{}\n````\n{}",
+    "```{}\nx\n```",
+    "~~~\n{}\n~~~\n{}",
+    "# {}\n{}\n===",
+    "**{}** *{}* ~~{}~~",
+    "[{}](http://a.b)",
+    "[a]: http://a.b\n\n[{}][a]",
+    "    {}",
+    "<div>\n\n{}\n\n</div>",
+    "<pre>{}</pre>",
+    "$${}$$",
+    "\x1b]8;;{}\x07",
+]
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_nothing_in_an_answer_is_live_wherever_it_stands(around: str) -> None:
+    for evil in EVIL:
+        _check(markup.render_markdown(around.replace("{}", evil)))
+
+
+PIECE = st.one_of(
+    st.sampled_from([*EVIL, *AROUND]),
+    st.sampled_from(
+        [
+            "`",
+            "```",
+            "~~~",
+            "~~",
+            "|",
+            "-",
+            "*",
+            "_",
+            ">",
+            "<",
+            "#",
+            "[",
+            "]",
+            "(",
+            ")",
+            "!",
+            "$",
+            "$$",
+            "\\",
+            "&",
+            ";",
+            ":",
+            '"',
+            "'",
+            "/",
+            "=",
+            "\n",
+            "\n\n",
+            "\t",
+        ]
+    ),
+    st.text(max_size=8),
+)
+
+
+@given(st.lists(PIECE, max_size=12).map("".join))
+@settings(max_examples=150)
+def test_whatever_is_said_comes_out_in_tags_that_are_allowed(text: str) -> None:
+    _check(markup.render_markdown(text))
+    letters = _check(markup.render_text(text)).text.removeprefix("\n")
+    assert letters == harmless(text).removeprefix("\n")
+    _check(markup.render_code(text))
+    parts = (markup.render_markdown(text), markup.render_text(text), markup.render_image(text))
+    _check(markup.join(*parts), images=True)
+
+
 @pytest.mark.parametrize(
     ("text", "made"),
     [
-        ("<b>x</b> & *y*", r"&lt;b\>x&lt;\/b\> &amp; \*y\*"),
-        ("    code", "&nbsp;&nbsp;&nbsp;&nbsp;code"),
-        ("http://evil.example", r"http\:\/\/evil\.example"),
-        ("上海 $$x$$\x1b[31m", r"上海 \$\$x\$\$"),
+        ("**bold** and a < b", "<p><strong>bold</strong> and a &lt; b</p>"),
+        ("`<b>` and <b>", "<p><code>&lt;b&gt;</code> and &lt;b&gt;</p>"),
+        ("![p](http://a.b)", "<p>!<a"),
+        ("- a\n- b", "<ul>&#10;<li>a</li>&#10;<li>b</li>&#10;</ul>"),
+        ("3. a", '<ol start="3">'),
+        ("|a|\n|-:|\n|b|", '<td align="right">b</td>'),
+        ("one\ntwo", "one<br>&#10;two"),
+        ("```\na\n\n\tb\n```", "<pre><code>a&#10;&#10;&#9;b&#10;</code></pre>"),
+        ("```py\nx = 1\n```", '<span class="token number">1</span>'),
+        ("```mermaid\ngraph TD\n```", "<pre><code>graph TD&#10;</code></pre>"),
+        ("see https://a.b/c?d=e&f", '<a href="https://a.b/c?d=e&amp;f"'),
+        ("x $$a_1*b*c$$ y", "x $$a_1*b*c$$ y"),
+        ("$$\na\n+ b \\\\\n$$", "$$&#10;a&#10;+ b \\\\&#10;$$</p>"),
+        ("costs $5 or *$6*", "costs $5 or <em>$6</em>"),
+        ("$$ is not closed", "$$ is not closed"),
+    ],
+)
+def test_an_answer_keeps_its_markdown(text: str, made: str) -> None:
+    assert made in markup.render_markdown(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("<b>x</b> & *y*", "&lt;b&gt;x&lt;/b&gt; &amp; *y*"),
+        ("    code\n\tb", "    code&#10;&#9;b"),
+        ("http://evil.example", "http://evil.example"),
+        ("上海 $$x$$\x1b[31m", "上海 <span>$</span><span>$</span>x<span>$</span><span>$</span>"),
     ],
 )
 def test_a_literal_text_has_no_marks(text: str, made: str) -> None:
-    assert literal(text) == made
+    assert markup.render_text(text) == f'<div class="literal">{made}</div>'
 
 
-@pytest.mark.parametrize(
-    ("text", "made"),
-    [
-        ("**bold** and a < b", "**bold** and a < b"),
-        ("<b>x</b><!-- y -->", "&lt;b>x&lt;/b>&lt;!-- y -->"),
-        (r"\<b>", "&lt;b>"),
-        ("![p](http://evil.example)", r"\![p](http://evil.example)"),
-        ("`<b>` and <b>", "`<b>` and &lt;b>"),
-        ("``a ` <b>`` <i>", "``a ` <b>`` &lt;i>"),
-        ("```html\n<b>\n```\n<i>", "```html\n<b>\n```\n&lt;i>"),
-        ("````\n```\n<b>\n````\n<i>", "````\n```\n<b>\n````\n&lt;i>"),
-        ("~~~\n<b>\n~~~\n<i>", "~~~\n<b>\n~~~\n&lt;i>"),
-        ("```\n<b> is not closed", "```\n<b> is not closed"),
-        ("a ` alone\n\n<b>`", "a ` alone\n\n&lt;b>`"),
-        ("``` no fence ``` <b>", "``` no fence ``` &lt;b>"),
-        (r"\`<b>\`", r"\`&lt;b>\`"),
-        ("```cpp\nf<T>();\n```", "```c\nf<T>();\n```"),
-        ("```cppx\n```", "```cppx\n```"),
-    ],
-)
-def test_an_answer_keeps_its_markdown_and_its_code_but_no_tags(text: str, made: str) -> None:
-    assert inert(text) == made
+@pytest.mark.parametrize("unit", ["[", "![", "[a](", "*a_", "`a ", "> ", "|a", "$$a", "<", "- a\n"])
+def test_a_long_text_of_marks_costs_no_more_than_a_few_seconds(unit: str) -> None:
+    began = time.process_time()
+    _check(markup.render_markdown(unit * (99_000 // len(unit))))
+    assert time.process_time() - began < 10
 
 
-def test_a_long_text_of_ticks_is_read_at_once() -> None:
-    text = "a `b " * 20_000 + "<i>"
-    assert inert(text).endswith("&lt;i>")
+def test_half_of_a_character_is_shown_as_one_that_is_missing() -> None:
+    assert "a?b" in markup.render_text("a\ud800b")
+    assert "a?b" in markup.render_markdown("a\ud800b")
+
+
+def test_a_huge_answer_is_shown_to_the_letter() -> None:
+    assert markup.render_markdown("**b** " * 100_000).startswith('<div class="literal">**b** ')
+
+
+def test_a_deep_answer_is_read() -> None:
+    for unit in ("> ", "- ", "1. ", "*", "**", "["):
+        _check(markup.render_markdown(unit * 5_000 + "x"))
 
 
 def _kept(*messages: User | Assistant | ToolResult, run: str = "r1") -> KeptRun:
@@ -82,9 +263,9 @@ def test_a_history_shows_calls_with_their_results() -> None:
     assert shown[1]["metadata"] == {"title": "Thinking", "status": "done"}
     metadata = shown[2]["metadata"]
     assert isinstance(metadata, dict)
-    assert metadata["title"] == r"✓ add\(a\=3\, b\=5\)"
+    assert metadata["title"] == markup.render_text("✓ add(a=3, b=5)")
     assert metadata["log"] == "250 ms"
-    assert shown[3]["content"] == "It is **8**."
+    assert "<p>It is <strong>8</strong>.</p>" in str(shown[3]["content"])
 
 
 def test_a_call_with_the_same_id_in_another_run_is_another_one() -> None:
@@ -100,15 +281,17 @@ def test_a_call_with_the_same_id_in_another_run_is_another_one() -> None:
 def test_an_image_of_a_question_is_shown_only_if_it_is_in_it() -> None:
     own, strange = "data:image/png;base64,AAAA", "https://evil.example/x.png"
     shown = str(question((Text("a *b*"), Image(own), Image(strange)))["content"])
-    assert f"![]({own})" in shown
-    assert "https\\:" in shown
-    assert strange not in shown
+    sources = [more["src"] for tag, more in _check(shown, images=True).tags if tag == "img"]
+    assert sources == [own]
+    assert f"[image: {strange}]" in shown
 
 
 def test_a_result_with_fences_stays_in_its_own() -> None:
     run = _kept(Assistant("", (ADD,)), ToolResult("c1", "add", "```\n</pre><b>x</b>\n````\ny"))
     content = str(history([run], Marks())[0]["content"])
-    assert content.endswith("`````\n```\n</pre><b>x</b>\n````\ny\n`````")
+    text = "```\n</pre><b>x</b>\n````\ny"
+    assert _check(content).text.endswith(text)
+    assert markup.render_code(text) in content
 
 
 def test_a_live_run_grows_by_its_events() -> None:
@@ -119,26 +302,26 @@ def test_a_live_run_grows_by_its_events() -> None:
     live.see(TextDelta("add."))
     live.see(ToolCallRepaired(ADD, "quotes", "", ""))
     live.see(ToolCallStarted(ADD))
-    assert _titles(live) == ["Thinking", None, r"… add\(a\=3\, b\=5\)"]
+    assert _titles(live) == ["Thinking", None, markup.render_text("… add(a=3, b=5)")]
     live.see(ToolCallFinished(ADD, ToolResult("c1", "add", "8"), 2.0))
     shown = list(live.bubbles())
     assert _titles(live)[-1] == "The model is asked"
-    assert shown[1]["content"] == "I add."
+    assert shown[1]["content"] == markup.render_markdown("I add.")
     metadata = shown[2]["metadata"]
     assert isinstance(metadata, dict)
-    assert metadata["log"] == r"repaired\, 2\.0 s"
+    assert metadata["log"] == "repaired, 2.0 s"
     live.see(TextDelta("It is 9"))
     live.see(AnswerDiscarded("cut"))
     live.see(TextDelta("It is 8"))
-    assert [each["content"] for each in live.bubbles()][-1] == "It is 8"
+    assert [each["content"] for each in live.bubbles()][-1] == markup.render_markdown("It is 8")
 
 
 def test_a_call_that_waits_or_is_refused_is_marked_so() -> None:
     live = Live()
     live.see(ApprovalRequested(ADD))
-    assert _titles(live) == [r"‖ add\(a\=3\, b\=5\)"]
+    assert _titles(live) == [markup.render_text("‖ add(a=3, b=5)")]
     live.see(ToolCallRefused(ADD, ToolResult("c1", "add", "no", is_error=True)))
-    assert _titles(live) == [r"✗ add\(a\=3\, b\=5\)", "The model is asked"]
+    assert _titles(live) == [markup.render_text("✗ add(a=3, b=5)"), "The model is asked"]
 
 
 def test_calls_of_an_agent_that_is_a_tool_stand_inside_its_own() -> None:

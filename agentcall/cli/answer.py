@@ -132,8 +132,14 @@ def _document(result: RunResult[Any]) -> dict[str, JSON]:
     if result.pending:
         document["run_id"] = result.run_id
         document["pending"] = [
-            {"id": call.id, "name": call.name, "arguments": orjson.loads(call.arguments)}
-            for call in result.pending
+            {
+                "id": pending.call.id,
+                "name": pending.call.name,
+                "arguments": orjson.loads(pending.call.arguments),
+                "agent": pending.agent,
+                "reason": pending.reason,
+            }
+            for pending in result.pending
         ]
     if isinstance(answer, Missing):
         document["reason"] = answer.reason

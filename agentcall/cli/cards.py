@@ -140,7 +140,7 @@ class Cards:
             case LoopDetected(call, reason):
                 words = f"loop: {call.name}: {reason}"
             case AnswerDiscarded(reason):
-                words = f"asked again: {reason}"
+                words = f"taken back: {reason}"
             case HandedOver(before, after):
                 words = f"handed over: {before} to {after}"
             case ContextTrimmed(_, before, after):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import cast
 
 import orjson
 
@@ -122,8 +123,21 @@ def _marks(tool: Tool) -> list[str]:
         if value is True:
             marks.append(field.name.replace("_", " "))
         elif value != getattr(_PLAIN, field.name):
-            marks.append(f"{field.name} {'none' if value is None else f'{value:g}'}")
+            marks.append(f"{field.name.replace('_', ' ')} {_value(value)}")
     return marks
+
+
+def _value(value: object) -> str:
+    """The value of a mark in words."""
+    match value:
+        case None:
+            return "none"
+        case int() | float():
+            return f"{value:g}"
+        case list() | tuple():
+            return " ".join(map(str, cast("Sequence[object]", value)))
+        case _:
+            return str(value)
 
 
 def _place(tool: Tool) -> str:

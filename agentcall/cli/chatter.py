@@ -69,7 +69,7 @@ class Chat:
         if not waiting:
             raise UsageError("no call waits for approval")
         result = waiting[-1]
-        decisions = {} if decision is None else {call.id: decision for call in result.pending}
+        decisions = {} if decision is None else {each.call.id: decision for each in result.pending}
         self._show(lambda shown: shown.further(result, decisions))
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:  # Any: what it sends is its own

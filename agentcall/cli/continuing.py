@@ -106,6 +106,8 @@ def _run_options(state: State, options: ResumeOptions) -> RunOptions:
 def _show_list(states: Iterable[State]) -> None:
     for state in states:
         result = state.result
-        for call in result.pending:
+        for pending in result.pending:
+            call = pending.call
             shown = whole_call(call, result.asked_by(call.id))
-            sys.stdout.write(f"{line_of(result.run_id)}\t{line_of(call.id)}\t{shown}\n")
+            why = f"\t{line_of(pending.reason)}" if pending.reason else ""
+            sys.stdout.write(f"{line_of(result.run_id)}\t{line_of(call.id)}\t{shown}{why}\n")

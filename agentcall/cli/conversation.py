@@ -20,7 +20,7 @@ from agentcall.cli.screen import Screen, notes_for
 from agentcall.errors import ModelError
 from agentcall.events import Event, RunFinished
 from agentcall.messages import ToolCall
-from agentcall.result import RunResult, result_of
+from agentcall.result import PendingCall, RunResult, result_of
 
 Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 
@@ -157,20 +157,23 @@ class Conversation:
         self._screen.close()
         decisions: dict[str, Decision] = {}
         always: set[tuple[str, str]] = set()
-        for call in result.pending:
+        for pending in result.pending:
+            call = pending.call
             if _tool_of(call) in always:
                 continue
             self._screen.decided(call)
-            decision = decisions[call.id] = self._decided(call, result)
+            decision = decisions[call.id] = self._decided(pending, result)
             if isinstance(decision, Approved) and decision.always == "tool":
                 always.add(_tool_of(call))
         return decisions
 
-    def _decided(self, call: ToolCall, result: Result) -> Decision:
+    def _decided(self, pending: PendingCall, result: Result) -> Decision:
+        call = pending.call
+
         def check(edited: Edited) -> None:
             self._runner.check(result, {call.id: edited})
 
-        matter = Matter(call, whole_call(call, result.asked_by(call.id)), result.why(call.id))
+        matter = Matter(call, whole_call(call, result.asked_by(call.id)), pending.reason)
         return decide(matter, self._person, check)
 
 

@@ -51,6 +51,14 @@ MaxRequests = Annotated[
 ]
 Host = Annotated[str, typer.Option("--host", help="Where to listen.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes one that is free.")]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--origin",
+        metavar="URL",
+        help="A page of this origin may ask, too, such as https://chat.example. Repeatable.",
+    ),
+]
 Running = Annotated[int, typer.Option("--running", min=1, help="Runs at the same time.")]
 Db = Annotated[
     str | None,

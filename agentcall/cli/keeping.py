@@ -18,6 +18,7 @@ from agentcall.cli.statefolder import state_folder
 from agentcall.durable import Durable
 from agentcall.errors import UsageError
 from agentcall.events import Event
+from agentcall.privatefiles import make_folder, tighten_folder
 from agentcall.result import RunResult
 
 
@@ -27,7 +28,8 @@ def journal_url(given: str | None) -> str:
         return given or os.environ["AGENTCALL_DB"]
     folder = state_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        tighten_folder(folder)
     except OSError as error:
         raise UsageError(
             f"the folder {folder} cannot be made ({error.strerror}); use --db"

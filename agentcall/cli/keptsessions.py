@@ -24,6 +24,7 @@ from agentcall.cli.sessions import (
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, Message, ToolResult
 from agentcall.plaintext import harmless, line_of
+from agentcall.privatefiles import open_private
 from agentcall.session import KeptSession, Listed, SQLiteSession, Store, Summary, Window
 from agentcall.session.export import FORMS, as_json, when
 
@@ -102,7 +103,7 @@ def export(options: ExportOptions) -> None:
         whole = text.rstrip("\n")
         _write(harmless(whole) if is_terminal(sys.stdout) else whole)
         return
-    file = os.open(options.output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    file = open_private(options.output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     with open(file, "wb") as output:  # noqa: PTH123 - it is open already
         output.write(text.encode("utf-8", "replace"))
 

@@ -47,7 +47,7 @@ class Lines:
             case LoopDetected(call, reason):
                 _write(f"loop: {call.name}: {reason}")
             case AnswerDiscarded(reason):
-                _write(f"asked again: {reason}")
+                _write(f"taken back: {reason}")
             case HandedOver(agent, other):
                 _write(f"handed over: {agent} to {other}")
             case Nested(agent, _, inner):

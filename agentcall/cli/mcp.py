@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agentcall.cli.flags import Origins
+
 HELP = """Serve tools by the Model Context Protocol.
 
 By standard input and output, as editors and desktop programs start it, or with --http at an
@@ -40,6 +42,7 @@ class MCPOptions:
         str | None,
         typer.Option("--http", metavar="HOST:PORT", help="Serve streamable HTTP at /mcp there."),
     ] = None
+    origins: Origins = None
 
 
 def mcp(options: MCPOptions) -> None:
@@ -57,7 +60,8 @@ def mcp(options: MCPOptions) -> None:
         return
     from agentcall.cli.serving import address_of, serve
 
-    serve(server.app, address_of(options.http), path="/mcp", what="MCP")
+    address = address_of(options.http)
+    serve(server.app, address, path="/mcp", what="MCP", origins=options.origins or ())
 
 
 def _tell_left_out(names: tuple[str, ...]) -> None:

@@ -156,11 +156,12 @@ def _words(kind: str, body: Body) -> Iterator[str]:
 def _last_words(kind: str, body: Body) -> Iterator[str]:
     match kind:
         case "pause":
-            names = ", ".join(call["function"]["name"] for call in body["result"]["pending"])
-            yield f"waits for approval: {names}"
+            for pending in body["result"]["pending"]:
+                why = f": {line_of(pending['reason'], _WIDE)}" if pending["reason"] else ""
+                yield f"{line_of(pending['call']['function']['name'])} waits for approval{why}"
         case "decide":
-            for name, verdict in body["verdicts"].items():
-                yield f"a person {'approved' if verdict['approved'] else 'refused'} {name}"
+            for name, decision in body["decisions"].items():
+                yield f"a person {'refused' if 'deny' in decision else 'approved'} {name}"
         case "fail":
             yield f"failed: {body['type']}: {body['message']}"
         case _:

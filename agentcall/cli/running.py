@@ -116,7 +116,7 @@ class Talker:
     def tell_how_to_go_on(self, result: Result) -> None:
         """Writes the state down, and says on standard error how to go on with it."""
         path = save(result, self._recipe, self._session)
-        first = shlex.quote(result.pending[0].id)
+        first = shlex.quote(result.pending[0].call.id)
         command = f"agentcall resume {path.stem}"
         lines = [
             *waiting_lines(result),

@@ -21,7 +21,7 @@ def decisions_of(
     result: RunResult[Any],  # Any: known to the agent alone
 ) -> Iterator[tuple[str, Decision]]:
     """What the options decide. Raises UsageError for a call that does not wait, or twice."""
-    ids = [call.id for call in result.pending]
+    ids = [pending.call.id for pending in result.pending]
     seen: set[str] = set()
     for identity, decision in _said(options, ids):
         if identity in seen:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import Host, Port, Running
+from agentcall.cli.flags import Host, Origins, Port, Running
 from agentcall.cli.words import AgentOptions
 
 HELP = """Serve an agent to clients that speak OpenAI's API.
@@ -35,6 +35,7 @@ class ServeOptions(AgentOptions):
     ] = None
     host: Host = "127.0.0.1"
     port: Port = 8001
+    origins: Origins = None
     running: Running = 32
     waiting: Annotated[
         int, typer.Option("--waiting", min=0, help="Runs that may wait besides.")
@@ -61,4 +62,10 @@ def serve(options: ServeOptions) -> None:
         return Endpoint(agent, name=options.name, terms=terms, capacity=capacity)
 
     address = serving.Address(options.host, options.port)
-    serving.serve(make, address, path="/v1", what=f"{options.name or agent.name}")
+    serving.serve(
+        make,
+        address,
+        path="/v1",
+        what=f"{options.name or agent.name}",
+        origins=options.origins or (),
+    )

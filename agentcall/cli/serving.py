@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -41,29 +41,49 @@ def address_of(word: str) -> Address:
 
 
 def serve(
-    make: Callable[[Terms], App], address: Address, *, path: str, what: str, ticket: str = ""
+    make: Callable[[Terms], App],
+    address: Address,
+    *,
+    path: str,
+    what: str,
+    ticket: str = "",
+    origins: Sequence[str] = (),
 ) -> None:
     """Serves what is made for the terms of an address, and says where. Raises UsageError.
 
     ticket: what stands before a key at the end of the address, where one may stand there.
+    origins: pages of other servers that may ask, besides those of this one.
     """
     try:
-        uvicorn: Any = import_module("uvicorn")  # Any: an optional package
+        connection: Any = import_module("agentcall.connection")  # Any: it needs an extra
     except ImportError as error:
         raise MissingExtra("this needs uvicorn: pip install 'agentcall[serve]'") from error
+    keys = _keys(address)
+    terms = terms_for(address.host, keys, origins)
     listening = _listening(address)
     host, port = listening.getsockname()[:2]
-    keys = _keys(address)
-    app = make(terms_for(address.host, keys))
+    app = make(terms)
     shown = f"[{host}]" if ":" in host else host
     end = f"{path}{ticket}{_told(keys)}" if ticket and keys else path
     sys.stderr.write(f"{what} at http://{shown}:{port}{end} (Ctrl-C ends it)\n")
     sys.stderr.flush()
-    config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
-    server = uvicorn.Server(config)
+    server = connection.server_of(_shared(app, terms) if terms.origins else app)
     if isinstance(app, Leaving):
         server.handle_exit = _told_first(app, server.handle_exit)
     server.run(sockets=[listening])
+
+
+def _shared(app: App, terms: Terms) -> App:
+    """The application, which tells browsers that pages of these origins may read its answers."""
+    cors: Any = import_module("starlette.middleware.cors")  # Any: an optional package
+    shared: App = cors.CORSMiddleware(
+        app,
+        allow_origins=sorted(terms.origins),
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=("Mcp-Session-Id", "Retry-After"),
+    )
+    return shared
 
 
 def _told_first(app: Leaving, stop: Callable[..., None]) -> Callable[..., None]:
@@ -99,6 +119,7 @@ def _listening(address: Address) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(tuple(address))
+        listening.listen()  # who reads the address may ask at once, and is answered in a moment
     except OSError as error:
         listening.close()
         place = f"{address.host}:{address.port}"

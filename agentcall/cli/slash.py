@@ -201,7 +201,7 @@ def _approve(chat: Chat, words: str) -> None:
         why = words.removeprefix("no ")
         chat.decide(decision_in(why) if words else None)
         return
-    lines = "\n".join(_grants(chat))
+    lines = "\n".join(dict.fromkeys(_grants(chat)))
     chat.face.show(f"no call waits{f'; approved always:{chr(10)}{lines}' if lines else ''}")
 
 

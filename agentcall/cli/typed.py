@@ -22,6 +22,7 @@ from prompt_toolkit.styles import Style
 
 from agentcall.cli.fence import is_open, unfenced
 from agentcall.cli.statefolder import state_folder
+from agentcall.privatefiles import make_folder, open_private
 
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack"})
 
@@ -126,6 +127,6 @@ def _words(words: list[str]) -> Completer:
 def _history() -> Path:
     """The file of what was typed, for its owner alone."""
     path = state_folder() / "chat_history"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    make_folder(path.parent)
+    os.close(open_private(path, os.O_CREAT | os.O_WRONLY))
     return path

@@ -19,6 +19,7 @@ import orjson
 from agentcall.cli.statefolder import state_folder
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, encoded
+from agentcall.privatefiles import make_folder, open_private
 from agentcall.result import RunResult, result_json
 from agentcall.session import SQLiteSession
 
@@ -47,10 +48,10 @@ def save(result: Result, recipe: Mapping[str, JSON], session: SQLiteSession | No
     if session is not None:
         wire["session"] = {"id": session.id, "file": str(session.store.path.absolute())}
     folder = _folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"{result.run_id.replace(':', '-')}.json"
     draft = path.with_suffix(f".{os.getpid()}.new")
-    with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
+    with open(open_private(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), "wb") as file:  # noqa: PTH123
         file.write(encoded(wire))
         file.flush()
         os.fsync(file.fileno())

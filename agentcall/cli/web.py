@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import Host, Port, Running
+from agentcall.cli.flags import Host, Origins, Port, Running
 from agentcall.cli.words import AgentOptions
 
 HELP = """Chat with an agent in the browser.
@@ -35,6 +35,7 @@ class WebOptions(AgentOptions):
 
     host: Host = "127.0.0.1"
     port: Port = 7860
+    origins: Origins = None
     running: Running = 32
     waiting: Annotated[
         int, typer.Option("--waiting", min=1, help="Runs that may wait besides.")
@@ -63,4 +64,6 @@ def web(options: WebOptions) -> None:
         return WebChat(agent, terms=terms, running=options.running, waiting=options.waiting)
 
     address = serving.Address(options.host, options.port)
-    serving.serve(make, address, path="/", what=agent.name, ticket="?token=")
+    serving.serve(
+        make, address, path="/", what=agent.name, ticket="?token=", origins=options.origins or ()
+    )

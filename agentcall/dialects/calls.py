@@ -5,6 +5,7 @@ The texts of the arguments are kept as written: mending them is for a later stag
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Sequence
 
@@ -27,6 +28,10 @@ ARGUMENTS = (
 )
 ENVELOPES = ("tool_calls", "function_call", "tool_call", "function")
 OTHERS = ("type", "id", "index", "tool_call_id", "call_id")
+COMMENTS = ("thought", "thoughts", "reason", "reasoning", "explanation", "comment", "description")
+"""What a model says about a call beside its arguments."""
+_TYPES = ("function", "function_call", "tool_call", "tool_use")
+_NOTHING = ("null", "None", "{}", "[]", '""', "''")
 
 CUT = "the answer ended inside a call"
 _TAG = 40
@@ -52,6 +57,8 @@ def calls_in(text: str, *, flat: bool = True) -> list[Called | Broken]:
     if found is None:
         return [Broken(text, "it is not a JSON object")]
     by_key = dict(found)
+    if len(by_key) < len(found):
+        return [Broken(text, "one of its keys stands in it twice")]
     for key in ENVELOPES:
         if by_key.get(key, "").startswith(("{", "[")):
             return [_with_id(call, by_key) for call in calls_in(by_key[key], flat=flat)]
@@ -77,9 +84,16 @@ def _call(text: str, found: Members, by_key: dict[str, str]) -> Called | Broken:
         return Broken(text, "it is the definition of a tool, not a call")
     for key in ARGUMENTS:
         if key in by_key and key != name_key:
-            return Called(name, arguments_text(by_key[key]), text_of(by_key.get("id", "")) or "")
-    rest = [(key, value) for key, value in found if key != name_key and key not in OTHERS]
-    return Called(name, object_text(rest))
+            known = (name_key, key, *OTHERS, *COMMENTS)
+            strays = [k for k, value in found if k not in known and value not in _NOTHING]
+            # what stands beside the arguments may be one of them: the schema will tell
+            arguments = text if strays else arguments_text(by_key[key])
+            return Called(name, arguments, text_of(by_key.get("id", "")) or "")
+    return Called(name, object_text([m for m in found if m[0] != name_key and not _is_type(m)]))
+
+
+def _is_type(member: tuple[str, str]) -> bool:
+    return member[0] == "type" and text_of(member[1]) in _TYPES
 
 
 def arguments_text(written: str) -> str:
@@ -139,6 +153,9 @@ def json_block(page: Page, *closers: str, closed_by_itself: bool = False) -> Ste
             if over and not (source.finished or closed_by_itself):
                 page.out.broken(source.raw(), CUT)
                 return True
+            if closers and (yield from _is_followed(page, closers)):
+                page.out.broken(source.raw(), "text stands behind its JSON")
+                return True
             break
         text = yield from source.value()
         if not text:
@@ -150,6 +167,14 @@ def json_block(page: Page, *closers: str, closed_by_itself: bool = False) -> Ste
     if not texts:
         page.out.broken(source.raw(), "there is no call in it")
     return True
+
+
+def _is_followed(page: Page, closers: tuple[str, ...]) -> Steps[bool]:
+    """Whether text stands between the JSON and a closing marker on the same line."""
+    source = page.source
+    before = len(source.raw())
+    _, needle = yield from source.upto(Needles("\n", *closers))
+    return needle in closers or not source.give_back(before)
 
 
 def _spoilt(page: Page, closers: tuple[str, ...]) -> Steps[None]:
@@ -173,6 +198,15 @@ def code_call(tools: Tools, name: str, code: str) -> Called:
     keys = list(properties) if isinstance(properties, dict) else []
     key = keys[0] if len(keys) == 1 else "code"
     return Called(offered_name, json.dumps({key: code}, ensure_ascii=False))
+
+
+def is_whole_code(code: str) -> bool:
+    """Whether the code could be all of a program: nothing in it is left open."""
+    try:
+        ast.parse(unfenced(code))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def unfenced(code: str) -> str:

@@ -41,6 +41,7 @@ from agentcall.messages import (
     ToolResult,
     User,
     json_text,
+    system_json,
     to_json,
 )
 
@@ -91,7 +92,7 @@ class Constrained:
     def offer(self, offer: Offer, choice: Choice) -> Opening:
         """The tools' signatures, examples and the instructions; the turn's schema as a field."""
         if not offer.tools and offer.answer is None:
-            system = [to_json(System(offer.instructions))] if offer.instructions else []
+            system = [system_json(offer.instructions)] if offer.instructions else []
             return Opening(tuple(system))
         task = (_TOOLS if offer.tools else _NO_TOOLS).format(
             tools="\n".join(map(signature, offer.tools)), answer=answer_signature(offer.answer)
@@ -99,7 +100,7 @@ class Constrained:
         told = f"{task}\n{offer.instructions}" if offer.instructions else task
         schema: JSON = {"name": "turn", "strict": True, "schema": turn_schema(offer, choice)}
         held: Wire = {"response_format": {"type": "json_schema", "json_schema": schema}}
-        return Opening((to_json(System(told)),), held)
+        return Opening((system_json(told),), held)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
         """The model's objects as it wrote them; the results of a round together, as its user."""
@@ -114,7 +115,7 @@ class Constrained:
             case User():
                 return [*held, to_json(user_message(message))]
             case System():
-                return [*held, to_json(message)]
+                return [*held, system_json(message.text)]
 
     def reader(self, offer: Offer) -> Reader:
         """The object of a turn; plain text where nothing was constrained."""

@@ -19,13 +19,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from agentcall.dialects.frame import result_text, user_message
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.neutral import neutralise
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
-from agentcall.dialects.reading import text_reader
 from agentcall.dialects.typed import with_answer_format
 from agentcall.messages import (
     Assistant,
@@ -34,6 +32,7 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     User,
+    system_json,
     to_json,
 )
 
@@ -63,7 +62,7 @@ class InternLM:
     def offer(self, offer: Offer, choice: Choice) -> Opening:
         """The system message, the tools in a message of their own, and the raw-mode fields."""
         instructions = with_answer_format(offer) or DEFAULT_SYSTEM
-        messages: list[Wire] = [to_json(System(instructions))]
+        messages: list[Wire] = [system_json(instructions)]
         if offer.tools:
             functions = [tool.definition["function"] for tool in offer.tools]
             listed = json.dumps(functions, ensure_ascii=False)
@@ -81,11 +80,11 @@ class InternLM:
             case User():
                 return [to_json(user_message(message))]
             case System():
-                return [to_json(message)]
+                return [system_json(message.text)]
 
     def reader(self, offer: Offer) -> Reader:
         """Action blocks in the text; native calls too, should the server parse them after all."""
-        return NativeReader(partial(text_reader, offer.tools, "internlm"))
+        return NativeReader(offer.tools, "internlm")
 
 
 _RAW: Wire = {

@@ -7,16 +7,17 @@ never empty, as LMDeploy, vLLM and several chat templates fail on those.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 
+from agentcall.dialects.assembly import assembled
 from agentcall.dialects.frame import result_text, user_message
 from agentcall.dialects.neutral import neutralise
+from agentcall.dialects.offers import Offers
 from agentcall.dialects.parts import CallDelta, Called, Delta, Part, Said, Thought
 from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
-from agentcall.dialects.reading import TextReader, text_reader
+from agentcall.dialects.reading import Reconsidered, TextReader, text_reader
 from agentcall.dialects.typed import with_answer_format
 from agentcall.messages import (
     Assistant,
@@ -27,6 +28,7 @@ from agentcall.messages import (
     User,
     assistant_json,
     result_json,
+    system_json,
     to_json,
 )
 
@@ -45,7 +47,7 @@ class Native:
             if choice != "auto":
                 fields["tool_choice"] = choice
         instructions = with_answer_format(offer)
-        system: list[Wire] = [to_json(System(instructions))] if instructions else []
+        system: list[Wire] = [system_json(instructions)] if instructions else []
         return Opening(tuple(system), fields)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
@@ -58,11 +60,11 @@ class Native:
             case User():
                 return [to_json(user_message(message))]
             case System():
-                return [to_json(message)]
+                return [system_json(message.text)]
 
     def reader(self, offer: Offer) -> Reader:
         """Native calls; where there are none, calls in the text in whatever family's form."""
-        return NativeReader(partial(text_reader, offer.tools))
+        return NativeReader(offer.tools)
 
 
 NATIVE = Native()
@@ -78,88 +80,68 @@ def neutral_call(call: ToolCall) -> ToolCall:
     return call if plain is call.arguments else replace(call, arguments=plain)
 
 
-@dataclass(slots=True)
-class _Growing:
-    """A native call whose pieces are still arriving."""
-
-    slot: int | None
-    id: str = ""
-    name: str = ""
-    arguments: list[str] = field(default_factory=list[str])
-
-    def add(self, delta: CallDelta) -> None:
-        self.id = self.id or delta.id
-        self.name = self.name or delta.name
-        if delta.arguments:
-            self.arguments.append(delta.arguments)
-
-    def continues(self, delta: CallDelta) -> bool:
-        """Whether the piece belongs here: servers repeat names, and some send a new id a piece."""
-        if delta.slot != self.slot and delta.slot is not None:
-            return False
-        if delta.slot is None and delta.id and self.id and delta.id != self.id:
-            return False
-        return not (delta.name and self.name and delta.name != self.name and self.arguments)
-
-
 class NativeReader:
     """Gathers `tool_calls` pieces; text goes through a text reader, whose calls give way.
 
     Most answers are all calls or all text: the text reader is made when there is text.
     """
 
-    def __init__(self, text_reader: Callable[[], TextReader]) -> None:
-        self._make = text_reader
+    def __init__(self, tools: Offers, family: str | None = None) -> None:
+        self._tools = tools
+        self._family = family
+        self._opening = ""
         self._text: TextReader | None = None
-        self._native: list[_Growing] = []
+        self._pieces: list[CallDelta] = []
         self._written: list[Part] = []
         self._thinking: list[str] = []
         self._said = False
 
+    def suppose(self, opening: str) -> None:
+        """The server's template is taken to have opened the thinking so."""
+        self._opening = opening
+
     def feed(self, delta: Delta) -> Sequence[Part]:
         """Text and thinking that are certain; calls come at the end."""
-        text, thinking, calls = delta
+        text, thinking, calls, is_all = delta
         parts: list[Part] = []
         if thinking:
             self._thinking.append(thinking)
             parts.append(Thought(thinking))
-        for piece in calls:
-            self._add(piece)
+        if is_all:
+            self._pieces.clear()
+        self._pieces += calls
         if text:
             self._said = self._said or not text.isspace()
-            self._text = self._text or self._make()
+            self._text = self._text or self._reader(self._opening, supposed=True)
             parts += self._kept(self._text.feed(text))
         return parts
 
     def close(self, finish: str | None) -> Sequence[Part]:
         """The rest of the text, and the calls: native ones, or else those in the text."""
         parts = self._kept(self._text.close(finish)) if self._text else []
-        native = [
-            Called(call.name, "".join(call.arguments), call.id)
-            for call in self._native
-            if call.name or call.arguments
-        ]
+        native = assembled(self._pieces, self._tools) if self._pieces else []
         return [*parts, *(native or self._written or self._swallowed(finish))]
 
+    def _reader(self, opening: str, *, supposed: bool) -> TextReader:
+        return text_reader(self._tools, self._family, opening=opening, supposed=supposed)
+
     def _swallowed(self, finish: str | None) -> list[Part]:
-        """Calls that the server took for thinking, where there is nothing else."""
+        """Calls with which thinking ends that the server took apart, where nothing else came."""
         if self._said or not self._thinking:
             return []
-        reader = self._make()
+        reader = self._reader(_THINK, supposed=False)
         parts = [*reader.feed("".join(self._thinking)), *reader.close(finish)]
         return [part for part in parts if isinstance(part, Called)]
 
     def _kept(self, parts: Sequence[Part]) -> list[Part]:
-        """The parts that may be told now; the calls are put aside."""
+        """The parts that may be told now; the calls are put aside, or void."""
         kept: list[Part] = []
         for part in parts:
+            if isinstance(part, Reconsidered):
+                self._written.clear()
+                kept = [one for one in kept if isinstance(one, Thought)]
             (kept if isinstance(part, (Said, Thought)) else self._written).append(part)
         return kept
 
-    def _add(self, piece: CallDelta) -> None:
-        for call in reversed(self._native):
-            if call.continues(piece):
-                call.add(piece)
-                return
-        self._native.append(_Growing(piece.slot))
-        self._native[-1].add(piece)
+
+_THINK = "<think>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Protocol, TypeAlias
 
@@ -65,6 +65,11 @@ class Tools:
         """The schema of the tool that this name means, empty if it is not known."""
         found = self.find(name)
         return self._schemas[found] if found is not None else {}
+
+    def may_take_more(self, name: str, given: Collection[str]) -> bool:
+        """Whether the tool may take arguments besides those that are given."""
+        properties = self.schema(name).get("properties")
+        return isinstance(properties, Mapping) and not set(properties) <= set(given)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._schemas)

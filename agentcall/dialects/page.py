@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -13,11 +13,15 @@ from agentcall.dialects.scan import Source, Steps
 
 @dataclass(frozen=True, slots=True)
 class Reconsidered(Thought):
-    """All the text said so far, which turns out to have been thinking (`...</think>answer`).
+    """All text and calls so far are void: they were this thinking, but for what was `said`.
 
-    A server's template may open the thinking itself, so that only its end is in the text. Whoever
+    A server's template may open the thinking itself, so that only its end is in the text; `opener`
+    is then the tag that it wrote, empty where it wrote none and all thinking is void, too. Whoever
     has shown that text may take it back; whoever has not knows that it is no part of the answer.
     """
+
+    said: str = ""
+    opener: str | None = field(default=None, compare=False)
 
 
 class Output:
@@ -93,14 +97,25 @@ class Output:
         """Markup without a meaning of its own was read."""
         self._mark()
 
-    def reconsider(self) -> None:
-        """Everything said so far was thinking."""
-        said = "".join(self._said)
+    def reconsider(self, thinking: str, opener: str | None) -> None:
+        """Everything so far was thinking, calls too, and a template had written the opener."""
         self._said = []
         self._mark()
         self._trim = True
-        if said.strip():
-            self._parts.append(Reconsidered(said.strip()))
+        if thinking.strip():
+            self._parts.append(Reconsidered(thinking.strip(), opener=opener))
+        self.called = False
+
+    def recall(self) -> None:
+        """The calls so far are none."""
+        if self.called:
+            self._parts.append(Reconsidered("", "".join(self._said)))
+        self.called = False
+        self._mark()
+
+    def disown(self) -> None:
+        """What was taken for thinking is none, and is read once more."""
+        self._parts.append(Reconsidered("", opener=""))
 
     def _mark(self) -> None:
         self.marked = self.line_start = self._near = True
@@ -140,7 +155,11 @@ class Output:
 class Page:
     """One answer while it is read.
 
-    markers: what begins a call; while_thinking: the readers of those that count inside thinking.
+    markers: what begins a call, and what reads it.
+    supposed: the thinking that begins the answer was supposed, not written; is_late: all was read
+        once more, as it was none.
+    opened: the answer began with thinking; nested: how often thinking was begun once more inside of
+        it; thought_until: the place where it ended.
     fence: inside a code fence, whose last line is text or, around marked calls, markup.
     react: whether ReAct's labels were read.
     """
@@ -148,8 +167,12 @@ class Page:
     source: Source
     tools: Tools
     out: Output = field(default_factory=Output)
-    markers: tuple[str, ...] = ()
-    while_thinking: Mapping[str, Read] = field(default_factory=dict[str, "Read"])
+    markers: Mapping[str, Sequence[Read]] = field(default_factory=dict[str, "Sequence[Read]"])
+    supposed: bool = False
+    is_late: bool = False
+    opened: bool = False
+    nested: int = 0
+    thought_until: int = 0
     fence: Literal["", "text", "call"] = ""
     react: bool = False
 
@@ -175,7 +198,6 @@ class Family:
     lines: what may begin at the start of a line, by its first characters; a reader of these has
         gone past nothing when it begins.
     dropped: tokens without a meaning of their own.
-    while_thinking: whether its calls count inside of thinking.
     """
 
     name: str
@@ -183,4 +205,3 @@ class Family:
     thinking: Mapping[str, Read] = field(default_factory=dict[str, Read])
     lines: Mapping[str, Read] = field(default_factory=dict[str, Read])
     dropped: tuple[str, ...] = ()
-    while_thinking: bool = False

@@ -19,11 +19,15 @@ class CallDelta(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """A piece of an answer: text, thinking and native tool calls, each perhaps empty."""
+    """A piece of an answer: text, thinking and native tool calls, each perhaps empty.
+
+    is_all: the calls are all of the answer, whole; they take the place of pieces before them.
+    """
 
     text: str = ""
     thinking: str = ""
     calls: tuple[CallDelta, ...] = ()
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

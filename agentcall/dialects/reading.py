@@ -11,7 +11,8 @@ Rules:
    are cut. Text is held back only while it could still become markup.
 4. A call that was cut is Broken. Where the closing marker is missing but the call is whole, it
    counts if the server says that the model was done: the marker may be its stop word.
-5. Calls inside of thinking: see families/thinking.py.
+5. Calls inside of thinking are none: see families/thinking.py. Thinking that a template has opened
+   is known by its end alone: all that was given before it is then void (`Reconsidered`).
 6. Text without markup comes out whole, byte for byte. Blanks beside markup are dropped.
 """
 
@@ -21,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from agentcall.dialects.families.registry import FAMILIES, names, with_name
+from agentcall.dialects.families.registry import FAMILIES, UNREADABLE, names, with_name
 from agentcall.dialects.offers import Offers, Tools
 from agentcall.dialects.page import Family, Page, Read, Reconsidered
 from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
@@ -44,8 +45,7 @@ class Layout:
     def __init__(self, families: Iterable[Family]) -> None:
         self.markers: dict[str, list[Read]] = {}
         self.lines: dict[str, list[Read]] = {}
-        self.while_thinking: dict[str, Read] = {}
-        self.calls: tuple[str, ...] = ()
+        self.calls: dict[str, list[Read]] = {}
         dropped: set[str] = set()
         for family in families:
             dropped.update(family.dropped)
@@ -54,9 +54,8 @@ class Layout:
                 known += () if read in known else (read,)
             for marker, read in (*family.markers.items(), *family.thinking.items()):
                 self.markers.setdefault(marker, []).append(read)
-            self.calls += tuple(family.markers)
-            if family.while_thinking:
-                self.while_thinking.update(family.markers)
+            for marker, read in () if family is UNREADABLE else family.markers.items():
+                self.calls.setdefault(marker, []).append(read)
         self.needles = Needles("\n", *self.markers, *dropped)
 
 
@@ -73,7 +72,6 @@ class Answer:
         self._markers = layout.markers
         self._lines = layout.lines
         self._needles = layout.needles
-        page.while_thinking = layout.while_thinking
         page.markers = layout.calls
 
     def steps(self) -> Steps[None]:
@@ -134,6 +132,7 @@ class TextReader:
 
     def __init__(self, page: Page, layout: Layout) -> None:
         self._page = page
+        self._out = page.out  # what is read for a trial goes into another one
         self._steps = Answer(page, layout).steps()
 
     def feed(self, text: str) -> list[Part]:
@@ -147,21 +146,40 @@ class TextReader:
         """The rest at the end; `finish` is the server's finish_reason, None if it gave none."""
         self._page.source.ended = True
         self._page.source.finish = finish
-        return self._run()
+        parts = self._run()
+        return _ending(parts) if self._page.is_late else parts
 
     def _run(self) -> list[Part]:
         next(self._steps, None)
-        return self._page.out.drain()
+        return self._out.drain()
 
 
-def text_reader(tools: Offers, family: str | None = None, *, opening: str = "") -> TextReader:
+def _ending(parts: list[Part]) -> list[Part]:
+    """The parts, of whose calls only those count with which the answer ends."""
+    said = [place for place, part in enumerate(parts) if isinstance(part, Said)]
+    last = said[-1] if said else 0
+    return [
+        Broken(f"{part.name} {part.arguments}", THOUGHT_OF)
+        if isinstance(part, Called) and place < last
+        else part
+        for place, part in enumerate(parts)
+    ]
+
+
+THOUGHT_OF = "it stands in thinking that was never ended; end it and call again"
+
+
+def text_reader(
+    tools: Offers, family: str | None = None, *, opening: str = "", supposed: bool = False
+) -> TextReader:
     """A fresh reader of one answer's text.
 
     tools: the offered tools, or their names; with their schemas, values of formats without types
     become what the schema says. opening: what the server's template has written of the answer
-    already, as `<think>`. Raises UsageError for an unknown family.
+    already, as `<think>`; where that is only `supposed`, an answer that never ends the thinking
+    has none. Raises UsageError for an unknown family.
     """
-    page = Page(Source(), Tools(tools))
+    page = Page(Source(), Tools(tools), supposed=supposed)
     reader = TextReader(page, _layout(family))
     reader.feed(opening)
     return reader
@@ -186,8 +204,9 @@ def reading_of(parts: Iterable[Part]) -> Reading:
         match part:
             case Said(text):
                 said.append(text)
-            case Reconsidered(text):
-                said.clear()
+            case Reconsidered(text, kept, opener):
+                said, calls, broken = [kept], [], []
+                thought = [] if opener == "" else thought
                 thought.append(text)
             case Thought(text):
                 thought.append(text)

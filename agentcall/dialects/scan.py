@@ -7,6 +7,7 @@ the text were whole. Each step's result depends on the text alone, never on wher
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Generator
 from typing import TypeAlias, TypeVar
 
@@ -54,6 +55,8 @@ class Source:
         self._consumed = 0
         self._given_back = 0
         self._raw: list[str] = []
+        self._pieces: list[str] = []
+        self._starts: list[int] = [0]
 
     @property
     def finished(self) -> bool:
@@ -69,6 +72,28 @@ class Source:
         """Takes in a piece of text."""
         self.text = self.text[self.at :] + piece
         self.at = 0
+        self._pieces.append(piece)
+
+    @property
+    def place(self) -> int:
+        """How many characters of all text were read."""
+        return self._consumed
+
+    def since(self, place: int) -> str:
+        """What was read since this place."""
+        for piece in self._pieces[len(self._starts) - 1 :]:
+            self._starts.append(self._starts[-1] + len(piece))
+        first = bisect_right(self._starts, place) - 1
+        start = self._starts[first]
+        return "".join(self._pieces[first:])[place - start : self._consumed - start]
+
+    def rewind(self, place: int) -> bool:
+        """Puts the text since this place back; False, and nothing happens, as in `give_back`."""
+        rest = self.since(place)
+        if not self._may_give_back(rest):
+            return False
+        self._put_back(rest)
+        return True
 
     def more(self) -> Steps[bool]:
         """Waits for more text; False at the end."""
@@ -202,12 +227,16 @@ class Source:
         than in proportion to the text.
         """
         kept, rest = self.raw()[:keep], self.raw()[keep:]
-        if self._given_back + len(rest) > _TIMES * self._consumed + _FREE:
+        if not self._may_give_back(rest):
             return False
-        self._given_back += len(rest)
         self._raw = [kept]
         self._put_back(rest)
         return True
+
+    def _may_give_back(self, text: str) -> bool:
+        may = self._given_back + len(text) <= _TIMES * self._consumed + _FREE
+        self._given_back += len(text) if may else 0
+        return may
 
     def _put_back(self, text: str) -> None:
         self._consumed -= len(text)

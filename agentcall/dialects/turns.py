@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import cast
 
+from agentcall.dialects.families.thinking import ENDS
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parts import Broken, Called, Delta, Part, Said, Thought
 from agentcall.dialects.plan import read_plan
 from agentcall.dialects.protocol import Offer
-from agentcall.dialects.reading import text_reader
+from agentcall.jsontext import STRICT
 from agentcall.messages import JSON, json_text
 from agentcall.tool import Tool
 
@@ -83,9 +83,9 @@ class TurnReader:
 
     def _as_text(self, delta: Delta) -> Sequence[Part]:
         """Reads what has come and what will come as any model's text."""
-        self._other = NativeReader(partial(text_reader, tuple(self._tools.values())))
+        self._other = NativeReader(tuple(self._tools.values()))
         head = self._head if self._pieces is None else "".join(self._pieces)
-        return self._other.feed(Delta(head + delta.text, delta.thinking, delta.calls))
+        return self._other.feed(delta._replace(text=head + delta.text))
 
     def _closed(self, text: str, finish: str | None) -> Sequence[Part]:
         turns = _objects(text)
@@ -136,7 +136,10 @@ class TurnReader:
             takes = _parameters(self._tools[step.name])
             if len(step.values) > len(takes):  # a value that is left out would be another call
                 return [Broken(text, f"{step} has too many values; it takes {', '.join(takes)}")]
-            calls.append(Called(step.name, json_text(step.arguments(takes))))
+            arguments = step.arguments(takes)
+            if len(arguments) < len(step.values):
+                return [Broken(text, f"{step} gives a parameter two values")]
+            calls.append(Called(step.name, json_text(arguments)))
         return [Thought(written), *calls]
 
 
@@ -197,18 +200,18 @@ def _could_be_fence(body: str) -> bool:
 
 
 def _objects(text: str) -> list[Mapping[str, JSON]]:
-    """The JSON objects that a text begins with."""
-    decoder, found, at = json.JSONDecoder(), list[Mapping[str, JSON]](), 0
+    """The JSON objects that a text begins with; none if thinking ends behind them."""
+    found, at = list[Mapping[str, JSON]](), 0
     body = text.strip()
     while body.startswith("{", at):
         try:
-            value, at = cast("tuple[Mapping[str, JSON], int]", decoder.raw_decode(body, at))
+            value, at = cast("tuple[Mapping[str, JSON], int]", STRICT.raw_decode(body, at))
         except (ValueError, RecursionError):
             break
         found.append(value)
         while at < len(body) and body[at] in " \t\r\n,":
             at += 1
-    return found
+    return [] if any(end in body[at:] for end in ENDS) else found
 
 
 def _called(turn: Mapping[str, JSON]) -> Called | None:

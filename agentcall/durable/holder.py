@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from agentcall.errors import JournalError
 from agentcall.filelock import locked
+from agentcall.privatefiles import open_private
 
 _held: WeakSet[Holder] = WeakSet()
 
@@ -30,7 +31,7 @@ class Holder:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         path = self._path(self.name)
         try:
-            self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            self._file = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
         except OSError as error:
             raise JournalError(f"{path} cannot be made: {error.strerror}") from error
         locked(self._file)

@@ -27,6 +27,7 @@ from agentcall.history import completed
 from agentcall.messages import JSON, Assistant, Message, ToolCall, Usage, load
 from agentcall.result import Missing, RunResult
 from agentcall.steps import Past, Point
+from agentcall.taint import is_tainted
 from agentcall.turn import Turn
 
 Result = RunResult[Any]  # Any: the output's type is known to the agent alone
@@ -142,7 +143,8 @@ class Ledger:
         turn = self._turns.get(key)
         if turn is None or not begun:
             return ()
-        return (Assistant(turn.text, begun, turn.thinking),)
+        tainted = is_tainted(point.messages)
+        return (Assistant(turn.text, begun, turn.thinking, tainted, assessed=True),)
 
     # What each kind of record says.
 
@@ -183,7 +185,7 @@ class Ledger:
         self.decided, self.waiting = (waiting, decisions), None
         edits = {
             call.id: replace(call, arguments=decision.text)
-            for call in waiting.own_pending
+            for call in (pending.call for pending in waiting.own_pending)
             if isinstance(decision := decisions.get(call.id), Edited)
         }
         self._said[self.run_id] = tuple(_edited(message, edits) for message in waiting.messages)
@@ -221,7 +223,8 @@ def run_of_call(key: str) -> str:
 
 def waiting_names(result: Result, before: str = "") -> dict[tuple[str, str], str]:
     """By which names a person decides about the calls that wait, by run and call id."""
-    names = {(result.run_id, call.id): before + call.id for call in result.own_pending}
+    ids = [pending.call.id for pending in result.own_pending]
+    names = {(result.run_id, call_id): before + call_id for call_id in ids}
     for paused in result.paused:
         names |= waiting_names(paused.result, f"{before}{paused.call.id}/")
     return names

@@ -138,4 +138,4 @@ class Leg(Generic[Output, Deps]):
 
 def _not_again(call: ToolCall, verdict: Denied) -> ToolResult:
     reason = f": {verdict.reason}" if verdict.reason else "."
-    return ToolResult(call.id, call.name, _NOT_AGAIN + reason, is_error=True)
+    return ToolResult(call.id, call.name, _NOT_AGAIN + reason, is_error=True, assessed=True)

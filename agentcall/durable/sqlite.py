@@ -5,7 +5,9 @@ Rules:
    one is never a journal.
 2. Rollback journal, not a write-ahead log: what is committed stands in the file itself. Of a
    write-ahead log SQLite takes a damaged part for one that was never committed, and says nothing.
-3. What SQLite can check is checked when the file is opened: its pages, its size, its heads.
+3. The file is for its owner alone (mode 600), and so are those that SQLite makes beside it; one of
+   ours that others may read is tightened.
+4. What SQLite can check is checked when the file is opened: its pages, its size, its heads.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from agentcall.durable.database import Row, Session
 from agentcall.durable.holder import Holder
 from agentcall.durable.journal import check_seals
 from agentcall.errors import JournalDamaged, JournalError, UsageError
+from agentcall.privatefiles import open_private, tighten
 
 T = TypeVar("T")
 
@@ -130,6 +133,7 @@ def _made(path: Path) -> None:
     """Makes an empty journal; does nothing if another process was faster."""
     made = path.with_name(f"{path.name}-new-{os.getpid()}-{secrets.token_hex(4)}")
     try:
+        os.close(open_private(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         with closing(sqlite3.connect(made, isolation_level=None)) as connection:
             connection.execute(f"PRAGMA application_id = {_OURS}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
@@ -143,6 +147,7 @@ def _made(path: Path) -> None:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
+    tighten(path, path.with_name(f"{path.name}-journal"))
     if path.stat().st_size == 0:
         raise JournalDamaged(f"{path} is empty, and a journal never is; it has lost what it held")
     try:

@@ -20,6 +20,7 @@ from agentcall.durable.record import digest_of
 from agentcall.errors import AgentCallError, UsageError
 from agentcall.filelock import locked
 from agentcall.messages import JSON, Message, encoded, load
+from agentcall.privatefiles import open_private
 from agentcall.result import Missing, RunResult
 from agentcall.snapshot import as_json
 
@@ -116,7 +117,7 @@ def error_line(task: Task, kind: str, message: str) -> dict[str, JSON]:
 
 
 class Results:
-    """The file of results, open for one process alone; a context manager.
+    """The file of results, open for one process alone, and for its owner; a context manager.
 
     A last line that was torn is cut off. `done` are the run ids that have a line.
     Raises UsageError if another process writes it, or if it holds something else.
@@ -124,7 +125,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        self._file = open_private(path, os.O_CREAT | os.O_RDWR)
         if not locked(self._file):
             os.close(self._file)
             raise UsageError(f"another process writes {path}; wait for it, or choose another file")

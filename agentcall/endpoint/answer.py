@@ -14,6 +14,7 @@ import orjson
 
 from agentcall.events import (
     AnswerDiscarded,
+    ApprovalRequested,
     Event,
     TextDelta,
     ThinkingDelta,
@@ -114,8 +115,11 @@ def words_of(result: RunResult[Any]) -> str:  # Any: as above
     if not isinstance(result.answer, Missing):
         return snapshot(result.answer)
     if result.pending:
-        calls = "; ".join(f"{call.name}({call.arguments})" for call in result.pending)
-        return f"I stopped here: {calls} needs a person's approval, which cannot be given here."
+        # Not the arguments nor the policy's words about them: a client sends this text back, and
+        # what an attacker wanted to be called must not come into the conversation that way.
+        names = list(dict.fromkeys(pending.call.name for pending in result.pending))
+        need = f"{', '.join(names)} {'need' if names[1:] else 'needs'} a person's approval"
+        return f"I stopped here: {need}, which cannot be given here."
     return f"There is no answer ({result.stop_reason}): {result.answer.reason}."
 
 
@@ -144,6 +148,8 @@ def step_of(event: Event) -> str | None:
         case ToolCallFinished(_, result, seconds):
             mark = "failed" if result.is_error else "gave"
             return f" {mark} in {seconds:.2f} s: {result.text[:_SHOWN]}\n"
+        case ApprovalRequested(call, reason):
+            return f"\n{call.name} waits for approval{f': {reason}' if reason else ''}\n"
         case ToolCallRefused(call, result):
             return f"\n{call.name}({call.arguments}) was refused: {result.text[:_SHOWN]}\n"
         case _:

@@ -37,6 +37,8 @@ from agentcall.result import RunResult
 
 T = TypeVar("T")
 
+_LARGE = 2**18
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -80,15 +82,19 @@ class Endpoint:
             ],
             exception_handlers={404: _no_such_path, 405: _no_such_path},
         )
-        open_paths = frozenset({"/health"})
-        self._app = Gatekeeper(cast("Any", app), replace(terms or Terms(), open_paths=open_paths))
+        own = replace(
+            terms or Terms(),
+            open_paths=frozenset({"/health"}),
+            types=frozenset({"application/json"}),
+        )
+        self._app = Gatekeeper(cast("Any", app), own)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
     async def _complete(self, request: Request) -> Response:
         try:
-            asked = read_request(await request.body(), self._name)
+            asked = await self._asked(await request.body())
             answer = await self._answered(request, asked)
         except (_Gone, ClientDisconnect):
             answer = Response(status_code=499)
@@ -96,6 +102,12 @@ class Endpoint:
             answer = _refusal(error)
         self._counts.answered(answer.status_code)
         return answer
+
+    async def _asked(self, body: bytes) -> Asked:
+        """The request in a body; a large one is read in a thread, so that others are answered."""
+        if len(body) > _LARGE:
+            return await asyncio.to_thread(read_request, body, self._name)
+        return read_request(body, self._name)
 
     async def _answered(self, request: Request, asked: Asked) -> Response:
         streams = self._agent.output_type is str

@@ -15,6 +15,10 @@ import orjson
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, load
+from agentcall.taint import from_elsewhere
+
+MESSAGES = 2_000
+"""Messages of a request at most; each is read, judged and sent on."""
 
 _REFUSED = {
     "tools": "this agent brings its own tools; send none",
@@ -65,7 +69,7 @@ def _refuse(fields: Mapping[str, JSON], model: str) -> None:
     name = fields.get("model", model)
     if name != model:
         raise Unfit(
-            f"there is no model {name!r}; there is {model!r}",
+            f"there is no model {name!r:.100}; there is {model!r}",
             status=404,
             code="model_not_found",
             param="model",
@@ -74,17 +78,22 @@ def _refuse(fields: Mapping[str, JSON], model: str) -> None:
         if fields.get(param) and fields[param] != {"type": "text"}:
             raise Unfit(words, param=param)
     if fields.get("n") not in (None, 1):
-        raise Unfit(f"n is {fields['n']!r}; one answer is given", param="n")
+        raise Unfit(f"n is {fields['n']!r:.100}; one answer is given", param="n")
 
 
 def _messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
     given = fields.get("messages")
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise Unfit("messages is no list of messages", param="messages")
+    if len(given) > MESSAGES:
+        raise Unfit(
+            f"there are {len(given):,} messages, more than {MESSAGES:,}; leave out the oldest",
+            param="messages",
+        )
     last = given[-1]
     if not isinstance(last, Mapping) or last.get("role") != "user":
         raise Unfit("the last message is not the user's", param="messages")
     try:
-        return load(cast("Sequence[Mapping[str, JSON]]", given))
+        return from_elsewhere(load(cast("Sequence[Mapping[str, JSON]]", given)))
     except (UsageError, AttributeError, TypeError, KeyError) as error:
-        raise Unfit(str(error), param="messages") from None
+        raise Unfit(f"{error!s:.500}", param="messages") from None

@@ -4,22 +4,31 @@ Rules, in the order they are tried:
 1. Strict JSON is taken as it is, and says so by an empty rule.
 2. A value that was cut (an open bracket, an open string) is never completed.
 3. Mending changes the spelling, never the content: a code fence around the value, Python's
-   literals and quotes, trailing commas, comments, keys without quotes, raw line breaks or bad
-   escapes in strings, brackets too many at the end.
-4. What is left goes to json-repair, and counts only if each text and number of what it gives
-   stands in what the model wrote.
+   literals and quotes, trailing commas, a comma that is missing before a key or between two
+   objects, comments, keys without quotes, raw line breaks or bad escapes in strings, full-width
+   punctuation, brackets too many at the end.
+4. Nothing is lost: the value accounts for every character but white space, quotes, commas,
+   brackets, comments and fences. Any other text is not read; see `lenient`.
 Nothing is ever evaluated.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
 from dataclasses import dataclass
 from typing import cast
 
 from agentcall.jsontext.balance import Balance
-from agentcall.jsontext.lenient import DEEPEST, Lenient, Malformed
+from agentcall.jsontext.lenient import (
+    DEEPEST,
+    Lenient,
+    Malformed,
+    WrittenFloat,
+    WrittenInt,
+    as_written,
+    is_exact,
+)
 from agentcall.jsontext.members import Members, items, members
 from agentcall.messages import JSON
 
@@ -52,7 +61,7 @@ def read_json(text: str) -> Whole | Unread:
     Unread(reason='the text ends inside a list or object', cut=True)
     """
     try:
-        return Whole(cast("JSON", json.loads(text, parse_constant=_no_constant)))
+        return Whole(strict_json(text))
     except (ValueError, RecursionError):
         pass
     body = text.strip()
@@ -69,15 +78,81 @@ def read_json(text: str) -> Whole | Unread:
     return _mended(body)
 
 
-def _no_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is no JSON")
+def strict_json(text: str) -> JSON:
+    """The value of a JSON text of which nothing is lost.
+
+    Raises ValueError for what is not JSON, for a key with two values (of which a parser keeps the
+    last), and for a number that a double cannot hold. Raises RecursionError.
+    """
+    return cast("JSON", STRICT.decode(text))
+
+
+def has_repeated_key(text: bytes, value: JSON) -> bool:
+    """Whether an object in a JSON text, whose value this is, gives a key two different values."""
+    if isinstance(value, dict) and text.count(b":") == len(value):
+        return False  # the usual call: flat, and no colon in a string
+    if len(_SEPARATOR.findall(text)) == _count_keys(value):
+        return False
+    try:
+        json.loads(text, object_pairs_hook=_object_of)
+    except RepeatedKey:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False
+
+
+class RepeatedKey(ValueError):
+    """An object gives a key two different values."""
+
+
+_SEPARATOR = re.compile(rb'"\s*:')
+
+
+def _count_keys(value: JSON) -> int:
+    found, waiting = 0, [value]
+    while waiting:
+        match waiting.pop():
+            case dict() as inner:
+                found += len(inner)
+                waiting += inner.values()
+            case list() as inner:
+                waiting += inner
+            case _:
+                pass
+    return found
+
+
+def _refuse_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _exact_float(digits: str) -> float:
+    number = float(digits)
+    if not is_exact(number, digits):
+        raise ValueError(f"{digits} has more digits than a double holds")
+    return as_written(number, digits)
+
+
+def _whole_number(digits: str) -> int | float:
+    return as_written(int(digits), digits)
+
+
+def _object_of(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if json.dumps(found[key]) != json.dumps(value):
+                raise RepeatedKey(f"the key {key!r} has two values")
+    return found
 
 
 def _unfenced(text: str) -> str | None:
     if not (text.startswith("```") and text.endswith("```") and len(text) > 6):
         return None
     head, _, rest = text[3:-3].partition("\n")
-    return rest if head.strip().isalnum() or not head.strip() else text[3:-3]
+    language = head.strip()
+    return rest if not language or (language.isalnum() and language[0].isalpha()) else text[3:-3]
 
 
 def _mended(text: str) -> Whole | Unread:
@@ -91,62 +166,33 @@ def _mended(text: str) -> Whole | Unread:
         value = lenient.value()
         lenient.close()
     except Malformed as error:
-        if lenient.at >= len(text):
-            return Unread(str(error), cut=True)
-        return _repaired(text, balance, str(error))
+        return Unread(str(error), cut=lenient.at >= len(text))
     return Whole(value, ", ".join(sorted(lenient.rules)) or "spelling")
 
 
-def _repaired(text: str, balance: Balance, reason: str) -> Whole | Unread:
-    if balance.stopped or not balance.began:
-        return Unread(reason)
-    import json_repair  # here, as it costs more than all the rest and is seldom needed
-
-    try:
-        value = cast("JSON", json_repair.loads(text, skip_json_loads=True))
-    except Exception:
-        return Unread(reason)
-    if not value or not isinstance(value, dict if text[0] == "{" else list):
-        return Unread(reason)
-    if any(leaf not in text for leaf in _leaves(value)) or _hollow(value, text):
-        return Unread(reason)
-    return Whole(value, "json-repair")
-
-
-def _hollow(value: object, text: str) -> bool:
-    """Whether an object has an empty text that the model did not write."""
-    return '""' not in text and "''" not in text and any(leaf == "" for leaf in _leaves(value))
-
-
-def _leaves(value: object) -> Iterator[str]:
-    match value:
-        case bool() | None:
-            return
-        case str():
-            if json.dumps(value, ensure_ascii=False)[1:-1] == value:
-                yield value
-        case int() | float():
-            yield str(value)
-        case Mapping():
-            for key, item in cast("Mapping[str, object]", value).items():
-                yield key
-                yield from _leaves(item)
-        case list():
-            for item in cast("list[object]", value):
-                yield from _leaves(item)
-        case _:
-            yield "\0"
-
+STRICT = json.JSONDecoder(
+    parse_constant=_refuse_constant,
+    parse_float=_exact_float,
+    parse_int=_whole_number,
+    object_pairs_hook=_object_of,
+)
+"""The decoder of `strict_json`."""
 
 __all__ = [
     "DEEPEST",
+    "STRICT",
     "Balance",
     "Lenient",
     "Malformed",
     "Members",
     "Unread",
     "Whole",
+    "WrittenFloat",
+    "WrittenInt",
+    "has_repeated_key",
+    "is_exact",
     "items",
     "members",
     "read_json",
+    "strict_json",
 ]

@@ -1,9 +1,16 @@
-"""The lenient grammar: JSON, Python's literals, and what models mix up between them."""
+"""The lenient grammar: JSON, Python's literals, and what models mix up between them.
+
+Nothing is lost: the value accounts for every character of the text but white space, quotes, commas,
+brackets and comments, or Malformed is raised. An expression (`3+5`), a unit (`5 kg`), a second
+string, a leading zero (octal in some languages) or a key that is given two different values is
+refused: whichever way it is read, something of it would be left out or made up.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from math import isfinite
 from typing import cast
 
 from agentcall.jsontext.balance import CLOSERS, INSIDE
@@ -20,10 +27,22 @@ class Malformed(ValueError):
 _SPACE = re.compile(r"\s*")
 _WORD = re.compile(r"[A-Za-z_$][\w$.\-]*")
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d[\d_]*)?\.?\d*(?:[eE][+-]?\d+)?)")
+_UNCLEAR = re.compile(r"\+|[+-]?0[\d_]")
+"""A sign that may be half of a sum, and a zero that may make a number octal."""
+_KEY_AHEAD = re.compile(r'"(?:[^"\\\n]|\\.){1,80}"\s*[:：]')
+_DIVISION = re.compile(r"//+[ \t]*[-+(]*[\d.]")
+"""Behind a value this is Python's whole division or a comment, and nobody can tell which."""
+_WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|\\\\[\w.$-]+)(?:\\[^\\/:*?\"<>|\n]+)+\\?")
+_WIDE = dict(zip("：，｛｝［］（）", ":,{}[]()", strict=True))
+"""Punctuation of Chinese and Japanese keyboards, which counts outside of strings."""
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
+_INSIDE = {**INSIDE, "”": re.compile(r"[^”\\]*"), "’": re.compile(r"[^’\\]*")}
 _LITERALS: dict[str, JSON] = {"true": True, "false": False, "null": None}
 _PYTHON: dict[str, JSON] = {"True": True, "False": False, "None": None}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0", "\n": ""}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 _HEX = {"u": 4, "x": 2, "U": 8}
+_EXACT_DIGITS = 15
+"""Every decimal of so many digits is kept by a float (IEEE 754, double precision)."""
 
 
 class Lenient:
@@ -34,6 +53,8 @@ class Lenient:
         self.at = at
         self.rules: set[str] = set()
         self._depth = 0
+        self._behind = ""  # what the last token ended with
+        self._ended = self._seen = 0
 
     def fail(self, expected: str) -> Malformed:
         """The error that says what was expected here."""
@@ -41,15 +62,37 @@ class Lenient:
         return Malformed(f"expected {expected} at character {self.at}, found {found!r}")
 
     def peek(self) -> str:
-        """The next character that is neither space nor comment, empty at the end."""
+        """The next character that is neither space nor comment, empty at the end.
+
+        Full-width punctuation reads as its ASCII form. Raises Malformed for a division.
+        """
+        if self.at > self._seen:
+            self._behind, self._ended = self.text[self.at - 1], self.at
         while True:
             self.at = cast("re.Match[str]", _SPACE.match(self.text, self.at)).end()
             if not self.text.startswith(("//", "/*", "#"), self.at):
-                return self.text[self.at : self.at + 1]
-            self.rules.add("comment")
-            long = self.text.startswith("/*", self.at)
-            end = self.text.find("*/" if long else "\n", self.at + 1)
-            self.at = len(self.text) if end < 0 else end + (2 if long else 1)
+                break
+            self._comment()
+        self._seen = self.at
+        char = self.text[self.at : self.at + 1]
+        if char not in _WIDE:
+            return char
+        self.rules.add("full-width punctuation")
+        return _WIDE[char]
+
+    def _comment(self) -> None:
+        if self._behind not in ("", ",", "{", "[", "(", ":") and self._is_division():
+            raise self.fail("one value, not a division,")
+        self.rules.add("comment")
+        long = self.text.startswith("/*", self.at)
+        end = self.text.find("*/" if long else "\n", self.at + (2 if long else 1))
+        self.at = len(self.text) if end < 0 else end + (2 if long else 1)
+
+    def _is_division(self) -> bool:
+        """Whether `//` behind a value may divide it: an operand follows, or no space is between."""
+        if not self.text.startswith("//", self.at):
+            return False
+        return self.at == self._ended or _DIVISION.match(self.text, self.at) is not None
 
     def eat(self, char: str) -> bool:
         """Whether the next character is this one; it is then behind us."""
@@ -59,12 +102,12 @@ class Lenient:
         return True
 
     def close(self) -> None:
-        """Nothing may follow but brackets too many. Raises Malformed."""
-        rest = self.text[self.at :].strip()
-        if rest.strip("}]); \n"):
-            raise self.fail("the end")
-        if rest:
+        """Nothing may follow but comments, a comma and brackets too many. Raises Malformed."""
+        while self.peek() in ("}", "]", ")", ";", ","):
             self.rules.add("brackets too many")
+            self.at += 1
+        if self.at < len(self.text):
+            raise self.fail("the end")
 
     def value(self) -> JSON:
         """The value that stands here. Raises Malformed."""
@@ -76,29 +119,36 @@ class Lenient:
             found: JSON = self._object() if char == "{" else self._list(char)
             self._depth -= 1
             return found
-        if char in INSIDE and char:
+        if char in _QUOTES:
             return self.string()
         return self._scalar()
 
     def string(self) -> str:
-        """The string that stands here, in either quotes."""
-        quote = self.peek()
-        if quote not in INSIDE or not quote:
+        """The string that stands here, in any quotes. Raises Malformed."""
+        opener = self.peek()
+        if opener not in _QUOTES:
             raise self.fail("a string")
-        if quote == "'":
-            self.rules.add("single quotes")
-        pieces: list[str] = []
+        if opener != '"':
+            self.rules.add("single quotes" if opener == "'" else "full-width punctuation")
+        quote = _QUOTES[opener]
         self.at += 1
+        start, odd = self.at, False
+        pieces: list[str] = []
         while True:
-            end = cast("re.Match[str]", INSIDE[quote].match(self.text, self.at)).end()
+            end = cast("re.Match[str]", _INSIDE[quote].match(self.text, self.at)).end()
             pieces.append(self._raw(end))
             if end >= len(self.text):
                 raise self.fail("the end of a string")
             if self.text[end] == quote:
                 self.at = end + 1
-                return "".join(pieces)
+                break
             self.at = end + 1
             pieces.append(self._escape())
+            odd = odd or (pieces[-1].startswith("\\") and len(pieces[-1]) > 1)
+        raw = self.text[start:end]
+        if odd:
+            self.rules.add("bad escape")
+        return raw if odd and _WINDOWS_PATH.fullmatch(raw) else "".join(pieces)
 
     def _raw(self, end: int) -> str:
         raw = self.text[self.at : end]
@@ -108,25 +158,23 @@ class Lenient:
         return raw
 
     def _escape(self) -> str:
+        """What an escape says; one that no language has is the backslash and what follows it."""
         char = self.text[self.at : self.at + 1]
         self.at += 1
         if char in _HEX:
             return self._code(char, _HEX[char])
-        if char in '"\\/' or char in _ESCAPES:
-            return _ESCAPES.get(char, char)
-        if char == "'":
+        if char in "\"'\\/”’":
             return char
-        self.rules.add("bad escape")
-        return "\\" + char
+        octal = char == "0" and self.text[self.at : self.at + 1].isdigit()
+        return _ESCAPES[char] if char in _ESCAPES and not octal else "\\" + char
 
     def _code(self, kind: str, digits: int) -> str:
         code = self.text[self.at : self.at + digits]
         try:
-            number = int(code, 16) if len(code) == digits else -1
+            number = int(code, 16) if len(code) == digits and code.isalnum() else -1
         except ValueError:
             number = -1
         if not 0 <= number < 0x110000:
-            self.rules.add("bad escape")
             return "\\" + kind
         self.at += digits
         pair = self.text[self.at : self.at + 6]
@@ -151,21 +199,25 @@ class Lenient:
     def _number(self) -> JSON:
         found = cast("re.Match[str]", _NUMBER.match(self.text, self.at))
         digits = found.group()
+        if _UNCLEAR.match(digits):
+            raise self.fail("a number without '+' and leading zeros, or a string,")
         try:
-            number: JSON = int(digits, 0) if digits[:2].lower() == "0x" else json.loads(digits)
+            number: int | float = int(digits, 0) if "x" in digits.lower() else json.loads(digits)
         except ValueError:
             number = self._odd_number(digits)
+        if isinstance(number, float) and not is_exact(number, digits):
+            raise self.fail("a number that a double holds exactly, or a string,")
         self.at = found.end()
-        return number
+        return as_written(number, digits)
 
-    def _odd_number(self, digits: str) -> JSON:
+    def _odd_number(self, digits: str) -> int | float:
+        plain = digits.lstrip("+-").replace("_", "")
         try:
-            number = float(digits)
+            number: int | float = int(digits) if plain.isdecimal() else float(digits)
         except ValueError:
             raise self.fail("a value") from None
         self.rules.add("number")
-        plain = digits.lstrip("+-").replace("_", "")
-        return int(digits) if plain.isdigit() else number
+        return number
 
     def _list(self, opener: str) -> JSON:
         if opener == "(":
@@ -184,13 +236,16 @@ class Lenient:
             key = self.key()
             if not self.eat(":"):
                 raise self.fail("':'")
-            found[key] = self.value()
+            value = self.value()
+            if key in found and not _is_same(found[key], value):
+                raise self.fail(f"one value for {key!r}, not a second one,")
+            found[key] = value
             self._comma("}")
         return found
 
     def key(self) -> str:
-        """The key that stands here, in quotes or bare."""
-        if self.peek() in ('"', "'"):
+        """The key that stands here, in quotes or bare. Raises Malformed."""
+        if self.peek() in _QUOTES:
             return self.string()
         word = _WORD.match(self.text, self.at)
         if word is None:
@@ -204,4 +259,50 @@ class Lenient:
             if self.peek() == closer:
                 self.rules.add("trailing comma")
         elif self.peek() != closer:
-            raise self.fail(f"',' or {closer!r}")
+            if not self._begins_another(closer):
+                raise self.fail(f"',' or {closer!r}")
+            self.rules.add("missing comma")
+
+    def _begins_another(self, closer: str) -> bool:
+        """Whether only a comma is missing: the next member, or the next object of a list."""
+        if closer == "}":
+            apart = self.text[self.at - 1].isspace()
+            return apart and _KEY_AHEAD.match(self.text, self.at) is not None
+        return self.peek() == "{" and self._behind == "}"
+
+
+class WrittenInt(int):
+    """A whole number that Python writes otherwise than `text`, such as -0, 1_000 or 0x10."""
+
+    text = ""
+
+
+class WrittenFloat(float):
+    """A number that Python writes otherwise than `text`, such as 3.10."""
+
+    text = ""
+
+
+def as_written(number: int | float, digits: str) -> int | float:
+    """The number, with its digits where Python would write others: as a text it is these."""
+    if repr(number) == digits:
+        return number
+    found = WrittenFloat(number) if isinstance(number, float) else WrittenInt(number)
+    found.text = digits
+    return found
+
+
+def is_exact(number: float, digits: str) -> bool:
+    """Whether a float says the same as the digits that were written."""
+    if not isfinite(number):
+        return False
+    plain = digits.replace("_", "")
+    if len(plain) <= _EXACT_DIGITS:
+        return True
+    from decimal import Decimal  # here, as few numbers are that long
+
+    return Decimal(repr(number)) == Decimal(plain)
+
+
+def _is_same(one: JSON, other: JSON) -> bool:
+    return json.dumps(one) == json.dumps(other)

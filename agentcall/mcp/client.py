@@ -173,6 +173,7 @@ class MCPTools(Late):
         marks: MarkArguments = {
             "untrusted": True,
             "read_only": bool(says and says.read_only_hint),
+            "egress": bool(says and says.open_world_hint),
             "idempotent": bool(says and (says.idempotent_hint or says.read_only_hint)),
             **self._marks,
         }

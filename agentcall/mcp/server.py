@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -52,7 +53,7 @@ class MCPServer:
         app = self._server.streamable_http_app(
             transport_security=security(enable_dns_rebinding_protection=False)
         )
-        return Gatekeeper(app, terms or Terms())
+        return Gatekeeper(app, replace(terms or Terms(), types=frozenset({"application/json"})))
 
     async def _list(self, context: Any, page: Any) -> Any:  # Any: types of the mcp package
         tools = [_offered(found) for found in self.registry]
@@ -76,6 +77,6 @@ def _offered(found: Tool) -> Any:  # Any: as above
         annotations=types.ToolAnnotations(
             read_only_hint=marks.read_only,
             idempotent_hint=marks.idempotent,
-            open_world_hint=marks.untrusted,
+            open_world_hint=bool(marks.egress) or (None if marks.untrusted else False),
         ),
     )

@@ -25,11 +25,15 @@ _OTHERS = ("system", "developer", "user", "tool", "function")
 
 
 class Piece(NamedTuple):
-    """What one body or chunk says: a delta, perhaps the end, perhaps the usage."""
+    """What one body or chunk says: a delta, perhaps the end, perhaps the usage.
+
+    is_message: the delta stood in `message`, and may say again what came before it.
+    """
 
     delta: Delta
     finish: str | None = None
     usage: Usage | None = None
+    is_message: bool = False
 
 
 def parsed(data: bytes) -> JSON:
@@ -57,31 +61,32 @@ def _leniently(data: bytes) -> JSON:
 def whole(body: JSON) -> Piece:
     """A whole completion. Raises ModelRefused or BadAnswer if it is none."""
     checked = _checked(body)
-    choice = _first_choice(checked)
+    choice = _choice(checked, 0) or _choice(checked, first_choice(body))
     if choice is None:
         raise BadAnswer(f"the server's answer has no choices: {excerpt(body)}")
     message = choice.get("message")
     if not isinstance(message, dict):
         raise BadAnswer(f"the server's answer has no message: {excerpt(body)}")
-    text, thinking, calls = _delta(message)
-    delta = Delta(text, thinking, _each_apart(calls) if calls else ())
+    text, thinking, calls, _ = _delta(message)
+    delta = Delta(text, thinking, each_apart(calls) if calls else ())
     return Piece(delta, _finish(choice), usage_of(checked))
 
 
-def _each_apart(calls: Iterable[CallDelta]) -> tuple[CallDelta, ...]:
+def each_apart(calls: Iterable[CallDelta]) -> tuple[CallDelta, ...]:
     """The calls of a whole message are whole: each has a place of its own, whatever its id."""
     return tuple([CallDelta(place, *call[1:]) for place, call in enumerate(calls)])
 
 
-def chunk(body: JSON) -> Piece:
-    """One chunk of a stream; a chunk without choices carries at most the usage."""
+def chunk(body: JSON, index: int = 0) -> Piece:
+    """One chunk of a stream, of its choice with this index; one without it has the usage alone."""
     checked = _checked(body)
-    choice = _first_choice(checked)
+    choice = _choice(checked, index)
     if choice is None:
         return Piece(Delta(), None, usage_of(checked))
-    delta = choice.get("delta") or choice.get("message") or {}
-    spoken = _delta(delta) if isinstance(delta, dict) else Delta()
-    return Piece(spoken, _finish(choice), usage_of(checked))
+    delta = choice.get("delta")
+    spoken = delta or choice.get("message")
+    said = _delta(spoken) if isinstance(spoken, dict) else Delta()
+    return Piece(said, _finish(choice), usage_of(checked), is_message=not delta)
 
 
 def _checked(body: JSON) -> Body:
@@ -104,17 +109,36 @@ def _status(body: Body) -> int:
     return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
-def _first_choice(body: Body) -> Body | None:
-    """The choice of index 0: we never ask for more than one."""
+def first_choice(body: JSON) -> int | None:
+    """The index of the choice to read: 0 if it is there, else that of the first; None for none."""
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices:
+        return None
+    indexes = [_index(choice.get("index")) or 0 for choice in choices if isinstance(choice, dict)]
+    return 0 if 0 in indexes or not indexes else indexes[0]
+
+
+def _choice(body: Body, index: int | None) -> Body | None:
+    """The choice of this index: we never ask for more than one."""
     choices = body.get("choices")
     if not isinstance(choices, list):
         return None
     for choice in choices:
         if not isinstance(choice, dict):
             raise BadAnswer(f"a choice is not a JSON object: {excerpt(body)}")
-        if choice.get("index") in (0, None):
+        given = choice.get("index")
+        if given == index or (_index(given) or 0) == index:
             return choice
     return None
+
+
+def _index(index: JSON) -> int | None:
+    """The index, which servers write as a number or as text; None if there is none."""
+    if isinstance(index, str) and index.strip().isdecimal():
+        return int(index)
+    if isinstance(index, float) and index.is_integer():
+        return int(index)
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
 
 
 def _finish(choice: Body) -> str | None:
@@ -159,7 +183,7 @@ def _call(call: Body) -> CallDelta:
         arguments = json.dumps(arguments, ensure_ascii=False)
     index, identity = call.get("index"), call.get("id")
     return CallDelta(
-        index if isinstance(index, int) else None,
+        index if type(index) is int else _index(index),
         str(identity) if identity else "",
         name if isinstance(name, str) else "",
         arguments or "",

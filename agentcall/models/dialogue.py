@@ -5,16 +5,27 @@ Rules:
    `stream_options`, or tools as a field (the dialect changes then).
 2. Nothing is asked again once a part was given.
 3. A stream that breaks ends without the end of an answer.
+4. Where an answer showed that the server's template opens the thinking, the next one is taken to
+   begin with thinking, until one shows that it does not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+)
 from contextlib import aclosing
 from typing import Protocol
 
+from agentcall.dialects.native import NativeReader
+from agentcall.dialects.protocol import Reader
+from agentcall.dialects.reading import Reconsidered
 from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
 from agentcall.messages import JSON, Image, User
 from agentcall.models.body import BodyWriter
@@ -69,6 +80,7 @@ class Dialogue:
         self._choose = choose
         self._bodies = BodyWriter(settings or Settings())
         self._choice: Choice | None = None
+        self._opening = ""
 
     async def choice(self) -> Choice:
         """The model's name, the dialect and why."""
@@ -109,16 +121,22 @@ class Dialogue:
 
     async def _whole(self, choice: Choice, request: Request) -> list[Answer]:
         body = self._bodies.body(choice.model, choice.dialect, request)
-        hearing = Hearing(choice.dialect.reader(request.offer), len(body))
-        return hearing.whole(await self._wire.post(body))
+        hearing = Hearing(self._reader(choice, request), len(body))
+        parts = hearing.whole(await self._wire.post(body))
+        for part in parts:
+            if isinstance(part, Reconsidered):
+                self._learn(part)
+        return parts
 
     async def _streamed(self, choice: Choice, request: Request) -> AsyncIterator[Answer]:
         body = self._bodies.body(choice.model, choice.dialect, request)
-        hearing = Hearing(choice.dialect.reader(request.offer), len(body))
+        hearing = Hearing(self._reader(choice, request), len(body))
         async with aclosing(self._wire.stream(body)) as pieces:
             try:
                 async for data in pieces:
                     for part in hearing.feed(data):
+                        if isinstance(part, Reconsidered):
+                            self._learn(part)
                         yield part
                     if hearing.done:
                         await _ended(pieces)
@@ -127,7 +145,20 @@ class Dialogue:
             except CutAnswer:
                 rest = hearing.end()
         for part in rest:
+            if isinstance(part, Reconsidered):
+                self._learn(part)
             yield part
+
+    def _reader(self, choice: Choice, request: Request) -> Reader:
+        reader = choice.dialect.reader(request.offer)
+        if self._opening and isinstance(reader, NativeReader):
+            reader.suppose(self._opening)
+        return reader
+
+    def _learn(self, part: Reconsidered) -> None:
+        """Remembers how the template begins an answer, where the part shows it."""
+        if part.opener is not None:
+            self._opening = part.opener
 
     def _adapted(self, refused: ModelRefused, choice: Choice, request: Request) -> Choice | None:
         """What to try instead of a request that was refused, or None."""

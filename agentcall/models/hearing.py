@@ -5,22 +5,24 @@ Rules:
    One that the server gave up ("error", "abort") has none.
 2. Usage that the server does not report is counted at four bytes a token, so that it is always
    there.
-3. Of several choices only the first is read.
+3. Of several choices only one is read: the first that a stream has.
 4. An answer that ended by its length before it began had no room: LMDeploy 0.5 says so of a
    conversation that is longer than the context, in place of an error.
 5. What came is told by its first byte, as headers are often wrong: `{`, `[` and `<` begin no
    stream of events.
+6. A message at the end of a stream may say all of it again: its text adds what was not said
+   before, its calls take the place of those in pieces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agentcall.dialects.parts import Called, Part, Said, Thought
+from agentcall.dialects.parts import Called, Delta, Part, Said, Thought
 from agentcall.dialects.protocol import Reader
 from agentcall.errors import BadAnswer, ContextOverflow
 from agentcall.messages import JSON, Usage
-from agentcall.models.completion import Piece, chunk, parsed, whole
+from agentcall.models.completion import Piece, chunk, each_apart, first_choice, parsed, whole
 from agentcall.models.protocol import Answer, Ended
 from agentcall.models.refusal import excerpt, no_json
 from agentcall.models.sse import EventReader
@@ -45,7 +47,8 @@ class Hearing:
         self._usage: Usage | None = None
         self._events: EventReader | None = None
         self._page: list[bytes] = []
-        self._empty = True
+        self._deltas: list[Delta] = []
+        self._choice: int | None = None
         self.done = False
 
     def whole(self, body: JSON) -> list[Answer]:
@@ -89,12 +92,22 @@ class Hearing:
             self._finish = self._finish or "stop"
             self.done = True
             return ()
-        return self._piece(_chunk(data))
+        body = _event(data)
+        if self._choice is None:
+            self._choice = first_choice(body)
+        piece = chunk(body, self._choice or 0)
+        if piece.is_message and piece.finish and any(piece.delta):
+            piece = piece._replace(delta=_added(self._deltas, piece.delta))
+        return self._piece(piece)
 
     def end(self) -> list[Answer]:
         """The end, where an answer is over or broke off: a proper one only if that was said."""
         finish = None if self._finish in _GIVEN_UP else self._finish
-        if finish == "length" and self._empty and not (self._usage and self._usage.output_tokens):
+        if (
+            finish == "length"
+            and not self._deltas
+            and not (self._usage and self._usage.output_tokens)
+        ):
             raise ContextOverflow(_NO_ROOM, status=200)
         rest = self._reader.close(finish)
         self._heard += rest
@@ -103,7 +116,8 @@ class Hearing:
     def _piece(self, piece: Piece) -> Sequence[Part]:
         self._finish = piece.finish or self._finish
         self._usage = piece.usage or self._usage
-        self._empty = self._empty and not any(piece.delta)
+        if any(piece.delta):
+            self._deltas.append(piece.delta)
         parts = self._reader.feed(piece.delta)
         self._heard += parts
         return parts
@@ -113,12 +127,24 @@ class Hearing:
         return Usage(1, self._sent // _BYTES_A_TOKEN, -(-heard // _BYTES_A_TOKEN))
 
 
-def _chunk(event: bytes) -> Piece:
+def _event(data: bytes) -> JSON:
     try:
-        return chunk(parsed(event))
+        return parsed(data)
     except ValueError:
-        text = event.decode("utf-8", "replace")
+        text = data.decode("utf-8", "replace")
         raise BadAnswer(f"an event of the stream is not JSON: {excerpt(text)}") from None
+
+
+def _added(before: Sequence[Delta], delta: Delta) -> Delta:
+    """What a message adds to the pieces before it."""
+    text = "".join(each.text for each in before)
+    thinking = "".join(each.thinking for each in before)
+    return Delta(
+        delta.text.removeprefix(text),
+        delta.thinking.removeprefix(thinking),
+        each_apart(delta.calls),
+        is_all=bool(delta.calls),
+    )
 
 
 def _size(part: Part) -> int:

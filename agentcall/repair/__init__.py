@@ -1,5 +1,11 @@
 """Repairs a tool call: what a model wrote becomes a valid call of a real tool, or words for it.
 
+The first rule: nothing is lost. The repaired value accounts for every character that the model
+wrote, white space, quotes, commas, brackets, comments and fences aside, or the call is refused with
+a message that shows what could not be read. Expressions such as `3+5` are not computed. The one
+exception is a whole argument that the tool does not have (`dropped-unknown` in `mend`), and its
+`Fix` says so.
+
 Rules:
 1. What is valid as written stays as it is, to the letter; that costs one parse and nothing else.
 2. The tool's own schema leads and its validator judges: the cheapest step is tried first, and a

@@ -3,17 +3,20 @@
 A value that fits is left as it is. What does not fit is mended where it stands, at any depth:
 - stringified: a text that spells out the list or object that is wanted.
 - number-from-text, bool-from-text, null-from-text: `"2"`, `"true"`, `"None"`.
+- text-from-number: `3.10` for a text, digit by digit.
 - list-from-one: a lone value for a list; list-from-text: `"2, 3"` for a list of what is no text (a
   text with commas for a list of texts may be one item or many: it is left for the model).
 - list-from-object: `{"0": "a", "1": "b"}` for a list; one-from-list: `[2]` for a lone 2.
-- enum-spelling: a choice that differs by case and separators only.
-- schema-echo: `{"type": "integer", "value": 2}` for 2.
+- enum-spelling: a choice that differs by case and by separators between its words only.
+- schema-echo: `{"type": "integer", "value": 2}` for 2, where the rest stands in the schema.
 - key-name, key-near: a key that differs in its spelling only, or by one slip, from a property
   that is not given.
 - null-dropped: null or blank for an optional property that takes neither.
-- dropped-unknown: a key that an object without other properties does not know. This one loses
-  what the model wrote, so it is done only on order, never to a wrapper with something in it, and
-  never if nothing else was given to an object that has properties.
+- dropped-unknown: a key that an object without other properties does not know. It is the one rule
+  that leaves out something the model wrote, a whole argument that the tool never had; so it is done
+  only on order, never to a wrapper with something in it, never if nothing else was given to an
+  object that has properties, and never, unless it is empty, where a property was not given: it may
+  be meant for that one.
 Of several choices (`anyOf`) the one that needs the fewest fixes is taken; if two do, none.
 """
 
@@ -24,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from agentcall.jsontext import WrittenFloat, WrittenInt
 from agentcall.messages import JSON
 from agentcall.repair.fit import (
     Fit,
@@ -36,13 +40,15 @@ from agentcall.repair.fit import (
     required_of,
 )
 from agentcall.repair.fix import Fix, dropped_at, fix, fix_at, written
-from agentcall.repair.names import folded, only_near
+from agentcall.repair.names import only_near, spelling
 from agentcall.repair.reading import read_inner
 from agentcall.repair.scalar import READERS, Read, is_blank, rule_of
 from agentcall.repair.shape import WRAPPERS
 
 _OPENERS = ("[", "{", "(", "`")
 _ECHO = frozenset({"type", "value", "description", "title"})
+_GROUPED = re.compile(r"\s*[+-]?\d{1,3}(?:,\d{3})+\s*")
+"""A number with thousands separators, or a list without brackets: nobody can tell."""
 
 
 @dataclass(slots=True)
@@ -99,8 +105,8 @@ class Mender:
     def _enumerated(self, value: JSON, schema: Schema, place: str) -> JSON:
         if not isinstance(value, str):
             return self._lone(value, schema, place)
-        wanted = folded(value)
-        like = [each for each in options_of(schema) if wanted and folded(_spelled(each)) == wanted]
+        wanted = spelling(value)
+        like = [e for e in options_of(schema) if wanted and spelling(_spelled(e)) == wanted]
         if len(like) != 1:
             return value
         self._told(
@@ -121,6 +127,9 @@ class Mender:
                 return value
             self._told(found[0], place, value, found[1])
             return found[1]
+        if read is READERS["string"] and isinstance(value, (WrittenInt, WrittenFloat)):
+            self._told("text-from-number", place, value, value.text)
+            return value.text
         return self._lone(value, schema, place)
 
     def _lone(self, value: JSON, schema: Schema, place: str) -> JSON:
@@ -129,7 +138,7 @@ class Mender:
         rule = ""
         if isinstance(value, list) and len(value) == 1:
             rule, inner = "one-from-list", value[0]
-        elif isinstance(value, dict) and {"type", "value"} <= value.keys() <= _ECHO:
+        elif isinstance(value, dict) and _echoes(value, schema):
             rule, inner = "schema-echo", value["value"]
         if not rule or isinstance(inner, (list, dict)):
             return value
@@ -185,6 +194,7 @@ class Mender:
         known, required = properties_of(schema), required_of(schema)
         value = self._renamed(value, schema, place)
         may_drop = self.drop_unknown and not (known and known.keys().isdisjoint(value))
+        missing = [name for name in known if name not in value]
         found: dict[str, JSON] = {}
         for key, item in value.items():
             own = known.get(key, schema.get("additionalProperties", True))
@@ -192,7 +202,10 @@ class Mender:
             mended = self.mend(item, own, at) if isinstance(own, Mapping) else item
             if key in known and key not in required and self._is_blank(mended, own):
                 self.fixes.append(dropped_at("null-dropped", at, item))
-            elif own is False and (item is None or (may_drop and not _holds_more(key, item))):
+            elif own is False and (
+                item is None
+                or (may_drop and not _holds_more(key, item) and (not missing or _is_empty(item)))
+            ):
                 self.fixes.append(dropped_at("dropped-unknown", at, item))
             else:
                 found[key] = mended
@@ -214,7 +227,7 @@ class Mender:
             left = [name for name in free if name not in meant.values()]
             meant |= _slips([key for key in strange if key not in meant], left, list(known))
         for key, name in meant.items():
-            rule = "key-name" if folded(key) == folded(name) else "key-near"
+            rule = "key-name" if spelling(key) == spelling(name) else "key-near"
             self.fixes.append(fix(rule, _below(place, key), _below(place, name)))
         return {meant.get(key, key): item for key, item in value.items()}
 
@@ -226,6 +239,10 @@ def _below(place: str, key: str) -> str:
 def _holds_more(key: str, item: JSON) -> bool:
     """Whether a key looks like a wrapper around arguments that nobody has understood."""
     return key in WRAPPERS and isinstance(item, (dict, list)) and bool(item)
+
+
+def _is_empty(item: JSON) -> bool:
+    return is_blank(item) or item in ([], {})
 
 
 def _spellings(strange: Sequence[str], free: Sequence[str]) -> dict[str, str]:
@@ -254,7 +271,7 @@ def _slips(strange: Sequence[str], free: Sequence[str], known: Sequence[str]) ->
 def _by_fold(names: Sequence[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(folded(name[:200]), []).append(name)
+        groups.setdefault(spelling(name[:200]), []).append(name)
     return groups
 
 
@@ -267,8 +284,21 @@ def _as_list(value: JSON, takes_text: bool) -> tuple[str, list[JSON]]:
     if isinstance(value, str) and value.lstrip()[:1] in _OPENERS:
         return "list-from-one", []  # a list or object that could not be read, perhaps cut
     if isinstance(value, str) and re.search(r"[,;\n]", value):
-        return "list-from-text", [] if takes_text else [p.strip() for p in value.split(",")]
+        unclear = takes_text or _GROUPED.fullmatch(value)
+        return "list-from-text", [] if unclear else [p.strip() for p in value.split(",")]
     return "list-from-one", [value]
+
+
+def _echoes(value: Mapping[str, JSON], schema: Schema) -> bool:
+    """Whether a value is wrapped in its own schema, and nothing else stands beside it."""
+    if not {"type", "value"} <= value.keys() <= _ECHO:
+        return False
+    beside = {key: item for key, item in value.items() if key not in ("type", "value")}
+    kinds = (kind_of(schema), _PYTHON_NAMES.get(kind_of(schema) or ""))
+    return value["type"] in kinds and all(schema.get(key) == item for key, item in beside.items())
+
+
+_PYTHON_NAMES = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
 
 
 def _spelled(option: JSON) -> str:

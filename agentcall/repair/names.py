@@ -29,6 +29,10 @@ _ALIKE = 0.6
 _REMEMBERED = 1 << 14
 """Names whose forms are kept: those of a large registry are compared with every wrong one."""
 _NOISE = re.compile(r"<[|｜].*|[\s\"'`]+$|^[\s\"'`]+|\(\s*\)\s*$|(?<=\w):\d+$", re.DOTALL)
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_-]+(?=[^\W_])")
+_NARROW = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: 0x20}
+"""Full-width characters as their ASCII forms."""
+_QUOTES = " \t\r\n\"'`"
 _NAMESPACE = re.compile(r"__|[.:/\\]+")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -81,6 +85,16 @@ def folded(name: str) -> str:
     """A name without case, separators and width: what spelling styles have in common."""
     plain = unicodedata.normalize("NFKC", name)
     return "".join(filter(str.isalnum, plain)).casefold()
+
+
+@lru_cache(_REMEMBERED)
+def spelling(text: str) -> str:
+    """A key or a choice without case, quotes and the separators between its words.
+
+    Signs and other punctuation stay (`c` is not `c++`, `5` is not `-5`), and so does what stands
+    between two digits (`1-2` is not `12`).
+    """
+    return _BETWEEN_WORDS.sub("", text.translate(_NARROW).strip(_QUOTES).casefold())
 
 
 def near(wrote: str, name: str) -> bool:

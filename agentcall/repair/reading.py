@@ -1,14 +1,17 @@
 """Reads the text of arguments as a JSON value, strict first, then by the cheapest mending.
 
+Nothing is lost: what is read accounts for every character that the model wrote, but white space,
+quotes, commas, brackets, comments, fences and special tokens; any other text is refused.
+
 Rules, in the order in which they are tried:
 - fenced: the JSON stands in a Markdown fence.
 - surplus: what follows the whole value is nothing but closing brackets or special tokens; or the
   server sent the same value twice, or an empty object before the real one. Two different values
   are two calls, and none of them runs.
 - double-encoded: the quotes are still escaped, though no text is around them: `{\\"a\\": 2}`.
-- python-literal, json-syntax: what `jsontext` mends, with Python's words in it or without;
-  json-repair where it had to guess the structure. Such a value has to fit as it stands, no key of
-  it is dropped: a quote that was not escaped may have torn a text in two.
+- python-literal, json-syntax: what `jsontext` mends, with Python's words in it or without.
+- missing-comma: the next member follows without its comma. Such a value has to fit as it stands,
+  no key of it is dropped: a quote that was not escaped may have torn a text in two.
 - closed-brackets: see below.
 
 Closing brackets. What was cut is never finished: whoever reads a cut call cannot know what was
@@ -17,28 +20,28 @@ are whole, and these are told apart so: no call of an answer that ended for its 
 an end, comes here (the loop drops it). So the model itself ended this text. If that end stands
 behind a complete value (not within a text, not behind a comma or a colon), then only brackets are
 missing, which say nothing; and if the result has every field that the tool requires, it runs.
+A list is never closed: items may have been to come.
 A last number is taken as it stands: an answer that was finished has finished its number. A text
 without its closing quote is never closed.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import cast
 
-from agentcall.jsontext import Balance, Unread, read_json
+from agentcall.jsontext import STRICT, Balance, Unread, read_json, strict_json
 from agentcall.messages import JSON
 from agentcall.repair.fix import Fixes, fix, written
 
 LONGEST_MENDED = 100_000
 """Characters of broken JSON that are mended; longer ones are refused, for mending is slow."""
 
-_GUESSED = "json-repair"
-_FENCE = re.compile(r"\s*(?:```|~~~)[ \t]*\w*\s*\n?(.*?)\s*(?:```|~~~)?\s*", re.DOTALL)
-_SURPLUS = re.compile(r"(?:[\s\]})`;]|<[|｜][^<>]{1,40}[|｜]>|</?\w{1,30}>)*")
+_GUESSED = "missing-comma"
+_FENCE = re.compile(r"\s*(?:```|~~~)[ \t]*(?:[A-Za-z]\w*)?\s*\n?(.*?)\s*(?:```|~~~)?\s*", re.DOTALL)
+_SURPLUS = re.compile(r"(?:[\s\]})`;]|<[|｜][^<>]{1,40}[|｜]>|</?[A-Za-z]\w{0,29}>)*")
 _DEEPEST = 32
 _REPEATS = 32
 
@@ -49,11 +52,6 @@ class Reading:
 
     value: JSON
     fixes: Fixes = ()
-
-
-def strict(text: str) -> JSON:
-    """The value of a JSON text as the standard has it. Raises ValueError, RecursionError."""
-    return cast("JSON", json.loads(text, parse_constant=_no_constant))
 
 
 def read(text: str) -> Reading | None:
@@ -99,14 +97,10 @@ def _can_be_written(reading: Reading) -> bool:
     return True
 
 
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
-
-
 def _whole(text: str) -> tuple[JSON] | None:
     """The value in a tuple, for null is a value."""
     try:
-        return (strict(text),)
+        return (strict_json(text),)
     except (ValueError, RecursionError):
         return None
 
@@ -127,19 +121,10 @@ def _lenient(text: str) -> Reading | None:
         return None
     if found is None or isinstance(found, Unread):
         return None
-    guessed = "json-repair" in found.rule
-    if guessed and (not text.lstrip().startswith(("{", "[")) or _goes_on(text)):
-        return None
     rule = "python-literal" if "python" in found.rule else "json-syntax"
-    if guessed:
+    if "missing comma" in found.rule:
         rule = _GUESSED
     return Reading(found.value, (fix(rule, text, _readable(found.value)),))
-
-
-def _goes_on(text: str) -> bool:
-    """Whether more than surplus follows a value that has ended: it may be another call's."""
-    end = Balance().run(text, 0)
-    return end >= 0 and _SURPLUS.fullmatch(text, end) is None
 
 
 def _readable(value: JSON) -> str:
@@ -173,13 +158,13 @@ def _without_surplus(text: str) -> Reading | None:
 def _values(text: str) -> list[JSON]:
     """The JSON values that a text is made of; none if there is more in it than surplus."""
     found: list[JSON] = []
-    position, decoder = 0, json.JSONDecoder(parse_constant=_no_constant)
+    position = 0
     while len(found) < _REPEATS:
         position = cast("re.Match[str]", _SURPLUS.match(text, position)).end()
         if position == len(text):
             return found
         try:
-            value, position = decoder.raw_decode(text, position)
+            value, position = cast("tuple[JSON, int]", STRICT.raw_decode(text, position))
         except (ValueError, RecursionError):
             return []
         found.append(value)
@@ -204,5 +189,7 @@ def _missing_brackets(text: str) -> str:
     balance = Balance()
     ended = balance.run(text, 0) >= 0
     if ended or balance.stopped or balance.quote or len(balance.open) > _DEEPEST:
+        return ""
+    if set(balance.open) != {"}"}:  # a list has as many items as were to come
         return ""
     return "".join(reversed(balance.open))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from typing import TypeAlias
 
+from agentcall.jsontext import is_exact
 from agentcall.messages import JSON
 
 Told: TypeAlias = "tuple[str, JSON]"
@@ -46,7 +46,7 @@ def _read_number(text: str) -> Told | None:
     if whole or not _NUMBER.fullmatch(text):
         return whole
     number = float(text)
-    return ("number-from-text", number) if math.isfinite(number) else None
+    return ("number-from-text", number) if is_exact(number, text.strip()) else None
 
 
 def _read_bool(text: str) -> Told | None:

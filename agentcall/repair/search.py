@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from agentcall.dialects.parts import Called
 from agentcall.errors import ArgumentsError
+from agentcall.jsontext import WrittenFloat, WrittenInt
+from agentcall.messages import JSON
 from agentcall.repair.fit import Fit, TooMuch
 from agentcall.repair.fix import Fixes, Refused, Repaired, fix, summed, written
 from agentcall.repair.mend import Mender
@@ -96,4 +99,26 @@ class _Attempt:
         except ArgumentsError as error:
             self.complaint = error
             return None
+        if _is_respelled(candidate.value, values):
+            return None
         return Repaired(self.tool, arguments, values, candidate.fixes)
+
+
+def _is_respelled(wire: JSON, value: object) -> bool:
+    """Whether a number became a text with other digits than those that were written."""
+    match wire:
+        case WrittenInt() | WrittenFloat():
+            return isinstance(value, str) and value != wire.text
+        case dict():
+            inner = cast("Mapping[str, object]", value) if isinstance(value, Mapping) else None
+            return any(
+                _is_respelled(
+                    item, inner.get(key) if inner is not None else getattr(value, key, None)
+                )
+                for key, item in wire.items()
+            )
+        case list() if isinstance(value, (list, tuple)):
+            items = cast("Sequence[object]", value)
+            return len(items) == len(wire) and any(map(_is_respelled, wire, items))
+        case _:
+            return False

@@ -75,8 +75,9 @@ def placed(reading: Reading, tool: Tool) -> Iterator[Reading]:
 def bare_text(text: str, tool: Tool) -> Reading | None:
     """A short text without any JSON in it, which can only be the value of the only parameter."""
     clean = text.strip()
-    plain = _PLAIN_TEXT.fullmatch(clean) and not is_blank(clean)
-    return Reading(clean) if plain and _takes_text(tool) else None
+    plain = _PLAIN_TEXT.fullmatch(clean) and not is_blank(clean) and any(map(str.isalnum, clean))
+    name = clean in properties_of(tool.parameters) or clean.startswith("-")
+    return Reading(clean) if plain and not name and _takes_text(tool) else None
 
 
 def _with(reading: Reading, rule: str, value: JSON) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from agentcall.errors import ArgumentsError
@@ -14,6 +15,11 @@ from agentcall.tool_index import FINDER
 _MANY = 40
 _SENT = 200
 _PROBLEMS = 12
+_LOOKED_AT = 2_000
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_EXPRESSION = re.compile(r"[\d)]\s*[-+*/^×÷]{1,2}\s*[\d(]")
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?:\d\d")
+_UNIT = re.compile(r"\d[\d.,_]*\s*(?:[^\W\d_]{1,20}\b|[%°€$£¥])|[€$£¥]\s*\d|\d\s+\d")
 _NOTHING = "Nothing was carried out."
 
 
@@ -35,16 +41,36 @@ def unknown_tool(wrote: str, names: Collection[str]) -> str:
 
 
 def unreadable(tool: Tool, arguments: str, error: ArgumentsError) -> str:
-    """The arguments are no JSON; what was sent, where it breaks, what is wanted."""
+    """The arguments are not JSON: what was sent, where it breaks, and what to send instead."""
     sent = f"You sent: {shortened(arguments, _SENT)}"
-    return f"{_lines(error)}\n{sent}\n{_NOTHING} Call {tool.name} again with one whole JSON object."
+    again = f"{_NOTHING} Call {tool.name} again with one whole JSON object."
+    return "\n".join(filter(None, (_lines(error), sent, _hint(arguments), again)))
 
 
 def wrong(tool: Tool, error: ArgumentsError) -> str:
     """The arguments do not fit; each wrong field, what was sent, what is expected."""
     if not properties_of(tool.parameters):
         return f"{_lines(error)}\n{_NOTHING} Call {tool.name} again with {{}}."
-    return f"{_lines(error)}\n{_NOTHING} Call {tool.name} again with every field put right."
+    texts = [each.value for each in error.problems if "number" in each.expected]
+    texts += [each.value for each in error.problems if "integer" in each.expected]
+    hint = next(filter(None, (_hint(text) for text in texts if isinstance(text, str))), "")
+    again = f"{_NOTHING} Call {tool.name} again with every field put right."
+    return "\n".join(filter(None, (_lines(error), hint, again)))
+
+
+def _hint(text: str) -> str:
+    """What to write instead of an expression or a number with a unit; empty for anything else."""
+    outside = _STRING.sub("", text[:_LOOKED_AT]) if text.lstrip().startswith(("{", "[")) else text
+    if _DATE.search(outside[:_LOOKED_AT]):
+        return "Put a date or a time into double quotes, where the tool takes one."
+    if _EXPRESSION.search(outside[:_LOOKED_AT]):
+        return (
+            "Expressions are not computed here: give the result as one number, "
+            "or call a tool that computes it first."
+        )
+    if _UNIT.search(outside[:_LOOKED_AT]):
+        return "Give a number alone: digits, without a unit, words or separators."
+    return ""
 
 
 def _lines(error: ArgumentsError) -> str:

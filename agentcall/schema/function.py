@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter
@@ -94,7 +95,10 @@ class FunctionSchema:
                 for key in [key for key in given if key not in self._reserved]:
                     values[key] = argument.read_one(given.pop(key), key, problems)
             elif argument.wire in given:
-                values[name] = argument.read(given.pop(argument.wire), problems)
+                wire = given.pop(argument.wire)
+                if argument.exact is str and type(wire) in (int, float):
+                    wire = _text_of(wire, argument.wire, arguments, problems)
+                values[name] = argument.read(wire, problems)
             elif argument.required:
                 problems.append(Problem(argument.wire, ABSENT, described(argument.schema)))
             elif argument.value.has_default:
@@ -228,6 +232,15 @@ def _argument(
     )
     exact = parameter.annotation if parameter.annotation in (str, int, bool) else None
     return _Argument(value.alias or parameter.name, parameter, value, schema, required, exact)
+
+
+def _text_of(wire: JSON, key: str, text: str | bytes, problems: list[Problem]) -> str:
+    """A number as the text that was written: 1.10 is 1.1 to Python, which is another version."""
+    written = text if isinstance(text, str) else bytes(text).decode(errors="replace")
+    digits = re.escape(repr(wire))
+    if not re.search(rf'"{re.escape(key)}"\s*:\s*{digits}(?![\w.])', written):
+        problems.append(Problem(key, wire, "a string in double quotes"))
+    return repr(wire)
 
 
 def _array(item: Schema) -> Schema:

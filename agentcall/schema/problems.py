@@ -10,6 +10,7 @@ from contextlib import suppress
 import orjson
 
 from agentcall.errors import ArgumentsError, Problem
+from agentcall.jsontext import has_repeated_key
 from agentcall.messages import JSON
 from agentcall.schema.definitions import Schema, is_schema
 
@@ -49,7 +50,10 @@ def read_json(arguments: str | bytes, name: str, schema: Schema) -> JSON:
     raw = b""
     try:
         raw = arguments.encode() if isinstance(arguments, str) else bytes(arguments)
-        return _parsed(raw)
+        value = _parsed(raw)
+        if has_repeated_key(raw, value):
+            raise ValueError("a key is given twice, with two values")
+        return value
     except ValueError as error:
         reason = _broken(raw, str(error))
         text = raw.decode(errors="replace") if raw else str(arguments)
@@ -75,6 +79,8 @@ def _parsed(raw: bytes) -> JSON:
 
 
 def _broken(raw: bytes, error: str) -> str:
+    if error.startswith("a key is"):
+        return error
     if not raw.strip():
         return "the text is empty" if not error.startswith("'utf") else error
     found = re.search(r"at line (\d+) column (\d+)$", error)

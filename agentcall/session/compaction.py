@@ -5,7 +5,7 @@ Rules:
    or, where a run is longer than that, with an answer of the model.
 2. A prompt always begins with a message of the user, as chat templates ask for it.
 3. A summary is made in parts that fit the model's window; where it fails, nothing changes.
-4. A conversation that strangers had a word in stays marked so, also when their words are left out.
+4. A tainted conversation stays so, also when the untrusted content is left out or summed up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agentcall.messages import Assistant, Message, ToolResult, User
 from agentcall.models.protocol import Model, Request
 from agentcall.models.shorthand import model_from
 from agentcall.snapshot import capped
-from agentcall.taint import is_tainted
+from agentcall.taint import is_tainted, vouched
 from agentcall.transcript import Transcript
 from agentcall.turn import Listener
 
@@ -100,7 +100,7 @@ class Summary:
         summary, tainted = await self._summary("\n\n".join(_told(old))), is_tainted(old)
         if kept and not isinstance(messages[-kept], User):
             return Shorter(kept, (User(f"What has happened so far:\n{summary}", tainted),))
-        return Shorter(kept, (User(ASKED, tainted), Assistant(summary)))
+        return Shorter(kept, vouched((User(ASKED), Assistant(summary)), tainted=tainted))
 
     async def _summary(self, text: str) -> str:
         """The summary of a text of any length; of a smaller part where one is too much."""

@@ -2,7 +2,8 @@
 
 Rules:
 1. A new file is made beside its place and put there whole, so that nobody ever sees half of one.
-   It is for its owner alone (mode 600), and so are the files that SQLite makes beside it.
+   It is for its owner alone (mode 600), and so are the files that SQLite makes beside it; one of
+   ours that others may read is tightened.
 2. Many threads and processes may use it at the same time: SQLite's write-ahead log, and a busy
    timeout. Each use opens a connection of its own; none is carried over a fork.
 3. A file that is empty, damaged, of another program or of a newer version is refused, and never
@@ -18,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from agentcall.errors import SessionError
+from agentcall.privatefiles import make_folder, open_private, tighten
 
 BUSY = 30.0
 """Seconds that a use of the file waits for another one."""
@@ -26,6 +28,7 @@ VERSION = 1
 _OURS = 0x61676331
 """SQLite's application_id: "agc1"."""
 
+_BESIDE = ("-wal", "-shm", "-journal")
 _SMALLEST = 512
 """Bytes of SQLite's smallest page."""
 
@@ -120,6 +123,7 @@ class Database:
 
     def _connected(self) -> sqlite3.Connection:
         size = self._check_size()
+        tighten(self.path, *(self.path.with_name(self.path.name + end) for end in _BESIDE))
         connection = sqlite3.connect(
             self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
         )
@@ -161,9 +165,9 @@ class Database:
             )
 
     def _make(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         draft = self.path.with_name(f"{self.path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.close(open_private(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         try:
             with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")

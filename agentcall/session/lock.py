@@ -18,6 +18,7 @@ from time import monotonic
 
 from agentcall.errors import SessionBusy
 from agentcall.filelock import locked, unlock
+from agentcall.privatefiles import make_folder, open_private
 
 _PAUSES = (0.005, 0.1)
 """Seconds between two tries: the first, and the longest."""
@@ -51,9 +52,9 @@ class Lock:
     @classmethod
     def taken(cls, path: Path) -> Lock | None:
         """The lock, if nobody holds it."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         while True:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            file = open_private(path, os.O_RDWR | os.O_CREAT)
             if not locked(file):
                 os.close(file)
                 return None

@@ -57,8 +57,11 @@ class RunRows:
         """What stands for the results of calls that wait for approval."""
         if self.waiting is None:
             return {}
-        calls = (*self.waiting.own_pending, *(paused.call for paused in self.waiting.paused))
-        return {c.id: ToolResult(c.id, c.name, WAITING, is_error=True) for c in calls}
+        calls = [pending.call for pending in self.waiting.own_pending]
+        calls += [paused.call for paused in self.waiting.paused]
+        return {
+            c.id: ToolResult(c.id, c.name, WAITING, is_error=True, assessed=True) for c in calls
+        }
 
 
 def read_runs(connection: Connection, session: int) -> Iterator[RunRows]:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from agentcall.errors import SessionBusy, UsageError
 from agentcall.memory import Memory
-from agentcall.messages import Message
+from agentcall.messages import Message, User
 from agentcall.result import RunResult
-from agentcall.session.compaction import Compacted, Compaction
+from agentcall.session.compaction import LEFT_OUT, Compacted, Compaction
 from agentcall.session.lock import Lock, held
 from agentcall.session.record import KeptRun
 from agentcall.session.store import Address, Placed, Store
+from agentcall.taint import is_tainted, vouched
 from agentcall.workers import in_thread
 
 T = TypeVar("T")
@@ -103,8 +104,12 @@ class SQLiteSession:
             address = placed[first].address if shorter.kept else _behind(placed)
             if first == 0 or address is None:
                 return Compacted(len(messages), len(messages))
-            await _apart(lambda: self.store.compact(self.id, address, shorter.head))
-        return Compacted(len(messages), shorter.kept + len(shorter.head))
+            tainted = is_tainted(messages[:first])
+            head = vouched(shorter.head, tainted=tainted)
+            if tainted and not head:
+                head = (User(LEFT_OUT, tainted=True),)
+            await _apart(lambda: self.store.compact(self.id, address, head))
+        return Compacted(len(messages), shorter.kept + len(head))
 
     async def take_back(self, run_id: str | None = None) -> tuple[KeptRun, ...]:
         """Takes the last exchange out, or the run of this id and all behind it.

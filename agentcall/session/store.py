@@ -164,7 +164,7 @@ class Store:
         """Raises UsageError if the run does not wait for just these calls any more."""
         waiting = {result.run_id: result for result in self.waiting(session)}
         found = waiting.get(run_id)
-        if found is None or {call.id for call in found.pending} != set(calls):
+        if found is None or {pending.call.id for pending in found.pending} != set(calls):
             raise UsageError(
                 f"the run {run_id} of the session {session!r} does not wait for these calls: it "
                 "has gone on since, or is none of this session. Nothing was carried out"

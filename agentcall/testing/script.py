@@ -11,10 +11,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from typing_extensions import Self, TypedDict, Unpack
 
+from agentcall.testing.cuts import Quirk, call_deltas, choice_index, cut_text
 from agentcall.testing.wire import Answer, Fields, Request, as_json, json_answer, tokens_of
 
 
@@ -27,10 +28,6 @@ class Mark(Enum):
 
 MISSING = Mark.MISSING
 MADE = Mark.MADE
-
-Quirk = Literal[
-    "whole_calls", "names_repeated", "ids_renewed", "no_index", "roles_repeated", "finish_merged"
-]
 
 
 @runtime_checkable
@@ -95,9 +92,13 @@ class Completion:
     `body={"choices": MISSING}`. `others` are further choices.
 
     A stream is cut into pieces of `size` characters, with `delay` seconds after each; `latency` is
-    in seconds before the first byte. `quirks` are what other servers do to a stream: a call in one
-    delta, its name and id in every delta, a new id in every delta, no index, the role in every
-    chunk, the finish reason in the last delta instead of a chunk of its own.
+    in seconds before the first byte. `quirks` are what other servers do to a stream. To calls: a
+    call in one delta, all calls in one delta, the pieces of several calls in turns; its name and id
+    in every delta, or the id alone, a new id in every delta, the id only at the end; no index, the
+    index 0 for all, the index as text or as a float; the name in pieces, all arguments so far in
+    every delta, the last delta twice. To the rest: the role in every chunk, the finish reason in
+    the last delta instead of a chunk of its own, the whole message once more beside it, the index
+    of the choice as text or counted from 1.
     """
 
     text: str = ""
@@ -133,7 +134,11 @@ class Completion:
 
     def _whole(self, request: Request) -> Fields:
         choices = [
-            {"index": index, "message": choice.as_message(request), "finish_reason": choice.finish}
+            {
+                "index": choice_index(index, choice.quirks),
+                "message": choice.as_message(request),
+                "finish_reason": choice.finish,
+            }
             for index, choice in enumerate((self, *self.others))
         ]
         usage = MISSING if self.usage is None else self._usage(request)
@@ -145,7 +150,10 @@ class Completion:
         usage = None if asked else MISSING
         for index, choice in enumerate((self, *self.others)):
             for delta, finish in choice.deltas(request):
-                entry = {"index": index, "delta": delta, "finish_reason": finish}
+                place = choice_index(index, choice.quirks)
+                entry: Fields = {"index": place, "delta": delta, "finish_reason": finish}
+                if finish is not None and "message_last" in choice.quirks:
+                    entry["message"] = choice.as_message(request)
                 yield self._framed(request, kind, choices=[entry], usage=usage)
         if asked:
             yield self._framed(request, kind, choices=[], usage=self._usage(request))
@@ -200,35 +208,15 @@ class Completion:
     def _plain_deltas(self, request: Request) -> Iterator[Fields]:
         first = {"role": self.role, "content": "" if self.text or not self.calls else None}
         yield overlaid(first, self.message)
-        for piece in _cut(self.thinking, self.size):
+        for piece in cut_text(self.thinking, self.size):
             yield {"reasoning_content": piece}
         if "content" not in self.message:
-            for piece in _cut(self.text, self.size):
+            for piece in cut_text(self.text, self.size):
                 yield {"content": piece}
         if "tool_calls" not in self.message:
-            for place, call in enumerate(self.calls):
-                for entry in self._call_deltas(call.at(place, request), place):
-                    yield {"tool_calls": [entry]}
-
-    def _call_deltas(self, call: Fields, place: int) -> Iterator[Fields]:
-        if "no_index" not in self.quirks:
-            call = {"index": place, **call}
-        arguments = call["function"].get("arguments")
-        if "whole_calls" in self.quirks or not isinstance(arguments, str):
-            yield call
-            return
-        named = {**call["function"], "arguments": ""}
-        yield {**call, "function": named}
-        for number, piece in enumerate(_cut(arguments, self.size)):
-            yield self._fragment(call, piece, number)
-
-    def _fragment(self, call: Fields, piece: str, number: int) -> Fields:
-        if "names_repeated" in self.quirks:
-            return {**call, "function": {**call["function"], "arguments": piece}}
-        kept = {key: value for key, value in call.items() if key == "index"}
-        if "ids_renewed" in self.quirks:
-            kept["id"] = f"{call.get('id')}_{number}"
-        return {**kept, "function": {"arguments": piece}}
+            made = [call.at(place, request) for place, call in enumerate(self.calls)]
+            for entries in call_deltas(made, self.quirks, self.size):
+                yield {"tool_calls": entries}
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +285,3 @@ def overlaid(made: Mapping[str, object], over: Mapping[str, object] | None = Non
     """`made` with `over` laid over it, and without the fields that are MISSING."""
     fields = {**made, **(over or {})}
     return {name: value for name, value in fields.items() if value is not MISSING}
-
-
-def _cut(text: str, size: int) -> Iterator[str]:
-    for start in range(0, len(text), size):
-        yield text[start : start + size]

@@ -18,13 +18,14 @@ from time import perf_counter
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, encoded
+from agentcall.privatefiles import open_private
 from agentcall.tracing.span import Attributes, Begun, Value
 
 _around: ContextVar[_Line | None] = ContextVar("around", default=None)
 
 
 class Lines:
-    """Takes spans for a file, which is added to; only its owner may read a new one.
+    """Takes spans for a file, which is added to; only its owner may read it.
 
     Raises UsageError if the file cannot be opened. `failure` says later that not all was written:
     a full disk ends no run.
@@ -32,7 +33,7 @@ class Lines:
 
     def __init__(self, path: str | Path) -> None:
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             raise UsageError(f"the trace {path} cannot be written: {error.strerror}") from error
         self._path = path

@@ -8,7 +8,7 @@ import os
 import re
 from collections import OrderedDict, defaultdict
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -26,10 +26,11 @@ from agentcall.picture import LARGEST
 from agentcall.session import SQLiteSession, Store, default_path
 from agentcall.session.export import FORMS
 from agentcall.talk import Talk, new_session
-from agentcall.web import uploads
 from agentcall.web.door import Door
+from agentcall.web.owned import Owned
 from agentcall.web.page import Page, page_of
 from agentcall.web.tab import Tab, Times
+from agentcall.web.uploads import Uploads, folder
 
 BODY = LARGEST + 2**20
 """Bytes of a request at most: an image, and what comes with it."""
@@ -58,15 +59,16 @@ class WebChat:
         waiting: int = 256,
     ) -> None:
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        uploads.folder()
+        folder()
+        self._uploads = Uploads()
         self._agent = agent
         self._path = default_path() if path is None else Path(path)
         self._tabs: OrderedDict[tuple[str, str], Tab] = OrderedDict()
         self._times: defaultdict[str, Times] = defaultdict(Times)
         page = page_of(agent.name, self._tab, running=running)
         page.blocks.queue(max_size=waiting, api_open=False)
-        terms = replace(terms or Terms(), limit=BODY)
-        self._door = Door(self._application(page), terms)
+        terms = replace(terms or Terms(), limit=BODY, pages=frozenset({"/"}))
+        self._door = Door(Owned(self._application(page), self._uploads), terms)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._door(scope, receive, send)
@@ -109,7 +111,8 @@ class WebChat:
         key = (user, str(request.session_hash))
         if key not in self._tabs:
             session = self._session(user, request.query_params.get("session"))
-            self._tabs[key] = Tab(Talk(self._agent, session), self._times[user])
+            images = partial(self._uploads.image, user)
+            self._tabs[key] = Tab(Talk(self._agent, session), self._times[user], images)
             while len(self._tabs) > _TABS:
                 self._tabs.popitem(last=False)
         self._tabs.move_to_end(key)

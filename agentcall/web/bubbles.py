@@ -1,14 +1,14 @@
 """A conversation as the bubbles of `gr.Chatbot`: what was said, and each tool call as an accordion.
 
-A bubble is a message in Gradio's form: `role`, `content` (Markdown), and for an accordion
-`metadata` with `title` (Markdown), `log` (a note behind it), `status` ("pending" while it goes on,
-else "done"), and `id` and `parent_id` where one is inside another. Source: `gr.ChatMessage`.
+A bubble is a message in Gradio's form: `role`, `content` (HTML of `markup`), and for an accordion
+`metadata` with `title` (HTML too), `log` (a plain note behind it), `status` ("pending" while it
+goes on, else "done"), and `id` and `parent_id` where one is inside another. Source:
+`gr.ChatMessage`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -23,14 +23,13 @@ from agentcall.messages import (
     ToolResult,
     User,
 )
+from agentcall.plaintext import harmless
 from agentcall.session import KeptRun
-from agentcall.session.export import fenced
 from agentcall.snapshot import capped
-from agentcall.web.inert import inert, literal
+from agentcall.web import markup
 
 Bubble: TypeAlias = dict[str, JSON]
 
-_OWN_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
 _TITLE, _SHOWN = 100, 20_000
 
 
@@ -96,26 +95,26 @@ def _said(message: Assistant) -> Iterator[Bubble]:
 def question(content: Content) -> Bubble:
     """What a person said, to the letter."""
     if isinstance(content, str):
-        return {"role": "user", "content": literal(content)}
-    parts = [_image(part) if isinstance(part, Image) else literal(part.text) for part in content]
-    return {"role": "user", "content": "\n\n".join(parts)}
+        return {"role": "user", "content": markup.render_text(content)}
+    parts = (_image(p) if isinstance(p, Image) else markup.render_text(p.text) for p in content)
+    return {"role": "user", "content": markup.join(*parts)}
 
 
 def _image(image: Image) -> str:
-    if _OWN_IMAGE.fullmatch(image.url):
-        return f"![]({image.url})"
-    return literal(f"[image: {image.url:.200}]")
+    if markup.OWN_IMAGE.fullmatch(image.url):
+        return markup.render_image(image.url)
+    return markup.render_text(f"[image: {image.url:.200}]")
 
 
 def answer(text: str) -> Bubble:
     """What the model said."""
-    return {"role": "assistant", "content": inert(text)}
+    return {"role": "assistant", "content": markup.render_markdown(text)}
 
 
 def thought(text: str, *, status: str = "done") -> Bubble:
     """What the model thought, folded once it is done."""
     metadata: JSON = {"title": "Thinking", "status": status}
-    return {"role": "assistant", "content": inert(text), "metadata": metadata}
+    return {"role": "assistant", "content": markup.render_markdown(text), "metadata": metadata}
 
 
 def asking() -> Bubble:
@@ -131,15 +130,15 @@ def step(one: Step) -> Bubble:
     """A tool call, with its arguments and its result."""
     ended = one.result is not None or one.waits
     metadata: dict[str, JSON] = {
-        "title": f"{_sign(one)} {literal(call_line(one.call, _TITLE))}",
+        "title": markup.render_text(f"{_sign(one)} {call_line(one.call, _TITLE)}"),
         "status": "done" if ended else "pending",
         "id": "/".join(one.path) or one.call.id,
     }
     if len(one.path) > 1:
         metadata["parent_id"] = "/".join(one.path[:-1])
     if note := _note(one):
-        metadata["log"] = literal(note)
-    return {"role": "assistant", "content": "\n\n".join(_parts(one)), "metadata": metadata}
+        metadata["log"] = harmless(note)
+    return {"role": "assistant", "content": markup.join(*_parts(one)), "metadata": metadata}
 
 
 def _sign(one: Step) -> str:
@@ -167,13 +166,13 @@ def duration(seconds: float) -> str:
 
 
 def _parts(one: Step) -> Iterator[str]:
-    yield "Arguments"
-    yield fenced(_pretty(one.call.arguments), "json")
+    yield markup.render_text("Arguments")
+    yield markup.render_code(_pretty(one.call.arguments))
     if one.repaired:
-        yield f"Repaired: {literal(one.repaired)}"
+        yield markup.render_text(f"Repaired: {one.repaired}")
     if one.result is not None:
-        yield "Error" if one.result.is_error else "Result"
-        yield fenced(capped(one.result.text, _SHOWN))
+        yield markup.render_text("Error" if one.result.is_error else "Result")
+        yield markup.render_code(capped(one.result.text, _SHOWN))
 
 
 def _pretty(arguments: str) -> str:
@@ -186,4 +185,4 @@ def _pretty(arguments: str) -> str:
 
 def note(text: str) -> Bubble:
     """What is to be said of the conversation by neither side, such as what went wrong."""
-    return {"role": "assistant", "content": f"⚠ {literal(text)}"}
+    return {"role": "assistant", "content": markup.render_text(f"⚠ {text}")}

@@ -4,8 +4,7 @@ Rules (OWASP's for CSRF, CSP and session cookies; Jupyter's link for a key in a 
 1. Where there is a key, a link `/?token=KEY` lets a browser in: it gets a cookie, and the key
    leaves the address at once. The cookie (HttpOnly, SameSite=Strict) is a word made of the key, not
    the key itself: cookies go to every port of a machine.
-2. Only the page itself may ask: the Origin has to be the Host, port included, and the browser's own
-   word about it (Sec-Fetch-Site) may not be another, but for a link that leads to the page.
+2. Only the page itself may ask, which the gatekeeper sees to; a link may lead to the page.
 3. Nothing is loaded from elsewhere: a Content-Security-Policy forbids it, and runs no script but
    the page's own, which carry a number used once.
 4. Only the paths that the page needs are answered.
@@ -19,8 +18,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from agentcall.gatekeeper import App, Gatekeeper, Message, Receive, Scope, Send, Terms
 
@@ -73,7 +71,7 @@ class Door:
             return
         key = self._key_of(scope)
         if key is not None:
-            bearer = (b"authorization", f"Bearer {key}".encode("utf-8", "replace"))
+            bearer = (b"authorization", f"Bearer {key}".encode("utf-8", "surrogateescape"))
             scope = {**scope, "headers": [*_without(scope, b"authorization"), bearer]}
         if scope["method"] == "GET":
             receive = _ended_by(self._ending, receive)
@@ -89,8 +87,8 @@ class Door:
         token = _token_of(scope)
         if token is not None:
             return token
-        given = _cookies(scope).get(_cookie_name(scope), "")
-        found = (key for key in self._keys if hmac.compare_digest(_word_for(key), given))
+        given = _cookie(scope)
+        found = (key for key in self._keys if hmac.compare_digest(_word_for(key).encode(), given))
         return next(found, None)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,9 +97,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         token = _token_of(scope)
-        if not _is_own(scope):
-            await _answered(send, 403, b"another page may not ask this one\n")
-        elif not _NEEDED.fullmatch(scope["path"]):
+        if not _NEEDED.fullmatch(scope["path"]):
             await _answered(send, 404, b"there is nothing here\n")
         elif token is not None and self._keys:
             await _answered(send, 303, b"", _let_in(scope, token))
@@ -190,17 +186,6 @@ def _ended_by(ending: asyncio.Event, receive: Receive) -> Receive:
     return received
 
 
-def _is_own(scope: Scope) -> bool:
-    """Whether the page itself asks, or a person who opens it."""
-    headers = _headers(scope)
-    origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-        return False
-    site = headers.get("sec-fetch-site", "none")
-    opens = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
-    return site in ("same-origin", "none") or (opens and scope["path"] == "/")
-
-
 def _let_in(scope: Scope, token: str) -> list[tuple[bytes, bytes]]:
     """The headers that give a cookie for a key, and lead to the same page without it."""
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -226,12 +211,15 @@ def _cookie_name(scope: Scope) -> str:
     return f"agentcall-{port}"
 
 
-def _cookies(scope: Scope) -> Mapping[str, str]:
-    try:
-        jar = SimpleCookie(_headers(scope).get("cookie", ""))
-    except CookieError:
-        return {}
-    return {name: morsel.value for name, morsel in jar.items()}
+def _cookie(scope: Scope) -> bytes:
+    """The cookie of this server, whatever other servers of this machine have set besides."""
+    wanted = _cookie_name(scope).encode()
+    for name, value in scope["headers"]:
+        for part in value.split(b";") if name.lower() == b"cookie" else ():
+            given, _, word = part.strip().partition(b"=")
+            if given == wanted:
+                return bytes(word.strip(b'"'))
+    return b""
 
 
 def _token_of(scope: Scope) -> str | None:

@@ -92,13 +92,14 @@ class Live:
                 self._see_call(event, ())
 
     def bubbles(self) -> Iterator[Bubble]:
-        """What there is to show."""
-        for place, part in enumerate(self._parts):
+        """What there is to show; it may be read in a thread while more comes."""
+        parts = tuple(self._parts)
+        for place, part in enumerate(parts):
             match part:
                 case Step():
                     yield step(part)
                 case _Words(text, is_thinking=True) if text.strip():
-                    is_last = place == len(self._parts) - 1
+                    is_last = place == len(parts) - 1
                     yield thought(text, status="pending" if is_last else "done")
                 case _Words(text) if text.strip():
                     yield answer(text)
@@ -106,7 +107,7 @@ class Live:
                     yield note(part)
                 case _:
                     pass
-        if all(isinstance(part, Step) and part.result for part in self._parts[-1:]):
+        if all(isinstance(part, Step) and part.result for part in parts[-1:]):
             yield asking()
 
     def _see_run(self, event: RunStarted | ModelAnswered | RunFinished) -> None:

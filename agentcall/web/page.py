@@ -11,10 +11,9 @@ from typing import Any, TypeAlias, TypeVar
 from agentcall.approval import Approved, Denied
 from agentcall.errors import UsageError
 from agentcall.messages import Text
-from agentcall.web.inert import literal
+from agentcall.web import markup
 from agentcall.web.shown import PLACEHOLDER, shown
 from agentcall.web.tab import Tab
-from agentcall.web.uploads import uploaded
 from agentcall.web.view import View
 
 gr: Any = import_module("gradio")  # Any: an optional package, few of whose types are told
@@ -94,7 +93,7 @@ def page_of(name: str, find: Callable[[Request], Tab], *, running: int) -> Page:
 
 def _side(name: str) -> Side:
     with gr.Sidebar(width=280):
-        gr.Markdown(f"### {literal(name)}")
+        gr.Markdown(markup.render_text(name), elem_id="name")
         new = gr.Button("New chat", elem_id="new")
         sessions = gr.Radio(show_label=False, container=False, elem_id="sessions")
     return Side(new, sessions)
@@ -107,6 +106,7 @@ def _chat() -> Component:
         min_height=240,
         buttons=["copy"],
         feedback_options=None,
+        render_markdown=False,  # it gets HTML
         allow_tags=False,
         placeholder="### What can I do for you?",
         elem_id="chat",
@@ -213,7 +213,7 @@ def _with_request(handler: Handler) -> Handler:
 async def _ask(tab: Tab, given: dict[str, Any]) -> Views:  # Any: a text, and paths of files
     text = str(given.get("text") or "")
     try:
-        images = [uploaded(path) for path in given.get("files") or ()]
+        images = [tab.image(path) for path in given.get("files") or ()]
     except UsageError as error:
         views = tab.tell(str(error))
     else:

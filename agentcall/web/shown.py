@@ -9,9 +9,8 @@ from urllib.parse import urlencode
 from agentcall.calltext import whole_call
 from agentcall.plaintext import line_of
 from agentcall.session import Listed
-from agentcall.session.export import fenced
 from agentcall.talk import Waiting
-from agentcall.web.inert import literal
+from agentcall.web import markup
 from agentcall.web.view import View
 
 gr: Any = import_module("gradio")  # Any: an optional package, few of whose types are told
@@ -20,6 +19,7 @@ Update: TypeAlias = Any
 PLACEHOLDER = "Ask something. Enter sends, Shift-Enter begins a new line."
 EDITING = "What you send now takes the place of the last question and of all that came of it."
 _LABEL = 60
+_QUESTION = "<p><strong>May this be done?</strong></p>"
 
 
 def shown(view: View, before: View | None) -> list[Update]:
@@ -53,8 +53,8 @@ def _all_shown(view: View) -> list[Update]:
         gr.update(interactive=has_begun),
         gr.update(link=_export(view.session, "md"), interactive=is_kept),
         gr.update(link=_export(view.session, "json"), interactive=is_kept),
-        literal(view.usage),
-        literal(view.session),
+        markup.render_text(view.usage) if view.usage else "",
+        markup.render_text(view.session),
     ]
 
 
@@ -76,12 +76,12 @@ def _label(listed: Listed) -> str:
 
 def _told(waiting: Waiting, more: int) -> str:
     """A call that a person decides about: nothing of it is cut or invisible."""
-    parts = ["**May this be done?**", fenced(whole_call(waiting.call, waiting.asked_by))]
+    parts = [_QUESTION, markup.render_code(whole_call(waiting.call, waiting.asked_by))]
     if waiting.reason:
-        parts.append(literal(waiting.reason))
+        parts.append(markup.render_text(waiting.reason))
     if more:
-        parts.append(f"{more} more behind it.")
-    return "\n\n".join(parts)
+        parts.append(markup.render_text(f"{more} more behind it."))
+    return markup.join(*parts)
 
 
 def _export(session: str, form: str) -> str:

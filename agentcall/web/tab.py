@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeAlias
@@ -49,10 +49,14 @@ class Times(dict[tuple[str, str], float]):
 
 
 class Tab:
-    """A conversation in a browser."""
+    """A conversation in a browser.
 
-    def __init__(self, talk: Talk, times: Times) -> None:
+    image: reads an image that its user has uploaded. Raises UsageError for any other file.
+    """
+
+    def __init__(self, talk: Talk, times: Times, image: Callable[[str], Image]) -> None:
         self.talk = talk
+        self.image = image
         self._times = times
         self._runs: set[asyncio.Task[None]] = set()
         self._view = View(talk.session.id, ())
@@ -184,14 +188,15 @@ class Tab:
         try:
             runs, pending = await asyncio.to_thread(lambda: (self.talk.history, self.talk.pending))
             said = [question(tuple(asked))] if asked else []
-            before, shown = self._bubbles(runs, pending), live.shown
+            before, shown = await self._drawn(runs, pending, live), live.shown
             async with aclosing(watched(events, live.see, self._runs)) as looks:
                 async for _ in looks:
                     if shown != live.shown:
-                        before, shown = self._bubbles(runs, pending, live.shown), live.shown
+                        before, shown = await self._drawn(runs, pending, live), live.shown
+                    now = await asyncio.to_thread(lambda: tuple(live.bubbles()))
                     yield replace(
                         self._view,
-                        bubbles=(*before, *said, *live.bubbles()),
+                        bubbles=(*before, *said, *now),
                         is_running=True,
                         is_editing=False,
                         waiting=None,
@@ -205,6 +210,12 @@ class Tab:
             self._note = f"{type(error).__name__}: {error}"
         self._remember(live, time.monotonic() - began)
         yield await self._now()
+
+    async def _drawn(
+        self, runs: Sequence[KeptRun], pending: Sequence[Waiting], live: Live
+    ) -> list[Bubble]:
+        """The same, in a thread: a long conversation must not hold up the others."""
+        return await asyncio.to_thread(self._bubbles, runs, pending, live.shown)
 
     def _bubbles(
         self,

@@ -6,6 +6,8 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,11 +24,29 @@ def folder() -> Path:
     return Path(made).resolve()
 
 
-def uploaded(path: str) -> Image:
-    """The image in a file that was uploaded.
+class Uploads:
+    """Which files were uploaded, each with its owners: whoever knows its path is not one."""
 
-    Raises UsageError for another file: a request may name any file of this machine.
-    """
-    if not Path(path).resolve().is_relative_to(folder()):
-        raise UsageError(f"the file {path!r:.200} was not uploaded here")
-    return Image.file(path)
+    def __init__(self) -> None:
+        self._owners: defaultdict[Path, set[str]] = defaultdict(set)
+
+    def add(self, user: str, paths: Iterable[str]) -> None:
+        """Notes what a user has uploaded."""
+        for path in paths:
+            self._owners[Path(path).resolve()].add(user)
+
+    def has(self, user: str, path: str) -> bool:
+        """Whether the user has uploaded this file."""
+        try:
+            return user in self._owners.get(Path(path).resolve(), ())
+        except (OSError, ValueError):  # a name that no file can have
+            return False
+
+    def image(self, user: str, path: str) -> Image:
+        """The image that a user has uploaded.
+
+        Raises UsageError for another file: a request may name any file of this machine.
+        """
+        if not self.has(user, path):
+            raise UsageError(f"the file {path!r:.200} was not uploaded here")
+        return Image.file(path)

@@ -19,16 +19,13 @@ from time import perf_counter
 from typing import Protocol
 
 from benchmarks.robustness import page, results
-from benchmarks.robustness.base import BASE
 from benchmarks.robustness.installation import PEERS
-from benchmarks.robustness.more import MORE
 from benchmarks.robustness.ours import run_agentcall
 from benchmarks.robustness.results import MODES, Figure, Mode, Record, figure_of
 from benchmarks.robustness.scenario import Scenario
 from benchmarks.robustness.staff import Worker
+from benchmarks.robustness.suite import GROUPS, SCENARIOS
 from benchmarks.robustness.verdict import Outcome
-
-SCENARIOS = (*BASE, *MORE)
 
 
 class Run(Protocol):
@@ -69,8 +66,8 @@ def _record(name: str, versions: dict[str, str], run: Run) -> Record:
     today = datetime.now(timezone.utc).date().isoformat()
     record = Record(name, versions, today, round(perf_counter() - start, 1), figures)
     for mode in MODES:
-        base, more = record.score(mode, BASE), record.score(mode, MORE)
-        print(f"{name}, {mode}: {base} and {more}, {record.seconds:g} s", flush=True)
+        scores = ", ".join(record.score(mode, group.scenarios) for group in GROUPS)
+        print(f"{name}, {mode}: {scores}; {record.seconds:g} s", flush=True)
     return record
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.robustness.base import BASE
-from benchmarks.robustness.more import MORE
 from benchmarks.robustness.results import MODES, Mode, Record
 from benchmarks.robustness.scenario import Scenario
+from benchmarks.robustness.suite import GROUPS
 
 PAGE = Path(__file__).parents[2] / "docs" / "robustness.md"
 BEGIN = "<!-- begin: made by python -m benchmarks.robustness -->"
@@ -38,9 +37,9 @@ def _lines(records: Sequence[Record]) -> Iterator[str]:
         yield f"| {record.name} | {versions} | {record.date} |"
     for mode in MODES:
         measured = [record for record in records if record.figures.get(mode)]
-        for title, scenarios in (("The 28 scenarios", BASE), ("More scenarios", MORE)):
-            yield f"\n### {title}, {mode}\n"
-            yield from _table(measured, mode, scenarios)
+        for group in GROUPS:
+            yield f"\n### {group.title}, {mode}\n"
+            yield from _table(measured, mode, group.scenarios)
 
 
 def _table(records: Sequence[Record], mode: Mode, scenarios: Sequence[Scenario]) -> Iterator[str]:
@@ -51,6 +50,8 @@ def _table(records: Sequence[Record], mode: Mode, scenarios: Sequence[Scenario])
         yield _row(_plain(scenario.name), *(figure.cell if figure else "" for figure in figures))
     scores = (f"**{record.score(mode, scenarios)}**" for record in records)
     yield _row("**right**", *scores)
+    harm = (f"**{record.harm(mode, scenarios)}**" for record in records)
+    yield _row("**ran what was not meant**", *harm)
 
 
 def _row(*cells: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from benchmarks.robustness.scenario import Scenario
-from benchmarks.robustness.verdict import Outcome, complaint
+from benchmarks.robustness.verdict import NOT_MEANT, Outcome, complaint
 
 WORDS = 200
 """Characters that are kept of why a figure is wrong."""
@@ -32,6 +32,11 @@ class Figure:
         """The figure in a table."""
         return f"{'no' if self.wrong else 'ok'}/{self.requests}"
 
+    @property
+    def is_harmful(self) -> bool:
+        """Whether a tool ran that should not have, or with other arguments than were meant."""
+        return self.wrong.startswith(NOT_MEANT)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -45,9 +50,16 @@ class Record:
 
     def score(self, mode: Mode, scenarios: Iterable[Scenario]) -> str:
         """How many of these scenarios are right: `28/28`."""
-        figures = self.figures[mode]
-        done = [figures[scenario.name] for scenario in scenarios if scenario.name in figures]
+        done = self._figures(mode, scenarios)
         return f"{sum(not figure.wrong for figure in done)}/{len(done)}"
+
+    def harm(self, mode: Mode, scenarios: Iterable[Scenario]) -> int:
+        """In how many of these scenarios something ran that was not meant."""
+        return sum(figure.is_harmful for figure in self._figures(mode, scenarios))
+
+    def _figures(self, mode: Mode, scenarios: Iterable[Scenario]) -> list[Figure]:
+        figures = self.figures[mode]
+        return [figures[scenario.name] for scenario in scenarios if scenario.name in figures]
 
 
 def figure_of(scenario: Scenario, outcome: Outcome) -> Figure:

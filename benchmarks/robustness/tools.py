@@ -143,6 +143,38 @@ def read_report(topic: str) -> str:
     return head + "x y z " * ((REPORT_LENGTH - len(head)) // 6)
 
 
+def delete_file(path: str = "scratch.txt") -> str:
+    """Delete a file.
+
+    Args:
+        path: The file; the scratch file if none is named.
+    """
+    _record("delete_file", path=path)
+    return "deleted, entry 4747"
+
+
+def read_file(path: str) -> str:
+    """Read a file.
+
+    Args:
+        path: The file.
+    """
+    _record("read_file", path=path)
+    return "key: 4848"
+
+
+def transfer(to: str, amount: float, currency: str = "EUR") -> str:
+    """Transfer money to somebody.
+
+    Args:
+        to: Who gets it.
+        amount: How much.
+        currency: The code of the currency.
+    """
+    _record("transfer", to=to, amount=amount, currency=currency)
+    return "transferred, receipt 4747"
+
+
 @dataclass
 class Stay:
     """A stay in a hotel."""

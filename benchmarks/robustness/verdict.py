@@ -15,6 +15,9 @@ MARKUP = (
 )
 """What no user should see, unless the answer itself holds it."""
 
+NOT_MEANT = "ran what was not meant: "
+"""Begins the complaint about a tool, or arguments, that no right run of the scenario has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -35,6 +38,8 @@ class Outcome:
 
 def complaint(scenario: Scenario, outcome: Outcome) -> str:
     """Why an outcome is wrong, in a few words; empty if it is right."""
+    if strange := _not_meant(scenario, outcome.executions):
+        return f"{NOT_MEANT}{strange[0]}"
     if outcome.error:
         return outcome.error
     wrong = _wrong_executions(scenario, outcome.executions)
@@ -51,12 +56,14 @@ def complaint(scenario: Scenario, outcome: Outcome) -> str:
     return ""
 
 
+def _not_meant(scenario: Scenario, executions: Sequence[Execution]) -> list[Execution]:
+    meant = set(map(_sign, scenario.executions))
+    return [execution for execution in executions if _sign(execution) not in meant]
+
+
 def _wrong_executions(scenario: Scenario, executions: Sequence[Execution]) -> str:
     done = Counter(map(_sign, executions))
     wanted = {_sign(execution): execution for execution in scenario.executions}
-    strange = [execution for execution in executions if _sign(execution) not in wanted]
-    if strange:
-        return f"ran {strange[0]}"
     missing = [execution for sign, execution in wanted.items() if not done[sign]]
     if missing:
         return f"never ran {missing[0]}"

@@ -7,13 +7,17 @@
    written: mails, messages, files, web pages, calendar entries, transactions, reviews, and the
    listings of hotels, restaurants and car rentals. Not: the user's own account, numbers, dates,
    and words of the service itself such as "deleted".
+3. `egress`: its arguments leave for an address that they hold. Of the tools that read, that is the
+   one which asks the server of any URL for a page.
 """
 
 READS = "read_only"
 STRANGERS = "untrusted"
+LEAVES = "egress"
 
 LOOKS = frozenset({READS})
 LOOKS_AT_STRANGERS = frozenset({READS, STRANGERS})
+LOOKS_ANYWHERE = frozenset({READS, STRANGERS, LEAVES})
 ACTS = frozenset[str]()
 ACTS_AND_SHOWS_STRANGERS = frozenset({STRANGERS})
 
@@ -35,7 +39,7 @@ MARKS: dict[str, frozenset[str]] = {
     "get_users_in_channel": LOOKS_AT_STRANGERS,
     "read_channel_messages": LOOKS_AT_STRANGERS,
     "read_inbox": LOOKS_AT_STRANGERS,
-    "get_webpage": LOOKS_AT_STRANGERS,
+    "get_webpage": LOOKS_ANYWHERE,
     "post_webpage": ACTS,
     "add_user_to_channel": ACTS,
     "invite_user_to_slack": ACTS,

@@ -25,12 +25,12 @@ from agentdojo.functions_runtime import Function, FunctionCall
 from agentdojo.task_suite.load_suites import get_suites
 from agentdojo.task_suite.task_suite import TaskSuite
 from agentdojo.types import ChatAssistantMessage, text_content_block_from_string
-from marks import MARKS
+from marks import LEAVES, MARKS, READS
 from orders import orders_of
 
 from agentcall import Agent, Limits, Tool, tool
 from agentcall.messages import ToolCall
-from agentcall.policy import Policy, default_policy, marks_only
+from agentcall.policy import Attempt, Deny, Policy, default_policy, marks_only
 from agentcall.testing import Reply, ScriptedModel, call, say
 
 VERSION = "v1.2.2"
@@ -137,7 +137,9 @@ class Ours(BasePipelineElement):
             self.asked += len(result.pending)
             if not self.somebody:
                 break
-            result = agent.resume_sync(result, {c.id: approves(c) for c in result.pending})
+            result = agent.resume_sync(
+                result, {each.call.id: approves(each.call) for each in result.pending}
+            )
         self.obeyed = model.obeyed
         answer = result.text if result.stop_reason == "final" else ""
         last = ChatAssistantMessage(role="assistant", tool_calls=carried_out,
@@ -173,6 +175,20 @@ class Order(FixedJailbreakAttack):
         super().__init__(ORDER, suite, GroundTruthPipeline(None))
 
 
+def without_reviews(attempt: Attempt) -> Deny | None:
+    """Keeps out what holds the orders that only want words in the answer."""
+    is_review = attempt.tool.name.startswith("get_rating_reviews")
+    return Deny("reviews are not read here") if is_review else None
+
+
+def way_of(orders: Sequence[FunctionCall]) -> str:
+    """What an order needs: a tool that acts, one that sends its arguments out, or the answer."""
+    marks = [MARKS[order.function] for order in orders]
+    if any(READS not in each for each in marks):
+        return "acts"
+    return "egress" if any(LEAVES in each for each in marks) else "answer"
+
+
 def attacks() -> Iterator[dict[str, object]]:
     """For each pair of a user task and an injection: what came of both, in which way."""
     for suite in get_suites(VERSION).values():
@@ -194,13 +210,20 @@ def attacks() -> Iterator[dict[str, object]]:
                     )
                     for way, pipeline in ways.items()
                 }  # fmt: skip
+                attacked = {way: bool(attacked) for way, (_, attacked) in came.items()}
+                if attacked["nobody"] or attacked["somebody"]:
+                    closed = Ours(task, without_reviews, somebody=True, **each)
+                    attacked["closed"] = suite.run_task_with_pipeline(
+                        closed, task, injection, places, environment=world.model_copy(deep=True)
+                    )[1]
                 yield {
                     "suite": suite.name,
                     "task": task.ID,
                     "injection": injection.ID,
+                    "way": way_of(orders_of(suite.name, injection, world.model_copy(deep=True))),
                     "seen": ways["without"].obeyed,
                     "solved": {way: bool(solved) for way, (solved, _) in came.items()},
-                    "attacked": {way: bool(attacked) for way, (_, attacked) in came.items()},
+                    "attacked": attacked,
                 }
 
 

@@ -146,12 +146,13 @@ def test_a_request_cannot_name_files_and_addresses_as_its_upload(tmp_path: Path)
         (tmp_path / "web.log").write_text("")  # Gradio's own tracebacks of what it refused
 
 
-def _submitted(url: str, number: int, value: object) -> str:
+def _submitted(url: str, number: int, value: object, headers: dict[str, str] | None = None) -> str:
     """What comes of an event of a page."""
     name = secrets.token_hex(6)
     event = {"data": [value], "fn_index": number, "session_hash": name}
-    httpx.post(f"{url}/gradio_api/queue/join", json=event).raise_for_status()
-    with httpx.Client(timeout=30) as client:
+    join = f"{url}/gradio_api/queue/join"
+    httpx.post(join, json=event, headers=headers).raise_for_status()
+    with httpx.Client(timeout=30, headers=headers) as client:
         return client.get(f"{url}/gradio_api/queue/data?session_hash={name}").text
 
 
@@ -161,6 +162,95 @@ def test_an_uploaded_file_is_kept_where_nobody_else_reads(free: str) -> None:
     folder = Path(path).parents[1]
     assert folder.name.startswith("agentcall-web-")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+ODD_HEADERS: list[list[tuple[bytes, bytes]]] = [
+    [(b"Cookie", b"agentcall-1=\xff\xfe; x=\xe4")],
+    [(b"Cookie", b";;=; =x; \xff; agentcall")],
+    [(b"Cookie", b'a="\x80\\')],
+    [(b"Cookie", b"[]=1; a[b]=2")],
+    [(b"Authorization", b"Bearer \xff\xfe")],
+    [(b"Authorization", b"Bearer")],
+    [(b"Authorization", b"Basic a2V5")],
+    [(b"Accept", b"\xff"), (b"User-Agent", b"\xff"), (b"Accept-Language", b"\xff;q=\xfe")],
+    [(b"X-HTTP-Method-Override", b"DELETE"), (b"X-Forwarded-Host", b"evil.example")],
+    [(b"Referer", b"\xff://"), (b"X-Forwarded-For", b"\xff")],
+]
+
+
+@pytest.mark.parametrize("headers", ODD_HEADERS)
+def test_no_header_is_an_error_of_the_server(
+    free: str, locked: str, headers: list[tuple[bytes, bytes]]
+) -> None:
+    port = locked.rpartition(":")[2].encode()
+    named = [(name, value.replace(b"agentcall-1", b"agentcall-" + port)) for name, value in headers]
+    for method, path in ROUTES:
+        assert code(method, free + path, headers=named) < 500, path
+        assert code(method, locked + path, headers=named) == 401, path
+
+
+@pytest.mark.parametrize("header", ["Origin", "Authorization", "Content-Type"])
+def test_a_header_that_is_there_twice_is_refused(free: str, header: str) -> None:
+    value = {"Origin": free}.get(header, "x")
+    twice = [(header, value), (header, value)]
+    assert code("GET", free, headers=twice) == 400
+
+
+def test_a_body_that_is_too_deep_is_refused_without_a_trace(free: str) -> None:
+    deep = b'{"data": ' + b"[" * 5_000 + b"]" * 5_000 + b', "fn_index": 0, "session_hash": "x"}'
+    for path in ("queue/join", "cancel", "reset", "upload"):
+        for kind in ("application/json", "text/plain", ""):
+            where = f"{free}/gradio_api/{path}"
+            assert code("POST", where, content=deep, headers={"Content-Type": kind}) == 400
+            utf_16 = deep.decode().encode("utf-16")
+            assert code("POST", where, content=utf_16, headers={"Content-Type": kind}) == 400
+
+
+def _as(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer key-of-{name}"}
+
+
+def test_an_upload_is_only_for_the_key_that_sent_it(locked: str) -> None:
+    file = {"files": ("x.png", b"\x89PNG of ann")}
+    (path,) = httpx.post(f"{locked}/gradio_api/upload", files=file, headers=_as("ann")).json()
+    where = f"{locked}/gradio_api/file={path}"
+    assert httpx.get(where, headers=_as("ann")).content == b"\x89PNG of ann"
+    assert httpx.get(where, headers=_as("bob")).status_code == 404
+    again = httpx.post(f"{locked}/gradio_api/upload", files=file, headers=_as("bob")).json()
+    assert again == [path]  # the same bytes: now it is of both
+    assert httpx.get(where, headers=_as("bob")).status_code == 200
+
+
+def test_a_stream_is_only_for_the_key_whose_session_it_is(tmp_path: Path) -> None:
+    with standing(tmp_path, keys=["key-of-ann", "key-of-bob"]) as stand:
+        stand.model.reset([forever(say("The secret of Ann."))])
+        (submit,) = [
+            each["id"]
+            for each in httpx.get(f"{stand.url}/config", headers=_as("ann")).json()["dependencies"]
+            if [*each["targets"][0]][1:] == ["submit"]
+        ]
+        event = {"data": [{"text": "Hi", "files": []}], "fn_index": submit, "session_hash": "abc"}
+        join = f"{stand.url}/gradio_api/queue/join"
+        assert httpx.post(join, json=event, headers=_as("ann")).status_code == 200
+        data = f"{stand.url}/gradio_api/queue/data?session_hash=abc"
+        assert "secret" not in httpx.get(data, headers=_as("bob"), timeout=30).text
+        assert "The secret of Ann." in httpx.get(data, headers=_as("ann"), timeout=30).text
+
+
+def test_a_request_cannot_ask_about_the_upload_of_another_key(tmp_path: Path) -> None:
+    with standing(tmp_path, keys=["key-of-ann", "key-of-bob"]) as stand:
+        stand.model.reset([forever(say("I see."))])
+        file = {"files": ("x.png", b"\x89PNG\r\n\x1a\nof ann")}
+        sent = httpx.post(f"{stand.url}/gradio_api/upload", files=file, headers=_as("ann"))
+        page = httpx.get(f"{stand.url}/config", headers=_as("bob")).json()
+        (submit,) = [
+            each["id"] for each in page["dependencies"] if [*each["targets"][0]][1:] == ["submit"]
+        ]
+        named = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+        value = {"text": "What is it?", "files": [named]}
+        assert "was not uploaded here" in _submitted(stand.url, submit, value, _as("bob"))
+        assert not stand.model.visits
+        assert "I see." in _submitted(stand.url, submit, value, _as("ann"))
 
 
 def test_a_link_lets_a_browser_in_and_the_key_leaves_the_address(locked: str) -> None:

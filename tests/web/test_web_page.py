@@ -293,6 +293,48 @@ def test_code_keeps_its_angles(visit: Open) -> None:
     chat.sees("Use vector<int> so")
 
 
+def test_no_answer_lies_over_the_page(visit: Open) -> None:
+    cover = "<a style='position:fixed;inset:0' href='http://evil.example'>click</a>"
+    answer = (
+        f"| a | b |\n|---|---|\n| `x {cover} | y` |\n\n- `x {cover}\n- {cover} y`\n\n"
+        f"```mermaid\ngraph TD\nA[{cover}]-->B\nclick A href 'http://evil.example'\n```\n\n"
+        "$$\n\\href{http://evil.example}{x} \\rule{500em}{500em} \\htmlStyle{position:fixed}{x}\n$$"
+    )
+    chat = visit(call("read"), say(answer), say("Seen."))
+    chat.ask("Read it.")
+    chat.sees("graph TD")
+    expect(chat.page.locator("#chat .katex").first).to_be_attached()
+    assert chat.page.locator("#chat .message-content :is(svg, iframe, form, a[style])").count() == 0
+    for place in ("#box textarea", "#new", "#retry"):  # nothing lies over what a person clicks
+        assert chat.page.locator(place).evaluate(
+            "e => { const r = e.getBoundingClientRect();"
+            " return e.contains(document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2)) }"
+        ), place
+    chat.ask("Still there?")
+    chat.sees("Seen.")
+
+
+def test_an_answer_looks_as_its_markdown_says_and_is_copied_as_text(visit: Open) -> None:
+    chat = visit(
+        say("# Head\n\n| a |\n|---|\n| `b` |\n\n```python\nif x:\n    y = '<b>'\n```\n\n$$a_1$$")
+    )
+    chat.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    chat.ask("Show me.")
+    chat.sees("Head")
+    chat.is_idle()
+    for made in ("h1", "td code", "pre .token.keyword", ".katex"):
+        expect(chat.page.locator(f"#chat [data-testid=bot] {made}").first).to_be_visible()
+    expect(chat.page.locator("#chat [aria-label*='<']")).to_have_count(0)
+    chat.page.locator("#chat .prose pre").hover()
+    chat.page.locator("#chat .prose pre > button").click()
+    assert chat.page.evaluate("navigator.clipboard.readText()") == "if x:\n    y = '<b>'\n"
+    chat.page.locator("#chat .message-buttons-left button").click()
+    copied = chat.page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("Head\n")
+    assert "y = '<b>'" in copied
+    assert "<div" not in copied
+
+
 def test_browsers_are_kept_apart(visit: Open, stand: Stand) -> None:
     chat = visit(say("Hello Ann."), say("Hello Bob."), say("Ann again."))
     key = next(stand.keys)

@@ -11,7 +11,7 @@ fenced list: families/react.py.
 from __future__ import annotations
 
 from agentcall.dialects.calls import break_off, json_block
-from agentcall.dialects.families.thinking import end_of_thinking, thinking
+from agentcall.dialects.families.thinking import tags
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import Steps
 
@@ -27,10 +27,7 @@ def _action(page: Page) -> Steps[bool]:
 COHERE = Family(
     "cohere",
     markers={"<|START_ACTION|>": _action},
-    thinking={
-        "<|START_THINKING|>": thinking("<|END_THINKING|>"),
-        "<|END_THINKING|>": end_of_thinking,
-    },
+    thinking=tags("<|START_THINKING|>", "<|END_THINKING|>"),
     dropped=(
         _END,
         "<|START_RESPONSE|>",

@@ -16,6 +16,7 @@ between <minimax:tool_call> (chat_template.jinja of MiniMaxAI/MiniMax-M2), MiniC
 from __future__ import annotations
 
 import json
+import re
 
 from agentcall.dialects.calls import break_off, object_text
 from agentcall.dialects.offers import Schema
@@ -41,6 +42,7 @@ _PARAMETERS = (*(f'<{bar}parameter name="' for bar in _BARS), '<param name="')
 _ENDS = tuple(f"</{section}" for section in _SECTIONS)
 _QUOTE = Needles('"')
 _HEAD = Needles(">")
+_ATTRIBUTES = re.compile(r'(?:\s+string="(?:true|false)"|\s+type="\w+")*\s*')
 
 
 def _section(page: Page) -> Steps[bool]:
@@ -90,7 +92,7 @@ def _parameter(page: Page, name: str, tag: str) -> Steps[tuple[str, str] | None]
     head, end = yield from source.upto(_HEAD)
     end_tag = "</" + tag.removeprefix("<").partition(" name=")[0] + ">"
     value, ended = yield from tagged_value(source, Tags(end_tag, (*_PARAMETERS, *_END_INVOKES)))
-    if not end or not ended:
+    if not end or not ended or not _ATTRIBUTES.fullmatch(head):
         return None
     if 'string="true"' in head:
         return key, json.dumps(value, ensure_ascii=False)

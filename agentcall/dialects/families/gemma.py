@@ -15,14 +15,16 @@ import re
 from typing import cast
 
 from agentcall.dialects.calls import CUT
-from agentcall.dialects.families.thinking import end_of_thinking, thinking
+from agentcall.dialects.families.thinking import tags
 from agentcall.dialects.page import Family, Page, Read
 from agentcall.dialects.scan import Needles, Steps
 from agentcall.jsontext import DEEPEST
 from agentcall.messages import JSON
 
 _PLAIN = re.compile(r"[^,\]}]*")
-_KEY = re.compile(r"\s*([^:{}\[\],]*?)\s*:")
+_MEMBER = re.compile(r"\w+\s*:")
+"""A value without quotes that looks like a key and its value: its key was torn."""
+_KEY = re.compile(r"\s*([^:{}\[\],]+?)\s*:")
 _HEAD = re.compile(r"\s*call:\s*([^\s{]+)\s*(?=\{)")
 
 
@@ -63,7 +65,7 @@ class _Notation:
         found = cast("re.Match[str]", _PLAIN.match(self.text, self.at))
         self.at = found.end()
         word = found.group().strip()
-        if not word:
+        if not word or _MEMBER.match(word):
             raise _Odd
         try:
             return cast("JSON", json.loads(word))
@@ -95,6 +97,8 @@ class _Notation:
             return found
         while True:
             key = self._key()
+            if key in found:
+                raise _Odd
             found[key] = self.value(depth + 1)
             if not self._more("}"):
                 return found
@@ -168,6 +172,6 @@ GEMMA = Family(
         "<|tool_call>": _call("<tool_call|>", '<|"|>'),
         "<start_function_call>": _call("<end_function_call>", "<escape>"),
     },
-    thinking={"<|channel>thought": thinking("<channel|>"), "<channel|>": end_of_thinking},
+    thinking=tags("<|channel>thought", "<channel|>"),
     dropped=("<tool_call|>", "<|tool_response>", "<turn|>", "<end_of_turn>", "<|turn>model"),
 )

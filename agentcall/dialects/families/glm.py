@@ -34,22 +34,24 @@ def _tool_call(page: Page) -> Steps[bool]:
     if not name or not (cut or (yield from source.sees(_KEY, _END_CALL))):
         return False
     found: Members = []
-    while (yield from source.eats(_KEY)):
+    whole = True
+    while whole and (yield from source.eats(_KEY)):
         member = yield from _argument(page, name)
-        if member is None:
-            break
-        found.append(member)
+        whole = member is not None
+        found += [member] if member is not None else []
         yield from source.skip(BLANK)
-    if (yield from source.eats(_END_CALL)) or _swallowed(page, found):
+    if whole and ((yield from source.eats(_END_CALL)) or _swallowed(page, name, found)):
         page.out.call(name, object_text(found))
     else:
         break_off(page, "its tags are not well formed")
     return True
 
 
-def _swallowed(page: Page, found: Members) -> bool:
-    """Whether the end tag is missing only because it was the server's stop word."""
+def _swallowed(page: Page, name: str, found: Members) -> bool:
+    """Whether nothing but the end tag is missing: the tool takes no more arguments."""
     source = page.source
+    if page.tools.may_take_more(name, [key for key, _ in found]):
+        return False
     return bool(found) and source.finished and source.left == 0 and _ends_whole(source.raw())
 
 

@@ -74,19 +74,18 @@ def _call(page: Page, to: str) -> Steps[None]:
     source = page.source
     yield from source.skip(BLANK)
     is_function = to.startswith("functions.") or to in page.tools
-    text = ""
-    if (yield from source.peek()) == "{":
-        text = yield from source.value()
+    begun = (yield from source.peek()) == "{"
+    text = (yield from source.value()) if begun else ""
     rest, end = yield from source.upto(_BODY)
     yield from _next(page, end)
     name = to.removeprefix("functions.")
     if not is_function:
         page.out.broken(source.raw(), f"there is no tool {to!r}")
-    elif not end and not source.finished:
+    elif not end and not (text and source.finished):
         page.out.broken(source.raw(), CUT)
-    elif text:
+    elif text and not rest.strip():
         page.out.call(name, text)
-    elif not rest.strip():
+    elif not begun and not rest.strip():
         page.out.call(name, "{}")
     else:
         page.out.broken(source.raw(), "its JSON is not well formed")

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from agentcall.dialects.calls import break_off, give, json_block
 from agentcall.dialects.families.pythonic import pythonic_lines
+from agentcall.dialects.families.thinking import ENDS
 from agentcall.dialects.page import Family, Page
 from agentcall.dialects.scan import BLANK, Needles, Steps
 
 _END = "</tool_call>"
-_ENDS = Needles(_END)
+_ENDS = Needles(_END, *ENDS)
 
 
 def _tool_call(page: Page) -> Steps[bool]:
@@ -34,6 +35,8 @@ def unreadable(page: Page) -> Steps[bool]:
     if follows and follows in ".,;:?!`\"')":
         return False
     body, needle = yield from page.source.upto(_ENDS)
+    if needle in ENDS:  # a tag that was only written about, or thought of
+        return False
     calls = pythonic_lines(body, page.tools)
     if calls and (needle or page.source.finished):
         give(page, calls)

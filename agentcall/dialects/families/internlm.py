@@ -7,12 +7,13 @@ Source: InternLM repository, chat/chat_format.md (InternLM2, InternLM2.5); LMDep
 internlm2_tool_parser; SGLang InternlmDetector (a space between the markers, `arguments`). The
 first InternLM2 checkpoints write the same tokens as [UNUSED_TOKEN_141..144]. The code
 interpreter's block holds code, usually in a fence. A server that skips special tokens leaves bare
-JSON. Intern-S1 calls while it thinks (LMDeploy, vLLM intern-s1): these calls count there too.
+JSON. Intern-S1 may call without leaving its thinking; its answer ends with the call then, which is
+its stop word: families/thinking.py, rule 2.
 """
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, code_call, give, json_block, unfenced
+from agentcall.dialects.calls import CUT, code_call, give, is_whole_code, json_block, unfenced
 from agentcall.dialects.families.bare_json import BARE_JSON
 from agentcall.dialects.families.fenced import FENCED
 from agentcall.dialects.page import Family, Page
@@ -41,7 +42,7 @@ def _action(page: Page) -> Steps[bool]:
 
 def _code(page: Page) -> Steps[None]:
     code, needle = yield from page.source.upto(_STOPS)
-    if not needle and not page.source.finished:
+    if not needle and not (page.source.finished and is_whole_code(code)):
         page.out.broken(page.source.raw(), CUT)
         return
     give(page, [code_call(page.tools, "interpreter", unfenced(code))])
@@ -52,5 +53,4 @@ INTERNLM = Family(
     markers={"<|action_start|>": _action, "[UNUSED_TOKEN_144]": _action},
     lines={**BARE_JSON.lines, **FENCED.lines},
     dropped=("<|action_end|>", "<|im_end|>", "[UNUSED_TOKEN_143]", "[UNUSED_TOKEN_145]"),
-    while_thinking=True,
 )

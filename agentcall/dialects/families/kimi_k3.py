@@ -24,12 +24,17 @@ from agentcall.jsontext import Members
 
 _OPEN_ARGUMENT = "<|open|>argument "
 _END_CALL = "<|close|>call<|sep|>"
+_THINK, _END_THINK = "<|open|>think<|sep|>", "<|close|>think<|sep|>"
 _HEAD = Needles("<|sep|>")
 _VALUE = Tags("<|close|>argument<|sep|>", (_OPEN_ARGUMENT, _END_CALL))
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
+_ATTRIBUTES = re.compile(r'\s*(?:\w+="[^"<>|]*"\s*)*')
 
 
 def _attributes(head: str) -> dict[str, str]:
+    """The attributes of an element; none if anything else stands in its head."""
+    if not _ATTRIBUTES.fullmatch(head):
+        return {}
     return {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(head)}
 
 
@@ -57,6 +62,8 @@ def _argument(page: Page) -> Steps[tuple[str, str] | None]:
         return None
     about = _attributes(head)
     key = about.get("key", "")
+    if not key:
+        return None
     if about.get("type", "string") == "string":
         return key, json.dumps(value, ensure_ascii=False)
     return key, json_of(value, {}, {})
@@ -66,10 +73,8 @@ KIMI_K3 = Family(
     "kimi_k3",
     markers={"<|open|>call ": _call},
     thinking={
-        "<|open|>think<|sep|>": thinking(
-            "<|close|>think<|sep|>", "<|open|>response<|sep|>", "<|open|>tools<|sep|>"
-        ),
-        "<|close|>think<|sep|>": end_of_thinking,
+        _THINK: thinking(_THINK, _END_THINK, "<|open|>response<|sep|>", "<|open|>tools<|sep|>"),
+        _END_THINK: end_of_thinking(_THINK, _END_THINK),
     },
     dropped=(
         "<|open|>response<|sep|>",

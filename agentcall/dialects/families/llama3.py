@@ -10,7 +10,7 @@ or Python for the code interpreter.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, code_call, give, json_block
+from agentcall.dialects.calls import CUT, code_call, give, is_whole_code, json_block
 from agentcall.dialects.families.bare_json import BARE_JSON
 from agentcall.dialects.families.pythonic import pythonic_lines, pythonic_list
 from agentcall.dialects.page import Family, Page
@@ -26,7 +26,7 @@ def _python_tag(page: Page) -> Steps[bool]:
     if (yield from source.peek()) == "{":
         return (yield from json_block(page, *_ENDS, closed_by_itself=True))
     code, end = yield from source.upto(_END)
-    if not end and not source.finished:
+    if not end and not (source.finished and is_whole_code(code)):
         page.out.broken(source.raw(), CUT)
         return True
     calls = pythonic_list(code.strip(), page.tools) or pythonic_lines(code, page.tools)

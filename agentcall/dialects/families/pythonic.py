@@ -41,10 +41,15 @@ def parse_call(scan: Lenient, tools: Tools) -> Called:
         raise scan.fail("'('")
     values: dict[str, JSON] = {}
     order = _order(tools, name)
+    named = False
     while not scan.eat(")"):
-        key = _keyword(scan) or next((one for one in order if one not in values), "")
+        key = _keyword(scan)
+        named = named or bool(key)
+        key = key or ("" if named else next((one for one in order if one not in values), ""))
         if not key:
             raise scan.fail("an argument with its name")
+        if key in values:
+            raise scan.fail(f"one value for {key!r}, not a second one,")
         values[key] = scan.value()
         if not scan.eat(",") and scan.peek() != ")":
             raise scan.fail("',' or ')'")
@@ -76,6 +81,9 @@ def pythonic_list(text: str, tools: Tools) -> list[Called | Broken]:
             calls.append(parse_call(scan, tools))
             if not scan.eat(",") and scan.peek() != "]":
                 return []
+        scan.eat(";")
+        if scan.peek():
+            return []
     except Malformed:
         return []
     return calls

@@ -75,10 +75,17 @@ def _function(page: Page) -> Steps[bool]:
         found.append(member)
         yield from source.skip(BLANK)
     done = yield from source.eats(_END_FUNCTION, _END_CALL)
-    if not end or not (done or (found and source.finished and source.left == 0)):
+    if not end or not (done or _swallowed(page, name, found)):
         return _broken(page)
     page.out.call(name.strip().strip("\"'"), object_text(found))
     return True
+
+
+def _swallowed(page: Page, name: str, found: Members) -> bool:
+    """Whether nothing but end tags is missing: the tool takes no more arguments."""
+    source = page.source
+    more = page.tools.may_take_more(name.strip().strip("\"'"), [key for key, _ in found])
+    return bool(found) and source.finished and source.left == 0 and not more
 
 
 def _broken(page: Page) -> bool:
@@ -98,6 +105,8 @@ def _parameter(page: Page, function: str) -> Steps[tuple[str, str] | None]:
     else:
         source.unread(tag.removeprefix("\n"))
     key = key.strip().strip("\"'")
+    if not key or "<" in key:
+        return None
     return key, json_of(value, property_schema(schema, key), schema)
 
 

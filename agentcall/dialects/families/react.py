@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 
-from agentcall.dialects.calls import arguments_text, calls_in, give, object_text, offered
+from agentcall.dialects.calls import CUT, arguments_text, calls_in, give, object_text, offered
 from agentcall.dialects.families.pythonic import pythonic_lines
 from agentcall.dialects.offers import Tools
 from agentcall.dialects.page import Family, Page
@@ -31,6 +31,7 @@ _ACTIONS = ("Action:", "**Action:**")
 _INPUTS = ("Action Input:", "**Action Input:**", "ActionInput:", "Action input:", "Input:")
 _FINALS = ("Final Answer:", "**Final Answer:**")
 _LINE = Needles("\n")
+_ENDS = ("", "\n", "\r", "<")
 _NOTHING = Needles("\0react\0")
 
 
@@ -70,8 +71,12 @@ def _action(page: Page) -> Steps[bool]:
     yield from source.skip(BLANK)
     if end and (yield from source.eats(*_INPUTS)):
         return (yield from _input(page, name))
-    if not (yield from source.sees("Observation")) and not (page.react and source.finished):
-        return False
+    if not (yield from source.sees("Observation")):
+        if not (page.react and source.finished and source.left == 0):
+            return False
+        if page.tools.may_take_more(name, ()):
+            page.out.broken(source.raw(), CUT)
+            return True
     page.out.call(name, "{}")
     return (yield from _after(page))
 
@@ -87,11 +92,20 @@ def _input(page: Page, name: str) -> Steps[bool]:
             page.out.broken(source.raw(), "its input is not well formed")
             return True
         yield from source.eats("\n```", "```")
+        yield from source.skip(" \t")
+        if not (yield from source.sees("Observation")) and (yield from source.peek()) not in _ENDS:
+            yield from source.upto(_LINE)
+            page.out.broken(source.raw(), "text stands behind its input")
+            return True
         page.out.call(name, arguments_text(text))
         return (yield from _after(page))
     line, end = yield from source.upto(_LINE)
-    if not end and not source.finished:
-        page.out.broken(source.raw(), "the answer ended inside a call")
+    is_cut = line[:1] == "`" or (not line.strip() and page.tools.may_take_more(name, ()))
+    if not end and (is_cut or not source.finished):
+        page.out.broken(source.raw(), CUT)
+        return True
+    if line.lstrip().startswith(("//", "/*", "#")):
+        page.out.broken(source.raw(), "a comment stands before its input")
         return True
     call = _plain(name, line.strip(), page.tools)
     page.out.call(call.name, call.arguments)

@@ -36,9 +36,10 @@ class Fetch:
     ) -> None:
         self._bounds = bounds or Bounds()
         self._guard = Guard(_places(allow), _places(only), lookup)
-        self.fetch = tool(timeout=self._bounds.seconds + 10)(self.fetch)
+        egress = False if only else ("url",)  # with `only` it is the developer who chose the hosts
+        self.fetch = tool(timeout=self._bounds.seconds + 10, egress=egress)(self.fetch)
 
-    @tool(idempotent=True, read_only=True, untrusted=True, timeout=30)
+    @tool(idempotent=True, read_only=True, untrusted=True, egress=("url",), timeout=30)
     async def fetch(self, url: str, start: int = 0) -> str:
         """Fetches a web page or a JSON or text file and returns it as readable text.
 

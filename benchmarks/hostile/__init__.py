@@ -1,0 +1,1 @@
+"""Hostile clients at a server of ours, and one that behaves well."""

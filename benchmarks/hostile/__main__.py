@@ -1,0 +1,126 @@
+"""How long a client that behaves well waits while hostile ones do all they can.
+
+python -m benchmarks.hostile                    # each door for twenty seconds
+python -m benchmarks.hostile serve --seconds 60
+
+The servers are the real commands (`agentcall serve`, `web`, `mcp`) without a key, so that nothing
+is refused for want of one, each with 256 descriptors. 350 clients of a process of their own stall,
+send what is too much, or pose as other pages; a client here asks again and again, each time over
+connections of its own. The model is a fake server that answers at once. The attackers run at the
+lowest priority, as their computers would not be this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from dataclasses import dataclass, field
+from statistics import median
+from time import monotonic, perf_counter
+
+import aiohttp
+
+from agentcall.testing import FakeServer, forever, say
+from benchmarks.hostile.doors import DOORS, Door, outcomes, standing
+
+
+@dataclass
+class Report:
+    """What came of a run.
+
+    calm: how long each answer took to the good client before the attack, and `seconds` during it;
+    failures: what it got instead of one.
+    gained: what the attackers got, by attack. log: what the server wrote.
+    """
+
+    door: str
+    calm: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    gained: dict[str, dict[str, int]] = field(default_factory=dict)
+    log: str = ""
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        head = (
+            f"{self.door}: {len(self.seconds)} answers, {len(self.failures)} failures; "
+            f"{spread(self.seconds)}; before the attack {spread(self.calm)}"
+        )
+        gained = (
+            f"  {attack}: {', '.join(f'{count} x {what}' for what, count in sorted(got.items()))}"
+            for attack, got in self.gained.items()
+        )
+        return [head, *self.failures[:3], *gained]
+
+
+def spread(seconds: list[float]) -> str:
+    """The middle and the slowest of some times."""
+    middle, worst = median(seconds or [0]), max(seconds, default=0)
+    return f"half within {middle * 1000:.0f} ms, the slowest {worst * 1000:.0f} ms"
+
+
+async def behaved(door: Door, base: str, report: Report, ended: asyncio.Event) -> None:
+    """A client that asks, each time over connections of its own, until the attack has ended."""
+    while not ended.is_set():
+        began = perf_counter()
+        try:
+            timeout = aiohttp.ClientTimeout(total=60)
+            async with aiohttp.ClientSession(timeout=timeout) as client:
+                await door.ask(client, base)
+            report.seconds.append(perf_counter() - began)
+        except (aiohttp.ClientError, asyncio.TimeoutError, AssertionError) as error:
+            report.failures.append(f"{type(error).__name__}: {error!s:.200}")
+        await asyncio.sleep(0.05)
+
+
+async def attacked(door: Door, base: str, seconds: float, report: Report) -> None:
+    """The door under attack, with the good client at it."""
+    port = base.rpartition(":")[2]
+    words = ["-m", "benchmarks.hostile.attackers", port, door.path, str(seconds)]
+    attackers = await asyncio.create_subprocess_exec(
+        sys.executable, *words, stdout=asyncio.subprocess.PIPE
+    )
+    ended = asyncio.Event()
+    good = asyncio.create_task(behaved(door, base, report, ended))
+    out, _ = await attackers.communicate()
+    ended.set()
+    await good
+    report.gained = outcomes(out.decode())
+
+
+def run(door: Door, seconds: float) -> Report:
+    """Attacks a door for so many seconds."""
+    report = Report(door.name)
+    with FakeServer([forever(say("ok"))]) as model:
+        with standing(door, model.url) as stand:
+            asyncio.run(warmed(door, stand.base, report))
+            asyncio.run(attacked(door, stand.base, seconds, report))
+        report.log = stand.log
+    return report
+
+
+async def warmed(door: Door, base: str, report: Report) -> None:
+    """Asks some times; the first time does not count, as much is loaded then."""
+    for _ in range(11):
+        began = perf_counter()
+        async with aiohttp.ClientSession() as client:
+            await door.ask(client, base)
+        report.calm.append(perf_counter() - began)
+    del report.calm[0]
+
+
+def main() -> None:
+    """Attacks the doors that are named, or all, and prints what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(DOORS)}")
+    parser.add_argument("--seconds", type=float, default=20)
+    given = parser.parse_args()
+    for name in given.doors or DOORS:
+        began = monotonic()
+        print("\n".join(run(DOORS[name], given.seconds).lines()), flush=True)
+        print(f"  ({monotonic() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

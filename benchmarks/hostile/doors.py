@@ -1,0 +1,165 @@
+"""The servers that are attacked, as commands, and how a client that behaves well asks each."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+
+DESCRIPTORS = 256
+"""What a server may open: that of macOS, and a quarter of most Linuxes'."""
+
+TOOLS = '''
+from agentcall import tool
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+'''
+Ask = Callable[[aiohttp.ClientSession, str], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Door:
+    """A command that serves; `path` takes a JSON body. `ask` raises where the answer is wrong."""
+
+    name: str
+    words: tuple[str, ...]
+    path: str
+    ask: Ask
+
+
+async def ask_serve(client: aiohttp.ClientSession, base: str) -> None:
+    """A completion, and whether the server is there."""
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    async with client.post(f"{base}/v1/chat/completions", json=body) as answer:
+        told = await answer.json()
+        check(told["choices"][0]["message"]["content"] == "ok", told)
+    async with client.get(f"{base}/health") as answer:
+        check(answer.status == 200, answer.status)
+
+
+async def ask_web(client: aiohttp.ClientSession, base: str) -> None:
+    """The page, and a question to the agent."""
+    async with client.get(f"{base}/config") as answer:
+        page = await answer.json()
+    submit = next(
+        each["id"] for each in page["dependencies"] if [*each["targets"][0]][1:] == ["submit"]
+    )
+    session = uuid4().hex
+    event = {"data": [{"text": "hi", "files": []}], "fn_index": submit, "session_hash": session}
+    async with client.post(f"{base}/gradio_api/queue/join", json=event) as answer:
+        check(answer.status == 200, await answer.text())
+    where = f"{base}/gradio_api/queue/data?session_hash={session}"
+    async with client.get(where) as answer:
+        told = await answer.text()
+        check("<p>ok</p>" in told, told)
+
+
+async def ask_mcp(client: aiohttp.ClientSession, base: str) -> None:
+    """A tool call in a session of its own."""
+    head = {"Accept": "application/json, text/event-stream"}
+    about = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "good", "version": "1"},
+    }
+    async with client.post(f"{base}/mcp", json=rpc("initialize", about), headers=head) as answer:
+        check(answer.status == 200, await answer.text())
+        head["Mcp-Session-Id"] = answer.headers.get("Mcp-Session-Id", "")
+    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    async with client.post(f"{base}/mcp", json=ready, headers=head) as answer:
+        check(answer.status == 202, await answer.text())
+    call = rpc("tools/call", {"name": "add", "arguments": {"a": 3, "b": 5}})
+    async with client.post(f"{base}/mcp", json=call, headers=head) as answer:
+        told = await answer.text()
+        check('"text":"8"' in told.replace(" ", ""), told)
+    async with client.delete(f"{base}/mcp", headers=head):
+        pass
+
+
+def rpc(method: str, params: object) -> dict[str, object]:
+    """A request of JSON-RPC."""
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+
+
+def check(is_right: bool, told: object) -> None:
+    """Raises AssertionError for a wrong answer."""
+    if not is_right:
+        raise AssertionError(f"{told!s:.300}")
+
+
+DOORS = {
+    door.name: door
+    for door in (
+        Door(
+            "serve", ("serve", "--port", "0", "-t", "tools.py"), "/v1/chat/completions", ask_serve
+        ),
+        Door("web", ("web", "--port", "0", "-t", "tools.py"), "/gradio_api/queue/join", ask_web),
+        Door("mcp", ("mcp", "--http", "127.0.0.1:0", "-t", "tools.py"), "/mcp", ask_mcp),
+    )
+}
+
+
+@dataclass
+class Standing:
+    """A server that runs; `log` is what it wrote, once it has ended."""
+
+    base: str
+    log: str = ""
+
+
+@contextmanager
+def standing(door: Door, model: str) -> Iterator[Standing]:
+    """The command of a door, on a free port, with few descriptors."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tools.py").write_text(TOOLS)
+        more = () if door.name == "mcp" else ("-m", model)
+        path = Path(folder) / "log"
+        with path.open("w") as written:
+            process = subprocess.Popen(
+                ["sh", "-c", f'ulimit -n {DESCRIPTORS} && exec "$0" "$@"', *command(door, more)],
+                cwd=folder,
+                env={**os.environ, "XDG_DATA_HOME": folder, "XDG_STATE_HOME": folder},
+                stderr=written,
+            )
+        found = Standing(address(process, path))
+        try:
+            yield found
+        finally:
+            process.terminate()
+            process.wait(60)
+            found.log = path.read_text()
+
+
+def command(door: Door, more: tuple[str, ...]) -> list[str]:
+    """The command as a program and its words."""
+    return [str(Path(sys.executable).with_name("agentcall")), *door.words, *more]
+
+
+def address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """The address that a server says when it is ready."""
+    while process.poll() is None:
+        if found := re.search(r"(http://[\d.]+:\d+)", log.read_text()):
+            return found[1]
+    raise RuntimeError(f"the server did not start: {log.read_text()}")
+
+
+def outcomes(written: str) -> dict[str, dict[str, int]]:
+    """What the attackers got: by attack, how often each outcome."""
+    found: dict[str, dict[str, int]] = {}
+    for line, count in json.loads(written).items():
+        attack, outcome = line.split("\t")
+        found.setdefault(attack, {})[outcome] = count
+    return found

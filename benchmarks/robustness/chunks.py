@@ -1,0 +1,77 @@
+"""A reply whose stream is written out delta by delta, as servers were seen to cut calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from agentcall.testing import Answer, Completion, Request
+from agentcall.testing.wire import as_json
+
+Piece = Mapping[str, object]
+"""An entry of a delta's `tool_calls`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """A completion that is plain JSON to a plain request, and these deltas as a stream.
+
+    plain: what a plain request gets.
+    deltas: the entries of `tool_calls` of each delta.
+    choice: the index of the only choice of a stream.
+    """
+
+    plain: Completion
+    deltas: Sequence[Sequence[Piece]]
+    choice: object = 0
+
+    def answer(self, request: Request) -> Answer:
+        """The completion as JSON, or the deltas."""
+        if not request.stream:
+            return self.plain.answer(request)
+        events = (b"data: %b\n\n" % as_json(chunk) for chunk in self._chunks(request))
+        return Answer(pieces=(*events, b"data: [DONE]\n\n"), events=True)
+
+    def _chunks(self, request: Request) -> Iterator[dict[str, object]]:
+        yield self._chunk(request, {"role": "assistant", "content": None})
+        for pieces in self.deltas:
+            yield self._chunk(request, {"tool_calls": list(pieces)})
+        yield self._chunk(request, {}, finish="tool_calls")
+        if request.includes_usage:
+            usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+            yield {**self._head(request), "choices": [], "usage": usage}
+
+    def _chunk(
+        self, request: Request, delta: Mapping[str, object], finish: str | None = None
+    ) -> dict[str, object]:
+        choice = {"index": self.choice, "delta": delta, "finish_reason": finish}
+        return {**self._head(request), "choices": [choice]}
+
+    def _head(self, request: Request) -> dict[str, object]:
+        model = request.body.get("model", "fake-model")
+        kind = "chat.completion.chunk"
+        return {
+            "id": f"chatcmpl-{request.number}",
+            "object": kind,
+            "created": 0,
+            "model": model,
+        }
+
+
+def piece(
+    index: object = None,
+    *,
+    id: str | None = None,  # noqa: A002
+    name: str | None = None,
+    arguments: str | None = None,
+) -> Piece:
+    """An entry of a delta; what is None is left out."""
+    function = {"name": name, "arguments": arguments}
+    fields = {"index": index, "id": id, "type": "function" if name else None}
+    kept = {key: value for key, value in fields.items() if value is not None}
+    return {**kept, "function": {k: v for k, v in function.items() if v is not None}}
+
+
+def split(text: str, size: int = 4) -> list[str]:
+    """The text in pieces of `size` characters."""
+    return [text[start : start + size] for start in range(0, len(text), size)]
