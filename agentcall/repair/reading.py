@@ -145,7 +145,7 @@ def _unescaped(text: str) -> Reading | None:
 def _without_surplus(text: str) -> Reading | None:
     """One value where the text holds it and more of no meaning."""
     values = {_readable(value): value for value in _values(text)}
-    if len(values) > 1:
+    if len(values) > 1 and all(isinstance(value, dict) for value in values.values()):
         values.pop("{}", None)
     if len(values) != 1:
         return None

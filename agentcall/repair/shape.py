@@ -76,7 +76,7 @@ def bare_text(text: str, tool: Tool) -> Reading | None:
     """A short text without any JSON in it, which can only be the value of the only parameter."""
     clean = text.strip()
     plain = _PLAIN_TEXT.fullmatch(clean) and not is_blank(clean) and any(map(str.isalnum, clean))
-    name = clean in properties_of(tool.parameters) or clean.startswith("-")
+    name = clean in properties_of(tool.parameters) or clean.startswith(("-", "/*", "//", "#"))
     return Reading(clean) if plain and not name and _takes_text(tool) else None
 
 
