@@ -21,8 +21,7 @@ from collections.abc import (
     Collection,
 )
 from contextlib import aclosing
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.protocol import Reader
@@ -35,9 +34,9 @@ from agentcall.models.probe import Choice, without_tools
 from agentcall.models.protocol import Answer, Chosen, Request, Settings
 from agentcall.models.refusal import masked
 
-T = TypeVar("T")
 LARGE = 16_384
-"""Bytes of an answer, or of a piece of one, from which on it is read in a thread."""
+"""Bytes from which on an answer, or a piece of one, is read in a thread: a megabyte of what looks
+like many calls takes seconds."""
 _LINGER = 0.25
 """Seconds that a stream's connection may take to end after [DONE], to be used again."""
 
@@ -127,7 +126,10 @@ class Dialogue:
         body = self._bodies.body(choice.model, choice.dialect, request)
         hearing = Hearing(self._reader(choice, request), len(body))
         answer = await self._wire.post(body)
-        parts = await _read(_length(answer), partial(hearing.whole, answer))
+        if _length(answer) < LARGE:
+            parts = hearing.whole(answer)
+        else:
+            parts = await asyncio.to_thread(hearing.whole, answer)
         for part in parts:
             if isinstance(part, Reconsidered):
                 self._learn(part)
@@ -141,17 +143,21 @@ class Dialogue:
             try:
                 async for data in pieces:
                     length += len(data)
-                    feed = hearing.feed if len(data) < LARGE else hearing.feed_all
-                    for part in await _read(len(data), partial(feed, data)):
+                    if len(data) < LARGE:
+                        parts = hearing.feed(data)
+                    else:
+                        parts = iter(await asyncio.to_thread(hearing.feed_all, data))
+                    for part in parts:
                         if isinstance(part, Reconsidered):
                             self._learn(part)
                         yield part
                     if hearing.done:
                         await _ended(pieces)
                         break
-                rest = await _read(length, hearing.close)
+                end = hearing.close
             except CutAnswer:
-                rest = await _read(length, hearing.end)
+                end = hearing.end
+            rest = end() if length < LARGE else await asyncio.to_thread(end)
         for part in rest:
             if isinstance(part, Reconsidered):
                 self._learn(part)
@@ -180,11 +186,6 @@ class Dialogue:
             self._choice = without_tools(choice, refused.body)
             return self._choice
         return None
-
-
-async def _read(length: int, read: Callable[[], T]) -> T:
-    """Reads a long answer in a thread: text that looks like many calls takes seconds a megabyte."""
-    return read() if length < LARGE else await asyncio.to_thread(read)
 
 
 def _length(answer: JSON) -> int:
