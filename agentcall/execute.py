@@ -168,7 +168,8 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
     tool is an agent.
     """
     around = CallAround(job.context.tainted)
-    token = call_around.set(around)
+    before = call_around.get()
+    call_around.set(around)
     try:
         if job.tool.marks.isolated:
             told = await call_apart(job.tool, job.call.arguments, job.context, limit)
@@ -176,7 +177,9 @@ async def carry_out(job: Job, limit: int | None) -> ToolResult:
             told = await _before_deadline(job)
             told = told._replace(text=capped(told.text, limit))
     finally:
-        call_around.reset(token)
+        call_around.set(
+            before
+        )  # no token: who is closed at the program's end is in another context
     return _result(job, told, has_read=around.has_read)
 
 

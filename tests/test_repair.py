@@ -349,6 +349,8 @@ def test_a_number_becomes_a_text_digit_by_digit(digits: str, shape: str) -> None
 def test_true_is_not_a_number(arguments: str) -> None:
     assert "expected an integer" in refused("add", arguments)
     refused("total", '{"numbers": [1, true]}')
+    refused("draw", '{"points": [{"x": true, "y": 1}]}')
+    refused("pick", '{"what": true}')
 
 
 def test_an_unknown_argument_is_not_dropped_where_it_may_be_meant_for_another() -> None:

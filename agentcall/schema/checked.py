@@ -18,11 +18,13 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, core_schema, to_json, to_jsonable_python
 from typing_extensions import TypedDict
 
+from agentcall.errors import Problem
 from agentcall.messages import JSON
 from agentcall.schema.annotation import rewritten
 from agentcall.schema.complaints import problems_of
 from agentcall.schema.definitions import REF, Schema, is_schema
-from agentcall.schema.problems import Misfit
+from agentcall.schema.flags import has_flag_for_number
+from agentcall.schema.problems import Misfit, described
 
 _ITEM = "value"
 _CONFIG = ConfigDict(coerce_numbers_to_str=True, allow_inf_nan=False)
@@ -53,6 +55,8 @@ class CheckedValue:
 
     def read(self, wire: JSON, path: str, schema: Schema) -> object:
         """The Python value of a JSON value. Raises Misfit."""
+        if has_flag_for_number(wire, self.schema, self.definitions):
+            raise Misfit([Problem(path, wire, described(self.schema))])
         text = to_json({self.alias or _ITEM: wire}, inf_nan_mode="constants")
         try:
             return self._adapter.validate_json(text)[_ITEM]

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal, Union, get_args, get_origin
 
-from agentcall.errors import Problem
 from agentcall.messages import JSON
 from agentcall.schema.definitions import Schema, is_list, is_schema
-from agentcall.schema.problems import Misfit, described
 
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 _NULL = {"type": "null"}
@@ -35,8 +33,6 @@ class PlainValue:
         """The Python value of a JSON value. Raises Misfit."""
         if is_of(wire, self.annotation):
             return wire
-        if _is_flag_for_number(wire, self.annotation):
-            raise Misfit([Problem(path, wire, described(schema))])
         from agentcall.schema.checked import checked_value  # imports pydantic
 
         return checked_value(self.annotation).read(wire, path, schema)
@@ -65,20 +61,6 @@ def plain_schema(annotation: Any) -> Schema | None:  # Any: typing names no type
     if origin is dict and parts[0] is str:
         return {"additionalProperties": inner[1], "type": "object"}
     return None
-
-
-def _is_flag_for_number(value: object, annotation: Any) -> bool:  # Any: as above
-    """Whether true or false stands where a number is wanted: pydantic reads them as 1 and 0."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin in _UNIONS:
-        return all(part is not bool for part in parts) and any(
-            _is_flag_for_number(value, part) for part in parts
-        )
-    if origin is list and is_list(value):
-        return any(_is_flag_for_number(item, parts[0]) for item in value)
-    if origin is dict and is_schema(value):
-        return any(_is_flag_for_number(item, parts[1]) for item in value.values())
-    return annotation in (int, float) and type(value) is bool
 
 
 def is_of(value: object, annotation: Any) -> bool:  # Any: as above
