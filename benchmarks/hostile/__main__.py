@@ -18,6 +18,7 @@ import sys
 from dataclasses import dataclass, field
 from statistics import median
 from time import monotonic, perf_counter
+from types import SimpleNamespace
 
 import aiohttp
 
@@ -26,17 +27,25 @@ from benchmarks.hostile.doors import DOORS, Door, outcomes, standing
 
 
 @dataclass
+class Times:
+    """Seconds of requests: until the head of the answer, and until its last byte."""
+
+    first: list[float] = field(default_factory=list)
+    last: list[float] = field(default_factory=list)
+
+
+@dataclass
 class Report:
     """What came of a run.
 
-    calm: how long each answer took to the good client before the attack, and `seconds` during it;
+    calm: how long the answers took to the good client before the attack, and `attacked` during it;
     failures: what it got instead of one.
     gained: what the attackers got, by attack. log: what the server wrote.
     """
 
     door: str
-    calm: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    calm: Times = field(default_factory=Times)
+    attacked: Times = field(default_factory=Times)
     failures: list[str] = field(default_factory=list)
     gained: dict[str, dict[str, int]] = field(default_factory=dict)
     log: str = ""
@@ -44,8 +53,8 @@ class Report:
     def lines(self) -> list[str]:
         """The report for a person."""
         head = (
-            f"{self.door}: {len(self.seconds)} answers, {len(self.failures)} failures; "
-            f"{spread(self.seconds)}; before the attack {spread(self.calm)}"
+            f"{self.door}: {len(self.attacked.last)} answers, {len(self.failures)} failures; "
+            f"{spread(self.attacked)}; before the attack {spread(self.calm)}"
         )
         gained = (
             f"  {attack}: {', '.join(f'{count} x {what}' for what, count in sorted(got.items()))}"
@@ -54,21 +63,45 @@ class Report:
         return [head, *self.failures[:3], *gained]
 
 
-def spread(seconds: list[float]) -> str:
+def spread(times: Times) -> str:
     """The middle and the slowest of some times."""
-    middle, worst = median(seconds or [0]), max(seconds, default=0)
-    return f"half within {middle * 1000:.0f} ms, the slowest {worst * 1000:.0f} ms"
+    first, last = (
+        f"{median(each or [0]) * 1000:.0f}, {max(each, default=0) * 1000:.0f}"
+        for each in (times.first, times.last)
+    )
+    return f"ms to the head (median, slowest) {first}, to the last byte {last}"
+
+
+def timing(times: Times) -> aiohttp.TraceConfig:
+    """Adds the seconds of each request to these times."""
+
+    async def started(_: object, request: SimpleNamespace, __: object) -> None:
+        request.began, request.place = perf_counter(), len(times.last)
+        times.first.append(0.0)
+        times.last.append(0.0)
+
+    async def begun(_: object, request: SimpleNamespace, __: object) -> None:
+        times.first[request.place] = times.last[request.place] = perf_counter() - request.began
+
+    async def advanced(_: object, request: SimpleNamespace, __: object) -> None:
+        times.last[request.place] = perf_counter() - request.began
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(started)
+    trace.on_request_end.append(begun)
+    trace.on_response_chunk_received.append(advanced)
+    return trace
 
 
 async def behaved(door: Door, base: str, report: Report, ended: asyncio.Event) -> None:
     """A client that asks, each time over connections of its own, until the attack has ended."""
     while not ended.is_set():
-        began = perf_counter()
         try:
             timeout = aiohttp.ClientTimeout(total=60)
-            async with aiohttp.ClientSession(timeout=timeout) as client:
+            async with aiohttp.ClientSession(
+                timeout=timeout, trace_configs=[timing(report.attacked)]
+            ) as client:
                 await door.ask(client, base)
-            report.seconds.append(perf_counter() - began)
         except (aiohttp.ClientError, asyncio.TimeoutError, AssertionError) as error:
             report.failures.append(f"{type(error).__name__}: {error!s:.200}")
         await asyncio.sleep(0.05)
@@ -103,11 +136,10 @@ def run(door: Door, seconds: float) -> Report:
 async def warmed(door: Door, base: str, report: Report) -> None:
     """Asks some times; the first time does not count, as much is loaded then."""
     for _ in range(11):
-        began = perf_counter()
-        async with aiohttp.ClientSession() as client:
+        async with aiohttp.ClientSession(trace_configs=[timing(report.calm)]) as client:
             await door.ask(client, base)
-        report.calm.append(perf_counter() - began)
-    del report.calm[0]
+    del report.calm.first[: len(report.calm.first) // 11]
+    del report.calm.last[: len(report.calm.last) // 11]
 
 
 def main() -> None:
