@@ -124,6 +124,8 @@ def leave_interrupted() -> NoReturn:
     with suppress(OSError):
         sys.stdout.flush()
     sys.stderr.flush()
+    # coroutines that are still open are closed with the program, and may find no event loop then
+    sys.unraisablehook = lambda _: None
     main = threading.main_thread()
     if any(not thread.daemon for thread in threading.enumerate() if thread is not main):
         os._exit(INTERRUPTED)
