@@ -28,6 +28,7 @@ from agentcall.jsontext.lenient import (
     WrittenInt,
     as_written,
     is_exact,
+    is_same,
 )
 from agentcall.jsontext.members import Members, items, members
 from agentcall.messages import JSON
@@ -142,7 +143,7 @@ def _object_of(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     found = dict(pairs)
     if len(found) < len(pairs):
         for key, value in pairs:
-            if json.dumps(found[key]) != json.dumps(value):
+            if not is_same(found[key], value):
                 raise RepeatedKey(f"the key {key!r} has two values")
     return found
 

@@ -237,7 +237,7 @@ class Lenient:
             if not self.eat(":"):
                 raise self.fail("':'")
             value = self.value()
-            if key in found and not _is_same(found[key], value):
+            if key in found and not is_same(found[key], value):
                 raise self.fail(f"one value for {key!r}, not a second one,")
             found[key] = value
             self._comma("}")
@@ -304,5 +304,6 @@ def is_exact(number: float, digits: str) -> bool:
     return Decimal(repr(number)) == Decimal(plain)
 
 
-def _is_same(one: JSON, other: JSON) -> bool:
+def is_same(one: JSON, other: JSON) -> bool:
+    """Whether two values are one: 1 and true are not, which Python takes to be equal."""
     return json.dumps(one) == json.dumps(other)

@@ -60,15 +60,17 @@ def wrong(tool: Tool, error: ArgumentsError) -> str:
 
 def _hint(text: str) -> str:
     """What to write instead of an expression or a number with a unit; empty for anything else."""
-    outside = _STRING.sub("", text[:_LOOKED_AT]) if text.lstrip().startswith(("{", "[")) else text
-    if _DATE.search(outside[:_LOOKED_AT]):
+    outside = text[:_LOOKED_AT]
+    if text.lstrip().startswith(("{", "[")):
+        outside = _STRING.sub("", outside)
+    if _DATE.search(outside):
         return "Put a date or a time into double quotes, where the tool takes one."
-    if _EXPRESSION.search(outside[:_LOOKED_AT]):
+    if _EXPRESSION.search(outside):
         return (
             "Expressions are not computed here: give the result as one number, "
             "or call a tool that computes it first."
         )
-    if _UNIT.search(outside[:_LOOKED_AT]):
+    if _UNIT.search(outside):
         return "Give a number alone: digits, without a unit, words or separators."
     return ""
 
