@@ -41,7 +41,7 @@ test-mcp: $(VENV)/.test
 
 # Needs Debian's package chromium, which is driven by playwright.
 test-web: $(VENV)/.web
-	$(BIN)/python -m pytest -q $(AGAIN) tests/web -m web
+	$(BIN)/python -m pytest -q $(AGAIN) tests/serving/web -m web
 
 test-deploy: $(VENV)/.deploy
 	$(BIN)/python -m pytest -q $(AGAIN) tests -m deploy
@@ -59,7 +59,7 @@ check: $(VENV)/.check
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_overhead.py
+	$(BIN)/python -m pytest -q tests/project/test_overhead.py
 
 test-all: check test test-processes docs test-durable test-lmdeploy test-embedded test-mcp test-web test-deploy \
 	test-agentdojo
@@ -73,7 +73,7 @@ bench: $(VENV)/.test
 bench-peers: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead --peers
 
-# Puts down what tests/test_overhead.py holds a run to, for this version of Python.
+# Puts down what tests/project/test_overhead.py holds a run to, for this version of Python.
 bench-counts: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead.counts --keep
 

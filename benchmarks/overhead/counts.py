@@ -3,7 +3,7 @@
 python -m benchmarks.overhead.counts           counts, and prints them as JSON
 python -m benchmarks.overhead.counts --keep    puts them down for this version of Python
 
-`make bench-counts` is the second. `tests/test_overhead.py` holds each count to what was put down
+`make bench-counts` is the second. `tests/project/test_overhead.py` holds each count to what was put down
 and a tenth.
 """
 

@@ -38,7 +38,7 @@ from agentcall_server.refusals import NoLMDeploy
 
 VERSIONS = ("0.18.0", "0.5.3")
 NAME = "internlm2_5-7b-chat"
-HELP = Path(__file__).parent.parent / "lmdeploy_help"
+HELP = Path(__file__).parents[1] / "support" / "lmdeploy_help"
 ADD, MUL = reference.call("add", {"a": 3, "b": 5}), reference.call("mul", {"a": 8, "b": 2})
 LOOP = [Reply("I'll add." + ADD), Reply(MUL), Reply("It is 16.")]
 

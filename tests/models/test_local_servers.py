@@ -1,0 +1,166 @@
+"""Models of servers that were launched here: found by name, asked with their own key."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from asking import heard, question
+from test_server_registry import WANTED, ready
+
+from agentcall import Agent
+from agentcall.cli.launching import ensure_up, hint
+from agentcall.cli.whereabouts import server_of
+from agentcall.errors import BadAnswer, ModelUnreachable, UsageError
+from agentcall.models import shorthand
+from agentcall.models.launched import api_key, launched
+from agentcall.models.shorthand import model_from
+from agentcall.testing import FakeServer, Request, forever, say
+from agentcall_server.launch import Kind, Launch
+from agentcall_server.ledger import Entry, entry
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTCALL_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("AGENTCALL_API_KEY", raising=False)
+    monkeypatch.delenv("AGENTCALL_MODEL", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer([forever(say("hi"))], models=("/m/internlm2_5-7b-chat", "other")) as running:
+        yield running
+
+
+def port_of(server: FakeServer) -> int:
+    return urlsplit(server.url).port or 0
+
+
+def enter(server: FakeServer, name: str, kind: Kind = "lmdeploy", model: str = "m") -> Entry:
+    """The server in the ledger, as if it had been launched; this process looks after it."""
+    one = entry(name)
+    one.make_key()
+    one.keep(Launch(model))
+    one.keep(replace(WANTED, kind=kind, model=model, host="127.0.0.1", port=port_of(server)))
+    one.keep(replace(ready(), model="/m/internlm2_5-7b-chat"))
+    return one
+
+
+def over(one: Entry) -> None:
+    status = one.status
+    assert status is not None
+    one.keep(replace(status, supervisor=replace(status.supervisor, started="1")))
+
+
+async def asked(server: FakeServer, name: str | None) -> Request:
+    await heard(model_from(name).ask(question()))
+    return server.requests[-1]
+
+
+@pytest.mark.parametrize("name", ["lmdeploy:mine", "lmdeploy:internlm2_5-7b-chat", "{url}"])
+async def test_a_server_is_asked_with_its_own_key_whatever_the_environment_has(
+    server: FakeServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTCALL_API_KEY", "of-another")
+    one = enter(server, "mine")
+    request = await asked(server, name.format(url=server.url))
+    assert request.headers["authorization"] == f"Bearer {one.key()}"
+    assert request.body["model"] == "/m/internlm2_5-7b-chat"
+
+
+async def test_a_launched_lmdeploy_samples_as_lmdeploy_does(server: FakeServer) -> None:
+    enter(server, "mine")
+    assert (await asked(server, "lmdeploy:mine")).body["temperature"] == 0.0
+
+
+async def test_a_server_that_has_ended_is_forgotten_with_its_key(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(enter(server, "mine"))
+    assert launched("mine") is None
+    assert api_key(server.url) == ""
+    monkeypatch.setenv("AGENTCALL_API_KEY", "mine-again")
+    assert (await asked(server, server.url)).headers["authorization"] == "Bearer mine-again"
+
+
+def test_a_key_is_for_no_other_host(server: FakeServer) -> None:
+    one = enter(server, "mine")
+    assert api_key(server.url) == one.key()
+    assert api_key(f"http://elsewhere.example:{port_of(server)}/v1") == ""
+    assert one.key() not in repr(launched("mine"))
+
+
+def test_a_server_that_asks_for_no_key_gets_none(server: FakeServer) -> None:
+    one = enter(server, "mine")
+    wanted = one.wanted
+    assert wanted is not None
+    one.keep(replace(wanted, has_key=False))
+    assert api_key(server.url) == ""
+
+
+async def test_without_a_model_the_one_that_was_launched_is_taken(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(shorthand, "LMDEPLOY", free.getsockname())
+        enter(server, "mine")
+        assert (await asked(server, None)).body["model"] == "/m/internlm2_5-7b-chat"
+
+
+async def test_an_embedded_server_is_used_instead_of_a_second_one(server: FakeServer) -> None:
+    enter(server, "small", "embedded", "embedded:qwen2.5-coder-0.5b")
+    await heard(model_from("embedded:qwen2.5-coder-0.5b").ask(question()))
+    assert len(server.requests) == 1
+
+
+def test_commands_mean_the_same_server(server: FakeServer) -> None:
+    enter(server, "mine")
+    assert server_of("lmdeploy:mine") == (server.url, "/m/internlm2_5-7b-chat")
+    assert server_of("lmdeploy:none")[1] == "none"
+
+
+# --- run --launch ---
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No LMDeploy at its usual port."""
+    from agentcall.cli import launching
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        for module in (shorthand, launching):
+            monkeypatch.setattr(module, "LMDEPLOY", free.getsockname())
+        yield
+
+
+def test_what_is_up_is_not_launched(server: FakeServer, nobody: None) -> None:
+    enter(server, "mine")
+    ensure_up("lmdeploy:mine")
+
+
+@pytest.mark.parametrize(
+    "model", ["embedded", "http://h/v1", "lmdeploy", "lmdeploy:a,lmdeploy:b", None]
+)
+def test_only_a_named_model_of_lmdeploy_is_launched(model: str | None) -> None:
+    with pytest.raises(UsageError, match="-m lmdeploy:NAME"):
+        ensure_up(model)
+
+
+def test_the_flag_is_named_where_it_would_have_helped(
+    nobody: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelUnreachable) as failed:
+        Agent("lmdeploy:internlm2_5-7b-chat").run_sync("hi")
+    hint("lmdeploy:internlm2_5-7b-chat", failed.value)
+    assert "--launch starts one" in capsys.readouterr().err
+    hint("http://h/v1", failed.value)
+    hint("lmdeploy:x", BadAnswer("no"))
+    hint("lmdeploy:x", None)
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,78 @@
+"""What a run costs, in counts that are the same everywhere; `make bench-counts` keeps them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.overhead import counts
+from benchmarks.overhead.counts import VERSION, Counts, kept, run_of
+from benchmarks.overhead.meter import Meter
+
+pytestmark = pytest.mark.processes
+
+ROOM = 1.1
+"""What each count may grow to: a tenth leaves room for what a run has to do more."""
+
+
+@pytest.fixture(scope="module")
+def counted() -> Counts:
+    """Counted in a process of its own, where nothing else was done before."""
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.overhead.counts"],
+        cwd=Path(__file__).parents[2],
+        env={**quiet, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_nothing_costs_more_than_a_tenth_above_what_it_did(counted: Counts) -> None:
+    before = kept()
+    if before is None:
+        pytest.skip(f"nothing was put down for Python {VERSION}; `make bench-counts` does it")
+    grown = [
+        f"{what}: {count:,} {name}, {before[what][name]:,} before"
+        for what, named in counted.items()
+        for name, count in named.items()
+        if count > before[what][name] * ROOM
+    ]
+    assert not grown, f"{grown}; if it has to be so, `make bench-counts` puts it down"
+
+
+def test_the_counts_that_are_kept_are_of_what_is_counted(counted: Counts) -> None:
+    for version, before in json.loads(counts.KEPT.read_text("utf-8")).items():
+        assert {what: [*named] for what, named in before.items()} == {
+            what: [*named] for what, named in counted.items()
+        }, version
+
+
+def test_a_meter_counts_python_and_c_and_the_same_every_time() -> None:
+    def measured(numbers: list[int]) -> tuple[int, int]:
+        with Meter() as meter:
+            for number in numbers:
+                abs(number)
+        return meter.instructions, meter.calls
+
+    once, twice = measured([1] * 10), measured([1] * 20)
+    assert measured([1] * 10) == once
+    assert twice[1] - once[1] == 10
+    assert measured([1] * 30)[0] - twice[0] == twice[0] - once[0]
+
+
+async def test_the_count_of_a_run_is_the_same_every_time() -> None:
+    first, second = await run_of(2), await run_of(2)
+    assert first.calls == second.calls
+    assert first.instructions == pytest.approx(second.instructions, rel=0.001)
+
+
+async def test_a_step_late_in_a_run_costs_what_one_at_its_beginning_does() -> None:
+    early = (await run_of(15)).instructions - (await run_of(5)).instructions
+    late = (await run_of(205)).instructions - (await run_of(195)).instructions
+    assert late <= early * 1.1
