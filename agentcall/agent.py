@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast
 
 from typing_extensions import TypeVar, Unpack
 
-from agentcall.dialects.protocol import Offer
+from agentcall.dialects.protocol import PromptSpec
 from agentcall.errors import UsageError
-from agentcall.history import completed
+from agentcall.history import fill_missing_results
 from agentcall.limits import Limits
-from agentcall.messages import JSON, Image, Message, Text, User, load
-from agentcall.models.shorthand import Named, model_from, place_of
-from agentcall.output import OutputReader
-from agentcall.plan import Plan
-from agentcall.policy import Policy, checked
-from agentcall.registry import Late, ToolRegistry
-from agentcall.tool import MarkArguments, Tool
+from agentcall.messages import JSON, Image, Message, Text, User, load_messages
+from agentcall.models.shorthand import ModelLike, describe_model, resolve_model
+from agentcall.output import OutputParser
+from agentcall.plan import AgentSpec
+from agentcall.policy import Policy, validate_policy
+from agentcall.registry import LazyToolSource, ToolRegistry
+from agentcall.tool import Tool, ToolOptionArguments
 
 if TYPE_CHECKING:
     from agentcall.approval import Decision
     from agentcall.events import Event
     from agentcall.memory import Session
-    from agentcall.origin import Origin
+    from agentcall.origin import RunInput
     from agentcall.result import RunResult
 
 Output = TypeVar("Output", default=str)
@@ -50,7 +50,7 @@ class Agent(Generic[Output, Deps]):
         "embedded", or a Model; a list of these is several servers of one model (docs/scaling.md);
         None asks AGENTCALL_MODEL, then a local LMDeploy, then embedded.
     tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. What is
-        added to a registry later is offered from the next run on. See `most_tools`.
+        added to a registry later is offered from the next run on. See `max_tools`.
     instructions: what the model is told before everything else.
     output_type: the type of the output; `str`, or anything pydantic knows. A type checker knows
         that of a Union if it is named: `Agent[A | B](output_type=A | B)`.
@@ -58,7 +58,7 @@ class Agent(Generic[Output, Deps]):
     limits: the bounds of a run.
     policy: what decides whether a call is carried out, waits for a person, or is denied: a function
         of a `policy.Attempt`. Without one, `policy.default_policy`.
-    most_tools: of more tools than so many the model is offered those that fit the user's words,
+    max_tools: of more tools than so many the model is offered those that fit the user's words,
         and finds others itself with `find_tools` (docs/tool_search.md). None: always all.
     name: what it is called in results and events, and by agents that hand over to it.
     handoffs: agents that may take a conversation over from this one; each has a name of its own.
@@ -74,7 +74,7 @@ class Agent(Generic[Output, Deps]):
     'It is 5.'
     """
 
-    model: Named | None = None
+    model: ModelLike | None = None
     tools: object = ()
     instructions: str = ""
     output_type: type[Output] | UnionType = cast("type[Output]", str)  # noqa: RUF009 - no call
@@ -82,18 +82,18 @@ class Agent(Generic[Output, Deps]):
     limits: Limits = field(default_factory=Limits)
     name: str = "agent"
     policy: Policy | None = None
-    most_tools: int | None = 40
+    max_tools: int | None = 40
     handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of whoever answers
 
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run. The tools of a
         # server are not known yet: the first run waits for them.
-        if not self._late:
-            _ = self.plan
+        if not self._remote_sources:
+            _ = self.spec
 
     def __repr__(self) -> str:
         tools = ", ".join(self.registry.names)
-        return f"Agent({place_of(self.model)}, tools=[{tools}], name={self.name!r})"
+        return f"Agent({describe_model(self.model)}, tools=[{tools}], name={self.name!r})"
 
     async def run(
         self,
@@ -114,7 +114,7 @@ class Agent(Generic[Output, Deps]):
         `result` is what there was until then. So it is with the CancelledError of a run that is
         cancelled (`agentcall.result.result_of`). Raises SessionError if the session cannot be used.
         """
-        return await self._run(_origin(prompt, messages, session, deps), session)
+        return await self._run(_prepare_run(prompt, messages, session, deps), session)
 
     def run_sync(
         self,
@@ -144,7 +144,7 @@ class Agent(Generic[Output, Deps]):
 
         Leaving the loop early cancels the run. Raises what `run` raises, after its events.
         """
-        return self._streamed(_origin(prompt, messages, session, deps), session)
+        return self._stream(_prepare_run(prompt, messages, session, deps), session)
 
     async def resume(
         self,
@@ -164,7 +164,7 @@ class Agent(Generic[Output, Deps]):
         Usage and limits count on from where the run stopped. Raises UsageError for a call that
         does not wait, and for edited arguments that do not fit.
         """
-        return await self._run(self._resumed(result, decisions, deps), session)
+        return await self._run(self._prepare_resume(result, decisions, deps), session)
 
     def resume_sync(
         self,
@@ -188,13 +188,13 @@ class Agent(Generic[Output, Deps]):
         deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
         """As `resume`, with the events as they happen."""
-        return self._streamed(self._resumed(result, decisions, deps), session)
+        return self._stream(self._prepare_resume(result, decisions, deps), session)
 
-    def check(
+    def check_decisions(
         self, result: RunResult[Any] | str | bytes, decisions: Mapping[str, Decision | bool]
     ) -> None:
         """Raises UsageError for decisions that `resume` would refuse; carries nothing out."""
-        self._resumed(result, decisions, None)
+        self._prepare_resume(result, decisions, None)
 
     @cached_property
     def registry(self) -> ToolRegistry:
@@ -208,7 +208,7 @@ class Agent(Generic[Output, Deps]):
         description: str | None = None,
         *,
         input_type: object = str,
-        **marks: Unpack[MarkArguments],
+        **marks: Unpack[ToolOptionArguments],
     ) -> Tool:
         """This agent as a tool of another one, which gives its output as the result.
 
@@ -220,118 +220,120 @@ class Agent(Generic[Output, Deps]):
         needs approval makes that run wait.
         """
         first = self.instructions.strip().partition("\n")[0]
-        from agentcall.delegation import delegate
-        from agentcall.handoff import tool_name
+        from agentcall.delegation import create_agent_tool
+        from agentcall.handoff import normalize_tool_name
 
-        return delegate(
-            lambda: self.plan,
-            name=name or tool_name(self.name),
+        return create_agent_tool(
+            lambda: self.spec,
+            name=name or normalize_tool_name(self.name),
             description=description or f"Ask the agent {self.name}. {first}".strip(),
             input_type=input_type,
             **marks,
         )
 
     @cached_property
-    def _handoff(self) -> tuple[Tool, Callable[[], Plan]]:
+    def _handoff(self) -> tuple[Tool, Callable[[], AgentSpec]]:
         """The tool with which another agent hands over to this one, and what it leads to."""
-        from agentcall.handoff import handoff_tool
+        from agentcall.handoff import create_handoff_tool
 
-        return handoff_tool(self.name, self.instructions), lambda: self.plan
+        return create_handoff_tool(self.name, self.instructions), lambda: self.spec
 
     @cached_property
-    def _plans(self) -> list[Plan]:
+    def _spec_cache(self) -> list[AgentSpec]:
         """The last plan, in a list of its own as an agent is frozen."""
-        output = OutputReader(self.output_type)
+        output = OutputParser(self.output_type)
         for made in self.registry:
-            if made.marks.isolated:
-                _ = made.home  # one that no other process can find is refused here
-        offer = Offer(self.instructions, (), output.schema)
-        model, policy = model_from(self.model), checked(self.policy)
-        bare = Plan(model, ToolRegistry(), offer, output, self.limits, policy=policy)
-        return [self._with_tools(replace(bare, name=self.name, agent=self.name))]
+            if made.options.isolated:
+                _ = made.function_ref  # one that no other process can find is refused here
+        offer = PromptSpec(self.instructions, (), output.schema)
+        model, policy = resolve_model(self.model), validate_policy(self.policy)
+        bare = AgentSpec(model, ToolRegistry(), offer, output, self.limits, policy=policy)
+        return [self._bind_tools(replace(bare, name=self.name, agent=self.name))]
 
     @property
-    def plan(self) -> Plan:
+    def spec(self) -> AgentSpec:
         """What a run that begins now is made of; the same object while the tools are the same."""
-        plans = self._plans
-        if self._offered != plans[0].tools:
-            plans[0] = self._with_tools(plans[0])
+        plans = self._spec_cache
+        if self._all_tools != plans[0].tools:
+            plans[0] = self._bind_tools(plans[0])
         return plans[0]
 
     @property
-    def _offered(self) -> tuple[Tool, ...]:
+    def _all_tools(self) -> tuple[Tool, ...]:
         if not self.handoffs:
             return tuple(self.registry)
-        return (*self.registry, *(tool for tool, _ in self._ways_out))
+        return (*self.registry, *(tool for tool, _ in self._handoff_targets))
 
     @property
-    def _ways_out(self) -> Sequence[tuple[Tool, Callable[[], Plan]]]:
+    def _handoff_targets(self) -> Sequence[tuple[Tool, Callable[[], AgentSpec]]]:
         others = (other for other in self.handoffs if other is not self)
         return [other._handoff for other in others]  # noqa: SLF001 - of this very class
 
-    def _with_tools(self, plan: Plan) -> Plan:
+    def _bind_tools(self, spec: AgentSpec) -> AgentSpec:
         """The plan with the tools as they are now."""
-        _refuse_namesakes(self)
-        plan = replace(plan, handoffs={tool.name: leads_to for tool, leads_to in self._ways_out})
-        registry, most = ToolRegistry(self._offered), self.most_tools
+        _check_unique_names(self)
+        spec = replace(
+            spec, handoffs={tool.name: leads_to for tool, leads_to in self._handoff_targets}
+        )
+        registry, most = ToolRegistry(self._all_tools), self.max_tools
         if most is None or len(self.registry) <= most:
-            offer = replace(plan.offer, tools=tuple(registry))
-            return replace(plan, registry=registry, offer=offer, finder=None)
-        from agentcall.shortlist import Finder  # here, as few agents have so many tools
+            offer = replace(spec.prompt, tools=tuple(registry))
+            return replace(spec, registry=registry, prompt=offer, finder=None)
+        from agentcall.shortlist import ToolFinder  # here, as few agents have so many tools
 
-        finder = Finder(registry, most, always=[tool for tool, _ in self._ways_out])
-        offer = replace(plan.offer, tools=())
-        return replace(plan, registry=finder.registry, offer=offer, finder=finder)
+        finder = ToolFinder(registry, most, pinned=[tool for tool, _ in self._handoff_targets])
+        offer = replace(spec.prompt, tools=())
+        return replace(spec, registry=finder.registry, prompt=offer, finder=finder)
 
-    async def _run(self, origin: Origin, session: Session | None) -> RunResult[Output]:
-        from agentcall.course import taken
+    async def _run(self, run_input: RunInput, session: Session | None) -> RunResult[Output]:
+        from agentcall.course import run_agent
 
-        if self._late:
-            await self._ready()
-        return await taken(self.plan, origin, session)
+        if self._remote_sources:
+            await self._wait_for_remote_tools()
+        return await run_agent(self.spec, run_input, session)
 
-    def _streamed(self, origin: Origin, session: Session | None) -> AsyncGenerator[Event, None]:
-        from agentcall.course import told
+    def _stream(self, run_input: RunInput, session: Session | None) -> AsyncGenerator[Event, None]:
+        from agentcall.course import stream_agent
 
-        if self._late:
-            return self._awaited(origin, session)
-        return told(self.plan, origin, session)
+        if self._remote_sources:
+            return self._stream_when_ready(run_input, session)
+        return stream_agent(self.spec, run_input, session)
 
-    async def _awaited(
-        self, origin: Origin, session: Session | None
+    async def _stream_when_ready(
+        self, run_input: RunInput, session: Session | None
     ) -> AsyncGenerator[Event, None]:
-        from agentcall.course import told
+        from agentcall.course import stream_agent
 
-        await self._ready()
-        async with aclosing(told(self.plan, origin, session)) as events:
+        await self._wait_for_remote_tools()
+        async with aclosing(stream_agent(self.spec, run_input, session)) as events:
             async for event in events:
                 yield event
 
     @cached_property
-    def _late(self) -> Sequence[Late]:
+    def _remote_sources(self) -> Sequence[LazyToolSource]:
         tools = self.tools
         sources = cast("Sequence[object]", tools) if isinstance(tools, (list, tuple)) else [tools]
-        return [source for source in sources if isinstance(source, Late)]
+        return [source for source in sources if isinstance(source, LazyToolSource)]
 
-    async def _ready(self) -> None:
+    async def _wait_for_remote_tools(self) -> None:
         """Waits for the tools of servers: for each as long as a run may take."""
-        for source in self._late:
-            await source.ready(self.limits.seconds)
+        for source in self._remote_sources:
+            await source.wait_until_ready(self.limits.seconds)
 
-    def _resumed(
+    def _prepare_resume(
         self,
         result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         deps: object,
-    ) -> Origin:
-        from agentcall.decisions import resumed
+    ) -> RunInput:
+        from agentcall.decisions import prepare_resume
         from agentcall.result import RunResult
 
         state = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
-        return resumed(state, decisions, self.plan, deps)
+        return prepare_resume(state, decisions, self.spec, deps)
 
 
-def _refuse_namesakes(agent: Agent[Any, Any]) -> None:
+def _check_unique_names(agent: Agent[Any, Any]) -> None:
     """Raises UsageError if two agents that handoffs lead to are called alike."""
     known: dict[str, Agent[Any, Any]] = {}
     waiting = [agent]
@@ -344,33 +346,35 @@ def _refuse_namesakes(agent: Agent[Any, Any]) -> None:
         waiting += [other for other in one.handoffs if other not in waiting]
 
 
-def _origin(
+def _prepare_run(
     prompt: Prompt | None, messages: History, session: Session | None, deps: object
-) -> Origin:
-    from agentcall.origin import Origin
+) -> RunInput:
+    from agentcall.origin import RunInput
 
     if session is None:
-        return Origin(new_id(), *conversation(prompt, messages), deps)
+        return RunInput(generate_run_id(), *prepare_messages(prompt, messages), deps)
     if tuple(messages):
         raise UsageError("messages= and session= are both the conversation so far; give one")
-    return Origin(new_id(), () if prompt is None else (_user(prompt),), 0, deps)
+    return RunInput(
+        generate_run_id(), () if prompt is None else (_to_user_message(prompt),), 0, deps
+    )
 
 
-def conversation(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:
+def prepare_messages(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:
     """The messages that a run begins with, and how many of them are its past."""
-    history = completed(load(messages))
-    said = () if prompt is None else (_user(prompt),)
+    history = fill_missing_results(load_messages(messages))
+    said = () if prompt is None else (_to_user_message(prompt),)
     if not history and not said:
         raise UsageError("a run needs a prompt, or messages that end with one")
     return (*history, *said), len(history)
 
 
-def _user(prompt: Prompt) -> User:
+def _to_user_message(prompt: Prompt) -> User:
     if isinstance(prompt, str):
         return User(prompt)
     return User(tuple(Text(part) if isinstance(part, str) else part for part in prompt))
 
 
-def new_id() -> str:
+def generate_run_id() -> str:
     """A run id that nobody has."""
     return os.urandom(8).hex()

@@ -22,28 +22,28 @@ from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from agentcall.errors import ToolTimeout, UsageError
-from agentcall.home import Home
+from agentcall.home import FunctionRef
 from agentcall.messages import JSON, to_json
-from agentcall.outcome import Context, Told, failed
-from agentcall.process import Ended, Process, here
+from agentcall.outcome import ToolContext, ToolOutput, format_tool_error
+from agentcall.process import WorkerExit, WorkerProcess, get_working_directory
 from agentcall.tool import Tool
-from agentcall.workers import in_thread
+from agentcall.workers import run_in_thread
 
-KEPT = max(2, os.cpu_count() or 2)
+MAX_IDLE_WORKERS = max(2, os.cpu_count() or 2)
 """Workers that are kept while they have nothing to do."""
-AT_WORK = 4 * KEPT
+MAX_BUSY_WORKERS = 4 * MAX_IDLE_WORKERS
 """Workers that may be at work for one event loop; further calls wait."""
-START = 60.0
+START_TIMEOUT = 60.0
 """Seconds that a worker has to start and to import its module."""
 
-_PLAIN = re.compile(
+_SAFE_VARIABLES = re.compile(
     "HOME|USER|LOGNAME|SHELL|PATH|TMPDIR|TMP|TEMP|TZ|LANG|LANGUAGE|LC_.*|VIRTUAL_ENV|PYTHON.*"
     "|LD_LIBRARY_PATH|DYLD_.*|SSL_CERT_.*|OMP_.*|XDG_.*|AGENTCALL_CACHE"
 )
 """The variables that say what a machine is like, and hold no secrets."""
 
 
-class _Key(NamedTuple):
+class _WorkerKey(NamedTuple):
     """What a worker is for."""
 
     module: str
@@ -51,58 +51,64 @@ class _Key(NamedTuple):
     variables: tuple[str, ...]
 
 
-_free: dict[_Key, list[Process]] = {}
-_places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_idle_workers: dict[_WorkerKey, list[WorkerProcess]] = {}
+_worker_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 if hasattr(os, "register_at_fork"):  # they are the parent's
-    os.register_at_fork(after_in_child=_free.clear)
+    os.register_at_fork(after_in_child=_idle_workers.clear)
 
 
-async def call_apart(tool: Tool, arguments: str, context: Context, limit: int | None) -> Told:
+async def call_in_process(
+    tool: Tool, arguments: str, context: ToolContext, limit: int | None
+) -> ToolOutput:
     """What comes of a call, at most `limit` characters of it and a note.
 
     Raises nothing, but asyncio.CancelledError where the run is cancelled.
     """
     try:
-        home = tool.home
+        home = tool.function_ref
     except UsageError as error:
-        return Told(str(error), is_error=True)
-    async with _place():
-        return await _called(home, tool, context, _message(home, tool, arguments, context, limit))
+        return ToolOutput(str(error), is_error=True)
+    async with _get_worker_slots():
+        return await _call_in_worker(
+            home, tool, context, _build_call_message(home, tool, arguments, context, limit)
+        )
 
 
-async def _called(home: Home, tool: Tool, context: Context, message: JSON) -> Told:
-    key = _Key(home.module, home.file, tuple(tool.marks.variables))
-    worker = _kept(key) or await _started(key, home)
+async def _call_in_worker(
+    home: FunctionRef, tool: Tool, context: ToolContext, message: JSON
+) -> ToolOutput:
+    key = _WorkerKey(home.module, home.file, tuple(tool.options.variables))
+    worker = _pop_idle_worker(key) or await _start_worker(key, home)
     if isinstance(worker, str):
-        return Told(f"{tool.name} could not be started: {worker}", is_error=True)
-    seconds = tool.marks.timeout
+        return ToolOutput(f"{tool.name} could not be started: {worker}", is_error=True)
+    seconds = tool.options.timeout
     try:
-        answer = await _asked(worker, message, seconds)
+        answer = await _send_message(worker, message, seconds)
     except TimeoutError:
         late = f"{tool.name} did not end within {seconds:g} seconds, and was stopped"
-        return failed(tool, context, ToolTimeout(late))
-    if isinstance(answer, Ended):
-        return Told(f"{tool.name} gave no result: its process {answer.how}", is_error=True)
-    await _put_back(worker, key, is_fit=bool(answer["fit"]))
-    return Told(str(answer["text"]), bool(answer["is_error"]), bool(answer["untrusted"]))
+        return format_tool_error(tool, context, ToolTimeout(late))
+    if isinstance(answer, WorkerExit):
+        return ToolOutput(f"{tool.name} gave no result: its process {answer.reason}", is_error=True)
+    await _release_worker(worker, key, is_fit=bool(answer["fit"]))
+    return ToolOutput(str(answer["text"]), bool(answer["is_error"]), bool(answer["untrusted"]))
 
 
-async def _started(key: _Key, home: Home) -> Process | str:
+async def _start_worker(key: _WorkerKey, home: FunctionRef) -> WorkerProcess | str:
     """A new worker that has imported the home, or why there is none."""
     try:
-        worker = Process(_environment(key.variables))
+        worker = WorkerProcess(_build_environment(key.variables))
     except OSError as error:
         return f"the system gives no process: {error}"
     hello: JSON = {"home": [home.module, home.file, home.name], "argv": sys.argv}
     try:
-        answer = await _asked(worker, hello, START)
+        answer = await _send_message(worker, hello, START_TIMEOUT)
     except TimeoutError:
-        return f"importing {home.file or home.module} took longer than {START:g} seconds"
-    if isinstance(answer, Ended):
-        return f"its process {answer.how} while it imported {home.file or home.module}"
+        return f"importing {home.file or home.module} took longer than {START_TIMEOUT:g} seconds"
+    if isinstance(answer, WorkerExit):
+        return f"its process {answer.reason} while it imported {home.file or home.module}"
     if answer["why"]:
-        await _dismissed(worker)
+        await _stop_worker(worker)
         return (
             f"{home.file or home.module} cannot be imported in another process: {answer['why']}. "
             "It sees few environment variables there; name what it needs with variables=."
@@ -110,34 +116,36 @@ async def _started(key: _Key, home: Home) -> Process | str:
     return worker
 
 
-async def _asked(
-    worker: Process, message: JSON, seconds: float | None
-) -> Mapping[str, JSON] | Ended:
+async def _send_message(
+    worker: WorkerProcess, message: JSON, seconds: float | None
+) -> Mapping[str, JSON] | WorkerExit:
     """What the worker answers; it is killed where it is late, and where the run is cancelled.
 
     Raises TimeoutError.
     """
     try:
-        answer = await in_thread(lambda: worker.ask(message), seconds)
+        answer = await run_in_thread(lambda: worker.request(message), seconds)
     except RuntimeError as error:  # the system gives no more threads
-        worker.end()
-        return Ended(f"could not be watched: {error}")
+        worker.stop()
+        return WorkerExit(f"could not be watched: {error}")
     except BaseException:
         worker.kill()
         raise
-    return answer if isinstance(answer, Ended) else cast("Mapping[str, JSON]", answer)
+    return answer if isinstance(answer, WorkerExit) else cast("Mapping[str, JSON]", answer)
 
 
-def _message(home: Home, tool: Tool, arguments: str, context: Context, limit: int | None) -> JSON:
+def _build_call_message(
+    home: FunctionRef, tool: Tool, arguments: str, context: ToolContext, limit: int | None
+) -> JSON:
     takes_context = tool.schema.context_parameter is not None
     return {
         "home": [home.module, home.file, home.name],
         "name": tool.name,
         "arguments": arguments,
-        "retries": tool.marks.retries,
-        "memory": tool.marks.memory,
+        "retries": tool.options.retries,
+        "memory": tool.options.memory,
         "limit": limit,
-        "cwd": here(),
+        "cwd": get_working_directory(),
         "context": {
             "usage": asdict(context.usage),
             "messages": [to_json(m) for m in context.messages] if takes_context else [],
@@ -151,34 +159,34 @@ def _message(home: Home, tool: Tool, arguments: str, context: Context, limit: in
     }
 
 
-def _environment(names: tuple[str, ...]) -> Mapping[str, str]:
-    return {k: v for k, v in os.environ.items() if k in names or _PLAIN.fullmatch(k)}
+def _build_environment(names: tuple[str, ...]) -> Mapping[str, str]:
+    return {k: v for k, v in os.environ.items() if k in names or _SAFE_VARIABLES.fullmatch(k)}
 
 
-def _place() -> asyncio.Semaphore:
+def _get_worker_slots() -> asyncio.Semaphore:
     """The places at work of the running event loop."""
-    return _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_WORK))
+    return _worker_slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_BUSY_WORKERS))
 
 
-def _kept(key: _Key) -> Process | None:
-    free = _free.get(key, [])
+def _pop_idle_worker(key: _WorkerKey) -> WorkerProcess | None:
+    free = _idle_workers.get(key, [])
     while free:
         worker = free.pop()
         if worker.is_alive:
             return worker
-        worker.end()
+        worker.stop()
     return None
 
 
-async def _put_back(worker: Process, key: _Key, *, is_fit: bool) -> None:
-    if is_fit and sum(map(len, _free.values())) < KEPT:
-        _free.setdefault(key, []).append(worker)
+async def _release_worker(worker: WorkerProcess, key: _WorkerKey, *, is_fit: bool) -> None:
+    if is_fit and sum(map(len, _idle_workers.values())) < MAX_IDLE_WORKERS:
+        _idle_workers.setdefault(key, []).append(worker)
     else:
-        await _dismissed(worker)
+        await _stop_worker(worker)
 
 
-async def _dismissed(worker: Process) -> None:
+async def _stop_worker(worker: WorkerProcess) -> None:
     try:
-        await in_thread(worker.end, None)
+        await run_in_thread(worker.stop, None)
     except RuntimeError:  # as above
-        worker.end()
+        worker.stop()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from agentcall.errors import UsageError
-from agentcall.messages import JSON, encoded
+from agentcall.messages import JSON, encode_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Edited:
     arguments: str | Mapping[str, JSON]
 
     @property
-    def text(self) -> str:
+    def arguments_json(self) -> str:
         """The arguments as JSON text."""
         if isinstance(self.arguments, str):
             return "{}" if self.arguments.strip() in ("", "null") else self.arguments
         try:
-            return encoded(dict(self.arguments)).decode()
+            return encode_json(dict(self.arguments)).decode()
         except TypeError as error:
             raise UsageError(f"the edited arguments are no JSON: {error}") from error
 
@@ -56,10 +56,10 @@ class Denied:
 Decision: TypeAlias = Approved | Edited | Denied
 
 
-Verdict: TypeAlias = Approved | Denied
+FinalDecision: TypeAlias = Approved | Denied
 
 
-def denied_words(decision: Denied) -> str:
+def format_denial(decision: Denied) -> str:
     """What the model is told of a call that was denied."""
     reason = f": {decision.reason}" if decision.reason else ""
     return f"A person refused this call{reason}. It was not carried out; do not claim that it was."

@@ -16,7 +16,7 @@ from agentcall.limits import Limits
 from agentcall.messages import Usage
 from agentcall.result import StopReason
 
-_NOTHING = Usage()
+_NO_USAGE = Usage()
 
 
 class Budget:
@@ -25,46 +25,48 @@ class Budget:
     `used` is what was used, `taken` counts the requests that are under way.
     """
 
-    def __init__(self, limits: Limits, used: Usage = _NOTHING, above: Budget | None = None) -> None:
+    def __init__(
+        self, limits: Limits, used: Usage = _NO_USAGE, parent: Budget | None = None
+    ) -> None:
         self.limits = limits
         self.used = used
-        self.taken = 0
-        self.chain: tuple[Budget, ...] = (self, *(above.chain if above is not None else ()))
+        self.reserved = 0
+        self.chain: tuple[Budget, ...] = (self, *(parent.chain if parent is not None else ()))
 
     @property
     def requests_left(self) -> int | None:
         """How many requests may still be made; None for no bound."""
         return min(
             (
-                each.limits.requests - each.used.requests - each.taken - kept
+                each.limits.requests - each.used.requests - each.reserved - kept
                 for kept, each in enumerate(self.chain)
                 if each.limits.requests is not None
             ),
             default=None,
         )
 
-    def take_request(self) -> bool:
+    def reserve_request(self) -> bool:
         """Takes a request that is going to be made; False where none is left."""
         for kept, each in enumerate(self.chain):
             limit = each.limits.requests
-            if limit is not None and limit - each.used.requests - each.taken <= kept:
+            if limit is not None and limit - each.used.requests - each.reserved <= kept:
                 return False
         for each in self.chain:
-            each.taken += 1
+            each.reserved += 1
         return True
 
-    def settle(self, taken: int, usage: Usage) -> None:
+    def commit_usage(self, reserved: int, usage: Usage) -> None:
         """Counts what was used by so many requests that were taken."""
         for each in self.chain:
-            each.taken -= taken
+            each.reserved -= reserved
             each.used += usage
 
-    def count_above(self, usage: Usage) -> None:
+    def add_to_parents(self, usage: Usage) -> None:
         """Counts above what this run had used when an earlier process was cut off."""
         for each in self.chain[1:]:
             each.used += usage
 
-    def take_call(self, *, approved: bool = False) -> int | None:
+    def count_tool_call(self, *, approved: bool = False) -> int | None:
         """Counts a tool call; or else gives the limit that is reached, here or above.
 
         approved: a person has approved it, whatever is left.
@@ -77,12 +79,12 @@ class Budget:
             each.used = replace(each.used, tool_calls=each.used.tool_calls + 1)
         return None
 
-    def spent(self) -> tuple[StopReason, str] | None:
+    def find_exceeded_limit(self) -> tuple[StopReason, str] | None:
         """Why no further request may be made, in a word and in words."""
         shared = ", and the run that asked it may have used the rest" if self.chain[1:] else ""
         for kept, each in enumerate(self.chain):
             limits, used = each.limits, each.used
-            made = used.requests + each.taken + kept
+            made = used.requests + each.reserved + kept
             if limits.requests is not None and made >= limits.requests:
                 return "max_requests", f"it made {self.used.requests} requests{shared}"
             if limits.tokens is not None and used.total_tokens >= limits.tokens:

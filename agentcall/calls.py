@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from agentcall.approval import Approved, Denied, denied_words
-from agentcall.dialects.parts import Called
+from agentcall.approval import Approved, Denied, format_denial
+from agentcall.dialects.parts import ToolCallPart
 from agentcall.events import (
     ApprovalRequested,
     Event,
@@ -29,37 +29,39 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallRepaired,
 )
-from agentcall.execute import Job, carry_out_all
-from agentcall.grants import granted
-from agentcall.guard import SAME_ERRORS, LoopGuard, repeated_words, signed
-from agentcall.judged import Judged, Round, texts_by_sign
+from agentcall.execute import ToolInvocation, execute_calls
+from agentcall.grants import has_matching_rule
+from agentcall.guard import MAX_SAME_ERRORS, LoopGuard, call_fingerprint, format_repeated_call
+from agentcall.judged import PlannedCall, TurnResults, collect_texts
 from agentcall.limits import Limits
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage
-from agentcall.origin import Lineage
+from agentcall.origin import RunScope
 from agentcall.policy import (
     Ask,
-    Attempt,
     Deny,
     Policy,
-    Ruling,
+    PolicyDecision,
+    ToolCallRequest,
     default_policy,
-    denied_by_policy,
-    ruling,
+    evaluate_policy,
+    format_policy_denial,
 )
 from agentcall.registry import ToolRegistry
-from agentcall.repair import Refused, Repaired, repair
-from agentcall.result import Paused, PendingCall, RunResult, StopReason
-from agentcall.steps import CUT_OFF, Past, unknown_outcome
+from agentcall.repair import RefusedCall, RepairedCall, repair_call
+from agentcall.result import PausedAgentCall, PendingCall, RunResult, StopReason
+from agentcall.steps import INTERRUPTED, RecordedCall, create_unknown_result
 from agentcall.taint import is_tainted
 from agentcall.tool import RunContext
 
-_CHANGED = "The tool has changed since this call was made, and it was not called. Call it again."
-_ONCE_MORE = "it was approved always before untrusted content came into the conversation"
-_NONE: Mapping[int, Past] = {}
-_TWICE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
+_TOOL_CHANGED = (
+    "The tool has changed since this call was made, and it was not called. Call it again."
+)
+_REAPPROVAL_REASON = "it was approved always before untrusted content came into the conversation"
+_NO_STARTED_CALLS: Mapping[int, RecordedCall] = {}
+_DUPLICATE_NOTE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
 
 
-class Scene(NamedTuple):
+class TurnContext(NamedTuple):
     """Where calls are made: what their tools may know of the run."""
 
     run_id: str
@@ -68,12 +70,12 @@ class Scene(NamedTuple):
     usage: Usage
     messages: tuple[Message, ...]
 
-    def key(self, index: int) -> str:
+    def make_call_key(self, index: int) -> str:
         """The idempotency key of the turn's call at this place."""
         return f"{self.run_id}:{self.turn}:{index}"
 
 
-class CallDesk:
+class ToolCallProcessor:
     """Takes the calls of a run's turns; remembers what the run has called.
 
     `known` has every result so far by call id, also those of a turn that is under way;
@@ -84,7 +86,7 @@ class CallDesk:
         self,
         registry: ToolRegistry,
         limits: Limits,
-        home: Lineage,
+        scope: RunScope,
         *,
         policy: Policy | None = None,
     ) -> None:
@@ -92,32 +94,32 @@ class CallDesk:
         self._policy = policy
         self.is_tainted = False
         self._limits = limits
-        self._home = home
-        self._goes_on = False
-        self._guard = LoopGuard()
+        self._scope = scope
+        self._is_restoring = False
+        self._loop_guard = LoopGuard()
         self._failures: Counter[str] = Counter()
         self._ids: set[str] = set()
-        self._close: StopReason | None = None
-        self._paused: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
-        self.known: dict[str, ToolResult] = {}
+        self._close_reason: StopReason | None = None
+        self._paused_runs: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
+        self.results: dict[str, ToolResult] = {}
 
-    def offer(self, registry: ToolRegistry) -> None:
+    def set_tools(self, registry: ToolRegistry) -> None:
         """Takes calls of these tools from now on."""
         self._registry = registry
 
-    def move(self, home: Lineage, policy: Policy | None) -> None:
+    def set_agent(self, scope: RunScope, policy: Policy | None) -> None:
         """Makes calls for another agent from now on."""
-        self._home = home
+        self._scope = scope
         self._policy = policy
 
-    def recall(self, history: Sequence[Message]) -> None:
+    def load_history(self, history: Sequence[Message]) -> None:
         """Remembers what came before: used ids, and whether untrusted content is in it."""
         self._ids.update(c.id for m in history if isinstance(m, Assistant) for c in m.calls)
         self.is_tainted = is_tainted(history)
 
-    def recall_turns(self, messages: Sequence[Message]) -> None:
+    def restore_turns(self, messages: Sequence[Message]) -> None:
         """Takes down what the turns of this run called in an earlier process, and goes on."""
-        self._goes_on = True
+        self._is_restoring = True
         for place, message in enumerate(messages):
             if not isinstance(message, Assistant) or not message.calls:
                 continue
@@ -126,253 +128,324 @@ class CallDesk:
             texts: dict[str, str] = {}
             for call in message.calls:
                 result = results.get(call.id)
-                sign = _sign(repair(Called(call.name, call.arguments), self._registry.by_name))
+                sign = _compute_fingerprint(
+                    repair_call(ToolCallPart(call.name, call.arguments), self._registry.by_name)
+                )
                 if result is not None and sign:
                     texts[f"failed {sign}" if result.is_error else sign] = result.text
                     self._failures[call.name] += 1
                     if not result.is_error:
                         self._failures[call.name] = 0
-            self._guard.record(texts)
+            self._loop_guard.record(texts)
 
-    def judged(self, asked: Sequence[Called], scene: Scene) -> list[Judged]:
+    def plan_calls(
+        self, parsed_calls: Sequence[ToolCallPart], turn_context: TurnContext
+    ) -> list[PlannedCall]:
         """The calls that a turn asks for, each with what is to become of it."""
-        mended = [repair(called, self._registry.by_name) for called in asked]
-        signs = [_sign(found) for found in mended]
-        repeated = self._guard.repeated({sign for sign in signs if sign})
-        if self._guard.is_circling:
-            self._close = "loop"
-        begun = self._begun_before(len(asked), scene) if self._goes_on else _NONE
+        repairs = [repair_call(called, self._registry.by_name) for called in parsed_calls]
+        fingerprints = [_compute_fingerprint(found) for found in repairs]
+        repeated = self._loop_guard.find_repetitions({sign for sign in fingerprints if sign})
+        if self._loop_guard.is_looping:
+            self._close_reason = "loop"
+        started = (
+            self._find_recorded_calls(len(parsed_calls), turn_context)
+            if self._is_restoring
+            else _NO_STARTED_CALLS
+        )
         first: dict[str, str] = {}
-        done: list[Judged] = []
-        for index, (called, found, sign) in enumerate(zip(asked, mended, signs, strict=True)):
-            if index in begun:
-                if sign:
-                    first.setdefault(sign, begun[index].call.id)
-                done.append(self._begun(begun[index], scene, index))
+        planned: list[PlannedCall] = []
+        for index, (called, found, fingerprint) in enumerate(
+            zip(parsed_calls, repairs, fingerprints, strict=True)
+        ):
+            if index in started:
+                if fingerprint:
+                    first.setdefault(fingerprint, started[index].call.id)
+                planned.append(self._plan_recorded_call(started[index], turn_context, index))
                 continue
-            identity = self._fresh_id(called.id, scene.turn, index)
-            if isinstance(found, Refused):
-                call = ToolCall(identity, called.name, _object(called.arguments))
-                done.append(Judged(call, words=found.words, is_wrong=True))
+            identity = self._assign_id(called.id, turn_context.turn, index)
+            if isinstance(found, RefusedCall):
+                call = ToolCall(identity, called.name, _object_or_empty(called.arguments))
+                planned.append(PlannedCall(call, message=found.message, is_invalid=True))
                 continue
             call = ToolCall(identity, found.tool.name, found.arguments)
-            self._tell_repairs(call, found)
-            if sign in repeated:
-                done.append(self._repetition(call, sign, scene))
-            elif sign in first:
-                done.append(Judged(call, twin=first[sign]))
+            self._emit_repairs(call, found)
+            if fingerprint in repeated:
+                planned.append(self._plan_repeated_call(call, fingerprint, turn_context))
+            elif fingerprint in first:
+                planned.append(PlannedCall(call, duplicate_of=first[fingerprint]))
             else:
-                if sign:
-                    first[sign] = identity
-                done.append(self._admitted(call, found, sign, scene, index))
-        return done
+                if fingerprint:
+                    first[fingerprint] = identity
+                planned.append(self._plan_call(call, found, fingerprint, turn_context, index))
+        return planned
 
-    def decided(
+    def apply_decisions(
         self,
-        waiting: Sequence[PendingCall],
+        pending_calls: Sequence[PendingCall],
         decisions: Mapping[str, Approved | Denied],
-        scene: Scene,
-    ) -> list[Judged]:
+        turn_context: TurnContext,
+    ) -> list[PlannedCall]:
         """Calls that waited, each with what was decided; one without a decision waits on."""
-        places = _places(scene.messages)
-        done: list[Judged] = []
-        for pending in waiting:
-            index = places.get(pending.call.id, 0)
-            past = self._home.steps.past(scene.key(index))
-            if past is not None:
-                done.append(self._begun(past, scene, index))
+        indexes = _index_calls(turn_context.messages)
+        planned: list[PlannedCall] = []
+        for pending in pending_calls:
+            index = indexes.get(pending.call.id, 0)
+            recorded = self._scope.steps.find_recorded_call(turn_context.make_call_key(index))
+            if recorded is not None:
+                planned.append(self._plan_recorded_call(recorded, turn_context, index))
             else:
                 decision = decisions.get(pending.call.id)
-                done.append(self._decided(pending, decision, scene, index))
-        return done
+                planned.append(self._plan_decided_call(pending, decision, turn_context, index))
+        return planned
 
-    def continued(self, paused: Iterable[Paused], scene: Scene) -> list[Judged]:
+    def plan_paused_calls(
+        self, paused: Iterable[PausedAgentCall], turn_context: TurnContext
+    ) -> list[PlannedCall]:
         """Calls of agents that waited: those about which something was decided go on."""
-        places = _places(scene.messages)
-        self._paused = {each.call.id: each.result for each in paused}
-        return [self._continued(each.call, scene, places.get(each.call.id, 0)) for each in paused]
+        indexes = _index_calls(turn_context.messages)
+        self._paused_runs = {each.call.id: each.result for each in paused}
+        return [
+            self._plan_paused_call(each.call, turn_context, indexes.get(each.call.id, 0))
+            for each in paused
+        ]
 
-    async def carry_out(self, judged: Sequence[Judged]) -> Round:
+    async def execute(self, planned: Sequence[PlannedCall]) -> TurnResults:
         """What became of the calls."""
-        for item in judged:
-            if item.words:
-                told = self.known[item.call.id] = item.told
-                self._tell(ToolCallRefused(item.call, told))
-            elif item.done:
-                self.known[item.call.id] = item.done
-        jobs = [item.job for item in judged if item.job is not None]
-        paused = await carry_out_all(jobs, self._limits, self._home, self.known)
+        for item in planned:
+            if item.message:
+                result = self.results[item.call.id] = item.message_result
+                self._emit_event(ToolCallRefused(item.call, result))
+            elif item.result:
+                self.results[item.call.id] = item.result
+        invocations = [item.invocation for item in planned if item.invocation is not None]
+        paused = await execute_calls(invocations, self._limits, self._scope, self.results)
         if paused:
-            self._paused |= paused
-            judged = [_left(item, paused) for item in judged]
-        for item in judged:
-            if item.twin:
-                self.known[item.call.id] = self._twin_result(item)
-        self._remember(judged)
-        waits = [item for item in judged if item.waits]
-        calls = (item.call for item in judged)
-        results = tuple(self.known[call.id] for call in calls if call.id in self.known)
+            self._paused_runs |= paused
+            planned = [_pause_call(item, paused) for item in planned]
+        for item in planned:
+            if item.duplicate_of:
+                self.results[item.call.id] = self._copy_duplicate_result(item)
+        self._record_results(planned)
+        pending_items = [item for item in planned if item.is_pending]
+        calls = (item.call for item in planned)
+        results = tuple(self.results[call.id] for call in calls if call.id in self.results)
         self.is_tainted = self.is_tainted or is_tainted(results)
-        if not waits:
-            return Round(results, (), self._close)
-        pending, below = self._waiting(waits)
-        return Round(results, pending, self._close, below)
+        if not pending_items:
+            return TurnResults(results, (), self._close_reason)
+        pending, paused_agents = self._collect_pending(pending_items)
+        return TurnResults(results, pending, self._close_reason, paused_agents)
 
-    def _waiting(
-        self, items: Sequence[Judged]
-    ) -> tuple[tuple[PendingCall, ...], tuple[Paused, ...]]:
+    def _collect_pending(
+        self, items: Sequence[PlannedCall]
+    ) -> tuple[tuple[PendingCall, ...], tuple[PausedAgentCall, ...]]:
         """The calls that wait, with those of agents; and the calls of these agents."""
-        agent = self._home.asker
-        own = (PendingCall(i.call, agent, i.reason) for i in items if i.call.id not in self._paused)
+        agent = self._scope.own_name
+        own = (
+            PendingCall(i.call, agent, i.reason)
+            for i in items
+            if i.call.id not in self._paused_runs
+        )
         calls = (item.call for item in items)
-        paused = tuple(Paused(c, self._paused[c.id]) for c in calls if c.id in self._paused)
-        below = [pending for each in paused for pending in each.pending]
-        for pending in below:
-            self._tell(ApprovalRequested(pending.call, pending.reason))
-        return (*own, *below), paused
+        paused = tuple(
+            PausedAgentCall(c, self._paused_runs[c.id]) for c in calls if c.id in self._paused_runs
+        )
+        nested = [pending for each in paused for pending in each.pending]
+        for pending in nested:
+            self._emit_event(ApprovalRequested(pending.call, pending.reason))
+        return (*own, *nested), paused
 
-    def _admitted(
-        self, call: ToolCall, found: Repaired, sign: str, scene: Scene, index: int
-    ) -> Judged:
+    def _plan_call(
+        self,
+        call: ToolCall,
+        repaired: RepairedCall,
+        fingerprint: str,
+        turn_context: TurnContext,
+        index: int,
+    ) -> PlannedCall:
         """A valid call that is no repetition."""
-        most = self._limits.calls_per_turn
-        if most is not None and index >= most:
-            words = f"Not called: only {most} calls of one turn are. Make it in your next turn."
-            return Judged(call, words=words)
-        job = self._job(call, found, scene, index)
-        ruled = self._ruled(job)
-        if isinstance(ruled, Deny):
-            return Judged(call, words=denied_by_policy(ruled), sign=sign, is_wrong=True)
-        home = self._home
-        if isinstance(ruled, Ask) and not self._is_granted(call, tainted=self.is_tainted):
-            was_granted = self.is_tainted and self._is_granted(call, tainted=False)
-            reason = ruled.reason or (_ONCE_MORE if was_granted else "")
-            self._tell(ApprovalRequested(call, reason))
-            return Judged(call, reason=reason, sign=sign)
-        limit = home.budget.take_call()
+        max_calls = self._limits.calls_per_turn
+        if max_calls is not None and index >= max_calls:
+            message = (
+                f"Not called: only {max_calls} calls of one turn are. Make it in your next turn."
+            )
+            return PlannedCall(call, message=message)
+        invocation = self._create_invocation(call, repaired, turn_context, index)
+        decision = self._evaluate_policy(invocation)
+        if isinstance(decision, Deny):
+            return PlannedCall(
+                call,
+                message=format_policy_denial(decision),
+                fingerprint=fingerprint,
+                is_invalid=True,
+            )
+        scope = self._scope
+        if isinstance(decision, Ask) and not self._has_approval_rule(call, tainted=self.is_tainted):
+            was_granted = self.is_tainted and self._has_approval_rule(call, tainted=False)
+            reason = decision.reason or (_REAPPROVAL_REASON if was_granted else "")
+            self._emit_event(ApprovalRequested(call, reason))
+            return PlannedCall(call, reason=reason, fingerprint=fingerprint)
+        limit = scope.budget.count_tool_call()
         if limit is not None:
-            self._close = "max_tool_calls"
-            words = f"Not called: this run may make {limit} tool calls, and all are used up."
-            return Judged(call, words=words)
-        return Judged(call, job, sign=sign)
+            self._close_reason = "max_tool_calls"
+            message = f"Not called: this run may make {limit} tool calls, and all are used up."
+            return PlannedCall(call, message=message)
+        return PlannedCall(call, invocation, fingerprint=fingerprint)
 
-    def _is_granted(self, call: ToolCall, *, tainted: bool) -> bool:
-        return granted(self._home.grants, call, self._home.path, tainted=tainted)
+    def _has_approval_rule(self, call: ToolCall, *, tainted: bool) -> bool:
+        return has_matching_rule(
+            self._scope.approval_rules, call, self._scope.path, tainted=tainted
+        )
 
-    def _begun_before(self, count: int, scene: Scene) -> Mapping[int, Past]:
+    def _find_recorded_calls(
+        self, count: int, turn_context: TurnContext
+    ) -> Mapping[int, RecordedCall]:
         """The calls of a turn that an earlier process began; asked once, for its last turn."""
-        self._goes_on = False
-        found = {index: self._home.steps.past(scene.key(index)) for index in range(count)}
+        self._is_restoring = False
+        found = {
+            index: self._scope.steps.find_recorded_call(turn_context.make_call_key(index))
+            for index in range(count)
+        }
         return {index: past for index, past in found.items() if past is not None}
 
-    def _begun(self, past: Past, scene: Scene, index: int) -> Judged:
+    def _plan_recorded_call(
+        self, recorded: RecordedCall, turn_context: TurnContext, index: int
+    ) -> PlannedCall:
         """A call that an earlier process began; its tool may have changed since."""
-        call = past.call
+        call = recorded.call
         self._ids.add(call.id)
-        found = repair(Called(call.name, call.arguments), self._registry.by_name)
-        if isinstance(found, Refused):
-            self._home.budget.take_call(approved=True)
-            return Judged(call, done=past.result or unknown_outcome(call))
-        marks = found.tool.marks
-        if past.result is None and marks.after_crash == "ask" and not marks.idempotent:
-            self._tell(ApprovalRequested(call, CUT_OFF))
-            return Judged(call, reason=CUT_OFF, sign=_sign(found))
-        self._home.budget.take_call(approved=True)
-        return Judged(call, self._job(call, found, scene, index), sign=_sign(found))
+        found = repair_call(ToolCallPart(call.name, call.arguments), self._registry.by_name)
+        if isinstance(found, RefusedCall):
+            self._scope.budget.count_tool_call(approved=True)
+            return PlannedCall(call, result=recorded.result or create_unknown_result(call))
+        marks = found.tool.options
+        if recorded.result is None and marks.after_crash == "ask" and not marks.idempotent:
+            self._emit_event(ApprovalRequested(call, INTERRUPTED))
+            return PlannedCall(call, reason=INTERRUPTED, fingerprint=_compute_fingerprint(found))
+        self._scope.budget.count_tool_call(approved=True)
+        return PlannedCall(
+            call,
+            self._create_invocation(call, found, turn_context, index),
+            fingerprint=_compute_fingerprint(found),
+        )
 
-    def _decided(
-        self, pending: PendingCall, decision: Approved | Denied | None, scene: Scene, index: int
-    ) -> Judged:
+    def _plan_decided_call(
+        self,
+        pending: PendingCall,
+        decision: Approved | Denied | None,
+        turn_context: TurnContext,
+        index: int,
+    ) -> PlannedCall:
         call = pending.call
         if decision is None:
-            return Judged(call, reason=pending.reason)
-        found = self._as_shown(call)
-        if isinstance(found, Refused):
-            return Judged(call, words=found.words, is_wrong=True)
-        sign = _sign(found)
+            return PlannedCall(call, reason=pending.reason)
+        found = self._resolve_exactly(call)
+        if isinstance(found, RefusedCall):
+            return PlannedCall(call, message=found.message, is_invalid=True)
+        fingerprint = _compute_fingerprint(found)
         if isinstance(decision, Denied):
-            return Judged(call, words=denied_words(decision), sign=sign)
-        job = self._job(call, found, scene, index)
-        ruled = self._ruled(job)
-        if isinstance(ruled, Deny):
-            return Judged(call, words=denied_by_policy(ruled), sign=sign)
-        self._home.budget.take_call(approved=True)
-        return Judged(call, job, sign=sign)
+            return PlannedCall(call, message=format_denial(decision), fingerprint=fingerprint)
+        invocation = self._create_invocation(call, found, turn_context, index)
+        policy_decision = self._evaluate_policy(invocation)
+        if isinstance(policy_decision, Deny):
+            return PlannedCall(
+                call, message=format_policy_denial(policy_decision), fingerprint=fingerprint
+            )
+        self._scope.budget.count_tool_call(approved=True)
+        return PlannedCall(call, invocation, fingerprint=fingerprint)
 
-    def _continued(self, call: ToolCall, scene: Scene, index: int) -> Judged:
-        found = self._as_shown(call)
-        if isinstance(found, Refused) or not found.tool.marks.delegates:
-            del self._paused[call.id]
-            return Judged(call, words=_CHANGED, is_wrong=True)
-        if call.id not in self._home.children:
-            return Judged(call)
-        del self._paused[call.id]
-        return Judged(call, self._job(call, found, scene, index), sign=_sign(found))
+    def _plan_paused_call(
+        self, call: ToolCall, turn_context: TurnContext, index: int
+    ) -> PlannedCall:
+        found = self._resolve_exactly(call)
+        if isinstance(found, RefusedCall) or not found.tool.options.delegates:
+            del self._paused_runs[call.id]
+            return PlannedCall(call, message=_TOOL_CHANGED, is_invalid=True)
+        if call.id not in self._scope.children:
+            return PlannedCall(call)
+        del self._paused_runs[call.id]
+        return PlannedCall(
+            call,
+            self._create_invocation(call, found, turn_context, index),
+            fingerprint=_compute_fingerprint(found),
+        )
 
-    def _as_shown(self, call: ToolCall) -> Repaired | Refused:
+    def _resolve_exactly(self, call: ToolCall) -> RepairedCall | RefusedCall:
         """The call to the letter: nothing else was approved. Refused if the tools have changed."""
-        found = repair(Called(call.name, call.arguments), self._registry.by_name)
-        if isinstance(found, Refused) or _is_as_written(found, call):
+        found = repair_call(ToolCallPart(call.name, call.arguments), self._registry.by_name)
+        if isinstance(found, RefusedCall) or _is_verbatim(found, call):
             return found
-        return Refused(_CHANGED)
+        return RefusedCall(_TOOL_CHANGED)
 
-    def _ruled(self, job: Job) -> Ruling:
-        attempt = Attempt(job.call, job.tool, MappingProxyType(job.values), job.context)
+    def _evaluate_policy(self, invocation: ToolInvocation) -> PolicyDecision:
+        request = ToolCallRequest(
+            invocation.call,
+            invocation.tool,
+            MappingProxyType(invocation.values),
+            invocation.context,
+        )
         policy = self._policy
-        ruled = default_policy(attempt) if policy is None else ruling(policy, attempt)
-        if isinstance(ruled, Deny):
-            self._tell(ToolCallDenied(job.call, ruled.reason))
-        return ruled
+        decision = default_policy(request) if policy is None else evaluate_policy(policy, request)
+        if isinstance(decision, Deny):
+            self._emit_event(ToolCallDenied(invocation.call, decision.reason))
+        return decision
 
-    def _job(self, call: ToolCall, found: Repaired, scene: Scene, index: int) -> Job:
+    def _create_invocation(
+        self, call: ToolCall, repaired: RepairedCall, turn_context: TurnContext, index: int
+    ) -> ToolInvocation:
         context: RunContext[Any] = RunContext(  # Any: the user's own type
-            deps=scene.deps,
-            usage=scene.usage,
-            messages=scene.messages,
+            deps=turn_context.deps,
+            usage=turn_context.usage,
+            messages=turn_context.messages,
             retry=self._failures[call.name],
             tool_call_id=call.id,
             tool_name=call.name,
-            run_id=scene.run_id,
-            idempotency_key=f"{scene.run_id}:{scene.turn}:{index}",  # as key, without a call
+            run_id=turn_context.run_id,
+            idempotency_key=f"{turn_context.run_id}:{turn_context.turn}:{index}",  # as key, without a call
             tainted=self.is_tainted,
         )
-        return Job(call, found.tool, found.values, context)
+        return ToolInvocation(call, repaired.tool, repaired.values, context)
 
-    def _repetition(self, call: ToolCall, sign: str, scene: Scene) -> Judged:
-        told = "; the tools are closed" if self._guard.is_circling else ""
-        self._tell(LoopDetected(call, f"the same call again{told}"))
-        words = repeated_words(call.name, self._guard.last(sign))
-        results = (m for m in (*scene.messages, *self.known.values()) if isinstance(m, ToolResult))
+    def _plan_repeated_call(
+        self, call: ToolCall, fingerprint: str, turn_context: TurnContext
+    ) -> PlannedCall:
+        note = "; the tools are closed" if self._loop_guard.is_looping else ""
+        self._emit_event(LoopDetected(call, f"the same call again{note}"))
+        message = format_repeated_call(call.name, self._loop_guard.get_last_text(fingerprint))
+        results = (
+            m for m in (*turn_context.messages, *self.results.values()) if isinstance(m, ToolResult)
+        )
         untrusted = is_tainted(result for result in results if result.name == call.name)
-        return Judged(call, words=words, untrusted=untrusted)
+        return PlannedCall(call, message=message, untrusted=untrusted)
 
-    def _twin_result(self, item: Judged) -> ToolResult:
-        found = self.known.get(item.twin)
+    def _copy_duplicate_result(self, item: PlannedCall) -> ToolResult:
+        found = self.results.get(item.duplicate_of)
         if found is None:
-            waits = "Not called: the same call of this turn waits for approval."
-            return item._replace(words=waits).told
-        return replace(found, call_id=item.call.id, text=_TWICE + found.text)
+            message = "Not called: the same call of this turn waits for approval."
+            return item._replace(message=message).message_result
+        return replace(found, call_id=item.call.id, text=_DUPLICATE_NOTE + found.text)
 
-    def _remember(self, judged: Sequence[Judged]) -> None:
+    def _record_results(self, planned: Sequence[PlannedCall]) -> None:
         """Lets the guard know what a turn gave."""
-        self._guard.record(texts_by_sign(judged, self.known))
-        errors = {item.words: SAME_ERRORS for item in judged if item.is_wrong}
-        went_well: dict[str, bool] = {}
-        for job in (item.job for item in judged if item.job):
-            name, result = job.call.name, self.known[job.call.id]
-            went_well[name] = went_well.get(name, False) or not result.is_error
+        self._loop_guard.record(collect_texts(planned, self.results))
+        errors = {item.message: MAX_SAME_ERRORS for item in planned if item.is_invalid}
+        has_succeeded: dict[str, bool] = {}
+        for invocation in (item.invocation for item in planned if item.invocation):
+            name, result = invocation.call.name, self.results[invocation.call.id]
+            has_succeeded[name] = has_succeeded.get(name, False) or not result.is_error
             if result.is_error:
-                words = f"{name}: {result.text}"
-                errors[words] = max(SAME_ERRORS, job.tool.marks.retries + 1)
-        for name, well in went_well.items():
+                message = f"{name}: {result.text}"
+                errors[message] = max(MAX_SAME_ERRORS, invocation.tool.options.retries + 1)
+        for name, well in has_succeeded.items():
             self._failures[name] = 0 if well else self._failures[name] + 1
-        if errors or went_well:
-            stuck = self._guard.record_errors(errors, all_failed=not any(went_well.values()))
+        if errors or has_succeeded:
+            stuck = self._loop_guard.record_errors(
+                errors, all_failed=not any(has_succeeded.values())
+            )
             if stuck:
-                self._close = "loop"
-                self._tell(LoopDetected(judged[-1].call, "the same error again and again"))
+                self._close_reason = "loop"
+                self._emit_event(LoopDetected(planned[-1].call, "the same error again and again"))
 
-    def _fresh_id(self, given: str, turn: int, index: int) -> str:
+    def _assign_id(self, given: str, turn: int, index: int) -> str:
         # A slash joins the ids of calls of agents that are tools: no server may make such an id.
         is_free = given and given not in self._ids and "/" not in given
         identity = given if is_free else f"call_{turn}_{index}"
@@ -381,37 +454,37 @@ class CallDesk:
         self._ids.add(identity)
         return identity
 
-    def _tell_repairs(self, call: ToolCall, found: Repaired) -> None:
-        for fix in found.fixes:
-            self._tell(ToolCallRepaired(call, fix.rule, fix.before, fix.after))
+    def _emit_repairs(self, call: ToolCall, repaired: RepairedCall) -> None:
+        for fix in repaired.fixes:
+            self._emit_event(ToolCallRepaired(call, fix.rule, fix.before, fix.after))
 
-    def _tell(self, event: Event) -> None:
-        if self._home.emit is not None:
-            self._home.emit(event)
+    def _emit_event(self, event: Event) -> None:
+        if self._scope.emit is not None:
+            self._scope.emit(event)
 
 
-def _left(item: Judged, paused: Collection[str]) -> Judged:
+def _pause_call(item: PlannedCall, paused: Collection[str]) -> PlannedCall:
     """A call that was carried out and is not done: the agent that it asks waits."""
-    return item._replace(job=None) if item.call.id in paused else item
+    return item._replace(invocation=None) if item.call.id in paused else item
 
 
-def _is_as_written(found: Repaired, call: ToolCall) -> bool:
-    return (found.tool.name, found.arguments) == (call.name, call.arguments)
+def _is_verbatim(repaired: RepairedCall, call: ToolCall) -> bool:
+    return (repaired.tool.name, repaired.arguments) == (call.name, call.arguments)
 
 
-def _sign(found: Repaired | Refused) -> str:
-    if isinstance(found, Refused) or found.tool.marks.polling:
+def _compute_fingerprint(repaired: RepairedCall | RefusedCall) -> str:
+    if isinstance(repaired, RefusedCall) or repaired.tool.options.polling:
         return ""
-    return signed(found.tool.name, found.values)
+    return call_fingerprint(repaired.tool.name, repaired.values)
 
 
-def _places(messages: Iterable[Message]) -> dict[str, int]:
+def _index_calls(messages: Iterable[Message]) -> dict[str, int]:
     """Where each call stands in its turn."""
     turns = (message.calls for message in messages if isinstance(message, Assistant))
     return {call.id: place for calls in turns for place, call in enumerate(calls)}
 
 
-def _object(arguments: str) -> str:
+def _object_or_empty(arguments: str) -> str:
     """The arguments if they are a JSON object, else an empty one: servers refuse anything else."""
     try:
         return arguments if isinstance(orjson.loads(arguments), dict) else "{}"

@@ -15,22 +15,25 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, cast
 
-from agentcall.approval import Approved, Decision, Denied, Edited, Verdict
+from agentcall.approval import Approved, Decision, Denied, Edited, FinalDecision
 from agentcall.errors import ArgumentsError, UsageError
-from agentcall.grants import Grant, granted
+from agentcall.grants import ApprovalRule, has_matching_rule
 from agentcall.messages import Assistant, Message, ToolCall
-from agentcall.origin import Delegate, Origin
-from agentcall.plan import Plan
+from agentcall.origin import AgentToolFunction, RunInput
+from agentcall.plan import AgentSpec
 from agentcall.registry import ToolRegistry
 from agentcall.result import PendingCall, RunResult
 from agentcall.taint import is_tainted
 
-Result = RunResult[Any]  # Any: the output's type does not matter here
+AnyRunResult = RunResult[Any]  # Any: the output's type does not matter here
 
 
-def resumed(
-    result: Result, decisions: Mapping[str, Decision | bool], plan: Plan, deps: object = None
-) -> Origin:
+def prepare_resume(
+    result: AnyRunResult,
+    decisions: Mapping[str, Decision | bool],
+    spec: AgentSpec,
+    deps: object = None,
+) -> RunInput:
     """Where a run goes on that waited.
 
     Raises UsageError for a call that does not wait, and for edited arguments that do not fit.
@@ -41,104 +44,121 @@ def resumed(
         asked = f"{unknown[0]!r} does not wait" if unknown else "none waits"
         known = ", ".join(waiting) or "none"
         raise UsageError(f"of the calls of this result {asked} for approval; waiting: {known}")
-    sure = {identity: _checked(identity, decision) for identity, decision in decisions.items()}
-    new = _Resumption(sure, result.grants, deps).grants(result, result.agent)
-    grants = tuple(dict.fromkeys([*result.grants, *new]))
-    return _Resumption(sure, grants, deps).origin(result, plan, result.agent)
+    normalized = {
+        identity: _normalize_decision(identity, decision)
+        for identity, decision in decisions.items()
+    }
+    new_rules = _ResumeInputBuilder(normalized, result.approval_rules, deps).collect_rules(
+        result, result.agent
+    )
+    rules = tuple(dict.fromkeys([*result.approval_rules, *new_rules]))
+    return _ResumeInputBuilder(normalized, rules, deps).build(result, spec, result.agent)
 
 
-def _checked(identity: str, decision: object) -> Decision:
+def _normalize_decision(call_id: str, decision: object) -> Decision:
     if isinstance(decision, bool):
         return Approved() if decision else Denied()
     if isinstance(decision, (Approved, Edited, Denied)):
         return decision
     raise UsageError(
-        f"the decision about {identity!r} is {decision!r}; "
+        f"the decision about {call_id!r} is {decision!r}; "
         "use Approved(), Edited(arguments), Denied(reason), True or False"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Resumption:
+class _ResumeInputBuilder:
     """Goes through a result and the results of agents in it; `path` is whose result it is."""
 
     decisions: Mapping[str, Decision]
-    sure: tuple[Grant, ...]
+    rules: tuple[ApprovalRule, ...]
     deps: object
 
-    def grants(self, result: Result, path: str) -> Iterator[Grant]:
+    def collect_rules(self, result: AnyRunResult, path: str) -> Iterator[ApprovalRule]:
         """What is approved always."""
-        for call in _calls(result.own_pending):
+        for call in _get_calls(result.own_pending):
             decision = self.decisions.get(call.id)
             if isinstance(decision, Approved) and decision.always:
                 arguments = call.arguments if decision.always == "call" else None
-                yield Grant(path, call.name, arguments, _was_tainted(result.messages, call))
+                yield ApprovalRule(
+                    path, call.name, arguments, _is_tainted_before(result.messages, call)
+                )
         for paused in result.paused:
-            below = replace(self, decisions=_below(paused.call, self.decisions))
-            yield from below.grants(paused.result, f"{path}/{paused.result.agent}")
+            nested = replace(self, decisions=_select_nested_decisions(paused.call, self.decisions))
+            yield from nested.collect_rules(paused.result, f"{path}/{paused.result.agent}")
 
-    def origin(self, result: Result, plan: Plan, path: str) -> Origin:
+    def build(self, result: AnyRunResult, spec: AgentSpec, path: str) -> RunInput:
         """Where the run of this result goes on."""
-        plan = plan.of(result.agent)
-        own = result.own_pending
-        edited = dict(self._edits(_calls(own), plan.registry))
-        new = (_with_edits(message, edited) for message in result.new_messages)
-        return Origin(
+        spec = spec.for_agent(result.agent)
+        own_pending = result.own_pending
+        edited = dict(self._iter_edits(_get_calls(own_pending), spec.registry))
+        new = (_replace_calls(message, edited) for message in result.new_messages)
+        return RunInput(
             run_id=result.run_id,
             messages=(*result.messages[: result.start], *new),
             start=result.start,
             deps=self.deps,
-            pending=tuple(replace(each, call=edited.get(each.call.id, each.call)) for each in own),
-            verdicts=dict(self._verdicts(result, path)),
+            pending=tuple(
+                replace(each, call=edited.get(each.call.id, each.call)) for each in own_pending
+            ),
+            decisions=dict(self._iter_decisions(result, path)),
             usage=result.usage,
             turns=result.turns,
             agent=result.agent,
-            grants=self.sure,
+            approval_rules=self.rules,
             paused=result.paused,
-            children=dict(self._children(result, plan, path)),
+            children=dict(self._iter_children(result, spec, path)),
         )
 
-    def _edits(
-        self, waiting: Iterable[ToolCall], registry: ToolRegistry
+    def _iter_edits(
+        self, calls: Iterable[ToolCall], registry: ToolRegistry
     ) -> Iterator[tuple[str, ToolCall]]:
-        for call in waiting:
+        for call in calls:
             decision = self.decisions.get(call.id)
             if isinstance(decision, Edited):
-                yield call.id, _edited(call, decision.text, registry)
+                yield call.id, _edit_call(call, decision.arguments_json, registry)
 
-    def _verdicts(self, result: Result, path: str) -> Iterator[tuple[str, Verdict]]:
-        for call in _calls(result.own_pending):
+    def _iter_decisions(
+        self, result: AnyRunResult, path: str
+    ) -> Iterator[tuple[str, FinalDecision]]:
+        for call in _get_calls(result.own_pending):
             decision = self.decisions.get(call.id)
             if decision is not None:
                 yield call.id, decision if isinstance(decision, Denied) else Approved()
-            elif granted(self.sure, call, path, tainted=_was_tainted(result.messages, call)):
+            elif has_matching_rule(
+                self.rules, call, path, tainted=_is_tainted_before(result.messages, call)
+            ):
                 yield call.id, Approved()
 
-    def _children(self, result: Result, plan: Plan, path: str) -> Iterator[tuple[str, Origin]]:
+    def _iter_children(
+        self, result: AnyRunResult, spec: AgentSpec, path: str
+    ) -> Iterator[tuple[str, RunInput]]:
         for paused in result.paused:
-            below = replace(self, decisions=_below(paused.call, self.decisions))
-            child = _plan_of(paused.call, plan.registry)
-            if child is None:  # the tools have changed since; the run tells the model so
+            nested = replace(self, decisions=_select_nested_decisions(paused.call, self.decisions))
+            child_spec = _get_agent_spec(paused.call, spec.registry)
+            if child_spec is None:  # the tools have changed since; the run tells the model so
                 continue
-            origin = below.origin(paused.result, child, f"{path}/{paused.result.agent}")
-            if origin.verdicts or origin.children:
-                yield paused.call.id, origin
+            child_input = nested.build(paused.result, child_spec, f"{path}/{paused.result.agent}")
+            if child_input.decisions or child_input.children:
+                yield paused.call.id, child_input
 
 
-def _calls(waiting: Iterable[PendingCall]) -> Iterator[ToolCall]:
-    return (pending.call for pending in waiting)
+def _get_calls(pending_calls: Iterable[PendingCall]) -> Iterator[ToolCall]:
+    return (pending.call for pending in pending_calls)
 
 
-def _was_tainted(messages: Iterable[Message], call: ToolCall) -> bool:
+def _is_tainted_before(messages: Iterable[Message], call: ToolCall) -> bool:
     """Whether untrusted content was in the conversation when the call was asked for."""
-    return is_tainted(takewhile(lambda message: not _asks_for(message, call), messages))
+    return is_tainted(takewhile(lambda message: not _has_call(message, call), messages))
 
 
-def _asks_for(message: Message, call: ToolCall) -> bool:
+def _has_call(message: Message, call: ToolCall) -> bool:
     return isinstance(message, Assistant) and any(asked.id == call.id for asked in message.calls)
 
 
-def _below(call: ToolCall, decisions: Mapping[str, Decision]) -> Mapping[str, Decision]:
+def _select_nested_decisions(
+    call: ToolCall, decisions: Mapping[str, Decision]
+) -> Mapping[str, Decision]:
     """The decisions about the calls of an agent that was called, by their own ids."""
     start = f"{call.id}/"
     return {
@@ -148,15 +168,15 @@ def _below(call: ToolCall, decisions: Mapping[str, Decision]) -> Mapping[str, De
     }
 
 
-def _plan_of(call: ToolCall, registry: ToolRegistry) -> Plan | None:
+def _get_agent_spec(call: ToolCall, registry: ToolRegistry) -> AgentSpec | None:
     """The plan of the agent that a tool is."""
     tool = registry.by_name.get(call.name)
-    if tool is None or not tool.marks.delegates:
+    if tool is None or not tool.options.delegates:
         return None
-    return replace(cast("Delegate", tool.function).plan(), name=call.name)
+    return replace(cast("AgentToolFunction", tool.function).get_spec(), name=call.name)
 
 
-def _edited(call: ToolCall, text: str, registry: ToolRegistry) -> ToolCall:
+def _edit_call(call: ToolCall, text: str, registry: ToolRegistry) -> ToolCall:
     try:
         registry[call.name].parse(text)
     except ArgumentsError as error:
@@ -164,7 +184,7 @@ def _edited(call: ToolCall, text: str, registry: ToolRegistry) -> ToolCall:
     return replace(call, arguments=text)
 
 
-def _with_edits(message: Message, edited: Mapping[str, ToolCall]) -> Message:
+def _replace_calls(message: Message, edited: Mapping[str, ToolCall]) -> Message:
     if not isinstance(message, Assistant) or not edited:
         return message
     return replace(message, calls=tuple(edited.get(call.id, call) for call in message.calls))

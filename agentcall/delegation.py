@@ -22,48 +22,50 @@ from typing_extensions import Unpack
 from agentcall.errors import ModelError, ToolError
 from agentcall.events import Emit, Nested
 from agentcall.messages import User
-from agentcall.origin import Lineage, Origin, Pause, Raised, lineage
-from agentcall.plan import Plan
-from agentcall.result import Missing, RunResult
-from agentcall.run import Run
+from agentcall.origin import AgentRunFailed, AgentRunPaused, RunInput, RunScope, current_scope
+from agentcall.plan import AgentSpec
+from agentcall.result import MissingOutput, RunResult
+from agentcall.run import AgentRun
 from agentcall.schema import function_schema, input_schema
-from agentcall.snapshot import snapshot
+from agentcall.snapshot import serialize
 from agentcall.taint import Untrusted, is_tainted
-from agentcall.tool import MarkArguments, Marks, RunContext, Tool
+from agentcall.tool import RunContext, Tool, ToolOptionArguments, ToolOptions
 
-DEEPEST = 5
+MAX_AGENT_DEPTH = 5
 """How many agents may ask one another in a row."""
 
-Plans = Callable[[], Plan]
+SpecFactory = Callable[[], AgentSpec]
 
 
-def delegate(
-    plan: Plans,
+def create_agent_tool(
+    get_spec: SpecFactory,
     *,
     name: str,
     description: str,
     input_type: object = str,
-    **marks: Unpack[MarkArguments],
+    **marks: Unpack[ToolOptionArguments],
 ) -> Tool:
     """The tool that asks the agent of this plan, for a text or for a value of `input_type`."""
-    given: MarkArguments = {"timeout": None, **marks}
-    made = replace(Marks(**given), delegates=True)
+    mark_arguments: ToolOptionArguments = {"timeout": None, **marks}
+    tool_marks = replace(ToolOptions(**mark_arguments), delegates=True)
     if input_type is str:
-        asked = Asked(plan)
-        text = function_schema(asked, name=name, description=description, context_type=RunContext)
-        return Tool(asked, text, made)
-    told = Instructed(plan)
-    value = input_schema(
-        told, input_type, name=name, description=description, context_type=RunContext
+        text_function = TextAgentTool(get_spec)
+        text_schema = function_schema(
+            text_function, name=name, description=description, context_type=RunContext
+        )
+        return Tool(text_function, text_schema, tool_marks)
+    structured_function = StructuredAgentTool(get_spec)
+    structured_schema = input_schema(
+        structured_function, input_type, name=name, description=description, context_type=RunContext
     )
-    return Tool(told, value, made)
+    return Tool(structured_function, structured_schema, tool_marks)
 
 
-class Asked:
+class TextAgentTool:
     """An agent that is asked with a text."""
 
-    def __init__(self, plan: Plans) -> None:
-        self.plan = plan
+    def __init__(self, get_spec: SpecFactory) -> None:
+        self.get_spec = get_spec
 
     async def __call__(self, context: RunContext[object], task: str) -> object:
         """Asks.
@@ -72,61 +74,67 @@ class Asked:
             task: What it is to do or to answer, with all that it has to know: it sees nothing of
                 this conversation.
         """
-        return await _answer(self.plan(), context, task)
+        return await _run_agent(self.get_spec(), context, task)
 
 
-class Instructed:
+class StructuredAgentTool:
     """An agent that is asked with the fields of a value, which it is told as JSON."""
 
-    def __init__(self, plan: Plans) -> None:
-        self.plan = plan
+    def __init__(self, get_spec: SpecFactory) -> None:
+        self.get_spec = get_spec
 
     async def __call__(self, context: RunContext[object], value: object) -> object:
         """Asks."""
-        return await _answer(self.plan(), context, snapshot(value))
+        return await _run_agent(self.get_spec(), context, serialize(value))
 
 
-async def _answer(plan: Plan, context: RunContext[object], task: str) -> object:
+async def _run_agent(spec: AgentSpec, context: RunContext[object], task: str) -> object:
     """The output of the agent's run. Raises Through, and ToolError where there is no output."""
-    plan, home = replace(plan, name=context.tool_name), lineage.get()
-    asked = (User(task, tainted=context.tainted),)
-    if home is None:
-        return _output(
-            await Run(plan, Origin(context.tool_call_id, asked, 0, context.deps)).result()
+    spec, scope = replace(spec, name=context.tool_name), current_scope.get()
+    messages = (User(task, tainted=context.tainted),)
+    if scope is None:
+        return _extract_answer(
+            await AgentRun(
+                spec, RunInput(context.tool_call_id, messages, 0, context.deps)
+            ).execute()
         )
-    if home.depth + 1 >= DEEPEST:
-        raise ToolError(f"Not asked: {DEEPEST} agents have asked one another already. Answer now.")
-    begin = home.children.get(context.tool_call_id)
-    origin = begin or Origin(context.idempotency_key, asked, 0, context.deps)
-    run = Run(
-        replace(plan, steps=home.steps),
-        replace(origin, above=home, grants=home.grants),
-        _nested(home, plan.name, context.tool_call_id),
+    if scope.depth + 1 >= MAX_AGENT_DEPTH:
+        raise ToolError(
+            f"Not asked: {MAX_AGENT_DEPTH} agents have asked one another already. Answer now."
+        )
+    resumed_input = scope.children.get(context.tool_call_id)
+    run_input = resumed_input or RunInput(context.idempotency_key, messages, 0, context.deps)
+    run = AgentRun(
+        replace(spec, steps=scope.steps),
+        replace(run_input, parent=scope, approval_rules=scope.approval_rules),
+        _wrap_emit(scope, spec.name, context.tool_call_id),
     )
     try:
-        result = await run.result()
+        result = await run.execute()
     except ModelError as error:
-        if run.ended is not None and is_tainted(run.ended.messages):  # a server may quote those
+        if run.final_result is not None and is_tainted(
+            run.final_result.messages
+        ):  # a server may quote those
             raise ToolError(Untrusted(f"{type(error).__name__}: {error}")) from error
         raise
     except Exception as error:
-        raise Raised(error) from error
+        raise AgentRunFailed(error) from error
     if result.pending:
-        raise Pause(result)
-    return _output(result)
+        raise AgentRunPaused(result)
+    return _extract_answer(result)
 
 
-def _nested(home: Lineage, agent: str, call_id: str) -> Emit | None:
-    emit = home.emit
+def _wrap_emit(scope: RunScope, agent: str, call_id: str) -> Emit | None:
+    emit = scope.emit
     return None if emit is None else lambda event: emit(Nested(agent, call_id, event))
 
 
-def _output(result: RunResult[Any]) -> object:  # Any: the agent knows its output's type
+def _extract_answer(result: RunResult[Any]) -> object:  # Any: the agent knows its output's type
     """The output; untrusted if untrusted content is in the agent's conversation."""
     tainted = is_tainted(result.messages)
-    if not isinstance(result.answer, Missing):
+    if not isinstance(result.answer, MissingOutput):
         output: object = result.answer
         return Untrusted(output) if tainted else output
     said = f" It said last: {result.text}" if result.text else ""
-    words = f"No answer ({result.stop_reason}): {result.answer.reason}.{said}"
-    raise ToolError(Untrusted(words) if tainted else words)
+    message = f"No answer ({result.stop_reason}): {result.answer.reason}.{said}"
+    raise ToolError(Untrusted(message) if tainted else message)

@@ -29,28 +29,28 @@ _BEFORE = rf"(?<!{_LETTER})(?<![-./@:%?&=#+~])"
 _AFTER = rf"(?!{_LETTER})(?![-/@%&=#+~])(?![.:?!,;]+\w)"
 
 
-def foreign(tool: Tool, call: ToolCall, messages: Iterable[Message]) -> list[str]:
+def find_foreign_arguments(tool: Tool, call: ToolCall, messages: Iterable[Message]) -> list[str]:
     """The names of the arguments that the tool sends out and that the user did not write."""
-    leaving = _leaving(tool, call)
+    leaving = _select_egress(tool, call)
     if not leaving:
         return []
-    said = " ".join("\n".join(_said(messages)).split())
+    user_text = " ".join("\n".join(_iter_user_texts(messages)).split())
     return [
         name
         for name, value in leaving.items()
-        if not all(_stands(word, said) for word in _words(value))
+        if not all(_contains_word(word, user_text) for word in _iter_texts(value))
     ]
 
 
-def _leaving(tool: Tool, call: ToolCall) -> dict[str, JSON]:
+def _select_egress(tool: Tool, call: ToolCall) -> dict[str, JSON]:
     """The arguments that are sent out, without those that have their default."""
-    marked = tool.marks.egress
+    marked = tool.options.egress
     if not marked:
         return {}
-    given = _object(call.arguments)
+    given = _parse_object(call.arguments)
     if given is None:
         return {"arguments": call.arguments}
-    defaults = dict(_defaults(tool))
+    defaults = dict(_iter_defaults(tool))
     return {
         name: value
         for name, value in given.items()
@@ -58,7 +58,7 @@ def _leaving(tool: Tool, call: ToolCall) -> dict[str, JSON]:
     }
 
 
-def _object(arguments: str) -> Mapping[str, JSON] | None:
+def _parse_object(arguments: str) -> Mapping[str, JSON] | None:
     """The arguments by name; None where they cannot be read here."""
     if arguments.strip() in ("", "null"):  # as a tool without required parameters takes them
         return {}
@@ -69,21 +69,21 @@ def _object(arguments: str) -> Mapping[str, JSON] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def _defaults(tool: Tool) -> Iterator[tuple[str, JSON]]:
+def _iter_defaults(tool: Tool) -> Iterator[tuple[str, JSON]]:
     properties = cast("Mapping[str, JSON]", tool.parameters.get("properties", {}))
     for name, schema in properties.items():
         if isinstance(schema, Mapping) and "default" in schema:
             yield name, schema["default"]
 
 
-def _said(messages: Iterable[Message]) -> Iterator[str]:
+def _iter_user_texts(messages: Iterable[Message]) -> Iterator[str]:
     """What the user wrote."""
     for message in messages:
         if isinstance(message, User) and not message.tainted:
-            yield message.own_text
+            yield message.trusted_text
 
 
-def _words(value: JSON) -> Iterator[str]:
+def _iter_texts(value: JSON) -> Iterator[str]:
     """The texts in a value, however deep."""
     left = [value]
     while left:
@@ -99,7 +99,7 @@ def _words(value: JSON) -> Iterator[str]:
                 left += items
 
 
-def _stands(word: str, said: str) -> bool:
+def _contains_word(word: str, text: str) -> bool:
     """Whether the word stands in the text, and is no part of a longer one."""
     word = " ".join(word.split())
     scheme, found, rest = word.partition("://")
@@ -109,4 +109,4 @@ def _stands(word: str, said: str) -> bool:
     if not host:
         return not word
     pattern = f"{_BEFORE}(?ai:(?:{scheme}://)?{re.escape(host)}){re.escape(slash + path)}/?{_AFTER}"
-    return re.search(pattern, said) is not None
+    return re.search(pattern, text) is not None

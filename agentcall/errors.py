@@ -45,19 +45,19 @@ class AgentCallError(Exception):
     """The root of the tree."""
 
 
-def keep_result(error: BaseException, result: object) -> None:
+def attach_result(error: BaseException, result: object) -> None:
     """Lets an error that ends a run have its `result`."""
     setattr(error, "result", result)  # noqa: B010 - errors of Python's own have no such attribute
 
 
-def kept_result(error: BaseException | None) -> Any:  # Any: a RunResult, of a higher floor
+def get_attached_result(error: BaseException | None) -> Any:  # Any: a RunResult, of a higher floor
     """The `result` that an error brings along; None where it brings none."""
     from asyncio import CancelledError  # late: not every program that knows errors has a loop
 
     found = getattr(error, "result", None)
     if found is None and isinstance(error, CancelledError):
         # Python 3.10 raises a new one where a cancelled task is awaited; the old one is behind it
-        return kept_result(error.__context__)
+        return get_attached_result(error.__context__)
     return found
 
 
@@ -142,7 +142,7 @@ class CutAnswer(ModelError):
     """The stream ended before the answer did; nothing of it was carried out."""
 
 
-class Busy(AgentCallError):
+class ConcurrencyLimitExceeded(AgentCallError):
     """Every place is taken and enough wait already; come back in `retry_after` seconds."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
@@ -151,7 +151,7 @@ class Busy(AgentCallError):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ArgumentProblem:
     """One argument that does not fit: where, what it was, what was expected."""
 
     path: str
@@ -162,7 +162,7 @@ class Problem:
 class ArgumentsError(AgentCallError, ValueError):
     """Arguments that do not fit a tool; `problems` names each wrong field."""
 
-    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+    def __init__(self, message: str, problems: tuple[ArgumentProblem, ...] = ()) -> None:
         super().__init__(message)
         self.problems = problems
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from agentcall.messages import JSON, ToolCall, ToolResult, Usage, call_json, to_json
-from agentcall.result import RunResult, result_json
+from agentcall.messages import JSON, ToolCall, ToolResult, Usage, to_json, tool_call_to_json
+from agentcall.result import RunResult, run_result_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,27 +176,27 @@ Event: TypeAlias = (
 Emit: TypeAlias = Callable[[Event], None]
 
 
-def event_json(event: Event) -> dict[str, JSON]:
+def event_to_json(event: Event) -> dict[str, JSON]:
     """The JSON form of an event: its fields, and `type`, the name of its class."""
     fields: dict[str, JSON] = {"type": type(event).__name__}
     for name in type(event).__slots__:
-        fields[name] = _value_json(getattr(event, name))
+        fields[name] = _value_to_json(getattr(event, name))
     return fields
 
 
-def _value_json(
+def _value_to_json(
     value: str | float | ToolCall | ToolResult | Usage | RunResult[Any] | Event | None,
 ) -> JSON:
     match value:
         case None | str() | int() | float():
             return value
         case ToolCall():
-            return call_json(value)
+            return tool_call_to_json(value)
         case ToolResult():
             return to_json(value)
         case Usage():
             return asdict(value)
         case RunResult():
-            return result_json(value)
+            return run_result_to_json(value)
         case _:
-            return event_json(value)
+            return event_to_json(value)

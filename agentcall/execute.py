@@ -18,32 +18,38 @@ from time import perf_counter
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from agentcall.apart import call_apart
-from agentcall.dialects.parts import Called
+from agentcall.apart import call_in_process
+from agentcall.dialects.parts import ToolCallPart
 from agentcall.errors import ToolTimeout
 from agentcall.events import Emit, ToolCallFinished, ToolCallStarted
 from agentcall.limits import Limits
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.origin import Lineage, Pause, Raised, lineage
-from agentcall.outcome import Told, awaited, called, called_async, failed
+from agentcall.origin import AgentRunFailed, AgentRunPaused, RunScope, current_scope
+from agentcall.outcome import (
+    ToolOutput,
+    await_result,
+    call_async_tool,
+    call_sync_tool,
+    format_tool_error,
+)
 from agentcall.registry import ToolRegistry
-from agentcall.repair import Refused, repair
+from agentcall.repair import RefusedCall, repair_call
 from agentcall.result import RunResult
-from agentcall.snapshot import capped
+from agentcall.snapshot import truncate_text
 from agentcall.steps import ToolStep
-from agentcall.taint import CallAround, call_around
+from agentcall.taint import EnclosingCall, enclosing_call
 from agentcall.tool import RunContext, Tool
-from agentcall.watch import Calling
-from agentcall.workers import BRIEF, in_thread
+from agentcall.watch import ToolSpan
+from agentcall.workers import BRIEF_SECONDS, run_in_thread
 
-_GRACE = 1.0
+_CANCEL_SECONDS = 1.0
 """Seconds in which a cancelled tool may put things in order."""
 
-_brief: WeakSet[Tool] = WeakSet()
+_fast_tools: WeakSet[Tool] = WeakSet()
 """Sync tools whose last call ended at once."""
 
 
-class Job(NamedTuple):
+class ToolInvocation(NamedTuple):
     """A call that is ready to be carried out: valid, of a real tool, with its context."""
 
     call: ToolCall
@@ -60,196 +66,227 @@ async def call_tool(
     The name and the JSON arguments are repaired and validated as in a run; what cannot be is said
     in the text. Nothing is raised.
     """
-    return (await lone_result(registry, name, arguments, deps=deps)).text
+    return (await call_once(registry, name, arguments, deps=deps)).text
 
 
-async def lone_result(
+async def call_once(
     registry: ToolRegistry, name: str, arguments: str, *, deps: object = None
 ) -> ToolResult:
     """As `call_tool`, with whether it went well."""
-    asked = repair(Called(name, arguments), registry.by_name)
-    if isinstance(asked, Refused):
-        return ToolResult("call_1", name, asked.words, is_error=True, assessed=True)
-    call = ToolCall("call_1", asked.tool.name, asked.arguments)
+    repaired = repair_call(ToolCallPart(name, arguments), registry.by_name)
+    if isinstance(repaired, RefusedCall):
+        return ToolResult("call_1", name, repaired.message, is_error=True, assessed=True)
+    call = ToolCall("call_1", repaired.tool.name, repaired.arguments)
     context = RunContext(deps=deps, tool_call_id=call.id, tool_name=call.name)
-    return await carry_out(Job(call, asked.tool, asked.values, context), Limits().result_chars)
+    return await execute_call(
+        ToolInvocation(call, repaired.tool, repaired.values, context), Limits().result_chars
+    )
 
 
-async def carry_out_all(
-    jobs: Sequence[Job], limits: Limits, home: Lineage, into: dict[str, ToolResult]
+async def execute_calls(
+    invocations: Sequence[ToolInvocation],
+    limits: Limits,
+    scope: RunScope,
+    results: dict[str, ToolResult],
 ) -> dict[str, RunResult[Any]]:
     """Carries the jobs out, several at a time, sequential tools alone.
 
     Each result is put `into` a dict by its call's id as it comes, so that a cancelled run knows
     what was done. Gives the results of agents whose runs wait, by the ids of their calls.
     """
-    waiting: dict[str, RunResult[Any]] = {}
+    paused: dict[str, RunResult[Any]] = {}
 
-    async def one(job: Job) -> None:
-        if not job.tool.marks.delegates:
-            into[job.call.id] = await home.steps.tool(
-                ToolStep(job.context.idempotency_key, job.call, job.tool.marks),
-                lambda: _watched(job, limits.result_chars, home),
+    async def execute_one(invocation: ToolInvocation) -> None:
+        if not invocation.tool.options.delegates:
+            results[invocation.call.id] = await scope.steps.call_tool(
+                ToolStep(
+                    invocation.context.idempotency_key, invocation.call, invocation.tool.options
+                ),
+                lambda: _execute_with_hooks(invocation, limits.result_chars, scope),
             )
             return
-        token = lineage.set(home)
+        token = current_scope.set(scope)
         try:
-            into[job.call.id] = await _watched(job, limits.result_chars, home)
-        except Pause as pause:
-            waiting[job.call.id] = pause.result
-        except Raised as raised:
+            results[invocation.call.id] = await _execute_with_hooks(
+                invocation, limits.result_chars, scope
+            )
+        except AgentRunPaused as pause:
+            paused[invocation.call.id] = pause.result
+        except AgentRunFailed as raised:
             raise raised.error from None
         finally:
-            lineage.reset(token)
+            current_scope.reset(token)
 
-    for batch in _batches(jobs):
+    for batch in _split_batches(invocations):
         if len(batch) == 1:
-            await one(batch[0])
+            await execute_one(batch[0])
         else:
-            await _together(batch, one, limits.parallel or len(batch))
-    return waiting
+            await _run_concurrently(batch, execute_one, limits.parallel or len(batch))
+    return paused
 
 
-async def _together(batch: Sequence[Job], one: Callable[[Job], Awaitable[None]], most: int) -> None:
+async def _run_concurrently(
+    batch: Sequence[ToolInvocation],
+    execute: Callable[[ToolInvocation], Awaitable[None]],
+    max_parallel: int,
+) -> None:
     """Waits for all; when the run is cancelled or one fails, the others are cancelled."""
-    gate = asyncio.Semaphore(most)
+    gate = asyncio.Semaphore(max_parallel)
 
-    async def in_turn(job: Job) -> None:
+    async def run_one(invocation: ToolInvocation) -> None:
         async with gate:
-            await one(job)
+            await execute(invocation)
 
-    tasks = [asyncio.ensure_future(in_turn(job)) for job in batch]
+    tasks = [asyncio.ensure_future(run_one(job)) for job in batch]
     try:
         await asyncio.gather(*tasks)
     finally:
-        left = [task for task in tasks if not task.done()]
-        for task in left:
+        unfinished = [task for task in tasks if not task.done()]
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
 
-def _batches(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
+def _split_batches(invocations: Sequence[ToolInvocation]) -> Iterable[Sequence[ToolInvocation]]:
     """The jobs cut so that each sequential one stands alone."""
-    batch: list[Job] = []
-    for job in jobs:
-        if job.tool.marks.sequential:
-            yield from filter(None, (batch, [job]))
+    batch: list[ToolInvocation] = []
+    for invocation in invocations:
+        if invocation.tool.options.sequential:
+            yield from filter(None, (batch, [invocation]))
             batch = []
         else:
-            batch.append(job)
+            batch.append(invocation)
     if batch:
         yield batch
 
 
-async def _watched(job: Job, limit: int | None, home: Lineage) -> ToolResult:
+async def _execute_with_hooks(
+    invocation: ToolInvocation, limit: int | None, scope: RunScope
+) -> ToolResult:
     """The result of a call, with whoever watches around it."""
-    if home.watcher is None:
-        return await _told(job, limit, home.emit)
-    with home.watcher.around(Calling(home.agent, job.call, job.tool)) as note:
-        result = await _told(job, limit, home.emit)
-        note(result)
+    if scope.instrumentation is None:
+        return await _execute_with_events(invocation, limit, scope.emit)
+    with scope.instrumentation.observe(
+        ToolSpan(scope.agent, invocation.call, invocation.tool)
+    ) as record:
+        result = await _execute_with_events(invocation, limit, scope.emit)
+        record(result)
         return result
 
 
-async def _told(job: Job, limit: int | None, emit: Emit | None) -> ToolResult:
+async def _execute_with_events(
+    invocation: ToolInvocation, limit: int | None, emit: Emit | None
+) -> ToolResult:
     if emit is None:
-        return await carry_out(job, limit)
-    emit(ToolCallStarted(job.call))
+        return await execute_call(invocation, limit)
+    emit(ToolCallStarted(invocation.call))
     started = perf_counter()
-    result = await carry_out(job, limit)
-    emit(ToolCallFinished(job.call, result, perf_counter() - started))
+    result = await execute_call(invocation, limit)
+    emit(ToolCallFinished(invocation.call, result, perf_counter() - started))
     return result
 
 
-async def carry_out(job: Job, limit: int | None) -> ToolResult:
+async def execute_call(invocation: ToolInvocation, limit: int | None) -> ToolResult:
     """The result of one call, at most `limit` characters of it and a note.
 
     Raises nothing, but asyncio.CancelledError where the run is cancelled, and Through where the
     tool is an agent.
     """
-    around = CallAround(job.context.tainted)
-    before = call_around.get()
-    call_around.set(around)
+    enclosing = EnclosingCall(invocation.context.tainted)
+    before = enclosing_call.get()
+    enclosing_call.set(enclosing)
     try:
-        if job.tool.marks.isolated:
-            told = await call_apart(job.tool, job.call.arguments, job.context, limit)
+        if invocation.tool.options.isolated:
+            output = await call_in_process(
+                invocation.tool, invocation.call.arguments, invocation.context, limit
+            )
         else:
-            told = await _before_deadline(job)
-            told = told._replace(text=capped(told.text, limit))
+            output = await _invoke_with_timeout(invocation)
+            output = output._replace(text=truncate_text(output.text, limit))
     finally:
-        call_around.set(
+        enclosing_call.set(
             before
         )  # no token: who is closed at the program's end is in another context
-    return _result(job, told, has_read=around.has_read)
+    return _to_tool_result(invocation, output, has_read=enclosing.has_read_untrusted)
 
 
-def _result(job: Job, told: Told, *, has_read: bool) -> ToolResult:
+def _to_tool_result(
+    invocation: ToolInvocation, output: ToolOutput, *, has_read: bool
+) -> ToolResult:
     """What the model is given; untrusted are also the errors of a tool whose results may be.
 
     has_read: whether an agent that the tool ran has read untrusted content. It may have got that
     from the conversation, so it says something of the tool only where that is clean.
     """
-    call, tool = job.call, job.tool
-    is_agent = has_read or tool.marks.delegates
-    untrusted = told.untrusted or has_read or tool.marks.untrusted
-    if untrusted and not (is_agent and job.context.tainted):
-        tool.gave_untrusted = True
-    elif told.is_error:
-        untrusted = untrusted or tool.may_be_untrusted
-    return ToolResult(call.id, call.name, told.text, told.is_error, untrusted, assessed=True)
+    call, tool = invocation.call, invocation.tool
+    is_agent = has_read or tool.options.delegates
+    untrusted = output.untrusted or has_read or tool.options.untrusted
+    if untrusted and not (is_agent and invocation.context.tainted):
+        tool.has_returned_untrusted = True
+    elif output.is_error:
+        untrusted = untrusted or tool.is_untrusted_source
+    return ToolResult(call.id, call.name, output.text, output.is_error, untrusted, assessed=True)
 
 
-async def _before_deadline(job: Job) -> Told:
-    tool, values, context = job.tool, job.values, job.context
-    limit = tool.marks.timeout
+async def _invoke_with_timeout(invocation: ToolInvocation) -> ToolOutput:
+    tool, values, context = invocation.tool, invocation.values, invocation.context
+    limit = tool.options.timeout
     if tool.is_async:
-        return await _in_task(job, called_async(tool, values, context), limit)
-    began, was_brief = perf_counter(), tool in _brief
+        return await _await_with_timeout(invocation, call_async_tool(tool, values, context), limit)
+    began, was_fast = perf_counter(), tool in _fast_tools
     try:
-        outcome = await in_thread(lambda: called(tool, values, context), limit, is_brief=was_brief)
+        outcome = await run_in_thread(
+            lambda: call_sync_tool(tool, values, context), limit, is_brief=was_fast
+        )
     except TimeoutError:
         context.cancel()
-        return _late(job)
+        return _fail_on_timeout(invocation)
     except asyncio.CancelledError:
         context.cancel()
         raise
     except RuntimeError as error:  # the system gives no more threads
-        return failed(tool, context, error)
+        return format_tool_error(tool, context, error)
     took = perf_counter() - began
-    if was_brief != (took < BRIEF):
-        (_brief.discard if was_brief else _brief.add)(tool)
-    if isinstance(outcome, Told):
+    if was_fast != (took < BRIEF_SECONDS):
+        (_fast_tools.discard if was_fast else _fast_tools.add)(tool)
+    if isinstance(outcome, ToolOutput):
         return outcome
     left = None if limit is None else max(limit - took, 0)
-    return await _in_task(job, awaited(tool, context, outcome.value), left)
+    return await _await_with_timeout(invocation, await_result(tool, context, outcome.value), left)
 
 
-async def _in_task(job: Job, work: Coroutine[None, None, Told], seconds: float | None) -> Told:
+async def _await_with_timeout(
+    invocation: ToolInvocation, work: Coroutine[None, None, ToolOutput], seconds: float | None
+) -> ToolOutput:
     """What comes of a coroutine within so many seconds; it gets context variables of its own."""
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
-        await _stop(task)
+        await _cancel_task(task)
         raise
     if not done:
-        await _stop(task)
-        return _late(job)
+        await _cancel_task(task)
+        return _fail_on_timeout(invocation)
     if task.cancelled():
-        return Told(f"{job.tool.name} cancelled itself", is_error=True)
+        return ToolOutput(f"{invocation.tool.name} cancelled itself", is_error=True)
     return task.result()
 
 
-async def _stop(task: asyncio.Task[Told]) -> None:
+async def _cancel_task(task: asyncio.Task[ToolOutput]) -> None:
     """Cancels a call, and waits a moment for it to end: it may not want to."""
     task.cancel()
-    await asyncio.wait({task}, timeout=_GRACE)
+    await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
 
 
-def _late(job: Job) -> Told:
-    return failed(job.tool, job.context, ToolTimeout(_late_words(job)))
+def _fail_on_timeout(invocation: ToolInvocation) -> ToolOutput:
+    return format_tool_error(
+        invocation.tool, invocation.context, ToolTimeout(_format_timeout(invocation))
+    )
 
 
-def _late_words(job: Job) -> str:
-    told = f"{job.tool.name} did not end within {job.tool.marks.timeout:g} seconds"
-    return told if job.tool.is_async else f"{told}; it may still be running"
+def _format_timeout(invocation: ToolInvocation) -> str:
+    message = (
+        f"{invocation.tool.name} did not end within {invocation.tool.options.timeout:g} seconds"
+    )
+    return message if invocation.tool.is_async else f"{message}; it may still be running"

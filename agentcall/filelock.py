@@ -11,7 +11,7 @@ else:
     import fcntl
 
 
-def locked(file: int) -> bool:
+def try_lock(file: int) -> bool:
     """Locks an open file, if nobody else has it locked; the lock goes when the file is closed."""
     try:
         if sys.platform == "win32":

@@ -29,28 +29,28 @@ from agentcall.errors import UsageError
 from agentcall.jsonbounds import JSONBounds
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-BODY = 10 * 2**20
-_ONCE = frozenset(
+DEFAULT_BODY_LIMIT = 10 * 2**20
+_SINGLE_HEADERS = frozenset(
     {
         *(b"host", b"origin", b"authorization", b"content-length", b"content-type"),
         *(b"content-encoding", b"sec-fetch-site", b"sec-fetch-mode"),
     }
 )
-_HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
-_LONGEST_NUMBER = 18
-USER = "agentcall.user"
+_HOST_HEADER = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_MAX_LENGTH_DIGITS = 18
+USER_SCOPE_KEY = "agentcall.user"
 """Where in an ASGI scope stands whose key a request brought."""
 
 # The types of the ASGI specification (asgi.readthedocs.io).
 Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIMessage: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[ASGIMessage]]
+Send: TypeAlias = Callable[[ASGIMessage], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AccessPolicy:
     """On which terms requests are taken.
 
     hosts: the names, without ports, by which this server is called; "*" for any.
@@ -67,7 +67,7 @@ class Terms:
 
     hosts: frozenset[str] = LOOPBACK
     keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    limit: int = BODY
+    limit: int = DEFAULT_BODY_LIMIT
     open_paths: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
     pages: frozenset[str] = frozenset()
@@ -76,139 +76,143 @@ class Terms:
     values: int = 100_000
 
 
-def terms_for(address: str, keys: Mapping[str, str], origins: Iterable[str] = ()) -> Terms:
+def build_access_policy(
+    address: str, keys: Mapping[str, str], origins: Iterable[str] = ()
+) -> AccessPolicy:
     """The terms of a server that listens at an address.
 
     Beyond this machine it needs a key, and may be called by any name. Raises UsageError.
     """
-    named = frozenset(map(_origin, origins))
+    named = frozenset(map(_parse_origin, origins))
     if address in LOOPBACK:
-        return Terms(keys=keys, origins=named)
+        return AccessPolicy(keys=keys, origins=named)
     if not keys:
         raise UsageError(
             f"{address} can be reached from other machines: set a key, or listen at 127.0.0.1"
         )
-    return Terms(frozenset({"*"}), keys, origins=named)
+    return AccessPolicy(frozenset({"*"}), keys, origins=named)
 
 
-def _origin(word: str) -> str:
+def _parse_origin(text: str) -> str:
     """An origin as browsers write it. Raises UsageError."""
-    found = urlsplit(word)
+    found = urlsplit(text)
     if found.scheme not in ("http", "https") or not found.netloc or found.path not in ("", "/"):
         raise UsageError(
-            f"the origin {word!r} is not a scheme, a name and a port; use such as "
+            f"the origin {text!r} is not a scheme, a name and a port; use such as "
             "https://chat.example or http://localhost:3000"
         )
     return f"{found.scheme}://{found.netloc}".lower()
 
 
-def new_key() -> str:
+def generate_key() -> str:
     """A key that nobody can guess."""
     return secrets.token_urlsafe(24)
 
 
-class Gatekeeper:
+class SecurityMiddleware:
     """Lets requests through to an ASGI application on the terms above."""
 
-    def __init__(self, app: App, terms: Terms) -> None:
+    def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self._app = app
-        self._terms = terms
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
+        refusal = self._find_refusal(scope)
         if refusal is not None:
-            await _refused(scope, send, *refusal)
+            await _send_refusal(scope, send, *refusal)
             return
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
         elif _is_form(scope):
-            await _Meter(scope, receive, send, self._terms.limit).run(self._app)
-        elif (body := await self._body(scope, receive, send)) is not None:
-            await self._app(scope, _again(body, receive), send)
+            await _FormLimiter(scope, receive, send, self._access.limit).run(self._app)
+        elif (body := await self._read_body(scope, receive, send)) is not None:
+            await self._app(scope, _replay_body(body, receive), send)
 
-    async def _body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
+    async def _read_body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
         """The whole body; nothing where it is refused, or the client has left before its end."""
-        terms, pieces, came = self._terms, list[bytes](), 0
-        bounds = JSONBounds(depth=terms.depth, values=terms.values)
+        access, chunks, received = self._access, list[bytes](), 0
+        bounds = JSONBounds(depth=access.depth, values=access.values)
         more = True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 return None
-            piece, more = message.get("body") or b"", message.get("more_body", False)
-            came += len(piece)
-            if came > terms.limit:
-                await _refused(scope, send, 413, _large(terms.limit))
+            chunk, more = message.get("body") or b"", message.get("more_body", False)
+            received += len(chunk)
+            if received > access.limit:
+                await _send_refusal(scope, send, 413, _format_too_large(access.limit))
                 return None
-            if wrong := bounds.excess(piece):
-                await _refused(scope, send, 400, wrong)
+            if problem := bounds.find_excess(chunk):
+                await _send_refusal(scope, send, 400, problem)
                 return None
-            pieces.append(piece)
-        return b"".join(pieces)
+            chunks.append(chunk)
+        return b"".join(chunks)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        names = [name.lower() for name, _ in scope["headers"] if name.lower() in _ONCE]
+    def _find_refusal(self, scope: Scope) -> tuple[int, str] | None:
+        names = [name.lower() for name, _ in scope["headers"] if name.lower() in _SINGLE_HEADERS]
         if len(names) != len(set(names)):
             return 400, "a header that may be there once is there twice"
         headers = {name.lower(): value for name, value in scope["headers"]}
         return (
-            self._wrong_host(headers)
-            or self._wrong_page(scope, headers)
-            or self._wrong_body(headers)
-            or self._wrong_key(scope, headers)
+            self._check_host(headers)
+            or self._check_origin(scope, headers)
+            or self._check_body(headers)
+            or self._check_key(scope, headers)
         )
 
-    def _wrong_host(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+    def _check_host(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
-        found = _HOST.fullmatch(host)
+        found = _HOST_HEADER.fullmatch(host)
         name = found["name"].strip("[]").lower() if found else ""
-        if name and ("*" in self._terms.hosts or name in self._terms.hosts):
+        if name and ("*" in self._access.hosts or name in self._access.hosts):
             return None
         return 403, f"this server is not called {host!r:.100}"
 
-    def _wrong_page(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+    def _check_origin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
         """Refuses what the page of another origin asks; a link may lead to a page of ours."""
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin.lower() in self._terms.origins:
+        if origin.lower() in self._access.origins:
             return None
-        if b"origin" in headers and not _is_same(origin, headers.get(b"host", b"")):
+        if b"origin" in headers and not _is_same_origin(origin, headers.get(b"host", b"")):
             return 403, f"pages of {origin!r:.100} may not ask this server"
         site = headers.get(b"sec-fetch-site", b"none")
         opens = headers.get(b"sec-fetch-mode") == b"navigate" and scope.get("method") == "GET"
-        if site in (b"same-origin", b"none") or (opens and scope.get("path") in self._terms.pages):
+        if site in (b"same-origin", b"none") or (opens and scope.get("path") in self._access.pages):
             return None
         return 403, "pages of another origin may not ask this server"
 
-    def _wrong_body(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+    def _check_body(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and (len(length) > _LONGEST_NUMBER or int(length) > self._terms.limit):
-            return 413, _large(self._terms.limit)
+        if length.isdigit() and (
+            len(length) > _MAX_LENGTH_DIGITS or int(length) > self._access.limit
+        ):
+            return 413, _format_too_large(self._access.limit)
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
         if coding.strip().lower() not in ("identity", ""):
             return 415, f"the body is coded as {coding!r:.40}; send it as it is"
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         given = kind.decode("latin-1")
-        if given and self._terms.types and given not in self._terms.types:
-            return 415, f"the body is {given!r:.60}; send {' or '.join(sorted(self._terms.types))}"
+        if given and self._access.types and given not in self._access.types:
+            return 415, f"the body is {given!r:.60}; send {' or '.join(sorted(self._access.types))}"
         return None
 
-    def _wrong_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+    def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
         """Refuses a request without a key, where it has to bring one; notes whose key it is."""
-        if not self._terms.keys or scope.get("path") in self._terms.open_paths:
+        if not self._access.keys or scope.get("path") in self._access.open_paths:
             return None
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        for key, user in self._terms.keys.items():
+        for key, user in self._access.keys.items():
             wanted = key.encode("utf-8", "surrogateescape")
             if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), wanted):
-                scope[USER] = user
+                scope[USER_SCOPE_KEY] = user
                 return None
         return 401, "a key is needed: Authorization: Bearer KEY"
 
 
-def _is_same(origin: str, host: bytes) -> bool:
+def _is_same_origin(origin: str, host: bytes) -> bool:
     """Whether a page is of the server that it asks; a proxy may have taken its TLS away."""
     try:
         return urlsplit(origin).netloc.lower().encode("latin-1") == host.lower()
@@ -216,17 +220,17 @@ def _is_same(origin: str, host: bytes) -> bool:
         return False
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def _replay_body(body: bytes, receive: Receive) -> Receive:
     """Gives a body that was received, and then what comes after it."""
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    first: list[ASGIMessage] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def received() -> Message:
+    async def receive_next() -> ASGIMessage:
         return first.pop() if first else await receive()
 
-    return received
+    return receive_next
 
 
-class _Meter:
+class _FormLimiter:
     """Hands a form on piece by piece; when it is over the limit, answers and ends the request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
@@ -234,11 +238,11 @@ class _Meter:
         self._receive = receive
         self._send = send
         self._limit = limit
-        self._came = 0
+        self._received_bytes = 0
         self._has_answered = False
         self._is_over = False
 
-    async def run(self, app: App) -> None:
+    async def run(self, app: ASGIApp) -> None:
         """Lets the application answer."""
         try:
             await app(self._scope, self.receive, self.send)
@@ -246,21 +250,21 @@ class _Meter:
             if not self._is_over:  # else it is only that the application could not go on
                 raise
 
-    async def receive(self) -> Message:
+    async def receive(self) -> ASGIMessage:
         """What comes next; that the client has left, when it is too much."""
         message = await self._receive()
         if message["type"] != "http.request":
             self._is_over = self._is_over or not self._has_answered
             return message
-        self._came += len(message.get("body") or b"")
-        if self._came <= self._limit:
+        self._received_bytes += len(message.get("body") or b"")
+        if self._received_bytes <= self._limit:
             return message
         if not (self._is_over or self._has_answered):
             self._is_over = True
-            await _refused(self._scope, self._send, 413, _large(self._limit))
+            await _send_refusal(self._scope, self._send, 413, _format_too_large(self._limit))
         return {"type": "http.disconnect"}
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: ASGIMessage) -> None:
         """Sends the application's answer, unless the request is over."""
         if not self._is_over:
             self._has_answered = True
@@ -272,15 +276,15 @@ def _is_form(scope: Scope) -> bool:
     return any(value.strip().lower().startswith(b"multipart/form-data") for value in types)
 
 
-def _large(limit: int) -> str:
+def _format_too_large(limit: int) -> str:
     return f"the body is larger than {limit:,} bytes"
 
 
-async def _refused(scope: Scope, send: Send, status: int, words: str) -> None:
+async def _send_refusal(scope: Scope, send: Send, status: int, message: str) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": words})
+        await send({"type": "websocket.close", "code": 1008, "reason": message})
         return
-    body = orjson.dumps({"error": {"message": words, "type": "refused", "code": status}})
+    body = orjson.dumps({"error": {"message": message, "type": "refused", "code": status}})
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

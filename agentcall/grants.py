@@ -13,7 +13,7 @@ from agentcall.messages import JSON, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class ApprovalRule:
     """Calls that need not be asked about again.
 
     agent: whose tool it is, as a path of names: the tool of another agent is another tool.
@@ -27,7 +27,7 @@ class Grant:
     arguments: str | None = None
     tainted: bool = False
 
-    def covers(self, call: ToolCall, agent: str, *, tainted: bool) -> bool:
+    def matches(self, call: ToolCall, agent: str, *, tainted: bool) -> bool:
         """Whether the call is one of those, byte for byte where the arguments were approved.
 
         tainted: whether untrusted content has been read by now.
@@ -37,25 +37,27 @@ class Grant:
         return self.arguments is None or self.arguments == call.arguments
 
 
-def granted(grants: Iterable[Grant], call: ToolCall, agent: str, *, tainted: bool) -> bool:
+def has_matching_rule(
+    rules: Iterable[ApprovalRule], call: ToolCall, agent: str, *, tainted: bool
+) -> bool:
     """Whether any of the grants covers the call; `tainted` as of the conversation before it."""
-    return any(grant.covers(call, agent, tainted=tainted) for grant in grants)
+    return any(grant.matches(call, agent, tainted=tainted) for grant in rules)
 
 
-def grant_json(grant: Grant) -> dict[str, JSON]:
+def approval_rule_to_json(rule: ApprovalRule) -> dict[str, JSON]:
     """The JSON form of a grant; `grant_from` reads it."""
     return {
-        "agent": grant.agent,
-        "tool": grant.tool,
-        "arguments": grant.arguments,
-        "tainted": grant.tainted,
+        "agent": rule.agent,
+        "tool": rule.tool,
+        "arguments": rule.arguments,
+        "tainted": rule.tainted,
     }
 
 
-def grant_from(wire: Mapping[str, JSON]) -> Grant:
+def approval_rule_from_json(wire: Mapping[str, JSON]) -> ApprovalRule:
     """The grant that a JSON form says. Raises ValueError, KeyError."""
     arguments = wire["arguments"]
     if arguments is not None and not isinstance(arguments, str):
         raise ValueError(f"the arguments of a grant are {arguments!r}")
     tainted = wire.get("tainted") is True
-    return Grant(str(wire["agent"]), str(wire["tool"]), arguments, tainted)
+    return ApprovalRule(str(wire["agent"]), str(wire["tool"]), arguments, tainted)

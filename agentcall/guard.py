@@ -23,10 +23,10 @@ from typing import cast
 import orjson
 
 from agentcall.messages import JSON
-from agentcall.snapshot import snapshot
+from agentcall.snapshot import serialize
 
-SAME_ERRORS = 3
-LONGEST_CIRCLE = 4
+MAX_SAME_ERRORS = 3
+MAX_CYCLE_TURNS = 4
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -37,23 +37,23 @@ class LoopGuard:
     _turns: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     _texts: dict[str, str] = field(default_factory=dict[str, str])
     _errors: dict[str, int] = field(default_factory=dict[str, int])
-    _barren: int = 0
+    _repeated_turns: int = 0
 
-    def repeated(self, signs: Set[str]) -> Set[str]:
+    def find_repetitions(self, fingerprints: Set[str]) -> Set[str]:
         """Those of the calls that a turn asks for which are repetitions."""
-        found = {sign for sign in signs if self._is_repetition(sign, signs)}
-        if signs:
-            self._barren = self._barren + 1 if found == signs else 0
+        found = {sign for sign in fingerprints if self._is_repetition(sign, fingerprints)}
+        if fingerprints:
+            self._repeated_turns = self._repeated_turns + 1 if found == fingerprints else 0
         return found
 
     @property
-    def is_circling(self) -> bool:
+    def is_looping(self) -> bool:
         """Whether the model has asked for nothing but repetitions twice in a row."""
-        return self._barren >= 2
+        return self._repeated_turns >= 2
 
-    def last(self, sign: str) -> str:
+    def get_last_text(self, fingerprint: str) -> str:
         """What the call gave the last time."""
-        return self._texts.get(sign, "")
+        return self._texts.get(fingerprint, "")
 
     def record(self, results: Mapping[str, str]) -> None:
         """Remembers what the calls of a turn gave."""
@@ -70,35 +70,35 @@ class LoopGuard:
         self._errors = {words: before.get(words, 0) + 1 for words in errors}
         return any(self._errors[words] >= most for words, most in errors.items())
 
-    def _is_repetition(self, sign: str, signs: Set[str]) -> bool:
+    def _is_repetition(self, fingerprint: str, fingerprints: Set[str]) -> bool:
         last = self._turns[-1] if self._turns else {}
-        if sign in last and last.keys() <= signs:
+        if fingerprint in last and last.keys() <= fingerprints:
             return True
-        longest = min(LONGEST_CIRCLE, len(self._turns) // 2)
-        return any(self._begins_circle(sign, size) for size in range(2, longest + 1))
+        longest = min(MAX_CYCLE_TURNS, len(self._turns) // 2)
+        return any(self._is_cycle_start(fingerprint, size) for size in range(2, longest + 1))
 
-    def _begins_circle(self, sign: str, size: int) -> bool:
+    def _is_cycle_start(self, fingerprint: str, size: int) -> bool:
         rounds = self._turns[-2 * size :]
-        return sign in rounds[0] and rounds[:size] == rounds[size:]
+        return fingerprint in rounds[0] and rounds[:size] == rounds[size:]
 
 
-def signed(name: str, values: Mapping[str, object]) -> str:
+def call_fingerprint(name: str, values: Mapping[str, object]) -> str:
     """What a call is known by: calls that differ in spelling alone have the same."""
     given = dict(values)
     try:
         is_plain = _SCALARS.issuperset(map(type, given.values()))
-        plain = _plain(cast("JSON", given)) if is_plain else _taken(given)
+        plain = _normalize(cast("JSON", given)) if is_plain else _normalize_snapshot(given)
         text = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # what orjson refuses, a snapshot can say
-        text = orjson.dumps(_taken(given), option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(_normalize_snapshot(given), option=orjson.OPT_SORT_KEYS)
     return f"{name} {text.decode()}"
 
 
-def _taken(values: dict[str, object]) -> JSON:
-    return _plain(orjson.loads(snapshot(values)))
+def _normalize_snapshot(values: dict[str, object]) -> JSON:
+    return _normalize(orjson.loads(serialize(values)))
 
 
-def repeated_words(name: str, last: str) -> str:
+def format_repeated_call(name: str, last: str) -> str:
     """What the model is told of a call that it repeats."""
     return (
         f"You have already called {name} with these arguments, and it was not called again. "
@@ -106,7 +106,7 @@ def repeated_words(name: str, last: str) -> str:
     )
 
 
-def _plain(value: JSON) -> JSON:
+def _normalize(value: JSON) -> JSON:
     """The value without what spelling varies: white space, and 1.0 for 1."""
     match value:
         case str():
@@ -114,11 +114,17 @@ def _plain(value: JSON) -> JSON:
         case float() if value.is_integer() and abs(value) < 2**53:
             return int(value)
         case dict():
-            return {key: _plain(item) for key, item in value.items()}
+            return {key: _normalize(item) for key, item in value.items()}
         case list():
-            return [_plain(item) for item in value]
+            return [_normalize(item) for item in value]
         case _:
             return value
 
 
-__all__ = ["LONGEST_CIRCLE", "SAME_ERRORS", "LoopGuard", "repeated_words", "signed"]
+__all__ = [
+    "MAX_CYCLE_TURNS",
+    "MAX_SAME_ERRORS",
+    "LoopGuard",
+    "call_fingerprint",
+    "format_repeated_call",
+]

@@ -9,26 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from agentcall.judged import Judged
+from agentcall.judged import PlannedCall
 from agentcall.messages import Assistant, ToolResult
-from agentcall.plan import Plan
+from agentcall.plan import AgentSpec
 from agentcall.tool import Tool, make_tool
 from agentcall.transcript import Transcript
 
-_LONGEST = 200
-_ONE = "Not called: a conversation is handed over to one agent at a time."
+_MAX_INSTRUCTIONS = 200
+_ONE_HANDOFF_ONLY = "Not called: a conversation is handed over to one agent at a time."
 
 
-def handoff_tool(name: str, instructions: str) -> Tool:
+def create_handoff_tool(name: str, instructions: str) -> Tool:
     """The tool that hands the conversation over to the agent of this name."""
 
     def hand_over() -> str:
         return f"You are {name} now, and the conversation is yours. Go on."
 
-    first = instructions.strip().partition("\n")[0][:_LONGEST]
+    first = instructions.strip().partition("\n")[0][:_MAX_INSTRUCTIONS]
     return make_tool(
         hand_over,
-        name=f"transfer_to_{tool_name(name)}",
+        name=f"transfer_to_{normalize_tool_name(name)}",
         description=f"Hand the conversation over to {name}, who goes on with it."
         + (f" What {name} is told: {first}" if first else ""),
         sequential=True,
@@ -37,27 +37,33 @@ def handoff_tool(name: str, instructions: str) -> Tool:
     )
 
 
-def tool_name(name: str) -> str:
+def normalize_tool_name(name: str) -> str:
     """An agent's name as the name of a tool."""
     return re.sub(r"[^\w-]+", "_", name).strip("_")[:50] or "agent"
 
 
-def first_only(judged: Sequence[Judged], names: Collection[str]) -> list[Judged]:
+def keep_first_handoff(planned: Sequence[PlannedCall], names: Collection[str]) -> list[PlannedCall]:
     """The calls of a turn, with words in place of every handoff after the first."""
-    return list(_one_handoff(judged, names))
+    return list(_iter_one_handoff(planned, names))
 
 
-def _one_handoff(judged: Sequence[Judged], names: Collection[str]) -> Iterator[Judged]:
+def _iter_one_handoff(
+    planned: Sequence[PlannedCall], names: Collection[str]
+) -> Iterator[PlannedCall]:
     found = False
-    for item in judged:
-        is_handoff = item.call.name in names and not item.words
-        yield item._replace(job=None, words=_ONE) if is_handoff and found else item
+    for item in planned:
+        is_handoff = item.call.name in names and not item.message
+        yield (
+            item._replace(invocation=None, message=_ONE_HANDOFF_ONLY)
+            if is_handoff and found
+            else item
+        )
         found = found or is_handoff
 
 
-def handed_to(
-    transcript: Transcript, handoffs: Mapping[str, Callable[[], Plan]]
-) -> Callable[[], Plan] | None:
+def find_handoff(
+    transcript: Transcript, handoffs: Mapping[str, Callable[[], AgentSpec]]
+) -> Callable[[], AgentSpec] | None:
     """The agent that the last turn handed the conversation over to, if it did."""
     for place in reversed(range(len(transcript))):
         message = transcript[place]

@@ -6,25 +6,27 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult
 
-UNDONE = "The run ended before this call did; its outcome is unknown."
+NO_RESULT = "The run ended before this call did; its outcome is unknown."
 
 
-def completed(
+def fill_missing_results(
     messages: Iterable[Message],
-    known: Mapping[str, ToolResult] | None = None,
+    results: Mapping[str, ToolResult] | None = None,
     *,
-    waiting: Collection[ToolCall] = (),
+    pending: Collection[ToolCall] = (),
 ) -> tuple[Message, ...]:
     """The messages, with a result for each call that has none.
 
     known: results by call id; a call that is not there gets words that say so.
     waiting: calls that are left without a result.
     """
-    return tuple(_filled(messages, known or {}, frozenset(call.id for call in waiting)))
+    return tuple(
+        _iter_with_results(messages, results or {}, frozenset(call.id for call in pending))
+    )
 
 
-def _filled(
-    messages: Iterable[Message], known: Mapping[str, ToolResult], waiting: frozenset[str]
+def _iter_with_results(
+    messages: Iterable[Message], results: Mapping[str, ToolResult], pending: frozenset[str]
 ) -> Iterator[Message]:
     open_calls: dict[str, ToolCall] = {}
     for message in messages:
@@ -32,19 +34,21 @@ def _filled(
             open_calls.pop(message.call_id, None)
         else:
             if open_calls:
-                yield from (known.get(id_) or _undone(call) for id_, call in open_calls.items())
+                yield from (
+                    results.get(id_) or _missing_result(call) for id_, call in open_calls.items()
+                )
                 open_calls = {}
         yield message
         if isinstance(message, Assistant):
-            open_calls = {call.id: call for call in message.calls if call.id not in waiting}
-    yield from (known.get(id_) or _undone(call) for id_, call in open_calls.items())
+            open_calls = {call.id: call for call in message.calls if call.id not in pending}
+    yield from (results.get(id_) or _missing_result(call) for id_, call in open_calls.items())
 
 
-def _undone(call: ToolCall) -> ToolResult:
-    return ToolResult(call.id, call.name, UNDONE, is_error=True, assessed=True)
+def _missing_result(call: ToolCall) -> ToolResult:
+    return ToolResult(call.id, call.name, NO_RESULT, is_error=True, assessed=True)
 
 
-def answered(messages: Iterable[Message]) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
+def pair_calls(messages: Iterable[Message]) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
     """Each tool call with the result behind it; None for one that has none."""
     pairs: list[tuple[ToolCall, ToolResult | None]] = []
     start = 0
@@ -53,11 +57,11 @@ def answered(messages: Iterable[Message]) -> tuple[tuple[ToolCall, ToolResult | 
             start = len(pairs)
             pairs += [(call, None) for call in message.calls]
         elif isinstance(message, ToolResult):
-            _settle(pairs, start, message)
+            _attach_result(pairs, start, message)
     return tuple(pairs)
 
 
-def _settle(
+def _attach_result(
     pairs: list[tuple[ToolCall, ToolResult | None]], start: int, result: ToolResult
 ) -> None:
     """Puts a result down beside the first call of the turn that it may belong to."""

@@ -20,26 +20,26 @@ from types import ModuleType
 
 from agentcall.errors import UsageError
 
-_loading: list[str] = []
+_imports_in_progress: list[str] = []
 """The homes that are being imported in this process."""
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class FunctionRef:
     """A function's module (empty for a script), its file (empty if built in), its name in it."""
 
     module: str
     file: str
     name: str
 
-    def found(self) -> object:
+    def load(self) -> object:
         """What lives there; imports it. Raises whatever the import raises."""
-        with _noted(self.file or self.module):
-            module = _by_name(self.module, self.file) or _by_file(self.file)
-        return _named(module, self.name)
+        with _track_import(self.file or self.module):
+            module = _import_by_name(self.module, self.file) or _import_file(self.file)
+        return _get_attribute(module, self.name)
 
 
-def why_homeless(function: object) -> str:
+def explain_not_importable(function: object) -> str:
     """Why no other process could find the function, and what to do; nothing if it could."""
     name = str(getattr(function, "__qualname__", ""))
     if inspect.ismethod(function):
@@ -51,15 +51,15 @@ def why_homeless(function: object) -> str:
     return ""
 
 
-def home_of(function: object) -> Home:
+def make_function_ref(function: object) -> FunctionRef:
     """The home of a function that is found there. Raises UsageError, with what to do."""
-    why = why_homeless(function)
+    why = explain_not_importable(function)
     if not why and os.name != "posix":
         why = "that needs Linux or macOS; on Windows, run the program in WSL"
-    home = Home("", "", "") if why else _home(function)
+    home = FunctionRef("", "", "") if why else _locate_function(function)
     if not why and not (home.module or home.file):
         why = "it was typed in or made by exec(); put it into a file"
-    if not why and not _lives_there(function, home.name):
+    if not why and not _is_importable_as(function, home.name):
         why = f"{home.file or home.module} has something else, or nothing, under this name"
     if why:
         name = getattr(function, "__qualname__", None) or repr(function)
@@ -67,12 +67,12 @@ def home_of(function: object) -> Home:
     return home
 
 
-def is_loading() -> bool:
+def is_importing() -> bool:
     """Whether this process is just importing the home of a function."""
-    return bool(_loading)
+    return bool(_imports_in_progress)
 
 
-def _home(function: object) -> Home:
+def _locate_function(function: object) -> FunctionRef:
     name = str(getattr(function, "__module__", None) or "")
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
@@ -82,37 +82,37 @@ def _home(function: object) -> Home:
     elif module is None:
         name = ""
     resolved = str(Path(file).resolve()) if file else ""
-    return Home(name, resolved, str(getattr(function, "__qualname__", "")))
+    return FunctionRef(name, resolved, str(getattr(function, "__qualname__", "")))
 
 
-def _lives_there(function: object, name: str) -> bool:
+def _is_importable_as(function: object, name: str) -> bool:
     module = sys.modules[str(getattr(function, "__module__", None))]
     try:
-        return _bottom(_named(module, name)) is _bottom(function)
+        return _unwrap_decorators(_get_attribute(module, name)) is _unwrap_decorators(function)
     except AttributeError:
         return False
 
 
-def _named(module: ModuleType, name: str) -> object:
+def _get_attribute(module: ModuleType, name: str) -> object:
     start: object = module
     return reduce(getattr, name.split("."), start)
 
 
-def _bottom(function: object) -> object:
+def _unwrap_decorators(function: object) -> object:
     """The function that decorators were laid over."""
     return inspect.unwrap(function) if callable(function) else function
 
 
 @contextmanager
-def _noted(place: str) -> Generator[None, None, None]:
-    _loading.append(place)
+def _track_import(location: str) -> Generator[None, None, None]:
+    _imports_in_progress.append(location)
     try:
         yield
     finally:
-        _loading.pop()
+        _imports_in_progress.pop()
 
 
-def _by_name(name: str, file: str) -> ModuleType | None:
+def _import_by_name(name: str, file: str) -> ModuleType | None:
     """The module of this name, if there is one and it stands in this file."""
     try:
         module = import_module(name) if name else None
@@ -124,7 +124,7 @@ def _by_name(name: str, file: str) -> ModuleType | None:
     return module if os.path.realpath(own) == os.path.realpath(file) else None
 
 
-def _by_file(file: str) -> ModuleType:
+def _import_file(file: str) -> ModuleType:
     """A file as a module of another name, so that what a script does as `__main__` is not done."""
     name = f"agentcall_home_{Path(file).stem}"
     if name in sys.modules:

@@ -22,104 +22,106 @@ import orjson
 
 from agentcall import room
 from agentcall.errors import ArgumentsError
-from agentcall.home import Home
-from agentcall.messages import JSON, Usage, load
+from agentcall.home import FunctionRef
+from agentcall.messages import JSON, Usage, load_messages
 from agentcall.outcome import (
-    Context,
-    Told,
-    Unfinished,
-    Values,
-    awaited,
-    called,
-    called_async,
-    failed,
+    PendingAwaitable,
+    ToolArguments,
+    ToolContext,
+    ToolOutput,
+    await_result,
+    call_async_tool,
+    call_sync_tool,
+    format_tool_error,
 )
-from agentcall.snapshot import capped
-from agentcall.taint import CallAround, call_around
-from agentcall.tool import Marks, RunContext, Tool, make_tool
+from agentcall.snapshot import truncate_text
+from agentcall.taint import EnclosingCall, enclosing_call
+from agentcall.tool import RunContext, Tool, ToolOptions, make_tool
 
-Message: TypeAlias = Mapping[str, Any]  # Any: JSON that `apart` of the same version has written
+WorkerMessage: TypeAlias = Mapping[
+    str, Any
+]  # Any: JSON that `apart` of the same version has written
 
-_MOST = 50_000_000
+_MAX_RESULT = 50_000_000
 """Characters of a result for which there is no limit."""
 
 
-def main(fd: int, mark: str) -> None:
+def main(fd: int, token: str) -> None:
     """Answers what comes over the socket `fd` until its other end is closed.
 
     mark: what each answer begins with.
     """
-    sign = mark.encode()
+    sign = token.encode()
     with socket.socket(fileno=fd) as line, line.makefile("rb") as lines:
         os.set_inheritable(fd, False)
         os.register_at_fork(after_in_child=line.close)
-        line.sendall(sign + _loaded(orjson.loads(next(lines))))
-        size = room.size()
+        line.sendall(sign + _handle_load(orjson.loads(next(lines))))
+        size = room.measure_memory()
         for text in lines:
-            with _ending_with(line):
-                answer = _answered(orjson.loads(text), size)
+            with _kill_on_disconnect(line):
+                answer = _handle_call(orjson.loads(text), size)
             line.sendall(sign + answer)
 
 
-def _loaded(message: Message) -> bytes:
+def _handle_load(message: WorkerMessage) -> bytes:
     sys.argv[:] = message["argv"]
     try:
-        Home(*message["home"]).found()
+        FunctionRef(*message["home"]).load()
         why = ""
     except BaseException as error:  # a script may end itself
         why = f"{type(error).__name__}: {error}"
-    return _line({"why": why})
+    return _encode_line({"why": why})
 
 
-def _answered(message: Message, size: int) -> bytes:
+def _handle_call(message: WorkerMessage, size: int) -> bytes:
     most = message["memory"]
     with suppress(OSError):  # the folder may be gone
         os.chdir(message["cwd"])
-    with nullcontext() if most is None else room.bounded(size + most):
-        told = _told(message)
+    with nullcontext() if most is None else room.limit_memory(size + most):
+        told = _run_call(message)
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # the tool may have closed it, or put anything in its place
             stream.flush()
-    grown = room.size() - size
-    fit = _is_alone() and (most is None or grown < most / 2)
-    return _line({**told._asdict(), "fit": fit})
+    grown = room.measure_memory() - size
+    fit = _has_no_leftovers() and (most is None or grown < most / 2)
+    return _encode_line({**told._asdict(), "fit": fit})
 
 
-def _told(message: Message) -> Told:
-    made = make_tool(Home(*message["home"]).found())  # type: ignore[arg-type]
-    marks = Marks(timeout=None, retries=message["retries"])
-    tool = made.remade(replace(made.schema, name=message["name"]), marks)
+def _run_call(message: WorkerMessage) -> ToolOutput:
+    made = make_tool(FunctionRef(*message["home"]).load())  # type: ignore[arg-type]
+    marks = ToolOptions(timeout=None, retries=message["retries"])
+    tool = made.copy_with(replace(made.schema, name=message["name"]), marks)
     try:
         values = tool.parse(message["arguments"])
     except ArgumentsError as error:
-        return Told(str(error), is_error=True)
-    context = _context(message["context"])
-    around = CallAround(context.tainted)
-    call_around.set(around)
-    told = _outcome(tool, values, context)
-    told = told._replace(untrusted=told.untrusted or around.has_read)
+        return ToolOutput(str(error), is_error=True)
+    context = _build_context(message["context"])
+    around = EnclosingCall(context.tainted)
+    enclosing_call.set(around)
+    told = _invoke_tool(tool, values, context)
+    told = told._replace(untrusted=told.untrusted or around.has_read_untrusted)
     limit = message["limit"]
-    return told._replace(text=capped(told.text, _MOST if limit is None else limit))
+    return told._replace(text=truncate_text(told.text, _MAX_RESULT if limit is None else limit))
 
 
-def _outcome(tool: Tool, values: Values, context: Context) -> Told:
+def _invoke_tool(tool: Tool, values: ToolArguments, context: ToolContext) -> ToolOutput:
     try:
         if tool.is_async:
-            return asyncio.run(called_async(tool, values, context))
-        outcome = called(tool, values, context)
-        if isinstance(outcome, Unfinished):
-            return asyncio.run(awaited(tool, context, outcome.value))
+            return asyncio.run(call_async_tool(tool, values, context))
+        outcome = call_sync_tool(tool, values, context)
+        if isinstance(outcome, PendingAwaitable):
+            return asyncio.run(await_result(tool, context, outcome.value))
     except BaseException as error:  # it cancelled itself, or a task of its own raised SystemExit
-        return failed(tool, context, error)
+        return format_tool_error(tool, context, error)
     return outcome
 
 
-def _context(known: Message) -> Context:
-    usage, messages = Usage(**known["usage"]), load(known["messages"])
+def _build_context(known: WorkerMessage) -> ToolContext:
+    usage, messages = Usage(**known["usage"]), load_messages(known["messages"])
     return replace(RunContext(None), **{**known, "usage": usage, "messages": messages})
 
 
-def _is_alone() -> bool:
+def _has_no_leftovers() -> bool:
     """Whether it has no other threads and no children that run."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -130,7 +132,7 @@ def _is_alone() -> bool:
 
 
 @contextmanager
-def _ending_with(line: socket.socket) -> Generator[None, None, None]:
+def _kill_on_disconnect(line: socket.socket) -> Generator[None, None, None]:
     """Has this whole process group killed when the other end of the socket is closed.
 
     The kernel signals it, so that a tool that never lets go of the interpreter ends as well.
@@ -150,5 +152,5 @@ def _ending_with(line: socket.socket) -> Generator[None, None, None]:
         fcntl.fcntl(line, fcntl.F_SETFL, flags)
 
 
-def _line(answer: JSON) -> bytes:
+def _encode_line(answer: JSON) -> bytes:
     return orjson.dumps(answer) + b"\n"

@@ -7,8 +7,8 @@ is refused at the piece that is too much.
 
 from __future__ import annotations
 
-_MARKS = b"[]{}"
-_NOT_MARKS = bytes(code for code in range(256) if code not in _MARKS)
+_BRACKETS = b"[]{}"
+_NOT_BRACKETS = bytes(code for code in range(256) if code not in _BRACKETS)
 
 
 class JSONBounds:
@@ -18,28 +18,28 @@ class JSONBounds:
         self._depth = depth
         self._values = values
         self._level = self._deepest = 0
-        self._quotes = self._commas = self._marks = 0
+        self._quotes = self._commas = self._brackets = 0
         self._is_string = False
         self._escape = b""
 
-    def excess(self, piece: bytes) -> str:
+    def find_excess(self, chunk: bytes) -> str:
         """What is too much with this piece, in words; nothing where all is well so far.
 
         A text that is not JSON may count as anything: whoever reads it says so.
         """
-        if b"\0" in piece:
+        if b"\0" in chunk:
             return "the body is not JSON in UTF-8: it has a byte 0"
-        plain = (self._escape + piece).replace(b"\\\\", b"").replace(b'\\"', b"")
+        plain = (self._escape + chunk).replace(b"\\\\", b"").replace(b'\\"', b"")
         self._escape = b"\\" if plain.endswith(b"\\") else b""  # what it escapes is yet to come
         parts = plain.split(b'"')
         outside = b"".join(parts[self._is_string :: 2])
         self._is_string ^= len(parts) % 2 == 0
-        marks = outside.translate(None, _NOT_MARKS)
+        marks = outside.translate(None, _NOT_BRACKETS)
         self._quotes += len(parts) - 1
         self._commas += outside.count(b",")
-        self._marks += len(marks)
+        self._brackets += len(marks)
         # a value ends at a comma or at the end of what it is in; two texts are a name and a value
-        if self._commas + self._marks // 2 > self._values or self._quotes > 4 * self._values:
+        if self._commas + self._brackets // 2 > self._values or self._quotes > 4 * self._values:
             return f"the body has more than {self._values:,} values"
         self._count_levels(marks)
         return f"the body is more than {self._depth} levels deep" if self._is_deep else ""
@@ -48,7 +48,7 @@ class JSONBounds:
     def _is_deep(self) -> bool:
         return self._deepest > self._depth
 
-    def _count_levels(self, marks: bytes) -> None:
-        for mark in marks:
+    def _count_levels(self, brackets: bytes) -> None:
+        for mark in brackets:
             self._level += 1 if mark in b"[{" else -1
             self._deepest = max(self._deepest, self._level)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from agentcall.execute import Job
+from agentcall.execute import ToolInvocation
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.result import Paused, PendingCall, StopReason
+from agentcall.result import PausedAgentCall, PendingCall, StopReason
 
 
-class Judged(NamedTuple):
+class PlannedCall(NamedTuple):
     """A call and its place in its turn, and one of: work to do, words that answer it, a call of
     the same turn that it repeats, a result that it has, or none of them: it waits for approval.
 
@@ -20,28 +20,28 @@ class Judged(NamedTuple):
     """
 
     call: ToolCall
-    job: Job | None = None
-    words: str = ""
-    twin: str = ""
-    done: ToolResult | None = None
+    invocation: ToolInvocation | None = None
+    message: str = ""
+    duplicate_of: str = ""
+    result: ToolResult | None = None
     reason: str = ""
-    sign: str = ""
-    is_wrong: bool = False
+    fingerprint: str = ""
+    is_invalid: bool = False
     untrusted: bool = False
 
     @property
-    def waits(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether a person has to decide."""
-        return not (self.job or self.words or self.twin or self.done)
+        return not (self.invocation or self.message or self.duplicate_of or self.result)
 
     @property
-    def told(self) -> ToolResult:
+    def message_result(self) -> ToolResult:
         """The result of a call that is answered with words."""
-        call, words = self.call, self.words
+        call, words = self.call, self.message
         return ToolResult(call.id, call.name, words, True, self.untrusted, assessed=True)
 
 
-class Round(NamedTuple):
+class TurnResults(NamedTuple):
     """What became of the calls of a turn.
 
     `close` says why the tools have to be closed. `pending` has the calls of agents that are tools
@@ -50,21 +50,23 @@ class Round(NamedTuple):
 
     results: tuple[ToolResult, ...]
     pending: tuple[PendingCall, ...]
-    close: StopReason | None
-    paused: tuple[Paused, ...] = ()
+    close_reason: StopReason | None
+    paused: tuple[PausedAgentCall, ...] = ()
 
 
-def texts_by_sign(judged: Iterable[Judged], known: Mapping[str, ToolResult]) -> dict[str, str]:
+def collect_texts(
+    planned: Iterable[PlannedCall], results: Mapping[str, ToolResult]
+) -> dict[str, str]:
     """What the calls of a turn gave, by sign; a polled call has its id for one.
 
     A call that failed has another sign, as it may be made again.
     """
     texts: dict[str, str] = {}
-    for item in judged:
-        if item.sign and not item.waits:
-            result = known[item.call.id]
-            failed = item.job is not None and result.is_error
-            texts[f"failed {item.sign}" if failed else item.sign] = result.text
-        elif item.job:
+    for item in planned:
+        if item.fingerprint and not item.is_pending:
+            result = results[item.call.id]
+            failed = item.invocation is not None and result.is_error
+            texts[f"failed {item.fingerprint}" if failed else item.fingerprint] = result.text
+        elif item.invocation:
             texts[item.call.id] = ""
     return texts

@@ -9,114 +9,123 @@ from typing import Any
 
 from agentcall.errors import SessionError, UsageError
 from agentcall.events import Emit, Event, RunFinished
-from agentcall.memory import Memory, Session
+from agentcall.memory import Session, SessionSnapshot
 from agentcall.messages import ToolResult
-from agentcall.origin import Origin
-from agentcall.plan import Plan
+from agentcall.origin import RunInput
+from agentcall.plan import AgentSpec
 from agentcall.result import RunResult
-from agentcall.run import Run
-from agentcall.steps import Past, Point, Steps, ToolStep
-from agentcall.turn import Turn
+from agentcall.run import AgentRun
+from agentcall.steps import RecordedCall, RunCheckpoint, StepExecutor, ToolStep
+from agentcall.turn import ModelTurn
 
 
-async def run_in(
-    session: Session, plan: Plan, origin: Origin, emit: Emit | None
+async def run_in_session(
+    session: Session, spec: AgentSpec, run_input: RunInput, emit: Emit | None
 ) -> RunResult[Any]:  # Any: the agent knows its output's type
     """What the run gives; it is in the session when this ends, however it ends.
 
     RunFinished is told when the run is in the session. Raises what the run raises, and SessionError
     with the result where that could not be put down.
     """
-    below = (pending for paused in origin.paused for pending in paused.pending)
-    waiting = [pending.call.id for pending in (*origin.pending, *below)]
-    async with session.hold(origin.run_id, waiting) as memory:
-        steps, told = _Noted(plan.steps, session), _HeldBack(emit)
-        begun = origin if waiting else _begun(origin, memory)
-        run = steps.run = Run(replace(plan, steps=steps), begun, None if emit is None else told.see)
+    nested = (pending for paused in run_input.paused for pending in paused.pending)
+    waiting = [pending.call.id for pending in (*run_input.pending, *nested)]
+    async with session.acquire(run_input.run_id, waiting) as snapshot:
+        steps, events = _SavingStepExecutor(spec.steps, session), _DeferredFinish(emit)
+        begin = run_input if waiting else _prepend_history(run_input, snapshot)
+        run = steps.run = AgentRun(
+            replace(spec, steps=steps), begin, None if emit is None else events.handle
+        )
         try:
-            return await run.result()
+            return await run.execute()
         finally:
-            await _surely(_kept(session, run.ended or run.so_far))
-            told.release()
+            await _finish_despite_cancel(
+                _save_result(session, run.final_result or run.partial_result)
+            )
+            events.flush()
 
 
-def _begun(origin: Origin, memory: Memory) -> Origin:
+def _prepend_history(run_input: RunInput, snapshot: SessionSnapshot) -> RunInput:
     """A new run, behind what the session remembers."""
-    if not (memory.messages or origin.messages):
+    if not (snapshot.messages or run_input.messages):
         raise UsageError("a run needs a prompt; this session has none yet to go on with")
     return replace(
-        origin,
-        messages=(*memory.messages, *origin.messages),
-        start=len(memory.messages),
-        grants=memory.grants,
+        run_input,
+        messages=(*snapshot.messages, *run_input.messages),
+        start=len(snapshot.messages),
+        approval_rules=snapshot.approval_rules,
     )
 
 
-class _Noted:
+class _SavingStepExecutor:
     """Steps before each of which the session is told what the run has come to."""
 
-    def __init__(self, steps: Steps, session: Session) -> None:
+    def __init__(self, steps: StepExecutor, session: Session) -> None:
         self._steps = steps
         self._session = session
-        self._size = -1
-        self._one = asyncio.Lock()
-        self.run: Run | None = None
+        self._saved_count = -1
+        self._lock = asyncio.Lock()
+        self.run: AgentRun | None = None
 
-    def reached(self, run_id: str) -> Point | None:
+    def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
         """Where the steps below came to."""
-        return self._steps.reached(run_id)
+        return self._steps.load_checkpoint(run_id)
 
-    def past(self, key: str) -> Past | None:
+    def find_recorded_call(self, key: str) -> RecordedCall | None:
         """What the steps below know."""
-        return self._steps.past(key)
+        return self._steps.find_recorded_call(key)
 
-    async def model(
-        self, key: str, ask: Callable[[], Awaitable[Turn]], point: Callable[[], Point]
-    ) -> Turn:
+    async def call_model(
+        self,
+        key: str,
+        request: Callable[[], Awaitable[ModelTurn]],
+        checkpoint: Callable[[], RunCheckpoint],
+    ) -> ModelTurn:
         """Notes, and asks."""
-        await self._note()
-        return await self._steps.model(key, ask, point)
+        await self._save_changes()
+        return await self._steps.call_model(key, request, checkpoint)
 
-    async def tool(self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
+    async def call_tool(
+        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+    ) -> ToolResult:
         """Notes, and calls: no tool begins before its call is put down."""
-        await self._note()
-        return await self._steps.tool(step, call)
+        await self._save_changes()
+        return await self._steps.call_tool(step, call)
 
-    async def _note(self) -> None:
-        async with self._one:  # calls of one turn come here together
-            if self.run is not None and self.run.size != self._size:
-                size = self.run.size
-                await self._session.keep(self.run.so_far)
-                self._size = size
+    async def _save_changes(self) -> None:
+        async with self._lock:  # calls of one turn come here together
+            if self.run is not None and self.run.message_count != self._saved_count:
+                size = self.run.message_count
+                await self._session.save(self.run.partial_result)
+                self._saved_count = size
 
 
-class _HeldBack:
+class _DeferredFinish:
     """Passes events on, but for the last, which waits until the run is put down."""
 
     def __init__(self, emit: Emit | None) -> None:
         self._emit = emit
         self._last: Event | None = None
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         if isinstance(event, RunFinished):
             self._last = event
         elif self._emit is not None:
             self._emit(event)
 
-    def release(self) -> None:
+    def flush(self) -> None:
         if self._emit is not None and self._last is not None:
             self._emit(self._last)
 
 
-async def _kept(session: Session, result: RunResult[Any]) -> None:  # Any: as above
+async def _save_result(session: Session, result: RunResult[Any]) -> None:  # Any: as above
     try:
-        await session.keep(result)
+        await session.save(result)
     except SessionError as error:
         error.result = result
         raise
 
 
-async def _surely(work: Awaitable[None]) -> None:
+async def _finish_despite_cancel(work: Awaitable[None]) -> None:
     """Waits for the work also when it is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     try:

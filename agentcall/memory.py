@@ -7,25 +7,25 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agentcall.grants import Grant
+from agentcall.grants import ApprovalRule
 from agentcall.messages import Message
 from agentcall.result import RunResult
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class SessionSnapshot:
     """What a session gives a run to begin with: the conversation, and what was approved always."""
 
     messages: tuple[Message, ...] = ()
-    grants: tuple[Grant, ...] = ()
+    approval_rules: tuple[ApprovalRule, ...] = ()
 
 
 class Session(Protocol):
     """Keeps a conversation; `agent.run(prompt, session=...)` goes on with it."""
 
-    def hold(
+    def acquire(
         self, run_id: str, waiting: Collection[str] = ()
-    ) -> AbstractAsyncContextManager[Memory]:
+    ) -> AbstractAsyncContextManager[SessionSnapshot]:
         """The conversation before this run, held for one run at a time.
 
         waiting: the ids of the calls that a resumed run waits for. Raises UsageError if the session
@@ -33,7 +33,7 @@ class Session(Protocol):
         """
         ...
 
-    async def keep(self, result: RunResult[Any]) -> None:
+    async def save(self, result: RunResult[Any]) -> None:
         """Puts down what a run has come to: before each of its steps, and when it has ended.
 
         The last word about a run takes the place of those before.

@@ -77,9 +77,9 @@ class Image:
     @classmethod
     def file(cls, path: str | Path) -> Image:
         """The image in a local file (PNG, JPEG, WebP, GIF), as a `data:` URL. Raises UsageError."""
-        from agentcall.picture import data_url  # here, as few conversations have images
+        from agentcall.picture import read_data_url  # here, as few conversations have images
 
-        return cls(data_url(path))
+        return cls(read_data_url(path))
 
 
 Content: TypeAlias = str | tuple[Text | Image, ...]
@@ -111,7 +111,7 @@ class User:
         return "\n".join(part.text for part in self.content if isinstance(part, Text))
 
     @property
-    def own_text(self) -> str:
+    def trusted_text(self) -> str:
         """The text without what strangers wrote."""
         if isinstance(self.content, str):
             return self.content
@@ -193,19 +193,19 @@ def to_json(message: object) -> dict[str, JSON]:
     """The JSON form of a message. Raises UsageError for anything that is not one."""
     match message:
         case User():
-            return _user_json(message)
+            return _user_to_json(message)
         case Assistant():
-            wire = assistant_json(message.text, message.calls)
+            wire = assistant_to_json(message.text, message.calls)
             if message.thinking:
                 wire["reasoning_content"] = message.thinking
-            return _with_mark(wire, message)
+            return _add_provenance(wire, message)
         case ToolResult():
-            wire = result_json(message.call_id, message.name, message.text)
+            wire = tool_result_to_json(message.call_id, message.name, message.text)
             if message.is_error:
                 wire["is_error"] = True
-            return _with_mark(wire, message)
+            return _add_provenance(wire, message)
         case System():
-            wire = system_json(message.text)
+            wire = system_to_json(message.text)
             return {**wire, "untrusted": True} if message.untrusted else wire
         case _:
             raise UsageError(
@@ -213,40 +213,40 @@ def to_json(message: object) -> dict[str, JSON]:
             )
 
 
-def _user_json(message: User) -> dict[str, JSON]:
+def _user_to_json(message: User) -> dict[str, JSON]:
     content = message.content
-    said = content if isinstance(content, str) else [_part_json(part) for part in content]
+    said = content if isinstance(content, str) else [_part_to_json(part) for part in content]
     wire: dict[str, JSON] = {"role": "user", "content": said}
     if message.tainted:
         wire["tainted"] = True
     return wire
 
 
-def _with_mark(wire: dict[str, JSON], message: Assistant | ToolResult) -> dict[str, JSON]:
+def _add_provenance(wire: dict[str, JSON], message: Assistant | ToolResult) -> dict[str, JSON]:
     """The JSON form with what is known of the message's provenance."""
     if message.untrusted or message.assessed:
         wire["untrusted"] = message.untrusted
     return wire
 
 
-def system_json(text: str) -> dict[str, JSON]:
+def system_to_json(text: str) -> dict[str, JSON]:
     """The JSON form of instructions."""
     return {"role": "system", "content": text}
 
 
-def assistant_json(text: str, calls: Iterable[ToolCall]) -> dict[str, JSON]:
+def assistant_to_json(text: str, calls: Iterable[ToolCall]) -> dict[str, JSON]:
     """The JSON form of what the model says."""
-    listed = [call_json(call) for call in calls]
+    listed = [tool_call_to_json(call) for call in calls]
     wire: dict[str, JSON] = {"role": "assistant", "content": text}
     return {**wire, "tool_calls": listed} if listed else wire
 
 
-def result_json(call_id: str, name: str, text: str) -> dict[str, JSON]:
+def tool_result_to_json(call_id: str, name: str, text: str) -> dict[str, JSON]:
     """The JSON form of what a tool call gave."""
     return {"role": "tool", "tool_call_id": call_id, "name": name, "content": text}
 
 
-def call_json(call: ToolCall) -> dict[str, JSON]:
+def tool_call_to_json(call: ToolCall) -> dict[str, JSON]:
     """The JSON form of a tool call."""
     return {
         "id": call.id,
@@ -255,7 +255,7 @@ def call_json(call: ToolCall) -> dict[str, JSON]:
     }
 
 
-def _part_json(part: Text | Image) -> dict[str, JSON]:
+def _part_to_json(part: Text | Image) -> dict[str, JSON]:
     mark: dict[str, JSON] = {"untrusted": True} if part.untrusted else {}
     if isinstance(part, Text):
         return {"type": "text", "text": part.text, **mark}
@@ -268,20 +268,25 @@ def _part_json(part: Text | Image) -> dict[str, JSON]:
 def from_json(value: Mapping[str, JSON]) -> Message:
     """The message that a JSON form says. Raises UsageError naming what is wrong with it."""
     role = value.get("role")
-    untrusted, assessed = _is_marked(value), value.get("untrusted") is False
+    untrusted, assessed = _has_untrusted_flag(value), value.get("untrusted") is False
     match role:
         case "system" | "developer":
-            return System(_plain(value), untrusted)
+            return System(_get_text(value), untrusted)
         case "user":
-            return User(_content(value), tainted=_has(value, "tainted") or _has(value, "untrusted"))
+            return User(
+                _get_content(value),
+                tainted=_has_flag(value, "tainted") or _has_flag(value, "untrusted"),
+            )
         case "assistant":
-            thinking = _string(value, "reasoning_content")
-            return Assistant(_plain(value), tuple(_calls(value)), thinking, untrusted, assessed)
+            thinking = _get_string(value, "reasoning_content")
+            return Assistant(
+                _get_text(value), tuple(_tool_calls_from_json(value)), thinking, untrusted, assessed
+            )
         case "tool" | "function":
             return ToolResult(
-                _string(value, "tool_call_id"),
-                _string(value, "name"),
-                _plain(value),
+                _get_string(value, "tool_call_id"),
+                _get_string(value, "name"),
+                _get_text(value),
                 value.get("is_error") is True,
                 untrusted,
                 assessed,
@@ -292,7 +297,7 @@ def from_json(value: Mapping[str, JSON]) -> Message:
             )
 
 
-def encoded(value: JSON) -> bytes:
+def encode_json(value: JSON) -> bytes:
     """JSON text in UTF-8, characters beyond ASCII as they are; a lone surrogate becomes `?`."""
     try:
         return orjson.dumps(value)
@@ -300,26 +305,30 @@ def encoded(value: JSON) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def json_text(value: object) -> str:
+def format_json(value: object) -> str:
     """JSON text as models write it: blanks after commas, characters beyond ASCII as they are."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def dump(messages: Iterable[Message]) -> str:
+def dump_messages(messages: Iterable[Message]) -> str:
     """The messages as JSON text, a list; `load` reads it."""
-    return encoded([to_json(message) for message in messages]).decode()
+    return encode_json([to_json(message) for message in messages]).decode()
 
 
-def load(history: str | bytes | Iterable[Message | Mapping[str, JSON]]) -> tuple[Message, ...]:
+def load_messages(
+    history: str | bytes | Iterable[Message | Mapping[str, JSON]],
+) -> tuple[Message, ...]:
     """Messages out of JSON text, or out of messages and their JSON forms, mixed as you like.
 
     Raises UsageError for anything else.
     """
-    items = _listed(history) if isinstance(history, (str, bytes)) else history
-    return tuple(from_json(item) if isinstance(item, Mapping) else _checked(item) for item in items)
+    items = _parse_list(history) if isinstance(history, (str, bytes)) else history
+    return tuple(
+        from_json(item) if isinstance(item, Mapping) else _check_message(item) for item in items
+    )
 
 
-def _listed(text: str | bytes) -> Iterable[Mapping[str, JSON]]:
+def _parse_list(text: str | bytes) -> Iterable[Mapping[str, JSON]]:
     try:
         value: object = orjson.loads(text)
     except ValueError as error:
@@ -329,23 +338,23 @@ def _listed(text: str | bytes) -> Iterable[Mapping[str, JSON]]:
     return cast("list[Mapping[str, JSON]]", value)
 
 
-def _checked(item: object) -> Message:
+def _check_message(item: object) -> Message:
     if isinstance(item, (System, User, Assistant, ToolResult)):
         return item
     raise UsageError(f"{item!r:.100} is not a message; use User(...), or {{'role': 'user', ...}}")
 
 
-def _string(value: Mapping[str, JSON], key: str) -> str:
+def _get_string(value: Mapping[str, JSON], key: str) -> str:
     found = value.get(key)
     return found if isinstance(found, str) else ""
 
 
-def _plain(value: Mapping[str, JSON]) -> str:
-    content = _content(value)
+def _get_text(value: Mapping[str, JSON]) -> str:
+    content = _get_content(value)
     return content if isinstance(content, str) else User(content).text
 
 
-def _content(value: Mapping[str, JSON]) -> Content:
+def _get_content(value: Mapping[str, JSON]) -> Content:
     content = value.get("content")
     if content is None:
         return ""
@@ -353,32 +362,32 @@ def _content(value: Mapping[str, JSON]) -> Content:
         return content
     if not isinstance(content, Sequence):
         raise UsageError(f"a message's content is {content!r}; use a text or a list of parts")
-    return tuple(_part(part) for part in content)
+    return tuple(_part_from_json(part) for part in content)
 
 
-def _is_marked(value: Mapping[str, JSON]) -> bool:
+def _has_untrusted_flag(value: Mapping[str, JSON]) -> bool:
     """Whether a message or a part of its content is marked as untrusted, by either word."""
-    if _has(value, "untrusted") or _has(value, "tainted"):
+    if _has_flag(value, "untrusted") or _has_flag(value, "tainted"):
         return True
     content = value.get("content")
     if isinstance(content, str) or not isinstance(content, Sequence):
         return False
-    return any(map(_is_marked_part, content))
+    return any(map(_has_untrusted_part_flag, content))
 
 
-def _is_marked_part(part: JSON) -> bool:
+def _has_untrusted_part_flag(part: JSON) -> bool:
     """Whether a part of a message's content is marked, or the image in it."""
-    places = (part, _member(part, "image_url"))
-    return any(_has(place, mark) for place in places for mark in ("untrusted", "tainted"))
+    places = (part, _get_member(part, "image_url"))
+    return any(_has_flag(place, mark) for place in places for mark in ("untrusted", "tainted"))
 
 
-def _has(value: JSON, mark: str) -> bool:
+def _has_flag(value: JSON, mark: str) -> bool:
     """Whether the mark is there; any value but false and null is read as true."""
-    return _member(value, mark) not in (None, False)
+    return _get_member(value, mark) not in (None, False)
 
 
-def _part(value: JSON) -> Text | Image:
-    untrusted = _is_marked_part(value)
+def _part_from_json(value: JSON) -> Text | Image:
+    untrusted = _has_untrusted_part_flag(value)
     match value:
         case {"type": "text" | "input_text" | "output_text", "text": str(text)}:
             return Text(text, untrusted)
@@ -394,24 +403,24 @@ def _part(value: JSON) -> Text | Image:
             raise UsageError(f"a content part is {value!r}; use a text or an image_url part")
 
 
-def _calls(value: Mapping[str, JSON]) -> Iterable[ToolCall]:
+def _tool_calls_from_json(value: Mapping[str, JSON]) -> Iterable[ToolCall]:
     calls = value.get("tool_calls") or ()
     if isinstance(calls, str) or not isinstance(calls, Sequence):
         raise UsageError(f"a message's tool_calls is {calls!r}; use a list of calls")
-    return map(_call, calls)
+    return map(_tool_call_from_json, calls)
 
 
-def _call(value: JSON) -> ToolCall:
-    function = _member(value, "function")
-    name, arguments = _member(function, "name"), _member(function, "arguments")
+def _tool_call_from_json(value: JSON) -> ToolCall:
+    function = _get_member(value, "function")
+    name, arguments = _get_member(function, "name"), _get_member(function, "arguments")
     if not isinstance(name, str):
         raise UsageError(f"a tool call is {value!r}; it needs function.name and .arguments")
-    text = arguments if isinstance(arguments, str) else encoded(arguments or {}).decode()
-    identity = _member(value, "id")
+    text = arguments if isinstance(arguments, str) else encode_json(arguments or {}).decode()
+    identity = _get_member(value, "id")
     return ToolCall(identity if isinstance(identity, str) else "", name, text)
 
 
-def _member(value: JSON, key: str) -> JSON:
+def _get_member(value: JSON, key: str) -> JSON:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
@@ -428,14 +437,14 @@ __all__ = [
     "Untrusted",
     "Usage",
     "User",
-    "assistant_json",
-    "call_json",
-    "dump",
-    "encoded",
+    "assistant_to_json",
+    "dump_messages",
+    "encode_json",
+    "format_json",
     "from_json",
-    "json_text",
-    "load",
-    "result_json",
-    "system_json",
+    "load_messages",
+    "system_to_json",
     "to_json",
+    "tool_call_to_json",
+    "tool_result_to_json",
 ]

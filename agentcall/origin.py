@@ -7,20 +7,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agentcall.approval import Verdict
+from agentcall.approval import FinalDecision
 from agentcall.budget import Budget
 from agentcall.events import Emit
-from agentcall.grants import Grant
+from agentcall.grants import ApprovalRule
 from agentcall.messages import Message, Usage
-from agentcall.outcome import Through
-from agentcall.plan import Plan
-from agentcall.result import Paused, PendingCall, RunResult
-from agentcall.steps import Steps
-from agentcall.watch import Watcher, watching
+from agentcall.outcome import ControlFlowSignal
+from agentcall.plan import AgentSpec
+from agentcall.result import PausedAgentCall, PendingCall, RunResult
+from agentcall.steps import StepExecutor
+from agentcall.watch import Instrumentation, get_instrumentation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Origin:
+class RunInput:
     """Where a run begins: the conversation, its new part, and what the tools depend on.
 
     A run that is resumed brings what waited, what was decided, what it had used, and the name of
@@ -33,19 +33,19 @@ class Origin:
     start: int
     deps: object = None
     pending: tuple[PendingCall, ...] = ()
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
+    decisions: Mapping[str, FinalDecision] = field(default_factory=dict[str, FinalDecision])
     usage: Usage = field(default_factory=Usage)
     turns: int = 0
     agent: str = ""
-    grants: tuple[Grant, ...] = ()
-    paused: tuple[Paused, ...] = ()
-    children: Mapping[str, Origin] = field(default_factory=dict[str, "Origin"])
-    above: Lineage | None = None
-    spent: float = 0.0
+    approval_rules: tuple[ApprovalRule, ...] = ()
+    paused: tuple[PausedAgentCall, ...] = ()
+    children: Mapping[str, RunInput] = field(default_factory=dict[str, "RunInput"])
+    parent: RunScope | None = None
+    elapsed_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lineage:
+class RunScope:
     """What a run hands down to an agent that is one of its tools.
 
     path: the names of the agents down to this run, joined by slashes.
@@ -55,45 +55,45 @@ class Lineage:
 
     path: str
     depth: int
-    steps: Steps
+    steps: StepExecutor
     budget: Budget
     emit: Emit | None = None
-    grants: tuple[Grant, ...] = ()
-    children: Mapping[str, Origin] = field(default_factory=dict[str, Origin])
-    watcher: Watcher | None = None
-    asker: str = ""
+    approval_rules: tuple[ApprovalRule, ...] = ()
+    children: Mapping[str, RunInput] = field(default_factory=dict[str, RunInput])
+    instrumentation: Instrumentation | None = None
+    own_name: str = ""
 
     @property
     def agent(self) -> str:
         """The name of the agent of this run."""
         return self.path.rpartition("/")[2]
 
-    def beside(self, name: str) -> str:
+    def sibling_path(self, name: str) -> str:
         """The path of another agent in the same place."""
         return "/".join([*self.path.split("/")[:-1], name])
 
 
-def lineage_of(plan: Plan, origin: Origin, emit: Emit | None) -> Lineage:
+def create_scope(spec: AgentSpec, run_input: RunInput, emit: Emit | None) -> RunScope:
     """What a run of this plan hands down."""
-    above = origin.above
-    return Lineage(
-        path=plan.name if above is None else f"{above.path}/{plan.name}",
-        depth=0 if above is None else above.depth + 1,
-        steps=plan.steps,
-        budget=Budget(plan.limits, origin.usage, None if above is None else above.budget),
+    parent = run_input.parent
+    return RunScope(
+        path=spec.name if parent is None else f"{parent.path}/{spec.name}",
+        depth=0 if parent is None else parent.depth + 1,
+        steps=spec.steps,
+        budget=Budget(spec.limits, run_input.usage, None if parent is None else parent.budget),
         emit=emit,
-        grants=origin.grants,
-        children=origin.children,
-        watcher=watching() if above is None else above.watcher,
-        asker=plan.agent,
+        approval_rules=run_input.approval_rules,
+        children=run_input.children,
+        instrumentation=get_instrumentation() if parent is None else parent.instrumentation,
+        own_name=spec.agent,
     )
 
 
-lineage: ContextVar[Lineage | None] = ContextVar("lineage", default=None)
+current_scope: ContextVar[RunScope | None] = ContextVar("lineage", default=None)
 """The run in which a tool that is an agent is called; None outside of any."""
 
 
-class Pause(Through):
+class AgentRunPaused(ControlFlowSignal):
     """The agent's own run waits for approval."""
 
     def __init__(self, result: RunResult[Any]) -> None:  # Any: the output is not there yet
@@ -101,7 +101,7 @@ class Pause(Through):
         self.result = result
 
 
-class Raised(Through):
+class AgentRunFailed(ControlFlowSignal):
     """The agent's own run raised what ends the run above too: its program has to change."""
 
     def __init__(self, error: Exception) -> None:
@@ -109,9 +109,9 @@ class Raised(Through):
         self.error = error
 
 
-class Delegate(Protocol):
+class AgentToolFunction(Protocol):
     """The function of a tool that is an agent."""
 
-    def plan(self) -> Plan:
+    def get_spec(self) -> AgentSpec:
         """The agent's plan."""
         ...

@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agentcall.errors import ArgumentsError
-from agentcall.jsontext import Whole, read_json
+from agentcall.jsontext import ParsedJSON, parse_lenient_json
 from agentcall.messages import JSON
 from agentcall.schema import TypeSchema, type_schema
 
 _FENCE = re.compile(r"```(?:\w*)[ \t]*\n?(.*?)```", re.DOTALL)
 _OPENING = re.compile(r"[\[{]")
-_MOST_TRIED = 50
+_MAX_ATTEMPTS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
+class InvalidOutput:
     """An answer that is not of the type, and what to tell the model."""
 
-    words: str
+    message: str
 
 
-class OutputReader:
+class OutputParser:
     """Reads answers of one type; plain text where the type is `str`."""
 
     def __init__(self, output_type: object) -> None:
@@ -35,48 +35,52 @@ class OutputReader:
         """The JSON Schema of the type; None for plain text."""
         return self._type.schema if self._type else None
 
-    def read(self, text: str) -> object | Unfit:
+    def parse(self, text: str) -> object | InvalidOutput:
         """The value that an answer holds: all of it, or the JSON in it."""
         if self._type is None:
             return text
-        told: ArgumentsError | None = None
-        for candidate in _candidates(text):
+        best_error: ArgumentsError | None = None
+        for candidate in _iter_candidates(text):
             try:
                 return self._type.parse(candidate)
             except ArgumentsError as error:
                 # What is wrong with a JSON value says more than that some text is no JSON.
-                told = error if told is None or candidate in _values_in(candidate) else told
-        return Unfit(
-            f"Your answer does not fit. {told}\n"
+                best_error = (
+                    error
+                    if best_error is None or candidate in _find_json_values(candidate)
+                    else best_error
+                )
+        return InvalidOutput(
+            f"Your answer does not fit. {best_error}\n"
             "Answer again with one JSON value of that form, and nothing else."
         )
 
 
-def _candidates(text: str) -> Iterator[str]:
+def _iter_candidates(text: str) -> Iterator[str]:
     """What may be the JSON of an answer, the plainest first; at last the answer as a bare word."""
     whole = text.strip()
     fenced = [inside.strip() for inside in reversed(_FENCE.findall(text))]
     yield from (whole, *fenced)
-    found = sorted(_values_in(text), key=len, reverse=True)
+    found = sorted(_find_json_values(text), key=len, reverse=True)
     yield from found
     for almost in (*fenced, whole):
-        yield from _mended(almost)
+        yield from _repair_json(almost)
     if not found:
         yield json.dumps(whole.strip("\"'`*. \n"))
 
 
-def _mended(text: str) -> Iterator[str]:
+def _repair_json(text: str) -> Iterator[str]:
     """An object or list that is misspelt, but whole."""
-    read = read_json(text)
-    if isinstance(read, Whole) and read.rule and isinstance(read.value, (dict, list)):
+    read = parse_lenient_json(text)
+    if isinstance(read, ParsedJSON) and read.rule and isinstance(read.value, (dict, list)):
         yield json.dumps(read.value, ensure_ascii=False)
 
 
-def _values_in(text: str) -> Iterator[str]:
+def _find_json_values(text: str) -> Iterator[str]:
     """The JSON objects and lists that stand in a text."""
     decoder = json.JSONDecoder()
     place = 0
-    for _ in range(_MOST_TRIED):
+    for _ in range(_MAX_ATTEMPTS):
         opening = _OPENING.search(text, place)
         if opening is None:
             return

@@ -15,13 +15,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from agentcall.errors import Busy, UsageError
+from agentcall.errors import ConcurrencyLimitExceeded, UsageError
 
 _WEIGHT = 0.2
 """What the last hold counts in the average of all."""
 
 
-class Places:
+class ConcurrencyLimiter:
     """Places for runs, of an agent or of many; for one event loop.
 
     running: runs that go on at the same time.
@@ -44,8 +44,8 @@ class Places:
                 f"Places(running={running}, waiting={waiting}): at least one has to run, and none "
                 "or more may wait"
             )
-        self._most_waiting = waiting
-        self._most_running = running
+        self._max_waiting = waiting
+        self._max_running = running
         self._free = asyncio.Semaphore(running)
         self._running = 0
         self._waiting = 0
@@ -62,35 +62,35 @@ class Places:
         return self._waiting
 
     @asynccontextmanager
-    async def one(self) -> AsyncGenerator[None, None]:
+    async def slot(self) -> AsyncGenerator[None, None]:
         """Holds a place, and waits for it if it may. Raises Busy if it may not."""
-        await self._take()
+        await self._acquire()
         self._running += 1
-        began = monotonic()
+        started = monotonic()
         try:
             yield
         finally:
             self._running -= 1
             self._free.release()
-            self._learn(monotonic() - began)
+            self._update_average(monotonic() - started)
 
-    async def _take(self) -> None:
-        if self._free.locked() and self._waiting >= self._most_waiting:
-            raise self._busy()
+    async def _acquire(self) -> None:
+        if self._free.locked() and self._waiting >= self._max_waiting:
+            raise self._make_busy_error()
         self._waiting += 1
         try:
             await self._free.acquire()
         finally:
             self._waiting -= 1
 
-    def _learn(self, seconds: float) -> None:
-        before = self._average
-        self._average = seconds if before is None else before + _WEIGHT * (seconds - before)
+    def _update_average(self, seconds: float) -> None:
+        previous = self._average
+        self._average = seconds if previous is None else previous + _WEIGHT * (seconds - previous)
 
-    def _busy(self) -> Busy:
-        rounds = (self._waiting + 1) / self._most_running
+    def _make_busy_error(self) -> ConcurrencyLimitExceeded:
+        rounds = (self._waiting + 1) / self._max_running
         seconds = max(1, math.ceil(rounds * (self._average or 1.0)))
-        return Busy(
+        return ConcurrencyLimitExceeded(
             f"{self._running} runs are under way and {self._waiting} wait, which is all that may; "
             f"try again in {seconds} seconds",
             retry_after=float(seconds),

@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from agentcall.dialects.protocol import Offer
+from agentcall.dialects.protocol import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.limits import Limits
-from agentcall.output import OutputReader
+from agentcall.output import OutputParser
 from agentcall.policy import Policy
 from agentcall.registry import ToolRegistry
-from agentcall.steps import Direct, Steps
+from agentcall.steps import InProcessExecutor, StepExecutor
 from agentcall.tool import Tool
 
 if TYPE_CHECKING:
     from agentcall.models.protocol import Model
-    from agentcall.shortlist import Finder
+    from agentcall.shortlist import ToolFinder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class AgentSpec:
     """An agent as a run sees it.
 
     name: what it is called in the run: its own name, or that of the tool that it is.
@@ -31,62 +31,66 @@ class Plan:
 
     model: Model
     registry: ToolRegistry
-    offer: Offer
-    output: OutputReader
+    prompt: PromptSpec
+    output: OutputParser
     limits: Limits
-    steps: Steps = field(default_factory=Direct)
+    steps: StepExecutor = field(default_factory=InProcessExecutor)
     policy: Policy | None = None
-    finder: Finder | None = None
+    finder: ToolFinder | None = None
     name: str = "agent"
     agent: str = "agent"
-    handoffs: Mapping[str, Callable[[], Plan]] = field(
-        default_factory=dict[str, "Callable[[], Plan]"]
+    handoffs: Mapping[str, Callable[[], AgentSpec]] = field(
+        default_factory=dict[str, "Callable[[], AgentSpec]"]
     )
 
     @property
     def tools(self) -> tuple[Tool, ...]:
         """The agent's own tools and its handoffs, offered or not."""
-        return self.offer.tools if self.finder is None else self.finder.tools
+        return self.prompt.tools if self.finder is None else self.finder.tools
 
-    def trusts(self, name: str) -> bool:
+    def is_trusted_tool(self, name: str) -> bool:
         """Whether this agent, or one that it hands over to, knows the tool and trusts it."""
-        found = self._tools_named(name)
-        return bool(found) and not any(map(_may_be_untrusted, found))
+        found = self._find_tools(name)
+        return bool(found) and not any(map(_can_return_untrusted_content, found))
 
-    def is_untrusted(self, name: str) -> bool:
+    def is_untrusted_tool(self, name: str) -> bool:
         """Whether a tool of this name is known that is marked untrusted."""
-        return any(tool.marks.untrusted for tool in self._tools_named(name))
+        return any(tool.options.untrusted for tool in self._find_tools(name))
 
     @property
-    def reads_untrusted(self) -> bool:
+    def can_read_untrusted_content(self) -> bool:
         """Whether any tool that the conversation can come to may bring untrusted content in."""
-        return any(_may_be_untrusted(t) for plan in self.reachable() for t in plan.registry)
+        return any(
+            _can_return_untrusted_content(t)
+            for plan in self.iter_reachable()
+            for t in plan.registry
+        )
 
-    def _tools_named(self, name: str) -> list[Tool]:
-        plans = self.reachable() if self.handoffs else (self,)
+    def _find_tools(self, name: str) -> list[Tool]:
+        plans = self.iter_reachable() if self.handoffs else (self,)
         return [plan.registry.by_name[name] for plan in plans if name in plan.registry.by_name]
 
-    def of(self, name: str) -> Plan:
+    def for_agent(self, name: str) -> AgentSpec:
         """This plan, or that of the agent of this name which the conversation may come to.
 
         Raises UsageError if there is none.
         """
         known: list[str] = []
-        for plan in self.reachable():
+        for plan in self.iter_reachable():
             if plan.name == name:
-                return plan if plan is self else self.handed_to(plan)
+                return plan if plan is self else self.hand_over_to(plan)
             known.append(plan.name)
         raise UsageError(
             f"the result is one of the agent {name!r}, which is not among: {', '.join(known)}"
         )
 
-    def handed_to(self, other: Plan) -> Plan:
+    def hand_over_to(self, other: AgentSpec) -> AgentSpec:
         """The plan of another agent that goes on, within the limits of this run."""
         return replace(other, limits=self.limits, steps=self.steps)
 
-    def reachable(self) -> Iterator[Plan]:
+    def iter_reachable(self) -> Iterator[AgentSpec]:
         """This plan and all that handoffs lead to, the nearest first, each name once."""
-        waiting: list[Plan] = [self]
+        waiting: list[AgentSpec] = [self]
         seen = {self.name}
         while waiting:
             plan = waiting.pop(0)
@@ -98,12 +102,12 @@ class Plan:
                     waiting.append(other)
 
 
-def _may_be_untrusted(tool: Tool, above: tuple[Tool, ...] = ()) -> bool:
+def _can_return_untrusted_content(tool: Tool, above: tuple[Tool, ...] = ()) -> bool:
     """Whether the results of a tool may be untrusted; of an agent, whether a tool of its own is."""
-    if tool.may_be_untrusted:
+    if tool.is_untrusted_source:
         return True
-    if not tool.marks.delegates or tool in above:
+    if not tool.options.delegates or tool in above:
         return False
-    plan: Plan = getattr(tool.function, "plan")()  # noqa: B009 - `origin.Delegate`, a layer above
-    tools = (own for each in plan.reachable() for own in each.registry)
-    return any(_may_be_untrusted(own, (*above, tool)) for own in tools)
+    plan: AgentSpec = getattr(tool.function, "get_spec")()  # noqa: B009 - `origin.Delegate`, a layer above
+    tools = (own for each in plan.iter_reachable() for own in each.registry)
+    return any(_can_return_untrusted_content(own, (*above, tool)) for own in tools)

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Protocol, TypeAlias, cast
 
-from agentcall.egress import foreign
+from agentcall.egress import find_foreign_arguments
 from agentcall.errors import PolicyFailed, UsageError
 from agentcall.messages import ToolCall
-from agentcall.taint import sources
+from agentcall.taint import find_untrusted_sources
 from agentcall.tool import RunContext, Tool
 
 
@@ -46,11 +46,11 @@ class Deny:
     reason: str = ""
 
 
-Ruling: TypeAlias = Allow | Ask | Deny
+PolicyDecision: TypeAlias = Allow | Ask | Deny
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class ToolCallRequest:
     """A call that the model asks for.
 
     call: as it would run, its arguments repaired JSON.
@@ -72,7 +72,7 @@ class Attempt:
 class Policy(Protocol):
     """Decides about calls; a plain function is one."""
 
-    def __call__(self, attempt: Attempt, /) -> Ruling | None:
+    def __call__(self, request: ToolCallRequest, /) -> PolicyDecision | None:
         """The ruling; None leaves it to the default policy. Fast, without I/O."""
         ...
 
@@ -80,58 +80,58 @@ class Policy(Protocol):
 _ALLOW, _ASK = Allow(), Ask()
 
 
-def default_policy(attempt: Attempt) -> Ruling:
+def default_policy(request: ToolCallRequest) -> PolicyDecision:
     """Asks for a tool with `requires_approval`; once strangers had a word, for two more kinds.
 
     These are a tool that acts, which is any that is not marked `read_only`, and a tool marked
     `egress` whose arguments the user did not write.
     """
-    if attempt.context.tainted:
-        why = _why_to_ask(attempt)
+    if request.context.tainted:
+        why = _find_risk(request)
         if why:
-            where = ", ".join(sources(attempt.context.messages))
+            where = ", ".join(find_untrusted_sources(request.context.messages))
             return Ask(
                 f"text that strangers may have written is in the conversation ({where}), and {why}"
             )
-    return _ASK if attempt.tool.marks.requires_approval else _ALLOW
+    return _ASK if request.tool.options.requires_approval else _ALLOW
 
 
-def _why_to_ask(attempt: Attempt) -> str:
+def _find_risk(request: ToolCallRequest) -> str:
     """What the call could do for whoever wrote untrusted content; empty if nothing."""
-    made = attempt.tool
-    if not made.marks.read_only:
+    made = request.tool
+    if not made.options.read_only:
         return f"{made.name} is not marked read_only"
-    names = foreign(made, attempt.call, attempt.context.messages)
+    names = find_foreign_arguments(made, request.call, request.context.messages)
     if not names:
         return ""
     return f"{made.name} sends out its {', '.join(names)}, which the user did not write"
 
 
-def marks_only(attempt: Attempt) -> Ruling:
+def requires_approval_policy(request: ToolCallRequest) -> PolicyDecision:
     """Asks for a tool with `requires_approval`, and for nothing else."""
-    return _ASK if attempt.tool.marks.requires_approval else _ALLOW
+    return _ASK if request.tool.options.requires_approval else _ALLOW
 
 
-def ruling(policy: Policy, attempt: Attempt) -> Ruling:
+def evaluate_policy(policy: Policy, request: ToolCallRequest) -> PolicyDecision:
     """What the policy says, or else the default one. Raises PolicyFailed."""
     try:
-        given = policy(attempt)
+        decision = policy(request)
     except Exception as error:
         raise PolicyFailed(
-            f"the policy raised {type(error).__name__} about {attempt.call.name}: {error}; "
+            f"the policy raised {type(error).__name__} about {request.call.name}: {error}; "
             "no call of this turn was carried out"
         ) from error
-    if given is None:
-        return default_policy(attempt)
-    if not isinstance(cast("object", given), (Allow, Ask, Deny)):
+    if decision is None:
+        return default_policy(request)
+    if not isinstance(cast("object", decision), (Allow, Ask, Deny)):
         raise PolicyFailed(
-            f"the policy gave {given!r} about {attempt.call.name}; "
+            f"the policy gave {decision!r} about {request.call.name}; "
             "give Allow(), Ask(reason), Deny(reason) or None"
         )
-    return given
+    return decision
 
 
-def checked(policy: Policy | None) -> Policy | None:
+def validate_policy(policy: Policy | None) -> Policy | None:
     """The policy. Raises UsageError for what cannot be one."""
     if policy is None:
         return None
@@ -145,7 +145,7 @@ def checked(policy: Policy | None) -> Policy | None:
     return policy
 
 
-def denied_by_policy(deny: Deny) -> str:
+def format_policy_denial(deny: Deny) -> str:
     """What the model is told of a call that the policy denied."""
     reason = f": {deny.reason}" if deny.reason else ""
     return f"This call is not allowed{reason}. It was not carried out; do not claim that it was."

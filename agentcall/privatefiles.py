@@ -16,7 +16,7 @@ from pathlib import Path
 def open_private(path: str | Path, flags: int) -> int:
     """Opens a file, and makes it where `flags` say so; gives its descriptor. Raises OSError."""
     file = os.open(path, flags, 0o600)
-    if os.name == "posix" and _is_wide(os.fstat(file)):
+    if os.name == "posix" and _is_too_open(os.fstat(file)):
         with suppress(OSError):
             os.fchmod(file, 0o600)
     return file
@@ -29,7 +29,7 @@ def tighten(*paths: Path) -> None:
     """
     for path in paths if os.name == "posix" else ():
         with suppress(OSError):
-            if _is_wide(path.stat()):
+            if _is_too_open(path.stat()):
                 path.chmod(0o600)
 
 
@@ -50,7 +50,7 @@ def make_folder(path: Path) -> None:
         path.chmod(0o700)
 
 
-def _is_wide(found: os.stat_result) -> bool:
+def _is_too_open(found: os.stat_result) -> bool:
     """Whether this is a regular file of ours with another mode than 600."""
     is_ours = found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode)
     return is_ours and stat.S_IMODE(found.st_mode) != 0o600

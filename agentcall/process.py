@@ -35,83 +35,83 @@ MAX_OUTPUT = 10_000_000
 """Bytes that a worker may print while it answers one message."""
 MAX_ANSWER = 256_000_000
 """Bytes of an answer beyond which it is refused."""
-_PIECE = 2**18
-_LOOK = 0.25
+_CHUNK_SIZE = 2**18
+_POLL_SECONDS = 0.25
 """Seconds after which a silent worker is looked at: a child of it may keep the socket open."""
-_LEAVING = 1.0
+_EXIT_TIMEOUT = 1.0
 """Seconds that a worker has to end once it has closed its socket."""
-_CODE = (
+_WORKER_CODE = (
     "import sys; _, fd, mark, *sys.path = sys.argv; from agentcall.inside import main; "
     "main(int(fd), mark)"
 )
-_STRAY = "wrote to the socket that is for its result alone"
+_STRAY_OUTPUT = "wrote to the socket that is for its result alone"
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class WorkerExit:
     """A worker has ended without an answer: how, as the rest of a sentence about it."""
 
-    how: str
+    reason: str
 
 
-class Process:
+class WorkerProcess:
     """A Python process that runs `agentcall.inside`. Raises OSError where there can be none."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._line, theirs = socket.socketpair()
+        self._socket, theirs = socket.socketpair()
         mark = os.urandom(8).hex()
-        self._mark = mark.encode()
+        self._token = mark.encode()
         try:
-            self._popen = _started(theirs.fileno(), mark, environment)
+            self._popen = _spawn_worker(theirs.fileno(), mark, environment)
         except OSError:
-            self._line.close()
+            self._socket.close()
             raise
         finally:
             theirs.close()
         self._output = cast("IO[bytes]", self._popen.stdout)
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._is_gone = False
-        _living.add(self)
+        self._is_released = False
+        _live_processes.add(self)
 
-    def ask(self, message: JSON) -> JSON | Ended:
+    def request(self, message: JSON) -> JSON | WorkerExit:
         """The answer to a message; waits for it. Of a process that has Ended nothing is left."""
         try:
-            self._line.sendall(orjson.dumps(message) + b"\n")
-            answer = self._answer()
+            self._socket.sendall(orjson.dumps(message) + b"\n")
+            answer = self._receive_answer()
         except OSError:  # it went while it was written to, or was killed
-            answer = self._left()
-        found = answer if isinstance(answer, Ended) else self._read(answer)
-        if isinstance(found, Ended):
-            self.end()
+            answer = self._get_exit()
+        found = answer if isinstance(answer, WorkerExit) else self._parse_answer(answer)
+        if isinstance(found, WorkerExit):
+            self.stop()
         return found
 
-    def _read(self, answer: bytes) -> JSON | Ended:
+    def _parse_answer(self, answer: bytes) -> JSON | WorkerExit:
         try:
-            found: JSON = orjson.loads(answer.removeprefix(self._mark))
+            found: JSON = orjson.loads(answer.removeprefix(self._token))
         except ValueError:
-            return Ended(_STRAY)
+            return WorkerExit(_STRAY_OUTPUT)
         return found
 
     def kill(self) -> None:
         """Kills it and its children; who waits in `ask` is told. Waits for nothing."""
-        if not self._is_gone:
+        if not self._is_released:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
         with suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RDWR)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Kills it, waits until it is gone, and lets go of it."""
         self.kill()
         self._popen.wait()
-        self.disown()
+        self.detach()
 
-    def disown(self) -> None:
+    def detach(self) -> None:
         """Lets go of it, and leaves it alone."""
-        self._is_gone = True
+        self._is_released = True
         self._popen.returncode = self._popen.returncode or 0  # or it warns that it runs
-        _living.discard(self)
-        self._line.close()
+        _live_processes.discard(self)
+        self._socket.close()
         self._output.close()
 
     @property
@@ -119,66 +119,70 @@ class Process:
         """Whether it has not ended."""
         return self._popen.poll() is None
 
-    def _answer(self) -> bytes | Ended:
+    def _receive_answer(self) -> bytes | WorkerExit:
         """A line of it; shows what it prints meanwhile."""
         answer, printed = bytearray(), 0
         with selectors.PollSelector() as both:
-            both.register(self._line, selectors.EVENT_READ)
+            both.register(self._socket, selectors.EVENT_READ)
             both.register(self._output, selectors.EVENT_READ)
             while not answer.endswith(b"\n"):
-                ready = [key.fileobj for key, _ in both.select(_LOOK)]
+                ready = [key.fileobj for key, _ in both.select(_POLL_SECONDS)]
                 if self._output in ready:
-                    data = os.read(self._output.fileno(), _PIECE)
-                    _show(self._decode(data))
+                    data = os.read(self._output.fileno(), _CHUNK_SIZE)
+                    _echo_output(self._decode(data))
                     printed += len(data)
                     if not data:
                         both.unregister(self._output)
-                piece = self._line.recv(_PIECE) if self._line in ready else b""
+                piece = self._socket.recv(_CHUNK_SIZE) if self._socket in ready else b""
                 answer += piece
-                if not self._mark.startswith(answer[: len(self._mark)]):
-                    return Ended(_STRAY)
+                if not self._token.startswith(answer[: len(self._token)]):
+                    return WorkerExit(_STRAY_OUTPUT)
                 if printed > MAX_OUTPUT:
-                    return Ended(f"printed more than {MAX_OUTPUT:,} bytes")
+                    return WorkerExit(f"printed more than {MAX_OUTPUT:,} bytes")
                 if len(answer) > MAX_ANSWER:
-                    return Ended(f"gave more than {MAX_ANSWER:,} bytes")
-                if not piece and (self._line in ready or not (ready or self.is_alive)):
-                    return self._left()
+                    return WorkerExit(f"gave more than {MAX_ANSWER:,} bytes")
+                if not piece and (self._socket in ready or not (ready or self.is_alive)):
+                    return self._get_exit()
         return bytes(answer)
 
-    def _left(self) -> Ended:
+    def _get_exit(self) -> WorkerExit:
         """How it went, by its exit code."""
         try:
-            code = self._popen.wait(_LEAVING)
+            code = self._popen.wait(_EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
-            return Ended("closed the connection to us")
+            return WorkerExit("closed the connection to us")
         if code < 0:
-            return Ended(f"was ended by {signal.Signals(-code).name}{_WHY.get(-code, '')}")
-        return Ended(f"was ended with exit code {code}")
+            return WorkerExit(
+                f"was ended by {signal.Signals(-code).name}{_SIGNAL_HINTS.get(-code, '')}"
+            )
+        return WorkerExit(f"was ended with exit code {code}")
 
 
-_WHY: Mapping[int, str] = {
+_SIGNAL_HINTS: Mapping[int, str] = {
     signal.SIGSEGV: " (it crashed)",
     signal.SIGABRT: " (it crashed)",
     signal.SIGKILL: " (the machine may be short of memory)",
 }
-_living: WeakSet[Process] = WeakSet()
+_live_processes: WeakSet[WorkerProcess] = WeakSet()
 
 
-def _started(line: int, mark: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    path = [str(entry or here()) for entry in sys.path]
+def _spawn_worker(
+    socket_fd: int, token: str, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    path = [str(entry or get_working_directory()) for entry in sys.path]
     return subprocess.Popen(  # noqa: S603 - this very Python
-        [sys.executable, "-c", _CODE, str(line), mark, *path],
+        [sys.executable, "-c", _WORKER_CODE, str(socket_fd), token, *path],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
-        pass_fds=[line],
+        pass_fds=[socket_fd],
         start_new_session=True,
         bufsize=0,
     )
 
 
-def here() -> str:
+def get_working_directory() -> str:
     """The current folder; nothing if it is gone."""
     try:
         return str(Path.cwd())
@@ -186,22 +190,22 @@ def here() -> str:
         return ""
 
 
-def _show(text: str) -> None:
+def _echo_output(text: str) -> None:
     with suppress(Exception):  # there may be no standard error, or a closed one
         sys.stderr.write(text)
 
 
 @atexit.register
-def _end_all() -> None:
-    for process in list(_living):
-        process.end()
+def _stop_all() -> None:
+    for process in list(_live_processes):
+        process.stop()
 
 
-def _forget_all() -> None:
+def _detach_all() -> None:
     """In a fork: the workers are its parent's."""
-    for process in list(_living):
-        process.disown()
+    for process in list(_live_processes):
+        process.detach()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_detach_all)

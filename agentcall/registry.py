@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from typing_extensions import Unpack
 
 from agentcall.errors import DuplicateTool, SchemaError, UnknownTool, UsageError
-from agentcall.tool import Function, MarkArguments, P, R, Tool, make_tool
+from agentcall.tool import Function, P, R, Tool, ToolOptionArguments, make_tool
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from agentcall.tool_index import ToolIndex
 
-GROUP = "agentcall.tools"
+ENTRY_POINT_GROUP = "agentcall.tools"
 """The entry point group under which installed packages offer tools."""
 
 
-class Late(ABC):
+class LazyToolSource(ABC):
     """A source whose tools are not known at once, as a server has to be asked for them."""
 
     @abstractmethod
-    async def ready(self, seconds: float | None = None) -> None:
+    async def wait_until_ready(self, seconds: float | None = None) -> None:
         """Waits until its tools are known, for so many seconds at most."""
 
 
@@ -51,12 +51,12 @@ class ToolRegistry:
         list or registry of such. Raises DuplicateTool or SchemaError and then adds nothing.
         """
         added = dict(self._tools)
-        for found in (found for source in sources for found in tools_of(source)):
+        for found in (found for source in sources for found in collect_tools(source)):
             other = added.setdefault(found.name, found)
-            if not _same(found, other):
+            if not _is_same_tool(found, other):
                 raise DuplicateTool(
-                    f"two tools are called {found.name!r}: one at {other.place}, one at "
-                    f"{found.place}; rename one with @tool(name=...) or add it under a prefix()"
+                    f"two tools are called {found.name!r}: one at {other.location}, one at "
+                    f"{found.location}; rename one with @tool(name=...) or add it under a prefix()"
                 )
         self._tools = added
         self._index = None
@@ -71,7 +71,7 @@ class ToolRegistry:
         *,
         name: str | None = None,
         description: str | None = None,
-        **marks: Unpack[MarkArguments],
+        **marks: Unpack[ToolOptionArguments],
     ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
     def tool(
@@ -81,7 +81,7 @@ class ToolRegistry:
         *,
         name: str | None = None,
         description: str | None = None,
-        **marks: Unpack[MarkArguments],
+        **marks: Unpack[ToolOptionArguments],
     ) -> Tool | Callable[[Function], Tool]:
         """As `agentcall.tool`, and adds the tool to this registry."""
 
@@ -114,7 +114,7 @@ class ToolRegistry:
 
     def prefix(self, prefix: str) -> ToolRegistry:
         """A registry of the same tools, each name with `prefix` before it."""
-        return ToolRegistry(*(found.renamed(prefix + found.name) for found in self))
+        return ToolRegistry(*(found.with_name(prefix + found.name) for found in self))
 
     def merge(self, *others: object) -> ToolRegistry:
         """A registry of these tools and the others'. Raises DuplicateTool."""
@@ -134,7 +134,7 @@ class ToolRegistry:
         return MappingProxyType(self._tools)
 
     @classmethod
-    def discover(cls, group: str = GROUP) -> ToolRegistry:
+    def discover(cls, group: str = ENTRY_POINT_GROUP) -> ToolRegistry:
         """The tools that installed packages offer under the entry point group `agentcall.tools`.
 
         An entry point names a tool, a function, a module or a list of such; a module may hold
@@ -144,7 +144,7 @@ class ToolRegistry:
 
         found = cls()
         for point in sorted(entry_points(group=group), key=lambda point: point.name):
-            found.add(*_offered(point))
+            found.add(*_load_entry_point(point))
         return found
 
     def __getitem__(self, name: str) -> Tool:
@@ -167,21 +167,21 @@ class ToolRegistry:
         return f"ToolRegistry({', '.join(self._tools)})"
 
 
-def _same(one: Tool, other: Tool) -> bool:
+def _is_same_tool(one: Tool, other: Tool) -> bool:
     """Whether two tools are one function, offered alike: adding it again does no harm."""
     if one is other:
         return True
-    alike = one.function == other.function and one.marks == other.marks
+    alike = one.function == other.function and one.options == other.options
     return alike and one.definition == other.definition
 
 
-def _offered(point: EntryPoint) -> Iterable[object]:
+def _load_entry_point(point: EntryPoint) -> Iterable[object]:
     try:
         source = point.load()
         listed = getattr(source, "TOOLS", None)
         if isinstance(source, ModuleType) and isinstance(listed, Mapping):
             paths = cast("Mapping[str, object]", listed).values()
-            return [_attribute(str(path)) for path in paths]
+            return [_import_attribute(str(path)) for path in paths]
     except (ImportError, AttributeError) as error:
         dist = point.dist.name if point.dist else "an installed package"
         raise UsageError(
@@ -190,29 +190,29 @@ def _offered(point: EntryPoint) -> Iterable[object]:
     return [source]
 
 
-def _attribute(path: str) -> object:
+def _import_attribute(path: str) -> object:
     module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)
 
 
-def tools_of(source: object) -> Iterable[Tool]:
+def collect_tools(source: object) -> Iterable[Tool]:
     """The tools that a source holds, as `ToolRegistry.add` says. Raises UsageError for none."""
     if isinstance(source, Tool):
         return [cast("Tool", source)]
     if inspect.isroutine(source):
         return [make_tool(source)]
     if isinstance(source, ModuleType):
-        return _tools_of_module(source)
+        return _collect_from_module(source)
     if isinstance(source, Mapping):
-        return [t for s in cast("Mapping[Any, object]", source).values() for t in tools_of(s)]
+        return [t for s in cast("Mapping[Any, object]", source).values() for t in collect_tools(s)]
     if isinstance(source, (str, bytes)):
         raise UsageError(f"{source!r} is a text, not a tool; add the function itself")
     if isinstance(source, Iterable):
-        return [t for s in cast("Iterable[object]", source) for t in tools_of(s)]
-    return _tools_of_object(source)
+        return [t for s in cast("Iterable[object]", source) for t in collect_tools(s)]
+    return _collect_from_object(source)
 
 
-def _tools_of_module(module: ModuleType) -> Iterable[Tool]:
+def _collect_from_module(module: ModuleType) -> Iterable[Tool]:
     public = [value for name, value in vars(module).items() if not name.startswith("_")]
     tools = [cast("Tool", value) for value in public if isinstance(value, Tool)]
     if tools:
@@ -223,12 +223,12 @@ def _tools_of_module(module: ModuleType) -> Iterable[Tool]:
     return [make_tool(function) for function in own]
 
 
-def _tools_of_object(source: object) -> Iterable[Tool]:
-    tools = [make_tool(value) for value in _marked(source)]
+def _collect_from_object(source: object) -> Iterable[Tool]:
+    tools = [make_tool(value) for value in _find_decorated_tools(source)]
     for made in tools:
         if made.needs_instance:
             raise UsageError(
-                f"{made.name} at {made.place} is a method: add an instance of "
+                f"{made.name} at {made.location} is a method: add an instance of "
                 f"{source!r}, not the class"
             )
     if tools:
@@ -238,7 +238,7 @@ def _tools_of_object(source: object) -> Iterable[Tool]:
     owner = type(source)
     methods = [
         getattr(source, name)
-        for name in _public(owner)
+        for name in _list_public_names(owner)
         if inspect.isfunction(inspect.getattr_static(owner, name))
     ]
     if not methods:
@@ -248,22 +248,22 @@ def _tools_of_object(source: object) -> Iterable[Tool]:
     return [make_tool(method) for method in methods]
 
 
-def _marked(source: object) -> Iterable[Function]:
+def _find_decorated_tools(source: object) -> Iterable[Function]:
     """What was decorated with `@tool` in an object or in its class, bound to the object."""
     owner = source if isinstance(source, type) else type(source)
-    for name in dict.fromkeys([*_public(owner), *_own(source)]):
+    for name in dict.fromkeys([*_list_public_names(owner), *_list_own_names(source)]):
         static = inspect.getattr_static(source, name)
         if isinstance(getattr(static, "__func__", static), Tool):
             yield getattr(source, name)
 
 
-def _own(source: object) -> Iterable[str]:
+def _list_own_names(source: object) -> Iterable[str]:
     """The public names of an object's own attributes."""
     attributes = cast("Mapping[str, object]", getattr(source, "__dict__", {}))
     return [name for name in attributes if not name.startswith("_")]
 
 
-def _public(owner: type) -> Iterable[str]:
+def _list_public_names(owner: type) -> Iterable[str]:
     """The public names of a class in the order of definition, base classes first."""
     names = (name for base in reversed(owner.__mro__) for name in vars(base))
     return dict.fromkeys(name for name in names if not name.startswith("_"))

@@ -8,9 +8,9 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 import orjson
 
-from agentcall.errors import AgentCallError, UsageError, kept_result
-from agentcall.grants import Grant, grant_from, grant_json
-from agentcall.history import answered
+from agentcall.errors import AgentCallError, UsageError, get_attached_result
+from agentcall.grants import ApprovalRule, approval_rule_from_json, approval_rule_to_json
+from agentcall.history import pair_calls
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -18,12 +18,12 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     Usage,
-    call_json,
-    encoded,
-    load,
+    encode_json,
+    load_messages,
     to_json,
+    tool_call_to_json,
 )
-from agentcall.snapshot import as_json
+from agentcall.snapshot import to_json_value
 
 Output = TypeVar("Output", covariant=True)
 
@@ -45,7 +45,7 @@ class NoOutput(AgentCallError, LookupError):
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingOutput:
     """Stands where an output would be, and says why there is none."""
 
     reason: str
@@ -69,7 +69,7 @@ class PendingCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
+class PausedAgentCall:
     """A call of a tool that is an agent, and what its own run waits with."""
 
     call: ToolCall
@@ -78,9 +78,9 @@ class Paused:
     @property
     def pending(self) -> tuple[PendingCall, ...]:
         """The calls that the agent waits for, each with an id that begins with that of its own."""
-        return tuple(map(self._as_seen_above, self.result.pending))
+        return tuple(map(self._prefix_call_id, self.result.pending))
 
-    def _as_seen_above(self, pending: PendingCall) -> PendingCall:
+    def _prefix_call_id(self, pending: PendingCall) -> PendingCall:
         call = pending.call
         return replace(pending, call=replace(call, id=f"{self.call.id}/{call.id}"))
 
@@ -97,7 +97,7 @@ class RunResult(Generic[Output]):
     since.
     """
 
-    answer: Output | Missing
+    answer: Output | MissingOutput
     messages: tuple[Message, ...]
     start: int
     usage: Usage
@@ -107,8 +107,8 @@ class RunResult(Generic[Output]):
     turns: int = 0
     notes: tuple[str, ...] = ()
     agent: str = "agent"
-    grants: tuple[Grant, ...] = ()
-    paused: tuple[Paused, ...] = ()
+    approval_rules: tuple[ApprovalRule, ...] = ()
+    paused: tuple[PausedAgentCall, ...] = ()
 
     @property
     def own_pending(self) -> tuple[PendingCall, ...]:
@@ -116,19 +116,19 @@ class RunResult(Generic[Output]):
         below = {each.call.id for paused in self.paused for each in paused.pending}
         return tuple(each for each in self.pending if each.call.id not in below)
 
-    def asked_by(self, call_id: str) -> str:
+    def get_agent_path(self, call_id: str) -> str:
         """Which agent asks for a call that waits: the names of tools, joined by slashes; "" for
         the run's own agent."""
         for paused in self.paused:
             inside = call_id.removeprefix(f"{paused.call.id}/")
             if inside != call_id:
-                return f"{paused.call.name}/{paused.result.asked_by(inside)}".rstrip("/")
+                return f"{paused.call.name}/{paused.result.get_agent_path(inside)}".rstrip("/")
         return ""
 
     @property
     def output(self) -> Output:
         """The answer. Raises NoOutput if the run ended without one of the right type."""
-        if isinstance(self.answer, Missing):
+        if isinstance(self.answer, MissingOutput):
             raise NoOutput(
                 f"the run has no output ({self.stop_reason}): {self.answer.reason}. "
                 "result.text holds what the model said last."
@@ -149,11 +149,11 @@ class RunResult(Generic[Output]):
     @property
     def tool_calls(self) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
         """Each tool call of this run with its result; None for one that waits for approval."""
-        return answered(self.new_messages)
+        return pair_calls(self.new_messages)
 
     def to_json(self) -> str:
         """The result as JSON text, to be kept until somebody has decided; see `from_json`."""
-        return encoded(result_json(self)).decode()
+        return encode_json(run_result_to_json(self)).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> RunResult[Any]:  # Any: the type is not in the text
@@ -162,82 +162,89 @@ class RunResult(Generic[Output]):
         Raises UsageError if it is no such text.
         """
         try:
-            return _result(cast("Mapping[str, JSON]", orjson.loads(text)))
+            return _run_result_from_json(cast("Mapping[str, JSON]", orjson.loads(text)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"this is no result of a run: {error!r}") from error
 
     def __str__(self) -> str:
-        return str(self.answer) if not isinstance(self.answer, Missing) else self.text
+        return str(self.answer) if not isinstance(self.answer, MissingOutput) else self.text
 
 
 def result_of(error: BaseException) -> RunResult[Any] | None:  # Any: known to the agent
     """What a run had come to when this error, Ctrl-C or cancellation ended it; None for no run."""
-    found: RunResult[Any] | None = kept_result(error)
+    found: RunResult[Any] | None = get_attached_result(error)
     return found if isinstance(found, RunResult) else None
 
 
-def result_json(result: RunResult[Any]) -> dict[str, JSON]:
+def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
     """The JSON form of a result; `missing` says why there is no output."""
     answer = result.answer
     wire: dict[str, JSON] = {
         "run_id": result.run_id,
         "stop_reason": result.stop_reason,
-        "output": None if isinstance(answer, Missing) else as_json(answer),
+        "output": None if isinstance(answer, MissingOutput) else to_json_value(answer),
         "text": result.text,
         "usage": asdict(result.usage),
         "messages": [to_json(message) for message in result.messages],
-        "pending": [_pending_json(pending) for pending in result.pending],
+        "pending": [_pending_call_to_json(pending) for pending in result.pending],
         "start": result.start,
         "turns": result.turns,
         "agent": result.agent,
-        "grants": [grant_json(grant) for grant in result.grants],
+        "grants": [approval_rule_to_json(grant) for grant in result.approval_rules],
         "paused": [
-            {"call": call_json(paused.call), "result": result_json(paused.result)}
+            {"call": tool_call_to_json(paused.call), "result": run_result_to_json(paused.result)}
             for paused in result.paused
         ],
     }
     if result.notes:
         wire["notes"] = list(result.notes)
-    if isinstance(answer, Missing):
+    if isinstance(answer, MissingOutput):
         wire["missing"] = answer.reason
     return wire
 
 
-def _result(wire: Mapping[str, Any]) -> RunResult[Any]:  # Any: checked by what is made of it
+def _run_result_from_json(
+    wire: Mapping[str, Any],
+) -> RunResult[Any]:  # Any: checked by what is made of it
     if wire["stop_reason"] not in get_args(StopReason):
         raise ValueError(f"stop_reason is {wire['stop_reason']!r}")
     return RunResult(
-        answer=Missing(wire["missing"]) if "missing" in wire else wire["output"],
-        messages=load(wire["messages"]),
+        answer=MissingOutput(wire["missing"]) if "missing" in wire else wire["output"],
+        messages=load_messages(wire["messages"]),
         start=int(wire["start"]),
         usage=Usage(**wire["usage"]),
         stop_reason=wire["stop_reason"],
         run_id=str(wire["run_id"]),
-        pending=tuple(map(_pending, wire["pending"])),
+        pending=tuple(map(_pending_call_from_json, wire["pending"])),
         turns=int(wire["turns"]),
         notes=tuple(wire.get("notes", ())),
         agent=str(wire["agent"]),
-        grants=tuple(grant_from(grant) for grant in wire["grants"]),
+        approval_rules=tuple(approval_rule_from_json(grant) for grant in wire["grants"]),
         paused=tuple(
-            Paused(_call(paused["call"]), _result(paused["result"])) for paused in wire["paused"]
+            PausedAgentCall(
+                _tool_call_from_json(paused["call"]), _run_result_from_json(paused["result"])
+            )
+            for paused in wire["paused"]
         ),
     )
 
 
-def _pending_json(pending: PendingCall) -> dict[str, JSON]:
+def _pending_call_to_json(pending: PendingCall) -> dict[str, JSON]:
     return {
-        "call": call_json(pending.call),
+        "call": tool_call_to_json(pending.call),
         "agent": pending.agent,
         "reason": pending.reason,
     }
 
 
-def _pending(wire: Mapping[str, Any]) -> PendingCall:  # Any: as above
-    return PendingCall(_call(wire["call"]), str(wire["agent"]), str(wire["reason"]))
+def _pending_call_from_json(wire: Mapping[str, Any]) -> PendingCall:  # Any: as above
+    return PendingCall(_tool_call_from_json(wire["call"]), str(wire["agent"]), str(wire["reason"]))
 
 
-def _call(wire: object) -> ToolCall:
-    (message,) = load([cast("Mapping[str, JSON]", {"role": "assistant", "tool_calls": [wire]})])
+def _tool_call_from_json(wire: object) -> ToolCall:
+    (message,) = load_messages(
+        [cast("Mapping[str, JSON]", {"role": "assistant", "tool_calls": [wire]})]
+    )
     if not isinstance(message, Assistant):
         raise TypeError(f"{message!r} holds no call")
     return message.calls[0]

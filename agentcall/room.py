@@ -15,10 +15,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LOOK = 0.1
+_POLL_SECONDS = 0.1
 
 
-def size() -> int:
+def measure_memory() -> int:
     """Bytes that it has: of address space, or where that is not known, of memory at its most."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -29,10 +29,10 @@ def size() -> int:
 
 
 @contextmanager
-def limited(most: int) -> Generator[None, None, None]:
+def limit_address_space(max_bytes: int) -> Generator[None, None, None]:
     """Lets `size()` grow to `most` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    limit = max_bytes if hard == resource.RLIM_INFINITY else min(max_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try:
         yield
@@ -41,13 +41,13 @@ def limited(most: int) -> Generator[None, None, None]:
 
 
 @contextmanager
-def watched(most: int) -> Generator[None, None, None]:
+def kill_above_memory(max_bytes: int) -> Generator[None, None, None]:
     """Ends the process by SIGKILL when `size()` is more than `most` bytes."""
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(_LOOK):
-            if size() > most:
+        while not done.wait(_POLL_SECONDS):
+            if measure_memory() > max_bytes:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     thread = threading.Thread(target=watch, name="agentcall memory", daemon=True)
@@ -59,5 +59,5 @@ def watched(most: int) -> Generator[None, None, None]:
         thread.join()
 
 
-bounded = limited if sys.platform == "linux" else watched
+limit_memory = limit_address_space if sys.platform == "linux" else kill_above_memory
 """The one of both that holds here."""

@@ -21,8 +21,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from agentcall.calls import CallDesk, Scene
-from agentcall.dialects.parts import Broken
+from agentcall.calls import ToolCallProcessor, TurnContext
+from agentcall.dialects.parts import MalformedCallPart
 from agentcall.errors import (
     BadAnswer,
     ContextOverflow,
@@ -30,7 +30,7 @@ from agentcall.errors import (
     ModelError,
     PolicyFailed,
     UsageError,
-    keep_result,
+    attach_result,
 )
 from agentcall.events import (
     AnswerDiscarded,
@@ -40,401 +40,421 @@ from agentcall.events import (
     RunFinished,
     RunStarted,
 )
-from agentcall.handoff import first_only, handed_to
-from agentcall.home import is_loading
-from agentcall.judged import Judged
+from agentcall.handoff import find_handoff, keep_first_handoff
+from agentcall.home import is_importing
+from agentcall.judged import PlannedCall
 from agentcall.messages import Assistant, Message, ToolCall, User
-from agentcall.models.protocol import Request
-from agentcall.origin import Origin, lineage_of
-from agentcall.output import Unfit
-from agentcall.plan import Plan
-from agentcall.progress import Progress
-from agentcall.result import Missing, RunResult, StopReason
-from agentcall.shortlist import Shortlist
-from agentcall.steps import Point
-from agentcall.taint import CallAround, assessed, call_around, is_tainted
+from agentcall.models.protocol import ModelRequest
+from agentcall.origin import RunInput, create_scope
+from agentcall.output import InvalidOutput
+from agentcall.plan import AgentSpec
+from agentcall.progress import RunState
+from agentcall.result import MissingOutput, RunResult, StopReason
+from agentcall.shortlist import ToolSelection
+from agentcall.steps import RunCheckpoint
+from agentcall.taint import EnclosingCall, assess_messages, enclosing_call, is_tainted
 from agentcall.tool import Tool
-from agentcall.turn import Listener, Turn
-from agentcall.watch import Running, watched
+from agentcall.turn import ModelCaller, ModelTurn
+from agentcall.watch import AgentSpan, instrument_model
 
-PATIENCE = 3
+MAX_INVALID_ANSWERS = 3
 """How often in a row an answer that is cut, empty or unfit is asked for before we give up."""
 
-_EMPTY = "Your answer was empty. Call a tool, or give your final answer."
-_CUT_CALL = (
+_EMPTY_ANSWER = "Your answer was empty. Call a tool, or give your final answer."
+_TRUNCATED_CALL = (
     "Your answer reached the length limit before the tool call was complete, so nothing was "
     "called. Call again, with fewer words."
 )
-_LOADING = (
+_RUN_DURING_IMPORT = (
     "the file of an isolated tool runs an agent when it is imported; put the run under "
     '`if __name__ == "__main__":`'
 )
 
 
-class Run:
+class AgentRun:
     """One run, from its origin to its result; good for once."""
 
-    def __init__(self, plan: Plan, origin: Origin, emit: Emit | None = None) -> None:
-        reached, before = plan.steps.reached(origin.run_id), origin.usage
-        if reached is not None:
-            origin = _origin_at(reached, origin)
-        plan = plan.of(origin.agent) if origin.agent else plan
-        self._plan = plan
-        self._around = call_around.get()
-        messages = _asked_in(self._around, origin, assessed(origin.messages, plan))
-        self._origin = origin = replace(origin, messages=messages)
+    def __init__(self, spec: AgentSpec, run_input: RunInput, emit: Emit | None = None) -> None:
+        checkpoint, before = spec.steps.load_checkpoint(run_input.run_id), run_input.usage
+        if checkpoint is not None:
+            run_input = _start_at_checkpoint(checkpoint, run_input)
+        spec = spec.for_agent(run_input.agent) if run_input.agent else spec
+        self._spec = spec
+        self._enclosing_call = enclosing_call.get()
+        messages = _inherit_taint(
+            self._enclosing_call, run_input, assess_messages(run_input.messages, spec)
+        )
+        self._input = run_input = replace(run_input, messages=messages)
         self._emit = emit
-        home = lineage_of(plan, origin, emit)
-        self._progress = Progress(origin, home.budget, plan.name)
-        self._desk = CallDesk(plan.registry, plan.limits, home, policy=plan.policy)
-        self._desk.recall(origin.messages)
-        self._home = home
-        self._offer = plan.offer
-        self._shortlist = None if plan.finder is None else Shortlist(plan.finder)
-        self._reader: tuple[Tool, ...] = ()
-        self._listener = Listener(watched(plan.model, plan.name, home.watcher), emit)
-        self._taken_over = ExitStack()
-        self._faults = 0
+        scope = create_scope(spec, run_input, emit)
+        self._state = RunState(run_input, scope.budget, spec.name)
+        self._tool_calls = ToolCallProcessor(spec.registry, spec.limits, scope, policy=spec.policy)
+        self._tool_calls.load_history(run_input.messages)
+        self._scope = scope
+        self._prompt = spec.prompt
+        self._tool_selection = None if spec.finder is None else ToolSelection(spec.finder)
+        self._reader_tools: tuple[Tool, ...] = ()
+        self._model_caller = ModelCaller(
+            instrument_model(spec.model, spec.name, scope.instrumentation), emit
+        )
+        self._handoff_spans = ExitStack()
+        self._invalid_answers = 0
         self._trims = 0
-        self.ended: RunResult[Any] | None = None
-        if reached is not None:
-            home.budget.count_above(reached.usage - before)
-            self._go_on(reached)
+        self.final_result: RunResult[Any] | None = None
+        if checkpoint is not None:
+            scope.budget.add_to_parents(checkpoint.usage - before)
+            self._restore(checkpoint)
 
-    async def result(self) -> RunResult[Any]:  # Any: the agent knows its output's type
+    async def execute(self) -> RunResult[Any]:  # Any: the agent knows its output's type
         """Goes on until the run ends.
 
         Raises ModelError or PolicyFailed, whose `result` is what there is so far; so has the
         CancelledError of a run that is cancelled.
         """
-        if is_loading():
-            raise UsageError(_LOADING)
-        watcher = self._home.watcher
-        if watcher is None:
-            return await self._result()
-        with watcher.around(self._running()) as note:
+        if is_importing():
+            raise UsageError(_RUN_DURING_IMPORT)
+        instrumentation = self._scope.instrumentation
+        if instrumentation is None:
+            return await self._execute()
+        with instrumentation.observe(self._create_span()) as record:
             try:
-                return await self._result()
+                return await self._execute()
             finally:
-                if self.ended is not None:
-                    note(self.ended)
+                if self.final_result is not None:
+                    record(self.final_result)
 
-    def _running(self) -> Running:
-        plan, said = self._plan, tuple(self._progress.transcript)
-        return Running(plan.name, self._origin.run_id, plan.offer, said)
+    def _create_span(self) -> AgentSpan:
+        plan, said = self._spec, tuple(self._state.transcript)
+        return AgentSpan(plan.name, self._input.run_id, plan.prompt, said)
 
-    async def _result(self) -> RunResult[Any]:
-        self._tell(RunStarted(self._origin.run_id))
+    async def _execute(self) -> RunResult[Any]:
+        self._emit_event(RunStarted(self._input.run_id))
         try:
-            result = await self._within_time()
+            result = await self._run_with_timeout()
         except (ModelError, PolicyFailed) as error:
-            error.result = self._finish(self._ended("error", str(error)))
+            error.result = self._finish(self._build_partial_result("error", str(error)))
             raise
         except asyncio.CancelledError as error:
-            keep_result(error, self._finish(self._ended("cancelled", "it was cancelled")))
+            attach_result(
+                error, self._finish(self._build_partial_result("cancelled", "it was cancelled"))
+            )
             raise
         return self._finish(result)
 
     def _finish(self, result: RunResult[Any]) -> RunResult[Any]:
-        self.ended = result
-        if self._around is not None and is_tainted(result.messages):
-            self._around.has_read = True
-        self._tell(RunFinished(result))
+        self.final_result = result
+        if self._enclosing_call is not None and is_tainted(result.messages):
+            self._enclosing_call.has_read_untrusted = True
+        self._emit_event(RunFinished(result))
         return result
 
     @property
-    def size(self) -> int:
+    def message_count(self) -> int:
         """How many messages the conversation has by now."""
-        return len(self._progress.transcript)
+        return len(self._state.transcript)
 
     @property
-    def so_far(self) -> RunResult[Any]:
+    def partial_result(self) -> RunResult[Any]:
         """What the run has come to, as it stands if nothing more comes."""
-        why = Missing("the process ended before the run did")
-        return self._progress.result("error", why, known=self._desk.known)
+        why = MissingOutput("the process ended before the run did")
+        return self._state.build_result("error", why, results=self._tool_calls.results)
 
-    async def _within_time(self) -> RunResult[Any]:
-        seconds = self._plan.limits.seconds
+    async def _run_with_timeout(self) -> RunResult[Any]:
+        seconds = self._spec.limits.seconds
         if seconds is None:
             return await self._loop()
         task = asyncio.ensure_future(self._loop())
         try:
-            await asyncio.wait({task}, timeout=max(seconds - self._origin.spent, 0))
+            await asyncio.wait({task}, timeout=max(seconds - self._input.elapsed_seconds, 0))
         finally:
             is_late = not task.done()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         if is_late and task.cancelled():
-            return self._ended("timeout", f"it took longer than {seconds:g} seconds")
+            return self._build_partial_result("timeout", f"it took longer than {seconds:g} seconds")
         return task.result()
 
     async def _loop(self) -> RunResult[Any]:
-        with self._taken_over:
-            result = await self._resumed()
+        with self._handoff_spans:
+            result = await self._execute_decided_calls()
             while result is None:
-                spent = self._progress.budget.spent()
+                spent = self._state.budget.find_exceeded_limit()
                 if spent is not None:
-                    return self._ended(*spent)
+                    return self._build_partial_result(*spent)
                 self._close_before_last_request()
-                result = await self._took(await self._turn())
+                result = await self._process_turn(await self._request_turn())
             return result
 
-    async def _resumed(self) -> RunResult[Any] | None:
+    async def _execute_decided_calls(self) -> RunResult[Any] | None:
         """Carries out what was decided about the calls that waited."""
-        origin = self._origin
-        if not (origin.pending or origin.paused):
+        run_input = self._input
+        if not (run_input.pending or run_input.paused):
             return None
-        scene = self._scene()
-        judged = self._desk.decided(origin.pending, origin.verdicts, scene)
-        return await self._carried_out([*judged, *self._desk.continued(origin.paused, scene)])
+        turn_context = self._create_turn_context()
+        planned = self._tool_calls.apply_decisions(
+            run_input.pending, run_input.decisions, turn_context
+        )
+        return await self._execute_calls(
+            [*planned, *self._tool_calls.plan_paused_calls(run_input.paused, turn_context)]
+        )
 
     # What the limits say.
 
     def _close_before_last_request(self) -> None:
-        used = self._progress.budget.used.requests
-        if used and self._plan.registry and self._progress.budget.requests_left == 1:
-            self._progress.close("max_requests")
+        used = self._state.budget.used.requests
+        if used and self._spec.registry and self._state.budget.requests_left == 1:
+            self._state.close_tools("max_requests")
 
     # Where it stands.
 
-    def _point(self) -> Point:
-        point = self._progress.point()
-        return replace(point, faults=self._faults, trims=self._trims)
+    def _create_checkpoint(self) -> RunCheckpoint:
+        checkpoint = self._state.create_checkpoint()
+        return replace(checkpoint, faults=self._invalid_answers, trims=self._trims)
 
-    def _go_on(self, point: Point) -> None:
+    def _restore(self, checkpoint: RunCheckpoint) -> None:
         """Goes on from where an earlier process was cut off."""
-        self._faults = point.faults
-        self._desk.recall_turns(point.messages[self._origin.start :])
-        for _ in range(point.trims):
-            self._trimmed()
-        self._progress.go_on(point)
+        self._invalid_answers = checkpoint.faults
+        self._tool_calls.restore_turns(checkpoint.messages[self._input.start :])
+        for _ in range(checkpoint.trims):
+            self._trim()
+        self._state.restore(checkpoint)
 
     # The model's turn.
 
-    async def _turn(self) -> Turn:
+    async def _request_turn(self) -> ModelTurn:
         """The model's next answer, to a conversation that fits its window."""
-        self._progress.turns += 1
+        self._state.turns += 1
         while True:
             try:
-                turn = await self._asked()
+                turn = await self._request_model()
             except ContextOverflow:
-                if not self._trimmed():
+                if not self._trim():
                     raise
                 continue
-            if not (self._progress.was_cut(turn.usage) and self._trimmed()):
+            if not (self._state.is_context_cut(turn.usage) and self._trim()):
                 return turn
-            self._tell(AnswerDiscarded("the server left a part of the conversation out"))
+            self._emit_event(AnswerDiscarded("the server left a part of the conversation out"))
 
-    def _trimmed(self) -> bool:
+    def _trim(self) -> bool:
         """Whether the conversation could be made shorter."""
-        cuts = self._progress.trim()
+        cuts = self._state.trim()
         self._trims += bool(cuts)
         for cut in cuts:
-            self._tell(cut)
-        reader = self._progress.reader()
-        if cuts and not self._reader and reader.name not in self._plan.registry:
-            self._reader = (reader,)
-            self._offer = replace(self._offer, tools=(*self._offer.tools, reader))
-            self._desk.offer(self._plan.registry.merge(reader))
+            self._emit_event(cut)
+        reader = self._state.create_reader_tool()
+        if cuts and not self._reader_tools and reader.name not in self._spec.registry:
+            self._reader_tools = (reader,)
+            self._prompt = replace(self._prompt, tools=(*self._prompt.tools, reader))
+            self._tool_calls.set_tools(self._spec.registry.merge(reader))
         return bool(cuts)
 
-    def _lengthen_offer(self, shortlist: Shortlist) -> None:
+    def _extend_offered_tools(self, selection: ToolSelection) -> None:
         """Offers what the conversation has come upon."""
-        tools = (*shortlist.follow(self._progress.transcript), *self._reader)
-        if tools != self._offer.tools:
-            self._offer = replace(self._offer, tools=tools)
+        tools = (*selection.update(self._state.transcript), *self._reader_tools)
+        if tools != self._prompt.tools:
+            self._prompt = replace(self._prompt, tools=tools)
 
-    async def _asked(self) -> Turn:
-        progress = self._progress
-        if self._shortlist is not None:
-            self._lengthen_offer(self._shortlist)
-        request = Request(
-            progress.transcript,
-            self._offer,
-            "none" if progress.closed else "auto",
+    async def _request_model(self) -> ModelTurn:
+        state = self._state
+        if self._tool_selection is not None:
+            self._extend_offered_tools(self._tool_selection)
+        request = ModelRequest(
+            state.transcript,
+            self._prompt,
+            "none" if state.close_reason else "auto",
             stream=self._emit is not None,
         )
-        budget, taken = progress.budget, 1
+        budget, reserved = state.budget, 1
 
-        def again() -> bool:
-            nonlocal taken
-            may = taken < PATIENCE and budget.take_request()
-            taken += may
+        def reserve_retry() -> bool:
+            nonlocal reserved
+            may = reserved < MAX_INVALID_ANSWERS and budget.reserve_request()
+            reserved += may
             return may
 
-        if not budget.take_request():
+        if not budget.reserve_request():
             raise CutAnswer("the server left a part of the conversation out, or cut its answer")
         try:
-            turn = await self._plan.steps.model(
-                f"{progress.run_id}:{progress.turns}",
-                lambda: self._listener.whole(request, again),
-                self._point,
+            turn = await self._spec.steps.call_model(
+                f"{state.run_id}:{state.turns}",
+                lambda: self._model_caller.request_turn(request, reserve_retry),
+                self._create_checkpoint,
             )
         except BaseException:
-            budget.settle(taken, self._listener.lost)
+            budget.commit_usage(reserved, self._model_caller.wasted_usage)
             raise
-        budget.settle(taken, turn.usage)
+        budget.commit_usage(reserved, turn.usage)
         return turn
 
-    async def _took(self, turn: Turn) -> RunResult[Any] | None:
+    async def _process_turn(self, turn: ModelTurn) -> RunResult[Any] | None:
         """What follows from a turn: the run's result, or None to go on."""
         if turn.finish == "length":
-            return self._too_long(turn)
-        if turn.calls and not self._progress.closed:
-            return await self._called(turn)
-        if turn.broken and not self._progress.closed:
-            return self._told(turn.text, self._unreadable(turn.broken[0]))
-        return self._answered(turn)
+            return self._process_truncated_answer(turn)
+        if turn.calls and not self._state.close_reason:
+            return await self._process_calls(turn)
+        if turn.broken and not self._state.close_reason:
+            return self._reject_answer(turn.text, self._format_broken_call(turn.broken[0]))
+        return self._process_answer(turn)
 
-    async def _called(self, turn: Turn) -> RunResult[Any] | None:
-        self._faults = 0
-        judged = self._desk.judged(turn.calls, self._scene())
-        if self._plan.handoffs:
-            judged = first_only(judged, self._plan.handoffs)
-        calls = tuple(item.call for item in judged)
-        self._say(turn.text, calls, turn.thinking)
-        result = await self._carried_out(judged)
-        if result is None and turn.broken and not self._progress.closed:
-            self._tell_model(self._unreadable(turn.broken[0]))
+    async def _process_calls(self, turn: ModelTurn) -> RunResult[Any] | None:
+        self._invalid_answers = 0
+        planned = self._tool_calls.plan_calls(turn.calls, self._create_turn_context())
+        if self._spec.handoffs:
+            planned = keep_first_handoff(planned, self._spec.handoffs)
+        calls = tuple(item.call for item in planned)
+        self._append_answer(turn.text, calls, turn.thinking)
+        result = await self._execute_calls(planned)
+        if result is None and turn.broken and not self._state.close_reason:
+            self._append_correction(self._format_broken_call(turn.broken[0]))
         return result
 
-    async def _carried_out(self, judged: Sequence[Judged]) -> RunResult[Any] | None:
+    async def _execute_calls(self, planned: Sequence[PlannedCall]) -> RunResult[Any] | None:
         """Carries calls out and puts their results down."""
-        progress = self._progress
-        done = await self._desk.carry_out(judged)
-        for result in done.results:
-            progress.transcript.append(result)
-        if done.pending:
-            why = Missing("; ".join(dict.fromkeys(map(str, done.pending))))
-            return progress.result("approval", why, pending=done.pending, paused=done.paused)
-        if self._plan.handoffs:
+        state = self._state
+        turn_results = await self._tool_calls.execute(planned)
+        for result in turn_results.results:
+            state.transcript.append(result)
+        if turn_results.pending:
+            why = MissingOutput("; ".join(dict.fromkeys(map(str, turn_results.pending))))
+            return state.build_result(
+                "approval", why, pending=turn_results.pending, paused=turn_results.paused
+            )
+        if self._spec.handoffs:
             self._hand_over()
-        if done.close:
-            progress.close(done.close)
+        if turn_results.close_reason:
+            state.close_tools(turn_results.close_reason)
         return None
 
     def _hand_over(self) -> None:
         """Goes on as another agent, where the last turn called for one."""
-        make = handed_to(self._progress.transcript, self._plan.handoffs)
+        make = find_handoff(self._state.transcript, self._spec.handoffs)
         if make is None:
             return
-        old, new = self._plan, make()
-        self._plan = old.handed_to(new)
-        self._home = replace(self._home, path=self._home.beside(new.name), asker=new.agent)
-        self._offer = self._plan.offer
-        self._shortlist = None if new.finder is None else Shortlist(new.finder)
-        self._reader = ()
-        watcher = self._home.watcher
-        self._listener = Listener(watched(new.model, new.name, watcher), self._emit)
-        if watcher is not None:
-            self._taken_over.enter_context(watcher.around(self._running()))
-        self._desk.offer(new.registry)
-        self._desk.move(self._home, new.policy)
-        self._progress.hand_over(new.name)
-        self._tell(HandedOver(old.name, new.name))
+        old, new = self._spec, make()
+        self._spec = old.hand_over_to(new)
+        self._scope = replace(
+            self._scope, path=self._scope.sibling_path(new.name), own_name=new.agent
+        )
+        self._prompt = self._spec.prompt
+        self._tool_selection = None if new.finder is None else ToolSelection(new.finder)
+        self._reader_tools = ()
+        instrumentation = self._scope.instrumentation
+        self._model_caller = ModelCaller(
+            instrument_model(new.model, new.name, instrumentation), self._emit
+        )
+        if instrumentation is not None:
+            self._handoff_spans.enter_context(instrumentation.observe(self._create_span()))
+        self._tool_calls.set_tools(new.registry)
+        self._tool_calls.set_agent(self._scope, new.policy)
+        self._state.switch_agent(new.name)
+        self._emit_event(HandedOver(old.name, new.name))
 
-    def _say(self, text: str, calls: tuple[ToolCall, ...] = (), thinking: str = "") -> None:
+    def _append_answer(
+        self, text: str, calls: tuple[ToolCall, ...] = (), thinking: str = ""
+    ) -> None:
         """Appends what the model said, with the mark of what it had read by then."""
-        tainted = self._desk.is_tainted
-        self._progress.transcript.append(Assistant(text, calls, thinking, tainted, assessed=True))
+        tainted = self._tool_calls.is_tainted
+        self._state.transcript.append(Assistant(text, calls, thinking, tainted, assessed=True))
 
-    def _scene(self) -> Scene:
-        progress = self._progress
-        used, messages = progress.budget.used, tuple(progress.transcript)
-        return Scene(progress.run_id, progress.turns, self._origin.deps, used, messages)
+    def _create_turn_context(self) -> TurnContext:
+        state = self._state
+        used, messages = state.budget.used, tuple(state.transcript)
+        return TurnContext(state.run_id, state.turns, self._input.deps, used, messages)
 
     # Answers that are no calls.
 
-    def _too_long(self, turn: Turn) -> RunResult[Any] | None:
-        if (turn.calls or turn.broken) and not self._progress.closed:
-            return self._told(turn.text, _CUT_CALL)
-        if not (turn.text or turn.thinking) and self._trimmed():
+    def _process_truncated_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
+        if (turn.calls or turn.broken) and not self._state.close_reason:
+            return self._reject_answer(turn.text, _TRUNCATED_CALL)
+        if not (turn.text or turn.thinking) and self._trim():
             return None  # LMDeploy 0.5 says so that the conversation is longer than its window
         if turn.text:
-            self._say(turn.text, thinking=turn.thinking)
-            value = self._plan.output.read(turn.text)
-            if not isinstance(value, Unfit):
-                return self._progress.result("max_tokens", value)
-        return self._ended("max_tokens", "the answer reached the length limit")
+            self._append_answer(turn.text, thinking=turn.thinking)
+            value = self._spec.output.parse(turn.text)
+            if not isinstance(value, InvalidOutput):
+                return self._state.build_result("max_tokens", value)
+        return self._build_partial_result("max_tokens", "the answer reached the length limit")
 
-    def _unreadable(self, broken: Broken) -> str:
+    def _format_broken_call(self, broken: MalformedCallPart) -> str:
         return (
             f"A tool call in your answer could not be read: {broken.reason}. You wrote:\n"
             f"{broken.text[:1000]}\nWrite the call again, its arguments as one JSON object. "
-            f"The tools are: {', '.join(tool.name for tool in self._offer.tools)}."
+            f"The tools are: {', '.join(tool.name for tool in self._prompt.tools)}."
         )
 
-    def _answered(self, turn: Turn) -> RunResult[Any] | None:
+    def _process_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         if not turn.text.strip():
-            return self._said_nothing()
-        value = self._plan.output.read(turn.text)
-        if isinstance(value, Unfit):
-            return self._told(turn.text, value.words)
-        self._say(turn.text, thinking=turn.thinking)
-        return self._progress.result(self._progress.closed or "final", value)
+            return self._process_empty_answer()
+        value = self._spec.output.parse(turn.text)
+        if isinstance(value, InvalidOutput):
+            return self._reject_answer(turn.text, value.message)
+        self._append_answer(turn.text, thinking=turn.thinking)
+        return self._state.build_result(self._state.close_reason or "final", value)
 
-    def _said_nothing(self) -> RunResult[Any] | None:
+    def _process_empty_answer(self) -> RunResult[Any] | None:
         """One more try as it was, one with a word about it, then the end."""
-        if self._progress.closed:
-            return self._ended(self._progress.closed, "the model gave no answer without tools")
-        self._faults += 1
-        if self._faults >= PATIENCE:
-            raise BadAnswer(f"the model gave an empty answer {PATIENCE} times")
-        if self._faults == PATIENCE - 1:
-            self._progress.transcript.append(User(_EMPTY))
+        if self._state.close_reason:
+            return self._build_partial_result(
+                self._state.close_reason, "the model gave no answer without tools"
+            )
+        self._invalid_answers += 1
+        if self._invalid_answers >= MAX_INVALID_ANSWERS:
+            raise BadAnswer(f"the model gave an empty answer {MAX_INVALID_ANSWERS} times")
+        if self._invalid_answers == MAX_INVALID_ANSWERS - 1:
+            self._state.transcript.append(User(_EMPTY_ANSWER))
         return None
 
-    def _told(self, text: str, words: str) -> RunResult[Any] | None:
+    def _reject_answer(self, text: str, message: str) -> RunResult[Any] | None:
         """Tells the model what was wrong with its answer; ends the run if that does not help."""
-        self._faults += 1
+        self._invalid_answers += 1
         if text:
-            self._say(text)
-        if self._faults >= PATIENCE:
-            return self._ended(self._progress.closed or "error", words)
-        self._tell(AnswerDiscarded(words))
-        self._tell_model(words)
+            self._append_answer(text)
+        if self._invalid_answers >= MAX_INVALID_ANSWERS:
+            return self._build_partial_result(self._state.close_reason or "error", message)
+        self._emit_event(AnswerDiscarded(message))
+        self._append_correction(message)
         return None
 
-    def _tell_model(self, words: str) -> None:
+    def _append_correction(self, message: str) -> None:
         """Tells the model words that may quote it; they are no words of the user."""
-        transcript = self._progress.transcript
-        transcript.append(User(words, tainted=is_tainted(transcript)))
+        transcript = self._state.transcript
+        transcript.append(User(message, tainted=is_tainted(transcript)))
 
-    def _ended(self, reason: StopReason, why: str) -> RunResult[Any]:
+    def _build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:
         """A result without a whole answer: the best words where plain text is asked for."""
-        known = self._desk.known
-        is_plain = self._plan.output.schema is None
-        answer = self._progress.best(why, known) if is_plain else Missing(why)
-        return self._progress.result(reason, answer, known=known)
+        results = self._tool_calls.results
+        is_plain = self._spec.output.schema is None
+        answer = self._state.find_best_answer(why, results) if is_plain else MissingOutput(why)
+        return self._state.build_result(reason, answer, results=results)
 
-    def _tell(self, event: Event) -> None:
+    def _emit_event(self, event: Event) -> None:
         if self._emit is not None:
             self._emit(event)
 
 
-def _asked_in(
-    around: CallAround | None, origin: Origin, messages: Sequence[Message]
+def _inherit_taint(
+    enclosing: EnclosingCall | None, run_input: RunInput, messages: Sequence[Message]
 ) -> Sequence[Message]:
     """The messages of a run that a tool makes by itself: what its model wrote goes into them."""
-    if around is None or not around.tainted or origin.above is not None:
+    if enclosing is None or not enclosing.tainted or run_input.parent is not None:
         return messages
     return tuple(
         replace(message, tainted=True)
-        if isinstance(message, User) and place >= origin.start
+        if isinstance(message, User) and place >= run_input.start
         else message
         for place, message in enumerate(messages)
     )
 
 
-def _origin_at(point: Point, origin: Origin) -> Origin:
+def _start_at_checkpoint(checkpoint: RunCheckpoint, run_input: RunInput) -> RunInput:
     """The origin of a run that stands at the point; what waited before it is over."""
     return replace(
-        origin,
-        messages=point.messages,
-        usage=point.usage,
-        turns=point.turns - 1,
-        agent=point.agent,
+        run_input,
+        messages=checkpoint.messages,
+        usage=checkpoint.usage,
+        turns=checkpoint.turns - 1,
+        agent=checkpoint.agent,
         pending=(),
         paused=(),
-        verdicts={},
+        decisions={},
     )

@@ -31,19 +31,19 @@ _WORD = re.compile(rf"[{_CJK}]+|\d+|[^\W\d_{_CJK}]+")
 _CHARACTER = re.compile(rf"[{_CJK}]")
 
 
-class Field(NamedTuple):
+class SearchField(NamedTuple):
     """A text of a document, and how much its words count."""
 
     text: str
     weight: float = 1.0
 
 
-class Index:
+class SearchIndex:
     """Documents that can be searched; they are known by their places in the order given."""
 
-    def __init__(self, documents: Iterable[Sequence[Field]]) -> None:
-        counted = [_counts(document) for document in documents]
-        self._scores = _scores(counted)
+    def __init__(self, documents: Iterable[Sequence[SearchField]]) -> None:
+        counted = [_count_terms(document) for document in documents]
+        self._term_scores = _score_terms(counted)
 
     def search(self, query: str, count: int) -> list[int]:
         """The places of the documents that fit best, the best first; none that has no word of it.
@@ -51,13 +51,13 @@ class Index:
         Documents that fit equally well come in their own order.
         """
         totals: dict[int, float] = {}
-        for word in set(words(query)):
-            for place, score in self._scores.get(word, ()):
+        for word in set(tokenize(query)):
+            for place, score in self._term_scores.get(word, ()):
                 totals[place] = totals.get(place, 0.0) + score
         return nsmallest(count, totals, key=lambda place: (-totals[place], place))
 
 
-def words(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """The words of a text as they are compared.
 
     >>> words("getUserNames: 获取用户")
@@ -66,24 +66,24 @@ def words(text: str) -> list[str]:
     plain = _HUMP.sub(" ", unicodedata.normalize("NFKC", text)).casefold()
     if plain.isascii():
         return list(map(_stem, _ASCII_WORD.findall(plain)))
-    return [word for found in _WORD.findall(plain) for word in _cut(found)]
+    return [word for found in _WORD.findall(plain) for word in _split_run(found)]
 
 
-def _cut(found: str) -> Iterable[str]:
+def _split_run(found: str) -> Iterable[str]:
     if not _CHARACTER.match(found):
         return (_stem(found),)
     return (*found, *map("".join, pairwise(found)))
 
 
-def _counts(document: Sequence[Field]) -> dict[str, float]:
+def _count_terms(document: Sequence[SearchField]) -> dict[str, float]:
     counts: dict[str, float] = {}
     for text, weight in document:
-        for word, count in Counter(words(text)).items():
+        for word, count in Counter(tokenize(text)).items():
             counts[word] = counts.get(word, 0.0) + weight * count
     return counts
 
 
-def _scores(counted: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
+def _score_terms(counted: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
     """What each word adds to the score of each document that has it."""
     lengths = [sum(counts.values()) for counts in counted]
     mean = sum(lengths) / max(len(lengths), 1) or 1.0
@@ -94,12 +94,12 @@ def _scores(counted: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int,
             score = count * (K1 + 1) / (count + damping)
             scores.setdefault(word, []).append((place, score))
     for word, holders in scores.items():
-        rarity = _rarity(len(holders), len(counted))
+        rarity = _compute_idf(len(holders), len(counted))
         scores[word] = [(place, rarity * score) for place, score in holders]
     return scores
 
 
-def _rarity(holders: int, documents: int) -> float:
+def _compute_idf(holders: int, documents: int) -> float:
     return log(1 + (documents - holders + 0.5) / (holders + 0.5))
 
 

@@ -19,91 +19,91 @@ import orjson
 from agentcall.messages import Assistant, Message, ToolCall, User
 from agentcall.registry import ToolRegistry
 from agentcall.tool import Tool, tool
-from agentcall.tool_index import FINDER
+from agentcall.tool_index import FIND_TOOLS
 from agentcall.transcript import Transcript
 
-FIRST, MORE = 10, 5
+INITIAL_COUNT, FURTHER_COUNT = 10, 5
 
 
-class Finder:
+class ToolFinder:
     """Searches a registry; `most` tools are offered without the model having asked for them.
 
     `always` are those that are offered from the beginning, beside `find_tools`.
     """
 
-    def __init__(self, registry: ToolRegistry, most: int, always: Sequence[Tool] = ()) -> None:
+    def __init__(self, registry: ToolRegistry, max_tools: int, pinned: Sequence[Tool] = ()) -> None:
         self.tools = tuple(registry)
-        self.most = most
-        self.always = always
-        self._found = registry
-        self.registry = registry.merge(self._tool())
+        self.max_tools = max_tools
+        self.pinned = pinned
+        self._searchable = registry
+        self.registry = registry.merge(self._make_find_tool())
 
     def search(self, query: str, count: int) -> list[Tool]:
         """The tools that fit best."""
-        return self._found.search(query, count)
+        return self._searchable.search(query, count)
 
-    def _tool(self) -> Tool:
-        @tool(name=FINDER, idempotent=True, read_only=True)
+    def _make_find_tool(self) -> Tool:
+        @tool(name=FIND_TOOLS, idempotent=True, read_only=True)
         def find_tools(query: str) -> str:
             """Find more tools. Not all are shown: search before you say that there is none.
 
             Args:
                 query: What the tool does, in a few words, such as "convert currency".
             """
-            found = self.search(query, MORE)
+            found = self.search(query, FURTHER_COUNT)
             if not found:
                 return "No tool has any of these words. Say in other words what the tool does."
-            return "These tools can be called now:\n" + "\n".join(map(_line, found))
+            return "These tools can be called now:\n" + "\n".join(map(_format_tool, found))
 
         return find_tools
 
 
-def _line(found: Tool) -> str:
+def _format_tool(found: Tool) -> str:
     return f"{found.name}: {found.description.partition(chr(10))[0]}"
 
 
-class Shortlist:
+class ToolSelection:
     """The tools that a conversation has come upon so far."""
 
-    def __init__(self, finder: Finder) -> None:
+    def __init__(self, finder: ToolFinder) -> None:
         self._finder = finder
-        first = (finder.registry[FINDER], *finder.always)
+        first = (finder.registry[FIND_TOOLS], *finder.pinned)
         self._tools = {one.name: one for one in first}
-        self._begins = len(first)
-        self._read = 0
+        self._initial_size = len(first)
+        self._read_count = 0
 
-    def follow(self, messages: Transcript) -> tuple[Tool, ...]:
+    def update(self, messages: Transcript) -> tuple[Tool, ...]:
         """The tools, once the messages that are new have been read."""
-        while self._read < len(messages):
-            for found in self._found(messages[self._read]):
+        while self._read_count < len(messages):
+            for found in self._find_tools(messages[self._read_count]):
                 self._tools.setdefault(found.name, found)
-            self._read += 1
+            self._read_count += 1
         return tuple(self._tools.values())
 
-    def _found(self, message: Message) -> Iterable[Tool]:
+    def _find_tools(self, message: Message) -> Iterable[Tool]:
         match message:
             case User():
-                return self._fitting(message.own_text)
+                return self._search_text(message.trusted_text)
             case Assistant():
-                return self._called(message.calls)
+                return self._find_tools_in_calls(message.calls)
             case _:
                 return ()
 
-    def _fitting(self, words: str) -> Sequence[Tool]:
-        count = FIRST if len(self._tools) == self._begins else MORE
-        room = max(0, self._finder.most - len(self._tools))
-        found = self._finder.search(words, count)
+    def _search_text(self, text: str) -> Sequence[Tool]:
+        count = INITIAL_COUNT if len(self._tools) == self._initial_size else FURTHER_COUNT
+        room = max(0, self._finder.max_tools - len(self._tools))
+        found = self._finder.search(text, count)
         return [one for one in found if one.name not in self._tools][:room]
 
-    def _called(self, calls: Iterable[ToolCall]) -> Iterator[Tool]:
+    def _find_tools_in_calls(self, calls: Iterable[ToolCall]) -> Iterator[Tool]:
         for call in calls:
-            if call.name == FINDER:
-                yield from self._finder.search(_query(call), MORE)
+            if call.name == FIND_TOOLS:
+                yield from self._finder.search(_parse_query(call), FURTHER_COUNT)
             elif call.name in self._finder.registry:
                 yield self._finder.registry[call.name]
 
 
-def _query(call: ToolCall) -> str:
+def _parse_query(call: ToolCall) -> str:
     try:
         arguments: object = orjson.loads(call.arguments)
     except ValueError:

@@ -22,11 +22,11 @@ from agentcall.result import RunResult
 from agentcall.tool import Tool, tool
 
 LIMITS = Limits(requests=6, seconds=180)
-_TOLD = "You are a helpful assistant. Use the tools for every calculation and every lookup."
-_DEGREES = "23.5"
+_INSTRUCTIONS = "You are a helpful assistant. Use the tools for every calculation and every lookup."
+_TEMPERATURE = "23.5"
 
-Result = RunResult[str]
-Call = tuple[str, dict[str, Any]]  # Any: JSON that a model wrote
+TextRunResult = RunResult[str]
+NamedArguments = tuple[str, dict[str, Any]]  # Any: JSON that a model wrote
 
 
 @tool
@@ -58,22 +58,22 @@ def get_weather(city: str) -> str:
     Args:
         city: City name.
     """
-    return f"{city}: {_DEGREES} degrees Celsius, sunny"
+    return f"{city}: {_TEMPERATURE} degrees Celsius, sunny"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SmokeQuestion:
     """What is asked; `wrong` says what is wrong with a result, '' if nothing."""
 
     name: str
     prompt: str
     tools: tuple[Tool[Any], ...]  # Any: no tool here has dependencies
-    wrong: Callable[[Result], str]
-    streamed: bool = False
+    find_problem: Callable[[TextRunResult], str]
+    is_streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class SmokeCheck:
     """How a question went: what was wrong ('' for nothing), the calls, the answer."""
 
     name: str
@@ -87,61 +87,65 @@ class Check:
         return not self.wrong
 
 
-async def ask(model: Model, question: Question) -> Check:
+async def ask_question(model: Model, question: SmokeQuestion) -> SmokeCheck:
     """Ask one question. What the server or the model does wrong is in the check."""
-    agent = Agent(model, tools=question.tools, instructions=_TOLD, limits=LIMITS)
+    agent = Agent(model, tools=question.tools, instructions=_INSTRUCTIONS, limits=LIMITS)
     begun = monotonic()
     try:
-        result = await (_streamed if question.streamed else _whole)(agent, question.prompt)
+        result = await (_run_as_stream if question.is_streamed else _run_whole)(
+            agent, question.prompt
+        )
     except AgentCallError as error:
-        return Check(question.name, str(error), (), "", monotonic() - begun)
+        return SmokeCheck(question.name, str(error), (), "", monotonic() - begun)
     ended = result.stop_reason
-    wrong = f"the run ended early: {ended}" if ended != "final" else question.wrong(result)
-    return Check(question.name, wrong, _shown(result), result.text, monotonic() - begun)
+    wrong = f"the run ended early: {ended}" if ended != "final" else question.find_problem(result)
+    return SmokeCheck(question.name, wrong, _format_calls(result), result.text, monotonic() - begun)
 
 
-async def _whole(agent: Agent[str], prompt: str) -> Result:
+async def _run_whole(agent: Agent[str], prompt: str) -> TextRunResult:
     return await agent.run(prompt)
 
 
-async def _streamed(agent: Agent[str], prompt: str) -> Result:
+async def _run_as_stream(agent: Agent[str], prompt: str) -> TextRunResult:
     async for event in agent.run_stream(prompt):
         if isinstance(event, RunFinished):
             return event.result
     raise AgentCallError("the run ended without a result")
 
 
-def _reckons(wanted: Sequence[tuple[str, int, int]], answer: str) -> Callable[[Result], str]:
+def _expect_calls(
+    wanted: Sequence[tuple[str, int, int]], answer: str
+) -> Callable[[TextRunResult], str]:
     """That the calls were made, in any order of their numbers, and the answer holds the result."""
 
-    def wrong(result: Result) -> str:
-        made = [(name, sorted(map(str, given.values()))) for name, given in _calls(result)]
+    def find_problem(result: TextRunResult) -> str:
+        made = [(name, sorted(map(str, given.values()))) for name, given in _list_calls(result)]
         for name, a, b in wanted:
             if (name, sorted((str(a), str(b)))) not in made:
                 return f"it did not call {name}({a}, {b})"
-        return _lacks(result, answer)
+        return _check_answer_text(result, answer)
 
-    return wrong
+    return find_problem
 
 
-def _looks_up(result: Result) -> str:
-    if not _calls(result):
+def _check_lookup(result: TextRunResult) -> str:
+    if not _list_calls(result):
         return "it did not call get_weather"
-    return _lacks(result, _DEGREES)
+    return _check_answer_text(result, _TEMPERATURE)
 
 
-def _just_talks(result: Result) -> str:
-    if called := _calls(result):
+def _check_plain_answer(result: TextRunResult) -> str:
+    if called := _list_calls(result):
         return f"it called {called[0][0]} where no tool was needed"
     return "" if result.text.strip() else "the answer is empty"
 
 
-def _lacks(result: Result, words: str) -> str:
+def _check_answer_text(result: TextRunResult, text: str) -> str:
     said = result.text.replace(",", "")
-    return "" if words in said else f"the answer does not hold {words}, which the tool gave"
+    return "" if text in said else f"the answer does not hold {text}, which the tool gave"
 
 
-def _calls(result: Result) -> list[Call]:
+def _list_calls(result: TextRunResult) -> list[NamedArguments]:
     return [(call.name, _arguments(call.arguments)) for call, _ in result.tool_calls]
 
 
@@ -153,16 +157,18 @@ def _arguments(text: str) -> dict[str, Any]:  # Any: JSON that a model wrote
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def _shown(result: RunResult[Any]) -> tuple[str, ...]:  # Any: its output is not looked at
+def _format_calls(result: RunResult[Any]) -> tuple[str, ...]:  # Any: its output is not looked at
     calls = ((call.name, _arguments(call.arguments)) for call, _ in result.tool_calls)
     return tuple(f"{name}({', '.join(map(str, given.values()))})" for name, given in calls)
 
 
-_BOTH = _reckons([("add", 3, 5), ("mul", 8, 2)], "16")
+_check_both_calls = _expect_calls([("add", 3, 5), ("mul", 8, 2)], "16")
 QUESTIONS = (
-    Question("one call", "What is 3 + 5?", (add, mul), _reckons([("add", 3, 5)], "8")),
-    Question("two calls", "Compute (3+5)*2", (add, mul), _BOTH),
-    Question("two calls, streamed", "Compute (3+5)*2", (add, mul), _BOTH, streamed=True),
-    Question("a lookup", "上海今天多少度?", (get_weather,), _looks_up),
-    Question("no call", "Say hello to Ann.", (add, mul, get_weather), _just_talks),
+    SmokeQuestion("one call", "What is 3 + 5?", (add, mul), _expect_calls([("add", 3, 5)], "8")),
+    SmokeQuestion("two calls", "Compute (3+5)*2", (add, mul), _check_both_calls),
+    SmokeQuestion(
+        "two calls, streamed", "Compute (3+5)*2", (add, mul), _check_both_calls, is_streamed=True
+    ),
+    SmokeQuestion("a lookup", "上海今天多少度?", (get_weather,), _check_lookup),
+    SmokeQuestion("no call", "Say hello to Ann.", (add, mul, get_weather), _check_plain_answer),
 )

@@ -28,43 +28,43 @@ MAX_ITEMS = 10_000
 _MAX_DIGIT_BITS = 10_000
 _HIDDEN_DEPTH = 4
 _CONTAINERS = (bytes, bytearray, memoryview, Set, Mapping, Sequence, ValuesView)
-_PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_ORJSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
-def snapshot(value: object) -> str:
+def serialize(value: object) -> str:
     """The value as text, by the rules of this module.
 
     >>> snapshot({"city": "上海", "degrees": {3, 1, 2}})
     '{"city":"上海","degrees":[1,2,3]}'
     """
-    return marked_snapshot(value)[0]
+    return serialize_with_provenance(value)[0]
 
 
-def marked_snapshot(value: object) -> tuple[str, bool]:
+def serialize_with_provenance(value: object) -> tuple[str, bool]:
     """The value as text, and whether any part of it is `Untrusted`."""
     if isinstance(value, Untrusted):
-        return marked_snapshot(value.value)[0], True
+        return serialize_with_provenance(value.value)[0], True
     if type(value) is str and value.isascii():
         return value, False
     if isinstance(value, str):
         return str.__str__(value).encode("utf-8", "replace").decode(), False
-    walk = _Walk()
+    serializer = _Serializer()
     try:
-        text = orjson.dumps(value, default=walk.known, option=_PLAIN).decode()
+        text = orjson.dumps(value, default=serializer.convert, option=_ORJSON_OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):
-        text = json.dumps(walk.walked(value, ()), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(serializer.walk(value, ()), ensure_ascii=False, separators=(",", ":"))
         text = text.encode("utf-8", "replace").decode()
-    return text, walk.is_untrusted
+    return text, serializer.is_untrusted
 
 
-def as_json(value: object) -> JSON:
+def to_json_value(value: object) -> JSON:
     """The value as a JSON value, by the rules of this module."""
     if isinstance(value, str):
-        return snapshot(value)
-    return cast("JSON", json.loads(snapshot(value)))
+        return serialize(value)
+    return cast("JSON", json.loads(serialize(value)))
 
 
-def capped(text: str, limit: int | None) -> str:
+def truncate_text(text: str, limit: int | None) -> str:
     """The text, or its beginning and end around a note that says how much was cut out."""
     if limit is None or len(text) <= limit:
         return text
@@ -75,42 +75,42 @@ def capped(text: str, limit: int | None) -> str:
     return text[:head] + note + text[len(text) - tail :]
 
 
-def listed(values: Iterable[object]) -> list[object]:
+def list_items(values: Iterable[object]) -> list[object]:
     """The values of an iterator, the first `MAX_ITEMS` and a word if there are more."""
     items = list(islice(values, MAX_ITEMS + 1))
     return items if len(items) <= MAX_ITEMS else [*items[:-1], f"<cut after {MAX_ITEMS} items>"]
 
 
-class _Walk:
+class _Serializer:
     """One way through a value; what iterators gave is kept, as they give it once."""
 
     def __init__(self) -> None:
         self.is_untrusted = False
-        self._given: dict[int, tuple[object, list[object]]] = {}
+        self._iterated: dict[int, tuple[object, list[object]]] = {}
 
-    def known(self, value: object) -> object:
+    def convert(self, value: object) -> object:
         """A JSON-like value that stands for an object; TypeError where there is none."""
         if isinstance(value, Untrusted):
             self.is_untrusted = True
             return value.value
         if isinstance(value, Iterator):
-            return self._drained(cast("Iterator[object]", value))
-        found = _known(value)
-        self.is_untrusted = self.is_untrusted or _hides_untrusted(value, found)
+            return self._drain(cast("Iterator[object]", value))
+        found = _convert(value)
+        self.is_untrusted = self.is_untrusted or _has_hidden_untrusted_value(value, found)
         return found
 
-    def walked(self, value: object, above: tuple[int, ...]) -> JSON:
+    def walk(self, value: object, ancestors: tuple[int, ...]) -> JSON:
         """A JSON value, whatever the object; slower than orjson, but never fails."""
-        if id(value) in above:
+        if id(value) in ancestors:
             return "<cycle>"
-        if len(above) > MAX_DEPTH:
+        if len(ancestors) > MAX_DEPTH:
             return "<deeper>"
         try:
-            return self._stepped(value, (*above, id(value)))
+            return self._walk_value(value, (*ancestors, id(value)))
         except Exception:  # an object's own methods may raise anything
-            return _repr(value)
+            return _safe_repr(value)
 
-    def _stepped(self, value: object, inside: tuple[int, ...]) -> JSON:
+    def _walk_value(self, value: object, ancestors: tuple[int, ...]) -> JSON:
         is_named = hasattr(value, "_asdict")
         match value:
             case None | bool() | str():
@@ -121,14 +121,14 @@ class _Walk:
                 return value if math.isfinite(value) else None
             case Mapping():
                 pairs = cast("Mapping[object, object]", value).items()
-                return {self._key(key): self.walked(item, inside) for key, item in pairs}
+                return {self._key(key): self.walk(item, ancestors) for key, item in pairs}
             case list() | tuple() if not is_named:
-                return [self.walked(item, inside) for item in cast("Sequence[object]", value)]
+                return [self.walk(item, ancestors) for item in cast("Sequence[object]", value)]
             case _ if is_dataclass(value) and not isinstance(value, type):
-                fields = {name: getattr(value, name) for name in _fields(value)}
-                return self.walked(fields, inside)
+                fields = {name: getattr(value, name) for name in _get_field_names(value)}
+                return self.walk(fields, ancestors)
             case _:
-                return self.walked(self.known(value), inside)
+                return self.walk(self.convert(value), ancestors)
 
     def _key(self, key: object) -> str:
         if isinstance(key, Untrusted):
@@ -136,24 +136,24 @@ class _Walk:
             return self._key(key.value)
         if isinstance(key, str):
             return key
-        return key.decode() if isinstance(key, bytes) and key.isascii() else _repr(key)
+        return key.decode() if isinstance(key, bytes) and key.isascii() else _safe_repr(key)
 
-    def _drained(self, values: Iterator[object]) -> list[object]:
-        if id(values) not in self._given:
+    def _drain(self, values: Iterator[object]) -> list[object]:
+        if id(values) not in self._iterated:
             items: list[object] = []
-            self._given[id(values)] = (values, items)
+            self._iterated[id(values)] = (values, items)
             try:
-                items += listed(values)
+                items += list_items(values)
             except Exception as error:  # what it gave before is lost; why is not
                 items.append(f"<{type(error).__name__}>")
-        return self._given[id(values)][1]
+        return self._iterated[id(values)][1]
 
 
-def _known(value: object) -> object:
+def _convert(value: object) -> object:
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return _bytes(bytes(cast("bytes", value)))
+        return _bytes_to_json(bytes(cast("bytes", value)))
     if isinstance(value, Set):
-        return _sorted(cast("Set[object]", value))
+        return _sort(cast("Set[object]", value))
     for name in ("model_dump", "_asdict", "tolist", "isoformat"):
         method = getattr(value, name, None)
         if callable(method) and not isinstance(value, type):
@@ -164,21 +164,21 @@ def _known(value: object) -> object:
         return list(cast("Sequence[object]", value))
     if isinstance(value, int) or is_dataclass(value):
         raise TypeError  # orjson has given it up already
-    return _said(value)  # pyright: ignore[reportUnknownArgumentType] - what is left of `object`
+    return _describe_object(value)  # pyright: ignore[reportUnknownArgumentType] - what is left of `object`
 
 
-def _fields(value: object) -> list[str]:
+def _get_field_names(value: object) -> list[str]:
     return list(getattr(value, "__dataclass_fields__", {}))
 
 
-def _hides_untrusted(value: object, found: object) -> bool:
+def _has_hidden_untrusted_value(value: object, found: object) -> bool:
     """Whether the text that stands for an object has lost the mark of something that it holds."""
     if not isinstance(found, str) or isinstance(value, _CONTAINERS):
         return False
-    return "Untrusted(" in found or _holds_untrusted(value, _HIDDEN_DEPTH)
+    return "Untrusted(" in found or _contains_untrusted_value(value, _HIDDEN_DEPTH)
 
 
-def _holds_untrusted(value: object, depth: int) -> bool:
+def _contains_untrusted_value(value: object, depth: int) -> bool:
     """Whether an attribute of an object is `Untrusted`, or holds such a value, not too deep."""
     if isinstance(value, Untrusted):
         return True
@@ -189,11 +189,11 @@ def _holds_untrusted(value: object, depth: int) -> bool:
     elif isinstance(value, _CONTAINERS):
         inner = cast("Iterable[object]", value)
     else:
-        inner = _attributes(value)
-    return any(_holds_untrusted(item, depth - 1) for item in islice(inner, MAX_ITEMS))
+        inner = _iter_attributes(value)
+    return any(_contains_untrusted_value(item, depth - 1) for item in islice(inner, MAX_ITEMS))
 
 
-def _attributes(value: object) -> Iterator[object]:
+def _iter_attributes(value: object) -> Iterator[object]:
     yield from cast("dict[str, object]", getattr(value, "__dict__", {})).values()
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
@@ -201,21 +201,21 @@ def _attributes(value: object) -> Iterator[object]:
             yield getattr(value, name, None)
 
 
-def _bytes(value: bytes) -> object:
+def _bytes_to_json(value: bytes) -> object:
     try:
         return value.decode()
     except UnicodeDecodeError:
         return {"bytes": len(value), "base64": base64.b64encode(value).decode()}
 
 
-def _sorted(values: Set[object]) -> list[object]:
+def _sort(values: Set[object]) -> list[object]:
     try:
         return sorted(values)  # type: ignore[type-var]  # unsortable ones are caught
     except TypeError:
-        return sorted(values, key=_repr)
+        return sorted(values, key=_safe_repr)
 
 
-def _said(value: object) -> object:
+def _describe_object(value: object) -> object:
     """What an object's class made it say, or its public attributes."""
     kind = type(value)
     if kind.__str__ is not object.__str__ and not isinstance(value, BaseException):
@@ -227,7 +227,7 @@ def _said(value: object) -> object:
     return public or f"<{kind.__name__}>"
 
 
-def _repr(value: object) -> str:
+def _safe_repr(value: object) -> str:
     try:
         return repr(value)[:1000]
     except Exception:  # as above

@@ -15,8 +15,8 @@ from agentcall.messages import Message, ToolCall, ToolResult, Usage
 
 if TYPE_CHECKING:
     from agentcall.result import StopReason
-    from agentcall.tool import Marks
-    from agentcall.turn import Turn
+    from agentcall.tool import ToolOptions
+    from agentcall.turn import ModelTurn
 
 
 class ToolStep(NamedTuple):
@@ -24,10 +24,10 @@ class ToolStep(NamedTuple):
 
     key: str
     call: ToolCall
-    marks: Marks
+    marks: ToolOptions
 
 
-class Past(NamedTuple):
+class RecordedCall(NamedTuple):
     """A call that an earlier process began; `result` is None where it left none."""
 
     call: ToolCall
@@ -35,7 +35,7 @@ class Past(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class RunCheckpoint:
     """Where a run stands when it asks for its turn number `turns`.
 
     closed: why the tools are closed, if they are. faults: answers in a row that were no good.
@@ -47,68 +47,78 @@ class Point:
     messages: tuple[Message, ...]
     usage: Usage
     turns: int
-    closed: StopReason | None = None
+    close_reason: StopReason | None = None
     faults: int = 0
     trims: int = 0
-    prompt: int = 0
-    counted: int = 0
+    prompt_tokens: int = 0
+    counted_messages: int = 0
     agent: str = ""
 
 
-class Steps(Protocol):
+class StepExecutor(Protocol):
     """Carries out the steps of runs."""
 
-    def reached(self, run_id: str) -> Point | None:
+    def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
         """Where an earlier process came to in this run."""
         ...
 
-    def past(self, key: str) -> Past | None:
+    def find_recorded_call(self, key: str) -> RecordedCall | None:
         """What an earlier process began under this key, unless it is to be done again."""
         ...
 
-    async def model(
-        self, key: str, ask: Callable[[], Awaitable[Turn]], point: Callable[[], Point]
-    ) -> Turn:
+    async def call_model(
+        self,
+        key: str,
+        request: Callable[[], Awaitable[ModelTurn]],
+        checkpoint: Callable[[], RunCheckpoint],
+    ) -> ModelTurn:
         """The model's turn, in a run that stands at `point`."""
         ...
 
-    async def tool(self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
+    async def call_tool(
+        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+    ) -> ToolResult:
         """The result of a tool call."""
         ...
 
 
-class Direct:
+class InProcessExecutor:
     """Carries each step out, and keeps nothing."""
 
-    def reached(self, run_id: str) -> Point | None:
+    def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
         """Nowhere."""
         return None
 
-    def past(self, key: str) -> Past | None:
+    def find_recorded_call(self, key: str) -> RecordedCall | None:
         """Nothing."""
         return None
 
-    async def model(
-        self, key: str, ask: Callable[[], Awaitable[Turn]], point: Callable[[], Point]
-    ) -> Turn:
+    async def call_model(
+        self,
+        key: str,
+        request: Callable[[], Awaitable[ModelTurn]],
+        checkpoint: Callable[[], RunCheckpoint],
+    ) -> ModelTurn:
         """Asks."""
-        return await ask()
+        return await request()
 
-    async def tool(self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
+    async def call_tool(
+        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+    ) -> ToolResult:
         """Calls."""
         return await call()
 
 
-CUT_OFF = "it was begun before, and cut off; its outcome is unknown"
+INTERRUPTED = "it was begun before, and cut off; its outcome is unknown"
 """Why a call waits that its tool wants a person asked about."""
 
-UNKNOWN = (
+UNKNOWN_OUTCOME = (
     "This call was begun, and then the program that ran it was cut off. Its outcome is unknown: it "
     "may have done its work, wholly or in part, or not at all. It was not carried out again. Do "
     "not call it again before you know what became of it; if you cannot find out, say so."
 )
 
 
-def unknown_outcome(call: ToolCall) -> ToolResult:
+def create_unknown_result(call: ToolCall) -> ToolResult:
     """What the model is told of a call that was begun and left no result."""
-    return ToolResult(call.id, call.name, UNKNOWN, is_error=True, assessed=True)
+    return ToolResult(call.id, call.name, UNKNOWN_OUTCOME, is_error=True, assessed=True)

@@ -24,7 +24,7 @@ from agentcall.messages import Assistant, Message, System, ToolResult, Untrusted
 
 
 @dataclass(slots=True)
-class CallAround:
+class EnclosingCall:
     """The tool call in which code runs, for an agent that a tool runs by itself.
 
     tainted: whether the run that made the call had read untrusted content. has_read: whether a run
@@ -32,36 +32,36 @@ class CallAround:
     """
 
     tainted: bool
-    has_read: bool = False
+    has_read_untrusted: bool = False
 
 
-call_around: ContextVar[CallAround | None] = ContextVar("call_around", default=None)
+enclosing_call: ContextVar[EnclosingCall | None] = ContextVar("call_around", default=None)
 """The innermost tool call in which code runs; None outside of any."""
 
 
-class Judge(Protocol):
+class ToolTrust(Protocol):
     """An agent's word on what its tools may bring into a conversation."""
 
-    def trusts(self, name: str) -> bool:
+    def is_trusted_tool(self, name: str) -> bool:
         """Whether the agent knows the tool of this name, and its results are never untrusted."""
         ...
 
-    def is_untrusted(self, name: str) -> bool:
+    def is_untrusted_tool(self, name: str) -> bool:
         """Whether the agent knows a tool of this name that is marked untrusted."""
         ...
 
     @property
-    def reads_untrusted(self) -> bool:
+    def can_read_untrusted_content(self) -> bool:
         """Whether any of its tools may bring untrusted content in."""
         ...
 
 
 def is_tainted(messages: Iterable[Message]) -> bool:
     """Whether untrusted content is in the conversation, by the marks of its messages."""
-    return any(map(is_marked, messages))
+    return any(map(has_taint, messages))
 
 
-def is_marked(message: Message) -> bool:
+def has_taint(message: Message) -> bool:
     """Whether the message holds untrusted content, or was written after some was read."""
     if not isinstance(message, User):
         return message.untrusted
@@ -70,18 +70,18 @@ def is_marked(message: Message) -> bool:
     return any(part.untrusted for part in message.content)
 
 
-def sources(messages: Iterable[Message]) -> tuple[str, ...]:
+def find_untrusted_sources(messages: Iterable[Message]) -> tuple[str, ...]:
     """Where the untrusted content came from: names of tools, "user", "system".
 
     "assistant" where nothing but the model's own messages shows that there was some.
     """
-    found = dict.fromkeys(_source(message) for message in messages if is_marked(message))
+    found = dict.fromkeys(_name_source(message) for message in messages if has_taint(message))
     if len(found) > 1:
         found.pop("assistant", None)
     return tuple(found)
 
 
-def _source(message: Message) -> str:
+def _name_source(message: Message) -> str:
     match message:
         case ToolResult():
             return message.name or "a tool without a name"
@@ -93,7 +93,7 @@ def _source(message: Message) -> str:
             return "system"
 
 
-def from_elsewhere(messages: Iterable[Message]) -> tuple[Message, ...]:
+def clear_provenance(messages: Iterable[Message]) -> tuple[Message, ...]:
     """The messages without a word on what is trusted in them, as a client may have written it."""
     return tuple(
         replace(message, assessed=False)
@@ -103,12 +103,12 @@ def from_elsewhere(messages: Iterable[Message]) -> tuple[Message, ...]:
     )
 
 
-def vouched(messages: Iterable[Message], *, tainted: bool) -> tuple[Message, ...]:
+def mark_messages(messages: Iterable[Message], *, tainted: bool) -> tuple[Message, ...]:
     """Messages that stand for others, with the mark of those."""
-    return tuple(_vouched(message, tainted) for message in messages)
+    return tuple(_mark_message(message, tainted) for message in messages)
 
 
-def _vouched(message: Message, tainted: bool) -> Message:
+def _mark_message(message: Message, tainted: bool) -> Message:
     match message:
         case User():
             return replace(message, tainted=message.tainted or tainted)
@@ -118,36 +118,38 @@ def _vouched(message: Message, tainted: bool) -> Message:
             return replace(message, untrusted=message.untrusted or tainted, assessed=True)
 
 
-def assessed(messages: Sequence[Message], judge: Judge) -> Sequence[Message]:
+def assess_messages(messages: Sequence[Message], trust: ToolTrust) -> Sequence[Message]:
     """The messages, each with a mark where it is untrusted, or may be as far as the judge knows.
 
     A result without a name gets that of the call that it answers: OpenAI's form has it there alone.
     """
-    return tuple(_assessed(messages, judge))
+    return tuple(_assess_each(messages, trust))
 
 
-def _assessed(messages: Iterable[Message], judge: Judge) -> Iterator[Message]:
+def _assess_each(messages: Iterable[Message], trust: ToolTrust) -> Iterator[Message]:
     calls: dict[str, list[str]] = {}
     for message in messages:
         if isinstance(message, Assistant):
             calls = {call.id: [] for call in message.calls}
             for call in message.calls:
                 calls[call.id].append(call.name)
-            yield _judged_answer(message, judge)
+            yield _assess_answer(message, trust)
         elif isinstance(message, ToolResult):
-            yield _judged_result(message, calls, judge)
+            yield _assess_result(message, calls, trust)
         else:
             yield message
 
 
-def _judged_answer(message: Assistant, judge: Judge) -> Assistant:
+def _assess_answer(message: Assistant, trust: ToolTrust) -> Assistant:
     if message.assessed:
         return message
-    return replace(message, untrusted=message.untrusted or judge.reads_untrusted, assessed=True)
+    return replace(
+        message, untrusted=message.untrusted or trust.can_read_untrusted_content, assessed=True
+    )
 
 
-def _judged_result(
-    message: ToolResult, calls: Mapping[str, Sequence[str]], judge: Judge
+def _assess_result(
+    message: ToolResult, calls: Mapping[str, Sequence[str]], trust: ToolTrust
 ) -> ToolResult:
     """The result; one without its call is not trusted, as a part of the history is missing."""
     names = calls.get(message.call_id, ())
@@ -155,23 +157,23 @@ def _judged_result(
     if message.untrusted or not names:
         untrusted = True
     elif message.assessed:
-        untrusted = any(map(judge.is_untrusted, {*names, name}))
+        untrusted = any(map(trust.is_untrusted_tool, {*names, name}))
     else:
-        untrusted = not all(map(judge.trusts, {*names, name}))
+        untrusted = not all(map(trust.is_trusted_tool, {*names, name}))
     if message.assessed and (message.untrusted, message.name) == (untrusted, name):
         return message
     return replace(message, name=name, untrusted=untrusted, assessed=True)
 
 
 __all__ = [
-    "CallAround",
-    "Judge",
+    "EnclosingCall",
+    "ToolTrust",
     "Untrusted",
-    "assessed",
-    "call_around",
-    "from_elsewhere",
-    "is_marked",
+    "assess_messages",
+    "clear_provenance",
+    "enclosing_call",
+    "find_untrusted_sources",
+    "has_taint",
     "is_tainted",
-    "sources",
-    "vouched",
+    "mark_messages",
 ]

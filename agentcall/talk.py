@@ -23,16 +23,22 @@ from agentcall.errors import UsageError
 from agentcall.events import Event
 from agentcall.messages import Content, ToolCall, Usage, User
 from agentcall.result import RunResult
-from agentcall.session import Compacted, Compaction, KeptRun, SQLiteSession, Summary
+from agentcall.session import (
+    CompactionResult,
+    CompactionStrategy,
+    SQLiteSession,
+    StoredRun,
+    Summary,
+)
 
 Result = RunResult[Any]  # Any: of whatever agent
 
-KEPT = 4
+KEEP_MESSAGES = 4
 """Messages that stay beside the summary where a talk is made shorter."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingApproval:
     """A call that waits for a person to decide.
 
     asked_by: the agent that asks for it, where it is a tool of the one that is talked to.
@@ -41,11 +47,11 @@ class Waiting:
 
     run_id: str
     call: ToolCall
-    asked_by: str = ""
+    agent: str = ""
     reason: str = ""
 
 
-class Talk:
+class Conversation:
     """A conversation with an agent.
 
     Events come as those of `agent.run_stream` do: RunFinished is the last, and leaving the loop
@@ -77,12 +83,14 @@ class Talk:
 
         decisions: by call id, as those of `agent.resume`. Raises UsageError if nothing waits.
         """
-        result = self._waiting(run_id)
+        result = self._find_paused(run_id)
         return self.agent.resume_stream(result, decisions, session=self.session, deps=self._deps)
 
-    def check(self, decisions: Mapping[str, Decision | bool], run_id: str | None = None) -> None:
+    def check_decisions(
+        self, decisions: Mapping[str, Decision | bool], run_id: str | None = None
+    ) -> None:
         """Raises UsageError for decisions that `decide` would refuse; carries nothing out."""
-        self.agent.check(self._waiting(run_id), decisions)
+        self.agent.check_decisions(self._find_paused(run_id), decisions)
 
     async def retry(self, prompt: Prompt | None = None) -> AsyncGenerator[Event, None]:
         """Asks the last question anew, or another in its place; tools are called again.
@@ -90,81 +98,81 @@ class Talk:
         Raises UsageError where nothing was asked.
         """
         exchange = await self.undo()
-        question = asked(exchange[0]) if prompt is None else prompt
+        question = get_prompt(exchange[0]) if prompt is None else prompt
         async with aclosing(self.ask(question)) as events:
             async for event in events:
                 yield event
 
-    async def undo(self, run_id: str | None = None) -> tuple[KeptRun, ...]:
+    async def undo(self, run_id: str | None = None) -> tuple[StoredRun, ...]:
         """Takes the last exchange back, or the run of this id and all behind it; gives the runs.
 
         Raises UsageError where there is nothing to take back.
         """
-        return await self.session.take_back(run_id)
+        return await self.session.undo(run_id)
 
-    def clear(self) -> None:
+    def start_new(self) -> None:
         """Begins anew, in a session of its own; the one before stays as it is."""
         self.session = new_session(self.session)
 
-    async def compact(self, how: Compaction | None = None) -> Compacted:
+    async def compact(self, strategy: CompactionStrategy | None = None) -> CompactionResult:
         """Makes what the model is given shorter; by default by a summary that it writes itself.
 
         The session keeps everything. Raises ModelError if the summary cannot be made.
         """
-        return await self.session.compact(how or Summary(self.agent.plan.model, KEPT))
+        return await self.session.compact(strategy or Summary(self.agent.spec.model, KEEP_MESSAGES))
 
     async def rename(self, name: str) -> None:
         """Keeps the conversation under this name. Raises UsageError for one that is taken."""
-        self.session = await self.session.renamed(name)
+        self.session = await self.session.rename(name)
 
     # What there is.
 
     @property
-    def history(self) -> tuple[KeptRun, ...]:
+    def history(self) -> tuple[StoredRun, ...]:
         """All runs of the conversation with their messages, the oldest first."""
         try:
-            return self.session.store.show(self.session.id).runs
+            return self.session.store.load_session(self.session.id).runs
         except UsageError:  # it has not begun
             return ()
 
     @property
     def usage(self) -> Usage:
         """What all runs of the conversation have used so far."""
-        return self.session.store.usage(self.session.id)
+        return self.session.store.load_usage(self.session.id)
 
     @property
-    def pending(self) -> tuple[Waiting, ...]:
+    def pending(self) -> tuple[PendingApproval, ...]:
         """The calls that wait for a person, the oldest run's first."""
-        return tuple(each for result in self.session.waiting for each in waiting_in(result))
+        return tuple(each for result in self.session.paused_runs for each in list_pending(result))
 
-    def _waiting(self, run_id: str | None) -> Result:
-        waiting = {result.run_id: result for result in self.session.waiting}
-        if not waiting:
+    def _find_paused(self, run_id: str | None) -> Result:
+        paused = {result.run_id: result for result in self.session.paused_runs}
+        if not paused:
             raise UsageError("no call waits for approval")
-        wanted = run_id or list(waiting)[-1]
-        if wanted not in waiting:
-            known = ", ".join(waiting)
-            raise UsageError(f"the run {wanted} does not wait for approval; these do: {known}")
-        return waiting[wanted]
+        selected = run_id or list(paused)[-1]
+        if selected not in paused:
+            known = ", ".join(paused)
+            raise UsageError(f"the run {selected} does not wait for approval; these do: {known}")
+        return paused[selected]
 
 
-def waiting_in(result: Result) -> tuple[Waiting, ...]:
+def list_pending(result: Result) -> tuple[PendingApproval, ...]:
     """The calls that a result waits for."""
     return tuple(
-        Waiting(result.run_id, each.call, result.asked_by(each.call.id), each.reason)
+        PendingApproval(result.run_id, each.call, result.get_agent_path(each.call.id), each.reason)
         for each in result.pending
     )
 
 
-def asked(run: KeptRun) -> Prompt:
+def get_prompt(run: StoredRun) -> Prompt:
     """What the user said at the beginning of a run, fit to be asked anew."""
     content: Content = next((m.content for m in run.messages if isinstance(m, User)), "")
     return content
 
 
-def new_session(like: SQLiteSession | None = None) -> SQLiteSession:
+def new_session(template: SQLiteSession | None = None) -> SQLiteSession:
     """A session that has not begun, named by date and time; in the file of another one."""
     name = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
-    if like is None:
+    if template is None:
         return SQLiteSession(name, wait=0)
-    return SQLiteSession(name, like.store.path, wait=like.wait)
+    return SQLiteSession(name, template.store.path, wait=template.wait)

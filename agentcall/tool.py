@@ -12,9 +12,9 @@ from typing import Any, Generic, Literal, TypeAlias, cast, get_args, overload
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
 from agentcall.errors import UsageError
-from agentcall.home import Home, home_of, why_homeless
+from agentcall.home import FunctionRef, explain_not_importable, make_function_ref
 from agentcall.messages import JSON, Message, Usage
-from agentcall.schema import FunctionSchema, GivenSchema, function_schema
+from agentcall.schema import ExternalSchema, FunctionSchema, function_schema
 
 Deps = TypeVar("Deps", default=object)
 P = ParamSpec("P", default=...)
@@ -41,19 +41,19 @@ class RunContext(Generic[Deps]):
     run_id: str = ""
     idempotency_key: str = ""
     tainted: bool = False
-    _over: list[None] = field(default_factory=list[None], repr=False, compare=False)
+    _cancel_marks: list[None] = field(default_factory=list[None], repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the call any more: nothing else tells a thread to stop."""
-        return bool(self._over)
+        return bool(self._cancel_marks)
 
     def cancel(self) -> None:
         """Says that nobody waits for the call any more."""
-        self._over.append(None)
+        self._cancel_marks.append(None)
 
 
-class MarkArguments(TypedDict, total=False):
+class ToolOptionArguments(TypedDict, total=False):
     """The marks of a tool as keyword arguments."""
 
     timeout: float | None
@@ -72,7 +72,7 @@ class MarkArguments(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class ToolOptions:
     """What the author of a tool declares about it.
 
     timeout: seconds until a call is given up; None for no deadline.
@@ -119,21 +119,21 @@ class Tool(Generic[P, R]):
     def __init__(
         self,
         function: Callable[P, R],
-        schema: FunctionSchema | GivenSchema,
-        marks: Marks,
+        schema: FunctionSchema | ExternalSchema,
+        options: ToolOptions,
         *,
         unbound: bool = False,
     ) -> None:
         self.function = function
         self.schema = schema
-        self.marks = marks
-        self.gave_untrusted = False
+        self.options = options
+        self.has_returned_untrusted = False
         self._unbound = unbound
-        if marks.isolated:
-            _refuse_homeless(function, schema)
-        if marks.egress:
-            _refuse_unknown_egress(schema, marks.egress)
-        update_wrapper(self, _unwrapped(function), updated=())
+        if options.isolated:
+            _check_can_isolate(function, schema)
+        if options.egress:
+            _check_egress(schema, options.egress)
+        update_wrapper(self, _unwrap(function), updated=())
         self.__wrapped__ = function  # a bound method, where it is one: its signature has no self
 
     @property
@@ -163,20 +163,22 @@ class Tool(Generic[P, R]):
     @cached_property
     def is_async(self) -> bool:
         """Whether calling it gives something to await."""
-        function = _unwrapped(self.function)
+        function = _unwrap(self.function)
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
         )
 
     @property
-    def may_be_untrusted(self) -> bool:
+    def is_untrusted_source(self) -> bool:
         """Whether its results may be untrusted: it is marked so, says so, or has given some."""
-        return self.marks.untrusted or self.gave_untrusted or self._says_untrusted
+        return (
+            self.options.untrusted or self.has_returned_untrusted or self._has_untrusted_annotation
+        )
 
     @cached_property
-    def _says_untrusted(self) -> bool:
+    def _has_untrusted_annotation(self) -> bool:
         """Whether `Untrusted` stands in what the function is declared to return."""
-        hints = getattr(inspect.unwrap(_unwrapped(self.function)), "__annotations__", {})
+        hints = getattr(inspect.unwrap(_unwrap(self.function)), "__annotations__", {})
         return "Untrusted" in str(hints.get("return", ""))
 
     @property
@@ -185,20 +187,20 @@ class Tool(Generic[P, R]):
         return self._unbound
 
     @cached_property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the function stands, as `file:line`, or what a callable object says in `place`."""
-        function = _unwrapped(self.function)
-        if place := getattr(function, "place", ""):
-            return str(place)
+        function = _unwrap(self.function)
+        if location := getattr(function, "location", ""):
+            return str(location)
         code = getattr(inspect.unwrap(function), "__code__", None)
         if code is None:
             return f"{type(function).__module__}.{type(function).__qualname__}"
         return f"{code.co_filename}:{code.co_firstlineno}"
 
     @cached_property
-    def home(self) -> Home:
+    def function_ref(self) -> FunctionRef:
         """Where another process finds the function. Raises UsageError if none could."""
-        return home_of(self.function)
+        return make_function_ref(self.function)
 
     def parse(self, arguments: str | bytes) -> dict[str, object]:
         """The validated Python values of JSON arguments, by parameter name.
@@ -213,18 +215,18 @@ class Tool(Generic[P, R]):
         function: Function = self.function
         return function(*args, **kwargs)
 
-    def renamed(self, name: str) -> Tool:
+    def with_name(self, name: str) -> Tool:
         """The same tool under another name."""
-        return self.remade(replace(self.schema, name=name), self.marks)
+        return self.copy_with(replace(self.schema, name=name), self.options)
 
-    def remade(self, schema: FunctionSchema | GivenSchema, marks: Marks) -> Tool:
+    def copy_with(self, schema: FunctionSchema | ExternalSchema, options: ToolOptions) -> Tool:
         """The same function with another schema and other marks.
 
         A callable object may have another function for other marks: what its `marked(marks)` gives.
         """
         marked = getattr(self.function, "marked", None)
-        function = cast("Function", marked(marks)) if callable(marked) else self.function
-        return Tool(function, schema, marks, unbound=self._unbound)
+        function = cast("Function", marked(options)) if callable(marked) else self.function
+        return Tool(function, schema, options, unbound=self._unbound)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -233,20 +235,20 @@ class Tool(Generic[P, R]):
         if not self._unbound:
             return self
         bound = getattr(self.function, "__get__")(instance, owner)  # noqa: B009 - untyped slot
-        return self if bound is self.function else Tool(bound, self.schema, self.marks)
+        return self if bound is self.function else Tool(bound, self.schema, self.options)
 
     def __repr__(self) -> str:
-        return f"<Tool {self.name} at {self.place}>"
+        return f"<Tool {self.name} at {self.location}>"
 
 
-def _unwrapped(function: Function) -> Function:
+def _unwrap(function: Function) -> Function:
     inner = getattr(function, "__func__", function)
     while isinstance(inner, partial):
         inner = inner.func
     return inner
 
 
-def _in_class_body(function: Function) -> bool:
+def _is_in_class_body(function: Function) -> bool:
     """Whether the function was defined in a class body and takes its instance first."""
     if inspect.ismethod(function) or isinstance(function, (staticmethod, classmethod)):
         return isinstance(function, classmethod)
@@ -262,7 +264,7 @@ def make_tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    **marks: Unpack[MarkArguments],
+    **options: Unpack[ToolOptionArguments],
 ) -> Tool:
     """A tool out of a function, a method, a callable object or another tool.
 
@@ -270,11 +272,11 @@ def make_tool(
     """
     inner: object = getattr(function, "__func__", None)
     if isinstance(inner, Tool):
-        function = _through(function, cast("Tool", inner))
+        function = _bind_inner_tool(function, cast("Tool", inner))
     if isinstance(function, Tool):
-        return _remade(function, name, description, marks)  # pyright: ignore[reportUnknownArgumentType]
-    _refuse_bad_marks(marks)
-    unbound = _in_class_body(function)
+        return _override_tool(function, name, description, options)  # pyright: ignore[reportUnknownArgumentType]
+    _check_options(options)
+    unbound = _is_in_class_body(function)
     schema = function_schema(
         getattr(function, "__func__", function) if unbound else function,
         name=name,
@@ -282,7 +284,7 @@ def make_tool(
         context_type=RunContext,
         method=unbound,
     )
-    return Tool(function, schema, Marks(**marks), unbound=unbound)
+    return Tool(function, schema, ToolOptions(**options), unbound=unbound)
 
 
 def given_tool(
@@ -291,7 +293,7 @@ def given_tool(
     name: str,
     description: str,
     parameters: Mapping[str, JSON],
-    **marks: Unpack[MarkArguments],
+    **options: Unpack[ToolOptionArguments],
 ) -> Tool:
     """A tool with a JSON Schema of its own, whose function takes the arguments as one dict.
 
@@ -303,41 +305,51 @@ def given_tool(
     >>> given_tool(forecast, name="forecast", description="", parameters=schema).name
     'forecast'
     """
-    _refuse_bad_marks(marks)
-    return Tool(function, GivenSchema.of(name, description, parameters), Marks(**marks))
+    _check_options(options)
+    return Tool(
+        function,
+        ExternalSchema.from_parameters(name, description, parameters),
+        ToolOptions(**options),
+    )
 
 
-def _through(holder: Any, made: Tool) -> Tool:  # Any: a staticmethod, a classmethod or a method
+def _bind_inner_tool(
+    holder: Any, inner_tool: Tool
+) -> Tool:  # Any: a staticmethod, a classmethod or a method
     """The tool in a decorator that was laid over it, bound as the decorator says."""
     if isinstance(holder, MethodType):
-        return Tool(MethodType(made.function, holder.__self__), made.schema, made.marks)
-    return made
+        return Tool(
+            MethodType(inner_tool.function, holder.__self__), inner_tool.schema, inner_tool.options
+        )
+    return inner_tool
 
 
-def _remade(made: Tool, name: str | None, description: str | None, marks: MarkArguments) -> Tool:
-    if name is None and description is None and not marks:
-        return made
-    described = made.description if description is None else description
-    schema = replace(made.schema, name=name or made.name, description=described)
-    _refuse_bad_marks(marks)
-    return made.remade(schema, replace(made.marks, **marks))
+def _override_tool(
+    inner_tool: Tool, name: str | None, description: str | None, options: ToolOptionArguments
+) -> Tool:
+    if name is None and description is None and not options:
+        return inner_tool
+    described = inner_tool.description if description is None else description
+    schema = replace(inner_tool.schema, name=name or inner_tool.name, description=described)
+    _check_options(options)
+    return inner_tool.copy_with(schema, replace(inner_tool.options, **options))
 
 
-def _refuse_homeless(function: Function, schema: FunctionSchema | GivenSchema) -> None:
+def _check_can_isolate(function: Function, schema: FunctionSchema | ExternalSchema) -> None:
     """Raises UsageError for a tool that cannot be isolated."""
-    why = why_homeless(function)
-    if isinstance(schema, GivenSchema):
+    why = explain_not_importable(function)
+    if isinstance(schema, ExternalSchema):
         why = "its schema was given, and a worker reads it from the function"
     elif schema.context_type and get_args(schema.context_type) != (type(None),):
         why = "its deps stay in this process; take RunContext[None], and the rest as arguments"
-    if _in_class_body(function):
+    if _is_in_class_body(function):
         why = "it is a method; make it a function at the top of a module"
     if why:
         raise UsageError(f"{schema.name} cannot be isolated: {why}")
 
 
-def _refuse_unknown_egress(
-    schema: FunctionSchema | GivenSchema, names: Literal[True] | Sequence[str]
+def _check_egress(
+    schema: FunctionSchema | ExternalSchema, names: Literal[True] | Sequence[str]
 ) -> None:
     """Raises UsageError for a name that no parameter has."""
     if names is True:
@@ -352,21 +364,21 @@ def _refuse_unknown_egress(
         )
 
 
-def _refuse_bad_marks(marks: MarkArguments) -> None:
-    bounds = [name for name in ("memory", "variables") if name in marks]
-    if bounds and not marks.get("isolated"):
+def _check_options(options: ToolOptionArguments) -> None:
+    bounds = [name for name in ("memory", "variables") if name in options]
+    if bounds and not options.get("isolated"):
         raise UsageError(f"{bounds[0]}= is for isolated tools; add isolated=True")
-    memory, variables = marks.get("memory"), marks.get("variables", ())
+    memory, variables = options.get("memory"), options.get("variables", ())
     if memory is not None and memory <= 0:
         raise UsageError(f"memory={memory!r} is not a number of bytes above 0")
     if isinstance(variables, str):
         raise UsageError(f"variables={variables!r} is a text; give their names as a list")
-    timeout = marks.get("timeout")
+    timeout = options.get("timeout")
     if timeout is not None and timeout <= 0:
         raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")
-    if marks.get("retries", 0) < 0:
-        raise UsageError(f"retries={marks.get('retries')!r} is below 0")
-    after = marks.get("after_crash", "tell")
+    if options.get("retries", 0) < 0:
+        raise UsageError(f"retries={options.get('retries')!r} is below 0")
+    after = options.get("after_crash", "tell")
     if after not in get_args(AfterCrash):
         raise UsageError(f"after_crash={after!r}: it has to be 'tell' or 'ask'")
 
@@ -377,7 +389,7 @@ def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 
 @overload
 def tool(
-    *, name: str | None = None, description: str | None = None, **marks: Unpack[MarkArguments]
+    *, name: str | None = None, description: str | None = None, **marks: Unpack[ToolOptionArguments]
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
@@ -387,7 +399,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    **marks: Unpack[MarkArguments],
+    **marks: Unpack[ToolOptionArguments],
 ) -> Tool | Callable[[Function], Tool]:
     """Makes a function a tool: `@tool`, or `@tool(name=, description=, timeout=, ...)`.
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agentcall.messages import JSON, Message, encoded
+from agentcall.messages import JSON, Message, encode_json
 
-Render: TypeAlias = Callable[[Message, Sequence[Message]], Iterable[dict[str, JSON]]]
+RenderMessage: TypeAlias = Callable[[Message, Sequence[Message]], Iterable[dict[str, JSON]]]
 """Writes one message for the wire; the second argument is the conversation before it."""
 
 
@@ -34,7 +34,7 @@ class Transcript:
         """Adds a message at the end."""
         self._messages.append(message)
 
-    def encoded(self, key: object, render: Render) -> bytes:
+    def encode(self, key: object, render: RenderMessage) -> bytes:
         """The messages as JSON objects joined by commas, as `render` writes them.
 
         `key` names the way of writing: the same key has always to come with the same `render`.
@@ -47,7 +47,7 @@ class Transcript:
             for wire in render(message, before):
                 if buffer.data:
                     buffer.data += b","
-                buffer.data += encoded(wire)
+                buffer.data += encode_json(wire)
             before.append(message)  # a copy for each message would cost their number squared
         buffer.count = len(self._messages)
         return bytes(buffer.data)

@@ -16,34 +16,34 @@ from typing import Any, Protocol, TypeAlias
 
 from typing_extensions import Self
 
-from agentcall.dialects.protocol import Offer
+from agentcall.dialects.protocol import PromptSpec
 from agentcall.messages import Message, ToolCall, ToolResult
-from agentcall.models.protocol import Answer, Model, Request, closed
+from agentcall.models.protocol import Model, ModelRequest, ResponseEvent, close_response
 from agentcall.result import RunResult
 from agentcall.tool import Tool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Running:
+class AgentSpan:
     """A run of an agent, or the part of one that another agent took over."""
 
     agent: str
     run_id: str
-    offer: Offer
+    prompt: PromptSpec
     messages: Sequence[Message]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asking:
+class ModelSpan:
     """One request to a model."""
 
     agent: str
     model: Model
-    request: Request
+    request: ModelRequest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Calling:
+class ToolSpan:
     """One call of a tool."""
 
     agent: str
@@ -51,92 +51,100 @@ class Calling:
     tool: Tool
 
 
-Work: TypeAlias = Running | Asking | Calling
-Fact: TypeAlias = "Answer | ToolResult | RunResult[Any]"  # Any: the agent knows its output's type
-Note: TypeAlias = Callable[[Fact], None]
+InstrumentedSpan: TypeAlias = AgentSpan | ModelSpan | ToolSpan
+SpanResult: TypeAlias = (
+    "ResponseEvent | ToolResult | RunResult[Any]"  # Any: the agent knows its output's type
+)
+RecordResult: TypeAlias = Callable[[SpanResult], None]
 """Takes what comes of a work: the parts of an answer, a call's result, a run's."""
 
 
-class Watcher(Protocol):
+class Instrumentation(Protocol):
     """Stands around what runs do."""
 
-    def around(self, work: Work) -> AbstractContextManager[Note]:
+    def observe(self, span: InstrumentedSpan) -> AbstractContextManager[RecordResult]:
         """What is entered before a work and left after it, with the error if it raised."""
         ...
 
 
-_watchers: list[Watcher] = []
+_instrumentations: list[Instrumentation] = []
 
 
-def watch(watcher: Watcher) -> Watch:
+def add_instrumentation(instrumentation: Instrumentation) -> InstrumentationHandle:
     """Has every run of this process that begins from now on watched."""
-    _watchers.append(watcher)
-    return Watch(watcher)
+    _instrumentations.append(instrumentation)
+    return InstrumentationHandle(instrumentation)
 
 
-class Watch:
+class InstrumentationHandle:
     """A watcher that is there until `stop`, or until the end of a `with`."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, instrumentation: Instrumentation) -> None:
+        self._instrumentation = instrumentation
 
-    def stop(self) -> None:
+    def remove(self) -> None:
         """Watches no run that begins later."""
-        if self._watcher in _watchers:
-            _watchers.remove(self._watcher)
+        if self._instrumentation in _instrumentations:
+            _instrumentations.remove(self._instrumentation)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.stop()
+        self.remove()
 
 
-def watching() -> Watcher | None:
+def get_instrumentation() -> Instrumentation | None:
     """Who watches a run that begins now."""
-    if not _watchers:
+    if not _instrumentations:
         return None
-    return _watchers[0] if len(_watchers) == 1 else _Several(tuple(_watchers))
+    return (
+        _instrumentations[0]
+        if len(_instrumentations) == 1
+        else _InstrumentationChain(tuple(_instrumentations))
+    )
 
 
-class _Several:
+class _InstrumentationChain:
     """Watchers as one, the first of them outside."""
 
-    def __init__(self, watchers: tuple[Watcher, ...]) -> None:
-        self._watchers = watchers
+    def __init__(self, instrumentations: tuple[Instrumentation, ...]) -> None:
+        self._instrumentations = instrumentations
 
     @contextmanager
-    def around(self, work: Work) -> Generator[Note, None, None]:
+    def observe(self, span: InstrumentedSpan) -> Generator[RecordResult, None, None]:
         with ExitStack() as stack:
-            notes = [stack.enter_context(watcher.around(work)) for watcher in self._watchers]
+            recorders = [
+                stack.enter_context(watcher.observe(span)) for watcher in self._instrumentations
+            ]
 
-            def note(fact: Fact) -> None:
-                for each in notes:
-                    each(fact)
+            def record(result: SpanResult) -> None:
+                for each in recorders:
+                    each(result)
 
-            yield note
+            yield record
 
 
-def watched(model: Model, agent: str, watcher: Watcher | None) -> Model:
+def instrument_model(model: Model, agent: str, instrumentation: Instrumentation | None) -> Model:
     """The model, its requests watched if somebody does."""
-    return model if watcher is None else _Watched(model, agent, watcher)
+    return model if instrumentation is None else _InstrumentedModel(model, agent, instrumentation)
 
 
-class _Watched:
+class _InstrumentedModel:
     """A model with somebody around its requests."""
 
-    def __init__(self, model: Model, agent: str, watcher: Watcher) -> None:
+    def __init__(self, model: Model, agent: str, instrumentation: Instrumentation) -> None:
         self._model = model
         self._agent = agent
-        self._watcher = watcher
+        self._instrumentation = instrumentation
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The parts of the model's answer."""
-        with self._watcher.around(Asking(self._agent, self._model, request)) as note:
+        with self._instrumentation.observe(ModelSpan(self._agent, self._model, request)) as record:
             answer = self._model.ask(request)
             try:
                 async for part in answer:
-                    note(part)
+                    record(part)
                     yield part
             finally:
-                await closed(answer)
+                await close_response(answer)

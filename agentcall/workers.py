@@ -19,37 +19,39 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-KEPT = 32
-BRIEF = 0.0002
+MAX_IDLE_THREADS = 32
+BRIEF_SECONDS = 0.0002
 
 T = TypeVar("T")
 
 
-async def in_thread(call: Callable[[], T], seconds: float | None, *, is_brief: bool = False) -> T:
+async def run_in_thread(
+    call: Callable[[], T], seconds: float | None, *, is_brief: bool = False
+) -> T:
     """What the call gives, which must not raise; it sees this task's context variables.
 
     is_brief: whether it is likely to end within `BRIEF` seconds.
     Raises TimeoutError after so many seconds, and RuntimeError where there is no thread.
     """
-    errand = _Errand(call)
-    worker = _free.pop() if _free else _Worker()
-    worker.take(errand)
-    if is_brief and errand.ended.acquire(timeout=BRIEF):
-        return errand.gave[0]
+    errand = _ThreadTask(call)
+    worker = _idle_threads.pop() if _idle_threads else _WorkerThread()
+    worker.submit(errand)
+    if is_brief and errand.end_lock.acquire(timeout=BRIEF_SECONDS):
+        return errand.results[0]
     loop = asyncio.get_running_loop()
-    future = errand.watched(loop)
-    alarm = None if seconds is None else loop.call_later(seconds, errand.settle)
+    future = errand.watch(loop)
+    alarm = None if seconds is None else loop.call_later(seconds, errand.resolve_future)
     try:
         await future
     finally:
         if alarm is not None:
             alarm.cancel()
-    if not errand.gave:
+    if not errand.results:
         raise TimeoutError
-    return errand.gave[0]
+    return errand.results[0]
 
 
-class _Errand(Generic[T]):
+class _ThreadTask(Generic[T]):
     """A call that a thread makes; `gave` holds what it gave once it has `ended`."""
 
     def __init__(self, call: Callable[[], T]) -> None:
@@ -57,59 +59,59 @@ class _Errand(Generic[T]):
         self._context = contextvars.copy_context()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._future: asyncio.Future[None] | None = None
-        self.gave: list[T] = []
-        self.ended = threading.Lock()
-        self.ended.acquire()
+        self.results: list[T] = []
+        self.end_lock = threading.Lock()
+        self.end_lock.acquire()
 
     def run(self) -> None:
-        self.gave.append(self._context.run(self._call))
+        self.results.append(self._context.run(self._call))
 
-    def tell(self) -> None:
+    def finish(self) -> None:
         # Released before it is looked whether somebody watches, and the other way round in
         # `watched`: so one of both sees what the other did.
-        self.ended.release()
+        self.end_lock.release()
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self.settle)
+                self._loop.call_soon_threadsafe(self.resolve_future)
 
-    def watched(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    def watch(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """A future that is done when the call has ended."""
         self._future = loop.create_future()
         self._loop = loop
-        if self.ended.acquire(blocking=False):
-            self.settle()
+        if self.end_lock.acquire(blocking=False):
+            self.resolve_future()
         return self._future
 
-    def settle(self) -> None:
+    def resolve_future(self) -> None:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
 
-class _Worker:
+class _WorkerThread:
     def __init__(self) -> None:
-        self._errands: list[_Errand[Any]] = []  # Any: one after another, of any type
+        self._tasks: list[_ThreadTask[Any]] = []  # Any: one after another, of any type
         self._wake = threading.Lock()
         self._wake.acquire()
-        threading.Thread(target=self._live, name="agentcall tool", daemon=True).start()
+        threading.Thread(target=self._run_tasks, name="agentcall tool", daemon=True).start()
 
-    def take(self, errand: _Errand[Any]) -> None:  # Any: as above
-        self._errands.append(errand)
+    def submit(self, task: _ThreadTask[Any]) -> None:  # Any: as above
+        self._tasks.append(task)
         self._wake.release()
 
-    def _live(self) -> None:
+    def _run_tasks(self) -> None:
         stays = True
         while stays:
             self._wake.acquire()
-            errand = self._errands.pop()
+            errand = self._tasks.pop()
             errand.run()
-            stays = len(_free) < KEPT
+            stays = len(_idle_threads) < MAX_IDLE_THREADS
             if stays:  # before it is told, so that who was told finds a thread that is free
-                _free.append(self)
-            errand.tell()
+                _idle_threads.append(self)
+            errand.finish()
             del errand  # what it gave may be large
 
 
-_free: list[_Worker] = []
+_idle_threads: list[_WorkerThread] = []
 
 if hasattr(os, "register_at_fork"):  # threads do not come along
-    os.register_at_fork(after_in_child=_free.clear)
+    os.register_at_fork(after_in_child=_idle_threads.clear)

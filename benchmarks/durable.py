@@ -50,10 +50,10 @@ async def recorded(url: str, steps: int, at_once: int) -> float:
     """Seconds of as many recorded runs; they share one journal and its thread."""
     with durable(agent(0), url) as runs:
         await runs.run("warm")
-        clerk = runs._clerk
+        clerk = runs._writer
         others = [durable(agent(steps), url) for _ in range(at_once)]
         for other in others:
-            other._clerk = clerk
+            other._writer = clerk
         return await clocked(lambda: asyncio.gather(*(one.run("go") for one in others)))
 
 

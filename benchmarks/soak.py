@@ -54,11 +54,13 @@ def brain(messages: Sequence[Mapping[str, object]], tools: Sequence[object]) -> 
     """Hands the mark of the last question to the tool, and what that gives to the answer."""
     last = messages[-1]
     if last.get("role") == "tool":
-        return say(f"Done: {last.get('content')}.").but(delay=0.005, latency=random.uniform(0, 0.2))
+        return say(f"Done: {last.get('content')}.").replace(
+            delay=0.005, latency=random.uniform(0, 0.2)
+        )
     found = MARK.search(str(last.get("content")))
     if found is None:
         return say("There is no mark.")
-    return call("note", mark=found[0]).but(latency=random.uniform(0, 0.2))
+    return call("note", mark=found[0]).replace(latency=random.uniform(0, 0.2))
 
 
 @dataclass(slots=True)

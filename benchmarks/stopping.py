@@ -15,12 +15,12 @@ from pathlib import Path
 from statistics import median
 
 from agentcall import Agent, ToolRegistry, tool
-from agentcall.dialects.parts import Called, Said
-from agentcall.errors import Busy
+from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.errors import ConcurrencyLimitExceeded
 from agentcall.execute import call_tool
 from agentcall.messages import ToolResult, Usage, User
-from agentcall.models.protocol import Answer, Ended, Request
-from agentcall.places import Places
+from agentcall.models.protocol import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.places import ConcurrencyLimiter
 
 CROWDS = ((500, 50, 450), (500, 50, 150), (2000, 50, 450), (500, 500, 0), (2000, 2000, 0))
 """Runs at once, places, and how many may wait."""
@@ -66,14 +66,14 @@ TOOLS = ToolRegistry(add, add_apart, end, hang)
 class Model:
     """Calls the slow tool once and then answers; keeps nothing."""
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The parts of an answer."""
         first = request.transcript[0]
         if isinstance(request.transcript[-1], ToolResult) or not isinstance(first, User):
-            yield Said("done")
+            yield TextPart("done")
         else:
-            yield Called("slow", f'{{"number": {first.content}}}')
-        yield Ended("stop", Usage(1))
+            yield ToolCallPart("slow", f'{{"number": {first.content}}}')
+        yield ResponseEnd("stop", Usage(1))
 
 
 async def seconds_of(name: str, arguments: str = "{}") -> float:
@@ -112,16 +112,16 @@ async def crowd(size: int, running: int, waiting: int) -> None:
     """Prints a row on runs that begin at once."""
     agent, places, refused = (
         Agent(Model(), tools=[slow]),
-        Places(running=running, waiting=waiting),
+        ConcurrencyLimiter(running=running, waiting=waiting),
         0,
     )
 
     async def one(number: int) -> bool:
         nonlocal refused
         try:
-            async with places.one():
+            async with places.slot():
                 return (await agent.run(str(number))).output == "done"
-        except Busy:
+        except ConcurrencyLimitExceeded:
             refused += 1
             return False
 

@@ -18,7 +18,7 @@ from time import process_time
 from typing import Any, NamedTuple
 
 from agentcall import Tool, ToolRegistry
-from agentcall.search import Field, Index
+from agentcall.search import SearchField, SearchIndex
 from agentcall.tool import given_tool
 from benchmarks.robustness.installation import Peer, python_with
 
@@ -105,7 +105,7 @@ def recall(search: Search, asked: Iterable[Question], count: int) -> float:
 
 def by_descriptions(tools: Sequence[Tool]) -> Search:
     """Plain BM25 over the descriptions alone."""
-    index = Index([Field(tool.description)] for tool in tools)
+    index = SearchIndex([SearchField(tool.description)] for tool in tools)
     return lambda query, count: [tools[place].name for place in index.search(query, count)]
 
 

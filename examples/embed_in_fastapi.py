@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from agentcall import Agent, ModelError
-from agentcall.events import event_json
+from agentcall.events import event_to_json
 from agentcall_tools.calculator import calculator
 
 agent = Agent(tools=[calculator], instructions="Use the calculator for every calculation.")
@@ -47,6 +47,6 @@ async def ask_stream(body: Ask) -> StreamingResponse:
 async def _events(question: str) -> AsyncIterator[str]:
     try:
         async for event in agent.run_stream(question):
-            yield f"data: {json.dumps(event_json(event), ensure_ascii=False)}\n\n"
+            yield f"data: {json.dumps(event_to_json(event), ensure_ascii=False)}\n\n"
     except ModelError as error:
         yield f"data: {json.dumps({'type': 'Error', 'message': str(error)})}\n\n"

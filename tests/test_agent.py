@@ -76,7 +76,7 @@ async def test_events_come_in_the_order_of_what_happens(fake_server: Serve) -> N
 
 
 async def test_text_arrives_while_the_answer_is_being_written(fake_server: Serve) -> None:
-    server = fake_server([say("one two three four five six").but(delay=0.05)])
+    server = fake_server([say("one two three four five six").replace(delay=0.05)])
     started = time.perf_counter()
     times = [
         time.perf_counter() - started
@@ -97,16 +97,16 @@ async def test_a_stream_ends_with_the_result_that_run_gives() -> None:
 
 
 async def test_leaving_a_stream_early_cancels_the_request(fake_server: Serve) -> None:
-    server = fake_server([say("x" * 400).but(delay=0.02)])
+    server = fake_server([say("x" * 400).replace(delay=0.02)])
     async for event in Agent(model_at(server)).run_stream("go"):
         if isinstance(event, TextDelta):
             break
     await settled()
     for _ in range(100):
-        if server.abandoned:
+        if server.abandoned_count:
             break
         await asyncio.sleep(0.01)
-    assert server.abandoned == 1
+    assert server.abandoned_count == 1
 
 
 async def test_leaving_a_stream_early_cancels_the_tools() -> None:
@@ -141,7 +141,7 @@ async def test_cancelling_a_run_cancels_the_request_and_the_tools(fake_server: S
         finally:
             ended.append("cancelled")
 
-    server = fake_server([say("late").but(latency=30.0)])
+    server = fake_server([say("late").replace(latency=30.0)])
     for agent in (Agent(ScriptedModel([call("slow")]), tools=[slow]), Agent(model_at(server))):
         task = asyncio.ensure_future(agent.run("go"))
         await asyncio.sleep(0.1)
@@ -307,14 +307,14 @@ async def test_parallel_calls_of_a_turn_take_the_time_of_one(fake_server: Serve)
 
 
 async def test_a_model_of_ones_own_is_any_object_that_answers() -> None:
-    from agentcall.dialects.parts import Said
+    from agentcall.dialects.parts import TextPart
     from agentcall.messages import Usage
-    from agentcall.models.protocol import Answer, Ended, Request
+    from agentcall.models.protocol import ModelRequest, ResponseEnd, ResponseEvent
 
     class Echo:
-        async def ask(self, request: Request) -> AsyncIterator[Answer]:
+        async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
             (message,) = request.transcript
-            yield Said(f"you said {message.text}")
-            yield Ended("stop", Usage(1))
+            yield TextPart(f"you said {message.text}")
+            yield ResponseEnd("stop", Usage(1))
 
     assert (await Agent(Echo()).run("hi")).output == "you said hi"

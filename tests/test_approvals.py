@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunContext, RunResult, tool
-from agentcall.decisions import resumed
+from agentcall.decisions import prepare_resume
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished, ToolCallStarted
-from agentcall.grants import Grant
+from agentcall.grants import ApprovalRule
 from agentcall.messages import Assistant, ToolResult, User
-from agentcall.origin import Origin
-from agentcall.run import Run
-from agentcall.steps import Direct, ToolStep
-from agentcall.testing import Call, ScriptedModel, call, calls, say
-from agentcall.turn import Turn
+from agentcall.origin import RunInput
+from agentcall.run import AgentRun
+from agentcall.steps import InProcessExecutor, ToolStep
+from agentcall.testing import ScriptedCall, ScriptedModel, call, calls, say
+from agentcall.turn import ModelTurn
 
 SENT: list[str] = []
 
@@ -141,21 +141,21 @@ async def test_what_is_shown_is_what_runs() -> None:
 async def test_keys_stay_unique_over_a_resume() -> None:
     keys: list[str] = []
 
-    class Keeping(Direct):
-        async def model(self, key: str, ask: object, point: object) -> Turn:
+    class Keeping(InProcessExecutor):
+        async def call_model(self, key: str, ask: object, point: object) -> ModelTurn:
             keys.append(key)
-            return await super().model(key, ask, point)  # type: ignore[arg-type]
+            return await super().call_model(key, ask, point)  # type: ignore[arg-type]
 
-        async def tool(self, step: ToolStep, call: object) -> ToolResult:
+        async def call_tool(self, step: ToolStep, call: object) -> ToolResult:
             keys.append(step.key)
-            return await super().tool(step, call)  # type: ignore[arg-type]
+            return await super().call_tool(step, call)  # type: ignore[arg-type]
 
     agent, _ = made(calls(call("look"), call("send", to="a")), call("send", to="b"), say("ok"))
-    plan = replace(agent.plan, steps=Keeping())
-    result = await Run(plan, Origin("r", (User("go"),), 0)).result()
+    plan = replace(agent.spec, steps=Keeping())
+    result = await AgentRun(plan, RunInput("r", (User("go"),), 0)).execute()
     while result.pending:
-        origin = resumed(result, {result.pending[0].call.id: True}, plan)
-        result = await Run(plan, origin).result()
+        origin = prepare_resume(result, {result.pending[0].call.id: True}, plan)
+        result = await AgentRun(plan, origin).execute()
     assert keys == ["r:1", "r:1:0", "r:1:1", "r:2", "r:2:0", "r:3"]
 
 
@@ -220,7 +220,7 @@ async def test_a_tool_that_is_approved_always_is_not_asked_about_again() -> None
     result = await agent.run("go")
     last = await agent.resume(result, {result.pending[0].call.id: Approved(always="tool")})
     assert (last.output, SENT) == ("done", ["1 to a", "1 to b", "1 to c"])
-    assert last.grants == (Grant("agent", "send"),)
+    assert last.approval_rules == (ApprovalRule("agent", "send"),)
 
 
 async def test_a_call_that_is_approved_always_is_that_call_to_the_letter() -> None:
@@ -236,7 +236,7 @@ async def test_a_call_that_is_approved_always_is_that_call_to_the_letter() -> No
     "other", ['{"to":"a"}', '{"to": "a", "amount": 1}', '{"to": "a "}', '{"to": "A"}']
 )
 async def test_other_bytes_are_another_call(other: str) -> None:
-    agent, _ = made(call("send", to="a"), call("look"), calls(Call("send", other)))
+    agent, _ = made(call("send", to="a"), call("look"), calls(ScriptedCall("send", other)))
     result = await agent.run("go")
     last = await agent.resume(result, {result.pending[0].call.id: Approved(always="call")})
     assert (last.pending[0].call.arguments, SENT) == (other, ["1 to a"])
@@ -304,20 +304,20 @@ def digest(text: str) -> str:
 
 
 WRITTEN = [
-    Call("pay", '{"to": "ann", "amount": 3}'),
-    Call("Pay", '{"to": "ann", "amount": "3,5"}'),
-    Call("pay", '```json\n{"to": "ann", "amount": 3}\n```'),
-    Call("pay", "{'to': 'ann', 'amount': 3, 'tags': None}"),
-    Call("pay", '{"to": "ann", "amount": 3, "tags": "a"}'),
-    Call("pay", '{"To": "ann ", "Amount": 3.0, "tags": "[\\"a\\"]"}'),
-    Call("pay", '{"to": "ann", "to": "bob", "amount": 3}'),
-    Call("pay", '{"arguments": {"to": "ann\u202e", "amount": 1e2}}'),
+    ScriptedCall("pay", '{"to": "ann", "amount": 3}'),
+    ScriptedCall("Pay", '{"to": "ann", "amount": "3,5"}'),
+    ScriptedCall("pay", '```json\n{"to": "ann", "amount": 3}\n```'),
+    ScriptedCall("pay", "{'to': 'ann', 'amount': 3, 'tags': None}"),
+    ScriptedCall("pay", '{"to": "ann", "amount": 3, "tags": "a"}'),
+    ScriptedCall("pay", '{"To": "ann ", "Amount": 3.0, "tags": "[\\"a\\"]"}'),
+    ScriptedCall("pay", '{"to": "ann", "to": "bob", "amount": 3}'),
+    ScriptedCall("pay", '{"arguments": {"to": "ann\u202e", "amount": 1e2}}'),
 ]
 
 
 @pytest.mark.parametrize("written", WRITTEN, ids=lambda one: str(one.arguments))
 @pytest.mark.parametrize("way", ["in memory", "through json", "edited"])
-async def test_what_was_shown_is_what_runs_byte_for_byte(written: Call, way: str) -> None:
+async def test_what_was_shown_is_what_runs_byte_for_byte(written: ScriptedCall, way: str) -> None:
     RAN.clear()
     agent = Agent(ScriptedModel([calls(written), say("done")]), tools=[pay])
     events = [event async for event in agent.run_stream("go")]

@@ -9,7 +9,7 @@ import pytest
 from agentcall import Agent, Approved, tool
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Image, Message, Text, User
-from agentcall.policy import Allow, Attempt
+from agentcall.policy import Allow, ToolCallRequest
 from agentcall.testing import Reply, ScriptedModel, call, say
 from agentcall.tool import Tool, given_tool
 from agentcall_tools.fetch import Fetch
@@ -207,7 +207,7 @@ async def test_a_sub_agent_takes_no_address_from_an_agent_that_has_read_untruste
 
 
 async def test_a_policy_of_ones_own_may_allow_it() -> None:
-    def ours(attempt: Attempt) -> Allow | None:
+    def ours(attempt: ToolCallRequest) -> Allow | None:
         url = str(attempt.arguments.get("url", ""))
         return Allow() if url.startswith("https://docs.example/") else None
 
@@ -217,9 +217,9 @@ async def test_a_policy_of_ones_own_may_allow_it() -> None:
 
 
 def test_the_fetch_tool_sends_its_address_out_unless_its_hosts_are_given() -> None:
-    assert tuple(Fetch().fetch.marks.egress) == ("url",)  # type: ignore[arg-type]
-    assert tuple(Fetch(allow=["wiki.corp"]).fetch.marks.egress) == ("url",)  # type: ignore[arg-type]
-    assert not Fetch(only=["*.wikipedia.org"]).fetch.marks.egress
+    assert tuple(Fetch().fetch.options.egress) == ("url",)  # type: ignore[arg-type]
+    assert tuple(Fetch(allow=["wiki.corp"]).fetch.options.egress) == ("url",)  # type: ignore[arg-type]
+    assert not Fetch(only=["*.wikipedia.org"]).fetch.options.egress
 
 
 @pytest.mark.parametrize("egress", [["link"], "url", ["url", "start", "no"]])
@@ -233,6 +233,6 @@ def test_a_given_schema_has_the_mark_too() -> None:
         return given_tool(str, name="f", description="", parameters=schema, egress=egress)
 
     schema: dict[str, JSON] = {"type": "object", "properties": {"url": {"type": "string"}}}
-    assert made(["url"]).marks.egress == ["url"]
+    assert made(["url"]).options.egress == ["url"]
     with pytest.raises(UsageError, match="egress"):
         made(["uri"])

@@ -24,13 +24,13 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallRepaired,
     ToolCallStarted,
-    event_json,
+    event_to_json,
 )
 from agentcall.messages import ToolCall, ToolResult, Usage
-from agentcall.result import Missing, RunResult
+from agentcall.result import MissingOutput, RunResult
 
 CALL = ToolCall("a", "f", '{"x": 1}')
-RESULT: RunResult[str] = RunResult(Missing("why"), (), 0, Usage(1), "timeout", "r")
+RESULT: RunResult[str] = RunResult(MissingOutput("why"), (), 0, Usage(1), "timeout", "r")
 EVENTS: list[Event] = [
     RunStarted("r"),
     DialectChosen("native", "because"),
@@ -58,20 +58,20 @@ def test_every_event_is_tried_here() -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_an_event_has_a_json_form_with_its_name_and_fields(event: Event) -> None:
-    wire = event_json(event)
+    wire = event_to_json(event)
     assert wire["type"] == type(event).__name__
     assert set(wire) == {"type", *type(event).__slots__}
     assert json.loads(json.dumps(wire)) == wire
 
 
 def test_a_finished_call_says_the_call_the_result_and_the_time() -> None:
-    wire = event_json(ToolCallFinished(CALL, ToolResult("a", "f", "1"), 0.5))
+    wire = event_to_json(ToolCallFinished(CALL, ToolResult("a", "f", "1"), 0.5))
     assert wire["call"]["function"]["name"] == "f"  # type: ignore[index,call-overload]
     assert wire["result"]["content"] == "1"  # type: ignore[index,call-overload]
     assert wire["seconds"] == 0.5
 
 
 def test_a_finished_run_says_why_there_is_no_output() -> None:
-    wire = event_json(RunFinished(RESULT))["result"]
+    wire = event_to_json(RunFinished(RESULT))["result"]
     assert wire["output"] is None  # type: ignore[index,call-overload]
     assert wire["missing"] == "why"  # type: ignore[index,call-overload]

@@ -12,7 +12,7 @@ from agentcall import Agent, Image, picture
 from agentcall.errors import ModelRefused, UsageError
 from agentcall.messages import Text, User
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.refusal import refusal
+from agentcall.models.refusal import parse_error_response
 from agentcall.testing import FakeServer, forever, openai_error, say, status
 
 PIXEL = base64.b64decode(
@@ -48,7 +48,7 @@ def test_the_kind_of_an_image_is_told_by_its_bytes(kind: str, name: str, tmp_pat
 def test_a_file_that_cannot_be_sent_is_refused(
     content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture, "LARGEST", 64)
+    monkeypatch.setattr(picture, "MAX_IMAGE_BYTES", 64)
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=message):
@@ -74,14 +74,14 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_without_eyes_is_told_whoever_serves_it(status: int, words: str) -> None:
-    error = refusal(status, {"error": {"message": words}})
+    error = parse_error_response(status, {"error": {"message": words}})
     assert type(error) is ModelRefused
     assert "serve one that does, such as InternVL2, or leave them out" in str(error)
 
 
 def test_other_words_about_images_are_no_such_thing() -> None:
     for words in ("image decoding failed", "tools are not supported", "cannot load image"):
-        assert "serve one that does" not in str(refusal(500, {"message": words}))
+        assert "serve one that does" not in str(parse_error_response(500, {"message": words}))
 
 
 async def test_a_server_without_eyes_is_asked_once() -> None:

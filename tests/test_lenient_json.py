@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcall.jsontext import Balance, Unread, Whole, items, members, read_json
+from agentcall.jsontext import (
+    BracketMatcher,
+    ParsedJSON,
+    UnreadableJSON,
+    parse_lenient_json,
+    split_items,
+    split_members,
+)
 
 VALUES = st.recursive(
     st.none()
@@ -22,7 +29,9 @@ VALUES = st.recursive(
 
 
 def test_strict_json_is_taken_as_it_is() -> None:
-    assert read_json('{"a": [1, 2.5, null, "x"]}') == Whole({"a": [1, 2.5, None, "x"]})
+    assert parse_lenient_json('{"a": [1, 2.5, null, "x"]}') == ParsedJSON(
+        {"a": [1, 2.5, None, "x"]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +57,7 @@ def test_strict_json_is_taken_as_it_is() -> None:
     ],
 )
 def test_each_mending_is_named(text: str, value: object, rule: str) -> None:
-    assert read_json(text) == Whole(value, rule)  # type: ignore[arg-type]
+    assert parse_lenient_json(text) == ParsedJSON(value, rule)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -56,28 +65,28 @@ def test_each_mending_is_named(text: str, value: object, rule: str) -> None:
     ['{"a": 1', '{"a": "x', '{"a": [1, 2}'[:-1], "[1, 2", '{"a":', '{"a": {"b": 1}', '"abc', ""],
 )
 def test_a_value_that_was_cut_is_never_completed(text: str) -> None:
-    read = read_json(text)
-    assert isinstance(read, Unread)
-    assert read.cut
+    read = parse_lenient_json(text)
+    assert isinstance(read, UnreadableJSON)
+    assert read.is_truncated
 
 
 @pytest.mark.parametrize(
     "text", ["{not valid json}", "not json", "add(a=2)", '{"a":}', "NaN", '{"a": }', "<a>"]
 )
 def test_what_is_no_json_stays_unread(text: str) -> None:
-    read = read_json(text)
-    assert isinstance(read, Unread)
-    assert not read.cut
+    read = parse_lenient_json(text)
+    assert isinstance(read, UnreadableJSON)
+    assert not read.is_truncated
 
 
 def test_a_missing_value_is_not_made_up() -> None:
-    assert isinstance(read_json('{"a": 1, "b": , "c": 2}'), Unread)
+    assert isinstance(parse_lenient_json('{"a": 1, "b": , "c": 2}'), UnreadableJSON)
 
 
 @given(VALUES)
 def test_a_value_as_python_writes_it_is_the_same_value(value: object) -> None:
-    read = read_json(repr(value))
-    assert isinstance(read, Whole)
+    read = parse_lenient_json(repr(value))
+    assert isinstance(read, ParsedJSON)
     assert read.value == value
 
 
@@ -85,30 +94,30 @@ def test_a_value_as_python_writes_it_is_the_same_value(value: object) -> None:
 def test_any_true_prefix_of_an_object_is_cut(value: object) -> None:
     text = json.dumps({"key": value})
     for end in range(1, len(text), max(1, len(text) // 20)):
-        read = read_json(text[:end])
-        assert isinstance(read, Unread)
-        assert read.cut
+        read = parse_lenient_json(text[:end])
+        assert isinstance(read, UnreadableJSON)
+        assert read.is_truncated
 
 
 @given(st.text() | st.text(alphabet="{}[]()\"'\\:,a1 \n/*#`"))
 @settings(max_examples=300)
 def test_no_text_raises(text: str) -> None:
-    assert isinstance(read_json(text), (Whole, Unread))
-    members(text)
-    items(text)
+    assert isinstance(parse_lenient_json(text), (ParsedJSON, UnreadableJSON))
+    split_members(text)
+    split_items(text)
 
 
 def test_deep_nesting_is_refused_and_does_not_raise() -> None:
-    assert isinstance(read_json("[" * 100_000 + "]" * 100_000), Unread)
+    assert isinstance(parse_lenient_json("[" * 100_000 + "]" * 100_000), UnreadableJSON)
 
 
 @given(VALUES.filter(lambda value: isinstance(value, (dict, list))), st.data())
 def test_balance_finds_the_end_in_any_pieces(value: object, data: st.DataObject) -> None:
     text = json.dumps(value)
-    balance, at = Balance(), 0
+    balance, at = BracketMatcher(), 0
     while at < len(text):
         size = data.draw(st.integers(1, len(text) - at))
-        end = balance.run(text[at : at + size] + (" tail" if at + size == len(text) else ""), 0)
+        end = balance.scan(text[at : at + size] + (" tail" if at + size == len(text) else ""), 0)
         if at + size < len(text):
             assert end == -1
         else:
@@ -118,11 +127,11 @@ def test_balance_finds_the_end_in_any_pieces(value: object, data: st.DataObject)
 
 def test_members_keep_the_texts_as_written() -> None:
     text = "{'name': 'add', \"arguments\": {'a': True, 'b': \"}\"}, }"
-    assert members(text) == [("name", "'add'"), ("arguments", "{'a': True, 'b': \"}\"}")]
+    assert split_members(text) == [("name", "'add'"), ("arguments", "{'a': True, 'b': \"}\"}")]
 
 
 def test_members_of_anything_else_are_none() -> None:
-    assert members("[1]") is None
-    assert members('{"a": 1') is None
-    assert items('{"a": 1}') is None
-    assert items('[{"a": 1}, 2]') == ['{"a": 1}', "2"]
+    assert split_members("[1]") is None
+    assert split_members('{"a": 1') is None
+    assert split_items('{"a": 1}') is None
+    assert split_items('[{"a": 1}, 2]') == ['{"a": 1}', "2"]

@@ -18,10 +18,10 @@ from agentcall.messages import (
     ToolResult,
     Usage,
     User,
-    dump,
-    encoded,
+    dump_messages,
+    encode_json,
     from_json,
-    load,
+    load_messages,
     to_json,
 )
 
@@ -41,7 +41,7 @@ MESSAGES = st.one_of(
 
 @given(st.lists(MESSAGES))
 def test_messages_come_back_from_their_json_text(messages: list[Message]) -> None:
-    assert load(dump(messages)) == tuple(messages)
+    assert load_messages(dump_messages(messages)) == tuple(messages)
 
 
 @given(MESSAGES)
@@ -50,14 +50,14 @@ def test_a_message_comes_back_from_its_json_form(message: Message) -> None:
 
 
 def test_chinese_is_written_as_it_is() -> None:
-    text = dump([User("上海天气怎么样？"), Assistant("晴，21°C 🌞")])
+    text = dump_messages([User("上海天气怎么样？"), Assistant("晴，21°C 🌞")])
     assert "上海天气怎么样？" in text
     assert "🌞" in text
     assert "\\u" not in text
 
 
 def test_a_lone_surrogate_does_not_stop_the_encoding() -> None:
-    assert json.loads(encoded({"a": "x\ud800y", "b": 2**70})) == {"a": "x?y", "b": 2**70}
+    assert json.loads(encode_json({"a": "x\ud800y", "b": 2**70})) == {"a": "x?y", "b": 2**70}
 
 
 def test_image_parts_have_the_form_of_openai() -> None:
@@ -87,7 +87,7 @@ def test_a_history_in_the_form_of_openai_is_taken() -> None:
         {"role": "tool", "tool_call_id": "x", "content": [{"type": "text", "text": "5"}]},
         {"role": "assistant", "content": [{"type": "output_text", "text": "5"}]},
     ]
-    assert load(history) == (
+    assert load_messages(history) == (
         System("Be brief."),
         User((Text("2+3?"), Text("please"))),
         Assistant("", (ToolCall("x", "add", '{"a":2}'),)),
@@ -99,7 +99,7 @@ def test_a_history_in_the_form_of_openai_is_taken() -> None:
 @pytest.mark.parametrize(("given_", "text"), [({"a": "é"}, '{"a":"é"}'), (None, "{}")])
 def test_arguments_that_are_no_text_become_one(given_: Any, text: str) -> None:
     call = {"function": {"name": "add", "arguments": given_}}
-    (message,) = load([{"role": "assistant", "tool_calls": [call]}])
+    (message,) = load_messages([{"role": "assistant", "tool_calls": [call]}])
     assert message == Assistant("", (ToolCall("", "add", text),))
 
 
@@ -109,11 +109,13 @@ def test_arguments_that_are_no_text_become_one(given_: Any, text: str) -> None:
 )
 def test_an_image_url_is_taken_in_every_form(url: Any) -> None:
     part = {"type": "image_url", "image_url": url}
-    assert load([{"role": "user", "content": [part]}]) == (User((Image("https://x/y.png"),)),)
+    assert load_messages([{"role": "user", "content": [part]}]) == (
+        User((Image("https://x/y.png"),)),
+    )
 
 
 def test_messages_and_their_json_forms_may_be_mixed() -> None:
-    assert load([User("a"), {"role": "user", "content": "b"}]) == (User("a"), User("b"))
+    assert load_messages([User("a"), {"role": "user", "content": "b"}]) == (User("a"), User("b"))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_messages_and_their_json_forms_may_be_mixed() -> None:
 )
 def test_what_is_no_history_is_refused_with_the_reason(history: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        load(history)  # type: ignore[arg-type]
+        load_messages(history)  # type: ignore[arg-type]
 
 
 def test_what_is_no_message_has_no_json_form() -> None:

@@ -18,7 +18,16 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.messages import Image, Message, Text, ToolResult, User
-from agentcall.policy import Allow, Ask, Attempt, Deny, Policy, Ruling, default_policy, marks_only
+from agentcall.policy import (
+    Allow,
+    Ask,
+    Deny,
+    Policy,
+    PolicyDecision,
+    ToolCallRequest,
+    default_policy,
+    requires_approval_policy,
+)
 from agentcall.taint import Untrusted, is_tainted
 from agentcall.testing import ScriptedModel, call, calls, overflow, say
 
@@ -215,9 +224,9 @@ async def test_a_policy_sees_what_would_run() -> None:
         item: str
         count: int
 
-    seen: list[Attempt] = []
+    seen: list[ToolCallRequest] = []
 
-    def watch(attempt: Attempt) -> None:
+    def watch(attempt: ToolCallRequest) -> None:
         seen.append(attempt)
 
     @tool
@@ -244,7 +253,7 @@ class AtMost:
 
     amount: int
 
-    def __call__(self, attempt: Attempt) -> Ruling | None:
+    def __call__(self, attempt: ToolCallRequest) -> PolicyDecision | None:
         if attempt.tool.name != "wire":
             return None
         asked = attempt.arguments["amount"]
@@ -286,12 +295,14 @@ async def test_where_a_policy_says_nothing_the_default_decides() -> None:
 async def test_a_policy_that_allows_is_asked_no_further() -> None:
     script = [call("fetch", url="x"), call("wire", to="Ann", amount=5), say("ok")]
     assert (await agent(*script, policy=AtMost(10)).run("go")).output == "ok"
-    assert (await agent(*script, policy=marks_only).run("go")).output == "ok"
+    assert (await agent(*script, policy=requires_approval_policy).run("go")).output == "ok"
 
 
 async def test_marks_only_asks_for_what_requires_approval() -> None:
     model = ScriptedModel([call("wire", to="Ann")])
-    made = Agent(model, tools=[tool(requires_approval=True)(wire.function)], policy=marks_only)
+    made = Agent(
+        model, tools=[tool(requires_approval=True)(wire.function)], policy=requires_approval_policy
+    )
     assert (await made.run("go")).stop_reason == "approval"
 
 
@@ -321,7 +332,7 @@ async def test_a_model_that_insists_on_what_is_denied_is_asked_for_its_answer() 
     assert (result.stop_reason, result.output, DONE) == ("loop", "I may not.", [])
 
 
-def fail(attempt: Attempt) -> Ruling | None:
+def fail(attempt: ToolCallRequest) -> PolicyDecision | None:
     if attempt.tool.name == "balance":
         return default_policy(attempt)
     raise KeyError(attempt.tool.name)
@@ -347,12 +358,12 @@ async def test_a_policy_that_gives_anything_else_fails_too() -> None:
     assert DONE == []
 
 
-async def later(attempt: Attempt) -> Ruling:
+async def later(attempt: ToolCallRequest) -> PolicyDecision:
     return Allow()
 
 
 class Later:
-    async def __call__(self, attempt: Attempt) -> Ruling:
+    async def __call__(self, attempt: ToolCallRequest) -> PolicyDecision:
         return Allow()
 
 

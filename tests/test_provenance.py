@@ -34,14 +34,14 @@ from agentcall.messages import (
     Text,
     ToolResult,
     User,
-    dump,
-    load,
+    dump_messages,
+    load_messages,
     to_json,
 )
-from agentcall.session import Shorter, Summary, Window
-from agentcall.session.export import as_json
-from agentcall.snapshot import marked_snapshot, snapshot
-from agentcall.taint import Untrusted, from_elsewhere, is_tainted, sources
+from agentcall.session import CompactionPlan, Summary, Window
+from agentcall.session.export import export_json
+from agentcall.snapshot import serialize, serialize_with_provenance
+from agentcall.taint import Untrusted, clear_provenance, find_untrusted_sources, is_tainted
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, overflow, say, status
 
 DONE: list[str] = []
@@ -155,7 +155,7 @@ async def test_what_is_untrusted_or_unknown_in_a_history_makes_a_tool_that_acts_
 ) -> None:
     assert await asks(agent(WIRE), history)
     assert await asks(agent(WIRE), json.dumps(history))
-    assert await asks(agent(WIRE), load(json.dumps(history)))
+    assert await asks(agent(WIRE), load_messages(json.dumps(history)))
     assert await asks(cautious(WIRE), history)
 
 
@@ -193,7 +193,7 @@ async def test_an_answer_from_elsewhere_is_untrusted_where_a_tool_could_have_rea
     assert await asks(agent(WIRE), CLEAN)
     known = [USER, {"role": "assistant", "content": "Hello.", "untrusted": False}]
     assert not await asks(agent(WIRE, say("ok")), known)
-    assert await asks(agent(WIRE), from_elsewhere(load(known)))  # type: ignore[arg-type]
+    assert await asks(agent(WIRE), clear_provenance(load_messages(known)))  # type: ignore[arg-type]
 
 
 async def test_the_tools_of_other_agents_count_for_what_could_have_been_read() -> None:
@@ -241,7 +241,7 @@ async def test_a_tool_that_says_or_has_shown_that_it_gives_untrusted_content_is_
 async def test_a_clean_conversation_stays_clean_over_runs_json_and_other_agents() -> None:
     first = await agent(call("balance"), say("17.")).run("go")
     assert not is_tainted(first.messages)
-    for history in (first.messages, dump(first.messages), [*map(to_json, first.messages)]):
+    for history in (first.messages, dump_messages(first.messages), [*map(to_json, first.messages)]):
         assert not await asks(agent(WIRE, say("ok")), history)
         assert not await asks(agent(WIRE, say("ok"), tools=(fetch, wire)), history)
     kept = RunResult.from_json(first.to_json())
@@ -254,8 +254,8 @@ async def test_what_the_model_says_after_it_has_read_something_is_marked_too() -
     assert marks == [False, True, True]
     for left in range(1, len(first.messages) - 2):  # the page itself is cut off
         assert await asks(agent(WIRE), first.messages[-left:]), left
-    assert sources(first.messages) == ("fetch",)
-    assert sources(first.messages[-1:]) == ("assistant",)
+    assert find_untrusted_sources(first.messages) == ("fetch",)
+    assert find_untrusted_sources(first.messages[-1:]) == ("assistant",)
 
 
 async def test_a_tool_that_is_marked_later_taints_what_it_gave_before() -> None:
@@ -287,7 +287,7 @@ async def test_a_system_message_that_is_marked_taints_and_the_server_sees_no_mar
 
 async def test_what_tools_are_said_to_do_is_the_applications_own() -> None:
     script = [call("find_tools", query="wire money"), call("find_tools", query="page"), WIRE]
-    made = Agent(ScriptedModel([*script, say("ok")]), tools=[fetch, wire, balance], most_tools=1)
+    made = Agent(ScriptedModel([*script, say("ok")]), tools=[fetch, wire, balance], max_tools=1)
     result = await made.run("hello")
     assert "fetch: Fetch a page." in str(result.messages)
     assert (result.stop_reason, DONE) == ("final", ["Mallory"])
@@ -420,12 +420,12 @@ async def test_untrusted_anywhere_in_a_result_marks_it(value: object, text: str 
         (given,) = (m for m in result.messages if isinstance(m, ToolResult))
         assert (given.untrusted, result.stop_reason, DONE) == (True, "approval", [])
         assert text is None or given.text in (text, json.dumps(text))
-    assert once or marked_snapshot(value)[0] == snapshot(value)
+    assert once or serialize_with_provenance(value)[0] == serialize(value)
 
 
 @pytest.mark.parametrize("value", [[1, "x"], {"a": None}, Mail("a", "b"), Model(body=1), Plain(2)])
 def test_a_result_without_untrusted_has_no_mark(value: object) -> None:
-    assert not marked_snapshot(value)[1]
+    assert not serialize_with_provenance(value)[1]
 
 
 async def test_what_a_generator_gives_is_marked_item_by_item_and_so_is_its_error() -> None:
@@ -543,8 +543,8 @@ class Forgetful:
     def __init__(self, head: tuple[Message, ...]) -> None:
         self.head = head
 
-    async def shorter(self, messages: Sequence[Message]) -> Shorter:
-        return Shorter(0, self.head)
+    async def plan_compaction(self, messages: Sequence[Message]) -> CompactionPlan:
+        return CompactionPlan(0, self.head)
 
 
 @pytest.mark.parametrize(
@@ -590,7 +590,7 @@ async def test_a_session_is_as_tainted_in_another_process_and_after_its_export(
     for reads, waits in ((call("fetch", url="x"), True), (call("balance"), False)):
         session = SQLiteSession(f"chat {waits}", tmp_path / "s.db")
         await agent(reads, say("Done.")).run("look", session=session)
-        exported = json.loads(as_json(session.store.show(session.id)))
+        exported = json.loads(export_json(session.store.load_session(session.id)))
         messages = [message for run in exported["runs"] for message in run["messages"]]
         assert await asks(agent(WIRE, say("ok")), messages) is waits
         DONE.clear()
@@ -707,7 +707,7 @@ async def test_whoever_a_conversation_is_handed_to_knows_what_was_read() -> None
     assert (result.agent, result.stop_reason, DONE) == ("payer", "approval", [])
     assert result.pending[0].agent == "payer"
     again = Agent(ScriptedModel([WIRE]), tools=[wire], name="payer")
-    assert await asks(again, dump(load(result.messages)[:-1]))
+    assert await asks(again, dump_messages(load_messages(result.messages)[:-1]))
 
 
 async def test_a_tool_knows_whether_untrusted_content_was_read() -> None:
@@ -778,9 +778,9 @@ Turns = Sequence[Mapping[str, object]]
 async def posted(made: Agent[Any, Any], messages: Turns, **more: object) -> dict[str, Any]:
     import httpx
 
-    from agentcall.endpoint import Endpoint
+    from agentcall.endpoint import OpenAIEndpoint
 
-    transport = httpx.ASGITransport(app=Endpoint(made))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=OpenAIEndpoint(made))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         body = {"model": "agent", "messages": messages, **more}
         answer = await client.post("/v1/chat/completions", json=body)
@@ -834,7 +834,7 @@ def test_no_mark_of_ours_is_sent_to_a_server() -> None:
     with FakeServer([call("fetch", url="x"), call("balance"), say("ok"), say("ok")]) as server:
         made = Agent(server.url, tools=[fetch, balance])
         first = made.run_sync("go")
-        made.run_sync("and?", messages=dump(first.messages))  # type: ignore[arg-type]
+        made.run_sync("and?", messages=dump_messages(first.messages))  # type: ignore[arg-type]
     sent = json.dumps([request.body for request in server.requests])
     for mark in ('"untrusted"', '"tainted"', '"assessed"'):
         assert mark not in sent

@@ -8,7 +8,7 @@ import pytest
 from agentcall import PendingCall, RunResult
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, ToolCall, ToolResult, Usage, User
-from agentcall.result import Missing, NoOutput
+from agentcall.result import MissingOutput, NoOutput
 
 CALL = ToolCall("a", "加", '{"x": "一"}')
 WAITING = PendingCall(CALL, "算", "a reason; 加 waits for approval: none")
@@ -40,7 +40,7 @@ def test_the_text_is_that_of_this_run_alone() -> None:
 
 
 def test_an_output_that_is_missing_raises_with_the_reason() -> None:
-    result = replace(RESULT, answer=Missing("it made 3 requests"), stop_reason="max_requests")
+    result = replace(RESULT, answer=MissingOutput("it made 3 requests"), stop_reason="max_requests")
     with pytest.raises(NoOutput, match=r"max_requests.*it made 3 requests"):
         result.output
     assert str(result) == "It is 5."
@@ -48,7 +48,10 @@ def test_an_output_that_is_missing_raises_with_the_reason() -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [RESULT, replace(RESULT, answer=Missing("waits"), stop_reason="approval", pending=(WAITING,))],
+    [
+        RESULT,
+        replace(RESULT, answer=MissingOutput("waits"), stop_reason="approval", pending=(WAITING,)),
+    ],
 )
 def test_a_result_comes_back_from_json(result: RunResult[str]) -> None:
     text = result.to_json()

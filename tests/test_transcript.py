@@ -21,9 +21,9 @@ def twice(message: Message, before: Sequence[Message]) -> Iterable[dict[str, JSO
 
 def test_what_was_encoded_is_the_beginning_of_what_is_encoded_next() -> None:
     transcript = Transcript([User("一")])
-    first = transcript.encoded("x", render)
+    first = transcript.encode("x", render)
     transcript.append(User("two"))
-    second = transcript.encoded("x", render)
+    second = transcript.encode("x", render)
     assert second.startswith(first)
     assert "一".encode() in first
     assert [m["place"] for m in json.loads(b"[" + second + b"]")] == [0, 1]
@@ -37,12 +37,12 @@ def test_each_message_is_rendered_once_for_each_way_of_writing() -> None:
         return render(message, before)
 
     transcript = Transcript([User("a")])
-    transcript.encoded("x", watched)
+    transcript.encode("x", watched)
     transcript.append(User("b"))
-    transcript.encoded("x", watched)
-    transcript.encoded("x", watched)
+    transcript.encode("x", watched)
+    transcript.encode("x", watched)
     assert seen == [User("a"), User("b")]
-    assert transcript.encoded("y", twice).count(b'"a"') == 2
+    assert transcript.encode("y", twice).count(b'"a"') == 2
 
 
 def test_a_transcript_is_a_collection_that_grows() -> None:
@@ -56,13 +56,13 @@ def test_a_transcript_is_a_collection_that_grows() -> None:
 @given(st.lists(st.text(), max_size=5))
 def test_any_text_at_all_can_be_encoded(texts: list[str]) -> None:
     transcript = Transcript(map(User, texts))
-    assert len(json.loads(b"[" + transcript.encoded("x", render) + b"]")) == len(texts)
+    assert len(json.loads(b"[" + transcript.encode("x", render) + b"]")) == len(texts)
 
 
 def test_many_messages_cost_no_more_than_their_number() -> None:
     transcript = Transcript([User("hi")] * 60_000)
     began = time.process_time()
-    transcript.encoded("x", render)
+    transcript.encode("x", render)
     assert time.process_time() - began < 10  # 21 s of copying, were each given what is before it
 
 
@@ -75,8 +75,8 @@ def test_what_is_before_a_message_is_what_was_said_before_it() -> None:
         return [to_json(message)]
 
     transcript = Transcript(said[:2])
-    transcript.encoded("x", watched)
+    transcript.encode("x", watched)
     for message in said[2:]:
         transcript.append(message)
-    transcript.encoded("x", watched)
+    transcript.encode("x", watched)
     assert seen == [tuple(said[:number]) for number in range(5)]

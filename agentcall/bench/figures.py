@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentcall.bench.stopwatch import Span
+from agentcall.bench.stopwatch import AnswerTiming
 from agentcall.messages import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Percentiles:
     """The median and the 95th percentile of some samples."""
 
     median: float
@@ -22,7 +22,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class AgentTrial:
     """One run of an agent that came to its final answer."""
 
     seconds: float
@@ -30,7 +30,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class IncompleteCounts:
     """What was begun and did not come to its end: failed, or under way when the time was over."""
 
     failed: int = 0
@@ -39,7 +39,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamFigures:
+class StreamStats:
     """Bare answers, streamed. Seconds, and tokens a second; None where nothing was whole.
 
     first_token: from request to first part. each: of one stream, once it has begun; None where
@@ -47,16 +47,16 @@ class StreamFigures:
     """
 
     answers: int
-    first_token: Spread | None
-    each: Spread | None
+    first_token: Percentiles | None
+    each: Percentiles | None
     in_all: float | None
     tokens: int
     seconds: float
-    rest: Tried
+    rest: IncompleteCounts
 
 
 @dataclass(frozen=True, slots=True)
-class AgentFigures:
+class AgentStats:
     """Runs of agents with tools. Seconds, and rates a second; None where no run was whole.
 
     called: runs in which the model called a tool. cached: tokens of the prompts that the server
@@ -65,17 +65,17 @@ class AgentFigures:
 
     runs: int
     called: int
-    run: Spread | None
-    request: Spread | None
+    run: Percentiles | None
+    request: Percentiles | None
     runs_rate: float | None
     requests_rate: float | None
     tokens_rate: float | None
     usage: Usage
     seconds: float
-    rest: Tried
+    rest: IncompleteCounts
 
 
-def spread(samples: Sequence[float]) -> Spread | None:
+def compute_percentiles(samples: Sequence[float]) -> Percentiles | None:
     """The spread of samples; None of none.
 
     >>> spread([3.0, 1.0, 2.0])
@@ -88,42 +88,47 @@ def spread(samples: Sequence[float]) -> Spread | None:
     def rank(share: float) -> float:
         return ordered[math.ceil(share * len(ordered)) - 1]
 
-    return Spread(rank(0.5), rank(0.95))
+    return Percentiles(rank(0.5), rank(0.95))
 
 
-def stream_figures(spans: Sequence[Span], seconds: float, rest: Tried) -> StreamFigures:
+def compute_stream_stats(
+    timings: Sequence[AnswerTiming], seconds: float, rest: IncompleteCounts
+) -> StreamStats:
     """The figures of bare answers that took so long together."""
-    tokens = sum(span.usage.output_tokens for span in spans)
-    return StreamFigures(
-        len(spans),
-        spread([span.first for span in spans]),
-        spread([rate for span in spans if (rate := span.rate) is not None]),
-        _rate(tokens, seconds),
+    tokens = sum(span.usage.output_tokens for span in timings)
+    return StreamStats(
+        len(timings),
+        compute_percentiles([span.first for span in timings]),
+        compute_percentiles([rate for span in timings if (rate := span.rate) is not None]),
+        _compute_rate(tokens, seconds),
         tokens,
         seconds,
         rest,
     )
 
 
-def agent_figures(
-    trials: Sequence[Trial], spans: Sequence[Span], seconds: float, rest: Tried
-) -> AgentFigures:
+def compute_agent_stats(
+    trials: Sequence[AgentTrial],
+    timings: Sequence[AnswerTiming],
+    seconds: float,
+    rest: IncompleteCounts,
+) -> AgentStats:
     """The figures of runs, and of all requests that they made."""
     usage = sum((trial.usage for trial in trials), Usage())
-    tokens = sum(span.usage.output_tokens for span in spans)
-    return AgentFigures(
+    tokens = sum(span.usage.output_tokens for span in timings)
+    return AgentStats(
         len(trials),
         sum(trial.usage.tool_calls > 0 for trial in trials),
-        spread([trial.seconds for trial in trials]),
-        spread([span.seconds for span in spans]),
-        _rate(len(trials), seconds),
-        _rate(len(spans), seconds),
-        _rate(tokens, seconds),
+        compute_percentiles([trial.seconds for trial in trials]),
+        compute_percentiles([span.seconds for span in timings]),
+        _compute_rate(len(trials), seconds),
+        _compute_rate(len(timings), seconds),
+        _compute_rate(tokens, seconds),
         usage,
         seconds,
         rest,
     )
 
 
-def _rate(count: int, seconds: float) -> float | None:
+def _compute_rate(count: int, seconds: float) -> float | None:
     return count / seconds if count and seconds > 0 else None

@@ -11,24 +11,24 @@ from time import monotonic
 
 from agentcall.agent import Agent
 from agentcall.bench.figures import (
-    AgentFigures,
-    StreamFigures,
-    Trial,
-    Tried,
-    agent_figures,
-    stream_figures,
+    AgentStats,
+    AgentTrial,
+    IncompleteCounts,
+    StreamStats,
+    compute_agent_stats,
+    compute_stream_stats,
 )
-from agentcall.bench.stopwatch import Stopwatch
-from agentcall.dialects.protocol import Offer
+from agentcall.bench.stopwatch import TimedModel
+from agentcall.dialects.protocol import PromptSpec
 from agentcall.errors import ModelError
 from agentcall.limits import Limits
 from agentcall.messages import User
-from agentcall.models.protocol import Model, Request
+from agentcall.models.protocol import Model, ModelRequest
 from agentcall.tool import tool
 from agentcall.transcript import Transcript
-from agentcall.turn import Listener
+from agentcall.turn import ModelCaller
 
-REQUESTS = 8
+MAX_REQUESTS = 8
 """Requests of one run at most."""
 
 _PRICES = {"apple": 3, "pear": 4, "melon": 12, "cherry": 1, "mango": 7, "quince": 5, "fig": 2}
@@ -47,7 +47,7 @@ def multiply(a: int, b: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class LoadProfile:
     """How many at the same time, how much each of them does, and for how many seconds at most."""
 
     size: int
@@ -55,7 +55,7 @@ class Crowd:
     seconds: float
 
 
-class _Mark:
+class _UniquePrefix:
     """A word that no prompt before this one began with, so that no cache holds its beginning."""
 
     def __init__(self) -> None:
@@ -69,84 +69,86 @@ class _Mark:
 
 
 @dataclass(slots=True)
-class _Ledger:
+class _LoadCounts:
     """Counts what was begun and what failed."""
 
-    begun: int = 0
-    ended: int = 0
+    started: int = 0
+    completed: int = 0
     failed: int = 0
-    why: list[str] = field(default_factory=list[str])
+    reasons: list[str] = field(default_factory=list[str])
 
     @property
-    def rest(self) -> Tried:
-        unfinished = self.begun - self.ended - self.failed
-        return Tried(self.failed, unfinished, self.why[0] if self.why else "")
+    def incomplete(self) -> IncompleteCounts:
+        unfinished = self.started - self.completed - self.failed
+        return IncompleteCounts(self.failed, unfinished, self.reasons[0] if self.reasons else "")
 
 
-async def streams(model: Model, crowd: Crowd) -> StreamFigures:
+async def measure_streams(model: Model, load: LoadProfile) -> StreamStats:
     """The figures of bare answers, each to a question of its own: no prefix is shared."""
-    timed, mark = Stopwatch(model), _Mark()
+    timed, mark = TimedModel(model), _UniquePrefix()
 
-    async def one() -> str:
+    async def ask_once() -> str:
         asked = User(f"{mark.next()}. Write the numbers from one to two hundred in words.")
-        request = Request(Transcript([asked]), Offer(), stream=True)
-        turn = await Listener(timed).turn(request)
+        request = ModelRequest(Transcript([asked]), PromptSpec(), stream=True)
+        turn = await ModelCaller(timed).request_once(request)
         return "" if turn.finish is not None else "the stream ended before the answer did"
 
-    seconds, rest = await _crowded(one, crowd)
-    return stream_figures(timed.spans, seconds, rest)
+    seconds, rest = await _run_load(ask_once, load)
+    return compute_stream_stats(timed.timings, seconds, rest)
 
 
-async def agents(model: Model, crowd: Crowd) -> AgentFigures:
+async def measure_agents(model: Model, load: LoadProfile) -> AgentStats:
     """The figures of runs that call tools."""
-    timed, mark = Stopwatch(model), _Mark()
+    timed, mark = TimedModel(model), _UniquePrefix()
     agent = Agent(
         timed,
         tools=[price, multiply],
         instructions="You are the till of a shop. Look prices up with the tools, never guess.",
-        limits=Limits(requests=REQUESTS),
+        limits=Limits(requests=MAX_REQUESTS),
     )
-    trials: list[Trial] = []
+    trials: list[AgentTrial] = []
     items = itertools.cycle(_PRICES)
 
-    async def one() -> str:
+    async def run_once() -> str:
         began = monotonic()
         result = await agent.run(f"Customer {mark.next()}: what do 6 of {next(items)} cost?")
         if result.stop_reason != "final":
             return f"a run ended by {result.stop_reason}"
-        trials.append(Trial(monotonic() - began, result.usage))
+        trials.append(AgentTrial(monotonic() - began, result.usage))
         return ""
 
-    seconds, rest = await _crowded(one, crowd)
-    return agent_figures(trials, timed.spans, seconds, rest)
+    seconds, rest = await _run_load(run_once, load)
+    return compute_agent_stats(trials, timed.timings, seconds, rest)
 
 
-async def _crowded(one: Callable[[], Awaitable[str]], crowd: Crowd) -> tuple[float, Tried]:
+async def _run_load(
+    attempt: Callable[[], Awaitable[str]], load: LoadProfile
+) -> tuple[float, IncompleteCounts]:
     """Does it by a crowd; the seconds that it took, and what did not come to its end.
 
     `one` gives why it failed, or nothing.
     """
-    ledger = _Ledger()
+    ledger = _LoadCounts()
 
-    async def member() -> None:
-        for _ in range(crowd.each):
-            ledger.begun += 1
+    async def run_member() -> None:
+        for _ in range(load.each):
+            ledger.started += 1
             try:
-                why = await one()
+                why = await attempt()
             except ModelError as error:
                 why = str(error)
             if why:
                 ledger.failed += 1
-                ledger.why.append(why)
+                ledger.reasons.append(why)
             else:
-                ledger.ended += 1
+                ledger.completed += 1
 
     began = monotonic()
-    tasks = [asyncio.ensure_future(member()) for _ in range(crowd.size)]
+    tasks = [asyncio.ensure_future(run_member()) for _ in range(load.size)]
     try:
-        await asyncio.wait(tasks, timeout=crowd.seconds)
+        await asyncio.wait(tasks, timeout=load.seconds)
         seconds = monotonic() - began
-        rest = ledger.rest
+        rest = ledger.incomplete
     finally:
         for task in tasks:
             task.cancel()

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from agentcall.bench.figures import AgentFigures, StreamFigures
-from agentcall.bench.load import Crowd, agents, streams
-from agentcall.bench.prefix import PrefixFigures, prefix_figures
+from agentcall.bench.figures import AgentStats, StreamStats
+from agentcall.bench.load import LoadProfile, measure_agents, measure_streams
+from agentcall.bench.prefix import PrefixCacheStats, measure_prefix_cache
 from agentcall.dialects.protocol import Dialect
 from agentcall.errors import ModelError, UsageError
-from agentcall.models.balance import Balanced
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.balance import LoadBalancer
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.protocol import Model, Settings
+from agentcall.models.protocol import Model, ModelSettings
 
 _AGENT_TOKENS = 512
 """Tokens that an agent's answer may have: a call, or a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class BenchScope:
     """How much is measured.
 
     concurrency: how many streams, and agents, at the same time. each: answers of a stream, and
@@ -41,81 +41,87 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class BenchServer:
     """A server, and the name of its model there; None takes the first that it serves."""
 
-    endpoint: Endpoint
+    endpoint: HTTPEndpoint
     model: str | None = None
     dialect: Dialect | str = "auto"
 
-    def speaking(self, settings: Settings) -> HTTPChat:
+    def make_chat(self, settings: ModelSettings) -> HTTPChat:
         """Its model."""
         return HTTPChat(self.endpoint, self.model, dialect=self.dialect, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BenchTarget:
     """What is measured: one server, or several that serve one model."""
 
-    servers: tuple[Server, ...]
+    servers: tuple[BenchServer, ...]
 
-    def speaking(self, tokens: int) -> Model:
+    def make_model(self, tokens: int) -> Model:
         """The model, which answers in so many tokens at most."""
-        settings = Settings(temperature=0.0, max_tokens=tokens)
-        chats = [server.speaking(settings) for server in self.servers]
-        return chats[0] if len(chats) == 1 else Balanced(*chats)
+        settings = ModelSettings(temperature=0.0, max_tokens=tokens)
+        chats = [server.make_chat(settings) for server in self.servers]
+        return chats[0] if len(chats) == 1 else LoadBalancer(*chats)
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class LoadLevel:
     """The figures for so many at the same time."""
 
     concurrency: int
-    streams: StreamFigures
-    agents: AgentFigures
+    streams: StreamStats
+    agents: AgentStats
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchReport:
     """What was measured. `prefix` is of the first server; None, and why, where it failed."""
 
     servers: tuple[str, ...]
     model: str
     dialect: str
-    scope: Scope
-    prefix: PrefixFigures | None
+    scope: BenchScope
+    prefix: PrefixCacheStats | None
     prefix_failed: str
-    levels: tuple[Level, ...]
+    levels: tuple[LoadLevel, ...]
 
 
 async def measure(
-    target: Target, scope: Scope, say: Callable[[str], None] = lambda _words: None
-) -> Report:
+    target: BenchTarget, scope: BenchScope, on_step: Callable[[str], None] = lambda _words: None
+) -> BenchReport:
     """Measures a server; `say` gets a line for each step.
 
     Raises ModelError if it does not answer at all, UsageError.
     """
     first = target.servers[0]
-    say(f"asking {first.endpoint.place} what it is")
-    choice = await first.speaking(Settings()).choice()
-    say("prefix cache")
+    on_step(f"asking {first.endpoint.display_url} what it is")
+    choice = await first.make_chat(ModelSettings()).resolve_dialect()
+    on_step("prefix cache")
     patient = replace(first.endpoint, tries=1, timeout=scope.seconds)
-    prefix, failed = await _prefix(patient, choice.model)
-    bare, armed = target.speaking(scope.tokens), target.speaking(_AGENT_TOKENS)
-    await streams(bare, Crowd(len(target.servers), 1, scope.seconds))  # connections, dialects
-    levels: list[Level] = []
+    prefix, failed = await _measure_prefix(patient, choice.model)
+    bare, armed = target.make_model(scope.tokens), target.make_model(_AGENT_TOKENS)
+    await measure_streams(
+        bare, LoadProfile(len(target.servers), 1, scope.seconds)
+    )  # connections, dialects
+    levels: list[LoadLevel] = []
     for size in scope.concurrency:
-        crowd = Crowd(size, scope.each, scope.seconds)
-        say(f"{size} at a time: streams")
-        streamed = await streams(bare, crowd)
-        say(f"{size} at a time: agents")
-        levels.append(Level(size, streamed, await agents(armed, crowd)))
-    places = tuple(server.endpoint.place for server in target.servers)
-    return Report(places, choice.model, choice.dialect.name, scope, prefix, failed, tuple(levels))
+        crowd = LoadProfile(size, scope.each, scope.seconds)
+        on_step(f"{size} at a time: streams")
+        streamed = await measure_streams(bare, crowd)
+        on_step(f"{size} at a time: agents")
+        levels.append(LoadLevel(size, streamed, await measure_agents(armed, crowd)))
+    places = tuple(server.endpoint.display_url for server in target.servers)
+    return BenchReport(
+        places, choice.model, choice.dialect.name, scope, prefix, failed, tuple(levels)
+    )
 
 
-async def _prefix(endpoint: Endpoint, model: str) -> tuple[PrefixFigures | None, str]:
+async def _measure_prefix(
+    endpoint: HTTPEndpoint, model: str
+) -> tuple[PrefixCacheStats | None, str]:
     try:
-        return await prefix_figures(endpoint, model), ""
+        return await measure_prefix_cache(endpoint, model), ""
     except ModelError as error:
         return None, str(error)

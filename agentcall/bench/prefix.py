@@ -11,17 +11,17 @@ from time import monotonic
 import orjson
 
 from agentcall.messages import JSON
-from agentcall.models.endpoint import Endpoint
-from agentcall.models.facts import PATH
+from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.facts import CHAT_PATH
 
-WORDS = 400
+PROMPT_WORDS = 400
 """Words of the prompt, and about as many tokens: several blocks of any cache."""
 
-_TEXT = "the cat sat on a mat and looked at the moon while it rained in the old town"
+_FILLER = "the cat sat on a mat and looked at the moon while it rained in the old town"
 
 
 @dataclass(frozen=True, slots=True)
-class PrefixFigures:
+class PrefixCacheStats:
     """A prompt that the server had never seen, and the same once more, for one token each.
 
     cached_tokens: of the second, as the server reports them; None where it does not.
@@ -33,30 +33,30 @@ class PrefixFigures:
     cached_tokens: int | None
 
 
-async def prefix_figures(endpoint: Endpoint, model: str) -> PrefixFigures:
+async def measure_prefix_cache(endpoint: HTTPEndpoint, model: str) -> PrefixCacheStats:
     """The figures of a server. Raises ModelError."""
     text = f"{secrets.token_hex(8)} " + " ".join(
-        itertools.islice(itertools.cycle(_TEXT.split()), WORDS)
+        itertools.islice(itertools.cycle(_FILLER.split()), PROMPT_WORDS)
     )
     messages: JSON = [{"role": "user", "content": f"{text}\nSay yes."}]
     body = orjson.dumps({"model": model, "max_tokens": 1, "temperature": 0, "messages": messages})
     began = monotonic()
-    await endpoint.post(PATH, body)
+    await endpoint.post(CHAT_PATH, body)
     between = monotonic()
-    usage = _member(await endpoint.post(PATH, body), "usage")
+    usage = _get_member(await endpoint.post(CHAT_PATH, body), "usage")
     ended = monotonic()
-    return PrefixFigures(
-        _count(usage, "prompt_tokens"),
+    return PrefixCacheStats(
+        _get_count(usage, "prompt_tokens"),
         between - began,
         ended - between,
-        _count(_member(usage, "prompt_tokens_details"), "cached_tokens"),
+        _get_count(_get_member(usage, "prompt_tokens_details"), "cached_tokens"),
     )
 
 
-def _member(value: JSON, key: str) -> JSON:
+def _get_member(value: JSON, key: str) -> JSON:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
-def _count(value: JSON, key: str) -> int | None:
-    found = _member(value, key)
+def _get_count(value: JSON, key: str) -> int | None:
+    found = _get_member(value, key)
     return found if isinstance(found, int) else None

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from time import monotonic
 
 from agentcall.messages import Usage
-from agentcall.models.protocol import Answer, Chosen, Ended, Model, Request, closed
+from agentcall.models.protocol import (
+    Model,
+    ModelRequest,
+    ResponseEnd,
+    ResponseEvent,
+    ResponseStart,
+    close_response,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class AnswerTiming:
     """One whole answer; times in seconds since the request was made.
 
     `first` and `last` are when the first and the last part came, `parts` how many there were.
@@ -30,31 +37,31 @@ class Span:
         return (self.usage.output_tokens - 1) / (self.last - self.first) if pieces else None
 
 
-class Stopwatch:
+class TimedModel:
     """A model that answers as another does, and keeps the time of each whole answer in `spans`."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self.spans: list[Span] = []
+        self.timings: list[AnswerTiming] = []
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The other's parts. Raises ModelError."""
         began = monotonic()
         times: list[float] = []
         answer = self._model.ask(request)
         try:
             async for part in answer:
-                if isinstance(part, Ended):
-                    self._ended(part, began, times)
-                elif not isinstance(part, Chosen):
+                if isinstance(part, ResponseEnd):
+                    self._record(part, began, times)
+                elif not isinstance(part, ResponseStart):
                     times.append(monotonic() - began)
                 yield part
         finally:
-            await closed(answer)
+            await close_response(answer)
 
-    def _ended(self, end: Ended, began: float, times: list[float]) -> None:
-        if end.finish is None:
+    def _record(self, end: ResponseEnd, began: float, times: list[float]) -> None:
+        if end.finish_reason is None:
             return
         now = monotonic() - began
         first, last = (times[0], times[-1]) if times else (now, now)
-        self.spans.append(Span(now, first, last, len(times), end.usage))
+        self.timings.append(AnswerTiming(now, first, last, len(times), end.usage))

@@ -22,8 +22,8 @@ from agentcall.cli import (
     web,
     worker,
 )
-from agentcall.cli.options import command_of
-from agentcall.cli.tracing import traced_everywhere
+from agentcall.cli.options import make_command
+from agentcall.cli.tracing import trace_from_environment
 
 app = typer.Typer(
     name="agentcall",
@@ -33,19 +33,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", help=run.HELP)(command_of(run.RunOptions, run.run))
-app.command("chat", help=chat.HELP)(command_of(chat.ChatOptions, chat.chat))
-app.command("resume", help=resume.HELP)(command_of(resume.ResumeOptions, resume.resume))
+app.command("run", help=run.RUN_HELP)(make_command(run.RunOptions, run.run))
+app.command("chat", help=chat.CHAT_HELP)(make_command(chat.ChatOptions, chat.start_chat))
+app.command("resume", help=resume.RESUME_HELP)(make_command(resume.ResumeOptions, resume.resume))
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(runs.app, name="runs")
-app.command("batch", help=batch.HELP)(command_of(batch.BatchOptions, batch.batch))
-app.command("worker", help=worker.HELP)(command_of(worker.WorkerOptions, worker.worker))
+app.command("batch", help=batch.BATCH_HELP)(make_command(batch.BatchOptions, batch.batch))
+app.command("worker", help=worker.WORKER_HELP)(
+    make_command(worker.WorkerOptions, worker.start_worker)
+)
 app.add_typer(tools.app, name="tools")
 app.add_typer(server.app, name="server")
-app.command("serve", help=serve.HELP)(command_of(serve.ServeOptions, serve.serve))
-app.command("web", help=web.HELP)(command_of(web.WebOptions, web.web))
-app.command("mcp", help=mcp.HELP)(command_of(mcp.MCPOptions, mcp.mcp))
-app.command("doctor", help=doctor.HELP)(command_of(doctor.DoctorOptions, doctor.doctor))
+app.command("serve", help=serve.SERVE_HELP)(make_command(serve.ServeOptions, serve.serve_endpoint))
+app.command("web", help=web.WEB_HELP)(make_command(web.WebOptions, web.serve_web))
+app.command("mcp", help=mcp.MCP_HELP)(make_command(mcp.MCPOptions, mcp.serve_mcp))
+app.command("doctor", help=doctor.DOCTOR_HELP)(make_command(doctor.DoctorOptions, doctor.doctor))
 
 
 def _show_version(wanted: bool) -> None:
@@ -57,7 +59,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _door(
+def handle_global_options(
     _version: Annotated[
         bool,
         typer.Option(
@@ -71,16 +73,16 @@ def _door(
 def main() -> None:
     """The console script: every error becomes one line and an exit code, without a traceback."""
     try:
-        with traced_everywhere():
+        with trace_from_environment():
             app(prog_name="agentcall")
     except KeyboardInterrupt:
         from agentcall.cli.faults import INTERRUPTED
 
         sys.exit(INTERRUPTED)
     except Exception as error:
-        from agentcall.cli.faults import debugging, exit_code, tell
+        from agentcall.cli.faults import get_exit_code, is_debugging, print_error
 
-        if debugging():
+        if is_debugging():
             raise
-        tell(error)
-        sys.exit(exit_code(error))
+        print_error(error)
+        sys.exit(get_exit_code(error))

@@ -8,20 +8,20 @@ from typing import Any, Protocol
 
 import orjson
 
-from agentcall.cli.plain import is_terminal, shown_json
+from agentcall.cli.plain import escape_json, is_terminal
 from agentcall.cli.run import RunOptions
 from agentcall.errors import ModelError
-from agentcall.events import AnswerDiscarded, Event, TextDelta, ToolCallFinished, event_json
-from agentcall.messages import JSON, ToolCall, ToolResult, encoded, to_json
-from agentcall.plaintext import harmless
-from agentcall.result import Missing, RunResult
-from agentcall.snapshot import as_json, snapshot
+from agentcall.events import AnswerDiscarded, Event, TextDelta, ToolCallFinished, event_to_json
+from agentcall.messages import JSON, ToolCall, ToolResult, encode_json, to_json
+from agentcall.plaintext import strip_control_characters
+from agentcall.result import MissingOutput, RunResult
+from agentcall.snapshot import serialize, to_json_value
 
 
-class Answer(Protocol):
+class AnswerWriter(Protocol):
     """Shows a run on standard output."""
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Something happened."""
         ...
 
@@ -30,27 +30,27 @@ class Answer(Protocol):
         ...
 
 
-def answer_for(options: RunOptions) -> Answer:
+def choose_answer_writer(options: RunOptions) -> AnswerWriter:
     """The answer in the form that the options ask for."""
     if options.json:
-        return Document()
+        return ResultJSONWriter()
     if options.events:
-        return EventLines()
-    return Streamed() if is_terminal(sys.stdout) else Whole()
+        return EventJSONLinesWriter()
+    return StreamingAnswerWriter() if is_terminal(sys.stdout) else FinalAnswerWriter()
 
 
-class Streamed:
+class StreamingAnswerWriter:
     """Text as it arrives, for a terminal."""
 
     def __init__(self) -> None:
-        self._open = False
+        self._is_line_open = False
         self._margin = ""
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Writes a delta; ends the line before anything else is shown."""
         match event:
             case TextDelta(text):
-                self._write_delta(harmless(text))
+                self._write_delta(strip_control_characters(text))
             case AnswerDiscarded():
                 self._end_line(" [cut]")
             case ToolCallFinished():
@@ -64,39 +64,39 @@ class Streamed:
         self._end_line()
 
     def _write_delta(self, text: str) -> None:
-        text = text if self._open else text.lstrip("\n")
+        text = text if self._is_line_open else text.lstrip("\n")
         if text:
-            _write(text if self._open else self._margin + text)
-            self._open, self._margin = True, ""
+            _write(text if self._is_line_open else self._margin + text)
+            self._is_line_open, self._margin = True, ""
 
     def _end_line(self, mark: str = "") -> None:
-        if self._open:
+        if self._is_line_open:
             _write(f"{mark}\n")
-            self._open = False
+            self._is_line_open = False
 
 
-class Whole:
+class FinalAnswerWriter:
     """The final answer alone, at the end: for files and pipes."""
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Waits."""
 
     def finish(self, result: RunResult[Any] | None, error: ModelError | None) -> None:
         """Writes the answer if there is one."""
-        if result is None or isinstance(result.answer, Missing):
+        if result is None or isinstance(result.answer, MissingOutput):
             return
         if result.stop_reason == "cancelled":
             return
-        text = snapshot(result.answer)
+        text = serialize(result.answer)
         _write(text if text.endswith("\n") else text + "\n")
 
 
-class EventLines:
+class EventJSONLinesWriter:
     """Each event as a line of JSON."""
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Writes it."""
-        _write_json(event_json(event))
+        _write_json(event_to_json(event))
 
     def finish(self, result: RunResult[Any] | None, error: ModelError | None) -> None:
         """Says what broke the run, if anything did."""
@@ -104,29 +104,29 @@ class EventLines:
             _write_json({"type": "Error", "error": type(error).__name__, "message": str(error)})
 
 
-class Document:
+class ResultJSONWriter:
     """One JSON object at the end."""
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Waits."""
 
     def finish(self, result: RunResult[Any] | None, error: ModelError | None) -> None:
         """Writes it, whole or as far as it came."""
         document: dict[str, JSON] = {"output": None, "stop_reason": "error"}
         if result is not None:
-            document = _document(result)
+            document = _result_to_json(result)
         if error is not None:
             document["error"] = {"type": type(error).__name__, "message": str(error)}
         _write_json(document)
 
 
-def _document(result: RunResult[Any]) -> dict[str, JSON]:
+def _result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
     answer = result.answer
     document: dict[str, JSON] = {
-        "output": None if isinstance(answer, Missing) else as_json(answer),
+        "output": None if isinstance(answer, MissingOutput) else to_json_value(answer),
         "stop_reason": result.stop_reason,
         "usage": asdict(result.usage),
-        "tool_calls": [_call_json(call, done) for call, done in result.tool_calls],
+        "tool_calls": [_call_to_json(call, done) for call, done in result.tool_calls],
         "messages": [to_json(message) for message in result.messages],
     }
     if result.pending:
@@ -141,18 +141,18 @@ def _document(result: RunResult[Any]) -> dict[str, JSON]:
             }
             for pending in result.pending
         ]
-    if isinstance(answer, Missing):
+    if isinstance(answer, MissingOutput):
         document["reason"] = answer.reason
     return document
 
 
-def _call_json(call: ToolCall, done: ToolResult | None) -> dict[str, JSON]:
+def _call_to_json(call: ToolCall, result: ToolResult | None) -> dict[str, JSON]:
     return {
         "id": call.id,
         "name": call.name,
         "arguments": orjson.loads(call.arguments),
-        "result": None if done is None else done.text,
-        "is_error": None if done is None else done.is_error,
+        "result": None if result is None else result.text,
+        "is_error": None if result is None else result.is_error,
     }
 
 
@@ -162,5 +162,5 @@ def _write(text: str) -> None:
 
 
 def _write_json(value: JSON) -> None:
-    sys.stdout.buffer.write(shown_json(encoded(value)) + b"\n")
+    sys.stdout.buffer.write(escape_json(encode_json(value)) + b"\n")
     sys.stdout.buffer.flush()

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from agentcall.approval import Approved, Decision, Denied, Edited
-from agentcall.cli.plain import is_terminal, styled
+from agentcall.cli.plain import is_terminal, style_text
 from agentcall.errors import UsageError
 from agentcall.messages import ToolCall
-from agentcall.plaintext import line_of, visible
+from agentcall.plaintext import escape_invisible, to_single_line
 
-Check = Callable[[Edited], None]
+EditValidator = Callable[[Edited], None]
 """Raises UsageError for edited arguments that do not fit."""
 
 _CHOICES: dict[str, Decision] = {
@@ -28,35 +28,37 @@ _CHOICES: dict[str, Decision] = {
     "n": Denied(),
     "no": Denied(),
 }
-_QUESTION = "  y(es) once, t(ool) always, this c(all) always, e(dit), n(o), or the reason why not: "
-_INSTEAD = "  the arguments instead, as JSON (nothing: as it was): "
+_APPROVAL_QUESTION = (
+    "  y(es) once, t(ool) always, this c(all) always, e(dit), n(o), or the reason why not: "
+)
+_EDIT_QUESTION = "  the arguments instead, as JSON (nothing: as it was): "
 
 
-class Person(Protocol):
+class Prompter(Protocol):
     """Somebody who can be asked."""
 
     @property
-    def is_there(self) -> bool:
+    def is_available(self) -> bool:
         """Whether a person is there, who sees what is asked."""
         ...
 
-    def say(self, question: str, begun: str = "") -> str | None:
+    def ask(self, question: str, default: str = "") -> str | None:
         """What the person says, which may be begun for them; None at the end of all input."""
         ...
 
 
-class Keyboard:
+class TerminalPrompter:
     """A person at the terminal, also where standard input is a pipe."""
 
     @property
-    def is_there(self) -> bool:
+    def is_available(self) -> bool:
         """Whether there is a terminal."""
-        with _keyboard() as keyboard:
+        with _open_keyboard() as keyboard:
             return keyboard is not None
 
-    def say(self, question: str, begun: str = "") -> str | None:
+    def ask(self, question: str, default: str = "") -> str | None:
         """A line, typed from its beginning."""
-        with _keyboard() as keyboard:
+        with _open_keyboard() as keyboard:
             if keyboard is None:
                 return None
             sys.stderr.write(question)
@@ -65,65 +67,67 @@ class Keyboard:
 
 
 @dataclass(frozen=True, slots=True)
-class Matter:
+class ApprovalRequest:
     """What is to be decided: the call, all of it as a person reads it, and why it needs one."""
 
     call: ToolCall
-    shown: str
+    call_text: str
     reason: str
 
 
-def decide(matter: Matter, person: Person, check: Check) -> Decision:
+def ask_for_decision(
+    request: ApprovalRequest, prompter: Prompter, validate: EditValidator
+) -> Decision:
     """Asks a person; denies where there is none."""
-    if not person.is_there:
+    if not prompter.is_available:
         return Denied("nobody is there to approve it")
-    sys.stderr.write(styled("approve", "yellow", sys.stderr) + f" {matter.shown}\n")
-    if matter.reason:
-        sys.stderr.write(f"  why: {line_of(matter.reason)}\n")
+    sys.stderr.write(style_text("approve", "yellow", sys.stderr) + f" {request.call_text}\n")
+    if request.reason:
+        sys.stderr.write(f"  why: {to_single_line(request.reason)}\n")
     sys.stderr.flush()
     while True:
-        answer = person.say(_QUESTION)
+        answer = prompter.ask(_APPROVAL_QUESTION)
         said = "no" if answer is None else answer.strip()
         if said.lower() in ("e", "edit"):
-            edited = _edited(matter.call, person, check)
+            edited = _ask_for_edit(request.call, prompter, validate)
             if edited is not None:
                 return edited
         elif said:
-            return decision_in(said)
+            return parse_decision(said)
 
 
-def decision_in(words: str) -> Decision:
+def parse_decision(text: str) -> Decision:
     """The decision that the words are: one of the letters, or a reason why not."""
-    return _CHOICES.get(words.lower()) or Denied(words)
+    return _CHOICES.get(text.lower()) or Denied(text)
 
 
-def _edited(call: ToolCall, person: Person, check: Check) -> Edited | None:
+def _ask_for_edit(call: ToolCall, prompter: Prompter, validate: EditValidator) -> Edited | None:
     """Arguments that fit; None where none are given after all."""
     said = call.arguments
-    while said := (person.say(_INSTEAD, visible(said)) or "").strip():
+    while said := (prompter.ask(_EDIT_QUESTION, escape_invisible(said)) or "").strip():
         try:
-            check(Edited(said))
+            validate(Edited(said))
         except UsageError as error:
-            sys.stderr.write(f"  {line_of(str(error))}\n")
+            sys.stderr.write(f"  {to_single_line(str(error))}\n")
         else:
             return Edited(said)
     return None
 
 
 @contextmanager
-def _keyboard() -> Generator[TextIO | None, None, None]:
+def _open_keyboard() -> Generator[TextIO | None, None, None]:
     """Where a person types, if one sees what is asked."""
     if not is_terminal(sys.stderr):
         yield None
     elif sys.stdin is not None and sys.stdin.isatty():
         yield sys.stdin
     else:
-        with _terminal() as terminal:
+        with _open_terminal() as terminal:
             yield terminal
 
 
 @contextmanager
-def _terminal() -> Generator[TextIO | None, None, None]:
+def _open_terminal() -> Generator[TextIO | None, None, None]:
     """The terminal itself, where standard input is something else."""
     terminal: TextIO | None = None
     if os.name == "posix":

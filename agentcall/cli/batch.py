@@ -7,9 +7,15 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import AgentPlace, Instructions, MaxRequests, Model, Tools
+from agentcall.cli.flags import (
+    AgentOption,
+    InstructionsOption,
+    MaxRequestsOption,
+    ModelOption,
+    ToolsOption,
+)
 
-HELP = """Carry out many tasks, and write a line of JSON for each as it ends.
+BATCH_HELP = """Carry out many tasks, and write a line of JSON for each as it ends.
 
 A task is a line of JSON: a text, or {"prompt": "...", "id": "..."}. Each is a durable run. Killed
 or stopped, the same command goes on where it was: nothing is done twice, and nothing is lost.
@@ -35,11 +41,11 @@ class BatchOptions:
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="The results, a line each.")
     ]
-    model: Model = None
-    tools: Tools = None
-    agent: AgentPlace = None
-    instructions: Instructions = None
-    max_requests: MaxRequests = None
+    model: ModelOption = None
+    tools: ToolsOption = None
+    agent: AgentOption = None
+    instructions: InstructionsOption = None
+    max_requests: MaxRequestsOption = None
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, metavar="N", help="Tasks at the same time.")
     ] = 8
@@ -63,8 +69,8 @@ class BatchOptions:
 
 def batch(options: BatchOptions) -> None:
     """Carries the tasks out and exits with the code that HELP says."""
-    from agentcall.cli.batching import carry_out
+    from agentcall.cli.batching import run_batch_file
 
-    code = carry_out(options)
+    code = run_batch_file(options)
     if code:
         raise typer.Exit(code)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-HELP = """Measure a model server: time to the first token, tokens a second, agents with tools at
+BENCH_HELP = """Measure a model server: time to the first token, tokens a second, agents with tools at
 the same time, and the prefix cache.
 
 \b
@@ -28,7 +28,7 @@ Exit codes:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchOptions:
+class ServerBenchOptions:
     """What `agentcall server bench` is told."""
 
     url: Annotated[
@@ -53,10 +53,10 @@ class BenchOptions:
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 
 
-def bench(options: BenchOptions) -> None:
+def bench(options: ServerBenchOptions) -> None:
     """Measures, prints and exits with the code that HELP says."""
-    from agentcall.cli.benching import benched
+    from agentcall.cli.benching import run_bench
 
-    code = benched(options)
+    code = run_bench(options)
     if code:
         raise typer.Exit(code)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from agentcall.calltext import whole_call
-from agentcall.plaintext import line_of
+from agentcall.calltext import format_full_call
+from agentcall.plaintext import to_single_line
 from agentcall.result import PendingCall, RunResult
 
 
-def waiting_lines(
+def format_pending_calls(
     result: RunResult[Any],  # Any: the output is not there yet
 ) -> list[str]:
     """The calls that wait, each with its id, all of its arguments, and why."""
-    return [line for pending in result.pending for line in _lines(result, pending)]
+    return [line for pending in result.pending for line in _format_pending_call(result, pending)]
 
 
-def _lines(
+def _format_pending_call(
     result: RunResult[Any],  # Any: as above
     pending: PendingCall,
 ) -> Iterator[str]:
     call = pending.call
-    yield f"waiting: {line_of(call.id)}  {whole_call(call, result.asked_by(call.id))}"
+    yield f"waiting: {to_single_line(call.id)}  {format_full_call(call, result.get_agent_path(call.id))}"
     if pending.reason:
-        yield f"  why: {line_of(pending.reason)}"
+        yield f"  why: {to_single_line(pending.reason)}"

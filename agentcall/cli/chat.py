@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.words import TalkOptions
+from agentcall.cli.words import AgentSessionOptions
 
-HELP = '''Chat with a model, with tools.
+CHAT_HELP = '''Chat with a model, with tools.
 
 At a terminal answers stream as Markdown, calls are cards, and /help lists the commands. Where
 something is piped in or out, each line is a question, and the answers are plain text. A question of
@@ -28,7 +28,7 @@ Conversations are kept (agentcall sessions); -c goes on with the last one. Exit 
 
 
 @dataclass(frozen=True, slots=True)
-class ChatOptions(TalkOptions):
+class ChatOptions(AgentSessionOptions):
     """What `agentcall chat` is told."""
 
     verbose: Annotated[
@@ -37,10 +37,10 @@ class ChatOptions(TalkOptions):
     ] = False
 
 
-def chat(options: ChatOptions) -> None:
+def start_chat(options: ChatOptions) -> None:
     """Chats, and exits with the code that HELP says."""
-    from agentcall.cli.chatting import chatted
+    from agentcall.cli.chatting import run_chat
 
-    code = chatted(options)
+    code = run_chat(options)
     if code:
         raise typer.Exit(code)

@@ -8,69 +8,73 @@ from typing import Any, TypeVar
 
 from agentcall.agent import Prompt
 from agentcall.approval import Decision
-from agentcall.cli.answer import Answer
-from agentcall.cli.calltext import waiting_lines
-from agentcall.cli.conversation import Conversation, Outcome
-from agentcall.cli.face import Face
+from agentcall.cli.answer import AnswerWriter
+from agentcall.cli.calltext import format_pending_calls
+from agentcall.cli.conversation import ApprovalLoop, LoopOutcome
+from agentcall.cli.face import ChatUI
 from agentcall.cli.faults import (
     UNFINISHED,
     WAITING,
-    debugging,
-    exit_code,
-    tell,
-    warn,
+    get_exit_code,
+    is_debugging,
+    print_error,
+    print_warning,
 )
-from agentcall.cli.gauge import Gauge
+from agentcall.cli.gauge import UsageMeter
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.launching import hint
-from agentcall.cli.screen import Screen
+from agentcall.cli.launching import print_launch_hint
+from agentcall.cli.screen import RunDisplay
 from agentcall.errors import UsageError
 from agentcall.events import Event
 from agentcall.messages import Image
 from agentcall.result import RunResult
-from agentcall.talk import Talk
+from agentcall.talk import Conversation
 
-Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
+AnyRunResult = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 T = TypeVar("T")
 
 
-class Chat:
+class TerminalChat:
     """A talk with a face.
 
     images: what goes with the next question. code: the exit code that the last question makes.
     is_stopped: whether Ctrl-C was the last thing that the person did.
     """
 
-    def __init__(self, talk: Talk, loop: InterruptibleLoop, face: Face) -> None:
-        self.talk = talk
-        self.face = face
-        self.gauge = Gauge()
+    def __init__(self, conversation: Conversation, loop: InterruptibleLoop, ui: ChatUI) -> None:
+        self.conversation = conversation
+        self.ui = ui
+        self.meter = UsageMeter()
         self.images: list[Image] = []
-        self.code = 0
-        self.is_stopped = False
+        self.exit_code = 0
+        self.is_interrupted = False
         self._loop = loop
 
     def ask(self, text: str) -> None:
         """Asks, with the images that were named before, and shows what comes of it."""
         prompt: Prompt = [*self.images, text] if self.images else text
         self.images = []
-        self._show(lambda shown: shown.outcome(self._heard(self.talk.ask(prompt))))
+        self._run_and_show(
+            lambda shown: shown.run(self._record_events(self.conversation.ask(prompt)))
+        )
 
     def ask_again(self, text: str | None) -> None:
         """Asks the last question anew, or another in its place."""
-        self._show(lambda shown: shown.outcome(self._heard(self.talk.retry(text))))
+        self._run_and_show(
+            lambda shown: shown.run(self._record_events(self.conversation.retry(text)))
+        )
 
     def decide(self, decision: Decision | None) -> None:
         """Decides about every call of the run that waits; without a decision the person is asked.
 
         Raises UsageError if none waits.
         """
-        waiting = self.talk.session.waiting
+        waiting = self.conversation.session.paused_runs
         if not waiting:
             raise UsageError("no call waits for approval")
         result = waiting[-1]
         decisions = {} if decision is None else {each.call.id: decision for each in result.pending}
-        self._show(lambda shown: shown.further(result, decisions))
+        self._run_and_show(lambda shown: shown.resume(result, decisions))
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:  # Any: what it sends is its own
         """What the work gives. Raises KeyboardInterrupt at Ctrl-C."""
@@ -79,96 +83,105 @@ class Chat:
     # What a conversation goes on by.
 
     def resume_stream(
-        self, result: Result, decisions: Mapping[str, Decision | bool]
+        self, result: AnyRunResult, decisions: Mapping[str, Decision | bool]
     ) -> AsyncIterator[Event]:
         """The events of a run after a person has decided."""
-        return self._heard(self.talk.decide(decisions, result.run_id))
+        return self._record_events(self.conversation.decide(decisions, result.run_id))
 
-    def check(self, result: Result, decisions: Mapping[str, Decision | bool]) -> None:
+    def check(self, result: AnyRunResult, decisions: Mapping[str, Decision | bool]) -> None:
         """Raises UsageError for decisions that cannot be carried out."""
-        self.talk.check(decisions, result.run_id)
+        self.conversation.check_decisions(decisions, result.run_id)
 
-    async def _heard(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    async def _record_events(
+        self, events: AsyncGenerator[Event, None]
+    ) -> AsyncGenerator[Event, None]:
         async with aclosing(events):
             async for event in events:
-                self.gauge.see(event)
+                self.meter.record(event)
                 yield event
-        await self.gauge.look(self.talk.agent)
+        await self.meter.fetch_window(self.conversation.agent)
 
     # What is shown.
 
-    def _show(self, go: Callable[[Conversation], Outcome]) -> None:
+    def _run_and_show(self, start: Callable[[ApprovalLoop], LoopOutcome]) -> None:
         """Lets the talk go on, and tells whatever goes wrong: the chat itself goes on."""
-        answer, notes = self.face.shown()
-        screen = Screen(answer, notes)
+        answer, notes = self.ui.open_writers()
+        screen = RunDisplay(answer, notes)
         try:
-            with self.face.busy():
-                self._end(self._outcome(go, answer, screen), screen)
+            with self.ui.mute_echo():
+                self._print_outcome(self._run_loop(start, answer, screen), screen)
         except KeyboardInterrupt:
-            self.is_stopped = self._loop.interrupts > 1
+            self.is_interrupted = self._loop.interrupts > 1
             raise
         except Exception as error:
-            self.fail(error)
-            self._tell_way_out()
-        self.tell_waiting()
+            self.report_error(error)
+            self._suggest_retry()
+        self.print_pending_calls()
 
-    def _outcome(
-        self, go: Callable[[Conversation], Outcome], answer: Answer, screen: Screen
-    ) -> Outcome:
+    def _run_loop(
+        self,
+        start: Callable[[ApprovalLoop], LoopOutcome],
+        writer: AnswerWriter,
+        display: RunDisplay,
+    ) -> LoopOutcome:
         try:
-            outcome = go(Conversation(self, self._loop, screen, self.face.person))
+            outcome = start(ApprovalLoop(self, self._loop, display, self.ui.prompter))
         except BaseException:  # Ctrl-C too
-            screen.close()
-            answer.finish(None, None)
+            display.close()
+            writer.finish(None, None)
             raise
-        screen.close()
-        answer.finish(outcome.result, outcome.error)
+        display.close()
+        writer.finish(outcome.result, outcome.error)
         return outcome
 
-    def _end(self, outcome: Outcome, screen: Screen) -> None:
+    def _print_outcome(self, outcome: LoopOutcome, display: RunDisplay) -> None:
         if outcome.error is not None:
-            self.fail(outcome.error)
-            hint(_words(self.talk), outcome.error)
-            self._tell_way_out()
+            self.report_error(outcome.error)
+            print_launch_hint(_get_model_shorthand(self.conversation), outcome.error)
+            self._suggest_retry()
             return
         result = outcome.result
         if result is None:
             return
-        screen.end(result, outcome.seconds)
+        display.end(result, outcome.seconds)
         for note in result.notes:
-            warn(note)
-        self.code = 0 if result.stop_reason == "final" else UNFINISHED
+            print_warning(note)
+        self.exit_code = 0 if result.stop_reason == "final" else UNFINISHED
 
-    def stop(self, done: str) -> None:
+    def handle_interrupt(self, done: str) -> None:
         """Ctrl-C came: says what it did, and what another one does."""
-        self.is_stopped = True
-        warn(f"{done}Ctrl-C once more leaves")
-        self.tell_waiting()
+        self.is_interrupted = True
+        print_warning(f"{done}Ctrl-C once more leaves")
+        self.print_pending_calls()
 
-    def fail(self, error: Exception) -> None:
+    def report_error(self, error: Exception) -> None:
         """Tells what went wrong."""
-        if debugging():
+        if is_debugging():
             raise error
-        tell(error)
-        self.code = exit_code(error)
+        print_error(error)
+        self.exit_code = get_exit_code(error)
 
-    def _tell_way_out(self) -> None:
-        if self.talk.history:
-            warn("/retry asks the last question again, /undo takes it back")
+    def _suggest_retry(self) -> None:
+        if self.conversation.history:
+            print_warning("/retry asks the last question again, /undo takes it back")
 
-    def tell_waiting(self) -> None:
+    def print_pending_calls(self) -> None:
         """Says which calls wait, and how to decide about them."""
-        lines = [line for result in self.talk.session.waiting for line in waiting_lines(result)]
+        lines = [
+            line
+            for result in self.conversation.session.paused_runs
+            for line in format_pending_calls(result)
+        ]
         if lines:
             for line in (
                 *lines,
                 "/approve asks about them; /approve yes and /approve no WHY decide",
             ):
-                warn(line)
-            self.code = WAITING
+                print_warning(line)
+            self.exit_code = WAITING
 
 
-def _words(talk: Talk) -> str | None:
+def _get_model_shorthand(conversation: Conversation) -> str | None:
     """The shorthand of the model that is talked to, if it has one."""
-    model = talk.agent.model
+    model = conversation.agent.model
     return model if isinstance(model, str) else None

@@ -6,44 +6,46 @@ import sys
 from collections.abc import Callable
 
 from agentcall.cli.chat import ChatOptions
-from agentcall.cli.chatter import Chat
-from agentcall.cli.face import AtTerminal, Face, Pipe
-from agentcall.cli.interruptible import InterruptibleLoop, Patience
-from agentcall.cli.launching import ensure_up
-from agentcall.cli.making import agent_of
-from agentcall.cli.plain import is_terminal, styled
-from agentcall.cli.sessioned import session_of
-from agentcall.cli.slash import COMMANDS, Leave, carried_out, show_past
-from agentcall.cli.tally import counted
+from agentcall.cli.chatter import TerminalChat
+from agentcall.cli.face import ChatUI, PipeUI, TerminalUI
+from agentcall.cli.interruptible import DeferredInterrupt, InterruptibleLoop
+from agentcall.cli.launching import ensure_server
+from agentcall.cli.making import build_agent
+from agentcall.cli.plain import is_terminal, style_text
+from agentcall.cli.sessioned import open_session
+from agentcall.cli.slash import COMMANDS, ChatExit, execute_command, show_history
+from agentcall.cli.tally import format_count
 from agentcall.errors import MissingExtra
-from agentcall.models.shorthand import place_of
-from agentcall.plaintext import line_of
-from agentcall.session import Store
-from agentcall.talk import Talk, new_session
+from agentcall.models.shorthand import describe_model
+from agentcall.plaintext import to_single_line
+from agentcall.session import SessionStore
+from agentcall.talk import Conversation, new_session
 
 
-def chatted(options: ChatOptions) -> int:
+def run_chat(options: ChatOptions) -> int:
     """Chats until the person leaves; gives the exit code."""
-    talk = Talk(agent_of(options), session_of(options) or new_session())
+    talk = Conversation(build_agent(options), open_session(options) or new_session())
     if options.launch:
-        ensure_up(options.model)
+        ensure_server(options.model)
     with InterruptibleLoop() as loop:
         if sys.stdin is None or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
-            chat = Chat(talk, loop, Pipe())
-            chat.tell_waiting()
-            return _piped(chat)
-        chat = Chat(talk, loop, _at_terminal(talk.session.store, whole=options.verbose))
-        _greet(chat)
+            chat = TerminalChat(talk, loop, PipeUI())
+            chat.print_pending_calls()
+            return _answer_piped_lines(chat)
+        chat = TerminalChat(
+            talk, loop, _open_terminal_ui(talk.session.store, whole=options.verbose)
+        )
+        _print_greeting(chat)
         try:
-            _talked(chat)
+            _run_prompt_loop(chat)
         finally:
-            _part(chat)
+            _print_session_id(chat)
     return 0
 
 
-def _at_terminal(store: Store, *, whole: bool) -> Face:
+def _open_terminal_ui(store: SessionStore, *, whole: bool) -> ChatUI:
     try:
-        from agentcall.cli.typed import Typist
+        from agentcall.cli.typed import PromptToolkitPrompter
     except ImportError as error:
         raise MissingExtra(
             "agentcall chat needs prompt_toolkit at a terminal: pip install 'agentcall[chat]'"
@@ -51,65 +53,65 @@ def _at_terminal(store: Store, *, whole: bool) -> Face:
     from rich.console import Console
 
     words: dict[str, Callable[[], list[str]]] = dict.fromkeys(COMMANDS, list)
-    words["/load"] = lambda: [each.id for each in store.list()]
-    return AtTerminal(Typist(words), Console(highlight=False), whole=whole)
+    words["/load"] = lambda: [each.id for each in store.list_sessions()]
+    return TerminalUI(PromptToolkitPrompter(words), Console(highlight=False), verbose=whole)
 
 
-def _greet(chat: Chat) -> None:
-    agent = chat.talk.agent
-    model = "the usual model" if agent.model is None else place_of(agent.model).strip("'")
-    tools = counted(len(agent.registry), "tool")
-    chat.face.show(f"{line_of(model)} · {tools} · /help lists the commands, Ctrl-D leaves")
-    show_past(chat)
+def _print_greeting(chat: TerminalChat) -> None:
+    agent = chat.conversation.agent
+    model = "the usual model" if agent.model is None else describe_model(agent.model).strip("'")
+    tools = format_count(len(agent.registry), "tool")
+    chat.ui.show(f"{to_single_line(model)} · {tools} · /help lists the commands, Ctrl-D leaves")
+    show_history(chat)
 
 
-def _part(chat: Chat) -> None:
-    if chat.talk.history:
-        words = f"kept: agentcall chat --session {chat.talk.session.id}"
-        sys.stderr.write(styled(words, "dim", sys.stderr) + "\n")
+def _print_session_id(chat: TerminalChat) -> None:
+    if chat.conversation.history:
+        words = f"kept: agentcall chat --session {chat.conversation.session.id}"
+        sys.stderr.write(style_text(words, "dim", sys.stderr) + "\n")
 
 
-def _status(chat: Chat) -> str:
-    images = f"{counted(len(chat.images), 'image')} · " if chat.images else ""
-    return f"{images}{chat.gauge.line(chat.talk.usage)} · {chat.talk.session.id}"
+def _format_status(chat: TerminalChat) -> str:
+    images = f"{format_count(len(chat.images), 'image')} · " if chat.images else ""
+    return f"{images}{chat.meter.format(chat.conversation.usage)} · {chat.conversation.session.id}"
 
 
-def _talked(chat: Chat) -> None:
+def _run_prompt_loop(chat: TerminalChat) -> None:
     """Until the person leaves. Raises KeyboardInterrupt at a second Ctrl-C."""
-    with Patience() as patience:
-        while _goes_on(chat, patience):
+    with DeferredInterrupt() as interrupt:
+        while _handle_next_line(chat, interrupt):
             pass
 
 
-def _goes_on(chat: Chat, patience: Patience) -> bool:
+def _handle_next_line(chat: TerminalChat, interrupt: DeferredInterrupt) -> bool:
     """One thing that the person says, and what comes of it."""
     was_idle = True
     try:
-        patience.take()
-        said = chat.face.read(_status(chat))
-        chat.is_stopped = was_idle = False
-        return said is not None and _heard(chat, said)
+        interrupt.raise_if_pending()
+        said = chat.ui.read(_format_status(chat))
+        chat.is_interrupted = was_idle = False
+        return said is not None and _handle_line(chat, said)
     except KeyboardInterrupt:
-        if chat.is_stopped:
+        if chat.is_interrupted:
             raise
-        chat.stop("" if was_idle else "stopped; ")
+        chat.handle_interrupt("" if was_idle else "stopped; ")
         return True
 
 
-def _piped(chat: Chat) -> int:
+def _answer_piped_lines(chat: TerminalChat) -> int:
     """Until what is piped in ends; the exit code of the last question."""
-    while (said := chat.face.read("")) is not None and _heard(chat, said):
+    while (said := chat.ui.read("")) is not None and _handle_line(chat, said):
         pass
-    return chat.code
+    return chat.exit_code
 
 
-def _heard(chat: Chat, said: str) -> bool:
+def _handle_line(chat: TerminalChat, line: str) -> bool:
     """Does what was said; whether the chat goes on."""
     try:
-        if said.strip() and not carried_out(chat, said):
-            chat.ask(said.strip())
-    except Leave:
+        if line.strip() and not execute_command(chat, line):
+            chat.ask(line.strip())
+    except ChatExit:
         return False
     except Exception as error:
-        chat.fail(error)
+        chat.report_error(error)
     return True

@@ -9,174 +9,187 @@ from typing import Any, Protocol
 
 from agentcall.agent import Prompt
 from agentcall.approval import Approved, Decision, Edited
-from agentcall.calltext import whole_call
-from agentcall.cli.answer import Answer, answer_for
-from agentcall.cli.approving import Keyboard, Matter, Person, decide
-from agentcall.cli.faults import UNFINISHED, WAITING, exit_code, tell, warn
+from agentcall.calltext import format_full_call
+from agentcall.cli.answer import AnswerWriter, choose_answer_writer
+from agentcall.cli.approving import ApprovalRequest, Prompter, TerminalPrompter, ask_for_decision
+from agentcall.cli.faults import UNFINISHED, WAITING, get_exit_code, print_error, print_warning
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.launching import hint
+from agentcall.cli.launching import print_launch_hint
 from agentcall.cli.run import RunOptions
-from agentcall.cli.screen import Screen, notes_for
+from agentcall.cli.screen import RunDisplay, choose_display
 from agentcall.errors import ModelError
 from agentcall.events import Event, RunFinished
 from agentcall.messages import ToolCall
 from agentcall.result import PendingCall, RunResult, result_of
 
-Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
+AnyRunResult = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LoopOutcome:
     """What a conversation came to; a result and an error if it broke halfway."""
 
-    result: Result | None
+    result: AnyRunResult | None
     seconds: float
     error: ModelError | None = None
 
 
-class Resumer(Protocol):
+class SupportsResume(Protocol):
     """What goes on with a run when a person has decided."""
 
     def resume_stream(
-        self, result: Result, decisions: Mapping[str, Decision | bool], /
+        self, result: AnyRunResult, decisions: Mapping[str, Decision | bool], /
     ) -> AsyncIterator[Event]:
         """The events of a run after a person has decided."""
         ...
 
-    def check(self, result: Result, decisions: Mapping[str, Decision | bool], /) -> None:
+    def check(self, result: AnyRunResult, decisions: Mapping[str, Decision | bool], /) -> None:
         """Raises UsageError for decisions that cannot be carried out."""
         ...
 
 
-class Runner(Resumer, Protocol):
+class SupportsRun(SupportsResume, Protocol):
     """What may be asked: an agent, plain, in a session, or one whose runs are kept."""
 
     def run_stream(self, prompt: Prompt | None, /) -> AsyncIterator[Event]:
         """The events of a run."""
         ...
 
-    def tell_how_to_go_on(self, result: Result, /) -> None:
+    def print_resume_hint(self, result: AnyRunResult, /) -> None:
         """Says with which command the run goes on, which waits for approval."""
         ...
 
 
-def conversed(runner: Runner, prompt: Prompt | None, options: RunOptions) -> int:
+def run_and_print(runner: SupportsRun, prompt: Prompt | None, options: RunOptions) -> int:
     """Runs and prints what comes of it; gives the exit code."""
-    return _shown(runner, options, lambda talk: talk.outcome(runner.run_stream(prompt)))
+    return _run_and_report(runner, options, lambda talk: talk.run(runner.run_stream(prompt)))
 
 
-def conversed_on(
-    runner: Runner, result: Result, decisions: Mapping[str, Decision | bool], options: RunOptions
+def resume_and_print(
+    runner: SupportsRun,
+    result: AnyRunResult,
+    decisions: Mapping[str, Decision | bool],
+    options: RunOptions,
 ) -> int:
     """Goes on with a run that waits; without decisions a person is asked. Gives the exit code."""
-    return _shown(runner, options, lambda talk: talk.further(result, decisions))
+    return _run_and_report(runner, options, lambda talk: talk.resume(result, decisions))
 
 
-def _shown(runner: Runner, options: RunOptions, talk: Callable[[Conversation], Outcome]) -> int:
-    answer = answer_for(options)
-    screen = Screen(answer, notes_for(options))
+def _run_and_report(
+    runner: SupportsRun, options: RunOptions, start: Callable[[ApprovalLoop], LoopOutcome]
+) -> int:
+    answer = choose_answer_writer(options)
+    screen = RunDisplay(answer, choose_display(options))
     with InterruptibleLoop() as loop:
         try:
-            outcome = talk(Conversation(runner, loop, screen))
+            outcome = start(ApprovalLoop(runner, loop, screen))
         except KeyboardInterrupt as interrupt:
-            _leave(result_of(interrupt), answer)
+            _print_partial_result(result_of(interrupt), answer)
             raise
         finally:
             screen.close()
-    code = _told(outcome, answer, screen)
+    code = _print_outcome(outcome, answer, screen)
     if code == WAITING and outcome.result is not None:
-        runner.tell_how_to_go_on(outcome.result)
-    hint(options.model, outcome.error)
+        runner.print_resume_hint(outcome.result)
+    print_launch_hint(options.model, outcome.error)
     return code
 
 
-def _leave(result: Result | None, answer: Answer) -> None:
+def _print_partial_result(result: AnyRunResult | None, writer: AnswerWriter) -> None:
     """Prints what there was at Ctrl-C, where it can be gone on with."""
     if result is not None:
-        answer.see(RunFinished(result))
-        answer.finish(result, None)
+        writer.handle(RunFinished(result))
+        writer.finish(result, None)
 
 
-def _told(outcome: Outcome, answer: Answer, screen: Screen) -> int:
+def _print_outcome(outcome: LoopOutcome, writer: AnswerWriter, display: RunDisplay) -> int:
     """Prints how it ended."""
-    answer.finish(outcome.result, outcome.error)
+    writer.finish(outcome.result, outcome.error)
     if outcome.error is not None:
-        tell(outcome.error)
-        return exit_code(outcome.error)
+        print_error(outcome.error)
+        return get_exit_code(outcome.error)
     if outcome.result is None:
         return UNFINISHED
-    screen.end(outcome.result, outcome.seconds)
+    display.end(outcome.result, outcome.seconds)
     for note in outcome.result.notes:
-        warn(note)
+        print_warning(note)
     if outcome.result.pending:
         return WAITING
     return 0 if outcome.result.stop_reason == "final" else UNFINISHED
 
 
-class Conversation:
+class ApprovalLoop:
     """A run and what follows from its approvals, as one."""
 
     def __init__(
-        self, runner: Resumer, loop: InterruptibleLoop, screen: Screen, person: Person | None = None
+        self,
+        runner: SupportsResume,
+        loop: InterruptibleLoop,
+        display: RunDisplay,
+        prompter: Prompter | None = None,
     ) -> None:
         self._runner = runner
         self._loop = loop
-        self._screen = screen
-        self._person = person or Keyboard()
+        self._display = display
+        self._prompter = prompter or TerminalPrompter()
         self._started = monotonic()
-        self._result: Result | None = None
+        self._result: AnyRunResult | None = None
 
-    def outcome(self, events: AsyncIterator[Event]) -> Outcome:
+    def run(self, events: AsyncIterator[Event]) -> LoopOutcome:
         """Goes on until nothing waits that can be asked about. Raises what is no ModelError."""
         try:
-            self._leg(events)
+            self._run_events(events)
             while (result := self._result) is not None and result.pending:
-                if not self._person.is_there:
+                if not self._prompter.is_available:
                     break
-                self._leg(self._runner.resume_stream(result, self._decisions(result)))
+                self._run_events(
+                    self._runner.resume_stream(result, self._ask_for_decisions(result))
+                )
         except ModelError as error:
-            return Outcome(self._result, monotonic() - self._started, error)
-        return Outcome(self._result, monotonic() - self._started)
+            return LoopOutcome(self._result, monotonic() - self._started, error)
+        return LoopOutcome(self._result, monotonic() - self._started)
 
-    def further(self, result: Result, decisions: Mapping[str, Decision | bool]) -> Outcome:
+    def resume(self, result: AnyRunResult, decisions: Mapping[str, Decision | bool]) -> LoopOutcome:
         """Goes on with a run that waits."""
-        decided = decisions or self._decisions(result)
-        return self.outcome(self._runner.resume_stream(result, decided))
+        decided = decisions or self._ask_for_decisions(result)
+        return self.run(self._runner.resume_stream(result, decided))
 
-    def _leg(self, events: AsyncIterator[Event]) -> None:
-        self._loop.run(self._watched(events))
+    def _run_events(self, events: AsyncIterator[Event]) -> None:
+        self._loop.run(self._show_events(events))
 
-    async def _watched(self, events: AsyncIterator[Event]) -> None:
+    async def _show_events(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
             if isinstance(event, RunFinished):
                 self._result = event.result
-            self._screen.see(event)
+            self._display.handle(event)
 
-    def _decisions(self, result: Result) -> Mapping[str, Decision]:
+    def _ask_for_decisions(self, result: AnyRunResult) -> Mapping[str, Decision]:
         """What a person decides about each call; not asked is what is approved always by now."""
-        self._screen.close()
+        self._display.close()
         decisions: dict[str, Decision] = {}
         always: set[tuple[str, str]] = set()
         for pending in result.pending:
             call = pending.call
-            if _tool_of(call) in always:
+            if _identify_tool(call) in always:
                 continue
-            self._screen.decided(call)
-            decision = decisions[call.id] = self._decided(pending, result)
+            self._display.skip_refusal(call)
+            decision = decisions[call.id] = self._ask_about_call(pending, result)
             if isinstance(decision, Approved) and decision.always == "tool":
-                always.add(_tool_of(call))
+                always.add(_identify_tool(call))
         return decisions
 
-    def _decided(self, pending: PendingCall, result: Result) -> Decision:
+    def _ask_about_call(self, pending: PendingCall, result: AnyRunResult) -> Decision:
         call = pending.call
 
         def check(edited: Edited) -> None:
             self._runner.check(result, {call.id: edited})
 
-        matter = Matter(call, whole_call(call, result.asked_by(call.id)), pending.reason)
-        return decide(matter, self._person, check)
+        matter = ApprovalRequest(
+            call, format_full_call(call, result.get_agent_path(call.id)), pending.reason
+        )
+        return ask_for_decision(matter, self._prompter, check)
 
 
-def _tool_of(call: ToolCall) -> tuple[str, str]:
+def _identify_tool(call: ToolCall) -> tuple[str, str]:
     """Whose tool it is, and which."""
     return call.id.rpartition("/")[0], call.name

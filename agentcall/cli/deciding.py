@@ -7,46 +7,52 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import AgentPlace, OneJson, OtherModel, OtherTools, Quiet
+from agentcall.cli.flags import (
+    AgentOption,
+    JSONObjectOption,
+    OtherModelOption,
+    OtherToolsOption,
+    QuietOption,
+)
 
-Ids = list[str] | None
+CallIds = list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Decisions:
+class DecisionOptions:
     """What the command line decides; an id may be `all`."""
 
     approve: Annotated[
-        Ids, typer.Option("--approve", metavar="ID", help="Carry this call out. Repeatable.")
+        CallIds, typer.Option("--approve", metavar="ID", help="Carry this call out. Repeatable.")
     ] = None
     always_tool: Annotated[
-        Ids,
+        CallIds,
         typer.Option("--always-tool", metavar="ID", help="And every other call of its tool."),
     ] = None
     always_call: Annotated[
-        Ids, typer.Option("--always-call", metavar="ID", help="And every call like it.")
+        CallIds, typer.Option("--always-call", metavar="ID", help="And every call like it.")
     ] = None
     deny: Annotated[
-        Ids,
+        CallIds,
         typer.Option("--deny", metavar="ID[=WHY]", help="Do not; the model is told why."),
     ] = None
     edit: Annotated[
-        Ids,
+        CallIds,
         typer.Option("--edit", metavar="ID=JSON", help="Carry it out with these arguments."),
     ] = None
 
     @property
-    def is_said(self) -> bool:
+    def has_decisions(self) -> bool:
         """Whether anything was decided."""
-        return any(getattr(self, field.name) for field in fields(Decisions))
+        return any(getattr(self, field.name) for field in fields(DecisionOptions))
 
 
 @dataclass(frozen=True, slots=True)
-class GoingOn(Decisions):
+class CommonResumeOptions(DecisionOptions):
     """A run that goes on: with which decisions, made of what, shown how."""
 
-    model: OtherModel = None
-    tools: OtherTools = None
-    agent: AgentPlace = None
-    json: OneJson = False
-    quiet: Quiet = False
+    model: OtherModelOption = None
+    tools: OtherToolsOption = None
+    agent: AgentOption = None
+    json: JSONObjectOption = False
+    quiet: QuietOption = False

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-HELP = """Examine a model server: is it there, do tools reach the model, what to change.
+DOCTOR_HELP = """Examine a model server: is it there, do tools reach the model, what to change.
 
 \b
 Exit codes:
@@ -37,8 +37,8 @@ class DoctorOptions:
 
 def doctor(options: DoctorOptions) -> None:
     """Examines, prints and exits with the code that HELP says."""
-    from agentcall.cli.examination import examined
+    from agentcall.cli.examination import run_doctor
 
-    code = examined(options)
+    code = run_doctor(options)
     if code:
         raise typer.Exit(code)

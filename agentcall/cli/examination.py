@@ -11,18 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from agentcall.cli.doctor import DoctorOptions
-from agentcall.cli.faults import UNFINISHED, UNREACHED
+from agentcall.cli.faults import UNFINISHED, UNREACHABLE
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.whereabouts import server_of, usual_server
-from agentcall.doctor import Finding, Level, Report, examine
-from agentcall.models.endpoint import Endpoint
-from agentcall.models.facts import Fate
-from agentcall.models.launched import api_key
-from agentcall.models.shorthand import parted
-from agentcall.plaintext import line_of
+from agentcall.cli.whereabouts import get_default_server, resolve_server
+from agentcall.doctor import DoctorReport, Finding, FindingLevel, examine
+from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.facts import ToolSupport
+from agentcall.models.launched import find_api_key
+from agentcall.models.shorthand import split_shorthands
+from agentcall.plaintext import to_single_line
 
-_STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "error": "bold red"}
-_FATES: dict[Fate, str] = {
+_LEVEL_STYLES: dict[FindingLevel, str] = {"ok": "green", "warn": "yellow", "error": "bold red"}
+_TOOL_SUPPORT_TEXTS: dict[ToolSupport, str] = {
     "reach": "reach the model",
     "dropped": "are dropped silently",
     "refused": "are refused",
@@ -30,38 +30,40 @@ _FATES: dict[Fate, str] = {
 }
 
 
-def examined(options: DoctorOptions) -> int:
+def run_doctor(options: DoctorOptions) -> int:
     """Prints the report; gives the exit code."""
     # of several servers the first is examined
-    url, name = server_of(parted(options.url or usual_server())[0])
-    endpoint = Endpoint(url, api_key(url))
+    url, name = resolve_server(split_shorthands(options.url or get_default_server())[0])
+    endpoint = HTTPEndpoint(url, find_api_key(url))
     with InterruptibleLoop() as loop:
         report = loop.run(examine(endpoint, options.model or name))
     if options.json:
-        sys.stdout.buffer.write(orjson.dumps(_document(report), option=orjson.OPT_INDENT_2) + b"\n")
+        sys.stdout.buffer.write(
+            orjson.dumps(_report_to_json(report), option=orjson.OPT_INDENT_2) + b"\n"
+        )
     else:
-        _show(report)
+        _print_report(report)
     if report.healthy:
         return 0
-    return UNFINISHED if report.model or report.served else UNREACHED
+    return UNFINISHED if report.model or report.served else UNREACHABLE
 
 
-def _document(report: Report) -> dict[str, object]:
+def _report_to_json(report: DoctorReport) -> dict[str, object]:
     return {**asdict(report), "healthy": report.healthy}
 
 
-def _show(report: Report) -> None:
+def _print_report(report: DoctorReport) -> None:
     console = Console(highlight=False)
     facts = Table.grid(padding=(0, 2))
-    for name, value in _facts(report):
+    for name, value in _list_report_rows(report):
         if value:
-            facts.add_row(Text(name, "dim"), Text(line_of(value)))
+            facts.add_row(Text(name, "dim"), Text(to_single_line(value)))
     console.print(facts)
     for finding in report.findings:
-        show_finding(console, finding)
+        print_finding(console, finding)
 
 
-def _facts(report: Report) -> list[tuple[str, str]]:
+def _list_report_rows(report: DoctorReport) -> list[tuple[str, str]]:
     streams = {True: "yes", False: "no", None: ""}[report.streams_with_tools]
     others = [name for name in report.served if name != report.model]
     return [
@@ -70,18 +72,18 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("model", report.model),
         ("also serves", ", ".join(others)),
         ("context", f"{report.context:,} tokens" if report.context else "not told"),
-        ("tools", _FATES[report.tools]),
+        ("tools", _TOOL_SUPPORT_TEXTS[report.tools]),
         ("streams with tools", streams),
         ("dialect", f"{report.dialect}: {report.reason}" if report.dialect else ""),
     ]
 
 
-def show_finding(console: Console, finding: Finding) -> None:
+def print_finding(console: Console, finding: Finding) -> None:
     """Prints how bad it is, what it is, and what to change."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=5)
-    words = Text(line_of(finding.what))
+    words = Text(to_single_line(finding.what))
     if finding.advice:
-        words.append(f"\n{line_of(finding.advice)}", "dim")
-    grid.add_row(Text(finding.level, _STYLES[finding.level]), words)
+        words.append(f"\n{to_single_line(finding.advice)}", "dim")
+    grid.add_row(Text(finding.level, _LEVEL_STYLES[finding.level]), words)
     console.print(grid)

@@ -10,21 +10,21 @@ from typing import Protocol
 from rich.console import Console
 from rich.text import Text
 
-from agentcall.cli.answer import Answer, Whole
-from agentcall.cli.approving import Keyboard, Person
-from agentcall.cli.cards import Cards
-from agentcall.cli.fence import is_open, unfenced
-from agentcall.cli.lines import Lines
-from agentcall.cli.screen import Notes
+from agentcall.cli.answer import AnswerWriter, FinalAnswerWriter
+from agentcall.cli.approving import Prompter, TerminalPrompter
+from agentcall.cli.cards import CardDisplay
+from agentcall.cli.fence import is_fence_open, strip_fence
+from agentcall.cli.lines import LineDisplay
+from agentcall.cli.screen import ActivityDisplay
 from agentcall.events import TextDelta
-from agentcall.plaintext import harmless
+from agentcall.plaintext import strip_control_characters
 
 
-class Face(Protocol):
+class ChatUI(Protocol):
     """Where a chat takes place."""
 
     @property
-    def person(self) -> Person:
+    def prompter(self) -> Prompter:
         """Who decides about calls."""
         ...
 
@@ -35,7 +35,7 @@ class Face(Protocol):
         """
         ...
 
-    def shown(self) -> tuple[Answer, Notes]:
+    def open_writers(self) -> tuple[AnswerWriter, ActivityDisplay]:
         """What shows the answer to one question, and what happens beside it."""
         ...
 
@@ -47,50 +47,50 @@ class Face(Protocol):
         """Shows an answer that was given earlier."""
         ...
 
-    def busy(self) -> AbstractContextManager[None]:
+    def mute_echo(self) -> AbstractContextManager[None]:
         """Around an answer."""
         ...
 
 
-class Pipe:
+class PipeUI:
     """No terminal: what is piped in is asked, and plain text comes out."""
 
     def __init__(self) -> None:
-        self.person = Keyboard()
+        self.prompter = TerminalPrompter()
 
     def read(self, status: str) -> str | None:
         '''The next line, or the lines between """ and """.'''
         if sys.stdin is not None and sys.stdin.isatty():
             sys.stderr.write("> ")
             sys.stderr.flush()
-        said = _line()
-        while said is not None and is_open(said) and (line := _line()) is not None:
+        said = _read_line()
+        while said is not None and is_fence_open(said) and (line := _read_line()) is not None:
             said += f"\n{line}"
-        return said and unfenced(said)
+        return said and strip_fence(said)
 
-    def shown(self) -> tuple[Answer, Notes]:
+    def open_writers(self) -> tuple[AnswerWriter, ActivityDisplay]:
         """The answer on standard output, all else as lines on standard error."""
-        return Whole(), Lines()
+        return FinalAnswerWriter(), LineDisplay()
 
     def show(self, text: str) -> None:
         """Shows what a command gives."""
-        sys.stdout.buffer.write(harmless(text).encode("utf-8", "replace") + b"\n")
+        sys.stdout.buffer.write(strip_control_characters(text).encode("utf-8", "replace") + b"\n")
         sys.stdout.buffer.flush()
 
     def replay(self, text: str) -> None:
         """Nothing: what was said earlier is not said again."""
 
-    def busy(self) -> AbstractContextManager[None]:
+    def mute_echo(self) -> AbstractContextManager[None]:
         """Around an answer."""
         return nullcontext()
 
 
-def _line() -> str | None:
+def _read_line() -> str | None:
     data = b"" if sys.stdin is None else sys.stdin.buffer.readline()
     return data.decode("utf-8-sig", "replace").rstrip("\r\n") if data else None
 
 
-class Reader(Person, Protocol):
+class ChatPrompter(Prompter, Protocol):
     """A person who types."""
 
     def read(self, status: str) -> str | None:
@@ -98,47 +98,49 @@ class Reader(Person, Protocol):
         ...
 
 
-class AtTerminal:
+class TerminalUI:
     """A person at a terminal: Markdown, cards, colours."""
 
-    def __init__(self, typist: Reader, console: Console, *, whole: bool) -> None:
-        self.person = typist
-        self._typist = typist
+    def __init__(self, prompter: ChatPrompter, console: Console, *, verbose: bool) -> None:
+        self.prompter = prompter
+        self._prompter = prompter
         self._console = console
-        self._whole = whole
+        self._verbose = verbose
 
     def read(self, status: str) -> str | None:
         """What the person types next, above a line at the foot."""
-        return self._typist.read(status)
+        return self._prompter.read(status)
 
-    def shown(self) -> tuple[Answer, Notes]:
+    def open_writers(self) -> tuple[AnswerWriter, ActivityDisplay]:
         """Markdown as it arrives, and cards."""
-        from agentcall.cli.rendered import Rendered
+        from agentcall.cli.rendered import MarkdownAnswerWriter
 
-        return Rendered(self._console), Cards(whole=self._whole, console=self._console)
+        return MarkdownAnswerWriter(self._console), CardDisplay(
+            verbose=self._verbose, console=self._console
+        )
 
     def show(self, text: str) -> None:
         """Shows what a command gives."""
-        self._console.print(Text(f"{harmless(text)}\n"))
+        self._console.print(Text(f"{strip_control_characters(text)}\n"))
 
     def replay(self, text: str) -> None:
         """Shows an answer that was given earlier."""
-        answer, _ = self.shown()
-        answer.see(TextDelta(text))
+        answer, _ = self.open_writers()
+        answer.handle(TextDelta(text))
         answer.finish(None, None)
         self._console.print()
 
     @contextmanager
-    def busy(self) -> Generator[None, None, None]:
+    def mute_echo(self) -> Generator[None, None, None]:
         """Around an answer: what is typed meanwhile is not shown in the middle of it."""
         self._console.print()
-        with _no_echo():
+        with _disable_echo():
             yield
         self._console.print()
 
 
 @contextmanager
-def _no_echo() -> Generator[None, None, None]:
+def _disable_echo() -> Generator[None, None, None]:
     try:
         import termios
     except ImportError:  # Windows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from agentcall.cli.plain import styled
+from agentcall.cli.plain import style_text
 from agentcall.errors import (
     AgentCallError,
     BadAnswer,
@@ -14,56 +14,58 @@ from agentcall.errors import (
     UnknownTool,
     UsageError,
 )
-from agentcall.plaintext import line_of
+from agentcall.plaintext import to_single_line
 
 UNFINISHED = 1
-USAGE = 2
-UNREACHED = 3
+USAGE_ERROR = 2
+UNREACHABLE = 3
 WAITING = 4
 INTERRUPTED = 130
 
 
-def debugging() -> bool:
+def is_debugging() -> bool:
     """Whether tracebacks are wanted."""
     return os.environ.get("AGENTCALL_DEBUG", "") not in ("", "0")
 
 
-def exit_code(error: BaseException) -> int:
+def get_exit_code(error: BaseException) -> int:
     """The exit code that says whose fault the error is."""
     match error:
         case BadAnswer() | CutAnswer():
             return UNFINISHED
         case ModelError():
-            return UNREACHED
+            return UNREACHABLE
         case UsageError() | UnknownTool():
-            return USAGE
+            return USAGE_ERROR
         case _:
-            return _code_of_server_error(error)
+            return _get_server_exit_code(error)
 
 
-def _code_of_server_error(error: BaseException) -> int:
+def _get_server_exit_code(error: BaseException) -> int:
     from agentcall_server import errors, refusals
 
-    if isinstance(error, (errors.UnknownModel, errors.RuntimeMissing, errors.PortTaken)):
-        return USAGE
-    if isinstance(error, (errors.NameTaken, refusals.NoLMDeploy, refusals.PlanError)):
-        return USAGE
+    if isinstance(error, (errors.UnknownModelName, errors.RuntimeMissing, errors.PortTaken)):
+        return USAGE_ERROR
+    if isinstance(error, (errors.NameTaken, refusals.LMDeployUnavailable, refusals.PlanError)):
+        return USAGE_ERROR
     if isinstance(error, errors.LaunchError):
         return UNFINISHED
-    return UNREACHED if isinstance(error, errors.ServerError) else UNFINISHED
+    return UNREACHABLE if isinstance(error, errors.ServerError) else UNFINISHED
 
 
-def tell(error: BaseException) -> None:
+def print_error(error: BaseException) -> None:
     """Says what went wrong, in red, on one line of standard error."""
-    sys.stderr.write(styled(f"error: {line_of(_words(error))}", "red", sys.stderr) + "\n")
+    sys.stderr.write(
+        style_text(f"error: {to_single_line(_format_error(error))}", "red", sys.stderr) + "\n"
+    )
 
 
-def warn(words: str) -> None:
+def print_warning(text: str) -> None:
     """Says what is worth knowing, in yellow, on one line of standard error."""
-    sys.stderr.write(styled(line_of(words), "yellow", sys.stderr) + "\n")
+    sys.stderr.write(style_text(to_single_line(text), "yellow", sys.stderr) + "\n")
 
 
-def _words(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     from agentcall_server.errors import ServerError
 
     if isinstance(error, (AgentCallError, ServerError)):

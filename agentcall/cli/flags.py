@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[
+ModelOption = Annotated[
     str | None,
     typer.Option(
         "-m",
@@ -16,10 +16,10 @@ Model = Annotated[
         "Default: AGENTCALL_MODEL, else a local LMDeploy, else embedded.",
     ),
 ]
-OtherModel = Annotated[
+OtherModelOption = Annotated[
     str | None, typer.Option("-m", "--model", help="Another model than it began with.")
 ]
-Tools = Annotated[
+ToolsOption = Annotated[
     list[str] | None,
     typer.Option(
         "-t",
@@ -29,29 +29,31 @@ Tools = Annotated[
         "file.py:name, or mcp:COMMAND or mcp:URL of an MCP server. Repeatable.",
     ),
 ]
-OtherTools = Annotated[
+OtherToolsOption = Annotated[
     list[str] | None,
     typer.Option("-t", "--tool", metavar="TOOL", help="Other tools than it began with."),
 ]
-AgentPlace = Annotated[
+AgentOption = Annotated[
     str | None,
     typer.Option(
         "-a", "--agent", metavar="PLACE", help="Your own Agent: module:name or file.py:name."
     ),
 ]
-Instructions = Annotated[
+InstructionsOption = Annotated[
     str | None,
     typer.Option("-i", "--instructions", metavar="TEXT", help="What the model is told first."),
 ]
-MaxRequests = Annotated[
+MaxRequestsOption = Annotated[
     int | None,
     typer.Option(
         "--max-requests", min=1, metavar="N", help="Requests to the model at most, per run."
     ),
 ]
-Host = Annotated[str, typer.Option("--host", help="Where to listen.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes one that is free.")]
-Origins = Annotated[
+HostOption = Annotated[str, typer.Option("--host", help="Where to listen.")]
+PortOption = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="0 takes one that is free.")
+]
+OriginsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--origin",
@@ -59,8 +61,8 @@ Origins = Annotated[
         help="A page of this origin may ask, too, such as https://chat.example. Repeatable.",
     ),
 ]
-Running = Annotated[int, typer.Option("--running", min=1, help="Runs at the same time.")]
-Db = Annotated[
+MaxRunningOption = Annotated[int, typer.Option("--running", min=1, help="Runs at the same time.")]
+DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--db",
@@ -69,8 +71,10 @@ Db = Annotated[
         "Default: AGENTCALL_DB, else a file in the user's state folder.",
     ),
 ]
-OneJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Events = Annotated[
+JSONObjectOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+EventsOption = Annotated[
     bool, typer.Option("--events", help="Print each event as a line of JSON as it happens.")
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")]
+QuietOption = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Print the answer and errors only.")
+]

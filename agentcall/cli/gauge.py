@@ -9,17 +9,17 @@ from agentcall.agent import Agent
 from agentcall.events import Event, ModelAnswered
 from agentcall.messages import Usage
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.shorthand import made_of
-from agentcall.models.window import window_of
+from agentcall.models.shorthand import get_resolved_model
+from agentcall.models.window import fetch_model_window
 
-_SHORT = 0.05
+_MIN_WRITING_SECONDS = 0.05
 """Seconds of writing below which a speed says nothing."""
 
-_MOMENT = 1.0
+_WINDOW_TIMEOUT = 1.0
 """Seconds that a chat waits for a server to tell its window; some have to be asked at length."""
 
 
-class Gauge:
+class UsageMeter:
     """Reads off what the last answer took.
 
     context: tokens of the conversation by now. rate: tokens a second.
@@ -28,40 +28,42 @@ class Gauge:
     def __init__(self) -> None:
         self.context = 0
         self.rate = 0.0
-        self._window: asyncio.Task[int | None] | None = None
+        self._window_task: asyncio.Task[int | None] | None = None
 
-    def see(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         """Takes down what an answer used."""
         if isinstance(event, ModelAnswered) and event.usage.input_tokens:
             used = event.usage
             self.context = used.total_tokens // max(used.requests, 1)
-            self.rate = used.output_tokens / event.writing if event.writing > _SHORT else 0.0
+            self.rate = (
+                used.output_tokens / event.writing if event.writing > _MIN_WRITING_SECONDS else 0.0
+            )
 
-    async def look(self, agent: Agent[Any, Any]) -> None:  # Any: the user's own types
+    async def fetch_window(self, agent: Agent[Any, Any]) -> None:  # Any: the user's own types
         """Asks once how large the window is, when it is known which server answers."""
-        model = made_of(agent.plan.model)
-        if self._window is None and isinstance(model, HTTPChat):
-            self._window = asyncio.ensure_future(window_of(model))
-            await asyncio.wait([self._window], timeout=_MOMENT)
+        model = get_resolved_model(agent.spec.model)
+        if self._window_task is None and isinstance(model, HTTPChat):
+            self._window_task = asyncio.ensure_future(fetch_model_window(model))
+            await asyncio.wait([self._window_task], timeout=_WINDOW_TIMEOUT)
 
     @property
     def window(self) -> int | None:
         """The model's window in tokens; None as long as it is not known."""
-        asked = self._window
+        asked = self._window_task
         if asked is None or not asked.done() or asked.cancelled() or asked.exception():
             return None
         return asked.result()
 
-    def line(self, used: Usage) -> str:
+    def format(self, used: Usage) -> str:
         """All of it in one line, with what the conversation has used."""
         parts = [
-            *([self._filled()] if self.context else []),
+            *([self._format_context()] if self.context else []),
             *([f"{self.rate:.1f} tokens/s"] if self.rate else []),
             f"{used.input_tokens:,} tokens in, {used.output_tokens:,} out",
         ]
         return " · ".join(parts)
 
-    def _filled(self) -> str:
+    def _format_context(self) -> str:
         window = self.window
         if not window:
             return f"context {self.context:,}"

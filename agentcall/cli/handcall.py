@@ -4,48 +4,50 @@ from __future__ import annotations
 
 import sys
 
-from agentcall.cli.asking import piped
-from agentcall.cli.faults import warn
+from agentcall.cli.asking import read_stdin
+from agentcall.cli.faults import print_warning
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.loading import tool_from, tools_from
-from agentcall.cli.plain import styled
-from agentcall.cli.tools import CallOptions
-from agentcall.dialects.parts import Called
-from agentcall.execute import Job, carry_out
+from agentcall.cli.loading import load_tool, load_tools
+from agentcall.cli.plain import style_text
+from agentcall.cli.tools import ToolCallOptions
+from agentcall.dialects.parts import ToolCallPart
+from agentcall.execute import ToolInvocation, execute_call
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.plaintext import harmless
-from agentcall.repair import Refused, Repaired, repair
+from agentcall.plaintext import strip_control_characters
+from agentcall.repair import RefusedCall, RepairedCall, repair_call
 from agentcall.tool import RunContext
 
-_MOST = 10_000_000
+_MAX_RESULT = 10_000_000
 """Characters of a result: a person may page through it, unlike a model."""
 
 
-def call_by_hand(options: CallOptions) -> bool:
+def call_tool(options: ToolCallOptions) -> bool:
     """Prints the result to standard output, or what was wrong to standard error."""
-    tool = tool_from(options.name, tools_from(options.tools or ()))
-    arguments = piped() if options.arguments == "-" else options.arguments
-    asked = repair(Called(tool.name, arguments), {tool.name: tool})
-    if isinstance(asked, Refused):
-        return _failed(asked.words)
+    tool = load_tool(options.name, load_tools(options.tools or ()))
+    arguments = read_stdin() if options.arguments == "-" else options.arguments
+    asked = repair_call(ToolCallPart(tool.name, arguments), {tool.name: tool})
+    if isinstance(asked, RefusedCall):
+        return _print_failure(asked.message)
     for fix in asked.fixes:
-        warn(f"repaired {fix.rule}: {fix.before} -> {fix.after}")
-    result = _result(asked)
+        print_warning(f"repaired {fix.rule}: {fix.before} -> {fix.after}")
+    result = _run_call(asked)
     if result.is_error:
-        return _failed(result.text)
-    sys.stdout.buffer.write(harmless(result.text).encode("utf-8", "replace") + b"\n")
+        return _print_failure(result.text)
+    sys.stdout.buffer.write(
+        strip_control_characters(result.text).encode("utf-8", "replace") + b"\n"
+    )
     sys.stdout.buffer.flush()
     return True
 
 
-def _result(asked: Repaired) -> ToolResult:
+def _run_call(asked: RepairedCall) -> ToolResult:
     call = ToolCall("call_1", asked.tool.name, asked.arguments)
     context = RunContext[object](deps=None, tool_call_id=call.id, tool_name=call.name)
-    job = Job(call, asked.tool, asked.values, context)
+    job = ToolInvocation(call, asked.tool, asked.values, context)
     with InterruptibleLoop() as loop:
-        return loop.run(carry_out(job, _MOST))
+        return loop.run(execute_call(job, _MAX_RESULT))
 
 
-def _failed(words: str) -> bool:
-    sys.stderr.write(styled(harmless(words), "red", sys.stderr) + "\n")
+def _print_failure(text: str) -> bool:
+    sys.stderr.write(style_text(strip_control_characters(text), "red", sys.stderr) + "\n")
     return False

@@ -14,11 +14,11 @@ from typing import Any, NoReturn, TypeVar
 from typing_extensions import Self
 
 from agentcall.cli.faults import INTERRUPTED
-from agentcall.errors import keep_result, kept_result
+from agentcall.errors import attach_result, get_attached_result
 
 T = TypeVar("T")
 
-_GRACE = 1.5
+_GRACE_SECONDS = 1.5
 """Seconds that what was interrupted has to tidy up: more than a run gives its tools."""
 
 
@@ -42,7 +42,7 @@ class InterruptibleLoop:
         others = asyncio.all_tasks(self._loop)
         with suppress(RuntimeError, KeyboardInterrupt):
             if self.interrupts < 2:
-                self._loop.run_until_complete(_tidied(others))
+                self._loop.run_until_complete(_cancel_tasks(others))
         self._loop.set_exception_handler(lambda _loop, _context: None)  # what is left, is left
         self._loop.close()
 
@@ -57,22 +57,22 @@ class InterruptibleLoop:
 
         def stop() -> None:
             task.cancel()
-            stopping.append(self._loop.call_later(_GRACE, self._loop.stop))
+            stopping.append(self._loop.call_later(_GRACE_SECONDS, self._loop.stop))
 
-        def interrupted(number: int, frame: object) -> None:
+        def handle_sigint(number: int, frame: object) -> None:
             self.interrupts += 1
             if self.interrupts > 1:  # the loop may be blocked and never get to `stop`
                 raise KeyboardInterrupt
             self._loop.call_soon_threadsafe(stop)
 
-        before = signal.signal(signal.SIGINT, interrupted)
+        before = signal.signal(signal.SIGINT, handle_sigint)
         try:
             return self._loop.run_until_complete(task)
         except (RuntimeError, asyncio.CancelledError) as error:
             if not self.interrupts:
                 raise
             interrupt = KeyboardInterrupt()
-            keep_result(interrupt, kept_result(error))
+            attach_result(interrupt, get_attached_result(error))
             raise interrupt from None
         finally:
             for timer in stopping:
@@ -80,7 +80,7 @@ class InterruptibleLoop:
             signal.signal(signal.SIGINT, before)
 
 
-class Patience:
+class DeferredInterrupt:
     """A context in which Ctrl-C waits until somebody takes it, where nothing else handles it.
 
     So it does no harm between two prompts. A second one that finds the first still waiting is
@@ -88,37 +88,37 @@ class Patience:
     """
 
     def __init__(self) -> None:
-        self._waits = False
+        self._is_pending = False
 
     def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGINT, self._came)
+        self._previous_handler = signal.signal(signal.SIGINT, self._handle_sigint)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        signal.signal(signal.SIGINT, self._previous_handler)
 
-    def take(self) -> None:
+    def raise_if_pending(self) -> None:
         """Raises KeyboardInterrupt if Ctrl-C came since."""
-        if self._waits:
-            self._waits = False
+        if self._is_pending:
+            self._is_pending = False
             raise KeyboardInterrupt
 
-    def _came(self, number: int, frame: object) -> None:
-        if self._waits:
+    def _handle_sigint(self, number: int, frame: object) -> None:
+        if self._is_pending:
             raise KeyboardInterrupt
-        self._waits = True
+        self._is_pending = True
 
 
-async def _tidied(others: Collection[asyncio.Task[Any]]) -> None:  # Any: whatever they give
+async def _cancel_tasks(others: Collection[asyncio.Task[Any]]) -> None:  # Any: whatever they give
     for task in others:
         task.cancel()
     if others:
-        await asyncio.wait(others, timeout=_GRACE)
+        await asyncio.wait(others, timeout=_GRACE_SECONDS)
     closing = asyncio.ensure_future(asyncio.get_running_loop().shutdown_asyncgens())
-    await asyncio.wait([closing], timeout=_GRACE)
+    await asyncio.wait([closing], timeout=_GRACE_SECONDS)
 
 
-def leave_interrupted() -> NoReturn:
+def exit_after_interrupt() -> NoReturn:
     """Ends the process after Ctrl-C, not waiting for threads that nobody can stop."""
     sys.stderr.write("interrupted\n")
     with suppress(OSError):

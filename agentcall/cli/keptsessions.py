@@ -10,107 +10,122 @@ from pathlib import Path
 
 import orjson
 
-from agentcall.calltext import call_line
+from agentcall.calltext import format_call
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.plain import is_terminal, styled
+from agentcall.cli.plain import is_terminal, style_text
 from agentcall.cli.sessions import (
-    CompactOptions,
-    DeleteOptions,
-    ExportOptions,
-    ListOptions,
-    SearchOptions,
-    ShowOptions,
+    SessionCompactOptions,
+    SessionDeleteOptions,
+    SessionExportOptions,
+    SessionListOptions,
+    SessionSearchOptions,
+    SessionShowOptions,
 )
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, Message, ToolResult
-from agentcall.plaintext import harmless, line_of
+from agentcall.plaintext import strip_control_characters, to_single_line
 from agentcall.privatefiles import open_private
-from agentcall.session import KeptSession, Listed, SQLiteSession, Store, Summary, Window
-from agentcall.session.export import FORMS, as_json, when
+from agentcall.session import (
+    SessionStore,
+    SessionSummary,
+    SQLiteSession,
+    StoredSession,
+    Summary,
+    Window,
+)
+from agentcall.session.export import EXPORTERS, export_json, format_time
 
-_FOLDED = 300
+_MAX_TEXT = 300
 
 
-def show_list(options: ListOptions) -> None:
+def print_sessions(options: SessionListOptions) -> None:
     """Prints the sessions, a line each."""
-    sessions = Store().list()
+    sessions = SessionStore().list_sessions()
     if options.json:
         _write_json([asdict(each) for each in sessions])
         return
     for each in sessions:
-        _write_row((each.id, when(each.changed), _counted(each), line_of(each.title)))
+        _write_row(
+            (each.id, format_time(each.changed), _format_counts(each), to_single_line(each.title))
+        )
 
 
-def _counted(session: Listed) -> str:
+def _format_counts(session: SessionSummary) -> str:
     waiting = f", {session.waiting} waiting" if session.waiting else ""
     return f"{session.messages} messages{waiting}"
 
 
-def show(options: ShowOptions) -> None:
+def print_session(options: SessionShowOptions) -> None:
     """Prints a session, message by message."""
-    session = Store().show(options.id)
+    session = SessionStore().load_session(options.id)
     if options.json:
-        _write(as_json(session))
+        _write(export_json(session))
         return
     left = session.compacted
     for run in session.runs:
-        _write(styled(f"{when(run.began)}  {run.agent}: {run.stop_reason}", "dim", sys.stdout))
+        _write(
+            style_text(
+                f"{format_time(run.began)}  {run.agent}: {run.stop_reason}", "dim", sys.stdout
+            )
+        )
         for message in run.messages:
             left -= 1
-            _write("\n".join(_lines(message)))
+            _write("\n".join(_format_message(message)))
             if left == 0:
-                _write(styled(_begins(session), "yellow", sys.stdout))
+                _write(style_text(_format_compaction(session), "yellow", sys.stdout))
 
 
-def _begins(session: KeptSession) -> str:
-    head = " ".join(line_of(message.text) for message in session.head[-1:])
+def _format_compaction(session: StoredSession) -> str:
+    head = " ".join(to_single_line(message.text) for message in session.head[-1:])
     summary = f" a summary ({head}) and" if head else ""
     return f"-- compacted: the next run is given{summary} what follows --"
 
 
-def _lines(message: Message) -> Iterable[str]:
+def _format_message(message: Message) -> Iterable[str]:
     match message:
         case ToolResult():
             sign = "error:" if message.is_error else "->"
-            yield f"  {sign} {line_of(message.text, _FOLDED)}"
+            yield f"  {sign} {to_single_line(message.text, _MAX_TEXT)}"
         case Assistant():
             if message.text:
-                yield f"assistant: {harmless(message.text)}"
-            yield from (f"  {call_line(call, _FOLDED)}" for call in message.calls)
+                yield f"assistant: {strip_control_characters(message.text)}"
+            yield from (f"  {format_call(call, _MAX_TEXT)}" for call in message.calls)
         case _:
-            yield f"user: {harmless(message.text)}"
+            yield f"user: {strip_control_characters(message.text)}"
 
 
-def search(options: SearchOptions) -> bool:
+def search_sessions(options: SessionSearchOptions) -> bool:
     """Prints what was found; says whether anything was."""
-    found = Store().search(options.words, options.session, options.most)
+    found = SessionStore().search(options.words, options.session, options.most)
     if options.json:
         _write_json([asdict(each) for each in found])
     else:
         for each in found:
-            _write_row((each.session, when(each.at), each.role, line_of(each.excerpt)))
+            _write_row(
+                (each.session, format_time(each.at), each.role, to_single_line(each.excerpt))
+            )
     return bool(found)
 
 
-def export(options: ExportOptions) -> None:
+def export_session(options: SessionExportOptions) -> None:
     """Writes a session to a file or to standard output."""
     ending = Path(options.output or "").suffix.removeprefix(".")
-    form = options.format or (ending if ending in FORMS else "md")
-    if form not in FORMS:
-        raise UsageError(f"--format {form} is none of {', '.join(FORMS)}")
-    text = FORMS[form](Store().show(options.id))
+    form = options.format or (ending if ending in EXPORTERS else "md")
+    if form not in EXPORTERS:
+        raise UsageError(f"--format {form} is none of {', '.join(EXPORTERS)}")
+    text = EXPORTERS[form](SessionStore().load_session(options.id))
     if options.output is None or options.output == "-":
         whole = text.rstrip("\n")
-        _write(harmless(whole) if is_terminal(sys.stdout) else whole)
+        _write(strip_control_characters(whole) if is_terminal(sys.stdout) else whole)
         return
     file = open_private(options.output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     with open(file, "wb") as output:  # noqa: PTH123 - it is open already
         output.write(text.encode("utf-8", "replace"))
 
 
-def compact(options: CompactOptions) -> None:
+def compact_session(options: SessionCompactOptions) -> None:
     """Makes what the next run is given shorter."""
-    Store().show(options.id)  # a session that is not there is told, not begun
+    SessionStore().load_session(options.id)  # a session that is not there is told, not begun
     if options.model is not None and not options.summary:
         raise UsageError("-m is for --summary, which a model writes")
     how = Summary(options.model, options.keep) if options.summary else Window(options.keep)
@@ -120,11 +135,11 @@ def compact(options: CompactOptions) -> None:
     _write(f"{options.id}: {done.before} messages -> {done.after}")
 
 
-def delete(options: DeleteOptions) -> None:
+def delete_sessions(options: SessionDeleteOptions) -> None:
     """Deletes sessions, and says what they held."""
     for name in options.ids:
         count = SQLiteSession(name).delete()
-        _write(f"deleted {line_of(name)} ({count} messages)")
+        _write(f"deleted {to_single_line(name)} ({count} messages)")
 
 
 def _write_row(cells: Sequence[str]) -> None:

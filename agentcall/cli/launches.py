@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.options import command_of
+from agentcall.cli.options import make_command
 
 START_HELP = """Launch a model on LMDeploy and keep it up; `embedded` launches the one on the CPU.
 
@@ -47,12 +47,12 @@ Exit codes:
   3  the server cannot be reached, or refuses
 """
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str | None, typer.Argument(help="Its name, or that of its model.")]
+ServerJSONOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ServerNameArgument = Annotated[str | None, typer.Argument(help="Its name, or that of its model.")]
 
 
 @dataclass(frozen=True, slots=True)
-class StartOptions:
+class ServerStartOptions:
     """What `agentcall server start` is told."""
 
     model: Annotated[
@@ -96,82 +96,82 @@ class StartOptions:
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is ready.")] = (
         False
     )
-    json: Json = False
+    json: ServerJSONOption = False
 
 
 @dataclass(frozen=True, slots=True)
-class StopOptions:
+class ServerStopOptions:
     """What `agentcall server stop` is told."""
 
-    name: Name = None
+    name: ServerNameArgument = None
     all: Annotated[bool, typer.Option("--all", help="All that run.")] = False
 
 
 @dataclass(frozen=True, slots=True)
-class StatusOptions:
+class ServerStatusOptions:
     """What `agentcall server status` is told."""
 
-    name: Name = None
-    json: Json = False
+    name: ServerNameArgument = None
+    json: ServerJSONOption = False
 
 
 @dataclass(frozen=True, slots=True)
-class LogsOptions:
+class ServerLogsOptions:
     """What `agentcall server logs` is told."""
 
-    name: Name = None
+    name: ServerNameArgument = None
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last.")] = 50
 
 
 @dataclass(frozen=True, slots=True)
-class SmokeOptions:
+class ServerSmokeOptions:
     """What `agentcall server smoke` is told."""
 
     server: Annotated[str | None, typer.Argument(help="A name, a URL or lmdeploy:NAME.")] = None
     model: Annotated[
         str | None, typer.Option("-m", "--model", metavar="NAME", help="The model's name there.")
     ] = None
-    json: Json = False
+    json: ServerJSONOption = False
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("start", help=START_HELP)(command_of(StartOptions, _start))
-    app.command("stop", help=STOP_HELP)(command_of(StopOptions, _stop))
-    app.command("status", help=STATUS_HELP)(command_of(StatusOptions, _status))
-    app.command("logs", help=LOGS_HELP)(command_of(LogsOptions, _logs))
-    app.command("smoke", help=SMOKE_HELP)(command_of(SmokeOptions, _smoke))
+    app.command("start", help=START_HELP)(make_command(ServerStartOptions, _start_command))
+    app.command("stop", help=STOP_HELP)(make_command(ServerStopOptions, _stop_command))
+    app.command("status", help=STATUS_HELP)(make_command(ServerStatusOptions, _status_command))
+    app.command("logs", help=LOGS_HELP)(make_command(ServerLogsOptions, _logs_command))
+    app.command("smoke", help=SMOKE_HELP)(make_command(ServerSmokeOptions, _smoke_command))
 
 
-def _start(options: StartOptions) -> None:
-    from agentcall.cli.starting import started
+def _start_command(options: ServerStartOptions) -> None:
+    from agentcall.cli.starting import start_from_options
 
-    started(options)
-
-
-def _stop(options: StopOptions) -> None:
-    from agentcall.cli.standing import stop
-
-    stop(options)
+    start_from_options(options)
 
 
-def _status(options: StatusOptions) -> None:
-    from agentcall.cli.standing import show_status
+def _stop_command(options: ServerStopOptions) -> None:
+    from agentcall.cli.standing import stop_servers
 
-    if not show_status(options):
+    stop_servers(options)
+
+
+def _status_command(options: ServerStatusOptions) -> None:
+    from agentcall.cli.standing import print_status
+
+    if not print_status(options):
         raise typer.Exit(1)
 
 
-def _logs(options: LogsOptions) -> None:
-    from agentcall.cli.serverlog import show_log
+def _logs_command(options: ServerLogsOptions) -> None:
+    from agentcall.cli.serverlog import print_log
 
-    show_log(options)
+    print_log(options)
 
 
-def _smoke(options: SmokeOptions) -> None:
-    from agentcall.cli.smoking import smoked
+def _smoke_command(options: ServerSmokeOptions) -> None:
+    from agentcall.cli.smoking import run_smoke_test
 
-    code = smoked(options)
+    code = run_smoke_test(options)
     if code:
         raise typer.Exit(code)

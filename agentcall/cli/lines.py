@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from agentcall.calltext import call_line
-from agentcall.cli.endings import ending
-from agentcall.cli.tally import lasted
+from agentcall.calltext import format_call
+from agentcall.cli.endings import describe_ending
+from agentcall.cli.tally import format_duration
 from agentcall.events import (
     AnswerDiscarded,
     ContextTrimmed,
@@ -20,76 +20,76 @@ from agentcall.events import (
     ToolCallRepaired,
 )
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.plaintext import line_of
+from agentcall.plaintext import to_single_line
 from agentcall.result import RunResult
 
-_ARGUMENTS, _RESULT = 200, 200
+_MAX_ARGUMENTS, _MAX_RESULT = 200, 200
 
 
-class Lines:
+class LineDisplay:
     """Writes lines to standard error."""
 
-    def __init__(self, *, whole: bool = False) -> None:
-        self._whole = whole
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
         self._dialect = ""
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Writes what is worth a line."""
         match event:
-            case DialectChosen(dialect, reason) if self._whole and dialect != self._dialect:
+            case DialectChosen(dialect, reason) if self._verbose and dialect != self._dialect:
                 self._dialect = dialect
-                _write(f"dialect: {dialect} ({reason})")
+                _write_line(f"dialect: {dialect} ({reason})")
             case ToolCallFinished(call, result, seconds):
-                self._write_call(call, result, f" ({lasted(seconds)})")
+                self._write_call(call, result, f" ({format_duration(seconds)})")
             case ToolCallRepaired(call, rule, before, after):
-                change = f": {before} -> {after}" if self._whole else ""
-                _write(f"repaired: {call.name}: {rule}{change}")
+                change = f": {before} -> {after}" if self._verbose else ""
+                _write_line(f"repaired: {call.name}: {rule}{change}")
             case LoopDetected(call, reason):
-                _write(f"loop: {call.name}: {reason}")
+                _write_line(f"loop: {call.name}: {reason}")
             case AnswerDiscarded(reason):
-                _write(f"taken back: {reason}")
+                _write_line(f"taken back: {reason}")
             case HandedOver(agent, other):
-                _write(f"handed over: {agent} to {other}")
+                _write_line(f"handed over: {agent} to {other}")
             case Nested(agent, _, inner):
-                self._see_nested(agent, inner)
+                self._handle_nested_event(agent, inner)
             case ContextTrimmed(call_id, before, after):
-                _write(f"trimmed: the result of {call_id} from {before} to {after} characters")
+                _write_line(f"trimmed: the result of {call_id} from {before} to {after} characters")
             case _:
                 pass
 
-    def _see_nested(self, agent: str, event: Event) -> None:
+    def _handle_nested_event(self, agent: str, event: Event) -> None:
         match event:
             case Nested(other, _, inner):
-                self._see_nested(f"{agent}/{other}", inner)
+                self._handle_nested_event(f"{agent}/{other}", inner)
             case ToolCallFinished(call, result, seconds):
-                self._write_call(call, result, f" ({lasted(seconds)})", f"{agent}: ")
+                self._write_call(call, result, f" ({format_duration(seconds)})", f"{agent}: ")
             case _:
                 pass
 
-    def refused(self, call: ToolCall, result: ToolResult) -> None:
+    def show_refusal(self, call: ToolCall, result: ToolResult) -> None:
         """Says which call was not carried out, and why."""
-        shown = call_line(call, _ARGUMENTS)
-        _write(f"not called: {shown}: {line_of(result.text, self._limit)}")
+        shown = format_call(call, _MAX_ARGUMENTS)
+        _write_line(f"not called: {shown}: {to_single_line(result.text, self._limit)}")
 
     def end(self, result: RunResult[Any], usage: str) -> None:
         """Says how it ended and what it took."""
-        if words := ending(result):
-            _write(words)
-        _write(usage)
+        if words := describe_ending(result):
+            _write_line(words)
+        _write_line(usage)
 
     def clear(self) -> None:
         """Nothing moves here."""
 
     def _write_call(self, call: ToolCall, result: ToolResult, took: str, agent: str = "") -> None:
         sign = "error:" if result.is_error else "->"
-        text = line_of(result.text, self._limit)
-        _write(f"tool: {agent}{call_line(call, _ARGUMENTS)} {sign} {text}{took}")
+        text = to_single_line(result.text, self._limit)
+        _write_line(f"tool: {agent}{format_call(call, _MAX_ARGUMENTS)} {sign} {text}{took}")
 
     @property
     def _limit(self) -> int | None:
-        return None if self._whole else _RESULT
+        return None if self._verbose else _MAX_RESULT
 
 
-def _write(line: str) -> None:
-    sys.stderr.write(line_of(line) + "\n")
+def _write_line(line: str) -> None:
+    sys.stderr.write(to_single_line(line) + "\n")
     sys.stderr.flush()

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
-from agentcall.cli.kits import all_kits, made_by
+from agentcall.cli.kits import load_toolkits, make_toolkit_tools
 from agentcall.errors import UnknownTool, UsageError
 from agentcall.registry import ToolRegistry
 from agentcall.tool import Tool
@@ -34,122 +34,124 @@ if TYPE_CHECKING:  # an agent's import costs as much as all the rest, and only `
     from agentcall.agent import Agent
 
 
-_MCP = "mcp:"
+_MCP_PREFIX = "mcp:"
 
 
-def tools_from(words: Sequence[str]) -> ToolRegistry:
+def load_tools(words: Sequence[str]) -> ToolRegistry:
     """The tools that the words name. Raises UsageError, listing what there is."""
     ready: ToolRegistry | None = None
     found = ToolRegistry()
     for word in words:
-        if word.startswith(_MCP):
-            found.add(_mcp_tools(word.removeprefix(_MCP)))
+        if word.startswith(_MCP_PREFIX):
+            found.add(_load_mcp_tools(word.removeprefix(_MCP_PREFIX)))
             continue
-        if _is_place(word):
-            found.add(_expanded(thing_from(word)))
+        if _is_import_path(word):
+            found.add(_expand_tools(load_object(word)))
             continue
         ready = ToolRegistry.discover() if ready is None else ready
         if word in ready:
             found.add(ready[word])
         else:
-            made = made_by(word)
-            found.add(_module_tools(word, ready) if made is None else made)
+            made = make_toolkit_tools(word)
+            found.add(_load_module_tools(word, ready) if made is None else made)
     return found
 
 
-def _mcp_tools(server: str) -> object:
+def _load_mcp_tools(server: str) -> object:
     from agentcall.mcp import MCPTools
 
     return MCPTools(server)
 
 
-def tool_from(word: str, given: ToolRegistry) -> Tool:
+def load_tool(word: str, given: ToolRegistry) -> Tool:
     """One tool: of the given ones by name, else what the word names. Raises UnknownTool."""
     if word in given:
         return given[word]
-    found = tools_from([word])
+    found = load_tools([word])
     if len(found) != 1:
         raise UnknownTool(f"{word} holds {len(found)} tools: {', '.join(found.names)}; name one")
     return next(iter(found))
 
 
-def agent_from(word: str) -> Agent[object, object]:
+def load_agent(word: str) -> Agent[object, object]:
     """The agent at `module:name` or `file.py:name`. Raises UsageError."""
     from agentcall.agent import Agent
 
-    thing = thing_from(word)
+    thing = load_object(word)
     if isinstance(thing, ModuleType):
         agents = [name for name, value in vars(thing).items() if isinstance(value, Agent)]
-        raise UsageError(f"{word} names no agent; add one as {word}:NAME{_listed(agents)}")
+        raise UsageError(f"{word} names no agent; add one as {word}:NAME{_format_choices(agents)}")
     if not isinstance(thing, Agent):
         raise UsageError(f"{word} is a {type(thing).__name__}, not an Agent")
     return cast("Agent[object, object]", thing)
 
 
-def thing_from(word: str) -> object:
+def load_object(word: str) -> object:
     """The module, or the thing in a module or file, that a word names. Raises UsageError."""
-    place, name = _split(word)
-    module = _file(Path(place)) if place.endswith(".py") else _module(place)
+    place, name = _split_import_path(word)
+    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
     thing: object = module
     for part in name.split(".") if name else ():
         if not hasattr(thing, part):
-            raise UsageError(f"{place} has no {name!r}{_listed(_public(module))}")
+            raise UsageError(
+                f"{place} has no {name!r}{_format_choices(_list_public_names(module))}"
+            )
         thing = getattr(thing, part)
     return thing
 
 
-def _is_place(word: str) -> bool:
+def _is_import_path(word: str) -> bool:
     """Whether it names a file or a thing in a module; `sql=sqlite:///shop.db` does not."""
     return re.match(r"\w+=", word) is None and (":" in word or word.endswith(".py"))
 
 
-def _split(word: str) -> tuple[str, str]:
+def _split_import_path(word: str) -> tuple[str, str]:
     """The place and the name in it; a drive letter is no place."""
     place, _, name = word.rpartition(":")
     return (word, "") if word.endswith(".py") or not place else (place, name)
 
 
-def _module_tools(word: str, ready: ToolRegistry) -> object:
+def _load_module_tools(word: str, ready: ToolRegistry) -> object:
     try:
-        return _expanded(_module(word))
-    except _NoModule:
+        return _expand_tools(_load_module(word))
+    except _ModuleMissing:
         near = get_close_matches(word, ready.names, 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near else "."
         known = ", ".join(ready.names) or "none"
         raise UsageError(
             f"there is no ready tool and no module {word!r}{hint} Ready tools: {known}. "
-            f"With a word of yours: {', '.join(kit.word for kit in all_kits().values())}. "
+            f"With a word of yours: {', '.join(kit.usage for kit in load_toolkits().values())}. "
             "Tools of your own: file.py, file.py:name or module:name."
         ) from None
 
 
-class _NoModule(UsageError):
+class _ModuleMissing(UsageError):
     """No module of this name."""
 
 
-def _module(name: str) -> ModuleType:
-    _on_path(Path.cwd())
+def _load_module(name: str) -> ModuleType:
+    _add_to_sys_path(Path.cwd())
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise _NoModule(
+            raise _ModuleMissing(
                 f"there is no module {name!r} in {Path.cwd()} or among the installed packages"
             ) from None
-        raise _not_imported(name, error) from error
+        raise _make_import_error(name, error) from error
     except (Exception, SystemExit) as error:
-        raise _not_imported(name, error) from error
+        raise _make_import_error(name, error) from error
 
 
-def _file(path: Path) -> ModuleType:
+def _load_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
         near = sorted(other.name for other in path.parent.glob("*.py"))
-        raise UsageError(f"there is no file {path}{_listed(near)}")
+        raise UsageError(f"there is no file {path}{_format_choices(near)}")
     name = f"agentcall_file_{path.stem}_{abs(hash(path))}"  # its own name might be taken
     if name in sys.modules:
         return sys.modules[name]
-    _on_path(path.parent)
+    _add_to_sys_path(path.parent)
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} cannot be loaded as a Python file")
@@ -158,16 +160,16 @@ def _file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise _not_imported(str(path), error) from error
+        raise _make_import_error(str(path), error) from error
     return module
 
 
-def _on_path(folder: Path) -> None:
+def _add_to_sys_path(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
 
-def _not_imported(name: str, error: BaseException) -> UsageError:
+def _make_import_error(name: str, error: BaseException) -> UsageError:
     """Names the line that failed, as there is no traceback to look at."""
     if isinstance(error, UsageError):
         return error
@@ -179,30 +181,30 @@ def _not_imported(name: str, error: BaseException) -> UsageError:
     return UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}{where}")
 
 
-def _expanded(thing: object) -> object:
+def _expand_tools(thing: object) -> object:
     """A module's `TOOLS`, names to `module:attribute`, as the things they name; else the thing."""
     listed = getattr(thing, "TOOLS", None)
     if not isinstance(thing, ModuleType) or not isinstance(listed, Mapping):
         return thing
     values = cast("Mapping[str, object]", listed).values()
-    return [thing_from(value) if isinstance(value, str) else value for value in values]
+    return [load_object(value) if isinstance(value, str) else value for value in values]
 
 
-def _public(module: ModuleType) -> Iterable[str]:
+def _list_public_names(module: ModuleType) -> Iterable[str]:
     """The names of what is of use here: functions, tools, registries, agents."""
     return [
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
         and not isinstance(value, (ModuleType, type))
-        and (_is_of(value, module) or type(value).__module__.startswith("agentcall."))
+        and (_is_defined_in(value, module) or type(value).__module__.startswith("agentcall."))
     ]
 
 
-def _is_of(value: object, module: ModuleType) -> bool:
+def _is_defined_in(value: object, module: ModuleType) -> bool:
     return module.__name__ in (getattr(value, "__module__", None), type(value).__module__)
 
 
-def _listed(names: Iterable[str]) -> str:
+def _format_choices(names: Iterable[str]) -> str:
     known = ", ".join(list(names)[:20])
     return f"; there is: {known}" if known else ""

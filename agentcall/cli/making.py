@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from agentcall.agent import Agent
-from agentcall.cli.loading import agent_from, tools_from
+from agentcall.cli.loading import load_agent, load_tools
 
 
-class Words(Protocol):
+class AgentArguments(Protocol):
     """What a command line says of an agent; None where it says nothing."""
 
     @property
@@ -39,16 +39,16 @@ class Words(Protocol):
         ...
 
 
-def agent_of(words: Words) -> Agent[Any, Any]:  # Any: the user's own types
+def build_agent(arguments: AgentArguments) -> Agent[Any, Any]:  # Any: the user's own types
     """The agent that the words say. Raises UsageError."""
-    agent: Agent[Any, Any] = agent_from(words.agent) if words.agent else Agent()
-    tools = tools_from(words.tools or ())
+    agent: Agent[Any, Any] = load_agent(arguments.agent) if arguments.agent else Agent()
+    tools = load_tools(arguments.tools or ())
     if tools:
         agent = replace(agent, tools=agent.registry.merge(tools))
-    if words.model is not None:
-        agent = replace(agent, model=words.model)
-    if words.instructions is not None:
-        agent = replace(agent, instructions=words.instructions)
-    if words.max_requests is not None:
-        agent = replace(agent, limits=replace(agent.limits, requests=words.max_requests))
+    if arguments.model is not None:
+        agent = replace(agent, model=arguments.model)
+    if arguments.instructions is not None:
+        agent = replace(agent, instructions=arguments.instructions)
+    if arguments.max_requests is not None:
+        agent = replace(agent, limits=replace(agent.limits, requests=arguments.max_requests))
     return agent

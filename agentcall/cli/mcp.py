@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import Origins
+from agentcall.cli.flags import OriginsOption
 
-HELP = """Serve tools by the Model Context Protocol.
+MCP_HELP = """Serve tools by the Model Context Protocol.
 
 By standard input and output, as editors and desktop programs start it, or with --http at an
 address. Tools that need approval are left out, as nobody is asked here.
@@ -42,30 +42,30 @@ class MCPOptions:
         str | None,
         typer.Option("--http", metavar="HOST:PORT", help="Serve streamable HTTP at /mcp there."),
     ] = None
-    origins: Origins = None
+    origins: OriginsOption = None
 
 
-def mcp(options: MCPOptions) -> None:
+def serve_mcp(options: MCPOptions) -> None:
     """Serves until it is stopped."""
-    from agentcall.cli.loading import tools_from
+    from agentcall.cli.loading import load_tools
     from agentcall.mcp import MCPServer
     from agentcall.registry import ToolRegistry
     from agentcall.sync import run_sync
 
-    found = tools_from(options.tools) if options.tools else ToolRegistry.discover()
+    found = load_tools(options.tools) if options.tools else ToolRegistry.discover()
     server = MCPServer(found)
-    _tell_left_out(server.left_out)
+    _warn_about_omissions(server.skipped_tools)
     if options.http is None:
         run_sync(server.run_stdio())
         return
-    from agentcall.cli.serving import address_of, serve
+    from agentcall.cli.serving import parse_address, serve_app
 
-    address = address_of(options.http)
-    serve(server.app, address, path="/mcp", what="MCP", origins=options.origins or ())
+    address = parse_address(options.http)
+    serve_app(server.app, address, path="/mcp", title="MCP", origins=options.origins or ())
 
 
-def _tell_left_out(names: tuple[str, ...]) -> None:
+def _warn_about_omissions(names: tuple[str, ...]) -> None:
     if names:
-        from agentcall.cli.faults import warn
+        from agentcall.cli.faults import print_warning
 
-        warn(f"not served, as they need approval: {', '.join(names)}")
+        print_warning(f"not served, as they need approval: {', '.join(names)}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.options import command_of
+from agentcall.cli.options import make_command
 
 PROXY_HELP = """Run LMDeploy's own request distributor, and watch its nodes, until Ctrl-C.
 
@@ -26,13 +26,13 @@ app = typer.Typer(
     help="List, add and remove the nodes of a running proxy.",
 )
 
-Proxy = Annotated[str, typer.Option(metavar="URL", help="The proxy.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_PROXY = "http://127.0.0.1:8000"
+ProxyArgument = Annotated[str, typer.Option(metavar="URL", help="The proxy.")]
+NodeJSONOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_DEFAULT_PROXY = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True, slots=True)
-class ProxyOptions:
+class ServerProxyOptions:
     """What `agentcall server proxy` is told."""
 
     nodes: Annotated[
@@ -64,11 +64,11 @@ class ProxyOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ListOptions:
+class NodeListOptions:
     """What `agentcall server nodes list` is told."""
 
-    proxy: Proxy = _PROXY
-    json: Json = False
+    proxy: ProxyArgument = _DEFAULT_PROXY
+    json: NodeJSONOption = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,38 +76,38 @@ class NodeOptions:
     """What `agentcall server nodes add` and `remove` are told."""
 
     url: Annotated[str, typer.Argument(metavar="NODE", help="The server, http://host:port.")]
-    proxy: Proxy = _PROXY
+    proxy: ProxyArgument = _DEFAULT_PROXY
 
 
-def proxy(options: ProxyOptions) -> None:
+def start_proxy(options: ServerProxyOptions) -> None:
     """Runs the proxy to its end."""
     from agentcall.cli.fleet import run_proxy
 
     run_proxy(options)
 
 
-def _list(options: ListOptions) -> None:
-    from agentcall.cli.fleet import show_nodes
+def _list_nodes_command(options: NodeListOptions) -> None:
+    from agentcall.cli.fleet import print_nodes
 
-    show_nodes(options)
+    print_nodes(options)
 
 
-def _add(options: NodeOptions) -> None:
+def _add_node_command(options: NodeOptions) -> None:
     from agentcall.cli.fleet import add_node
 
     add_node(options)
 
 
-def _remove(options: NodeOptions) -> None:
+def _remove_node_command(options: NodeOptions) -> None:
     from agentcall.cli.fleet import remove_node
 
     remove_node(options)
 
 
 app.command("list", help="Show the nodes: models, requests under way, seconds a request.")(
-    command_of(ListOptions, _list)
+    make_command(NodeListOptions, _list_nodes_command)
 )
-app.command("add", help="Add a server that answers.")(command_of(NodeOptions, _add))
+app.command("add", help="Add a server that answers.")(make_command(NodeOptions, _add_node_command))
 app.command("remove", help="Take a server out; it goes on running.")(
-    command_of(NodeOptions, _remove)
+    make_command(NodeOptions, _remove_node_command)
 )

@@ -9,16 +9,16 @@ from typing import Any, TypeVar, get_type_hints
 Options = TypeVar("Options")
 
 
-def command_of(options: type[Options], work: Callable[[Options], None]) -> Callable[..., None]:
+def make_command(options: type[Options], handler: Callable[[Options], None]) -> Callable[..., None]:
     """A command that makes `options` of its parameters and hands them to `work`."""
 
     def command(**given: Any) -> None:  # Any: typer has parsed them by the fields' types
         try:
-            work(options(**given))
+            handler(options(**given))
         except KeyboardInterrupt:
-            from agentcall.cli.interruptible import leave_interrupted
+            from agentcall.cli.interruptible import exit_after_interrupt
 
-            leave_interrupted()
+            exit_after_interrupt()
 
     hints = get_type_hints(options, include_extras=True)
     parameters = [

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Literal, TextIO
 
-_C1 = re.compile(rb"\xc2[\x80-\x9f]|\x7f")
+_CONTROLS = re.compile(rb"\xc2[\x80-\x9f]|\x7f")
 """DEL, and the controls U+0080 to U+009F in UTF-8: JSON has them as they are."""
 _COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
 
@@ -16,12 +16,12 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def shown_json(document: bytes) -> bytes:
+def escape_json(document: bytes) -> bytes:
     """JSON in which no character moves the cursor: those beyond ASCII are escaped as well."""
-    return _C1.sub(lambda found: b"\\u00%02x" % found[0][-1], document)
+    return _CONTROLS.sub(lambda found: b"\\u00%02x" % found[0][-1], document)
 
 
-def styled(text: str, style: Literal["red", "yellow", "dim"], stream: TextIO) -> str:
+def style_text(text: str, style: Literal["red", "yellow", "dim"], stream: TextIO) -> str:
     """The text in a style where the stream shows it, else as it is."""
     if not is_terminal(stream) or os.environ.get("NO_COLOR"):
         return text

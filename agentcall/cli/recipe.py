@@ -7,39 +7,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agentcall.cli.deciding import GoingOn
-from agentcall.cli.making import Words
+from agentcall.cli.deciding import CommonResumeOptions
+from agentcall.cli.making import AgentArguments
 from agentcall.messages import JSON
 
-_SECRETS = re.compile(r"(https?://)[^/@\s]*@")
+_USER_INFO = re.compile(r"(https?://)[^/@\s]*@")
 _QUERY = re.compile(r"\?[^#]*")
-_PARTS = ("agent", "tools", "model", "instructions", "max_requests")
+_RECIPE_FIELDS = ("agent", "tools", "model", "instructions", "max_requests")
 
 
-def recipe_of(words: Words) -> dict[str, JSON]:
+def make_recipe(arguments: AgentArguments) -> dict[str, JSON]:
     """How the agent was made, so that another process can make it; no keys and passwords."""
     recipe: dict[str, JSON] = {
-        "agent": words.agent and _found_from_anywhere(words.agent),
-        "tools": [_found_from_anywhere(word) for word in words.tools or ()],
-        "model": words.model and bare(words.model),
-        "instructions": words.instructions,
-        "max_requests": words.max_requests,
+        "agent": arguments.agent and _make_absolute(arguments.agent),
+        "tools": [_make_absolute(word) for word in arguments.tools or ()],
+        "model": arguments.model and strip_credentials(arguments.model),
+        "instructions": arguments.instructions,
+        "max_requests": arguments.max_requests,
     }
     return {name: value for name, value in recipe.items() if value}
 
 
-def parts_of(recipe: Mapping[str, JSON]) -> dict[str, Any]:  # Any: the fields of options
+def read_recipe(recipe: Mapping[str, JSON]) -> dict[str, Any]:  # Any: the fields of options
     """The recipe as fields of the command's options."""
-    return {name: recipe[name] for name in _PARTS if name in recipe}
+    return {name: recipe[name] for name in _RECIPE_FIELDS if name in recipe}
 
 
-def parts_now(recipe: Mapping[str, JSON], told: GoingOn) -> dict[str, Any]:  # Any: as above
+def merge_recipe(
+    recipe: Mapping[str, JSON], options: CommonResumeOptions
+) -> dict[str, Any]:  # Any: as above
     """The same, with what is told now in place of what was told then."""
-    given = {"model": told.model, "tools": told.tools, "agent": told.agent}
-    return parts_of(recipe) | {name: value for name, value in given.items() if value}
+    given = {"model": options.model, "tools": options.tools, "agent": options.agent}
+    return read_recipe(recipe) | {name: value for name, value in given.items() if value}
 
 
-def _found_from_anywhere(word: str) -> str:
+def _make_absolute(word: str) -> str:
     """The word with the whole path of its file, if it names a file."""
     path, mark, name = word.rpartition(":")
     if word.endswith(".py"):
@@ -47,6 +49,6 @@ def _found_from_anywhere(word: str) -> str:
     return f"{Path(path).absolute()}{mark}{name}" if path.endswith(".py") else word
 
 
-def bare(url: str) -> str:
+def strip_credentials(url: str) -> str:
     """The URL without user, password and query."""
-    return _QUERY.sub("", _SECRETS.sub(r"\1", url))
+    return _QUERY.sub("", _USER_INFO.sub(r"\1", url))

@@ -20,7 +20,7 @@ from rich.segment import Segment
 
 from agentcall.errors import ModelError
 from agentcall.events import AnswerDiscarded, Event, ModelAnswered, TextDelta, ToolCallFinished
-from agentcall.plaintext import harmless
+from agentcall.plaintext import strip_control_characters
 from agentcall.result import RunResult
 
 _PARSER = (
@@ -28,23 +28,23 @@ _PARSER = (
     .enable(["strikethrough", "table"])
     .disable("reference")
 )
-_A_SECOND = 12
+_REFRESHES_PER_SECOND = 12
 """How often the last block is drawn anew."""
 
 
-class Page(Markdown):
+class SafeMarkdown(Markdown):
     """Markdown, by the rules of this module."""
 
     def __init__(self, text: str) -> None:
         super().__init__("", code_theme="ansi_dark", hyperlinks=False)
-        self.parsed = _PARSER.parse(harmless(text))
+        self.parsed = _PARSER.parse(strip_control_characters(text))
         for token in self.parsed:
             for child in token.children or ():
                 if child.type == "softbreak":
                     child.type = "hardbreak"
 
 
-def blocks(text: str) -> list[str]:
+def split_blocks(text: str) -> list[str]:
     """The text cut where a block begins; all but the last are over."""
     places = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map]
     starts = [0, *sorted({place for place in places if place > places[0]})]
@@ -52,34 +52,34 @@ def blocks(text: str) -> list[str]:
     return ["\n".join(lines[a:b]) for a, b in zip(starts, [*starts[1:], None], strict=True)]
 
 
-class Rendered:
+class MarkdownAnswerWriter:
     """The answer on a console, block by block."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._tail = Block(most=lambda: max(1, console.height - 2))
+        self._tail = MarkdownBlock(max_lines=lambda: max(1, console.height - 2))
         self._live: Live | None = None
         self._margin = False
         self._is_open = False
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Shows a delta; lets the text rest before anything else is shown."""
         match event:
             case TextDelta(text):
                 self._add(text.replace("\r", ""))
             case AnswerDiscarded():
-                self._end(" [cut]")
+                self._flush(" [cut]")
             case ToolCallFinished():
-                self._end()
+                self._flush()
                 self._margin = True
             case ModelAnswered():
                 pass
             case _:
-                self._end()
+                self._flush()
 
     def finish(self, result: RunResult[Any] | None, error: ModelError | None) -> None:
         """Lets the text rest."""
-        self._end()
+        self._flush()
 
     def _add(self, text: str) -> None:
         self._tail.text += text
@@ -87,19 +87,22 @@ class Rendered:
             return
         self._is_open = True
         if "\n" in text:
-            *over, self._tail.text = blocks(self._tail.text)
+            *over, self._tail.text = split_blocks(self._tail.text)
             for block in over:
                 self._print(block)
         if self._live is None:
             self._live = Live(
-                self._tail, console=self._console, refresh_per_second=_A_SECOND, transient=True
+                self._tail,
+                console=self._console,
+                refresh_per_second=_REFRESHES_PER_SECOND,
+                transient=True,
             )
             self._live.start()
 
-    def _end(self, mark: str = "") -> None:
+    def _flush(self, mark: str = "") -> None:
         rest, self._tail.text = self._tail.text, ""
         if rest.strip() or (mark and self._is_open):
-            for block in blocks(rest + mark):
+            for block in split_blocks(rest + mark):
                 self._print(block)
         self._stop()
         self._is_open = False
@@ -108,7 +111,7 @@ class Rendered:
         self._stop()
         if self._margin:
             self._console.print()
-        self._console.print(Block(text), end="")
+        self._console.print(MarkdownBlock(text), end="")
         self._margin = True
 
     def _stop(self) -> None:
@@ -117,21 +120,21 @@ class Rendered:
             self._live = None
 
 
-class Block:
+class MarkdownBlock:
     """A block of Markdown without blank lines around it; of its lines, the last that have room."""
 
-    def __init__(self, text: str = "", *, most: Callable[[], int] | None = None) -> None:
+    def __init__(self, text: str = "", *, max_lines: Callable[[], int] | None = None) -> None:
         self.text = text
-        self._most = most
+        self._max_lines = max_lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(Page(self.text.strip("\n")), options, pad=False)
+        lines = console.render_lines(SafeMarkdown(self.text.strip("\n")), options, pad=False)
         while lines and _is_blank(lines[-1]):
             lines.pop()
         while lines and _is_blank(lines[0]):
             lines.pop(0)
-        for line in lines[-self._most() :] if self._most else lines:
-            yield from _bare(line)
+        for line in lines[-self._max_lines() :] if self._max_lines else lines:
+            yield from _strip_trailing_blanks(line)
             yield Segment.line()
 
 
@@ -139,7 +142,7 @@ def _is_blank(line: list[Segment]) -> bool:
     return not "".join(segment.text for segment in line).strip()
 
 
-def _bare(line: list[Segment]) -> list[Segment]:
+def _strip_trailing_blanks(line: list[Segment]) -> list[Segment]:
     """The line without blanks at its end, which would be copied with it."""
     while line and not line[-1].text.strip():
         line = line[:-1]

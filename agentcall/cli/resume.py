@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.deciding import GoingOn
-from agentcall.cli.flags import Events
+from agentcall.cli.deciding import CommonResumeOptions
+from agentcall.cli.flags import EventsOption
 
-HELP = """Go on with a run that waits for approval.
+RESUME_HELP = """Go on with a run that waits for approval.
 
 STATE is the run's id, as `agentcall run` said, or a file with its state; without it the runs that
 wait are listed. Without a decision it asks at the terminal. A call about which nothing was decided
@@ -28,17 +28,17 @@ Exit codes are those of `agentcall run`.
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeOptions(GoingOn):
+class ResumeOptions(CommonResumeOptions):
     """What `agentcall resume` is told."""
 
     state: Annotated[str | None, typer.Argument(help="A run's id, or a file of its state.")] = None
-    events: Events = False
+    events: EventsOption = False
 
 
 def resume(options: ResumeOptions) -> None:
     """Goes on, prints and exits with the code that `agentcall run` has for it."""
-    from agentcall.cli.continuing import resume_by
+    from agentcall.cli.continuing import resume_run
 
-    code = resume_by(options)
+    code = resume_run(options)
     if code:
         raise typer.Exit(code)

@@ -7,41 +7,41 @@ from contextlib import aclosing
 from typing import Any
 
 from agentcall.agent import Agent, Prompt
-from agentcall.cli.faults import warn
-from agentcall.cli.keeping import Kept, journal_url
-from agentcall.cli.making import agent_of
-from agentcall.cli.recipe import parts_now
+from agentcall.cli.faults import print_warning
+from agentcall.cli.keeping import DurableRunner, resolve_journal_url
+from agentcall.cli.making import build_agent
+from agentcall.cli.recipe import merge_recipe
 from agentcall.cli.run import RunOptions
-from agentcall.cli.running import kept_run
-from agentcall.cli.runs import ResumeOptions
-from agentcall.cli.said import decisions_of
+from agentcall.cli.running import run_durable
+from agentcall.cli.runs import RunResumeOptions
+from agentcall.cli.said import parse_decision_options
 from agentcall.durable.journal import Journal
-from agentcall.durable.ledger import Ledger
-from agentcall.durable.opening import opener
+from agentcall.durable.ledger import DurableRunState
+from agentcall.durable.opening import make_opener
 from agentcall.errors import UsageError
 from agentcall.events import Event, RunFinished
 from agentcall.messages import JSON
 from agentcall.result import RunResult
 
 
-def resumed(options: ResumeOptions) -> int:
+def resume_durable_run(options: RunResumeOptions) -> int:
     """Goes on with a run and prints what comes of it; gives the exit code."""
-    parts = parts_now(_recipe(options), options)
+    parts = merge_recipe(_load_recipe(options), options)
     told = RunOptions(**parts, json=options.json, quiet=options.quiet)
-    agent = agent_of(told)
-    if options.is_said:
-        return kept_run(_Decided(agent, told, options), None, told)
-    return kept_run(Kept(agent, told, db=options.db, run_id=options.run_id), None, told)
+    agent = build_agent(told)
+    if options.has_decisions:
+        return run_durable(_DecidedRunner(agent, told, options), None, told)
+    return run_durable(DurableRunner(agent, told, db=options.db, run_id=options.run_id), None, told)
 
 
-class _Decided(Kept):
+class _DecidedRunner(DurableRunner):
     """A durable run that waits, with what the command line decides about its calls."""
 
     def __init__(
         self,
         agent: Agent[Any, Any],  # Any: the user's own types
         told: RunOptions,
-        options: ResumeOptions,
+        options: RunResumeOptions,
     ) -> None:
         super().__init__(agent, told, db=options.db, run_id=options.run_id)
         self._options = options
@@ -56,27 +56,27 @@ class _Decided(Kept):
                 else:
                     yield event
         if waits is None:
-            warn("no call waits, so that nothing was decided")
+            print_warning("no call waits, so that nothing was decided")
             return
-        decisions = dict(decisions_of(self._options, waits))
+        decisions = dict(parse_decision_options(self._options, waits))
         async with aclosing(self.resume_stream(waits, decisions)) as events:
             async for event in events:
                 yield event
 
 
-def _recipe(options: ResumeOptions) -> Mapping[str, JSON]:
+def _load_recipe(options: RunResumeOptions) -> Mapping[str, JSON]:
     """How the run's agent was made. Raises UsageError if that is not known."""
-    database = opener(journal_url(options.db), make=options.db is None)()
+    database = make_opener(resolve_journal_url(options.db), make=options.db is None)()
     try:
-        records = Journal(database).records(options.run_id)
+        records = Journal(database).read_records(options.run_id)
     finally:
         database.close()
     if not records:
         raise UsageError(
-            f"there is no run {options.run_id} in {database.place}; "
+            f"there is no run {options.run_id} in {database.location}; "
             "`agentcall runs list` shows those that are there"
         )
-    recipe = Ledger(options.run_id, records).begin.recipe
+    recipe = DurableRunState(options.run_id, records).begin.recipe
     if recipe is None and not options.agent:
         raise UsageError(
             f"the run {options.run_id} was begun in Python; name its agent: "

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import Db, Events, Quiet
-from agentcall.cli.words import TalkOptions
+from agentcall.cli.flags import DatabaseOption, EventsOption, QuietOption
+from agentcall.cli.words import AgentSessionOptions
 
-HELP = """Ask a model, with tools, and print its answer.
+RUN_HELP = """Ask a model, with tools, and print its answer.
 
 The answer goes to standard output, all else to standard error, so `> answer.txt` holds the answer
 alone. What is piped in comes before PROMPT. On a terminal the answer streams.
@@ -41,7 +41,7 @@ Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions(TalkOptions):
+class RunOptions(AgentSessionOptions):
     """What `agentcall run` is told."""
 
     prompt: Annotated[
@@ -57,7 +57,7 @@ class RunOptions(TalkOptions):
             "--durable", help="Record each step, so that `agentcall runs resume` can go on with it."
         ),
     ] = False
-    db: Db = None
+    db: DatabaseOption = None
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="The durable run's id.")
     ] = None
@@ -68,7 +68,7 @@ class RunOptions(TalkOptions):
             help="Print one JSON object: output, stop_reason, usage, tool_calls, messages.",
         ),
     ] = False
-    events: Events = False
+    events: EventsOption = False
     trace: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +83,7 @@ class RunOptions(TalkOptions):
             "--trace-content", help="With --trace: messages, arguments and results as well."
         ),
     ] = False
-    quiet: Quiet = False
+    quiet: QuietOption = False
     verbose: Annotated[
         bool,
         typer.Option("-v", "--verbose", help="Show the dialect, all thinking and whole results."),
@@ -92,8 +92,8 @@ class RunOptions(TalkOptions):
 
 def run(options: RunOptions) -> None:
     """Runs, prints and exits with the code that HELP says."""
-    from agentcall.cli.running import run_by
+    from agentcall.cli.running import run_agent
 
-    code = run_by(options)
+    code = run_agent(options)
     if code:
         raise typer.Exit(code)

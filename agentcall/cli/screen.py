@@ -5,25 +5,25 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol
 
-from agentcall.cli.answer import Answer
-from agentcall.cli.cards import Cards
-from agentcall.cli.lines import Lines
+from agentcall.cli.answer import AnswerWriter
+from agentcall.cli.cards import CardDisplay
+from agentcall.cli.lines import LineDisplay
 from agentcall.cli.plain import is_terminal
 from agentcall.cli.run import RunOptions
-from agentcall.cli.tally import Tally
+from agentcall.cli.tally import UsageSummary
 from agentcall.events import Event, TextDelta, ToolCallRefused
 from agentcall.messages import ToolCall, ToolResult
 from agentcall.result import RunResult
 
 
-class Notes(Protocol):
+class ActivityDisplay(Protocol):
     """Shows what happens beside the answer."""
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Something happened."""
         ...
 
-    def refused(self, call: ToolCall, result: ToolResult) -> None:
+    def show_refusal(self, call: ToolCall, result: ToolResult) -> None:
         """A call got an answer without being carried out."""
         ...
 
@@ -36,13 +36,13 @@ class Notes(Protocol):
         ...
 
 
-class Silence:
+class SilentDisplay:
     """Shows nothing."""
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Nothing."""
 
-    def refused(self, call: ToolCall, result: ToolResult) -> None:
+    def show_refusal(self, call: ToolCall, result: ToolResult) -> None:
         """Nothing."""
 
     def end(self, result: RunResult[Any], usage: str) -> None:
@@ -52,41 +52,41 @@ class Silence:
         """Nothing."""
 
 
-def notes_for(options: RunOptions) -> Notes:
+def choose_display(options: RunOptions) -> ActivityDisplay:
     """Cards on a terminal, else plain lines."""
     if options.quiet:
-        return Silence()
+        return SilentDisplay()
     whole = options.verbose
-    return Cards(whole=whole) if is_terminal(sys.stderr) else Lines(whole=whole)
+    return CardDisplay(verbose=whole) if is_terminal(sys.stderr) else LineDisplay(verbose=whole)
 
 
-class Screen:
+class RunDisplay:
     """The answer and the notes of one run, which may share a terminal."""
 
-    def __init__(self, answer: Answer, notes: Notes) -> None:
-        self._answer = answer
-        self._notes = notes
-        self._tally = Tally()
-        self._seen: set[str] = set()
+    def __init__(self, writer: AnswerWriter, display: ActivityDisplay) -> None:
+        self._writer = writer
+        self._display = display
+        self._summary = UsageSummary()
+        self._decided_ids: set[str] = set()
 
-    def see(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Shows an event; text before notes, as a line has to end before a card begins."""
-        self._tally.see(event)
+        self._summary.record(event)
         if isinstance(event, TextDelta):
-            self._notes.clear()
-        self._answer.see(event)
-        self._notes.see(event)
-        if isinstance(event, ToolCallRefused) and event.call.id not in self._seen:
-            self._notes.refused(event.call, event.result)
+            self._display.clear()
+        self._writer.handle(event)
+        self._display.handle(event)
+        if isinstance(event, ToolCallRefused) and event.call.id not in self._decided_ids:
+            self._display.show_refusal(event.call, event.result)
 
-    def decided(self, call: ToolCall) -> None:
+    def skip_refusal(self, call: ToolCall) -> None:
         """A person has decided about a call, and need not be told what became of it."""
-        self._seen.add(call.id)
+        self._decided_ids.add(call.id)
 
     def end(self, result: RunResult[Any], seconds: float) -> None:
         """Shows how the run ended and what it took."""
-        self._notes.end(result, self._tally.line(result.usage, seconds))
+        self._display.end(result, self._summary.format(result.usage, seconds))
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
-        self._notes.clear()
+        self._display.clear()

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import Host, Origins, Port, Running
+from agentcall.cli.flags import HostOption, MaxRunningOption, OriginsOption, PortOption
 from agentcall.cli.words import AgentOptions
 
-HELP = """Serve an agent to clients that speak OpenAI's API.
+SERVE_HELP = """Serve an agent to clients that speak OpenAI's API.
 
 The agent's tools are called here; clients get plain completions.
 
@@ -33,10 +33,10 @@ class ServeOptions(AgentOptions):
     name: Annotated[
         str | None, typer.Option("--name", help="What clients call it. Default: the agent's name.")
     ] = None
-    host: Host = "127.0.0.1"
-    port: Port = 8001
-    origins: Origins = None
-    running: Running = 32
+    host: HostOption = "127.0.0.1"
+    port: PortOption = 8001
+    origins: OriginsOption = None
+    running: MaxRunningOption = 32
     waiting: Annotated[
         int, typer.Option("--waiting", min=0, help="Runs that may wait besides.")
     ] = 256
@@ -45,27 +45,27 @@ class ServeOptions(AgentOptions):
     ] = None
 
 
-def serve(options: ServeOptions) -> None:
+def serve_endpoint(options: ServeOptions) -> None:
     """Serves until it is stopped."""
     from agentcall.cli import serving
-    from agentcall.cli.launching import ensure_up
-    from agentcall.cli.making import agent_of
-    from agentcall.endpoint import Capacity, Endpoint
-    from agentcall.gatekeeper import App, Terms
+    from agentcall.cli.launching import ensure_server
+    from agentcall.cli.making import build_agent
+    from agentcall.endpoint import Capacity, OpenAIEndpoint
+    from agentcall.gatekeeper import AccessPolicy, ASGIApp
 
-    agent = agent_of(options)
+    agent = build_agent(options)
     if options.launch:
-        ensure_up(options.model)
+        ensure_server(options.model)
     capacity = Capacity(options.running, options.waiting, options.per_key)
 
-    def make(terms: Terms) -> App:
-        return Endpoint(agent, name=options.name, terms=terms, capacity=capacity)
+    def make(terms: AccessPolicy) -> ASGIApp:
+        return OpenAIEndpoint(agent, name=options.name, access=terms, capacity=capacity)
 
-    address = serving.Address(options.host, options.port)
-    serving.serve(
+    address = serving.ListenAddress(options.host, options.port)
+    serving.serve_app(
         make,
         address,
         path="/v1",
-        what=f"{options.name or agent.name}",
+        title=f"{options.name or agent.name}",
         origins=options.origins or (),
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from agentcall.cli import bench, launches, nodes
-from agentcall.cli.options import command_of
+from agentcall.cli.options import make_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,18 +27,18 @@ result.
 Exit code 1: it failed, or there is too little room.
 """
 
-Model = Annotated[
+ModelArgument = Annotated[
     str,
     typer.Argument(help="A folder with a config.json, or a name such as internlm2_5-7b-chat."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ServerJSONObjectOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @dataclass(frozen=True, slots=True)
-class PlanOptions:
+class ServerPlanOptions:
     """What `agentcall server plan` is told."""
 
-    model: Model
+    model: ModelArgument
     gpu: Annotated[
         str, typer.Option(help="Memory of one GPU, such as 24GiB; auto asks this machine's.")
     ] = "auto"
@@ -68,14 +68,14 @@ class PlanOptions:
         str | None,
         typer.Option(help="LMDeploy's version. Default: the installed one, else 0.18.0."),
     ] = None
-    json: Json = False
+    json: ServerJSONObjectOption = False
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizeOptions:
+class ServerQuantizeOptions:
     """What `agentcall server quantize` is told."""
 
-    model: Model
+    model: ModelArgument
     method: Annotated[str, typer.Option(help="awq (W4A16), gptq, or smooth_quant (W8A8).")] = "awq"
     output: Annotated[
         str | None, typer.Option(help="The folder to make. Default: MODEL-METHOD, here.")
@@ -96,26 +96,28 @@ class QuantizeOptions:
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the room and show the command, no more.")
     ] = False
-    json: Json = False
+    json: ServerJSONObjectOption = False
 
 
-def _plan(options: PlanOptions) -> None:
-    from agentcall.cli.planning import show_plan
+def _plan_command(options: ServerPlanOptions) -> None:
+    from agentcall.cli.planning import print_plan
 
-    if not show_plan(options):
+    if not print_plan(options):
         raise typer.Exit(1)
 
 
-def _quantize(options: QuantizeOptions) -> None:
-    from agentcall.cli.quantizing import show_quantize
+def _quantize_command(options: ServerQuantizeOptions) -> None:
+    from agentcall.cli.quantizing import quantize_model
 
-    if not show_quantize(options):
+    if not quantize_model(options):
         raise typer.Exit(1)
 
 
-app.command("plan", help=PLAN_HELP)(command_of(PlanOptions, _plan))
-app.command("quantize", help=QUANTIZE_HELP)(command_of(QuantizeOptions, _quantize))
-app.command("proxy", help=nodes.PROXY_HELP)(command_of(nodes.ProxyOptions, nodes.proxy))
+app.command("plan", help=PLAN_HELP)(make_command(ServerPlanOptions, _plan_command))
+app.command("quantize", help=QUANTIZE_HELP)(make_command(ServerQuantizeOptions, _quantize_command))
+app.command("proxy", help=nodes.PROXY_HELP)(
+    make_command(nodes.ServerProxyOptions, nodes.start_proxy)
+)
 app.add_typer(nodes.app, name="nodes")
-app.command("bench", help=bench.HELP)(command_of(bench.BenchOptions, bench.bench))
-launches.add_to(app)
+app.command("bench", help=bench.BENCH_HELP)(make_command(bench.ServerBenchOptions, bench.bench))
+launches.add_commands(app)

@@ -5,39 +5,39 @@ from __future__ import annotations
 import sys
 import time
 
-from agentcall.cli.launches import LogsOptions
-from agentcall.cli.standing import named, the_only
-from agentcall.plaintext import harmless
-from agentcall_server.errors import NotUp
-from agentcall_server.ledger import Entry, entries
-from agentcall_server.logbook import follow, tail
+from agentcall.cli.launches import ServerLogsOptions
+from agentcall.cli.standing import choose_only_server, get_server
+from agentcall.plaintext import strip_control_characters
+from agentcall_server.errors import ServerNotRunning
+from agentcall_server.ledger import ServerEntry, list_entries
+from agentcall_server.logbook import follow, read_tail
 
-_PAUSE = 0.2
+_POLL_SECONDS = 0.2
 
 
-def show_log(options: LogsOptions) -> None:
+def print_log(options: ServerLogsOptions) -> None:
     """Prints its end, and goes on if asked to, until the server has ended. Raises NotUp."""
-    one = named(options.name) if options.name else _meant()
+    one = get_server(options.name) if options.name else _choose_server()
     if not one.log.exists():
-        raise NotUp(f"{one.name} has said nothing yet")
-    for line in tail(one.log, options.lines):
-        _print(line)
+        raise ServerNotRunning(f"{one.name} has said nothing yet")
+    for line in read_tail(one.log, options.lines):
+        _print_line(line)
     if options.follow:
-        for line in follow(one.log, lambda: _goes_on(one)):
-            _print(line)
+        for line in follow(one.log, lambda: _wait_and_check(one)):
+            _print_line(line)
 
 
-def _meant() -> Entry:
+def _choose_server() -> ServerEntry:
     """The one that runs, or else the only one there is."""
-    known = entries()
-    return the_only([one for one in known if one.is_up] or known)
+    known = list_entries()
+    return choose_only_server([one for one in known if one.is_up] or known)
 
 
-def _goes_on(one: Entry) -> bool:
-    time.sleep(_PAUSE)
+def _wait_and_check(one: ServerEntry) -> bool:
+    time.sleep(_POLL_SECONDS)
     return one.is_up
 
 
-def _print(line: str) -> None:
-    sys.stdout.write(harmless(line) + "\n")
+def _print_line(line: str) -> None:
+    sys.stdout.write(strip_control_characters(line) + "\n")
     sys.stdout.flush()

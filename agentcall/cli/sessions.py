@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import Model
-from agentcall.cli.options import command_of
+from agentcall.cli.flags import ModelOption
+from agentcall.cli.options import make_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,27 +18,27 @@ app = typer.Typer(
     "in the file AGENTCALL_SESSIONS, else ~/.local/share/agentcall/sessions.db.",
 )
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The session.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SessionIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The session.")]
+SessionJSONOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True, slots=True)
-class ListOptions:
+class SessionListOptions:
     """What `agentcall sessions list` is told."""
 
-    json: Json = False
+    json: SessionJSONOption = False
 
 
 @dataclass(frozen=True, slots=True)
-class ShowOptions:
+class SessionShowOptions:
     """What `agentcall sessions show` is told."""
 
-    id: Id
-    json: Json = False
+    id: SessionIdArgument
+    json: SessionJSONOption = False
 
 
 @dataclass(frozen=True, slots=True)
-class SearchOptions:
+class SessionSearchOptions:
     """What `agentcall sessions search` is told."""
 
     words: Annotated[str, typer.Argument(help="Words that a message has to hold, all of them.")]
@@ -46,14 +46,14 @@ class SearchOptions:
         str | None, typer.Option("--session", metavar="ID", help="In this session alone.")
     ] = None
     most: Annotated[int, typer.Option("-n", min=1, help="Messages at most.")] = 20
-    json: Json = False
+    json: SessionJSONOption = False
 
 
 @dataclass(frozen=True, slots=True)
-class ExportOptions:
+class SessionExportOptions:
     """What `agentcall sessions export` is told."""
 
-    id: Id
+    id: SessionIdArgument
     format: Annotated[
         str | None,
         typer.Option(
@@ -66,73 +66,77 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class CompactOptions:
+class SessionCompactOptions:
     """What `agentcall sessions compact` is told."""
 
-    id: Id
+    id: SessionIdArgument
     keep: Annotated[int, typer.Option(min=0, help="Messages that stay at most.")] = 20
     summary: Annotated[
         bool, typer.Option("--summary", help="A model sums up what was before them.")
     ] = False
-    model: Model = None
+    model: ModelOption = None
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteOptions:
+class SessionDeleteOptions:
     """What `agentcall sessions delete` is told."""
 
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The sessions.")]
 
 
-def _list(options: ListOptions) -> None:
-    from agentcall.cli.keptsessions import show_list
+def _list_sessions_command(options: SessionListOptions) -> None:
+    from agentcall.cli.keptsessions import print_sessions
 
-    show_list(options)
-
-
-def _show(options: ShowOptions) -> None:
-    from agentcall.cli.keptsessions import show
-
-    show(options)
+    print_sessions(options)
 
 
-def _search(options: SearchOptions) -> None:
-    from agentcall.cli.keptsessions import search
+def _show_session_command(options: SessionShowOptions) -> None:
+    from agentcall.cli.keptsessions import print_session
 
-    if not search(options):
+    print_session(options)
+
+
+def _search_sessions_command(options: SessionSearchOptions) -> None:
+    from agentcall.cli.keptsessions import search_sessions
+
+    if not search_sessions(options):
         raise typer.Exit(1)
 
 
-def _export(options: ExportOptions) -> None:
-    from agentcall.cli.keptsessions import export
+def _export_session_command(options: SessionExportOptions) -> None:
+    from agentcall.cli.keptsessions import export_session
 
-    export(options)
-
-
-def _compact(options: CompactOptions) -> None:
-    from agentcall.cli.keptsessions import compact
-
-    compact(options)
+    export_session(options)
 
 
-def _delete(options: DeleteOptions) -> None:
-    from agentcall.cli.keptsessions import delete
+def _compact_session_command(options: SessionCompactOptions) -> None:
+    from agentcall.cli.keptsessions import compact_session
 
-    delete(options)
+    compact_session(options)
+
+
+def _delete_sessions_command(options: SessionDeleteOptions) -> None:
+    from agentcall.cli.keptsessions import delete_sessions
+
+    delete_sessions(options)
 
 
 app.command("list", help="List the sessions, the one that changed last first.")(
-    command_of(ListOptions, _list)
+    make_command(SessionListOptions, _list_sessions_command)
 )
-app.command("show", help="Show a session, whole.")(command_of(ShowOptions, _show))
+app.command("show", help="Show a session, whole.")(
+    make_command(SessionShowOptions, _show_session_command)
+)
 app.command("search", help="Find messages by their words.\n\nExit code 1: there is none.")(
-    command_of(SearchOptions, _search)
+    make_command(SessionSearchOptions, _search_sessions_command)
 )
 app.command("export", help="Write a session as Markdown, JSON or a web page.")(
-    command_of(ExportOptions, _export)
+    make_command(SessionExportOptions, _export_session_command)
 )
 app.command(
     "compact",
     help="Make what the next run is given shorter. The session itself keeps all of it.",
-)(command_of(CompactOptions, _compact))
-app.command("delete", help="Delete sessions, for good.")(command_of(DeleteOptions, _delete))
+)(make_command(SessionCompactOptions, _compact_session_command))
+app.command("delete", help="Delete sessions, for good.")(
+    make_command(SessionDeleteOptions, _delete_sessions_command)
+)

@@ -11,74 +11,76 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentcall.cli.launches import StatusOptions, StopOptions
-from agentcall.cli.starting import facts, phase
+from agentcall.cli.launches import ServerStatusOptions, ServerStopOptions
+from agentcall.cli.starting import get_phase, server_to_json
 from agentcall.errors import UsageError
-from agentcall.plaintext import line_of
-from agentcall_server.errors import NotUp
+from agentcall.plaintext import to_single_line
+from agentcall_server.errors import ServerNotRunning
 from agentcall_server.launcher import stop_server
-from agentcall_server.ledger import Entry, entries, find
+from agentcall_server.ledger import ServerEntry, find_entry, list_entries
 
-_STYLES = {
+_PHASE_STYLES = {
     "ready": "green",
     "starting": "yellow",
     "restarting": "yellow",
     "failed": "bold red",
     "lost": "red",
 }
-_NONE = "no server was launched here; agentcall server start MODEL launches one"
+_NO_SERVERS = "no server was launched here; agentcall server start MODEL launches one"
 
 
-def stop(options: StopOptions) -> None:
+def stop_servers(options: ServerStopOptions) -> None:
     """Stops what is meant. Raises NotUp, UsageError."""
     if options.all and options.name:
         raise UsageError("give a name or --all, not both")
-    running = [one for one in entries() if one.is_up or one.stray]
+    running = [one for one in list_entries() if one.is_up or one.orphan]
     if options.all:
         chosen = running
     elif options.name:
-        chosen = [named(options.name)]
+        chosen = [get_server(options.name)]
     else:
-        chosen = [the_only(running)]
+        chosen = [choose_only_server(running)]
     for one in chosen:
         stop_server(one)
         sys.stdout.write(f"{one.name} is stopped\n")
 
 
-def show_status(options: StatusOptions) -> bool:
+def print_status(options: ServerStatusOptions) -> bool:
     """Prints it; whether the one that was named is ready."""
-    shown = [named(options.name)] if options.name else entries()
+    shown = [get_server(options.name)] if options.name else list_entries()
     if options.json:
-        found = [facts(one) for one in shown]
+        found = [server_to_json(one) for one in shown]
         document = found[0] if options.name else found
         sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     elif shown:
-        _show(shown)
+        _print_table(shown)
     else:
-        sys.stdout.write(f"{_NONE}\n")
+        sys.stdout.write(f"{_NO_SERVERS}\n")
     return not options.name or shown[0].is_ready
 
 
-def named(name: str) -> Entry:
+def get_server(name: str) -> ServerEntry:
     """The server of that name. Raises NotUp, listing those that there are."""
-    found = find(name.removeprefix("lmdeploy:"))
+    found = find_entry(name.removeprefix("lmdeploy:"))
     if found is None:
-        known = ", ".join(one.name for one in entries())
-        raise NotUp(f"there is no server {name!r}; there is: {known}" if known else _NONE)
+        known = ", ".join(one.name for one in list_entries())
+        raise ServerNotRunning(
+            f"there is no server {name!r}; there is: {known}" if known else _NO_SERVERS
+        )
     return found
 
 
-def the_only(running: list[Entry]) -> Entry:
+def choose_only_server(running: list[ServerEntry]) -> ServerEntry:
     """The one that is meant where none was named. Raises NotUp, UsageError."""
     if not running:
-        raise NotUp("no server that was launched here runs")
+        raise ServerNotRunning("no server that was launched here runs")
     if len(running) > 1:
         known = ", ".join(one.name for one in running)
         raise UsageError(f"{len(running)} servers run; name one: {known}")
     return running[0]
 
 
-def _show(shown: list[Entry]) -> None:
+def _print_table(shown: list[ServerEntry]) -> None:
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
     for name in ("name", "is", "for", "model"):
@@ -86,19 +88,19 @@ def _show(shown: list[Entry]) -> None:
     for name in ("address", "pid", "restarts"):
         table.add_column(name, no_wrap=True, justify="left" if name == "address" else "right")
     for one in shown:
-        table.add_row(*_row(one))
+        table.add_row(*_format_row(one))
     console.print(table)
     for one in shown:
-        _explain(console, one)
+        _print_problem(console, one)
 
 
-def _row(one: Entry) -> list[str | Text]:
-    found, now = facts(one), phase(one)
+def _format_row(one: ServerEntry) -> list[str | Text]:
+    found, now = server_to_json(one), get_phase(one)
     since = found["since"]
-    age = lasted(time.time() - since) if isinstance(since, float) else ""
+    age = format_uptime(time.time() - since) if isinstance(since, float) else ""
     return [
         one.name,
-        Text(now, _STYLES.get(now, "dim")),
+        Text(now, _PHASE_STYLES.get(now, "dim")),
         age,
         str(found["served"]).rstrip("/").rpartition("/")[2],
         str(found["url"] or "").partition("//")[2].removesuffix("/v1"),
@@ -107,10 +109,10 @@ def _row(one: Entry) -> list[str | Text]:
     ]
 
 
-def _explain(console: Console, one: Entry) -> None:
+def _print_problem(console: Console, one: ServerEntry) -> None:
     """Why it is not ready, and what to do."""
-    status, now = one.status, phase(one)
-    if one.stray:
+    status, now = one.status, get_phase(one)
+    if one.orphan:
         words = f"runs on without a supervisor; agentcall server stop {one.name} ends it"
     elif now == "lost":
         words = f"was not stopped in order (a restart?); agentcall server start {one.name} again"
@@ -118,14 +120,14 @@ def _explain(console: Console, one: Entry) -> None:
         words = f"{status.diagnosis}; log: {one.log}"
     elif status and now == "starting" and "%" in status.progress:
         words = status.progress
-    elif now == "ready" and not one.door.answers:
+    elif now == "ready" and not one.endpoint.is_answering:
         words = f"does not answer just now; agentcall server logs {one.name}"
     else:
         return
-    console.print(Text(f"{one.name} ", "bold") + Text(line_of(words)), soft_wrap=True)
+    console.print(Text(f"{one.name} ", "bold") + Text(to_single_line(words)), soft_wrap=True)
 
 
-def lasted(seconds: float) -> str:
+def format_uptime(seconds: float) -> str:
     """A length of time in its two largest units.
 
     >>> lasted(3700)

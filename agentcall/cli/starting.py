@@ -8,41 +8,43 @@ from pathlib import Path
 
 import orjson
 
-from agentcall.cli.faults import warn
-from agentcall.cli.launches import StartOptions
-from agentcall.cli.plain import styled
+from agentcall.cli.faults import print_warning
+from agentcall.cli.launches import ServerStartOptions
+from agentcall.cli.plain import style_text
 from agentcall_server.errors import ServerError
-from agentcall_server.gpu import Gpu
-from agentcall_server.kvcache import read_kv_bits
+from agentcall_server.gpu import GPUMemory
+from agentcall_server.kvcache import parse_kv_bits
 from agentcall_server.launch import LMDEPLOY_PORT, Launch
-from agentcall_server.launcher import Launched, launch_server, wait_ready
-from agentcall_server.ledger import Entry, find, recalled
+from agentcall_server.launcher import LaunchedServer, launch_server, wait_until_ready
+from agentcall_server.ledger import ServerEntry, find_entry, find_last_launch
 from agentcall_server.listener import is_loopback
-from agentcall_server.memory_advice import asked, way_out, wish_of
-from agentcall_server.plan import plan
-from agentcall_server.progress import Progress, screen
+from agentcall_server.memory_advice import make_plan_request, read_smallest_gpu, suggest_launch
+from agentcall_server.plan import plan_memory
+from agentcall_server.progress import ProgressReporter, make_progress
 from agentcall_server.units import parse_count
 
 
-def started(options: StartOptions) -> None:
+def start_from_options(options: ServerStartOptions) -> None:
     """Launches, waits and says what to do next. Raises ServerError."""
-    launch, report = launch_of(options), screen()
-    if launch == launch_of(StartOptions(options.model)):
-        launch = remembered(options.model) or launch
-    known = find(launch.name or launch.usual_name)
+    launch, report = make_launch(options), make_progress()
+    if launch == make_launch(ServerStartOptions(options.model)):
+        launch = find_previous_launch(options.model) or launch
+    known = find_entry(launch.name or launch.default_name)
     if known is None or not known.is_up:  # its own memory would count as others'
-        _foresee(launch)
+        _warn_if_too_large(launch)
     launched = launch_server(launch, report)
     if not options.no_wait:
-        patient(launched, report)
+        wait_for_server(launched, report)
     if options.json:
-        sys.stdout.buffer.write(orjson.dumps(facts(launched.entry), option=orjson.OPT_INDENT_2))
+        sys.stdout.buffer.write(
+            orjson.dumps(server_to_json(launched.entry), option=orjson.OPT_INDENT_2)
+        )
         sys.stdout.write("\n")
     else:
-        sys.stdout.write(_told(launched))
+        sys.stdout.write(_describe_start(launched))
 
 
-def launch_of(options: StartOptions) -> Launch:
+def make_launch(options: ServerStartOptions) -> Launch:
     """The options as a launch. Raises BadValue."""
     bare = Launch(options.model)
     usual = LMDEPLOY_PORT if bare.kind == "lmdeploy" else 0
@@ -55,7 +57,7 @@ def launch_of(options: StartOptions) -> Launch:
         backend=options.backend or "",
         cache=options.cache,
         context=parse_count(options.context) if options.context else None,
-        kv_bits=read_kv_bits(options.kv),
+        kv_bits=parse_kv_bits(options.kv),
         tp=options.tp,
         template=options.chat_template,
         lmdeploy=options.lmdeploy,
@@ -64,29 +66,29 @@ def launch_of(options: StartOptions) -> Launch:
     )
 
 
-def remembered(name: str) -> Launch | None:
+def find_previous_launch(name: str) -> Launch | None:
     """How the server of that name was launched before, if it was."""
-    return None if Path(name).exists() else recalled(name)
+    return None if Path(name).exists() else find_last_launch(name)
 
 
-def patient(launched: Launched, report: Progress) -> None:
+def wait_for_server(launched: LaunchedServer, report: ProgressReporter) -> None:
     """Wait until it is ready; Ctrl-C leaves it to load. Raises StartFailed, NotUp."""
     try:
-        wait_ready(launched, report)
+        wait_until_ready(launched, report)
     except KeyboardInterrupt:
         name = launched.entry.name
-        warn(f"{name} goes on loading: agentcall server status {name}, or stop {name}")
+        print_warning(f"{name} goes on loading: agentcall server status {name}, or stop {name}")
         raise
 
 
-def facts(entry: Entry) -> dict[str, object]:
+def server_to_json(entry: ServerEntry) -> dict[str, object]:
     """A server as JSON; times in seconds since 1970. The key is named by its file alone."""
     wanted, status = entry.wanted, entry.status
     server = status.server if status and entry.is_up else None
     return {
         "name": entry.name,
-        "phase": phase(entry),
-        "model": shorthand(entry),
+        "phase": get_phase(entry),
+        "model": make_shorthand(entry),
         "served": status.model if status else "",
         "url": f"{wanted.root}/v1" if wanted else None,
         "port": wanted.port if wanted else None,
@@ -100,7 +102,7 @@ def facts(entry: Entry) -> dict[str, object]:
     }
 
 
-def phase(entry: Entry) -> str:
+def get_phase(entry: ServerEntry) -> str:
     """How it is, in a word; `lost` where its supervisor was killed or the machine restarted."""
     status = entry.status
     if status is None:
@@ -109,7 +111,7 @@ def phase(entry: Entry) -> str:
     return status.phase if entry.is_up or is_over else "lost"
 
 
-def shorthand(entry: Entry) -> str:
+def make_shorthand(entry: ServerEntry) -> str:
     """What `agentcall run -m` and `Agent` take for it."""
     wanted, launch = entry.wanted, entry.launch
     if wanted is not None and wanted.kind == "embedded" and launch is not None:
@@ -117,14 +119,14 @@ def shorthand(entry: Entry) -> str:
     return f"lmdeploy:{entry.name}"
 
 
-def _told(launched: Launched) -> str:
+def _describe_start(launched: LaunchedServer) -> str:
     """What is so now, and what may be done next."""
     entry = launched.entry
-    wanted, model = entry.wanted, shorthand(entry)
+    wanted, model = entry.wanted, make_shorthand(entry)
     if wanted is None:
         return ""
     state = "is" if launched.is_new else "was up already and is"
-    lines = [f"{entry.name} {state} {phase(entry)} at {wanted.root}/v1"]
+    lines = [f"{entry.name} {state} {get_phase(entry)} at {wanted.root}/v1"]
     if wanted.has_key:
         lines.append(f"its API key is in {entry.key_file}, which only you can read")
         lines.append("programs on this machine that use agentcall find it by themselves")
@@ -136,16 +138,16 @@ def _told(launched: Launched) -> str:
         f"agentcall server logs -f {entry.name}",
         f"agentcall server stop {entry.name}",
     )
-    lines += [styled(f"  {line}", "dim", sys.stdout) for line in nexts]
+    lines += [style_text(f"  {line}", "dim", sys.stdout) for line in nexts]
     return "\n".join(lines) + "\n"
 
 
-def _foresee(launch: Launch) -> None:
+def _warn_if_too_large(launch: Launch) -> None:
     """Say before anything is loaded that it will not fit, where that can be known."""
     try:
-        gpu: Gpu = asked(launch.tp)
-        if launch.kind != "lmdeploy" or plan(wish_of(launch, gpu)).fits:
+        gpu: GPUMemory = read_smallest_gpu(launch.tp)
+        if launch.kind != "lmdeploy" or plan_memory(make_plan_request(launch, gpu)).fits:
             return
-        warn(f"by the plan it does not fit: {way_out(launch, gpu)}")
+        print_warning(f"by the plan it does not fit: {suggest_launch(launch, gpu)}")
     except ServerError:
         return

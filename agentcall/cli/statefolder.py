@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def state_folder() -> Path:
+def get_state_folder() -> Path:
     """$XDG_STATE_HOME/agentcall, else ~/.local/state/agentcall; it need not be there yet."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "agentcall"

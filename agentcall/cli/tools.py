@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.options import command_of
+from agentcall.cli.options import make_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,7 +15,7 @@ app = typer.Typer(
     help="List tools, show their schemas, call them by hand.",
 )
 
-Given = Annotated[
+ExtraToolsOption = Annotated[
     list[str] | None,
     typer.Option(
         "-t",
@@ -28,61 +28,61 @@ Given = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class ListOptions:
+class ToolListOptions:
     """What `agentcall tools list` is told."""
 
-    tools: Given = None
+    tools: ExtraToolsOption = None
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False
 
 
 @dataclass(frozen=True, slots=True)
-class SchemaOptions:
+class ToolSchemaOptions:
     """What `agentcall tools schema` is told."""
 
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME...", help="Tools; without any, those of -t.")
     ] = None
-    tools: Given = None
+    tools: ExtraToolsOption = None
 
 
 @dataclass(frozen=True, slots=True)
-class CallOptions:
+class ToolCallOptions:
     """What `agentcall tools call` is told."""
 
     name: Annotated[str, typer.Argument(help="The tool.")]
     arguments: Annotated[
         str, typer.Argument(help="Its arguments, a JSON object; - reads standard input.")
     ] = "{}"
-    tools: Given = None
+    tools: ExtraToolsOption = None
 
 
-def _list(options: ListOptions) -> None:
-    from agentcall.cli.catalogue import show_list
+def _list_tools_command(options: ToolListOptions) -> None:
+    from agentcall.cli.catalogue import print_tools
 
-    show_list(options.tools or (), as_json=options.json)
-
-
-def _schema(options: SchemaOptions) -> None:
-    from agentcall.cli.catalogue import show_schemas
-
-    show_schemas(options.names or (), options.tools or ())
+    print_tools(options.tools or (), as_json=options.json)
 
 
-def _call(options: CallOptions) -> None:
-    from agentcall.cli.handcall import call_by_hand
+def _print_schemas_command(options: ToolSchemaOptions) -> None:
+    from agentcall.cli.catalogue import print_schemas
 
-    if not call_by_hand(options):
+    print_schemas(options.names or (), options.tools or ())
+
+
+def _call_tool_command(options: ToolCallOptions) -> None:
+    from agentcall.cli.handcall import call_tool
+
+    if not call_tool(options):
         raise typer.Exit(1)
 
 
 app.command("list", help="List the ready tools of installed packages, and those of -t.")(
-    command_of(ListOptions, _list)
+    make_command(ToolListOptions, _list_tools_command)
 )
 app.command("schema", help="Print the OpenAI tool object of each tool, as JSON.")(
-    command_of(SchemaOptions, _schema)
+    make_command(ToolSchemaOptions, _print_schemas_command)
 )
 app.command(
     "call",
     help="Call a tool with JSON arguments, repaired and checked as in a run; print its result.\n\n"
     "Exit code 1: the arguments do not fit, or the tool failed.",
-)(command_of(CallOptions, _call))
+)(make_command(ToolCallOptions, _call_tool_command))

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from agentcall.errors import UsageError
 
 
-def traced(path: str | None, *, content: bool = False) -> AbstractContextManager[None]:
+def trace_to(path: str | None, *, content: bool = False) -> AbstractContextManager[None]:
     """Writes the runs of a command to the file, if there is one. Raises UsageError."""
     if content and path is None:
         raise UsageError("--trace-content says what is in a trace; name its file with --trace FILE")
@@ -19,6 +19,6 @@ def traced(path: str | None, *, content: bool = False) -> AbstractContextManager
     return write_trace(path, content=content)
 
 
-def traced_everywhere() -> AbstractContextManager[None]:
+def trace_from_environment() -> AbstractContextManager[None]:
     """Writes the runs of any command to the file that AGENTCALL_TRACE names. Raises UsageError."""
-    return traced(os.environ.get("AGENTCALL_TRACE") or None)
+    return trace_to(os.environ.get("AGENTCALL_TRACE") or None)

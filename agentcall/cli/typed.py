@@ -20,31 +20,31 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.styles import Style
 
-from agentcall.cli.fence import is_open, unfenced
-from agentcall.cli.statefolder import state_folder
+from agentcall.cli.fence import is_fence_open, strip_fence
+from agentcall.cli.statefolder import get_state_folder
 from agentcall.privatefiles import make_folder, open_private
 
-_STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack"})
+_PROMPT_STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack"})
 
 
-class Typist:
+class PromptToolkitPrompter:
     """A person at the keyboard.
 
     commands: what may be typed, and behind it, by its name.
     """
 
     def __init__(self, commands: Mapping[str, Callable[[], list[str]]]) -> None:
-        self._lines: PromptSession[str] = PromptSession(
+        self._chat_session: PromptSession[str] = PromptSession(
             "> ",
             multiline=True,
             prompt_continuation="  ",
-            history=FileHistory(str(_history())),
-            key_bindings=_keys(),
-            completer=Commands(commands),
-            style=_STYLE,
+            history=FileHistory(str(_prepare_history_file())),
+            key_bindings=_make_key_bindings(),
+            completer=CommandCompleter(commands),
+            style=_PROMPT_STYLE,
             reserve_space_for_menu=6,
         )
-        self._answers: PromptSession[str] = PromptSession()
+        self._question_session: PromptSession[str] = PromptSession()
 
     def read(self, status: str) -> str | None:
         """What the person says next, above a line at the foot; None at the end.
@@ -52,29 +52,29 @@ class Typist:
         Raises KeyboardInterrupt.
         """
         try:
-            return unfenced(self._lines.prompt(bottom_toolbar=status))
+            return strip_fence(self._chat_session.prompt(bottom_toolbar=status))
         except EOFError:
             return None
 
     @property
-    def is_there(self) -> bool:
+    def is_available(self) -> bool:
         """A person is there."""
         return True
 
-    def say(self, question: str, begun: str = "") -> str | None:
+    def ask(self, question: str, default: str = "") -> str | None:
         """The answer to a question. Raises KeyboardInterrupt."""
         try:
-            return self._answers.prompt(question, default=begun)
+            return self._question_session.prompt(question, default=default)
         except EOFError:
             return None
 
 
-def _keys() -> KeyBindings:
+def _make_key_bindings() -> KeyBindings:
     keys = KeyBindings()
 
     @keys.add("enter")
     def _(event: KeyPressEvent) -> None:
-        _entered(event.current_buffer)
+        _handle_enter(event.current_buffer)
 
     @keys.add("escape", "enter")
     def _(event: KeyPressEvent) -> None:
@@ -91,14 +91,14 @@ def _keys() -> KeyBindings:
     return keys
 
 
-def _entered(buffer: Buffer) -> None:
-    if is_open(buffer.text):
+def _handle_enter(buffer: Buffer) -> None:
+    if is_fence_open(buffer.text):
         buffer.insert_text("\n")
     else:
         buffer.validate_and_handle()
 
 
-class Commands(Completer):
+class CommandCompleter(Completer):
     """Completes commands, and what is typed behind them."""
 
     def __init__(self, commands: Mapping[str, Callable[[], list[str]]]) -> None:
@@ -111,22 +111,24 @@ class Commands(Completer):
         if not name.startswith("/"):
             return
         if not blank:
-            yield from _words(list(self._commands)).get_completions(document, complete_event)
+            yield from _make_word_completer(list(self._commands)).get_completions(
+                document, complete_event
+            )
         elif words := self._commands.get(name, list)():
-            yield from _words(words).get_completions(Document(rest), complete_event)
+            yield from _make_word_completer(words).get_completions(Document(rest), complete_event)
         elif name in ("/image", "/export"):
             yield from PathCompleter(expanduser=True).get_completions(
                 Document(rest), complete_event
             )
 
 
-def _words(words: list[str]) -> Completer:
+def _make_word_completer(words: list[str]) -> Completer:
     return WordCompleter(words, sentence=True)
 
 
-def _history() -> Path:
+def _prepare_history_file() -> Path:
     """The file of what was typed, for its owner alone."""
-    path = state_folder() / "chat_history"
+    path = get_state_folder() / "chat_history"
     make_folder(path.parent)
     os.close(open_private(path, os.O_CREAT | os.O_WRONLY))
     return path

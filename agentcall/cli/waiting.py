@@ -16,21 +16,21 @@ from typing import Any, cast
 
 import orjson
 
-from agentcall.cli.statefolder import state_folder
+from agentcall.cli.statefolder import get_state_folder
 from agentcall.errors import UsageError
-from agentcall.messages import JSON, encoded
+from agentcall.messages import JSON, encode_json
 from agentcall.privatefiles import make_folder, open_private
-from agentcall.result import RunResult, result_json
+from agentcall.result import RunResult, run_result_to_json
 from agentcall.session import SQLiteSession
 
-Result = RunResult[Any]  # Any: the output's type is known to the user's agent alone
+AnyRunResult = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 
 _FORMAT = 1
 _RUN_ID = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PausedRun:
     """A run that waits: where its file is, how its agent was made, and how far it has come.
 
     path: None for a result that a program has written, which stays where it is.
@@ -39,49 +39,57 @@ class State:
     path: Path | None
     recipe: Mapping[str, JSON]
     session: SQLiteSession | None
-    result: Result
+    result: AnyRunResult
 
 
-def save(result: Result, recipe: Mapping[str, JSON], session: SQLiteSession | None) -> Path:
+def save_paused_run(
+    result: AnyRunResult, recipe: Mapping[str, JSON], session: SQLiteSession | None
+) -> Path:
     """Writes a state, for its owner alone, and gives its file."""
-    wire: dict[str, JSON] = {"agentcall": _FORMAT, "recipe": recipe, "result": result_json(result)}
+    wire: dict[str, JSON] = {
+        "agentcall": _FORMAT,
+        "recipe": recipe,
+        "result": run_result_to_json(result),
+    }
     if session is not None:
         wire["session"] = {"id": session.id, "file": str(session.store.path.absolute())}
-    folder = _folder()
+    folder = _get_folder()
     make_folder(folder)
     path = folder / f"{result.run_id.replace(':', '-')}.json"
     draft = path.with_suffix(f".{os.getpid()}.new")
     with open(open_private(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), "wb") as file:  # noqa: PTH123
-        file.write(encoded(wire))
+        file.write(encode_json(wire))
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
     return path
 
 
-def load(word: str) -> State:
+def load_paused_run(word: str) -> PausedRun:
     """The state in a file, or that of a run by its id. Raises UsageError."""
     path = Path(word)
     if not path.is_file() and _RUN_ID.fullmatch(word):
-        path = _folder() / f"{word}.json"
+        path = _get_folder() / f"{word}.json"
     try:
         text = path.read_bytes()
     except OSError:
-        raise UsageError(_not_there(word)) from None
+        raise UsageError(_describe_missing(word)) from None
     try:
         wire = cast("Mapping[str, Any]", orjson.loads(text))
         if "agentcall" not in wire:
-            return State(None, {}, None, Result.from_json(text))
+            return PausedRun(None, {}, None, AnyRunResult.from_json(text))
         if wire["agentcall"] != _FORMAT:
             raise UsageError(f"{path} was written by a newer agentcall; update agentcall")
         kept = wire.get("session")
         session = kept and SQLiteSession(kept["id"], kept["file"], wait=0)
-        return State(path, wire["recipe"], session, Result.from_json(encoded(wire["result"])))
+        return PausedRun(
+            path, wire["recipe"], session, AnyRunResult.from_json(encode_json(wire["result"]))
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not the state of a run: {error}") from error
 
 
-def take(state: State) -> Path | None:
+def claim_paused_run(state: PausedRun) -> Path | None:
     """Takes the state's file away, so that nobody else goes on with it; where it is kept meanwhile.
 
     Raises UsageError where somebody else was faster.
@@ -98,25 +106,27 @@ def take(state: State) -> Path | None:
     return taken
 
 
-def listed() -> list[State]:
+def list_paused_runs() -> list[PausedRun]:
     """The runs that wait, the last first."""
-    paths = sorted(_folder().glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [load(str(path)) for path in paths]
+    paths = sorted(
+        _get_folder().glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    return [load_paused_run(str(path)) for path in paths]
 
 
-def _folder() -> Path:
-    return state_folder() / "waiting"
+def _get_folder() -> Path:
+    return get_state_folder() / "waiting"
 
 
-def _not_there(word: str) -> str:
-    taken = _folder() / f"{word}.taken"
+def _describe_missing(word: str) -> str:
+    taken = _get_folder() / f"{word}.taken"
     if _RUN_ID.fullmatch(word) and taken.exists():
         return (
             f"the run {word} was gone on with, by a process that goes on still or did not end "
             f"well: what was decided may have been carried out. To go on with it all the same: "
             f"agentcall resume {taken}"
         )
-    known = ", ".join(path.stem for path in _folder().glob("*.json"))
+    known = ", ".join(path.stem for path in _get_folder().glob("*.json"))
     return f"no run {word!r} waits, and there is no such file" + (
         f"; these wait: {known}" if known else ""
     )

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import Host, Origins, Port, Running
+from agentcall.cli.flags import HostOption, MaxRunningOption, OriginsOption, PortOption
 from agentcall.cli.words import AgentOptions
 
-HELP = """Chat with an agent in the browser.
+WEB_HELP = """Chat with an agent in the browser.
 
 Everything comes from this machine. Conversations are kept: those of `agentcall run --session` and
 of other chats are in the list too.
@@ -33,22 +33,22 @@ Environment:
 class WebOptions(AgentOptions):
     """What `agentcall web` is told."""
 
-    host: Host = "127.0.0.1"
-    port: Port = 7860
-    origins: Origins = None
-    running: Running = 32
+    host: HostOption = "127.0.0.1"
+    port: PortOption = 7860
+    origins: OriginsOption = None
+    running: MaxRunningOption = 32
     waiting: Annotated[
         int, typer.Option("--waiting", min=1, help="Runs that may wait besides.")
     ] = 256
 
 
-def web(options: WebOptions) -> None:
+def serve_web(options: WebOptions) -> None:
     """Serves until it is stopped."""
     from agentcall.cli import serving
-    from agentcall.cli.launching import ensure_up
-    from agentcall.cli.making import agent_of
+    from agentcall.cli.launching import ensure_server
+    from agentcall.cli.making import build_agent
     from agentcall.errors import MissingExtra
-    from agentcall.gatekeeper import App, Terms
+    from agentcall.gatekeeper import AccessPolicy, ASGIApp
 
     try:
         from agentcall.web.app import WebChat
@@ -56,14 +56,19 @@ def web(options: WebOptions) -> None:
         raise MissingExtra(
             f"the browser chat needs {error.name}: pip install 'agentcall[web]'"
         ) from error
-    agent = agent_of(options)
+    agent = build_agent(options)
     if options.launch:
-        ensure_up(options.model)
+        ensure_server(options.model)
 
-    def make(terms: Terms) -> App:
-        return WebChat(agent, terms=terms, running=options.running, waiting=options.waiting)
+    def make(terms: AccessPolicy) -> ASGIApp:
+        return WebChat(agent, access=terms, running=options.running, waiting=options.waiting)
 
-    address = serving.Address(options.host, options.port)
-    serving.serve(
-        make, address, path="/", what=agent.name, ticket="?token=", origins=options.origins or ()
+    address = serving.ListenAddress(options.host, options.port)
+    serving.serve_app(
+        make,
+        address,
+        path="/",
+        title=agent.name,
+        key_query="?token=",
+        origins=options.origins or (),
     )

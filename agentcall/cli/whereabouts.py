@@ -5,24 +5,26 @@ from __future__ import annotations
 import os
 
 from agentcall.errors import UsageError
-from agentcall.models.launched import launched
+from agentcall.models.launched import find_local_server
 from agentcall.models.shorthand import LMDEPLOY
 
-_LOCAL = "http://{}:{}/v1".format(*LMDEPLOY)
+_LOCAL_URL = "http://{}:{}/v1".format(*LMDEPLOY)
 
 
-def server_of(word: str) -> tuple[str, str | None]:
+def resolve_server(address: str) -> tuple[str, str | None]:
     """The base URL and the model's name that a word means. Raises UsageError."""
-    kind, _, rest = word.partition(":")
-    if kind == "lmdeploy" and rest and (place := launched(rest)):
+    kind, _, rest = address.partition(":")
+    if kind == "lmdeploy" and rest and (place := find_local_server(rest)):
         return place.url, place.model
-    url, _, name = (_LOCAL, "", rest) if kind == "lmdeploy" else word.partition("#")
+    url, _, name = (_LOCAL_URL, "", rest) if kind == "lmdeploy" else address.partition("#")
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{word!r} is no model server; use http://host:port/v1 or lmdeploy:NAME")
+        raise UsageError(
+            f"{address!r} is no model server; use http://host:port/v1 or lmdeploy:NAME"
+        )
     return url.rstrip("/"), name or None
 
 
-def usual_server() -> str:
+def get_default_server() -> str:
     """What is meant without a word: that of AGENTCALL_MODEL, else a local LMDeploy."""
     model = os.environ.get("AGENTCALL_MODEL", "")
-    return model if model.startswith(("http:", "https:", "lmdeploy:")) else _LOCAL
+    return model if model.startswith(("http:", "https:", "lmdeploy:")) else _LOCAL_URL

@@ -7,18 +7,24 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import AgentPlace, Instructions, MaxRequests, Model, Tools
+from agentcall.cli.flags import (
+    AgentOption,
+    InstructionsOption,
+    MaxRequestsOption,
+    ModelOption,
+    ToolsOption,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
     """Of which agent; see `making.agent_of`."""
 
-    model: Model = None
-    tools: Tools = None
-    agent: AgentPlace = None
-    instructions: Instructions = None
-    max_requests: MaxRequests = None
+    model: ModelOption = None
+    tools: ToolsOption = None
+    agent: AgentOption = None
+    instructions: InstructionsOption = None
+    max_requests: MaxRequestsOption = None
     launch: Annotated[
         bool,
         typer.Option("--launch", help="Start the server of -m lmdeploy:NAME if none is up."),
@@ -26,7 +32,7 @@ class AgentOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class TalkOptions(AgentOptions):
+class AgentSessionOptions(AgentOptions):
     """Of which agent, and in which session; see `sessioned.session_of`."""
 
     session: Annotated[

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import Db
+from agentcall.cli.flags import DatabaseOption
 
-HELP = """Take the runs that were left to an agent's workers, and bring them to their end.
+WORKER_HELP = """Take the runs that were left to an agent's workers, and bring them to their end.
 
 Start as many workers on as many machines as you like, each with the same agent and journal. A run
 whose worker dies is taken over by another one when its lease has run out.
@@ -32,7 +32,7 @@ class WorkerOptions:
             "-a", "--agent", metavar="PLACE", help="The Agent: module:name or file.py:name."
         ),
     ]
-    db: Db = None
+    db: DatabaseOption = None
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, metavar="N", help="Runs at the same time.")
     ] = 4
@@ -48,8 +48,8 @@ class WorkerOptions:
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False
 
 
-def worker(options: WorkerOptions) -> None:
+def start_worker(options: WorkerOptions) -> None:
     """Works until it is stopped."""
-    from agentcall.cli.working import work
+    from agentcall.cli.working import run_worker
 
-    work(options)
+    run_worker(options)

@@ -7,49 +7,57 @@ import signal
 import sys
 from types import FrameType
 
-from agentcall.cli.faults import tell, warn
+from agentcall.cli.faults import print_error, print_warning
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.keeping import journal_url
-from agentcall.cli.loading import agent_from
+from agentcall.cli.keeping import resolve_journal_url
+from agentcall.cli.loading import load_agent
 from agentcall.cli.worker import WorkerOptions
 from agentcall.durable import durable
-from agentcall.durable.worker import Done, Worker
+from agentcall.durable.worker import DurableWorker, WorkerResult
 from agentcall.errors import AgentCallError
-from agentcall.plaintext import line_of
+from agentcall.plaintext import to_single_line
 
-_LONG = 200
+_MAX_WIDTH = 200
 
 
-def work(options: WorkerOptions) -> None:
+def run_worker(options: WorkerOptions) -> None:
     """Works until it is stopped, or the queue is empty. Raises KeyboardInterrupt for SIGTERM."""
-    agent = agent_from(options.agent)
+    agent = load_agent(options.agent)
     signal.signal(signal.SIGTERM, _interrupt)
-    with durable(agent, journal_url(options.db), lease=options.lease) as runs:
+    with durable(agent, resolve_journal_url(options.db), lease=options.lease) as runs:
         if not options.quiet:
-            _write(f"worker {os.getpid()} takes the runs of the agent {agent.name!r}")
-        worker = Worker(runs, _quiet if options.quiet else _told, concurrency=options.concurrency)
+            _print_line(f"worker {os.getpid()} takes the runs of the agent {agent.name!r}")
+        worker = DurableWorker(
+            runs,
+            _print_failure if options.quiet else _print_result,
+            concurrency=options.concurrency,
+        )
         with InterruptibleLoop() as loop:
-            loop.run(worker.work(until_empty=options.until_empty))
+            loop.run(worker.run(until_empty=options.until_empty))
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _told(done: Done) -> None:
+def _print_result(done: WorkerResult) -> None:
     if done.result is None:
-        _quiet(done)
+        _print_failure(done)
         return
-    _write(f"{done.run_id}: {done.result.stop_reason}: {line_of(str(done.result), _LONG)}")
+    _print_line(
+        f"{done.run_id}: {done.result.stop_reason}: {to_single_line(str(done.result), _MAX_WIDTH)}"
+    )
     for note in done.result.notes:
-        warn(f"{done.run_id}: {note}")
+        print_warning(f"{done.run_id}: {note}")
 
 
-def _quiet(done: Done) -> None:
+def _print_failure(done: WorkerResult) -> None:
     if done.error is not None:
-        tell(AgentCallError(f"{done.run_id}: {done.error}" if done.run_id else str(done.error)))
+        print_error(
+            AgentCallError(f"{done.run_id}: {done.error}" if done.run_id else str(done.error))
+        )
 
 
-def _write(line: str) -> None:
-    sys.stderr.write(line_of(line) + "\n")
+def _print_line(line: str) -> None:
+    sys.stderr.write(to_single_line(line) + "\n")
     sys.stderr.flush()

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the readers of all families: whoever offers tools alone needs none
-    from agentcall.dialects.reading import Reading, TextReader, families, read_text, text_reader
+    from agentcall.dialects.reading import (
+        ParsedResponse,
+        TextReader,
+        create_text_reader,
+        list_families,
+        read_text,
+    )
 
 
 def __getattr__(name: str) -> object:
@@ -16,4 +22,4 @@ def __getattr__(name: str) -> object:
     return getattr(reading, name)
 
 
-__all__ = ["Reading", "TextReader", "families", "read_text", "text_reader"]
+__all__ = ["ParsedResponse", "TextReader", "create_text_reader", "list_families", "read_text"]

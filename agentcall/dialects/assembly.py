@@ -26,33 +26,35 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from agentcall.dialects.offers import Offers, Tools
-from agentcall.dialects.parts import Broken, CallDelta, Called
-from agentcall.jsontext import Balance
+from agentcall.dialects.offers import ToolSet, ToolSpecs
+from agentcall.dialects.parts import MalformedCallPart, ToolCallDelta, ToolCallPart
+from agentcall.jsontext import BracketMatcher
 
-MIXED = "the server mixed the pieces of several calls up; make one call at a time"
-NAMELESS = "the server sent arguments without the name of a tool; make one call at a time"
+MIXED_CALLS = "the server mixed the pieces of several calls up; make one call at a time"
+NAMELESS_CALL = "the server sent arguments without the name of a tool; make one call at a time"
 
-_State: TypeAlias = Literal["empty", "open", "whole", "over"]
+_ArgumentsState: TypeAlias = Literal["empty", "open", "whole", "over"]
 """How far arguments have come; "over" is more than one value."""
 _Slot: TypeAlias = "int | None"
-_Placed: TypeAlias = "tuple[int, CallDelta]"
+_PositionedDelta: TypeAlias = "tuple[int, ToolCallDelta]"
 
 
-class _Mixed(Exception):
+class _AmbiguousPieces(Exception):
     """The pieces of a lane cannot be assigned with certainty."""
 
 
-class _Renewed(Exception):
+class _UnreliableIds(Exception):
     """The ids of a lane differ from piece to piece: they say nothing."""
 
 
-def assembled(pieces: Sequence[CallDelta], offers: Offers) -> list[Called | Broken]:
+def assemble_calls(
+    pieces: Sequence[ToolCallDelta], tools: ToolSpecs
+) -> list[ToolCallPart | MalformedCallPart]:
     """The calls that the pieces of an answer make, in the order in which they began."""
-    return _proper(pieces) or _sorted_out(pieces, Tools(offers))
+    return _assemble_standard(pieces) or _assemble_any(pieces, ToolSet(tools))
 
 
-def _proper(pieces: Sequence[CallDelta]) -> list[Called | Broken]:
+def _assemble_standard(pieces: Sequence[ToolCallDelta]) -> list[ToolCallPart | MalformedCallPart]:
     """The calls of a server that keeps to the protocol; none where anything is odd."""
     calls: dict[_Slot, tuple[str, str, list[str]]] = {}
     for slot, identity, name, arguments in pieces:
@@ -68,43 +70,51 @@ def _proper(pieces: Sequence[CallDelta]) -> list[Called | Broken]:
         if parts and (arguments[:1] in ("{", "[") or arguments == parts[-1]):
             return []  # all so far, or once more
         parts.append(arguments)
-    return [Called(name, "".join(parts), identity) for name, identity, parts in calls.values()]
+    return [
+        ToolCallPart(name, "".join(parts), identity) for name, identity, parts in calls.values()
+    ]
 
 
-def _sorted_out(pieces: Sequence[CallDelta], tools: Tools) -> list[Called | Broken]:
+def _assemble_any(
+    pieces: Sequence[ToolCallDelta], tools: ToolSet
+) -> list[ToolCallPart | MalformedCallPart]:
     """The calls of any server."""
-    found: list[tuple[int, Called | Broken]] = []
-    calls: list[_Call] = []
-    for lane in _lanes(pieces):
+    found: list[tuple[int, ToolCallPart | MalformedCallPart]] = []
+    calls: list[_CallAssembly] = []
+    for lane in _split_lanes(pieces):
         try:
-            calls += _calls(lane, tools)
-        except _Mixed:
-            found.append((lane[0][0], Broken(_shown(lane), MIXED)))
+            calls += _read_lane(lane, tools)
+        except _AmbiguousPieces:
+            found.append((lane[0][0], MalformedCallPart(_format_lane(lane), MIXED_CALLS)))
     lost = any(not call.name and call.parts for call in calls)
-    found += [(call.place, _part(call, tools, lost)) for call in calls if call.name or call.parts]
+    found += [
+        (call.position, _to_part(call, tools, lost)) for call in calls if call.name or call.parts
+    ]
     return [part for _, part in sorted(found, key=lambda each: each[0])]
 
 
-def _part(call: _Call, tools: Tools, lost: bool) -> Called | Broken:
+def _to_part(call: _CallAssembly, tools: ToolSet, lost: bool) -> ToolCallPart | MalformedCallPart:
     """What a call gives; where the arguments of a nameless one are `lost`, they may be its own."""
     if not call.name:
-        return Broken(call.text, NAMELESS)
-    if call.in_pieces and call.name not in tools:
-        return Broken(call.text, f"the pieces of its name make {call.name!r}, which is not a tool")
-    if call.uncertain or (lost and not _is_json(call.text)):
-        return Broken(f"{call.name} {call.text}".strip(), MIXED)
-    return Called(call.name, call.text, call.id)
+        return MalformedCallPart(call.text, NAMELESS_CALL)
+    if call.has_split_name and call.name not in tools:
+        return MalformedCallPart(
+            call.text, f"the pieces of its name make {call.name!r}, which is not a tool"
+        )
+    if call.is_uncertain or (lost and not _is_json(call.text)):
+        return MalformedCallPart(f"{call.name} {call.text}".strip(), MIXED_CALLS)
+    return ToolCallPart(call.name, call.text, call.id)
 
 
-def _shown(lane: Sequence[_Placed]) -> str:
+def _format_lane(lane: Sequence[_PositionedDelta]) -> str:
     """The pieces of a lane as they came."""
-    shown = ((f"{piece.name} " if piece.name else "") + piece.arguments for _, piece in lane)
-    return "".join(shown).strip()
+    formatted = ((f"{piece.name} " if piece.name else "") + piece.arguments for _, piece in lane)
+    return "".join(formatted).strip()
 
 
-def _lanes(pieces: Sequence[CallDelta]) -> list[list[_Placed]]:
+def _split_lanes(pieces: Sequence[ToolCallDelta]) -> list[list[_PositionedDelta]]:
     """The pieces by index; those without one follow their id, or the piece before them."""
-    lanes: dict[_Slot, list[_Placed]] = {}
+    lanes: dict[_Slot, list[_PositionedDelta]] = {}
     homes: dict[str, _Slot] = {}
     last: _Slot = None
     for place, piece in enumerate(pieces):
@@ -121,19 +131,19 @@ def _lanes(pieces: Sequence[CallDelta]) -> list[list[_Placed]]:
     return list(lanes.values())
 
 
-def _calls(lane: list[_Placed], tools: Tools) -> list[_Call]:
+def _read_lane(lane: list[_PositionedDelta], tools: ToolSet) -> list[_CallAssembly]:
     """The calls of a lane. Raises _Mixed."""
-    if not _interleaved(lane):
-        return _in_turn(lane, tools)
-    threads: dict[str, list[_Placed]] = {}
+    if not _has_interleaved_ids(lane):
+        return _read_sequence(lane, tools)
+    threads: dict[str, list[_PositionedDelta]] = {}
     for place, piece in lane:
         if not piece.id:
-            raise _Mixed
+            raise _AmbiguousPieces
         threads.setdefault(piece.id, []).append((place, piece))
-    return [call for thread in threads.values() for call in _in_turn(thread, tools)]
+    return [call for thread in threads.values() for call in _read_sequence(thread, tools)]
 
 
-def _interleaved(lane: list[_Placed]) -> bool:
+def _has_interleaved_ids(lane: list[_PositionedDelta]) -> bool:
     """Whether an id comes back behind another one."""
     seen: set[str] = set()
     last = ""
@@ -147,123 +157,123 @@ def _interleaved(lane: list[_Placed]) -> bool:
     return False
 
 
-def _in_turn(lane: list[_Placed], tools: Tools) -> list[_Call]:
+def _read_sequence(lane: list[_PositionedDelta], tools: ToolSet) -> list[_CallAssembly]:
     """Calls that follow one another. Raises _Mixed."""
     try:
-        calls = _Row(tools, ids=True).read(lane)
-    except _Renewed:
-        calls = _Row(tools, ids=False).read(lane)
+        calls = _LaneReader(tools, ids=True).read(lane)
+    except _UnreliableIds:
+        calls = _LaneReader(tools, ids=False).read(lane)
     if len(calls) > 1 and not all(call.state == "empty" or call.is_sound for call in calls):
-        raise _Mixed
-    for run in _runs(calls):
-        _doubt(run)
+        raise _AmbiguousPieces
+    for run in _group_runs(calls):
+        _mark_uncertain(run)
     for before, call in pairwise(calls):
         if before.name == call.name and before.state == "empty" != call.state:
-            before.uncertain = True  # its arguments may have come under the next id
+            before.is_uncertain = True  # its arguments may have come under the next id
     return calls
 
 
-def _runs(calls: list[_Call]) -> Iterator[list[_Call]]:
+def _group_runs(calls: list[_CallAssembly]) -> Iterator[list[_CallAssembly]]:
     """Neighbours that nothing but a repeated name tells apart."""
-    run: list[_Call] = []
+    run: list[_CallAssembly] = []
     for call in calls:
-        if run and (call.apart or not call.name.startswith(run[-1].name)):
+        if run and (call.has_own_id or not call.name.startswith(run[-1].name)):
             yield run
             run = []
         run.append(call)
     yield run
 
 
-def _doubt(run: list[_Call]) -> None:
+def _mark_uncertain(run: list[_CallAssembly]) -> None:
     """Marks the calls of a run that may be none: empty ones, and one that came once more."""
     if len(run) < 2:
         return
     empty = [call for call in run if call.state == "empty"]
     for call in empty if len(empty) < len(run) else empty[:-1]:
-        call.uncertain = True
+        call.is_uncertain = True
     for before, call in pairwise(run):
-        call.uncertain = call.uncertain or call.text == before.text != ""
+        call.is_uncertain = call.is_uncertain or call.text == before.text != ""
 
 
-class _Row:
+class _LaneReader:
     """Reads a lane in which calls follow one another; `ids` is whether ids tell calls apart."""
 
-    def __init__(self, tools: Tools, *, ids: bool) -> None:
+    def __init__(self, tools: ToolSet, *, ids: bool) -> None:
         self._tools = tools
         self._ids = ids
-        self._calls: list[_Call] = []
+        self._calls: list[_CallAssembly] = []
 
-    def read(self, lane: list[_Placed]) -> list[_Call]:
+    def read(self, lane: list[_PositionedDelta]) -> list[_CallAssembly]:
         """The calls. Raises _Mixed or _Renewed."""
         for place, piece in lane:
             current = self._calls[-1] if self._calls else None
-            if current is None or self._begins(current, piece):
-                apart = current is None or (self._ids and _differ(current, piece))
-                current = _Call(place, apart=apart)
+            if current is None or self._begins_call(current, piece):
+                apart = current is None or (self._ids and _has_other_id(current, piece))
+                current = _CallAssembly(place, has_own_id=apart)
                 self._calls.append(current)
                 current.name = piece.name
-            current.take(piece)
+            current.add_piece(piece)
         return self._calls
 
-    def _begins(self, current: _Call, piece: CallDelta) -> bool:
+    def _begins_call(self, current: _CallAssembly, piece: ToolCallDelta) -> bool:
         """Whether the piece begins a call; its name is added to that of a call that goes on."""
         if not piece.name:
             self._check_nameless(current, piece)
             return False
         if not current.name:
             if current.parts and not (piece.id and piece.id == current.id):
-                raise _Mixed
+                raise _AmbiguousPieces
             current.name = piece.name
             return False
-        if self._ids and _differ(current, piece):
+        if self._ids and _has_other_id(current, piece):
             self._check_next(current, piece)
             return True
         if piece.id and piece.id == current.id:
-            return self._begins_under_one_id(current, piece.name)
-        return self._begins_without_id(current, piece.name)
+            return self._begins_call_under_same_id(current, piece.name)
+        return self._begins_call_without_id(current, piece.name)
 
-    def _check_nameless(self, current: _Call, piece: CallDelta) -> None:
-        if not (piece.arguments and _differ(current, piece)):
+    def _check_nameless(self, current: _CallAssembly, piece: ToolCallDelta) -> None:
+        if not (piece.arguments and _has_other_id(current, piece)):
             return
-        if current.state == "whole" and not current.has(piece.arguments):
-            raise _Mixed
+        if current.state == "whole" and not current.has_seen(piece.arguments):
+            raise _AmbiguousPieces
         if self._ids:
-            raise _Renewed
+            raise _UnreliableIds
 
-    def _check_next(self, current: _Call, piece: CallDelta) -> None:
+    def _check_next(self, current: _CallAssembly, piece: ToolCallDelta) -> None:
         """Raises where a piece with another id begins no call."""
         if current.state in ("open", "over"):
             is_repeated = piece.name == current.name and current.state == "open"
-            raise _Renewed if is_repeated else _Mixed
+            raise _UnreliableIds if is_repeated else _AmbiguousPieces
         if current.state == "whole" or piece.name in self._tools:
             return
-        if current.in_pieces or self._grown(current.name, piece.name):
-            raise _Mixed
+        if current.has_split_name or self._join_names(current.name, piece.name):
+            raise _AmbiguousPieces
 
-    def _begins_under_one_id(self, current: _Call, name: str) -> bool:
-        grown = self._grown(current.name, name) if current.state == "empty" else ""
+    def _begins_call_under_same_id(self, current: _CallAssembly, name: str) -> bool:
+        grown = self._join_names(current.name, name) if current.state == "empty" else ""
         if name == current.name and (name in self._tools or not grown):
-            current.uncertain = current.uncertain or grown in self._tools
+            current.is_uncertain = current.is_uncertain or grown in self._tools
             return False
         both = name in self._tools and current.name in self._tools
         if both and not grown and current.state in ("empty", "whole"):
             return True
-        current.grow(grown or current.name + name)
+        current.extend_name(grown or current.name + name)
         return False
 
-    def _begins_without_id(self, current: _Call, name: str) -> bool:
-        grown = self._grown(current.name, name) if current.state == "empty" else ""
+    def _begins_call_without_id(self, current: _CallAssembly, name: str) -> bool:
+        grown = self._join_names(current.name, name) if current.state == "empty" else ""
         is_tool = name in self._tools
         if name == current.name and not grown and current.state != "over":
             return current.state != "open"
         if current.state == "whole" or (current.state == "empty" and is_tool and not grown):
             return True
         if is_tool and grown != name:
-            raise _Mixed
-        current.grow(grown or current.name + name)
+            raise _AmbiguousPieces
+        current.extend_name(grown or current.name + name)
         return False
 
-    def _grown(self, name: str, more: str) -> str:
+    def _join_names(self, name: str, more: str) -> str:
         """The name that two pieces of one make, or that came once more and longer; else empty."""
         joined = name + more
         if any(tool.startswith(joined) for tool in self._tools):
@@ -272,7 +282,7 @@ class _Row:
         return more if is_longer and more in self._tools else ""
 
 
-def _differ(call: _Call, piece: CallDelta) -> bool:
+def _has_other_id(call: _CallAssembly, piece: ToolCallDelta) -> bool:
     return bool(piece.id and call.id and piece.id != call.id)
 
 
@@ -285,66 +295,68 @@ def _is_json(text: str) -> bool:
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class _CallAssembly:
     """A call whose pieces are put together; `place` is that of its first piece.
 
     apart: an id of its own tells it from the call before. uncertain: it may be none. in_pieces:
     its name came so.
     """
 
-    place: int
-    apart: bool = True
-    uncertain: bool = False
-    in_pieces: bool = False
+    position: int
+    has_own_id: bool = True
+    is_uncertain: bool = False
+    has_split_name: bool = False
     id: str = ""
     name: str = ""
     parts: list[str] = field(default_factory=list[str])
-    _balance: Balance = field(default_factory=Balance)
-    _balanced: int = 0
-    _over: bool = False
-    _ended: bool = False
-    _repeats: bool = True
+    _balance: BracketMatcher = field(default_factory=BracketMatcher)
+    _scanned_parts: int = 0
+    _has_excess: bool = False
+    _is_closed: bool = False
+    _is_cumulative: bool = True
 
-    def grow(self, name: str) -> None:
+    def extend_name(self, name: str) -> None:
         """Takes another piece of the name in. Raises _Mixed where the arguments have begun."""
         if self.state != "empty":
-            raise _Mixed
+            raise _AmbiguousPieces
         self.name = name
-        self.in_pieces = True
+        self.has_split_name = True
 
-    def take(self, piece: CallDelta) -> None:
+    def add_piece(self, piece: ToolCallDelta) -> None:
         """Takes a piece in; its name is known already."""
         self.id = self.id or piece.id
         more = piece.arguments
-        if not more or self.has(more):
+        if not more or self.has_seen(more):
             return
-        self._repeats = self._repeats and (not self.parts or more.startswith(self.parts[-1]))
+        self._is_cumulative = self._is_cumulative and (
+            not self.parts or more.startswith(self.parts[-1])
+        )
         self.parts.append(more)
 
-    def has(self, more: str) -> bool:
+    def has_seen(self, more: str) -> bool:
         """Whether this came already: whole JSON, or its last piece, once more."""
         if not self.parts or not (more == self.parts[-1] or more[:1] in ("{", "[")):
             return False
         return self.state == "whole" and more.strip() in (self.parts[-1].strip(), self.text.strip())
 
     @property
-    def state(self) -> _State:
+    def state(self) -> _ArgumentsState:
         """How far the arguments have come."""
-        self._run()
+        self._scan_new_parts()
         if not any(part.strip() for part in self.parts):
             return "empty"
-        if (self._ended and not self._over) or self._total or self._is_plain:
+        if (self._is_closed and not self._has_excess) or self._cumulative_text or self._is_plain:
             return "whole"
-        return "over" if self._over else "open"
+        return "over" if self._has_excess else "open"
 
-    def _run(self) -> None:
-        for part in self.parts[self._balanced :]:
+    def _scan_new_parts(self) -> None:
+        for part in self.parts[self._scanned_parts :]:
             end = 0
-            if not self._ended and not self._balance.stopped:
-                end = self._balance.run(part, 0)
-                self._ended = end >= 0 and not self._balance.stopped
-            self._over = self._over or (self._ended and part[end:].strip() != "")
-        self._balanced = len(self.parts)
+            if not self._is_closed and not self._balance.has_stopped:
+                end = self._balance.scan(part, 0)
+                self._is_closed = end >= 0 and not self._balance.has_stopped
+            self._has_excess = self._has_excess or (self._is_closed and part[end:].strip() != "")
+        self._scanned_parts = len(self.parts)
 
     @property
     def _is_plain(self) -> bool:
@@ -352,9 +364,9 @@ class _Call:
         return self.parts[-1].rstrip().endswith(('"', "null")) and _is_json("".join(self.parts))
 
     @property
-    def _total(self) -> str:
+    def _cumulative_text(self) -> str:
         """The last piece, where it has all that came before it and is JSON; else empty."""
-        if not self._repeats or len(self.parts) < 2:
+        if not self._is_cumulative or len(self.parts) < 2:
             return ""
         return self.parts[-1] if _is_json(self.parts[-1]) else ""
 
@@ -362,7 +374,7 @@ class _Call:
     def text(self) -> str:
         """The arguments."""
         joined = "".join(self.parts)
-        return joined if not self._total or _is_json(joined) else self._total
+        return joined if not self._cumulative_text or _is_json(joined) else self._cumulative_text
 
     @property
     def is_sound(self) -> bool:

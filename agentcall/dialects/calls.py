@@ -9,14 +9,14 @@ import ast
 import json
 from collections.abc import Sequence
 
-from agentcall.dialects.offers import Tools
-from agentcall.dialects.page import Page
-from agentcall.dialects.parts import Broken, Called
-from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.jsontext import Members, Whole, items, members, read_json
+from agentcall.dialects.offers import ToolSet
+from agentcall.dialects.page import ParseState
+from agentcall.dialects.parts import MalformedCallPart, ToolCallPart
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
+from agentcall.jsontext import Members, ParsedJSON, parse_lenient_json, split_items, split_members
 
-NAMES = ("name", "tool_name", "function_name", "tool", "function", "action")
-ARGUMENTS = (
+NAME_KEYS = ("name", "tool_name", "function_name", "tool", "function", "action")
+ARGUMENT_KEYS = (
     "arguments",
     "parameters",
     "args",
@@ -26,190 +26,217 @@ ARGUMENTS = (
     "tool_input",
     "action_input",
 )
-ENVELOPES = ("tool_calls", "function_call", "tool_call", "function")
-OTHERS = ("type", "id", "index", "tool_call_id", "call_id")
-COMMENTS = ("thought", "thoughts", "reason", "reasoning", "explanation", "comment", "description")
+ENVELOPE_KEYS = ("tool_calls", "function_call", "tool_call", "function")
+OTHER_KEYS = ("type", "id", "index", "tool_call_id", "call_id")
+COMMENT_KEYS = (
+    "thought",
+    "thoughts",
+    "reason",
+    "reasoning",
+    "explanation",
+    "comment",
+    "description",
+)
 """What a model says about a call beside its arguments."""
-_TYPES = ("function", "function_call", "tool_call", "tool_use")
-_NOTHING = ("null", "None", "{}", "[]", '""', "''")
+_CALL_TYPES = ("function", "function_call", "tool_call", "tool_use")
+_EMPTY_VALUES = ("null", "None", "{}", "[]", '""', "''")
 
-CUT = "the answer ended inside a call"
-_TAG = 40
+CUT_OFF = "the answer ended inside a call"
+_MAX_TAG_LENGTH = 40
 """No tag is longer (characters)."""
 _CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter", "ipython")
 
 
-def text_of(written: str) -> str | None:
+def decode_string(written: str) -> str | None:
     """The text that a JSON string says; None if it is no string."""
-    read = read_json(written)
-    return read.value if isinstance(read, Whole) and isinstance(read.value, str) else None
+    read = parse_lenient_json(written)
+    return read.value if isinstance(read, ParsedJSON) and isinstance(read.value, str) else None
 
 
-def calls_in(text: str, *, flat: bool = True) -> list[Called | Broken]:
+def parse_calls(text: str, *, allows_flat: bool = True) -> list[ToolCallPart | MalformedCallPart]:
     """The calls of a JSON object or list, in order; what is no call of them is Broken.
 
     A `flat` call may have its arguments beside its name.
     """
-    listed = items(text) if text.lstrip().startswith("[") else None
+    listed = split_items(text) if text.lstrip().startswith("[") else None
     if listed is not None:
-        return [call for item in listed for call in calls_in(item, flat=flat)]
-    found = members(text)
+        return [call for item in listed for call in parse_calls(item, allows_flat=allows_flat)]
+    found = split_members(text)
     if found is None:
-        return [Broken(text, "it is not a JSON object")]
+        return [MalformedCallPart(text, "it is not a JSON object")]
     by_key = dict(found)
     if len(by_key) < len(found):
-        return [Broken(text, "one of its keys stands in it twice")]
-    for key in ENVELOPES:
+        return [MalformedCallPart(text, "one of its keys stands in it twice")]
+    for key in ENVELOPE_KEYS:
         if by_key.get(key, "").startswith(("{", "[")):
-            return [_with_id(call, by_key) for call in calls_in(by_key[key], flat=flat)]
-    if not flat and not any(key in by_key for key in ARGUMENTS):
-        return [Broken(text, "it has no arguments")]
-    return [_call(text, found, by_key)]
+            return [
+                _add_id(call, by_key) for call in parse_calls(by_key[key], allows_flat=allows_flat)
+            ]
+    if not allows_flat and not any(key in by_key for key in ARGUMENT_KEYS):
+        return [MalformedCallPart(text, "it has no arguments")]
+    return [_parse_call(text, found, by_key)]
 
 
-def _with_id(call: Called | Broken, by_key: dict[str, str]) -> Called | Broken:
-    if isinstance(call, Broken) or call.id:
+def _add_id(
+    call: ToolCallPart | MalformedCallPart, by_key: dict[str, str]
+) -> ToolCallPart | MalformedCallPart:
+    if isinstance(call, MalformedCallPart) or call.id:
         return call
-    return Called(call.name, call.arguments, text_of(by_key.get("id", "")) or "")
+    return ToolCallPart(call.name, call.arguments, decode_string(by_key.get("id", "")) or "")
 
 
-def _call(text: str, found: Members, by_key: dict[str, str]) -> Called | Broken:
-    name_key = next((key for key in NAMES if text_of(by_key.get(key, ""))), None)
+def _parse_call(
+    text: str, found: Members, by_key: dict[str, str]
+) -> ToolCallPart | MalformedCallPart:
+    name_key = next((key for key in NAME_KEYS if decode_string(by_key.get(key, ""))), None)
     if name_key is None:
         if len(found) == 1 and found[0][1].startswith("{"):
-            return Called(*found[0])
-        return Broken(text, 'it has no "name"')
-    name = text_of(by_key[name_key]) or ""
+            return ToolCallPart(*found[0])
+        return MalformedCallPart(text, 'it has no "name"')
+    name = decode_string(by_key[name_key]) or ""
     if "description" in by_key and '"properties"' in by_key.get("parameters", ""):
-        return Broken(text, "it is the definition of a tool, not a call")
-    for key in ARGUMENTS:
+        return MalformedCallPart(text, "it is the definition of a tool, not a call")
+    for key in ARGUMENT_KEYS:
         if key in by_key and key != name_key:
-            known = (name_key, key, *OTHERS, *COMMENTS)
-            strays = [k for k, value in found if k not in known and value not in _NOTHING]
+            known = (name_key, key, *OTHER_KEYS, *COMMENT_KEYS)
+            strays = [k for k, value in found if k not in known and value not in _EMPTY_VALUES]
             # what stands beside the arguments may be one of them: the schema will tell
-            arguments = text if strays else arguments_text(by_key[key])
-            return Called(name, arguments, text_of(by_key.get("id", "")) or "")
-    return Called(name, object_text([m for m in found if m[0] != name_key and not _is_type(m)]))
+            arguments = text if strays else unwrap_arguments(by_key[key])
+            return ToolCallPart(name, arguments, decode_string(by_key.get("id", "")) or "")
+    return ToolCallPart(
+        name, format_object([m for m in found if m[0] != name_key and not _is_type_member(m)])
+    )
 
 
-def _is_type(member: tuple[str, str]) -> bool:
-    return member[0] == "type" and text_of(member[1]) in _TYPES
+def _is_type_member(member: tuple[str, str]) -> bool:
+    return member[0] == "type" and decode_string(member[1]) in _CALL_TYPES
 
 
-def arguments_text(written: str) -> str:
+def unwrap_arguments(written: str) -> str:
     """Arguments as written; those that are JSON inside of a string come out of it."""
-    inner = text_of(written)
+    inner = decode_string(written)
     if inner is not None and inner.strip().startswith("{"):
         return inner
     return "{}" if written.strip() in ("null", "None", '""', "''") else written
 
 
-def object_text(found: Members) -> str:
+def format_object(found: Members) -> str:
     """The JSON object of keys and the texts of their values."""
     pairs = (f"{json.dumps(key, ensure_ascii=False)}: {value}" for key, value in found)
     return "{" + ", ".join(pairs) + "}"
 
 
-def give(page: Page, calls: Sequence[Called | Broken]) -> None:
+def write_calls(state: ParseState, calls: Sequence[ToolCallPart | MalformedCallPart]) -> None:
     """Puts calls out in order."""
     for call in calls:
-        if isinstance(call, Broken):
-            page.out.broken(call.text, call.reason)
+        if isinstance(call, MalformedCallPart):
+            state.writer.write_malformed_call(call.text, call.reason)
         else:
-            page.out.call(call.name.strip(), call.arguments, call.id)
+            state.writer.write_call(call.name.strip(), call.arguments, call.id)
 
 
-def offered(calls: Sequence[Called | Broken], tools: Tools) -> bool:
+def has_only_offered_calls(
+    calls: Sequence[ToolCallPart | MalformedCallPart], tools: ToolSet
+) -> bool:
     """Whether all of these are calls of offered tools."""
-    return bool(calls) and all(isinstance(call, Called) and call.name in tools for call in calls)
+    return bool(calls) and all(
+        isinstance(call, ToolCallPart) and call.name in tools for call in calls
+    )
 
 
-def break_off(page: Page, reason: str) -> None:
+def reject_markup(state: ParseState, reason: str) -> None:
     """The markup since the mark is Broken; a tag that the end has cut in two belongs to it."""
-    source = page.source
-    rest = source.text[source.at :]
-    if source.ended and len(rest) < _TAG and rest.startswith(("<", "[")) and "\n" not in rest:
-        source.take(len(rest))
-    over = source.ended and source.left == 0
-    page.out.broken(source.raw(), CUT if over else reason)
+    scanner = state.scanner
+    rest = scanner.text[scanner.position :]
+    if (
+        scanner.is_ended
+        and len(rest) < _MAX_TAG_LENGTH
+        and rest.startswith(("<", "["))
+        and "\n" not in rest
+    ):
+        scanner.take(len(rest))
+    over = scanner.is_ended and scanner.remaining == 0
+    state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF if over else reason)
 
 
-def json_block(page: Page, *closers: str, closed_by_itself: bool = False) -> Steps[bool]:
+def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = False) -> Scan[bool]:
     """JSON objects or lists up to a closing marker; False if there are none.
 
     A marker that the server swallowed is not missed if the model was done. A format whose last
     bracket is its end is `closed_by_itself`.
     """
-    source = page.source
+    scanner = state.scanner
     texts: list[str] = []
     while True:
-        yield from source.skip(BLANK + (",;}])" if texts else ""))
-        if closers and (yield from source.eats(*closers)):
+        yield from scanner.skip(BLANK + (",;}])" if texts else ""))
+        if closers and (yield from scanner.accept(*closers)):
             break
-        if (yield from source.peek()) not in ("{", "["):
+        if (yield from scanner.peek()) not in ("{", "["):
             if not texts:
                 return False
-            over = source.cut_short(*closers) or source.left == 0
-            if over and not (source.finished or closed_by_itself):
-                page.out.broken(source.raw(), CUT)
+            over = scanner.accept_partial(*closers) or scanner.remaining == 0
+            if over and not (scanner.is_complete or is_self_closing):
+                state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
                 return True
-            if closers and (yield from _is_followed(page, closers)):
-                page.out.broken(source.raw(), "text stands behind its JSON")
+            if closers and (yield from _has_trailing_text(state, closers)):
+                state.writer.write_malformed_call(
+                    scanner.get_marked_text(), "text stands behind its JSON"
+                )
                 return True
             break
-        text = yield from source.value()
+        text = yield from scanner.read_value()
         if not text:
-            yield from _spoilt(page, closers)
+            yield from _reject_bad_json(state, closers)
             return True
         texts.append(text)
     for text in texts:
-        give(page, calls_in(text))
+        write_calls(state, parse_calls(text))
     if not texts:
-        page.out.broken(source.raw(), "there is no call in it")
+        state.writer.write_malformed_call(scanner.get_marked_text(), "there is no call in it")
     return True
 
 
-def _is_followed(page: Page, closers: tuple[str, ...]) -> Steps[bool]:
+def _has_trailing_text(state: ParseState, closers: tuple[str, ...]) -> Scan[bool]:
     """Whether text stands between the JSON and a closing marker on the same line."""
-    source = page.source
-    before = len(source.raw())
-    _, needle = yield from source.upto(Needles("\n", *closers))
-    return needle in closers or not source.give_back(before)
+    scanner = state.scanner
+    before = len(scanner.get_marked_text())
+    _, needle = yield from scanner.read_until(Delimiters("\n", *closers))
+    return needle in closers or not scanner.backtrack(before)
 
 
-def _spoilt(page: Page, closers: tuple[str, ...]) -> Steps[None]:
+def _reject_bad_json(state: ParseState, closers: tuple[str, ...]) -> Scan[None]:
     """JSON that does not end well: Broken up to its closing marker, or all there is."""
-    source = page.source
-    if source.left and closers:
-        yield from source.upto(Needles(*closers))
-    raw = source.raw()
+    scanner = state.scanner
+    if scanner.remaining and closers:
+        yield from scanner.read_until(Delimiters(*closers))
+    raw = scanner.get_marked_text()
     ends = [raw.find(closer) + len(closer) for closer in closers if closer in raw]
-    if ends and min(ends) < len(raw) and source.give_back(min(ends)):
+    if ends and min(ends) < len(raw) and scanner.backtrack(min(ends)):
         raw = raw[: min(ends)]
-    reason = "its JSON is not well formed" if ends or source.finished else CUT
-    page.out.broken(raw, reason)
+    reason = "its JSON is not well formed" if ends or scanner.is_complete else CUT_OFF
+    state.writer.write_malformed_call(raw, reason)
 
 
-def code_call(tools: Tools, name: str, code: str) -> Called:
+def create_code_call(tools: ToolSet, name: str, code: str) -> ToolCallPart:
     """A call that carries code: of the offered tool that takes code, else of the name given."""
     found = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
-    offered_name = tools.find(found) or found
-    properties = tools.schema(found).get("properties")
+    offered_name = tools.find_name(found) or found
+    properties = tools.get_schema(found).get("properties")
     keys = list(properties) if isinstance(properties, dict) else []
     key = keys[0] if len(keys) == 1 else "code"
-    return Called(offered_name, json.dumps({key: code}, ensure_ascii=False))
+    return ToolCallPart(offered_name, json.dumps({key: code}, ensure_ascii=False))
 
 
 def is_whole_code(code: str) -> bool:
     """Whether the code could be all of a program: nothing in it is left open."""
     try:
-        ast.parse(unfenced(code))
+        ast.parse(strip_fence(code))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
 
 
-def unfenced(code: str) -> str:
+def strip_fence(code: str) -> str:
     """Code without the fence around it."""
     body = code.strip()
     if body.startswith("```") and "\n" in body:

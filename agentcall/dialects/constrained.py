@@ -25,13 +25,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentcall.dialects.frame import result_text, user_message
-from agentcall.dialects.neutral import neutralise
-from agentcall.dialects.plan import Done, Step, read_plan
-from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
-from agentcall.dialects.signature import answer_signature, signature
-from agentcall.dialects.turn_schema import turn_schema
-from agentcall.dialects.turns import TurnReader
+from agentcall.dialects.frame import render_result_text, render_user_message
+from agentcall.dialects.neutral import escape_special_tokens
+from agentcall.dialects.plan import CompletedStep, PlanStep, parse_plan
+from agentcall.dialects.protocol import (
+    DialectReader,
+    JSONObject,
+    PromptSpec,
+    RequestPrelude,
+    ToolChoice,
+)
+from agentcall.dialects.signature import format_answer_type, format_signature
+from agentcall.dialects.turn_schema import build_turn_schema
+from agentcall.dialects.turns import ConstrainedReader
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -40,15 +46,15 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     User,
-    json_text,
-    system_json,
+    format_json,
+    system_to_json,
     to_json,
 )
 
-QUESTION = 300
+MAX_QUESTION_LENGTH = 300
 """How much of the question stands below the last result (characters)."""
 
-_TOOLS = """\
+_TOOLS_PROMPT = """\
 You solve the user's task with tools:
 {tools}
 Reply with one JSON object, one of:
@@ -80,97 +86,112 @@ User: Thanks a lot!
 {{"answer": "You are welcome!"}}
 """
 
-_NO_TOOLS = 'Reply with one JSON object: {{"answer": {answer}}}\n'
+_NO_TOOLS_PROMPT = 'Reply with one JSON object: {{"answer": {answer}}}\n'
 
 
 @dataclass(frozen=True, slots=True)
-class Constrained:
+class ConstrainedDialect:
     """The scheme of this module's first lines."""
 
     name: str = "constrained"
 
-    def offer(self, offer: Offer, choice: Choice) -> Opening:
+    def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
         """The tools' signatures, examples and the instructions; the turn's schema as a field."""
-        if not offer.tools and offer.answer is None:
-            system = [system_json(offer.instructions)] if offer.instructions else []
-            return Opening(tuple(system))
-        task = (_TOOLS if offer.tools else _NO_TOOLS).format(
-            tools="\n".join(map(signature, offer.tools)), answer=answer_signature(offer.answer)
+        if not prompt.tools and prompt.answer_schema is None:
+            system = [system_to_json(prompt.instructions)] if prompt.instructions else []
+            return RequestPrelude(tuple(system))
+        task = (_TOOLS_PROMPT if prompt.tools else _NO_TOOLS_PROMPT).format(
+            tools="\n".join(map(format_signature, prompt.tools)),
+            answer=format_answer_type(prompt.answer_schema),
         )
-        told = f"{task}\n{offer.instructions}" if offer.instructions else task
-        schema: JSON = {"name": "turn", "strict": True, "schema": turn_schema(offer, choice)}
-        held: Wire = {"response_format": {"type": "json_schema", "json_schema": schema}}
-        return Opening((system_json(told),), held)
+        told = f"{task}\n{prompt.instructions}" if prompt.instructions else task
+        schema: JSON = {
+            "name": "turn",
+            "strict": True,
+            "schema": build_turn_schema(prompt, tool_choice),
+        }
+        held: JSONObject = {"response_format": {"type": "json_schema", "json_schema": schema}}
+        return RequestPrelude((system_to_json(told),), held)
 
-    def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
+    def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
         """The model's objects as it wrote them; the results of a round together, as its user."""
         if isinstance(message, ToolResult):
-            return _results(message, before)
-        held = _user(_written(_round(before), before)) if _is_open(_round(before)) else []
+            return _render_results(message, before)
+        held = (
+            _create_user_message(_format_results(_find_round(before), before))
+            if _is_round_open(_find_round(before))
+            else []
+        )
         match message:
             case Assistant(calls=()):
-                return [*held, _assistant(_answer(message.text))]
+                return [*held, _create_assistant_message(_format_answer(message.text))]
             case Assistant():
-                return [*held, _assistant(_calls(message))]
+                return [*held, _create_assistant_message(_format_calls(message))]
             case User():
-                return [*held, to_json(user_message(message))]
+                return [*held, to_json(render_user_message(message))]
             case System():
-                return [*held, system_json(message.text)]
+                return [*held, system_to_json(message.text)]
 
-    def reader(self, offer: Offer) -> Reader:
+    def create_reader(self, prompt: PromptSpec) -> DialectReader:
         """The object of a turn; plain text where nothing was constrained."""
-        return TurnReader(offer)
+        return ConstrainedReader(prompt)
 
 
-CONSTRAINED = Constrained()
+CONSTRAINED = ConstrainedDialect()
 
 
 # What the model wrote.
 
 
-def _assistant(content: str) -> Wire:
+def _create_assistant_message(content: str) -> JSONObject:
     return {"role": "assistant", "content": content}
 
 
-def _answer(text: str) -> str:
+def _format_answer(text: str) -> str:
     """The answer's object; a typed answer's text is JSON already."""
-    typed = text[:1] in ("{", "[") and _value(text) != text
-    return f'{{"answer": {text if typed else json_text(text)}}}'
+    typed = text[:1] in ("{", "[") and _parse_value(text) != text
+    return f'{{"answer": {text if typed else format_json(text)}}}'
 
 
-def _calls(message: Assistant) -> str:
+def _format_calls(message: Assistant) -> str:
     said = f"{message.text}\n" if message.text else ""
-    if _is_plan(message):
-        return f'{said}{{"plan": {json_text(message.thinking)}}}'
+    if _is_plan_message(message):
+        return f'{said}{{"plan": {format_json(message.thinking)}}}'
     return said + "\n".join(
-        f'{{"name": {json_text(call.name)}, "arguments": {_arguments(call)}}}'
+        f'{{"name": {format_json(call.name)}, "arguments": {_format_arguments(call)}}}'
         for call in message.calls
     )
 
 
-def _arguments(call: ToolCall) -> str:
+def _format_arguments(call: ToolCall) -> str:
     """The arguments as written; an old history may hold what is no JSON."""
-    return call.arguments if _value(call.arguments) != call.arguments else json_text(call.arguments)
+    return (
+        call.arguments
+        if _parse_value(call.arguments) != call.arguments
+        else format_json(call.arguments)
+    )
 
 
-def _is_plan(message: Assistant) -> bool:
+def _is_plan_message(message: Assistant) -> bool:
     """Whether the message's thinking is a plan that its calls begin."""
-    plan = read_plan(message.thinking) if message.calls and message.thinking else None
-    return plan is not None and [s.name for s in plan.ready()] == [c.name for c in message.calls]
+    plan = parse_plan(message.thinking) if message.calls and message.thinking else None
+    return plan is not None and [s.name for s in plan.list_ready()] == [
+        c.name for c in message.calls
+    ]
 
 
 # What the tools gave.
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
+class _ToolRound:
     """The calls of one message of the model and what has come of them."""
 
     calls: tuple[ToolCall, ...]
     results: tuple[ToolResult, ...]
 
 
-def _round(messages: Sequence[Message]) -> _Round:
+def _find_round(messages: Sequence[Message]) -> _ToolRound:
     """The round that a conversation ends in."""
     results: list[ToolResult] = []
     for message in reversed(messages):
@@ -178,86 +199,99 @@ def _round(messages: Sequence[Message]) -> _Round:
             results.append(message)
             continue
         calls = message.calls if isinstance(message, Assistant) else ()
-        return _Round(calls, tuple(reversed(results)))
-    return _Round((), tuple(reversed(results)))
+        return _ToolRound(calls, tuple(reversed(results)))
+    return _ToolRound((), tuple(reversed(results)))
 
 
-def _is_open(found: _Round) -> bool:
+def _is_round_open(tool_round: _ToolRound) -> bool:
     """Whether a call of the round still waits while others have their results."""
-    known = {result.call_id for result in found.results}
-    return bool(known) and any(call.id not in known for call in found.calls)
+    known = {result.call_id for result in tool_round.results}
+    return bool(known) and any(call.id not in known for call in tool_round.calls)
 
 
-def _results(message: ToolResult, before: Sequence[Message]) -> list[Wire]:
+def _render_results(message: ToolResult, before: Sequence[Message]) -> list[JSONObject]:
     """All results of a round with its last one, and what is next."""
-    found = _round([*before, message])
-    if _is_open(found):
+    tool_round = _find_round([*before, message])
+    if _is_round_open(tool_round):
         return []
-    already = _round(before)
-    if already.results and not _is_open(already):
-        found = _Round(found.calls, (message,))
-    return _user(_written(found, before), *_next([*before, message]))
+    already = _find_round(before)
+    if already.results and not _is_round_open(already):
+        tool_round = _ToolRound(tool_round.calls, (message,))
+    return _create_user_message(
+        _format_results(tool_round, before), *_format_next_step([*before, message])
+    )
 
 
-def _user(*lines: str) -> list[Wire]:
+def _create_user_message(*lines: str) -> list[JSONObject]:
     return [{"role": "user", "content": "\n".join(lines)}]
 
 
-def _written(found: _Round, before: Sequence[Message]) -> str:
-    return "\n".join(_result(found, result) for result in found.results)
+def _format_results(tool_round: _ToolRound, before: Sequence[Message]) -> str:
+    return "\n".join(_format_result(tool_round, result) for result in tool_round.results)
 
 
-def _result(found: _Round, result: ToolResult) -> str:
+def _format_result(tool_round: _ToolRound, result: ToolResult) -> str:
     verb = "failed:" if result.is_error else "="
-    spoken = next((str(_step(c)) for c in found.calls if c.id == result.call_id), result.name)
-    return f"{neutralise(spoken)} {verb} {result_text(result)}"
+    spoken = next(
+        (str(_to_plan_step(c)) for c in tool_round.calls if c.id == result.call_id), result.name
+    )
+    return f"{escape_special_tokens(spoken)} {verb} {render_result_text(result)}"
 
 
-def _next(messages: Sequence[Message]) -> list[str]:
+def _format_next_step(messages: Sequence[Message]) -> list[str]:
     """The plan's next call, or the question; nothing if there is no plan, or it was left."""
-    start = next((i for i in reversed(range(len(messages))) if _ends(messages[i])), None)
+    start = next(
+        (i for i in reversed(range(len(messages))) if _is_plan_boundary(messages[i])), None
+    )
     begun = None if start is None else messages[start]
-    plan = read_plan(begun.thinking) if isinstance(begun, Assistant) and begun.calls else None
+    plan = parse_plan(begun.thinking) if isinstance(begun, Assistant) and begun.calls else None
     if plan is None or start is None:
         return []
-    left = plan.left(_done(messages[start:]))
-    if left.ready and left.strays:
+    left = plan.get_remaining(_collect_steps(messages[start:]))
+    if left.ready_steps and left.has_strays:
         return []
-    if left.ready:
-        return [f"Next: {neutralise(str(left.ready[0]))}"]
-    failed = any(result.is_error for result in _round(messages).results)
-    return [] if failed else [f"Done. Answer the user, who said: {_question(messages[:start])}"]
+    if left.ready_steps:
+        return [f"Next: {escape_special_tokens(str(left.ready_steps[0]))}"]
+    failed = any(result.is_error for result in _find_round(messages).results)
+    return (
+        [] if failed else [f"Done. Answer the user, who said: {_find_question(messages[:start])}"]
+    )
 
 
-def _ends(message: Message) -> bool:
+def _is_plan_boundary(message: Message) -> bool:
     """Whether the search for the plan ends here: with the plan, or with an answer."""
-    return isinstance(message, Assistant) and (not message.calls or _is_plan(message))
+    return isinstance(message, Assistant) and (not message.calls or _is_plan_message(message))
 
 
-def _done(messages: Sequence[Message]) -> list[Done]:
-    steps = {call.id: _step(call) for m in messages if isinstance(m, Assistant) for call in m.calls}
+def _collect_steps(messages: Sequence[Message]) -> list[CompletedStep]:
+    steps = {
+        call.id: _to_plan_step(call)
+        for m in messages
+        if isinstance(m, Assistant)
+        for call in m.calls
+    }
     results = [m for m in messages if isinstance(m, ToolResult) and m.call_id in steps]
-    return [Done(steps[r.call_id], _value(r.text), r.is_error) for r in results]
+    return [CompletedStep(steps[r.call_id], _parse_value(r.text), r.is_error) for r in results]
 
 
-def _question(messages: Sequence[Message]) -> str:
+def _find_question(messages: Sequence[Message]) -> str:
     """What the user asked: the first of the user's messages in a row, others tell of mistakes."""
     asked = ""
     for message in reversed(messages):
         if isinstance(message, User):
-            asked = message.own_text
+            asked = message.trusted_text
         elif asked:
             break
-    short = asked if len(asked) <= QUESTION else asked[:QUESTION] + "..."
-    return neutralise(" ".join(short.split()))
+    short = asked if len(asked) <= MAX_QUESTION_LENGTH else asked[:MAX_QUESTION_LENGTH] + "..."
+    return escape_special_tokens(" ".join(short.split()))
 
 
-def _step(call: ToolCall) -> Step:
-    values = _value(call.arguments)
-    return Step(call.name, tuple(values.values()) if isinstance(values, dict) else (values,))
+def _to_plan_step(call: ToolCall) -> PlanStep:
+    values = _parse_value(call.arguments)
+    return PlanStep(call.name, tuple(values.values()) if isinstance(values, dict) else (values,))
 
 
-def _value(text: str) -> JSON:
+def _parse_value(text: str) -> JSON:
     """The JSON value of a text, else the text itself."""
     try:
         value: JSON = json.loads(text)

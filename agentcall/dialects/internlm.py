@@ -20,11 +20,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agentcall.dialects.frame import result_text, user_message
+from agentcall.dialects.frame import render_result_text, render_user_message
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.neutral import neutralise
-from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
-from agentcall.dialects.typed import with_answer_format
+from agentcall.dialects.neutral import escape_special_tokens
+from agentcall.dialects.protocol import (
+    DialectReader,
+    JSONObject,
+    PromptSpec,
+    RequestPrelude,
+    ToolChoice,
+)
+from agentcall.dialects.typed import append_answer_format
 from agentcall.messages import (
     Assistant,
     Message,
@@ -32,7 +38,7 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     User,
-    system_json,
+    system_to_json,
     to_json,
 )
 
@@ -47,57 +53,61 @@ DEFAULT_SYSTEM = (
 
 
 @dataclass(frozen=True, slots=True)
-class InternLM:
+class InternLMDialect:
     """The plugin protocol, with the spelling of its two roles.
 
     `plugin` heads the message with the tools, `environment` the one with a result.
     """
 
     name: str = "internlm"
-    plugin: Wire = field(hash=False, default_factory=lambda: {"role": "system name=<|plugin|>"})
-    environment: Wire = field(
+    plugin: JSONObject = field(
+        hash=False, default_factory=lambda: {"role": "system name=<|plugin|>"}
+    )
+    environment: JSONObject = field(
         hash=False, default_factory=lambda: {"role": "environment name=<|plugin|>"}
     )
 
-    def offer(self, offer: Offer, choice: Choice) -> Opening:
+    def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
         """The system message, the tools in a message of their own, and the raw-mode fields."""
-        instructions = with_answer_format(offer) or DEFAULT_SYSTEM
-        messages: list[Wire] = [system_json(instructions)]
-        if offer.tools:
-            functions = [tool.definition["function"] for tool in offer.tools]
+        instructions = append_answer_format(prompt) or DEFAULT_SYSTEM
+        messages: list[JSONObject] = [system_to_json(instructions)]
+        if prompt.tools:
+            functions = [tool.definition["function"] for tool in prompt.tools]
             listed = json.dumps(functions, ensure_ascii=False)
-            messages.append({**self.plugin, "content": neutralise(listed)})
-        return Opening(tuple(messages), _RAW)
+            messages.append({**self.plugin, "content": escape_special_tokens(listed)})
+        return RequestPrelude(tuple(messages), _RAW_MODE_FIELDS)
 
-    def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
+    def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
         """The message, with calls spelled out in the text and results as the environment's."""
         match message:
             case Assistant():
-                calls = "\n".join(map(spelled, message.calls))
-                return [{"role": "assistant", "content": neutralise(message.text) + calls}]
+                calls = "\n".join(map(format_call, message.calls))
+                return [
+                    {"role": "assistant", "content": escape_special_tokens(message.text) + calls}
+                ]
             case ToolResult():
-                return [{**self.environment, "content": result_text(message)}]
+                return [{**self.environment, "content": render_result_text(message)}]
             case User():
-                return [to_json(user_message(message))]
+                return [to_json(render_user_message(message))]
             case System():
-                return [system_json(message.text)]
+                return [system_to_json(message.text)]
 
-    def reader(self, offer: Offer) -> Reader:
+    def create_reader(self, prompt: PromptSpec) -> DialectReader:
         """Action blocks in the text; native calls too, should the server parse them after all."""
-        return NativeReader(offer.tools, "internlm")
+        return NativeReader(prompt.tools, "internlm")
 
 
-_RAW: Wire = {
+_RAW_MODE_FIELDS: JSONObject = {
     "tool_choice": "none",
     "stop": ["<|im_end|>", "<|action_end|>"],
     "skip_special_tokens": False,
     "spaces_between_special_tokens": False,
 }
 
-INTERNLM = InternLM()
+INTERNLM = InternLMDialect()
 """The spelling for LMDeploy 0.10 and later, and for every server that uses the model's Jinja."""
 
-INTERNLM_NAMED = InternLM(
+INTERNLM_NAMED = InternLMDialect(
     name="internlm-named",
     plugin={"role": "system", "name": "plugin"},
     environment={"role": "environment", "name": "plugin"},
@@ -105,8 +115,8 @@ INTERNLM_NAMED = InternLM(
 """The spelling for LMDeploy before 0.10, which knows the roles and takes the name as a field."""
 
 
-def spelled(call: ToolCall) -> str:
+def format_call(call: ToolCall) -> str:
     """The call as the model itself would write it."""
     name = json.dumps(call.name, ensure_ascii=False)
-    payload = neutralise(f'{{"name": {name}, "parameters": {call.arguments}}}')
+    payload = escape_special_tokens(f'{{"name": {name}, "parameters": {call.arguments}}}')
     return f"<|action_start|><|plugin|>\n{payload}<|action_end|>"

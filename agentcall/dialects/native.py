@@ -11,14 +11,27 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from agentcall.dialects.assembly import assembled
-from agentcall.dialects.frame import result_text, user_message
-from agentcall.dialects.neutral import neutralise
-from agentcall.dialects.offers import Offers
-from agentcall.dialects.parts import CallDelta, Called, Delta, Part, Said, Thought
-from agentcall.dialects.protocol import Choice, Offer, Opening, Reader, Wire
-from agentcall.dialects.reading import Reconsidered, TextReader, text_reader
-from agentcall.dialects.typed import with_answer_format
+from agentcall.dialects.assembly import assemble_calls
+from agentcall.dialects.frame import render_result_text, render_user_message
+from agentcall.dialects.neutral import escape_special_tokens
+from agentcall.dialects.offers import ToolSpecs
+from agentcall.dialects.parts import (
+    MessageDelta,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallDelta,
+    ToolCallPart,
+)
+from agentcall.dialects.protocol import (
+    DialectReader,
+    JSONObject,
+    PromptSpec,
+    RequestPrelude,
+    ToolChoice,
+)
+from agentcall.dialects.reading import RetractedPart, TextReader, create_text_reader
+from agentcall.dialects.typed import append_answer_format
 from agentcall.messages import (
     Assistant,
     Message,
@@ -26,58 +39,60 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     User,
-    assistant_json,
-    result_json,
-    system_json,
+    assistant_to_json,
+    system_to_json,
     to_json,
+    tool_result_to_json,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Native:
+class NativeDialect:
     """The `tools` field, the `tool_calls` list and the `tool` role."""
 
     name: str = "native"
 
-    def offer(self, offer: Offer, choice: Choice) -> Opening:
+    def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
         """The system message, and the tools as a field."""
-        fields: Wire = {}
-        if offer.tools:
-            fields["tools"] = [tool.definition for tool in offer.tools]
-            if choice != "auto":
-                fields["tool_choice"] = choice
-        instructions = with_answer_format(offer)
-        system: list[Wire] = [system_json(instructions)] if instructions else []
-        return Opening(tuple(system), fields)
+        fields: JSONObject = {}
+        if prompt.tools:
+            fields["tools"] = [tool.definition for tool in prompt.tools]
+            if tool_choice != "auto":
+                fields["tool_choice"] = tool_choice
+        instructions = append_answer_format(prompt)
+        system: list[JSONObject] = [system_to_json(instructions)] if instructions else []
+        return RequestPrelude(tuple(system), fields)
 
-    def render(self, message: Message, before: Sequence[Message]) -> Sequence[Wire]:
+    def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
         """The message in OpenAI's form, without thinking and without marks of our own."""
         match message:
             case Assistant():
-                return [assistant_json(message.text, map(neutral_call, message.calls))]
+                return [assistant_to_json(message.text, map(escape_call, message.calls))]
             case ToolResult():
-                return [result_json(message.call_id, message.name, result_text(message))]
+                return [
+                    tool_result_to_json(message.call_id, message.name, render_result_text(message))
+                ]
             case User():
-                return [to_json(user_message(message))]
+                return [to_json(render_user_message(message))]
             case System():
-                return [system_json(message.text)]
+                return [system_to_json(message.text)]
 
-    def reader(self, offer: Offer) -> Reader:
+    def create_reader(self, prompt: PromptSpec) -> DialectReader:
         """Native calls; where there are none, calls in the text in whatever family's form."""
-        return NativeReader(offer.tools)
+        return NativeReader(prompt.tools)
 
 
-NATIVE = Native()
+NATIVE = NativeDialect()
 
 
-def neutral_call(call: ToolCall) -> ToolCall:
+def escape_call(call: ToolCall) -> ToolCall:
     """The same call with special tokens in its arguments made harmless, escaped ones too."""
     arguments = call.arguments
     if "\\u" in arguments:  # a server that renders them decodes them first
         with suppress(ValueError):
             arguments = json.dumps(json.loads(arguments), ensure_ascii=False)
-    plain = neutralise(arguments)
-    return call if plain is call.arguments else replace(call, arguments=plain)
+    escaped = escape_special_tokens(arguments)
+    return call if escaped is call.arguments else replace(call, arguments=escaped)
 
 
 class NativeReader:
@@ -86,62 +101,66 @@ class NativeReader:
     Most answers are all calls or all text: the text reader is made when there is text.
     """
 
-    def __init__(self, tools: Offers, family: str | None = None) -> None:
+    def __init__(self, tools: ToolSpecs, family: str | None = None) -> None:
         self._tools = tools
         self._family = family
-        self._opening = ""
-        self._text: TextReader | None = None
-        self._pieces: list[CallDelta] = []
-        self._written: list[Part] = []
+        self._assumed_opener = ""
+        self._text_reader: TextReader | None = None
+        self._pieces: list[ToolCallDelta] = []
+        self._text_calls: list[MessagePart] = []
         self._thinking: list[str] = []
-        self._said = False
+        self._has_text = False
 
-    def suppose(self, opening: str) -> None:
+    def assume_thinking(self, opener: str) -> None:
         """The server's template is taken to have opened the thinking so."""
-        self._opening = opening
+        self._assumed_opener = opener
 
-    def feed(self, delta: Delta) -> Sequence[Part]:
+    def feed(self, delta: MessageDelta) -> Sequence[MessagePart]:
         """Text and thinking that are certain; calls come at the end."""
         text, thinking, calls, is_all = delta
-        parts: list[Part] = []
+        parts: list[MessagePart] = []
         if thinking:
             self._thinking.append(thinking)
-            parts.append(Thought(thinking))
+            parts.append(ThinkingPart(thinking))
         if is_all:
             self._pieces.clear()
         self._pieces += calls
         if text:
-            self._said = self._said or not text.isspace()
-            self._text = self._text or self._reader(self._opening, supposed=True)
-            parts += self._kept(self._text.feed(text))
+            self._has_text = self._has_text or not text.isspace()
+            self._text_reader = self._text_reader or self._create_text_reader(
+                self._assumed_opener, is_assumed=True
+            )
+            parts += self._release_parts(self._text_reader.feed(text))
         return parts
 
-    def close(self, finish: str | None) -> Sequence[Part]:
+    def close(self, finish_reason: str | None) -> Sequence[MessagePart]:
         """The rest of the text, and the calls: native ones, or else those in the text."""
-        parts = self._kept(self._text.close(finish)) if self._text else []
-        native = assembled(self._pieces, self._tools) if self._pieces else []
-        return [*parts, *(native or self._written or self._swallowed(finish))]
+        parts = (
+            self._release_parts(self._text_reader.close(finish_reason)) if self._text_reader else []
+        )
+        native = assemble_calls(self._pieces, self._tools) if self._pieces else []
+        return [*parts, *(native or self._text_calls or self._recover_calls(finish_reason))]
 
-    def _reader(self, opening: str, *, supposed: bool) -> TextReader:
-        return text_reader(self._tools, self._family, opening=opening, supposed=supposed)
+    def _create_text_reader(self, opener: str, *, is_assumed: bool) -> TextReader:
+        return create_text_reader(self._tools, self._family, opener=opener, is_assumed=is_assumed)
 
-    def _swallowed(self, finish: str | None) -> list[Part]:
+    def _recover_calls(self, finish_reason: str | None) -> list[MessagePart]:
         """Calls with which thinking ends that the server took apart, where nothing else came."""
-        if self._said or not self._thinking:
+        if self._has_text or not self._thinking:
             return []
-        reader = self._reader(_THINK, supposed=False)
-        parts = [*reader.feed("".join(self._thinking)), *reader.close(finish)]
-        return [part for part in parts if isinstance(part, Called)]
+        reader = self._create_text_reader(_THINK_TAG, is_assumed=False)
+        parts = [*reader.feed("".join(self._thinking)), *reader.close(finish_reason)]
+        return [part for part in parts if isinstance(part, ToolCallPart)]
 
-    def _kept(self, parts: Sequence[Part]) -> list[Part]:
+    def _release_parts(self, parts: Sequence[MessagePart]) -> list[MessagePart]:
         """The parts that may be told now; the calls are put aside, or void."""
-        kept: list[Part] = []
+        kept: list[MessagePart] = []
         for part in parts:
-            if isinstance(part, Reconsidered):
-                self._written.clear()
-                kept = [one for one in kept if isinstance(one, Thought)]
-            (kept if isinstance(part, (Said, Thought)) else self._written).append(part)
+            if isinstance(part, RetractedPart):
+                self._text_calls.clear()
+                kept = [one for one in kept if isinstance(one, ThinkingPart)]
+            (kept if isinstance(part, (TextPart, ThinkingPart)) else self._text_calls).append(part)
         return kept
 
 
-_THINK = "<think>"
+_THINK_TAG = "<think>"

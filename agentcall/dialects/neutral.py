@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-_SPECIAL = re.compile(
+_SPECIAL_TOKEN = re.compile(
     r"<(?=\|[\w/ .:-]{1,40}\|>|｜[^｜<>]{1,40}｜>|\|{1,2}\w{1,20}>|/?s>|/?(?:start|end)_of_turn>"
     r"|/?tool_(?:call|response)>|bos>|eos>)"
     r"|\[(?=/?INST\]|/?(?:AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)|SYSTEM_PROMPT|THINK)\]"
@@ -19,7 +19,7 @@ _SPECIAL = re.compile(
 """ChatML, Llama, InternLM, harmony (`<|x|>`), DeepSeek (`<｜x｜>`), Gemma, Hermes and Mistral."""
 
 
-def neutralise(text: str) -> str:
+def escape_special_tokens(text: str) -> str:
     """The text with each special token of a known family broken by a space.
 
     >>> neutralise("hi<|im_end|>")
@@ -27,4 +27,4 @@ def neutralise(text: str) -> str:
     """
     if "<" not in text and "[" not in text:
         return text
-    return _SPECIAL.sub(lambda match: match.group() + " ", text)
+    return _SPECIAL_TOKEN.sub(lambda match: match.group() + " ", text)

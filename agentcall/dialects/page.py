@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from agentcall.dialects.offers import Tools
-from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
-from agentcall.dialects.scan import Source, Steps
+from agentcall.dialects.offers import ToolSet
+from agentcall.dialects.parts import (
+    MalformedCallPart,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from agentcall.dialects.scan import Scan, TextScanner
 
 
 @dataclass(frozen=True, slots=True)
-class Reconsidered(Thought):
+class RetractedPart(ThinkingPart):
     """All text and calls so far are void: they were this thinking, but for what was `said`.
 
     A server's template may open the thinking itself, so that only its end is in the text; `opener`
@@ -20,139 +26,141 @@ class Reconsidered(Thought):
     has shown that text may take it back; whoever has not knows that it is no part of the answer.
     """
 
-    said: str = ""
+    kept_text: str = ""
     opener: str | None = field(default=None, compare=False)
 
 
-class Output:
+class PartWriter:
     """The parts that were read. Blanks beside markup are dropped, all other text is kept."""
 
     def __init__(self) -> None:
-        self.marked = False
-        self.called = False
-        self.thought = False
-        self._thinking = False
-        self.line_start = True
-        self.last = ""
-        self._parts: list[Part] = []
-        self._said: list[str] = []
-        self._blank: list[str] = []
-        self._near = True
-        self._trim = False
+        self.has_markup = False
+        self.has_call = False
+        self.has_thinking = False
+        self._is_in_thinking = False
+        self.is_at_line_start = True
+        self.last_character = ""
+        self._parts: list[MessagePart] = []
+        self._texts: list[str] = []
+        self._blanks: list[str] = []
+        self._is_beside_markup = True
+        self._trims_next = False
 
-    def say(self, text: str) -> None:
+    def write_text(self, text: str) -> None:
         """Text for the user."""
         if not text:
             return
-        self.last = text[-1]
-        self.line_start = self.last == "\n" or (self.line_start and text.isspace())
-        if self._near:
+        self.last_character = text[-1]
+        self.is_at_line_start = self.last_character == "\n" or (
+            self.is_at_line_start and text.isspace()
+        )
+        if self._is_beside_markup:
             if text.isspace():
-                self._blank.append(text)
+                self._blanks.append(text)
                 return
-            text = text.lstrip() if self._trim else self._held() + text
-            self._near = self._trim = False
-            self._blank = []
-        self._said.append(text)
-        self._parts.append(Said(text))
+            text = text.lstrip() if self._trims_next else self._join_blanks() + text
+            self._is_beside_markup = self._trims_next = False
+            self._blanks = []
+        self._texts.append(text)
+        self._parts.append(TextPart(text))
 
-    def think(self, text: str) -> None:
+    def write_thinking(self, text: str) -> None:
         """Thinking; blanks around it are dropped."""
         if not text:
             return
         if text.isspace():
-            self._blank.append(text)
+            self._blanks.append(text)
             return
-        text = self._held() + text if self._thinking else text.lstrip()
+        text = self._join_blanks() + text if self._is_in_thinking else text.lstrip()
         body = text.rstrip()
-        self._blank = [text[len(body) :]]
-        self._parts.append(Thought(body))
-        self.thought = self._thinking = True
+        self._blanks = [text[len(body) :]]
+        self._parts.append(ThinkingPart(body))
+        self.has_thinking = self._is_in_thinking = True
 
-    def begin_thought(self) -> None:
+    def begin_thinking(self) -> None:
         """What follows is a new piece of thinking."""
-        self._mark()
-        self._thinking = False
+        self._note_markup()
+        self._is_in_thinking = False
 
-    def end_thought(self, *, cut: bool = False) -> None:
+    def end_thinking(self, *, is_cut: bool = False) -> None:
         """The thinking is over; where it was cut, its last blanks are kept."""
-        blank = self._held()
-        if cut and blank and self._thinking:
-            self._parts.append(Thought(blank))
-        self._mark()
-        self._trim = True
+        blank = self._join_blanks()
+        if is_cut and blank and self._is_in_thinking:
+            self._parts.append(ThinkingPart(blank))
+        self._note_markup()
+        self._trims_next = True
 
-    def call(self, name: str, arguments: str, call_id: str = "") -> None:
+    def write_call(self, name: str, arguments: str, call_id: str = "") -> None:
         """A whole call."""
-        self._mark()
-        self.called = True
-        self._parts.append(Called(name, arguments, call_id))
+        self._note_markup()
+        self.has_call = True
+        self._parts.append(ToolCallPart(name, arguments, call_id))
 
-    def broken(self, text: str, reason: str) -> None:
+    def write_malformed_call(self, text: str, reason: str) -> None:
         """Markup that could not be read."""
-        self._mark()
-        self._parts.append(Broken(text, reason))
+        self._note_markup()
+        self._parts.append(MalformedCallPart(text, reason))
 
-    def drop(self) -> None:
+    def drop_markup(self) -> None:
         """Markup without a meaning of its own was read."""
-        self._mark()
+        self._note_markup()
 
-    def reconsider(self, thinking: str, opener: str | None) -> None:
+    def retract_as_thinking(self, thinking: str, opener: str | None) -> None:
         """Everything so far was thinking, calls too, and a template had written the opener."""
-        self._said = []
-        self._mark()
-        self._trim = True
+        self._texts = []
+        self._note_markup()
+        self._trims_next = True
         if thinking.strip():
-            self._parts.append(Reconsidered(thinking.strip(), opener=opener))
-        self.called = False
+            self._parts.append(RetractedPart(thinking.strip(), opener=opener))
+        self.has_call = False
 
-    def recall(self) -> None:
+    def retract_calls(self) -> None:
         """The calls so far are none."""
-        if self.called:
-            self._parts.append(Reconsidered("", "".join(self._said)))
-        self.called = False
-        self._mark()
+        if self.has_call:
+            self._parts.append(RetractedPart("", "".join(self._texts)))
+        self.has_call = False
+        self._note_markup()
 
-    def disown(self) -> None:
+    def retract_thinking(self) -> None:
         """What was taken for thinking is none, and is read once more."""
-        self._parts.append(Reconsidered("", opener=""))
+        self._parts.append(RetractedPart("", opener=""))
 
-    def _mark(self) -> None:
-        self.marked = self.line_start = self._near = True
-        self._blank = []
-        self.last = ""
+    def _note_markup(self) -> None:
+        self.has_markup = self.is_at_line_start = self._is_beside_markup = True
+        self._blanks = []
+        self.last_character = ""
 
-    def _held(self) -> str:
-        return "".join(self._blank)
+    def _join_blanks(self) -> str:
+        return "".join(self._blanks)
 
     def close(self) -> None:
         """The end: blanks that stand beside no markup are text."""
-        blank = self._held()
-        if blank and not self.marked:
-            self._parts.append(Said(blank))
+        blank = self._join_blanks()
+        if blank and not self.has_markup:
+            self._parts.append(TextPart(blank))
 
-    def drain(self) -> list[Part]:
+    def drain(self) -> list[MessagePart]:
         """The parts since the last time, adjacent texts joined."""
         found, self._parts = self._parts, []
         if len(found) < 2:
             return found
-        joined: list[Part] = []
+        joined: list[MessagePart] = []
         run: list[str] = []
         for part in found:
-            if type(part) is Said:
+            if type(part) is TextPart:
                 run.append(part.text)
                 continue
             if run:
-                joined.append(Said("".join(run)))
+                joined.append(TextPart("".join(run)))
                 run = []
             joined.append(part)
         if run:
-            joined.append(Said("".join(run)))
+            joined.append(TextPart("".join(run)))
         return joined
 
 
 @dataclass(slots=True)
-class Page:
+class ParseState:
     """One answer while it is read.
 
     markers: what begins a call, and what reads it.
@@ -164,32 +172,34 @@ class Page:
     react: whether ReAct's labels were read.
     """
 
-    source: Source
-    tools: Tools
-    out: Output = field(default_factory=Output)
-    markers: Mapping[str, Sequence[Read]] = field(default_factory=dict[str, "Sequence[Read]"])
-    supposed: bool = False
-    is_late: bool = False
-    opened: bool = False
-    nested: int = 0
-    thought_until: int = 0
+    scanner: TextScanner
+    tools: ToolSet
+    writer: PartWriter = field(default_factory=PartWriter)
+    call_markers: Mapping[str, Sequence[MarkupReader]] = field(
+        default_factory=dict[str, "Sequence[MarkupReader]"]
+    )
+    is_thinking_assumed: bool = False
+    is_reread: bool = False
+    began_with_thinking: bool = False
+    thinking_depth: int = 0
+    thinking_end: int = 0
     fence: Literal["", "text", "call"] = ""
-    react: bool = False
+    has_react_labels: bool = False
 
     def close_fence(self, end: str) -> None:
         """The fence is over."""
         if self.fence == "text":
-            self.out.say(end)
+            self.writer.write_text(end)
         else:
-            self.out.drop()
+            self.writer.drop_markup()
         self.fence = ""
 
 
-Read: TypeAlias = "Callable[[Page], Steps[bool]]"
+MarkupReader: TypeAlias = "Callable[[ParseState], Scan[bool]]"
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ToolParser:
     """How one family of models writes its calls.
 
     markers: texts that begin a call wherever they stand, and what reads on behind them; it gives
@@ -201,7 +211,7 @@ class Family:
     """
 
     name: str
-    markers: Mapping[str, Read] = field(default_factory=dict[str, Read])
-    thinking: Mapping[str, Read] = field(default_factory=dict[str, Read])
-    lines: Mapping[str, Read] = field(default_factory=dict[str, Read])
-    dropped: tuple[str, ...] = ()
+    markers: Mapping[str, MarkupReader] = field(default_factory=dict[str, MarkupReader])
+    thinking: Mapping[str, MarkupReader] = field(default_factory=dict[str, MarkupReader])
+    line_starts: Mapping[str, MarkupReader] = field(default_factory=dict[str, MarkupReader])
+    ignored_tokens: tuple[str, ...] = ()

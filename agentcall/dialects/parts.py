@@ -1,6 +1,6 @@
 """What goes into a reader and what comes out of it.
 
-In: `Delta`, a piece of an answer as a server sent it. Out: parts, pieces of meaning.
+In: `MessageDelta`, a piece of an answer as a server sent it. Out: parts, pieces of meaning.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 
-class CallDelta(NamedTuple):
+class ToolCallDelta(NamedTuple):
     """A piece of a native tool call; pieces of one call share `slot`."""
 
     slot: int | None
@@ -18,7 +18,7 @@ class CallDelta(NamedTuple):
     arguments: str
 
 
-class Delta(NamedTuple):
+class MessageDelta(NamedTuple):
     """A piece of an answer: text, thinking and native tool calls, each perhaps empty.
 
     is_all: the calls are all of the answer, whole; they take the place of pieces before them.
@@ -26,26 +26,26 @@ class Delta(NamedTuple):
 
     text: str = ""
     thinking: str = ""
-    calls: tuple[CallDelta, ...] = ()
+    calls: tuple[ToolCallDelta, ...] = ()
     is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class TextPart:
     """Text for the user."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class ThinkingPart:
     """The model's thinking."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class ToolCallPart:
     """A whole tool call as the model wrote it; `arguments` is text, JSON or nearly so.
 
     `id` is the server's, or empty where there was none.
@@ -57,11 +57,11 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class MalformedCallPart:
     """Markup of a call that could not be read, and why; never carried out, never shown."""
 
     text: str
     reason: str
 
 
-Part: TypeAlias = Said | Thought | Called | Broken
+MessagePart: TypeAlias = TextPart | ThinkingPart | ToolCallPart | MalformedCallPart

@@ -16,101 +16,103 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agentcall.messages import JSON, json_text
+from agentcall.messages import JSON, format_json
 
-LONGEST = 2000
+MAX_PLAN_LENGTH = 2000
 """Longer plans are not read (characters)."""
-SHOWN = 200
+MAX_VALUE_LENGTH = 200
 """How much of a value is shown in a call (characters)."""
-DEPTH = 3
+MAX_NESTING = 3
 """How deep calls may be nested where a server holds the model to the pattern."""
-PARTS = 6
+MAX_NAMED_CALLS = 6
 """How many calls may be named there, before the answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlanStep:
     """A call of a plan: its values, those by position first, then those by name."""
 
     name: str
     values: tuple[JSON, ...]
     keys: tuple[str, ...] = ()
 
-    def arguments(self, parameters: Sequence[str]) -> dict[str, JSON]:
+    def bind_arguments(self, parameters: Sequence[str]) -> dict[str, JSON]:
         """The values by parameter name; `parameters` are the tool's, in order."""
         count = len(self.values) - len(self.keys)
         return dict(zip((*parameters[:count], *self.keys), self.values, strict=False))
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(map(_shown, self.values))})"
+        return f"{self.name}({', '.join(map(_shorten_value, self.values))})"
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CompletedStep:
     """A call that was made, and what it gave; what needs a call that `failed` is never ready."""
 
-    step: Step
+    step: PlanStep
     result: JSON
-    failed: bool = False
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class RemainingPlan:
     """The calls of a plan that may be made now, and whether the plan was left for other calls."""
 
-    ready: list[Step]
-    strays: bool
+    ready_steps: list[PlanStep]
+    has_strays: bool
 
 
-_Known: TypeAlias = "tuple[JSON]"
-_Part: TypeAlias = "_Known | int"
+_Value: TypeAlias = "tuple[JSON]"
+_Operand: TypeAlias = "_Value | int"
 """A value, or the place of the call in the plan that gives it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _CallNode:
     name: str
-    parts: tuple[_Part, ...]
+    operands: tuple[_Operand, ...]
     keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CallPlan:
     """The calls of a task, each behind those that it needs."""
 
-    calls: tuple[_Call, ...]
+    calls: tuple[_CallNode, ...]
 
     @property
     def names(self) -> list[str]:
         """The names of all calls."""
         return [call.name for call in self.calls]
 
-    def ready(self, done: Iterable[Done] = ()) -> list[Step]:
+    def list_ready(self, completed: Iterable[CompletedStep] = ()) -> list[PlanStep]:
         """The calls that may be made now, each once; none when all are done."""
-        return self.left(done).ready
+        return self.get_remaining(completed).ready_steps
 
-    def left(self, done: Iterable[Done]) -> Left:
+    def get_remaining(self, completed: Iterable[CompletedStep]) -> RemainingPlan:
         """What is left of the plan."""
-        rest = _Rest(list(done))
+        rest = _PlanProgress(list(completed))
         for call in self.calls:
             rest.add(call)
-        return Left(rest.ready, rest.strays)
+        return RemainingPlan(rest.ready_steps, rest.has_strays)
 
 
-def read_plan(text: str) -> Plan | None:
+def parse_plan(text: str) -> CallPlan | None:
     """The plan that a text says; None if it is not made of calls with plain values."""
-    if len(text) > LONGEST or "\\" in text:
+    if len(text) > MAX_PLAN_LENGTH or "\\" in text:
         return None
     try:
         body = ast.parse(text.strip().rstrip(";"), mode="exec").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    calls = _Calls()
-    whole = all(calls.add(name, tree) for statement in body for name, tree in _tops(statement))
-    return Plan(tuple(calls.found)) if whole and calls.found else None
+    calls = _CallCollector()
+    whole = all(
+        calls.add(name, tree) for statement in body for name, tree in _split_statement(statement)
+    )
+    return CallPlan(tuple(calls.calls)) if whole and calls.calls else None
 
 
-def _tops(statement: ast.stmt) -> list[tuple[str, ast.expr | None]]:
+def _split_statement(statement: ast.stmt) -> list[tuple[str, ast.expr | None]]:
     """The values of a statement, with the name that each is given."""
     match statement:
         case ast.Expr(value=ast.Tuple(elts) | ast.List(elts)):
@@ -125,38 +127,40 @@ def _tops(statement: ast.stmt) -> list[tuple[str, ast.expr | None]]:
             return [("", None)]
 
 
-class _Calls:
+class _CallCollector:
     """Gathers calls out of expressions, in the order in which Python would make them."""
 
     def __init__(self) -> None:
-        self.found: list[_Call] = []
+        self.calls: list[_CallNode] = []
         self._names: dict[str, int] = {}
 
     def add(self, name: str, tree: ast.expr | None) -> bool:
         """Takes the calls of an expression; whether it is a call, or the name of one."""
-        part = self._part(tree) if tree is not None else None
+        part = self._to_operand(tree) if tree is not None else None
         if not isinstance(part, int):
             return False
         self._names[name] = part
         return True
 
-    def _part(self, tree: ast.expr) -> _Part | None:
+    def _to_operand(self, tree: ast.expr) -> _Operand | None:
         match tree:
             case ast.Name(name):
                 return self._names.get(name)
             case ast.Call(ast.Name(name), args, keywords):
                 keys = tuple(keyword.arg or "" for keyword in keywords)
-                found = [self._part(part) for part in (*args, *(word.value for word in keywords))]
+                found = [
+                    self._to_operand(part) for part in (*args, *(word.value for word in keywords))
+                ]
                 parts = tuple(part for part in found if part is not None)
                 if not all(keys) or len(parts) < len(found):
                     return None
-                self.found.append(_Call(name, parts, keys))
-                return len(self.found) - 1
+                self.calls.append(_CallNode(name, parts, keys))
+                return len(self.calls) - 1
             case _:
-                return _literal(tree)
+                return _parse_literal(tree)
 
 
-def _literal(tree: ast.expr) -> _Known | None:
+def _parse_literal(tree: ast.expr) -> _Value | None:
     try:
         value = ast.literal_eval(tree)
         return (json.loads(json.dumps(value, allow_nan=False)),)
@@ -164,87 +168,93 @@ def _literal(tree: ast.expr) -> _Known | None:
         return None
 
 
-class _Rest:
+class _PlanProgress:
     """What is left of a plan: substitutes what is done, and gathers what is ready."""
 
-    def __init__(self, done: list[Done]) -> None:
-        self._done = done
-        self._known: list[Done] = []
-        self._values: list[_Known | None] = []
-        self.ready: list[Step] = []
+    def __init__(self, completed: list[CompletedStep]) -> None:
+        self._completed = completed
+        self._matched: list[CompletedStep] = []
+        self._values: list[_Value | None] = []
+        self.ready_steps: list[PlanStep] = []
 
     @property
-    def strays(self) -> bool:
+    def has_strays(self) -> bool:
         """Whether a call was made that the plan does not have."""
-        return any(not done.failed for done in self._done)
+        return any(not done.is_error for done in self._completed)
 
-    def add(self, call: _Call) -> None:
+    def add(self, call: _CallNode) -> None:
         """Takes the next call of the plan."""
-        self._values.append(self._result(call))
+        self._values.append(self._resolve(call))
 
-    def _result(self, call: _Call) -> _Known | None:
+    def _resolve(self, call: _CallNode) -> _Value | None:
         """What a call gave, None if it has still to be made."""
-        found = [self._values[part] if isinstance(part, int) else part for part in call.parts]
+        found = [self._values[part] if isinstance(part, int) else part for part in call.operands]
         values = [value for value in found if value is not None]
         if len(values) < len(found):
             return None
-        step = Step(call.name, tuple(value for (value,) in values), call.keys)
-        fed = [v for (v,), p in zip(values, call.parts, strict=True) if isinstance(p, int)]
-        taken = self._taken(step, loose=any(not isinstance(v, (int, float)) for v in fed))
-        if taken is not None:
-            return None if taken.failed else (_content(taken.result),)
-        if not any(_same(step, other) for other in self.ready):
-            self.ready.append(step)
+        step = PlanStep(call.name, tuple(value for (value,) in values), call.keys)
+        fed = [v for (v,), p in zip(values, call.operands, strict=True) if isinstance(p, int)]
+        completed = self._find_completed_step(
+            step, is_loose=any(not isinstance(v, (int, float)) for v in fed)
+        )
+        if completed is not None:
+            return None if completed.is_error else (_unwrap_result(completed.result),)
+        if not any(_is_same_call(step, other) for other in self.ready_steps):
+            self.ready_steps.append(step)
         return None
 
-    def _taken(self, step: Step, *, loose: bool) -> Done | None:
+    def _find_completed_step(self, step: PlanStep, *, is_loose: bool) -> CompletedStep | None:
         """The call that this step is; a `loose` one may have taken a part of what it is fed."""
-        for done in (*self._known, *self._done):
-            if _same(done.step, step):
-                return self._used(done, done)
-        by_name = (done for done in self._done if loose and done.step.name == step.name)
+        for done in (*self._matched, *self._completed):
+            if _is_same_call(done.step, step):
+                return self._use_step(done, done)
+        by_name = (done for done in self._completed if is_loose and done.step.name == step.name)
         found = next(by_name, None)
         return (
-            self._used(Done(step, found.result, found.failed), found) if found is not None else None
+            self._use_step(CompletedStep(step, found.result, found.is_error), found)
+            if found is not None
+            else None
         )
 
-    def _used(self, known: Done, taken: Done) -> Done:
-        self._known.append(known)
-        self._done = [done for done in self._done if done is not taken]
+    def _use_step(self, known: CompletedStep, taken: CompletedStep) -> CompletedStep:
+        self._matched.append(known)
+        self._completed = [done for done in self._completed if done is not taken]
         return known
 
 
-def _content(result: JSON) -> JSON:
+def _unwrap_result(result: JSON) -> JSON:
     """What the next call needs of a result: of an object with one member, that one."""
     if isinstance(result, Mapping) and len(result) == 1:
         return next(iter(result.values()))
     return result
 
 
-def _same(one: Step, other: Step) -> bool:
+def _is_same_call(one: PlanStep, other: PlanStep) -> bool:
     """Whether two calls are alike; a text that is a number is that number."""
-    return one.name == other.name and _plain(one.values) == _plain(other.values)
+    return one.name == other.name and _normalize_values(one.values) == _normalize_values(
+        other.values
+    )
 
 
-def _plain(values: Iterable[JSON]) -> list[str]:
-    return [_plain_value(value) for value in values]
+def _normalize_values(values: Iterable[JSON]) -> list[str]:
+    return [_normalize_value(value) for value in values]
 
 
-def _plain_value(value: JSON) -> str:
+def _normalize_value(value: JSON) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return json_text(value)
+        return format_json(value)
     try:
         return str(float(value))
     except (ValueError, OverflowError):
         return str(value).strip().casefold()
 
 
-def _shown(value: JSON) -> str:
-    text = json_text(value)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+def _shorten_value(value: JSON) -> str:
+    text = format_json(value)
+    return text if len(text) <= MAX_VALUE_LENGTH else text[:MAX_VALUE_LENGTH] + "..."
 
 
-def pattern(names: Sequence[str]) -> str:
+def build_plan_pattern(names: Sequence[str]) -> str:
     """The regular expression of plans over tools of these names, for a JSON Schema.
 
     Texts in it hold no double quote and no backslash: servers match before JSON's escapes.
@@ -252,8 +262,8 @@ def pattern(names: Sequence[str]) -> str:
     name = "|".join(map(re.escape, names))
     literal = r"'[^'\"\\\n\r\t]*'|-?[0-9]+(\.[0-9]+)?|True|False|None|[a-z]"
     argument, call = literal, ""
-    for _ in range(DEPTH):
+    for _ in range(MAX_NESTING):
         call = rf"({name})\((({argument})(, ({argument}))*)?\)"
         argument = f"{literal}|{call}"
-    last = f"({call}|[a-z](, [a-z]){{0,{PARTS}}})"
-    return f"^([a-z] = {call}; ){{0,{PARTS}}}answer = {last}$"
+    last = f"({call}|[a-z](, [a-z]){{0,{MAX_NAMED_CALLS}}})"
+    return f"^([a-z] = {call}; ){{0,{MAX_NAMED_CALLS}}}answer = {last}$"

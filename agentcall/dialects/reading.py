@@ -12,7 +12,7 @@ Rules:
 4. A call that was cut is Broken. Where the closing marker is missing but the call is whole, it
    counts if the server says that the model was done: the marker may be its stop word.
 5. Calls inside of thinking are none: see families/thinking.py. Thinking that a template has opened
-   is known by its end alone: all that was given before it is then void (`Reconsidered`).
+   is known by its end alone: all that was given before it is then void (`RetractedPart`).
 6. Text without markup comes out whole, byte for byte. Blanks beside markup are dropped.
 """
 
@@ -22,155 +22,171 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from agentcall.dialects.families.registry import FAMILIES, UNREADABLE, names, with_name
-from agentcall.dialects.offers import Offers, Tools
-from agentcall.dialects.page import Family, Page, Read, Reconsidered
-from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
-from agentcall.dialects.scan import Needles, Source, Steps
+from agentcall.dialects.families.registry import (
+    TOOL_PARSERS,
+    UNREADABLE,
+    get_parsers,
+    list_parser_names,
+)
+from agentcall.dialects.offers import ToolSet, ToolSpecs
+from agentcall.dialects.page import MarkupReader, ParseState, RetractedPart, ToolParser
+from agentcall.dialects.parts import (
+    MalformedCallPart,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from agentcall.dialects.scan import Delimiters, Scan, TextScanner
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedResponse:
     """What an answer holds: text for the user, thinking, calls, and calls that are broken."""
 
     text: str = ""
     thinking: str = ""
-    calls: tuple[Called, ...] = ()
-    broken: tuple[Broken, ...] = ()
+    calls: tuple[ToolCallPart, ...] = ()
+    broken: tuple[MalformedCallPart, ...] = ()
 
 
-class Layout:
+class ParserTable:
     """What the markers and first characters of lines of some families begin; never changes."""
 
-    def __init__(self, families: Iterable[Family]) -> None:
-        self.markers: dict[str, list[Read]] = {}
-        self.lines: dict[str, list[Read]] = {}
-        self.calls: dict[str, list[Read]] = {}
+    def __init__(self, parsers: Iterable[ToolParser]) -> None:
+        self.markers: dict[str, list[MarkupReader]] = {}
+        self.line_starts: dict[str, list[MarkupReader]] = {}
+        self.call_markers: dict[str, list[MarkupReader]] = {}
         dropped: set[str] = set()
-        for family in families:
-            dropped.update(family.dropped)
-            for first, read in ((char, one) for key, one in family.lines.items() for char in key):
-                known = self.lines.setdefault(first, [])
+        for family in parsers:
+            dropped.update(family.ignored_tokens)
+            for first, read in (
+                (char, one) for key, one in family.line_starts.items() for char in key
+            ):
+                known = self.line_starts.setdefault(first, [])
                 known += () if read in known else (read,)
             for marker, read in (*family.markers.items(), *family.thinking.items()):
                 self.markers.setdefault(marker, []).append(read)
             for marker, read in () if family is UNREADABLE else family.markers.items():
-                self.calls.setdefault(marker, []).append(read)
-        self.needles = Needles("\n", *self.markers, *dropped)
+                self.call_markers.setdefault(marker, []).append(read)
+        self.delimiters = Delimiters("\n", *self.markers, *dropped)
 
 
 @cache
-def _layout(family: str | None) -> Layout:
-    return Layout(FAMILIES if family is None else with_name(family))
+def _get_parser_table(family: str | None) -> ParserTable:
+    return ParserTable(TOOL_PARSERS if family is None else get_parsers(family))
 
 
-class Answer:
+class ResponseParser:
     """The reader of one answer: a run of steps over a page."""
 
-    def __init__(self, page: Page, layout: Layout) -> None:
-        self._page = page
-        self._markers = layout.markers
-        self._lines = layout.lines
-        self._needles = layout.needles
-        page.markers = layout.calls
+    def __init__(self, state: ParseState, table: ParserTable) -> None:
+        self._page = state
+        self._markers = table.markers
+        self._line_starts = table.line_starts
+        self._delimiters = table.delimiters
+        state.call_markers = table.call_markers
 
-    def steps(self) -> Steps[None]:
+    def parse(self) -> Scan[None]:
         """Reads to the end."""
-        source, out = self._page.source, self._page.out
-        while (yield from source.fill(1)):
-            if out.line_start and source.text[source.at] in " \t":
-                out.say(source.take(1))
+        scanner, out = self._page.scanner, self._page.writer
+        while (yield from scanner.fill(1)):
+            if out.is_at_line_start and scanner.text[scanner.position] in " \t":
+                out.write_text(scanner.take(1))
                 continue
-            if out.line_start and (yield from self._line()):
+            if out.is_at_line_start and (yield from self._parse_line()):
                 continue
-            needle = yield from source.flow(self._needles, out.say)
+            needle = yield from scanner.stream_until(self._delimiters, out.write_text)
             if needle in self._markers:
-                yield from self._marker(needle)
-            elif needle == "\n" or (needle and (yield from self._quoted())):
-                out.say(needle)
+                yield from self._parse_marker(needle)
+            elif needle == "\n" or (needle and (yield from self._is_between_backticks())):
+                out.write_text(needle)
             elif needle:
-                out.drop()
+                out.drop_markup()
         out.close()
 
-    def _quoted(self) -> Steps[bool]:
+    def _is_between_backticks(self) -> Scan[bool]:
         """Whether the marker that was just read is written about, between backticks."""
-        return self._page.out.last == "`" and (yield from self._page.source.peek()) == "`"
+        return (
+            self._page.writer.last_character == "`"
+            and (yield from self._page.scanner.peek()) == "`"
+        )
 
-    def _line(self) -> Steps[bool]:
+    def _parse_line(self) -> Scan[bool]:
         """What begins a line; whether anything did."""
-        page, source = self._page, self._page.source
-        if page.fence:
-            end = yield from source.eats("```")
+        state, scanner = self._page, self._page.scanner
+        if state.fence:
+            end = yield from scanner.accept("```")
             if end:
-                page.close_fence(end)
+                state.close_fence(end)
             return bool(end)
-        for read in self._lines.get((yield from source.peek()), ()):
-            source.mark()
-            if (yield from read(page)):
+        for read in self._line_starts.get((yield from scanner.peek()), ()):
+            scanner.set_mark()
+            if (yield from read(state)):
                 return True
-            if source.raw() and not source.give_back():
-                page.out.say(source.raw())
+            if scanner.get_marked_text() and not scanner.backtrack():
+                state.writer.write_text(scanner.get_marked_text())
                 return True
         return False
 
-    def _marker(self, marker: str) -> Steps[None]:
+    def _parse_marker(self, marker: str) -> Scan[None]:
         """What a marker begins; without a reader it is text."""
-        page, source = self._page, self._page.source
-        quoted = yield from self._quoted()
+        state, scanner = self._page, self._page.scanner
+        quoted = yield from self._is_between_backticks()
         for read in () if quoted else self._markers[marker]:
-            source.mark(marker)
-            if (yield from read(page)):
+            scanner.set_mark(marker)
+            if (yield from read(state)):
                 return
-            if not source.give_back(len(marker)):
-                page.out.say(source.raw())
+            if not scanner.backtrack(len(marker)):
+                state.writer.write_text(scanner.get_marked_text())
                 return
-        page.out.say(marker)
+        state.writer.write_text(marker)
 
 
 class TextReader:
     """Reads the text of one answer, piece by piece."""
 
-    def __init__(self, page: Page, layout: Layout) -> None:
-        self._page = page
-        self._out = page.out  # what is read for a trial goes into another one
-        self._steps = Answer(page, layout).steps()
+    def __init__(self, state: ParseState, table: ParserTable) -> None:
+        self._page = state
+        self._writer = state.writer  # what is read for a trial goes into another one
+        self._parsing = ResponseParser(state, table).parse()
 
-    def feed(self, text: str) -> list[Part]:
+    def feed(self, text: str) -> list[MessagePart]:
         """The parts that are certain once this piece of text is known."""
         if not text:
             return []
-        self._page.source.push(text)
-        return self._run()
+        self._page.scanner.push(text)
+        return self._advance()
 
-    def close(self, finish: str | None) -> list[Part]:
+    def close(self, finish_reason: str | None) -> list[MessagePart]:
         """The rest at the end; `finish` is the server's finish_reason, None if it gave none."""
-        self._page.source.ended = True
-        self._page.source.finish = finish
-        parts = self._run()
-        return _ending(parts) if self._page.is_late else parts
+        self._page.scanner.is_ended = True
+        self._page.scanner.finish_reason = finish_reason
+        parts = self._advance()
+        return _keep_final_calls(parts) if self._page.is_reread else parts
 
-    def _run(self) -> list[Part]:
-        next(self._steps, None)
-        return self._out.drain()
+    def _advance(self) -> list[MessagePart]:
+        next(self._parsing, None)
+        return self._writer.drain()
 
 
-def _ending(parts: list[Part]) -> list[Part]:
+def _keep_final_calls(parts: list[MessagePart]) -> list[MessagePart]:
     """The parts, of whose calls only those count with which the answer ends."""
-    said = [place for place, part in enumerate(parts) if isinstance(part, Said)]
+    said = [place for place, part in enumerate(parts) if isinstance(part, TextPart)]
     last = said[-1] if said else 0
     return [
-        Broken(f"{part.name} {part.arguments}", THOUGHT_OF)
-        if isinstance(part, Called) and place < last
+        MalformedCallPart(f"{part.name} {part.arguments}", UNENDED_THINKING)
+        if isinstance(part, ToolCallPart) and place < last
         else part
         for place, part in enumerate(parts)
     ]
 
 
-THOUGHT_OF = "it stands in thinking that was never ended; end it and call again"
+UNENDED_THINKING = "it stands in thinking that was never ended; end it and call again"
 
 
-def text_reader(
-    tools: Offers, family: str | None = None, *, opening: str = "", supposed: bool = False
+def create_text_reader(
+    tools: ToolSpecs, family: str | None = None, *, opener: str = "", is_assumed: bool = False
 ) -> TextReader:
     """A fresh reader of one answer's text.
 
@@ -179,47 +195,56 @@ def text_reader(
     already, as `<think>`; where that is only `supposed`, an answer that never ends the thinking
     has none. Raises UsageError for an unknown family.
     """
-    page = Page(Source(), Tools(tools), supposed=supposed)
-    reader = TextReader(page, _layout(family))
-    reader.feed(opening)
+    state = ParseState(TextScanner(), ToolSet(tools), is_thinking_assumed=is_assumed)
+    reader = TextReader(state, _get_parser_table(family))
+    reader.feed(opener)
     return reader
 
 
-def read_text(text: str | Iterable[str], tools: Offers, family: str | None = None) -> Reading:
+def read_text(
+    text: str | Iterable[str], tools: ToolSpecs, family: str | None = None
+) -> ParsedResponse:
     """What a whole answer, or all pieces of one, holds; the model is taken to have been done."""
-    reader = text_reader(tools, family)
-    parts: list[Part] = []
+    reader = create_text_reader(tools, family)
+    parts: list[MessagePart] = []
     for piece in (text,) if isinstance(text, str) else text:
         parts += reader.feed(piece)
-    return reading_of(parts + reader.close("stop"))
+    return collect_parts(parts + reader.close("stop"))
 
 
-def reading_of(parts: Iterable[Part]) -> Reading:
+def collect_parts(parts: Iterable[MessagePart]) -> ParsedResponse:
     """Parts gathered; text that turned out to be thinking is thinking."""
     said: list[str] = []
     thought: list[str] = []
-    calls: list[Called] = []
-    broken: list[Broken] = []
+    calls: list[ToolCallPart] = []
+    broken: list[MalformedCallPart] = []
     for part in parts:
         match part:
-            case Said(text):
+            case TextPart(text):
                 said.append(text)
-            case Reconsidered(text, kept, opener):
+            case RetractedPart(text, kept, opener):
                 said, calls, broken = [kept], [], []
                 thought = [] if opener == "" else thought
                 thought.append(text)
-            case Thought(text):
+            case ThinkingPart(text):
                 thought.append(text)
-            case Called():
+            case ToolCallPart():
                 calls.append(part)
-            case Broken():
+            case MalformedCallPart():
                 broken.append(part)
-    return Reading("".join(said), "".join(thought), tuple(calls), tuple(broken))
+    return ParsedResponse("".join(said), "".join(thought), tuple(calls), tuple(broken))
 
 
-def families() -> tuple[str, ...]:
+def list_families() -> tuple[str, ...]:
     """The names of the families that can be asked for."""
-    return names()
+    return list_parser_names()
 
 
-__all__ = ["Reading", "Reconsidered", "TextReader", "families", "read_text", "text_reader"]
+__all__ = [
+    "ParsedResponse",
+    "RetractedPart",
+    "TextReader",
+    "create_text_reader",
+    "list_families",
+    "read_text",
+]

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from agentcall.dialects.offers import Schema
-from agentcall.dialects.scan import Needles, Source, Steps
-from agentcall.jsontext import Whole, read_json
+from agentcall.dialects.offers import ToolSchema
+from agentcall.dialects.scan import Delimiters, Scan, TextScanner
+from agentcall.jsontext import ParsedJSON, parse_lenient_json
 from agentcall.messages import JSON
 
-_NAMES: dict[type, tuple[str, ...]] = {
+_TYPE_NAMES: dict[type, tuple[str, ...]] = {
     bool: ("boolean",),
     int: ("integer", "number"),
     float: ("number",),
@@ -22,7 +22,7 @@ _NAMES: dict[type, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tags:
+class ValueTags:
     """Where a value ends.
 
     end: its end tag, which counts only where one of `follows` or nothing comes after it, so that
@@ -35,42 +35,42 @@ class Tags:
     breaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
 
 
-def tagged_value(source: Source, tags: Tags) -> Steps[tuple[str, str]]:
+def read_tagged_value(scanner: TextScanner, tags: ValueTags) -> Scan[tuple[str, str]]:
     """The value up to the tag that ends it, and that tag; no tag at the end of the text."""
-    needles = Needles(tags.end, *tags.breaks)
+    delimiters = Delimiters(tags.end, *tags.breaks)
     pieces: list[str] = []
     while True:
-        text, needle = yield from source.upto(needles)
+        text, needle = yield from scanner.read_until(delimiters)
         pieces.append(text)
         if not needle:
             return "".join(pieces), ""
-        seen = yield from source.ahead(*tags.breaks.get(needle, tags.follows))
-        if seen or (seen == "" and (needle == tags.end or source.finished)):
+        seen = yield from scanner.look_past_blanks(*tags.breaks.get(needle, tags.follows))
+        if seen or (seen == "" and (needle == tags.end or scanner.is_complete)):
             return "".join(pieces), needle
         pieces.append(needle)
 
 
-def json_of(text: str, schema: Schema, root: Schema) -> str:
+def encode_value(text: str, schema: ToolSchema, root: ToolSchema) -> str:
     """The JSON text of a value written without quotes, as its schema wants it.
 
     Without a schema a value that reads as JSON is that, all other values are strings.
     """
-    kinds = _kinds(schema, root)
+    kinds = _get_allowed_types(schema, root)
     if kinds == {"string"}:
-        return _string(text)
-    written = _written(text.strip())
+        return _encode_string(text)
+    written = _parse_value(text.strip())
     if written is None:
-        return _string(text)
-    if kinds and "string" in kinds and not kinds & set(_kind(written[0])):
-        return _string(text)
-    return _string(text) if isinstance(written[0], str) and not kinds else written[1]
+        return _encode_string(text)
+    if kinds and "string" in kinds and not kinds & set(_get_type_names(written[0])):
+        return _encode_string(text)
+    return _encode_string(text) if isinstance(written[0], str) and not kinds else written[1]
 
 
-def _string(text: str) -> str:
+def _encode_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _written(text: str) -> tuple[JSON, str] | None:
+def _parse_value(text: str) -> tuple[JSON, str] | None:
     """The value and its text, if it is written as JSON or as Python writes it."""
     if text in ("True", "False", "None"):
         return {"True": (True, "true"), "False": (False, "false"), "None": (None, "null")}[text]
@@ -80,46 +80,46 @@ def _written(text: str) -> tuple[JSON, str] | None:
         pass
     if not text.startswith(("{", "[")):
         return None
-    read = read_json(text)
-    return (read.value, text) if isinstance(read, Whole) else None
+    read = parse_lenient_json(text)
+    return (read.value, text) if isinstance(read, ParsedJSON) else None
 
 
-def _kind(value: JSON) -> tuple[str, ...]:
+def _get_type_names(value: JSON) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         return ("object",)
-    return _NAMES.get(type(value), ("array",))
+    return _TYPE_NAMES.get(type(value), ("array",))
 
 
-def property_schema(schema: Schema, key: str) -> Schema:
+def get_property_schema(schema: ToolSchema, key: str) -> ToolSchema:
     """The schema of one property, empty if there is none."""
     properties = schema.get("properties")
     found = properties.get(key) if isinstance(properties, Mapping) else None
     return found if isinstance(found, Mapping) else {}
 
 
-def _kinds(schema: Schema, root: Schema, depth: int = 0) -> set[str]:
+def _get_allowed_types(schema: ToolSchema, root: ToolSchema, depth: int = 0) -> set[str]:
     """The names of the types that a schema allows; empty if it says nothing."""
-    schema = _resolved(schema, root)
+    schema = _resolve_reference(schema, root)
     kind = schema.get("type")
     if isinstance(kind, str):
         return {kind}
-    kinds = {one for one in _list(kind) if isinstance(one, str)}
+    kinds = {one for one in _to_sequence(kind) if isinstance(one, str)}
     if depth < 8:
         for key in ("anyOf", "oneOf", "allOf"):
-            for option in _list(schema.get(key)):
+            for option in _to_sequence(schema.get(key)):
                 if isinstance(option, Mapping):
-                    kinds |= _kinds(option, root, depth + 1)
+                    kinds |= _get_allowed_types(option, root, depth + 1)
     if kinds:
         return kinds
-    values = [*_list(schema.get("enum")), *([schema["const"]] if "const" in schema else [])]
-    return {name for value in values for name in _kind(value)}
+    values = [*_to_sequence(schema.get("enum")), *([schema["const"]] if "const" in schema else [])]
+    return {name for value in values for name in _get_type_names(value)}
 
 
-def _list(value: JSON) -> Sequence[JSON]:
+def _to_sequence(value: JSON) -> Sequence[JSON]:
     return value if isinstance(value, (list, tuple)) else ()
 
 
-def _resolved(schema: Schema, root: Schema) -> Schema:
+def _resolve_reference(schema: ToolSchema, root: ToolSchema) -> ToolSchema:
     for _ in range(8):
         ref = schema.get("$ref")
         if not isinstance(ref, str) or not ref.startswith("#/"):

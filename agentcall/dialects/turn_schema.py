@@ -11,33 +11,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agentcall.dialects.plan import pattern
-from agentcall.dialects.protocol import Choice, Offer
+from agentcall.dialects.plan import build_plan_pattern
+from agentcall.dialects.protocol import PromptSpec, ToolChoice
 from agentcall.messages import JSON
 
-Schema = dict[str, JSON]
+SchemaDict = dict[str, JSON]
 
 _DEFS = ("$defs", "definitions")
 
 
-def turn_schema(offer: Offer, choice: Choice) -> Schema:
+def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> SchemaDict:
     """The schema of a turn; `choice` is whether the model may, may not or must call."""
-    defs: Schema = {}
-    options: list[Schema] = []
-    if offer.tools and choice != "none":
-        plan: Schema = {"type": "string", "pattern": pattern([tool.name for tool in offer.tools])}
-        options.append(_object(plan=plan))
+    defs: SchemaDict = {}
+    options: list[SchemaDict] = []
+    if prompt.tools and tool_choice != "none":
+        plan: SchemaDict = {
+            "type": "string",
+            "pattern": build_plan_pattern([tool.name for tool in prompt.tools]),
+        }
+        options.append(_create_object_schema(plan=plan))
         options += [
-            _object(name={"const": tool.name}, arguments=_lifted(tool.parameters, tool.name, defs))
-            for tool in offer.tools
+            _create_object_schema(
+                name={"const": tool.name},
+                arguments=_lift_definitions(tool.parameters, tool.name, defs),
+            )
+            for tool in prompt.tools
         ]
-    if choice != "required" or not options:
-        options.append(_object(answer=_lifted(offer.answer or {"type": "string"}, "answer", defs)))
-    schema: Schema = options[0] if len(options) == 1 else {"anyOf": options}
+    if tool_choice != "required" or not options:
+        options.append(
+            _create_object_schema(
+                answer=_lift_definitions(prompt.answer_schema or {"type": "string"}, "answer", defs)
+            )
+        )
+    schema: SchemaDict = options[0] if len(options) == 1 else {"anyOf": options}
     return {**schema, "$defs": defs} if defs else schema
 
 
-def _object(**properties: JSON) -> Schema:
+def _create_object_schema(**properties: JSON) -> SchemaDict:
     return {
         "type": "object",
         "properties": properties,
@@ -46,29 +56,33 @@ def _object(**properties: JSON) -> Schema:
     }
 
 
-def _lifted(schema: Mapping[str, JSON], owner: str, defs: Schema) -> JSON:
+def _lift_definitions(schema: Mapping[str, JSON], owner: str, defs: SchemaDict) -> JSON:
     """The schema with its definitions put among the root's."""
     for key in _DEFS:
         own = schema.get(key)
         for name, value in own.items() if isinstance(own, Mapping) else ():
-            defs[f"{owner}.{name}"] = _sent(value, owner)
-    return _sent({key: value for key, value in schema.items() if key not in _DEFS}, owner)
+            defs[f"{owner}.{name}"] = _rewrite_schema(value, owner)
+    return _rewrite_schema({key: value for key, value in schema.items() if key not in _DEFS}, owner)
 
 
-def _sent(schema: JSON, owner: str) -> JSON:
+def _rewrite_schema(schema: JSON, owner: str) -> JSON:
     """A schema as it is sent: references led to the root, patterns left out."""
     if isinstance(schema, Sequence) and not isinstance(schema, str):
-        return [_sent(item, owner) for item in schema]
+        return [_rewrite_schema(item, owner) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    return {key: _field(key, value, owner) for key, value in schema.items() if key != "pattern"}
+    return {
+        key: _rewrite_keyword(key, value, owner)
+        for key, value in schema.items()
+        if key != "pattern"
+    }
 
 
-def _field(key: str, value: JSON, owner: str) -> JSON:
+def _rewrite_keyword(key: str, value: JSON, owner: str) -> JSON:
     """The value of a keyword; the keys below `properties` are names, and constants are data."""
     match key, value:
         case "properties" | "patternProperties", Mapping():
-            return {name: _sent(item, owner) for name, item in value.items()}
+            return {name: _rewrite_schema(item, owner) for name, item in value.items()}
         case "const" | "enum" | "default" | "examples", _:
             return value
         case "$ref", str():
@@ -76,4 +90,4 @@ def _field(key: str, value: JSON, owner: str) -> JSON:
                 value = value.replace(f"#/{kind}/", f"#/$defs/{owner}.", 1)
             return value
         case _:
-            return _sent(value, owner)
+            return _rewrite_schema(value, owner)

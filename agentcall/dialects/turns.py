@@ -11,173 +11,191 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from agentcall.dialects.families.thinking import ENDS
+from agentcall.dialects.families.thinking import END_TAGS
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parts import Broken, Called, Delta, Part, Said, Thought
-from agentcall.dialects.plan import read_plan
-from agentcall.dialects.protocol import Offer
-from agentcall.jsontext import STRICT
-from agentcall.messages import JSON, json_text
+from agentcall.dialects.parts import (
+    MalformedCallPart,
+    MessageDelta,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from agentcall.dialects.plan import parse_plan
+from agentcall.dialects.protocol import PromptSpec
+from agentcall.jsontext import STRICT_DECODER
+from agentcall.messages import JSON, format_json
 from agentcall.tool import Tool
 
-_FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n\s*(?=\{)")
-_ANSWER = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
-_HEAD = '{"answer":"'
-_UNDECIDED = 200
+_FENCE_START = re.compile(r"\s*```(?:json)?[ \t]*\n\s*(?=\{)")
+_ANSWER_START = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
+_ANSWER_HEAD = '{"answer":"'
+_MAX_UNDECIDED = 200
 """How much text may come before it is clear what it is (characters)."""
-_OLD_FINAL = "final_answer"
+_LEGACY_ANSWER_TOOL = "final_answer"
 
 
-class TurnReader:
+class ConstrainedReader:
     """Reads one turn, piece by piece."""
 
-    def __init__(self, offer: Offer) -> None:
-        self._tools = {tool.name: tool for tool in offer.tools}
-        self._typed = offer.answer is not None
+    def __init__(self, prompt: PromptSpec) -> None:
+        self._tools = {tool.name: tool for tool in prompt.tools}
+        self._is_typed = prompt.answer_schema is not None
         self._head = ""
         self._pieces: list[str] | None = None
-        self._answer: StringReader | None = None
-        self._other: NativeReader | None = None
+        self._answer_decoder: JSONStringDecoder | None = None
+        self._native_reader: NativeReader | None = None
 
-    def feed(self, delta: Delta) -> Sequence[Part]:
+    def feed(self, delta: MessageDelta) -> Sequence[MessagePart]:
         """Thinking, and what has come of a plain answer's text."""
-        if self._other is not None:
-            return self._other.feed(delta)
+        if self._native_reader is not None:
+            return self._native_reader.feed(delta)
         if delta.calls:
-            return self._as_text(delta)
-        parts: list[Part] = [Thought(delta.thinking)] if delta.thinking else []
-        return [*parts, *self._fed(delta.text)] if delta.text else parts
+            return self._switch_to_text(delta)
+        parts: list[MessagePart] = [ThinkingPart(delta.thinking)] if delta.thinking else []
+        return [*parts, *self._feed_text(delta.text)] if delta.text else parts
 
-    def close(self, finish: str | None) -> Sequence[Part]:
+    def close(self, finish_reason: str | None) -> Sequence[MessagePart]:
         """The call, the plan's first calls, or the rest of the answer."""
-        if self._other is not None:
-            return self._other.close(finish)
-        if self._answer is not None:
+        if self._native_reader is not None:
+            return self._native_reader.close(finish_reason)
+        if self._answer_decoder is not None:
             return []
         text = self._head if self._pieces is None else "".join(self._pieces)
-        return self._closed(text, finish) if text.strip() else []
+        return self._close_text(text, finish_reason) if text.strip() else []
 
-    def _fed(self, text: str) -> Sequence[Part]:
-        if self._answer is not None:
-            return _said(self._answer.feed(text))
+    def _feed_text(self, text: str) -> Sequence[MessagePart]:
+        if self._answer_decoder is not None:
+            return _wrap_text(self._answer_decoder.feed(text))
         if self._pieces is not None:
             self._pieces.append(text)
             return []
         self._head += text
-        return self._decided()
+        return self._detect_form()
 
-    def _decided(self) -> Sequence[Part]:
+    def _detect_form(self) -> Sequence[MessagePart]:
         """What the beginning shows: an answer, another object, text, or nothing yet."""
-        body = _FENCE.sub("", self._head, count=1)
-        start = None if self._typed else _ANSWER.match(body)
+        body = _FENCE_START.sub("", self._head, count=1)
+        start = None if self._is_typed else _ANSWER_START.match(body)
         if start is not None:
-            self._answer = StringReader()
-            return _said(self._answer.feed(body[start.end() :]))
+            self._answer_decoder = JSONStringDecoder()
+            return _wrap_text(self._answer_decoder.feed(body[start.end() :]))
         compact = "".join(body.split())
-        if _HEAD.startswith(compact) or (_could_be_fence(body) and len(body) < _UNDECIDED):
+        if _ANSWER_HEAD.startswith(compact) or (
+            _could_be_fence(body) and len(body) < _MAX_UNDECIDED
+        ):
             return []
         if compact.startswith("{"):
             self._pieces = [body]
             return []
-        return self._as_text(Delta())
+        return self._switch_to_text(MessageDelta())
 
-    def _as_text(self, delta: Delta) -> Sequence[Part]:
+    def _switch_to_text(self, delta: MessageDelta) -> Sequence[MessagePart]:
         """Reads what has come and what will come as any model's text."""
-        self._other = NativeReader(tuple(self._tools.values()))
+        self._native_reader = NativeReader(tuple(self._tools.values()))
         head = self._head if self._pieces is None else "".join(self._pieces)
-        return self._other.feed(delta._replace(text=head + delta.text))
+        return self._native_reader.feed(delta._replace(text=head + delta.text))
 
-    def _closed(self, text: str, finish: str | None) -> Sequence[Part]:
-        turns = _objects(text)
+    def _close_text(self, text: str, finish_reason: str | None) -> Sequence[MessagePart]:
+        turns = _parse_objects(text)
         if turns:
-            parts = self._read(turns, text)
+            parts = self._read_objects(turns, text)
             if parts is not None:
                 return parts
-        elif finish in (None, "length"):
-            return [Broken(text, "it was cut off")]
+        elif finish_reason in (None, "length"):
+            return [MalformedCallPart(text, "it was cut off")]
         self._pieces = None
         self._head = text
-        parts = [*self._as_text(Delta()), *(self._other.close(finish) if self._other else ())]
+        parts = [
+            *self._switch_to_text(MessageDelta()),
+            *(self._native_reader.close(finish_reason) if self._native_reader else ()),
+        ]
         meant = re.match(r'\s*\{\s*"(plan|name|answer)"', text)
-        if meant and not turns and all(isinstance(part, Said) for part in parts):
-            return [Broken(text, "it is not one JSON object")]
+        if meant and not turns and all(isinstance(part, TextPart) for part in parts):
+            return [MalformedCallPart(text, "it is not one JSON object")]
         return parts
 
-    def _read(self, turns: Sequence[Mapping[str, JSON]], text: str) -> Sequence[Part] | None:
+    def _read_objects(
+        self, turns: Sequence[Mapping[str, JSON]], text: str
+    ) -> Sequence[MessagePart] | None:
         """What the objects say; None if the first of them is no turn."""
         match turns[0]:
             case {"plan": str(plan)}:
-                return self._planned(plan, text)
+                return self._start_plan(plan, text)
             case {"answer": answer}:
-                return [Said(self._answered(answer))]
+                return [TextPart(self._format_answer(answer))]
             case {"name": "final_answer", "arguments": {"answer": answer}} if (
-                _OLD_FINAL not in self._tools
+                _LEGACY_ANSWER_TOOL not in self._tools
             ):
-                return [Said(self._answered(answer))]
+                return [TextPart(self._format_answer(answer))]
             case _:
-                calls = [_called(turn) for turn in turns]
+                calls = [_to_call(turn) for turn in turns]
                 end = calls.index(None) if None in calls else len(calls)
                 return [call for call in calls[:end] if call is not None] or None
 
-    def _answered(self, answer: JSON) -> str:
-        plain = isinstance(answer, str) and not self._typed
-        return _whole(str(answer)) if plain else json_text(answer)
+    def _format_answer(self, answer: JSON) -> str:
+        plain = isinstance(answer, str) and not self._is_typed
+        return _replace_surrogates(str(answer)) if plain else format_json(answer)
 
-    def _planned(self, written: str, text: str) -> Sequence[Part]:
+    def _start_plan(self, written: str, text: str) -> Sequence[MessagePart]:
         """The calls of a plan that need no other's result."""
-        plan = read_plan(written)
+        plan = parse_plan(written)
         if plan is None:
-            return [Broken(text, "the plan is not made of calls with plain values")]
+            return [MalformedCallPart(text, "the plan is not made of calls with plain values")]
         unknown = next((name for name in plan.names if name not in self._tools), None)
         if unknown is not None:
-            return [Broken(text, f"the plan calls {unknown}, which is no tool")]
-        calls: list[Part] = []
-        for step in plan.ready():
-            takes = _parameters(self._tools[step.name])
+            return [MalformedCallPart(text, f"the plan calls {unknown}, which is no tool")]
+        calls: list[MessagePart] = []
+        for step in plan.list_ready():
+            takes = _list_parameters(self._tools[step.name])
             if len(step.values) > len(takes):  # a value that is left out would be another call
-                return [Broken(text, f"{step} has too many values; it takes {', '.join(takes)}")]
-            arguments = step.arguments(takes)
+                return [
+                    MalformedCallPart(
+                        text, f"{step} has too many values; it takes {', '.join(takes)}"
+                    )
+                ]
+            arguments = step.bind_arguments(takes)
             if len(arguments) < len(step.values):
-                return [Broken(text, f"{step} gives a parameter two values")]
-            calls.append(Called(step.name, json_text(arguments)))
-        return [Thought(written), *calls]
+                return [MalformedCallPart(text, f"{step} gives a parameter two values")]
+            calls.append(ToolCallPart(step.name, format_json(arguments)))
+        return [ThinkingPart(written), *calls]
 
 
-_HIGH = r"\\u[dD][89abAB][0-9a-fA-F]{2}"
-_CERTAIN = re.compile(
-    rf'(?:[^"\\]|\\[^u]|(?!{_HIGH})\\u[0-9a-fA-F]{{4}}'
-    rf"|{_HIGH}(?:\\u[dD][c-fC-F][0-9a-fA-F]{{2}}|(?=[^\\]|\\[^u]|\\u[0-9a-fA-F]{{4}})))*"
+_HIGH_SURROGATE = r"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_COMPLETE_CHARACTERS = re.compile(
+    rf'(?:[^"\\]|\\[^u]|(?!{_HIGH_SURROGATE})\\u[0-9a-fA-F]{{4}}'
+    rf"|{_HIGH_SURROGATE}(?:\\u[dD][c-fC-F][0-9a-fA-F]{{2}}|(?=[^\\]|\\[^u]|\\u[0-9a-fA-F]{{4}})))*"
 )
 """Inside of a JSON string: characters and whole escapes, no first half of a pair at its end."""
-_LONGEST = 12
+_LONGEST_ESCAPE = 12
 """The length of the longest escape, that of a pair."""
 
 
-class StringReader:
+class JSONStringDecoder:
     """Decodes the inside of a JSON string as it grows; what follows its end is ignored."""
 
     def __init__(self) -> None:
-        self._held = ""
-        self._ended = False
+        self._pending = ""
+        self._is_ended = False
 
     def feed(self, text: str) -> str:
         """The characters that are certain once this piece is known."""
-        if self._ended:
+        if self._is_ended:
             return ""
-        source, at, out = self._held + text, 0, list[str]()
+        source, at, out = self._pending + text, 0, list[str]()
         while at < len(source):
-            end = cast("re.Match[str]", _CERTAIN.match(source, at)).end()
-            out.append(_decoded(source[at:end]))
-            self._ended = source.startswith('"', end)
-            if self._ended or len(source) - end < _LONGEST:
+            end = cast("re.Match[str]", _COMPLETE_CHARACTERS.match(source, at)).end()
+            out.append(_decode_string(source[at:end]))
+            self._is_ended = source.startswith('"', end)
+            if self._is_ended or len(source) - end < _LONGEST_ESCAPE:
                 at = end
                 break
             at = end + 2  # no escape, and nothing that can come makes it one
-        self._held = source[at:]
+        self._pending = source[at:]
         return "".join(out)
 
 
-def _decoded(inside: str) -> str:
+def _decode_string(inside: str) -> str:
     """What the inside of a JSON string says; a backslash that escapes nothing is dropped."""
     if "\\" not in inside:
         return inside
@@ -186,10 +204,10 @@ def _decoded(inside: str) -> str:
     except ValueError:
         known = re.sub(r"\\([^\"\\/bfnrtu])|(\\.)", r"\1\2", inside, flags=re.DOTALL)
         text = cast("str", json.loads(f'"{known}"', strict=False))
-    return _whole(text) if "\\u" in inside else text
+    return _replace_surrogates(text) if "\\u" in inside else text
 
 
-def _whole(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """The text without halves of characters, which nothing could send on."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -199,33 +217,33 @@ def _could_be_fence(body: str) -> bool:
     return "```json".startswith(start.rstrip()) or re.fullmatch(r"```(json)?\s*", start) is not None
 
 
-def _objects(text: str) -> list[Mapping[str, JSON]]:
+def _parse_objects(text: str) -> list[Mapping[str, JSON]]:
     """The JSON objects that a text begins with; none if thinking ends behind them."""
     found, at = list[Mapping[str, JSON]](), 0
     body = text.strip()
     while body.startswith("{", at):
         try:
-            value, at = cast("tuple[Mapping[str, JSON], int]", STRICT.raw_decode(body, at))
+            value, at = cast("tuple[Mapping[str, JSON], int]", STRICT_DECODER.raw_decode(body, at))
         except (ValueError, RecursionError):
             break
         found.append(value)
         while at < len(body) and body[at] in " \t\r\n,":
             at += 1
-    return [] if any(end in body[at:] for end in ENDS) else found
+    return [] if any(end in body[at:] for end in END_TAGS) else found
 
 
-def _called(turn: Mapping[str, JSON]) -> Called | None:
+def _to_call(turn: Mapping[str, JSON]) -> ToolCallPart | None:
     match turn:
         case {"name": str(name), "arguments": arguments}:
-            return Called(name, json_text(arguments))
+            return ToolCallPart(name, format_json(arguments))
         case _:
             return None
 
 
-def _parameters(tool: Tool) -> list[str]:
+def _list_parameters(tool: Tool) -> list[str]:
     fields = tool.parameters.get("properties")
     return list(fields) if isinstance(fields, Mapping) else []
 
 
-def _said(text: str) -> list[Part]:
-    return [Said(text)] if text else []
+def _wrap_text(text: str) -> list[MessagePart]:
+    return [TextPart(text)] if text else []

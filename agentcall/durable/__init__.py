@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from agentcall.agent import Agent, Deps, Output
-from agentcall.durable.runs import Durable
+from agentcall.durable.runs import DurableAgent
 
-__all__ = ["Durable", "durable"]
+__all__ = ["DurableAgent", "durable"]
 
 
 def durable(
     agent: Agent[Output, Deps], url: str = "sqlite:///runs.db", *, lease: float = 30.0
-) -> Durable[Output, Deps]:
+) -> DurableAgent[Output, Deps]:
     """The agent, its runs recorded in the journal at the URL.
 
     url: `sqlite:///FILE`, or `postgresql://user@host:port/name` for many machines.
     lease: seconds after which another machine takes over what a silent worker ran.
     """
-    return Durable(agent, url, lease=lease)
+    return DurableAgent(agent, url, lease=lease)

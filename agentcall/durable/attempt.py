@@ -9,123 +9,125 @@ from typing import NamedTuple
 
 from typing_extensions import Self
 
-from agentcall.durable.clerk import Clerk, done
+from agentcall.durable.clerk import WriterThread, wait_shielded
 from agentcall.durable.journal import Journal
-from agentcall.durable.ledger import Ledger
-from agentcall.durable.record import Record
-from agentcall.durable.recorder import Recorder
+from agentcall.durable.ledger import DurableRunState
+from agentcall.durable.record import JournalRecord
+from agentcall.durable.recorder import StepRecorder
 from agentcall.errors import JournalDamaged, JournalError, UsageError
 
-_LONG = 3600.0
+_DAMAGED_PAUSE = 3600.0
 """Seconds for which workers leave a run alone whose records are damaged."""
 
 
-class Held(NamedTuple):
+class ClaimedRun(NamedTuple):
     """A run and its records; `hold` is "" where it is not held.
 
     `claims` is how often in a row it was taken and did not come on.
     """
 
     run_id: str
-    hold: str
-    records: list[Record]
+    lease_id: str
+    records: list[JournalRecord]
     claims: int = 0
 
 
 # What the clerk does to get one.
 
 
-def begun(first: Record, title: str) -> Callable[[Journal], Held]:
+def begin_run(first: JournalRecord, title: str) -> Callable[[Journal], ClaimedRun]:
     """Begins a run, or goes on with the one that is there. Raises RunBusy."""
 
-    def work(journal: Journal) -> Held:
-        hold = journal.database.hold()
-        if journal.add(first, hold, title=title):
-            return Held(first.run_id, hold, [first])
-        journal.database.drop(hold)
-        return known(first.run_id)(journal)
+    def work(journal: Journal) -> ClaimedRun:
+        lease_id = journal.database.create_lease()
+        if journal.create_run(first, lease_id, title=title):
+            return ClaimedRun(first.run_id, lease_id, [first])
+        journal.database.drop_lease(lease_id)
+        return open_run(first.run_id)(journal)
 
     return work
 
 
-def known(run_id: str) -> Callable[[Journal], Held]:
+def open_run(run_id: str) -> Callable[[Journal], ClaimedRun]:
     """Claims a run that is there, unless it has ended or waits: then it is not held.
 
     Raises RunBusy, and UsageError if there is none.
     """
 
-    def work(journal: Journal) -> Held:
-        head = journal.head(run_id)
+    def work(journal: Journal) -> ClaimedRun:
+        head = journal.find_run(run_id)
         if head is not None and head.state in ("paused", "finished"):
-            return Held(run_id, "", journal.records(run_id))
-        return claimed(run_id)(journal)
+            return ClaimedRun(run_id, "", journal.read_records(run_id))
+        return claim_run(run_id)(journal)
 
     return work
 
 
-def claimed(run_id: str) -> Callable[[Journal], Held]:
+def claim_run(run_id: str) -> Callable[[Journal], ClaimedRun]:
     """Claims a run that is there. Raises RunBusy, and UsageError if there is none."""
 
-    def work(journal: Journal) -> Held:
-        hold = journal.database.hold()
+    def work(journal: Journal) -> ClaimedRun:
+        lease_id = journal.database.create_lease()
         try:
-            journal.claim(run_id, hold)
+            journal.claim(run_id, lease_id)
         except BaseException:
-            journal.database.drop(hold)
+            journal.database.drop_lease(lease_id)
             raise
-        return _loaded(journal, run_id, hold, 0)
+        return _load_claimed(journal, run_id, lease_id, 0)
 
     return work
 
 
-def taken(queue: str) -> Callable[[Journal], Held | None]:
+def claim_next_run(queue: str) -> Callable[[Journal], ClaimedRun | None]:
     """Takes the next run of a queue; None if none is to be had."""
 
-    def work(journal: Journal) -> Held | None:
-        hold = journal.database.hold()
-        head = journal.take(queue, hold)
+    def work(journal: Journal) -> ClaimedRun | None:
+        lease_id = journal.database.create_lease()
+        head = journal.claim_next(queue, lease_id)
         if head is None:
-            journal.database.drop(hold)
+            journal.database.drop_lease(lease_id)
             return None
-        return _loaded(journal, head.run_id, hold, head.claims)
+        return _load_claimed(journal, head.run_id, lease_id, head.claims)
 
     return work
 
 
-def _loaded(journal: Journal, run_id: str, hold: str, claims: int) -> Held:
+def _load_claimed(journal: Journal, run_id: str, lease_id: str, claims: int) -> ClaimedRun:
     try:
-        return Held(run_id, hold, journal.records(run_id), claims)
+        return ClaimedRun(run_id, lease_id, journal.read_records(run_id), claims)
     except BaseException as error:
-        pause = _LONG if isinstance(error, JournalDamaged) else 0.0
+        pause = _DAMAGED_PAUSE if isinstance(error, JournalDamaged) else 0.0
         with suppress(JournalError):
-            journal.release(run_id, hold, pause=pause)
+            journal.release(run_id, lease_id, delay=pause)
         raise
 
 
-class Attempt:
+class RunLease:
     """A try to bring a run to its end, under a hold; a context manager that gives the hold up.
 
     `pause`: seconds for which no worker takes the run afterwards.
     """
 
-    def __init__(self, clerk: Clerk, held: Held) -> None:
-        self.held = held
-        self.ledger = Ledger(held.run_id, held.records)
-        self.recorder = Recorder(clerk, held.hold, self.ledger)
+    def __init__(self, writer: WriterThread, claim: ClaimedRun) -> None:
+        self.claim = claim
+        self.state = DurableRunState(claim.run_id, claim.records)
+        self.recorder = StepRecorder(writer, claim.lease_id, self.state)
         self.is_stopped = False
-        self.pause = 0.0
-        self._clerk = clerk
+        self.retry_delay = 0.0
+        self._writer = writer
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        if not self.held.hold:
+        if not self.claim.lease_id:
             return
-        self._clerk.forget(self.held.hold)
+        self._writer.unwatch_lease(self.claim.lease_id)
         with suppress(JournalError):  # where it cannot be written, the hold ends by itself
-            run_id, hold, pause = self.held.run_id, self.held.hold, self.pause
-            await done(self._clerk.order(lambda j: j.release(run_id, hold, pause=pause)))
+            run_id, lease_id, delay = self.claim.run_id, self.claim.lease_id, self.retry_delay
+            await wait_shielded(
+                self._writer.submit(lambda j: j.release(run_id, lease_id, delay=delay))
+            )
 
     def watch(self, task: asyncio.Task[object]) -> None:
         """Cancels the task if the hold is lost, or if somebody wants the run to stop."""
@@ -136,20 +138,22 @@ class Attempt:
             with suppress(RuntimeError):  # the loop has ended, and the task with it
                 loop.call_soon_threadsafe(task.cancel)
 
-        self._clerk.watch(self.held.hold, stop)
+        self._writer.watch_lease(self.claim.lease_id, stop)
 
     async def is_cancelled(self) -> bool:
         """Whether somebody wanted the run to stop."""
-        run_id = self.held.run_id
-        return await done(self._clerk.order(lambda journal: journal.is_asked_to_stop(run_id)))
+        run_id = self.claim.run_id
+        return await wait_shielded(
+            self._writer.submit(lambda journal: journal.is_cancel_requested(run_id))
+        )
 
-    async def fail(self, error: BaseException) -> None:
+    async def record_failure(self, error: BaseException) -> None:
         """Records that no worker need try again."""
         name, words = type(error).__name__, str(error)
-        await self.recorder.written("fail", {"type": name, "message": words}, "failed", name)
+        await self.recorder.append("fail", {"type": name, "message": words}, "failed", name)
 
 
-def refuse_bad_id(run_id: str) -> None:
+def check_run_id(run_id: str) -> None:
     """Raises UsageError for a run id that would not do."""
     if not (run_id and len(run_id) <= 200 and run_id.isprintable() and run_id == run_id.strip()):
         raise UsageError(

@@ -18,141 +18,141 @@ from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from agentcall.durable.database import Database
-from agentcall.durable.journal import Entry, Journal
+from agentcall.durable.database import JournalDatabase
+from agentcall.durable.journal import Journal, JournalEntry
 from agentcall.errors import JournalError
 
 T = TypeVar("T")
 
-_MOST = 200
+_MAX_ITEMS = 200
 """Orders carried out between two looks at the clock."""
-_LEAVE = 5.0
+_JOIN_SECONDS = 5.0
 """Seconds to wait for the thread at the end."""
 
 
-class _Order(NamedTuple):
+class _WorkItem(NamedTuple):
     """Work on the journal, or an entry to be written."""
 
-    work: Callable[[Journal], Any] | Entry  # Any: what the order's own future gives
-    given: Future[Any]
+    work: Callable[[Journal], Any] | JournalEntry  # Any: what the order's own future gives
+    future: Future[Any]
 
 
-class Clerk:
+class WriterThread:
     """Works on the journal of a database, which is opened with the first order."""
 
-    def __init__(self, opened: Callable[[], Database]) -> None:
-        self._opened = opened
-        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
-        self._holds: dict[str, Callable[[], None]] = {}
-        self._starting = threading.Lock()
+    def __init__(self, open_database: Callable[[], JournalDatabase]) -> None:
+        self._open_database = open_database
+        self._queue: SimpleQueue[_WorkItem | None] = SimpleQueue()
+        self._leases: dict[str, Callable[[], None]] = {}
+        self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._journal: Journal | None = None
-        self._beaten = 0.0
+        self._next_renewal = 0.0
         self._pid = os.getpid()
 
-    def order(self, work: Callable[[Journal], T]) -> Future[T]:
+    def submit(self, work: Callable[[Journal], T]) -> Future[T]:
         """What the work on the journal gives."""
-        return self._put(work)
+        return self._enqueue(work)
 
-    def write(self, entry: Entry) -> Future[None]:
+    def write(self, entry: JournalEntry) -> Future[None]:
         """Done when the entry is on the disk. Raises JournalError if it never will be."""
-        return self._put(entry)
+        return self._enqueue(entry)
 
-    def watch(self, hold: str, stop: Callable[[], None]) -> None:
+    def watch_lease(self, lease_id: str, stop: Callable[[], None]) -> None:
         """Renews a hold from now on; `stop` is called, in the clerk's thread, if it has to end."""
-        self._holds[hold] = stop
+        self._leases[lease_id] = stop
 
-    def forget(self, hold: str) -> None:
+    def unwatch_lease(self, lease_id: str) -> None:
         """Renews a hold no longer."""
-        self._holds.pop(hold, None)
+        self._leases.pop(lease_id, None)
 
     def close(self) -> None:
         """Ends, after the orders that are there."""
-        with self._starting:
+        with self._start_lock:
             thread, self._thread = self._thread, None
         if thread is not None:
-            self._orders.put(None)
+            self._queue.put(None)
             if thread is not threading.current_thread():
-                thread.join(_LEAVE)
+                thread.join(_JOIN_SECONDS)
 
-    def _put(self, work: Callable[[Journal], T] | Entry) -> Future[Any]:
-        order = _Order(work, Future())
-        with self._starting:
+    def _enqueue(self, work: Callable[[Journal], T] | JournalEntry) -> Future[Any]:
+        item = _WorkItem(work, Future())
+        with self._start_lock:
             if self._pid != os.getpid():  # a fork: neither thread nor connection came along
-                self._pid, self._thread, self._journal, self._holds = os.getpid(), None, None, {}
+                self._pid, self._thread, self._journal, self._leases = os.getpid(), None, None, {}
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
-                    target=self._live, name="agentcall journal", daemon=True
+                    target=self._run, name="agentcall journal", daemon=True
                 )
                 self._thread.start()
-            self._orders.put(order)
-        return order.given
+            self._queue.put(item)
+        return item.future
 
-    def _live(self) -> None:
-        stays = True
-        while stays:
-            orders = self._waiting()
-            stays = None not in orders
-            self._carry_out([order for order in orders if order is not None])
-            self._beat()
+    def _run(self) -> None:
+        is_running = True
+        while is_running:
+            items = self._take_items()
+            is_running = None not in items
+            self._process([order for order in items if order is not None])
+            self._renew_leases()
         journal, self._journal = self._journal, None
         if journal is not None:
             journal.database.close()
 
-    def _waiting(self) -> list[_Order | None]:
+    def _take_items(self) -> list[_WorkItem | None]:
         """What waits; nothing if for a beat nothing comes."""
-        beat = self._journal.database.beat if self._journal else None
-        orders: list[_Order | None] = []
+        timeout = self._journal.database.heartbeat_seconds if self._journal else None
+        items: list[_WorkItem | None] = []
         with suppress(Empty):
-            orders.append(self._orders.get(timeout=beat if self._holds else None))
-            while len(orders) < _MOST and orders[-1] is not None:
-                orders.append(self._orders.get_nowait())
-        return orders
+            items.append(self._queue.get(timeout=timeout if self._leases else None))
+            while len(items) < _MAX_ITEMS and items[-1] is not None:
+                items.append(self._queue.get_nowait())
+        return items
 
-    def _carry_out(self, orders: Iterable[_Order]) -> None:
-        for is_entry, group in groupby(orders, lambda order: isinstance(order.work, Entry)):
+    def _process(self, items: Iterable[_WorkItem]) -> None:
+        for is_entry, group in groupby(items, lambda order: isinstance(order.work, JournalEntry)):
             if is_entry:
-                self._write(list(group))
+                self._write_entries(list(group))
             else:
                 for order in group:
-                    self._work(order)
+                    self._execute(order)
 
-    def _work(self, order: _Order) -> None:
-        if isinstance(order.work, Entry):
+    def _execute(self, item: _WorkItem) -> None:
+        if isinstance(item.work, JournalEntry):
             return
         try:
-            order.given.set_result(order.work(self._open()))
+            item.future.set_result(item.work(self._get_journal()))
         except BaseException as error:  # whatever it is, who gave the order has to know
-            order.given.set_exception(error)
+            item.future.set_exception(error)
 
-    def _write(self, orders: Sequence[_Order]) -> None:
-        entries = [order.work for order in orders if isinstance(order.work, Entry)]
+    def _write_entries(self, items: Sequence[_WorkItem]) -> None:
+        entries = [order.work for order in items if isinstance(order.work, JournalEntry)]
         try:
-            faults: Sequence[BaseException | None] = self._open().write(entries)
+            faults: Sequence[BaseException | None] = self._get_journal().append(entries)
         except BaseException as error:  # as above
-            faults = [error] * len(orders)
-        for order, fault in zip(orders, faults, strict=True):
+            faults = [error] * len(items)
+        for order, fault in zip(items, faults, strict=True):
             if fault is None:
-                order.given.set_result(None)
+                order.future.set_result(None)
             else:
-                order.given.set_exception(fault)
+                order.future.set_exception(fault)
 
-    def _open(self) -> Journal:
+    def _get_journal(self) -> Journal:
         if self._journal is None:
-            self._journal = Journal(self._opened())
+            self._journal = Journal(self._open_database())
         return self._journal
 
-    def _beat(self) -> None:
-        journal, holds = self._journal, dict(self._holds)
-        if journal is None or not holds or time.monotonic() < self._beaten:
+    def _renew_leases(self) -> None:
+        journal, leases = self._journal, dict(self._leases)
+        if journal is None or not leases or time.monotonic() < self._next_renewal:
             return
-        self._beaten = time.monotonic() + journal.database.beat
+        self._next_renewal = time.monotonic() + journal.database.heartbeat_seconds
         with suppress(JournalError):  # whoever writes next will be told
-            for hold in journal.renew(holds):
-                if self._holds.pop(hold, None) is not None:
-                    holds[hold]()
+            for hold in journal.renew_leases(leases):
+                if self._leases.pop(hold, None) is not None:
+                    leases[hold]()
 
 
-async def done(order: Future[T]) -> T:
+async def wait_shielded(future: Future[T]) -> T:
     """What an order gives; it is carried out even if nobody waits for it any more."""
-    return await asyncio.shield(asyncio.wrap_future(order))
+    return await asyncio.shield(asyncio.wrap_future(future))

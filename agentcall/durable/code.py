@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 
 from agentcall.agent import Agent
-from agentcall.durable.record import Body, digest_of
+from agentcall.durable.record import RecordBody, compute_digest
 from agentcall.messages import JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class AgentFingerprint:
     """Digests of instructions, answer type and tools by name; the parts that the model is told."""
 
     instructions: str = ""
@@ -26,25 +26,27 @@ class Code:
         return asdict(self)
 
     @classmethod
-    def of(cls, agent: Agent[Any, Any]) -> Code:  # Any: its types do not matter here
+    def from_agent(
+        cls, agent: Agent[Any, Any]
+    ) -> AgentFingerprint:  # Any: its types do not matter here
         """The code of an agent."""
-        offer = agent.plan.offer
+        offer = agent.spec.prompt
         return cls(
-            digest_of(offer.instructions),
-            digest_of(_text(offer.answer)),
-            {tool.name: digest_of(_text(tool.definition)) for tool in offer.tools},
+            compute_digest(offer.instructions),
+            compute_digest(_dump_sorted(offer.answer_schema)),
+            {tool.name: compute_digest(_dump_sorted(tool.definition)) for tool in offer.tools},
         )
 
     @classmethod
-    def from_json(cls, wire: Body) -> Code:
+    def from_json(cls, wire: RecordBody) -> AgentFingerprint:
         """The code that a JSON form says."""
         return cls(wire["instructions"], wire["answer"], dict(wire["tools"]))
 
-    def changes(self, now: Code) -> tuple[str, ...]:
+    def describe_changes(self, now: AgentFingerprint) -> tuple[str, ...]:
         """What is otherwise now, in words."""
-        return tuple(self._changed(now))
+        return tuple(self._iter_changes(now))
 
-    def _changed(self, now: Code) -> Iterator[str]:
+    def _iter_changes(self, now: AgentFingerprint) -> Iterator[str]:
         if self.instructions != now.instructions:
             yield "the instructions have changed"
         if self.answer != now.answer:
@@ -58,5 +60,5 @@ class Code:
                 yield f"the tool {name} has changed"
 
 
-def _text(value: object) -> str:
+def _dump_sorted(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

@@ -5,42 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-Row: TypeAlias = Sequence[Any]  # Any: what the columns are is known to who asks
+SQLRow: TypeAlias = Sequence[Any]  # Any: what the columns are is known to who asks
 T = TypeVar("T")
 
 
-class Session(Protocol):
+class JournalTransaction(Protocol):
     """A transaction that is under way; `?` stands for a value in the SQL."""
 
-    def change(self, sql: str, *values: object) -> int:
+    def execute(self, sql: str, *values: object) -> int:
         """Carries a statement out; gives how many rows it touched."""
         ...
 
-    def rows(self, sql: str, *values: object) -> Iterable[Row]:
+    def query(self, sql: str, *values: object) -> Iterable[SQLRow]:
         """The rows of a query."""
         ...
 
 
-class Database(Protocol):
+class JournalDatabase(Protocol):
     """Keeps tables. Raises JournalError where it cannot."""
 
-    place: str
+    location: str
     """Where it is, without passwords."""
-    lease: float
+    lease_seconds: float
     """Seconds that a hold on a run lasts without being renewed; 0 where `lives` always knows."""
-    beat: float
+    heartbeat_seconds: float
     """Seconds between two looks at what others want of our runs."""
-    skip: str
+    skip_locked_sql: str
     """SQL behind a query that passes over the rows which another process is taking."""
 
-    def transact(self, work: Callable[[Session], T]) -> T:
+    def transact(self, work: Callable[[JournalTransaction], T]) -> T:
         """What the work gives, done wholly or not at all, and on the disk when this returns.
 
         The work may be done again where the connection broke: twice must be as good as once.
         """
         ...
 
-    def look(self, work: Callable[[Session], T]) -> T:
+    def read(self, work: Callable[[JournalTransaction], T]) -> T:
         """What the work reads; it changes nothing."""
         ...
 
@@ -48,15 +48,15 @@ class Database(Protocol):
         """Seconds since 1970, on one clock for all who use this database."""
         ...
 
-    def hold(self) -> str:
+    def create_lease(self) -> str:
         """A name for a hold of this process on a run, `host:pid:...`; never the same twice."""
         ...
 
-    def drop(self, hold: str) -> None:
+    def drop_lease(self, lease_id: str) -> None:
         """Forgets a hold of this process, also where that cannot be written down."""
         ...
 
-    def lives(self, hold: str) -> bool | None:
+    def is_lease_alive(self, lease_id: str) -> bool | None:
         """Whether the process of a hold is there; None if only the lease can tell."""
         ...
 

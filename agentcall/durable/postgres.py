@@ -15,17 +15,17 @@ from typing import TypeVar, cast
 
 import psycopg
 
-from agentcall.durable.database import Row, Session
-from agentcall.durable.holder import Holder
+from agentcall.durable.database import JournalTransaction, SQLRow
+from agentcall.durable.holder import LeaseOwner
 from agentcall.errors import JournalDamaged, JournalError
 
 T = TypeVar("T")
 
 FORMAT = 1
-PATIENCE = 30.0
+RECONNECT_TIMEOUT = 30.0
 """Seconds in which a broken connection may come back."""
 
-_PAUSE = 0.25
+_RETRY_PAUSE = 0.25
 _LOCK = 0x61676361
 _TABLES = """
 CREATE TABLE IF NOT EXISTS agentcall_format (version INTEGER NOT NULL);
@@ -44,110 +44,110 @@ CREATE TABLE IF NOT EXISTS agentcall_records (
 """
 
 
-class Postgres:
+class PostgresDatabase:
     """The tables of a journal; `Database` says what it does."""
 
-    skip = " FOR UPDATE SKIP LOCKED"
+    skip_locked_sql = " FOR UPDATE SKIP LOCKED"
 
-    def __init__(self, url: str, place: str, *, lease: float = 30.0) -> None:
-        self.place = place
-        self.lease = lease
-        self.beat = lease / 4
+    def __init__(self, url: str, location: str, *, lease: float = 30.0) -> None:
+        self.location = location
+        self.lease_seconds = lease
+        self.heartbeat_seconds = lease / 4
         self._url = url
-        self._holder = Holder(Path(tempfile.gettempdir()) / "agentcall")
+        self._lease_owner = LeaseOwner(Path(tempfile.gettempdir()) / "agentcall")
         self._connection: psycopg.Connection | None = None
-        self._ahead: float | None = None
+        self._clock_offset: float | None = None
         try:
-            self.transact(_made)
+            self.transact(_create_tables)
         except BaseException:
             self.close()
             raise
 
-    def transact(self, work: Callable[[Session], T]) -> T:
+    def transact(self, work: Callable[[JournalTransaction], T]) -> T:
         """Does the work in one transaction; again on a new connection, if the old one broke."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + RECONNECT_TIMEOUT
         while True:
             try:
-                connection = self._connected()
+                connection = self._connect()
                 with connection.transaction():
-                    return work(_Session(connection))
+                    return work(_PostgresTransaction(connection))
             except psycopg.Error as error:
-                if not self._may_come_back(error) or time.monotonic() > end:
-                    raise JournalError(f"the journal {self.place} failed: {error}") from error
-            self._drop()
-            time.sleep(_PAUSE)
+                if not self._is_retryable(error) or time.monotonic() > end:
+                    raise JournalError(f"the journal {self.location} failed: {error}") from error
+            self._disconnect()
+            time.sleep(_RETRY_PAUSE)
 
-    def _may_come_back(self, error: psycopg.Error) -> bool:
+    def _is_retryable(self, error: psycopg.Error) -> bool:
         """Whether the connection broke, or the server that we knew is not there."""
         is_lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
         is_open = self._connection is not None and not self._connection.closed
-        return is_lost and not is_open and self._ahead is not None
+        return is_lost and not is_open and self._clock_offset is not None
 
-    def look(self, work: Callable[[Session], T]) -> T:
+    def read(self, work: Callable[[JournalTransaction], T]) -> T:
         """As `transact`."""
         return self.transact(work)
 
     def now(self) -> float:
         """The server's clock, which is asked when we connect."""
-        return time.monotonic() + (self._ahead or 0.0)
+        return time.monotonic() + (self._clock_offset or 0.0)
 
-    def hold(self) -> str:
+    def create_lease(self) -> str:
         """A new name for a hold of this process."""
-        return self._holder.hold()
+        return self._lease_owner.create_lease()
 
-    def drop(self, hold: str) -> None:
+    def drop_lease(self, lease_id: str) -> None:
         """Forgets a hold of this process."""
-        self._holder.drop(hold)
+        self._lease_owner.drop_lease(lease_id)
 
-    def lives(self, hold: str) -> bool | None:
+    def is_lease_alive(self, lease_id: str) -> bool | None:
         """False for a process of this machine that is gone; of others only the lease can tell."""
-        return False if self._holder.lives(hold) is False else None
+        return False if self._lease_owner.is_lease_alive(lease_id) is False else None
 
     def close(self) -> None:
         """Closes the connection."""
-        self._drop()
-        self._holder.close()
+        self._disconnect()
+        self._lease_owner.close()
 
-    def _connected(self) -> psycopg.Connection:
+    def _connect(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
             self._connection = connection = psycopg.connect(
                 self._url, autocommit=True, application_name="agentcall", connect_timeout=10
             )
             row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
-            self._ahead = cast("tuple[float]", row.fetchone())[0] - time.monotonic()
+            self._clock_offset = cast("tuple[float]", row.fetchone())[0] - time.monotonic()
         return self._connection
 
-    def _drop(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
 
 
-class _Session:
+class _PostgresTransaction:
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
 
-    def change(self, sql: str, *values: object) -> int:
-        return self._connection.execute(_marked(sql), values).rowcount
+    def execute(self, sql: str, *values: object) -> int:
+        return self._connection.execute(_convert_placeholders(sql), values).rowcount
 
-    def rows(self, sql: str, *values: object) -> Iterable[Row]:
-        return self._connection.execute(_marked(sql), values)
+    def query(self, sql: str, *values: object) -> Iterable[SQLRow]:
+        return self._connection.execute(_convert_placeholders(sql), values)
 
 
-def _marked(sql: str) -> bytes:
+def _convert_placeholders(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
 
 
-def _made(session: Session) -> None:
+def _create_tables(transaction: JournalTransaction) -> None:
     """Makes the tables where there are none. Raises JournalDamaged for those of another format."""
-    session.change(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    transaction.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
     for statement in _TABLES.split(";"):
         if statement.strip():
-            session.change(statement)
-    versions = [row[0] for row in session.rows("SELECT version FROM agentcall_format")]
+            transaction.execute(statement)
+    versions = [row[0] for row in transaction.query("SELECT version FROM agentcall_format")]
     if not versions:
-        session.change("INSERT INTO agentcall_format VALUES (?)", FORMAT)
+        transaction.execute("INSERT INTO agentcall_format VALUES (?)", FORMAT)
     elif versions != [FORMAT]:
         raise JournalDamaged(
             f"the journal has the format {versions[0]}, and this agentcall knows format {FORMAT} "

@@ -22,36 +22,40 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import orjson
 
 from agentcall.errors import JournalDamaged
-from agentcall.messages import JSON, encoded
+from agentcall.messages import JSON, encode_json
 
-Kind: TypeAlias = Literal[
+RecordKind: TypeAlias = Literal[
     "begin", "resume", "turn", "start", "end", "pause", "decide", "finish", "fail"
 ]
-Body: TypeAlias = Mapping[str, Any]  # Any: JSON, checked by what is made of it
+RecordBody: TypeAlias = Mapping[str, Any]  # Any: JSON, checked by what is made of it
 
 
-class Record(NamedTuple):
+class JournalRecord(NamedTuple):
     """One record; `place` counts from 1, `body` is JSON text."""
 
     run_id: str
-    place: int
+    sequence: int
     kind: str
     body: str
     digest: str
 
     @property
-    def fields(self) -> Body:
+    def fields(self) -> RecordBody:
         """The body, parsed."""
-        return cast("Body", orjson.loads(self.body))
+        return cast("RecordBody", orjson.loads(self.body))
 
 
-def sealed(run_id: str, place: int, kind: Kind, body: Mapping[str, JSON], before: str) -> Record:
+def seal_record(
+    run_id: str, sequence: int, kind: RecordKind, body: Mapping[str, JSON], previous_digest: str
+) -> JournalRecord:
     """A record behind the one that has the digest `before`."""
-    text = encoded(body).decode()
-    return Record(run_id, place, kind, text, digest_of(before, run_id, place, kind, text))
+    text = encode_json(body).decode()
+    return JournalRecord(
+        run_id, sequence, kind, text, compute_digest(previous_digest, run_id, sequence, kind, text)
+    )
 
 
-def digest_of(*parts: str | int) -> str:
+def compute_digest(*parts: str | int) -> str:
     """A checksum of the parts in their order: BLAKE2b, 16 bytes, as hexadecimal digits."""
     found = blake2b(digest_size=16)
     for part in parts:
@@ -60,23 +64,25 @@ def digest_of(*parts: str | int) -> str:
     return found.hexdigest()
 
 
-def checked(run_id: str, records: Iterable[Record], count: int, digest: str) -> list[Record]:
+def verify_records(
+    run_id: str, records: Iterable[JournalRecord], count: int, digest: str
+) -> list[JournalRecord]:
     """The records, if they are the whole chain. Raises JournalDamaged, naming the place."""
-    found: list[Record] = []
+    found: list[JournalRecord] = []
     before = ""
     for place, record in enumerate(records, start=1):
-        kept = digest_of(before, run_id, place, record.kind, record.body)
-        if record.run_id != run_id or record.place != place or record.digest != kept:
-            raise _damaged(run_id, place)
+        kept = compute_digest(before, run_id, place, record.kind, record.body)
+        if record.run_id != run_id or record.sequence != place or record.digest != kept:
+            raise _make_damaged_error(run_id, place)
         found.append(record)
         before = kept
     if len(found) != count or before != digest:
-        raise _damaged(run_id, len(found) + 1)
+        raise _make_damaged_error(run_id, len(found) + 1)
     return found
 
 
-def _damaged(run_id: str, place: int) -> JournalDamaged:
+def _make_damaged_error(run_id: str, sequence: int) -> JournalDamaged:
     return JournalDamaged(
-        f"record {place} of the run {run_id} is not what was written; the run is not gone on with. "
+        f"record {sequence} of the run {run_id} is not what was written; the run is not gone on with. "
         "Bring the journal back from a copy, or begin the run anew under another id."
     )

@@ -15,92 +15,111 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from time import monotonic, time
 
-from agentcall.durable.clerk import Clerk, done
-from agentcall.durable.journal import Entry, State
-from agentcall.durable.ledger import Ledger
-from agentcall.durable.record import Kind, sealed
-from agentcall.durable.wire import point_json, turn_json
-from agentcall.messages import JSON, ToolCall, ToolResult, call_json, to_json
-from agentcall.steps import Past, Point, ToolStep, unknown_outcome
-from agentcall.turn import Turn
+from agentcall.durable.clerk import WriterThread, wait_shielded
+from agentcall.durable.journal import JournalEntry, RunStatus
+from agentcall.durable.ledger import DurableRunState
+from agentcall.durable.record import RecordKind, seal_record
+from agentcall.durable.wire import dump_checkpoint, dump_turn
+from agentcall.messages import JSON, ToolCall, ToolResult, to_json, tool_call_to_json
+from agentcall.steps import RecordedCall, RunCheckpoint, ToolStep, create_unknown_result
+from agentcall.turn import ModelTurn
 
 
-class Recorder:
+class StepRecorder:
     """Carries out the steps of one run under a hold on it; `ledger` is what is known of it."""
 
-    def __init__(self, clerk: Clerk, hold: str, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self._clerk = clerk
-        self._hold = hold
-        self._turns = dict(ledger.turns)
-        self._unwaited: list[Future[None]] = []
-        self._spent, self._since = ledger.spent, monotonic()
+    def __init__(self, writer: WriterThread, lease_id: str, state: DurableRunState) -> None:
+        self.state = state
+        self._writer = writer
+        self._lease_id = lease_id
+        self._turns = dict(state.last_turns)
+        self._pending_writes: list[Future[None]] = []
+        self._spent, self._started_at = state.spent, monotonic()
 
-    def reached(self, run_id: str) -> Point | None:
+    def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
         """Where the model last answered."""
         is_left = any(key.rpartition(":")[0] == run_id for key in self._turns)
-        return self.ledger.reached(run_id) if is_left else None
+        return self.state.get_checkpoint(run_id) if is_left else None
 
-    def past(self, key: str) -> Past | None:
+    def find_recorded_call(self, key: str) -> RecordedCall | None:
         """What became of a call, unless a person wants it carried out again."""
-        return self.ledger.past(key)
+        return self.state.get_call(key)
 
-    async def model(
-        self, key: str, ask: Callable[[], Awaitable[Turn]], point: Callable[[], Point]
-    ) -> Turn:
+    async def call_model(
+        self,
+        key: str,
+        request: Callable[[], Awaitable[ModelTurn]],
+        checkpoint: Callable[[], RunCheckpoint],
+    ) -> ModelTurn:
         """The recorded turn, once; else what the model says now."""
-        kept = self._turns.pop(key, None)
-        if kept is not None:
-            return kept
-        stands = point()
-        turn = await ask()
+        recorded = self._turns.pop(key, None)
+        if recorded is not None:
+            return recorded
+        current = checkpoint()
+        turn = await request()
         run_id, _, _ = key.rpartition(":")
-        said = point_json(stands, self.ledger.said(run_id))
-        body: dict[str, JSON] = {"key": key, "point": said, "turn": turn_json(turn)}
-        self._unwaited.append(self.write("turn", body))
+        dumped_checkpoint = dump_checkpoint(current, self.state.get_messages(run_id))
+        body: dict[str, JSON] = {"key": key, "point": dumped_checkpoint, "turn": dump_turn(turn)}
+        self._pending_writes.append(self.append_nowait("turn", body))
         return turn
 
-    async def tool(self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]) -> ToolResult:
+    async def call_tool(
+        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+    ) -> ToolResult:
         """The recorded result; else that of carrying it out, if it may be carried out."""
-        past = self.ledger.past(step.key)
-        if past is not None and past.result is not None:
-            return past.result
-        if past is not None and not step.marks.idempotent:
-            return await self.settle(step.key, unknown_outcome(past.call))
-        await self.written("start", {"key": step.key, "call": call_json(step.call)})
+        recorded = self.state.get_call(step.key)
+        if recorded is not None and recorded.result is not None:
+            return recorded.result
+        if recorded is not None and not step.marks.idempotent:
+            return await self.record_unknown_outcome(step.key, create_unknown_result(recorded.call))
+        await self.append("start", {"key": step.key, "call": tool_call_to_json(step.call)})
         result = await call()
-        await self.written("end", {"key": step.key, "result": to_json(result)})
+        await self.append("end", {"key": step.key, "result": to_json(result)})
         return result
 
-    async def settle(self, key: str, result: ToolResult) -> ToolResult:
+    async def record_unknown_outcome(self, key: str, result: ToolResult) -> ToolResult:
         """Records what the model is told of a call whose outcome is unknown."""
-        call = self.ledger.cut_off[key]
-        body: dict[str, JSON] = {"key": key, "result": to_json(result), "note": unknown_note(call)}
-        await self.written("end", body)
+        call = self.state.interrupted_calls[key]
+        body: dict[str, JSON] = {
+            "key": key,
+            "result": to_json(result),
+            "note": describe_unknown_outcome(call),
+        }
+        await self.append("end", body)
         return result
 
-    async def written(
-        self, kind: Kind, body: Mapping[str, JSON], state: State = "open", outcome: str = ""
+    async def append(
+        self,
+        kind: RecordKind,
+        body: Mapping[str, JSON],
+        state: RunStatus = "open",
+        outcome: str = "",
     ) -> None:
         """Writes a record, and waits until it is on the disk. Raises JournalError."""
-        last = self.write(kind, body, state, outcome)
-        before, self._unwaited = self._unwaited, []
+        last = self.append_nowait(kind, body, state, outcome)
+        before, self._pending_writes = self._pending_writes, []
         for order in (*before, last):  # the first that failed says why
-            await done(order)
+            await wait_shielded(order)
 
-    def write(
-        self, kind: Kind, body: Mapping[str, JSON], state: State = "open", outcome: str = ""
+    def append_nowait(
+        self,
+        kind: RecordKind,
+        body: Mapping[str, JSON],
+        state: RunStatus = "open",
+        outcome: str = "",
     ) -> Future[None]:
         """Writes a record behind those that were written before."""
-        ledger = self.ledger
-        spent = round(self._spent + monotonic() - self._since, 3)
-        whole = {**body, "at": round(time(), 3), "spent": spent}
-        before = ledger.digest
-        record = sealed(ledger.run_id, ledger.place + 1, kind, whole, before)
-        ledger.take(record)
-        return self._clerk.write(Entry(record, self._hold, before, state, outcome))
+        run = self.state
+        spent = round(self._spent + monotonic() - self._started_at, 3)
+        full_body = {**body, "at": round(time(), 3), "spent": spent}
+        previous_digest = run.digest
+        record = seal_record(run.run_id, run.sequence + 1, kind, full_body, previous_digest)
+        run.apply(record)
+        return self._writer.write(
+            JournalEntry(record, self._lease_id, previous_digest, state, outcome)
+        )
 
 
-def unknown_note(call: ToolCall) -> str:
+def describe_unknown_outcome(call: ToolCall) -> str:
     """What a person is told of a call whose outcome is unknown."""
     return f"{call.name}({call.arguments}) was begun and cut off; its outcome is unknown"

@@ -11,30 +11,37 @@ from typing import Any, Generic, TypeVar
 
 from typing_extensions import Self
 
-from agentcall.agent import Agent, Deps, History, Output, Prompt, conversation, new_id
+from agentcall.agent import Agent, Deps, History, Output, Prompt, generate_run_id, prepare_messages
 from agentcall.approval import Decision
-from agentcall.durable.attempt import Attempt, begun, claimed, known, refuse_bad_id, taken
-from agentcall.durable.clerk import Clerk, done
-from agentcall.durable.code import Code
+from agentcall.durable.attempt import (
+    RunLease,
+    begin_run,
+    check_run_id,
+    claim_next_run,
+    claim_run,
+    open_run,
+)
+from agentcall.durable.clerk import WriterThread, wait_shielded
+from agentcall.durable.code import AgentFingerprint
 from agentcall.durable.journal import Journal
-from agentcall.durable.ledger import Ledger
-from agentcall.durable.leg import Leg
-from agentcall.durable.opening import opener
-from agentcall.durable.record import Record, sealed
+from agentcall.durable.ledger import DurableRunState
+from agentcall.durable.leg import RunExecution
+from agentcall.durable.opening import make_opener
+from agentcall.durable.record import JournalRecord, seal_record
 from agentcall.errors import UsageError
 from agentcall.events import Emit, Event, RunFinished
-from agentcall.messages import JSON, Message, User, encoded, load, to_json
-from agentcall.output import Unfit
-from agentcall.result import Missing, RunResult
-from agentcall.snapshot import as_json
+from agentcall.messages import JSON, Message, User, encode_json, load_messages, to_json
+from agentcall.output import InvalidOutput
+from agentcall.result import MissingOutput, RunResult
+from agentcall.snapshot import to_json_value
 from agentcall.sync import run_sync
 
 T = TypeVar("T")
 
-_TITLE = 200
+_TITLE_LENGTH = 200
 
 
-class Durable(Generic[Output, Deps]):
+class DurableAgent(Generic[Output, Deps]):
     """An agent whose runs are recorded in a journal, and survive what ends their process.
 
     `run` with the id of a run that was cut off goes on with it; with that of one that ended it
@@ -54,8 +61,8 @@ class Durable(Generic[Output, Deps]):
     ) -> None:
         self.agent = agent
         self._recipe = recipe
-        self._clerk = Clerk(opener(url, lease=lease))
-        self._closed = weakref.finalize(self, self._clerk.close)
+        self._writer = WriterThread(make_opener(url, lease=lease))
+        self._finalizer = weakref.finalize(self, self._writer.close)
 
     async def run(
         self,
@@ -101,7 +108,7 @@ class Durable(Generic[Output, Deps]):
 
         The last event, RunFinished, comes when the result is on the disk.
         """
-        return _streamed(lambda emit: self._run(prompt, run_id, messages, deps, emit))
+        return _stream_events(lambda emit: self._run(prompt, run_id, messages, deps, emit))
 
     async def resume(
         self,
@@ -134,7 +141,7 @@ class Durable(Generic[Output, Deps]):
         deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
         """As `resume`, with the events as they happen."""
-        return _streamed(lambda emit: self._resume(run, decisions, deps, emit))
+        return _stream_events(lambda emit: self._resume(run, decisions, deps, emit))
 
     async def enqueue(
         self, prompt: Prompt | None = None, *, run_id: str | None = None, messages: History = ()
@@ -143,42 +150,44 @@ class Durable(Generic[Output, Deps]):
 
         Does nothing if there is a run of this id.
         """
-        first, title = self._first(prompt, run_id, messages)
+        first, title = self._build_first_record(prompt, run_id, messages)
         name = self.agent.name
-        await done(self._clerk.order(lambda j: j.add(first, "", queue=name, title=title)))
+        await wait_shielded(
+            self._writer.submit(lambda j: j.create_run(first, "", queue=name, title=title))
+        )
         return first.run_id
 
     async def reopen(self, run_id: str) -> None:
         """Leaves a run that failed to the workers once more."""
-        held = await self.ask(claimed(run_id))
-        async with Attempt(self._clerk, held) as attempt:
-            if attempt.ledger.error is not None:
-                await Leg(self.agent, attempt, None, None).tell_changes()
+        claim = await self.query_journal(claim_run(run_id))
+        async with RunLease(self._writer, claim) as lease:
+            if lease.state.error is not None:
+                await RunExecution(self.agent, lease, None, None).record_changes()
 
-    async def take(self) -> Attempt | None:
+    async def claim_next(self) -> RunLease | None:
         """A hold on the next run that was left to workers; None if there is none."""
-        held = await done(self._clerk.order(taken(self.agent.name)))
-        return None if held is None else Attempt(self._clerk, held)
+        claim = await wait_shielded(self._writer.submit(claim_next_run(self.agent.name)))
+        return None if claim is None else RunLease(self._writer, claim)
 
-    async def carry_out(
-        self, attempt: Attempt, *, deps: object = None, emit: Emit | None = None
+    async def execute(
+        self, lease: RunLease, *, deps: object = None, emit: Emit | None = None
     ) -> RunResult[Output]:
         """Brings a run that is held to its end. Raises what `run` raises."""
-        kept = attempt.ledger.result
-        if kept is not None:
-            typed = self._typed(kept)
+        recorded = lease.state.result
+        if recorded is not None:
+            result = self._restore_output(recorded)
             if emit is not None:
-                emit(RunFinished(typed))
-            return typed
-        return await Leg(self.agent, attempt, deps, emit).result()
+                emit(RunFinished(result))
+            return result
+        return await RunExecution(self.agent, lease, deps, emit).execute()
 
-    async def ask(self, work: Callable[[Journal], T]) -> T:
+    async def query_journal(self, work: Callable[[Journal], T]) -> T:
         """What some work on the journal gives."""
-        return await done(self._clerk.order(work))
+        return await wait_shielded(self._writer.submit(work))
 
     def close(self) -> None:
         """Gives the journal up."""
-        self._closed()
+        self._finalizer()
 
     def __enter__(self) -> Self:
         return self
@@ -194,17 +203,17 @@ class Durable(Generic[Output, Deps]):
         deps: object,
         emit: Emit | None = None,
     ) -> RunResult[Output]:
-        first: Record | None = None
-        history = load(messages)
+        first: JournalRecord | None = None
+        history = load_messages(messages)
         if prompt is None and run_id is not None and not history:
-            held = await self.ask(known(run_id))
+            claim = await self.query_journal(open_run(run_id))
         else:
-            first, title = self._first(prompt, run_id, history)
-            held = await self.ask(begun(first, title))
-        async with Attempt(self._clerk, held) as attempt:
+            first, title = self._build_first_record(prompt, run_id, history)
+            claim = await self.query_journal(begin_run(first, title))
+        async with RunLease(self._writer, claim) as lease:
             if first is not None:
-                _refuse_another(attempt.ledger, first)
-            return await self.carry_out(attempt, deps=deps, emit=emit)
+                _check_same_input(lease.state, first)
+            return await self.execute(lease, deps=deps, emit=emit)
 
     async def _resume(
         self,
@@ -214,55 +223,55 @@ class Durable(Generic[Output, Deps]):
         emit: Emit | None = None,
     ) -> RunResult[Output]:
         run_id = run if isinstance(run, str) else run.run_id
-        held = await self.ask(claimed(run_id))
-        async with Attempt(self._clerk, held) as attempt:
-            leg = Leg(self.agent, attempt, deps, emit)
-            await leg.decide(decisions)
-            return await leg.result()
+        claim = await self.query_journal(claim_run(run_id))
+        async with RunLease(self._writer, claim) as lease:
+            execution = RunExecution(self.agent, lease, deps, emit)
+            await execution.record_decisions(decisions)
+            return await execution.execute()
 
-    def _first(
+    def _build_first_record(
         self, prompt: Prompt | None, run_id: str | None, messages: History
-    ) -> tuple[Record, str]:
+    ) -> tuple[JournalRecord, str]:
         """The first record of a run, and its title."""
-        run_id = new_id() if run_id is None else run_id
-        refuse_bad_id(run_id)
-        said, start = conversation(prompt, messages)
+        run_id = generate_run_id() if run_id is None else run_id
+        check_run_id(run_id)
+        conversation_messages, start = prepare_messages(prompt, messages)
         body: dict[str, JSON] = {
             "agent": self.agent.name,
-            "messages": [to_json(message) for message in said],
+            "messages": [to_json(message) for message in conversation_messages],
             "start": start,
-            "code": Code.of(self.agent).json(),
+            "code": AgentFingerprint.from_agent(self.agent).json(),
             "recipe": self._recipe,
             "at": round(time(), 3),
         }
-        return sealed(run_id, 1, "begin", body, ""), _title(said[-1])
+        return seal_record(run_id, 1, "begin", body, ""), _make_title(conversation_messages[-1])
 
-    def _typed(self, result: RunResult[Any]) -> RunResult[Output]:
+    def _restore_output(self, result: RunResult[Any]) -> RunResult[Output]:
         """A recorded result with an output of the agent's type, where it still fits."""
-        output = self.agent.plan.output
-        if output.schema is None or isinstance(result.answer, Missing):
+        output = self.agent.spec.output
+        if output.schema is None or isinstance(result.answer, MissingOutput):
             return result
-        value = output.read(encoded(as_json(result.answer)).decode())
-        return result if isinstance(value, Unfit) else replace(result, answer=value)
+        value = output.parse(encode_json(to_json_value(result.answer)).decode())
+        return result if isinstance(value, InvalidOutput) else replace(result, answer=value)
 
 
-def _title(message: Message) -> str:
+def _make_title(message: Message) -> str:
     text = message.text if isinstance(message, User) else ""
     line = " ".join(text.split()).replace("\0", "").encode("utf-8", "replace").decode()
-    return line[:_TITLE]
+    return line[:_TITLE_LENGTH]
 
 
-def _refuse_another(ledger: Ledger, first: Record) -> None:
+def _check_same_input(state: DurableRunState, first: JournalRecord) -> None:
     """Raises UsageError if the run that is there began otherwise."""
-    said = load(first.fields["messages"])
-    if ledger.begin.messages != said:
+    messages = load_messages(first.fields["messages"])
+    if state.begin.messages != messages:
         raise UsageError(
-            f"the run {ledger.run_id} began with another prompt; leave the prompt out to go on "
+            f"the run {state.run_id} began with another prompt; leave the prompt out to go on "
             "with it, or use another id"
         )
 
 
-async def _streamed(
+async def _stream_events(
     work: Callable[[Emit], Coroutine[Any, Any, RunResult[Any]]],  # Any: as the agent says
 ) -> AsyncGenerator[Event, None]:
     """The events of a run that is given where to put them."""

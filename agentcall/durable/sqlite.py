@@ -21,8 +21,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from agentcall.durable.database import Row, Session
-from agentcall.durable.holder import Holder
+from agentcall.durable.database import JournalTransaction, SQLRow
+from agentcall.durable.holder import LeaseOwner
 from agentcall.durable.journal import check_seals
 from agentcall.errors import JournalDamaged, JournalError, UsageError
 from agentcall.privatefiles import open_private, tighten
@@ -30,10 +30,10 @@ from agentcall.privatefiles import open_private, tighten
 T = TypeVar("T")
 
 FORMAT = 1
-_OURS = 0x61676361
+_APPLICATION_ID = 0x61676361
 """SQLite's application_id of a journal: "agca"."""
 
-_BUSY = 30.0
+_BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process's transaction."""
 
 _TABLES = """
@@ -50,92 +50,92 @@ CREATE TABLE agentcall_records (
 """
 
 
-class SQLite:
+class SQLiteDatabase:
     """The file of a journal; `Database` says what it does."""
 
-    lease = 0.0
-    beat = 1.0
-    skip = ""
+    lease_seconds = 0.0
+    heartbeat_seconds = 1.0
+    skip_locked_sql = ""
 
     def __init__(self, path: Path, *, make: bool = True) -> None:
-        self.place = str(path)
+        self.location = str(path)
         self._path = path
-        self._holder: Holder | None = None
+        self._lease_owner: LeaseOwner | None = None
         if not path.exists():
             if not make:
                 raise UsageError(f"there is no journal at {path}")
-            _made(path)
-        self._connection = _opened(path)
+            _create_file(path)
+        self._connection = _open_file(path)
 
-    def transact(self, work: Callable[[Session], T]) -> T:
+    def transact(self, work: Callable[[JournalTransaction], T]) -> T:
         """Does the work in one transaction, which is on the disk when this returns."""
-        return self._within("BEGIN IMMEDIATE", work)
+        return self._run_transaction("BEGIN IMMEDIATE", work)
 
-    def look(self, work: Callable[[Session], T]) -> T:
+    def read(self, work: Callable[[JournalTransaction], T]) -> T:
         """What the work reads; it has to change nothing."""
-        return self._within("BEGIN", work)
+        return self._run_transaction("BEGIN", work)
 
-    def _within(self, begin: str, work: Callable[[Session], T]) -> T:
+    def _run_transaction(self, begin: str, work: Callable[[JournalTransaction], T]) -> T:
         connection = self._connection
         try:
             connection.execute(begin)
             try:
-                given = work(_Session(connection))
+                given = work(_SQLiteTransaction(connection))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
         except (sqlite3.Error, UnicodeError) as error:
-            raise _explained(self._path, error) from error
+            raise _translate_error(self._path, error) from error
         return given
 
     def now(self) -> float:
         """This machine's clock."""
         return time.time()
 
-    def hold(self) -> str:
+    def create_lease(self) -> str:
         """A new name for a hold of this process."""
-        if self._holder is None:
-            self._holder = Holder(self._path)
-        return self._holder.hold()
+        if self._lease_owner is None:
+            self._lease_owner = LeaseOwner(self._path)
+        return self._lease_owner.create_lease()
 
-    def drop(self, hold: str) -> None:
+    def drop_lease(self, lease_id: str) -> None:
         """Forgets a hold of this process."""
-        if self._holder is not None:
-            self._holder.drop(hold)
+        if self._lease_owner is not None:
+            self._lease_owner.drop_lease(lease_id)
 
-    def lives(self, hold: str) -> bool:
+    def is_lease_alive(self, lease_id: str) -> bool:
         """Whether the process of a hold is there."""
-        if self._holder is None:
-            self._holder = Holder(self._path)
-        return self._holder.lives(hold) is True
+        if self._lease_owner is None:
+            self._lease_owner = LeaseOwner(self._path)
+        return self._lease_owner.is_lease_alive(lease_id) is True
 
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
-        if self._holder is not None:
-            self._holder.close()
+        if self._lease_owner is not None:
+            self._lease_owner.close()
 
 
-class _Session:
+class _SQLiteTransaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def change(self, sql: str, *values: object) -> int:
+    def execute(self, sql: str, *values: object) -> int:
         return self._connection.execute(sql, values).rowcount
 
-    def rows(self, sql: str, *values: object) -> Iterable[Row]:
+    def query(self, sql: str, *values: object) -> Iterable[SQLRow]:
         return self._connection.execute(sql, values)
 
 
-def _made(path: Path) -> None:
+def _create_file(path: Path) -> None:
     """Makes an empty journal; does nothing if another process was faster."""
     made = path.with_name(f"{path.name}-new-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         os.close(open_private(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         with closing(sqlite3.connect(made, isolation_level=None)) as connection:
-            connection.execute(f"PRAGMA application_id = {_OURS}")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
             connection.executescript(f"PRAGMA synchronous = FULL; BEGIN; {_TABLES} COMMIT;")
         with suppress(FileExistsError):
@@ -146,36 +146,36 @@ def _made(path: Path) -> None:
         made.unlink(missing_ok=True)
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _open_file(path: Path) -> sqlite3.Connection:
     tighten(path, path.with_name(f"{path.name}-journal"))
     if path.stat().st_size == 0:
         raise JournalDamaged(f"{path} is empty, and a journal never is; it has lost what it held")
     try:
         connection = sqlite3.connect(
-            path, timeout=_BUSY, isolation_level=None, check_same_thread=False
+            path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
     except sqlite3.Error as error:
-        raise _explained(path, error) from error
-    connection.text_factory = _text
+        raise _translate_error(path, error) from error
+    connection.text_factory = _decode_text
     try:
-        _check(connection, path)
+        _check_file(connection, path)
         connection.execute("PRAGMA journal_mode = PERSIST")
         connection.execute("PRAGMA synchronous = FULL")
     except (sqlite3.Error, UnicodeError) as error:
         connection.close()
-        raise _explained(path, error) from error
+        raise _translate_error(path, error) from error
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check_file(connection: sqlite3.Connection, path: Path) -> None:
     def pragma(name: str) -> object:
         return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     connection.execute("BEGIN")
-    if pragma("application_id") != _OURS:
+    if pragma("application_id") != _APPLICATION_ID:
         raise JournalDamaged(f"{path} is an SQLite file, but no journal of agentcall")
     version = pragma("user_version")
     if version != FORMAT:
@@ -189,16 +189,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     said = pragma("quick_check")
     if said != "ok":
         raise JournalDamaged(f"{path} is damaged: {said}")
-    check_seals(_Session(connection))
+    check_seals(_SQLiteTransaction(connection))
     connection.execute("COMMIT")
 
 
-def _text(data: bytes) -> str:
+def _decode_text(data: bytes) -> str:
     """What is no UTF-8 is no error here: its checksum will tell, and name the record."""
     return data.decode("utf-8", "replace")
 
 
-def _explained(path: Path, error: sqlite3.Error | UnicodeError) -> JournalError:
+def _translate_error(path: Path, error: sqlite3.Error | UnicodeError) -> JournalError:
     said = str(error)
     is_ours = isinstance(error, sqlite3.OperationalError) and "no such" not in said
     if is_ours:

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from agentcall.durable.attempt import Attempt
-from agentcall.durable.runs import Durable
+from agentcall.durable.attempt import RunLease
+from agentcall.durable.runs import DurableAgent
 from agentcall.errors import (
     AgentCallError,
     JournalDamaged,
@@ -26,13 +26,13 @@ from agentcall.errors import (
 )
 from agentcall.result import RunResult
 
-TRIES = 8
-IDLE = 0.5
+MAX_ATTEMPTS = 8
+IDLE_SECONDS = 0.5
 """Seconds between two looks into an empty queue."""
-_LONGEST = 60.0
+_MAX_PAUSE = 60.0
 
 
-class Done(NamedTuple):
+class WorkerResult(NamedTuple):
     """What became of a run: its result, or what stood against it."""
 
     run_id: str
@@ -40,29 +40,29 @@ class Done(NamedTuple):
     error: AgentCallError | None = None
 
 
-class Worker:
+class DurableWorker:
     """Works for one agent; `tell` is told what became of each run."""
 
     def __init__(
         self,
-        durable: Durable[Any, Any],
-        tell: Callable[[Done], None],
+        durable: DurableAgent[Any, Any],
+        report: Callable[[WorkerResult], None],
         *,
         concurrency: int = 4,
         deps: object = None,
     ) -> None:
         self._durable = durable
-        self._tell = tell
+        self._report = report
         self._concurrency = concurrency
         self._deps = deps
 
-    async def work(self, *, until_empty: bool = False) -> None:
+    async def run(self, *, until_empty: bool = False) -> None:
         """Goes on until it is cancelled, or until no run of the queue is left open.
 
         Raises JournalError if the journal cannot be used any more.
         """
         slots = [
-            asyncio.ensure_future(self._slot(until_empty=until_empty))
+            asyncio.ensure_future(self._run_slot(until_empty=until_empty))
             for _ in range(self._concurrency)
         ]
         try:
@@ -72,54 +72,58 @@ class Worker:
                 slot.cancel()
             await asyncio.gather(*slots, return_exceptions=True)
 
-    async def _slot(self, *, until_empty: bool) -> None:
+    async def _run_slot(self, *, until_empty: bool) -> None:
         queue = self._durable.agent.name
         while True:
-            attempt = await self._taken()
-            if attempt is not None:
-                async with attempt:
-                    await self._bring(attempt)
-            elif until_empty and not await self._durable.ask(lambda j: j.has_open(queue)):
+            lease = await self._claim_next()
+            if lease is not None:
+                async with lease:
+                    await self._execute(lease)
+            elif until_empty and not await self._durable.query_journal(
+                lambda j: j.has_open_runs(queue)
+            ):
                 return
             else:
-                await asyncio.sleep(IDLE)
+                await asyncio.sleep(IDLE_SECONDS)
 
-    async def _taken(self) -> Attempt | None:
+    async def _claim_next(self) -> RunLease | None:
         try:
-            return await self._durable.take()
+            return await self._durable.claim_next()
         except JournalDamaged as error:
-            self._tell(Done("", error=error))
+            self._report(WorkerResult("", error=error))
             return None
 
-    async def _bring(self, attempt: Attempt) -> None:
-        run_id = attempt.held.run_id
+    async def _execute(self, lease: RunLease) -> None:
+        run_id = lease.claim.run_id
         try:
-            if attempt.held.claims >= TRIES:
-                raise _Deadly(f"{TRIES} workers took the run in turn, and none came on with it")
-            result = await self._durable.carry_out(attempt, deps=self._deps)
+            if lease.claim.claims >= MAX_ATTEMPTS:
+                raise _WorkerCrashLoop(
+                    f"{MAX_ATTEMPTS} workers took the run in turn, and none came on with it"
+                )
+            result = await self._durable.execute(lease, deps=self._deps)
         except RunBusy as error:
-            self._tell(Done(run_id, error=error))
+            self._report(WorkerResult(run_id, error=error))
         except JournalError:
             raise
         except AgentCallError as error:
-            await self._failed(attempt, error)
+            await self._handle_failure(lease, error)
         else:
-            self._tell(Done(run_id, result))
+            self._report(WorkerResult(run_id, result))
 
-    async def _failed(self, attempt: Attempt, error: AgentCallError) -> None:
+    async def _handle_failure(self, lease: RunLease, error: AgentCallError) -> None:
         """Leaves a run for later, if it may go better then."""
-        claims = attempt.held.claims
-        if _may_pass(error) and claims + 1 < TRIES:
-            attempt.pause = min(2.0**claims, _LONGEST)
+        claims = lease.claim.claims
+        if _is_retryable(error) and claims + 1 < MAX_ATTEMPTS:
+            lease.retry_delay = min(2.0**claims, _MAX_PAUSE)
             return
-        await attempt.fail(error)
-        self._tell(Done(attempt.held.run_id, error=error))
+        await lease.record_failure(error)
+        self._report(WorkerResult(lease.claim.run_id, error=error))
 
 
-class _Deadly(AgentCallError):
+class _WorkerCrashLoop(AgentCallError):
     """A run that its workers do not survive."""
 
 
-def _may_pass(error: AgentCallError) -> bool:
+def _is_retryable(error: AgentCallError) -> bool:
     is_final = isinstance(error, ModelRefused) and not isinstance(error, RateLimited)
     return isinstance(error, ModelError) and not is_final

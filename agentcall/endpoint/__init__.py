@@ -4,6 +4,6 @@ The agent's tools are called here; what comes back is a plain completion. Needs 
 `serve`.
 """
 
-from agentcall.endpoint.app import Capacity, Endpoint
+from agentcall.endpoint.app import Capacity, OpenAIEndpoint
 
-__all__ = ["Capacity", "Endpoint"]
+__all__ = ["Capacity", "OpenAIEndpoint"]

@@ -23,54 +23,54 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.messages import JSON, Usage
-from agentcall.result import Missing, RunResult
-from agentcall.snapshot import snapshot
+from agentcall.result import MissingOutput, RunResult
+from agentcall.snapshot import serialize
 
-_SHOWN = 500
+_MAX_RESULT_CHARS = 500
 
 
-class Writer:
+class CompletionWriter:
     """Writes the answer to one request.
 
     steps: whether the tool steps are told. streams: whether text is sent as it arrives; the text
     of a typed output is not, as it may be mended.
     """
 
-    def __init__(self, identity: str, model: str, *, steps: bool, streams: bool) -> None:
+    def __init__(self, completion_id: str, model: str, *, steps: bool, streams: bool) -> None:
         self._head: dict[str, JSON] = {
-            "id": f"chatcmpl-{identity}",
+            "id": f"chatcmpl-{completion_id}",
             "created": int(time()),
             "model": model,
         }
-        self._steps = steps
+        self._include_steps = steps
         self._streams = streams
-        self._told: list[str] = []
-        self._said = ""
-        self._is_apart = False
+        self._step_texts: list[str] = []
+        self._text = ""
+        self._needs_separator = False
 
-    def whole(self, result: RunResult[Any]) -> dict[str, JSON]:  # Any: of any agent
+    def build_completion(self, result: RunResult[Any]) -> dict[str, JSON]:  # Any: of any agent
         """The completion that a run came to."""
-        message: dict[str, JSON] = {"role": "assistant", "content": words_of(result)}
-        if self._steps:
-            message["reasoning_content"] = "".join(self._told)
-        choice: JSON = {"index": 0, "message": message, "finish_reason": finish_of(result)}
+        message: dict[str, JSON] = {"role": "assistant", "content": format_answer(result)}
+        if self._include_steps:
+            message["reasoning_content"] = "".join(self._step_texts)
+        choice: JSON = {"index": 0, "message": message, "finish_reason": get_finish_reason(result)}
         return {
             **self._head,
             "object": "chat.completion",
             "choices": [choice],
-            "usage": usage_json(result.usage),
+            "usage": dump_usage(result.usage),
         }
 
-    def hear(self, event: Event) -> None:
+    def record_step(self, event: Event) -> None:
         """Takes down a step for the whole completion."""
-        if (step := step_of(event)) is not None:
-            self._told.append(step)
+        if (step := format_step(event)) is not None:
+            self._step_texts.append(step)
 
-    def first(self) -> bytes:
+    def build_first_chunk(self) -> bytes:
         """The chunk that begins an answer."""
-        return self._chunk({"role": "assistant", "content": ""})
+        return self._build_chunk({"role": "assistant", "content": ""})
 
-    def chunks(self, event: Event) -> Iterator[bytes]:
+    def build_chunks(self, event: Event) -> Iterator[bytes]:
         """What an event adds to the answer.
 
         Text is sent as it arrives. What the model said before a tool call, or what it took back,
@@ -78,42 +78,44 @@ class Writer:
         """
         match event:
             case TextDelta(text) if text and self._streams:
-                apart = "\n\n" if self._is_apart and self._said else ""
-                self._is_apart = False
-                self._said += text
-                yield self._chunk({"content": apart + text})
+                apart = "\n\n" if self._needs_separator and self._text else ""
+                self._needs_separator = False
+                self._text += text
+                yield self._build_chunk({"content": apart + text})
             case AnswerDiscarded() | ToolCallStarted() | ToolCallRefused():
-                self._is_apart = True
+                self._needs_separator = True
             case _:
                 pass
-        step = step_of(event) if self._steps else None
+        step = format_step(event) if self._include_steps else None
         if step:
-            yield self._chunk({"reasoning_content": step})
+            yield self._build_chunk({"reasoning_content": step})
 
-    def last(self, result: RunResult[Any], *, usage: bool) -> Iterator[bytes]:  # Any: as above
+    def build_last_chunks(
+        self, result: RunResult[Any], *, usage: bool
+    ) -> Iterator[bytes]:  # Any: as above
         """The chunks that end an answer."""
-        words = words_of(result)
-        if not self._said.endswith(words):  # it was not streamed: a typed output, or why none is
-            yield self._chunk({"content": f"\n\n{words}" if self._said else words})
-        yield self._chunk({}, finish_of(result))
+        words = format_answer(result)
+        if not self._text.endswith(words):  # it was not streamed: a typed output, or why none is
+            yield self._build_chunk({"content": f"\n\n{words}" if self._text else words})
+        yield self._build_chunk({}, get_finish_reason(result))
         if usage:
             body: dict[str, JSON] = {**self._head, "object": "chat.completion.chunk"}
-            yield _event({**body, "choices": [], "usage": usage_json(result.usage)})
+            yield _encode_event({**body, "choices": [], "usage": dump_usage(result.usage)})
         yield b"data: [DONE]\n\n"
 
-    def _chunk(self, delta: dict[str, JSON], finish: str | None = None) -> bytes:
+    def _build_chunk(self, delta: dict[str, JSON], finish: str | None = None) -> bytes:
         choice: JSON = {"index": 0, "delta": delta, "finish_reason": finish}
-        return _event({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
+        return _encode_event({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
 
 
-def _event(body: dict[str, JSON]) -> bytes:
+def _encode_event(body: dict[str, JSON]) -> bytes:
     return b"data: " + orjson.dumps(body) + b"\n\n"
 
 
-def words_of(result: RunResult[Any]) -> str:  # Any: as above
+def format_answer(result: RunResult[Any]) -> str:  # Any: as above
     """The answer in words; of a run without one, why there is none."""
-    if not isinstance(result.answer, Missing):
-        return snapshot(result.answer)
+    if not isinstance(result.answer, MissingOutput):
+        return serialize(result.answer)
     if result.pending:
         # Not the arguments nor the policy's words about them: a client sends this text back, and
         # what an attacker wanted to be called must not come into the conversation that way.
@@ -123,12 +125,12 @@ def words_of(result: RunResult[Any]) -> str:  # Any: as above
     return f"There is no answer ({result.stop_reason}): {result.answer.reason}."
 
 
-def finish_of(result: RunResult[Any]) -> str:  # Any: as above
+def get_finish_reason(result: RunResult[Any]) -> str:  # Any: as above
     """OpenAI's word for why the answer ended."""
     return "length" if result.stop_reason in ("max_tokens", "max_requests") else "stop"
 
 
-def usage_json(usage: Usage) -> JSON:
+def dump_usage(usage: Usage) -> JSON:
     """What the whole run used."""
     return {
         "prompt_tokens": usage.input_tokens,
@@ -138,7 +140,7 @@ def usage_json(usage: Usage) -> JSON:
     }
 
 
-def step_of(event: Event) -> str | None:
+def format_step(event: Event) -> str | None:
     """A step of the run as a piece of reasoning text."""
     match event:
         case ThinkingDelta(text):
@@ -147,10 +149,12 @@ def step_of(event: Event) -> str | None:
             return f"\n{call.name}({call.arguments})"
         case ToolCallFinished(_, result, seconds):
             mark = "failed" if result.is_error else "gave"
-            return f" {mark} in {seconds:.2f} s: {result.text[:_SHOWN]}\n"
+            return f" {mark} in {seconds:.2f} s: {result.text[:_MAX_RESULT_CHARS]}\n"
         case ApprovalRequested(call, reason):
             return f"\n{call.name} waits for approval{f': {reason}' if reason else ''}\n"
         case ToolCallRefused(call, result):
-            return f"\n{call.name}({call.arguments}) was refused: {result.text[:_SHOWN]}\n"
+            return (
+                f"\n{call.name}({call.arguments}) was refused: {result.text[:_MAX_RESULT_CHARS]}\n"
+            )
         case _:
             return None

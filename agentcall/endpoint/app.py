@@ -26,18 +26,18 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from agentcall.agent import Agent
-from agentcall.endpoint.answer import Writer
-from agentcall.endpoint.asked import Asked, Unfit, read_request
-from agentcall.endpoint.counts import TYPE, Counts
-from agentcall.errors import Busy, ModelError, ModelTimeout, RateLimited
+from agentcall.endpoint.answer import CompletionWriter
+from agentcall.endpoint.asked import CompletionRequest, InvalidRequest, parse_request
+from agentcall.endpoint.counts import CONTENT_TYPE, EndpointMetrics
+from agentcall.errors import ConcurrencyLimitExceeded, ModelError, ModelTimeout, RateLimited
 from agentcall.events import Event, RunFinished
-from agentcall.gatekeeper import USER, Gatekeeper, Terms
-from agentcall.places import Places
+from agentcall.gatekeeper import USER_SCOPE_KEY, AccessPolicy, SecurityMiddleware
+from agentcall.places import ConcurrencyLimiter
 from agentcall.result import RunResult
 
 T = TypeVar("T")
 
-_LARGE = 2**18
+_LARGE_BODY_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Capacity:
     per_key: int | None = None
 
 
-class Endpoint:
+class OpenAIEndpoint:
     """Serves an agent as the model `name`.
 
     terms: who may ask; without keys everybody is one user.
@@ -61,7 +61,7 @@ class Endpoint:
         agent: Agent[Any, Any],  # Any: of any output and deps
         *,
         name: str | None = None,
-        terms: Terms | None = None,
+        access: AccessPolicy | None = None,
         capacity: Capacity | None = None,
         deps: Callable[[Request], object] | None = None,
     ) -> None:
@@ -69,160 +69,172 @@ class Endpoint:
         self._name = name or agent.name
         self._capacity = capacity or Capacity()
         self._deps = deps
-        self._places = Places(running=self._capacity.running, waiting=self._capacity.waiting)
-        self._taken: Counter[str] = Counter()
-        self._counts = Counts(self._places)
+        self._limiter = ConcurrencyLimiter(
+            running=self._capacity.running, waiting=self._capacity.waiting
+        )
+        self._active_requests: Counter[str] = Counter()
+        self._endpoint_metrics = EndpointMetrics(self._limiter)
         app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
-                Route("/v1/models", self._models),
-                Route("/v1/models/{name:path}", self._model),
-                Route("/health", self._health),
-                Route("/metrics", self._metrics),
+                Route("/v1/models", self._list_models),
+                Route("/v1/models/{name:path}", self._get_model),
+                Route("/health", self._get_health),
+                Route("/metrics", self._get_metrics),
             ],
-            exception_handlers={404: _no_such_path, 405: _no_such_path},
+            exception_handlers={404: _handle_unknown_path, 405: _handle_unknown_path},
         )
         own = replace(
-            terms or Terms(),
+            access or AccessPolicy(),
             open_paths=frozenset({"/health"}),
             types=frozenset({"application/json"}),
         )
-        self._app = Gatekeeper(cast("Any", app), own)
+        self._app = SecurityMiddleware(cast("Any", app), own)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
     async def _complete(self, request: Request) -> Response:
         try:
-            asked = await self._asked(await request.body())
-            answer = await self._answered(request, asked)
-        except (_Gone, ClientDisconnect):
-            answer = Response(status_code=499)
-        except (Unfit, Busy, ModelError) as error:
-            answer = _refusal(error)
-        self._counts.answered(answer.status_code)
-        return answer
+            completion_request = await self._read_request(await request.body())
+            response = await self._respond(request, completion_request)
+        except (_ClientGone, ClientDisconnect):
+            response = Response(status_code=499)
+        except (InvalidRequest, ConcurrencyLimitExceeded, ModelError) as error:
+            response = _build_error_response(error)
+        self._endpoint_metrics.count_response(response.status_code)
+        return response
 
-    async def _asked(self, body: bytes) -> Asked:
+    async def _read_request(self, body: bytes) -> CompletionRequest:
         """The request in a body; a large one is read in a thread, so that others are answered."""
-        if len(body) > _LARGE:
-            return await asyncio.to_thread(read_request, body, self._name)
-        return read_request(body, self._name)
+        if len(body) > _LARGE_BODY_BYTES:
+            return await asyncio.to_thread(parse_request, body, self._name)
+        return parse_request(body, self._name)
 
-    async def _answered(self, request: Request, asked: Asked) -> Response:
+    async def _respond(self, request: Request, completion_request: CompletionRequest) -> Response:
         streams = self._agent.output_type is str
-        writer = Writer(uuid.uuid4().hex, self._name, steps=asked.steps, streams=streams)
-        if not asked.stream:
-            result = await _unless_gone(request, self._whole(request, asked, writer))
-            return JSONResponse(writer.whole(result))
+        writer = CompletionWriter(
+            uuid.uuid4().hex, self._name, steps=completion_request.include_steps, streams=streams
+        )
+        if not completion_request.stream:
+            result = await _run_while_connected(
+                request, self._run_to_end(request, completion_request, writer)
+            )
+            return JSONResponse(writer.build_completion(result))
         # the first chunk waits for a place, so that whoever gets none is told by the status
-        chunks = self._streamed(request, asked, writer)
-        first = await _unless_gone(request, anext(chunks))
-        return StreamingResponse(_after(first, chunks), media_type="text/event-stream")
+        chunks = self._stream(request, completion_request, writer)
+        first = await _run_while_connected(request, anext(chunks))
+        return StreamingResponse(_prepend_chunk(first, chunks), media_type="text/event-stream")
 
-    async def _whole(
-        self, request: Request, asked: Asked, writer: Writer
+    async def _run_to_end(
+        self, request: Request, completion_request: CompletionRequest, writer: CompletionWriter
     ) -> RunResult[Any]:  # Any: as above
-        async with self._place(request), self._run(request, asked) as run:
+        async with self._acquire_slot(request), self._start_run(request, completion_request) as run:
             async for event in run:
-                writer.hear(event)
+                writer.record_step(event)
             return run.result
 
-    async def _streamed(
-        self, request: Request, asked: Asked, writer: Writer
+    async def _stream(
+        self, request: Request, completion_request: CompletionRequest, writer: CompletionWriter
     ) -> AsyncGenerator[bytes, None]:
-        async with self._place(request), self._run(request, asked) as run:
-            yield writer.first()
+        async with self._acquire_slot(request), self._start_run(request, completion_request) as run:
+            yield writer.build_first_chunk()
             try:
                 async for event in run:
-                    for chunk in writer.chunks(event):
+                    for chunk in writer.build_chunks(event):
                         yield chunk
             except ModelError as error:
-                yield b"data: " + bytes(_refusal(error).body) + b"\n\n"
+                yield b"data: " + bytes(_build_error_response(error).body) + b"\n\n"
                 return
-            for chunk in writer.last(run.result, usage=asked.usage):
+            for chunk in writer.build_last_chunks(
+                run.result, usage=completion_request.include_usage
+            ):
                 yield chunk
 
     @asynccontextmanager
-    async def _run(self, request: Request, asked: Asked) -> AsyncGenerator[_Run, None]:
+    async def _start_run(
+        self, request: Request, completion_request: CompletionRequest
+    ) -> AsyncGenerator[_RunStream, None]:
         """A run, which is counted however it ends, and cancelled if it is left."""
         deps = self._deps(request) if self._deps else None
         began = monotonic()
-        async with aclosing(self._agent.run_stream(messages=asked.messages, deps=deps)) as events:
-            run = _Run(events)
+        async with aclosing(
+            self._agent.run_stream(messages=completion_request.messages, deps=deps)
+        ) as events:
+            run = _RunStream(events)
             try:
                 yield run
             finally:
-                if run.ended is not None:
-                    self._counts.ended(run.ended, monotonic() - began)
+                if run.final_result is not None:
+                    self._endpoint_metrics.count_run(run.final_result, monotonic() - began)
 
     @asynccontextmanager
-    async def _place(self, request: Request) -> AsyncGenerator[None, None]:
+    async def _acquire_slot(self, request: Request) -> AsyncGenerator[None, None]:
         """A place for a run of the request's user. Raises Busy, Unfit."""
-        user, most = str(request.scope.get(USER, "")), self._capacity.per_key
-        if most is not None and self._taken[user] >= most:
-            raise Unfit(
+        user, most = str(request.scope.get(USER_SCOPE_KEY, "")), self._capacity.per_key
+        if most is not None and self._active_requests[user] >= most:
+            raise InvalidRequest(
                 f"this key has {most} requests under way, which is all it may",
                 status=429,
                 code="rate_limit_exceeded",
             )
-        self._taken[user] += 1
+        self._active_requests[user] += 1
         try:
-            async with self._places.one():
+            async with self._limiter.slot():
                 yield
         finally:
-            self._taken[user] -= 1
+            self._active_requests[user] -= 1
 
-    async def _models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._card()]})
+    async def _list_models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._describe_model()]})
 
-    async def _model(self, request: Request) -> Response:
+    async def _get_model(self, request: Request) -> Response:
         if request.path_params["name"] == self._name:
-            return JSONResponse(self._card())
-        return _error(f"there is {self._name!r}", 404, "model_not_found", "model")
+            return JSONResponse(self._describe_model())
+        return _make_error(f"there is {self._name!r}", 404, "model_not_found", "model")
 
-    def _card(self) -> dict[str, object]:
+    def _describe_model(self) -> dict[str, object]:
         return {"id": self._name, "object": "model", "created": 0, "owned_by": "agentcall"}
 
-    async def _health(self, request: Request) -> Response:
+    async def _get_health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def _metrics(self, request: Request) -> Response:
-        return Response(self._counts.text(), media_type=TYPE)
+    async def _get_metrics(self, request: Request) -> Response:
+        return Response(self._endpoint_metrics.render(), media_type=CONTENT_TYPE)
 
 
-class _Run:
+class _RunStream:
     """The events of a run, and its result once it has ended."""
 
     def __init__(self, events: AsyncIterator[Event]) -> None:
         self._events = events
-        self.ended: RunResult[Any] | None = None  # Any: as above
+        self.final_result: RunResult[Any] | None = None  # Any: as above
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         async for event in self._events:
             if isinstance(event, RunFinished):
-                self.ended = event.result
+                self.final_result = event.result
             yield event
 
     @property
     def result(self) -> RunResult[Any]:  # Any: as above
-        if self.ended is None:
+        if self.final_result is None:
             raise RuntimeError("a run ended without its last event")
-        return self.ended
+        return self.final_result
 
 
-class _Gone(Exception):
+class _ClientGone(Exception):
     """The client has gone away."""
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def _run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """What the work gives; it is cancelled when the client goes away. Raises _Gone."""
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
+    leaving = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise _Gone
+            raise _ClientGone
         return working.result()
     finally:
         for task in (working, leaving):
@@ -230,38 +242,44 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def _prepend_chunk(
+    first: bytes, rest: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
     async with aclosing(rest):
         yield first
         async for chunk in rest:
             yield chunk
 
 
-def _refusal(error: Unfit | Busy | ModelError) -> JSONResponse:
+def _build_error_response(
+    error: InvalidRequest | ConcurrencyLimitExceeded | ModelError,
+) -> JSONResponse:
     match error:
-        case Unfit():
-            answer = _error(str(error), error.status, error.code, error.param)
+        case InvalidRequest():
+            response = _make_error(str(error), error.status, error.code, error.param)
             if error.status == 429:
-                answer.headers["Retry-After"] = "1"
-            return answer
-        case Busy(retry_after=seconds):
-            answer = _error(str(error), 503, "overloaded")
+                response.headers["Retry-After"] = "1"
+            return response
+        case ConcurrencyLimitExceeded(retry_after=seconds):
+            response = _make_error(str(error), 503, "overloaded")
         case RateLimited(status=429, retry_after=seconds):
-            answer = _error("the agent's model has too many requests", 429, "rate_limit_exceeded")
+            response = _make_error(
+                "the agent's model has too many requests", 429, "rate_limit_exceeded"
+            )
         case ModelTimeout():
-            return _error("the agent's model did not answer in time", 504, "upstream_timeout")
+            return _make_error("the agent's model did not answer in time", 504, "upstream_timeout")
         case _:
-            return _error("the agent's model cannot be asked", 502, "upstream_error")
-    answer.headers["Retry-After"] = f"{max(seconds or 1, 1):.0f}"
-    return answer
+            return _make_error("the agent's model cannot be asked", 502, "upstream_error")
+    response.headers["Retry-After"] = f"{max(seconds or 1, 1):.0f}"
+    return response
 
 
-def _error(
+def _make_error(
     words: str, status: int, code: str | None = None, param: str | None = None
 ) -> JSONResponse:
     kind = "invalid_request_error" if status < 500 else "server_error"
@@ -269,6 +287,6 @@ def _error(
     return JSONResponse(body, status_code=status)
 
 
-async def _no_such_path(request: Request, error: Exception) -> Response:
+async def _handle_unknown_path(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    return _error(f"{request.method} {request.url.path} is not answered here", status, None)
+    return _make_error(f"{request.method} {request.url.path} is not answered here", status, None)

@@ -14,86 +14,88 @@ from typing import cast
 import orjson
 
 from agentcall.errors import UsageError
-from agentcall.messages import JSON, Message, load
-from agentcall.taint import from_elsewhere
+from agentcall.messages import JSON, Message, load_messages
+from agentcall.taint import clear_provenance
 
-MESSAGES = 2_000
+MAX_MESSAGES = 2_000
 """Messages of a request at most; each is read, judged and sent on."""
 
-_REFUSED = {
+_UNSUPPORTED_FIELDS = {
     "tools": "this agent brings its own tools; send none",
     "functions": "this agent brings its own tools; send none",
     "response_format": "this agent decides the form of its answers; send none",
 }
 
 
-class Unfit(Exception):
+class InvalidRequest(Exception):
     """A request that cannot be answered: `status` (HTTP), `code` as OpenAI's, `param`."""
 
     def __init__(
-        self, words: str, *, status: int = 400, code: str | None = None, param: str | None = None
+        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
     ) -> None:
-        super().__init__(words)
+        super().__init__(message)
         self.status = status
         self.code = code
         self.param = param
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CompletionRequest:
     """A request; `steps` asks for the tool steps as `reasoning_content`."""
 
     messages: tuple[Message, ...]
     stream: bool
-    usage: bool
-    steps: bool
+    include_usage: bool
+    include_steps: bool
 
 
-def read_request(body: bytes, model: str) -> Asked:
+def parse_request(body: bytes, model: str) -> CompletionRequest:
     """The request in a body. Raises Unfit."""
     try:
         value: object = orjson.loads(body)
     except ValueError as error:
-        raise Unfit(f"the body is not JSON: {error}") from None
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise Unfit("the body is not a JSON object")
+        raise InvalidRequest("the body is not a JSON object")
     fields = cast("dict[str, JSON]", value)
-    _refuse(fields, model)
+    _check_fields(fields, model)
     options = fields.get("stream_options")
     wants_usage = isinstance(options, Mapping) and options.get("include_usage") is True
     steps = fields.get("include_steps") is True
-    return Asked(_messages(fields), fields.get("stream") is True, wants_usage, steps)
+    return CompletionRequest(
+        _parse_messages(fields), fields.get("stream") is True, wants_usage, steps
+    )
 
 
-def _refuse(fields: Mapping[str, JSON], model: str) -> None:
+def _check_fields(fields: Mapping[str, JSON], model: str) -> None:
     name = fields.get("model", model)
     if name != model:
-        raise Unfit(
+        raise InvalidRequest(
             f"there is no model {name!r:.100}; there is {model!r}",
             status=404,
             code="model_not_found",
             param="model",
         )
-    for param, words in _REFUSED.items():
+    for param, words in _UNSUPPORTED_FIELDS.items():
         if fields.get(param) and fields[param] != {"type": "text"}:
-            raise Unfit(words, param=param)
+            raise InvalidRequest(words, param=param)
     if fields.get("n") not in (None, 1):
-        raise Unfit(f"n is {fields['n']!r:.100}; one answer is given", param="n")
+        raise InvalidRequest(f"n is {fields['n']!r:.100}; one answer is given", param="n")
 
 
-def _messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
-    given = fields.get("messages")
-    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        raise Unfit("messages is no list of messages", param="messages")
-    if len(given) > MESSAGES:
-        raise Unfit(
-            f"there are {len(given):,} messages, more than {MESSAGES:,}; leave out the oldest",
+def _parse_messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
+    messages = fields.get("messages")
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        raise InvalidRequest("messages is no list of messages", param="messages")
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequest(
+            f"there are {len(messages):,} messages, more than {MAX_MESSAGES:,}; leave out the oldest",
             param="messages",
         )
-    last = given[-1]
+    last = messages[-1]
     if not isinstance(last, Mapping) or last.get("role") != "user":
-        raise Unfit("the last message is not the user's", param="messages")
+        raise InvalidRequest("the last message is not the user's", param="messages")
     try:
-        return from_elsewhere(load(cast("Sequence[Mapping[str, JSON]]", given)))
+        return clear_provenance(load_messages(cast("Sequence[Mapping[str, JSON]]", messages)))
     except (UsageError, AttributeError, TypeError, KeyError) as error:
-        raise Unfit(f"{error!s:.500}", param="messages") from None
+        raise InvalidRequest(f"{error!s:.500}", param="messages") from None

@@ -6,16 +6,16 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from agentcall.places import Places
+from agentcall.places import ConcurrencyLimiter
 from agentcall.result import RunResult
 
-TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Counts:
+class EndpointMetrics:
     """Counts of one endpoint, in a registry of its own."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self._registry = CollectorRegistry()
         own = self._registry
         self._requests = Counter(
@@ -26,15 +26,15 @@ class Counts:
         self._calls = Counter("agentcall_tool_calls", "Tool calls carried out.", registry=own)
         self._seconds = Histogram("agentcall_run_seconds", "How long runs took.", registry=own)
         running = Gauge("agentcall_running", "Runs that are under way.", registry=own)
-        running.set_function(lambda: places.running)
+        running.set_function(lambda: limiter.running)
         waiting = Gauge("agentcall_waiting", "Runs that wait for a place.", registry=own)
-        waiting.set_function(lambda: places.waiting)
+        waiting.set_function(lambda: limiter.waiting)
 
-    def answered(self, status: int) -> None:
+    def count_response(self, status: int) -> None:
         """Counts an answer to a request."""
         self._requests.labels(str(status)).inc()
 
-    def ended(self, result: RunResult[Any], seconds: float) -> None:  # Any: of any agent
+    def count_run(self, result: RunResult[Any], seconds: float) -> None:  # Any: of any agent
         """Counts a run."""
         self._runs.labels(result.stop_reason).inc()
         self._tokens.labels("input").inc(result.usage.input_tokens)
@@ -42,6 +42,6 @@ class Counts:
         self._calls.inc(result.usage.tool_calls)
         self._seconds.observe(seconds)
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """All counts in Prometheus' text format."""
         return generate_latest(self._registry)

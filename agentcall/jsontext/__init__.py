@@ -19,26 +19,26 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
-from agentcall.jsontext.balance import Balance
+from agentcall.jsontext.balance import BracketMatcher
 from agentcall.jsontext.lenient import (
-    DEEPEST,
-    Lenient,
-    Malformed,
+    MAX_DEPTH,
+    LenientParser,
+    MalformedJSON,
     WrittenFloat,
     WrittenInt,
-    as_written,
     is_exact,
-    is_same,
+    is_same_json,
+    keep_digits,
 )
-from agentcall.jsontext.members import Members, items, members
+from agentcall.jsontext.members import Members, split_items, split_members
 from agentcall.messages import JSON
 
-LONGEST = 4_000_000
+MAX_LENGTH = 4_000_000
 """Longer texts are not mended (characters)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class ParsedJSON:
     """A value that was read; `rule` names what had to be mended, empty where nothing had to."""
 
     value: JSON
@@ -46,14 +46,14 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UnreadableJSON:
     """A text that is no value; `cut` is whether it ends before the value does."""
 
     reason: str
-    cut: bool = False
+    is_truncated: bool = False
 
 
-def read_json(text: str) -> Whole | Unread:
+def parse_lenient_json(text: str) -> ParsedJSON | UnreadableJSON:
     """The value of JSON text or of text that is nearly JSON; never raises.
 
     >>> read_json("{'a': True,}")
@@ -62,30 +62,30 @@ def read_json(text: str) -> Whole | Unread:
     Unread(reason='the text ends inside a list or object', cut=True)
     """
     try:
-        return Whole(strict_json(text))
+        return ParsedJSON(parse_strict_json(text))
     except (ValueError, RecursionError):
         pass
     body = text.strip()
     if not body:
-        return Unread("there is no text", cut=True)
-    if len(body) > LONGEST:
-        return Unread(f"the text has {len(body)} characters, over {LONGEST}")
-    inner = _unfenced(body)
+        return UnreadableJSON("there is no text", is_truncated=True)
+    if len(body) > MAX_LENGTH:
+        return UnreadableJSON(f"the text has {len(body)} characters, over {MAX_LENGTH}")
+    inner = _strip_fence(body)
     if inner is not None:
-        within = read_json(inner)
-        if isinstance(within, Unread):
+        within = parse_lenient_json(inner)
+        if isinstance(within, UnreadableJSON):
             return within
-        return Whole(within.value, ", ".join(filter(None, ("code fence", within.rule))))
-    return _mended(body)
+        return ParsedJSON(within.value, ", ".join(filter(None, ("code fence", within.rule))))
+    return _parse_with_grammar(body)
 
 
-def strict_json(text: str) -> JSON:
+def parse_strict_json(text: str) -> JSON:
     """The value of a JSON text of which nothing is lost.
 
     Raises ValueError for what is not JSON, for a key with two values (of which a parser keeps the
     last), and for a number that a double cannot hold. Raises RecursionError.
     """
-    return cast("JSON", STRICT.decode(text))
+    return cast("JSON", STRICT_DECODER.decode(text))
 
 
 def has_repeated_key(text: bytes, value: JSON) -> bool:
@@ -95,7 +95,7 @@ def has_repeated_key(text: bytes, value: JSON) -> bool:
     if len(_SEPARATOR.findall(text)) == _count_keys(value):
         return False
     try:
-        json.loads(text, object_pairs_hook=_object_of)
+        json.loads(text, object_pairs_hook=_build_object)
     except RepeatedKey:
         return True
     except (ValueError, RecursionError):
@@ -124,31 +124,31 @@ def _count_keys(value: JSON) -> int:
     return found
 
 
-def _refuse_constant(name: str) -> JSON:
+def _reject_constant(name: str) -> JSON:
     raise ValueError(f"{name} is not JSON")
 
 
-def _exact_float(digits: str) -> float:
+def _parse_float(digits: str) -> float:
     number = float(digits)
     if not is_exact(number, digits):
         raise ValueError(f"{digits} has more digits than a double holds")
-    return as_written(number, digits)
+    return keep_digits(number, digits)
 
 
-def _whole_number(digits: str) -> int | float:
-    return as_written(int(digits), digits)
+def _parse_integer(digits: str) -> int | float:
+    return keep_digits(int(digits), digits)
 
 
-def _object_of(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+def _build_object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     found = dict(pairs)
     if len(found) < len(pairs):
         for key, value in pairs:
-            if not is_same(found[key], value):
+            if not is_same_json(found[key], value):
                 raise RepeatedKey(f"the key {key!r} has two values")
     return found
 
 
-def _unfenced(text: str) -> str | None:
+def _strip_fence(text: str) -> str | None:
     if not (text.startswith("```") and text.endswith("```") and len(text) > 6):
         return None
     head, _, rest = text[3:-3].partition("\n")
@@ -156,44 +156,44 @@ def _unfenced(text: str) -> str | None:
     return rest if not language or (language.isalnum() and language[0].isalpha()) else text[3:-3]
 
 
-def _mended(text: str) -> Whole | Unread:
-    balance = Balance()
-    end = balance.run(text, 0)
-    if end < 0 and not balance.stopped and balance.began:
+def _parse_with_grammar(text: str) -> ParsedJSON | UnreadableJSON:
+    balance = BracketMatcher()
+    end = balance.scan(text, 0)
+    if end < 0 and not balance.has_stopped and balance.has_begun:
         inside = "a text" if balance.quote else "a list or object"
-        return Unread(f"the text ends inside {inside}", cut=True)
-    lenient = Lenient(text)
+        return UnreadableJSON(f"the text ends inside {inside}", is_truncated=True)
+    lenient = LenientParser(text)
     try:
-        value = lenient.value()
-        lenient.close()
-    except Malformed as error:
-        return Unread(str(error), cut=lenient.at >= len(text))
-    return Whole(value, ", ".join(sorted(lenient.rules)) or "spelling")
+        value = lenient.parse_value()
+        lenient.expect_end()
+    except MalformedJSON as error:
+        return UnreadableJSON(str(error), is_truncated=lenient.at >= len(text))
+    return ParsedJSON(value, ", ".join(sorted(lenient.rules)) or "spelling")
 
 
-STRICT = json.JSONDecoder(
-    parse_constant=_refuse_constant,
-    parse_float=_exact_float,
-    parse_int=_whole_number,
-    object_pairs_hook=_object_of,
+STRICT_DECODER = json.JSONDecoder(
+    parse_constant=_reject_constant,
+    parse_float=_parse_float,
+    parse_int=_parse_integer,
+    object_pairs_hook=_build_object,
 )
 """The decoder of `strict_json`."""
 
 __all__ = [
-    "DEEPEST",
-    "STRICT",
-    "Balance",
-    "Lenient",
-    "Malformed",
+    "MAX_DEPTH",
+    "STRICT_DECODER",
+    "BracketMatcher",
+    "LenientParser",
+    "MalformedJSON",
     "Members",
-    "Unread",
-    "Whole",
+    "ParsedJSON",
+    "UnreadableJSON",
     "WrittenFloat",
     "WrittenInt",
     "has_repeated_key",
     "is_exact",
-    "items",
-    "members",
-    "read_json",
-    "strict_json",
+    "parse_lenient_json",
+    "parse_strict_json",
+    "split_items",
+    "split_members",
 ]

@@ -13,39 +13,43 @@ import re
 from math import isfinite
 from typing import cast
 
-from agentcall.jsontext.balance import CLOSERS, INSIDE
+from agentcall.jsontext.balance import CLOSERS, STRING_CONTENT
 from agentcall.messages import JSON
 
-DEEPEST = 200
+MAX_DEPTH = 200
 """Values nested deeper are not read."""
 
 
-class Malformed(ValueError):
+class MalformedJSON(ValueError):
     """Text that even the lenient grammar cannot read; `where` it is."""
 
 
 _SPACE = re.compile(r"\s*")
 _WORD = re.compile(r"[A-Za-z_$][\w$.\-]*")
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d[\d_]*)?\.?\d*(?:[eE][+-]?\d+)?)")
-_UNCLEAR = re.compile(r"\+|[+-]?0[\d_]")
+_AMBIGUOUS_NUMBER = re.compile(r"\+|[+-]?0[\d_]")
 """A sign that may be half of a sum, and a zero that may make a number octal."""
 _KEY_AHEAD = re.compile(r'"(?:[^"\\\n]|\\.){1,80}"\s*[:：]')
 _DIVISION = re.compile(r"//+[ \t]*[-+(]*[\d.]")
 """Behind a value this is Python's whole division or a comment, and nobody can tell which."""
 _WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|\\\\[\w.$-]+)(?:\\[^\\/:*?\"<>|\n]+)+\\?")
-_WIDE = dict(zip("：，｛｝［］（）", ":,{}[]()", strict=True))
+_FULL_WIDTH = dict(zip("：，｛｝［］（）", ":,{}[]()", strict=True))
 """Punctuation of Chinese and Japanese keyboards, which counts outside of strings."""
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
-_INSIDE = {**INSIDE, "”": re.compile(r"[^”\\]*"), "’": re.compile(r"[^’\\]*")}
+_STRING_CONTENT_BY_QUOTE = {
+    **STRING_CONTENT,
+    "”": re.compile(r"[^”\\]*"),
+    "’": re.compile(r"[^’\\]*"),
+}
 _LITERALS: dict[str, JSON] = {"true": True, "false": False, "null": None}
-_PYTHON: dict[str, JSON] = {"True": True, "False": False, "None": None}
+_PYTHON_LITERALS: dict[str, JSON] = {"True": True, "False": False, "None": None}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
-_HEX = {"u": 4, "x": 2, "U": 8}
+_HEX_ESCAPE_DIGITS = {"u": 4, "x": 2, "U": 8}
 _EXACT_DIGITS = 15
 """Every decimal of so many digits is kept by a float (IEEE 754, double precision)."""
 
 
-class Lenient:
+class LenientParser:
     """The lenient grammar over one text: JSON and Python's literals; notes the rules it used."""
 
     def __init__(self, text: str, at: int = 0) -> None:
@@ -53,36 +57,36 @@ class Lenient:
         self.at = at
         self.rules: set[str] = set()
         self._depth = 0
-        self._behind = ""  # what the last token ended with
-        self._ended = self._seen = 0
+        self._last_character = ""  # what the last token ended with
+        self._token_end = self._peek_end = 0
 
-    def fail(self, expected: str) -> Malformed:
+    def make_error(self, expected: str) -> MalformedJSON:
         """The error that says what was expected here."""
         found = self.text[self.at : self.at + 20] or "the end"
-        return Malformed(f"expected {expected} at character {self.at}, found {found!r}")
+        return MalformedJSON(f"expected {expected} at character {self.at}, found {found!r}")
 
     def peek(self) -> str:
         """The next character that is neither space nor comment, empty at the end.
 
         Full-width punctuation reads as its ASCII form. Raises Malformed for a division.
         """
-        if self.at > self._seen:
-            self._behind, self._ended = self.text[self.at - 1], self.at
+        if self.at > self._peek_end:
+            self._last_character, self._token_end = self.text[self.at - 1], self.at
         while True:
             self.at = cast("re.Match[str]", _SPACE.match(self.text, self.at)).end()
             if not self.text.startswith(("//", "/*", "#"), self.at):
                 break
-            self._comment()
-        self._seen = self.at
+            self._skip_comment()
+        self._peek_end = self.at
         char = self.text[self.at : self.at + 1]
-        if char not in _WIDE:
+        if char not in _FULL_WIDTH:
             return char
         self.rules.add("full-width punctuation")
-        return _WIDE[char]
+        return _FULL_WIDTH[char]
 
-    def _comment(self) -> None:
-        if self._behind not in ("", ",", "{", "[", "(", ":") and self._is_division():
-            raise self.fail("one value, not a division,")
+    def _skip_comment(self) -> None:
+        if self._last_character not in ("", ",", "{", "[", "(", ":") and self._is_division():
+            raise self.make_error("one value, not a division,")
         self.rules.add("comment")
         long = self.text.startswith("/*", self.at)
         end = self.text.find("*/" if long else "\n", self.at + (2 if long else 1))
@@ -92,7 +96,7 @@ class Lenient:
         """Whether `//` behind a value may divide it: an operand follows, or no space is between."""
         if not self.text.startswith("//", self.at):
             return False
-        return self.at == self._ended or _DIVISION.match(self.text, self.at) is not None
+        return self.at == self._token_end or _DIVISION.match(self.text, self.at) is not None
 
     def eat(self, char: str) -> bool:
         """Whether the next character is this one; it is then behind us."""
@@ -101,33 +105,33 @@ class Lenient:
         self.at += 1
         return True
 
-    def close(self) -> None:
+    def expect_end(self) -> None:
         """Nothing may follow but comments, a comma and brackets too many. Raises Malformed."""
         while self.peek() in ("}", "]", ")", ";", ","):
             self.rules.add("brackets too many")
             self.at += 1
         if self.at < len(self.text):
-            raise self.fail("the end")
+            raise self.make_error("the end")
 
-    def value(self) -> JSON:
+    def parse_value(self) -> JSON:
         """The value that stands here. Raises Malformed."""
         char = self.peek()
         if char in CLOSERS:
             self._depth += 1
-            if self._depth > DEEPEST:
-                raise self.fail(f"at most {DEEPEST} levels")
-            found: JSON = self._object() if char == "{" else self._list(char)
+            if self._depth > MAX_DEPTH:
+                raise self.make_error(f"at most {MAX_DEPTH} levels")
+            found: JSON = self._parse_object() if char == "{" else self._parse_list(char)
             self._depth -= 1
             return found
         if char in _QUOTES:
-            return self.string()
-        return self._scalar()
+            return self.parse_string()
+        return self._parse_scalar()
 
-    def string(self) -> str:
+    def parse_string(self) -> str:
         """The string that stands here, in any quotes. Raises Malformed."""
         opener = self.peek()
         if opener not in _QUOTES:
-            raise self.fail("a string")
+            raise self.make_error("a string")
         if opener != '"':
             self.rules.add("single quotes" if opener == "'" else "full-width punctuation")
         quote = _QUOTES[opener]
@@ -135,40 +139,42 @@ class Lenient:
         start, odd = self.at, False
         pieces: list[str] = []
         while True:
-            end = cast("re.Match[str]", _INSIDE[quote].match(self.text, self.at)).end()
-            pieces.append(self._raw(end))
+            end = cast(
+                "re.Match[str]", _STRING_CONTENT_BY_QUOTE[quote].match(self.text, self.at)
+            ).end()
+            pieces.append(self._read_raw_text(end))
             if end >= len(self.text):
-                raise self.fail("the end of a string")
+                raise self.make_error("the end of a string")
             if self.text[end] == quote:
                 self.at = end + 1
                 break
             self.at = end + 1
-            pieces.append(self._escape())
+            pieces.append(self._read_escape())
             odd = odd or (pieces[-1].startswith("\\") and len(pieces[-1]) > 1)
         raw = self.text[start:end]
         if odd:
             self.rules.add("bad escape")
         return raw if odd and _WINDOWS_PATH.fullmatch(raw) else "".join(pieces)
 
-    def _raw(self, end: int) -> str:
+    def _read_raw_text(self, end: int) -> str:
         raw = self.text[self.at : end]
         if "\n" in raw or "\t" in raw or "\r" in raw:
             self.rules.add("line break in a string")
         self.at = end
         return raw
 
-    def _escape(self) -> str:
+    def _read_escape(self) -> str:
         """What an escape says; one that no language has is the backslash and what follows it."""
         char = self.text[self.at : self.at + 1]
         self.at += 1
-        if char in _HEX:
-            return self._code(char, _HEX[char])
+        if char in _HEX_ESCAPE_DIGITS:
+            return self._read_code_point(char, _HEX_ESCAPE_DIGITS[char])
         if char in "\"'\\/”’":
             return char
         octal = char == "0" and self.text[self.at : self.at + 1].isdigit()
         return _ESCAPES[char] if char in _ESCAPES and not octal else "\\" + char
 
-    def _code(self, kind: str, digits: int) -> str:
+    def _read_code_point(self, kind: str, digits: int) -> str:
         code = self.text[self.at : self.at + digits]
         try:
             number = int(code, 16) if len(code) == digits and code.isalnum() else -1
@@ -183,92 +189,92 @@ class Lenient:
             number = 0x10000 + ((number - 0xD800) << 10) + (int(pair[2:], 16) - 0xDC00)
         return chr(number)
 
-    def _scalar(self) -> JSON:
+    def _parse_scalar(self) -> JSON:
         word = _WORD.match(self.text, self.at)
         if word is not None:
             name = word.group()
-            known = _LITERALS if name in _LITERALS else _PYTHON
+            known = _LITERALS if name in _LITERALS else _PYTHON_LITERALS
             if name not in known:
-                raise self.fail("a value")
-            if known is _PYTHON:
+                raise self.make_error("a value")
+            if known is _PYTHON_LITERALS:
                 self.rules.add("python literal")
             self.at = word.end()
             return known[name]
-        return self._number()
+        return self._parse_number()
 
-    def _number(self) -> JSON:
+    def _parse_number(self) -> JSON:
         found = cast("re.Match[str]", _NUMBER.match(self.text, self.at))
         digits = found.group()
-        if _UNCLEAR.match(digits):
-            raise self.fail("a number without '+' and leading zeros, or a string,")
+        if _AMBIGUOUS_NUMBER.match(digits):
+            raise self.make_error("a number without '+' and leading zeros, or a string,")
         try:
             number: int | float = int(digits, 0) if "x" in digits.lower() else json.loads(digits)
         except ValueError:
-            number = self._odd_number(digits)
+            number = self._parse_odd_number(digits)
         if isinstance(number, float) and not is_exact(number, digits):
-            raise self.fail("a number that a double holds exactly, or a string,")
+            raise self.make_error("a number that a double holds exactly, or a string,")
         self.at = found.end()
-        return as_written(number, digits)
+        return keep_digits(number, digits)
 
-    def _odd_number(self, digits: str) -> int | float:
+    def _parse_odd_number(self, digits: str) -> int | float:
         plain = digits.lstrip("+-").replace("_", "")
         try:
             number: int | float = int(digits) if plain.isdecimal() else float(digits)
         except ValueError:
-            raise self.fail("a value") from None
+            raise self.make_error("a value") from None
         self.rules.add("number")
         return number
 
-    def _list(self, opener: str) -> JSON:
+    def _parse_list(self, opener: str) -> JSON:
         if opener == "(":
             self.rules.add("python literal")
         self.at += 1
         items: list[JSON] = []
         while not self.eat(CLOSERS[opener]):
-            items.append(self.value())
-            self._comma(CLOSERS[opener])
+            items.append(self.parse_value())
+            self._parse_comma(CLOSERS[opener])
         return items
 
-    def _object(self) -> JSON:
+    def _parse_object(self) -> JSON:
         self.at += 1
         found: dict[str, JSON] = {}
         while not self.eat("}"):
-            key = self.key()
+            key = self.parse_key()
             if not self.eat(":"):
-                raise self.fail("':'")
-            value = self.value()
-            if key in found and not is_same(found[key], value):
-                raise self.fail(f"one value for {key!r}, not a second one,")
+                raise self.make_error("':'")
+            value = self.parse_value()
+            if key in found and not is_same_json(found[key], value):
+                raise self.make_error(f"one value for {key!r}, not a second one,")
             found[key] = value
-            self._comma("}")
+            self._parse_comma("}")
         return found
 
-    def key(self) -> str:
+    def parse_key(self) -> str:
         """The key that stands here, in quotes or bare. Raises Malformed."""
         if self.peek() in _QUOTES:
-            return self.string()
+            return self.parse_string()
         word = _WORD.match(self.text, self.at)
         if word is None:
-            raise self.fail("a key")
+            raise self.make_error("a key")
         self.rules.add("unquoted key")
         self.at = word.end()
         return word.group()
 
-    def _comma(self, closer: str) -> None:
+    def _parse_comma(self, closer: str) -> None:
         if self.eat(","):
             if self.peek() == closer:
                 self.rules.add("trailing comma")
         elif self.peek() != closer:
-            if not self._begins_another(closer):
-                raise self.fail(f"',' or {closer!r}")
+            if not self._is_comma_missing(closer):
+                raise self.make_error(f"',' or {closer!r}")
             self.rules.add("missing comma")
 
-    def _begins_another(self, closer: str) -> bool:
+    def _is_comma_missing(self, closer: str) -> bool:
         """Whether only a comma is missing: the next member, or the next object of a list."""
         if closer == "}":
             apart = self.text[self.at - 1].isspace()
             return apart and _KEY_AHEAD.match(self.text, self.at) is not None
-        return self.peek() == "{" and self._behind == "}"
+        return self.peek() == "{" and self._last_character == "}"
 
 
 class WrittenInt(int):
@@ -283,7 +289,7 @@ class WrittenFloat(float):
     text = ""
 
 
-def as_written(number: int | float, digits: str) -> int | float:
+def keep_digits(number: int | float, digits: str) -> int | float:
     """The number, with its digits where Python would write others: as a text it is these."""
     if repr(number) == digits:
         return number
@@ -304,6 +310,6 @@ def is_exact(number: float, digits: str) -> bool:
     return Decimal(repr(number)) == Decimal(plain)
 
 
-def is_same(one: JSON, other: JSON) -> bool:
+def is_same_json(one: JSON, other: JSON) -> bool:
     """Whether two values are one: 1 and true are not, which Python takes to be equal."""
     return json.dumps(one) == json.dumps(other)

@@ -4,59 +4,59 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from agentcall.jsontext.balance import CLOSERS, Balance
-from agentcall.jsontext.lenient import Lenient, Malformed
+from agentcall.jsontext.balance import CLOSERS, BracketMatcher
+from agentcall.jsontext.lenient import LenientParser, MalformedJSON
 
 Members: TypeAlias = "list[tuple[str, str]]"
 
 
-def members(text: str) -> Members | None:
+def split_members(text: str) -> Members | None:
     """Keys and the texts of their values of an object written as JSON or nearly so.
 
     The texts are as written, so that what has to be mended in them can still be seen. None if the
     text is no object.
     """
-    scan = Lenient(text)
+    scan = LenientParser(text)
     found: Members = []
     try:
         if not scan.eat("{"):
             return None
         while not scan.eat("}"):
-            key = scan.key()
+            key = scan.parse_key()
             if not scan.eat(":"):
                 return None
-            found.append((key, _value_text(scan)))
+            found.append((key, _read_value_text(scan)))
             if not scan.eat(",") and scan.peek() != "}":
                 return None
-    except Malformed:
+    except MalformedJSON:
         return None
     return found
 
 
-def items(text: str) -> list[str] | None:
+def split_items(text: str) -> list[str] | None:
     """The texts of the items of a list written as JSON or nearly so; None if it is no list."""
-    scan = Lenient(text)
+    scan = LenientParser(text)
     found: list[str] = []
     try:
         if not scan.eat("["):
             return None
         while not scan.eat("]"):
-            found.append(_value_text(scan))
+            found.append(_read_value_text(scan))
             if not scan.eat(",") and scan.peek() != "]":
                 return None
-    except Malformed:
+    except MalformedJSON:
         return None
     return found
 
 
-def _value_text(scan: Lenient) -> str:
+def _read_value_text(scan: LenientParser) -> str:
     char = scan.peek()
     start = scan.at
     if char in CLOSERS:
-        end = Balance().run(scan.text, start)
+        end = BracketMatcher().scan(scan.text, start)
         if end <= start:
-            raise scan.fail("a whole value")
+            raise scan.make_error("a whole value")
         scan.at = end
     else:
-        scan.value()
+        scan.parse_value()
     return scan.text[start : scan.at]

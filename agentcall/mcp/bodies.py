@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx2
 
-LONGEST = 2**24
+MAX_BODY_BYTES = 2**24
 """Bytes of a response that is one message."""
-LONGEST_STREAM = 2**26
+MAX_STREAM_BYTES = 2**26
 """Bytes of one that is a stream of messages."""
 
 
@@ -21,22 +21,24 @@ async def bound(response: Any) -> None:  # Any: httpx2's Response
             f"the answer is compressed ({encoding}), which was not asked for"
         )
     is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
-    response.stream = _Bounded(response.stream, LONGEST_STREAM if is_stream else LONGEST)
+    response.stream = _LimitedStream(
+        response.stream, MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES
+    )
 
 
-class _Bounded(httpx2.AsyncByteStream):
+class _LimitedStream(httpx2.AsyncByteStream):
     """A body that raises where it is longer than it may be."""
 
-    def __init__(self, inner: Any, most: int) -> None:  # Any: any stream of httpx2
+    def __init__(self, inner: Any, limit: int) -> None:  # Any: any stream of httpx2
         self._inner = inner
-        self._most = most
+        self._limit = limit
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._most
+        left = self._limit
         async for piece in self._inner:
             left -= len(piece)
             if left < 0:
-                raise httpx2.ReadError(f"the answer is over {self._most} bytes")
+                raise httpx2.ReadError(f"the answer is over {self._limit} bytes")
             yield piece
 
     async def aclose(self) -> None:

@@ -22,19 +22,19 @@ from typing import Any, cast
 from typing_extensions import Self, Unpack
 
 from agentcall.errors import SchemaError, ToolError
-from agentcall.mcp.contents import text_of
-from agentcall.mcp.link import CALL, Link, LinkBroken
-from agentcall.mcp.source import source_of
+from agentcall.mcp.contents import format_contents
+from agentcall.mcp.link import CALL, MCPConnection, MCPConnectionError
+from agentcall.mcp.source import parse_transport
 from agentcall.messages import JSON
-from agentcall.registry import Late
-from agentcall.schema.given import untitled
-from agentcall.schema.pattern import checkable
-from agentcall.tool import MarkArguments, Marks, Tool, given_tool
+from agentcall.registry import LazyToolSource
+from agentcall.schema.given import strip_titles
+from agentcall.schema.pattern import drop_unchecked_patterns
+from agentcall.tool import Tool, ToolOptionArguments, ToolOptions, given_tool
 
-MOST_PAGES = 100
-MOST_TOOLS = 2_000
-LONGEST_DESCRIPTION = 20_000
-_WAITING = 60.0
+MAX_PAGES = 100
+MAX_TOOLS = 2_000
+MAX_DESCRIPTION_LENGTH = 20_000
+_DEFAULT_TIMEOUT = 60.0
 """Seconds that a server may take to start, and to list its tools, where no `timeout` is given."""
 _STARTING = 10.0
 """Seconds that it may take to start at least: a `timeout` is for what it does then."""
@@ -42,7 +42,7 @@ _GRACE = 1.0
 _log = logging.getLogger("agentcall.mcp")
 
 
-class MCPTools(Late):
+class MCPTools(LazyToolSource):
     """The tools of an MCP server; give it to `Agent(tools=...)`, or iterate over it.
 
     server: a command that speaks MCP by its standard input and output, or the URL of one that
@@ -68,41 +68,49 @@ class MCPTools(Late):
         prefix: str = "",
         env: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        **marks: Unpack[MarkArguments],
+        **marks: Unpack[ToolOptionArguments],
     ) -> None:
-        self._seconds = marks.get("timeout") or _WAITING
-        self._link = Link(source_of(server, env, headers), max(self._seconds, _STARTING))
+        self._timeout = marks.get("timeout") or _DEFAULT_TIMEOUT
+        self._connection = MCPConnection(
+            parse_transport(server, env, headers), max(self._timeout, _STARTING)
+        )
         self._prefix = prefix
         self._marks = marks
-        self.left_out: Mapping[str, str] = {}
+        self.skipped_tools: Mapping[str, str] = {}
 
     @cached_property
     def tools(self) -> tuple[Tool, ...]:
         """The tools, as the server lists them when it is first asked. Blocks until it answers."""
-        return self._made(self._link.ask(self._listed, _LIST, self._seconds).result())
+        return self._build_tools(
+            self._connection.submit(self._list_tools, _LIST_TOOLS, self._timeout).result()
+        )
 
-    async def ready(self, seconds: float | None = None) -> None:
+    async def wait_until_ready(self, seconds: float | None = None) -> None:
         """Waits until the tools are known, for so many seconds at most. Raises LinkBroken."""
         if "tools" not in vars(self):
-            asked = asyncio.ensure_future(self._known())
+            asked = asyncio.ensure_future(self._load_tools())
             try:
                 await asyncio.wait({asked}, timeout=seconds)
                 if not asked.done():
-                    raise self._odd(f"did not answer {_LIST} within {seconds:g} seconds")
+                    raise self._make_error(
+                        f"did not answer {_LIST_TOOLS} within {seconds:g} seconds"
+                    )
                 self.tools = asked.result()
             finally:
                 asked.cancel()
 
-    async def _known(self) -> tuple[Tool, ...]:
-        listed = await asyncio.wrap_future(self._link.ask(self._listed, _LIST, self._seconds))
-        return await asyncio.to_thread(self._made, listed)
+    async def _load_tools(self) -> tuple[Tool, ...]:
+        listed = await asyncio.wrap_future(
+            self._connection.submit(self._list_tools, _LIST_TOOLS, self._timeout)
+        )
+        return await asyncio.to_thread(self._build_tools, listed)
 
     def __iter__(self) -> Iterator[Tool]:
         return iter(self.tools)
 
     def close(self) -> None:
         """Ends the connection, and a server that was started for it."""
-        self._link.close().result()
+        self._connection.close().result()
 
     def __enter__(self) -> Self:
         _ = self.tools
@@ -112,65 +120,71 @@ class MCPTools(Late):
         self.close()
 
     async def __aenter__(self) -> Self:
-        await self.ready()
+        await self.wait_until_ready()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        await asyncio.wrap_future(self._link.close())
+        await asyncio.wrap_future(self._connection.close())
 
-    async def _listed(self, client: Any) -> list[Any]:  # Any: types of the mcp package
+    async def _list_tools(self, client: Any) -> list[Any]:  # Any: types of the mcp package
         tools: list[Any] = []
         cursor: str | None = None
         seen: set[str] = set()
-        while len(tools) <= MOST_TOOLS and len(seen) < MOST_PAGES:
+        while len(tools) <= MAX_TOOLS and len(seen) < MAX_PAGES:
             page = await client.list_tools(cursor=cursor)
             tools += page.tools
             cursor = page.next_cursor
             if not cursor:
                 break
             if cursor in seen:
-                raise self._odd(f"sends the same page again (the cursor {cursor[:80]!r})")
+                raise self._make_error(f"sends the same page again (the cursor {cursor[:80]!r})")
             seen.add(cursor)
-        if len(tools) > MOST_TOOLS:
-            raise self._odd(f"lists over {MOST_TOOLS} tools; have it offer those that you need")
-        if len(seen) == MOST_PAGES:
-            raise self._odd(f"lists its tools on more than {MOST_PAGES} pages")
+        if len(tools) > MAX_TOOLS:
+            raise self._make_error(
+                f"lists over {MAX_TOOLS} tools; have it offer those that you need"
+            )
+        if len(seen) == MAX_PAGES:
+            raise self._make_error(f"lists its tools on more than {MAX_PAGES} pages")
         return tools
 
-    def _odd(self, words: str) -> LinkBroken:
-        return LinkBroken(f"the MCP server {self._link.source.place} {words}")
+    def _make_error(self, message: str) -> MCPConnectionError:
+        return MCPConnectionError(f"the MCP server {self._connection.transport.label} {message}")
 
-    def _made(self, listed: Sequence[Any]) -> tuple[Tool, ...]:  # Any: as above
+    def _build_tools(self, listed: Sequence[Any]) -> tuple[Tool, ...]:  # Any: as above
         """The tools that can be offered. Raises LinkBroken where that takes too long."""
-        until = monotonic() + self._seconds
+        until = monotonic() + self._timeout
         made: dict[str, Tool] = {}
         left_out: dict[str, str] = {}
         for found in listed:
             if monotonic() > until:
-                raise self._odd(f"lists tools that cannot be read within {self._seconds:g} seconds")
+                raise self._make_error(
+                    f"lists tools that cannot be read within {self._timeout:g} seconds"
+                )
             try:
-                tool = self._tool(found)
+                tool = self._build_tool(found)
             except SchemaError as error:
                 left_out[found.name] = str(error)
                 continue
             if tool.name in made:
                 left_out[found.name] = f"there is a tool {tool.name} already"
             made.setdefault(tool.name, tool)
-        self.left_out = left_out
+        self.skipped_tools = left_out
         for name, why in left_out.items():
-            _log.warning("%s: the tool %s is left out: %s", self._link.source.place, name, why)
+            _log.warning(
+                "%s: the tool %s is left out: %s", self._connection.transport.label, name, why
+            )
         return tuple(made.values())
 
-    def _tool(self, found: Any) -> Tool:  # Any: as above
+    def _build_tool(self, found: Any) -> Tool:  # Any: as above
         name = re.sub(r"[^\w-]", "_", self._prefix + found.name, flags=re.ASCII)[:64]
         description = found.description or found.title or ""
-        if len(description) > LONGEST_DESCRIPTION:
+        if len(description) > MAX_DESCRIPTION_LENGTH:
             raise SchemaError(
                 f"its description has {len(description)} characters, at most "
-                f"{LONGEST_DESCRIPTION} are taken"
+                f"{MAX_DESCRIPTION_LENGTH} are taken"
             )
         says = found.annotations
-        marks: MarkArguments = {
+        marks: ToolOptionArguments = {
             "untrusted": True,
             "read_only": bool(says and says.read_only_hint),
             "egress": bool(says and says.open_world_hint),
@@ -178,12 +192,12 @@ class MCPTools(Late):
             **self._marks,
         }
         parameters = cast("dict[str, JSON]", found.input_schema)
-        checked, unchecked = checkable(parameters, name)
+        checked, unchecked = drop_unchecked_patterns(parameters, name)
         for place, pattern, why in unchecked:
             words = "%s: a %s of the tool %s is left to the server to check (%s): %.200s"
-            _log.warning(words, self._link.source.place, place, name, why, pattern)
+            _log.warning(words, self._connection.transport.label, place, name, why, pattern)
         tool = given_tool(
-            _Remote(self._link, found.name, Marks(**marks).timeout),
+            _RemoteTool(self._connection, found.name, ToolOptions(**marks).timeout),
             name=name,
             description=description,
             parameters=checked,
@@ -191,34 +205,36 @@ class MCPTools(Late):
         )
         if not unchecked:
             return tool
-        shown = cast("dict[str, JSON]", untitled(parameters))
-        return tool.remade(replace(tool.schema, parameters=shown), tool.marks)
+        shown = cast("dict[str, JSON]", strip_titles(parameters))
+        return tool.copy_with(replace(tool.schema, parameters=shown), tool.options)
 
     def __repr__(self) -> str:
-        return f"MCPTools({self._link.source.place!r})"
+        return f"MCPTools({self._connection.transport.label!r})"
 
 
-_LIST = "tools/list"
+_LIST_TOOLS = "tools/list"
 
 
 @dataclass(frozen=True)
-class _Remote:
+class _RemoteTool:
     """Calls one tool of a server."""
 
-    link: Link
+    connection: MCPConnection
     name: str
-    seconds: float | None
+    timeout: float | None
 
     @property
-    def place(self) -> str:
-        return f"the MCP server {self.link.source.place}"
+    def location(self) -> str:
+        return f"the MCP server {self.connection.transport.label}"
 
     async def __call__(self, arguments: dict[str, JSON]) -> str:
         # in a run the call's own deadline comes first
-        most = None if self.seconds is None else self.seconds + _GRACE
-        asked = self.link.ask(lambda client: client.call_tool(self.name, arguments), CALL, most)
+        most = None if self.timeout is None else self.timeout + _GRACE
+        asked = self.connection.submit(
+            lambda client: client.call_tool(self.name, arguments), CALL, most
+        )
         result = await asyncio.wrap_future(asked)
-        text = text_of(result.content, result.structured_content)
+        text = format_contents(result.content, result.structured_content)
         if result.is_error:
             raise ToolError(text or f"{self.name} failed, and did not say why")
         return text

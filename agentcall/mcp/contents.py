@@ -8,15 +8,17 @@ from typing import Any
 import orjson
 
 
-def text_of(contents: Sequence[Any], structured: object) -> str:  # Any: a type of the mcp package
+def format_contents(
+    contents: Sequence[Any], structured: object
+) -> str:  # Any: a type of the mcp package
     """The text of a result's parts; what is no text is named, with its type and size."""
-    text = "\n".join(_part(part) for part in contents)
+    text = "\n".join(_format_part(part) for part in contents)
     if not text and structured is not None:
         return orjson.dumps(structured).decode()
     return text
 
 
-def _part(part: Any) -> str:  # Any: as above
+def _format_part(part: Any) -> str:  # Any: as above
     match part.type:
         case "text":
             return str(part.text)

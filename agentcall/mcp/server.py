@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from agentcall.execute import lone_result
-from agentcall.gatekeeper import App, Gatekeeper, Terms
-from agentcall.mcp.source import needed
+from agentcall.execute import call_once
+from agentcall.gatekeeper import AccessPolicy, ASGIApp, SecurityMiddleware
+from agentcall.mcp.source import import_optional
 from agentcall.registry import ToolRegistry
 from agentcall.tool import Tool
 
@@ -30,46 +30,50 @@ class MCPServer:
 
     def __init__(self, *tools: object, name: str = "agentcall", deps: object = None) -> None:
         registry = ToolRegistry(*tools)
-        self.left_out = tuple(found.name for found in registry if found.marks.requires_approval)
-        self.registry = registry.without(*self.left_out)
+        self.skipped_tools = tuple(
+            found.name for found in registry if found.options.requires_approval
+        )
+        self.registry = registry.without(*self.skipped_tools)
         self._deps = deps
-        self._server = needed("mcp.server").Server(
+        self._server = import_optional("mcp.server").Server(
             name,
             version=version("agentcall"),
-            on_list_tools=self._list,
-            on_call_tool=self._call,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
         )
 
     async def run_stdio(self) -> None:
         """Serves the process that started this one, until it closes our standard input."""
-        async with needed("mcp.server.stdio").stdio_server() as (read, write):
+        async with import_optional("mcp.server.stdio").stdio_server() as (read, write):
             options = self._server.create_initialization_options()
             await self._server.run(read, write, options)
 
-    def app(self, terms: Terms | None = None) -> App:
+    def app(self, access: AccessPolicy | None = None) -> ASGIApp:
         """An ASGI application that serves streamable HTTP at /mcp."""
-        security = needed("mcp.server.transport_security").TransportSecuritySettings
+        security = import_optional("mcp.server.transport_security").TransportSecuritySettings
         # the gatekeeper looks at Host and Origin, with the names that this server has
         app = self._server.streamable_http_app(
             transport_security=security(enable_dns_rebinding_protection=False)
         )
-        return Gatekeeper(app, replace(terms or Terms(), types=frozenset({"application/json"})))
+        return SecurityMiddleware(
+            app, replace(access or AccessPolicy(), types=frozenset({"application/json"}))
+        )
 
-    async def _list(self, context: Any, page: Any) -> Any:  # Any: types of the mcp package
-        tools = [_offered(found) for found in self.registry]
-        return needed("mcp_types").ListToolsResult(tools=tools)
+    async def _list_tools(self, context: Any, page: Any) -> Any:  # Any: types of the mcp package
+        tools = [_describe_tool(found) for found in self.registry]
+        return import_optional("mcp_types").ListToolsResult(tools=tools)
 
-    async def _call(self, context: Any, asked: Any) -> Any:  # Any: as above
-        types = needed("mcp_types")
+    async def _call_tool(self, context: Any, asked: Any) -> Any:  # Any: as above
+        types = import_optional("mcp_types")
         arguments = orjson.dumps(asked.arguments or {}).decode()
-        told = await lone_result(self.registry, asked.name, arguments, deps=self._deps)
+        told = await call_once(self.registry, asked.name, arguments, deps=self._deps)
         content = [types.TextContent(type="text", text=told.text)]
         return types.CallToolResult(content=content, is_error=told.is_error)
 
 
-def _offered(found: Tool) -> Any:  # Any: as above
-    types = needed("mcp_types")
-    marks = found.marks
+def _describe_tool(found: Tool) -> Any:  # Any: as above
+    types = import_optional("mcp_types")
+    marks = found.options
     return types.Tool(
         name=found.name,
         description=found.description,

@@ -28,28 +28,28 @@ from agentcall.errors import (
     RateLimited,
     UsageError,
 )
-from agentcall.models.prefixes import Prefixes, beginnings
+from agentcall.models.prefixes import PrefixAffinity, hash_prefixes
 from agentcall.models.protocol import (
-    Answer,
-    Chosen,
-    Ended,
     Model,
-    Request,
-    closed,
-    secrets_of,
+    ModelRequest,
+    ResponseEnd,
+    ResponseEvent,
+    ResponseStart,
+    close_response,
+    collect_secrets,
 )
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait before all nodes are asked again, once each has failed."""
 
-SLACK = 2
+LOAD_SLACK = 2
 """A node is much busier if it has more than twice the requests of the idlest, and this many."""
 
-_REST, _LONGEST_REST = 2.0, 60.0
-_FAILURES = (ModelUnreachable, ModelTimeout, RateLimited, CutAnswer, BadAnswer)
+_COOLDOWN, _MAX_COOLDOWN = 2.0, 60.0
+_NODE_FAILURES = (ModelUnreachable, ModelTimeout, RateLimited, CutAnswer, BadAnswer)
 
 
-class Balanced:
+class LoadBalancer:
     """Servers of one model, given as a Model each; they may speak different dialects.
 
     >>> from agentcall.models.http_chat import HTTPChat
@@ -59,110 +59,110 @@ class Balanced:
     def __init__(self, *models: Model) -> None:
         if not models:
             raise UsageError("Balanced needs at least one model")
-        self.nodes = tuple(Node(index, model) for index, model in enumerate(models))
-        self._prefixes = Prefixes()
+        self.nodes = tuple(ServerNode(index, model) for index, model in enumerate(models))
+        self._affinity = PrefixAffinity()
 
     @property
     def secrets(self) -> Collection[str]:
         """Those of all its models."""
-        return secrets_of(node.model for node in self.nodes)
+        return collect_secrets(node.model for node in self.nodes)
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The parts of one node's answer. Raises ModelError if no node answers."""
-        conversation = beginnings(request)
+        prefixes = hash_prefixes(request)
         failures: list[ModelError] = []
         for pause in (None, *PAUSES):
             if pause is not None:
                 await asyncio.sleep(pause)
             failures.clear()
-            for node in self._each(conversation):
+            for node in self._iterate_nodes(prefixes):
                 try:
                     async with aclosing(node.ask(request)) as parts:
                         async for part in parts:
                             yield part
-                except _Unsaid as unsaid:
-                    failures.append(unsaid.why)
+                except _NodeFailed as unsaid:
+                    failures.append(unsaid.error)
                 else:
-                    self._prefixes.saw(node.index, conversation)
+                    self._affinity.record(node.index, prefixes)
                     return
-        raise self._none_answers(failures) from failures[-1]
+        raise self._build_error(failures) from failures[-1]
 
-    def _each(self, conversation: Sequence[int]) -> Iterator[Node]:
+    def _iterate_nodes(self, prefixes: Sequence[int]) -> Iterator[ServerNode]:
         """Every node once, the best of those that are left each time."""
         left = list(self.nodes)
         while left:
-            node = self._best(left, conversation)
+            node = self._pick_node(left, prefixes)
             left.remove(node)
             yield node
 
-    def _best(self, nodes: Collection[Node], conversation: Sequence[int]) -> Node:
+    def _pick_node(self, nodes: Collection[ServerNode], prefixes: Sequence[int]) -> ServerNode:
         now = monotonic()
-        awake = [node for node in nodes if node.rests_until <= now]
+        awake = [node for node in nodes if node.cooldown_until <= now]
         if not awake:
-            return min(nodes, key=lambda node: node.rests_until)
+            return min(nodes, key=lambda node: node.cooldown_until)
         # Of equals another one each time, so that several programs do not all begin with the same.
-        turn = conversation[-1]
+        turn = prefixes[-1]
         idlest = min(awake, key=lambda n: (n.active, (n.index + turn) % len(self.nodes)))
-        home = self._prefixes.node(conversation)
+        home = self._affinity.find_node(prefixes)
         for node in awake:
-            if node.index == home and node.active <= 2 * idlest.active + SLACK:
+            if node.index == home and node.active <= 2 * idlest.active + LOAD_SLACK:
                 return node
         return idlest
 
-    def _none_answers(self, failures: Sequence[ModelError]) -> ModelError:
+    def _build_error(self, failures: Sequence[ModelError]) -> ModelError:
         told = "; ".join(dict.fromkeys(map(str, failures)))
         return ModelUnreachable(f"none of {len(self.nodes)} servers answers: {told}")
 
 
-class Node:
+class ServerNode:
     """One server: how many requests of ours it has, and until when it is set aside (monotonic)."""
 
     def __init__(self, index: int, model: Model) -> None:
         self.index = index
         self.model = model
         self.active = 0
-        self.rests_until = 0.0
+        self.cooldown_until = 0.0
         self._failures = 0
 
-    async def ask(self, request: Request) -> AsyncGenerator[Answer, None]:
+    async def ask(self, request: ModelRequest) -> AsyncGenerator[ResponseEvent, None]:
         """The parts of its answer. Raises _Unsaid if it fails before the first, else ModelError."""
-        began, spoken = monotonic(), False
+        started_at, has_answered = monotonic(), False
         answer = self.model.ask(request)
         self.active += 1
         try:
             async for part in answer:
-                if isinstance(part, Ended) and part.finish is None:
-                    if not spoken:
+                if isinstance(part, ResponseEnd) and part.finish_reason is None:
+                    if not has_answered:
                         raise CutAnswer("the stream ended before the answer began")
-                    self._set_aside(began)
-                elif isinstance(part, Ended):
+                    self._start_cooldown(started_at)
+                elif isinstance(part, ResponseEnd):
                     self._failures = 0
-                spoken = spoken or not isinstance(part, Chosen)
+                has_answered = has_answered or not isinstance(part, ResponseStart)
                 yield part
-        except _FAILURES as error:
-            self._set_aside(began, getattr(error, "retry_after", None))
-            if spoken or isinstance(error, BadAnswer):
+        except _NODE_FAILURES as error:
+            self._start_cooldown(started_at, getattr(error, "retry_after", None))
+            if has_answered or isinstance(error, BadAnswer):
                 raise
-            raise _Unsaid(error) from error
+            raise _NodeFailed(error) from error
         finally:
             self.active -= 1
-            await closed(answer)
+            await close_response(answer)
 
-    def _set_aside(self, began: float, asked: float | None = None) -> None:
+    def _start_cooldown(self, started_at: float, retry_after: float | None = None) -> None:
         """For a while; what was under way when it failed fails with it, and that counts once."""
-        if began < self.rests_until:
+        if started_at < self.cooldown_until:
             return
-        rest = min(_REST * 2**self._failures, _LONGEST_REST)
+        cooldown = min(_COOLDOWN * 2**self._failures, _MAX_COOLDOWN)
         self._failures += 1
-        self.rests_until = monotonic() + max(rest, asked or 0.0)
+        self.cooldown_until = monotonic() + max(cooldown, retry_after or 0.0)
 
     def __repr__(self) -> str:
         return f"Node({self.model!r}, active={self.active})"
 
 
-class _Unsaid(Exception):
+class _NodeFailed(Exception):
     """A node failed before it gave a part, so another may be asked."""
 
-    def __init__(self, why: ModelError) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, error: ModelError) -> None:
+        super().__init__(error)
+        self.error = error

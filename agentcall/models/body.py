@@ -12,58 +12,60 @@ from typing import TypeAlias
 
 import orjson
 
-from agentcall.dialects.protocol import Choice, Dialect, Offer, Wire
+from agentcall.dialects.protocol import Dialect, JSONObject, PromptSpec, ToolChoice
 from agentcall.messages import JSON
-from agentcall.models.protocol import Request, Settings
+from agentcall.models.protocol import ModelRequest, ModelSettings
 
-_Key: TypeAlias = "tuple[str, Dialect, Offer, Choice, bool, bool]"
+_HeadKey: TypeAlias = "tuple[str, Dialect, PromptSpec, ToolChoice, bool, bool]"
 
 
-class BodyWriter:
+class RequestEncoder:
     """Writes request bodies; keeps the encoded heads of the last few offers.
 
     `counts_streams` says whether a stream is asked for its usage, which old servers refuse.
     """
 
-    def __init__(self, settings: Settings, kept: int = 16) -> None:
-        self.counts_streams = True
+    def __init__(self, settings: ModelSettings, capacity: int = 16) -> None:
+        self.asks_stream_usage = True
         self._settings = settings
-        self._kept = kept
-        self._heads: OrderedDict[_Key, tuple[bytes, bytes]] = OrderedDict()
+        self._capacity = capacity
+        self._heads: OrderedDict[_HeadKey, tuple[bytes, bytes]] = OrderedDict()
 
-    def body(self, model: str, dialect: Dialect, request: Request) -> bytes:
+    def encode(self, model: str, dialect: Dialect, request: ModelRequest) -> bytes:
         """The whole request, as JSON."""
-        head, opening = self._head(model, dialect, request)
-        said = request.transcript.encoded(dialect, dialect.render)
+        head, opening = self._encode_head(model, dialect, request)
+        said = request.transcript.encode(dialect, dialect.render)
         between = b"," if opening and said else b""
         return b'%b"messages":[%b%b%b]}' % (head, opening, between, said)
 
-    def _head(self, model: str, dialect: Dialect, request: Request) -> tuple[bytes, bytes]:
+    def _encode_head(
+        self, model: str, dialect: Dialect, request: ModelRequest
+    ) -> tuple[bytes, bytes]:
         """All before the messages, and the messages that the dialect opens with."""
-        stream, counted = request.stream, self.counts_streams
-        key = (model, dialect, request.offer, request.choice, stream, counted)
+        stream, counted = request.stream, self.asks_stream_usage
+        key = (model, dialect, request.prompt, request.tool_choice, stream, counted)
         head = self._heads.get(key)
         if head is None:
-            opening = dialect.offer(request.offer, request.choice)
-            fields = {"model": model, **_merged(opening.fields, self._settings.fields())}
+            opening = dialect.create_prelude(request.prompt, request.tool_choice)
+            fields = {"model": model, **_merge_fields(opening.fields, self._settings.to_fields())}
             if stream:
                 fields["stream"] = True
                 if counted:
                     fields["stream_options"] = {"include_usage": True}
             messages = b",".join(map(orjson.dumps, opening.messages))
             head = self._heads[key] = (orjson.dumps(fields)[:-1] + b",", messages)
-            if len(self._heads) > self._kept:
+            if len(self._heads) > self._capacity:
                 self._heads.popitem(last=False)
         return head
 
 
-def _merged(dialect: Mapping[str, JSON], settings: Mapping[str, JSON]) -> Wire:
+def _merge_fields(dialect: Mapping[str, JSON], settings: Mapping[str, JSON]) -> JSONObject:
     """Both sets of fields; stop words add up, as a client's replace the template's."""
-    stops: list[JSON] = list(dict.fromkeys([*_stops(dialect), *_stops(settings)]))
+    stops: list[JSON] = list(dict.fromkeys([*_get_stops(dialect), *_get_stops(settings)]))
     return {**dialect, **settings, **({"stop": stops} if stops else {})}
 
 
-def _stops(fields: Mapping[str, JSON]) -> list[str]:
+def _get_stops(fields: Mapping[str, JSON]) -> list[str]:
     stop = fields.get("stop")
     if isinstance(stop, str):
         return [stop]

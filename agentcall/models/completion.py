@@ -13,30 +13,30 @@ from typing import NamedTuple
 
 import orjson
 
-from agentcall.dialects.parts import CallDelta, Delta
+from agentcall.dialects.parts import MessageDelta, ToolCallDelta
 from agentcall.errors import BadAnswer, ModelError, ModelRefused, RateLimited
 from agentcall.messages import JSON, Usage
-from agentcall.models.refusal import excerpt, refusal
+from agentcall.models.refusal import parse_error_response, shorten_body
 
-Body = Mapping[str, JSON]
+CompletionBody = Mapping[str, JSON]
 
-_OTHERS = ("system", "developer", "user", "tool", "function")
+_OTHER_ROLES = ("system", "developer", "user", "tool", "function")
 """Roles that a model does not speak in; a role that nobody knows is taken for its own."""
 
 
-class Piece(NamedTuple):
+class CompletionChunk(NamedTuple):
     """What one body or chunk says: a delta, perhaps the end, perhaps the usage.
 
     is_message: the delta stood in `message`, and may say again what came before it.
     """
 
-    delta: Delta
-    finish: str | None = None
+    delta: MessageDelta
+    finish_reason: str | None = None
     usage: Usage | None = None
     is_message: bool = False
 
 
-def parsed(data: bytes) -> JSON:
+def decode_json(data: bytes) -> JSON:
     """The JSON of a body or an event. Raises ValueError.
 
     Lone surrogates, which servers send where a token ends inside a character, become U+FFFD.
@@ -44,11 +44,11 @@ def parsed(data: bytes) -> JSON:
     try:
         value: JSON = orjson.loads(data)
     except ValueError:
-        return _leniently(data)
+        return _decode_leniently(data)
     return value
 
 
-def _leniently(data: bytes) -> JSON:
+def _decode_leniently(data: bytes) -> JSON:
     try:
         text = json.dumps(json.loads(data), ensure_ascii=False)
     except RecursionError as error:
@@ -58,81 +58,85 @@ def _leniently(data: bytes) -> JSON:
     return value
 
 
-def whole(body: JSON) -> Piece:
+def parse_completion(body: JSON) -> CompletionChunk:
     """A whole completion. Raises ModelRefused or BadAnswer if it is none."""
-    checked = _checked(body)
-    choice = _choice(checked, 0) or _choice(checked, first_choice(body))
+    checked = _require_body(body)
+    choice = _find_choice(checked, 0) or _find_choice(checked, find_first_choice(body))
     if choice is None:
-        raise BadAnswer(f"the server's answer has no choices: {excerpt(body)}")
+        raise BadAnswer(f"the server's answer has no choices: {shorten_body(body)}")
     message = choice.get("message")
     if not isinstance(message, dict):
-        raise BadAnswer(f"the server's answer has no message: {excerpt(body)}")
-    text, thinking, calls, _ = _delta(message)
-    delta = Delta(text, thinking, each_apart(calls) if calls else ())
-    return Piece(delta, _finish(choice), usage_of(checked))
+        raise BadAnswer(f"the server's answer has no message: {shorten_body(body)}")
+    text, thinking, calls, _ = _parse_delta(message)
+    delta = MessageDelta(text, thinking, renumber_calls(calls) if calls else ())
+    return CompletionChunk(delta, _get_finish_reason(choice), parse_usage(checked))
 
 
-def each_apart(calls: Iterable[CallDelta]) -> tuple[CallDelta, ...]:
+def renumber_calls(calls: Iterable[ToolCallDelta]) -> tuple[ToolCallDelta, ...]:
     """The calls of a whole message are whole: each has a place of its own, whatever its id."""
-    return tuple([CallDelta(place, *call[1:]) for place, call in enumerate(calls)])
+    return tuple([ToolCallDelta(place, *call[1:]) for place, call in enumerate(calls)])
 
 
-def chunk(body: JSON, index: int = 0) -> Piece:
+def parse_chunk(body: JSON, index: int = 0) -> CompletionChunk:
     """One chunk of a stream, of its choice with this index; one without it has the usage alone."""
-    checked = _checked(body)
-    choice = _choice(checked, index)
+    checked = _require_body(body)
+    choice = _find_choice(checked, index)
     if choice is None:
-        return Piece(Delta(), None, usage_of(checked))
+        return CompletionChunk(MessageDelta(), None, parse_usage(checked))
     delta = choice.get("delta")
     spoken = delta or choice.get("message")
-    said = _delta(spoken) if isinstance(spoken, dict) else Delta()
-    return Piece(said, _finish(choice), usage_of(checked), is_message=not delta)
+    said = _parse_delta(spoken) if isinstance(spoken, dict) else MessageDelta()
+    return CompletionChunk(
+        said, _get_finish_reason(choice), parse_usage(checked), is_message=not delta
+    )
 
 
-def _checked(body: JSON) -> Body:
+def _require_body(body: JSON) -> CompletionBody:
     if not isinstance(body, dict):
-        raise BadAnswer(f"the server's answer is not a JSON object: {excerpt(body)}")
+        raise BadAnswer(f"the server's answer is not a JSON object: {shorten_body(body)}")
     if body.get("object") == "error" or body.get("error"):
-        raise _within(refusal(_status(body), body))
+        raise _convert_embedded_error(parse_error_response(_get_error_status(body), body))
     return body
 
 
-def _within(error: ModelRefused) -> ModelError:
+def _convert_embedded_error(error: ModelRefused) -> ModelError:
     """An error that stands inside an answer: what passes is asked again as a bad answer is."""
     return BadAnswer(str(error)) if isinstance(error, RateLimited) else error
 
 
-def _status(body: Body) -> int:
+def _get_error_status(body: CompletionBody) -> int:
     """The status that an error under HTTP 200 claims."""
     error = body.get("error")
     code = error.get("code") if isinstance(error, dict) else body.get("code")
     return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
-def first_choice(body: JSON) -> int | None:
+def find_first_choice(body: JSON) -> int | None:
     """The index of the choice to read: 0 if it is there, else that of the first; None for none."""
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         return None
-    indexes = [_index(choice.get("index")) or 0 for choice in choices if isinstance(choice, dict)]
+    indexes = [
+        _parse_index(choice.get("index")) or 0 for choice in choices if isinstance(choice, dict)
+    ]
     return 0 if 0 in indexes or not indexes else indexes[0]
 
 
-def _choice(body: Body, index: int | None) -> Body | None:
+def _find_choice(body: CompletionBody, index: int | None) -> CompletionBody | None:
     """The choice of this index: we never ask for more than one."""
     choices = body.get("choices")
     if not isinstance(choices, list):
         return None
     for choice in choices:
         if not isinstance(choice, dict):
-            raise BadAnswer(f"a choice is not a JSON object: {excerpt(body)}")
+            raise BadAnswer(f"a choice is not a JSON object: {shorten_body(body)}")
         given = choice.get("index")
-        if given == index or (_index(given) or 0) == index:
+        if given == index or (_parse_index(given) or 0) == index:
             return choice
     return None
 
 
-def _index(index: JSON) -> int | None:
+def _parse_index(index: JSON) -> int | None:
     """The index, which servers write as a number or as text; None if there is none."""
     if isinstance(index, str) and index.strip().isdecimal():
         return int(index)
@@ -141,65 +145,73 @@ def _index(index: JSON) -> int | None:
     return index if isinstance(index, int) and not isinstance(index, bool) else None
 
 
-def _finish(choice: Body) -> str | None:
+def _get_finish_reason(choice: CompletionBody) -> str | None:
     finish = choice.get("finish_reason")
     return finish if isinstance(finish, str) and finish else None
 
 
-def _delta(message: Body) -> Delta:
-    if message.get("role") in _OTHERS:
-        raise BadAnswer(f"the server answered in the role {message['role']!r}: {excerpt(message)}")
+def _parse_delta(message: CompletionBody) -> MessageDelta:
+    if message.get("role") in _OTHER_ROLES:
+        raise BadAnswer(
+            f"the server answered in the role {message['role']!r}: {shorten_body(message)}"
+        )
     content = message.get("content") or message.get("refusal")
     thinking = message.get("reasoning_content") or message.get("reasoning")
-    return Delta(
-        content if isinstance(content, str) else _text(content),
+    return MessageDelta(
+        content if isinstance(content, str) else _join_text(content),
         thinking if isinstance(thinking, str) else "",
-        _calls(message),
+        _parse_tool_calls(message),
     )
 
 
-def _calls(message: Body) -> tuple[CallDelta, ...]:
+def _parse_tool_calls(message: CompletionBody) -> tuple[ToolCallDelta, ...]:
     calls = message.get("tool_calls")
     if not calls:
         legacy = message.get("function_call")
-        return (_call({"index": 0, "function": legacy}),) if isinstance(legacy, dict) else ()
+        return (
+            (_parse_tool_call({"index": 0, "function": legacy}),)
+            if isinstance(legacy, dict)
+            else ()
+        )
     if not isinstance(calls, list):
-        raise BadAnswer(f"tool_calls is not a list: {excerpt(message)}")
-    return tuple([_call(call) for call in calls if isinstance(call, dict)])
+        raise BadAnswer(f"tool_calls is not a list: {shorten_body(message)}")
+    return tuple([_parse_tool_call(call) for call in calls if isinstance(call, dict)])
 
 
-def _text(content: JSON) -> str:
+def _join_text(content: JSON) -> str:
     if not isinstance(content, Sequence):
         return ""
     parts = (part.get("text") if isinstance(part, dict) else part for part in content)
     return "".join(part for part in parts if isinstance(part, str))
 
 
-def _call(call: Body) -> CallDelta:
+def _parse_tool_call(call: CompletionBody) -> ToolCallDelta:
     function = call.get("function")
     said = function if isinstance(function, dict) else call
     name, arguments = said.get("name"), said.get("arguments")
     if arguments is not None and not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False)
     index, identity = call.get("index"), call.get("id")
-    return CallDelta(
-        index if type(index) is int else _index(index),
+    return ToolCallDelta(
+        index if type(index) is int else _parse_index(index),
         str(identity) if identity else "",
         name if isinstance(name, str) else "",
         arguments or "",
     )
 
 
-def usage_of(body: Body) -> Usage | None:
+def parse_usage(body: CompletionBody) -> Usage | None:
     """The usage that a body reports, as that of one request; None where it reports none."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return None
     details = usage.get("prompt_tokens_details")
-    cached = _count(details, "cached_tokens") if isinstance(details, dict) else 0
-    return Usage(1, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), cached)
+    cached = _get_count(details, "cached_tokens") if isinstance(details, dict) else 0
+    return Usage(
+        1, _get_count(usage, "prompt_tokens"), _get_count(usage, "completion_tokens"), cached
+    )
 
 
-def _count(usage: Body, key: str) -> int:
+def _get_count(usage: CompletionBody, key: str) -> int:
     value = usage.get(key)
     return value if isinstance(value, int) else 0

@@ -24,30 +24,30 @@ from contextlib import aclosing
 from typing import Protocol
 
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.protocol import Reader
-from agentcall.dialects.reading import Reconsidered
+from agentcall.dialects.protocol import DialectReader
+from agentcall.dialects.reading import RetractedPart
 from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
 from agentcall.messages import JSON, Image, User
-from agentcall.models.body import BodyWriter
-from agentcall.models.hearing import Hearing
-from agentcall.models.probe import Choice, without_tools
-from agentcall.models.protocol import Answer, Chosen, Request, Settings
-from agentcall.models.refusal import masked
+from agentcall.models.body import RequestEncoder
+from agentcall.models.hearing import ResponseReader
+from agentcall.models.probe import DialectChoice, choose_without_tools
+from agentcall.models.protocol import ModelRequest, ModelSettings, ResponseEvent, ResponseStart
+from agentcall.models.refusal import mask_secrets
 
-LARGE = 16_384
+LARGE_ANSWER_BYTES = 16_384
 """Bytes from which on an answer, or a piece of one, is read in a thread: a megabyte of what looks
 like many calls takes seconds."""
-_LINGER = 0.25
+_LINGER_SECONDS = 0.25
 """Seconds that a stream's connection may take to end after [DONE], to be used again."""
 
-_NO_TOOLS = re.compile(
+_NO_TOOLS_PATTERN = re.compile(
     r"tool.{0,60}(?:not support|unsupported|requires)|not support.{0,40}tool|--jinja"
     r"|tool-call-parser",
     re.IGNORECASE | re.DOTALL,
 )
 
 
-class Wire(Protocol):
+class ChatTransport(Protocol):
     """Carries chat requests to a server, in its own way of authentication and of retrying."""
 
     @property
@@ -64,7 +64,7 @@ class Wire(Protocol):
         ...
 
 
-class Dialogue:
+class ChatClient:
     """Asks one model over a wire; `choose` says once which model and which dialect that is.
 
     place: the server's URL without its secrets, for whoever watches.
@@ -72,123 +72,129 @@ class Dialogue:
 
     def __init__(
         self,
-        wire: Wire,
-        choose: Callable[[], Awaitable[Choice]],
-        settings: Settings | None,
+        transport: ChatTransport,
+        choose_dialect: Callable[[], Awaitable[DialectChoice]],
+        settings: ModelSettings | None,
         *,
-        place: str = "",
+        url: str = "",
     ) -> None:
-        self._wire = wire
-        self._place = place
-        self._choose = choose
-        self._bodies = BodyWriter(settings or Settings())
-        self._choice: Choice | None = None
-        self._opening = ""
+        self._transport = transport
+        self._url = url
+        self._choose_dialect = choose_dialect
+        self._encoder = RequestEncoder(settings or ModelSettings())
+        self._dialect_choice: DialectChoice | None = None
+        self._thinking_opener = ""
 
-    async def choice(self) -> Choice:
+    async def resolve_dialect(self) -> DialectChoice:
         """The model's name, the dialect and why."""
-        if self._choice is None:
-            self._choice = await self._choose()
-        return self._choice
+        if self._dialect_choice is None:
+            self._dialect_choice = await self._choose_dialect()
+        return self._dialect_choice
 
     @property
     def secrets(self) -> Collection[str]:
         """Keys and passwords that the wire uses."""
-        return self._wire.secrets
+        return self._transport.secrets
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The parts of one answer. Raises ModelError."""
-        choice = self._choice or await self.choice()
-        if not choice.sees:
+        choice = self._dialect_choice or await self.resolve_dialect()
+        if not choice.accepts_images:
             _require_no_image(choice.model, request)
-        spoken = False
+        has_answered = False
         while True:
-            yield Chosen(choice.dialect.name, choice.reason, choice.model, self._place)
+            yield ResponseStart(choice.dialect.name, choice.reason, choice.model, self._url)
             try:
-                if request.stream and choice.streams:
-                    async for part in self._streamed(choice, request):
-                        spoken = True
+                if request.stream and choice.can_stream:
+                    async for part in self._request_stream(choice, request):
+                        has_answered = True
                         yield part
                     return
-                parts = await self._whole(choice, request)
+                parts = await self._request_whole(choice, request)
                 break
             except ModelRefused as refused:
-                adapted = None if spoken else self._adapted(refused, choice, request)
+                adapted = None if has_answered else self._adapt(refused, choice, request)
                 if adapted is None:
-                    raise masked(refused, self._wire.secrets) from None
+                    raise mask_secrets(refused, self._transport.secrets) from None
                 choice = adapted
             except ModelError as error:
-                raise masked(error, self._wire.secrets) from error.__cause__
+                raise mask_secrets(error, self._transport.secrets) from error.__cause__
         for part in parts:
             yield part
 
-    async def _whole(self, choice: Choice, request: Request) -> list[Answer]:
-        body = self._bodies.body(choice.model, choice.dialect, request)
-        hearing = Hearing(self._reader(choice, request), len(body))
-        answer = await self._wire.post(body)
-        if _length(answer) < LARGE:
-            parts = hearing.whole(answer)
+    async def _request_whole(
+        self, choice: DialectChoice, request: ModelRequest
+    ) -> list[ResponseEvent]:
+        body = self._encoder.encode(choice.model, choice.dialect, request)
+        reader = ResponseReader(self._create_reader(choice, request), len(body))
+        answer = await self._transport.post(body)
+        if _count_characters(answer) < LARGE_ANSWER_BYTES:
+            parts = reader.read_whole(answer)
         else:
-            parts = await asyncio.to_thread(hearing.whole, answer)
+            parts = await asyncio.to_thread(reader.read_whole, answer)
         for part in parts:
-            if isinstance(part, Reconsidered):
-                self._learn(part)
+            if isinstance(part, RetractedPart):
+                self._learn_opener(part)
         return parts
 
-    async def _streamed(self, choice: Choice, request: Request) -> AsyncIterator[Answer]:
-        body = self._bodies.body(choice.model, choice.dialect, request)
-        hearing = Hearing(self._reader(choice, request), len(body))
+    async def _request_stream(
+        self, choice: DialectChoice, request: ModelRequest
+    ) -> AsyncIterator[ResponseEvent]:
+        body = self._encoder.encode(choice.model, choice.dialect, request)
+        reader = ResponseReader(self._create_reader(choice, request), len(body))
         length = 0
-        async with aclosing(self._wire.stream(body)) as pieces:
+        async with aclosing(self._transport.stream(body)) as pieces:
             try:
                 async for data in pieces:
                     length += len(data)
-                    if len(data) < LARGE:
-                        parts = hearing.feed(data)
+                    if len(data) < LARGE_ANSWER_BYTES:
+                        parts = reader.feed(data)
                     else:
-                        parts = iter(await asyncio.to_thread(hearing.feed_all, data))
+                        parts = iter(await asyncio.to_thread(reader.feed_all, data))
                     for part in parts:
-                        if isinstance(part, Reconsidered):
-                            self._learn(part)
+                        if isinstance(part, RetractedPart):
+                            self._learn_opener(part)
                         yield part
-                    if hearing.done:
-                        await _ended(pieces)
+                    if reader.is_done:
+                        await _drain_stream(pieces)
                         break
-                end = hearing.close
+                end = reader.close
             except CutAnswer:
-                end = hearing.end
-            rest = end() if length < LARGE else await asyncio.to_thread(end)
+                end = reader.end
+            rest = end() if length < LARGE_ANSWER_BYTES else await asyncio.to_thread(end)
         for part in rest:
-            if isinstance(part, Reconsidered):
-                self._learn(part)
+            if isinstance(part, RetractedPart):
+                self._learn_opener(part)
             yield part
 
-    def _reader(self, choice: Choice, request: Request) -> Reader:
-        reader = choice.dialect.reader(request.offer)
-        if self._opening and isinstance(reader, NativeReader):
-            reader.suppose(self._opening)
+    def _create_reader(self, choice: DialectChoice, request: ModelRequest) -> DialectReader:
+        reader = choice.dialect.create_reader(request.prompt)
+        if self._thinking_opener and isinstance(reader, NativeReader):
+            reader.assume_thinking(self._thinking_opener)
         return reader
 
-    def _learn(self, part: Reconsidered) -> None:
+    def _learn_opener(self, part: RetractedPart) -> None:
         """Remembers how the template begins an answer, where the part shows it."""
         if part.opener is not None:
-            self._opening = part.opener
+            self._thinking_opener = part.opener
 
-    def _adapted(self, refused: ModelRefused, choice: Choice, request: Request) -> Choice | None:
+    def _adapt(
+        self, refused: ModelRefused, choice: DialectChoice, request: ModelRequest
+    ) -> DialectChoice | None:
         """What to try instead of a request that was refused, or None."""
         if isinstance(refused, ContextOverflow):
             return None
-        bodies, words = self._bodies, refused.body.lower()
-        if request.stream and bodies.counts_streams and "stream_options" in words:
-            bodies.counts_streams = False
+        encoder, message = self._encoder, refused.body.lower()
+        if request.stream and encoder.asks_stream_usage and "stream_options" in message:
+            encoder.asks_stream_usage = False
             return choice
-        if request.offer.tools and choice.dialect.name == "native" and _about_tools(refused):
-            self._choice = without_tools(choice, refused.body)
-            return self._choice
+        if request.prompt.tools and choice.dialect.name == "native" and _is_about_tools(refused):
+            self._dialect_choice = choose_without_tools(choice, refused.body)
+            return self._dialect_choice
         return None
 
 
-def _length(answer: JSON) -> int:
+def _count_characters(answer: JSON) -> int:
     """The characters of an answer's text; zero where it cannot be told."""
     match answer:
         case {"choices": [{"message": {"content": str(text)}}, *_]}:
@@ -197,7 +203,7 @@ def _length(answer: JSON) -> int:
             return 0
 
 
-def _require_no_image(model: str, request: Request) -> None:
+def _require_no_image(model: str, request: ModelRequest) -> None:
     """Raises UsageError for an image: LMDeploy before 0.6 writes its base64 into the prompt."""
     for message in request.transcript:
         content = message.content if isinstance(message, User) else ""
@@ -208,21 +214,21 @@ def _require_no_image(model: str, request: Request) -> None:
             )
 
 
-def _about_tools(refused: ModelRefused) -> bool:
+def _is_about_tools(refused: ModelRefused) -> bool:
     """Whether a server said no because of the tools field."""
     if refused.status in (400, 422, 501):
         return "tool" in refused.body.lower()
-    return refused.status == 500 and _NO_TOOLS.search(refused.body) is not None
+    return refused.status == 500 and _NO_TOOLS_PATTERN.search(refused.body) is not None
 
 
-async def _ended(pieces: AsyncGenerator[bytes, None]) -> None:
+async def _drain_stream(pieces: AsyncGenerator[bytes, None]) -> None:
     """Waits a moment for the end of a stream that has said all, which saves its connection."""
 
-    async def rest() -> None:
+    async def read_rest() -> None:
         async for _ in pieces:
             pass
 
     try:
-        await asyncio.wait_for(rest(), _LINGER)
+        await asyncio.wait_for(read_rest(), _LINGER_SECONDS)
     except (CutAnswer, asyncio.TimeoutError):
         return

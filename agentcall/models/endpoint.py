@@ -28,29 +28,35 @@ from agentcall.errors import (
     RateLimited,
 )
 from agentcall.messages import JSON
-from agentcall.models.address import address, authorization, joined, place, url_secrets
-from agentcall.models.completion import parsed
-from agentcall.models.refusal import (
-    is_lost_node,
-    lost_node,
-    masked,
-    no_json,
-    refusal,
-    retry_after_of,
+from agentcall.models.address import (
+    extract_url_secrets,
+    format_authorization,
+    join_url,
+    parse_url,
+    redact_url,
 )
-from agentcall.models.sessions import shared_session
+from agentcall.models.completion import decode_json
+from agentcall.models.refusal import (
+    build_lost_node_error,
+    build_not_json_error,
+    is_lost_node,
+    mask_secrets,
+    parse_error_response,
+    parse_retry_after,
+)
+from agentcall.models.sessions import get_shared_session
 
 MAX_BYTES = 64 * 1024 * 1024
 """Bytes of an answer beyond which it is refused."""
 
 T = TypeVar("T")
-_FIRST_WAIT, _LONGEST_WAIT = 0.125, 8.0
-_RETRIED = (ModelUnreachable, RateLimited)
-_FAILURES = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+_INITIAL_BACKOFF, _MAX_BACKOFF = 0.125, 8.0
+_RETRYABLE_ERRORS = (ModelUnreachable, RateLimited)
+_TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Endpoint:
+class HTTPEndpoint:
     """A server: its base URL (up to `/v1`), a key, and how patient we are.
 
     url: `http://host:port/v1`; a key may stand in it, as `address` says, and is taken out.
@@ -67,56 +73,60 @@ class Endpoint:
     max_bytes: int = MAX_BYTES
 
     def __post_init__(self) -> None:
-        known = address(self.url)
-        object.__setattr__(self, "url", known.url)
-        object.__setattr__(self, "api_key", self.api_key.strip() or known.api_key)
+        parsed_url = parse_url(self.url)
+        object.__setattr__(self, "url", parsed_url.url)
+        object.__setattr__(self, "api_key", self.api_key.strip() or parsed_url.api_key)
 
     async def get(self, path: str) -> JSON:
         """The JSON at a path below the base URL, tried once. Raises ModelError."""
-        return await self._whole("GET", path, None, monotonic() + min(10.0, self.timeout))
+        return await self._request_json("GET", path, None, monotonic() + min(10.0, self.timeout))
 
     def post(self, path: str, body: bytes) -> Awaitable[JSON]:
         """The JSON answered to a body. Raises ModelError."""
-        return self._tried(lambda deadline: self._whole("POST", path, body, deadline))
+        return self._run_with_retries(
+            lambda deadline: self._request_json("POST", path, body, deadline)
+        )
 
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """The bytes answered to a body, as they arrive.
 
         Raises ModelError: CutAnswer if the connection breaks once the answer has begun.
         """
-        response, data = await self._tried(lambda deadline: self._begun(path, body, deadline))
+        response, data = await self._run_with_retries(
+            lambda deadline: self._start_stream(path, body, deadline)
+        )
         content, size = response.content, 0
         try:
             while data:
                 size += len(data)
                 if size > self.max_bytes:
-                    raise self._too_long()
+                    raise self._build_too_long_error()
                 yield data
                 data = await content.readany()
-        except _FAILURES as error:
-            raise self._cut(error) from _cause(error)
+        except _TRANSPORT_ERRORS as error:
+            raise self._convert_cut(error) from _get_safe_cause(error)
         finally:
             response.release()  # keeps the connection if the answer was read to its end
 
     @property
-    def place(self) -> str:
+    def display_url(self) -> str:
         """The URL without query, for messages."""
-        return place(self.url)
+        return redact_url(self.url)
 
     @property
     def secrets(self) -> Collection[str]:
         """What no error may show: the key, and what stands in the URL's query."""
-        return [self.api_key, *url_secrets(self.url)]
+        return [self.api_key, *extract_url_secrets(self.url)]
 
-    async def _tried(self, attempt: Callable[[float], Awaitable[T]]) -> T:
+    async def _run_with_retries(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """What an attempt gives, made again while failing may pass and there is time."""
         deadline = monotonic() + self.timeout
         try:
             return await attempt(deadline)
-        except _RETRIED as error:
-            return await self._again(attempt, deadline, error)
+        except _RETRYABLE_ERRORS as error:
+            return await self._retry(attempt, deadline, error)
 
-    async def _again(
+    async def _retry(
         self, attempt: Callable[[float], Awaitable[T]], deadline: float, failure: ModelError
     ) -> T:
         """What a later attempt gives, the first having failed."""
@@ -125,58 +135,62 @@ class Endpoint:
 
         failures = [failure]
 
-        async def next_try() -> T:
+        async def attempt_again() -> T:
             if failures:
                 raise failures.pop()
             return await attempt(deadline)
 
-        def wait(state: RetryCallState) -> float:
+        def compute_wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            return _wait(error, state.attempt_number)
+            return _compute_backoff(error, state.attempt_number)
 
-        def enough(state: RetryCallState) -> bool:
+        def should_stop(state: RetryCallState) -> bool:
             return (
                 state.attempt_number >= self.tries or monotonic() + state.upcoming_sleep > deadline
             )
 
-        again = retry_if_exception_type(_RETRIED)
-        return await AsyncRetrying(retry=again, stop=enough, wait=wait, reraise=True)(next_try)
+        again = retry_if_exception_type(_RETRYABLE_ERRORS)
+        return await AsyncRetrying(retry=again, stop=should_stop, wait=compute_wait, reraise=True)(
+            attempt_again
+        )
 
-    async def _begun(
+    async def _start_stream(
         self, path: str, body: bytes, deadline: float
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         """A stream, and the first that came of it."""
-        response = await self._opened("POST", path, body, deadline)
+        response = await self._open_response("POST", path, body, deadline)
         try:
             data = await response.content.readany()
-        except _FAILURES as error:
+        except _TRANSPORT_ERRORS as error:
             response.release()
-            raise self._cut(error) from error
+            raise self._convert_cut(error) from error
         except BaseException:
             response.release()
             raise
         if is_lost_node(data):
             response.release()
-            raise masked(lost_node(data, self.place), self.secrets)
+            raise mask_secrets(build_lost_node_error(data, self.display_url), self.secrets)
         return response, data
 
-    async def _whole(self, method: str, path: str, body: bytes | None, deadline: float) -> JSON:
+    async def _request_json(
+        self, method: str, path: str, body: bytes | None, deadline: float
+    ) -> JSON:
         began = monotonic()
-        response = await self._opened(method, path, body, deadline)
+        response = await self._open_response(method, path, body, deadline)
         try:
-            data = await self._read(response)
-        except _FAILURES as error:
-            raise self._failure(error, deadline - began) from _cause(error)
+            data = await self._read_body(response)
+        except _TRANSPORT_ERRORS as error:
+            raise self._convert_error(error, deadline - began) from _get_safe_cause(error)
         finally:
             response.release()
         if is_lost_node(data):
-            raise masked(lost_node(data, self.place), self.secrets)
+            raise mask_secrets(build_lost_node_error(data, self.display_url), self.secrets)
         try:
-            return parsed(data)
+            return decode_json(data)
         except ValueError:
-            raise masked(no_json(data, self.place), self.secrets) from None
+            raise mask_secrets(build_not_json_error(data, self.display_url), self.secrets) from None
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
         content = response.content
         blocks: list[bytes] = []
         size = 0
@@ -184,82 +198,86 @@ class Endpoint:
             blocks.append(await content.readany())
             size += len(blocks[-1])
             if size > self.max_bytes:
-                raise self._too_long()
+                raise self._build_too_long_error()
         return b"".join(blocks)
 
-    async def _opened(
+    async def _open_response(
         self, method: str, path: str, body: bytes | None, deadline: float
     ) -> aiohttp.ClientResponse:
         left = max(deadline - monotonic(), 0.001)
-        timeout = _limit(round(left, 2) or 0.001)
+        timeout = _get_client_timeout(round(left, 2) or 0.001)
         headers = {"Content-Type": "application/json", "User-Agent": "agentcall"}
         if self.api_key:
-            headers["Authorization"] = authorization(self.api_key)
+            headers["Authorization"] = format_authorization(self.api_key)
         try:
-            session = await shared_session()
+            session = await get_shared_session()
             response = await session.request(
-                method, joined(self.url, path), data=body, headers=headers, timeout=timeout
+                method, join_url(self.url, path), data=body, headers=headers, timeout=timeout
             )
             if response.status < 400:
                 return response
-            raise await self._refused(response)
-        except _FAILURES as error:
-            raise self._failure(error, left) from _cause(error)
+            raise await self._read_refusal(response)
+        except _TRANSPORT_ERRORS as error:
+            raise self._convert_error(error, left) from _get_safe_cause(error)
 
-    async def _refused(self, response: aiohttp.ClientResponse) -> ModelError:
+    async def _read_refusal(self, response: aiohttp.ClientResponse) -> ModelError:
         try:
             data = await response.content.read(65536)
         finally:
             response.release()
-        wait = retry_after_of(response.headers.get("Retry-After"))
-        refused = refusal(response.status, data, url=self.place, retry_after=wait)
-        return masked(refused, self.secrets)
+        wait = parse_retry_after(response.headers.get("Retry-After"))
+        refused = parse_error_response(
+            response.status, data, url=self.display_url, retry_after=wait
+        )
+        return mask_secrets(refused, self.secrets)
 
-    def _cut(self, error: Exception) -> ModelError:
+    def _convert_cut(self, error: Exception) -> ModelError:
         """What broke a stream that had begun, as an error of ours."""
-        failure = self._failure(error, self.timeout)
+        failure = self._convert_error(error, self.timeout)
         return CutAnswer(str(failure)) if isinstance(failure, ModelUnreachable) else failure
 
-    def _too_long(self) -> BadAnswer:
+    def _build_too_long_error(self) -> BadAnswer:
         return BadAnswer(
-            f"the answer of {self.place} is longer than {self.max_bytes} bytes; "
+            f"the answer of {self.display_url} is longer than {self.max_bytes} bytes; "
             "ask for less with max_tokens, or take more with max_bytes="
         )
 
-    def _failure(self, error: Exception, seconds: float) -> ModelError:
+    def _convert_error(self, error: Exception, seconds: float) -> ModelError:
         """What aiohttp raised, as an error of ours."""
         if isinstance(error, aiohttp.ConnectionTimeoutError) and self.timeout > 10:
-            return ModelUnreachable(f"{self.place} does not take connections; is it running?")
+            return ModelUnreachable(f"{self.display_url} does not take connections; is it running?")
         if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
             return ModelTimeout(
-                f"{self.place} gave no whole answer in {seconds:.3g} seconds; "
+                f"{self.display_url} gave no whole answer in {seconds:.3g} seconds; "
                 "give it more with timeout=, or a smaller task"
             )
         if isinstance(error, aiohttp.ClientConnectorError):
             why = error.strerror or error
-            return ModelUnreachable(f"no server answers at {self.place} ({why}); is it running?")
+            return ModelUnreachable(
+                f"no server answers at {self.display_url} ({why}); is it running?"
+            )
         said = "a redirect leads nowhere" if isinstance(error, aiohttp.InvalidURL) else error
         said = getattr(error, "message", None) or said  # a ClientResponseError's str has the URL
         kind = type(error).__name__
-        return ModelUnreachable(f"the connection to {self.place} broke: {kind}: {said}")
+        return ModelUnreachable(f"the connection to {self.display_url} broke: {kind}: {said}")
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.place!r})"
+        return f"Endpoint({self.display_url!r})"
 
 
-def _cause(error: Exception) -> Exception | None:
+def _get_safe_cause(error: Exception) -> Exception | None:
     """The error as the cause of ours; not one whose own words have the URL with its secrets."""
     return None if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)) else error
 
 
 @lru_cache(maxsize=64)
-def _limit(seconds: float) -> aiohttp.ClientTimeout:
+def _get_client_timeout(seconds: float) -> aiohttp.ClientTimeout:
     """The limit of a request; most requests have the same, and making one takes its time."""
     return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
 
 
-def _wait(failure: BaseException | None, failures: int) -> float:
+def _compute_backoff(failure: BaseException | None, failures: int) -> float:
     """Seconds until the next try: what the server asks for, else a random time that doubles."""
     if isinstance(failure, RateLimited) and failure.retry_after is not None:
         return failure.retry_after
-    return random.uniform(0, min(_FIRST_WAIT * 2**failures, _LONGEST_WAIT))  # noqa: S311 - no secret
+    return random.uniform(0, min(_INITIAL_BACKOFF * 2**failures, _MAX_BACKOFF))  # noqa: S311 - no secret

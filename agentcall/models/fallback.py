@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 
 from agentcall.errors import ModelError, UsageError
-from agentcall.models.protocol import Answer, Chosen, Model, Request, secrets_of
-from agentcall.models.shorthand import Named, model_from
+from agentcall.models.protocol import (
+    Model,
+    ModelRequest,
+    ResponseEvent,
+    ResponseStart,
+    collect_secrets,
+)
+from agentcall.models.shorthand import ModelLike, resolve_model
 
 
 class Fallback:
@@ -18,28 +24,28 @@ class Fallback:
     >>> models = Fallback("lmdeploy:internlm2_5-7b-chat", "embedded")
     """
 
-    def __init__(self, *models: Named) -> None:
+    def __init__(self, *models: ModelLike) -> None:
         if not models:
             raise UsageError("Fallback needs at least one model")
-        self.models: tuple[Model, ...] = tuple(map(model_from, models))
+        self.models: tuple[Model, ...] = tuple(map(resolve_model, models))
 
     @property
     def secrets(self) -> Collection[str]:
         """Those of all its models."""
-        return secrets_of(self.models)
+        return collect_secrets(self.models)
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The parts of the first answer. Raises the last model's ModelError."""
         *earlier, last = self.models
         for model in earlier:
-            spoken = False
+            has_answered = False
             try:
                 async for part in model.ask(request):
-                    spoken = spoken or not isinstance(part, Chosen)
+                    has_answered = has_answered or not isinstance(part, ResponseStart)
                     yield part
                 return
             except ModelError:
-                if spoken:
+                if has_answered:
                     raise
         async for part in last.ask(request):
             yield part

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from agentcall.dialects.protocol import Dialect
 from agentcall.messages import JSON
-from agentcall.models.dialogue import Dialogue
-from agentcall.models.endpoint import Endpoint
-from agentcall.models.facts import PATH
-from agentcall.models.probe import Choice, choose
-from agentcall.models.protocol import Answer, Request, Settings
+from agentcall.models.dialogue import ChatClient
+from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.facts import CHAT_PATH
+from agentcall.models.probe import DialectChoice, choose_dialect
+from agentcall.models.protocol import ModelRequest, ModelSettings, ResponseEvent
 
 
 class HTTPChat:
@@ -24,49 +24,52 @@ class HTTPChat:
 
     def __init__(
         self,
-        endpoint: Endpoint | str,
+        endpoint: HTTPEndpoint | str,
         model: str | None = None,
         *,
         dialect: Dialect | str = "auto",
-        settings: Settings | None = None,
+        settings: ModelSettings | None = None,
     ) -> None:
-        self.endpoint = endpoint if isinstance(endpoint, Endpoint) else Endpoint(endpoint)
+        self.endpoint = endpoint if isinstance(endpoint, HTTPEndpoint) else HTTPEndpoint(endpoint)
         self.model = model
         self.dialect = dialect
-        self._dialogue = Dialogue(
-            _Wire(self.endpoint), self._chosen, settings, place=self.endpoint.place
+        self._chat_client = ChatClient(
+            _HTTPTransport(self.endpoint),
+            self._choose_dialect,
+            settings,
+            url=self.endpoint.display_url,
         )
 
-    def ask(self, request: Request) -> AsyncIterator[Answer]:
+    def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The parts of one answer. Raises ModelError."""
-        return self._dialogue.ask(request)
+        return self._chat_client.ask(request)
 
     @property
     def secrets(self) -> Collection[str]:
         """What nothing that is shown of the model may hold."""
-        return self._dialogue.secrets
+        return self._chat_client.secrets
 
-    async def choice(self) -> Choice:
+    async def resolve_dialect(self) -> DialectChoice:
         """The model's full name, the dialect and why; asked of the server once."""
-        return await self._dialogue.choice()
+        return await self._chat_client.resolve_dialect()
 
-    async def _chosen(self) -> Choice:
-        return await choose(self.endpoint, self.model, self.dialect)
+    async def _choose_dialect(self) -> DialectChoice:
+        return await choose_dialect(self.endpoint, self.model, self.dialect)
 
     def __repr__(self) -> str:
-        return f"HTTPChat({self.endpoint.place!r}, {self.model!r})"
+        return f"HTTPChat({self.endpoint.display_url!r}, {self.model!r})"
 
 
 @dataclass(frozen=True, slots=True)
-class _Wire:
-    endpoint: Endpoint
+class _HTTPTransport:
+    endpoint: HTTPEndpoint
 
     @property
     def secrets(self) -> Collection[str]:
         return self.endpoint.secrets
 
     def post(self, body: bytes) -> Awaitable[JSON]:
-        return self.endpoint.post(PATH, body)
+        return self.endpoint.post(CHAT_PATH, body)
 
     def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        return self.endpoint.stream(PATH, body)
+        return self.endpoint.stream(CHAT_PATH, body)

@@ -24,18 +24,18 @@ from openai import (
     OpenAIError,
 )
 
-from agentcall.dialects.named import dialect_named
+from agentcall.dialects.named import get_dialect
 from agentcall.dialects.protocol import Dialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
 from agentcall.messages import JSON
-from agentcall.models.address import named_secrets, place, url_secrets
-from agentcall.models.completion import parsed
-from agentcall.models.dialogue import Dialogue
+from agentcall.models.address import extract_named_secrets, extract_url_secrets, redact_url
+from agentcall.models.completion import decode_json
+from agentcall.models.dialogue import ChatClient
 from agentcall.models.endpoint import MAX_BYTES
-from agentcall.models.facts import PATH
-from agentcall.models.probe import Choice
-from agentcall.models.protocol import Answer, Request, Settings
-from agentcall.models.refusal import no_json, refusal, retry_after_of
+from agentcall.models.facts import CHAT_PATH
+from agentcall.models.probe import DialectChoice
+from agentcall.models.protocol import ModelRequest, ModelSettings, ResponseEvent
+from agentcall.models.refusal import build_not_json_error, parse_error_response, parse_retry_after
 
 T = TypeVar("T")
 
@@ -57,49 +57,55 @@ class OpenAIChat:
         model: str,
         *,
         dialect: Dialect | str = "native",
-        settings: Settings | None = None,
+        settings: ModelSettings | None = None,
         timeout: float = 600.0,
     ) -> None:
         self.model = model
         name = "native" if dialect == "auto" else dialect
-        spoken = dialect_named(name) if isinstance(name, str) else name
-        self._chosen = Choice(model, spoken, "the caller named it")
-        self._wire = _Wire(client, timeout)
-        self._dialogue = Dialogue(self._wire, self._choose, settings, place=self._wire.place)
+        spoken = get_dialect(name) if isinstance(name, str) else name
+        self._dialect_choice = DialectChoice(model, spoken, "the caller named it")
+        self._transport = _OpenAITransport(client, timeout)
+        self._chat_client = ChatClient(
+            self._transport, self._choose_dialect, settings, url=self._transport.display_url
+        )
 
-    def ask(self, request: Request) -> AsyncIterator[Answer]:
+    def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The parts of one answer. Raises ModelError."""
-        return self._dialogue.ask(request)
+        return self._chat_client.ask(request)
 
     @property
     def secrets(self) -> Collection[str]:
         """What nothing that is shown of the model may hold."""
-        return self._dialogue.secrets
+        return self._chat_client.secrets
 
-    async def choice(self) -> Choice:
+    async def resolve_dialect(self) -> DialectChoice:
         """The model's name, the dialect and why."""
-        return await self._dialogue.choice()
+        return await self._chat_client.resolve_dialect()
 
-    async def _choose(self) -> Choice:
-        return self._chosen
+    async def _choose_dialect(self) -> DialectChoice:
+        return self._dialect_choice
 
     def __repr__(self) -> str:
-        return f"OpenAIChat({self._wire.place!r}, {self.model!r})"
+        return f"OpenAIChat({self._transport.display_url!r}, {self.model!r})"
 
 
-class _Wire:
+class _OpenAITransport:
     """The client as a wire."""
 
     def __init__(self, client: AsyncOpenAI, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
-        self.place = place(str(client.base_url))
+        self.display_url = redact_url(str(client.base_url))
 
     @property
     def secrets(self) -> Collection[str]:
         client = self._client
         fields = [*client.default_headers.items(), *client.default_query.items()]
-        return [client.api_key, *named_secrets(fields), *url_secrets(str(client.base_url))]
+        return [
+            client.api_key,
+            *extract_named_secrets(fields),
+            *extract_url_secrets(str(client.base_url)),
+        ]
 
     async def post(self, body: bytes) -> JSON:
         """An answer that breaks off is asked for again, as the client does before it begins."""
@@ -107,77 +113,81 @@ class _Wire:
         tries = self._client.max_retries
         while True:
             try:
-                data = b"".join([piece async for piece in self._pieces(body, deadline)])
+                data = b"".join([piece async for piece in self._stream_bytes(body, deadline)])
             except CutAnswer as cut:
                 tries -= 1
                 if tries < 0:
                     raise ModelUnreachable(str(cut)) from cut
                 continue
             try:
-                return parsed(data)
+                return decode_json(data)
             except ValueError:
-                raise no_json(data, self.place) from None
+                raise build_not_json_error(data, self.display_url) from None
 
     def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        return self._pieces(body, monotonic() + self._timeout)
+        return self._stream_bytes(body, monotonic() + self._timeout)
 
-    async def _pieces(self, body: bytes, deadline: float) -> AsyncGenerator[bytes, None]:
-        response = (await self._opened(body, deadline)).response
+    async def _stream_bytes(self, body: bytes, deadline: float) -> AsyncGenerator[bytes, None]:
+        response = (await self._open_stream(body, deadline)).response
         size = 0
         try:
             pieces = aiter(response.aiter_bytes())
-            while (piece := await self._within(deadline, anext(pieces, None))) is not None:
+            while (piece := await self._wait_until(deadline, anext(pieces, None))) is not None:
                 size += len(piece)
                 if size > MAX_BYTES:
-                    raise BadAnswer(f"the answer of {self.place} is longer than {MAX_BYTES} bytes")
+                    raise BadAnswer(
+                        f"the answer of {self.display_url} is longer than {MAX_BYTES} bytes"
+                    )
                 yield piece
         except ModelError:
             raise
         except Exception as error:  # whatever the client's transport raises
             kind = type(error).__name__
-            raise CutAnswer(f"the connection to {self.place} broke: {kind}: {error}") from error
+            raise CutAnswer(
+                f"the connection to {self.display_url} broke: {kind}: {error}"
+            ) from error
         finally:
             await response.aclose()
 
-    async def _opened(self, body: bytes, deadline: float) -> AsyncStream[object]:
-        opened = self._client.post(
-            PATH,
+    async def _open_stream(self, body: bytes, deadline: float) -> AsyncStream[object]:
+        request = self._client.post(
+            CHAT_PATH,
             body=orjson.loads(body),
             cast_to=object,
             stream=True,  # says how the client takes the answer, not what the body asks for
             stream_cls=AsyncStream[object],
         )
         try:
-            return await self._within(deadline, opened)
+            return await self._wait_until(deadline, request)
         except OpenAIError as error:
-            raise _failure(error, self.place) from error
+            raise _convert_error(error, self.display_url) from error
 
-    async def _within(self, deadline: float, awaitable: Awaitable[T]) -> T:
+    async def _wait_until(self, deadline: float, awaitable: Awaitable[T]) -> T:
         try:
             return await asyncio.wait_for(awaitable, deadline - monotonic())
         except asyncio.TimeoutError as error:
             raise ModelTimeout(
-                f"{self.place} gave no whole answer in {self._timeout:g} seconds; "
+                f"{self.display_url} gave no whole answer in {self._timeout:g} seconds; "
                 "give it more with timeout=, or a smaller task"
             ) from error
 
 
-def _failure(error: OpenAIError, where: str) -> ModelError:
+def _convert_error(error: OpenAIError, url: str) -> ModelError:
     """What the client raised, as an error of ours."""
     match error:
         case APIStatusError():
             headers: Any = error.response.headers  # Any: of httpx or httpx2, by the version
-            wait = retry_after_of(headers.get("retry-after"))
+            wait = parse_retry_after(headers.get("retry-after"))
             data = error.response.content
-            return refusal(error.status_code, data, url=where, retry_after=wait)
+            return parse_error_response(error.status_code, data, url=url, retry_after=wait)
         case APITimeoutError():
-            return ModelTimeout(f"{where} did not answer before the client's own timeout")
+            return ModelTimeout(f"{url} did not answer before the client's own timeout")
         case APIConnectionError():
             why = error.__cause__ or error
             return ModelUnreachable(
-                f"no server answers at {where} ({type(why).__name__}: {why}); is it running?"
+                f"no server answers at {url} ({type(why).__name__}: {why}); is it running?"
             )
         case APIError():
-            return BadAnswer(f"{where} gave an answer that is none: {error.message}")
+            return BadAnswer(f"{url} gave an answer that is none: {error.message}")
         case _:
-            return ModelError(f"the client could not ask {where}: {error}")
+            return ModelError(f"the client could not ask {url}: {error}")

@@ -10,38 +10,38 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from agentcall.models.protocol import Request
+from agentcall.models.protocol import ModelRequest
 
 
-class Prefixes:
+class PrefixAffinity:
     """Nodes by the conversations that they saw last; keeps the last `kept`."""
 
-    def __init__(self, kept: int = 4096) -> None:
-        self._kept = kept
+    def __init__(self, capacity: int = 4096) -> None:
+        self._capacity = capacity
         self._nodes: OrderedDict[int, int] = OrderedDict()
 
-    def node(self, beginnings: Sequence[int]) -> int | None:
+    def find_node(self, prefixes: Sequence[int]) -> int | None:
         """The node that saw the longest of the beginnings."""
-        return next((self._nodes[b] for b in reversed(beginnings) if b in self._nodes), None)
+        return next((self._nodes[b] for b in reversed(prefixes) if b in self._nodes), None)
 
-    def saw(self, node: int, beginnings: Sequence[int]) -> None:
+    def record(self, node: int, prefixes: Sequence[int]) -> None:
         """Notes that the node read the whole conversation."""
-        whole = beginnings[-1]
+        whole = prefixes[-1]
         self._nodes[whole] = node
         self._nodes.move_to_end(whole)
-        if len(self._nodes) > self._kept:
+        if len(self._nodes) > self._capacity:
             self._nodes.popitem(last=False)
 
 
-def beginnings(request: Request) -> list[int]:
+def hash_prefixes(request: ModelRequest) -> list[int]:
     """A number for each beginning of a conversation, the shortest first, the whole one last.
 
     The shortest has one message: what all conversations of an agent share is on every node soon.
     """
-    offer = request.offer
+    offer = request.prompt
     so_far = hash((offer.instructions, tuple(tool.name for tool in offer.tools)))
-    found: list[int] = []
+    hashes: list[int] = []
     for message in request.transcript:
         so_far = hash((so_far, message))
-        found.append(so_far)
-    return found or [so_far]
+        hashes.append(so_far)
+    return hashes or [so_far]

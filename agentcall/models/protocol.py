@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from agentcall.dialects.parts import Part
-from agentcall.dialects.protocol import Choice, Offer
+from agentcall.dialects.parts import MessagePart
+from agentcall.dialects.protocol import PromptSpec, ToolChoice
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Usage
 from agentcall.transcript import Transcript
 
-_TAKEN = ("model", "messages", "stream", "stream_options")
+_RESERVED_FIELDS = ("model", "messages", "stream", "stream_options")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ModelSettings:
     """How the model samples; None leaves it to the server. `extra` are further request fields.
 
     Raises UsageError if `extra` has a field that is not a setting.
@@ -30,39 +30,39 @@ class Settings:
     extra: dict[str, JSON] = field(default_factory=dict[str, JSON])
 
     def __post_init__(self) -> None:
-        taken = [name for name in _TAKEN if name in self.extra]
-        if taken:
+        reserved = [name for name in _RESERVED_FIELDS if name in self.extra]
+        if reserved:
             raise UsageError(
-                f"Settings.extra has {', '.join(taken)}, which the request says itself; leave it"
+                f"Settings.extra has {', '.join(reserved)}, which the request says itself; leave it"
             )
 
-    def fields(self) -> dict[str, JSON]:
+    def to_fields(self) -> dict[str, JSON]:
         """The settings as fields of a chat completion request."""
-        named = {
+        settings = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
             "stop": list(self.stop) or None,
         }
-        return {**{k: v for k, v in named.items() if v is not None}, **self.extra}
+        return {**{k: v for k, v in settings.items() if v is not None}, **self.extra}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Request:
+class ModelRequest:
     """One question to a model: the conversation so far and what is offered.
 
     `stream` asks for text as it arrives; a model that cannot do so answers in one piece.
     """
 
     transcript: Transcript
-    offer: Offer
-    choice: Choice = "auto"
+    prompt: PromptSpec
+    tool_choice: ToolChoice = "auto"
     stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ResponseStart:
     """The dialect that a model speaks, and why; may come first in an answer.
 
     `model` is the model's name at its server, `place` the server's URL without any secret; both
@@ -72,37 +72,37 @@ class Chosen:
     dialect: str
     reason: str
     model: str = ""
-    place: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ResponseEnd:
     """The last part of every answer: the server's finish_reason, and what the request used.
 
     A finish of None says that the answer has no proper end: nothing in it may be carried out.
     """
 
-    finish: str | None
+    finish_reason: str | None
     usage: Usage
 
 
-Answer: TypeAlias = Part | Chosen | Ended
+ResponseEvent: TypeAlias = MessagePart | ResponseStart | ResponseEnd
 
 
 class Model(Protocol):
     """Answers a conversation. Raises ModelError if there is no answer to be had."""
 
-    def ask(self, request: Request) -> AsyncIterator[Answer]:
+    def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """The parts of one answer as they become certain; `Ended` comes last."""
         ...
 
 
-def secrets_of(models: Iterable[Model]) -> Collection[str]:
+def collect_secrets(models: Iterable[Model]) -> Collection[str]:
     """What nothing that is shown of these models may hold: the keys and passwords in use."""
     return {secret for model in models for secret in getattr(model, "secrets", ())}
 
 
-async def closed(answer: AsyncIterator[Answer]) -> None:
+async def close_response(answer: AsyncIterator[ResponseEvent]) -> None:
     """Closes an answer that was left before its end, where it can be closed."""
     close = getattr(answer, "aclose", None)
     if close is not None:

@@ -26,7 +26,7 @@ from agentcall.messages import JSON
 
 Failure = TypeVar("Failure", bound=ModelError)
 
-_OVERFLOW = re.compile(
+_OVERFLOW_PATTERN = re.compile(
     r"context[ _]length|context[ _](?:size|window)|maximum (?:context|sequence)|exceed_context"
     r"|too many (?:input )?tokens|prompt is too long|input (?:is too long|length)"
     r"|model context length|session_len|longer than the (?:model|context)",
@@ -34,7 +34,7 @@ _OVERFLOW = re.compile(
 )
 """What LMDeploy, vLLM, llama.cpp, SGLang, Ollama and OpenAI say of a conversation too long."""
 
-_NO_VISION = re.compile(
+_NO_VISION_PATTERN = re.compile(
     r"multimodal input is not supported|(?:not|n't) support (?:\w+ ){0,2}(?:image|vision)"
     r"|(?:image|vision)s? (?:\w+ ){0,2}(?:is|are) not supported|not a multimodal model"
     r"|at most 0 image|missing data required for image",
@@ -42,45 +42,49 @@ _NO_VISION = re.compile(
 )
 """What LMDeploy, llama.cpp, vLLM, SGLang and Ollama say of an image to a model that sees none."""
 
-_SEEING = "the model takes no images: serve one that does, such as InternVL2, or leave them out"
-_LOST_NODE = re.compile(rb'\s*\{\s*"error_code"\s*:\s*1040[12]\b')
-_WRONG_PATH = "check the base URL (it usually ends in /v1) and the model's name"
+_NO_VISION_ADVICE = (
+    "the model takes no images: serve one that does, such as InternVL2, or leave them out"
+)
+_LOST_NODE_PATTERN = re.compile(rb'\s*\{\s*"error_code"\s*:\s*1040[12]\b')
+_PATH_ADVICE = "check the base URL (it usually ends in /v1) and the model's name"
 _ADVICE = {
     401: "check the API key (api_key=, or AGENTCALL_API_KEY)",
     403: "check the API key and what it may do",
-    404: _WRONG_PATH,
-    405: _WRONG_PATH,
+    404: _PATH_ADVICE,
+    405: _PATH_ADVICE,
     413: "the request is larger than the server takes",
     422: "the server does not know a field of the request",
 }
 
 
-def refusal(
+def parse_error_response(
     status: int, body: JSON | bytes, *, url: str = "", retry_after: float | None = None
 ) -> ModelRefused:
     """The error that a status and an error body say; `retry_after` in seconds."""
     if isinstance(body, bytes):
-        body = _decoded(body)
-    said = message_of(body)
+        body = _decode_body(body)
+    reason = extract_error_message(body)
     where = f" at {url}" if url else ""
-    told = f"the server{where} answered {status}: {said}"
-    if status in (400, 413, 422, 500) and _OVERFLOW.search(f"{said} {_kind(body)}"):
-        return ContextOverflow(told, status=status, body=said)
-    if status in (400, 415, 422, 500, 501) and _NO_VISION.search(said):
-        return ModelRefused(f"{told}; {_SEEING}", status=status, body=said)
+    message = f"the server{where} answered {status}: {reason}"
+    if status in (400, 413, 422, 500) and _OVERFLOW_PATTERN.search(
+        f"{reason} {_get_error_type(body)}"
+    ):
+        return ContextOverflow(message, status=status, body=reason)
+    if status in (400, 415, 422, 500, 501) and _NO_VISION_PATTERN.search(reason):
+        return ModelRefused(f"{message}; {_NO_VISION_ADVICE}", status=status, body=reason)
     if status in (408, 409, 425, 429):
-        return RateLimited(told, status=status, body=said, retry_after=retry_after)
+        return RateLimited(message, status=status, body=reason, retry_after=retry_after)
     if status >= 500 and status != 501:
-        return ServerFailed(told, status=status, body=said, retry_after=retry_after)
+        return ServerFailed(message, status=status, body=reason, retry_after=retry_after)
     advice = _ADVICE.get(status)
-    return ModelRefused(f"{told}; {advice}" if advice else told, status=status, body=said)
+    return ModelRefused(f"{message}; {advice}" if advice else message, status=status, body=reason)
 
 
-def no_json(data: bytes, place: str) -> BadAnswer:
+def build_not_json_error(data: bytes, server_url: str) -> BadAnswer:
     """The error for a good status with a body that is no JSON."""
-    text = excerpt(data[:1024].decode("utf-8", "replace")) or "(nothing)"
+    text = shorten_body(data[:1024].decode("utf-8", "replace")) or "(nothing)"
     return BadAnswer(
-        f"{place} did not answer with JSON: {text}; is the base URL right? It usually ends in /v1"
+        f"{server_url} did not answer with JSON: {text}; is the base URL right? It usually ends in /v1"
     )
 
 
@@ -89,41 +93,41 @@ def is_lost_node(data: bytes) -> bool:
 
     Source: lmdeploy 0.18.0 serve/proxy/utils.py (ErrorCodes), proxy.py (handle_api_timeout).
     """
-    return _LOST_NODE.match(data) is not None
+    return _LOST_NODE_PATTERN.match(data) is not None
 
 
-def lost_node(data: bytes, place: str) -> ServerFailed:
+def build_lost_node_error(data: bytes, server_url: str) -> ServerFailed:
     """The error that says so: the proxy goes on choosing that node until it is taken out, so it is
     worth waiting a little.
     """
-    said = message_of(_decoded(data))
-    told = f"a node behind the proxy at {place} does not answer: {said}"
-    return ServerFailed(told, status=503, body=said, retry_after=2.0)
+    reason = extract_error_message(_decode_body(data))
+    message = f"a node behind the proxy at {server_url} does not answer: {reason}"
+    return ServerFailed(message, status=503, body=reason, retry_after=2.0)
 
 
-def masked(error: Failure, secrets: Iterable[str]) -> Failure:
+def mask_secrets(error: Failure, secrets: Iterable[str]) -> Failure:
     """The same error, its words without the secrets, whether they are quoted or encoded there."""
-    forms = forms_of(secrets)
+    forms = expand_secrets(secrets)
     if any(form in f"{error} {getattr(error, 'body', '')}" for form in forms):
-        error.args = tuple(without(str(arg), forms) for arg in error.args)
+        error.args = tuple(mask_text(str(arg), forms) for arg in error.args)
         if isinstance(error, ModelRefused):
-            error.body = without(error.body, forms)
+            error.body = mask_text(error.body, forms)
     return error
 
 
-def without(text: str, forms: Iterable[str]) -> str:
+def mask_text(text: str, forms: Iterable[str]) -> str:
     """The text with `***` for each of the forms that `forms_of` gave."""
     for form in forms:
         text = text.replace(form, "***")
     return text
 
 
-def forms_of(secrets: Iterable[str]) -> Sequence[str]:
+def expand_secrets(secrets: Iterable[str]) -> Sequence[str]:
     """What these secrets may look like in a text, the longest first."""
-    return sorted({form for secret in secrets for form in _forms(secret)}, key=len)[::-1]
+    return sorted({form for secret in secrets for form in _expand_secret(secret)}, key=len)[::-1]
 
 
-def _forms(secret: str) -> Iterable[str]:
+def _expand_secret(secret: str) -> Iterable[str]:
     """What a secret looks like in the words of a server; nothing that is too short to be one."""
     scheme, _, rest = secret.rpartition(" ")
     forms = [rest]
@@ -133,32 +137,32 @@ def _forms(secret: str) -> Iterable[str]:
     return [form for bare in forms for form in (bare, quote(bare, safe="")) if len(bare) > 2]
 
 
-def excerpt(body: object) -> str:
+def shorten_body(body: object) -> str:
     """At most 300 characters of a body, for an error message."""
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= 300 else text[:300] + "..."
 
 
-def message_of(body: JSON) -> str:
+def extract_error_message(body: JSON) -> str:
     """What an error body says: `error.message`, `message`, `detail`, or a page's own words."""
     if isinstance(body, Mapping):
         error = body.get("error")
         inner = error if isinstance(error, Mapping) else body
         for key in ("message", "detail", "error", "msg", "text"):
             if inner.get(key):
-                return _text(inner[key])[:1024]
-    text = _text(body) if body else ""
+                return _to_text(inner[key])[:1024]
+    text = _to_text(body) if body else ""
     if "<html" in text[:1024].lower() or "<!doctype" in text[:1024].lower():
         text = re.sub(r"<[^<>]{0,200}>", " ", text[:8192])
     return " ".join(text.split())[:1024] or "(an empty body)"
 
 
-def _text(value: JSON) -> str:
+def _to_text(value: JSON) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _decoded(data: bytes) -> JSON:
+def _decode_body(data: bytes) -> JSON:
     try:
         found: JSON = orjson.loads(data)
     except ValueError:
@@ -166,7 +170,7 @@ def _decoded(data: bytes) -> JSON:
     return found
 
 
-def _kind(body: JSON) -> str:
+def _get_error_type(body: JSON) -> str:
     error = body.get("error") if isinstance(body, Mapping) else None
     inner = error if isinstance(error, Mapping) else body
     if not isinstance(inner, Mapping):
@@ -174,7 +178,7 @@ def _kind(body: JSON) -> str:
     return f"{inner.get('type')} {inner.get('code')}"
 
 
-def retry_after_of(header: str | None, now: datetime | None = None) -> float | None:
+def parse_retry_after(header: str | None, now: datetime | None = None) -> float | None:
     """Seconds that a `Retry-After` header asks to wait: a number, or a date (RFC 9110, 10.2.3)."""
     if not header:
         return None

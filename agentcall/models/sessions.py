@@ -15,49 +15,51 @@ from dataclasses import dataclass
 
 import aiohttp
 
-_KEPT_ALIVE = 4.0
+_KEEPALIVE_SECONDS = 4.0
 """Seconds: uvicorn, under LMDeploy and vLLM, closes an idle connection after five."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _PooledSession:
     session: aiohttp.ClientSession
-    holder: AsyncGenerator[None, None]
+    closer: AsyncGenerator[None, None]
 
 
-_held: dict[asyncio.AbstractEventLoop, _Held] = {}
+_sessions: dict[asyncio.AbstractEventLoop, _PooledSession] = {}
 
 
-async def shared_session() -> aiohttp.ClientSession:
+async def get_shared_session() -> aiohttp.ClientSession:
     """The session of the running event loop."""
     loop = asyncio.get_running_loop()
-    held = _held.get(loop)
-    if held is None or held.session.closed:
-        _drop_dead()
+    pooled = _sessions.get(loop)
+    if pooled is None or pooled.session.closed:
+        _drop_orphans()
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=_connections(), ttl_dns_cache=300, keepalive_timeout=_KEPT_ALIVE
+                limit=_get_connection_limit(),
+                ttl_dns_cache=300,
+                keepalive_timeout=_KEEPALIVE_SECONDS,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=2**18,
         )
-        held = _held[loop] = _Held(session, _holding(session, loop))
-        await held.holder.__anext__()
-    return held.session
+        pooled = _sessions[loop] = _PooledSession(session, _close_with_loop(session, loop))
+        await pooled.closer.__anext__()
+    return pooled.session
 
 
-async def _holding(
+async def _close_with_loop(
     session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
 ) -> AsyncGenerator[None, None]:
     """Holds a session open until the loop closes its async generators, as it does at its end."""
     try:
         yield
     finally:
-        _held.pop(loop, None)
+        _sessions.pop(loop, None)
         await session.close()
 
 
-def _connections() -> int:
+def _get_connection_limit() -> int:
     """How many connections we open at most: three quarters of the files we may have open."""
     try:
         from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
@@ -67,11 +69,11 @@ def _connections() -> int:
     return 0 if files == RLIM_INFINITY else max(64, files * 3 // 4)
 
 
-def _drop_dead() -> None:
+def _drop_orphans() -> None:
     """Lets go of the sessions whose loop was closed under them."""
-    for loop in list(_held):
+    for loop in list(_sessions):
         if loop.is_closed():
-            session = _held.pop(loop).session
+            session = _sessions.pop(loop).session
             connector = session.connector
             session.detach()
             if connector is not None:
@@ -80,9 +82,9 @@ def _drop_dead() -> None:
 
 
 @atexit.register
-def _close_rest() -> None:
+def _close_remaining() -> None:
     """Closes the sessions of loops that nobody closed."""
-    for loop, held in list(_held.items()):
+    for loop, pooled in list(_sessions.items()):
         if not loop.is_running() and not loop.is_closed():
-            loop.run_until_complete(held.holder.aclose())
-    _drop_dead()
+            loop.run_until_complete(pooled.closer.aclose())
+    _drop_orphans()

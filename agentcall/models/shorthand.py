@@ -22,136 +22,146 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
-from agentcall.models.address import place, with_v1
+from agentcall.models.address import add_v1_path, redact_url
 
 if TYPE_CHECKING:
-    from agentcall.models.balance import Balanced
-    from agentcall.models.protocol import Answer, Model, Request
+    from agentcall.models.balance import LoadBalancer
+    from agentcall.models.protocol import Model, ModelRequest, ResponseEvent
     from agentcall_server.embedded import EmbeddedServer
 
 LMDEPLOY = ("127.0.0.1", 23333)
 """Where LMDeploy's api_server listens by default."""
 
 
-Named: TypeAlias = "Model | str | Sequence[Model | str]"
+ModelLike: TypeAlias = "Model | str | Sequence[Model | str]"
 """A model, its shorthand, or several of them that serve the same model."""
 
-_ALONE, _AMONG_OTHERS = 4, 1
+_TRIES_ALONE, _TRIES_BALANCED = 4, 1
 """How often a request is tried on a server: once, where another server can be asked instead."""
 
-_COMMA = re.compile(r"\s*,\s*(?=https?:|lmdeploy\b|embedded\b)")
+_SEPARATOR = re.compile(r"\s*,\s*(?=https?:|lmdeploy\b|embedded\b)")
 """Between two shorthands; the name of a model may hold commas of its own."""
 
 
-def model_from(named: Named | None) -> Model:
+def resolve_model(model: ModelLike | None) -> Model:
     """The model that is meant. Raises UnknownModel, UsageError."""
-    if named is None:
-        return _Late(lambda: model_from(os.environ.get("AGENTCALL_MODEL") or _found()))
-    if isinstance(named, str):
-        several = parted(named)
-        return _one(named, _ALONE) if len(several) == 1 else _balanced(several)
-    return _balanced(named) if isinstance(named, Sequence) else named
+    if model is None:
+        return _LazyModel(
+            lambda: resolve_model(os.environ.get("AGENTCALL_MODEL") or _detect_shorthand())
+        )
+    if isinstance(model, str):
+        several = split_shorthands(model)
+        return (
+            _resolve_one(model, _TRIES_ALONE)
+            if len(several) == 1
+            else _create_load_balancer(several)
+        )
+    return _create_load_balancer(model) if isinstance(model, Sequence) else model
 
 
-def place_of(named: Named | None) -> str:
+def describe_model(model: ModelLike | None) -> str:
     """What is meant, to be shown: shorthands without the secrets of their URLs."""
-    if isinstance(named, str):
-        return ", ".join(repr(place(one)) for one in parted(named))
-    if isinstance(named, Sequence):
-        return f"[{', '.join(map(place_of, named))}]"
-    return repr(named)
+    if isinstance(model, str):
+        return ", ".join(repr(redact_url(one)) for one in split_shorthands(model))
+    if isinstance(model, Sequence):
+        return f"[{', '.join(map(describe_model, model))}]"
+    return repr(model)
 
 
-def made_of(model: Model) -> Model | None:
+def get_resolved_model(model: Model) -> Model | None:
     """The model that a shorthand has become; None before it was first asked."""
-    return model.made if isinstance(model, _Late) else model
+    return model.inner_model if isinstance(model, _LazyModel) else model
 
 
-def parted(shorthand: str) -> list[str]:
+def split_shorthands(shorthand: str) -> list[str]:
     """The shorthands that a text with commas between them holds; mostly one."""
-    return _COMMA.split(shorthand.strip())
+    return _SEPARATOR.split(shorthand.strip())
 
 
-def _balanced(nodes: Sequence[Model | str]) -> Balanced:
-    from agentcall.models.balance import Balanced
+def _create_load_balancer(nodes: Sequence[Model | str]) -> LoadBalancer:
+    from agentcall.models.balance import LoadBalancer
 
-    each = (_one(node, _AMONG_OTHERS) if isinstance(node, str) else node for node in nodes)
-    return Balanced(*each)
+    each = (
+        _resolve_one(node, _TRIES_BALANCED) if isinstance(node, str) else node for node in nodes
+    )
+    return LoadBalancer(*each)
 
 
-def _one(shorthand: str, tries: int) -> Model:
+def _resolve_one(shorthand: str, tries: int) -> Model:
     kind, _, rest = shorthand.partition(":")
     if kind in ("http", "https"):
         url, _, model = shorthand.partition("#")
-        url = with_v1(url)
-        return _Late(lambda: _http(url, model or None, tries))
+        url = add_v1_path(url)
+        return _LazyModel(lambda: _create_http_model(url, model or None, tries))
     if kind == "lmdeploy":
-        return _Late(lambda: _lmdeploy(rest, tries))
+        return _LazyModel(lambda: _create_lmdeploy_model(rest, tries))
     if kind == "embedded":
-        return _Late(lambda: _embedded(rest or None))
+        return _LazyModel(lambda: _create_embedded_model(rest or None))
     raise UnknownModel(
-        f"{place(shorthand)!r} names no model; use lmdeploy:NAME, http://host:port/v1, "
+        f"{redact_url(shorthand)!r} names no model; use lmdeploy:NAME, http://host:port/v1, "
         "http://host:port/v1#NAME, embedded, or embedded:NAME"
     )
 
 
-class _Late:
+class _LazyModel:
     """A model that is made when it is first asked, once, however many ask at the same time."""
 
-    def __init__(self, make: Callable[[], Model]) -> None:
-        self._make = make
+    def __init__(self, factory: Callable[[], Model]) -> None:
+        self._factory = factory
         self._lock = threading.Lock()
         self._model: Model | None = None
 
     @property
-    def made(self) -> Model | None:
+    def inner_model(self) -> Model | None:
         model = self._model
-        return None if model is None else made_of(model)
+        return None if model is None else get_resolved_model(model)
 
-    def ask(self, request: Request) -> AsyncIterator[Answer]:
+    def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         model = self._model
-        return self._first(request) if model is None else model.ask(request)
+        return self._ask_first(request) if model is None else model.ask(request)
 
     @property
     def secrets(self) -> Collection[str]:
-        from agentcall.models.protocol import secrets_of
+        from agentcall.models.protocol import collect_secrets
 
-        return () if self._model is None else secrets_of([self._model])
+        return () if self._model is None else collect_secrets([self._model])
 
-    async def _first(self, request: Request) -> AsyncIterator[Answer]:
+    async def _ask_first(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         # Starting the embedded model takes seconds and its download minutes.
         import asyncio  # a loop runs, so it is there
 
-        model = await asyncio.to_thread(self._made)
+        model = await asyncio.to_thread(self._create_once)
         async for part in model.ask(request):
             yield part
 
-    def _made(self) -> Model:
+    def _create_once(self) -> Model:
         with self._lock:
             if self._model is None:
-                self._model = self._make()
+                self._model = self._factory()
             return self._model
 
 
-def _http(url: str, model: str | None, tries: int, temperature: float | None = None) -> Model:
-    from agentcall.models.endpoint import Endpoint
+def _create_http_model(
+    url: str, model: str | None, tries: int, temperature: float | None = None
+) -> Model:
+    from agentcall.models.endpoint import HTTPEndpoint
     from agentcall.models.http_chat import HTTPChat
-    from agentcall.models.launched import api_key
-    from agentcall.models.protocol import Settings
+    from agentcall.models.launched import find_api_key
+    from agentcall.models.protocol import ModelSettings
 
-    settings = Settings(temperature=temperature)
-    return HTTPChat(Endpoint(url, api_key(url), tries=tries), model, settings=settings)
-
-
-def _lmdeploy(name: str, tries: int) -> Model:
-    from agentcall.models.launched import launched
-
-    place = launched(name) if name else None
-    url = place.url if place else "http://{}:{}/v1".format(*LMDEPLOY)
-    return _http(url, place.model if place else name or None, tries, temperature=0.0)
+    settings = ModelSettings(temperature=temperature)
+    return HTTPChat(HTTPEndpoint(url, find_api_key(url), tries=tries), model, settings=settings)
 
 
-def _found() -> str:
+def _create_lmdeploy_model(name: str, tries: int) -> Model:
+    from agentcall.models.launched import find_local_server
+
+    server = find_local_server(name) if name else None
+    url = server.url if server else "http://{}:{}/v1".format(*LMDEPLOY)
+    return _create_http_model(url, server.model if server else name or None, tries, temperature=0.0)
+
+
+def _detect_shorthand() -> str:
     """The shorthand of what there is: a live local LMDeploy, else the embedded model."""
     import socket
 
@@ -159,35 +169,37 @@ def _found() -> str:
         with socket.create_connection(LMDEPLOY, timeout=0.25):
             return "lmdeploy:"
     except OSError:
-        from agentcall.models.launched import launched
+        from agentcall.models.launched import find_local_server
 
-        place = launched("")
-        return f"lmdeploy:{place.name}" if place else "embedded"
+        server = find_local_server("")
+        return f"lmdeploy:{server.name}" if server else "embedded"
 
 
-def _embedded(name: str | None) -> Model:
-    from agentcall.dialects.constrained import Constrained
+def _create_embedded_model(name: str | None) -> Model:
+    from agentcall.dialects.constrained import ConstrainedDialect
     from agentcall.models.http_chat import HTTPChat
-    from agentcall.models.launched import launched_embedded
-    from agentcall.models.protocol import Settings
+    from agentcall.models.launched import find_embedded_server
+    from agentcall.models.protocol import ModelSettings
     from agentcall_server.embedded import ensure
 
-    server = launched_embedded(name) or _started(ensure, name)
+    server = find_embedded_server(name) or _start_embedded_server(ensure, name)
     return cast(
         "Model",
         HTTPChat(
             server.url,
             server.model,
-            dialect=Constrained(),
-            settings=Settings(temperature=0.0, max_tokens=1024),
+            dialect=ConstrainedDialect(),
+            settings=ModelSettings(temperature=0.0, max_tokens=1024),
         ),
     )
 
 
-def _started(ensure: Callable[[str | None], EmbeddedServer], name: str | None) -> EmbeddedServer:
+def _start_embedded_server(
+    ensure: Callable[[str | None], EmbeddedServer], name: str | None
+) -> EmbeddedServer:
     """The running embedded server; what keeps it from running, as an error of ours."""
     from agentcall_server.errors import RuntimeMissing, ServerError
-    from agentcall_server.errors import UnknownModel as Unknown
+    from agentcall_server.errors import UnknownModelName as Unknown
 
     try:
         return ensure(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 _BOM = b"\xef\xbb\xbf"
 
 
-class EventReader:
+class SSEDecoder:
     """Cuts a byte stream into the data of its events."""
 
     def __init__(self) -> None:
@@ -26,15 +26,15 @@ class EventReader:
             return []
         lines = b"".join((*self._rest, data[:end])).splitlines()
         self._rest = [data[end:]]
-        return self._taken(lines)
+        return self._consume_lines(lines)
 
     def close(self) -> list[bytes]:
         """The data of events that the stream's end completes."""
         lines = b"".join(self._rest).splitlines()
         self._rest = []
-        return self._taken([*lines, b""])
+        return self._consume_lines([*lines, b""])
 
-    def _taken(self, lines: list[bytes]) -> list[bytes]:
+    def _consume_lines(self, lines: list[bytes]) -> list[bytes]:
         """Takes lines in; gives the data of the events that they end."""
         events: list[bytes] = []
         for line in lines:

@@ -23,15 +23,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from agentcall.dialects.parts import Called
+from agentcall.dialects.parts import ToolCallPart
 from agentcall.errors import ArgumentsError
-from agentcall.repair.fix import Fix, Refused, Repaired
+from agentcall.repair.fix import Fix, RefusedCall, RepairedCall
 from agentcall.tool import Tool
 
-__all__ = ["Fix", "Refused", "Repaired", "repair"]
+__all__ = ["Fix", "RefusedCall", "RepairedCall", "repair_call"]
 
 
-def repair(called: Called, tools: Mapping[str, Tool]) -> Repaired | Refused:
+def repair_call(called: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall | RefusedCall:
     """The valid call that a model meant, or what to tell the model; never raises.
 
     tools: the offered tools by name, in the order in which they are told to the model.
@@ -39,7 +39,7 @@ def repair(called: Called, tools: Mapping[str, Tool]) -> Repaired | Refused:
     tool, arguments = tools.get(called.name), called.arguments
     if tool is not None and arguments.strip() not in ("", "null"):
         with suppress(ArgumentsError):
-            return Repaired(tool, arguments, tool.parse(arguments))
-    from agentcall.repair.search import searched  # most calls are valid and need none of it
+            return RepairedCall(tool, arguments, tool.parse(arguments))
+    from agentcall.repair.search import find_valid_call  # most calls are valid and need none of it
 
-    return searched(called, tools)
+    return find_valid_call(called, tools)

@@ -11,8 +11,8 @@ from typing import TypeAlias
 from agentcall.messages import JSON
 from agentcall.tool import Tool
 
-_LONGEST = 2_000
-_MANY = 8
+_MAX_TEXT_LENGTH = 2_000
+_MAX_RUN_LENGTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ Fixes: TypeAlias = "tuple[Fix, ...]"
 
 
 @dataclass(frozen=True, slots=True)
-class Repaired:
+class RepairedCall:
     """A valid call: `arguments` is the JSON text that runs, `values` what it parses to."""
 
     tool: Tool
@@ -42,29 +42,29 @@ class Repaired:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedCall:
     """A call that is not carried out, and the words that tell the model why."""
 
-    words: str
+    message: str
 
 
-def fix(rule: str, before: str, after: str) -> Fix:
+def make_fix(rule: str, before: str, after: str) -> Fix:
     """A fix, its texts cut to what a screen can bear."""
-    return Fix(rule, shortened(before), shortened(after))
+    return Fix(rule, shorten(before), shorten(after))
 
 
-def dropped_at(rule: str, place: str, before: JSON) -> Fix:
+def make_drop_fix(rule: str, path: str, before: JSON) -> Fix:
     """A fix that leaves out what stood at a place within the arguments."""
-    return fix(rule, f"{place} = {written(before)}", "")
+    return make_fix(rule, f"{path} = {dump_json(before)}", "")
 
 
-def fix_at(rule: str, place: str, before: JSON, after: JSON) -> Fix:
+def make_value_fix(rule: str, path: str, before: JSON, after: JSON) -> Fix:
     """A fix of a value at a place within the arguments."""
-    name = f"{place} = " if place else ""
-    return fix(rule, name + written(before), name + written(after))
+    name = f"{path} = " if path else ""
+    return make_fix(rule, name + dump_json(before), name + dump_json(after))
 
 
-def written(value: JSON) -> str:
+def dump_json(value: JSON) -> str:
     """A value as the JSON text that runs: characters beyond ASCII as they are.
 
     Raises ValueError for what JSON has no word for, RecursionError for what is too deep.
@@ -74,24 +74,24 @@ def written(value: JSON) -> str:
     return text
 
 
-def shortened(text: str, longest: int = _LONGEST) -> str:
+def shorten(text: str, max_length: int = _MAX_TEXT_LENGTH) -> str:
     """The text, or its two ends with a count of what is left out between them.
 
     Half a surrogate pair, which a model can write but nobody can send, becomes a question mark.
     """
     text = text.encode(errors="replace").decode()
-    if len(text) <= longest:
+    if len(text) <= max_length:
         return text
-    half = longest // 2
+    half = max_length // 2
     return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
 
 
-def summed(fixes: Iterable[Fix]) -> Fixes:
+def summarize_fixes(fixes: Iterable[Fix]) -> Fixes:
     """The fixes, a long run by one rule told as its first one and a count."""
     told: list[Fix] = []
     for rule, group in groupby(fixes, key=lambda each: each.rule):
         run = list(group)
-        if len(run) > _MANY:
+        if len(run) > _MAX_RUN_LENGTH:
             more = f" (and {len(run) - 1} more)"
             run = [Fix(rule, run[0].before + more, run[0].after + more)]
         told += run

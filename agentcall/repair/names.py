@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-from agentcall.repair.fix import Fix, Fixes, fix
+from agentcall.repair.fix import Fix, Fixes, make_fix
 
-_LONGEST = 200
-_ALIKE = 0.6
-_REMEMBERED = 1 << 14
+_MAX_NAME_LENGTH = 200
+_MIN_SIMILARITY = 0.6
+_CACHE_SIZE = 1 << 14
 """Names whose forms are kept: those of a large registry are compared with every wrong one."""
 _NOISE = re.compile(r"<[|｜].*|[\s\"'`]+$|^[\s\"'`]+|\(\s*\)\s*$|(?<=\w):\d+$", re.DOTALL)
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_-]+(?=[^\W_])")
-_NARROW = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: 0x20}
+_FULL_WIDTH_TO_ASCII = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: 0x20}
 """Full-width characters as their ASCII forms."""
 _QUOTES = " \t\r\n\"'`"
 _NAMESPACE = re.compile(r"__|[.:/\\]+")
@@ -39,86 +39,86 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NameMatch:
     """The name of the tool that was meant, and what was mended to get there."""
 
     name: str
     fixes: Fixes = ()
 
 
-def find(wrote: str, names: Collection[str]) -> Found | None:
+def find_tool_name(wrote: str, names: Collection[str]) -> NameMatch | None:
     """The one name that the written one means; None where there is none, or more than one."""
     if wrote in names:
-        return Found(wrote)
-    if len(wrote) > _LONGEST:
+        return NameMatch(wrote)
+    if len(wrote) > _MAX_NAME_LENGTH:
         return None
     clean = _NOISE.sub("", _NOISE.sub("", wrote))
-    fixes = (fix("name-noise", wrote, clean),) if clean != wrote else ()
-    for rule, found in _steps(clean, names):
+    fixes = (make_fix("name-noise", wrote, clean),) if clean != wrote else ()
+    for rule, found in _iter_matches(clean, names):
         if len(found) == 1:
             (name,) = found
-            return Found(name, (*fixes, *_named(rule, clean, name)))
+            return NameMatch(name, (*fixes, *_iter_fixes(rule, clean, name)))
         if found:
             return None
     return None
 
 
-def nearest(wrote: str, names: Collection[str], count: int = 3) -> list[str]:
+def find_similar_names(wrote: str, names: Collection[str], count: int = 3) -> list[str]:
     """The names most like the written one, the most alike first; none if nothing is alike."""
-    target = folded(wrote[:_LONGEST])
+    target = fold_name(wrote[:_MAX_NAME_LENGTH])
     matcher = SequenceMatcher(None, "", target)  # it remembers the second word, not the first
 
     def likeness(name: str) -> float:
-        other = folded(name)
+        other = fold_name(name)
         matcher.set_seq1(other)
         inside = len(other) > 2 and (other in target or target in other) and bool(target)
         bounds = (matcher.real_quick_ratio, matcher.quick_ratio)  # cheap, and never too low
-        alike = matcher.ratio() if all(bound() >= _ALIKE for bound in bounds) else 0.0
+        alike = matcher.ratio() if all(bound() >= _MIN_SIMILARITY for bound in bounds) else 0.0
         return max(alike, 0.7 if inside else 0.0)
 
     ranked = sorted(((likeness(name), name) for name in names), key=lambda pair: -pair[0])
-    return [name for ratio, name in ranked[:count] if ratio >= _ALIKE]
+    return [name for ratio, name in ranked[:count] if ratio >= _MIN_SIMILARITY]
 
 
-@lru_cache(_REMEMBERED)
-def folded(name: str) -> str:
+@lru_cache(_CACHE_SIZE)
+def fold_name(name: str) -> str:
     """A name without case, separators and width: what spelling styles have in common."""
     plain = unicodedata.normalize("NFKC", name)
     return "".join(filter(str.isalnum, plain)).casefold()
 
 
-@lru_cache(_REMEMBERED)
-def spelling(text: str) -> str:
+@lru_cache(_CACHE_SIZE)
+def normalize_spelling(text: str) -> str:
     """A key or a choice without case, quotes and the separators between its words.
 
     Signs and other punctuation stay (`c` is not `c++`, `5` is not `-5`), and so does what stands
     between two digits (`1-2` is not `12`).
     """
-    return _BETWEEN_WORDS.sub("", text.translate(_NARROW).strip(_QUOTES).casefold())
+    return _BETWEEN_WORDS.sub("", text.translate(_FULL_WIDTH_TO_ASCII).strip(_QUOTES).casefold())
 
 
-def near(wrote: str, name: str) -> bool:
+def is_near(wrote: str, name: str) -> bool:
     """Whether a written name is one slip of the pen away from a name, by rule 5."""
-    ours, theirs = _words(wrote), _words(name)
+    ours, theirs = _split_words(wrote), _split_words(name)
     if len(ours) != len(theirs):
-        ours, theirs = (folded(wrote),), (folded(name),)
+        ours, theirs = (fold_name(wrote),), (fold_name(name),)
     pairs = [(mine, other) for mine, other in zip(ours, theirs, strict=True) if mine != other]
-    return 0 < len(pairs) <= 2 and all(_slipped(mine, other) for mine, other in pairs)
+    return 0 < len(pairs) <= 2 and all(_is_slip(mine, other) for mine, other in pairs)
 
 
-def only_near(wrote: str, names: Collection[str]) -> str | None:
+def find_only_near(wrote: str, names: Collection[str]) -> str | None:
     """The one name that the written one is near to, if no other is nearly as near."""
-    close = [name for name in names if near(wrote, name)]
+    close = [name for name in names if is_near(wrote, name)]
     if len(close) != 1:
         return None
-    target = folded(wrote)
-    margin = distance(target, folded(close[0])) + 1
-    others = (folded(name) for name in names if name != close[0])
+    target = fold_name(wrote)
+    margin = edit_distance(target, fold_name(close[0])) + 1
+    others = (fold_name(name) for name in names if name != close[0])
     rivals = (other for other in others if abs(len(other) - len(target)) <= margin)
-    return None if any(distance(target, rival) <= margin for rival in rivals) else close[0]
+    return None if any(edit_distance(target, rival) <= margin for rival in rivals) else close[0]
 
 
-def distance(one: str, other: str) -> int:
+def edit_distance(one: str, other: str) -> int:
     """How many letters have to be added, left out, changed or swapped with a neighbour."""
     before: list[int] = []
     row = list(range(len(other) + 1))
@@ -132,70 +132,70 @@ def distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def _steps(clean: str, names: Collection[str]) -> Iterator[tuple[str, set[str]]]:
+def _iter_matches(clean: str, names: Collection[str]) -> Iterator[tuple[str, set[str]]]:
     """The names that fit, rule by rule."""
     yield "", {name for name in names if name == clean}
-    yield "name-case", _same(clean, names, str.casefold)
-    yield "name-separator", _same(clean, names, folded)
+    yield "name-case", _find_same(clean, names, str.casefold)
+    yield "name-separator", _find_same(clean, names, fold_name)
     parts = _NAMESPACE.split(clean)
-    inside = _without_namespace(clean, parts, names)
-    if inside and (_is_tool(parts[0], names) or _near_rival(clean, inside, names)):
+    inside = _find_without_namespace(clean, parts, names)
+    if inside and (_is_tool(parts[0], names) or _has_near_rival(clean, inside, names)):
         inside |= {parts[0], clean}  # it names two: that is for the model to settle
     yield "name-prefix", inside
-    yield "name-prefix", _by_last_part(clean, names)
-    close = only_near(clean, names)
+    yield "name-prefix", _find_by_last_part(clean, names)
+    close = find_only_near(clean, names)
     yield "name-near", {close} if close else set()
-    close = only_near(parts[-1], names) if len(parts) > 1 else None
+    close = find_only_near(parts[-1], names) if len(parts) > 1 else None
     yield "name-near", {close} if close else set()
 
 
-def _named(rule: str, clean: str, name: str) -> Iterator[Fix]:
+def _iter_fixes(rule: str, clean: str, name: str) -> Iterator[Fix]:
     if rule:
-        yield fix(rule, clean, name)
+        yield make_fix(rule, clean, name)
 
 
-def _same(wrote: str, names: Collection[str], key: Callable[[str], str]) -> set[str]:
+def _find_same(wrote: str, names: Collection[str], key: Callable[[str], str]) -> set[str]:
     target = key(wrote)
     return {name for name in names if key(name) == target} if target else set()
 
 
 def _is_tool(part: str, names: Collection[str]) -> bool:
-    return bool(_same(part, names, folded))
+    return bool(_find_same(part, names, fold_name))
 
 
-def _without_namespace(clean: str, parts: list[str], names: Collection[str]) -> set[str]:
+def _find_without_namespace(clean: str, parts: list[str], names: Collection[str]) -> set[str]:
     """The tools whose whole name ends the written one, after a namespace."""
     if len(parts) < 2 or not parts[0]:
         return set()
     tails = [clean[match.end() :] for match in _NAMESPACE.finditer(clean)]
     for tail in filter(None, tails):  # the longest first: it leaves out least
-        found = {tail} & set(names) or _same(tail, names, folded)
+        found = {tail} & set(names) or _find_same(tail, names, fold_name)
         if found:
             return found
     return set()
 
 
-def _near_rival(clean: str, inside: set[str], names: Collection[str]) -> bool:
-    return any(near(clean, name) for name in names if name not in inside)
+def _has_near_rival(clean: str, inside: set[str], names: Collection[str]) -> bool:
+    return any(is_near(clean, name) for name in names if name not in inside)
 
 
-def _by_last_part(clean: str, names: Collection[str]) -> set[str]:
+def _find_by_last_part(clean: str, names: Collection[str]) -> set[str]:
     """The tools that the written name ends, their own namespace being left out."""
-    target = folded(clean)
+    target = fold_name(clean)
     tails = {name: [name[m.end() :] for m in _NAMESPACE.finditer(name)] for name in names}
-    return {name for name, ends in tails.items() if target and target in map(folded, ends)}
+    return {name for name, ends in tails.items() if target and target in map(fold_name, ends)}
 
 
-@lru_cache(_REMEMBERED)
-def _words(name: str) -> tuple[str, ...]:
+@lru_cache(_CACHE_SIZE)
+def _split_words(name: str) -> tuple[str, ...]:
     plain = unicodedata.normalize("NFKC", name)
     return tuple(word.casefold() for word in _WORD.findall(_HUMP.sub(" ", plain)))
 
 
-def _slipped(wrote: str, word: str) -> bool:
+def _is_slip(wrote: str, word: str) -> bool:
     if not wrote.isalpha() or wrote[:1] != word[:1] or abs(len(wrote) - len(word)) > 1:
         return False
-    if distance(wrote, word) != 1:
+    if edit_distance(wrote, word) != 1:
         return False
     changed = len(wrote) == len(word) and sorted(wrote) != sorted(word)
     return len(word) >= (8 if changed else 5) and len(wrote) >= 4

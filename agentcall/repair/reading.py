@@ -32,119 +32,131 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from agentcall.jsontext import STRICT, Balance, Unread, read_json, strict_json
+from agentcall.jsontext import (
+    STRICT_DECODER,
+    BracketMatcher,
+    UnreadableJSON,
+    parse_lenient_json,
+    parse_strict_json,
+)
 from agentcall.messages import JSON
-from agentcall.repair.fix import Fixes, fix, written
+from agentcall.repair.fix import Fixes, dump_json, make_fix
 
-LONGEST_MENDED = 100_000
+MAX_REPAIR_LENGTH = 100_000
 """Characters of broken JSON that are mended; longer ones are refused, for mending is slow."""
 
-_GUESSED = "missing-comma"
+_GUESS_RULE = "missing-comma"
 _FENCE = re.compile(r"\s*(?:```|~~~)[ \t]*(?:[A-Za-z]\w*)?\s*\n?(.*?)\s*(?:```|~~~)?\s*", re.DOTALL)
 _SURPLUS = re.compile(r"(?:[\s\]})`;]|<[|｜][^<>]{1,40}[|｜]>|</?[A-Za-z]\w{0,29}>)*")
-_DEEPEST = 32
-_REPEATS = 32
+_MAX_OPEN_BRACKETS = 32
+_MAX_REPEATS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedArguments:
     """A JSON value that a text was read as, and what was mended to read it."""
 
     value: JSON
     fixes: Fixes = ()
 
 
-def read(text: str) -> Reading | None:
+def parse_arguments(text: str) -> ParsedArguments | None:
     """The value that the text of a call's arguments means; None if that cannot be told."""
-    return next(filter(_can_be_written, _readings(text)), None)
+    return next(filter(_is_encodable, _iter_candidates(text)), None)
 
 
-def is_guessed(reading: Reading) -> bool:
+def is_guess(reading: ParsedArguments) -> bool:
     """Whether the structure of the text was guessed: nothing more may be taken away from it."""
-    return any(each.rule == _GUESSED for each in reading.fixes)
+    return any(each.rule == _GUESS_RULE for each in reading.fixes)
 
 
-def read_inner(text: str) -> Reading | None:
+def parse_inner(text: str) -> ParsedArguments | None:
     """The list or object that a text within the arguments spells out; never closes brackets."""
     if not text.lstrip().startswith(("{", "[", "(", "`")):
         return None
-    whole = _whole(text)
-    reading = _unfenced(text) if whole is None else Reading(whole[0])
-    reading = reading or _lenient(text)
-    if reading is None or is_guessed(reading):
+    whole = _parse_strictly(text)
+    reading = _strip_fence(text) if whole is None else ParsedArguments(whole[0])
+    reading = reading or _parse_leniently(text)
+    if reading is None or is_guess(reading):
         return None
     if not isinstance(reading.value, (dict, list)):
         return None
-    return reading if _can_be_written(reading) else None
+    return reading if _is_encodable(reading) else None
 
 
-def _readings(text: str) -> Iterator[Reading]:
-    whole = _whole(text)
+def _iter_candidates(text: str) -> Iterator[ParsedArguments]:
+    whole = _parse_strictly(text)
     if whole:
-        yield Reading(whole[0])
+        yield ParsedArguments(whole[0])
         return
-    for step in (_unfenced, _without_surplus, _unescaped, _lenient, _closed):
+    for step in (_strip_fence, _drop_surplus, _unescape_quotes, _parse_leniently, _close_brackets):
         reading = step(text)
         if reading:
             yield reading
 
 
-def _can_be_written(reading: Reading) -> bool:
+def _is_encodable(reading: ParsedArguments) -> bool:
     try:
-        written(reading.value)
+        dump_json(reading.value)
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def _whole(text: str) -> tuple[JSON] | None:
+def _parse_strictly(text: str) -> tuple[JSON] | None:
     """The value in a tuple, for null is a value."""
     try:
-        return (strict_json(text),)
+        return (parse_strict_json(text),)
     except (ValueError, RecursionError):
         return None
 
 
-def _unfenced(text: str) -> Reading | None:
+def _strip_fence(text: str) -> ParsedArguments | None:
     found = _FENCE.fullmatch(text) if text.lstrip().startswith(("```", "~~~")) else None
     if not found or not found[1]:
         return None
-    whole = _whole(found[1])
-    inner = Reading(whole[0]) if whole else _lenient(found[1]) or _closed(found[1])
-    return inner and Reading(inner.value, (fix("fenced", text, found[1]), *inner.fixes))
+    whole = _parse_strictly(found[1])
+    inner = (
+        ParsedArguments(whole[0])
+        if whole
+        else _parse_leniently(found[1]) or _close_brackets(found[1])
+    )
+    return inner and ParsedArguments(
+        inner.value, (make_fix("fenced", text, found[1]), *inner.fixes)
+    )
 
 
-def _lenient(text: str) -> Reading | None:
+def _parse_leniently(text: str) -> ParsedArguments | None:
     try:
-        found = None if len(text) > LONGEST_MENDED else read_json(text)
+        found = None if len(text) > MAX_REPAIR_LENGTH else parse_lenient_json(text)
     except (ValueError, RecursionError):  # a number too long, a value too deep
         return None
-    if found is None or isinstance(found, Unread):
+    if found is None or isinstance(found, UnreadableJSON):
         return None
     rule = "python-literal" if "python" in found.rule else "json-syntax"
     if "missing comma" in found.rule:
-        rule = _GUESSED
-    return Reading(found.value, (fix(rule, text, _readable(found.value)),))
+        rule = _GUESS_RULE
+    return ParsedArguments(found.value, (make_fix(rule, text, _format_json(found.value)),))
 
 
-def _readable(value: JSON) -> str:
+def _format_json(value: JSON) -> str:
     try:
-        return written(value)
+        return dump_json(value)
     except (ValueError, RecursionError):
         return repr(value)
 
 
-def _unescaped(text: str) -> Reading | None:
-    inner = _whole(f'"{text.strip()}"') if text.lstrip().startswith('{\\"') else None
-    whole = _whole(inner[0]) if inner and isinstance(inner[0], str) else None
+def _unescape_quotes(text: str) -> ParsedArguments | None:
+    inner = _parse_strictly(f'"{text.strip()}"') if text.lstrip().startswith('{\\"') else None
+    whole = _parse_strictly(inner[0]) if inner and isinstance(inner[0], str) else None
     if whole is None:
         return None
-    return Reading(whole[0], (fix("double-encoded", text, _readable(whole[0])),))
+    return ParsedArguments(whole[0], (make_fix("double-encoded", text, _format_json(whole[0])),))
 
 
-def _without_surplus(text: str) -> Reading | None:
+def _drop_surplus(text: str) -> ParsedArguments | None:
     """One value where the text holds it and more of no meaning."""
-    values = {_readable(value): value for value in _values(text)}
+    values = {_format_json(value): value for value in _split_values(text)}
     if len(values) > 1 and all(isinstance(value, dict) for value in values.values()):
         values.pop("{}", None)
     if len(values) != 1:
@@ -152,44 +164,51 @@ def _without_surplus(text: str) -> Reading | None:
     ((shown, value),) = values.items()
     if not isinstance(value, (dict, list, str)):
         return None
-    return Reading(value, (fix("surplus", text, shown),))
+    return ParsedArguments(value, (make_fix("surplus", text, shown),))
 
 
-def _values(text: str) -> list[JSON]:
+def _split_values(text: str) -> list[JSON]:
     """The JSON values that a text is made of; none if there is more in it than surplus."""
     found: list[JSON] = []
     position = 0
-    while len(found) < _REPEATS:
+    while len(found) < _MAX_REPEATS:
         position = cast("re.Match[str]", _SURPLUS.match(text, position)).end()
         if position == len(text):
             return found
         try:
-            value, position = cast("tuple[JSON, int]", STRICT.raw_decode(text, position))
+            value, position = cast("tuple[JSON, int]", STRICT_DECODER.raw_decode(text, position))
         except (ValueError, RecursionError):
             return []
         found.append(value)
     return []
 
 
-def _closed(text: str) -> Reading | None:
-    missing = _missing_brackets(text)
+def _close_brackets(text: str) -> ParsedArguments | None:
+    missing = _find_missing_brackets(text)
     if not missing:
         return None
-    whole = _whole(text + missing)
-    inner = Reading(whole[0]) if whole else _lenient(text + missing)
-    if inner is None or is_guessed(inner):
+    whole = _parse_strictly(text + missing)
+    inner = ParsedArguments(whole[0]) if whole else _parse_leniently(text + missing)
+    if inner is None or is_guess(inner):
         return None
-    return Reading(inner.value, (fix("closed-brackets", text, text + missing), *inner.fixes))
+    return ParsedArguments(
+        inner.value, (make_fix("closed-brackets", text, text + missing), *inner.fixes)
+    )
 
 
-def _missing_brackets(text: str) -> str:
+def _find_missing_brackets(text: str) -> str:
     """The closing brackets that a text lacks behind a complete value; empty if that is not all."""
     if text.rstrip()[-1:] in ("", ",", ":", "{", "["):
         return ""
-    balance = Balance()
-    ended = balance.run(text, 0) >= 0
-    if ended or balance.stopped or balance.quote or len(balance.open) > _DEEPEST:
+    balance = BracketMatcher()
+    ended = balance.scan(text, 0) >= 0
+    if (
+        ended
+        or balance.has_stopped
+        or balance.quote
+        or len(balance.open_closers) > _MAX_OPEN_BRACKETS
+    ):
         return ""
-    if set(balance.open) != {"}"}:  # a list has as many items as were to come
+    if set(balance.open_closers) != {"}"}:  # a list has as many items as were to come
         return ""
-    return "".join(reversed(balance.open))
+    return "".join(reversed(balance.open_closers))

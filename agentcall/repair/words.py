@@ -6,33 +6,33 @@ import re
 from collections.abc import Collection
 
 from agentcall.errors import ArgumentsError
-from agentcall.repair.fit import properties_of
-from agentcall.repair.fix import shortened
-from agentcall.repair.names import nearest
+from agentcall.repair.fit import get_properties
+from agentcall.repair.fix import shorten
+from agentcall.repair.names import find_similar_names
 from agentcall.tool import Tool
-from agentcall.tool_index import FINDER
+from agentcall.tool_index import FIND_TOOLS
 
-_MANY = 40
-_SENT = 200
-_PROBLEMS = 12
-_LOOKED_AT = 2_000
+_MAX_TOOL_NAMES = 40
+_MAX_ECHO_LENGTH = 200
+_MAX_PROBLEM_LINES = 12
+_MAX_HINT_INPUT = 2_000
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _EXPRESSION = re.compile(r"[\d)]\s*[-+*/^×÷]{1,2}\s*[\d(]")
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?:\d\d")
 _UNIT = re.compile(r"\d[\d.,_]*\s*(?:[^\W\d_]{1,20}\b|[%°€$£¥])|[€$£¥]\s*\d|\d\s+\d")
-_NOTHING = "Nothing was carried out."
+_NOT_EXECUTED = "Nothing was carried out."
 
 
-def unknown_tool(wrote: str, names: Collection[str]) -> str:
+def format_unknown_tool(wrote: str, names: Collection[str]) -> str:
     """There is no such tool; which there are."""
-    said = f"There is no tool named {shortened(wrote, 80)!r}. {_NOTHING}"
+    said = f"There is no tool named {shorten(wrote, 80)!r}. {_NOT_EXECUTED}"
     if not names:
         return f"{said} There are no tools: answer in plain text."
-    like = nearest(wrote, names)
-    if FINDER in names:
-        tools = f"Search for the right one with {FINDER}."
-    elif len(names) > _MANY:
-        shown = like + [name for name in names if name not in like][: _MANY - len(like)]
+    like = find_similar_names(wrote, names)
+    if FIND_TOOLS in names:
+        tools = f"Search for the right one with {FIND_TOOLS}."
+    elif len(names) > _MAX_TOOL_NAMES:
+        shown = like + [name for name in names if name not in like][: _MAX_TOOL_NAMES - len(like)]
         tools = f"Some of the {len(names)} tools are: {', '.join(shown)}."
     else:
         tools = f"The tools are: {', '.join(names)}."
@@ -40,27 +40,27 @@ def unknown_tool(wrote: str, names: Collection[str]) -> str:
     return f"{said}{mean} {tools} Call one of them by exactly its name, or answer without a tool."
 
 
-def unreadable(tool: Tool, arguments: str, error: ArgumentsError) -> str:
+def format_unreadable_arguments(tool: Tool, arguments: str, error: ArgumentsError) -> str:
     """The arguments are not JSON: what was sent, where it breaks, and what to send instead."""
-    sent = f"You sent: {shortened(arguments, _SENT)}"
-    again = f"{_NOTHING} Call {tool.name} again with one whole JSON object."
-    return "\n".join(filter(None, (_lines(error), sent, _hint(arguments), again)))
+    sent = f"You sent: {shorten(arguments, _MAX_ECHO_LENGTH)}"
+    again = f"{_NOT_EXECUTED} Call {tool.name} again with one whole JSON object."
+    return "\n".join(filter(None, (_format_error_lines(error), sent, _find_hint(arguments), again)))
 
 
-def wrong(tool: Tool, error: ArgumentsError) -> str:
+def format_wrong_arguments(tool: Tool, error: ArgumentsError) -> str:
     """The arguments do not fit; each wrong field, what was sent, what is expected."""
-    if not properties_of(tool.parameters):
-        return f"{_lines(error)}\n{_NOTHING} Call {tool.name} again with {{}}."
+    if not get_properties(tool.parameters):
+        return f"{_format_error_lines(error)}\n{_NOT_EXECUTED} Call {tool.name} again with {{}}."
     texts = [each.value for each in error.problems if "number" in each.expected]
     texts += [each.value for each in error.problems if "integer" in each.expected]
-    hint = next(filter(None, (_hint(text) for text in texts if isinstance(text, str))), "")
-    again = f"{_NOTHING} Call {tool.name} again with every field put right."
-    return "\n".join(filter(None, (_lines(error), hint, again)))
+    hint = next(filter(None, (_find_hint(text) for text in texts if isinstance(text, str))), "")
+    again = f"{_NOT_EXECUTED} Call {tool.name} again with every field put right."
+    return "\n".join(filter(None, (_format_error_lines(error), hint, again)))
 
 
-def _hint(text: str) -> str:
+def _find_hint(text: str) -> str:
     """What to write instead of an expression or a number with a unit; empty for anything else."""
-    outside = text[:_LOOKED_AT]
+    outside = text[:_MAX_HINT_INPUT]
     if text.lstrip().startswith(("{", "[")):
         outside = _STRING.sub("", outside)
     if _DATE.search(outside):
@@ -75,9 +75,9 @@ def _hint(text: str) -> str:
     return ""
 
 
-def _lines(error: ArgumentsError) -> str:
+def _format_error_lines(error: ArgumentsError) -> str:
     """The error's own lines, of which a model reads only so many."""
-    lines = [shortened(line) for line in str(error).splitlines()]
-    if len(lines) > _PROBLEMS:
-        lines[_PROBLEMS - 1 : -1] = [f"- and {len(lines) - _PROBLEMS} more"]
+    lines = [shorten(line) for line in str(error).splitlines()]
+    if len(lines) > _MAX_PROBLEM_LINES:
+        lines[_MAX_PROBLEM_LINES - 1 : -1] = [f"- and {len(lines) - _MAX_PROBLEM_LINES} more"]
     return "\n".join(lines)

@@ -4,20 +4,20 @@ Types are pydantic's, read laxly ("2" is an int, 5 is a str), descriptions the d
 schema says what a model needs and no more: no titles, references only where a type is recursive.
 """
 
-from agentcall.errors import Problem
+from agentcall.errors import ArgumentProblem
 from agentcall.schema.function import FunctionSchema, function_schema
-from agentcall.schema.given import GivenSchema
+from agentcall.schema.given import ExternalSchema
 from agentcall.schema.input import input_schema
 from agentcall.schema.output import TypeSchema, type_schema
-from agentcall.schema.problems import shape
+from agentcall.schema.problems import format_shape
 
 __all__ = [
+    "ArgumentProblem",
+    "ExternalSchema",
     "FunctionSchema",
-    "GivenSchema",
-    "Problem",
     "TypeSchema",
+    "format_shape",
     "function_schema",
     "input_schema",
-    "shape",
     "type_schema",
 ]

@@ -21,20 +21,20 @@ from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
 from typing_extensions import NotRequired, ReadOnly, Required, TypedDict, get_type_hints
 
-from agentcall.schema.field import description_of
+from agentcall.schema.field import get_description
 
 _OLD_TYPED_DICT = sys.version_info < (3, 12)
 _UNIONS = (Union, types.UnionType)
-_AS_LISTS = (Iterable, Collection)
+_LIST_ORIGINS = (Iterable, Collection)
 # On Python 3.11 to 3.12 the words of typing and of typing_extensions may differ.
 _REQUIRED = (Required, getattr(typing, "Required", Required))
 _NOT_REQUIRED = (NotRequired, getattr(typing, "NotRequired", NotRequired))
 _QUALIFIERS = (*_REQUIRED, *_NOT_REQUIRED, ReadOnly, getattr(typing, "ReadOnly", ReadOnly))
 
 
-def rewritten(annotation: object) -> object:
+def rewrite_annotation(annotation: object) -> object:
     """The annotation as pydantic takes it; the very same object where nothing had to change."""
-    return _Rewriter().rewrite(annotation)
+    return _AnnotationRewriter().rewrite(annotation)
 
 
 def is_typed_dict(annotation: object) -> typing.TypeGuard[type]:
@@ -42,14 +42,14 @@ def is_typed_dict(annotation: object) -> typing.TypeGuard[type]:
     return typing_extensions.is_typeddict(annotation)
 
 
-def typed_dict_items(cls: type) -> list[tuple[str, object, bool]]:
+def list_typed_dict_items(cls: type) -> list[tuple[str, object, bool]]:
     """The items of a TypedDict: name, type, and whether it is required."""
     keys: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
     hints = get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
-    return [(name, *_unqualified(hint, name in keys)) for name, hint in hints.items()]
+    return [(name, *_strip_qualifiers(hint, name in keys)) for name, hint in hints.items()]
 
 
-class _Rewriter:
+class _AnnotationRewriter:
     """One walk over an annotation; remembers classes, so that a recursive one ends."""
 
     def __init__(self) -> None:
@@ -61,44 +61,46 @@ class _Rewriter:
         if isinstance(annotation, list):  # of a Callable
             return cast("object", annotation)
         if isinstance(annotation, type) and get_origin(annotation) is None:
-            return self._class(annotation) if _OLD_TYPED_DICT else annotation
+            return self._rewrite_class(annotation) if _OLD_TYPED_DICT else annotation
         if isinstance(annotation, NewType):
             inner = self.rewrite(annotation.__supertype__)
             return annotation if inner is annotation.__supertype__ else inner
         origin = get_origin(annotation)
         if origin is Annotated:
-            return self._annotated(annotation)
+            return self._rewrite_metadata(annotation)
         if origin is None or origin is typing.Literal or origin is typing_extensions.Literal:
             return annotation
-        return self._generic(annotation, origin)
+        return self._rewrite_generic(annotation, origin)
 
-    def _annotated(self, annotation: Any) -> object:  # Any: typing names no type for Annotated
+    def _rewrite_metadata(
+        self, annotation: Any
+    ) -> object:  # Any: typing names no type for Annotated
         inner = self.rewrite(annotation.__origin__)
-        metadata = tuple(map(_described, annotation.__metadata__))
+        metadata = tuple(map(_to_field, annotation.__metadata__))
         if inner is annotation.__origin__ and metadata == annotation.__metadata__:
             return annotation
         form: Any = Annotated
         items = (inner, *metadata)
         return form[items]
 
-    def _generic(self, annotation: object, origin: Any) -> object:  # Any: list, Union, ...
+    def _rewrite_generic(self, annotation: object, origin: Any) -> object:  # Any: list, Union, ...
         old = get_args(annotation)
         new = tuple(map(self.rewrite, old))
-        if origin in _AS_LISTS:
+        if origin in _LIST_ORIGINS:
             return list.__class_getitem__(new) if new else list
         if all(a is b for a, b in zip(old, new, strict=True)):
             return annotation
         return Union[new] if origin in _UNIONS else origin[new]  # noqa: UP007 - built, not written
 
-    def _class(self, cls: type) -> object:
+    def _rewrite_class(self, cls: type) -> object:
         if cls in self._classes:
             return self._classes[cls]
         if is_typed_dict(cls):
-            return self._typed_dict(cls)
-        return self._record(cls) if _is_record(cls) else cls
+            return self._rewrite_typed_dict(cls)
+        return self._rewrite_record(cls) if _is_record(cls) else cls
 
-    def _typed_dict(self, cls: type) -> object:
-        items = typed_dict_items(cls)
+    def _rewrite_typed_dict(self, cls: type) -> object:
+        items = list_typed_dict_items(cls)
         names = {name: Any for name, _, _ in items}
         twin: Any = TypedDict(cls.__name__, names)  # type: ignore[misc]
         twin.__doc__, twin.__module__, twin.__qualname__ = cls.__doc__, cls.__module__, cls.__name__
@@ -111,15 +113,15 @@ class _Rewriter:
             twin.__annotations__[name] = qualifier[self.rewrite(hint)]
         return twin
 
-    def _record(self, cls: type) -> object:
+    def _rewrite_record(self, cls: type) -> object:
         """A dataclass or NamedTuple; where a field changes, checked as a twin and made from it."""
         seen = {**self._classes, cls: cls}
         self._classes = {**seen}
-        hints = _hints(cls)
+        hints = _get_hints(cls)
         if all(self.rewrite(hint) is hint for hint in hints.values()):
             return cls
-        twin = _twin(cls)
-        self._classes = {**seen, cls: Annotated[twin, AfterValidator(_remake(cls))]}
+        twin = _make_twin(cls)
+        self._classes = {**seen, cls: Annotated[twin, AfterValidator(_make_converter(cls))]}
         for name in hints.keys() & twin.__annotations__.keys():
             twin.__annotations__[name] = self.rewrite(hints[name])
         for field in dataclasses.fields(twin) if dataclasses.is_dataclass(twin) else ():
@@ -127,7 +129,7 @@ class _Rewriter:
         return self._classes[cls]
 
 
-def _hints(cls: type) -> dict[str, Any]:  # Any: typing names no type for a type
+def _get_hints(cls: type) -> dict[str, Any]:  # Any: typing names no type for a type
     try:
         return get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
     except NameError:  # local names, which pydantic may know
@@ -140,10 +142,12 @@ def _is_record(cls: Any) -> bool:  # Any: a class that is looked into
     return hasattr(cls, "_fields") and hasattr(cls, "_field_defaults")
 
 
-def _twin(cls: Any) -> Any:  # Any: a class that is looked into, and one made here
+def _make_twin(cls: Any) -> Any:  # Any: a class that is looked into, and one made here
     """A dataclass or NamedTuple with the fields and defaults of another, types to be set."""
     if hasattr(cls, "__dataclass_fields__"):
-        fields = [(f.name, object, _field_default(f)) for f in dataclasses.fields(cls) if f.init]
+        fields = [
+            (f.name, object, _copy_field_default(f)) for f in dataclasses.fields(cls) if f.init
+        ]
         return dataclasses.make_dataclass(cls.__name__, fields, kw_only=True)
     defaults = list(cls._field_defaults.values())
     make: Any = namedtuple  # Any: the type checkers want names that are written out
@@ -152,28 +156,28 @@ def _twin(cls: Any) -> Any:  # Any: a class that is looked into, and one made he
     return twin
 
 
-def _unqualified(hint: object, required: bool) -> tuple[object, bool]:
+def _strip_qualifiers(hint: object, required: bool) -> tuple[object, bool]:
     """A hint without its qualifiers; `Required` in text is unknown to the class."""
     origin = get_origin(hint)
     if origin in _QUALIFIERS:
-        return _unqualified(
+        return _strip_qualifiers(
             get_args(hint)[0], origin in _REQUIRED or (required and origin not in _NOT_REQUIRED)
         )
     return hint, required
 
 
-def _described(metadata: object) -> object:
-    text = description_of(metadata)
+def _to_field(metadata: object) -> object:
+    text = get_description(metadata)
     return metadata if text is None or isinstance(metadata, FieldInfo) else Field(description=text)
 
 
-def _field_default(field: dataclasses.Field[Any]) -> Any:  # Any: what a dataclass field holds
+def _copy_field_default(field: dataclasses.Field[Any]) -> Any:  # Any: what a dataclass field holds
     if field.default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=field.default_factory)
     return dataclasses.field(default=field.default)
 
 
-def _remake(cls: type) -> typing.Callable[[object], object]:
+def _make_converter(cls: type) -> typing.Callable[[object], object]:
     def remake(twin: Any) -> object:  # Any: an instance of a class made here
         if isinstance(twin, tuple):
             return cls(*cast("tuple[object, ...]", twin))

@@ -11,27 +11,27 @@ import orjson
 from agentcall.errors import SchemaError
 from agentcall.schema.definitions import Schema, is_list, is_schema
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Lists and objects within each other; a property of an object takes two."""
-LARGEST = 250_000
+MAX_SCHEMA_BYTES = 250_000
 """Bytes of JSON: some 60,000 tokens."""
-_MOST_VALUES = 5_000
+_MAX_VALUES = 5_000
 
-_SAME = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "extends", "disallow")
-_SAME_BY_NAME = ("dependentSchemas", "dependencies")
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_IN_PLACE_KEYWORDS = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "extends", "disallow")
+_IN_PLACE_MAPS = ("dependentSchemas", "dependencies")
+_REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
-def within_bounds(schema: Mapping[str, object], name: str) -> bytes:
+def encode_bounded_schema(schema: Mapping[str, object], name: str) -> bytes:
     """The schema of a tool as JSON. Raises SchemaError where it is too deep or too large."""
     _check_depth(schema, name)
     try:
         text = orjson.dumps(schema)
     except (TypeError, ValueError) as error:
         raise SchemaError(f"the tool {name} has a schema that is not JSON: {error}") from error
-    if len(text) > LARGEST:
+    if len(text) > MAX_SCHEMA_BYTES:
         raise SchemaError(
-            f"the tool {name} has a JSON Schema of {len(text)} bytes, at most {LARGEST} are taken; "
+            f"the tool {name} has a JSON Schema of {len(text)} bytes, at most {MAX_SCHEMA_BYTES} are taken; "
             "offer a part of it"
         )
     if b'ef"' in text:  # $ref, $dynamicRef
@@ -45,16 +45,18 @@ def _check_depth(schema: object, name: str) -> None:
     while level:
         depth += 1
         seen += len(level)
-        if depth > DEEPEST or seen > _MOST_VALUES:
-            words = f"over {DEEPEST} levels" if depth > DEEPEST else f"over {_MOST_VALUES} values"
+        if depth > MAX_DEPTH or seen > _MAX_VALUES:
+            words = (
+                f"over {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"over {_MAX_VALUES} values"
+            )
             raise SchemaError(
                 f"the tool {name} has a JSON Schema of {words}; make it flatter, or give what lies "
                 "deep as a text"
             )
-        level = [child for parent in level for child in children(parent)]
+        level = [child for parent in level for child in iter_children(parent)]
 
 
-def children(value: object) -> Iterator[object]:
+def iter_children(value: object) -> Iterator[object]:
     """The lists and objects in one."""
     inner: Iterable[object] = ()
     if isinstance(value, Mapping):
@@ -72,13 +74,13 @@ def _check_references(root: Schema, name: str) -> None:
     waiting: list[object] = [root]
     while waiting:
         start = waiting.pop()
-        waiting += children(start)
+        waiting += iter_children(start)
         if is_schema(start) and id(start) not in done:
-            _walk(start, root, done, name)
+            _check_cycles(start, root, done, name)
 
 
-def _walk(start: Schema, root: Schema, done: set[int], name: str) -> None:
-    path: list[tuple[Schema, Iterator[Schema]]] = [(start, _in_place(start, root))]
+def _check_cycles(start: Schema, root: Schema, done: set[int], name: str) -> None:
+    path: list[tuple[Schema, Iterator[Schema]]] = [(start, _iter_in_place_schemas(start, root))]
     open_ones = {id(start)}
     while path:
         node, following = path[-1]
@@ -88,31 +90,33 @@ def _walk(start: Schema, root: Schema, done: set[int], name: str) -> None:
             open_ones.discard(id(node))
             done.add(id(node))
         elif id(after) in open_ones:
-            reference = next((str(node[key]) for key in _REFERENCES if key in node), "allOf")
+            reference = next(
+                (str(node[key]) for key in _REFERENCE_KEYWORDS if key in node), "allOf"
+            )
             raise SchemaError(
                 f"the tool {name} has a JSON Schema that refers to itself without an end: "
                 f"{reference!r} leads back to where it stands"
             )
         elif id(after) not in done:
             open_ones.add(id(after))
-            path.append((after, _in_place(after, root)))
+            path.append((after, _iter_in_place_schemas(after, root)))
 
 
-def _in_place(node: Schema, root: Schema) -> Iterator[Schema]:
+def _iter_in_place_schemas(node: Schema, root: Schema) -> Iterator[Schema]:
     """The schemas that the same value has to fit."""
-    for key in _SAME:
+    for key in _IN_PLACE_KEYWORDS:
         value = node.get(key)
         yield from filter(is_schema, value if is_list(value) else [value])
-    for key in _SAME_BY_NAME:
+    for key in _IN_PLACE_MAPS:
         value = node.get(key)
         yield from filter(is_schema, value.values() if is_schema(value) else ())
-    for key in _REFERENCES:
-        found = _found(node.get(key), root)
+    for key in _REFERENCE_KEYWORDS:
+        found = _resolve_reference(node.get(key), root)
         if is_schema(found):
             yield found
 
 
-def _found(reference: object, root: Schema) -> object:
+def _resolve_reference(reference: object, root: Schema) -> object:
     """What a reference within the document leads to; None where it leads elsewhere."""
     if reference == "#":
         return root

@@ -18,17 +18,17 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, core_schema, to_json, to_jsonable_python
 from typing_extensions import TypedDict
 
-from agentcall.errors import Problem
+from agentcall.errors import ArgumentProblem
 from agentcall.messages import JSON
-from agentcall.schema.annotation import rewritten
-from agentcall.schema.complaints import problems_of
-from agentcall.schema.definitions import REF, Schema, is_schema
-from agentcall.schema.flags import has_flag_for_number
-from agentcall.schema.problems import Misfit, described
+from agentcall.schema.annotation import rewrite_annotation
+from agentcall.schema.complaints import convert_validation_error
+from agentcall.schema.definitions import REF_PREFIX, Schema, is_schema
+from agentcall.schema.flags import has_bool_for_number
+from agentcall.schema.problems import TypeMismatch, describe_schema
 
 _ITEM = "value"
 _CONFIG = ConfigDict(coerce_numbers_to_str=True, allow_inf_nan=False)
-_SCHEMAS = (
+_SCHEMA_KEYWORDS = (
     "items",
     "additionalProperties",
     "contains",
@@ -39,12 +39,12 @@ _SCHEMAS = (
     "else",
 )
 _SCHEMA_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_NOISE = (("additionalProperties", True), ("format", "binary"))
+_UNNEEDED_ITEMS = (("additionalProperties", True), ("format", "binary"))
 _SCHEMA_MAPS = ("properties", "patternProperties", "dependentSchemas")
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedValue:
+class PydanticAdapter:
     """A `Value` that pydantic reads."""
 
     schema: Schema
@@ -53,48 +53,48 @@ class CheckedValue:
     has_default: bool
     _adapter: TypeAdapter[dict[str, object]]
 
-    def read(self, wire: JSON, path: str, schema: Schema) -> object:
+    def read(self, value: JSON, path: str, schema: Schema) -> object:
         """The Python value of a JSON value. Raises Misfit."""
-        if has_flag_for_number(wire, self.schema, self.definitions):
-            raise Misfit([Problem(path, wire, described(self.schema))])
-        text = to_json({self.alias or _ITEM: wire}, inf_nan_mode="constants")
+        if has_bool_for_number(value, self.schema, self.definitions):
+            raise TypeMismatch([ArgumentProblem(path, value, describe_schema(self.schema))])
+        text = to_json({self.alias or _ITEM: value}, inf_nan_mode="constants")
         try:
             return self._adapter.validate_json(text)[_ITEM]
         except ValidationError as error:
-            raise Misfit(problems_of(error, path, wire, schema)) from error
+            raise TypeMismatch(convert_validation_error(error, path, value, schema)) from error
 
-    def default(self) -> object:
+    def make_default(self) -> object:
         """The default that the type itself brings, made anew."""
         return self._adapter.validate_json(b"{}")[_ITEM]
 
 
-def checked_value(annotation: object) -> CheckedValue:
+def build_pydantic_adapter(annotation: object) -> PydanticAdapter:
     """Build a type's schema and validator. Raises whatever says that pydantic cannot."""
     try:
         # Equal types may differ in order (int | str, str | int): their text tells them apart.
-        return _cached(annotation, repr(annotation))
+        return _build_with_cache(annotation, repr(annotation))
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-    return _build(annotation)
+    return _build_adapter(annotation)
 
 
 @lru_cache(maxsize=4096)
-def _cached(annotation: object, text: str) -> CheckedValue:  # text: part of the key
-    return _build(annotation)
+def _build_with_cache(annotation: object, text: str) -> PydanticAdapter:  # text: part of the key
+    return _build_adapter(annotation)
 
 
-def _build(annotation: object) -> CheckedValue:
-    item = TypedDict("Value", {_ITEM: rewritten(annotation)})  # type: ignore[misc]
+def _build_adapter(annotation: object) -> PydanticAdapter:
+    item = TypedDict("Value", {_ITEM: rewrite_annotation(annotation)})  # type: ignore[misc]
     setattr(item, "__pydantic_config__", _CONFIG)  # noqa: B010 - unknown to the type checkers
     adapter: TypeAdapter[dict[str, object]] = TypeAdapter(cast("type[dict[str, object]]", item))
-    whole = adapter.json_schema(schema_generator=_Generator)
+    whole = adapter.json_schema(schema_generator=_SchemaGenerator)
     definitions: dict[str, Schema] = whole.pop("$defs", {})
     ((name, schema),) = whole["properties"].items()
-    recursive = _recursive(definitions)
-    tidy = {key: _tidy(definitions[key], definitions, recursive) for key in recursive}
-    return CheckedValue(
-        schema=_tidy(schema, definitions, recursive),
+    recursive = _find_recursive(definitions)
+    tidy = {key: _simplify(definitions[key], definitions, recursive) for key in recursive}
+    return PydanticAdapter(
+        schema=_simplify(schema, definitions, recursive),
         definitions=tidy,
         alias=None if name == _ITEM else name,
         has_default="required" not in whole,
@@ -102,7 +102,7 @@ def _build(annotation: object) -> CheckedValue:
     )
 
 
-class _Generator(GenerateJsonSchema):
+class _SchemaGenerator(GenerateJsonSchema):
     """Refuses what JSON cannot hold, where pydantic warns or guesses."""
 
     ignored_warning_kinds = {"non-serializable-default"}  # noqa: RUF012 - as pydantic declares it
@@ -128,11 +128,11 @@ class _Generator(GenerateJsonSchema):
         return next((choice for choice in choices if choice.get("type") == "number"), whole)
 
 
-def _recursive(definitions: Mapping[str, Schema]) -> list[str]:
+def _find_recursive(definitions: Mapping[str, Schema]) -> list[str]:
     """The definitions that lead back to themselves."""
-    edges = {name: _references(schema) for name, schema in definitions.items()}
+    edges = {name: _collect_references(schema) for name, schema in definitions.items()}
 
-    def reached(start: str) -> set[str]:
+    def find_reachable(start: str) -> set[str]:
         found: set[str] = set()
         waiting = list(edges[start])
         while waiting:
@@ -142,16 +142,16 @@ def _recursive(definitions: Mapping[str, Schema]) -> list[str]:
                 waiting += edges.get(name, ())
         return found
 
-    return [name for name in definitions if name in reached(name)]
+    return [name for name in definitions if name in find_reachable(name)]
 
 
-def _references(schema: Schema) -> set[str]:
-    found = {schema["$ref"].removeprefix(REF)} if "$ref" in schema else set[str]()
-    return found.union(*map(_references, _children(schema)))
+def _collect_references(schema: Schema) -> set[str]:
+    found = {schema["$ref"].removeprefix(REF_PREFIX)} if "$ref" in schema else set[str]()
+    return found.union(*map(_collect_references, _list_subschemas(schema)))
 
 
-def _children(schema: Schema) -> list[Schema]:
-    inner: list[object] = [schema.get(key) for key in _SCHEMAS]
+def _list_subschemas(schema: Schema) -> list[Schema]:
+    inner: list[object] = [schema.get(key) for key in _SCHEMA_KEYWORDS]
     for key in _SCHEMA_LISTS:
         inner += schema.get(key, [])
     for key in _SCHEMA_MAPS:
@@ -159,18 +159,18 @@ def _children(schema: Schema) -> list[Schema]:
     return [child for child in inner if is_schema(child)]
 
 
-def _tidy(schema: Schema, definitions: Mapping[str, Schema], kept: list[str]) -> Schema:
+def _simplify(schema: Schema, definitions: Mapping[str, Schema], recursive: list[str]) -> Schema:
     """A schema without titles and noise, each reference replaced by what it names."""
-    name = schema.get("$ref", "").removeprefix(REF)
-    if name in definitions and name not in kept:
+    name = schema.get("$ref", "").removeprefix(REF_PREFIX)
+    if name in definitions and name not in recursive:
         siblings = {key: value for key, value in schema.items() if key != "$ref"}
-        return _tidy({**definitions[name], **siblings}, definitions, kept)
+        return _simplify({**definitions[name], **siblings}, definitions, recursive)
 
     def inner(child: Any) -> Any:  # Any: a schema, or true or false
-        return _tidy(child, definitions, kept) if is_schema(child) else child
+        return _simplify(child, definitions, recursive) if is_schema(child) else child
 
-    tidy = {key: value for key, value in schema.items() if (key, value) not in _NOISE}
-    for key in tidy.keys() & _SCHEMAS:
+    tidy = {key: value for key, value in schema.items() if (key, value) not in _UNNEEDED_ITEMS}
+    for key in tidy.keys() & _SCHEMA_KEYWORDS:
         tidy[key] = inner(tidy[key])
     for key in tidy.keys() & _SCHEMA_LISTS:
         tidy[key] = [inner(child) for child in tidy[key]]
@@ -181,7 +181,7 @@ def _tidy(schema: Schema, definitions: Mapping[str, Schema], kept: list[str]) ->
     return tidy
 
 
-def default_json(default: object) -> tuple[JSON] | None:
+def encode_default_by_pydantic(default: object) -> tuple[JSON] | None:
     """A default as JSON, in a tuple since None is one; None where JSON cannot hold it."""
     if isinstance(default, decimal.Decimal):
         default = float(default)

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from agentcall.errors import Problem
+from agentcall.errors import ArgumentProblem
 from agentcall.schema.definitions import Schema, is_list, is_schema
-from agentcall.schema.problems import ABSENT, described, shown
+from agentcall.schema.problems import ABSENT, describe_schema, format_value
 
 # The beginnings of pydantic's error types, the longer ones first.
-_EXPECTED = {
+_EXPECTATIONS = {
     "int_from_float": "an integer, without a fraction",
     "int_": "an integer",
     "float_": "a number",
@@ -47,45 +47,47 @@ _EXPECTED = {
 }
 
 
-def problems_of(error: ValidationError, path: str, value: object, schema: Schema) -> list[Problem]:
+def convert_validation_error(
+    error: ValidationError, path: str, value: object, schema: Schema
+) -> list[ArgumentProblem]:
     """What is wrong with one value, a problem for each place.
 
     Where no choice of a union fits, pydantic reports each choice's complaints; they make one
     problem, at the union, unless all of them are of the one choice that was meant.
     """
-    found: dict[str, list[Problem]] = {}
+    found: dict[str, list[ArgumentProblem]] = {}
     branches: dict[str, set[str]] = {}
     for details in error.errors(include_url=False):
-        place, branch, at, inner = _locate(details, path, value)
+        place, branch, at, inner = _locate_error(details, path, value)
         found.setdefault(place if branch is None else at[0], []).append(
-            Problem(place, inner, _expected(details, schema, details["loc"]))
+            ArgumentProblem(place, inner, _format_expectation(details, schema, details["loc"]))
         )
         if branch is not None:
             branches.setdefault(at[0], set()).add(branch)
-            found[at[0]].insert(0, Problem(at[0], at[1], ""))
+            found[at[0]].insert(0, ArgumentProblem(at[0], at[1], ""))
     return [
         problem
         for place, group in found.items()
-        for problem in _joined(group, branches.get(place, set()), path, schema)
+        for problem in _merge_branches(group, branches.get(place, set()), path, schema)
     ]
 
 
-def _joined(
-    group: list[Problem], branches: set[str], path: str, schema: Schema
-) -> Iterator[Problem]:
+def _merge_branches(
+    group: list[ArgumentProblem], branches: set[str], path: str, schema: Schema
+) -> Iterator[ArgumentProblem]:
     real = [problem for problem in group if problem.expected]
     if len(branches) <= 1:
         yield from real
         return
     union = group[0]
     if union.path == path:
-        words = described(schema)
+        words = describe_schema(schema)
     else:
         words = " or ".join(dict.fromkeys(problem.expected for problem in real))
-    yield Problem(union.path, union.value, words)
+    yield ArgumentProblem(union.path, union.value, words)
 
 
-def _locate(
+def _locate_error(
     details: ErrorDetails, path: str, value: object
 ) -> tuple[str, str | None, tuple[str, object], object]:
     """Walk a value along an error's location.
@@ -112,36 +114,38 @@ def _locate(
     return path.removeprefix("."), branch, (at[0].removeprefix("."), at[1]), value
 
 
-def _expected(details: ErrorDetails, schema: Schema, location: tuple[int | str, ...]) -> str:
+def _format_expectation(
+    details: ErrorDetails, schema: Schema, location: tuple[int | str, ...]
+) -> str:
     kind, context = details["type"], details.get("ctx", {})
     if kind == "missing":
-        return described(_below(schema, location[1:]))
+        return describe_schema(_get_subschema(schema, location[1:]))
     if kind in ("literal_error", "enum"):
-        return f"one of {_choices(_below(schema, location[1:])) or context.get('expected')}"
+        return f"one of {_format_choices(_get_subschema(schema, location[1:])) or context.get('expected')}"
     if kind in ("value_error", "assertion_error"):
         return f"something else: {re.sub('^(Value error|Assertion failed), ', '', details['msg'])}"
-    for beginning, words in _EXPECTED.items():
+    for beginning, words in _EXPECTATIONS.items():
         if kind.startswith(beginning):
             return words
     message = re.sub(r"^(Input should be |[A-Z]\w* should have )", "", details["msg"])
     return message[:1].lower() + message[1:]
 
 
-def _choices(schema: Schema) -> str:
+def _format_choices(schema: Schema) -> str:
     choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return ", ".join(map(shown, choices))
+    return ", ".join(map(format_value, choices))
 
 
-def _below(schema: Schema, steps: Sequence[int | str]) -> Schema:
+def _get_subschema(schema: Schema, steps: Sequence[int | str]) -> Schema:
     """The schema at a place, as far as it is plain to see."""
     for step in steps:
         choices: list[Schema] = [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
-        inner = [_step(choice, step) for choice in choices]
+        inner = [_get_child_schema(choice, step) for choice in choices]
         schema = next(filter(None, inner), inner[0])
     return schema
 
 
-def _step(schema: Schema, step: int | str) -> Schema:
+def _get_child_schema(schema: Schema, step: int | str) -> Schema:
     if isinstance(step, str):
         properties: Schema = schema.get("properties", {})
         inner = properties.get(step, schema.get("additionalProperties"))

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 Schema: TypeAlias = dict[str, Any]  # Any: a JSON Schema is any JSON object
 
-REF = "#/$defs/"
+REF_PREFIX = "#/$defs/"
 """How a reference to a definition begins."""
 
 
@@ -21,20 +21,26 @@ def is_list(value: object) -> TypeGuard[list[object]]:
     return isinstance(value, list)
 
 
-BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+NAMED_SCHEMA_KEYWORDS = (
+    "properties",
+    "$defs",
+    "definitions",
+    "patternProperties",
+    "dependentSchemas",
+)
 """The keywords whose value has schemas by names, which are no keywords."""
 
 
-def pruned(schema: object, drops: Callable[[str, object], bool]) -> object:
+def prune_schema(schema: object, drops: Callable[[str, object], bool]) -> object:
     """A copy of a schema without the keywords that `drops` names, by their name and value."""
     if is_list(schema):
-        return [pruned(item, drops) for item in schema]
+        return [prune_schema(item, drops) for item in schema]
     if not is_schema(schema):
         return schema
     return {
-        key: {name: pruned(inner, drops) for name, inner in value.items()}
-        if key in BY_NAME and is_schema(value)
-        else pruned(value, drops)
+        key: {name: prune_schema(inner, drops) for name, inner in value.items()}
+        if key in NAMED_SCHEMA_KEYWORDS and is_schema(value)
+        else prune_schema(value, drops)
         for key, value in schema.items()
         if not drops(key, value)
     }
@@ -54,17 +60,19 @@ def merge_definitions(
         into.update(definitions)
         return schema
     for name, definition in definitions.items():
-        into[renamed[name]] = _rename(definition, renamed)
-    return {**_rename(schema, renamed)}
+        into[renamed[name]] = _rename_references(definition, renamed)
+    return {**_rename_references(schema, renamed)}
 
 
-def _rename(schema: Any, renamed: Mapping[str, str]) -> Any:  # Any: any JSON below a schema
+def _rename_references(
+    schema: Any, renamed: Mapping[str, str]
+) -> Any:  # Any: any JSON below a schema
     if is_list(schema):
-        return [_rename(child, renamed) for child in schema]
+        return [_rename_references(child, renamed) for child in schema]
     if not is_schema(schema):
         return schema
-    copy = {key: _rename(child, renamed) for key, child in schema.items()}
+    copy = {key: _rename_references(child, renamed) for key, child in schema.items()}
     if isinstance(copy.get("$ref"), str):
-        name = copy["$ref"].removeprefix(REF)
-        copy["$ref"] = REF + renamed.get(name, name)
+        name = copy["$ref"].removeprefix(REF_PREFIX)
+        copy["$ref"] = REF_PREFIX + renamed.get(name, name)
     return copy

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Documentation:
+class ParsedDocstring:
     """A function's description, and a description for each parameter that has one."""
 
     description: str
     parameters: Mapping[str, str]
 
 
-_ARGUMENTS = (
+_ARGUMENT_TITLES = (
     r"(?:(?:other|keyword|input)\s+)?(?:args?|arguments|parameters?|params)"
     r"(?:\s*\((?:optional|required)\))?|参数|参数说明"
 )
-_OTHERS = (
+_OTHER_TITLES = (
     r"returns?|yields?|raises|throws|exceptions?|except|examples?|notes?|warnings?|warns|"
     r"attributes|references|see\s+also|todo|side\s+effects|返回|返回值|异常|抛出|示例|例子|注意"
 )
@@ -41,7 +41,7 @@ _PARAMETERS = r"param|parameter|arg|argument|key|keyword|kwarg"
 _FIELDS = r"(?:type|returns?|rtype|raises?|except|exception|yields?|ytype|var|ivar)"
 
 _HEADER = re.compile(
-    rf"(?P<indent>\s*)(?:\*\*)?(?:(?P<arguments>{_ARGUMENTS})|(?:{_OTHERS}))\s*"
+    rf"(?P<indent>\s*)(?:\*\*)?(?:(?P<arguments>{_ARGUMENT_TITLES})|(?:{_OTHER_TITLES}))\s*"
     r"(?:\*\*)?[:：](?:\*\*)?\s*$",
     re.IGNORECASE,
 )
@@ -59,30 +59,32 @@ _UNDERLINED = re.compile(
 _FIELD = re.compile(
     rf"\s*[:@](?:(?P<param>{_PARAMETERS})|{_FIELDS})\b(?P<names>[^:]*)(?::(?P<text>.*))?$"
 )
-_NOTHING = {"", "none", "none.", "n/a", "nothing"}
+_EMPTY_TEXTS = {"", "none", "none.", "n/a", "nothing"}
 
 
-def read_docstring(text: str | None) -> Documentation:
+def read_docstring(text: str | None) -> ParsedDocstring:
     """Read a docstring of any style. Text of no known style is all description."""
     clean = inspect.cleandoc(text or "")
     lines = clean.split("\n")
     if any(map(_FIELD.match, lines)):
         return _read_fields(lines)
     underlined = _UNDERLINED.search(clean) is not None
-    return (_read_underlined(clean) if underlined else None) or _read_sections(lines)
+    return (_read_numpy(clean) if underlined else None) or _read_sections(lines)
 
 
-def _read_underlined(clean: str) -> Documentation | None:
+def _read_numpy(clean: str) -> ParsedDocstring | None:
     """Read NumPy's style; None for a text that does not keep to it to the end."""
     from docstring_parser import DocstringStyle, ParseError, parse  # here, for this style alone
 
     try:
-        return _read_parsed(parse(_UNDERLINED.sub(_underline, clean), DocstringStyle.NUMPYDOC))
+        return _convert_docstring(
+            parse(_UNDERLINED.sub(_normalize_underline, clean), DocstringStyle.NUMPYDOC)
+        )
     except ParseError:
         return None
 
 
-def _read_fields(lines: list[str]) -> Documentation:
+def _read_fields(lines: list[str]) -> ParsedDocstring:
     """Read `:param x: text` and `@param x: text`; a paragraph after a field is description."""
     outside: list[str] = []
     parameters: dict[str, str] = {}
@@ -91,20 +93,20 @@ def _read_fields(lines: list[str]) -> Documentation:
     for line in lines:
         field = _FIELD.match(line)
         if field:
-            _describe(parameters, name, " ".join(texts))
-            name, texts = _named(field)
-            base, gap = _indent(line), False
-        elif base >= 0 and (not line.strip() or not gap or _indent(line) > base):
+            _add_description(parameters, name, " ".join(texts))
+            name, texts = _split_field(field)
+            base, gap = _measure_indent(line), False
+        elif base >= 0 and (not line.strip() or not gap or _measure_indent(line) > base):
             gap = gap or not line.strip()
             texts.append(line)
         else:
             base = -1
             outside.append(line.rstrip())
-    _describe(parameters, name, " ".join(texts))
-    return Documentation(_joined(outside), parameters)
+    _add_description(parameters, name, " ".join(texts))
+    return ParsedDocstring(_join_lines(outside), parameters)
 
 
-def _named(field: re.Match[str]) -> tuple[str, list[str]]:
+def _split_field(field: re.Match[str]) -> tuple[str, list[str]]:
     words = field["names"].split()
     if not field["param"] or not words:
         return "", []
@@ -113,70 +115,72 @@ def _named(field: re.Match[str]) -> tuple[str, list[str]]:
     return words[-1], [field["text"]]
 
 
-def _joined(lines: list[str]) -> str:
+def _join_lines(lines: list[str]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def _underline(match: re.Match[str]) -> str:
+def _normalize_underline(match: re.Match[str]) -> str:
     title = match["title"].title()  # the parser wants this case and a line of the same length
     return f"{title}\n{'-' * len(title)}"
 
 
-def _read_parsed(parsed: Docstring) -> Documentation:
+def _convert_docstring(parsed: Docstring) -> ParsedDocstring:
     parameters: dict[str, str] = {}
     for parameter in parsed.params:
         if parameter.args[0] == "attribute":
             continue
         for name in parameter.arg_name.split(","):
-            _describe(parameters, name, parameter.description or "")
+            _add_description(parameters, name, parameter.description or "")
     parts = (parsed.short_description, parsed.long_description)
     gap = "\n\n" if parsed.blank_after_short_description else "\n"
-    return Documentation(gap.join(part for part in parts if part).strip(), parameters)
+    return ParsedDocstring(gap.join(part for part in parts if part).strip(), parameters)
 
 
-def _describe(parameters: dict[str, str], name: str, text: str) -> None:
+def _add_description(parameters: dict[str, str], name: str, text: str) -> None:
     name = name.strip().strip("`").replace("\\", "").lstrip("*")
     plain = " ".join(text.split())
     if name and plain:
         parameters.setdefault(name, plain)
 
 
-def _read_sections(lines: list[str]) -> Documentation:
+def _read_sections(lines: list[str]) -> ParsedDocstring:
     """Split a text at its section headers; keep what stands outside of them and the arguments."""
     outside: list[str] = []
     parameters: dict[str, str] = {}
     position = 0
     while position < len(lines):
-        header = _header(lines[position])
+        header = _match_header(lines[position])
         if header is None:
             outside.append(lines[position].rstrip())
             position += 1
             continue
-        end = _section_end(lines, position + 1, len(header["indent"]))
+        end = _find_section_end(lines, position + 1, len(header["indent"]))
         if header["arguments"]:
             first = [header["rest"]] if header.re is _INLINE else []
             _read_entries(first + lines[position + 1 : end], parameters)
         position = end
-    return Documentation(_joined(outside), parameters)
+    return ParsedDocstring(_join_lines(outside), parameters)
 
 
-def _header(line: str) -> re.Match[str] | None:
+def _match_header(line: str) -> re.Match[str] | None:
     inline = _INLINE.match(line)
     if inline is None:
         return _HEADER.match(line)
     rest: str = inline["rest"]
-    wanted = not inline["arguments"] or rest.lower() in _NOTHING or _ENTRY.match(rest)
+    wanted = not inline["arguments"] or rest.lower() in _EMPTY_TEXTS or _ENTRY.match(rest)
     return inline if wanted else None
 
 
-def _section_end(lines: list[str], start: int, indent: int) -> int:
+def _find_section_end(lines: list[str], start: int, indent: int) -> int:
     """Where a section ends: at a header no deeper than its own, or at plain text after a gap."""
     for position in range(start, len(lines)):
         line = lines[position]
-        if not line.strip() or _indent(line) > indent:
+        if not line.strip() or _measure_indent(line) > indent:
             continue
         after_gap = position > start and not lines[position - 1].strip()
-        if _header(line) or (after_gap and not (position == start + 1 and _ENTRY.match(line))):
+        if _match_header(line) or (
+            after_gap and not (position == start + 1 and _ENTRY.match(line))
+        ):
             return position
     return len(lines)
 
@@ -187,14 +191,14 @@ def _read_entries(lines: list[str], parameters: dict[str, str]) -> None:
     name, texts = "", list[str]()
     for line in filter(str.strip, lines):
         entry = _ENTRY.match(line)
-        if entry and (base is None or _indent(line) <= base):
-            base = _indent(line) if base is None else base
-            _describe(parameters, name, " ".join(texts))
+        if entry and (base is None or _measure_indent(line) <= base):
+            base = _measure_indent(line) if base is None else base
+            _add_description(parameters, name, " ".join(texts))
             name, texts = entry["name"], [entry["text"]]
         else:
             texts.append(line)
-    _describe(parameters, name, " ".join(texts))
+    _add_description(parameters, name, " ".join(texts))
 
 
-def _indent(line: str) -> int:
+def _measure_indent(line: str) -> int:
     return len(line) - len(line.lstrip())

@@ -16,7 +16,7 @@ def as_field(value: object) -> FieldInfo | None:
     return cast("FieldInfo", value) if is_field else None
 
 
-def description_of(metadata: object) -> str | None:
+def get_description(metadata: object) -> str | None:
     """The description that one item of an `Annotated` gives: a text, a Doc or a Field."""
     if isinstance(metadata, str):
         return metadata

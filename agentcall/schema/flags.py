@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from agentcall.messages import JSON
-from agentcall.schema.definitions import REF, Schema, is_list, is_schema
+from agentcall.schema.definitions import REF_PREFIX, Schema, is_list, is_schema
 
 _KINDS: dict[type, tuple[str, ...]] = {
     bool: ("boolean", "integer", "number"),
@@ -14,43 +14,44 @@ _KINDS: dict[type, tuple[str, ...]] = {
 }
 
 
-def has_flag_for_number(wire: JSON, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
+def has_bool_for_number(value: JSON, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
     """Whether true or false stands somewhere in a value where its schema wants a number.
 
     A value is judged by the choices of a union (`anyOf`) that are of its type; if one of them takes
     it as it is, it is fine.
     """
-    if not isinstance(wire, (bool, dict, list)):
+    if not isinstance(value, (bool, dict, list)):
         return False
-    schema = _resolved(schema, definitions)
+    schema = _resolve_reference(schema, definitions)
     choices = schema.get("anyOf", schema.get("oneOf"))
     if is_list(choices):
         fitting = [
-            each for each in choices if is_schema(each) and _may_hold(wire, each, definitions)
+            each for each in choices if is_schema(each) and _can_hold(value, each, definitions)
         ]
         return bool(fitting) and all(
-            has_flag_for_number(wire, each, definitions) for each in fitting
+            has_bool_for_number(value, each, definitions) for each in fitting
         )
-    if isinstance(wire, bool):
+    if isinstance(value, bool):
         return schema.get("type") in ("integer", "number")
     return any(
-        has_flag_for_number(item, below, definitions) for item, below in _members(wire, schema)
+        has_bool_for_number(item, below, definitions)
+        for item, below in _iter_members(value, schema)
     )
 
 
-def _may_hold(wire: JSON, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
-    kind = _resolved(schema, definitions).get("type")
-    return kind is None or kind in _KINDS.get(type(wire), ())
+def _can_hold(value: JSON, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
+    kind = _resolve_reference(schema, definitions).get("type")
+    return kind is None or kind in _KINDS.get(type(value), ())
 
 
-def _members(wire: JSON, schema: Schema) -> Iterator[tuple[JSON, Schema]]:
+def _iter_members(value: JSON, schema: Schema) -> Iterator[tuple[JSON, Schema]]:
     """The items of a list or object, each with its schema."""
-    if isinstance(wire, Mapping):
+    if isinstance(value, Mapping):
         known = schema.get("properties", {})
         more = schema.get("additionalProperties")
-        found = ((item, known.get(key, more)) for key, item in wire.items())
+        found = ((item, known.get(key, more)) for key, item in value.items())
     else:
-        items = wire if isinstance(wire, list) else []
+        items = value if isinstance(value, list) else []
         first = schema.get("prefixItems", [])
         rest = schema.get("items")
         found = (
@@ -59,6 +60,6 @@ def _members(wire: JSON, schema: Schema) -> Iterator[tuple[JSON, Schema]]:
     yield from ((item, below) for item, below in found if is_schema(below))
 
 
-def _resolved(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    name = str(schema.get("$ref", "")).removeprefix(REF)
+def _resolve_reference(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    name = str(schema.get("$ref", "")).removeprefix(REF_PREFIX)
     return definitions.get(name, schema)

@@ -8,21 +8,26 @@ from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Annotated, cast, get_args, get_origin
 
-from agentcall.errors import Problem
+from agentcall.errors import ArgumentProblem
 from agentcall.messages import JSON
 from agentcall.schema.definitions import Schema, merge_definitions
 from agentcall.schema.docstring import read_docstring
-from agentcall.schema.field import description_of
+from agentcall.schema.field import get_description
 from agentcall.schema.problems import (
     ABSENT,
-    Misfit,
-    described,
-    read_json,
-    wrong_fields,
-    wrong_whole,
+    TypeMismatch,
+    describe_schema,
+    make_fields_error,
+    make_not_object_error,
+    parse_json,
 )
-from agentcall.schema.signature import NAME, Signature, read_signature
-from agentcall.schema.value import Value, default_json, read_type, unfit
+from agentcall.schema.signature import NAME, CallableSignature, read_signature
+from agentcall.schema.value import (
+    ValueAdapter,
+    build_adapter,
+    encode_default,
+    explain_unsupported_type,
+)
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL)
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -35,30 +40,30 @@ class _Argument:
     A value whose type is `exact` is read as it is.
     """
 
-    wire: str
+    json_name: str
     parameter: Parameter
-    value: Value
+    adapter: ValueAdapter
     schema: Schema
     required: bool
-    exact: type[str | int] | None
+    exact_type: type[str | int] | None
 
-    def read(self, wire: JSON, problems: list[Problem]) -> object:
+    def read(self, value: JSON, problems: list[ArgumentProblem]) -> object:
         """The Python value; what is wrong is added to the problems."""
         if self.parameter.kind is not Parameter.VAR_POSITIONAL:
-            return self.read_one(wire, self.wire, problems)
-        if not isinstance(wire, list):
-            problems.append(Problem(self.wire, wire, "a list"))
+            return self.read_one(value, self.json_name, problems)
+        if not isinstance(value, list):
+            problems.append(ArgumentProblem(self.json_name, value, "a list"))
             return ()
-        items = enumerate(wire)
-        return tuple(self.read_one(item, f"{self.wire}[{i}]", problems) for i, item in items)
+        items = enumerate(value)
+        return tuple(self.read_one(item, f"{self.json_name}[{i}]", problems) for i, item in items)
 
-    def read_one(self, wire: JSON, path: str, problems: list[Problem]) -> object:
+    def read_one(self, value: JSON, path: str, problems: list[ArgumentProblem]) -> object:
         """One value of the parameter's type."""
-        if type(wire) is self.exact:
-            return wire
+        if type(value) is self.exact_type:
+            return value
         try:
-            return self.value.read(wire, path, self.value.schema)
-        except Misfit as misfit:
+            return self.adapter.read(value, path, self.adapter.schema)
+        except TypeMismatch as misfit:
             problems += misfit.problems
             return None
 
@@ -74,10 +79,10 @@ class FunctionSchema:
     description: str
     parameters: dict[str, JSON]
     context_parameter: str | None
-    _signature: Signature = field(repr=False)
+    _signature: CallableSignature = field(repr=False)
     _arguments: tuple[_Argument, ...] = field(repr=False)
-    _requires: bool = field(repr=False)
-    _by_name: bool = field(repr=False)
+    _has_required_arguments: bool = field(repr=False)
+    _is_keyword_only: bool = field(repr=False)
 
     def parse(self, arguments: str | bytes) -> dict[str, object]:
         """Read JSON arguments into Python values by parameter name.
@@ -86,27 +91,29 @@ class FunctionSchema:
         A default is left to the function, but one of a `Field` is filled in. Empty text or null
         stands for no arguments where none is required. Raises ArgumentsError.
         """
-        given = self._read(arguments)
-        problems: list[Problem] = []
+        given = self._parse_object(arguments)
+        problems: list[ArgumentProblem] = []
         values: dict[str, object] = {}
         for argument in self._arguments:
             name = argument.parameter.name
             if argument.parameter.kind is Parameter.VAR_KEYWORD:
-                for key in [key for key in given if key not in self._reserved]:
+                for key in [key for key in given if key not in self._reserved_names]:
                     values[key] = argument.read_one(given.pop(key), key, problems)
-            elif argument.wire in given:
-                wire = given.pop(argument.wire)
-                if argument.exact is str and type(wire) in (int, float):
-                    wire = _text_of(wire, argument.wire, arguments, problems)
+            elif argument.json_name in given:
+                wire = given.pop(argument.json_name)
+                if argument.exact_type is str and type(wire) in (int, float):
+                    wire = _restore_number_text(wire, argument.json_name, arguments, problems)
                 values[name] = argument.read(wire, problems)
             elif argument.required:
-                problems.append(Problem(argument.wire, ABSENT, described(argument.schema)))
-            elif argument.value.has_default:
-                values[name] = argument.value.default()
+                problems.append(
+                    ArgumentProblem(argument.json_name, ABSENT, describe_schema(argument.schema))
+                )
+            elif argument.adapter.has_default:
+                values[name] = argument.adapter.make_default()
         if given:
-            problems += self._unknown(given)
+            problems += self._list_unknown(given)
         if problems:
-            raise wrong_fields(self.name, problems, self.parameters)
+            raise make_fields_error(self.name, problems, self.parameters)
         return values
 
     @property
@@ -116,10 +123,10 @@ class FunctionSchema:
         return next((p.annotation for p in named), None)
 
     @property
-    def _reserved(self) -> frozenset[str]:
+    def _reserved_names(self) -> frozenset[str]:
         """Names that `**kwargs` may not take, since the call gives them already."""
         names = {argument.parameter.name for argument in self._arguments}
-        return self._signature.hidden | names | {self.context_parameter or ""}
+        return self._signature.hidden_names | names | {self.context_parameter or ""}
 
     def bind(
         self, values: Mapping[str, object], context: object | None = None
@@ -132,9 +139,9 @@ class FunctionSchema:
         rest = dict(values)
         if self.context_parameter is not None:
             rest[self.context_parameter] = context
-        if self._by_name:
+        if self._is_keyword_only:
             return (), rest
-        positional = self._positional(rest)
+        positional = self._list_positional(rest)
         while positional and positional[-1].name not in rest:
             positional.pop()
         args: list[object] = []
@@ -148,7 +155,7 @@ class FunctionSchema:
                 args.append(value)
         return tuple(args), rest
 
-    def _positional(self, values: Mapping[str, object]) -> list[Parameter]:
+    def _list_positional(self, values: Mapping[str, object]) -> list[Parameter]:
         """The parameters that have to be given by position."""
         parameters = self._signature.parameters
         rest = any(p.kind is Parameter.VAR_POSITIONAL and values.get(p.name) for p in parameters)
@@ -156,18 +163,20 @@ class FunctionSchema:
         kinds = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL, *named)
         return [parameter for parameter in parameters if parameter.kind in kinds]
 
-    def _read(self, arguments: str | bytes) -> dict[str, JSON]:
-        if not self._requires and arguments.strip() in ("", b"", "null", b"null"):
+    def _parse_object(self, arguments: str | bytes) -> dict[str, JSON]:
+        if not self._has_required_arguments and arguments.strip() in ("", b"", "null", b"null"):
             return {}
-        whole = read_json(arguments, self.name, self.parameters)
+        whole = parse_json(arguments, self.name, self.parameters)
         if not isinstance(whole, dict):
-            raise wrong_whole(self.name, whole, self.parameters)
+            raise make_not_object_error(self.name, whole, self.parameters)
         return whole
 
-    def _unknown(self, given: Mapping[str, JSON]) -> list[Problem]:
-        known = [a.wire for a in self._arguments if a.parameter.kind is not Parameter.VAR_KEYWORD]
+    def _list_unknown(self, given: Mapping[str, JSON]) -> list[ArgumentProblem]:
+        known = [
+            a.json_name for a in self._arguments if a.parameter.kind is not Parameter.VAR_KEYWORD
+        ]
         words = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
-        return [Problem(name, value, words) for name, value in given.items()]
+        return [ArgumentProblem(name, value, words) for name, value in given.items()]
 
 
 def function_schema(
@@ -188,45 +197,47 @@ def function_schema(
     chosen = signature.name if name is None else name
     if not NAME.fullmatch(chosen):
         reason = f"the name {chosen!r} is no name for a tool: 1 to 64 letters, digits, _ or -"
-        raise signature.refused(None, f"{reason}; pass name=")
+        raise signature.make_error(None, f"{reason}; pass name=")
     documentation = read_docstring(signature.docstring)
     definitions: dict[str, Schema] = {}
     arguments = tuple(
-        _argument(parameter, signature, documentation.parameters, definitions)
+        _build_argument(parameter, signature, documentation.parameters, definitions)
         for parameter in signature.parameters
-        if parameter.name != signature.context
+        if parameter.name != signature.context_name
     )
     return FunctionSchema(
         name=chosen,
         description=documentation.description if description is None else description,
-        parameters=_object(arguments, definitions),
-        context_parameter=signature.context,
+        parameters=_make_object_schema(arguments, definitions),
+        context_parameter=signature.context_name,
         _signature=signature,
         _arguments=arguments,
-        _requires=any(argument.required for argument in arguments),
-        _by_name=not any(p.kind in _POSITIONAL for p in signature.parameters),
+        _has_required_arguments=any(argument.required for argument in arguments),
+        _is_keyword_only=not any(p.kind in _POSITIONAL for p in signature.parameters),
     )
 
 
-def _argument(
+def _build_argument(
     parameter: Parameter,
-    signature: Signature,
-    documented: Mapping[str, str],
+    signature: CallableSignature,
+    descriptions: Mapping[str, str],
     definitions: dict[str, Schema],
 ) -> _Argument:
     try:
-        value = read_type(parameter.annotation)
+        value = build_adapter(parameter.annotation)
     except Exception as error:  # a type's own hooks may raise anything
-        raise signature.refused(parameter.name, unfit(parameter.annotation, error)) from error
+        raise signature.make_error(
+            parameter.name, explain_unsupported_type(parameter.annotation, error)
+        ) from error
     schema = {**merge_definitions(definitions, value.schema, value.definitions)}
-    text = _explicit(parameter.annotation) or documented.get(parameter.name)
+    text = _get_annotation_description(parameter.annotation) or descriptions.get(parameter.name)
     if text:
         schema["description"] = text
-    default = None if parameter.default is Parameter.empty else default_json(parameter.default)
+    default = None if parameter.default is Parameter.empty else encode_default(parameter.default)
     if default is not None and parameter.kind not in _VARIADIC:
         schema["default"] = default[0]
     if parameter.kind is Parameter.VAR_POSITIONAL:
-        schema = _array(schema)
+        schema = _make_array_schema(schema)
     required = not (
         parameter.kind in _VARIADIC or parameter.default is not Parameter.empty or value.has_default
     )
@@ -234,39 +245,43 @@ def _argument(
     return _Argument(value.alias or parameter.name, parameter, value, schema, required, exact)
 
 
-def _text_of(wire: JSON, key: str, text: str | bytes, problems: list[Problem]) -> str:
+def _restore_number_text(
+    value: JSON, key: str, text: str | bytes, problems: list[ArgumentProblem]
+) -> str:
     """A number as the text that was written: 1.10 is 1.1 to Python, which is another version."""
     written = text if isinstance(text, str) else bytes(text).decode(errors="replace")
-    digits = re.escape(repr(wire))
+    digits = re.escape(repr(value))
     if not re.search(rf'"{re.escape(key)}"\s*:\s*{digits}(?![\w.])', written):
-        problems.append(Problem(key, wire, "a string in double quotes"))
-    return repr(wire)
+        problems.append(ArgumentProblem(key, value, "a string in double quotes"))
+    return repr(value)
 
 
-def _array(item: Schema) -> Schema:
+def _make_array_schema(item: Schema) -> Schema:
     described_item = {**item}
     text = described_item.pop("description", None)
     array = {"type": "array", "items": described_item}
     return {**array, "description": text} if text else array
 
 
-def _explicit(annotation: object) -> str | None:
+def _get_annotation_description(annotation: object) -> str | None:
     """The description that an annotation itself gives, the last one winning."""
     metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    texts = [text for text in map(description_of, metadata) if text is not None]
+    texts = [text for text in map(get_description, metadata) if text is not None]
     return texts[-1] if texts else None
 
 
-def _object(arguments: tuple[_Argument, ...], definitions: dict[str, Schema]) -> dict[str, JSON]:
+def _make_object_schema(
+    arguments: tuple[_Argument, ...], definitions: dict[str, Schema]
+) -> dict[str, JSON]:
     properties: dict[str, JSON] = {}
     extra: JSON = False
     for argument in arguments:
         if argument.parameter.kind is Parameter.VAR_KEYWORD:
             extra = argument.schema or True
         else:
-            properties[argument.wire] = argument.schema
+            properties[argument.json_name] = argument.schema
     schema: dict[str, JSON] = {"type": "object", "properties": properties}
-    required = [argument.wire for argument in arguments if argument.required]
+    required = [argument.json_name for argument in arguments if argument.required]
     if required:
         schema["required"] = required
     schema["additionalProperties"] = extra

@@ -36,15 +36,15 @@ def input_schema(
             "use a pydantic model, a dataclass or a TypedDict, or leave it out for a text"
         )
     signature = read_signature(function, context_type=context_type, method=False)
-    (parameter,) = (p for p in signature.parameters if p.name != signature.context)
+    (parameter,) = (p for p in signature.parameters if p.name != signature.context_name)
     return InputSchema(
         name=name,
         description=description,
         parameters=kind.schema,
-        context_parameter=signature.context,
+        context_parameter=signature.context_name,
         _signature=replace(signature, parameters=(parameter,)),
         _arguments=(),
-        _requires=True,
-        _by_name=True,
+        _has_required_arguments=True,
+        _is_keyword_only=True,
         _type=kind,
     )

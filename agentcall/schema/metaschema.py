@@ -19,29 +19,50 @@ _DIALECTS = (
     "http://json-schema.org/draft-06/schema",
 )
 _TYPES = ["string", "number", "integer", "boolean", "object", "array", "null"]
-_TEXTS = ("$ref", "$comment", "title", "description", "format", "pattern", "contentEncoding")
-_FLAGS = ("uniqueItems", "readOnly", "writeOnly", "deprecated")
-_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-_SCHEMAS = (
+_STRING_KEYWORDS = (
+    "$ref",
+    "$comment",
+    "title",
+    "description",
+    "format",
+    "pattern",
+    "contentEncoding",
+)
+_BOOL_KEYWORDS = ("uniqueItems", "readOnly", "writeOnly", "deprecated")
+_NUMBER_KEYWORDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_COUNT_KEYWORDS = (
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+)
+_SCHEMA_KEYWORDS = (
     *("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else"),
     *("additionalItems", "unevaluatedItems", "unevaluatedProperties", "contentSchema"),
 )
-_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
-_RARE = {"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor",
+_SCHEMA_MAP_KEYWORDS = (
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+)
+_SCHEMA_LIST_KEYWORDS = ("allOf", "anyOf", "oneOf", "prefixItems")
+_RARE_KEYWORDS = {"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor",
          "$vocabulary", "minContains", "maxContains"}  # fmt: skip
 """Keywords that are left to the metaschema."""
 
 
 def is_plainly_valid(schema: dict[str, Any]) -> bool:  # Any: a JSON Schema is any JSON object
     """Whether the schema is valid, beyond doubt; one that is not may be valid all the same."""
-    valid: bool = _plain().isinstance_python(schema, strict=True)
+    valid: bool = _build_validator().isinstance_python(schema, strict=True)
     return valid and schema.get("$schema") in _DIALECTS
 
 
 @cache
-def _plain() -> Any:  # Any: pydantic_core is imported when first needed
+def _build_validator() -> Any:  # Any: pydantic_core is imported when first needed
     from pydantic_core import SchemaValidator
     from pydantic_core import core_schema as s
 
@@ -51,14 +72,14 @@ def _plain() -> Any:  # Any: pydantic_core is imported when first needed
     texts, lists = s.list_schema(text), s.list_schema(inner, min_length=1)
     kind, by_name = s.literal_schema(_TYPES), s.dict_schema(text, inner)
     keywords = {
-        **dict.fromkeys(_TEXTS, text),
-        **dict.fromkeys(_FLAGS, s.bool_schema()),
-        **dict.fromkeys(_NUMBERS, number),
-        **dict.fromkeys(_COUNTS, count),
-        **dict.fromkeys(_SCHEMAS, inner),
-        **dict.fromkeys(_BY_NAME, by_name),
-        **dict.fromkeys(_LISTS, lists),
-        **dict.fromkeys(_RARE, s.none_schema()),
+        **dict.fromkeys(_STRING_KEYWORDS, text),
+        **dict.fromkeys(_BOOL_KEYWORDS, s.bool_schema()),
+        **dict.fromkeys(_NUMBER_KEYWORDS, number),
+        **dict.fromkeys(_COUNT_KEYWORDS, count),
+        **dict.fromkeys(_SCHEMA_KEYWORDS, inner),
+        **dict.fromkeys(_SCHEMA_MAP_KEYWORDS, by_name),
+        **dict.fromkeys(_SCHEMA_LIST_KEYWORDS, lists),
+        **dict.fromkeys(_RARE_KEYWORDS, s.none_schema()),
         "type": s.union_schema([kind, s.list_schema(kind, min_length=1)]),
         "enum": s.list_schema(s.any_schema()),
         "examples": s.list_schema(s.any_schema()),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from agentcall.errors import SchemaError
 from agentcall.messages import JSON
 from agentcall.schema.definitions import Schema
-from agentcall.schema.problems import Misfit, read_json, wrong_fields
-from agentcall.schema.value import Value, read_type, unfit
+from agentcall.schema.problems import TypeMismatch, make_fields_error, parse_json
+from agentcall.schema.value import ValueAdapter, build_adapter, explain_unsupported_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,23 +17,23 @@ class TypeSchema:
 
     name: str
     schema: dict[str, JSON]
-    _value: Value = field(repr=False)
+    _adapter: ValueAdapter = field(repr=False)
 
     def parse(self, text: str | bytes) -> object:
         """Read JSON text as a value of the type. Raises ArgumentsError."""
-        wire = read_json(text, self.name, self.schema)
+        wire = parse_json(text, self.name, self.schema)
         try:
-            return self._value.read(wire, "", self.schema)
-        except Misfit as misfit:
-            raise wrong_fields(self.name, misfit.problems, self.schema) from misfit
+            return self._adapter.read(wire, "", self.schema)
+        except TypeMismatch as misfit:
+            raise make_fields_error(self.name, misfit.problems, self.schema) from misfit
 
 
 def type_schema(annotation: object) -> TypeSchema:
     """The schema of any type: a class, a Union, a list of something. Raises SchemaError."""
     try:
-        value = read_type(annotation)
+        value = build_adapter(annotation)
     except Exception as error:  # a type's own hooks may raise anything
-        raise SchemaError(unfit(annotation, error)) from error
+        raise SchemaError(explain_unsupported_type(annotation, error)) from error
     schema: Schema = value.schema
     if "$ref" in schema:  # recursive: the first level in full, so that its type is plain to see
         named = value.definitions[schema["$ref"].rsplit("/", 1)[-1]]

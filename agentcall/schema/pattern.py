@@ -19,15 +19,15 @@ from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from agentcall.messages import JSON
-from agentcall.schema.bounds import within_bounds
-from agentcall.schema.definitions import BY_NAME, is_list, is_schema, pruned
+from agentcall.schema.bounds import encode_bounded_schema
+from agentcall.schema.definitions import NAMED_SCHEMA_KEYWORDS, is_list, is_schema, prune_schema
 
-LONGEST = 5_000
+MAX_PATTERN_LENGTH = 5_000
 """Characters of a pattern."""
-LARGEST = 10_000
+MAX_PATTERN_SIZE = 10_000
 """Characters and classes of a pattern, with all repetitions written out."""
 
-_SETS = {
+_CHARACTER_SETS = {
     "d": "[0-9]",
     "D": "[^0-9]",
     "w": "[0-9A-Za-z_]",
@@ -38,12 +38,12 @@ _SETS = {
     r"\x{3000}\x{feff}]",
 }
 _CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
-_PLACES = {"b": r"(?-u:\b)", "B": r"(?-u:\B)", "A": r"\A", "Z": r"\z", "z": r"\z"}
+_ASSERTIONS = {"b": r"(?-u:\b)", "B": r"(?-u:\B)", "A": r"\A", "Z": r"\z", "z": r"\z"}
 _ANY, _NONE = r"[\x{0}-\x{10FFFF}]", r"[^\x{0}-\x{10FFFF}]"
 _DOT = r"[^\x{a}\x{d}\x{2028}\x{2029}]"
 
-_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
-_CODE = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
+_SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_CODE_POINT = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _PROPERTY = re.compile(r"\\[pP](?:\{\^?[\w=:-]{1,60}\}|[A-Z])")
 _REPEATED = re.compile(r"(?:[*+?]|\{(\d{1,6})(?:(,)(\d{0,6}))?\})\??")
 _OPENING = re.compile(r"\((?:\?(?::|P?<(?![=!])[^>]{0,100}>|[im]+:)|(?!\?))")
@@ -55,7 +55,7 @@ class PatternError(ValueError):
     """A pattern that cannot be matched in linear time; says which part."""
 
 
-class _Piece(NamedTuple):
+class _PatternPiece(NamedTuple):
     """A part of a pattern as it is translated: where it ends, and whether it is one character."""
 
     text: str
@@ -64,7 +64,7 @@ class _Piece(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class LinearPattern:
     """What a text has to match, and what it must not match.
 
     size: how many characters and classes it has, with all repetitions written out.
@@ -80,21 +80,21 @@ class Pattern:
 
 
 @lru_cache(maxsize=256)
-def pattern_of(text: str) -> Pattern:
+def compile_pattern(text: str) -> LinearPattern:
     """The pattern of a text. Raises PatternError."""
-    if len(text) > LONGEST:
-        raise PatternError(f"it has {len(text)} characters, at most {LONGEST} are taken")
-    asserted, rest = _leading(text)
+    if len(text) > MAX_PATTERN_LENGTH:
+        raise PatternError(f"it has {len(text)} characters, at most {MAX_PATTERN_LENGTH} are taken")
+    asserted, rest = _split_lookaheads(text)
     parts = [(f"^(?:{inner})", wanted) for inner, wanted in asserted] + [(rest, True)]
     size, made = 0, list[tuple[Callable[[str], bool], bool]]()
     for part, wanted in parts:
-        written = _Translation(part)
+        written = _PatternTranslator(part)
         size += written.size
-        made.append((_compiled(written.text), wanted))
-    return Pattern(size, tuple(made))
+        made.append((_compile_matcher(written.text), wanted))
+    return LinearPattern(size, tuple(made))
 
 
-def patterns_in(schema: object) -> Iterator[tuple[str, str]]:
+def iter_patterns(schema: object) -> Iterator[tuple[str, str]]:
     """The patterns of a schema, each with the keyword that has it."""
     waiting: list[tuple[object, bool]] = [(schema, True)]
     while waiting:
@@ -108,47 +108,51 @@ def patterns_in(schema: object) -> Iterator[tuple[str, str]]:
         if is_one and is_schema(names := value.get("patternProperties")):
             yield from (("patternProperties", name) for name in names)
         waiting += (
-            (inner, not (is_one and key in BY_NAME))
+            (inner, not (is_one and key in NAMED_SCHEMA_KEYWORDS))
             for key, inner in value.items()
-            if not (is_one and key in _VALUES)
+            if not (is_one and key in _VALUE_KEYWORDS)
         )
 
 
-class Unchecked(NamedTuple):
+class UncheckedPattern(NamedTuple):
     """A pattern that cannot be checked in linear time: its keyword, and why."""
 
     keyword: str
     pattern: str
-    why: str
+    reason: str
 
 
-def checkable(schema: dict[str, JSON], name: str) -> tuple[dict[str, JSON], Sequence[Unchecked]]:
+def drop_unchecked_patterns(
+    schema: dict[str, JSON], name: str
+) -> tuple[dict[str, JSON], Sequence[UncheckedPattern]]:
     """The schema without the patterns that cannot be checked, and those.
 
     Raises SchemaError where it is out of bounds.
     """
-    odd: list[Unchecked] = []
-    for keyword, pattern in patterns_in(schema):
+    odd: list[UncheckedPattern] = []
+    for keyword, pattern in iter_patterns(schema):
         try:
-            pattern_of(pattern)
+            compile_pattern(pattern)
         except PatternError as error:
-            odd.append(Unchecked(keyword, pattern, str(error)))
+            odd.append(UncheckedPattern(keyword, pattern, str(error)))
     if not odd:
         return schema, odd
-    within_bounds(schema, name)
+    encode_bounded_schema(schema, name)
     keys = {"pattern"}
     if any(each.keyword == "patternProperties" for each in odd):  # then no name is unknown
         keys |= {"patternProperties", "additionalProperties", "unevaluatedProperties"}
     wrong = {each.pattern for each in odd}
-    kept = pruned(schema, lambda key, value: key in keys and (key != "pattern" or value in wrong))
+    kept = prune_schema(
+        schema, lambda key, value: key in keys and (key != "pattern" or value in wrong)
+    )
     return cast("dict[str, JSON]", kept), odd
 
 
-_VALUES = ("const", "enum", "default", "examples")
+_VALUE_KEYWORDS = ("const", "enum", "default", "examples")
 
 
-def _compiled(text: str) -> Callable[[str], bool]:
-    core: Any = _pydantic_core()
+def _compile_matcher(text: str) -> Callable[[str], bool]:
+    core: Any = _import_pydantic_core()
     try:
         schema = core.core_schema.str_schema(pattern=text, regex_engine="rust-regex")
         matches: Callable[[str], bool] = core.SchemaValidator(schema).isinstance_python
@@ -157,18 +161,18 @@ def _compiled(text: str) -> Callable[[str], bool]:
     return matches
 
 
-def _pydantic_core() -> Any:  # Any: a module
+def _import_pydantic_core() -> Any:  # Any: a module
     import pydantic_core  # here, as few schemas have a pattern
 
     return pydantic_core
 
 
-def _leading(text: str) -> tuple[Sequence[tuple[str, bool]], str]:
+def _split_lookaheads(text: str) -> tuple[Sequence[tuple[str, bool]], str]:
     """The lookaheads at the start of an anchored pattern, and the pattern without them."""
     asserted: list[tuple[str, bool]] = []
     at = 1
     while text.startswith("^") and (opening := _LOOKAHEAD.match(text, at)):
-        end = _closing(text, at)
+        end = _find_closing(text, at)
         asserted.append((text[opening.end() : end], opening[1] == "="))
         at = end + 1
     rest = text[:1] + text[at:] if asserted else text
@@ -177,19 +181,19 @@ def _leading(text: str) -> tuple[Sequence[tuple[str, bool]], str]:
     return asserted, rest
 
 
-def _closing(text: str, at: int) -> int:
+def _find_closing(text: str, at: int) -> int:
     """Where the group ends that begins at a place."""
-    for place, depth in _depths(text, at):
+    for place, depth in _list_depths(text, at):
         if depth == 0:
             return place
     raise PatternError("a group that is not closed")
 
 
 def _has_choice(text: str) -> bool:
-    return any(text[place] == "|" and depth == 0 for place, depth in _depths(text, 0))
+    return any(text[place] == "|" and depth == 0 for place, depth in _list_depths(text, 0))
 
 
-def _depths(text: str, at: int) -> Sequence[tuple[int, int]]:
+def _list_depths(text: str, at: int) -> Sequence[tuple[int, int]]:
     """The places of what is neither escaped nor in a class, with the depth of groups there."""
     found: list[tuple[int, int]] = []
     depth, is_class = 0, False
@@ -206,23 +210,23 @@ def _depths(text: str, at: int) -> Sequence[tuple[int, int]]:
     return found
 
 
-class _Translation:
+class _PatternTranslator:
     """A pattern for Rust's regex, and its size."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
-        self._out: list[str] = []
-        self._sums = [0]
-        self._last = 0
+        self._output: list[str] = []
+        self._group_sizes = [0]
+        self._last_size = 0
         at = 0
         while at < len(pattern):
-            at = self._taken(at)
+            at = self._translate_at(at)
         self._count(0)
-        if len(self._sums) != 1:
+        if len(self._group_sizes) != 1:
             raise PatternError("a group that is not closed")
-        self.size, self.text = self._sums[0], "".join(self._out)
+        self.size, self.text = self._group_sizes[0], "".join(self._output)
 
-    def _taken(self, at: int) -> int:
+    def _translate_at(self, at: int) -> int:
         """Takes what stands at a place; gives the place behind it."""
         pattern = self._pattern
         if repeated := _REPEATED.match(pattern, at):
@@ -233,136 +237,138 @@ class _Translation:
             case ")":
                 return self._close(at)
             case "[":
-                piece = _class(pattern, at)
+                piece = _translate_class(pattern, at)
             case "\\":
-                piece = _escape(pattern, at)
+                piece = _translate_escape(pattern, at)
             case "." as dot:
-                piece = _Piece(_DOT, at + len(dot))
+                piece = _PatternPiece(_DOT, at + len(dot))
             case "|" | "^" | "$" as sign:
-                self._out.append(sign)
+                self._output.append(sign)
                 self._count(0)
                 return at + 1
             case character:
-                piece = _Piece(_literal(character), at + 1)
-        self._out.append(piece.text)
+                piece = _PatternPiece(_escape_literal(character), at + 1)
+        self._output.append(piece.text)
         self._count(1)
         return piece.end
 
     def _repeat(self, repeated: re.Match[str]) -> int:
-        if not self._out:
+        if not self._output:
             raise PatternError(f"{repeated[0]!r} at its start repeats nothing")
         least, comma, most = repeated.groups()
         times = max(int(most or least or 1), 1)
-        self._last *= times
+        self._last_size *= times
         bounds = "" if least is None else f"{{{least}{comma or ''}{most or ''}}}"
-        self._out.append(bounds + repeated[0].rpartition("}")[2] if bounds else repeated[0])
+        self._output.append(bounds + repeated[0].rpartition("}")[2] if bounds else repeated[0])
         self._check_size()
         return repeated.end()
 
     def _open(self, at: int) -> int:
         if flags := _FLAGS.match(self._pattern, at):
-            self._out.append(flags[0])
+            self._output.append(flags[0])
             return flags.end()
         opening = _OPENING.match(self._pattern, at)
         if opening is None:
             words = "lookaround" if re.match(r"\(\?<?[=!]", self._pattern[at:]) else "a group"
             raise PatternError(f"{words} at {self._pattern[at : at + 12]!r}")
         is_plain = opening[0].startswith(("(?i", "(?m"))
-        self._out.append(opening[0] if is_plain else "(?:")
+        self._output.append(opening[0] if is_plain else "(?:")
         self._count(0)
-        self._sums.append(0)
+        self._group_sizes.append(0)
         return opening.end()
 
     def _close(self, at: int) -> int:
         self._count(0)
-        inner = self._sums.pop()
-        if not self._sums:
+        inner = self._group_sizes.pop()
+        if not self._group_sizes:
             raise PatternError("a ) without its (")
-        self._out.append(")")
-        self._last = inner
+        self._output.append(")")
+        self._last_size = inner
         return at + 1
 
     def _count(self, size: int) -> None:
         """Adds what was last taken; what is taken now may still be repeated."""
-        self._sums[-1] += self._last
-        self._last = size
+        self._group_sizes[-1] += self._last_size
+        self._last_size = size
         self._check_size()
 
     def _check_size(self) -> None:
-        if sum(self._sums) + self._last > LARGEST:
-            raise PatternError(f"it has over {LARGEST} characters, repetitions written out")
+        if sum(self._group_sizes) + self._last_size > MAX_PATTERN_SIZE:
+            raise PatternError(
+                f"it has over {MAX_PATTERN_SIZE} characters, repetitions written out"
+            )
 
 
-def _escape(pattern: str, at: int) -> _Piece:
+def _translate_escape(pattern: str, at: int) -> _PatternPiece:
     """What a backslash outside a class begins."""
     kind = pattern[at + 1 : at + 2]
-    if kind in _PLACES:
-        return _Piece(_PLACES[kind], at + 2)
-    return _shared_escape(pattern, at)
+    if kind in _ASSERTIONS:
+        return _PatternPiece(_ASSERTIONS[kind], at + 2)
+    return _translate_shared_escape(pattern, at)
 
 
-def _shared_escape(pattern: str, at: int) -> _Piece:
+def _translate_shared_escape(pattern: str, at: int) -> _PatternPiece:
     """What a backslash begins, in a class or outside."""
-    if pair := _PAIR.match(pattern, at):
+    if pair := _SURROGATE_PAIR.match(pattern, at):
         high, low = (int(half, 16) for half in pair.groups())
         whole = chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00)
-        return _Piece(_literal(whole), pair.end(), is_character=True)
-    if code := _CODE.match(pattern, at):
+        return _PatternPiece(_escape_literal(whole), pair.end(), is_character=True)
+    if code := _CODE_POINT.match(pattern, at):
         number = int(next(filter(None, code.groups())), 16)
         if number > 0x10FFFF or 0xD800 <= number < 0xE000:
             raise PatternError(f"{code[0]} is no character")
-        return _Piece(_literal(chr(number)), code.end(), is_character=True)
+        return _PatternPiece(_escape_literal(chr(number)), code.end(), is_character=True)
     if found := _PROPERTY.match(pattern, at):
-        return _Piece(found[0], found.end())
-    return _simple_escape(pattern, at)
+        return _PatternPiece(found[0], found.end())
+    return _translate_simple_escape(pattern, at)
 
 
-def _simple_escape(pattern: str, at: int) -> _Piece:
+def _translate_simple_escape(pattern: str, at: int) -> _PatternPiece:
     kind, after = pattern[at + 1 : at + 2], pattern[at + 2 : at + 3]
-    if kind in _SETS:
-        return _Piece(_SETS[kind], at + 2)
+    if kind in _CHARACTER_SETS:
+        return _PatternPiece(_CHARACTER_SETS[kind], at + 2)
     if kind == "c" and after.isascii() and after.isalpha():
-        return _Piece(_literal(chr(ord(after) % 32)), at + 3, is_character=True)
+        return _PatternPiece(_escape_literal(chr(ord(after) % 32)), at + 3, is_character=True)
     if kind in _CONTROLS and not (kind == "0" and after.isdigit()):
-        return _Piece(_literal(_CONTROLS[kind]), at + 2, is_character=True)
+        return _PatternPiece(_escape_literal(_CONTROLS[kind]), at + 2, is_character=True)
     if kind and not (kind.isascii() and kind.isalnum()):
-        return _Piece(_literal(kind), at + 2, is_character=True)
+        return _PatternPiece(_escape_literal(kind), at + 2, is_character=True)
     words = "a backreference" if kind.isdigit() or kind == "k" else "an unknown escape"
     raise PatternError(f"{words} at {pattern[at : at + 8]!r}")
 
 
-def _class(pattern: str, at: int) -> _Piece:
+def _translate_class(pattern: str, at: int) -> _PatternPiece:
     """A class in brackets; in ECMA's dialect `[` in it is a character, and `[]` is nothing."""
     at += 1
     is_negated = pattern[at : at + 1] == "^"
     at += is_negated
     if pattern[at : at + 1] == "]":
-        return _Piece(_ANY if is_negated else _NONE, at + 1)
+        return _PatternPiece(_ANY if is_negated else _NONE, at + 1)
     out: list[str] = []
     while pattern[at : at + 1] != "]":
         if at >= len(pattern):
             raise PatternError("a [ without its ]")
-        first = _member(pattern, at)
+        first = _translate_member(pattern, at)
         at = first.end
         out.append(first.text)
         if pattern[at : at + 1] != "-" or pattern[at + 1 : at + 2] in ("]", ""):
             continue
-        second = _member(pattern, at + 1)
+        second = _translate_member(pattern, at + 1)
         is_range = first.is_character and second.is_character
         out += ("-" if is_range else r"\-", second.text)
         at = second.end
-    return _Piece(f"[{'^' if is_negated else ''}{''.join(out)}]", at + 1)
+    return _PatternPiece(f"[{'^' if is_negated else ''}{''.join(out)}]", at + 1)
 
 
-def _member(pattern: str, at: int) -> _Piece:
+def _translate_member(pattern: str, at: int) -> _PatternPiece:
     if pattern[at] != "\\":
-        return _Piece(_literal(pattern[at]), at + 1, is_character=True)
+        return _PatternPiece(_escape_literal(pattern[at]), at + 1, is_character=True)
     if pattern[at + 1 : at + 2] == "b":
-        return _Piece(_literal("\b"), at + 2, is_character=True)
-    return _shared_escape(pattern, at)
+        return _PatternPiece(_escape_literal("\b"), at + 2, is_character=True)
+    return _translate_shared_escape(pattern, at)
 
 
-def _literal(character: str) -> str:
+def _escape_literal(character: str) -> str:
     """A character that stands for itself, in a class or outside."""
     if character.isascii() and character.isalnum():
         return character

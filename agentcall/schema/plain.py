@@ -20,7 +20,7 @@ _UNIONS = (Union, types.UnionType)
 
 
 @dataclass(frozen=True, slots=True)
-class PlainValue:
+class BuiltinAdapter:
     """A `Value` of a plain type."""
 
     annotation: object
@@ -29,20 +29,20 @@ class PlainValue:
     alias: None = None
     has_default: bool = False
 
-    def read(self, wire: JSON, path: str, schema: Schema) -> object:
+    def read(self, value: JSON, path: str, schema: Schema) -> object:
         """The Python value of a JSON value. Raises Misfit."""
-        if is_of(wire, self.annotation):
-            return wire
-        from agentcall.schema.checked import checked_value  # imports pydantic
+        if is_value_of(value, self.annotation):
+            return value
+        from agentcall.schema.checked import build_pydantic_adapter  # imports pydantic
 
-        return checked_value(self.annotation).read(wire, path, schema)
+        return build_pydantic_adapter(self.annotation).read(value, path, schema)
 
-    def default(self) -> object:
+    def make_default(self) -> object:
         """A plain type brings no default."""
         raise NotImplementedError
 
 
-def plain_schema(annotation: Any) -> Schema | None:  # Any: typing names no type for a type
+def get_builtin_schema(annotation: Any) -> Schema | None:  # Any: typing names no type for a type
     """The schema of a plain type, in pydantic's words; None for any other type."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is None:
@@ -51,7 +51,7 @@ def plain_schema(annotation: Any) -> Schema | None:  # Any: typing names no type
     if origin is Literal and all(type(part) is str for part in parts):
         choice: Schema = {"const": parts[0]} if len(parts) == 1 else {"enum": list(parts)}
         return {**choice, "type": "string"}
-    inner = [plain_schema(part) for part in parts]
+    inner = [get_builtin_schema(part) for part in parts]
     if None in inner:
         return None
     if origin in _UNIONS:
@@ -63,15 +63,15 @@ def plain_schema(annotation: Any) -> Schema | None:  # Any: typing names no type
     return None
 
 
-def is_of(value: object, annotation: Any) -> bool:  # Any: as above
+def is_value_of(value: object, annotation: Any) -> bool:  # Any: as above
     """Whether a value that came as JSON is of a plain type as it stands."""
     if annotation in _SCALARS:
         return type(value) is annotation and (not isinstance(value, float) or isfinite(value))
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in _UNIONS:
-        return any(is_of(value, part) for part in parts)
+        return any(is_value_of(value, part) for part in parts)
     if origin is Literal:
         return type(value) is str and value in parts
     if origin is list:
-        return is_list(value) and all(is_of(item, parts[0]) for item in value)
-    return is_schema(value) and all(is_of(item, parts[1]) for item in value.values())
+        return is_list(value) and all(is_value_of(item, parts[0]) for item in value)
+    return is_schema(value) and all(is_value_of(item, parts[1]) for item in value.values())

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import orjson
 
-from agentcall.errors import ArgumentsError, Problem
+from agentcall.errors import ArgumentProblem, ArgumentsError
 from agentcall.jsontext import has_repeated_key
 from agentcall.messages import JSON
 from agentcall.schema.definitions import Schema, is_schema
@@ -20,10 +20,10 @@ class _Absent:
         return "nothing"
 
 
-class Misfit(Exception):
+class TypeMismatch(Exception):
     """A JSON value is not of its type; `problems` say what is wrong, a problem for each place."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[ArgumentProblem]) -> None:
         super().__init__(str(problems))
         self.problems = problems
 
@@ -32,9 +32,9 @@ ABSENT = _Absent()
 """The `value` of a Problem where a required value was not given."""
 
 _LONG_NUMBER = re.compile(rb"\d{19}")
-_SHOWN = 80
-_DEEPEST = 4
-_WORDS = {
+_MAX_VALUE_LENGTH = 80
+_MAX_DEPTH = 4
+_TYPE_NAMES = {
     "integer": "an integer",
     "number": "a number",
     "string": "a string",
@@ -45,24 +45,24 @@ _WORDS = {
 }
 
 
-def read_json(arguments: str | bytes, name: str, schema: Schema) -> JSON:
+def parse_json(arguments: str | bytes, name: str, schema: Schema) -> JSON:
     """The value of a JSON text. Raises ArgumentsError that says what breaks it, and where."""
     raw = b""
     try:
         raw = arguments.encode() if isinstance(arguments, str) else bytes(arguments)
-        value = _parsed(raw)
+        value = _parse_bytes(raw)
         if has_repeated_key(raw, value):
             raise ValueError("a key is given twice, with two values")
         return value
     except ValueError as error:
-        reason = _broken(raw, str(error))
+        reason = _explain_invalid_json(raw, str(error))
         text = raw.decode(errors="replace") if raw else str(arguments)
-        problem = Problem("", text, f"JSON: {reason}")
+        problem = ArgumentProblem("", text, f"JSON: {reason}")
         message = f"{name}: the arguments are not valid JSON: {reason}.\n"
-        raise ArgumentsError(message + expected_line(schema), (problem,)) from error
+        raise ArgumentsError(message + format_expected_line(schema), (problem,)) from error
 
 
-def _parsed(raw: bytes) -> JSON:
+def _parse_bytes(raw: bytes) -> JSON:
     """The value of a JSON text. Raises ValueError that says where it breaks.
 
     orjson gives long whole numbers as floats; these, and all that is wrong, are left to pydantic's
@@ -78,7 +78,7 @@ def _parsed(raw: bytes) -> JSON:
     return value
 
 
-def _broken(raw: bytes, error: str) -> str:
+def _explain_invalid_json(raw: bytes, error: str) -> str:
     if error.startswith("a key is"):
         return error
     if not raw.strip():
@@ -96,38 +96,42 @@ def _broken(raw: bytes, error: str) -> str:
     return f"{error}, near {near!r}"
 
 
-def wrong_whole(name: str, value: JSON, schema: Schema) -> ArgumentsError:
+def make_not_object_error(name: str, value: JSON, schema: Schema) -> ArgumentsError:
     """The error for arguments that are JSON, but no object."""
-    given = _kind(value)
-    message = f"{name}: the arguments must be one JSON object, not {given}: {shown(value)}.\n"
-    problem = Problem("", value, "one JSON object")
-    return ArgumentsError(message + expected_line(schema), (problem,))
+    given = _describe_kind(value)
+    message = (
+        f"{name}: the arguments must be one JSON object, not {given}: {format_value(value)}.\n"
+    )
+    problem = ArgumentProblem("", value, "one JSON object")
+    return ArgumentsError(message + format_expected_line(schema), (problem,))
 
 
-def wrong_fields(name: str, problems: Sequence[Problem], schema: Schema) -> ArgumentsError:
+def make_fields_error(
+    name: str, problems: Sequence[ArgumentProblem], schema: Schema
+) -> ArgumentsError:
     """The error that names every wrong field, and the expected shape."""
     lines = [f"{name}: the arguments do not fit."]
     for problem in problems:
-        given = "missing" if problem.value is ABSENT else f"got {shown(problem.value)}"
+        given = "missing" if problem.value is ABSENT else f"got {format_value(problem.value)}"
         lines.append(f"- {problem.path or 'value'}: {given}, expected {problem.expected}")
-    return ArgumentsError("\n".join([*lines, expected_line(schema)]), tuple(problems))
+    return ArgumentsError("\n".join([*lines, format_expected_line(schema)]), tuple(problems))
 
 
-def expected_line(schema: Schema) -> str:
+def format_expected_line(schema: Schema) -> str:
     """One line with the shape that a schema asks for."""
-    return f"Expected shape: {shape(schema)}"
+    return f"Expected shape: {format_shape(schema)}"
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as short JSON text."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError):
         text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return text if len(text) <= _MAX_VALUE_LENGTH else text[: _MAX_VALUE_LENGTH - 3] + "..."
 
 
-def _kind(value: JSON) -> str:
+def _describe_kind(value: JSON) -> str:
     match value:
         case None:
             return "null"
@@ -143,50 +147,50 @@ def _kind(value: JSON) -> str:
             return "an object"
 
 
-def shape(schema: Schema, depth: int = 0) -> str:
+def format_shape(schema: Schema, depth: int = 0) -> str:
     """A schema in one line: `{"city": string, "days"?: integer, "unit": "C" | "F"}`."""
     if "const" in schema:
-        return shown(schema["const"])
+        return format_value(schema["const"])
     if "enum" in schema:
-        return " | ".join(map(shown, schema["enum"]))
+        return " | ".join(map(format_value, schema["enum"]))
     for key in ("anyOf", "oneOf"):
         if key in schema:
-            return " | ".join(dict.fromkeys(shape(choice, depth) for choice in schema[key]))
+            return " | ".join(dict.fromkeys(format_shape(choice, depth) for choice in schema[key]))
     if "$ref" in schema:
         return str(schema["$ref"]).rsplit("/", 1)[-1]
     match schema.get("type"):
-        case "array" if depth < _DEEPEST:
-            return _array_shape(schema, depth + 1)
-        case "object" if depth < _DEEPEST:
-            return _object_shape(schema, depth + 1)
+        case "array" if depth < _MAX_DEPTH:
+            return _format_array_shape(schema, depth + 1)
+        case "object" if depth < _MAX_DEPTH:
+            return _format_object_shape(schema, depth + 1)
         case None:
             return "any"
         case kind:
             return f"{kind} ({schema['format']})" if "format" in schema else str(kind)
 
 
-def _array_shape(schema: Schema, depth: int) -> str:
-    items = [shape(item, depth) for item in schema.get("prefixItems", ())]
+def _format_array_shape(schema: Schema, depth: int) -> str:
+    items = [format_shape(item, depth) for item in schema.get("prefixItems", ())]
     if is_schema(schema.get("items")):
-        items += [shape(schema["items"], depth), "..."]
+        items += [format_shape(schema["items"], depth), "..."]
     return f"[{', '.join(items or ['...'])}]"
 
 
-def _object_shape(schema: Schema, depth: int) -> str:
+def _format_object_shape(schema: Schema, depth: int) -> str:
     required = schema.get("required", ())
     items = [
-        f'"{name}"{"" if name in required else "?"}: {shape(child, depth)}'
+        f'"{name}"{"" if name in required else "?"}: {format_shape(child, depth)}'
         for name, child in schema.get("properties", {}).items()
     ]
     more = schema.get("additionalProperties", "properties" not in schema)
     if more is not False:
-        items.append(f"...: {shape(more, depth)}" if is_schema(more) else "...")
+        items.append(f"...: {format_shape(more, depth)}" if is_schema(more) else "...")
     return f"{{{', '.join(items)}}}"
 
 
-def described(schema: Schema) -> str:
+def describe_schema(schema: Schema) -> str:
     """What a schema asks for, in a few words."""
-    plain = _WORDS.get(str(schema.get("type")), "") if "format" not in schema else ""
+    plain = _TYPE_NAMES.get(str(schema.get("type")), "") if "format" not in schema else ""
     if "enum" in schema or "const" in schema or "properties" in schema or not plain:
-        return shape(schema)
+        return format_shape(schema)
     return plain

@@ -23,12 +23,12 @@ from referencing import Registry
 from referencing.jsonschema import specification_with
 
 from agentcall.errors import SchemaError
-from agentcall.schema.definitions import Schema, is_list, is_schema, pruned
+from agentcall.schema.definitions import Schema, is_list, is_schema, prune_schema
 from agentcall.schema.metaschema import is_plainly_valid
-from agentcall.schema.pattern import PatternError, pattern_of, patterns_in
+from agentcall.schema.pattern import PatternError, compile_pattern, iter_patterns
 
-STEPS = 50_000
-DEEPEST = 120
+MAX_STEPS = 50_000
+MAX_DEPTH = 120
 """Checks within each other."""
 
 Validator: TypeAlias = Any  # Any: jsonschema's classes are made as it is imported
@@ -45,18 +45,18 @@ class _Budget:
     """What is left to one check of arguments."""
 
     def __init__(self) -> None:
-        self._left = STEPS
+        self._left = MAX_STEPS
         self._depth = 0
 
     def spend(self, steps: int) -> None:
         self._left -= steps
         if self._left < 0:
-            raise TooCostly(f"over {STEPS} steps")
+            raise TooCostly(f"over {MAX_STEPS} steps")
 
     def enter(self) -> None:
         self._depth += 1
-        if self._depth > DEEPEST:
-            raise TooCostly(f"over {DEEPEST} checks within each other")
+        if self._depth > MAX_DEPTH:
+            raise TooCostly(f"over {MAX_DEPTH} checks within each other")
 
     def leave(self) -> None:
         self._depth -= 1
@@ -70,11 +70,11 @@ def validator_of(schema: Schema, name: str) -> Validator:
     validators: Any = jsonschema.validators
     kind = validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     if not is_plainly_valid(schema):
-        _check(kind, schema, name)
-    patterns = list(patterns_in(schema))
+        _check_metaschema(kind, schema, name)
+    patterns = list(iter_patterns(schema))
     for place, pattern in patterns:
         try:
-            pattern_of(pattern)
+            compile_pattern(pattern)
         except PatternError as error:
             raise SchemaError(
                 f"the tool {name} has a {place} that cannot be checked in linear time ({error}): "
@@ -83,10 +83,12 @@ def validator_of(schema: Schema, name: str) -> Validator:
     left_out = {"$schema"}
     if any(place == "patternProperties" for place, _ in patterns):
         left_out |= {"unevaluatedProperties"}  # jsonschema's own matches names by Python's engine
-    return _resolving(_counting(kind), pruned(schema, lambda key, _: key in left_out))
+    return _bind_registry(
+        _make_counting_class(kind), prune_schema(schema, lambda key, _: key in left_out)
+    )
 
 
-def _check(kind: Any, schema: Schema, name: str) -> None:  # Any: as Validator
+def _check_metaschema(kind: Any, schema: Schema, name: str) -> None:  # Any: as Validator
     try:
         # a format may be of another dialect: it is not looked at
         kind.check_schema(schema, format_checker=jsonschema.FormatChecker(formats=()))
@@ -98,7 +100,7 @@ def _check(kind: Any, schema: Schema, name: str) -> None:  # Any: as Validator
         raise SchemaError(f"the tool {name} has no valid JSON Schema: {error!r:.500}") from error
 
 
-def _resolving(kind: Any, schema: object) -> Validator:  # Any: as Validator
+def _bind_registry(kind: Any, schema: object) -> Validator:  # Any: as Validator
     """A validator that knows the documents within the schema, and no others."""
     identity = kind.ID_OF(kind.META_SCHEMA)
     resource: Any = specification_with(identity).create_resource(cast("Any", schema))
@@ -121,28 +123,28 @@ def errors_of(validator: Validator, value: object) -> Iterator[ValidationError]:
 
 
 @lru_cache(maxsize=16)
-def _counting(kind: Any) -> Any:  # Any: as Validator
+def _make_counting_class(kind: Any) -> Any:  # Any: as Validator
     """A class of validators whose every check is a step."""
-    checks: Mapping[str, Check] = {**kind.VALIDATORS, **_OURS}
+    checks: Mapping[str, Check] = {**kind.VALIDATORS, **_OWN_CHECKS}
     known = {key: check for key, check in checks.items() if key in kind.VALIDATORS}
     validators: Any = jsonschema.validators
     made = validators.extend(
-        kind, validators={key: _counted(check) for key, check in known.items()}
+        kind, validators={key: _count_steps(check) for key, check in known.items()}
     )
     evolve = made.evolve
 
-    def evolved(self: Validator, **changes: object) -> Validator:
+    def spend_and_evolve(self: Validator, **changes: object) -> Validator:
         _budget.get().spend(1)
         return evolve(self, **changes)
 
-    made.evolve = evolved
+    made.evolve = spend_and_evolve
     return made
 
 
-def _counted(check: Check) -> Check:
-    def counted(validator: Validator, wanted: Any, value: Any, schema: Schema) -> Errors:
+def _count_steps(check: Check) -> Check:
+    def run_check(validator: Validator, wanted: Any, value: Any, schema: Schema) -> Errors:
         budget = _budget.get()
-        budget.spend(1 + _size(wanted) + _size(value))
+        budget.spend(1 + _measure_size(wanted) + _measure_size(value))
         budget.enter()
         try:
             for error in check(validator, wanted, value, schema) or ():
@@ -151,26 +153,28 @@ def _counted(check: Check) -> Check:
         finally:
             budget.leave()
 
-    return counted
+    return run_check
 
 
-def _size(value: object) -> int:
+def _measure_size(value: object) -> int:
     """Steps that it takes to look at all of a value once."""
     return len(cast("Any", value)) // 16 if isinstance(value, (list, dict, str)) else 0
 
 
 def _matches(pattern: str, text: str) -> bool:
-    found = pattern_of(pattern)
+    found = compile_pattern(pattern)
     _budget.get().spend(1 + len(text) * found.size // 500)
     return found.matches(text)
 
 
-def _pattern(_: Validator, pattern: str, value: object, schema: Schema) -> Errors:
+def _check_pattern(_: Validator, pattern: str, value: object, schema: Schema) -> Errors:
     if isinstance(value, str) and not _matches(pattern, value):
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
-def _pattern_properties(validator: Validator, names: Schema, value: Any, schema: Schema) -> Errors:
+def _check_pattern_properties(
+    validator: Validator, names: Schema, value: Any, schema: Schema
+) -> Errors:
     for pattern, inner in names.items() if is_schema(value) else ():
         for name, item in value.items():
             if _matches(pattern, name):
@@ -187,7 +191,7 @@ def extra_names(schema: Schema, value: Schema) -> Sequence[str]:
     ]
 
 
-def _additional(validator: Validator, wanted: Any, value: Any, schema: Schema) -> Errors:
+def _check_additional(validator: Validator, wanted: Any, value: Any, schema: Schema) -> Errors:
     if not is_schema(value):
         return
     extra = extra_names(schema, value)
@@ -198,40 +202,40 @@ def _additional(validator: Validator, wanted: Any, value: Any, schema: Schema) -
         yield ValidationError(f"no arguments of these names are known: {', '.join(extra)}")
 
 
-def _unique(_: Validator, wanted: object, value: object, schema: Schema) -> Errors:
-    if wanted is True and is_list(value) and len(set(map(_comparable, value))) < len(value):
+def _check_unique(_: Validator, wanted: object, value: object, schema: Schema) -> Errors:
+    if wanted is True and is_list(value) and len(set(map(_to_comparable, value))) < len(value):
         yield ValidationError("some of its items are alike")
 
 
-def _comparable(value: object) -> Hashable:
+def _to_comparable(value: object) -> Hashable:
     """A value that is equal where the JSON is: 1 is 1.0, and not true."""
     _budget.get().spend(1)
     if isinstance(value, bool):
         return ("true",) if value else ("false",)
     if is_list(value):
-        return ("list", *map(_comparable, value))
+        return ("list", *map(_to_comparable, value))
     if is_schema(value):
-        return frozenset((name, _comparable(item)) for name, item in value.items())
+        return frozenset((name, _to_comparable(item)) for name, item in value.items())
     return value if isinstance(value, Hashable) else str(value)
 
 
-def _multiple(_: Validator, factor: float, value: object, schema: Schema) -> Errors:
+def _check_multiple(_: Validator, factor: float, value: object, schema: Schema) -> Errors:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
-    if _exact(value) % _exact(factor):
+    if _to_fraction(value) % _to_fraction(factor):
         yield ValidationError(f"{value!r} is not a multiple of {factor!r}")
 
 
-def _exact(number: float) -> Fraction:
+def _to_fraction(number: float) -> Fraction:
     """The decimal number that was written: 0.3 is a multiple of 0.1."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
 
 
-_OURS: Mapping[str, Check] = {
-    "pattern": _pattern,
-    "patternProperties": _pattern_properties,
-    "additionalProperties": _additional,
-    "uniqueItems": _unique,
-    "multipleOf": _multiple,
-    "divisibleBy": _multiple,
+_OWN_CHECKS: Mapping[str, Check] = {
+    "pattern": _check_pattern,
+    "patternProperties": _check_pattern_properties,
+    "additionalProperties": _check_additional,
+    "uniqueItems": _check_unique,
+    "multipleOf": _check_multiple,
+    "divisibleBy": _check_multiple,
 }

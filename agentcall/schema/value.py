@@ -6,10 +6,10 @@ from typing import Protocol
 
 from agentcall.messages import JSON
 from agentcall.schema.definitions import Schema
-from agentcall.schema.plain import PlainValue, is_of, plain_schema
+from agentcall.schema.plain import BuiltinAdapter, get_builtin_schema, is_value_of
 
 
-class Value(Protocol):
+class ValueAdapter(Protocol):
     """A type as JSON."""
 
     @property
@@ -32,39 +32,39 @@ class Value(Protocol):
         """Whether the type itself brings a default (`Field(default=...)`)."""
         ...
 
-    def read(self, wire: JSON, path: str, schema: Schema) -> object:
+    def read(self, value: JSON, path: str, schema: Schema) -> object:
         """The Python value of a JSON value at a path. Raises Misfit, in words of the schema."""
         ...
 
-    def default(self) -> object:
+    def make_default(self) -> object:
         """The default that the type itself brings, made anew."""
         ...
 
 
-def read_type(annotation: object) -> Value:
+def build_adapter(annotation: object) -> ValueAdapter:
     """A type's schema and check. Raises whatever says that pydantic cannot."""
-    schema = plain_schema(annotation)
+    schema = get_builtin_schema(annotation)
     if schema is not None:
-        return PlainValue(annotation, schema)
-    from agentcall.schema.checked import checked_value  # imports pydantic
+        return BuiltinAdapter(annotation, schema)
+    from agentcall.schema.checked import build_pydantic_adapter  # imports pydantic
 
-    return checked_value(annotation)
+    return build_pydantic_adapter(annotation)
 
 
-def default_json(default: object) -> tuple[JSON] | None:
+def encode_default(default: object) -> tuple[JSON] | None:
     """A default as JSON, in a tuple since None is one; None where JSON cannot hold it."""
     if default is None or isinstance(default, bool):
         return (default,)
-    if isinstance(default, (int, float)) and is_of(default, type(default)):
+    if isinstance(default, (int, float)) and is_value_of(default, type(default)):
         return (default,)
     if type(default) is str and default.isascii():
         return (default,)
     from agentcall.schema import checked  # imports pydantic
 
-    return checked.default_json(default)
+    return checked.encode_default_by_pydantic(default)
 
 
-def unfit(annotation: object, error: Exception) -> str:
+def explain_unsupported_type(annotation: object, error: Exception) -> str:
     """Why a type cannot be offered to a model, and what to use."""
     name = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
     lines = str(error).strip().split("\n")

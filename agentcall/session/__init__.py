@@ -1,24 +1,30 @@
 """Conversations that are kept from run to run."""
 
-from agentcall.memory import Memory, Session
-from agentcall.session.compaction import Compacted, Compaction, Shorter, Summary, Window
+from agentcall.memory import Session, SessionSnapshot
+from agentcall.session.compaction import (
+    CompactionPlan,
+    CompactionResult,
+    CompactionStrategy,
+    Summary,
+    Window,
+)
 from agentcall.session.database import default_path
-from agentcall.session.record import Found, KeptRun, KeptSession, Listed
+from agentcall.session.record import SearchHit, SessionSummary, StoredRun, StoredSession
 from agentcall.session.sqlite import SQLiteSession
-from agentcall.session.store import Store
+from agentcall.session.store import SessionStore
 
 __all__ = [
-    "Compacted",
-    "Compaction",
-    "Found",
-    "KeptRun",
-    "KeptSession",
-    "Listed",
-    "Memory",
+    "CompactionPlan",
+    "CompactionResult",
+    "CompactionStrategy",
     "SQLiteSession",
+    "SearchHit",
     "Session",
-    "Shorter",
-    "Store",
+    "SessionSnapshot",
+    "SessionStore",
+    "SessionSummary",
+    "StoredRun",
+    "StoredSession",
     "Summary",
     "Window",
     "default_path",

@@ -21,15 +21,15 @@ from pathlib import Path
 from agentcall.errors import SessionError
 from agentcall.privatefiles import make_folder, open_private, tighten
 
-BUSY = 30.0
+BUSY_TIMEOUT = 30.0
 """Seconds that a use of the file waits for another one."""
 
-VERSION = 1
-_OURS = 0x61676331
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x61676331
 """SQLite's application_id: "agc1"."""
 
-_BESIDE = ("-wal", "-shm", "-journal")
-_SMALLEST = 512
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+_MIN_PAGE_SIZE = 512
 """Bytes of SQLite's smallest page."""
 
 _SCHEMA = """
@@ -85,7 +85,7 @@ def default_path() -> Path:
     return Path(base) / "agentcall" / "sessions.db"
 
 
-class Database:
+class SessionDatabase:
     """A session file. Raises SessionError for whatever is wrong with it."""
 
     def __init__(self, path: Path) -> None:
@@ -97,38 +97,38 @@ class Database:
         return self.path.exists()
 
     @contextmanager
-    def reading(self) -> Generator[sqlite3.Connection, None, None]:
+    def read_transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """A connection that sees one state of the file."""
-        with self._told(), closing(self._connected()) as connection:
+        with self._translate_errors(), closing(self._connect()) as connection:
             connection.execute("BEGIN")
             yield connection
 
     @contextmanager
-    def writing(self) -> Generator[sqlite3.Connection, None, None]:
+    def write_transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """A connection whose changes are made as one, or not at all."""
-        with self._told():
+        with self._translate_errors():
             if not self.exists:
-                self._make()
-            with closing(self._connected()) as connection:
+                self._create()
+            with closing(self._connect()) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
 
-    def opened(self) -> sqlite3.Connection:
+    def connect(self) -> sqlite3.Connection:
         """A connection to be closed later: while it is open, writing is cheap."""
-        with self._told():
+        with self._translate_errors():
             if not self.exists:
-                self._make()
-            return self._connected()
+                self._create()
+            return self._connect()
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         size = self._check_size()
-        tighten(self.path, *(self.path.with_name(self.path.name + end) for end in _BESIDE))
+        tighten(self.path, *(self.path.with_name(self.path.name + end) for end in _SIDE_FILES))
         connection = sqlite3.connect(
-            self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
+            self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
-            self._check(connection, size)
+            self._check_header(connection, size)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA secure_delete = ON")
@@ -146,25 +146,25 @@ class Database:
         size = self.path.stat().st_size
         if size == 0:
             raise SessionError(f"{self.path} is empty: no session file, or one that was cut")
-        if size < _SMALLEST:
+        if size < _MIN_PAGE_SIZE:
             raise SessionError(f"{self.path} is no session file, or one that was cut")
         return size
 
-    def _check(self, connection: sqlite3.Connection, size: int) -> None:
+    def _check_header(self, connection: sqlite3.Connection, size: int) -> None:
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if owner != _OURS:
+        if owner != _APPLICATION_ID:
             raise SessionError(f"{self.path} is a database of another program; give another path")
         (page,) = connection.execute("PRAGMA page_size").fetchone()
         if size % page:
             raise SessionError(f"{self.path} is damaged: its last page is not whole")
-        if version > VERSION:
+        if version > SCHEMA_VERSION:
             raise SessionError(
                 f"{self.path} was written by a newer agentcall (format {version}, this one knows "
-                f"{VERSION}); update agentcall"
+                f"{SCHEMA_VERSION}); update agentcall"
             )
 
-    def _make(self) -> None:
+    def _create(self) -> None:
         make_folder(self.path.parent)
         draft = self.path.with_name(f"{self.path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")
         os.close(open_private(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -172,19 +172,19 @@ class Database:
             with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-                connection.execute(f"PRAGMA application_id = {_OURS}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             with suppress(FileExistsError):  # somebody else was faster
                 os.link(draft, self.path)
         finally:
             draft.unlink(missing_ok=True)
 
     @contextmanager
-    def _told(self) -> Generator[None, None, None]:
+    def _translate_errors(self) -> Generator[None, None, None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise SessionError(f"the session file {self.path} {_words(error)}") from error
+            raise SessionError(f"the session file {self.path} {_describe_error(error)}") from error
         except OSError as error:
             raise SessionError(f"the session file {self.path} cannot be used: {error}") from error
         except (ValueError, KeyError, TypeError) as error:  # in what was read from it
@@ -192,10 +192,10 @@ class Database:
             raise SessionError(f"the session file {self.path} {words}") from error
 
 
-def _words(error: sqlite3.Error) -> str:
+def _describe_error(error: sqlite3.Error) -> str:
     said = str(error)
     if "locked" in said or "busy" in said:
-        return f"was in use by another program for more than {BUSY:g} seconds"
+        return f"was in use by another program for more than {BUSY_TIMEOUT:g} seconds"
     if "full" in said:
         return "could not be written: the disk is full; what was in it is as it was"
     if "not a database" in said:

@@ -26,11 +26,11 @@ from agentcall.messages import (
     User,
     to_json,
 )
-from agentcall.session.record import KeptRun, KeptSession
+from agentcall.session.record import StoredRun, StoredSession
 
-Form: TypeAlias = Callable[[KeptSession], str]
+Exporter: TypeAlias = Callable[[StoredSession], str]
 
-_OWN_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
+_INLINE_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem;
   color: #1a1a1a; background: #fff }
@@ -46,7 +46,7 @@ pre.code { font: .85em ui-monospace, monospace } img { max-width: 100% }
 """.strip()
 
 
-def as_json(session: KeptSession) -> str:
+def export_json(session: StoredSession) -> str:
     """The session as JSON: `id`, `began`, `changed`, `compacted`, and `runs` with `messages`.
 
     Messages have the form of OpenAI's chat completions, times are seconds since the epoch.
@@ -57,12 +57,12 @@ def as_json(session: KeptSession) -> str:
         "changed": session.changed,
         "compacted": session.compacted,
         "head": [to_json(message) for message in session.head],
-        "runs": [_run_json(run) for run in session.runs],
+        "runs": [_dump_run(run) for run in session.runs],
     }
     return orjson.dumps(wire, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
-def _run_json(run: KeptRun) -> Mapping[str, JSON]:
+def _dump_run(run: StoredRun) -> Mapping[str, JSON]:
     return {
         "id": run.id,
         "began": run.began,
@@ -73,40 +73,43 @@ def _run_json(run: KeptRun) -> Mapping[str, JSON]:
     }
 
 
-def as_markdown(session: KeptSession) -> str:
+def export_markdown(session: StoredSession) -> str:
     """The session as Markdown: what was said as it is, calls and results as code."""
-    parts = [f"# {session.id}", *(part for run in session.runs for part in _run_markdown(run))]
+    parts = [
+        f"# {session.id}",
+        *(part for run in session.runs for part in _render_run_markdown(run)),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _run_markdown(run: KeptRun) -> Iterator[str]:
-    yield f"## {when(run.began)}, {run.agent}: {run.stop_reason}"
+def _render_run_markdown(run: StoredRun) -> Iterator[str]:
+    yield f"## {format_time(run.began)}, {run.agent}: {run.stop_reason}"
     for message in run.messages:
-        yield f"### {_heading(message)}"
+        yield f"### {_format_heading(message)}"
         match message:
             case ToolResult():
-                yield fenced(message.text)
+                yield fence_code(message.text)
             case User(content) if not isinstance(content, str):
-                yield from (_image_name(p) if isinstance(p, Image) else p.text for p in content)
+                yield from (_describe_image(p) if isinstance(p, Image) else p.text for p in content)
             case _ if message.text:
                 yield message.text
             case _:
                 pass
         if isinstance(message, Assistant):
-            yield from (fenced(_call(call)) for call in message.calls)
+            yield from (fence_code(_format_call(call)) for call in message.calls)
 
 
-def fenced(text: str, kind: str = "") -> str:
+def fence_code(text: str, language: str = "") -> str:
     """The text in a fence longer than any in it; `kind` names its language."""
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
-    return f"{fence}{kind}\n{text}\n{fence}"
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
-def as_html(session: KeptSession) -> str:
+def export_html(session: StoredSession) -> str:
     """The session as a web page that needs nothing else."""
     title = escape(session.id)
-    runs = "\n".join(_run_html(run) for run in session.runs)
+    runs = "\n".join(_render_run_html(run) for run in session.runs)
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return (
         '<!doctype html>\n<html>\n<head>\n<meta charset="utf-8">\n'
@@ -117,60 +120,64 @@ def as_html(session: KeptSession) -> str:
     )
 
 
-def _run_html(run: KeptRun) -> str:
-    heading = escape(f"{when(run.began)}, {run.agent}: {run.stop_reason}")
-    articles = "\n".join(map(_message_html, run.messages))
+def _render_run_html(run: StoredRun) -> str:
+    heading = escape(f"{format_time(run.began)}, {run.agent}: {run.stop_reason}")
+    articles = "\n".join(map(_render_message, run.messages))
     return f"<section>\n<h2>{heading}</h2>\n{articles}\n</section>"
 
 
-def _message_html(message: Message) -> str:
+def _render_message(message: Message) -> str:
     failed = isinstance(message, ToolResult) and message.is_error
     kind = f"{to_json(message)['role']}{' error' if failed else ''}"
     return (
-        f'<article class="{kind}">\n<h3>{escape(_heading(message))}</h3>\n'
-        f"{''.join(_body_html(message))}</article>"
+        f'<article class="{kind}">\n<h3>{escape(_format_heading(message))}</h3>\n'
+        f"{''.join(_render_body(message))}</article>"
     )
 
 
-def _body_html(message: Message) -> Iterator[str]:
+def _render_body(message: Message) -> Iterator[str]:
     if isinstance(message, User) and not isinstance(message.content, str):
         for part in message.content:
-            yield _image_html(part) if isinstance(part, Image) else _text_html(part.text)
+            yield _render_image(part) if isinstance(part, Image) else _render_text(part.text)
     elif message.text:
-        yield _text_html(message.text, "code" if isinstance(message, ToolResult) else "")
+        yield _render_text(message.text, "code" if isinstance(message, ToolResult) else "")
     if isinstance(message, Assistant):
-        yield from (_text_html(_call(call), "code") for call in message.calls)
+        yield from (_render_text(_format_call(call), "code") for call in message.calls)
 
 
-def _text_html(text: str, kind: str = "") -> str:
+def _render_text(text: str, kind: str = "") -> str:
     return f'<pre class="{kind}">{escape(text)}</pre>\n'
 
 
-def _image_html(image: Image) -> str:
-    if _OWN_IMAGE.fullmatch(image.url):
+def _render_image(image: Image) -> str:
+    if _INLINE_IMAGE.fullmatch(image.url):
         return f'<img alt="" src="{image.url}">\n'
-    return _text_html(_image_name(image))
+    return _render_text(_describe_image(image))
 
 
-def _image_name(image: Image) -> str:
+def _describe_image(image: Image) -> str:
     return "[image]" if image.url.startswith("data:") else f"[image: {image.url}]"
 
 
-def _heading(message: Message) -> str:
+def _format_heading(message: Message) -> str:
     if isinstance(message, ToolResult):
         return f"{message.name} {'failed' if message.is_error else 'gave'}"
     return str(to_json(message)["role"])
 
 
-def _call(call: ToolCall) -> str:
+def _format_call(call: ToolCall) -> str:
     return f"{call.name} {call.arguments}"
 
 
-def when(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """A time as people read it, in the zone of this machine."""
     moment = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
     return moment.strftime("%Y-%m-%d %H:%M")
 
 
-FORMS: Mapping[str, Form] = {"md": as_markdown, "json": as_json, "html": as_html}
+EXPORTERS: Mapping[str, Exporter] = {
+    "md": export_markdown,
+    "json": export_json,
+    "html": export_html,
+}
 """The ways to write a session, by the ending of a file's name."""

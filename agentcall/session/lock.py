@@ -17,32 +17,32 @@ from pathlib import Path
 from time import monotonic
 
 from agentcall.errors import SessionBusy
-from agentcall.filelock import locked, unlock
+from agentcall.filelock import try_lock, unlock
 from agentcall.privatefiles import make_folder, open_private
 
-_PAUSES = (0.005, 0.1)
+_RETRY_PAUSES = (0.005, 0.1)
 """Seconds between two tries: the first, and the longest."""
 
 
 @asynccontextmanager
-async def held(path: Path, name: str, seconds: float) -> AsyncGenerator[None, None]:
+async def acquire_session_lock(path: Path, name: str, timeout: float) -> AsyncGenerator[None, None]:
     """Holds the lock; waits for it at most so many seconds. Raises SessionBusy."""
-    end, pause = monotonic() + seconds, _PAUSES[0]
-    while (lock := Lock.taken(path)) is None:
+    end, pause = monotonic() + timeout, _RETRY_PAUSES[0]
+    while (lock := SessionLock.try_acquire(path)) is None:
         if monotonic() >= end:
             raise SessionBusy(
-                f"the session {name!r} is in use by a run of {_holder(path)}; there is one run at "
-                f"a time in a session, and this one waited {seconds:g} seconds for its turn"
+                f"the session {name!r} is in use by a run of {_describe_holder(path)}; there is one run at "
+                f"a time in a session, and this one waited {timeout:g} seconds for its turn"
             )
         await asyncio.sleep(min(pause, max(end - monotonic(), 0)))
-        pause = min(pause * 2, _PAUSES[1])
+        pause = min(pause * 2, _RETRY_PAUSES[1])
     try:
         yield
     finally:
         lock.release()
 
 
-class Lock:
+class SessionLock:
     """A lock that is held."""
 
     def __init__(self, path: Path, file: int) -> None:
@@ -50,15 +50,15 @@ class Lock:
         self._file = file
 
     @classmethod
-    def taken(cls, path: Path) -> Lock | None:
+    def try_acquire(cls, path: Path) -> SessionLock | None:
         """The lock, if nobody holds it."""
         make_folder(path.parent)
         while True:
             file = open_private(path, os.O_RDWR | os.O_CREAT)
-            if not locked(file):
+            if not try_lock(file):
                 os.close(file)
                 return None
-            if _is_at(path, file):
+            if _is_same_file(path, file):
                 os.truncate(file, 0)
                 os.write(file, str(os.getpid()).encode())
                 return cls(path, file)
@@ -72,14 +72,14 @@ class Lock:
         os.close(self._file)
 
 
-def _is_at(path: Path, file: int) -> bool:
+def _is_same_file(path: Path, file: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(file))
     except FileNotFoundError:
         return False
 
 
-def _holder(path: Path) -> str:
+def _describe_holder(path: Path) -> str:
     with suppress(OSError):
         process = path.read_text(encoding="ascii", errors="replace").strip()
         if process:

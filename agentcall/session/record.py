@@ -9,7 +9,7 @@ from agentcall.messages import Message, Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class SessionSummary:
     """A session in a list; times are seconds since the epoch.
 
     title: the first words of the user. waiting: runs that wait for approval.
@@ -25,7 +25,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRun:
+class StoredRun:
     """A run of a session, with its own messages."""
 
     id: str
@@ -37,7 +37,7 @@ class KeptRun:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSession:
+class StoredSession:
     """A session, whole.
 
     compacted: how many of its messages the next run is no longer given; `head` stands for them.
@@ -46,7 +46,7 @@ class KeptSession:
     id: str
     began: float
     changed: float
-    runs: tuple[KeptRun, ...]
+    runs: tuple[StoredRun, ...]
     compacted: int = 0
     head: tuple[Message, ...] = ()
 
@@ -57,7 +57,7 @@ class KeptSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchHit:
     """A message that a search found: where, whose, and the words around the hit."""
 
     session: str

@@ -13,18 +13,18 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 
 from agentcall.errors import SessionError, UsageError
-from agentcall.messages import Message, ToolResult, Usage, User, encoded, from_json, to_json
-from agentcall.result import RunResult, result_json
-from agentcall.session.search import indexed, text_of
+from agentcall.messages import Message, ToolResult, Usage, User, encode_json, from_json, to_json
+from agentcall.result import RunResult, run_result_to_json
+from agentcall.session.search import extract_text, separate_cjk
 
 Result = RunResult[Any]  # Any: the output's type does not matter here
 
 T = TypeVar("T")
 
-WAITING = "This call waits for a person's approval and has not been carried out."
+AWAITING_APPROVAL = "This call waits for a person's approval and has not been carried out."
 
 
-class Row(NamedTuple):
+class MessageRow(NamedTuple):
     """A message and where it stands."""
 
     number: int
@@ -44,23 +44,24 @@ class RunRows:
     agent: str
     stop_reason: str
     usage: Usage
-    waiting: Result | None
-    rows: tuple[Row, ...]
+    paused_result: Result | None
+    rows: tuple[MessageRow, ...]
 
     @property
-    def begins_with_user(self) -> bool:
+    def has_user_prompt(self) -> bool:
         """Whether something was asked, rather than an earlier run gone on with."""
         return bool(self.rows) and isinstance(self.rows[0].message, User)
 
     @property
-    def known(self) -> dict[str, ToolResult]:
+    def placeholder_results(self) -> dict[str, ToolResult]:
         """What stands for the results of calls that wait for approval."""
-        if self.waiting is None:
+        if self.paused_result is None:
             return {}
-        calls = [pending.call for pending in self.waiting.own_pending]
-        calls += [paused.call for paused in self.waiting.paused]
+        calls = [pending.call for pending in self.paused_result.own_pending]
+        calls += [paused.call for paused in self.paused_result.paused]
         return {
-            c.id: ToolResult(c.id, c.name, WAITING, is_error=True, assessed=True) for c in calls
+            c.id: ToolResult(c.id, c.name, AWAITING_APPROVAL, is_error=True, assessed=True)
+            for c in calls
         }
 
 
@@ -71,35 +72,37 @@ def read_runs(connection: Connection, session: int) -> Iterator[RunRows]:
         "WHERE session = ? ORDER BY number",
         (session,),
     ).fetchall()
-    rows = {run: tuple(each) for run, each in groupby(_rows(connection, session), _run_of)}
+    rows = {
+        run: tuple(each) for run, each in groupby(_read_rows(connection, session), _get_run_number)
+    }
     for number, name, began, agent, stop_reason, usage, waiting, size in heads:
         own = rows.get(number, ())
         if [row.place for row in own] != list(range(size)):
             raise SessionError(f"the session file is damaged: run {name} lacks messages")
-        state = None if waiting is None else sound(RunResult[Any].from_json, waiting)
+        state = None if waiting is None else parse_stored(RunResult[Any].from_json, waiting)
         used = Usage(**orjson.loads(usage))
         yield RunRows(number, name, began, agent, stop_reason, used, state, own)
 
 
-def _rows(connection: Connection, session: int) -> Iterator[Row]:
+def _read_rows(connection: Connection, session: int) -> Iterator[MessageRow]:
     found = connection.execute(
         "SELECT messages.number, run, place, at, body, checksum FROM messages "
         "JOIN runs ON runs.number = run WHERE session = ? ORDER BY run, place",
         (session,),
     )
     for number, run, place, at, body, checksum in found:
-        if checksum != _checksum(run, place, body):
+        if checksum != _compute_checksum(run, place, body):
             raise SessionError(f"the session file is damaged: message {number} has changed")
-        yield Row(number, run, place, at, from_json(orjson.loads(body)))
+        yield MessageRow(number, run, place, at, from_json(orjson.loads(body)))
 
 
-def _run_of(row: Row) -> int:
+def _get_run_number(row: MessageRow) -> int:
     return row.run
 
 
 def write_run(connection: Connection, session: int, result: Result, now: float) -> int:
     """Puts down how a run stands, and gives its number."""
-    state = encoded(result_json(result)).decode() if result.pending else None
+    state = encode_json(run_result_to_json(result)).decode() if result.pending else None
     size = len(result.new_messages)
     usage = orjson.dumps(asdict(result.usage)).decode()
     (number,) = connection.execute(
@@ -116,35 +119,35 @@ def write_messages(
     connection: Connection, run: int, messages: Sequence[Message], now: float
 ) -> None:
     """Puts the messages of a run down; those that are there already and are the same, stay."""
-    bodies = [encoded(to_json(message)).decode() for message in messages]
+    bodies = [encode_json(to_json(message)).decode() for message in messages]
     there: list[tuple[int, str]] = connection.execute(
         "SELECT number, body FROM messages WHERE run = ? ORDER BY place", (run,)
     ).fetchall()
     same = 0
     while same < min(len(there), len(bodies)) and there[same][1] == bodies[same]:
         same += 1
-    forget(connection, (number for number, _ in there[same:]))
+    delete_messages(connection, (number for number, _ in there[same:]))
     for place in range(same, len(bodies)):
         body = bodies[place]
         (number,) = connection.execute(
             "INSERT INTO messages (run, place, at, body, checksum) VALUES (?, ?, ?, ?, ?) "
             "RETURNING number",
-            (run, place, now, body, _checksum(run, place, body)),
+            (run, place, now, body, _compute_checksum(run, place, body)),
         ).fetchone()
-        words = indexed(text_of(messages[place]))
+        words = separate_cjk(extract_text(messages[place]))
         connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, words))
 
 
-def forget(connection: Connection, numbers: Iterable[int]) -> None:
+def delete_messages(connection: Connection, numbers: Iterable[int]) -> None:
     """Deletes messages, and their words."""
     for number in numbers:
         connection.execute("DELETE FROM words WHERE rowid = ?", (number,))
         connection.execute("DELETE FROM messages WHERE number = ?", (number,))
 
 
-def forget_runs(connection: Connection, session: int, runs: Sequence[RunRows]) -> None:
+def delete_runs(connection: Connection, session: int, runs: Sequence[RunRows]) -> None:
     """Deletes the last runs of a session, and each compaction that took a part of them out."""
-    forget(connection, [row.number for run in runs for row in run.rows])
+    delete_messages(connection, [row.number for run in runs for row in run.rows])
     first = runs[0].number
     connection.execute("DELETE FROM runs WHERE session = ? AND number >= ?", (session, first))
     connection.execute("UPDATE sessions SET changed = ? WHERE number = ?", (time.time(), session))
@@ -153,7 +156,7 @@ def forget_runs(connection: Connection, session: int, runs: Sequence[RunRows]) -
     )
 
 
-def found_number(connection: Connection, session: str) -> int | None:
+def find_session_number(connection: Connection, session: str) -> int | None:
     """The number of a session, if there is one of this id. Raises SessionError.
 
     An id stands in the file twice, in the table and in its index: where one of them has changed,
@@ -172,15 +175,15 @@ def found_number(connection: Connection, session: str) -> int | None:
     return number
 
 
-def session_number(connection: Connection, session: str) -> int:
+def get_session_number(connection: Connection, session: str) -> int:
     """The number of a session. Raises UsageError if there is none of this id."""
-    number = found_number(connection, session)
+    number = find_session_number(connection, session)
     if number is None:
         raise UsageError(f"there is no session {session!r}; `agentcall sessions list` shows all")
     return number
 
 
-def sound(read: Callable[[str], T], text: str) -> T:
+def parse_stored(read: Callable[[str], T], text: str) -> T:
     """What is read from a text of the file. Raises SessionError where it cannot be."""
     try:
         return read(text)
@@ -188,5 +191,5 @@ def sound(read: Callable[[str], T], text: str) -> T:
         raise SessionError(f"the session file is damaged: {error}") from error
 
 
-def _checksum(run: int, place: int, body: str) -> int:
+def _compute_checksum(run: int, place: int, body: str) -> int:
     return zlib.crc32(f"{run}:{place}:{body}".encode())

@@ -11,14 +11,14 @@ import re
 
 from agentcall.messages import Assistant, Message, ToolResult
 
-_ALONE = re.compile(
+_CJK_CHARACTER = re.compile(
     r"([\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003fffd])"
 )
 _WORD = re.compile(r"\w+")
-_AROUND = 60
+_EXCERPT_CHARS = 60
 
 
-def text_of(message: Message) -> str:
+def extract_text(message: Message) -> str:
     """What of a message can be found: what was said, called and given."""
     match message:
         case Assistant():
@@ -30,22 +30,22 @@ def text_of(message: Message) -> str:
             return message.text
 
 
-def indexed(text: str) -> str:
+def separate_cjk(text: str) -> str:
     """The text as it goes into the index."""
-    return _ALONE.sub(r" \1 ", text)
+    return _CJK_CHARACTER.sub(r" \1 ", text)
 
 
-def query_of(words: str) -> str:
+def build_query(words: str) -> str:
     """What is asked of the index for these words; empty where there is no word in them."""
-    phrases = (_WORD.findall(indexed(word)) for word in words.split())
+    phrases = (_WORD.findall(separate_cjk(word)) for word in words.split())
     return " ".join(f'"{" ".join(phrase)}" *' for phrase in phrases if phrase)
 
 
-def excerpt(text: str, words: str) -> str:
+def extract_excerpt(text: str, words: str) -> str:
     """The text around the first of the words that stands in it as it was written."""
     low = text.casefold()
     places = [low.find(word.casefold()) for word in words.split()]
     place = min((place for place in places if place >= 0), default=0)
-    start, end = max(place - _AROUND, 0), place + 2 * _AROUND
+    start, end = max(place - _EXCERPT_CHARS, 0), place + 2 * _EXCERPT_CHARS
     cut = " ".join(text[start:end].split())
     return f"{'…' if start else ''}{cut}{'…' if end < len(text) else ''}"

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from agentcall.errors import SessionBusy, UsageError
-from agentcall.memory import Memory
+from agentcall.memory import SessionSnapshot
 from agentcall.messages import Message, User
 from agentcall.result import RunResult
-from agentcall.session.compaction import LEFT_OUT, Compacted, Compaction
-from agentcall.session.lock import Lock, held
-from agentcall.session.record import KeptRun
-from agentcall.session.store import Address, Placed, Store
-from agentcall.taint import is_tainted, vouched
-from agentcall.workers import in_thread
+from agentcall.session.compaction import OMITTED_NOTICE, CompactionResult, CompactionStrategy
+from agentcall.session.lock import SessionLock, acquire_session_lock
+from agentcall.session.record import StoredRun
+from agentcall.session.store import MessageAddress, SessionStore, StoredMessage
+from agentcall.taint import is_tainted, mark_messages
+from agentcall.workers import run_in_thread
 
 T = TypeVar("T")
 
-_LONGEST = 200
+_MAX_ID_LENGTH = 200
 
 
 class SQLiteSession:
@@ -37,98 +37,108 @@ class SQLiteSession:
     """
 
     def __init__(
-        self, identity: str, path: str | Path | None = None, *, wait: float = 60.0
+        self, session_id: str, path: str | Path | None = None, *, wait: float = 60.0
     ) -> None:
-        if not identity.strip() or len(identity) > _LONGEST or not identity.isprintable():
+        if (
+            not session_id.strip()
+            or len(session_id) > _MAX_ID_LENGTH
+            or not session_id.isprintable()
+        ):
             raise UsageError(
-                f"the session id {identity!r:.80} is empty, too long or no plain text; "
-                f"use 1 to {_LONGEST} characters"
+                f"the session id {session_id!r:.80} is empty, too long or no plain text; "
+                f"use 1 to {_MAX_ID_LENGTH} characters"
             )
         if str(path) == ":memory:":
             raise UsageError("a session is kept in a file; ':memory:' is none, so leave it out")
         if wait < 0:
             raise UsageError(f"wait={wait!r} is below 0 seconds")
-        self.id = identity
+        self.id = session_id
         self.wait = wait
-        self.store = Store(path)
+        self.store = SessionStore(path)
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The whole conversation, also what compaction has taken out of what runs are given."""
         try:
-            return tuple(self.store.show(self.id).messages)
+            return tuple(self.store.load_session(self.id).messages)
         except UsageError:  # it has not begun
             return ()
 
     @property
-    def memory(self) -> Memory:
+    def snapshot(self) -> SessionSnapshot:
         """What the next run is given."""
-        return self.store.memory(self.id)
+        return self.store.load_snapshot(self.id)
 
     @property
-    def waiting(self) -> tuple[RunResult[Any], ...]:
+    def paused_runs(self) -> tuple[RunResult[Any], ...]:
         """The runs that wait for approval, the oldest first; `agent.resume` takes them."""
-        return self.store.waiting(self.id)
+        return self.store.load_paused_runs(self.id)
 
     @asynccontextmanager
-    async def hold(
+    async def acquire(
         self, run_id: str, waiting: Collection[str] = ()
-    ) -> AsyncGenerator[Memory, None]:
+    ) -> AsyncGenerator[SessionSnapshot, None]:
         """The conversation before a run, held for one run at a time.
 
         Raises SessionBusy, SessionError, and UsageError for a run that waits no more.
         """
-        async with held(self._lock, self.id, self.wait):
-            opened = await _apart(self.store.database.opened)
+        async with acquire_session_lock(self._lock_path, self.id, self.wait):
+            connection = await _call_in_thread(self.store.database.connect)
             try:
                 if waiting:
-                    await _apart(lambda: self.store.check_waits(self.id, run_id, waiting))
-                yield await _apart(lambda: self.store.memory(self.id, run_id))
+                    await _call_in_thread(
+                        lambda: self.store.check_pending(self.id, run_id, waiting)
+                    )
+                yield await _call_in_thread(lambda: self.store.load_snapshot(self.id, run_id))
             finally:
-                await _apart(opened.close)
+                await _call_in_thread(connection.close)
 
-    async def keep(self, result: RunResult[Any]) -> None:  # Any: of whatever type
+    async def save(self, result: RunResult[Any]) -> None:  # Any: of whatever type
         """Puts down what a run has come to."""
-        await _apart(lambda: self.store.keep(self.id, result))
+        await _call_in_thread(lambda: self.store.save(self.id, result))
 
-    async def compact(self, how: Compaction) -> Compacted:
+    async def compact(self, strategy: CompactionStrategy) -> CompactionResult:
         """Makes what the next run is given shorter; `messages` still has all.
 
         Raises SessionBusy while a run is going on, and ModelError if a summary cannot be made.
         """
-        async with held(self._lock, self.id, self.wait):
-            placed = await _apart(lambda: self.store.placed(self.id))
-            messages = [message for message, _ in placed]
-            shorter = await how.shorter(messages)
-            first = len(placed) - shorter.kept
-            address = placed[first].address if shorter.kept else _behind(placed)
+        async with acquire_session_lock(self._lock_path, self.id, self.wait):
+            messages_with_address = await _call_in_thread(lambda: self.store.load_messages(self.id))
+            messages = [message for message, _ in messages_with_address]
+            plan = await strategy.plan_compaction(messages)
+            first = len(messages_with_address) - plan.keep_last
+            address = (
+                messages_with_address[first].address
+                if plan.keep_last
+                else _next_address(messages_with_address)
+            )
             if first == 0 or address is None:
-                return Compacted(len(messages), len(messages))
+                return CompactionResult(len(messages), len(messages))
             tainted = is_tainted(messages[:first])
-            head = vouched(shorter.head, tainted=tainted)
+            head = mark_messages(plan.head, tainted=tainted)
             if tainted and not head:
-                head = (User(LEFT_OUT, tainted=True),)
-            await _apart(lambda: self.store.compact(self.id, address, head))
-        return Compacted(len(messages), shorter.kept + len(head))
+                head = (User(OMITTED_NOTICE, tainted=True),)
+            await _call_in_thread(lambda: self.store.save_compaction(self.id, address, head))
+        return CompactionResult(len(messages), plan.keep_last + len(head))
 
-    async def take_back(self, run_id: str | None = None) -> tuple[KeptRun, ...]:
+    async def undo(self, run_id: str | None = None) -> tuple[StoredRun, ...]:
         """Takes the last exchange out, or the run of this id and all behind it.
 
         What tools did stays done. Raises SessionBusy, and UsageError where there is nothing.
         """
-        async with held(self._lock, self.id, self.wait):
-            return await _apart(lambda: self.store.take_back(self.id, run_id))
+        async with acquire_session_lock(self._lock_path, self.id, self.wait):
+            return await _call_in_thread(lambda: self.store.undo(self.id, run_id))
 
-    async def renamed(self, identity: str) -> SQLiteSession:
+    async def rename(self, session_id: str) -> SQLiteSession:
         """The same session under another id. Raises SessionBusy, and UsageError if it is taken."""
-        named = SQLiteSession(identity, self.store.path, wait=self.wait)
-        async with held(self._lock, self.id, self.wait):
-            await _apart(lambda: self.store.rename(self.id, identity))
-        return named
+        renamed_session = SQLiteSession(session_id, self.store.path, wait=self.wait)
+        async with acquire_session_lock(self._lock_path, self.id, self.wait):
+            await _call_in_thread(lambda: self.store.rename(self.id, session_id))
+        return renamed_session
 
     def delete(self) -> int:
         """Deletes the session; gives how many messages it had. Raises SessionBusy, UsageError."""
-        lock = Lock.taken(self._lock)
+        lock = SessionLock.try_acquire(self._lock_path)
         if lock is None:
             raise SessionBusy(f"the session {self.id!r} is in use; it cannot be deleted now")
         try:
@@ -137,31 +147,31 @@ class SQLiteSession:
             lock.release()
 
     @property
-    def _lock(self) -> Path:
+    def _lock_path(self) -> Path:
         name = hashlib.sha256(self.id.encode()).hexdigest()[:16]
         return self.store.path.with_name(f"{self.store.path.name}-{name}.lock")
 
 
-def _behind(placed: Sequence[Placed]) -> Address | None:
+def _next_address(messages: Sequence[StoredMessage]) -> MessageAddress | None:
     """The address behind the last message."""
-    last = next((address for _, address in reversed(placed) if address), None)
+    last = next((address for _, address in reversed(messages) if address), None)
     return None if last is None else last._replace(place=last.place + 1)
 
 
-async def _apart(call: Callable[[], T]) -> T:
+async def _call_in_thread(call: Callable[[], T]) -> T:
     """What the call gives or raises, made in a thread."""
-    outcome = await in_thread(lambda: _outcome(call), None)
-    if isinstance(outcome, _Failed):
+    outcome = await run_in_thread(lambda: _capture_outcome(call), None)
+    if isinstance(outcome, _CallFailure):
         raise outcome.error
     return outcome
 
 
-class _Failed(NamedTuple):
+class _CallFailure(NamedTuple):
     error: Exception
 
 
-def _outcome(call: Callable[[], T]) -> T | _Failed:
+def _capture_outcome(call: Callable[[], T]) -> T | _CallFailure:
     try:
         return call()
     except Exception as error:  # raised where it is waited for
-        return _Failed(error)
+        return _CallFailure(error)

@@ -14,10 +14,11 @@ from agentcall.testing.faults import (
     empty_body,
     error_in_stream,
     error_under_200,
-    gzipped,
+    gzip_body,
     hang,
     html,
     huge,
+    ignore_stream,
     never,
     no_choices,
     no_done,
@@ -27,16 +28,15 @@ from agentcall.testing.faults import (
     slow_loris,
     sse,
     status,
-    unstreamed,
 )
 from agentcall.testing.refusals import flat_error, openai_error, overflow
 from agentcall.testing.script import (
     MISSING,
-    Brain,
-    Call,
     Completion,
     Reply,
+    ReplyFunction,
     Script,
+    ScriptedCall,
     call,
     calls,
     choices,
@@ -45,18 +45,18 @@ from agentcall.testing.script import (
     times,
 )
 from agentcall.testing.scripted import ScriptedModel
-from agentcall.testing.wire import Answer, Request
+from agentcall.testing.wire import FakeResponse, RecordedRequest
 
 __all__ = [
     "MISSING",
-    "Answer",
-    "Brain",
-    "Call",
     "Completion",
+    "FakeResponse",
     "FakeServer",
+    "RecordedRequest",
     "Reply",
-    "Request",
+    "ReplyFunction",
     "Script",
+    "ScriptedCall",
     "ScriptedModel",
     "bad_json",
     "call",
@@ -69,10 +69,11 @@ __all__ = [
     "error_under_200",
     "flat_error",
     "forever",
-    "gzipped",
+    "gzip_body",
     "hang",
     "html",
     "huge",
+    "ignore_stream",
     "never",
     "no_choices",
     "no_done",
@@ -86,5 +87,4 @@ __all__ = [
     "sse",
     "status",
     "times",
-    "unstreamed",
 ]

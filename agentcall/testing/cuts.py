@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate, zip_longest
 from typing import Literal
 
-from agentcall.testing.wire import Fields
+from agentcall.testing.wire import JSONFields
 
-Quirk = Literal[
+StreamQuirk = Literal[
     "whole_calls",
     "names_repeated",
     "names_cut",
@@ -37,11 +37,11 @@ _INDEX: dict[str, Callable[[int], object]] = {
 }
 
 
-def call_deltas(
-    calls: Sequence[Fields], quirks: Collection[Quirk], size: int
-) -> Iterator[list[Fields]]:
+def split_calls(
+    calls: Sequence[JSONFields], quirks: Collection[StreamQuirk], size: int
+) -> Iterator[list[JSONFields]]:
     """The `tool_calls` of each delta."""
-    cut = [_entries(call, place, quirks, size) for place, call in enumerate(calls)]
+    cut = [_split_call(call, place, quirks, size) for place, call in enumerate(calls)]
     if "interleaved" in quirks:
         entries = [entry for row in zip_longest(*cut) for entry in row if entry is not None]
     else:
@@ -52,19 +52,21 @@ def call_deltas(
         yield from ([entry] for entry in entries)
 
 
-def cut_text(text: str, size: int) -> list[str]:
+def split_text(text: str, size: int) -> list[str]:
     """The text in pieces of so many characters."""
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def choice_index(place: int, quirks: Collection[Quirk]) -> object:
+def make_choice_index(place: int, quirks: Collection[StreamQuirk]) -> object:
     """The index of a choice."""
     if "choice_one" in quirks:
         return place + 1
     return str(place) if "choice_text" in quirks else place
 
 
-def _entries(call: Fields, place: int, quirks: Collection[Quirk], size: int) -> list[Fields]:
+def _split_call(
+    call: JSONFields, place: int, quirks: Collection[StreamQuirk], size: int
+) -> list[JSONFields]:
     """The pieces of one call."""
     if "no_index" not in quirks:
         index = next((make(place) for name, make in _INDEX.items() if name in quirks), place)
@@ -73,42 +75,46 @@ def _entries(call: Fields, place: int, quirks: Collection[Quirk], size: int) -> 
     if "whole_calls" in quirks or not isinstance(arguments, str):
         entries = [call]
     else:
-        pieces = cut_text(arguments, size)
+        pieces = split_text(arguments, size)
         if "cumulative" in quirks:
             pieces = list(accumulate(pieces))
-        rest = [_fragment(call, piece, n, quirks) for n, piece in enumerate(pieces)]
-        entries = [*_opening(call, quirks, size), *rest]
+        rest = [_make_fragment(call, piece, n, quirks) for n, piece in enumerate(pieces)]
+        entries = [*_iter_name_entries(call, quirks, size), *rest]
     if "ids_late" in quirks:
-        entries = [_without_id(entry) for entry in entries[:-1]] + [_with_id(entries[-1], call)]
+        entries = [_remove_id(entry) for entry in entries[:-1]] + [_add_id(entries[-1], call)]
     return [*entries, *(entries[-1:] if "last_doubled" in quirks else ())]
 
 
-def _opening(call: Fields, quirks: Collection[Quirk], size: int) -> Iterator[Fields]:
+def _iter_name_entries(
+    call: JSONFields, quirks: Collection[StreamQuirk], size: int
+) -> Iterator[JSONFields]:
     """The pieces with the name; the first has the id as well."""
     name = call["function"].get("name")
-    cut = cut_text(name, size) if "names_cut" in quirks and isinstance(name, str) else [name]
+    cut = split_text(name, size) if "names_cut" in quirks and isinstance(name, str) else [name]
     for number, piece in enumerate(cut):
         function = {**call["function"], "arguments": ""}
         if "name" in function:
             function["name"] = piece
         entry = {**call, "function": function}
-        yield entry if number == 0 or "ids_repeated" in quirks else _without_id(entry)
+        yield entry if number == 0 or "ids_repeated" in quirks else _remove_id(entry)
 
 
-def _fragment(call: Fields, piece: str, number: int, quirks: Collection[Quirk]) -> Fields:
+def _make_fragment(
+    call: JSONFields, piece: str, number: int, quirks: Collection[StreamQuirk]
+) -> JSONFields:
     if "names_repeated" in quirks:
         return {**call, "function": {**call["function"], "arguments": piece}}
     kept = {key: value for key, value in call.items() if key == "index"}
     if "ids_renewed" in quirks:
         kept["id"] = f"{call.get('id')}_{number}"
     elif "ids_repeated" in quirks:
-        kept = _with_id(kept, call)
+        kept = _add_id(kept, call)
     return {**kept, "function": {"arguments": piece}}
 
 
-def _without_id(entry: Fields) -> Fields:
+def _remove_id(entry: JSONFields) -> JSONFields:
     return {key: value for key, value in entry.items() if key != "id"}
 
 
-def _with_id(entry: Fields, call: Fields) -> Fields:
+def _add_id(entry: JSONFields, call: JSONFields) -> JSONFields:
     return {**entry, "id": call["id"]} if "id" in call else entry

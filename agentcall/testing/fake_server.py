@@ -14,18 +14,18 @@ from typing_extensions import Self, Unpack
 from agentcall.errors import UsageError
 from agentcall.testing.faults import status
 from agentcall.testing.refusals import openai_error
-from agentcall.testing.script import Brain, Repeated, Reply, Script, lines, say
-from agentcall.testing.traits import Nature, Traits
-from agentcall.testing.wire import Answer, Request, play, read_request
+from agentcall.testing.script import RepeatedReply, Reply, ReplyFunction, Script, expand_script, say
+from agentcall.testing.traits import ServerProfile, ServerProfileOptions
+from agentcall.testing.wire import FakeResponse, RecordedRequest, read_request, send_response
 
 _HEAD_LIMIT = 2**20
 _SCRIPT_THREADS = 64
-_CHAT = "/v1/chat/completions"
-_PROBED = say("Hi").but(finish_reason="length")
+_CHAT_PATH = "/v1/chat/completions"
+_PROBE_REPLY = say("Hi").replace(finish_reason="length")
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
+class _ServerThread:
     thread: threading.Thread
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
@@ -46,14 +46,18 @@ class FakeServer:
     """
 
     def __init__(
-        self, script: Script = (), *, brain: Brain | None = None, **traits: Unpack[Traits]
+        self,
+        script: Script = (),
+        *,
+        brain: ReplyFunction | None = None,
+        **traits: Unpack[ServerProfileOptions],
     ) -> None:
         if brain is not None and script:
             raise UsageError("FakeServer got a script and a brain; give it one of them")
-        self._nature = Nature(**traits)
+        self._profile = ServerProfile(**traits)
         self._port = 0
-        self._running: _Running | None = None
-        self._abandoned = 0
+        self._running: _ServerThread | None = None
+        self._abandoned_count = 0
         self.reset(script if brain is None else lambda asked: brain(asked.messages, asked.tools))
 
     @property
@@ -62,31 +66,31 @@ class FakeServer:
         return f"http://127.0.0.1:{self._port}/v1"
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[RecordedRequest]:
         """The chat requests so far, in the order they came."""
         return list(self._requests)
 
     @property
-    def visits(self) -> list[Request]:
+    def all_requests(self) -> list[RecordedRequest]:
         """Every request so far, to any page."""
-        return list(self._visits)
+        return list(self._all_requests)
 
     @property
-    def abandoned(self) -> int:
+    def abandoned_count(self) -> int:
         """How many answers the client did not wait for to the end."""
-        return self._abandoned
+        return self._abandoned_count
 
     def reset(self, script: Script = ()) -> None:
         """Starts over with another script and no recorded requests."""
-        self._script = script if callable(script) else _Played(script)
-        self._requests: list[Request] = []
-        self._visits: list[Request] = []
+        self._script = script if callable(script) else _ScriptPlayer(script)
+        self._requests: list[RecordedRequest] = []
+        self._all_requests: list[RecordedRequest] = []
         self._turns = 0
-        self._abandoned = 0
+        self._abandoned_count = 0
 
     def start(self) -> None:
         """Listens, on a free port the first time and on the same one after a `stop`."""
-        ready: Future[_Running] = Future()
+        ready: Future[_ServerThread] = Future()
         threading.Thread(target=self._run, args=(ready,), name="FakeServer", daemon=True).start()
         self._running = ready.result()
 
@@ -111,17 +115,17 @@ class FakeServer:
     async def __aexit__(self, *_error: object) -> None:
         await asyncio.to_thread(self.stop)
 
-    def _run(self, ready: Future[_Running]) -> None:
+    def _run(self, ready: Future[_ServerThread]) -> None:
         try:
             asyncio.run(self._listen(ready))
         except OSError as error:
             ready.set_exception(error)
 
-    async def _listen(self, ready: Future[_Running]) -> None:
+    async def _listen(self, ready: Future[_ServerThread]) -> None:
         conversations: set[asyncio.Task[None]] = set()
 
         def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
+            task = asyncio.get_running_loop().create_task(self._serve_connection(reader, writer))
             conversations.add(task)
             task.add_done_callback(conversations.discard)
             task.add_done_callback(lambda _: writer.transport.abort())
@@ -133,76 +137,80 @@ class FakeServer:
         )
         self._port = server.sockets[0].getsockname()[1]
         stop = asyncio.Event()
-        ready.set_result(_Running(threading.current_thread(), loop, stop))
+        ready.set_result(_ServerThread(threading.current_thread(), loop, stop))
         await stop.wait()
         server.close()
         for task in conversations:
             task.cancel()
         await asyncio.gather(*conversations, return_exceptions=True)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         writer.transport.set_write_buffer_limits(0)  # so that a drained piece has left
         try:
             while (request := await read_request(reader, writer)) is not None:
-                more = await play(await self._answer(request), reader, writer)
+                more = await send_response(await self._respond(request), reader, writer)
                 if not more or request.headers.get("connection", "").lower() == "close":
                     break
         except ConnectionError:
-            self._abandoned += 1
+            self._abandoned_count += 1
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
 
-    async def _answer(self, request: Request) -> Answer:
-        self._visits.append(request)
-        if request.path != _CHAT or request.method != "POST":
-            return self._nature.page(request)
-        request = replace(request, number=self._numbered(request))
+    async def _respond(self, request: RecordedRequest) -> FakeResponse:
+        self._all_requests.append(request)
+        if request.path != _CHAT_PATH or request.method != "POST":
+            return self._profile.answer_page(request)
+        request = replace(request, number=self._assign_number(request))
         self._requests.append(request)
         try:
-            refusal = self._nature.refusal(request)
-            return refusal or await self._reply(self._nature.seen(request))
+            refusal = self._profile.refuse(request)
+            return refusal or await self._play_reply(self._profile.filter_request(request))
         except Exception as error:  # a user's script: whatever it raises, the client is told
-            return _failure(f"the script failed: {type(error).__name__}: {error}").answer(request)
+            return _make_failure(f"the script failed: {type(error).__name__}: {error}").answer(
+                request
+            )
 
-    def _numbered(self, request: Request) -> int:
-        if self._nature.sets_apart(request):
+    def _assign_number(self, request: RecordedRequest) -> int:
+        if self._profile.is_unscripted_probe(request):
             return 0
         self._turns += 1
         return self._turns
 
-    async def _reply(self, request: Request) -> Answer:
-        if isinstance(self._script, _Played):  # at once, to keep the order
-            apart = self._nature.sets_apart(request)
-            reply = self._script.constant or _PROBED if apart else self._script.next(request)
+    async def _play_reply(self, request: RecordedRequest) -> FakeResponse:
+        if isinstance(self._script, _ScriptPlayer):  # at once, to keep the order
+            apart = self._profile.is_unscripted_probe(request)
+            reply = self._script.constant or _PROBE_REPLY if apart else self._script.next(request)
             return reply.answer(request)
         reply = await asyncio.to_thread(self._script, request)
         return reply.answer(request)
 
 
-class _Played:
+class _ScriptPlayer:
     """A sequence of replies and the place in it."""
 
     def __init__(self, script: Sequence[object]) -> None:
         replies = [reply for reply in script if isinstance(reply, Reply)]
         if wrong := [reply for reply in script if not isinstance(reply, Reply)]:
             raise UsageError(f"{wrong[0]!r} is no reply; a text is one as say({wrong[0]!r})")
-        self._replies = lines(replies)
+        self._replies = expand_script(replies)
         self._size = len(replies)
         first = replies[0] if replies else None
-        endless = isinstance(first, Repeated) and first.times is None
+        endless = isinstance(first, RepeatedReply) and first.times is None
         self.constant = first if endless else None
         """The one reply of a script that plays it for ever."""
 
-    def next(self, request: Request) -> Reply:
+    def next(self, request: RecordedRequest) -> Reply:
         """The next reply, or one that says that there is none."""
         words = (
             f"the script is over: request {request.number} came after the last of its {self._size}"
             " replies; add replies, or end it with forever(...)"
         )
-        return next(self._replies, None) or _failure(words)
+        return next(self._replies, None) or _make_failure(words)
 
 
-def _failure(words: str) -> Reply:
+def _make_failure(words: str) -> Reply:
     # The openai client would ask again after a plain 500 and blur what went wrong.
     return status(500, body=openai_error(words), headers={"x-should-retry": "false"})

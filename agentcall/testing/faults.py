@@ -14,53 +14,60 @@ from functools import partial
 from typing import Literal
 
 from agentcall.testing.refusals import openai_error
-from agentcall.testing.script import Completion, Repeated, Reply, say
-from agentcall.testing.wire import Answer, Ending, Request, Stop, as_json, json_answer
+from agentcall.testing.script import Completion, RepeatedReply, Reply, say
+from agentcall.testing.wire import (
+    BreakKind,
+    ConnectionBreak,
+    FakeResponse,
+    RecordedRequest,
+    encode_json,
+    make_json_response,
+)
 
-Style = Literal["comments", "fields", "multiline", "no_space", "crlf", "joined", "split"]
+SSEStyle = Literal["comments", "fields", "multiline", "no_space", "crlf", "joined", "split"]
 
-_NOTHING = Completion()
+_EMPTY_REPLY = Completion()
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
+class FixedReply:
     """A reply that answers every request alike."""
 
-    fixed: Answer
+    response: FakeResponse
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: RecordedRequest) -> FakeResponse:
         """The same answer, whatever was asked."""
         del request
-        return self.fixed
+        return self.response
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedReply:
     """A reply whose answer is changed on its way out."""
 
     reply: Reply
-    change: Callable[[Answer], Answer]
+    change: Callable[[FakeResponse], FakeResponse]
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: RecordedRequest) -> FakeResponse:
         """The reply's answer, changed."""
         return self.change(self.reply.answer(request))
 
 
 @dataclass(frozen=True, slots=True)
-class Unstreamed:
+class UnstreamedReply:
     """A reply that is plain JSON even to a request for a stream."""
 
     reply: Reply
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: RecordedRequest) -> FakeResponse:
         """The reply's answer to the same request without `stream`."""
         return self.reply.answer(replace(request, body={**request.body, "stream": False}))
 
 
-def _changed(reply: Reply, change: Callable[[Answer], Answer]) -> Reply:
-    if isinstance(reply, Repeated):
-        return Repeated(Changed(reply.reply, change), reply.times)
-    return Changed(reply, change)
+def _change_response(reply: Reply, change: Callable[[FakeResponse], FakeResponse]) -> Reply:
+    if isinstance(reply, RepeatedReply):
+        return RepeatedReply(ChangedReply(reply.reply, change), reply.times)
+    return ChangedReply(reply, change)
 
 
 # --- whole answers ---
@@ -72,21 +79,21 @@ def status(
     body: object = None,
     headers: Mapping[str, str] | None = None,
     times: int = 1,
-) -> Repeated:
+) -> RepeatedReply:
     """An HTTP status, `times` times over.
 
     `body` is a str or bytes, sent as it is, or a value, sent as JSON; without one it is an error
     body in the words of OpenAI. `headers`: `{"Retry-After": "1"}`.
     """
     made = openai_error(f"status {code} on order", status=code) if body is None else body
-    answer = Answer(status=code, headers=headers or {}, pieces=(_encoded(made),))
-    return Repeated(Fixed(answer), times)
+    answer = FakeResponse(status=code, headers=headers or {}, pieces=(_encode_body(made),))
+    return RepeatedReply(FixedReply(answer), times)
 
 
-def _encoded(body: object) -> bytes:
+def _encode_body(body: object) -> bytes:
     if isinstance(body, str):
         return body.encode()
-    return body if isinstance(body, bytes) else as_json(body)
+    return body if isinstance(body, bytes) else encode_json(body)
 
 
 def error_under_200(message: str, *, code: int = 400) -> Reply:
@@ -122,30 +129,30 @@ def null_choices() -> Completion:
 
 def huge(size: int) -> Completion:
     """A text of `size` bytes, in pieces of 64 KiB when streamed."""
-    return say("x" * size).but(size=65_536)
+    return say("x" * size).replace(size=65_536)
 
 
-def raw(data: bytes, *, ending: Ending = "close") -> Reply:
+def raw(data: bytes, *, ending: BreakKind = "close") -> Reply:
     """These very bytes instead of an HTTP answer: half of the headers, or no HTTP at all."""
-    return Fixed(Answer(head=data, stop=Stop(ending, after=1.0)))
+    return FixedReply(FakeResponse(head=data, stop=ConnectionBreak(ending, after=1.0)))
 
 
 # --- broken connections ---
 
 
-def reset(reply: Reply = _NOTHING, *, after: float | None = None) -> Reply:
+def reset(reply: Reply = _EMPTY_REPLY, *, after: float | None = None) -> Reply:
     """The connection is reset (TCP RST) after a share of the body, or before the headers."""
-    return _changed(reply, partial(_stopped, stop=Stop("reset", after)))
+    return _change_response(reply, partial(_break_response, stop=ConnectionBreak("reset", after)))
 
 
-def drop(reply: Reply = _NOTHING, *, after: float | None = None) -> Reply:
+def drop(reply: Reply = _EMPTY_REPLY, *, after: float | None = None) -> Reply:
     """The connection is closed (FIN) after a share of the body, before its promised end."""
-    return _changed(reply, partial(_stopped, stop=Stop("close", after)))
+    return _change_response(reply, partial(_break_response, stop=ConnectionBreak("close", after)))
 
 
-def hang(reply: Reply = _NOTHING, *, after: float | None = None) -> Reply:
+def hang(reply: Reply = _EMPTY_REPLY, *, after: float | None = None) -> Reply:
     """Silence after a share of the body (None: from the start) until the client goes away."""
-    return _changed(reply, partial(_stopped, stop=Stop("hang", after)))
+    return _change_response(reply, partial(_break_response, stop=ConnectionBreak("hang", after)))
 
 
 def never() -> Reply:
@@ -153,30 +160,30 @@ def never() -> Reply:
     return hang()
 
 
-def _stopped(answer: Answer, *, stop: Stop) -> Answer:
+def _break_response(answer: FakeResponse, *, stop: ConnectionBreak) -> FakeResponse:
     return replace(answer, stop=stop)
 
 
 def slow_loris(reply: Reply, *, every: float) -> Reply:
     """The body byte by byte, `every` seconds; the headers come at once."""
-    return _changed(reply, partial(_dripping, every=every))
+    return _change_response(reply, partial(_drip_response, every=every))
 
 
-def _dripping(answer: Answer, *, every: float) -> Answer:
-    return replace(answer, pieces=_recut(answer.pieces, 1), delay=every)
+def _drip_response(answer: FakeResponse, *, every: float) -> FakeResponse:
+    return replace(answer, pieces=_recut_pieces(answer.pieces, 1), delay=every)
 
 
-def _recut(pieces: tuple[bytes, ...], size: int) -> tuple[bytes, ...]:
+def _recut_pieces(pieces: tuple[bytes, ...], size: int) -> tuple[bytes, ...]:
     whole = b"".join(pieces)
     return tuple(whole[start : start + size] for start in range(0, len(whole), size))
 
 
-def gzipped(reply: Reply) -> Reply:
+def gzip_body(reply: Reply) -> Reply:
     """The body in gzip, each piece flushed, with `Content-Encoding: gzip`."""
-    return _changed(reply, _compressed)
+    return _change_response(reply, _compress_response)
 
 
-def _compressed(answer: Answer) -> Answer:
+def _compress_response(answer: FakeResponse) -> FakeResponse:
     packer = zlib.compressobj(wbits=31)
     pieces = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in answer.pieces]
     headers = {**answer.headers, "content-encoding": "gzip"}
@@ -186,11 +193,11 @@ def _compressed(answer: Answer) -> Answer:
 # --- broken streams ---
 
 
-def unstreamed(reply: Reply) -> Reply:
+def ignore_stream(reply: Reply) -> Reply:
     """Plain JSON even to a request for a stream (LMDeploy before 0.7.2 when tools are offered)."""
-    if isinstance(reply, Repeated):
-        return Repeated(Unstreamed(reply.reply), reply.times)
-    return Unstreamed(reply)
+    if isinstance(reply, RepeatedReply):
+        return RepeatedReply(UnstreamedReply(reply.reply), reply.times)
+    return UnstreamedReply(reply)
 
 
 def cut(reply: Reply, *, after: float | None = None) -> Reply:
@@ -199,19 +206,21 @@ def cut(reply: Reply, *, after: float | None = None) -> Reply:
     It ends after a share of its events; by default all but the last ones. A plain answer is a
     JSON text cut after a share of its bytes (by default half), with the right Content-Length.
     """
-    return _changed(reply, partial(_shortened, after=after))
+    return _change_response(reply, partial(_cut_response, after=after))
 
 
-def _shortened(answer: Answer, *, after: float | None) -> Answer:
+def _cut_response(answer: FakeResponse, *, after: float | None) -> FakeResponse:
     if not answer.events:
         whole = b"".join(answer.pieces)
         return replace(
             answer, pieces=(whole[: int(len(whole) * (0.5 if after is None else after))],)
         )
-    return replace(answer, pieces=_before_finish(answer.pieces, 1.0 if after is None else after))
+    return replace(
+        answer, pieces=_cut_before_finish(answer.pieces, 1.0 if after is None else after)
+    )
 
 
-def _before_finish(pieces: tuple[bytes, ...], share: float) -> tuple[bytes, ...]:
+def _cut_before_finish(pieces: tuple[bytes, ...], share: float) -> tuple[bytes, ...]:
     # A quote inside of a JSON string is escaped, so these bytes are never in a text.
     finish = [at for at, piece in enumerate(pieces) if b'"finish_reason":"' in piece]
     kept = pieces[: finish[0]] if finish else pieces[:-1]
@@ -220,10 +229,10 @@ def _before_finish(pieces: tuple[bytes, ...], share: float) -> tuple[bytes, ...]
 
 def no_done(reply: Reply) -> Reply:
     """A stream whose finish reason is there, but that ends without [DONE]."""
-    return _changed(reply, _undone)
+    return _change_response(reply, _drop_done)
 
 
-def _undone(answer: Answer) -> Answer:
+def _drop_done(answer: FakeResponse) -> FakeResponse:
     return replace(answer, pieces=tuple(p for p in answer.pieces if p != b"data: [DONE]\n\n"))
 
 
@@ -235,17 +244,17 @@ def error_in_stream(
     A plain request gets the error with HTTP 500.
     """
     body = openai_error(error) if isinstance(error, str) else {"error": error}
-    return _changed(reply, partial(_failing, after=after, body=body))
+    return _change_response(reply, partial(_add_error_event, after=after, body=body))
 
 
-def _failing(answer: Answer, *, after: float, body: object) -> Answer:
+def _add_error_event(answer: FakeResponse, *, after: float, body: object) -> FakeResponse:
     if not answer.events:
-        return json_answer(body, status=500)
-    kept = _before_finish(answer.pieces, after)
-    return replace(answer, pieces=(*kept, b"data: %b\n\n" % as_json(body), b"data: [DONE]\n\n"))
+        return make_json_response(body, status=500)
+    kept = _cut_before_finish(answer.pieces, after)
+    return replace(answer, pieces=(*kept, b"data: %b\n\n" % encode_json(body), b"data: [DONE]\n\n"))
 
 
-def sse(reply: Reply, *styles: Style) -> Reply:
+def sse(reply: Reply, *styles: SSEStyle) -> Reply:
     """A stream that is right but written otherwise; a plain answer stays as it is.
 
     comments: comment lines between the events, as keep-alives; fields: `event:`, `id:` and `retry:`
@@ -253,10 +262,10 @@ def sse(reply: Reply, *styles: Style) -> Reply:
     space; crlf: CR LF line ends; joined: everything in one write; split: cut every 5 bytes,
     through events and through characters.
     """
-    return _changed(reply, partial(_restyled, styles=styles))
+    return _change_response(reply, partial(_apply_styles, styles=styles))
 
 
-def _restyled(answer: Answer, *, styles: tuple[Style, ...]) -> Answer:
+def _apply_styles(answer: FakeResponse, *, styles: tuple[SSEStyle, ...]) -> FakeResponse:
     if not answer.events:
         return answer
     pieces = answer.pieces
@@ -266,44 +275,44 @@ def _restyled(answer: Answer, *, styles: tuple[Style, ...]) -> Answer:
     return replace(answer, pieces=pieces)
 
 
-def _commented(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def _add_comments(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(part for piece in pieces for part in (b": keep-alive\n\n", piece))
 
 
-def _with_fields(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def _add_fields(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     head = b"event: message\nid: %d\nretry: 1000\n%b"
     return tuple(head % (at, p) if p.startswith(b"data") else p for at, p in enumerate(pieces))
 
 
-def _over_lines(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    return tuple(re.sub(rb"(?m)^data: (\{.*)$", _spread, piece) for piece in pieces)
+def _split_data_lines(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return tuple(re.sub(rb"(?m)^data: (\{.*)$", _split_data, piece) for piece in pieces)
 
 
-def _spread(found: re.Match[bytes]) -> bytes:
+def _split_data(found: re.Match[bytes]) -> bytes:
     text = json.dumps(json.loads(found[1]), ensure_ascii=False, indent=1)
     return "\n".join(f"data: {line}" for line in text.split("\n")).encode(
         "utf-8", "backslashreplace"
     )
 
 
-def _without_space(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def _remove_space(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(re.sub(rb"(?m)^data: ", b"data:", piece) for piece in pieces)
 
 
-def _with_crlf(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def _use_crlf(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(piece.replace(b"\n", b"\r\n") for piece in pieces)
 
 
-def _joined(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def _join_pieces(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return (b"".join(pieces),)
 
 
-_STYLES: Mapping[Style, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]] = {
-    "comments": _commented,
-    "fields": _with_fields,
-    "multiline": _over_lines,
-    "no_space": _without_space,
-    "crlf": _with_crlf,
-    "joined": _joined,
-    "split": partial(_recut, size=5),
+_STYLES: Mapping[SSEStyle, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]] = {
+    "comments": _add_comments,
+    "fields": _add_fields,
+    "multiline": _split_data_lines,
+    "no_space": _remove_space,
+    "crlf": _use_crlf,
+    "joined": _join_pieces,
+    "split": partial(_recut_pieces, size=5),
 }

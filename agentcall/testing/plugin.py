@@ -15,8 +15,8 @@ import pytest
 from typing_extensions import Unpack
 
 from agentcall.testing.fake_server import FakeServer
-from agentcall.testing.script import Brain, Script
-from agentcall.testing.traits import Traits
+from agentcall.testing.script import ReplyFunction, Script
+from agentcall.testing.traits import ServerProfileOptions
 
 
 @pytest.fixture
@@ -24,9 +24,12 @@ def fake_server() -> Iterator[Callable[..., FakeServer]]:
     """A function with the parameters of `FakeServer` that gives a running one."""
     with ExitStack() as stack:
 
-        def opened(
-            script: Script = (), *, brain: Brain | None = None, **traits: Unpack[Traits]
+        def open_server(
+            script: Script = (),
+            *,
+            brain: ReplyFunction | None = None,
+            **traits: Unpack[ServerProfileOptions],
         ) -> FakeServer:
             return stack.enter_context(FakeServer(script, brain=brain, **traits))
 
-        yield opened
+        yield open_server

@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agentcall.testing.script import say
-from agentcall.testing.wire import Answer, Request, json_answer
+from agentcall.testing.wire import FakeResponse, RecordedRequest, make_json_response
 
-Flavour = Literal["openai", "lmdeploy", "lmdeploy-0.5", "vllm", "vllm-0.8", "llama.cpp"]
+ServerKind = Literal["openai", "lmdeploy", "lmdeploy-0.5", "vllm", "vllm-0.8", "llama.cpp"]
 
-_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
+_ERROR_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
 
 
 def openai_error(
     message: str, *, status: int = 500, code: object = None
 ) -> dict[str, dict[str, object]]:
     """An error body as OpenAI writes it: `{"error": {...}}`."""
-    kind = _TYPES.get(status, "server_error")
+    kind = _ERROR_TYPES.get(status, "server_error")
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 def flat_error(message: str, *, status: int = 400) -> dict[str, object]:
     """An error body as LMDeploy 0.18 writes it: the same fields with no `error` around them."""
-    kind = _TYPES.get(status, "server_error")
+    kind = _ERROR_TYPES.get(status, "server_error")
     return {"message": message, "type": kind, "code": status, "param": None, "object": "error"}
 
 
-def no_tools() -> dict[str, object]:
+def no_tools_error() -> dict[str, object]:
     """LMDeploy's refusal of tools when it was launched without a tool parser (from 0.13)."""
     return flat_error(
         "Please launch the api_server with --tool-call-parser if you want to use tools."
@@ -39,32 +39,32 @@ def no_tools() -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Overflow:
+class OverflowReply:
     """A refusal of a prompt that is longer than the context, in a server's own words."""
 
-    like: Flavour = "openai"
+    like: ServerKind = "openai"
     context: int = 4096
     tokens: int | None = None
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: RecordedRequest) -> FakeResponse:
         """The refusal; it names `tokens`, or else the size of the request's own prompt."""
         count = request.prompt_tokens if self.tokens is None else self.tokens
         if self.like == "lmdeploy-0.5":
-            return say("").but(finish_reason="length").answer(request)
-        return json_answer(_overflow_body(self.like, self.context, count), status=400)
+            return say("").replace(finish_reason="length").answer(request)
+        return make_json_response(_make_overflow_body(self.like, self.context, count), status=400)
 
 
 def overflow(
-    like: Flavour = "openai", *, context: int = 4096, tokens: int | None = None
-) -> Overflow:
+    like: ServerKind = "openai", *, context: int = 4096, tokens: int | None = None
+) -> OverflowReply:
     """A refusal of a prompt of `tokens` tokens (without it: the request's own size).
 
     LMDeploy 0.5 refuses with HTTP 200, an empty text and finish reason `length`.
     """
-    return Overflow(like, context, tokens)
+    return OverflowReply(like, context, tokens)
 
 
-def _overflow_body(like: Flavour, context: int, tokens: int) -> Mapping[str, object]:
+def _make_overflow_body(like: ServerKind, context: int, tokens: int) -> Mapping[str, object]:
     limit = f"This model's maximum context length is {context} tokens. However,"
     ask = "Please reduce the length of the"
     match like:

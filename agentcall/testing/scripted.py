@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from agentcall.dialects.native import Native
+from agentcall.dialects.native import NativeDialect
 from agentcall.dialects.protocol import Dialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelRefused, ModelUnreachable, UsageError
 from agentcall.messages import JSON
-from agentcall.models.dialogue import Dialogue
-from agentcall.models.probe import Choice
-from agentcall.models.protocol import Answer as Heard
-from agentcall.models.protocol import Request as Asked
-from agentcall.models.refusal import refusal, retry_after_of
-from agentcall.testing.script import Brain, Reply, Script, lines
-from agentcall.testing.wire import Answer, Request
+from agentcall.models.dialogue import ChatClient
+from agentcall.models.probe import DialectChoice
+from agentcall.models.protocol import ModelRequest as Asked
+from agentcall.models.protocol import ResponseEvent as Heard
+from agentcall.models.refusal import parse_error_response, parse_retry_after
+from agentcall.testing.script import Reply, ReplyFunction, Script, expand_script
+from agentcall.testing.wire import FakeResponse, RecordedRequest
 
 
 class ScriptedModel:
@@ -33,49 +33,55 @@ class ScriptedModel:
     """
 
     def __init__(
-        self, script: Script = (), *, brain: Brain | None = None, dialect: Dialect | None = None
+        self,
+        script: Script = (),
+        *,
+        brain: ReplyFunction | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
         if brain is not None and script:
             raise UsageError("ScriptedModel got a script and a brain; give it one of them")
-        self.dialect: Dialect = dialect or Native()
-        self._wire = _Wire(script if callable(script) else _played(script), brain)
-        self._dialogue = Dialogue(self._wire, self._choice, None)
+        self.dialect: Dialect = dialect or NativeDialect()
+        self._transport = _ScriptTransport(
+            script if callable(script) else _expand_script(script), brain
+        )
+        self._dialogue = ChatClient(self._transport, self._choose_dialect, None)
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[RecordedRequest]:
         """The requests so far, in the order they came."""
-        return list(self._wire.requests)
+        return list(self._transport.requests)
 
     def ask(self, request: Asked) -> AsyncIterator[Heard]:
         """The parts of the next reply. Raises ModelError where it is a fault."""
         return self._dialogue.ask(request)
 
-    async def _choice(self) -> Choice:
-        return Choice("scripted", self.dialect, "a script says the words")
+    async def _choose_dialect(self) -> DialectChoice:
+        return DialectChoice("scripted", self.dialect, "a script says the words")
 
 
-def _played(script: Sequence[object]) -> Iterator[Reply]:
+def _expand_script(script: Sequence[object]) -> Iterator[Reply]:
     replies = [reply for reply in script if isinstance(reply, Reply)]
     if wrong := [reply for reply in script if not isinstance(reply, Reply)]:
         raise UsageError(f"{wrong[0]!r} is no reply; a text is one as say({wrong[0]!r})")
-    return lines(replies)
+    return expand_script(replies)
 
 
 @dataclass(slots=True)
-class _Wire:
+class _ScriptTransport:
     """Carries the replies of a script where a model expects a server."""
 
-    script: Iterator[Reply] | Callable[[Request], Reply]
-    brain: Brain | None
-    requests: list[Request] = field(default_factory=list[Request])
+    script: Iterator[Reply] | Callable[[RecordedRequest], Reply]
+    brain: ReplyFunction | None
+    requests: list[RecordedRequest] = field(default_factory=list[RecordedRequest])
     secrets: tuple[str, ...] = ()
 
     async def post(self, body: bytes) -> JSON:
         """The next reply, whole."""
-        answer = await self._begun(body)
+        answer = await self._begin_response(body)
         if answer.stop is not None:
             raise ModelUnreachable("the scripted model broke the connection off")
-        data = b"".join(_pieces(answer))
+        data = b"".join(_iter_pieces(answer))
         try:
             whole: JSON = orjson.loads(data)
         except ValueError:
@@ -85,29 +91,31 @@ class _Wire:
 
     async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """The next reply, piece by piece."""
-        answer = await self._begun(body)
-        for piece in _pieces(answer):
+        answer = await self._begin_response(body)
+        for piece in _iter_pieces(answer):
             yield piece
             await asyncio.sleep(answer.delay)
         if answer.stop is not None:
             raise CutAnswer("the scripted model broke the connection off")
 
-    async def _begun(self, body: bytes) -> Answer:
+    async def _begin_response(self, body: bytes) -> FakeResponse:
         """The next reply. Raises ModelError where it is none."""
         number = len(self.requests) + 1
-        asked = Request("POST", "/v1/chat/completions", {}, body, orjson.loads(body), number)
+        asked = RecordedRequest(
+            "POST", "/v1/chat/completions", {}, body, orjson.loads(body), number
+        )
         self.requests.append(asked)
-        answer = self._reply(asked).answer(asked)
+        answer = self._next_reply(asked).answer(asked)
         await asyncio.sleep(answer.latency)
         if answer.stop is not None and answer.stop.how == "hang":
             await asyncio.Event().wait()
         if answer.stop is not None and answer.stop.after is None:
             raise ModelUnreachable("the scripted model broke the connection off")
         if answer.status >= 400:
-            raise _refused(answer)
+            raise _make_refusal(answer)
         return answer
 
-    def _reply(self, asked: Request) -> Reply:
+    def _next_reply(self, asked: RecordedRequest) -> Reply:
         if self.brain is not None:
             return self.brain(asked.messages, asked.tools)
         if callable(self.script):
@@ -121,16 +129,16 @@ class _Wire:
         return reply
 
 
-def _pieces(answer: Answer) -> Iterator[bytes]:
-    return replace(answer, head=b"").frames()  # with a head of its own, a body is not framed
+def _iter_pieces(answer: FakeResponse) -> Iterator[bytes]:
+    return replace(answer, head=b"").iter_frames()  # with a head of its own, a body is not framed
 
 
-def _refused(answer: Answer) -> ModelRefused:
-    data = b"".join(_pieces(answer))
+def _make_refusal(answer: FakeResponse) -> ModelRefused:
+    data = b"".join(_iter_pieces(answer))
     headers = {name.lower(): value for name, value in answer.headers.items()}
     try:
         body: JSON = orjson.loads(data)
     except ValueError:
         body = data.decode("utf-8", "replace")
-    wait = retry_after_of(headers.get("retry-after"))
-    return refusal(answer.status, body, retry_after=wait)
+    wait = parse_retry_after(headers.get("retry-after"))
+    return parse_error_response(answer.status, body, retry_after=wait)

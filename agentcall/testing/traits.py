@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 
 from typing_extensions import TypedDict
 
-from agentcall.testing.refusals import Flavour, Overflow, no_tools, openai_error
+from agentcall.testing.refusals import OverflowReply, ServerKind, no_tools_error, openai_error
 from agentcall.testing.script import Reply
-from agentcall.testing.wire import Answer, Request, json_answer
+from agentcall.testing.wire import FakeResponse, RecordedRequest, make_json_response
 
 
-class Traits(TypedDict, total=False):
-    """The options of a `FakeServer`; `Nature` says what each is."""
+class ServerProfileOptions(TypedDict, total=False):
+    """The options of a `FakeServer`; `ServerProfile` says what each is."""
 
     models: Sequence[str]
     owned_by: str
-    like: Flavour
+    like: ServerKind
     context: int | None
     drops_tools: bool
     refuses_tools: bool
@@ -26,7 +26,7 @@ class Traits(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Nature:
+class ServerProfile:
     """The traits of a server.
 
     `models` (ids) and `owned_by` stand on `/v1/models`. A prompt of more than `context` tokens is
@@ -43,49 +43,49 @@ class Nature:
 
     models: Sequence[str] = ("fake-model",)
     owned_by: str = "agentcall"
-    like: Flavour = "openai"
+    like: ServerKind = "openai"
     context: int | None = None
     drops_tools: bool = False
     refuses_tools: bool = False
     answers_probes: bool = True
     pages: Mapping[str, object] = field(default_factory=dict[str, object])
 
-    def page(self, request: Request) -> Answer:
+    def answer_page(self, request: RecordedRequest) -> FakeResponse:
         """The answer to anything but a chat completion."""
-        known = {"/v1/models": self._model_list(), "/health": {"status": "ok"}, **self.pages}
+        known = {"/v1/models": self._list_models(), "/health": {"status": "ok"}, **self.pages}
         page = known.get(request.path)
         if page is None:
             words = f"there is no page {request.method} {request.path}"
-            return json_answer(openai_error(words, status=404), status=404)
-        return page.answer(request) if isinstance(page, Reply) else json_answer(page)
+            return make_json_response(openai_error(words, status=404), status=404)
+        return page.answer(request) if isinstance(page, Reply) else make_json_response(page)
 
-    def _model_list(self) -> object:
+    def _list_models(self) -> object:
         card = {"object": "model", "created": 0, "owned_by": self.owned_by}
         return {"object": "list", "data": [{"id": name, **card} for name in self.models]}
 
-    def seen(self, request: Request) -> Request:
+    def filter_request(self, request: RecordedRequest) -> RecordedRequest:
         """The request as the model sees it."""
         if not self.drops_tools:
             return request
         return replace(request, body={**request.body, "tools": []})
 
-    def sets_apart(self, request: Request) -> bool:
+    def is_unscripted_probe(self, request: RecordedRequest) -> bool:
         """Whether the request is a probe, and no turn of a conversation."""
         return self.answers_probes and request.is_probe
 
-    def refusal(self, request: Request) -> Answer | None:
+    def refuse(self, request: RecordedRequest) -> FakeResponse | None:
         """The answer to a chat request that never reaches the model, or None."""
-        if fault := _fault(request):
-            return json_answer(openai_error(fault, status=400), status=400)
+        if fault := _find_fault(request):
+            return make_json_response(openai_error(fault, status=400), status=400)
         if self.refuses_tools and request.tools:
-            return json_answer(no_tools(), status=400)
-        seen = self.seen(request)
+            return make_json_response(no_tools_error(), status=400)
+        seen = self.filter_request(request)
         if self.context is not None and seen.prompt_tokens > self.context:
-            return Overflow(self.like, self.context).answer(seen)
+            return OverflowReply(self.like, self.context).answer(seen)
         return None
 
 
-def _fault(request: Request) -> str | None:
+def _find_fault(request: RecordedRequest) -> str | None:
     kind = request.headers.get("content-type", "nothing")
     if not kind.startswith("application/json"):
         return f"the Content-Type must be application/json, not {kind}"

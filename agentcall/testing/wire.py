@@ -15,26 +15,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Fields = dict[str, Any]  # Any: a client's JSON object, which a test looks into as it likes
-Ending = Literal["reset", "close", "hang"]
+JSONFields = dict[str, Any]  # Any: a client's JSON object, which a test looks into as it likes
+BreakKind = Literal["reset", "close", "hang"]
 
 _POLL = 0.01
 _PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests"}
 
 
-def as_json(value: object) -> bytes:
+def encode_json(value: object) -> bytes:
     """The value as compact UTF-8 JSON; a lone surrogate becomes its escape."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace")
 
 
-def tokens_of(value: object) -> int:
+def count_tokens(value: object) -> int:
     """A token count that is simple and steady: a token for every 4 bytes of the value's JSON."""
-    return math.ceil(len(as_json(value)) / 4)
+    return math.ceil(len(encode_json(value)) / 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RecordedRequest:
     """One request as it came in.
 
     `number` counts from 1 over the chat requests (0: another page, or a probe), `headers` have
@@ -45,16 +45,16 @@ class Request:
     path: str
     headers: Mapping[str, str]
     raw: bytes
-    body: Fields
+    body: JSONFields
     number: int = 0
 
     @property
-    def messages(self) -> list[Fields]:
+    def messages(self) -> list[JSONFields]:
         """The conversation that the client sent."""
         return list(self.body.get("messages") or ())
 
     @property
-    def tools(self) -> list[Fields]:
+    def tools(self) -> list[JSONFields]:
         """The tools that the client offered."""
         return list(self.body.get("tools") or ())
 
@@ -71,17 +71,17 @@ class Request:
     @property
     def includes_usage(self) -> bool:
         """Whether the client asked for a usage chunk at the end of its stream."""
-        options: Fields = self.body.get("stream_options") or {}
+        options: JSONFields = self.body.get("stream_options") or {}
         return bool(options.get("include_usage"))
 
     @property
     def prompt_tokens(self) -> int:
         """The size of messages and tools: a token for every 4 bytes of their JSON."""
-        return tokens_of(self.messages) + (tokens_of(self.tools) if self.tools else 0)
+        return count_tokens(self.messages) + (count_tokens(self.tools) if self.tools else 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class ConnectionBreak:
     """Where an answer breaks off, and how.
 
     `after` is the share of the body's bytes that still goes out: 0 is the headers alone, None not
@@ -89,12 +89,12 @@ class Stop:
     "hang" is silence on an open connection until the client goes.
     """
 
-    how: Ending
+    how: BreakKind
     after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FakeResponse:
     """What goes over the wire.
 
     `pieces` is the body, one write each. `events` says that it is an SSE stream, which goes out
@@ -109,10 +109,10 @@ class Answer:
     events: bool = False
     latency: float = 0.0
     delay: float = 0.0
-    stop: Stop | None = None
+    stop: ConnectionBreak | None = None
     head: bytes | None = None
 
-    def opening(self) -> bytes:
+    def build_head(self) -> bytes:
         """The status line and the headers, as bytes."""
         if self.head is not None:
             return self.head
@@ -125,16 +125,16 @@ class Answer:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
-    def frames(self) -> Iterator[bytes]:
+    def iter_frames(self) -> Iterator[bytes]:
         """The body as it goes out, up to where it breaks off."""
         chunked = self.events and self.head is None
-        for piece in self._sent():
+        for piece in self._iter_sent_pieces():
             if piece:
                 yield b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
         if chunked and self.stop is None:
             yield b"0\r\n\r\n"
 
-    def _sent(self) -> Iterator[bytes]:
+    def _iter_sent_pieces(self) -> Iterator[bytes]:
         if self.stop is None:
             yield from self.pieces
             return
@@ -144,14 +144,14 @@ class Answer:
             left = max(0, left - len(piece))
 
 
-def json_answer(body: object, *, status: int = 200) -> Answer:
+def make_json_response(body: object, *, status: int = 200) -> FakeResponse:
     """An answer whose body is one JSON value."""
-    return Answer(status=status, pieces=(as_json(body),))
+    return FakeResponse(status=status, pieces=(encode_json(body),))
 
 
 async def read_request(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> Request | None:
+) -> RecordedRequest | None:
     """The next request of a connection; None when there is none, or when it is not HTTP."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -164,7 +164,7 @@ async def read_request(
         raw = await _read_body(reader, headers)
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
         return None
-    return Request(method, target.partition("?")[0], headers, raw, _parsed(raw))
+    return RecordedRequest(method, target.partition("?")[0], headers, raw, _parse_body(raw))
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
@@ -179,7 +179,7 @@ async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -
     return bytes(body)
 
 
-def _parsed(raw: bytes) -> Fields:
+def _parse_body(raw: bytes) -> JSONFields:
     try:
         body: object = json.loads(raw)
     except (ValueError, RecursionError):
@@ -187,7 +187,9 @@ def _parsed(raw: bytes) -> Fields:
     return body if isinstance(body, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
-async def play(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+async def send_response(
+    answer: FakeResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> bool:
     """Sends the answer; says whether the connection may carry another request.
 
     Raises:
@@ -195,8 +197,8 @@ async def play(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.Str
     """
     await _pause(answer.latency, reader, writer)
     if answer.stop is None or answer.stop.after is not None:
-        await _write(answer.opening(), reader, writer)
-        for frame in answer.frames():
+        await _write(answer.build_head(), reader, writer)
+        for frame in answer.iter_frames():
             await _write(frame, reader, writer)
             await _pause(answer.delay, reader, writer)
     if answer.stop is None:
@@ -205,12 +207,12 @@ async def play(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.Str
         await _pause(math.inf, reader, writer)
     if answer.stop.how == "reset":
         await _pause(2 * _POLL, reader, writer)  # a reset may overtake bytes that are still unread
-        _reset(writer)
+        _reset_connection(writer)
     return False
 
 
 async def _write(data: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    _still_there(reader, writer)
+    _require_connection(reader, writer)
     writer.write(data)
     await writer.drain()
 
@@ -221,16 +223,16 @@ async def _pause(
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     while (left := end - clock()) > 0:
-        _still_there(reader, writer)
+        _require_connection(reader, writer)
         await asyncio.sleep(min(left, _POLL))
 
 
-def _still_there(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def _require_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     if reader.at_eof() or writer.is_closing():
         raise ConnectionResetError("the client went away")
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def _reset_connection(writer: asyncio.StreamWriter) -> None:
     # Lingering for no time makes close() send RST instead of FIN.
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

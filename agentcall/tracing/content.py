@@ -20,36 +20,40 @@ from agentcall.messages import (
     ToolCall,
     ToolResult,
     User,
-    encoded,
+    encode_json,
 )
 from agentcall.tool import Tool
-from agentcall.turn import Turn
+from agentcall.turn import ModelTurn
 
 
-def messages_text(messages: Iterable[Message]) -> str:
+def format_messages(messages: Iterable[Message]) -> str:
     """A conversation."""
-    return _text([{"role": _role(message), "parts": _parts(message)} for message in messages])
+    return _dump_json(
+        [{"role": _get_role(message), "parts": _build_parts(message)} for message in messages]
+    )
 
 
-def turn_text(turn: Turn) -> str:
+def format_turn(turn: ModelTurn) -> str:
     """What a model answered."""
     calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in turn.calls)
-    return answer_text(Assistant(turn.text, calls, turn.thinking), turn.finish or "error")
+    return format_answer(Assistant(turn.text, calls, turn.thinking), turn.finish or "error")
 
 
-def answer_text(said: Assistant, finish: str) -> str:
+def format_answer(message: Assistant, finish: str) -> str:
     """What was answered, and how the answer ended."""
-    return _text([{"role": "assistant", "parts": _parts(said), "finish_reason": finish}])
+    return _dump_json(
+        [{"role": "assistant", "parts": _build_parts(message), "finish_reason": finish}]
+    )
 
 
-def instructions_text(instructions: str) -> str:
+def format_instructions(instructions: str) -> str:
     """What an agent is told first."""
-    return _text([_said(instructions)])
+    return _dump_json([_build_text_part(instructions)])
 
 
-def tools_text(tools: Iterable[Tool]) -> str:
+def format_tools(tools: Iterable[Tool]) -> str:
     """The tools that are offered."""
-    return _text(
+    return _dump_json(
         [
             {
                 "type": "function",
@@ -62,7 +66,7 @@ def tools_text(tools: Iterable[Tool]) -> str:
     )
 
 
-def _role(message: Message) -> str:
+def _get_role(message: Message) -> str:
     match message:
         case System():
             return "system"
@@ -74,12 +78,16 @@ def _role(message: Message) -> str:
             return "tool"
 
 
-def _parts(message: Message) -> list[JSON]:
+def _build_parts(message: Message) -> list[JSON]:
     match message:
         case System(text):
-            return [_said(text)]
+            return [_build_text_part(text)]
         case User(content):
-            return [_said(content)] if isinstance(content, str) else [*map(_part, content)]
+            return (
+                [_build_text_part(content)]
+                if isinstance(content, str)
+                else [*map(_build_part, content)]
+            )
         case ToolResult():
             part: JSON = {
                 "type": "tool_call_response",
@@ -89,24 +97,24 @@ def _parts(message: Message) -> list[JSON]:
             return [part]
         case Assistant(text, calls, thinking):
             thought: list[JSON] = [{"type": "reasoning", "content": thinking}] if thinking else []
-            said = [_said(text)] if text else []
-            return [*thought, *said, *(_called(c.id, c.name, c.arguments) for c in calls)]
+            said = [_build_text_part(text)] if text else []
+            return [*thought, *said, *(_build_call_part(c.id, c.name, c.arguments) for c in calls)]
 
 
-def _said(text: str) -> JSON:
+def _build_text_part(text: str) -> JSON:
     return {"type": "text", "content": text}
 
 
-def _part(part: Text | Image) -> JSON:
+def _build_part(part: Text | Image) -> JSON:
     if isinstance(part, Text):
-        return _said(part.text)
+        return _build_text_part(part.text)
     if not part.url.startswith("data:"):
         return {"type": "uri", "modality": "image", "uri": part.url}
     kind, _, data = part.url.removeprefix("data:").partition(";base64,")
     return {"type": "blob", "modality": "image", "mime_type": kind, "content": data}
 
 
-def _called(identity: str, name: str, arguments: str) -> JSON:
+def _build_call_part(identity: str, name: str, arguments: str) -> JSON:
     try:
         value: JSON = orjson.loads(arguments)
     except ValueError:
@@ -114,5 +122,5 @@ def _called(identity: str, name: str, arguments: str) -> JSON:
     return {"type": "tool_call", "id": identity, "name": name, "arguments": value}
 
 
-def _text(value: Sequence[JSON]) -> str:
-    return encoded(value).decode()
+def _dump_json(value: Sequence[JSON]) -> str:
+    return encode_json(value).decode()

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentcall.errors import MissingExtra, UsageError
-from agentcall.tracing.lines import Lines
-from agentcall.tracing.scribe import Scribe
-from agentcall.watch import Watch, watch
+from agentcall.tracing.lines import JSONLinesExporter
+from agentcall.tracing.scribe import SpanBuilder
+from agentcall.watch import InstrumentationHandle, add_instrumentation
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 """The variable of OpenTelemetry's own instrumentations that asks for content."""
 
 
@@ -27,7 +27,7 @@ def instrument(
     redact: Callable[[str], str] = str,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
-) -> Watch:
+) -> InstrumentationHandle:
     """Has every run of this process that begins from now on seen by OpenTelemetry.
 
     content: whether messages, arguments and results are in the spans; None asks the environment
@@ -39,22 +39,22 @@ def instrument(
     Gives what ends it: `.stop()`, or a `with`. Raises MissingExtra without the extra `otel`.
     """
     try:
-        from agentcall.tracing.otel import OpenTelemetry
+        from agentcall.tracing.otel import OpenTelemetryTracer
     except ModuleNotFoundError as error:
         raise MissingExtra(
             "OpenTelemetry is not installed: pip install 'agentcall[otel]', and an SDK with an "
             "exporter, such as opentelemetry-exporter-otlp; write_trace needs neither"
         ) from error
-    wanted = content_wanted() if content is None else content
-    tracer = OpenTelemetry(tracer_provider, meter_provider)
-    return watch(Scribe(tracer, content=wanted, redact=redact))
+    wanted = is_content_enabled() if content is None else content
+    tracer = OpenTelemetryTracer(tracer_provider, meter_provider)
+    return add_instrumentation(SpanBuilder(tracer, content=wanted, redact=redact))
 
 
 class Instrumentor:
     """What `opentelemetry-instrument` finds by an entry point, and turns tracing on with."""
 
     def __init__(self) -> None:
-        self._watch: Watch | None = None
+        self._watch: InstrumentationHandle | None = None
 
     def instrument(self, **_options: object) -> None:
         """As the function `instrument`, as the environment says."""
@@ -63,7 +63,7 @@ class Instrumentor:
     def uninstrument(self, **_options: object) -> None:
         """Ends it."""
         if self._watch is not None:
-            self._watch.stop()
+            self._watch.remove()
         self._watch = None
 
 
@@ -78,9 +78,9 @@ def write_trace(
 
     Raises UsageError if the file cannot be written.
     """
-    lines = Lines(path)
+    lines = JSONLinesExporter(path)
     try:
-        with watch(Scribe(lines, content=content, redact=redact)):
+        with add_instrumentation(SpanBuilder(lines, content=content, redact=redact)):
             yield
     finally:
         lines.close()
@@ -88,6 +88,11 @@ def write_trace(
         raise UsageError(lines.failure)
 
 
-def content_wanted() -> bool:
+def is_content_enabled() -> bool:
     """Whether the environment asks for content."""
-    return os.environ.get(CONTENT, "").lower() in ("1", "true", "span_only", "span_and_event")
+    return os.environ.get(CONTENT_VARIABLE, "").lower() in (
+        "1",
+        "true",
+        "span_only",
+        "span_and_event",
+    )

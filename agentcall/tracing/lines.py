@@ -17,14 +17,14 @@ from pathlib import Path
 from time import perf_counter
 
 from agentcall.errors import UsageError
-from agentcall.messages import JSON, encoded
+from agentcall.messages import JSON, encode_json
 from agentcall.privatefiles import open_private
-from agentcall.tracing.span import Attributes, Begun, Value
+from agentcall.tracing.span import Attributes, AttributeValue, SpanStart
 
-_around: ContextVar[_Line | None] = ContextVar("around", default=None)
+_current_span: ContextVar[_JSONSpan | None] = ContextVar("around", default=None)
 
 
-class Lines:
+class JSONLinesExporter:
     """Takes spans for a file, which is added to; only its owner may read it.
 
     Raises UsageError if the file cannot be opened. `failure` says later that not all was written:
@@ -42,15 +42,15 @@ class Lines:
         self.failure = ""
 
     @contextmanager
-    def span(self, begun: Begun) -> Generator[_Line, None, None]:
+    def start_span(self, start: SpanStart) -> Generator[_JSONSpan, None, None]:
         """A span, inside of the one that is open in this task."""
-        line = _Line(begun, _around.get())
-        token = _around.set(line)
+        line = _JSONSpan(start, _current_span.get())
+        token = _current_span.set(line)
         try:
             yield line
         finally:
-            _around.reset(token)
-            self._write(line.json())
+            _current_span.reset(token)
+            self._write(line.to_json())
 
     def close(self) -> None:
         """Closes the file; spans that end later are not written."""
@@ -60,7 +60,7 @@ class Lines:
             self._is_open = False
 
     def _write(self, line: JSON) -> None:
-        data = encoded(line) + b"\n"
+        data = encode_json(line) + b"\n"
         with self._lock:
             if not self._is_open:
                 return
@@ -71,30 +71,30 @@ class Lines:
                 self.failure = f"the trace {self._path} is not whole: {error.strerror}"
 
 
-class _Line:
+class _JSONSpan:
     """A span on its way into the file."""
 
-    def __init__(self, begun: Begun, above: _Line | None) -> None:
-        self._name, self._kind = begun.name, begun.kind
-        self._known: dict[str, Value] = {**begun.attributes}
-        self.trace_id: str = os.urandom(16).hex() if above is None else above.trace_id
+    def __init__(self, start: SpanStart, parent: _JSONSpan | None) -> None:
+        self._name, self._kind = start.name, start.kind
+        self._attributes: dict[str, AttributeValue] = {**start.attributes}
+        self.trace_id: str = os.urandom(16).hex() if parent is None else parent.trace_id
         self.span_id = os.urandom(8).hex()
-        self._parent_id = None if above is None else above.span_id
+        self._parent_id = None if parent is None else parent.span_id
         self._start = datetime.now(timezone.utc)
-        self._began = perf_counter()
+        self._started = perf_counter()
         self._error: str | None = None
 
     def rename(self, name: str) -> None:
         self._name = name
 
-    def set(self, attributes: Attributes) -> None:
-        self._known.update(attributes)
+    def set_attributes(self, attributes: Attributes) -> None:
+        self._attributes.update(attributes)
 
-    def fail(self, kind: str, words: str) -> None:
-        self._known["error.type"] = kind
-        self._error = words or kind
+    def record_error(self, kind: str, message: str) -> None:
+        self._attributes["error.type"] = kind
+        self._error = message or kind
 
-    def json(self) -> JSON:
+    def to_json(self) -> JSON:
         return {
             "name": self._name,
             "kind": self._kind,
@@ -102,7 +102,7 @@ class _Line:
             "span_id": self.span_id,
             "parent_id": self._parent_id,
             "start": self._start.isoformat(),
-            "seconds": round(perf_counter() - self._began, 6),
+            "seconds": round(perf_counter() - self._started, 6),
             "error": self._error,
-            "attributes": self._known,
+            "attributes": self._attributes,
         }

@@ -17,11 +17,11 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
 
-from agentcall.tracing.span import Attributes, Begun, Value
+from agentcall.tracing.span import Attributes, AttributeValue, SpanStart
 
-_SCHEMA = "https://opentelemetry.io/schemas/1.41.0"
-_TOKENS = tuple(4**power for power in range(14))
-_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
+_TOKEN_BUCKETS = tuple(4**power for power in range(14))
+_SECOND_BUCKETS = tuple(0.01 * 2**power for power in range(14))
 """The boundaries of histograms that the conventions advise."""
 
 _METRICS = {
@@ -29,7 +29,7 @@ _METRICS = {
     "execute_tool": "gen_ai.execute_tool.duration",
     "invoke_agent": "gen_ai.invoke_agent.duration",
 }
-_OF_METRICS = (
+_METRIC_ATTRIBUTES = (
     "gen_ai.operation.name",
     "gen_ai.provider.name",
     "gen_ai.agent.name",
@@ -39,10 +39,10 @@ _OF_METRICS = (
     "server.port",
     "error.type",
 )
-_TYPES = {"input": "gen_ai.usage.input_tokens", "output": "gen_ai.usage.output_tokens"}
+_TOKEN_TYPES = {"input": "gen_ai.usage.input_tokens", "output": "gen_ai.usage.output_tokens"}
 
 
-class OpenTelemetry:
+class OpenTelemetryTracer:
     """Takes spans for OpenTelemetry; without providers, those of the process."""
 
     def __init__(
@@ -51,11 +51,11 @@ class OpenTelemetry:
         meter_provider: MeterProvider | None = None,
     ) -> None:
         ours = version("agentcall")
-        self._tracer = trace.get_tracer("agentcall", ours, tracer_provider, _SCHEMA)
-        meter = metrics.get_meter("agentcall", ours, meter_provider, _SCHEMA)
+        self._tracer = trace.get_tracer("agentcall", ours, tracer_provider, _SCHEMA_URL)
+        meter = metrics.get_meter("agentcall", ours, meter_provider, _SCHEMA_URL)
         self._durations = {
             operation: meter.create_histogram(
-                name, unit="s", explicit_bucket_boundaries_advisory=_SECONDS
+                name, unit="s", explicit_bucket_boundaries_advisory=_SECOND_BUCKETS
             )
             for operation, name in _METRICS.items()
         }
@@ -63,53 +63,53 @@ class OpenTelemetry:
             "gen_ai.client.token.usage",
             unit="{token}",
             description="Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=_TOKENS,
+            explicit_bucket_boundaries_advisory=_TOKEN_BUCKETS,
         )
 
     @contextmanager
-    def span(self, begun: Begun) -> Generator[_Open, None, None]:
+    def start_span(self, start: SpanStart) -> Generator[_OpenTelemetrySpan, None, None]:
         """A span, current while it is open."""
-        kind = SpanKind.CLIENT if begun.kind == "client" else SpanKind.INTERNAL
+        kind = SpanKind.CLIENT if start.kind == "client" else SpanKind.INTERNAL
         started = perf_counter()
         with self._tracer.start_as_current_span(
-            begun.name,
+            start.name,
             kind=kind,
-            attributes=begun.attributes,
+            attributes=start.attributes,
             record_exception=False,  # its words are in the status, without secrets
             set_status_on_exception=False,
         ) as span:
-            opened = _Open(span, {**begun.attributes})
+            opened = _OpenTelemetrySpan(span, {**start.attributes})
             try:
                 yield opened
             finally:
-                self._measure(opened.known, perf_counter() - started)
+                self._record_metrics(opened.attributes, perf_counter() - started)
 
-    def _measure(self, known: Mapping[str, Value], seconds: float) -> None:
-        said = {name: known[name] for name in _OF_METRICS if name in known}
-        operation = str(known["gen_ai.operation.name"])
+    def _record_metrics(self, attributes: Mapping[str, AttributeValue], seconds: float) -> None:
+        said = {name: attributes[name] for name in _METRIC_ATTRIBUTES if name in attributes}
+        operation = str(attributes["gen_ai.operation.name"])
         self._durations[operation].record(seconds, said)
         if operation != "chat":
             return
-        for kind, name in _TYPES.items():
-            count = known.get(name)
+        for kind, name in _TOKEN_TYPES.items():
+            count = attributes.get(name)
             if isinstance(count, int):
                 self._tokens.record(count, {**said, "gen_ai.token.type": kind})
 
 
-class _Open:
+class _OpenTelemetrySpan:
     """An open span, and all that is known of it."""
 
-    def __init__(self, span: trace.Span, known: dict[str, Value]) -> None:
+    def __init__(self, span: trace.Span, attributes: dict[str, AttributeValue]) -> None:
         self._span = span
-        self.known = known
+        self.attributes = attributes
 
     def rename(self, name: str) -> None:
         self._span.update_name(name)
 
-    def set(self, attributes: Attributes) -> None:
-        self.known.update(attributes)
+    def set_attributes(self, attributes: Attributes) -> None:
+        self.attributes.update(attributes)
         self._span.set_attributes(attributes)
 
-    def fail(self, kind: str, words: str) -> None:
-        self.set({"error.type": kind})
-        self._span.set_status(Status(StatusCode.ERROR, words or kind))
+    def record_error(self, kind: str, message: str) -> None:
+        self.set_attributes({"error.type": kind})
+        self._span.set_status(Status(StatusCode.ERROR, message or kind))

@@ -21,29 +21,36 @@ from urllib.parse import urlsplit
 
 from agentcall.errors import ModelRefused, ModelTimeout, ModelUnreachable
 from agentcall.messages import Assistant, ToolResult, Usage
-from agentcall.models.protocol import Answer, Chosen, Ended, secrets_of
-from agentcall.models.refusal import forms_of, without
-from agentcall.origin import Pause
+from agentcall.models.protocol import ResponseEnd, ResponseEvent, ResponseStart, collect_secrets
+from agentcall.models.refusal import expand_secrets, mask_text
+from agentcall.origin import AgentRunPaused
 from agentcall.result import RunResult
 from agentcall.tracing.content import (
-    answer_text,
-    instructions_text,
-    messages_text,
-    tools_text,
-    turn_text,
+    format_answer,
+    format_instructions,
+    format_messages,
+    format_tools,
+    format_turn,
 )
-from agentcall.tracing.span import Begun, Kind, Span, Tracer, Value
-from agentcall.turn import turn_of
-from agentcall.watch import Asking, Calling, Fact, Note, Running, Work
+from agentcall.tracing.span import AttributeValue, OperationKind, Span, SpanStart, Tracer
+from agentcall.turn import build_turn
+from agentcall.watch import (
+    AgentSpan,
+    InstrumentedSpan,
+    ModelSpan,
+    RecordResult,
+    SpanResult,
+    ToolSpan,
+)
 
 PROVIDER = "openai"
 """The conventions' word for servers that speak OpenAI's protocol, whoever's they are."""
 
-_FAILED = ("error", "timeout", "cancelled")
+_FAILED_REASONS = ("error", "timeout", "cancelled")
 _CANCELLED = (asyncio.CancelledError, GeneratorExit)
 
 
-class Scribe:
+class SpanBuilder:
     """Watches runs, and has a tracer keep what it sees.
 
     content: whether messages, arguments and results are written too.
@@ -57,201 +64,217 @@ class Scribe:
         self._content = content
         self._redact = redact
         self._secrets: set[str] = set()
-        self._forms: Sequence[str] = ()
+        self._secret_forms: Sequence[str] = ()
 
     @contextmanager
-    def around(self, work: Work) -> Generator[Note, None, None]:
+    def observe(self, span: InstrumentedSpan) -> Generator[RecordResult, None, None]:
         """The span of a work, from its begin to its end."""
-        with self._tracer.span(_begun(work)) as span:
-            page = self._page(work, span)
+        with self._tracer.start_span(_build_start(span)) as trace_span:
+            writer = self._make_writer(span, trace_span)
             try:
-                yield page.note
-            except Pause:
-                span.set({"agentcall.stop_reason": "approval"})
-                page.close()
+                yield writer.record
+            except AgentRunPaused:
+                trace_span.set_attributes({"agentcall.stop_reason": "approval"})
+                writer.finish()
                 raise
             except BaseException as error:  # asyncio.CancelledError too
-                page.close()
-                self._fail(span, error)
+                writer.finish()
+                self._record_error(trace_span, error)
                 raise
             else:
-                page.close()
+                writer.finish()
 
-    def _fail(self, span: Span, error: BaseException) -> None:
+    def _record_error(self, span: Span, error: BaseException) -> None:
         if isinstance(error, _CANCELLED):
-            span.fail("cancelled", "")
+            span.record_error("cancelled", "")
             return
         if isinstance(error, ModelRefused):
-            span.set({"http.response.status_code": error.status})
+            span.set_attributes({"http.response.status_code": error.status})
         is_ours = isinstance(error, (ModelUnreachable, ModelTimeout))
-        words = self._shown(str(error)) if self._content or is_ours else ""
-        span.fail(type(error).__name__, words)
+        words = self._redact_text(str(error)) if self._content or is_ours else ""
+        span.record_error(type(error).__name__, words)
 
-    def _page(self, work: Work, span: Span) -> _RunPage | _ChatPage | _CallPage:
+    def _make_writer(
+        self, work: InstrumentedSpan, span: Span
+    ) -> _RunSpanWriter | _ChatSpanWriter | _ToolSpanWriter:
         match work:
-            case Running():
-                return _RunPage(self, work, span)
-            case Asking():
-                return _ChatPage(self, work, span)
-            case Calling():
-                return _CallPage(self, work, span)
+            case AgentSpan():
+                return _RunSpanWriter(self, work, span)
+            case ModelSpan():
+                return _ChatSpanWriter(self, work, span)
+            case ToolSpan():
+                return _ToolSpanWriter(self, work, span)
 
-    def knows(self, asking: Asking) -> None:
+    def add_secrets(self, asking: ModelSpan) -> None:
         """Keeps the secrets of a model that was asked out of what is written from now on."""
-        found = secrets_of([asking.model])
+        found = collect_secrets([asking.model])
         if not self._secrets.issuperset(found):
             self._secrets.update(found)
-            self._forms = forms_of(self._secrets)
+            self._secret_forms = expand_secrets(self._secrets)
 
-    def write(self, span: Span, name: str, text: Callable[[], str]) -> None:
+    def set_text(self, span: Span, name: str, text: Callable[[], str]) -> None:
         """Adds a text to a span, if texts are wanted."""
         if self._content:
-            span.set({name: self._shown(text())})
+            span.set_attributes({name: self._redact_text(text())})
 
-    def _shown(self, text: str) -> str:
+    def _redact_text(self, text: str) -> str:
         """The text as it may be seen; `redact` may fail, which is no reason to end a run."""
         try:
-            clean = self._redact(without(text, self._forms))
+            clean = self._redact(mask_text(text, self._secret_forms))
         except Exception as error:
             clean = f"(left out: redact raised {type(error).__name__})"
         return clean.encode("utf-8", "replace").decode()  # no exporter takes a lone surrogate
 
 
-def _begun(work: Work) -> Begun:
+def _build_start(work: InstrumentedSpan) -> SpanStart:
     match work:
-        case Running(agent, run_id):
-            fields: dict[str, Value] = {"agentcall.run.id": run_id}
-            return _named("invoke_agent", agent, agent, fields)
-        case Asking(agent, _, request):
-            asked: dict[str, Value] = {"gen_ai.request.stream": request.stream}
-            asked["gen_ai.output.type"] = "text" if request.offer.answer is None else "json"
-            return _named("chat", "", agent, asked, kind="client")
-        case Calling(agent, call, tool):
-            called: dict[str, Value] = {
+        case AgentSpan(agent, run_id):
+            fields: dict[str, AttributeValue] = {"agentcall.run.id": run_id}
+            return _build_named_start("invoke_agent", agent, agent, fields)
+        case ModelSpan(agent, _, request):
+            asked: dict[str, AttributeValue] = {"gen_ai.request.stream": request.stream}
+            asked["gen_ai.output.type"] = "text" if request.prompt.answer_schema is None else "json"
+            return _build_named_start("chat", "", agent, asked, kind="client")
+        case ToolSpan(agent, call, tool):
+            called: dict[str, AttributeValue] = {
                 "gen_ai.tool.name": call.name,
                 "gen_ai.tool.call.id": call.id,
                 "gen_ai.tool.type": "function",
             }
             if tool.description:
                 called["gen_ai.tool.description"] = tool.description
-            return _named("execute_tool", call.name, agent, called)
+            return _build_named_start("execute_tool", call.name, agent, called)
 
 
-def _named(
-    operation: str, of: str, agent: str, fields: dict[str, Value], *, kind: Kind = "internal"
-) -> Begun:
-    known: dict[str, Value] = {
+def _build_named_start(
+    operation: str,
+    target: str,
+    agent: str,
+    fields: dict[str, AttributeValue],
+    *,
+    kind: OperationKind = "internal",
+) -> SpanStart:
+    known: dict[str, AttributeValue] = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": PROVIDER,
         "gen_ai.agent.name": agent,
     }
-    return Begun(f"{operation} {of}".strip(), kind, {**known, **fields})
+    return SpanStart(f"{operation} {target}".strip(), kind, {**known, **fields})
 
 
-class _RunPage:
+class _RunSpanWriter:
     """What is written of a run."""
 
-    def __init__(self, scribe: Scribe, work: Running, span: Span) -> None:
-        self._scribe, self._work, self._span = scribe, work, span
+    def __init__(self, builder: SpanBuilder, work: AgentSpan, span: Span) -> None:
+        self._builder, self._work, self._span = builder, work, span
         self._result: RunResult[Any] | None = None  # Any: the agent knows its output's type
 
-    def note(self, fact: Fact) -> None:
+    def record(self, fact: SpanResult) -> None:
         if isinstance(fact, RunResult):
             self._result = fact
 
-    def close(self) -> None:
-        result, span, scribe = self._result, self._span, self._scribe
-        offer, asked = self._work.offer, self._work.messages
-        scribe.write(span, "gen_ai.input.messages", lambda: messages_text(asked))
+    def finish(self) -> None:
+        result, span, builder = self._result, self._span, self._builder
+        offer, input_messages = self._work.prompt, self._work.messages
+        builder.set_text(span, "gen_ai.input.messages", lambda: format_messages(input_messages))
         if offer.instructions:
-            told = offer.instructions
-            scribe.write(span, "gen_ai.system_instructions", lambda: instructions_text(told))
+            instructions = offer.instructions
+            builder.set_text(
+                span, "gen_ai.system_instructions", lambda: format_instructions(instructions)
+            )
         if offer.tools:
-            scribe.write(span, "gen_ai.tool.definitions", lambda: tools_text(offer.tools))
+            builder.set_text(span, "gen_ai.tool.definitions", lambda: format_tools(offer.tools))
         if result is None:
             return
-        span.set(
+        span.set_attributes(
             {
-                **_tokens(result.usage),
+                **_build_token_attributes(result.usage),
                 "agentcall.stop_reason": result.stop_reason,
                 "agentcall.usage.requests": result.usage.requests,
                 "agentcall.usage.tool_calls": result.usage.tool_calls,
             }
         )
-        if result.stop_reason in _FAILED:
-            span.fail(result.stop_reason, "")
-        said = result.messages[-1] if result.messages else None
-        if isinstance(said, Assistant):
+        if result.stop_reason in _FAILED_REASONS:
+            span.record_error(result.stop_reason, "")
+        last_message = result.messages[-1] if result.messages else None
+        if isinstance(last_message, Assistant):
             ending = result.stop_reason
-            scribe.write(span, "gen_ai.output.messages", lambda: answer_text(said, ending))
+            builder.set_text(
+                span, "gen_ai.output.messages", lambda: format_answer(last_message, ending)
+            )
 
 
-class _ChatPage:
+class _ChatSpanWriter:
     """What is written of a request to a model."""
 
-    def __init__(self, scribe: Scribe, work: Asking, span: Span) -> None:
-        self._scribe, self._work, self._span = scribe, work, span
-        self._parts: list[Answer] = []
-        self._began = perf_counter()
-        self._waited: float | None = None
+    def __init__(self, builder: SpanBuilder, work: ModelSpan, span: Span) -> None:
+        self._builder, self._work, self._span = builder, work, span
+        self._parts: list[ResponseEvent] = []
+        self._started = perf_counter()
+        self._first_chunk_seconds: float | None = None
 
-    def note(self, fact: Fact) -> None:
+    def record(self, fact: SpanResult) -> None:
         if isinstance(fact, (ToolResult, RunResult)):
             return
-        if isinstance(fact, Chosen):
-            self._began = perf_counter()
-            self._address(fact)
-        elif self._waited is None:
-            self._waited = perf_counter() - self._began
+        if isinstance(fact, ResponseStart):
+            self._started = perf_counter()
+            self._set_model_attributes(fact)
+        elif self._first_chunk_seconds is None:
+            self._first_chunk_seconds = perf_counter() - self._started
         self._parts.append(fact)
 
-    def _address(self, chosen: Chosen) -> None:
-        fields: dict[str, Value] = {"agentcall.dialect": chosen.dialect}
+    def _set_model_attributes(self, chosen: ResponseStart) -> None:
+        fields: dict[str, AttributeValue] = {"agentcall.dialect": chosen.dialect}
         if chosen.model:
             self._span.rename(f"chat {chosen.model}")
             fields["gen_ai.request.model"] = chosen.model
-        fields |= _server(chosen.place)
-        self._span.set(fields)
+        fields |= _build_server_attributes(chosen.url)
+        self._span.set_attributes(fields)
 
-    def close(self) -> None:
-        span, scribe, request = self._span, self._scribe, self._work.request
-        scribe.knows(self._work)
-        scribe.write(span, "gen_ai.input.messages", lambda: messages_text(request.transcript))
-        scribe.write(span, "gen_ai.output.messages", lambda: turn_text(turn_of(self._parts)))
-        if request.stream and self._waited is not None:
-            span.set({"gen_ai.response.time_to_first_chunk": self._waited})
-        ended = self._parts[-1] if self._parts else None
-        if not isinstance(ended, Ended):
-            return
-        span.set(
-            {**_tokens(ended.usage), "gen_ai.response.finish_reasons": [ended.finish or "error"]}
+    def finish(self) -> None:
+        span, builder, request = self._span, self._builder, self._work.request
+        builder.add_secrets(self._work)
+        builder.set_text(span, "gen_ai.input.messages", lambda: format_messages(request.transcript))
+        builder.set_text(
+            span, "gen_ai.output.messages", lambda: format_turn(build_turn(self._parts))
         )
-        if ended.finish is None:
-            span.fail("CutAnswer", "the answer has no end")
+        if request.stream and self._first_chunk_seconds is not None:
+            span.set_attributes({"gen_ai.response.time_to_first_chunk": self._first_chunk_seconds})
+        ended = self._parts[-1] if self._parts else None
+        if not isinstance(ended, ResponseEnd):
+            return
+        span.set_attributes(
+            {
+                **_build_token_attributes(ended.usage),
+                "gen_ai.response.finish_reasons": [ended.finish_reason or "error"],
+            }
+        )
+        if ended.finish_reason is None:
+            span.record_error("CutAnswer", "the answer has no end")
 
 
-class _CallPage:
+class _ToolSpanWriter:
     """What is written of a tool call."""
 
-    def __init__(self, scribe: Scribe, work: Calling, span: Span) -> None:
-        self._scribe, self._work, self._span = scribe, work, span
+    def __init__(self, builder: SpanBuilder, work: ToolSpan, span: Span) -> None:
+        self._builder, self._work, self._span = builder, work, span
         self._result: ToolResult | None = None
 
-    def note(self, fact: Fact) -> None:
+    def record(self, fact: SpanResult) -> None:
         if isinstance(fact, ToolResult):
             self._result = fact
 
-    def close(self) -> None:
-        result, span, scribe = self._result, self._span, self._scribe
-        scribe.write(span, "gen_ai.tool.call.arguments", lambda: self._work.call.arguments)
+    def finish(self) -> None:
+        result, span, builder = self._result, self._span, self._builder
+        builder.set_text(span, "gen_ai.tool.call.arguments", lambda: self._work.call.arguments)
         if result is None:
             return
         if result.is_error:
-            span.fail("tool_error", "")
-        scribe.write(span, "gen_ai.tool.call.result", lambda: result.text)
+            span.record_error("tool_error", "")
+        builder.set_text(span, "gen_ai.tool.call.result", lambda: result.text)
 
 
-def _tokens(usage: Usage) -> dict[str, Value]:
+def _build_token_attributes(usage: Usage) -> dict[str, AttributeValue]:
     return {
         "gen_ai.usage.input_tokens": usage.input_tokens,
         "gen_ai.usage.output_tokens": usage.output_tokens,
@@ -259,10 +282,10 @@ def _tokens(usage: Usage) -> dict[str, Value]:
     }
 
 
-def _server(place: str) -> dict[str, Value]:
+def _build_server_attributes(url: str) -> dict[str, AttributeValue]:
     """The host and the port of a URL, where it has them."""
     try:
-        parts = urlsplit(place)
+        parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         return {}

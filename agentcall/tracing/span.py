@@ -7,17 +7,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-Value: TypeAlias = str | int | float | bool | Sequence[str]
-Attributes: TypeAlias = Mapping[str, Value]
-Kind: TypeAlias = Literal["client", "internal"]
+AttributeValue: TypeAlias = str | int | float | bool | Sequence[str]
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+OperationKind: TypeAlias = Literal["client", "internal"]
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class SpanStart:
     """How a span begins: its name, whether it asks another server, and what is known of it."""
 
     name: str
-    kind: Kind
+    kind: OperationKind
     attributes: Attributes
 
 
@@ -28,11 +28,11 @@ class Span(Protocol):
         """Gives it another name."""
         ...
 
-    def set(self, attributes: Attributes) -> None:
+    def set_attributes(self, attributes: Attributes) -> None:
         """Adds to what is known of it."""
         ...
 
-    def fail(self, kind: str, words: str) -> None:
+    def record_error(self, kind: str, message: str) -> None:
         """Says that it went wrong: the kind of error, and its words."""
         ...
 
@@ -40,6 +40,6 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Takes spans."""
 
-    def span(self, begun: Begun) -> AbstractContextManager[Span]:
+    def start_span(self, start: SpanStart) -> AbstractContextManager[Span]:
         """A span, inside of the one that is open in this task."""
         ...

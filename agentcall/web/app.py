@@ -21,23 +21,23 @@ from starlette.responses import PlainTextResponse, Response
 
 from agentcall.agent import Agent
 from agentcall.errors import SessionError, UsageError
-from agentcall.gatekeeper import USER, App, Receive, Scope, Send, Terms
-from agentcall.picture import LARGEST
-from agentcall.session import SQLiteSession, Store, default_path
-from agentcall.session.export import FORMS
-from agentcall.talk import Talk, new_session
-from agentcall.web.door import Door
-from agentcall.web.owned import Owned
-from agentcall.web.page import Page, page_of
-from agentcall.web.tab import Tab, Times
-from agentcall.web.uploads import Uploads, folder
+from agentcall.gatekeeper import USER_SCOPE_KEY, AccessPolicy, ASGIApp, Receive, Scope, Send
+from agentcall.picture import MAX_IMAGE_BYTES
+from agentcall.session import SessionStore, SQLiteSession, default_path
+from agentcall.session.export import EXPORTERS
+from agentcall.talk import Conversation, new_session
+from agentcall.web.door import WebSecurityMiddleware
+from agentcall.web.owned import UserIsolationMiddleware
+from agentcall.web.page import ChatPage, build_page
+from agentcall.web.tab import CallDurations, ChatTab
+from agentcall.web.uploads import Uploads, get_upload_folder
 
-BODY = LARGEST + 2**20
+MAX_BODY_BYTES = MAX_IMAGE_BYTES + 2**20
 """Bytes of a request at most: an image, and what comes with it."""
 
-_TABS = 1000
+_MAX_TABS = 1000
 _HOUR = 3600
-_KINDS = {"md": "text/markdown", "json": "application/json"}
+_EXPORT_TYPES = {"md": "text/markdown", "json": "application/json"}
 
 
 class WebChat:
@@ -53,51 +53,53 @@ class WebChat:
         self,
         agent: Agent[Any, Any],  # Any: of any output and deps
         *,
-        terms: Terms | None = None,
+        access: AccessPolicy | None = None,
         path: str | Path | None = None,
         running: int = 32,
         waiting: int = 256,
     ) -> None:
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        folder()
+        get_upload_folder()
         self._uploads = Uploads()
         self._agent = agent
         self._path = default_path() if path is None else Path(path)
-        self._tabs: OrderedDict[tuple[str, str], Tab] = OrderedDict()
-        self._times: defaultdict[str, Times] = defaultdict(Times)
-        page = page_of(agent.name, self._tab, running=running)
+        self._tabs: OrderedDict[tuple[str, str], ChatTab] = OrderedDict()
+        self._durations: defaultdict[str, CallDurations] = defaultdict(CallDurations)
+        page = build_page(agent.name, self._find_tab, running=running)
         page.blocks.queue(max_size=waiting, api_open=False)
-        terms = replace(terms or Terms(), limit=BODY, pages=frozenset({"/"}))
-        self._door = Door(Owned(self._application(page), self._uploads), terms)
+        access = replace(access or AccessPolicy(), limit=MAX_BODY_BYTES, pages=frozenset({"/"}))
+        self._security = WebSecurityMiddleware(
+            UserIsolationMiddleware(self._build_app(page), self._uploads), access
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._door(scope, receive, send)
+        await self._security(scope, receive, send)
 
-    async def leave(self) -> None:
+    async def close_connections(self) -> None:
         """Stops what runs and ends the connections of all pages, as the server is about to end."""
-        self._door.end_streams()
-        await asyncio.gather(*(tab.leave() for tab in self._tabs.values()))
+        self._security.end_streams()
+        await asyncio.gather(*(tab.stop_runs() for tab in self._tabs.values()))
 
-    def _application(self, page: Page) -> App:
+    def _build_app(self, page: ChatPage) -> ASGIApp:
         fastapi: Any = import_module("fastapi")  # Any: an optional package
         gradio: Any = import_module("gradio")  # Any: as above
         app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        app.add_route("/export", self._export)
-        app.add_route("/chat.js", _script)
-        mounted: App = gradio.mount_gradio_app(
+        app.add_route("/export", self._export_session)
+        app.add_route("/chat.js", _serve_script)
+        mounted: ASGIApp = gradio.mount_gradio_app(
             app,
             page.blocks,
             path="/",
             footer_links=[],
             run_history=False,
             show_error=False,
-            max_file_size=LARGEST,
+            max_file_size=MAX_IMAGE_BYTES,
             ssr_mode=False,
             enable_monitoring=False,
             pwa=False,
             mcp_server=False,
-            theme=_theme(),
-            css=_own("chat.css"),
+            theme=_make_theme(),
+            css=_read_asset("chat.css"),
             head='<script src="chat.js" defer></script>',
         )
         # a page that is mounted counts as not launched, and Gradio 6.31 then lets requests name any
@@ -105,21 +107,23 @@ class WebChat:
         page.blocks.has_launched = True
         return mounted
 
-    def _tab(self, request: Any) -> Tab:  # Any: Gradio's request
+    def _find_tab(self, request: Any) -> ChatTab:  # Any: Gradio's request
         """The tab that a request comes from; a new one goes on with the session it names."""
-        user = str(request.request.scope.get(USER, ""))
+        user = str(request.request.scope.get(USER_SCOPE_KEY, ""))
         key = (user, str(request.session_hash))
         if key not in self._tabs:
-            session = self._session(user, request.query_params.get("session"))
-            images = partial(self._uploads.image, user)
-            self._tabs[key] = Tab(Talk(self._agent, session), self._times[user], images)
-            while len(self._tabs) > _TABS:
+            session = self._open_session(user, request.query_params.get("session"))
+            images = partial(self._uploads.load_image, user)
+            self._tabs[key] = ChatTab(
+                Conversation(self._agent, session), self._durations[user], images
+            )
+            while len(self._tabs) > _MAX_TABS:
                 self._tabs.popitem(last=False)
         self._tabs.move_to_end(key)
         return self._tabs[key]
 
-    def _session(self, user: str, name: str | None) -> SQLiteSession:
-        path = self._file(user)
+    def _open_session(self, user: str, name: str | None) -> SQLiteSession:
+        path = self._get_path(user)
         if name:
             try:
                 return SQLiteSession(name, path, wait=0)
@@ -127,7 +131,7 @@ class WebChat:
                 pass
         return new_session(SQLiteSession("new", path, wait=0))
 
-    def _file(self, user: str) -> Path:
+    def _get_path(self, user: str) -> Path:
         """Where the sessions of a user are kept."""
         if not user:
             return self._path
@@ -135,33 +139,33 @@ class WebChat:
         mark = hashlib.sha256(user.encode()).hexdigest()[:8]
         return self._path.with_name(f"{self._path.stem}-{plain}-{mark}{self._path.suffix}")
 
-    async def _export(self, request: Request) -> Response:
+    async def _export_session(self, request: Request) -> Response:
         session, form = (request.query_params.get(name, "") for name in ("session", "as"))
-        if form not in _KINDS:
-            return PlainTextResponse(f"as={form!r:.40} is none of {', '.join(_KINDS)}", 400)
-        store = Store(self._file(str(request.scope.get(USER, ""))))
+        if form not in _EXPORT_TYPES:
+            return PlainTextResponse(f"as={form!r:.40} is none of {', '.join(_EXPORT_TYPES)}", 400)
+        store = SessionStore(self._get_path(str(request.scope.get(USER_SCOPE_KEY, ""))))
         try:
-            kept = await run_in_threadpool(store.show, session)
+            kept = await run_in_threadpool(store.load_session, session)
         except (SessionError, UsageError) as error:
             return PlainTextResponse(str(error), 404)
         name = quote(f"{session}.{form}", safe="")
         return Response(
-            FORMS[form](kept),
-            media_type=f"{_KINDS[form]}; charset=utf-8",
+            EXPORTERS[form](kept),
+            media_type=f"{_EXPORT_TYPES[form]}; charset=utf-8",
             headers={"content-disposition": f"attachment; filename*=UTF-8''{name}"},
         )
 
 
-async def _script(request: Request) -> Response:
-    return Response(_own("chat.js"), media_type="text/javascript")
+async def _serve_script(request: Request) -> Response:
+    return Response(_read_asset("chat.js"), media_type="text/javascript")
 
 
 @cache
-def _own(name: str) -> str:
+def _read_asset(name: str) -> str:
     return (files("agentcall.web") / name).read_text("utf-8")
 
 
-def _theme() -> Any:  # Any: Gradio's
+def _make_theme() -> Any:  # Any: Gradio's
     """Gradio's look with the fonts of the reader's machine."""
     gradio: Any = import_module("gradio")
     return gradio.themes.Soft(

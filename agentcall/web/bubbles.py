@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agentcall.calltext import call_line
+from agentcall.calltext import format_call
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -23,18 +23,18 @@ from agentcall.messages import (
     ToolResult,
     User,
 )
-from agentcall.plaintext import harmless
-from agentcall.session import KeptRun
-from agentcall.snapshot import capped
+from agentcall.plaintext import strip_control_characters
+from agentcall.session import StoredRun
+from agentcall.snapshot import truncate_text
 from agentcall.web import markup
 
-Bubble: TypeAlias = dict[str, JSON]
+ChatMessage: TypeAlias = dict[str, JSON]
 
-_TITLE, _SHOWN = 100, 20_000
+_TITLE_LENGTH, _MAX_RESULT_CHARS = 100, 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ToolCallView:
     """A tool call, and how far it has come.
 
     waits: whether it waits for a person. repaired: what was mended in it. path: the ids of the
@@ -44,13 +44,13 @@ class Step:
     call: ToolCall
     result: ToolResult | None = None
     seconds: float | None = None
-    waits: bool = False
+    is_waiting: bool = False
     repaired: str = ""
     path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class ToolCallInfo:
     """What is known of calls besides, each by the id of its run and its own.
 
     waiting: those that wait for a person. hidden: those that are not shown. seconds: how long they
@@ -62,62 +62,66 @@ class Marks:
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
 
-def history(runs: Iterable[KeptRun], marks: Marks) -> list[Bubble]:
+def render_history(runs: Iterable[StoredRun], info: ToolCallInfo) -> list[ChatMessage]:
     """The runs of a conversation."""
-    return [bubble for run in runs for bubble in _run(run, marks)]
+    return [bubble for run in runs for bubble in _render_run(run, info)]
 
 
-def _run(run: KeptRun, marks: Marks) -> Iterator[Bubble]:
+def _render_run(run: StoredRun, info: ToolCallInfo) -> Iterator[ChatMessage]:
     results = {each.call_id: each for each in run.messages if isinstance(each, ToolResult)}
     for message in run.messages:
         match message:
             case User(content):
-                yield question(content)
+                yield render_question(content)
             case Assistant():
-                yield from _said(message)
+                yield from _render_assistant(message)
                 for call in message.calls:
                     key = (run.id, call.id)
-                    waits = key in marks.waiting
+                    waits = key in info.waiting
                     result = None if waits else results.get(call.id)
-                    if key not in marks.hidden:
-                        yield step(Step(call, result, marks.seconds.get(key), waits))
+                    if key not in info.hidden:
+                        yield render_tool_call(
+                            ToolCallView(call, result, info.seconds.get(key), waits)
+                        )
             case _:
                 pass
 
 
-def _said(message: Assistant) -> Iterator[Bubble]:
+def _render_assistant(message: Assistant) -> Iterator[ChatMessage]:
     if message.thinking.strip():
-        yield thought(message.thinking)
+        yield render_thinking(message.thinking)
     if message.text.strip():
-        yield answer(message.text)
+        yield render_answer(message.text)
 
 
-def question(content: Content) -> Bubble:
+def render_question(content: Content) -> ChatMessage:
     """What a person said, to the letter."""
     if isinstance(content, str):
         return {"role": "user", "content": markup.render_text(content)}
-    parts = (_image(p) if isinstance(p, Image) else markup.render_text(p.text) for p in content)
+    parts = (
+        _render_image(p) if isinstance(p, Image) else markup.render_text(p.text) for p in content
+    )
     return {"role": "user", "content": markup.join(*parts)}
 
 
-def _image(image: Image) -> str:
-    if markup.OWN_IMAGE.fullmatch(image.url):
+def _render_image(image: Image) -> str:
+    if markup.INLINE_IMAGE.fullmatch(image.url):
         return markup.render_image(image.url)
     return markup.render_text(f"[image: {image.url:.200}]")
 
 
-def answer(text: str) -> Bubble:
+def render_answer(text: str) -> ChatMessage:
     """What the model said."""
     return {"role": "assistant", "content": markup.render_markdown(text)}
 
 
-def thought(text: str, *, status: str = "done") -> Bubble:
+def render_thinking(text: str, *, status: str = "done") -> ChatMessage:
     """What the model thought, folded once it is done."""
     metadata: JSON = {"title": "Thinking", "status": status}
     return {"role": "assistant", "content": markup.render_markdown(text), "metadata": metadata}
 
 
-def asking() -> Bubble:
+def render_waiting() -> ChatMessage:
     """The model was asked, and has said nothing yet."""
     return {
         "role": "assistant",
@@ -126,56 +130,56 @@ def asking() -> Bubble:
     }
 
 
-def step(one: Step) -> Bubble:
+def render_tool_call(view: ToolCallView) -> ChatMessage:
     """A tool call, with its arguments and its result."""
-    ended = one.result is not None or one.waits
+    ended = view.result is not None or view.is_waiting
     metadata: dict[str, JSON] = {
-        "title": markup.render_text(f"{_sign(one)} {call_line(one.call, _TITLE)}"),
+        "title": markup.render_text(f"{_get_icon(view)} {format_call(view.call, _TITLE_LENGTH)}"),
         "status": "done" if ended else "pending",
-        "id": "/".join(one.path) or one.call.id,
+        "id": "/".join(view.path) or view.call.id,
     }
-    if len(one.path) > 1:
-        metadata["parent_id"] = "/".join(one.path[:-1])
-    if note := _note(one):
-        metadata["log"] = harmless(note)
-    return {"role": "assistant", "content": markup.join(*_parts(one)), "metadata": metadata}
+    if len(view.path) > 1:
+        metadata["parent_id"] = "/".join(view.path[:-1])
+    if note := _format_status(view):
+        metadata["log"] = strip_control_characters(note)
+    return {"role": "assistant", "content": markup.join(*_render_parts(view)), "metadata": metadata}
 
 
-def _sign(one: Step) -> str:
-    if one.waits:
+def _get_icon(view: ToolCallView) -> str:
+    if view.is_waiting:
         return "‖"
-    if one.result is None:
+    if view.result is None:
         return "…"
-    return "✗" if one.result.is_error else "✓"
+    return "✗" if view.result.is_error else "✓"
 
 
-def _note(one: Step) -> str:
+def _format_status(view: ToolCallView) -> str:
     words = [
-        "waits for you" if one.waits else "",
-        "repaired" if one.repaired else "",
-        "" if one.seconds is None else duration(one.seconds),
+        "waits for you" if view.is_waiting else "",
+        "repaired" if view.repaired else "",
+        "" if view.seconds is None else format_duration(view.seconds),
     ]
     return ", ".join(filter(None, words))
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time as people read it."""
     if seconds >= 1:
         return f"{seconds:.1f} s"
     return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "under 1 ms"
 
 
-def _parts(one: Step) -> Iterator[str]:
+def _render_parts(view: ToolCallView) -> Iterator[str]:
     yield markup.render_text("Arguments")
-    yield markup.render_code(_pretty(one.call.arguments))
-    if one.repaired:
-        yield markup.render_text(f"Repaired: {one.repaired}")
-    if one.result is not None:
-        yield markup.render_text("Error" if one.result.is_error else "Result")
-        yield markup.render_code(capped(one.result.text, _SHOWN))
+    yield markup.render_code(_format_json(view.call.arguments))
+    if view.repaired:
+        yield markup.render_text(f"Repaired: {view.repaired}")
+    if view.result is not None:
+        yield markup.render_text("Error" if view.result.is_error else "Result")
+        yield markup.render_code(truncate_text(view.result.text, _MAX_RESULT_CHARS))
 
 
-def _pretty(arguments: str) -> str:
+def _format_json(arguments: str) -> str:
     """JSON text with a line for each member, if that says the same."""
     try:
         return json.dumps(json.loads(arguments), ensure_ascii=False, indent=2)
@@ -183,6 +187,6 @@ def _pretty(arguments: str) -> str:
         return arguments
 
 
-def note(text: str) -> Bubble:
+def render_note(text: str) -> ChatMessage:
     """What is to be said of the conversation by neither side, such as what went wrong."""
     return {"role": "assistant", "content": markup.render_text(f"⚠ {text}")}

@@ -20,26 +20,34 @@ import secrets
 from collections.abc import Mapping
 from urllib.parse import parse_qs, quote
 
-from agentcall.gatekeeper import App, Gatekeeper, Message, Receive, Scope, Send, Terms
+from agentcall.gatekeeper import (
+    AccessPolicy,
+    ASGIApp,
+    ASGIMessage,
+    Receive,
+    Scope,
+    SecurityMiddleware,
+    Send,
+)
 
-_POLICY = (
+_CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-_HEADERS = {
+_SECURITY_HEADERS = {
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
 }
-_NEEDED = re.compile(
+_ALLOWED_PATHS = re.compile(
     r"/|/(?:export|chat\.js|theme\.css|config|favicon\.ico|manifest\.json|pwa_icon)"
     r"|/(?:assets|static|svelte)/.*"
     r"|/gradio_api/(?:queue/join|queue/data|upload|upload_progress|cancel|reset|startup-events"
     r"|theme\.css|info|app_id|heartbeat/\w+|file=.*)/?"
 )
-_NEEDS_KEY = b"""<!doctype html>
+_LOGIN_PAGE = b"""<!doctype html>
 <html><head><meta charset="utf-8"><title>agentcall</title>
 <meta name="viewport" content="width=device-width">
 <style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 26rem; margin: 20vh auto;
@@ -52,13 +60,13 @@ runs, or is known to whoever runs it.</p>
 """
 
 
-class Door:
+class WebSecurityMiddleware:
     """Lets browsers through to the application of a page on the terms of a gatekeeper."""
 
-    def __init__(self, app: App, terms: Terms) -> None:
+    def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self._app = app
-        self._keys = tuple(terms.keys)
-        self._kept = Gatekeeper(self._inside, terms)
+        self._keys = tuple(access.keys)
+        self._middleware = SecurityMiddleware(self._serve_authorized, access)
         self._ending = asyncio.Event()
 
     def end_streams(self) -> None:
@@ -67,71 +75,71 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._kept(scope, receive, send)
+            await self._middleware(scope, receive, send)
             return
-        key = self._key_of(scope)
+        key = self._find_key(scope)
         if key is not None:
             bearer = (b"authorization", f"Bearer {key}".encode("utf-8", "surrogateescape"))
-            scope = {**scope, "headers": [*_without(scope, b"authorization"), bearer]}
+            scope = {**scope, "headers": [*_drop_header(scope, b"authorization"), bearer]}
         if scope["method"] == "GET":
-            receive = _ended_by(self._ending, receive)
-        told = _Explained(scope, send)
-        await self._kept(scope, receive, told.send)
-        if told.is_open:  # a stream that was ended
+            receive = _end_on_event(self._ending, receive)
+        response = _LoginResponse(scope, send)
+        await self._middleware(scope, receive, response.send)
+        if response.is_open:  # a stream that was ended
             await send({"type": "http.response.body", "body": b""})
 
-    def _key_of(self, scope: Scope) -> str | None:
+    def _find_key(self, scope: Scope) -> str | None:
         """The key that the address or the cookie stands for; None where a header may."""
         if not self._keys:
             return None
-        token = _token_of(scope)
+        token = _read_token(scope)
         if token is not None:
             return token
-        given = _cookie(scope)
-        found = (key for key in self._keys if hmac.compare_digest(_word_for(key).encode(), given))
+        given = _read_cookie(scope)
+        found = (key for key in self._keys if hmac.compare_digest(_sign_key(key).encode(), given))
         return next(found, None)
 
-    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_authorized(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Beyond the gatekeeper: whoever asks has a right to."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        token = _token_of(scope)
-        if not _NEEDED.fullmatch(scope["path"]):
-            await _answered(send, 404, b"there is nothing here\n")
+        token = _read_token(scope)
+        if not _ALLOWED_PATHS.fullmatch(scope["path"]):
+            await _send_response(send, 404, b"there is nothing here\n")
         elif token is not None and self._keys:
-            await _answered(send, 303, b"", _let_in(scope, token))
+            await _send_response(send, 303, b"", _build_login_headers(scope, token))
         elif scope["path"] == "/":
-            plain = {**scope, "headers": _without(scope, b"accept-encoding")}
-            await self._app(plain, receive, _SealedPage(send).send)
+            plain = {**scope, "headers": _drop_header(scope, b"accept-encoding")}
+            await self._app(plain, receive, _SecurePageResponse(send).send)
         else:
-            await self._app(scope, receive, _Sealed(send).send)
+            await self._app(scope, receive, _SecureResponse(send).send)
 
 
-class _Sealed:
+class _SecureResponse:
     """Sends an answer with headers by which a browser holds it to the rules."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.nonce = secrets.token_urlsafe(16)
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: ASGIMessage) -> None:
         if message["type"] == "http.response.start":
-            policy = _POLICY.format(nonce=self.nonce).encode()
-            sealed = [*_HEADERS.items(), (b"content-security-policy", policy)]
-            message = {**message, "headers": [*message.get("headers", ()), *sealed]}
+            policy = _CONTENT_SECURITY_POLICY.format(nonce=self.nonce).encode()
+            security_headers = [*_SECURITY_HEADERS.items(), (b"content-security-policy", policy)]
+            message = {**message, "headers": [*message.get("headers", ()), *security_headers]}
         await self._send(message)
 
 
-class _SealedPage:
+class _SecurePageResponse:
     """The same for the page, whose scripts get the number that the policy names."""
 
     def __init__(self, send: Send) -> None:
-        self._sealed = _Sealed(send)
-        self._start: Message = {}
+        self._response = _SecureResponse(send)
+        self._start: ASGIMessage = {}
         self._body = b""
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: ASGIMessage) -> None:
         if message["type"] == "http.response.start":
             self._start = message
             return
@@ -139,15 +147,15 @@ class _SealedPage:
         if message.get("more_body"):
             return
         # what Gradio writes into its page has no `<` in it but in tags
-        script = f'<script nonce="{self._sealed.nonce}"'.encode()
+        script = f'<script nonce="{self._response.nonce}"'.encode()
         body = re.sub(rb"<script\b", script, self._body)
         length = (b"content-length", str(len(body)).encode())
-        headers = [*_without(self._start, b"content-length"), length]
-        await self._sealed.send({**self._start, "headers": headers})
-        await self._sealed.send({"type": "http.response.body", "body": body})
+        headers = [*_drop_header(self._start, b"content-length"), length]
+        await self._response.send({**self._start, "headers": headers})
+        await self._response.send({"type": "http.response.body", "body": body})
 
 
-class _Explained:
+class _LoginResponse:
     """Sends an answer; a person who has no key is shown where to put it.
 
     is_open: whether more of the answer is to come.
@@ -155,26 +163,26 @@ class _Explained:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
-        self._is_person = "text/html" in _headers(scope).get("accept", "")
+        self._is_person = "text/html" in _decode_headers(scope).get("accept", "")
         self._is_refused = False
         self.is_open = False
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: ASGIMessage) -> None:
         self.is_open = message["type"] == "http.response.start" or bool(message.get("more_body"))
         if message["type"] == "http.response.start":
             self._is_refused = message["status"] == 401 and self._is_person
             if self._is_refused:
                 policy = b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
-                headers = {b"content-type": b"text/html; charset=utf-8", **_HEADERS}
+                headers = {b"content-type": b"text/html; charset=utf-8", **_SECURITY_HEADERS}
                 headers[b"content-security-policy"] = policy
                 message = {**message, "headers": [*headers.items()]}
         elif self._is_refused:
-            message = {**message, "body": _NEEDS_KEY}
+            message = {**message, "body": _LOGIN_PAGE}
         await self._send(message)
 
 
-def _ended_by(ending: asyncio.Event, receive: Receive) -> Receive:
-    async def received() -> Message:
+def _end_on_event(ending: asyncio.Event, receive: Receive) -> Receive:
+    async def receive_or_disconnect() -> ASGIMessage:
         coming, end = asyncio.ensure_future(receive()), asyncio.ensure_future(ending.wait())
         try:
             await asyncio.wait({coming, end}, return_when=asyncio.FIRST_COMPLETED)
@@ -183,10 +191,10 @@ def _ended_by(ending: asyncio.Event, receive: Receive) -> Receive:
             coming.cancel()
             end.cancel()
 
-    return received
+    return receive_or_disconnect
 
 
-def _let_in(scope: Scope, token: str) -> list[tuple[bytes, bytes]]:
+def _build_login_headers(scope: Scope, token: str) -> list[tuple[bytes, bytes]]:
     """The headers that give a cookie for a key, and lead to the same page without it."""
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     rest = "&".join(
@@ -196,24 +204,26 @@ def _let_in(scope: Scope, token: str) -> list[tuple[bytes, bytes]]:
         if name != "token"
     )
     secure = "; Secure" if scope.get("scheme") == "https" else ""
-    cookie = f"{_cookie_name(scope)}={_word_for(token)}; HttpOnly; SameSite=Strict; Path=/{secure}"
+    cookie = (
+        f"{_get_cookie_name(scope)}={_sign_key(token)}; HttpOnly; SameSite=Strict; Path=/{secure}"
+    )
     place = f"./?{rest}" if rest else "./"
     return [(b"location", place.encode()), (b"set-cookie", cookie.encode())]
 
 
-def _word_for(key: str) -> str:
+def _sign_key(key: str) -> str:
     """What stands for a key in a cookie; the key cannot be found from it."""
     return hmac.new(key.encode("utf-8", "replace"), b"agentcall web", hashlib.sha256).hexdigest()
 
 
-def _cookie_name(scope: Scope) -> str:
+def _get_cookie_name(scope: Scope) -> str:
     _, port = scope.get("server") or ("", 0)
     return f"agentcall-{port}"
 
 
-def _cookie(scope: Scope) -> bytes:
+def _read_cookie(scope: Scope) -> bytes:
     """The cookie of this server, whatever other servers of this machine have set besides."""
-    wanted = _cookie_name(scope).encode()
+    wanted = _get_cookie_name(scope).encode()
     for name, value in scope["headers"]:
         for part in value.split(b";") if name.lower() == b"cookie" else ():
             given, _, word = part.strip().partition(b"=")
@@ -222,25 +232,25 @@ def _cookie(scope: Scope) -> bytes:
     return b""
 
 
-def _token_of(scope: Scope) -> str | None:
+def _read_token(scope: Scope) -> str | None:
     if scope["method"] != "GET" or scope["path"] != "/":
         return None
     found = parse_qs(scope["query_string"].decode("latin-1")).get("token")
     return found[0] if found else None
 
 
-def _headers(scope: Scope) -> Mapping[str, str]:
+def _decode_headers(scope: Scope) -> Mapping[str, str]:
     return {name.decode("latin-1").lower(): v.decode("latin-1") for name, v in scope["headers"]}
 
 
-def _without(scope: Scope, name: bytes) -> list[tuple[bytes, bytes]]:
+def _drop_header(scope: Scope, name: bytes) -> list[tuple[bytes, bytes]]:
     return [(key, value) for key, value in scope["headers"] if key.lower() != name]
 
 
-async def _answered(
+async def _send_response(
     send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None
 ) -> None:
-    told = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-    told += [*(headers or []), *_HEADERS.items()]
-    await send({"type": "http.response.start", "status": status, "headers": told})
+    all_headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+    all_headers += [*(headers or []), *_SECURITY_HEADERS.items()]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})

@@ -14,7 +14,7 @@ _LANGUAGES = frozenset(
         *("css", "html", "ini", "json", "latex", "markdown", "md", "toml", "xml", "yaml", "yml"),
     }
 )
-_LONGEST = 20_000
+_MAX_CHARS = 20_000
 _CLASSES = {
     "Comment": "comment",
     "Keyword": "keyword",
@@ -31,20 +31,20 @@ _CLASSES = {
     "Generic.Deleted": "deleted",
     "Generic.Inserted": "inserted",
 }
-KINDS = frozenset(_CLASSES.values())
+TOKEN_CLASSES = frozenset(_CLASSES.values())
 """The classes of Prism that are used."""
 
 
 def highlight(code: str, language: str) -> str:
     """The code as HTML; without colours where the language is not known, or the code is long."""
-    if language not in _LANGUAGES or len(code) > _LONGEST:
+    if language not in _LANGUAGES or len(code) > _MAX_CHARS:
         return escape(code, quote=False)
     lexers: Any = import_module("pygments.lexers")  # Any: a package without types
     lexer = lexers.get_lexer_by_name(language, stripnl=False, ensurenl=False)
-    return "".join(_span(str(kind), text) for kind, text in lexer.get_tokens(code))
+    return "".join(_render_span(str(kind), text) for kind, text in lexer.get_tokens(code))
 
 
-def _span(kind: str, text: str) -> str:
+def _render_span(kind: str, text: str) -> str:
     """A piece of code; `kind` is such as `Token.Literal.String.Double`."""
     name = kind.removeprefix("Token.")
     while name and name not in _CLASSES:

@@ -25,60 +25,72 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.result import RunResult
-from agentcall.web.bubbles import Bubble, Step, answer, asking, note, step, thought
+from agentcall.web.bubbles import (
+    ChatMessage,
+    ToolCallView,
+    render_answer,
+    render_note,
+    render_thinking,
+    render_tool_call,
+    render_waiting,
+)
 
-_SHORT = 0.1
+_MIN_SECONDS = 0.1
 """Seconds in which too little is written to say how fast."""
 
 
 @dataclass(slots=True)
-class _Words:
+class _TextPart:
     """Text that arrives piece by piece."""
 
     text: str
     is_thinking: bool = False
 
 
-class Live:
+class ChatStreamState:
     """Follows a run by its events; `run_id` is that of one that goes on."""
 
     def __init__(self, run_id: str = "") -> None:
-        self._parts: list[_Words | Step | str] = []
+        self._parts: list[_TextPart | ToolCallView | str] = []
         self._repairs: dict[tuple[str, ...], str] = {}
-        self._written, self._writing = 0, 0.0
+        self._output_tokens, self._writing_seconds = 0, 0.0
         self.run_id = run_id
         self.result: RunResult[Any] | None = None  # Any: of whatever agent
 
     @property
-    def steps(self) -> Iterator[Step]:
+    def tool_calls(self) -> Iterator[ToolCallView]:
         """The tool calls so far."""
-        return (part for part in self._parts if isinstance(part, Step))
+        return (part for part in self._parts if isinstance(part, ToolCallView))
 
     @property
-    def shown(self) -> frozenset[tuple[str, str]]:
+    def shown_calls(self) -> frozenset[tuple[str, str]]:
         """The calls that are shown here, each by the id of the run and its own."""
-        return frozenset((self.run_id, one.path[0]) for one in self.steps)
+        return frozenset((self.run_id, one.path[0]) for one in self.tool_calls)
 
     @property
-    def unfinished(self) -> str:
+    def partial_answer(self) -> str:
         """What was said of an answer that has not ended."""
         last = self._parts[-1] if self._parts else None
-        return last.text if isinstance(last, _Words) and not last.is_thinking else ""
+        return last.text if isinstance(last, _TextPart) and not last.is_thinking else ""
 
     @property
-    def speed(self) -> float | None:
+    def tokens_per_second(self) -> float | None:
         """Tokens a second, while the model wrote; None where that cannot be said."""
-        return self._written / self._writing if self._writing > _SHORT else None
+        return (
+            self._output_tokens / self._writing_seconds
+            if self._writing_seconds > _MIN_SECONDS
+            else None
+        )
 
-    def see(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Takes in what happened."""
         match event:
             case TextDelta(text):
-                self._hear(text, is_thinking=False)
+                self._append_text(text, is_thinking=False)
             case ThinkingDelta(text):
-                self._hear(text, is_thinking=True)
+                self._append_text(text, is_thinking=True)
             case AnswerDiscarded():
-                while self._parts and isinstance(self._parts[-1], _Words):
+                while self._parts and isinstance(self._parts[-1], _TextPart):
                     self._parts.pop()
             case LoopDetected(reason=reason):
                 self._parts.append(f"the model repeats itself: {reason}")
@@ -87,68 +99,68 @@ class Live:
             case ContextTrimmed():
                 self._parts.append("a tool's result was shortened to fit the model's window")
             case RunStarted() | ModelAnswered() | RunFinished():
-                self._see_run(event)
+                self._apply_run_event(event)
             case _:
-                self._see_call(event, ())
+                self._apply_call_event(event, ())
 
-    def bubbles(self) -> Iterator[Bubble]:
+    def render(self) -> Iterator[ChatMessage]:
         """What there is to show; it may be read in a thread while more comes."""
         parts = tuple(self._parts)
         for place, part in enumerate(parts):
             match part:
-                case Step():
-                    yield step(part)
-                case _Words(text, is_thinking=True) if text.strip():
+                case ToolCallView():
+                    yield render_tool_call(part)
+                case _TextPart(text, is_thinking=True) if text.strip():
                     is_last = place == len(parts) - 1
-                    yield thought(text, status="pending" if is_last else "done")
-                case _Words(text) if text.strip():
-                    yield answer(text)
+                    yield render_thinking(text, status="pending" if is_last else "done")
+                case _TextPart(text) if text.strip():
+                    yield render_answer(text)
                 case str():
-                    yield note(part)
+                    yield render_note(part)
                 case _:
                     pass
-        if all(isinstance(part, Step) and part.result for part in parts[-1:]):
-            yield asking()
+        if all(isinstance(part, ToolCallView) and part.result for part in parts[-1:]):
+            yield render_waiting()
 
-    def _see_run(self, event: RunStarted | ModelAnswered | RunFinished) -> None:
+    def _apply_run_event(self, event: RunStarted | ModelAnswered | RunFinished) -> None:
         match event:
             case RunStarted(run_id):
                 self.run_id = run_id
             case ModelAnswered(usage, _, writing):
-                self._written += usage.output_tokens
-                self._writing += writing
+                self._output_tokens += usage.output_tokens
+                self._writing_seconds += writing
             case RunFinished(result):
                 self.result = result
 
-    def _hear(self, text: str, *, is_thinking: bool) -> None:
+    def _append_text(self, text: str, *, is_thinking: bool) -> None:
         last = self._parts[-1] if self._parts else None
-        if isinstance(last, _Words) and last.is_thinking == is_thinking:
+        if isinstance(last, _TextPart) and last.is_thinking == is_thinking:
             last.text += text
         else:
-            self._parts.append(_Words(text, is_thinking))
+            self._parts.append(_TextPart(text, is_thinking))
 
-    def _see_call(self, event: Event, inside: tuple[str, ...]) -> None:
+    def _apply_call_event(self, event: Event, inside: tuple[str, ...]) -> None:
         match event:
             case Nested(call_id=call_id, event=below):
-                self._see_call(below, (*inside, call_id))
+                self._apply_call_event(below, (*inside, call_id))
             case ToolCallRepaired(call, rule):
                 path = (*inside, call.id)
                 self._repairs[path] = ", ".join(filter(None, [self._repairs.get(path), rule]))
             case ToolCallStarted(call):
-                self._put(Step(call, path=(*inside, call.id)))
+                self._put_call(ToolCallView(call, path=(*inside, call.id)))
             case ApprovalRequested(call):
-                self._put(Step(call, waits=True, path=(*inside, call.id)))
+                self._put_call(ToolCallView(call, is_waiting=True, path=(*inside, call.id)))
             case ToolCallRefused(call, result):
-                self._put(Step(call, result, path=(*inside, call.id)))
+                self._put_call(ToolCallView(call, result, path=(*inside, call.id)))
             case ToolCallFinished(call, result, seconds):
-                self._put(Step(call, result, seconds, path=(*inside, call.id)))
+                self._put_call(ToolCallView(call, result, seconds, path=(*inside, call.id)))
             case _:
                 pass
 
-    def _put(self, made: Step) -> None:
-        made = replace(made, repaired=self._repairs.get(made.path, ""))
+    def _put_call(self, view: ToolCallView) -> None:
+        view = replace(view, repaired=self._repairs.get(view.path, ""))
         for place, part in enumerate(self._parts):
-            if isinstance(part, Step) and part.path == made.path:
-                self._parts[place] = made
+            if isinstance(part, ToolCallView) and part.path == view.path:
+                self._parts[place] = view
                 return
-        self._parts.append(made)
+        self._parts.append(view)

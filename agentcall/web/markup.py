@@ -24,8 +24,8 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-from agentcall.plaintext import harmless
-from agentcall.web.highlight import KINDS, highlight
+from agentcall.plaintext import strip_control_characters
+from agentcall.web.highlight import TOKEN_CLASSES, highlight
 
 TAGS = frozenset(
     {
@@ -43,19 +43,19 @@ ATTRIBUTES = {
     "td": {"align"},
     "th": {"align"},
 }
-OWN_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
+INLINE_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
 """The address of an image that is in the message itself, so that nothing is fetched for it."""
 
-_VALUES = {
+_ALLOWED_VALUES = {
     ("a", "href"): re.compile(r"(?:https?://|mailto:).*", re.DOTALL | re.IGNORECASE),
-    ("img", "src"): OWN_IMAGE,
+    ("img", "src"): INLINE_IMAGE,
     ("div", "class"): re.compile("prose|literal"),
-    ("span", "class"): re.compile(rf"token (?:{'|'.join(sorted(KINDS))})"),
+    ("span", "class"): re.compile(rf"token (?:{'|'.join(sorted(TOKEN_CLASSES))})"),
     ("ol", "start"): re.compile(r"\d{1,9}"),
     ("td", "align"): re.compile("left|center|right"),
     ("th", "align"): re.compile("left|center|right"),
 }
-_LONGEST = 50_000
+_MAX_CHARS = 50_000
 _MOST_BRACKETS = 5_000
 """Reading brackets that are never closed costs their number squared."""
 
@@ -63,24 +63,28 @@ _MOST_BRACKETS = 5_000
 @lru_cache(maxsize=256)
 def render_markdown(text: str) -> str:
     """An answer with its Markdown; a huge one to the letter, as it would keep the server busy."""
-    if len(text) > _LONGEST or text.count("[") > _MOST_BRACKETS:
+    if len(text) > _MAX_CHARS or text.count("[") > _MOST_BRACKETS:
         return render_text(text)
-    return _clean(f'<div class="prose">{_markdown().render(harmless(text))}</div>')
+    return _clean(
+        f'<div class="prose">{_make_markdown().render(strip_control_characters(text))}</div>'
+    )
 
 
 def render_text(text: str) -> str:
     """The text to the letter, with its line ends and blanks."""
-    return _clean(f'<div class="literal">{_escaped(harmless(text))}</div>')
+    return _clean(f'<div class="literal">{_escape_text(strip_control_characters(text))}</div>')
 
 
 def render_code(text: str) -> str:
     """The text to the letter, as code is shown."""
-    return _clean(f'<div class="prose"><pre><code>{_escaped(harmless(text))}</code></pre></div>')
+    return _clean(
+        f'<div class="prose"><pre><code>{_escape_text(strip_control_characters(text))}</code></pre></div>'
+    )
 
 
-def render_image(address: str) -> str:
+def render_image(url: str) -> str:
     """An image that is in its address."""
-    return _clean(f'<div class="prose"><img alt="" src="{escape(address)}"></div>')
+    return _clean(f'<div class="prose"><img alt="" src="{escape(url)}"></div>')
 
 
 def join(*parts: str) -> str:
@@ -94,7 +98,7 @@ def _clean(html: str) -> str:
         html.encode("utf-8", "replace").decode(),
         tags=set(TAGS),
         attributes=ATTRIBUTES,
-        attribute_filter=_kept,
+        attribute_filter=_filter_attribute,
         url_schemes={"http", "https", "mailto", "data"},
         set_tag_attribute_values={"a": {"target": "_blank"}},
         link_rel="noopener noreferrer nofollow",
@@ -102,12 +106,12 @@ def _clean(html: str) -> str:
     return kept.replace("\n", "&#10;").replace("\t", "&#9;")
 
 
-def _kept(tag: str, attribute: str, value: str) -> str | None:
-    form = _VALUES.get((tag, attribute))
+def _filter_attribute(tag: str, attribute: str, value: str) -> str | None:
+    form = _ALLOWED_VALUES.get((tag, attribute))
     return value if form is None or form.fullmatch(value) else None
 
 
-def _escaped(text: str) -> str:
+def _escape_text(text: str) -> str:
     """The text in HTML, in which no `$$` begins a formula."""
     return escape(text, quote=False).replace("$", "<span>$</span>")
 
@@ -116,22 +120,22 @@ def _escaped(text: str) -> str:
 
 
 @cache
-def _markdown() -> MarkdownIt:
+def _make_markdown() -> MarkdownIt:
     reader = MarkdownIt("js-default", {"html": False, "linkify": True, "breaks": True})
     reader.disable("image")  # fetching one would send its address, and what is in it; a link stays
-    reader.inline.ruler.before("escape", "formula", _formula)
+    reader.inline.ruler.before("escape", "formula", _parse_formula)
     reader.block.ruler.before(
-        "fence", "formula", _formula_block, {"alt": ["paragraph", "blockquote", "list"]}
+        "fence", "formula", _parse_formula_block, {"alt": ["paragraph", "blockquote", "list"]}
     )
-    reader.core.ruler.push("alignment", _align)
-    reader.add_render_rule("fence", _fence)
-    reader.add_render_rule("code_block", _fence)
+    reader.core.ruler.push("alignment", _align_columns)
+    reader.add_render_rule("fence", _render_fence)
+    reader.add_render_rule("code_block", _render_fence)
     linkify: Any = reader.linkify  # Any: a package without types
     linkify.set({"fuzzy_link": False, "fuzzy_email": False, "fuzzy_ip": False})
     return reader
 
 
-def _formula(state: StateInline, silent: bool) -> bool:
+def _parse_formula(state: StateInline, silent: bool) -> bool:
     """`$$...$$`: KaTeX gets it as it is written."""
     if not state.src.startswith("$$", state.pos):
         return False
@@ -144,7 +148,7 @@ def _formula(state: StateInline, silent: bool) -> bool:
     return True
 
 
-def _formula_block(state: StateBlock, first: int, end: int, silent: bool) -> bool:
+def _parse_formula_block(state: StateBlock, first: int, end: int, silent: bool) -> bool:
     """Lines from one that begins with `$$` to the first that ends so, with none empty."""
     lines: list[str] = []
     for number in range(first, end):
@@ -164,7 +168,7 @@ def _formula_block(state: StateBlock, first: int, end: int, silent: bool) -> boo
     return True
 
 
-def _align(state: StateCore) -> None:
+def _align_columns(state: StateCore) -> None:
     """Says how a column stands by an attribute; markdown-it-py does it by a style."""
     for token in state.tokens:
         style = str(token.attrs.pop("style", ""))
@@ -172,7 +176,7 @@ def _align(state: StateCore) -> None:
             token.attrSet("align", style.partition(":")[2])
 
 
-def _fence(
+def _render_fence(
     renderer: RendererHTML,
     tokens: list[Token],
     place: int,

@@ -14,19 +14,19 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 from starlette.exceptions import HTTPException
 
-from agentcall.gatekeeper import USER, App, Message, Receive, Scope, Send
+from agentcall.gatekeeper import USER_SCOPE_KEY, ASGIApp, ASGIMessage, Receive, Scope, Send
 from agentcall.web.uploads import Uploads
 
-_NAMES = ("session_hash", "upload_id")
+_SCOPED_NAMES = ("session_hash", "upload_id")
 _HEARTBEAT = "/gradio_api/heartbeat/"
 _FILE = "/gradio_api/file="
 _UPLOAD = "/gradio_api/upload"
 
 
-class Owned:
+class UserIsolationMiddleware:
     """Gradio's application, in which each user has names and files of their own."""
 
-    def __init__(self, app: App, uploads: Uploads) -> None:
+    def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
         self._app = app
         self._uploads = uploads
 
@@ -34,18 +34,18 @@ class Owned:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        user, path = str(scope.get(USER, "")), str(scope["path"])
+        user, path = str(scope.get(USER_SCOPE_KEY, "")), str(scope["path"])
         if path.startswith(_FILE) and not self._uploads.has(user, path.removeprefix(_FILE)):
-            await _missing(send)
+            await _send_not_found(send)
             return
         if path.rstrip("/") == _UPLOAD:
-            send = _Noted(send, self._uploads, user).send
+            send = _UploadRecorder(send, self._uploads, user).send
             plain = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
             scope = {**scope, "headers": plain}  # the answer is read here
         mark = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32] if user else ""
         if mark:
-            scope = _marked(scope, path, mark)
-            receive = _MarkedBody(receive, mark).receive if _has_json(scope) else receive
+            scope = _scope_request(scope, path, mark)
+            receive = _ScopedBody(receive, mark).receive if _has_json(scope) else receive
         try:
             await self._app(scope, receive, send)
         except RuntimeError as error:
@@ -55,9 +55,9 @@ class Owned:
             await send({"type": "http.response.body", "body": b""})
 
 
-def _marked(scope: Scope, path: str, mark: str) -> Scope:
+def _scope_request(scope: Scope, path: str, mark: str) -> Scope:
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    pairs = [(name, value + mark if name in _NAMES else value) for name, value in query]
+    pairs = [(name, value + mark if name in _SCOPED_NAMES else value) for name, value in query]
     if path.startswith(_HEARTBEAT):
         path = path.rstrip("/") + mark
     lengthless = [pair for pair in scope["headers"] if pair[0].lower() != b"content-length"]
@@ -70,20 +70,20 @@ def _has_json(scope: Scope) -> bool:
     return not any(value.lower().startswith(b"multipart/") for value in types)
 
 
-class _MarkedBody:
+class _ScopedBody:
     """The body of a request, which the gatekeeper hands on whole."""
 
     def __init__(self, receive: Receive, mark: str) -> None:
         self._receive = receive
         self._mark = mark
 
-    async def receive(self) -> Message:
+    async def receive(self) -> ASGIMessage:
         message = await self._receive()
         if message["type"] == "http.request" and message.get("body"):
-            return {**message, "body": self._body(message["body"])}
+            return {**message, "body": self._scope_body(message["body"])}
         return message
 
-    def _body(self, body: bytes) -> bytes:
+    def _scope_body(self, body: bytes) -> bytes:
         try:
             value: object = orjson.loads(body)
         except ValueError:
@@ -91,31 +91,31 @@ class _MarkedBody:
         if not isinstance(value, dict):
             return body
         fields = cast("dict[str, object]", value)
-        named = {name: f"{fields[name]}{self._mark}" for name in _NAMES if fields.get(name)}
+        named = {name: f"{fields[name]}{self._mark}" for name in _SCOPED_NAMES if fields.get(name)}
         return orjson.dumps({**fields, **named})
 
 
-class _Noted:
+class _UploadRecorder:
     """The answer to an upload, in which the paths of its files stand."""
 
     def __init__(self, send: Send, uploads: Uploads, user: str) -> None:
         self._send = send
         self._uploads = uploads
         self._user = user
-        self._is_right = False
+        self._is_success = False
         self._body = b""
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: ASGIMessage) -> None:
         if message["type"] == "http.response.start":
-            self._is_right = message["status"] == 200
-        elif self._is_right:
+            self._is_success = message["status"] == 200
+        elif self._is_success:
             self._body += message.get("body", b"")
             if not message.get("more_body"):
                 self._uploads.add(self._user, orjson.loads(self._body))
         await self._send(message)
 
 
-async def _missing(send: Send) -> None:
+async def _send_not_found(send: Send) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 404, "headers": headers})
     await send({"type": "http.response.body", "body": b"there is nothing here\n"})

@@ -12,19 +12,19 @@ from agentcall.approval import Approved, Denied
 from agentcall.errors import UsageError
 from agentcall.messages import Text
 from agentcall.web import markup
-from agentcall.web.shown import PLACEHOLDER, shown
-from agentcall.web.tab import Tab
-from agentcall.web.view import View
+from agentcall.web.shown import PLACEHOLDER, render_updates
+from agentcall.web.tab import ChatTab
+from agentcall.web.view import WebChatView
 
 gr: Any = import_module("gradio")  # Any: an optional package, few of whose types are told
 Component: TypeAlias = Any
-Request: TypeAlias = Any
-Views: TypeAlias = AsyncGenerator[View, None]
+GradioRequest: TypeAlias = Any
+Views: TypeAlias = AsyncGenerator[WebChatView, None]
 Handler = TypeVar("Handler", bound=Callable[..., Any])  # Any: whatever Gradio makes of it
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class SidebarComponents:
     """The conversations that are kept."""
 
     new: Component
@@ -32,7 +32,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
+class ApprovalComponents:
     """A call that waits for a person."""
 
     panel: Component
@@ -44,7 +44,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Foot:
+class FooterComponents:
     """What stands below the box for words."""
 
     retry: Component
@@ -57,20 +57,20 @@ class Foot:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ChatPage:
     """The page of an agent of this name, as Gradio's `blocks`."""
 
     blocks: Component
-    side: Side
+    sidebar: SidebarComponents
     chat: Component
-    approval: Approval
+    approval: ApprovalComponents
     box: Component
-    foot: Foot
+    footer: FooterComponents
 
     @property
     def outputs(self) -> list[Component]:
         """The components that change, in the order of `shown`."""
-        side, approval, foot = self.side, self.approval, self.foot
+        side, approval, foot = self.sidebar, self.approval, self.footer
         return [
             self.chat,
             self.box,
@@ -80,26 +80,35 @@ class Page:
         ]
 
 
-def page_of(name: str, find: Callable[[Request], Tab], *, running: int) -> Page:
+def build_page(
+    name: str, find_tab: Callable[[GradioRequest], ChatTab], *, running: int
+) -> ChatPage:
     """The page of an agent of this name.
 
     find: the tab that a request comes from. running: how many runs go on at the same time.
     """
     with gr.Blocks(title=name, analytics_enabled=False, fill_height=True) as blocks:
-        page = Page(blocks, _side(name), _chat(), _approval(), _box(), _foot())
-        _wire(page, find, running)
+        page = ChatPage(
+            blocks,
+            _build_sidebar(name),
+            _build_chat(),
+            _build_approval(),
+            _build_box(),
+            _build_footer(),
+        )
+        _connect_events(page, find_tab, running)
     return page
 
 
-def _side(name: str) -> Side:
+def _build_sidebar(name: str) -> SidebarComponents:
     with gr.Sidebar(width=280):
         gr.Markdown(markup.render_text(name), elem_id="name")
         new = gr.Button("New chat", elem_id="new")
         sessions = gr.Radio(show_label=False, container=False, elem_id="sessions")
-    return Side(new, sessions)
+    return SidebarComponents(new, sessions)
 
 
-def _chat() -> Component:
+def _build_chat() -> Component:
     return gr.Chatbot(
         show_label=False,
         scale=1,
@@ -113,7 +122,7 @@ def _chat() -> Component:
     )
 
 
-def _approval() -> Approval:
+def _build_approval() -> ApprovalComponents:
     with gr.Column(visible=False, variant="panel", elem_id="approval") as panel:
         call = gr.Markdown(elem_id="call")
         reason = gr.Textbox(
@@ -127,10 +136,10 @@ def _approval() -> Approval:
             approve = gr.Button("Approve once", variant="primary", elem_id="approve")
             always = gr.Button("Approve always", elem_id="always")
             deny = gr.Button("Deny", variant="stop", elem_id="deny")
-    return Approval(panel, call, reason, approve, always, deny)
+    return ApprovalComponents(panel, call, reason, approve, always, deny)
 
 
-def _box() -> Component:
+def _build_box() -> Component:
     return gr.MultimodalTextbox(
         placeholder=PLACEHOLDER,
         show_label=False,
@@ -142,7 +151,7 @@ def _box() -> Component:
     )
 
 
-def _foot() -> Foot:
+def _build_footer() -> FooterComponents:
     words = ("Retry", "Edit", "Undo", "Export Markdown", "Export JSON")
     with gr.Row(elem_id="tools"):
         retry, edit, undo, markdown, json = (
@@ -151,17 +160,19 @@ def _foot() -> Foot:
         )
     with gr.Row(elem_id="foot"):
         usage, session = gr.Markdown(elem_id="usage"), gr.Markdown(elem_id="session")
-    return Foot(retry, edit, undo, markdown, json, usage, session)
+    return FooterComponents(retry, edit, undo, markdown, json, usage, session)
 
 
-def _wire(page: Page, find: Callable[[Request], Tab], running: int) -> None:
+def _connect_events(
+    page: ChatPage, find_tab: Callable[[GradioRequest], ChatTab], running: int
+) -> None:
     """Says what each component brings about."""
 
     def on(
         event: Component, work: Callable[..., Views], *inputs: Component, group: str | None = None
     ) -> None:
         event(
-            _handler(work, find),
+            _make_handler(work, find_tab),
             list(inputs),
             page.outputs,
             show_progress="hidden",
@@ -170,52 +181,54 @@ def _wire(page: Page, find: Callable[[Request], Tab], running: int) -> None:
             concurrency_id=group,
         )
 
-    async def leave(request: Request) -> None:
-        await find(request).leave()
+    async def leave(request: GradioRequest) -> None:
+        await find_tab(request).stop_runs()
 
-    page.blocks.unload(_with_request(leave))
-    box, approval, foot, side = page.box, page.approval, page.foot, page.side
-    on(page.blocks.load, Tab.look)
+    page.blocks.unload(_inject_request(leave))
+    box, approval, foot, side = page.box, page.approval, page.footer, page.sidebar
+    on(page.blocks.load, ChatTab.show)
     on(box.submit, _ask, box, group="runs")
-    on(foot.retry.click, Tab.retry, group="runs")
+    on(foot.retry.click, ChatTab.retry, group="runs")
     on(approval.approve.click, _approve, group="runs")
     on(approval.always.click, _approve_always, group="runs")
     on(approval.deny.click, _deny, approval.reason, group="runs")
-    on(box.stop, Tab.stop)
-    on(foot.edit.click, Tab.edit)
-    on(foot.undo.click, Tab.undo)
-    on(side.new.click, Tab.begin)
-    on(side.sessions.input, Tab.open, side.sessions)
+    on(box.stop, ChatTab.stop)
+    on(foot.edit.click, ChatTab.edit)
+    on(foot.undo.click, ChatTab.undo)
+    on(side.new.click, ChatTab.start_new)
+    on(side.sessions.input, ChatTab.open_session, side.sessions)
 
 
-def _handler(work: Callable[..., Views], find: Callable[[Request], Tab]) -> Callable[..., Any]:
+def _make_handler(
+    work: Callable[..., Views], find_tab: Callable[[GradioRequest], ChatTab]
+) -> Callable[..., Any]:
     """The work as a function for Gradio, which is to give it the request first."""
 
     async def handler(
-        request: Request,
+        request: GradioRequest,
         *given: object,
     ) -> AsyncGenerator[list[Any], None]:  # Any: Gradio's updates
         before = None
-        async with aclosing(work(find(request), *given)) as views:
+        async with aclosing(work(find_tab(request), *given)) as views:
             async for view in views:
-                yield shown(view, before)
+                yield render_updates(view, before)
                 before = view
 
-    return _with_request(handler)
+    return _inject_request(handler)
 
 
-def _with_request(handler: Handler) -> Handler:
+def _inject_request(handler: Handler) -> Handler:
     """The function, whose first argument Gradio is to give itself; it goes by annotations."""
     handler.__annotations__ = {"request": gr.Request}
     return handler
 
 
-async def _ask(tab: Tab, given: dict[str, Any]) -> Views:  # Any: a text, and paths of files
+async def _ask(tab: ChatTab, given: dict[str, Any]) -> Views:  # Any: a text, and paths of files
     text = str(given.get("text") or "")
     try:
-        images = [tab.image(path) for path in given.get("files") or ()]
+        images = [tab.load_image(path) for path in given.get("files") or ()]
     except UsageError as error:
-        views = tab.tell(str(error))
+        views = tab.show_error(str(error))
     else:
         views = tab.ask([*images, *([Text(text)] if text.strip() else [])])
     async with aclosing(views):
@@ -223,13 +236,13 @@ async def _ask(tab: Tab, given: dict[str, Any]) -> Views:  # Any: a text, and pa
             yield view
 
 
-def _approve(tab: Tab) -> Views:
+def _approve(tab: ChatTab) -> Views:
     return tab.decide(Approved())
 
 
-def _approve_always(tab: Tab) -> Views:
+def _approve_always(tab: ChatTab) -> Views:
     return tab.decide(Approved("tool"))
 
 
-def _deny(tab: Tab, reason: str) -> Views:
+def _deny(tab: ChatTab, reason: str) -> Views:
     return tab.decide(Denied(reason.strip()))

@@ -16,7 +16,7 @@ from agentcall.messages import Image
 
 
 @cache
-def folder() -> Path:
+def get_upload_folder() -> Path:
     """Where Gradio puts what is uploaded; made at the first call."""
     made = tempfile.mkdtemp(prefix="agentcall-web-")
     os.environ["GRADIO_TEMP_DIR"] = made
@@ -42,7 +42,7 @@ class Uploads:
         except (OSError, ValueError):  # a name that no file can have
             return False
 
-    def image(self, user: str, path: str) -> Image:
+    def load_image(self, user: str, path: str) -> Image:
         """The image that a user has uploaded.
 
         Raises UsageError for another file: a request may name any file of this machine.

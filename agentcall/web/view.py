@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentcall.messages import Usage
-from agentcall.session import Listed
-from agentcall.talk import Waiting
-from agentcall.web.bubbles import Bubble
+from agentcall.session import SessionSummary
+from agentcall.talk import PendingApproval
+from agentcall.web.bubbles import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class WebChatView:
     """What is to be seen.
 
     waiting: the call that a person is asked about, and `more` that wait behind it.
@@ -19,17 +19,17 @@ class View:
     """
 
     session: str
-    bubbles: tuple[Bubble, ...]
-    sessions: tuple[Listed, ...] = ()
+    bubbles: tuple[ChatMessage, ...]
+    sessions: tuple[SessionSummary, ...] = ()
     is_running: bool = False
     is_editing: bool = False
-    waiting: Waiting | None = None
+    waiting: PendingApproval | None = None
     more: int = 0
     usage: str = ""
     draft: str | None = None
 
 
-def counted(usage: Usage) -> str:
+def format_usage(usage: Usage) -> str:
     """What was used, in words."""
     calls = "" if usage.tool_calls == 1 else "s"
     called = f", {usage.tool_calls} tool call{calls}" if usage.tool_calls else ""

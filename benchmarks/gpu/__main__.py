@@ -19,15 +19,15 @@ from pathlib import Path
 
 import orjson
 
-from agentcall.bench import Report
+from agentcall.bench import BenchReport
 from agentcall.errors import AgentCallError
 from agentcall_server.errors import ServerError
 from agentcall_server.language_models import find_architecture
 from agentcall_server.manual import find_lmdeploy
-from agentcall_server.plan import Plan, Wish, plan
-from agentcall_server.releases import NEWEST, installed_release, read_release
-from agentcall_server.units import shown
-from agentcall_server.weights import read_scheme
+from agentcall_server.plan import MemoryPlan, PlanRequest, plan_memory
+from agentcall_server.releases import NEWEST_RELEASE, find_installed_release, parse_release
+from agentcall_server.units import format_size
+from agentcall_server.weights import parse_scheme
 from benchmarks.gpu.comparison import Line, Measured, compared, table
 from benchmarks.gpu.smi import Highest, NoFigure, Reading, ask
 from benchmarks.gpu.trial import NoServer, served, worked
@@ -39,7 +39,7 @@ def main(words: list[str] | None = None) -> int:
     planned = _plan(options, gpu)
     lmdeploy = find_lmdeploy(options.lmdeploy)
     log = Path(options.log or Path(tempfile.mkdtemp()) / "lmdeploy.log")
-    print(f"{gpu.name}, {shown(gpu.total)}, {shown(gpu.used)} in use; log: {log}")
+    print(f"{gpu.name}, {format_size(gpu.total)}, {format_size(gpu.used)} in use; log: {log}")
     with served(planned, lmdeploy, log) as url:
         ready = _reading(options).used
         with Highest(options.nvidia_smi, options.gpu) as highest:
@@ -74,22 +74,22 @@ def _options() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(options: argparse.Namespace, gpu: Reading) -> Plan:
-    release = read_release(options.release) if options.release else installed_release()
-    made = plan(
-        Wish(
+def _plan(options: argparse.Namespace, gpu: Reading) -> MemoryPlan:
+    release = parse_release(options.release) if options.release else find_installed_release()
+    made = plan_memory(
+        PlanRequest(
             find_architecture(options.model),
             gpu.total,
             used=gpu.used,
-            scheme=read_scheme(options.quant),
+            scheme=parse_scheme(options.quant),
             cache=options.cache,
             context=options.context,
             backend=options.backend,
-            release=release or NEWEST,
+            release=release or NEWEST_RELEASE,
         )
     )
     if made.problems:
-        sys.exit(f"it does not fit: {made.problems[0].what}")
+        sys.exit(f"it does not fit: {made.problems[0].message}")
     return made
 
 
@@ -102,15 +102,15 @@ def _reading(options: argparse.Namespace) -> Reading:
     raise NoFigure(f"there is no GPU {options.gpu}; nvidia-smi lists {len(found)}")
 
 
-def _title(planned: Plan, gpu: Reading) -> str:
-    wish = planned.wish
+def _title(planned: MemoryPlan, gpu: Reading) -> str:
+    wish = planned.request
     return (
-        f"{wish.architecture.name} on {gpu.name} ({shown(gpu.total)}), LMDeploy {wish.release}, "
-        f"{wish.backend}, --cache-max-entry-count {wish.cache:g}, --session-len {wish.length}"
+        f"{wish.architecture.name} on {gpu.name} ({format_size(gpu.total)}), LMDeploy {wish.release}, "
+        f"{wish.backend}, --cache-max-entry-count {wish.cache:g}, --session-len {wish.session_length}"
     )
 
 
-def _speeds(report: Report) -> str:
+def _speeds(report: BenchReport) -> str:
     rows = ["| at a time | first token | tokens/s in all | agents: runs/s |", "| --- " * 4 + "|"]
     for level in report.levels:
         first, streams, agents = level.streams.first_token, level.streams, level.agents
@@ -124,7 +124,7 @@ def _agrees(lines: tuple[Line, ...], tolerance: float) -> bool:
     return all(abs(line.share) <= tolerance for line in lines)
 
 
-def _called(report: Report) -> bool:
+def _called(report: BenchReport) -> bool:
     return any(level.agents.called for level in report.levels)
 
 

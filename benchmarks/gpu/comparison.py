@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentcall_server.plan import Plan
-from agentcall_server.units import shown
+from agentcall_server.plan import MemoryPlan
+from agentcall_server.units import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,18 @@ class Line:
         return self.difference / self.planned if self.planned else 0.0
 
 
-def compared(plan: Plan, measured: Measured) -> tuple[Line, Line]:
+def compared(plan: MemoryPlan, measured: Measured) -> tuple[Line, Line]:
     """What the server holds at the start and at most, others left out."""
     return (
-        Line("held at start", plan.at_start, measured.ready - measured.before),
-        Line("held at most", plan.peak, measured.highest - measured.before),
+        Line("held at start", plan.bytes_at_start, measured.ready - measured.before),
+        Line("held at most", plan.peak_bytes, measured.highest - measured.before),
     )
 
 
 def table(lines: Sequence[Line]) -> str:
     """The lines as a table in Markdown."""
     rows = [
-        f"| {line.what} | {shown(line.planned)} | {shown(line.measured)} "
+        f"| {line.what} | {format_size(line.planned)} | {format_size(line.measured)} "
         f"| {_signed(line.difference)} ({line.share:+.1%}) |"
         for line in lines
     ]
@@ -58,4 +58,4 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _signed(size: int) -> str:
-    return ("-" if size < 0 else "+") + shown(abs(size))
+    return ("-" if size < 0 else "+") + format_size(abs(size))

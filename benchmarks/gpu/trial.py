@@ -14,12 +14,12 @@ from pathlib import Path
 
 import orjson
 
-from agentcall.bench import Report, Scope, Server, Target, measure
-from agentcall.models.endpoint import Endpoint
-from agentcall.models.facts import PATH
-from agentcall_server.exchange import exchange
-from agentcall_server.plan import Plan
-from agentcall_server.serve_command import serve_command
+from agentcall.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
+from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.facts import CHAT_PATH
+from agentcall_server.exchange import send_request
+from agentcall_server.plan import MemoryPlan
+from agentcall_server.serve_command import build_serve_command
 
 LOADING = 1800.0
 """Seconds that fetching and loading the weights may take."""
@@ -32,12 +32,12 @@ class NoServer(Exception):
 
 
 @contextmanager
-def served(plan: Plan, lmdeploy: Path, log: Path) -> Generator[str, None, None]:
+def served(plan: MemoryPlan, lmdeploy: Path, log: Path) -> Generator[str, None, None]:
     """The base URL of a server that carries out the plan. Raises NoServer."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(lmdeploy), *serve_command(plan)[1:], "--server-port", str(port)]
+    command = [str(lmdeploy), *build_serve_command(plan)[1:], "--server-port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -53,7 +53,7 @@ def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
     deadline = time.monotonic() + LOADING
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            if exchange(health, timeout=5.0).status == 200:
+            if send_request(health, timeout=5.0).status == 200:
                 return
         except OSError:
             pass
@@ -72,16 +72,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def worked(url: str, prefill: int) -> Report:
+def worked(url: str, prefill: int) -> BenchReport:
     """What agents and streams measured, after a prompt as long as one prefill step."""
-    endpoint = Endpoint(url)
-    scope = Scope((1, 8, 32), each=2, seconds=60.0)
+    endpoint = HTTPEndpoint(url)
+    scope = BenchScope((1, 8, 32), each=2, seconds=60.0)
 
-    async def work() -> Report:
-        report = await measure(Target((Server(endpoint),)), scope, print)
+    async def work() -> BenchReport:
+        report = await measure(BenchTarget((BenchServer(endpoint),)), scope, print)
         words: object = [{"role": "user", "content": "a " * int(prefill * 0.9)}]
         body = {"model": report.model, "max_tokens": 1, "messages": words}
-        await endpoint.post(PATH, orjson.dumps(body))
+        await endpoint.post(CHAT_PATH, orjson.dumps(body))
         return report
 
     return asyncio.run(work())

@@ -18,10 +18,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 from agentcall import Agent, Limits, tool
-from agentcall.dialects.native import Native
+from agentcall.dialects.native import NativeDialect
 from agentcall.messages import JSON
-from agentcall.models.dialogue import Dialogue
-from agentcall.models.probe import Choice
+from agentcall.models.dialogue import ChatClient
+from agentcall.models.probe import DialectChoice
 from benchmarks.overhead.meter import Meter
 
 KEPT = Path(__file__).with_name("counts.json")
@@ -85,10 +85,10 @@ async def add(a: int, b: int) -> int:
 def agent(steps: int) -> Agent:
     """One whose model asks for so many tool calls."""
 
-    async def chosen() -> Choice:
-        return Choice("m", Native(), "as the benchmark says")
+    async def chosen() -> DialectChoice:
+        return DialectChoice("m", NativeDialect(), "as the benchmark says")
 
-    model = Dialogue(Wire(steps), chosen, None)
+    model = ChatClient(Wire(steps), chosen, None)
     return Agent(model, tools=[tool(add)], limits=Limits(requests=None))
 
 

@@ -15,13 +15,13 @@ from agentcall.testing import (
     error_in_stream,
     error_under_200,
     html,
+    ignore_stream,
     no_done,
     null_choices,
     reset,
     say,
     sse,
     status,
-    unstreamed,
 )
 from agentcall.testing.refusals import flat_error
 from benchmarks.robustness.base import RIGHT, adding
@@ -39,7 +39,7 @@ ANSWERS = (
     adding(
         "finish_reason length with a call",
         "the call may be cut: it does not run",
-        once(UNFINISHED.but(finish_reason="length"), RIGHT),
+        once(UNFINISHED.replace(finish_reason="length"), RIGHT),
         3,
     ),
     adding(
@@ -81,7 +81,7 @@ ANSWERS = (
     adding(
         'finish_reason "tool_calls" without a call once',
         "SGLang; asked again",
-        once(say("").but(message={"tool_calls": []}, finish_reason="tool_calls"), RIGHT),
+        once(say("").replace(message={"tool_calls": []}, finish_reason="tool_calls"), RIGHT),
         3,
     ),
     adding(
@@ -93,14 +93,14 @@ ANSWERS = (
     adding(
         "JSON although a stream was asked for",
         "LMDeploy before 0.7.2 (plain: nothing is wrong)",
-        unstreamed(RIGHT),
+        ignore_stream(RIGHT),
     ),
     adding(
         "a stream written otherwise",
         "comments, CR LF, no space, data over several lines (plain: nothing is wrong)",
         sse(RIGHT, "comments", "multiline", "no_space", "crlf"),
     ),
-    adding("no [DONE] and no usage", "an answer all the same", no_done(RIGHT.but(usage=None))),
+    adding("no [DONE] and no usage", "an answer all the same", no_done(RIGHT.replace(usage=None))),
     adding(
         "several choices",
         "the first one counts",
@@ -109,17 +109,17 @@ ANSWERS = (
     adding(
         "a wrong role once",
         'role "user": taken as it is, or asked again',
-        once(RIGHT.but(role="user"), RIGHT),
+        once(RIGHT.replace(role="user"), RIGHT),
         3,
     ),
     adding(
         "no role, no object, no id",
         "fields that servers forget",
-        RIGHT.but(message={"role": MISSING}, body={"object": MISSING, "id": MISSING}),
+        RIGHT.replace(message={"role": MISSING}, body={"object": MISSING, "id": MISSING}),
     ),
     adding(
         'finish_reason "stop" with a call',
         "it runs (LMDeploy, vLLM with a forced tool)",
-        RIGHT.but(finish_reason="stop"),
+        RIGHT.replace(finish_reason="stop"),
     ),
 )

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from agentcall.testing import Call, Completion, Reply, call, calls, say, status
+from agentcall.testing import Completion, Reply, ScriptedCall, call, calls, say, status
 from benchmarks.robustness.scenario import Fault, Scenario, always, once, ran, twice
 
 ADD = "What is 1907 plus 2840?"
@@ -26,7 +26,7 @@ def adding(name: str, about: str, fault: Reply | Fault, requests: int = 2) -> Sc
 
 def written(arguments: str, name: str = "add") -> Completion:
     """A native call whose arguments are these very letters."""
-    return Completion(calls=(Call(name, arguments),))
+    return Completion(calls=(ScriptedCall(name, arguments),))
 
 
 ARGUMENTS = (
@@ -89,8 +89,8 @@ SHAPES = (
         "Add 1907 and 2840, and add up 1907, 2840 and 11.",
         always(
             calls(
-                Call("add", {"a": 1907, "b": 2840}, id="call_1"),
-                Call("total", {"numbers": [1907, 2840, 11]}, id="call_1"),
+                ScriptedCall("add", {"a": 1907, "b": 2840}, id="call_1"),
+                ScriptedCall("total", {"numbers": [1907, 2840, 11]}, id="call_1"),
             )
         ),
         "4747 and 4758.",
@@ -98,7 +98,7 @@ SHAPES = (
         ("4747", "4758"),
         2,
     ),
-    adding("empty call id", 'id ""', Completion(calls=(Call("add", RIGHT_JSON, id=""),))),
+    adding("empty call id", 'id ""', Completion(calls=(ScriptedCall("add", RIGHT_JSON, id=""),))),
 )
 
 TEXTS = (
@@ -149,7 +149,7 @@ RUNS = (
     adding(
         "empty reply once",
         "an empty text and no call; asked again",
-        once(say("").but(message={"tool_calls": []}), RIGHT),
+        once(say("").replace(message={"tool_calls": []}), RIGHT),
         3,
     ),
     Scenario(

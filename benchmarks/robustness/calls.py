@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from agentcall.testing import Call, Completion, call, calls, say, sse
+from agentcall.testing import Completion, ScriptedCall, call, calls, say, sse
 from benchmarks.robustness.base import ADDED, RIGHT, adding
 from benchmarks.robustness.scenario import Scenario, always, once, ran
 
@@ -42,7 +42,7 @@ _PAIRED = Scenario(
     ("add", "total"),
     "Add 1907 and 2840, and add up 1907, 2840 and 11.",
     always(
-        calls(RIGHT, call("total", numbers=[1907, 2840, 11])).but(
+        calls(RIGHT, call("total", numbers=[1907, 2840, 11])).replace(
             quirks=("no_index", "whole_calls")
         )
     ),
@@ -84,7 +84,7 @@ CALLS = (
         "null is no object",
         ("clock",),
         "What time is it?",
-        always(Completion(calls=(Call("clock", None),))),
+        always(Completion(calls=(ScriptedCall("clock", None),))),
         "It is a quarter to ten.",
         (ran("clock"),),
         ("09:47",),
@@ -104,12 +104,12 @@ CALLS = (
     adding(
         "the name in every delta",
         "the name is not doubled (plain: nothing is wrong)",
-        RIGHT.but(quirks=("names_repeated",)),
+        RIGHT.replace(quirks=("names_repeated",)),
     ),
     adding(
         "a new id in every delta",
         "one call stays one call (plain: nothing is wrong)",
-        RIGHT.but(quirks=("ids_renewed",)),
+        RIGHT.replace(quirks=("ids_renewed",)),
     ),
     _PAIRED,
     Scenario(

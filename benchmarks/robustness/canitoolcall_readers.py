@@ -31,8 +31,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agentcall.dialects.parts import Part
-from agentcall.dialects.reading import Reading, reading_of, text_reader
+from agentcall.dialects.parts import MessagePart
+from agentcall.dialects.reading import ParsedResponse, collect_parts, create_text_reader
 from benchmarks.robustness.installation import Peer, python_with
 from benchmarks.robustness.section import Section, row
 
@@ -122,13 +122,13 @@ def fixtures(root: Path) -> Iterator[Fixture]:
                 yield Fixture(record, prompt)
 
 
-def read(fixture: Fixture, pieces: Iterable[str], family: str | None) -> Reading:
+def read(fixture: Fixture, pieces: Iterable[str], family: str | None) -> ParsedResponse:
     """The fixture's answer, read in these pieces."""
-    reader = text_reader(fixture.offers, family, opening=fixture.opening)
-    parts: list[Part] = []
+    reader = create_text_reader(fixture.offers, family, opener=fixture.opening)
+    parts: list[MessagePart] = []
     for piece in pieces:
         parts += reader.feed(piece)
-    return reading_of(parts + reader.close(fixture.finish))
+    return collect_parts(parts + reader.close(fixture.finish))
 
 
 def arguments(text: str) -> Any:
@@ -171,7 +171,7 @@ def same_calls(calls: list[tuple[str, Any]], wanted: list[tuple[str, Any]]) -> b
     )
 
 
-def verdict(fixture: Fixture, reading: Reading, *, strict: bool = False) -> str:
+def verdict(fixture: Fixture, reading: ParsedResponse, *, strict: bool = False) -> str:
     """Empty if the reading is right, else what is wrong with it."""
     expected = fixture.record.get("expected")
     if expected is None:

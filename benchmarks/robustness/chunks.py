@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from agentcall.testing import Answer, Completion, Request
-from agentcall.testing.wire import as_json
+from agentcall.testing import Completion, FakeResponse, RecordedRequest
+from agentcall.testing.wire import encode_json
 
 Piece = Mapping[str, object]
 """An entry of a delta's `tool_calls`."""
@@ -25,14 +25,14 @@ class Chunked:
     deltas: Sequence[Sequence[Piece]]
     choice: object = 0
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: RecordedRequest) -> FakeResponse:
         """The completion as JSON, or the deltas."""
         if not request.stream:
             return self.plain.answer(request)
-        events = (b"data: %b\n\n" % as_json(chunk) for chunk in self._chunks(request))
-        return Answer(pieces=(*events, b"data: [DONE]\n\n"), events=True)
+        events = (b"data: %b\n\n" % encode_json(chunk) for chunk in self._chunks(request))
+        return FakeResponse(pieces=(*events, b"data: [DONE]\n\n"), events=True)
 
-    def _chunks(self, request: Request) -> Iterator[dict[str, object]]:
+    def _chunks(self, request: RecordedRequest) -> Iterator[dict[str, object]]:
         yield self._chunk(request, {"role": "assistant", "content": None})
         for pieces in self.deltas:
             yield self._chunk(request, {"tool_calls": list(pieces)})
@@ -42,12 +42,12 @@ class Chunked:
             yield {**self._head(request), "choices": [], "usage": usage}
 
     def _chunk(
-        self, request: Request, delta: Mapping[str, object], finish: str | None = None
+        self, request: RecordedRequest, delta: Mapping[str, object], finish: str | None = None
     ) -> dict[str, object]:
         choice = {"index": self.choice, "delta": delta, "finish_reason": finish}
         return {**self._head(request), "choices": [choice]}
 
-    def _head(self, request: Request) -> dict[str, object]:
+    def _head(self, request: RecordedRequest) -> dict[str, object]:
         model = request.body.get("model", "fake-model")
         kind = "chat.completion.chunk"
         return {

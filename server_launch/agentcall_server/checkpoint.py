@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcall_server.configuration import INNER, read_configuration
-from agentcall_server.refusals import QuantizeFailed, UnknownShape
+from agentcall_server.configuration import LANGUAGE_MODEL_KEYS, read_model_config
+from agentcall_server.refusals import QuantizeFailed, UnknownArchitecture
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -15,7 +15,7 @@ _TOKENIZERS = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class ModelFiles:
     """`size` is that of the weight files in bytes, `method` '' where nothing is quantized."""
 
     method: str
@@ -23,29 +23,29 @@ class Checkpoint:
     missing: tuple[str, ...]
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_model_files(folder: Path) -> ModelFiles:
     """What lies in a model's folder. Raises QuantizeFailed if it is none."""
     try:
-        configuration = read_configuration(folder)
-    except UnknownShape as error:
+        configuration = read_model_config(folder)
+    except UnknownArchitecture as error:
         raise QuantizeFailed(str(error)) from error
-    quantization = configuration.section("quantization_config")
-    inner = configuration.section(*INNER)
+    quantization = configuration.get_section("quantization_config")
+    inner = configuration.get_section(*LANGUAGE_MODEL_KEYS)
     if quantization is None and inner is not None:
-        quantization = inner.section("quantization_config")
+        quantization = inner.get_section("quantization_config")
     files = [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
-    missing = _missing_shards(folder)
+    missing = _find_missing_shards(folder)
     if not files:
         missing.append("the weights (*.safetensors)")
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         missing.append("the tokenizer")
     size = sum(file.stat().st_size for file in files)
-    return Checkpoint(
-        quantization.word("quant_method") if quantization else "", size, tuple(missing)
+    return ModelFiles(
+        quantization.get_str("quant_method") if quantization else "", size, tuple(missing)
     )
 
 
-def _missing_shards(folder: Path) -> list[str]:
+def _find_missing_shards(folder: Path) -> list[str]:
     """Files that an index names and that are not there."""
     named: set[str] = set()
     for index in _INDEXES:

@@ -16,51 +16,53 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcall_server.errors import SourceFailed, SourceSilent
-from agentcall_server.store import bytes_under
+from agentcall_server.errors import SourceFailed, SourceTimeout
+from agentcall_server.store import count_bytes
 
-START_UP = 60.0
-TICK = 0.2
+STARTUP_SECONDS = 60.0
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class DownloadTimeouts:
     """Seconds to wait for a source's first answer, and for more bytes once it has answered.
 
     `later_answer` is what silent sources get when no other source is left.
     """
 
     answer: float = 5.0
-    later_answer: float = 30.0
+    retry_answer: float = 30.0
     stall: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class DownloadCommand:
     """A command, the folder that grows while it works, and how to tell that it was answered."""
 
     command: tuple[str, ...]
     folder: Path
-    answered: Callable[[str], bool]
+    is_answer: Callable[[str], bool]
     environment: Mapping[str, str]
 
 
-def send(errand: Errand, patience: Patience, stop: threading.Event) -> list[str]:
+def run_download(
+    download: DownloadCommand, timeouts: DownloadTimeouts, stop: threading.Event
+) -> list[str]:
     """Run it to its end; its output lines. Raises SourceSilent, or SourceFailed when stopped."""
     process = subprocess.Popen(  # noqa: S603  (a fixed command, no shell)
-        errand.command,
+        download.command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
         errors="replace",
-        env={**child_environment(), **errand.environment},
-        cwd=errand.folder,
+        env={**make_child_environment(), **download.environment},
+        cwd=download.folder,
         start_new_session=True,
     )
     try:
-        return _Watch(errand, patience, stop).lines(process)
+        return _DownloadWatch(download, timeouts, stop).read_lines(process)
     finally:
         process.kill()
         process.wait()
@@ -69,7 +71,7 @@ def send(errand: Errand, patience: Patience, stop: threading.Event) -> list[str]
                 pipe.close()
 
 
-def child_environment() -> dict[str, str]:
+def make_child_environment() -> dict[str, str]:
     """This environment, so that a child finds this package and nothing of its working folder."""
     root = str(Path(__file__).resolve().parents[1])
     found = os.environ.get("PYTHONPATH")
@@ -77,7 +79,7 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def program_environment() -> dict[str, str]:
+def make_program_environment() -> dict[str, str]:
     """This environment as it was before `child_environment`, for programs of another Python."""
     root = str(Path(__file__).resolve().parents[1])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path != root]
@@ -87,64 +89,66 @@ def program_environment() -> dict[str, str]:
     return kept
 
 
-class _Watch:
+class _DownloadWatch:
     """One process being watched: when it last showed a sign of life, and which sign is due."""
 
-    def __init__(self, errand: Errand, patience: Patience, stop: threading.Event) -> None:
-        self._errand = errand
-        self._patience = patience
+    def __init__(
+        self, download: DownloadCommand, timeouts: DownloadTimeouts, stop: threading.Event
+    ) -> None:
+        self._download = download
+        self._timeouts = timeouts
         self._stop = stop
-        self._since = time.monotonic()
-        self._allowed = START_UP
-        self._asking = False
-        self._answered = False
+        self._clock_start = time.monotonic()
+        self._allowed_seconds = STARTUP_SECONDS
+        self._has_started = False
+        self._has_answered = False
         self._bytes = 0
 
-    def lines(self, process: subprocess.Popen[str]) -> list[str]:
+    def read_lines(self, process: subprocess.Popen[str]) -> list[str]:
         inbox: queue.Queue[str | None] = queue.Queue()
-        reader = threading.Thread(target=_read, args=(process, inbox), daemon=True)
+        reader = threading.Thread(target=_read_output, args=(process, inbox), daemon=True)
         reader.start()
         lines: list[str] = []
-        while (line := self._next(inbox)) is not None:
+        while (line := self._next_line(inbox)) is not None:
             lines.append(line)
         reader.join()
         process.wait()
         return lines
 
-    def _next(self, inbox: queue.Queue[str | None]) -> str | None:
+    def _next_line(self, inbox: queue.Queue[str | None]) -> str | None:
         while True:
             try:
-                line = inbox.get(timeout=TICK)
+                line = inbox.get(timeout=POLL_SECONDS)
             except queue.Empty:
-                self._check()
+                self._check_timeout()
                 continue
             if line is not None:
-                self._heard(line)
+                self._handle_line(line)
             return line
 
-    def _heard(self, line: str) -> None:
-        if not self._asking:
-            self._asking = True
-            self._expect(self._patience.answer)
-        if not self._answered and self._errand.answered(line):
-            self._answered = True
-            self._expect(self._patience.stall)
+    def _handle_line(self, line: str) -> None:
+        if not self._has_started:
+            self._has_started = True
+            self._restart_clock(self._timeouts.answer)
+        if not self._has_answered and self._download.is_answer(line):
+            self._has_answered = True
+            self._restart_clock(self._timeouts.stall)
 
-    def _check(self) -> None:
+    def _check_timeout(self) -> None:
         if self._stop.is_set():
             raise SourceFailed("stopped")
-        if self._answered and (now := bytes_under(self._errand.folder)) != self._bytes:
+        if self._has_answered and (now := count_bytes(self._download.folder)) != self._bytes:
             self._bytes = now
-            self._expect(self._patience.stall)
-        if time.monotonic() - self._since > self._allowed:
-            what = "no more bytes came" if self._answered else "no answer"
-            raise SourceSilent(f"{what} within {self._allowed:g} s")
+            self._restart_clock(self._timeouts.stall)
+        if time.monotonic() - self._clock_start > self._allowed_seconds:
+            what = "no more bytes came" if self._has_answered else "no answer"
+            raise SourceTimeout(f"{what} within {self._allowed_seconds:g} s")
 
-    def _expect(self, allowed: float) -> None:
-        self._since, self._allowed = time.monotonic(), allowed
+    def _restart_clock(self, allowed: float) -> None:
+        self._clock_start, self._allowed_seconds = time.monotonic(), allowed
 
 
-def _read(process: subprocess.Popen[str], inbox: queue.Queue[str | None]) -> None:
+def _read_output(process: subprocess.Popen[str], inbox: queue.Queue[str | None]) -> None:
     if process.stdout is not None:
         for line in process.stdout:
             inbox.put(line.rstrip("\n"))

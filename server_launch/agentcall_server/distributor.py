@@ -15,22 +15,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agentcall_server.errors import ProxyError
-from agentcall_server.exchange import exchange
-from agentcall_server.manual import ask_manual
-from agentcall_server.nodes import Nodes
-from agentcall_server.proxy_command import WORDS, ProxyWish, proxy_command
+from agentcall_server.exchange import send_request
+from agentcall_server.manual import read_command_flags
+from agentcall_server.nodes import ProxyNodes
+from agentcall_server.proxy_command import PROXY_COMMAND, ProxySettings, build_proxy_command
 from agentcall_server.refusals import BadValue
-from agentcall_server.watch import Watch
+from agentcall_server.watch import NodeWatch
 
-EVERY = 1.0
+WATCH_SECONDS = 1.0
 """Seconds between two looks at the nodes."""
 
 _START_SECONDS = 180.0
-_NEVER = str(10 * 365 * 24 * 3600)
-_GRACE = 5.0
+_NEVER_SECONDS = str(10 * 365 * 24 * 3600)
+_STOP_SECONDS = 5.0
 
 
-class Distributor:
+class LMDeployProxy:
     """A running proxy of LMDeploy; `nodes` are the servers that it should have.
 
     `say` gets a line for each node that comes or goes.
@@ -38,33 +38,36 @@ class Distributor:
 
     def __init__(
         self,
-        wish: ProxyWish,
+        settings: ProxySettings,
         lmdeploy: Path,
         nodes: Sequence[str],
         *,
         say: Callable[[str], None],
     ) -> None:
-        self.wish = wish
-        self.nodes = Nodes(wish.url, wish.api_key)
-        self._command = [str(lmdeploy), *proxy_command(wish, ask_manual(lmdeploy, WORDS))]
-        self._watch = Watch(self.nodes, nodes, say)
+        self.settings = settings
+        self.nodes = ProxyNodes(settings.url, settings.api_key)
+        self._command = [
+            str(lmdeploy),
+            *build_proxy_command(settings, read_command_flags(lmdeploy, PROXY_COMMAND)),
+        ]
+        self._node_watch = NodeWatch(self.nodes, nodes, say)
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Distributor:
-        _require_free(self.wish)
+    def __enter__(self) -> LMDeployProxy:
+        _require_free_port(self.settings)
         # the watch does better what the heart beat does, and has to know which node went why
-        environment = {**os.environ, "LMDEPLOY_CONTROLLER_HEART_BEAT_EXPIRATION": _NEVER}
+        environment = {**os.environ, "LMDEPLOY_CONTROLLER_HEART_BEAT_EXPIRATION": _NEVER_SECONDS}
         self._process = subprocess.Popen(  # noqa: S603 - the user's own lmdeploy, no shell
             self._command, stdin=subprocess.DEVNULL, env=environment
         )
         try:
-            self._wait_until_it_answers(self._process)
-            self._watch.look()
+            self._wait_until_ready(self._process)
+            self._node_watch.check_nodes()
         except BaseException:
             self.stop()
             raise
-        for url, why in self._watch.away.items():
+        for url, why in self._node_watch.missing_nodes.items():
             self._say(f"node {url} is awaited: {why}")
         return self
 
@@ -76,11 +79,11 @@ class Distributor:
         process = self._process
         while process is not None and process.poll() is None:
             try:
-                self._watch.look()
+                self._node_watch.check_nodes()
             except ProxyError as error:
                 if process.poll() is None:
                     self._say(str(error))
-            time.sleep(EVERY)
+            time.sleep(WATCH_SECONDS)
         if process is not None:
             raise ProxyError(f"the proxy ended with code {process.returncode}")
 
@@ -91,18 +94,18 @@ class Distributor:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(_GRACE)
+            process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise ProxyError(f"the proxy ended with code {process.returncode}; see above")
             try:
-                exchange(f"{self.wish.url}/nodes/status", timeout=2.0)
+                send_request(f"{self.settings.url}/nodes/status", timeout=2.0)
             except OSError:
                 time.sleep(0.1)
             else:
@@ -110,7 +113,7 @@ class Distributor:
         raise ProxyError(f"the proxy did not answer within {_START_SECONDS:g} seconds")
 
 
-def free_port(host: str) -> int:
+def find_free_port(host: str) -> int:
     """A port of this machine that nobody listens at."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as door:
         door.bind((host, 0))
@@ -118,12 +121,12 @@ def free_port(host: str) -> int:
         return port
 
 
-def _require_free(wish: ProxyWish) -> None:
+def _require_free_port(settings: ProxySettings) -> None:
     try:
-        with socket.socket(socket.AF_INET6 if ":" in wish.host else socket.AF_INET) as door:
+        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as door:
             door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind((wish.host, wish.port))
+            door.bind((settings.host, settings.port))
     except OSError as error:
         raise BadValue(
-            f"nothing can listen at {wish.host} port {wish.port} ({error}); choose another --port"
+            f"nothing can listen at {settings.host} port {settings.port} ({error}); choose another --port"
         ) from error

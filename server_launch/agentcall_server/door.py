@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from agentcall_server.leash import end_with_parent
+from agentcall_server.leash import exit_with_parent
 
 PROMPT_CACHE_MIB = 512
 """Memory for other conversations' prefixes; llama.cpp's own 8192 is more than most can spare."""
 
 
 @dataclass(frozen=True, slots=True)
-class DoorSettings:
+class LlamaServerSettings:
     """What to serve: file, name, window in tokens, threads (None: one a core), parallel slots."""
 
     model: str
@@ -35,7 +35,7 @@ class DoorSettings:
     port: int = 0
 
 
-class Listening(Protocol):
+class ListeningServer(Protocol):
     """A server that listens already; it stops when it is let go."""
 
     @property
@@ -47,12 +47,12 @@ class Listening(Protocol):
 def main() -> None:
     """Serve until the parent ends."""
     settings = read_arguments()
-    tell = _take_standard_output()
-    end_with_parent()
+    tell = _redirect_standard_output()
+    exit_with_parent()
     # Spinning threads starve a busy machine of few cores; read once, when the library is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        server = open_door(settings)
+        server = start_llama_server(settings)
     except ImportError as error:
         tell({"failed": "runtime", "why": str(error)})
         raise SystemExit(2) from None
@@ -63,7 +63,7 @@ def main() -> None:
     threading.Event().wait()
 
 
-def read_arguments() -> DoorSettings:
+def read_arguments() -> LlamaServerSettings:
     """The command line as settings."""
     parser = argparse.ArgumentParser(prog="agentcall_server.door", description=__doc__)
     parser.add_argument("--model", required=True)
@@ -73,7 +73,7 @@ def read_arguments() -> DoorSettings:
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--port", type=int, default=0)
     found = parser.parse_args()
-    return DoorSettings(
+    return LlamaServerSettings(
         model=found.model,
         alias=found.alias or Path(found.model).stem,
         context=found.context,
@@ -83,7 +83,7 @@ def read_arguments() -> DoorSettings:
     )
 
 
-def open_door(settings: DoorSettings) -> Listening:
+def start_llama_server(settings: LlamaServerSettings) -> ListeningServer:
     """Load the model and listen."""
     xllamacpp: Any = importlib.import_module("xllamacpp")  # Any: the package has no types
     params = xllamacpp.CommonParams()
@@ -96,21 +96,21 @@ def open_door(settings: DoorSettings) -> Listening:
     params.use_jinja, params.ui = True, False
     # A web page that is open in a browser may not use the model.
     params.cors_origins = "http://127.0.0.1"
-    threads = settings.threads or usable_cores()
+    threads = settings.threads or count_usable_cores()
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    server: Listening = xllamacpp.Server(params)
+    server: ListeningServer = xllamacpp.Server(params)
     return server
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Physical cores that this process may use, by affinity and by the container's quota."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
-    cores = {_core_of(cpu) for cpu in os.sched_getaffinity(0)}
-    return max(1, min(len(cores), _quota()))
+    cores = {_find_core(cpu) for cpu in os.sched_getaffinity(0)}
+    return max(1, min(len(cores), _read_cpu_quota()))
 
 
-def _core_of(cpu: int) -> str:
+def _find_core(cpu: int) -> str:
     try:
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         return siblings.read_text(encoding="ascii").strip()
@@ -118,7 +118,7 @@ def _core_of(cpu: int) -> str:
         return str(cpu)
 
 
-def _quota() -> int:
+def _read_cpu_quota() -> int:
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return max(1, math.ceil(int(quota) / int(period)))
@@ -126,7 +126,7 @@ def _quota() -> int:
         return 1 << 16
 
 
-def _take_standard_output() -> Callable[[dict[str, object]], None]:
+def _redirect_standard_output() -> Callable[[dict[str, object]], None]:
     """Keep standard output for our one line; whatever llama.cpp prints there goes to the log."""
     own = os.dup(1)
     os.dup2(2, 1)

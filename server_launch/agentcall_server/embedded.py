@@ -18,8 +18,8 @@ from pathlib import Path
 
 from agentcall_server.catalogue import EmbeddedModel, lookup
 from agentcall_server.download import fetch
-from agentcall_server.process import DoorProcess, open_process, require_runtime
-from agentcall_server.progress import Progress, screen
+from agentcall_server.process import LlamaProcess, require_runtime, start_llama_process
+from agentcall_server.progress import ProgressReporter, make_progress
 
 
 class EmbeddedServer:
@@ -38,26 +38,26 @@ class EmbeddedServer:
         threads: int | None = None,
         slots: int = 1,
         cache: Path | None = None,
-        report: Progress | None = None,
+        report: ProgressReporter | None = None,
     ) -> None:
-        self._entry = lookup(model)
-        self._context = context or self._entry.served_context
+        self._embedded_model = lookup(model)
+        self._context = context or self._embedded_model.served_context
         self._threads = threads
         self._slots = slots
         self._cache = cache
         self._report = report
-        self._process: DoorProcess | None = None
+        self._process: LlamaProcess | None = None
         self._lock = threading.Lock()
 
     @property
-    def entry(self) -> EmbeddedModel:
+    def embedded_model(self) -> EmbeddedModel:
         """The catalogue entry that is served."""
-        return self._entry
+        return self._embedded_model
 
     @property
     def model(self) -> str:
         """The model's name, as `/v1/models` shows it."""
-        return self._entry.name
+        return self._embedded_model.name
 
     @property
     def context(self) -> int:
@@ -94,30 +94,30 @@ class EmbeddedServer:
         """
         with self._lock:
             if not self.is_running:
-                self._close()  # what is left of one that has died
-                self._process = self._open()
+                self._stop_process()  # what is left of one that has died
+                self._process = self._start_process()
         return self
 
     def stop(self) -> None:
         """End the server process; nothing if it does not run."""
         with self._lock:
-            self._close()
+            self._stop_process()
 
-    def _close(self) -> None:
+    def _stop_process(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             atexit.unregister(self.stop)
             process.stop()
 
-    def _open(self) -> DoorProcess:
+    def _start_process(self) -> LlamaProcess:
         require_runtime()
-        report = self._report or screen()
-        path = fetch(self._entry, cache=self._cache, report=report)
+        report = self._report or make_progress()
+        path = fetch(self._embedded_model, cache=self._cache, report=report)
         options = ["--alias", self.model, "--context", str(self._context)]
         options += ["--slots", str(self._slots)]
         if self._threads is not None:
             options += ["--threads", str(self._threads)]
-        process = open_process(path, options, cache=self._cache, report=report)
+        process = start_llama_process(path, options, cache=self._cache, report=report)
         atexit.register(self.stop)
         return process
 
@@ -129,7 +129,7 @@ class EmbeddedServer:
 
 
 @dataclass(slots=True)
-class _Running:
+class _ServerPool:
     """The servers of this process by model; a process forked off it has none of its own."""
 
     servers: dict[tuple[int, str], EmbeddedServer] = field(
@@ -137,23 +137,25 @@ class _Running:
     )
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def server(self, entry: EmbeddedModel, report: Progress | None) -> EmbeddedServer:
-        key = os.getpid(), str(entry.local_path or entry.name)
+    def get_server(self, model: EmbeddedModel, report: ProgressReporter | None) -> EmbeddedServer:
+        key = os.getpid(), str(model.local_path or model.name)
         with self.lock:
             if key not in self.servers:
-                wanted = entry.local_path or entry.name
+                wanted = model.local_path or model.name
                 self.servers[key] = EmbeddedServer(wanted, report=report)
             return self.servers[key]
 
 
-_running = _Running()
+_pool = _ServerPool()
 
 
-def ensure(name: str | Path | None = None, *, report: Progress | None = None) -> EmbeddedServer:
+def ensure(
+    name: str | Path | None = None, *, report: ProgressReporter | None = None
+) -> EmbeddedServer:
     """The running server of that model in this process, started (and downloaded) if needed.
 
     Blocks while it downloads and loads; any number of threads may ask at the same time, and one
     server comes of it. It stops when the process ends, or by `stop()`. Raises what `lookup` and
     `EmbeddedServer.start` raise.
     """
-    return _running.server(lookup(name), report).start()
+    return _pool.get_server(lookup(name), report).start()

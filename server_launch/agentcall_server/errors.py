@@ -33,7 +33,7 @@ class ServerError(Exception):
     """Base of all errors of agentcall_server."""
 
 
-class UnknownModel(ServerError):
+class UnknownModelName(ServerError):
     """No catalogue entry has this name, or no file is at this path."""
 
 
@@ -49,15 +49,15 @@ class SourceFailed(DownloadError):
     """One source could not give the file."""
 
 
-class SourceSilent(SourceFailed):
+class SourceTimeout(SourceFailed):
     """One source did not answer in time."""
 
 
-class SourcesFailed(DownloadError):
+class AllSourcesFailed(DownloadError):
     """Every source failed; the message lists each with its reason."""
 
 
-class WrongBytes(SourceFailed):
+class HashMismatch(SourceFailed):
     """The SHA-256 differs from what was expected."""
 
 
@@ -81,7 +81,7 @@ class NameTaken(LaunchError):
     """A server of that name runs already, with other options."""
 
 
-class NotUp(LaunchError):
+class ServerNotRunning(LaunchError):
     """No such server was launched here, or it does not run."""
 
 

@@ -12,12 +12,12 @@ from urllib.request import ProxyHandler, Request, build_opener
 from agentcall_server.refusals import BadValue
 
 _OPENER = build_opener(ProxyHandler({}))
-_MOST = 1 << 22
+_MAX_BYTES = 1 << 22
 """Bytes of an answer that are read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HTTPReply:
     """What a server answered, whatever the status."""
 
     status: int
@@ -28,14 +28,14 @@ class Reply:
         return json.loads(self.body)
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The beginning of the body on one line, for messages."""
         return " ".join(self.body[:300].decode("utf-8", "replace").split()) or "(nothing)"
 
 
-def exchange(
+def send_request(
     url: str, payload: object = None, *, api_key: str = "", timeout: float = 10.0
-) -> Reply:
+) -> HTTPReply:
     """GET, or POST of a payload as JSON. Raises OSError if nobody answers."""
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     if api_key:
@@ -44,17 +44,17 @@ def exchange(
     request = Request(url, data=data, headers=headers)  # noqa: S310 - root_of lets only http pass
     try:
         with _OPENER.open(request, timeout=timeout) as answer:
-            return Reply(int(answer.status), answer.read(_MOST))
+            return HTTPReply(int(answer.status), answer.read(_MAX_BYTES))
     except HTTPError as error:
         with error:
-            return Reply(error.code, error.read(_MOST))
+            return HTTPReply(error.code, error.read(_MAX_BYTES))
     except URLError as error:
         raise error.reason if isinstance(error.reason, OSError) else error from None
     except HTTPException as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def root_of(url: str) -> str:
+def parse_server_url(url: str) -> str:
     """`http://host:port` of a URL as people write it, with or without /v1. Raises BadValue."""
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")

@@ -9,13 +9,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcall_server.architecture import Architecture
-from agentcall_server.configuration import INNER, read_configuration
-from agentcall_server.errors import UnknownModel
+from agentcall_server.architecture import ModelArchitecture
+from agentcall_server.configuration import LANGUAGE_MODEL_KEYS, read_model_config
+from agentcall_server.errors import UnknownModelName
 from agentcall_server.language_models import find_architecture
-from agentcall_server.refusals import UnknownShape
+from agentcall_server.refusals import UnknownArchitecture
 
-PARSERS = {
+TOOL_CALL_PARSERS = {
     "internlm2": "internlm",
     "qwen2": "qwen",
     "qwen3": "qwen",
@@ -24,59 +24,65 @@ PARSERS = {
 }
 """Tool-call parsers of LMDeploy 0.18.0 (serve/parsers/tool_parser) by kind of model."""
 _LLAMA_3_VOCABULARY = 128256
-_NAMES = (
+_NAME_PATTERNS = (
     ("internlm2", r"internlm2(?!\d)"),
     ("qwen2", r"qwen2(?![\d.]*-?vl)"),
     ("qwen3", r"qwen3(?!-?vl)"),
     ("llama3", r"llama-?3"),
 )
-_WITH_OWN_CODE = r"internlm|internvl|deepseek|baichuan|chatglm|minicpm"
+_CUSTOM_CODE_NAMES = r"internlm|internvl|deepseek|baichuan|chatglm|minicpm"
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ModelFamily:
     """kind: config.json's `model_type` of the language model, with Llama 3 told apart.
 
     own_code: it needs --trust-remote-code. sees: it takes images.
     """
 
     kind: str
-    own_code: bool
-    sees: bool
-    architecture: Architecture | None = None
+    has_custom_code: bool
+    has_vision: bool
+    architecture: ModelArchitecture | None = None
 
     @property
-    def parser(self) -> str | None:
+    def tool_call_parser(self) -> str | None:
         """The name of LMDeploy's parser, if it has one."""
-        return PARSERS.get(self.kind)
+        return TOOL_CALL_PARSERS.get(self.kind)
 
 
-def family_of(model: str) -> Family:
+def find_family(model: str) -> ModelFamily:
     """The family of a model: a folder, or a name that may be known or not."""
     try:
-        return of_architecture(find_architecture(model))
-    except (UnknownModel, UnknownShape):
+        return family_from_architecture(find_architecture(model))
+    except (UnknownModelName, UnknownArchitecture):
         folder = Path(model)
-        return _by_files(folder) if (folder / "config.json").is_file() else _by_name(model)
+        return (
+            _family_from_files(folder)
+            if (folder / "config.json").is_file()
+            else _family_from_name(model)
+        )
 
 
-def of_architecture(architecture: Architecture) -> Family:
+def family_from_architecture(architecture: ModelArchitecture) -> ModelFamily:
     """The family of a shape that is known."""
     kind = architecture.kind
     if kind == "llama" and architecture.vocabulary == _LLAMA_3_VOCABULARY:
         kind = "llama3"
-    return Family(kind, architecture.own_code, architecture.vision > 0, architecture)
+    return ModelFamily(
+        kind, architecture.has_custom_code, architecture.vision_parameters > 0, architecture
+    )
 
 
-def _by_files(folder: Path) -> Family:
-    found = read_configuration(folder)
-    inner = found.section(*INNER)
-    kind = (inner or found).word("model_type")
-    return Family(kind, "auto_map" in found.values, inner is not None)
+def _family_from_files(folder: Path) -> ModelFamily:
+    found = read_model_config(folder)
+    inner = found.get_section(*LANGUAGE_MODEL_KEYS)
+    kind = (inner or found).get_str("model_type")
+    return ModelFamily(kind, "auto_map" in found.values, inner is not None)
 
 
-def _by_name(model: str) -> Family:
+def _family_from_name(model: str) -> ModelFamily:
     name = model.lower()
-    kinds = [kind for kind, pattern in _NAMES if re.search(pattern, name)]
-    own_code = re.search(_WITH_OWN_CODE, name) is not None
-    return Family(kinds[0] if kinds else "", own_code, "vl" in name)
+    kinds = [kind for kind, pattern in _NAME_PATTERNS if re.search(pattern, name)]
+    own_code = re.search(_CUSTOM_CODE_NAMES, name) is not None
+    return ModelFamily(kinds[0] if kinds else "", own_code, "vl" in name)

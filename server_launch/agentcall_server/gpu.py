@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
-from agentcall_server.refusals import GpuUnknown
+from agentcall_server.refusals import GPUUnknown
 
-INSTALL = "pip install nvidia-ml-py"
-BY_HAND = "or say how much there is: --gpu 24GiB"
+INSTALL_COMMAND = "pip install nvidia-ml-py"
+BY_HAND_HINT = "or say how much there is: --gpu 24GiB"
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
+class GPUMemory:
     """One GPU; memory in bytes, `used` by all processes together."""
 
     name: str
@@ -21,39 +21,39 @@ class Gpu:
     used: int
 
 
-def gpus() -> tuple[Gpu, ...]:
+def find_gpus() -> tuple[GPUMemory, ...]:
     """The GPUs of this machine, at least one. Raises GpuUnknown."""
-    nvml = _nvml()
+    nvml = _import_nvml()
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        raise GpuUnknown(f"no NVIDIA driver answers here ({error}); {BY_HAND}") from error
+        raise GPUUnknown(f"no NVIDIA driver answers here ({error}); {BY_HAND_HINT}") from error
     try:
-        found = tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+        found = tuple(_read_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
     except nvml.NVMLError as error:
-        raise GpuUnknown(f"the NVIDIA driver does not tell its memory ({error}); {BY_HAND}") from (
-            error
-        )
+        raise GPUUnknown(
+            f"the NVIDIA driver does not tell its memory ({error}); {BY_HAND_HINT}"
+        ) from (error)
     finally:
         nvml.nvmlShutdown()
     if not found:
-        raise GpuUnknown(f"the NVIDIA driver has no GPU; {BY_HAND}")
+        raise GPUUnknown(f"the NVIDIA driver has no GPU; {BY_HAND_HINT}")
     return found
 
 
-def _nvml() -> ModuleType:
+def _import_nvml() -> ModuleType:
     try:
         return import_module("pynvml")
     except ImportError as error:
-        raise GpuUnknown(
-            f"this machine's GPU cannot be asked without nvidia-ml-py; install it ({INSTALL}), "
-            f"{BY_HAND}"
+        raise GPUUnknown(
+            f"this machine's GPU cannot be asked without nvidia-ml-py; install it ({INSTALL_COMMAND}), "
+            f"{BY_HAND_HINT}"
         ) from error
 
 
-def _gpu(nvml: ModuleType, index: int) -> Gpu:
+def _read_gpu(nvml: ModuleType, index: int) -> GPUMemory:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     name: str | bytes = nvml.nvmlDeviceGetName(handle)
     text = name.decode() if isinstance(name, bytes) else name
-    return Gpu(text, int(memory.total), int(memory.used))
+    return GPUMemory(text, int(memory.total), int(memory.used))

@@ -13,7 +13,7 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ProcessIdentity:
     """One process; `started` and `boot` are whatever the system tells, to be compared only."""
 
     pid: int
@@ -23,16 +23,20 @@ class Identity:
     @property
     def is_alive(self) -> bool:
         """Whether this very process runs."""
-        return identity_of(self.pid) == self
+        return identify_process(self.pid) == self
 
 
-def identity_of(pid: int) -> Identity | None:
+def identify_process(pid: int) -> ProcessIdentity | None:
     """The process that has this id now; None if there is none, or one that has ended."""
-    started = _started_by_proc(pid) if (_PROC / "self" / "stat").exists() else _started_by_ps(pid)
-    return Identity(pid, started, _boot()) if started else None
+    started = (
+        _read_start_from_proc(pid)
+        if (_PROC / "self" / "stat").exists()
+        else _read_start_from_ps(pid)
+    )
+    return ProcessIdentity(pid, started, _read_boot_id()) if started else None
 
 
-def _started_by_proc(pid: int) -> str:
+def _read_start_from_proc(pid: int) -> str:
     """Clock ticks from the boot to its start (proc(5), field 22 of stat)."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
@@ -43,7 +47,7 @@ def _started_by_proc(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def _started_by_ps(pid: int) -> str:
+def _read_start_from_ps(pid: int) -> str:
     """The date of its start, where there is no /proc."""
     command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -51,7 +55,7 @@ def _started_by_ps(pid: int) -> str:
     return "" if state.startswith("Z") else started.strip()
 
 
-def _boot() -> str:
+def _read_boot_id() -> str:
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentcall_server.architecture import Architecture
+from agentcall_server.architecture import ModelArchitecture
 from agentcall_server.refusals import BadValue
-from agentcall_server.weights import HALF, Backend
+from agentcall_server.weights import HALF_BYTES, Backend
 
-BLOCK = 64
+BLOCK_TOKENS = 64
 """Tokens of a block, LMDeploy's default for --cache-block-seq-len."""
 _ALIGNMENT = 256
-_BITS = {"16": 16, "none": 16, "0": 16, "8": 8, "int8": 8, "4": 4, "int4": 4}
+_BITS_BY_NAME = {"16": 16, "none": 16, "0": 16, "8": 8, "int8": 8, "4": 4, "int4": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,36 +38,38 @@ class KVCache:
     @property
     def token_bytes(self) -> float:
         """Bytes of a token."""
-        return self.block_bytes / BLOCK
+        return self.block_bytes / BLOCK_TOKENS
 
     @property
     def block_bytes(self) -> int:
         """Bytes of a block of 64 tokens."""
-        numbers = BLOCK * self.heads * self.head_dim * self.bits // 8
-        scales = 0 if self.bits == 16 else BLOCK * self.heads * 2 * HALF
+        numbers = BLOCK_TOKENS * self.heads * self.head_dim * self.bits // 8
+        scales = 0 if self.bits == 16 else BLOCK_TOKENS * self.heads * 2 * HALF_BYTES
         if self.backend == "pytorch":
-            numbers, scales = _aligned(numbers), _aligned(scales)
+            numbers, scales = _align(numbers), _align(scales)
         return self.layers * 2 * (numbers + scales)
 
 
-def kv_cache(architecture: Architecture, bits: int, *, backend: Backend, tp: int) -> KVCache:
+def make_kv_cache(
+    architecture: ModelArchitecture, bits: int, *, backend: Backend, tp: int
+) -> KVCache:
     """The cache on each GPU. `tp` must suit the model (see plan)."""
     heads = max(1, architecture.kv_heads // tp)
     return KVCache(architecture.layers, heads, architecture.head_dim, bits, backend)
 
 
-def read_kv_bits(text: str) -> int:
+def parse_kv_bits(text: str) -> int:
     """16, 8 or 4. Raises BadValue."""
-    bits = _BITS.get(text.strip().lower())
+    bits = _BITS_BY_NAME.get(text.strip().lower())
     if bits is None:
         raise BadValue(f"{text!r} is no format of the key-value cache; there are 16, int8, int4")
     return bits
 
 
-def blocks_of(tokens: int) -> int:
+def count_blocks(tokens: int) -> int:
     """Blocks that a session of so many tokens fills."""
-    return -(-tokens // BLOCK)
+    return -(-tokens // BLOCK_TOKENS)
 
 
-def _aligned(size: int) -> int:
+def _align(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT

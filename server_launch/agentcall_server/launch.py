@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from agentcall_server.language_models import MODELS
+from agentcall_server.language_models import ARCHITECTURES
 from agentcall_server.listener import is_loopback
 from agentcall_server.refusals import BadValue
-from agentcall_server.shelf import shelf
+from agentcall_server.shelf import load_quantized_models
 
-Kind = Literal["lmdeploy", "embedded"]
+ServerKind = Literal["lmdeploy", "embedded"]
 LOOPBACK = "127.0.0.1"
 LMDEPLOY_PORT = 23333
 """LMDeploy's own default."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PLACED = {"--server-name": "--host", "--server-port": "--port"}
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RENAMED_FLAGS = {"--server-name": "--host", "--server-port": "--port"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,20 @@ class Launch:
     flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for problem in (_bad_name(self), _bad_number(self), _bad_flag(self)):
+        for problem in (
+            _find_name_problem(self),
+            _find_number_problem(self),
+            _find_flag_problem(self),
+        ):
             if problem:
                 raise BadValue(problem)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ServerKind:
         return "embedded" if self.model.partition(":")[0] == "embedded" else "lmdeploy"
 
     @property
-    def short(self) -> str:
+    def short_name(self) -> str:
         """The model's name without its owner or folder."""
         if self.kind == "embedded":
             name = Path(self.model.partition(":")[2]).stem
@@ -77,17 +81,17 @@ class Launch:
     def scheme(self) -> str:
         return "https" if "--ssl" in self.flags else "http"
 
-    def has(self, flag: str) -> bool:
+    def has_flag(self, flag: str) -> bool:
         """Whether the further words name the flag."""
         return any(word.partition("=")[0] == flag for word in self.flags)
 
     @property
-    def usual_name(self) -> str:
+    def default_name(self) -> str:
         """What it is called where nobody chose a name."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.short).strip(".-") or "server"
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.short_name).strip(".-") or "server"
 
 
-def settled(launch: Launch) -> Launch:
+def resolve_paths(launch: Launch) -> Launch:
     """The launch with its files named so that they are found from any folder."""
     folder, template = Path(launch.model).expanduser(), Path(launch.template).expanduser()
     program = launch.lmdeploy
@@ -99,7 +103,7 @@ def settled(launch: Launch) -> Launch:
     )
 
 
-def hub_name(model: str) -> str:
+def resolve_model_name(model: str) -> str:
     """The folder or the full name of a model; one of a short name that is known here.
 
     >>> hub_name("internlm2_5-7b-chat")
@@ -108,18 +112,18 @@ def hub_name(model: str) -> str:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return str(folder.absolute())
-    if (kept := shelf().get(model)) is not None:
+    if (kept := load_quantized_models().get(model)) is not None:
         return str(kept)
-    for known in MODELS:
+    for known in ARCHITECTURES:
         if model.lower() == known.name.rpartition("/")[2].lower():
             return known.name
     return model
 
 
-def _bad_name(launch: Launch) -> str:
+def _find_name_problem(launch: Launch) -> str:
     if not launch.model.strip():
         return "there is no model to launch; give a folder, a name on the hub, or embedded"
-    if launch.name and not _NAME.fullmatch(launch.name):
+    if launch.name and not _NAME_PATTERN.fullmatch(launch.name):
         return f"--name {launch.name!r}: a name has letters, digits, dots, dashes and underscores"
     if launch.kind == "embedded" and not is_loopback(launch.host):
         return f"--host {launch.host}: the embedded model is served to this machine alone"
@@ -128,7 +132,7 @@ def _bad_name(launch: Launch) -> str:
     return ""
 
 
-def _bad_number(launch: Launch) -> str:
+def _find_number_problem(launch: Launch) -> str:
     if not 0 <= launch.port <= 65535:
         return f"--port {launch.port}: a port lies between 1 and 65535; 0 takes any free one"
     if launch.cache is not None and not 0 < launch.cache < 1:
@@ -142,11 +146,11 @@ def _bad_number(launch: Launch) -> str:
     return ""
 
 
-def _bad_flag(launch: Launch) -> str:
+def _find_flag_problem(launch: Launch) -> str:
     for word in launch.flags:
         flag = word.partition("=")[0]
-        if flag in _PLACED:
-            return f"{flag} is given as {_PLACED[flag]} here, before the --"
+        if flag in _RENAMED_FLAGS:
+            return f"{flag} is given as {_RENAMED_FLAGS[flag]} here, before the --"
         if flag == "--api-keys":
             return (
                 "a key on a command line is seen by everybody on this machine; leave --api-keys "

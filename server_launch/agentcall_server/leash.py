@@ -14,18 +14,20 @@ import time
 from collections.abc import Callable
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """From now on, end this process when the one that started it ends."""
-    when_parent_ends(lambda: os._exit(0))
+    call_when_parent_ends(lambda: os._exit(0))
 
 
-def when_parent_ends(act: Callable[[], None]) -> None:
+def call_when_parent_ends(act: Callable[[], None]) -> None:
     """Call `act`, in a thread, when the process that started this one ends; perhaps twice."""
     for wait in (_wait_for_input_end, _wait_for_new_parent):
-        threading.Thread(target=_after, args=(wait, act), name="leash", daemon=True).start()
+        threading.Thread(
+            target=_wait_then_call, args=(wait, act), name="leash", daemon=True
+        ).start()
 
 
-def _after(wait: Callable[[], None], act: Callable[[], None]) -> None:
+def _wait_then_call(wait: Callable[[], None], act: Callable[[], None]) -> None:
     try:
         wait()
     finally:

@@ -7,7 +7,7 @@
     NAME/server.log     what it says; server.log.1 and so on are older
 
 A status outlives its supervisor where that was killed or the machine restarted; whose it was is
-known by `Identity`, so nobody takes it for the truth.
+known by `ProcessIdentity`, so nobody takes it for the truth.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from agentcall_server.diagnosis import Diagnosis
-from agentcall_server.errors import NotUp
-from agentcall_server.identity import Identity
-from agentcall_server.launch import Kind, Launch
-from agentcall_server.listener import near
-from agentcall_server.readiness import Door
+from agentcall_server.errors import ServerNotRunning
+from agentcall_server.identity import ProcessIdentity
+from agentcall_server.launch import Launch, ServerKind
+from agentcall_server.listener import format_local_host
+from agentcall_server.readiness import ServerEndpoint
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-Phase = Literal["starting", "ready", "restarting", "stopping", "stopped", "failed"]
+ServerPhase = Literal["starting", "ready", "restarting", "stopping", "stopped", "failed"]
 T = TypeVar("T")
 _adapters: dict[type[object], object] = {}
 
@@ -40,7 +40,7 @@ class Wanted:
     `leashed` servers end with the program that launched them.
     """
 
-    kind: Kind
+    kind: ServerKind
     model: str
     command: tuple[str, ...]
     folder: str
@@ -54,7 +54,7 @@ class Wanted:
     @property
     def root(self) -> str:
         """Its address, without `/v1`."""
-        return f"{self.scheme}://{near(self.host)}:{self.port}"
+        return f"{self.scheme}://{format_local_host(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,10 @@ class Status:
     restarts: how often it was started anew. diagnosis: why it last ended by itself.
     """
 
-    phase: Phase
-    supervisor: Identity
+    phase: ServerPhase
+    supervisor: ProcessIdentity
     since: float
-    server: Identity | None = None
+    server: ProcessIdentity | None = None
     model: str = ""
     restarts: int = 0
     progress: str = ""
@@ -76,7 +76,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ServerEntry:
     """One server's folder, whether it runs or not."""
 
     folder: Path
@@ -95,16 +95,16 @@ class Entry:
 
     @property
     def launch(self) -> Launch | None:
-        return _read(self.folder / "launch.json", Launch)
+        return _read_fact(self.folder / "launch.json", Launch)
 
     @property
     def wanted(self) -> Wanted | None:
-        return _read(self.folder / "wanted.json", Wanted)
+        return _read_fact(self.folder / "wanted.json", Wanted)
 
     @property
     def status(self) -> Status | None:
         """What its supervisor said last, whether that one lives or not."""
-        return _read(self.folder / "status.json", Status)
+        return _read_fact(self.folder / "status.json", Status)
 
     @property
     def is_up(self) -> bool:
@@ -119,7 +119,7 @@ class Entry:
         return status is not None and status.phase == "ready" and status.supervisor.is_alive
 
     @property
-    def stray(self) -> Identity | None:
+    def orphan(self) -> ProcessIdentity | None:
         """Its process, where that outlived its supervisor."""
         status = self.status
         if status is None or status.server is None or status.supervisor.is_alive:
@@ -127,37 +127,37 @@ class Entry:
         return status.server if status.server.is_alive else None
 
     @property
-    def door(self) -> Door:
+    def endpoint(self) -> ServerEndpoint:
         """Where it answers. Raises NotUp if it was never launched."""
         wanted = self.wanted
         if wanted is None:
-            raise NotUp(f"there is no server {self.name!r} here")
-        return Door(wanted.root, self.key() if wanted.has_key else "")
+            raise ServerNotRunning(f"there is no server {self.name!r} here")
+        return ServerEndpoint(wanted.root, self.read_key() if wanted.has_key else "")
 
-    def key(self) -> str:
+    def read_key(self) -> str:
         """Its API key; '' if it has none."""
         try:
             return self.key_file.read_text(encoding="utf-8").strip()
         except OSError:
             return ""
 
-    def make_key(self) -> None:
+    def ensure_key(self) -> None:
         """Have a key: the one that is there, or else a new one, readable by this user alone."""
-        if not self.key():
+        if not self.read_key():
             handle = os.open(self.key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(secrets.token_urlsafe(32) + "\n")
         self.key_file.chmod(0o600)
 
-    def keep(self, fact: Launch | Wanted | Status) -> None:
+    def save(self, fact: Launch | Wanted | Status) -> None:
         """Write a fact down, whole or not at all."""
         file = self.folder / f"{type(fact).__name__.lower()}.json"
         draft = file.with_suffix(".draft")
-        draft.write_bytes(_adapter(type(fact)).dump_json(fact, indent=2) + b"\n")
+        draft.write_bytes(_get_adapter(type(fact)).dump_json(fact, indent=2) + b"\n")
         draft.replace(file)
 
 
-def state_folder() -> Path:
+def get_state_folder() -> Path:
     """AGENTCALL_STATE, else $XDG_STATE_HOME/agentcall, else ~/.local/state/agentcall."""
     if own := os.environ.get("AGENTCALL_STATE"):
         return Path(own).expanduser().absolute()
@@ -166,47 +166,47 @@ def state_folder() -> Path:
     return base / "agentcall"
 
 
-def entry(name: str) -> Entry:
+def open_entry(name: str) -> ServerEntry:
     """The folder of a server, made if it is not there, for this user alone."""
-    folder = state_folder() / "servers" / name
+    folder = get_state_folder() / "servers" / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
-    return Entry(folder)
+    return ServerEntry(folder)
 
 
-def entries() -> list[Entry]:
+def list_entries() -> list[ServerEntry]:
     """All servers that are known here, by name."""
-    folders = (state_folder() / "servers").glob("*/wanted.json")
-    return [Entry(file.parent) for file in sorted(folders)]
+    folders = (get_state_folder() / "servers").glob("*/wanted.json")
+    return [ServerEntry(file.parent) for file in sorted(folders)]
 
 
-def find(name: str) -> Entry | None:
+def find_entry(name: str) -> ServerEntry | None:
     """The server of that name, or one that is ready and serves a model of that name.
 
     One that is up comes before one that is not.
     """
-    known = entries()
+    known = list_entries()
     named = [one for one in known if one.name == name]
     up = [one for one in named if one.is_up]
-    serving = [one for one in known if one.is_ready and name.lower() in _names(one)]
+    serving = [one for one in known if one.is_ready and name.lower() in _list_model_names(one)]
     return next(iter([*up, *serving, *named]), None)
 
 
-def recalled(name: str) -> Launch | None:
+def find_last_launch(name: str) -> Launch | None:
     """What was asked for when the server of that name was last launched."""
-    return next((one.launch for one in entries() if one.name == name), None)
+    return next((one.launch for one in list_entries() if one.name == name), None)
 
 
-def at(port: int) -> Entry | None:
+def find_by_port(port: int) -> ServerEntry | None:
     """The server that is up on this machine's port."""
-    for one in entries():
+    for one in list_entries():
         wanted = one.wanted
         if wanted is not None and wanted.port == port and one.is_up:
             return one
     return None
 
 
-def _names(one: Entry) -> set[str]:
+def _list_model_names(one: ServerEntry) -> set[str]:
     """What the model of a server may be called: whole, or without its owner or folder."""
     status, wanted = one.status, one.wanted
     full = [status.model if status else "", wanted.model if wanted else ""]
@@ -214,14 +214,14 @@ def _names(one: Entry) -> set[str]:
     return (names | {name.rpartition("/")[2] for name in names}) - {""}
 
 
-def _read(file: Path, kind: type[T]) -> T | None:
+def _read_fact(file: Path, kind: type[T]) -> T | None:
     try:
-        return _adapter(kind).validate_json(file.read_bytes())
+        return _get_adapter(kind).validate_json(file.read_bytes())
     except (OSError, ValueError):  # not there, or of another version of this package
         return None
 
 
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _get_adapter(kind: type[T]) -> TypeAdapter[T]:
     # late, as a model server that only imports this package needs no pydantic
     from pydantic import TypeAdapter
 

@@ -8,56 +8,58 @@ import threading
 import time
 from pathlib import Path
 
-from agentcall_server.courier import child_environment, program_environment
-from agentcall_server.diagnosis import Death, Reason
-from agentcall_server.identity import Identity, identity_of
+from agentcall_server.courier import make_child_environment, make_program_environment
+from agentcall_server.diagnosis import EndReason, ExitInfo
+from agentcall_server.identity import ProcessIdentity, identify_process
 from agentcall_server.ledger import Wanted
-from agentcall_server.logbook import Logbook
+from agentcall_server.logbook import LogFile
 from agentcall_server.process_group import end_group, start_group
 
 
-class Life:
+class ProcessRun:
     """A server that was started now."""
 
-    def __init__(self, wanted: Wanted, book: Logbook) -> None:
-        self._book = book
-        self.said = ""
+    def __init__(self, wanted: Wanted, log: LogFile) -> None:
+        self._log = log
+        self.last_line = ""
         """What it said last, as a person would see it."""
         self._process = start_group(
-            wanted.command, environment=_environment(wanted), folder=Path(wanted.folder)
+            wanted.command, environment=_make_environment(wanted), folder=Path(wanted.folder)
         )
         words = " ".join(wanted.command)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        book.begin(f"--- {now} pid {self._process.pid}: {words}")
-        self._pump = threading.Thread(target=self._write_down, args=(self._process,), daemon=True)
-        self._pump.start()
+        log.start_run(f"--- {now} pid {self._process.pid}: {words}")
+        self._output_thread = threading.Thread(
+            target=self._copy_output, args=(self._process,), daemon=True
+        )
+        self._output_thread.start()
 
     @property
-    def identity(self) -> Identity | None:
+    def identity(self) -> ProcessIdentity | None:
         """Its process, while it runs."""
-        return identity_of(self._process.pid)
+        return identify_process(self._process.pid)
 
     @property
-    def is_over(self) -> bool:
+    def has_exited(self) -> bool:
         """Whether it has ended by itself."""
         return self._process.poll() is not None
 
-    def end(self, reason: Reason = "", complaint: str = "") -> Death:
+    def stop(self, reason: EndReason = "", engine_error: str = "") -> ExitInfo:
         """End it with all that it started, if it has not ended; how it ended."""
         end_group(self._process)
-        self._pump.join(timeout=5.0)
-        return Death(self._process.returncode, tuple(self._book.lines), reason, complaint)
+        self._output_thread.join(timeout=5.0)
+        return ExitInfo(self._process.returncode, tuple(self._log.lines), reason, engine_error)
 
-    def _write_down(self, process: subprocess.Popen[bytes]) -> None:
+    def _copy_output(self, process: subprocess.Popen[bytes]) -> None:
         if process.stdout is None:
             return
         with process.stdout as stream:
             while data := os.read(stream.fileno(), 1 << 16):
-                self.said = self._book.write(data) or self.said
+                self.last_line = self._log.write(data) or self.last_line
 
 
-def _environment(wanted: Wanted) -> dict[str, str]:
+def _make_environment(wanted: Wanted) -> dict[str, str]:
     """What the server finds: our package if it is ours, and never the key for other servers."""
-    base = child_environment() if wanted.kind == "embedded" else program_environment()
+    base = make_child_environment() if wanted.kind == "embedded" else make_program_environment()
     kept = {name: value for name, value in base.items() if name != "AGENTCALL_API_KEY"}
     return {**kept, "PYTHONUNBUFFERED": "1"}

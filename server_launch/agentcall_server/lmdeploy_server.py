@@ -13,11 +13,11 @@ import atexit
 import os
 import threading
 
-from agentcall_server.errors import NotUp
+from agentcall_server.errors import ServerNotRunning
 from agentcall_server.launch import Launch
-from agentcall_server.launcher import Launched, launch_server, stop_server, wait_ready
-from agentcall_server.ledger import Entry, Status
-from agentcall_server.progress import Progress, screen
+from agentcall_server.launcher import LaunchedServer, launch_server, stop_server, wait_until_ready
+from agentcall_server.ledger import ServerEntry, Status
+from agentcall_server.progress import ProgressReporter, make_progress
 from agentcall_server.refusals import BadValue
 
 
@@ -28,13 +28,13 @@ class LMDeployServer:
     listens, what it may take and which further flags LMDeploy gets.
     """
 
-    def __init__(self, launch: Launch | str, *, report: Progress | None = None) -> None:
+    def __init__(self, launch: Launch | str, *, report: ProgressReporter | None = None) -> None:
         self._launch = Launch(launch) if isinstance(launch, str) else launch
         if self._launch.kind != "lmdeploy":
             raise BadValue(f"{self._launch.model!r} is no model for LMDeploy; use EmbeddedServer")
         self._report = report
-        self._launched: Launched | None = None
-        self._owner = os.getpid()
+        self._launched: LaunchedServer | None = None
+        self._owner_pid = os.getpid()
         self._lock = threading.Lock()
 
     @property
@@ -45,7 +45,7 @@ class LMDeployServer:
     @property
     def url(self) -> str:
         """The base URL of the OpenAI API, `http://127.0.0.1:PORT/v1`."""
-        return f"{self._entry.door.root}/v1"
+        return f"{self._entry.endpoint.root}/v1"
 
     @property
     def served_model(self) -> str:
@@ -55,7 +55,7 @@ class LMDeployServer:
     @property
     def api_key(self) -> str:
         """The key that it asks for; '' if it asks for none."""
-        return self._entry.door.key
+        return self._entry.endpoint.key
 
     @property
     def restarts(self) -> int:
@@ -74,11 +74,11 @@ class LMDeployServer:
         """
         with self._lock:
             if not self.is_running:
-                report = self._report or screen()
-                self._launched = launch_server(self._launch, report, leashed=True)
+                report = self._report or make_progress()
+                self._launched = launch_server(self._launch, report, ends_with_parent=True)
                 atexit.register(self.stop)
                 try:
-                    wait_ready(self._launched, report)
+                    wait_until_ready(self._launched, report)
                 except BaseException:
                     self._close()
                     raise
@@ -91,27 +91,29 @@ class LMDeployServer:
 
     def _close(self) -> None:
         launched, self._launched = self._launched, None
-        if launched is None or self._owner != os.getpid():
+        if launched is None or self._owner_pid != os.getpid():
             return
         atexit.unregister(self.stop)
         if launched.entry.is_up:
             stop_server(launched.entry)
-        if launched.leash is not None:
-            if launched.leash.stdin is not None:
-                launched.leash.stdin.close()
-            launched.leash.wait()
+        if launched.supervisor_process is not None:
+            if launched.supervisor_process.stdin is not None:
+                launched.supervisor_process.stdin.close()
+            launched.supervisor_process.wait()
 
     @property
-    def _entry(self) -> Entry:
+    def _entry(self) -> ServerEntry:
         if self._launched is None:
-            raise NotUp(f"the server of {self._launch.model} is not started; call start()")
+            raise ServerNotRunning(
+                f"the server of {self._launch.model} is not started; call start()"
+            )
         return self._launched.entry
 
     @property
     def _status(self) -> Status:
         status = self._entry.status
         if status is None:
-            raise NotUp(f"the server {self._entry.name} has gone")
+            raise ServerNotRunning(f"the server {self._entry.name} has gone")
         return status
 
     def __enter__(self) -> LMDeployServer:

@@ -13,27 +13,29 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-LIMIT = 10 * 1024 * 1024
+MAX_FILE_BYTES = 10 * 1024 * 1024
 """Bytes of one file; then it becomes FILE.1, and that FILE.2."""
-KEPT = 4
+OLD_FILE_COUNT = 4
 """Old files beside the one that is written."""
-_LONGEST = 64 * 1024
-_REMEMBERED = 400
-_STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_ASKED = re.compile(rb'"GET /health HTTP/[\d.]+" 200')
+_MAX_LINE_BYTES = 64 * 1024
+_TAIL_LINES = 400
+_ANSI_STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_HEALTH_REQUEST = re.compile(rb'"GET /health HTTP/[\d.]+" 200')
 """What a server says of being looked at, every few seconds for as long as it lives."""
-_END = re.compile(rb"\r?\n|\r")
+_LINE_END = re.compile(rb"\r?\n|\r")
 
 
-class Logbook:
+class LogFile:
     """Takes what a program prints, in pieces as they come. For one writer, and many readers."""
 
-    def __init__(self, path: Path, *, secrets: Sequence[str] = (), limit: int = LIMIT) -> None:
+    def __init__(
+        self, path: Path, *, secrets: Sequence[str] = (), limit: int = MAX_FILE_BYTES
+    ) -> None:
         self._path = path
         self._secrets = [secret.encode() for secret in secrets if secret]
         self._limit = limit
-        self._lines: deque[str] = deque(maxlen=_REMEMBERED)
-        self._left = b""
+        self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._partial_line = b""
         self._lock = threading.Lock()
         self._file = path.open("ab")
 
@@ -43,51 +45,54 @@ class Logbook:
         with self._lock:
             return list(self._lines)
 
-    def begin(self, heading: str) -> None:
+    def start_run(self, heading: str) -> None:
         """A new life of the program: what was said before is forgotten here, not in the file."""
         with self._lock:
             self._lines.clear()
-            self._left = b""
-            self._put(heading.encode())
+            self._partial_line = b""
+            self._write_line(heading.encode())
 
     def write(self, data: bytes) -> str:
         """Keep a piece; the last thing in it that a person would see."""
         with self._lock:
-            self._left += data
+            self._partial_line += data
             seen = ""
-            while (end := _END.search(self._left)) is not None:
+            while (end := _LINE_END.search(self._partial_line)) is not None:
                 # a lone CR at the very end may be half of a CR LF
-                if end.group() == b"\r" and end.end() == len(self._left):
+                if end.group() == b"\r" and end.end() == len(self._partial_line):
                     break
-                line, self._left = self._left[: end.start()], self._left[end.end() :]
+                line, self._partial_line = (
+                    self._partial_line[: end.start()],
+                    self._partial_line[end.end() :],
+                )
                 if end.group() != b"\r":
-                    self._keep(line)
-                seen = shown(line) or seen
-            if len(self._left) > _LONGEST:
-                line, self._left = self._left, b""
-                self._keep(line)
-            return shown(self._left) or seen
+                    self._store_line(line)
+                seen = format_line(line) or seen
+            if len(self._partial_line) > _MAX_LINE_BYTES:
+                line, self._partial_line = self._partial_line, b""
+                self._store_line(line)
+            return format_line(self._partial_line) or seen
 
     def close(self) -> None:
         """Keep what is left, and close the file."""
         with self._lock:
-            if self._left.strip():
-                self._keep(self._left)
-            self._left = b""
+            if self._partial_line.strip():
+                self._store_line(self._partial_line)
+            self._partial_line = b""
             self._file.close()
 
-    def _keep(self, line: bytes) -> None:
-        if _ASKED.search(line):
+    def _store_line(self, line: bytes) -> None:
+        if _HEALTH_REQUEST.search(line):
             return
         for secret in self._secrets:
             line = line.replace(secret, b"[API key]")
-        self._lines.append(_STYLE.sub("", line.decode(errors="replace")))
-        self._put(line)
+        self._lines.append(_ANSI_STYLE.sub("", line.decode(errors="replace")))
+        self._write_line(line)
 
-    def _put(self, line: bytes) -> None:
+    def _write_line(self, line: bytes) -> None:
         if self._file.tell() and self._file.tell() + len(line) > self._limit:
             self._file.close()
-            for older in range(KEPT, 0, -1):
+            for older in range(OLD_FILE_COUNT, 0, -1):
                 newer = self._path.with_name(f"{self._path.name}.{older - 1}")
                 source = newer if older > 1 else self._path
                 if source.exists():
@@ -97,12 +102,14 @@ class Logbook:
         self._file.flush()
 
 
-def shown(line: bytes) -> str:
+def format_line(line: bytes) -> str:
     """A line as a person would see it: styles off, and only what was not overwritten."""
-    return _STYLE.sub("", line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]).strip()
+    return _ANSI_STYLE.sub(
+        "", line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
+    ).strip()
 
 
-def tail(path: Path, count: int) -> list[str]:
+def read_tail(path: Path, count: int) -> list[str]:
     """The last lines of a log, those of the file before it if need be."""
     lines: list[str] = []
     for file in (path, path.with_name(f"{path.name}.1")):
@@ -126,7 +133,7 @@ def follow(path: Path, wait: Callable[[], bool]) -> Iterator[str]:
                 if begun.endswith(b"\n"):
                     yield begun.decode(errors="replace").rstrip("\r\n")
                     begun = b""
-            if _was_replaced(stream.fileno(), path):
+            if _is_replaced(stream.fileno(), path):
                 stream.close()
                 stream = path.open("rb")
             elif not wait():
@@ -135,7 +142,7 @@ def follow(path: Path, wait: Callable[[], bool]) -> Iterator[str]:
         stream.close()
 
 
-def _was_replaced(descriptor: int, path: Path) -> bool:
+def _is_replaced(descriptor: int, path: Path) -> bool:
     try:
         return os.fstat(descriptor).st_ino != path.stat().st_ino
     except OSError:

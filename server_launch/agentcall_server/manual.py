@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcall_server.refusals import NoLMDeploy
+from agentcall_server.refusals import LMDeployUnavailable
 
-INSTALL = "pip install lmdeploy"
-_LONGEST_SHEBANG = 512
-_ENTRY = re.compile(r"\[(--?[\w-]+)(?:,? (--[\w-]+))?(?: ([^\]]+))?\]")
+INSTALL_COMMAND = "pip install lmdeploy"
+_MAX_SHEBANG_BYTES = 512
+_FLAG_PATTERN = re.compile(r"\[(--?[\w-]+)(?:,? (--[\w-]+))?(?: ([^\]]+))?\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class CommandFlag:
     """One option: whether a value follows, and which ones if they are listed."""
 
     name: str
@@ -32,11 +32,11 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Manual:
+class CommandFlags:
     """The options of one command; acts as a collection of their names."""
 
     command: str
-    flags: tuple[Flag, ...]
+    flags: tuple[CommandFlag, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,17 +45,19 @@ class Manual:
     def __contains__(self, name: object) -> bool:
         return name in self.names
 
-    def __getitem__(self, name: str) -> Flag:
+    def __getitem__(self, name: str) -> CommandFlag:
         for flag in self.flags:
             if flag.name == name:
                 return flag
         raise KeyError(name)
 
 
-def read_manual(command: str, text: str) -> Manual:
+def parse_help(command: str, text: str) -> CommandFlags:
     """The options that argparse lists after `usage:`."""
     usage = " ".join(text.partition("usage:")[2].partition("\n\n")[0].split())
-    return Manual(command, tuple(_flag(found) for found in _ENTRY.finditer(usage)))
+    return CommandFlags(
+        command, tuple(_parse_flag(found) for found in _FLAG_PATTERN.finditer(usage))
+    )
 
 
 def find_lmdeploy(given: str | None = None) -> Path:
@@ -68,19 +70,21 @@ def find_lmdeploy(given: str | None = None) -> Path:
         if found := shutil.which(program):
             return Path(found).absolute()
     if given:
-        raise NoLMDeploy(f"{given!r} is no program that can be run; give the path of `lmdeploy`")
-    raise NoLMDeploy(
-        f"LMDeploy is not installed beside this Python nor on PATH; {INSTALL}, or give its path "
+        raise LMDeployUnavailable(
+            f"{given!r} is no program that can be run; give the path of `lmdeploy`"
+        )
+    raise LMDeployUnavailable(
+        f"LMDeploy is not installed beside this Python nor on PATH; {INSTALL_COMMAND}, or give its path "
         f"(--lmdeploy /path/to/bin/lmdeploy)"
     )
 
 
-def python_of(program: Path) -> Path | None:
+def find_python(program: Path) -> Path | None:
     """The Python that runs an installed program; None where that is no script of Python."""
     try:
         with program.open("rb") as file:
             first, second = (
-                file.readline(_LONGEST_SHEBANG).decode("utf-8", "replace") for _ in "12"
+                file.readline(_MAX_SHEBANG_BYTES).decode("utf-8", "replace") for _ in "12"
             )
     except OSError:
         return None
@@ -95,7 +99,7 @@ def python_of(program: Path) -> Path | None:
     return Path(found) if found else None
 
 
-def ask_manual(lmdeploy: Path, words: Sequence[str]) -> Manual:
+def read_command_flags(lmdeploy: Path, words: Sequence[str]) -> CommandFlags:
     """The manual of `lmdeploy WORDS`. Takes seconds. Raises NoLMDeploy."""
     command = " ".join(words)
     try:
@@ -108,17 +112,17 @@ def ask_manual(lmdeploy: Path, words: Sequence[str]) -> Manual:
             env={**os.environ, "COLUMNS": "200"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoLMDeploy(f"{lmdeploy} cannot be asked for its options: {error}") from error
+        raise LMDeployUnavailable(f"{lmdeploy} cannot be asked for its options: {error}") from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise NoLMDeploy(
+        raise LMDeployUnavailable(
             f"{lmdeploy} has no `{command}`: {last}; auto_gptq came with 0.6.0, serve proxy with "
             f"0.6.1, the others are in every release"
         )
-    return read_manual(command, done.stdout)
+    return parse_help(command, done.stdout)
 
 
-def _flag(found: re.Match[str]) -> Flag:
+def _parse_flag(found: re.Match[str]) -> CommandFlag:
     short, long, value = found.groups()
     choices = tuple(value.strip("{}").split(",")) if value and value.startswith("{") else ()
-    return Flag(long or short, value is not None, choices)
+    return CommandFlag(long or short, value is not None, choices)

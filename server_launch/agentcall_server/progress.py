@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.status import Status
 
-LINE_EVERY = 10.0
+LINE_SECONDS = 10.0
 
 
-class Progress(Protocol):
+class ProgressReporter(Protocol):
     """Where a download reports."""
 
     def say(self, text: str) -> None:
@@ -27,7 +27,7 @@ class Progress(Protocol):
         """Show what is waited for, each text in place of the last; '' when the waiting is over."""
 
 
-class Quiet:
+class NoProgress:
     """Shows nothing."""
 
     def say(self, text: str) -> None:
@@ -40,12 +40,12 @@ class Quiet:
         """Nothing."""
 
 
-class Lines:
+class LineProgress:
     """Plain lines, one about every ten seconds: for logs and pipes."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
-        self._last = -LINE_EVERY
+        self._last = -LINE_SECONDS
 
     def say(self, text: str) -> None:
         stream = self._stream or sys.stderr
@@ -54,7 +54,7 @@ class Lines:
 
     def advance(self, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if not done or now - self._last < LINE_EVERY:
+        if not done or now - self._last < LINE_SECONDS:
             return
         self._last = now
         share = f"{done * 100 // total} %, " if total else ""
@@ -62,12 +62,12 @@ class Lines:
 
     def wait(self, text: str) -> None:
         now = time.monotonic()
-        if text and now - self._last >= LINE_EVERY:
+        if text and now - self._last >= LINE_SECONDS:
             self._last = now
             self.say(text)
 
 
-class Bar:
+class BarProgress:
     """A bar or a spinner on a terminal; a line said ends it, what comes next begins another."""
 
     def __init__(self) -> None:
@@ -76,40 +76,40 @@ class Bar:
         self._spinner: Status | None = None
 
     def say(self, text: str) -> None:
-        self._end()
+        self._stop()
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
     def advance(self, done: int, total: int | None) -> None:
         if self._bar is None or self._task is None:
-            self._end()
-            self._bar, self._task = _begin_bar(total)
+            self._stop()
+            self._bar, self._task = _start_bar(total)
         self._bar.update(self._task, completed=done, total=total)
         if total is not None and done >= total:
-            self._end()
+            self._stop()
 
     def wait(self, text: str) -> None:
         if not text:
-            self._end()
+            self._stop()
             return
         if self._spinner is None:
-            self._end()
-            self._spinner = _begin_spinner()
+            self._stop()
+            self._spinner = _start_spinner()
         self._spinner.update(text)
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         for moving in (self._bar, self._spinner):
             if moving is not None:
                 moving.stop()
         self._bar = self._task = self._spinner = None
 
 
-def screen() -> Progress:
+def make_progress() -> ProgressReporter:
     """A bar if standard error is a terminal, else plain lines."""
-    return Bar() if sys.stderr.isatty() else Lines()
+    return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
-def _begin_bar(total: int | None) -> tuple[RichProgress, TaskID]:
+def _start_bar(total: int | None) -> tuple[RichProgress, TaskID]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -126,7 +126,7 @@ def _begin_bar(total: int | None) -> tuple[RichProgress, TaskID]:
     return bar, task
 
 
-def _begin_spinner() -> Status:
+def _start_spinner() -> Status:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, markup=False)

@@ -20,37 +20,41 @@ _SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Door:
+class ServerEndpoint:
     """Where a server of ours answers: its root, without `/v1`, and the key that it asks for."""
 
     root: str
     key: str = ""
 
     @property
-    def served(self) -> tuple[str, ...]:
+    def served_models(self) -> tuple[str, ...]:
         """The names of its models once it can be asked, else none."""
         health = self._get("/health")
         models = self._get("/v1/models") if health is not None and health.status == 200 else None
         if models is None or models.status != 200:
             return ()
         cards = models.json.get("data")
-        found = [_name(card) for card in cast("list[object]", cards)] if _is_list(cards) else []
+        found = (
+            [_read_model_id(card) for card in cast("list[object]", cards)]
+            if _is_list(cards)
+            else []
+        )
         return tuple(name for name in found if name)
 
     @property
-    def answers(self) -> bool:
+    def is_answering(self) -> bool:
         """Whether anything at all answers there."""
         return self._get("/health") is not None
 
     @property
-    def complaint(self) -> str:
+    def engine_error(self) -> str:
         """Why its engine is of no use any more, as it says itself; '' if it does not say so."""
         health = self._get("/health")
         if health is None or health.json.get("status") != "unhealthy":
             return ""
         return str(health.json.get("message") or health.json.get("reason") or "no reason given")
 
-    def _get(self, path: str) -> _Answer | None:
+    def _get(self, path: str) -> _HealthReply | None:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         request = Request(self.root + path, headers=headers)  # noqa: S310  (our own address)
         # no proxy stands between a machine and itself, and its certificate is its own business
@@ -59,16 +63,16 @@ class Door:
         opener = build_opener(ProxyHandler({}), HTTPSHandler(context=unchecked))
         try:
             with opener.open(request, timeout=_SECONDS) as response:
-                return _Answer(int(response.status), response.read())
+                return _HealthReply(int(response.status), response.read())
         except HTTPError as error:
             with error:
-                return _Answer(error.code, error.read())
+                return _HealthReply(error.code, error.read())
         except (OSError, HTTPException):
             return None
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _HealthReply:
     status: int
     body: bytes
 
@@ -86,5 +90,5 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list)
 
 
-def _name(card: object) -> str:
+def _read_model_id(card: object) -> str:
     return str(cast("dict[str, object]", card).get("id", "")) if isinstance(card, dict) else ""

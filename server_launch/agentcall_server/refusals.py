@@ -24,15 +24,15 @@ class BadValue(PlanError):
     """A value that means nothing here, or two things."""
 
 
-class UnknownShape(PlanError):
+class UnknownArchitecture(PlanError):
     """The model's memory cannot be computed from what is known of it."""
 
 
-class GpuUnknown(ServerError):
+class GPUUnknown(ServerError):
     """The memory of this machine's GPU cannot be asked."""
 
 
-class NoLMDeploy(ServerError):
+class LMDeployUnavailable(ServerError):
     """LMDeploy is not installed, or this version of it cannot do this."""
 
 
@@ -40,7 +40,7 @@ class QuantizeError(ServerError):
     """A model could not be quantized."""
 
 
-class NoRoom(QuantizeError):
+class InsufficientResources(QuantizeError):
     """The disk or the memory is too small."""
 
 

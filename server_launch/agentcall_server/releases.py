@@ -13,7 +13,7 @@ from typing import NamedTuple
 from agentcall_server.refusals import BadValue
 
 
-class Release(NamedTuple):
+class LMDeployRelease(NamedTuple):
     """A version that can be compared."""
 
     major: int
@@ -24,19 +24,19 @@ class Release(NamedTuple):
         return f"{self.major}.{self.minor}.{self.patch}"
 
 
-NEWEST = Release(0, 18)
+NEWEST_RELEASE = LMDeployRelease(0, 18)
 """The newest release that the figures were read in."""
-OLDEST = Release(0, 5, 3)
-_SINCE = {
-    "--max-prefill-token-num": Release(0, 6),
-    "--tool-call-parser": Release(0, 7, 2),
-    "--hf-overrides": Release(0, 9, 2),
-    "--logprobs-mode": Release(0, 10),
-    "--trust-remote-code": Release(0, 13),
+OLDEST_RELEASE = LMDeployRelease(0, 5, 3)
+_FLAG_RELEASES = {
+    "--max-prefill-token-num": LMDeployRelease(0, 6),
+    "--tool-call-parser": LMDeployRelease(0, 7, 2),
+    "--hf-overrides": LMDeployRelease(0, 9, 2),
+    "--logprobs-mode": LMDeployRelease(0, 10),
+    "--trust-remote-code": LMDeployRelease(0, 13),
 }
 
 
-def read_release(text: str) -> Release:
+def parse_release(text: str) -> LMDeployRelease:
     """The release that a version names. Raises BadValue.
 
     >>> read_release("v0.10.2.post1")
@@ -45,25 +45,29 @@ def read_release(text: str) -> Release:
     found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text.strip())
     if found is None:
         raise BadValue(f"{text!r} is no version of LMDeploy; write 0.18.0")
-    release = Release(int(found[1]), int(found[2]), int(found[3] or 0))
-    if release < OLDEST:
-        raise BadValue(f"LMDeploy {release} is older than {OLDEST}, the oldest that is known here")
+    release = LMDeployRelease(int(found[1]), int(found[2]), int(found[3] or 0))
+    if release < OLDEST_RELEASE:
+        raise BadValue(
+            f"LMDeploy {release} is older than {OLDEST_RELEASE}, the oldest that is known here"
+        )
     return release
 
 
-def installed_release() -> Release | None:
+def find_installed_release() -> LMDeployRelease | None:
     """The LMDeploy beside this Python, or None."""
     try:
-        return read_release(version("lmdeploy"))
+        return parse_release(version("lmdeploy"))
     except (PackageNotFoundError, BadValue):
         return None
 
 
-def has_flag(release: Release, flag: str) -> bool:
+def has_flag(release: LMDeployRelease, flag: str) -> bool:
     """Whether `lmdeploy serve api_server` of this release takes the flag."""
-    return release >= _SINCE.get(flag, OLDEST)
+    return release >= _FLAG_RELEASES.get(flag, OLDEST_RELEASE)
 
 
-def least_release(flags: Container[str]) -> Release:
+def infer_min_release(flags: Container[str]) -> LMDeployRelease:
     """The release that flags are of, or an older one that takes the same of those dated here."""
-    return max((since for flag, since in _SINCE.items() if flag in flags), default=OLDEST)
+    return max(
+        (since for flag, since in _FLAG_RELEASES.items() if flag in flags), default=OLDEST_RELEASE
+    )

@@ -27,28 +27,28 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from agentcall_server.configuration import Configuration
-from agentcall_server.releases import Release
+from agentcall_server.configuration import ModelConfig
+from agentcall_server.releases import LMDeployRelease
 
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "llama3"]
 _KINDS: tuple[RopeKind, ...] = ("default", "linear", "dynamic", "yarn", "llama3")
 _YARN_FAMILIES = ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
-USUAL_FACTOR = 2.0
+DEFAULT_FACTOR = 2.0
 """The factor for a model that brings none: that of InternLM2.5 and of LMDeploy's own example."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rope:
+class RopeSettings:
     """A model's own setting; `original` is the length before scaling, 0 if the file has none."""
 
     kind: RopeKind = "default"
     base: float = 10000.0
     factor: float = 1.0
-    original: int = 0
+    original_length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class RopeScaling:
     """How sessions past the trained length are served.
 
     `alpha` is what the base is multiplied by before its exponent, `base` the base at full length
@@ -63,111 +63,119 @@ class Stretch:
     cost: str
 
 
-def read_rope(language: Configuration) -> Rope:
+def read_rope(language: ModelConfig) -> RopeSettings:
     """The setting of a config.json, as transformers 4 (rope_scaling) or 5 (rope_parameters) has it.
 
     A kind that is not known counts as default: it only matters past the trained length.
     """
-    scaling = language.section("rope_parameters", "rope_scaling")
+    scaling = language.get_section("rope_parameters", "rope_scaling")
     if scaling is None:
-        return Rope(base=language.number("rope_theta", 10000.0))
-    kind = scaling.word("rope_type", "type")
-    return Rope(
+        return RopeSettings(base=language.get_float("rope_theta", 10000.0))
+    kind = scaling.get_str("rope_type", "type")
+    return RopeSettings(
         kind=kind if kind in _KINDS else "default",
-        base=scaling.number("rope_theta", language.number("rope_theta", 10000.0)),
-        factor=scaling.number("factor", 1.0),
-        original=scaling.whole("original_max_position_embeddings", 0),
+        base=scaling.get_float("rope_theta", language.get_float("rope_theta", 10000.0)),
+        factor=scaling.get_float("factor", 1.0),
+        original_length=scaling.get_int("original_max_position_embeddings", 0),
     )
 
 
-def reach(rope: Rope, trained: int) -> int:
+def compute_unscaled_length(rope: RopeSettings, trained_length: int) -> int:
     """The longest session in tokens that needs no stretching."""
-    if rope.kind == "yarn" and rope.original:
-        return max(trained, int(rope.original * rope.factor))
-    return trained
+    if rope.kind == "yarn" and rope.original_length:
+        return max(trained_length, int(rope.original_length * rope.factor))
+    return trained_length
 
 
-def ntk_alpha(factor: float, *, length: int, trained: int) -> float:
+def compute_ntk_alpha(factor: float, *, length: int, trained_length: int) -> float:
     """How far dynamic NTK is at this length; 1 within the trained one."""
-    if length <= trained:
+    if length <= trained_length:
         return 1.0
-    return factor * length / trained - (factor - 1)
+    return factor * length / trained_length - (factor - 1)
 
 
-def ntk_base(rope: Rope, *, length: int, trained: int, head_dim: int) -> float:
+def compute_ntk_base(
+    rope: RopeSettings, *, length: int, trained_length: int, head_dim: int
+) -> float:
     """The base that dynamic NTK gives a session of this length.
 
     >>> round(ntk_base(Rope("dynamic", 1e6, 2.0), length=65536, trained=32768, head_dim=128))
     3052774
     """
-    alpha = ntk_alpha(rope.factor, length=length, trained=trained)
+    alpha = compute_ntk_alpha(rope.factor, length=length, trained_length=trained_length)
     return float(rope.base * alpha ** (head_dim / (head_dim - 2)))
 
 
 @dataclass(frozen=True, slots=True)
-class Longer:
+class ContextExtension:
     """What is asked of a model: sessions of `length` where it was trained for `trained` tokens."""
 
-    rope: Rope
+    rope: RopeSettings
     kind: str
     head_dim: int
-    trained: int
+    trained_length: int
     length: int
 
-    def stretch(self, release: Release) -> Stretch | None:
+    def plan_scaling(self, release: LMDeployRelease) -> RopeScaling | None:
         """How to serve it, or None if nothing is needed."""
-        if self.length <= reach(self.rope, self.trained):
+        if self.length <= compute_unscaled_length(self.rope, self.trained_length):
             return None
-        if self.kind in _YARN_FAMILIES and release >= Release(0, 9, 2):
-            return self._yarn()
-        return self._dynamic(release)
+        if self.kind in _YARN_FAMILIES and release >= LMDeployRelease(0, 9, 2):
+            return self._plan_yarn()
+        return self._plan_dynamic(release)
 
-    def _dynamic(self, release: Release) -> Stretch:
+    def _plan_dynamic(self, release: LMDeployRelease) -> RopeScaling:
         is_own = self.rope.kind == "dynamic" and self.rope.factor >= 1
-        factor = self.rope.factor if is_own else USUAL_FACTOR
-        rope = Rope("dynamic", self.rope.base, factor)
-        alpha = ntk_alpha(factor, length=self.length, trained=self.trained)
-        base = ntk_base(rope, length=self.length, trained=self.trained, head_dim=self.head_dim)
-        if release < Release(0, 6) and not is_own:
+        factor = self.rope.factor if is_own else DEFAULT_FACTOR
+        rope = RopeSettings("dynamic", self.rope.base, factor)
+        alpha = compute_ntk_alpha(factor, length=self.length, trained_length=self.trained_length)
+        base = compute_ntk_base(
+            rope, length=self.length, trained_length=self.trained_length, head_dim=self.head_dim
+        )
+        if release < LMDeployRelease(0, 6) and not is_own:
             cost = f"LMDeploy {release} cannot stretch this model; 0.6 and later can"
-            return Stretch("dynamic", factor, alpha, base, (), cost)
+            return RopeScaling("dynamic", factor, alpha, base, (), cost)
         cost = (
             f"dynamic NTK by {factor:g} ({'the' if is_own else 'not the'} model's own factor): "
-            f"sessions past {self.trained} tokens run with RoPE base {base:,.0f} instead of "
+            f"sessions past {self.trained_length} tokens run with RoPE base {base:,.0f} instead of "
             f"{self.rope.base:,.0f} and answer worse there; shorter ones are as before"
         )
-        flags = _dynamic_flags(rope, is_own=is_own, release=release)
-        return Stretch("dynamic", factor, alpha, base, flags, cost)
+        flags = _build_dynamic_flags(rope, is_own=is_own, release=release)
+        return RopeScaling("dynamic", factor, alpha, base, flags, cost)
 
-    def _yarn(self) -> Stretch:
-        factor = max(1.0, float(math.ceil(self.length / self.trained)))
+    def _plan_yarn(self) -> RopeScaling:
+        factor = max(1.0, float(math.ceil(self.length / self.trained_length)))
         cost = (
             f"YaRN: all sessions run with RoPE scaled by {factor:g}, short ones too, which costs "
-            f"them a little accuracy; leave it out where {self.trained} tokens are enough"
+            f"them a little accuracy; leave it out where {self.trained_length} tokens are enough"
         )
         settings: dict[str, object] = {
             "rope_theta": self.rope.base,
             "rope_type": "yarn",
             "factor": factor,
-            "original_max_position_embeddings": self.trained,
+            "original_max_position_embeddings": self.trained_length,
         }
         # turbomind takes the factor from the two lengths, not from the setting
         # (v0.18.0 turbomind/models/utils.py:154-157)
-        longest = int(self.trained * factor)
-        flags = _overrides({"rope_scaling": settings, "max_position_embeddings": longest})
-        return Stretch("yarn", factor, factor, self.rope.base, flags, cost)
+        longest = int(self.trained_length * factor)
+        flags = _build_overrides({"rope_scaling": settings, "max_position_embeddings": longest})
+        return RopeScaling("yarn", factor, factor, self.rope.base, flags, cost)
 
 
-def _dynamic_flags(rope: Rope, *, is_own: bool, release: Release) -> tuple[str, ...]:
+def _build_dynamic_flags(
+    rope: RopeSettings, *, is_own: bool, release: LMDeployRelease
+) -> tuple[str, ...]:
     by_flag = ("--rope-scaling-factor", f"{rope.factor:g}")
-    if release < Release(0, 6):
+    if release < LMDeployRelease(0, 6):
         return by_flag
     if is_own:
         return ()
     settings = {"rope_theta": rope.base, "rope_type": "dynamic", "factor": rope.factor}
-    overridden = _overrides({"rope_scaling": settings}) if release >= Release(0, 9, 2) else ()
+    overridden = (
+        _build_overrides({"rope_scaling": settings}) if release >= LMDeployRelease(0, 9, 2) else ()
+    )
     return (*by_flag, *overridden)
 
 
-def _overrides(settings: dict[str, object]) -> tuple[str, ...]:
+def _build_overrides(settings: dict[str, object]) -> tuple[str, ...]:
     return ("--hf-overrides", json.dumps(settings, separators=(",", ":")))

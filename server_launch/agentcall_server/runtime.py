@@ -17,46 +17,48 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agentcall_server.architecture import Architecture
-from agentcall_server.releases import Release
+from agentcall_server.architecture import ModelArchitecture
+from agentcall_server.releases import LMDeployRelease
 from agentcall_server.units import GIB
-from agentcall_server.weights import HALF
+from agentcall_server.weights import HALF_BYTES
 
-CONTEXT = GIB // 2
+CUDA_CONTEXT_BYTES = GIB // 2
 """Bytes of the CUDA context and its libraries. An estimate."""
-BATCH = 128
+DEFAULT_BATCH_SIZE = 128
 """--max-batch-size where LMDeploy has none for the GPU (0.18.0 utils.py:404-421)."""
-LEAST_BLOCKS = 16
+MIN_BLOCKS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Reserve:
+class PrefillReserve:
     """What the pytorch engine sets aside for a prefill of so many tokens, in bytes."""
 
     prefill: int
     size: int
 
 
-def usual_prefill(release: Release, backend: str) -> int:
+def get_default_prefill(release: LMDeployRelease, backend: str) -> int:
     """LMDeploy's own max_prefill_token_num."""
-    return 4096 if backend == "pytorch" and release < Release(0, 6) else 8192
+    return 4096 if backend == "pytorch" and release < LMDeployRelease(0, 6) else 8192
 
 
-def pytorch_reserves(
-    vocabulary: int, prefill: int, *, batch: int, release: Release
-) -> Iterator[Reserve]:
+def list_pytorch_reserves(
+    vocabulary: int, prefill: int, *, batch: int, release: LMDeployRelease
+) -> Iterator[PrefillReserve]:
     """What is tried in turn, the prefill halved each time; the last is for one token."""
     while prefill > 0:
-        if release < Release(0, 6):
-            yield Reserve(prefill, prefill * vocabulary * 7)
+        if release < LMDeployRelease(0, 6):
+            yield PrefillReserve(prefill, prefill * vocabulary * 7)
         else:
-            yield Reserve(prefill, (prefill + 2 * batch) * vocabulary * HALF)
+            yield PrefillReserve(prefill, (prefill + 2 * batch) * vocabulary * HALF_BYTES)
         prefill //= 2
 
 
-def turbomind_prefill(architecture: Architecture, prefill: int, *, batch: int, tp: int) -> int:
+def estimate_turbomind_prefill(
+    architecture: ModelArchitecture, prefill: int, *, batch: int, tp: int
+) -> int:
     """Bytes that turbomind needs free beside its cache. An estimate, see above."""
     experts = architecture.experts
     width = architecture.width if experts is None else experts.active * experts.width
     numbers = 4 * architecture.hidden + 2 * width // tp
-    return prefill * numbers * HALF + 2 * 4 * batch * architecture.vocabulary
+    return prefill * numbers * HALF_BYTES + 2 * 4 * batch * architecture.vocabulary

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from agentcall_server.errors import NotEnoughSpace
 
-CHUNK = 1 << 22
-SPARE = 200_000_000
+CHUNK_BYTES = 1 << 22
+SPARE_BYTES = 200_000_000
 """Bytes that a download leaves free."""
 
 
-def cache_folder() -> Path:
+def get_cache_folder() -> Path:
     """AGENTCALL_CACHE, else $XDG_CACHE_HOME/agentcall, else ~/.cache/agentcall. Not created."""
     if own := os.environ.get("AGENTCALL_CACHE"):
         return Path(own).expanduser().absolute()
@@ -28,24 +28,24 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "agentcall"
 
 
-def models_folder(cache: Path | None = None) -> Path:
+def get_models_folder(cache: Path | None = None) -> Path:
     """The folder of model files inside the cache, created if it is not there."""
-    folder = (cache or cache_folder()) / "models"
+    folder = (cache or get_cache_folder()) / "models"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def need_space(folder: Path, size: int) -> None:
+def require_space(folder: Path, size: int) -> None:
     """Raise NotEnoughSpace unless `size` bytes (and a few more) are free on the folder's disk."""
     free = shutil.disk_usage(folder).free
-    if free < size + SPARE:
+    if free < size + SPARE_BYTES:
         raise NotEnoughSpace(
-            f"{(size + SPARE) / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} GB are "
+            f"{(size + SPARE_BYTES) / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} GB are "
             f"free; free some space, or set AGENTCALL_CACHE to a folder on a larger disk"
         )
 
 
-def bytes_under(folder: Path) -> int:
+def count_bytes(folder: Path) -> int:
     """Bytes of all files under the folder, those that vanish meanwhile left out."""
     total = 0
     for parent, _, names in os.walk(folder):
@@ -55,12 +55,12 @@ def bytes_under(folder: Path) -> int:
     return total
 
 
-def copy_hashed(sources: list[Path], target: Path) -> tuple[int, str]:
+def copy_and_hash(sources: list[Path], target: Path) -> tuple[int, str]:
     """Join the files into `target`; its size in bytes and its SHA-256."""
     digest, size = hashlib.sha256(), 0
     with target.open("wb") as out:
         for source in sources:
-            for chunk in _chunks(source):
+            for chunk in _read_chunks(source):
                 out.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
@@ -72,39 +72,39 @@ def copy_hashed(sources: list[Path], target: Path) -> tuple[int, str]:
 def hash_file(path: Path) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a file."""
     digest, size = hashlib.sha256(), 0
-    for chunk in _chunks(path):
+    for chunk in _read_chunks(path):
         digest.update(chunk)
         size += len(chunk)
     return size, digest.hexdigest()
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def _read_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(CHUNK_BYTES):
             yield chunk
 
 
-def known_hash(folder: Path, file: str) -> str | None:
+def load_hash(folder: Path, file: str) -> str | None:
     """The SHA-256 that was taken when this file first came, or None."""
-    return _hashes(folder).get(file)
+    return _load_hashes(folder).get(file)
 
 
-def keep_hash(folder: Path, file: str, sha256: str) -> None:
+def save_hash(folder: Path, file: str, sha256: str) -> None:
     """Remember a hash from now on."""
-    hashes = _hashes(folder) | {file: sha256}
+    hashes = _load_hashes(folder) | {file: sha256}
     draft = folder / "sha256.json.partial"
     draft.write_text(json.dumps(hashes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    draft.replace(hashes_file(folder))
+    draft.replace(get_hashes_file(folder))
 
 
-def hashes_file(folder: Path) -> Path:
+def get_hashes_file(folder: Path) -> Path:
     """The JSON file of hashes taken on first download."""
     return folder / "sha256.json"
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def _load_hashes(folder: Path) -> dict[str, str]:
     try:
-        loaded: object = json.loads(hashes_file(folder).read_text(encoding="utf-8"))
+        loaded: object = json.loads(get_hashes_file(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(loaded, dict):
@@ -113,16 +113,16 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def locked(path: Path, on_wait: Callable[[], None]) -> Generator[None, None, None]:
+def hold_lock(path: Path, on_wait: Callable[[], None]) -> Generator[None, None, None]:
     """Hold the lock file, alone among processes and threads; if it is held, `on_wait` and wait.
 
     The lock goes with its holder, however that one ends.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _take(handle):
+        if not _try_lock(handle):
             on_wait()
-            while not _take(handle):
+            while not _try_lock(handle):
                 time.sleep(0.2)
         yield
     finally:
@@ -132,7 +132,7 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Generator[None, None, Non
 if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 
-    def _take(handle: int) -> bool:
+    def _try_lock(handle: int) -> bool:
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -141,7 +141,7 @@ if sys.platform == "win32":  # pragma: no cover
 else:
     import fcntl
 
-    def _take(handle: int) -> bool:
+    def _try_lock(handle: int) -> bool:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

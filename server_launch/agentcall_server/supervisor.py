@@ -24,22 +24,22 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agentcall_server.diagnosis import Death, Reason, diagnose
-from agentcall_server.identity import Identity, identity_of
-from agentcall_server.leash import when_parent_ends
-from agentcall_server.ledger import Entry, Status, Wanted
-from agentcall_server.life import Life
-from agentcall_server.listener import hold
-from agentcall_server.logbook import Logbook
-from agentcall_server.memory_advice import advised
-from agentcall_server.store import locked
+from agentcall_server.diagnosis import EndReason, ExitInfo, diagnose
+from agentcall_server.identity import ProcessIdentity, identify_process
+from agentcall_server.leash import call_when_parent_ends
+from agentcall_server.ledger import ServerEntry, Status, Wanted
+from agentcall_server.life import ProcessRun
+from agentcall_server.listener import reserve_port
+from agentcall_server.logbook import LogFile
+from agentcall_server.memory_advice import add_memory_advice
+from agentcall_server.store import hold_lock
 
-TICK = 0.2
+POLL_SECONDS = 0.2
 """Seconds between two looks at a server that loads."""
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RestartPolicy:
     """When to start anew, when to give up, and how often to look. Times in seconds.
 
     first, most: waits before a new start. deaths: so many in a row are the end. sound: ready for
@@ -47,38 +47,42 @@ class Policy:
     unwell: so many looks in a row that find its engine dead, and it is started anew.
     """
 
-    first: float = 1.0
-    most: float = 60.0
-    deaths: int = 5
-    sound: float = 60.0
-    look: float = 10.0
-    unwell: int = 3
+    first_wait: float = 1.0
+    max_wait: float = 60.0
+    max_failures: int = 5
+    stable_seconds: float = 60.0
+    check_seconds: float = 10.0
+    max_unhealthy: int = 3
 
-    def wait(self, deaths: int) -> float | None:
+    def compute_wait(self, failures: int) -> float | None:
         """Seconds after so many deaths in a row; None to give up.
 
         >>> [Policy().wait(deaths) for deaths in (1, 2, 5)]
         [1.0, 2.0, None]
         """
-        if deaths >= self.deaths:
+        if failures >= self.max_failures:
             return None
-        return float(min(self.most, self.first * 2 ** (deaths - 1)))
+        return float(min(self.max_wait, self.first_wait * 2 ** (failures - 1)))
 
 
 class Supervisor:
     """Keeps what a folder wants up, until it is told to stop or gives up."""
 
     def __init__(
-        self, entry: Entry, wanted: Wanted, me: Identity, policy: Policy | None = None
+        self,
+        entry: ServerEntry,
+        wanted: Wanted,
+        identity: ProcessIdentity,
+        policy: RestartPolicy | None = None,
     ) -> None:
         self._entry = entry
         self._wanted = wanted
-        self._door = entry.door
-        self._book = Logbook(entry.log, secrets=[entry.key()])
+        self._endpoint = entry.endpoint
+        self._log = LogFile(entry.log, secrets=[entry.read_key()])
         self._stop = threading.Event()
-        self._policy = policy or Policy()
+        self._policy = policy or RestartPolicy()
         self._ready_since: float | None = None
-        self._status = Status("starting", me, time.time())
+        self._status = Status("starting", identity, time.time())
 
     def stop(self) -> None:
         """Have it end soon; may be called from a thread or a signal handler."""
@@ -89,117 +93,119 @@ class Supervisor:
         try:
             return self._run()
         finally:
-            self._book.close()
+            self._log.close()
 
     def _run(self) -> bool:
         deaths, was_ready = 0, False
         while not self._stop.is_set():
-            death = self._life()
+            death = self._run_once()
             if self._stop.is_set():
                 break
             was_ready = was_ready or self._ready_since is not None
-            deaths = 1 if self._was_sound() else deaths + 1
-            wait = self._policy.wait(deaths) if was_ready else None
-            self._died(death, again=wait is not None)
+            deaths = 1 if self._was_stable() else deaths + 1
+            wait = self._policy.compute_wait(deaths) if was_ready else None
+            self._record_exit(death, will_restart=wait is not None)
             if wait is None:
                 return False
             self._stop.wait(wait)
-        self._tell(replace(self._status, phase="stopped", server=None, progress=""))
+        self._save_status(replace(self._status, phase="stopped", server=None, progress=""))
         return True
 
-    def _life(self) -> Death:
+    def _run_once(self) -> ExitInfo:
         """One life of the server, from its start to its end."""
         self._ready_since = None
-        life = Life(self._wanted, self._book)
-        reason: Reason = ""
+        life = ProcessRun(self._wanted, self._log)
+        reason: EndReason = ""
         complaint = ""
         try:
             fresh = replace(self._status, phase="starting", model="", progress="")
-            self._tell(replace(fresh, server=life.identity))
-            reason, complaint = self._watch(life)
+            self._save_status(replace(fresh, server=life.identity))
+            reason, complaint = self._watch_process(life)
             if self._stop.is_set():
-                self._tell(replace(self._status, phase="stopping"))
+                self._save_status(replace(self._status, phase="stopping"))
         finally:
-            death = life.end(reason, complaint)
+            death = life.stop(reason, complaint)
         return death
 
-    def _watch(self, life: Life) -> tuple[Reason, str]:
+    def _watch_process(self, process_run: ProcessRun) -> tuple[EndReason, str]:
         """Until it ends, we are told to stop, or it has to be ended: then why, in whose words."""
-        if not self._until_ready(life):
-            return ("", "") if life.is_over or self._stop.is_set() else ("hung", "")
+        if not self._wait_until_ready(process_run):
+            return ("", "") if process_run.has_exited or self._stop.is_set() else ("hung", "")
         unwell = 0
-        while not self._has_ended(life, self._policy.look):
-            complaint = self._door.complaint
+        while not self._wait_for_end(process_run, self._policy.check_seconds):
+            complaint = self._endpoint.engine_error
             unwell = unwell + 1 if complaint else 0
-            if unwell >= self._policy.unwell:
+            if unwell >= self._policy.max_unhealthy:
                 return "unwell", complaint
         return "", ""
 
-    def _until_ready(self, life: Life) -> bool:
+    def _wait_until_ready(self, process_run: ProcessRun) -> bool:
         """Whether it came to be ready, in time."""
         begun = time.monotonic()
         while time.monotonic() - begun < self._wanted.patience:
-            if self._has_ended(life, TICK):
+            if self._wait_for_end(process_run, POLL_SECONDS):
                 return False
-            if served := self._door.served:
+            if served := self._endpoint.served_models:
                 self._ready_since = time.monotonic()
-                self._tell(replace(self._status, phase="ready", model=served[0], progress=""))
+                self._save_status(
+                    replace(self._status, phase="ready", model=served[0], progress="")
+                )
                 return True
-            if life.said != self._status.progress:
-                self._tell(replace(self._status, progress=life.said))
+            if process_run.last_line != self._status.progress:
+                self._save_status(replace(self._status, progress=process_run.last_line))
         return False
 
-    def _has_ended(self, life: Life, seconds: float) -> bool:
+    def _wait_for_end(self, process_run: ProcessRun, seconds: float) -> bool:
         """Whether it ends, or we are told to stop, within so many seconds."""
         end = time.monotonic() + seconds
-        while not life.is_over:
-            if self._stop.wait(min(TICK, max(0.0, end - time.monotonic()))):
+        while not process_run.has_exited:
+            if self._stop.wait(min(POLL_SECONDS, max(0.0, end - time.monotonic()))):
                 return True
             if time.monotonic() >= end:
                 return False
         return True
 
-    def _was_sound(self) -> bool:
+    def _was_stable(self) -> bool:
         since = self._ready_since
-        return since is not None and time.monotonic() - since >= self._policy.sound
+        return since is not None and time.monotonic() - since >= self._policy.stable_seconds
 
-    def _died(self, death: Death, *, again: bool) -> None:
-        diagnosis = advised(diagnose(death), death, self._entry.launch)
+    def _record_exit(self, exit_info: ExitInfo, *, will_restart: bool) -> None:
+        diagnosis = add_memory_advice(diagnose(exit_info), exit_info, self._entry.launch)
         status = replace(self._status, server=None, progress="", diagnosis=diagnosis)
-        if again:
+        if will_restart:
             restarts = self._status.restarts + 1
-            self._tell(replace(status, phase="restarting", restarts=restarts))
+            self._save_status(replace(status, phase="restarting", restarts=restarts))
         else:
-            self._tell(replace(status, phase="failed"))
+            self._save_status(replace(status, phase="failed"))
 
-    def _tell(self, status: Status) -> None:
+    def _save_status(self, status: Status) -> None:
         """Write down how it is now."""
         if status.phase != self._status.phase:
             status = replace(status, since=time.time())
         self._status = status
-        self._entry.keep(status)
+        self._entry.save(status)
 
 
 def main() -> None:
     """Keep up what the folder wants."""
-    entry = Entry(Path(sys.argv[1]))
+    entry = ServerEntry(Path(sys.argv[1]))
     wanted = entry.wanted
     if wanted is None:
         raise SystemExit(f"{entry.folder} wants nothing")
     if not wanted.leashed and os.fork():
         os._exit(0)  # whoever launched it has no child to wait for
-    me = identity_of(os.getpid())
+    me = identify_process(os.getpid())
     if me is None:
         raise SystemExit("this system does not tell which processes there are")
     supervisor = Supervisor(entry, wanted, me)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: supervisor.stop())
     if wanted.leashed:
-        when_parent_ends(supervisor.stop)
+        call_when_parent_ends(supervisor.stop)
     with ExitStack() as stack:
-        stack.enter_context(locked(entry.folder / "lock", lambda: None))
+        stack.enter_context(hold_lock(entry.folder / "lock", lambda: None))
         with suppress(OSError):  # then the server itself will say why
-            stack.enter_context(hold(wanted.host, wanted.port))
+            stack.enter_context(reserve_port(wanted.host, wanted.port))
         was_stopped = supervisor.run()
     if wanted.leashed and was_stopped:
         shutil.rmtree(entry.folder, ignore_errors=True)

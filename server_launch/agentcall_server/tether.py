@@ -19,26 +19,26 @@ import threading
 import time
 from pathlib import Path
 
-GRACE = 10.0
+GRACE_SECONDS = 10.0
 """Seconds that the program has to end by itself."""
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Run the program as if it had been called itself."""
-    key_file, program, *rest = words
+    key_file, program, *rest = arguments
     key = [] if key_file == "-" else ["--api-keys", Path(key_file).read_text("utf-8").strip()]
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    threading.Thread(target=_end_when_input_closes, daemon=True).start()
     # what lies beside this file is none of the program's business
     sys.path[0] = str(Path(program).parent)
     sys.argv = [program, *rest, *key]
     runpy.run_path(program, run_name="__main__")
 
 
-def _end_with_input() -> None:
+def _end_when_input_closes() -> None:
     while os.read(0, 1024):
         pass
     os.killpg(0, signal.SIGTERM)
-    time.sleep(GRACE)
+    time.sleep(GRACE_SECONDS)
     os.killpg(0, signal.SIGKILL)
 
 

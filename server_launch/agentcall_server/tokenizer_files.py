@@ -12,13 +12,15 @@ import sys
 from importlib import import_module
 from typing import Any
 
-PATTERNS = ("*.json", "*.py", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+TOKENIZER_PATTERNS = ("*.json", "*.py", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 
 
 def main(model: str) -> None:
     """Bring them here if they are not, and say where."""
     hub: Any = import_module("huggingface_hub")  # Any: not a package of ours
-    sys.stdout.write(str(hub.snapshot_download(model, allow_patterns=list(PATTERNS))) + "\n")
+    sys.stdout.write(
+        str(hub.snapshot_download(model, allow_patterns=list(TOKENIZER_PATTERNS))) + "\n"
+    )
 
 
 if __name__ == "__main__":

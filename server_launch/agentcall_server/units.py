@@ -20,7 +20,7 @@ _SIZES = {
     "tb": 10**12,
 }
 _COUNTS = {"": 1, "k": KIB, "m": MIB}
-_WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+_NUMBER_WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
@@ -29,11 +29,11 @@ def parse_size(text: str) -> int:
     >>> parse_size("24GiB") == 24 * 2**30
     True
     """
-    number, unit = _written(text)
+    number, unit = _parse_number(text)
     if not unit:
         raise BadValue(
             f"{text!r} has no unit; write {text.strip()}GiB (what nvidia-smi shows as "
-            f"{number * 1024:g}MiB) or {text.strip()}GB ({shown(int(number * 10**9))})"
+            f"{number * 1024:g}MiB) or {text.strip()}GB ({format_size(int(number * 10**9))})"
         )
     if unit not in _SIZES:
         raise BadValue(f"{text!r} is no size; write 24GiB, 24576MiB or 24GB")
@@ -49,7 +49,7 @@ def parse_count(text: str) -> int:
     >>> parse_count("32k")
     32768
     """
-    number, unit = _written(text)
+    number, unit = _parse_number(text)
     if unit not in _COUNTS:
         raise BadValue(f"{text!r} is no count of tokens; write 32768, 32k or 1m")
     count = int(number * _COUNTS[unit])
@@ -58,7 +58,7 @@ def parse_count(text: str) -> int:
     return count
 
 
-def shown(size: float) -> str:
+def format_size(size: float) -> str:
     """A size in GiB, or in MiB below a tenth of one.
 
     >>> shown(15_475_417_088)
@@ -69,8 +69,8 @@ def shown(size: float) -> str:
     return f"{size / GIB:.2f} GiB"
 
 
-def _written(text: str) -> tuple[float, str]:
-    found = _WRITTEN.fullmatch(text.strip())
+def _parse_number(text: str) -> tuple[float, str]:
+    found = _NUMBER_WITH_UNIT.fullmatch(text.strip())
     if found is None:
         raise BadValue(f"{text!r} is no number with a unit; write 24GiB for memory, 32k for tokens")
     return float(found[1]), found[2].lower()

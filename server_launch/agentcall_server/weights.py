@@ -20,24 +20,24 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from agentcall_server.architecture import Architecture
+from agentcall_server.architecture import ModelArchitecture
 from agentcall_server.refusals import BadValue
 
 Backend = Literal["turbomind", "pytorch"]
 SCHEMES = ("16", "awq", "gptq", "smooth_quant", "fp8")
-_NAMES = {
+_SCHEME_NAMES = {
     "16": ("16", "none", "hf", "bf16", "fp16", "16bit"),
     "awq": ("awq", "w4a16", "w4", "int4"),
     "gptq": ("gptq",),
     "smooth_quant": ("smooth_quant", "w8a8"),
     "fp8": ("fp8",),
 }
-HALF = 2
+HALF_BYTES = 2
 """Bytes of a number of 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class WeightBytes:
     """Bytes on one GPU; `vision` lies on the first GPU alone, whole."""
 
     language: int
@@ -48,50 +48,56 @@ class Weights:
         return self.language + self.vision
 
 
-def read_scheme(text: str) -> str:
+def parse_scheme(text: str) -> str:
     """One of SCHEMES, by any of its names. Raises BadValue."""
-    for scheme, names in _NAMES.items():
+    for scheme, names in _SCHEME_NAMES.items():
         if text.strip().lower() in names:
             return scheme
     known = "none (16 bit), w4a16 (awq), gptq, w8a8 (smooth_quant), fp8"
     raise BadValue(f"{text!r} is no quantization of weights; there are {known}")
 
 
-def weights_on_gpu(
-    architecture: Architecture, scheme: str, *, backend: Backend, tp: int
-) -> Weights:
+def compute_gpu_weights(
+    architecture: ModelArchitecture, scheme: str, *, backend: Backend, tp: int
+) -> WeightBytes:
     """What the weights take on the fullest of `tp` GPUs."""
     zero_bits = 16 if backend == "turbomind" else 4
-    matrices = _matrix_bytes(architecture, scheme, zero_bits) * _spread(architecture, tp)
+    matrices = _compute_matrix_bytes(architecture, scheme, zero_bits) * _compute_gpu_share(
+        architecture, tp
+    )
     if backend == "turbomind":
-        ends = 2 * architecture.embedding * HALF / tp
+        ends = 2 * architecture.embedding_parameters * HALF_BYTES / tp
     else:
-        ends = (1 if architecture.tied else 2) * architecture.embedding * HALF
-    language = matrices + ends + architecture.small * HALF
-    return Weights(math.ceil(language), architecture.vision * HALF)
+        ends = (
+            (1 if architecture.has_tied_embeddings else 2)
+            * architecture.embedding_parameters
+            * HALF_BYTES
+        )
+    language = matrices + ends + architecture.small_parameters * HALF_BYTES
+    return WeightBytes(math.ceil(language), architecture.vision_parameters * HALF_BYTES)
 
 
-def bytes_on_disk(architecture: Architecture, scheme: str) -> int:
+def compute_disk_bytes(architecture: ModelArchitecture, scheme: str) -> int:
     """What the checkpoint's weights take in files, but for their headers."""
-    ends = (1 if architecture.tied else 2) * architecture.embedding
-    rest = (ends + architecture.small + architecture.vision) * HALF
-    return math.ceil(_matrix_bytes(architecture, scheme, 4)) + rest
+    ends = (1 if architecture.has_tied_embeddings else 2) * architecture.embedding_parameters
+    rest = (ends + architecture.small_parameters + architecture.vision_parameters) * HALF_BYTES
+    return math.ceil(_compute_matrix_bytes(architecture, scheme, 4)) + rest
 
 
-def _matrix_bytes(architecture: Architecture, scheme: str, zero_bits: int) -> float:
-    count = architecture.linears
+def _compute_matrix_bytes(architecture: ModelArchitecture, scheme: str, zero_bits: int) -> float:
+    count = architecture.linear_parameters
     match scheme:
         case "awq" | "gptq":
             return count * (0.5 + (16 + zero_bits) / 8 / architecture.group_size)
         case "smooth_quant":
-            return count + 4 * architecture.layers * _outputs(architecture)
+            return count + 4 * architecture.layers * _count_outputs(architecture)
         case "fp8":
             return count * (1 + 4 / 128**2)
         case _:
-            return count * HALF
+            return count * HALF_BYTES
 
 
-def _outputs(architecture: Architecture) -> int:
+def _count_outputs(architecture: ModelArchitecture) -> int:
     """Outputs of one layer's matrices."""
     heads = (architecture.heads + 2 * architecture.kv_heads) * architecture.head_dim
     experts = architecture.experts
@@ -100,7 +106,7 @@ def _outputs(architecture: Architecture) -> int:
     return heads + architecture.hidden + 2 * width + rows
 
 
-def _spread(architecture: Architecture, tp: int) -> float:
+def _compute_gpu_share(architecture: ModelArchitecture, tp: int) -> float:
     """The share of the matrices that one GPU holds; key and value heads are never split."""
     repeated = max(0, tp - architecture.kv_heads) * 2 * architecture.hidden * architecture.head_dim
-    return (1 + repeated * architecture.layers / architecture.linears) / tp
+    return (1 + repeated * architecture.layers / architecture.linear_parameters) / tp

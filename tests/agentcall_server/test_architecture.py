@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.architecture import Experts, read_architecture
-from agentcall_server.configuration import Configuration, read_configuration
-from agentcall_server.errors import UnknownModel
-from agentcall_server.language_models import MODELS, find_architecture
-from agentcall_server.refusals import UnknownShape
-from agentcall_server.rope import Rope
-from agentcall_server.shelf import put_on_shelf
+from agentcall_server.architecture import ExpertLayout, read_architecture
+from agentcall_server.configuration import ModelConfig, read_model_config
+from agentcall_server.errors import UnknownModelName
+from agentcall_server.language_models import ARCHITECTURES, find_architecture
+from agentcall_server.refusals import UnknownArchitecture
+from agentcall_server.rope import RopeSettings
+from agentcall_server.shelf import save_quantized_model
 
 # Parameters of the publishers' checkpoints (total_size of the index over two bytes each, as the
 # hub shows them), which the shapes have to give to the parameter.
@@ -82,11 +82,11 @@ def folder_of(path: Path, config: dict[str, object]) -> Path:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_parameters_are_those_of_the_published_checkpoint(name: str) -> None:
-    assert find_architecture(name).parameters == PUBLISHED[name]
+    assert find_architecture(name).total_parameters == PUBLISHED[name]
 
 
 def test_every_model_of_the_catalogue_is_checked() -> None:
-    assert {model.name.partition("/")[2] for model in MODELS} == set(PUBLISHED)
+    assert {model.name.partition("/")[2] for model in ARCHITECTURES} == set(PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_a_name_comes_with_its_owner_or_without(name: str) -> None:
 def test_a_folder_gives_what_the_catalogue_has(tmp_path: Path) -> None:
     found = find_architecture(str(folder_of(tmp_path, INTERNLM_7B)))
     known = find_architecture("internlm2_5-7b-chat")
-    assert (found.parameters, found.rope, found.trained) == (
-        known.parameters,
+    assert (found.total_parameters, found.rope, found.trained_length) == (
+        known.total_parameters,
         known.rope,
-        known.trained,
+        known.trained_length,
     )
-    assert (found.classes, found.own_code) == (known.classes, True)
+    assert (found.class_names, found.has_custom_code) == (known.class_names, True)
 
 
 def test_a_vision_model_keeps_its_language_model_inside(tmp_path: Path) -> None:
@@ -123,20 +123,18 @@ def test_a_vision_model_keeps_its_language_model_inside(tmp_path: Path) -> None:
         "vision_config": INTERN_VIT_6B,
     }
     found = find_architecture(str(folder_of(tmp_path, config)))
-    assert found.parameters == PUBLISHED["InternVL2-26B"]
+    assert found.total_parameters == PUBLISHED["InternVL2-26B"]
 
 
 def test_transformers_5_writes_rope_in_one_place() -> None:
     config = {k: v for k, v in INTERNLM_7B.items() if not k.startswith("rope")}
     config["rope_parameters"] = {"rope_theta": 1e6, "rope_type": "dynamic", "factor": 2.0}
-    found = read_architecture(Configuration(config, "x"), "x")
-    assert found.rope == Rope("dynamic", 1e6, 2.0)
+    found = read_architecture(ModelConfig(config, "x"), "x")
+    assert found.rope == RopeSettings("dynamic", 1e6, 2.0)
 
 
 def test_heads_may_be_wider_than_their_share() -> None:
-    assert (
-        read_architecture(Configuration(INTERNLM_7B | {"head_dim": 256}, "x"), "x").head_dim == 256
-    )
+    assert read_architecture(ModelConfig(INTERNLM_7B | {"head_dim": 256}, "x"), "x").head_dim == 256
 
 
 def test_experts_are_counted() -> None:
@@ -146,13 +144,13 @@ def test_experts_are_counted() -> None:
         "num_experts_per_tok": 8,
         "moe_intermediate_size": 768,
     }
-    assert read_architecture(Configuration(config, "x"), "x").experts == Experts(128, 768, 8)
+    assert read_architecture(ModelConfig(config, "x"), "x").experts == ExpertLayout(128, 768, 8)
 
 
 def test_a_quantized_checkpoint_says_so(tmp_path: Path) -> None:
     quantization = {"quant_method": "awq", "bits": 4, "group_size": 64}
     found = read_architecture(
-        Configuration(INTERNLM_7B | {"quantization_config": quantization}, "x"), "x"
+        ModelConfig(INTERNLM_7B | {"quantization_config": quantization}, "x"), "x"
     )
     assert (found.stored_scheme, found.group_size) == ("awq", 64)
 
@@ -160,14 +158,14 @@ def test_a_quantized_checkpoint_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "vocab_size"])
 def test_what_is_missing_is_named(key: str) -> None:
     config = {k: v for k, v in INTERNLM_7B.items() if k != key}
-    with pytest.raises(UnknownShape, match=f"{key} is None"):
-        read_architecture(Configuration(config, "x"), "x")
+    with pytest.raises(UnknownArchitecture, match=f"{key} is None"):
+        read_architecture(ModelConfig(config, "x"), "x")
 
 
 @pytest.mark.parametrize("value", [0, -1, "many", True, 1.5, [1]])
 def test_a_number_that_no_model_has_is_refused(value: object) -> None:
-    with pytest.raises(UnknownShape, match="num_hidden_layers"):
-        read_architecture(Configuration(INTERNLM_7B | {"num_hidden_layers": value}, "x"), "x")
+    with pytest.raises(UnknownArchitecture, match="num_hidden_layers"):
+        read_architecture(ModelConfig(INTERNLM_7B | {"num_hidden_layers": value}, "x"), "x")
 
 
 @pytest.mark.parametrize(
@@ -178,30 +176,30 @@ def test_a_number_that_no_model_has_is_refused(value: object) -> None:
     ],
 )
 def test_a_cache_of_another_kind_is_refused(key: str, value: object, word: str) -> None:
-    with pytest.raises(UnknownShape, match=word):
-        read_architecture(Configuration(INTERNLM_7B | {key: value}, "x"), "x")
+    with pytest.raises(UnknownArchitecture, match=word):
+        read_architecture(ModelConfig(INTERNLM_7B | {key: value}, "x"), "x")
 
 
 def test_a_vision_model_that_is_not_known_is_refused() -> None:
     config = INTERNLM_7B | {"model_type": "qwen2_vl", "vision_config": {"depth": 32}}
-    with pytest.raises(UnknownShape, match="qwen2_vl"):
-        read_architecture(Configuration(config, "x"), "x")
+    with pytest.raises(UnknownArchitecture, match="qwen2_vl"):
+        read_architecture(ModelConfig(config, "x"), "x")
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownShape, match=r"no readable config\.json"):
+    with pytest.raises(UnknownArchitecture, match=r"no readable config\.json"):
         find_architecture(str(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_config_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UnknownShape, match=r"config\.json"):
-        read_configuration(tmp_path)
+    with pytest.raises(UnknownArchitecture, match=r"config\.json"):
+        read_model_config(tmp_path)
 
 
 def test_an_unknown_name_lists_the_catalogue() -> None:
-    with pytest.raises(UnknownModel) as caught:
+    with pytest.raises(UnknownModelName) as caught:
         find_architecture("gpt-4")
     assert "'gpt-4'" in str(caught.value)
     assert all(name in str(caught.value) for name in PUBLISHED)
@@ -212,5 +210,5 @@ def test_a_model_on_the_shelf_is_found_by_its_name(
 ) -> None:
     monkeypatch.setenv("AGENTCALL_CACHE", str(tmp_path / "cache"))
     folder = folder_of(tmp_path / "made", INTERNLM_7B)
-    put_on_shelf("mine-awq", folder)
+    save_quantized_model("mine-awq", folder)
     assert find_architecture("mine-awq").name == str(folder)

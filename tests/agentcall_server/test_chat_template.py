@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from test_launch import NEW, OLD
 
-from agentcall_server.chat_template import Source, chat_template
-from agentcall_server.families import Family
-from agentcall_server.manual import Manual
+from agentcall_server.chat_template import TemplateSource, prepare_chat_template
+from agentcall_server.families import ModelFamily
+from agentcall_server.manual import CommandFlags
 from agentcall_server.refusals import BadValue
 
-INTERNLM = Family("internlm2", own_code=True, sees=False)
+INTERNLM = ModelFamily("internlm2", has_custom_code=True, has_vision=False)
 PUBLISHED = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
@@ -40,13 +40,15 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def source(model: Path | str, family: Family = INTERNLM, manual: Manual = NEW) -> Source:
-    return Source(str(model), family, manual, Path(sys.executable))
+def source(
+    model: Path | str, family: ModelFamily = INTERNLM, manual: CommandFlags = NEW
+) -> TemplateSource:
+    return TemplateSource(str(model), family, manual, Path(sys.executable))
 
 
-def chosen(asked: str, of: Source, tmp_path: Path) -> tuple[str, list[str]]:
+def chosen(asked: str, of: TemplateSource, tmp_path: Path) -> tuple[str, list[str]]:
     notes = Notes()
-    return chat_template(asked, of, tmp_path / "made", notes), notes.said
+    return prepare_chat_template(asked, of, tmp_path / "made", notes), notes.said
 
 
 def test_internlm_gets_a_folder_with_its_tokenizer_and_our_template(
@@ -77,12 +79,14 @@ def test_it_can_be_declined(asked: str, model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "manual"),
     [
-        (Family("qwen2", own_code=False, sees=False), NEW),
-        (Family("internlm2", own_code=True, sees=True), NEW),
+        (ModelFamily("qwen2", has_custom_code=False, has_vision=False), NEW),
+        (ModelFamily("internlm2", has_custom_code=True, has_vision=True), NEW),
         (INTERNLM, OLD),
     ],
 )
-def test_others_keep_their_own(family: Family, manual: Manual, model: Path, tmp_path: Path) -> None:
+def test_others_keep_their_own(
+    family: ModelFamily, manual: CommandFlags, model: Path, tmp_path: Path
+) -> None:
     assert chosen("auto", source(model, family, manual), tmp_path) == ("", [])
 
 
@@ -129,7 +133,7 @@ def test_without_its_tokenizer_the_models_own_is_used_and_the_reason_is_told(
     assert found == ""
     assert len(said) == 1
     assert "which drops tools" in said[0]
-    alone = Source("internlm/internlm2_5-7b-chat", INTERNLM, NEW, None)
+    alone = TemplateSource("internlm/internlm2_5-7b-chat", INTERNLM, NEW, None)
     assert "give the folder of the model" in chosen("auto", alone, tmp_path)[1][0]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agentcall_server.diagnosis import Cause, Death, diagnose
+from agentcall_server.diagnosis import ExitInfo, FailureCause, diagnose
 
 # Lines as these programs print them: (cause, line, what of it the diagnosis has to repeat).
-SAID: list[tuple[Cause, str, str]] = [
+SAID: list[tuple[FailureCause, str, str]] = [
     ("memory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "CUDA"),
     ("memory", "RuntimeError: [TM][ERROR] CUDA runtime error: out of memory /src/x.cc:44", "CUDA"),
     ("memory", "RuntimeError: No enough gpu memory for kv cache.", "for kv cache"),
@@ -80,8 +80,8 @@ SAID: list[tuple[Cause, str, str]] = [
 
 
 @pytest.mark.parametrize(("cause", "line", "repeated"), SAID)
-def test_the_words_tell_the_cause(cause: Cause, line: str, repeated: str) -> None:
-    found = diagnose(Death(1, ("Loading weights", line, "  the end of a traceback")))
+def test_the_words_tell_the_cause(cause: FailureCause, line: str, repeated: str) -> None:
+    found = diagnose(ExitInfo(1, ("Loading weights", line, "  the end of a traceback")))
     assert found.cause == cause
     assert repeated in found.what
     assert found.advice
@@ -91,19 +91,19 @@ def test_the_words_tell_the_cause(cause: Cause, line: str, repeated: str) -> Non
 def test_the_last_words_count_not_a_warning_before_them() -> None:
     warning = "WARNING - model type `internlm2` but Transformers does not recognize it"
     last = "AssertionError: Torch not compiled with CUDA enabled"
-    assert diagnose(Death(1, (warning, last))).cause == "driver"
+    assert diagnose(ExitInfo(1, (warning, last))).cause == "driver"
 
 
 @pytest.mark.parametrize("code", [-9, 137])
 def test_a_kill_may_have_been_the_system(code: int) -> None:
-    found = diagnose(Death(code, ("Loading weights",)))
+    found = diagnose(ExitInfo(code, ("Loading weights",)))
     assert found.cause == "main memory"
     assert "SIGKILL" in found.what
 
 
 @pytest.mark.parametrize("code", [-11, 139, -6])
 def test_a_crash_is_named(code: int) -> None:
-    found = diagnose(Death(code, ("Loading weights",)))
+    found = diagnose(ExitInfo(code, ("Loading weights",)))
     assert found.cause == "driver"
     assert "SIG" in found.what
     assert "Loading weights" in found.what
@@ -111,13 +111,13 @@ def test_a_crash_is_named(code: int) -> None:
 
 @pytest.mark.parametrize("lines", [(), ("ValueError: a new one",)])
 def test_what_is_not_known_repeats_code_and_last_words(lines: tuple[str, ...]) -> None:
-    found = diagnose(Death(7, lines))
+    found = diagnose(ExitInfo(7, lines))
     assert found.cause == "unknown"
     assert "code 7" in found.what
     assert (lines[0] if lines else "nothing") in found.what
 
 
 def test_what_we_ended_ourselves_is_told_as_that() -> None:
-    assert diagnose(Death(-9, ("Loading 40%",), "hung")).cause == "hung"
-    assert "Loading 40%" in diagnose(Death(-9, ("Loading 40%",), "hung")).what
-    assert "loop died" in diagnose(Death(-15, (), "unwell", "loop died")).what
+    assert diagnose(ExitInfo(-9, ("Loading 40%",), "hung")).cause == "hung"
+    assert "Loading 40%" in diagnose(ExitInfo(-9, ("Loading 40%",), "hung")).what
+    assert "loop died" in diagnose(ExitInfo(-15, (), "unwell", "loop died")).what

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.catalogue import EmbeddedModel, Hub, LocalFile, PackageParts
-from agentcall_server.courier import Patience
+from agentcall_server.catalogue import EmbeddedModel, HubFile, LocalFile, WheelParts
+from agentcall_server.courier import DownloadTimeouts
 from agentcall_server.download import fetch
-from agentcall_server.errors import NotEnoughSpace, SourceFailed, SourcesFailed
-from agentcall_server.parts import pip_command
-from agentcall_server.progress import Lines
-from agentcall_server.store import cache_folder, hashes_file, models_folder
+from agentcall_server.errors import AllSourcesFailed, NotEnoughSpace, SourceFailed
+from agentcall_server.parts import find_pip
+from agentcall_server.progress import LineProgress
+from agentcall_server.store import get_cache_folder, get_hashes_file, get_models_folder
 
 pytestmark = pytest.mark.processes
 
@@ -32,13 +32,13 @@ pytest.importorskip("huggingface_hub")
 
 CONTENT = bytes(range(256)) * 4000
 SHA = hashlib.sha256(CONTENT).hexdigest()
-HUB = Hub("someone/tiny-gguf", "tiny.gguf")
-WELL = Patience(answer=20.0, later_answer=20.0, stall=20.0)
-SOON = Patience(answer=3.0, later_answer=3.0, stall=20.0)
-PARTS = PackageParts(tuple(f"tiny-model-part{i}==1.0" for i in (1, 2, 3)))
+HUB = HubFile("someone/tiny-gguf", "tiny.gguf")
+WELL = DownloadTimeouts(answer=20.0, retry_answer=20.0, stall=20.0)
+SOON = DownloadTimeouts(answer=3.0, retry_answer=3.0, stall=20.0)
+PARTS = WheelParts(tuple(f"tiny-model-part{i}==1.0" for i in (1, 2, 3)))
 
 
-def model(*sources: Hub | LocalFile | PackageParts, sha256: str | None = SHA) -> EmbeddedModel:
+def model(*sources: HubFile | LocalFile | WheelParts, sha256: str | None = SHA) -> EmbeddedModel:
     size = len(CONTENT) if sha256 else None
     return EmbeddedModel("tiny", "tiny.gguf", tuple(sources), size=size, sha256=sha256)
 
@@ -208,11 +208,11 @@ def offer_on_hub(host: Host, content: bytes = CONTENT) -> None:
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGENTCALL_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache_folder() == Path.home() / ".cache" / "agentcall"
+    assert get_cache_folder() == Path.home() / ".cache" / "agentcall"
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert cache_folder() == Path("/x/agentcall")
+    assert get_cache_folder() == Path("/x/agentcall")
     monkeypatch.setenv("AGENTCALL_CACHE", "/y")
-    assert cache_folder() == Path("/y")
+    assert get_cache_folder() == Path("/y")
 
 
 def test_a_file_of_the_user_is_used_where_it_lies(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_file_of_the_user_is_used_where_it_lies(tmp_path: Path) -> None:
 def test_the_hub_gives_the_file(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host)
     screen = Screen()
-    path = fetch(model(HUB), cache=tmp_path, report=screen, patience=WELL)
+    path = fetch(model(HUB), cache=tmp_path, report=screen, timeouts=WELL)
     assert path == tmp_path / "models" / "tiny.gguf"
     assert path.read_bytes() == CONTENT
     assert screen.counts[-1] == (len(CONTENT), len(CONTENT))
@@ -234,31 +234,31 @@ def test_the_hub_gives_the_file(host: Host, tmp_path: Path) -> None:
 
 def test_a_file_that_is_here_is_not_asked_for_again(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host)
-    fetch(model(HUB), cache=tmp_path, report=Screen(), patience=WELL)
+    fetch(model(HUB), cache=tmp_path, report=Screen(), timeouts=WELL)
     before = len(host.requests)
     screen = Screen()
-    fetch(model(HUB), cache=tmp_path, report=screen, patience=WELL)
+    fetch(model(HUB), cache=tmp_path, report=screen, timeouts=WELL)
     assert len(host.requests) == before
     assert screen.said == []
 
 
 def test_a_file_of_the_wrong_size_is_fetched_again(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host)
-    (models_folder(tmp_path) / "tiny.gguf").write_bytes(b"GGUF")
-    path = fetch(model(HUB), cache=tmp_path, report=Screen(), patience=WELL)
+    (get_models_folder(tmp_path) / "tiny.gguf").write_bytes(b"GGUF")
+    path = fetch(model(HUB), cache=tmp_path, report=Screen(), timeouts=WELL)
     assert path.read_bytes() == CONTENT
 
 
 def test_nothing_but_the_file_is_left_in_the_cache(host: Host, tmp_path: Path) -> None:
     offer_parts(host)
-    fetch(model(PARTS), cache=tmp_path, report=Screen(), patience=WELL)
+    fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     names = sorted(path.name for path in (tmp_path / "models").iterdir())
     assert names == ["tiny.gguf", "tiny.gguf.lock"]
 
 
 def test_the_parts_are_joined_in_order(host: Host, tmp_path: Path) -> None:
     offer_parts(host)
-    path = fetch(model(PARTS), cache=tmp_path, report=Screen(), patience=WELL)
+    path = fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     assert path.read_bytes() == CONTENT
 
 
@@ -268,7 +268,7 @@ def test_a_hub_that_says_nothing_is_passed_over_and_the_screen_says_so(
     offer_parts(host)
     monkeypatch.setenv("HF_ENDPOINT", silent)
     screen = Screen()
-    path = fetch(model(HUB, PARTS), cache=tmp_path, report=screen, patience=SOON)
+    path = fetch(model(HUB, PARTS), cache=tmp_path, report=screen, timeouts=SOON)
     assert path.read_bytes() == CONTENT
     assert "no answer within 3 s; passed over" in screen.text
 
@@ -290,7 +290,7 @@ def test_an_index_that_says_nothing_is_passed_over(
     offer_on_hub(host)
     monkeypatch.setenv("PIP_INDEX_URL", silent)
     screen = Screen()
-    path = fetch(model(PARTS, HUB), cache=tmp_path, report=screen, patience=SOON)
+    path = fetch(model(PARTS, HUB), cache=tmp_path, report=screen, timeouts=SOON)
     assert path.read_bytes() == CONTENT
     assert "package index (tiny-model-part1==1.0 and 2 more): no answer within 3 s" in screen.text
 
@@ -298,9 +298,9 @@ def test_an_index_that_says_nothing_is_passed_over(
 def test_a_slow_source_is_waited_for_when_no_other_is_left(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host)
     host.wait_before_head = 1.0
-    never_at_once = Patience(answer=0.01, later_answer=20.0, stall=20.0)
+    never_at_once = DownloadTimeouts(answer=0.01, retry_answer=20.0, stall=20.0)
     screen = Screen()
-    path = fetch(model(HUB), cache=tmp_path, report=screen, patience=never_at_once)
+    path = fetch(model(HUB), cache=tmp_path, report=screen, timeouts=never_at_once)
     assert path.read_bytes() == CONTENT
     assert "no source is left; giving the silent ones 20 s" in screen.text
 
@@ -310,14 +310,14 @@ def test_a_host_that_stops_in_the_middle_is_given_up(
 ) -> None:
     offer_on_hub(host)
     host.wait_before_body = 3.0
-    brief = Patience(answer=20.0, later_answer=20.0, stall=1.0)
-    with pytest.raises(SourcesFailed, match="no more bytes came within 1 s"):
-        fetch(model(HUB), cache=tmp_path, report=Screen(), patience=brief)
+    brief = DownloadTimeouts(answer=20.0, retry_answer=20.0, stall=1.0)
+    with pytest.raises(AllSourcesFailed, match="no more bytes came within 1 s"):
+        fetch(model(HUB), cache=tmp_path, report=Screen(), timeouts=brief)
 
 
 def test_when_every_source_fails_each_is_named_with_its_reason(host: Host, tmp_path: Path) -> None:
-    with pytest.raises(SourcesFailed) as caught:
-        fetch(model(HUB, PARTS), cache=tmp_path, report=Screen(), patience=WELL)
+    with pytest.raises(AllSourcesFailed) as caught:
+        fetch(model(HUB, PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     text = str(caught.value)
     assert re.search(r"Hugging Face hub \(someone/tiny-gguf\): .*404", text)
     assert re.search(r"could not download tiny-model-part\d==1.0: No matching distribution", text)
@@ -330,7 +330,7 @@ def test_wrong_bytes_are_thrown_away_and_the_next_source_is_asked(
     offer_on_hub(host, CONTENT[:-1] + b"?")
     offer_parts(host)
     screen = Screen()
-    path = fetch(model(HUB, PARTS), cache=tmp_path, report=screen, patience=WELL)
+    path = fetch(model(HUB, PARTS), cache=tmp_path, report=screen, timeouts=WELL)
     assert path.read_bytes() == CONTENT
     assert f"expected was {SHA}" in screen.text
 
@@ -338,35 +338,35 @@ def test_wrong_bytes_are_thrown_away_and_the_next_source_is_asked(
 def test_wrong_parts_never_get_the_name_of_the_model(host: Host, tmp_path: Path) -> None:
     offer_parts(host)
     offer_part(host, 2, b"something else")
-    with pytest.raises(SourcesFailed, match=f"expected was {SHA}"):
-        fetch(model(PARTS), cache=tmp_path, report=Screen(), patience=WELL)
+    with pytest.raises(AllSourcesFailed, match=f"expected was {SHA}"):
+        fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     assert not (tmp_path / "models" / "tiny.gguf").exists()
     offer_parts(host)
-    fetch(model(PARTS), cache=tmp_path, report=Screen(), patience=WELL)
+    fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
 
 
 def test_an_unknown_hash_is_taken_and_kept(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host)
     screen = Screen()
-    path = fetch(model(HUB, sha256=None), cache=tmp_path, report=screen, patience=WELL)
+    path = fetch(model(HUB, sha256=None), cache=tmp_path, report=screen, timeouts=WELL)
     assert f"{SHA} is taken from this first download" in screen.text
-    assert SHA in hashes_file(tmp_path / "models").read_text()
+    assert SHA in get_hashes_file(tmp_path / "models").read_text()
     path.unlink()
     offer_on_hub(host, b"GGUF another release")
-    with pytest.raises(SourcesFailed, match="taken on the first download"):
-        fetch(model(HUB, sha256=None), cache=tmp_path, report=Screen(), patience=WELL)
+    with pytest.raises(AllSourcesFailed, match="taken on the first download"):
+        fetch(model(HUB, sha256=None), cache=tmp_path, report=Screen(), timeouts=WELL)
 
 
 def test_parts_that_came_are_not_fetched_twice(host: Host, tmp_path: Path) -> None:
     wheels = offer_parts(host)
     missing = host.files.pop(wheels[2])
-    with pytest.raises(SourcesFailed, match=r"tiny-model-part3==1\.0"):
-        fetch(model(PARTS), cache=tmp_path, report=Screen(), patience=WELL)
+    with pytest.raises(AllSourcesFailed, match=r"tiny-model-part3==1\.0"):
+        fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     kept = sorted(path.name for path in (tmp_path / "models").rglob("*.piece"))
     assert kept
     host.files[wheels[2]] = missing
     host.requests.clear()
-    assert fetch(model(PARTS), cache=tmp_path, report=Screen(), patience=WELL)
+    assert fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     asked = {path for path in host.requests if path.startswith("/wheels/")}
     assert len(asked) == 3 - len(kept)
 
@@ -374,12 +374,12 @@ def test_parts_that_came_are_not_fetched_twice(host: Host, tmp_path: Path) -> No
 def test_a_hub_download_that_was_cut_goes_on_where_it_was(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host)
     host.cut_after = 600_000
-    brief = Patience(answer=20.0, later_answer=20.0, stall=2.0)
-    with pytest.raises(SourcesFailed):
-        fetch(model(HUB), cache=tmp_path, report=Screen(), patience=brief)
+    brief = DownloadTimeouts(answer=20.0, retry_answer=20.0, stall=2.0)
+    with pytest.raises(AllSourcesFailed):
+        fetch(model(HUB), cache=tmp_path, report=Screen(), timeouts=brief)
     host.wait_before_body = 0.0
     host.ranges.clear()
-    assert fetch(model(HUB), cache=tmp_path, report=Screen(), patience=WELL).read_bytes() == CONTENT
+    assert fetch(model(HUB), cache=tmp_path, report=Screen(), timeouts=WELL).read_bytes() == CONTENT
     (asked,) = host.ranges
     assert int(asked.removeprefix("bytes=").split("-")[0]) >= 262_144
 
@@ -409,14 +409,14 @@ def test_two_processes_fetch_a_file_once(host: Host, tmp_path: Path) -> None:
 def test_a_full_disk_is_told_before_the_download(host: Host, tmp_path: Path) -> None:
     huge = EmbeddedModel("huge", "huge.gguf", (PARTS, HUB), size=10**18, sha256=SHA)
     with pytest.raises(NotEnoughSpace, match="AGENTCALL_CACHE"):
-        fetch(huge, cache=tmp_path, report=Screen(), patience=WELL)
+        fetch(huge, cache=tmp_path, report=Screen(), timeouts=WELL)
     assert host.requests == []
 
 
 def test_nothing_of_a_package_is_installed_or_run(host: Host, tmp_path: Path) -> None:
     offer_parts(host)
     offer_part(host, 1, CONTENT[: len(CONTENT) // 3], also={"../../../../escaped": b"x"})
-    fetch(model(PARTS), cache=tmp_path, report=Screen(), patience=WELL)
+    fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     assert not list(tmp_path.rglob("escaped"))
     assert not list(tmp_path.rglob("*.py"))
 
@@ -427,8 +427,8 @@ def test_a_machine_without_the_hub_library_is_told_what_to_do(
     absent = "raise ModuleNotFoundError(\"No module named 'huggingface_hub'\")"
     (tmp_path / "huggingface_hub.py").write_text(absent)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(SourcesFailed, match=r"pip install 'agentcall\[embedded\]'"):
-        fetch(model(HUB), cache=tmp_path, report=Screen(), patience=WELL)
+    with pytest.raises(AllSourcesFailed, match=r"pip install 'agentcall\[embedded\]'"):
+        fetch(model(HUB), cache=tmp_path, report=Screen(), timeouts=WELL)
 
 
 def test_a_machine_without_pip_is_told_what_to_do(
@@ -440,12 +440,12 @@ def test_a_machine_without_pip_is_told_what_to_do(
     monkeypatch.setattr("importlib.util.find_spec", no_module)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceFailed, match="python -m ensurepip"):
-        pip_command()
+        find_pip()
 
 
 def test_plain_lines_come_seldom() -> None:
     stream = io.StringIO()
-    lines = Lines(stream)
+    lines = LineProgress(stream)
     for done in range(1, 100):
         lines.advance(done * 10**6, 10**8)
     assert stream.getvalue() == "  1 %, 1 MB of 100 MB\n"

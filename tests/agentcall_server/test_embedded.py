@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agentcall_server import EmbeddedServer, ensure
-from agentcall_server.door import usable_cores
+from agentcall_server.door import count_usable_cores
 from agentcall_server.errors import BadModelFile, RuntimeMissing, ServerDied
 from agentcall_server.process import require_runtime
 
@@ -316,7 +316,7 @@ def test_it_uses_no_more_threads_than_it_may() -> None:
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert usable_cores() == 1
+        assert count_usable_cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
-    assert 1 <= usable_cores() <= len(allowed)
+    assert 1 <= count_usable_cores() <= len(allowed)

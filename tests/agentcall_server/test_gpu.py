@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.gpu import gpus
-from agentcall_server.refusals import GpuUnknown
+from agentcall_server.gpu import find_gpus
+from agentcall_server.refusals import GPUUnknown
 
 
 def test_without_the_binding_it_is_told_what_to_do() -> None:
     if importlib.util.find_spec("pynvml") is not None:
         pytest.skip("nvidia-ml-py is installed here")
-    with pytest.raises(GpuUnknown, match=r"pip install nvidia-ml-py.*--gpu 24GiB"):
-        gpus()
+    with pytest.raises(GPUUnknown, match=r"pip install nvidia-ml-py.*--gpu 24GiB"):
+        find_gpus()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def fake_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.mark.usefixtures("fake_driver")
 def test_name_and_memory_come_from_the_driver() -> None:
-    found = gpus()
+    found = find_gpus()
     assert [(gpu.name, gpu.total >> 30, gpu.used >> 30) for gpu in found] == [
         ("NVIDIA A10", 24, 3)
     ] * 2
@@ -55,5 +55,5 @@ def test_a_driver_that_does_not_answer_is_told() -> None:
         raise pynvml.NVMLError("driver not loaded")
 
     pynvml.nvmlInit = refuse
-    with pytest.raises(GpuUnknown, match=r"driver not loaded.*--gpu 24GiB"):
-        gpus()
+    with pytest.raises(GPUUnknown, match=r"driver not loaded.*--gpu 24GiB"):
+        find_gpus()

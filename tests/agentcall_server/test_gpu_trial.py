@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentcall_server.language_models import find_architecture
-from agentcall_server.plan import Plan, Wish, plan
+from agentcall_server.plan import MemoryPlan, PlanRequest, plan_memory
 from agentcall_server.units import GIB
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.comparison import Line, Measured, compared, table
@@ -78,14 +78,18 @@ def test_the_highest_reading_of_one_gpu_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def planned() -> Plan:
-    made = plan(Wish(find_architecture("Qwen2.5-0.5B-Instruct"), 24 * GIB, cache=0.5, context=8192))
+def planned() -> MemoryPlan:
+    made = plan_memory(
+        PlanRequest(find_architecture("Qwen2.5-0.5B-Instruct"), 24 * GIB, cache=0.5, context=8192)
+    )
     assert made.fits
     return made
 
 
-def test_what_others_hold_is_not_the_servers(planned: Plan) -> None:
-    measured = Measured(before=GIB, ready=GIB + planned.at_start, highest=GIB + planned.peak + 7)
+def test_what_others_hold_is_not_the_servers(planned: MemoryPlan) -> None:
+    measured = Measured(
+        before=GIB, ready=GIB + planned.bytes_at_start, highest=GIB + planned.peak_bytes + 7
+    )
     start, most = compared(planned, measured)
     assert (start.difference, most.difference) == (0, 7)
     assert start.planned < most.planned

@@ -9,26 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.families import family_of
-from agentcall_server.launch import Launch, hub_name, settled
-from agentcall_server.launch_command import launch_command
-from agentcall_server.manual import Manual, python_of, read_manual
-from agentcall_server.refusals import BadValue, NoLMDeploy
-from agentcall_server.releases import Release, least_release
-from agentcall_server.shelf import put_on_shelf
+from agentcall_server.families import find_family
+from agentcall_server.launch import Launch, resolve_model_name, resolve_paths
+from agentcall_server.launch_command import build_launch_command
+from agentcall_server.manual import CommandFlags, find_python, parse_help
+from agentcall_server.refusals import BadValue, LMDeployUnavailable
+from agentcall_server.releases import LMDeployRelease, infer_min_release
+from agentcall_server.shelf import save_quantized_model
 
 HELP = Path(__file__).parents[1] / "support" / "lmdeploy_help"
 MANUALS = {
-    release: read_manual("serve api_server", (HELP / f"{release}.txt").read_text())
+    release: parse_help("serve api_server", (HELP / f"{release}.txt").read_text())
     for release in ("0.18.0", "0.5.3")
 }
 NEW, OLD = MANUALS["0.18.0"], MANUALS["0.5.3"]
 SEVEN = Launch("internlm2_5-7b-chat", port=23333)
 
 
-def command(launch: Launch, manual: Manual = NEW, template: str = "") -> list[str]:
-    model = hub_name(launch.model)
-    return launch_command(launch, manual, family_of(model), model=model, template=template)
+def command(launch: Launch, manual: CommandFlags = NEW, template: str = "") -> list[str]:
+    model = resolve_model_name(launch.model)
+    return build_launch_command(launch, manual, find_family(model), model=model, template=template)
 
 
 def value(words: list[str], flag: str) -> str | None:
@@ -125,21 +125,21 @@ def test_the_users_own_flags_come_last_and_win() -> None:
 
 
 def test_a_flag_that_this_lmdeploy_lacks_is_refused_with_the_one_that_was_meant() -> None:
-    with pytest.raises(NoLMDeploy, match="did you mean --session-len"):
+    with pytest.raises(LMDeployUnavailable, match="did you mean --session-len"):
         command(replace(SEVEN, flags=("--sesion-len", "1")))
-    with pytest.raises(NoLMDeploy, match="takes no --tool-call-parser"):
+    with pytest.raises(LMDeployUnavailable, match="takes no --tool-call-parser"):
         command(replace(SEVEN, flags=("--tool-call-parser", "internlm")), OLD)
     assert "--session" in command(replace(SEVEN, flags=("--session", "1")))  # argparse takes it
 
 
 def test_an_engine_that_is_none_is_refused_with_those_that_are() -> None:
-    with pytest.raises(NoLMDeploy, match="pytorch, turbomind"):
+    with pytest.raises(LMDeployUnavailable, match="pytorch, turbomind"):
         command(replace(SEVEN, backend="vllm"))
 
 
 def test_the_release_is_told_by_its_flags() -> None:
-    assert least_release(NEW) >= Release(0, 13)
-    assert least_release(OLD) == Release(0, 5, 3)
+    assert infer_min_release(NEW) >= LMDeployRelease(0, 13)
+    assert infer_min_release(OLD) == LMDeployRelease(0, 5, 3)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_others_reach_has_a_key(host: str, protected: bool, has_key: bool) 
     ],
 )
 def test_a_server_is_called_by_its_model(model: str, name: str) -> None:
-    assert Launch(model).usual_name == name
+    assert Launch(model).default_name == name
 
 
 def test_a_model_is_found_on_disk_on_the_shelf_and_in_the_catalogue(
@@ -201,22 +201,22 @@ def test_a_model_is_found_on_disk_on_the_shelf_and_in_the_catalogue(
     monkeypatch.setenv("AGENTCALL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    put_on_shelf("mine-awq", tmp_path / "made")
-    assert hub_name("mine") == str(tmp_path / "mine")
-    assert hub_name("mine-awq") == str(tmp_path / "made")
-    assert hub_name("qwen3-8b") == "Qwen/Qwen3-8B"
-    assert hub_name("any/thing") == "any/thing"
+    save_quantized_model("mine-awq", tmp_path / "made")
+    assert resolve_model_name("mine") == str(tmp_path / "mine")
+    assert resolve_model_name("mine-awq") == str(tmp_path / "made")
+    assert resolve_model_name("qwen3-8b") == "Qwen/Qwen3-8B"
+    assert resolve_model_name("any/thing") == "any/thing"
 
 
 def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m").mkdir()
     (tmp_path / "t.jinja").write_text("")
-    found = settled(Launch("m", template="t.jinja", lmdeploy="./bin/lmdeploy"))
+    found = resolve_paths(Launch("m", template="t.jinja", lmdeploy="./bin/lmdeploy"))
     assert found.model == str(tmp_path / "m")
     assert found.template == str(tmp_path / "t.jinja")
     assert found.lmdeploy == str(tmp_path / "bin" / "lmdeploy")
-    assert settled(SEVEN) == SEVEN
+    assert resolve_paths(SEVEN) == SEVEN
 
 
 @pytest.mark.parametrize(
@@ -236,5 +236,5 @@ def test_the_python_of_a_program_is_in_its_first_lines(
 ) -> None:
     program = tmp_path / "lmdeploy"
     program.write_text(head.format(python=sys.executable))
-    assert (python_of(program) is not None) is is_python
-    assert python_of(tmp_path / "none") is None
+    assert (find_python(program) is not None) is is_python
+    assert find_python(tmp_path / "none") is None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcall_server.logbook import KEPT, Logbook, follow, tail
+from agentcall_server.logbook import OLD_FILE_COUNT, LogFile, follow, read_tail
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "server.log"
 
 
-def written(log: Path, *pieces: bytes, limit: int = 1 << 20) -> Logbook:
-    book = Logbook(log, secrets=["s3cret", ""], limit=limit)
+def written(log: Path, *pieces: bytes, limit: int = 1 << 20) -> LogFile:
+    book = LogFile(log, secrets=["s3cret", ""], limit=limit)
     for piece in pieces:
         book.write(piece)
     return book
@@ -64,7 +64,7 @@ def test_styles_are_not_remembered(log: Path) -> None:
 
 def test_a_new_life_forgets_the_last_one_but_the_file_does_not(log: Path) -> None:
     book = written(log, b"CUDA out of memory\n")
-    book.begin("--- again")
+    book.start_run("--- again")
     assert book.lines == []
     book.close()
     assert log.read_text() == "CUDA out of memory\n--- again\n"
@@ -73,7 +73,7 @@ def test_a_new_life_forgets_the_last_one_but_the_file_does_not(log: Path) -> Non
 def test_the_log_is_rotated_and_the_oldest_file_goes(log: Path) -> None:
     lines = [f"line {n:04}" for n in range(200)]
     written(log, *(f"{line}\n".encode() for line in lines), limit=100).close()
-    files = [log, *(log.with_name(f"server.log.{n}") for n in range(1, KEPT + 1))]
+    files = [log, *(log.with_name(f"server.log.{n}") for n in range(1, OLD_FILE_COUNT + 1))]
     assert sorted(log.parent.iterdir()) == sorted(files)
     assert all(file.stat().st_size <= 100 for file in files)
     kept = [line for file in reversed(files) for line in file.read_text().splitlines()]
@@ -82,9 +82,9 @@ def test_the_log_is_rotated_and_the_oldest_file_goes(log: Path) -> None:
 
 def test_the_tail_reaches_into_the_file_before(log: Path) -> None:
     written(log, *(f"{n}\n".encode() for n in range(40)), limit=60).close()
-    assert tail(log, 25) == [str(n) for n in range(15, 40)]
-    assert tail(log, 0) == []
-    assert tail(log.with_name("none"), 5) == []
+    assert read_tail(log, 25) == [str(n) for n in range(15, 40)]
+    assert read_tail(log, 0) == []
+    assert read_tail(log.with_name("none"), 5) == []
 
 
 @settings(deadline=None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from agentcall_server.diagnosis import Death, Diagnosis, diagnose
-from agentcall_server.gpu import Gpu
+from agentcall_server.diagnosis import Diagnosis, ExitInfo, diagnose
+from agentcall_server.gpu import GPUMemory
 from agentcall_server.launch import Launch
-from agentcall_server.memory_advice import advised, told, way_out
+from agentcall_server.memory_advice import add_memory_advice, parse_torch_memory, suggest_launch
 from agentcall_server.units import GIB, parse_size
 
 SEVEN = Launch("internlm2_5-7b-chat")
@@ -18,20 +18,20 @@ TORCH = (
 )
 
 
-def dead(*lines: str) -> Death:
-    return Death(1, lines)
+def dead(*lines: str) -> ExitInfo:
+    return ExitInfo(1, lines)
 
 
-def with_advice(death: Death, launch: Launch | None) -> Diagnosis:
-    return advised(diagnose(death), death, launch)
+def with_advice(death: ExitInfo, launch: Launch | None) -> Diagnosis:
+    return add_memory_advice(diagnose(death), death, launch)
 
 
 def test_torch_tells_of_the_gpu_and_of_others_on_it() -> None:
-    found = told(["Loading", TORCH, "Traceback"])
+    found = parse_torch_memory(["Loading", TORCH, "Traceback"])
     assert found is not None
     assert found.total == parse_size("15.77GiB")
     assert abs(found.used - parse_size("0.27GiB")) < GIB / 100
-    assert told(["CUDA out of memory"]) is None
+    assert parse_torch_memory(["CUDA out of memory"]) is None
 
 
 def test_the_planner_says_what_fits_on_that_gpu() -> None:
@@ -44,28 +44,28 @@ def test_the_planner_says_what_fits_on_that_gpu() -> None:
 
 
 def test_what_is_advised_fits() -> None:
-    advice = way_out(Launch(SEVEN.model, cache=0.4), Gpu("", 24 * GIB, 0))
+    advice = suggest_launch(Launch(SEVEN.model, cache=0.4), GPUMemory("", 24 * GIB, 0))
     cache = re.search(r"--cache (0\.\d+)", advice)
     assert cache is not None
-    again = way_out(Launch(SEVEN.model, cache=float(cache[1])), Gpu("", 24 * GIB, 0))
+    again = suggest_launch(Launch(SEVEN.model, cache=float(cache[1])), GPUMemory("", 24 * GIB, 0))
     assert again.startswith("by the plan it fits")
 
 
 def test_where_the_plan_fits_others_are_suspected_and_the_cache_is_lowered() -> None:
-    advice = way_out(SEVEN, Gpu("", 80 * GIB, 0))
+    advice = suggest_launch(SEVEN, GPUMemory("", 80 * GIB, 0))
     assert "nvidia-smi" in advice
     assert "--cache 0.56" in advice
 
 
 def test_other_options_are_kept_in_the_advice() -> None:
     launch = Launch(SEVEN.model, context=65536, kv_bits=8, backend="pytorch", cache=0.2)
-    advice = way_out(launch, Gpu("", 24 * GIB, 0))
+    advice = suggest_launch(launch, GPUMemory("", 24 * GIB, 0))
     assert "--context 65536 --kv int8" in advice
     assert "--backend pytorch" in advice
 
 
 def test_where_nothing_helps_it_says_so() -> None:
-    advice = way_out(Launch("Qwen2.5-72B-Instruct"), Gpu("", GIB, 0))
+    advice = suggest_launch(Launch("Qwen2.5-72B-Instruct"), GPUMemory("", GIB, 0))
     assert "no change known here makes it fit" in advice
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.catalogue import DEFAULT, MODELS, Hub, LocalFile, PackageParts, lookup
-from agentcall_server.errors import UnknownModel
+from agentcall_server.catalogue import DEFAULT_MODEL, MODELS, HubFile, LocalFile, WheelParts, lookup
+from agentcall_server.errors import UnknownModelName
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_name_the_default_is_meant() -> None:
-    assert lookup().name == lookup("").name == DEFAULT == "qwen2.5-coder-1.5b"
+    assert lookup().name == lookup("").name == DEFAULT_MODEL == "qwen2.5-coder-1.5b"
 
 
 def test_the_environment_may_name_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +36,7 @@ def test_letter_case_does_not_matter() -> None:
 
 
 def test_an_unknown_name_is_refused_with_all_names_there_are() -> None:
-    with pytest.raises(UnknownModel) as caught:
+    with pytest.raises(UnknownModelName) as caught:
         lookup("gpt-4")
     for text in ["'gpt-4'", *(model.name for model in MODELS), ".gguf"]:
         assert text in str(caught.value)
@@ -62,7 +62,7 @@ def test_a_path_may_begin_with_the_home_folder(
 
 
 def test_a_path_where_nothing_is_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModel, match=re.escape(str(tmp_path / "none.gguf"))):
+    with pytest.raises(UnknownModelName, match=re.escape(str(tmp_path / "none.gguf"))):
         lookup(tmp_path / "none.gguf")
 
 
@@ -73,7 +73,7 @@ def test_names_and_files_are_unique() -> None:
 
 def test_what_comes_from_packages_is_pinned() -> None:
     for model in MODELS:
-        if any(isinstance(source, PackageParts) for source in model.sources):
+        if any(isinstance(source, WheelParts) for source in model.sources):
             assert model.sha256 is not None
             assert model.size is not None
 
@@ -85,8 +85,8 @@ def test_pinned_hashes_have_the_form_of_a_sha256() -> None:
 
 
 def test_the_parts_are_in_order_and_complete() -> None:
-    source = lookup(DEFAULT).sources[-1]
-    assert isinstance(source, PackageParts)
+    source = lookup(DEFAULT_MODEL).sources[-1]
+    assert isinstance(source, WheelParts)
     numbers = [re.findall(r"part(\d+)==", text)[0] for text in source.requirements]
     assert numbers == [str(i) for i in range(1, 23)]
 
@@ -95,5 +95,5 @@ def test_internlm_comes_from_its_own_releases() -> None:
     for model in MODELS:
         if model.name.startswith("internlm"):
             (source,) = model.sources
-            assert isinstance(source, Hub)
+            assert isinstance(source, HubFile)
             assert source.repo.startswith("internlm/")

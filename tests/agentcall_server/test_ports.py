@@ -8,7 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from agentcall_server.listener import can_listen, hold, is_loopback, listener, near
+from agentcall_server.listener import (
+    can_listen,
+    find_listener,
+    format_local_host,
+    is_loopback,
+    reserve_port,
+)
 
 HERE = "127.0.0.1"
 
@@ -18,13 +24,13 @@ def test_a_port_that_somebody_listens_on_is_taken_and_he_is_named() -> None:
         port = server.getsockname()[1]
         assert not can_listen(HERE, port)
         assert not can_listen("0.0.0.0", port)
-        assert f"(pid {os.getpid()})" in listener(port)
+        assert f"(pid {os.getpid()})" in find_listener(port)
     assert can_listen(HERE, port)
-    assert listener(port) == ""
+    assert find_listener(port) == ""
 
 
 def test_a_held_port_is_free_for_a_server_and_for_no_other_that_asks_for_any() -> None:
-    with hold(HERE) as held:
+    with reserve_port(HERE) as held:
         port = held.getsockname()[1]
         with socket.socket() as rude, pytest.raises(OSError, match="in use"):
             rude.bind((HERE, port))
@@ -51,4 +57,4 @@ def test_an_address_of_another_machine_is_an_error() -> None:
     ],
 )
 def test_hosts_are_known_from_near_and_far(host: str, own: bool, url: str) -> None:
-    assert (is_loopback(host), near(host)) == (own, url)
+    assert (is_loopback(host), format_local_host(host)) == (own, url)

@@ -13,15 +13,15 @@ from command_line import agentcall
 
 from agentcall.testing import FakeServer, hang, status
 from agentcall_server.errors import NodeError, ProxyError
-from agentcall_server.exchange import exchange, root_of
-from agentcall_server.manual import Manual, read_manual
-from agentcall_server.nodes import Nodes, served_models
-from agentcall_server.proxy_command import ProxyWish, proxy_command
+from agentcall_server.exchange import parse_server_url, send_request
+from agentcall_server.manual import CommandFlags, parse_help
+from agentcall_server.nodes import ProxyNodes, list_served_models
+from agentcall_server.proxy_command import ProxySettings, build_proxy_command
 from agentcall_server.refusals import BadValue
-from agentcall_server.watch import health
+from agentcall_server.watch import check_health
 
 # The usage lines of `lmdeploy serve proxy --help`.
-NEW = read_manual(
+NEW = parse_help(
     "serve proxy",
     """usage: lmdeploy serve proxy [-h] [--server-name SERVER_NAME] [--server-port SERVER_PORT]
                             [--serving-strategy {Hybrid,DistServe}] [--dummy-prefill]
@@ -32,7 +32,7 @@ NEW = read_manual(
 
 Proxy server""",
 )
-OLD = read_manual(
+OLD = parse_help(
     "serve proxy",
     """usage: lmdeploy serve proxy [-h] [--server-name SERVER_NAME] [--server-port SERVER_PORT]
                             [--strategy {random,min_expected_latency,min_observed_latency}]
@@ -43,8 +43,8 @@ Proxy server""",
 
 
 @pytest.mark.parametrize(("manual", "flag"), [(NEW, "--routing-strategy"), (OLD, "--strategy")])
-def test_the_flags_are_those_of_the_installed_release(manual: Manual, flag: str) -> None:
-    words = proxy_command(ProxyWish(routing="random", api_key="k"), manual)
+def test_the_flags_are_those_of_the_installed_release(manual: CommandFlags, flag: str) -> None:
+    words = build_proxy_command(ProxySettings(routing="random", api_key="k"), manual)
     assert words[:6] == ["serve", "proxy", "--server-name", "127.0.0.1", "--server-port", "8000"]
     assert words[6:8] == [flag, "random"]
     assert ("--disable-cache-status" in words) is (manual is NEW)
@@ -53,7 +53,7 @@ def test_the_flags_are_those_of_the_installed_release(manual: Manual, flag: str)
 
 def test_a_routing_that_there_is_not_is_refused() -> None:
     with pytest.raises(BadValue, match="knows random, min_expected_latency, min_observed_latency"):
-        proxy_command(ProxyWish(routing="fastest"), NEW)
+        build_proxy_command(ProxySettings(routing="fastest"), NEW)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_a_routing_that_there_is_not_is_refused() -> None:
     ],
 )
 def test_where_it_is_reached(host: str, url: str, is_open: bool) -> None:
-    wish = ProxyWish(host)
-    assert (wish.url, wish.is_open) == (url, is_open)
+    wish = ProxySettings(host)
+    assert (wish.url, wish.is_public) == (url, is_open)
 
 
 @pytest.mark.parametrize(
@@ -82,23 +82,23 @@ def test_where_it_is_reached(host: str, url: str, is_open: bool) -> None:
     ],
 )
 def test_a_node_is_known_however_it_is_written(url: str) -> None:
-    assert root_of(url) == "http://gpu1:23333"
+    assert parse_server_url(url) == "http://gpu1:23333"
 
 
 @pytest.mark.parametrize("url", ["", "ftp://gpu1", "http://", "http://gpu1:port", "http://gpu1:0"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(BadValue, match="is no address of a server"):
-        root_of(url)
+        parse_server_url(url)
 
 
 def test_health_is_well_ill_or_silent() -> None:
     pages = {"/health": status(503)}
     with FakeServer([], pages=pages) as ill, FakeServer([]) as without:
-        assert health(root_of(ill.url)) == "ill"
-        assert health(root_of(without.url)) == "well"  # any answer will do
-    assert health(root_of(without.url)) == "ill"
+        assert check_health(parse_server_url(ill.url)) == "ill"
+        assert check_health(parse_server_url(without.url)) == "well"  # any answer will do
+    assert check_health(parse_server_url(without.url)) == "ill"
     with FakeServer([], pages={"/health": hang()}) as silent:
-        assert health(root_of(silent.url), timeout=0.3) == "silent"
+        assert check_health(parse_server_url(silent.url), timeout=0.3) == "silent"
 
 
 def test_what_is_no_http_is_an_error_of_the_system() -> None:
@@ -106,23 +106,23 @@ def test_what_is_no_http_is_an_error_of_the_system() -> None:
         door.bind(("127.0.0.1", 0))
         door.listen()
         with pytest.raises(OSError, match="timed out"):
-            exchange(f"http://127.0.0.1:{door.getsockname()[1]}/", timeout=0.2)
+            send_request(f"http://127.0.0.1:{door.getsockname()[1]}/", timeout=0.2)
 
 
 def test_the_models_of_a_node_are_asked_with_the_key() -> None:
     with FakeServer([], models=["a", "b"]) as node:
-        assert served_models(root_of(node.url), "sk") == ("a", "b")
-        assert node.visits[-1].headers["authorization"] == "Bearer sk"
+        assert list_served_models(parse_server_url(node.url), "sk") == ("a", "b")
+        assert node.all_requests[-1].headers["authorization"] == "Bearer sk"
     broken = FakeServer([], pages={"/v1/models": status(500)})
     with broken, pytest.raises(NodeError, match="/v1/models answered 500"):
-        served_models(root_of(broken.url), "")
+        list_served_models(parse_server_url(broken.url), "")
     with FakeServer([], models=[]) as node, pytest.raises(NodeError, match="lists no model"):
-        served_models(root_of(node.url), "")
+        list_served_models(parse_server_url(node.url), "")
 
 
 def test_a_server_that_is_no_proxy_is_told() -> None:
     with FakeServer([]) as server, pytest.raises(ProxyError, match="is no proxy of LMDeploy"):
-        Nodes(server.url).states()
+        ProxyNodes(server.url).list_states()
 
 
 # --- the command ---

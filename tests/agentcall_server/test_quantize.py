@@ -16,16 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.architecture import Architecture
-from agentcall_server.calibration import window_starts
+from agentcall_server.architecture import ModelArchitecture
+from agentcall_server.calibration import compute_window_starts
 from agentcall_server.language_models import find_architecture
-from agentcall_server.lite_command import Job, lite_command
-from agentcall_server.manual import Manual, ask_manual, find_lmdeploy, read_manual
-from agentcall_server.progress import Quiet
-from agentcall_server.quantize import need_room, quantize
-from agentcall_server.refusals import BadValue, NoLMDeploy, NoRoom, QuantizeFailed
-from agentcall_server.shelf import put_on_shelf, shelf
-from agentcall_server.weights import bytes_on_disk
+from agentcall_server.lite_command import QuantizeJob, build_quantize_command
+from agentcall_server.manual import CommandFlags, find_lmdeploy, parse_help, read_command_flags
+from agentcall_server.progress import NoProgress
+from agentcall_server.quantize import quantize, require_room
+from agentcall_server.refusals import (
+    BadValue,
+    InsufficientResources,
+    LMDeployUnavailable,
+    QuantizeFailed,
+)
+from agentcall_server.shelf import load_quantized_models, save_quantized_model
+from agentcall_server.weights import compute_disk_bytes
 
 NEW_HELP = """usage: lmdeploy lite auto_awq [-h] [--revision REVISION] [--work-dir WORK_DIR]
                               [--calib-dataset {wikitext2,c4,pileval}]
@@ -58,14 +63,14 @@ CONFIG: dict[str, object] = {
 LMDEPLOY = Path("/opt/lmdeploy/bin/lmdeploy")
 
 
-def job(**more: object) -> Job:
+def job(**more: object) -> QuantizeJob:
     given: dict[str, object] = {"model": "m", "method": "awq", "output": Path("out"), **more}
-    return Job(**given)  # type: ignore[arg-type]
+    return QuantizeJob(**given)  # type: ignore[arg-type]
 
 
 def command(manual_text: str, **more: object) -> list[str]:
-    manual = read_manual("lite auto_awq", manual_text)
-    return lite_command(job(**more), manual, LMDEPLOY, Path("work"))
+    manual = parse_help("lite auto_awq", manual_text)
+    return build_quantize_command(job(**more), manual, LMDEPLOY, Path("work"))
 
 
 def safetensors(size: int) -> bytes:
@@ -76,7 +81,7 @@ def safetensors(size: int) -> bytes:
 
 
 def test_a_usage_line_tells_flags_values_and_choices() -> None:
-    manual = read_manual("lite auto_awq", NEW_HELP)
+    manual = parse_help("lite auto_awq", NEW_HELP)
     assert manual["--calib-dataset"].choices == ("wikitext2", "c4", "pileval")
     assert manual["--work-dir"].takes_value
     assert not manual["--search-scale"].takes_value
@@ -110,7 +115,7 @@ def test_a_data_set_that_the_release_lost_is_refused_with_those_it_has() -> None
 
 @pytest.mark.parametrize("more", [{"dtype": "float16"}, {"batch": 4}])
 def test_an_option_that_the_release_lacks_is_refused(more: dict[str, object]) -> None:
-    with pytest.raises(NoLMDeploy, match="does not take --"):
+    with pytest.raises(LMDeployUnavailable, match="does not take --"):
         command(OLD_HELP, **more)
 
 
@@ -135,26 +140,26 @@ def test_a_text_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_method_that_is_not_known_is_refused() -> None:
     with pytest.raises(BadValue, match="awq, gptq, smooth_quant"):
-        _ = job(method="bnb").words
+        _ = job(method="bnb").subcommand
 
 
 @pytest.mark.parametrize(
     ("length", "count", "starts"), [(100, 3, [0, 40, 80]), (100, 1, [0]), (20, 3, [0, 0, 0])]
 )
 def test_windows_are_spread_evenly(length: int, count: int, starts: list[int]) -> None:
-    assert window_starts(length, window=20, count=count) == starts
+    assert compute_window_starts(length, window=20, count=count) == starts
 
 
 def test_a_text_that_is_too_short_is_refused() -> None:
     with pytest.raises(ValueError, match="19 tokens and a sample takes 20"):
-        window_starts(19, window=20, count=1)
+        compute_window_starts(19, window=20, count=1)
 
 
 # --- the program -------------------------------------------------------------------------------
 
 
 def test_a_program_that_is_not_there_is_refused() -> None:
-    with pytest.raises(NoLMDeploy, match="no program that can be run"):
+    with pytest.raises(LMDeployUnavailable, match="no program that can be run"):
         find_lmdeploy("/no/such/lmdeploy")
 
 
@@ -189,11 +194,11 @@ def model(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "tokenizer.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(safetensors(2 * shape(folder).parameters))
+    (folder / "model.safetensors").write_bytes(safetensors(2 * shape(folder).total_parameters))
     return folder
 
 
-def shape(folder: Path) -> Architecture:
+def shape(folder: Path) -> ModelArchitecture:
     return find_architecture(str(folder))
 
 
@@ -214,16 +219,16 @@ def writes(size: int, method: str = "awq", more: str = "") -> str:
 
 
 def run(program: Path, model: Path, output: Path) -> None:
-    made = Job(str(model), "awq", output)
-    quantize(made, shape(model), report=Quiet(), lmdeploy=str(program))
+    made = QuantizeJob(str(model), "awq", output)
+    quantize(made, shape(model), report=NoProgress(), lmdeploy=str(program))
 
 
 def test_a_result_is_checked_and_named(program: Program, model: Path, tmp_path: Path) -> None:
-    size = bytes_on_disk(shape(model), "awq")
-    made = Job(str(model), "awq", tmp_path / "out")
-    done = quantize(made, shape(model), report=Quiet(), lmdeploy=str(program(writes(size))))
+    size = compute_disk_bytes(shape(model), "awq")
+    made = QuantizeJob(str(model), "awq", tmp_path / "out")
+    done = quantize(made, shape(model), report=NoProgress(), lmdeploy=str(program(writes(size))))
     assert done.folder == tmp_path / "out"
-    assert (done.before, done.after) == (2 * shape(model).parameters + 10, size)
+    assert (done.size_before, done.size_after) == (2 * shape(model).total_parameters + 10, size)
     assert sorted(file.name for file in done.folder.iterdir()) == [
         *("config.json", "model.safetensors", "tokenizer.json")
     ]
@@ -243,7 +248,7 @@ def test_what_an_earlier_run_left_is_thrown_away(
 ) -> None:
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "old.safetensors").write_bytes(b"0" * 1000)
-    run(program(writes(bytes_on_disk(shape(model), "awq"))), model, tmp_path / "out")
+    run(program(writes(compute_disk_bytes(shape(model), "awq"))), model, tmp_path / "out")
     assert not (tmp_path / "out" / "old.safetensors").exists()
 
 
@@ -281,12 +286,12 @@ def test_a_command_that_lmdeploy_lacks_is_told(tmp_path: Path) -> None:
     file = tmp_path / "lmdeploy"
     file.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('invalid choice: auto_gptq')\n")
     file.chmod(0o755)
-    with pytest.raises(NoLMDeploy, match="invalid choice: auto_gptq"):
-        ask_manual(file, ("lite", "auto_gptq"))
+    with pytest.raises(LMDeployUnavailable, match="invalid choice: auto_gptq"):
+        read_command_flags(file, ("lite", "auto_gptq"))
 
 
 def test_help_that_is_no_help_gives_an_empty_manual() -> None:
-    assert read_manual("x", "hello") == Manual("x", ())
+    assert parse_help("x", "hello") == CommandFlags("x", ())
 
 
 # --- room, and the shelf -----------------------------------------------------------------------
@@ -295,30 +300,30 @@ def test_help_that_is_no_help_gives_an_empty_manual() -> None:
 def test_a_disk_that_is_too_small_is_told_before_anything_runs(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     huge = find_architecture("Qwen3-235B-A22B")
-    if bytes_on_disk(huge, "awq") < free:
+    if compute_disk_bytes(huge, "awq") < free:
         pytest.skip("this disk holds even that")
-    with pytest.raises(NoRoom, match="are needed in"):
-        need_room(Job("m", "awq", tmp_path / "a" / "out"), huge)
+    with pytest.raises(InsufficientResources, match="are needed in"):
+        require_room(QuantizeJob("m", "awq", tmp_path / "a" / "out"), huge)
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="only Linux tells")
 def test_memory_that_is_too_small_is_told(tmp_path: Path) -> None:
     model = find_architecture("Qwen2.5-72B")
-    if bytes_on_disk(model, "awq") > shutil.disk_usage(tmp_path).free:
+    if compute_disk_bytes(model, "awq") > shutil.disk_usage(tmp_path).free:
         pytest.skip("the disk is too small already")
-    if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > bytes_on_disk(model, "16"):
+    if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > compute_disk_bytes(model, "16"):
         pytest.skip("this machine holds even that")
-    with pytest.raises(NoRoom, match="main memory"):
-        need_room(Job("m", "awq", tmp_path / "out"), model)
+    with pytest.raises(InsufficientResources, match="main memory"):
+        require_room(QuantizeJob("m", "awq", tmp_path / "out"), model)
 
 
 def test_the_shelf_remembers(tmp_path: Path) -> None:
-    assert shelf(tmp_path) == {}
-    put_on_shelf("a", tmp_path / "a", tmp_path)
-    put_on_shelf("b", tmp_path / "b", tmp_path)
-    assert shelf(tmp_path) == {"a": tmp_path / "a", "b": tmp_path / "b"}
+    assert load_quantized_models(tmp_path) == {}
+    save_quantized_model("a", tmp_path / "a", tmp_path)
+    save_quantized_model("b", tmp_path / "b", tmp_path)
+    assert load_quantized_models(tmp_path) == {"a": tmp_path / "a", "b": tmp_path / "b"}
 
 
 def test_a_shelf_that_is_broken_is_empty(tmp_path: Path) -> None:
     (tmp_path / "language_models.json").write_text("[")
-    assert shelf(tmp_path) == {}
+    assert load_quantized_models(tmp_path) == {}

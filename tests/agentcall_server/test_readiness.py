@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from agentcall_server.listener import hold
-from agentcall_server.readiness import Door
+from agentcall_server.listener import reserve_port
+from agentcall_server.readiness import ServerEndpoint
 
 Answers = dict[str, tuple[int, object]]
 Serve = Callable[[Answers], str]
@@ -49,10 +49,10 @@ def serve() -> Iterator[Serve]:
 
 @pytest.mark.parametrize("health", [b"", {"status": "healthy"}])
 def test_a_healthy_server_with_models_is_ready(serve: Serve, health: object) -> None:
-    door = Door(serve({"/health": (200, health), "/v1/models": MODELS}))
-    assert door.served == ("m1", "m2")
-    assert door.answers
-    assert door.complaint == ""
+    door = ServerEndpoint(serve({"/health": (200, health), "/v1/models": MODELS}))
+    assert door.served_models == ("m1", "m2")
+    assert door.is_answering
+    assert door.engine_error == ""
 
 
 @pytest.mark.parametrize(
@@ -67,30 +67,30 @@ def test_a_healthy_server_with_models_is_ready(serve: Serve, health: object) -> 
     ],
 )
 def test_what_has_no_models_yet_is_not_ready(serve: Serve, answers: Answers) -> None:
-    assert Door(serve(answers)).served == ()
+    assert ServerEndpoint(serve(answers)).served_models == ()
 
 
 def test_nobody_is_not_ready() -> None:
-    with hold("127.0.0.1") as held:
-        door = Door(f"http://127.0.0.1:{held.getsockname()[1]}")
-        assert (door.served, door.answers, door.complaint) == ((), False, "")
+    with reserve_port("127.0.0.1") as held:
+        door = ServerEndpoint(f"http://127.0.0.1:{held.getsockname()[1]}")
+        assert (door.served_models, door.is_answering, door.engine_error) == ((), False, "")
 
 
 def test_a_server_with_a_key_is_asked_with_it_and_the_key_is_not_shown(serve: Serve) -> None:
     root = serve({"/health": (200, b""), "/v1/models": (401, {})})
-    assert Door(root).served == ()
-    assert Door(root, "right").served == ("m1", "m2")
-    assert "right" not in repr(Door(root, "right"))
+    assert ServerEndpoint(root).served_models == ()
+    assert ServerEndpoint(root, "right").served_models == ("m1", "m2")
+    assert "right" not in repr(ServerEndpoint(root, "right"))
 
 
 def test_only_a_server_that_calls_itself_unhealthy_complains(serve: Serve) -> None:
     sick = {"status": "unhealthy", "message": "engine loop died"}
-    assert Door(serve({"/health": (503, sick)})).complaint == "engine loop died"
-    assert Door(serve({"/health": (503, {"status": "sleeping"})})).complaint == ""
+    assert ServerEndpoint(serve({"/health": (503, sick)})).engine_error == "engine loop died"
+    assert ServerEndpoint(serve({"/health": (503, {"status": "sleeping"})})).engine_error == ""
 
 
 def test_a_proxy_of_the_environment_is_not_asked(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert Door(serve({"/health": (200, b""), "/v1/models": MODELS})).served
+    assert ServerEndpoint(serve({"/health": (200, b""), "/v1/models": MODELS})).served_models

@@ -9,44 +9,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall_server.language_models import find_architecture
-from agentcall_server.plan import Wish, plan
-from agentcall_server.releases import NEWEST, Release
-from agentcall_server.rope import Rope, ntk_alpha, ntk_base, reach
-from agentcall_server.serve_command import serve_command
+from agentcall_server.plan import PlanRequest, plan_memory
+from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease
+from agentcall_server.rope import (
+    RopeSettings,
+    compute_ntk_alpha,
+    compute_ntk_base,
+    compute_unscaled_length,
+)
+from agentcall_server.serve_command import build_serve_command
 from agentcall_server.units import GIB
 
-OLD = Release(0, 5, 3)
+OLD = LMDeployRelease(0, 5, 3)
 
 
-def words(name: str, context: int, release: Release = NEWEST) -> list[str]:
-    wish = Wish(find_architecture(name), 80 * GIB, context=context, release=release)
-    return serve_command(plan(wish))
+def words(name: str, context: int, release: LMDeployRelease = NEWEST_RELEASE) -> list[str]:
+    wish = PlanRequest(find_architecture(name), 80 * GIB, context=context, release=release)
+    return build_serve_command(plan_memory(wish))
 
 
 @pytest.mark.parametrize("context", [1, 4096, 32768])
 def test_within_the_trained_length_nothing_is_scaled(context: int) -> None:
-    made = plan(Wish(find_architecture("internlm2_5-7b"), 80 * GIB, context=context))
-    assert made.stretch is None
-    assert "--enable-prefix-caching" in serve_command(made)
+    made = plan_memory(PlanRequest(find_architecture("internlm2_5-7b"), 80 * GIB, context=context))
+    assert made.rope_scaling is None
+    assert "--enable-prefix-caching" in build_serve_command(made)
 
 
 def test_dynamic_ntk_at_twice_the_trained_length() -> None:
     # v0.18.0 pytorch/backends/default/rotary_embedding.py:117-118
-    assert ntk_alpha(2.0, length=65536, trained=32768) == 3.0
-    base = ntk_base(Rope("dynamic", 1e6, 2.0), length=65536, trained=32768, head_dim=128)
+    assert compute_ntk_alpha(2.0, length=65536, trained_length=32768) == 3.0
+    base = compute_ntk_base(
+        RopeSettings("dynamic", 1e6, 2.0), length=65536, trained_length=32768, head_dim=128
+    )
     assert base == pytest.approx(1e6 * 3 ** (128 / 126))
 
 
 @given(st.floats(1, 8), st.integers(1, 10**6), st.integers(0, 10**6))
 def test_a_longer_session_never_gets_a_smaller_base(factor: float, length: int, more: int) -> None:
-    rope = Rope("dynamic", 1e6, factor)
-    shorter = ntk_base(rope, length=length, trained=32768, head_dim=128)
-    assert ntk_base(rope, length=length + more, trained=32768, head_dim=128) >= shorter >= 1e6
+    rope = RopeSettings("dynamic", 1e6, factor)
+    shorter = compute_ntk_base(rope, length=length, trained_length=32768, head_dim=128)
+    assert (
+        compute_ntk_base(rope, length=length + more, trained_length=32768, head_dim=128)
+        >= shorter
+        >= 1e6
+    )
 
 
 @given(st.floats(1, 8), st.integers(32769, 10**6))
 def test_the_slowest_pair_stays_within_its_trained_angles(factor: float, length: int) -> None:
-    base = ntk_base(Rope("dynamic", 1e6, factor), length=length, trained=32768, head_dim=128)
+    base = compute_ntk_base(
+        RopeSettings("dynamic", 1e6, factor), length=length, trained_length=32768, head_dim=128
+    )
     slowest = 126 / 128
     assert length / base**slowest <= 32768 / 1e6**slowest * (1 + 1e-9)
 
@@ -66,10 +79,10 @@ def test_the_oldest_turbomind_switches_it_off_unless_told() -> None:
 def test_the_oldest_turbomind_cannot_stretch_what_is_not_dynamic_of_itself() -> None:
     # v0.5.3 LlamaBatch.cc reads the factor only under use_dynamic_ntk, which the flag does not set
     model = find_architecture("Llama-3.1-8B")
-    made = plan(Wish(model, 80 * GIB, context=262144, release=OLD))
-    assert made.stretch is not None
-    assert made.stretch.flags == ()
-    assert "cannot stretch" in made.stretch.cost
+    made = plan_memory(PlanRequest(model, 80 * GIB, context=262144, release=OLD))
+    assert made.rope_scaling is not None
+    assert made.rope_scaling.flags == ()
+    assert "cannot stretch" in made.rope_scaling.cost
 
 
 def test_a_model_that_is_not_dynamic_is_told_in_both_ways() -> None:
@@ -95,10 +108,10 @@ def test_prefixes_are_not_shared_where_the_base_depends_on_the_session() -> None
 
 
 def test_the_cost_is_told() -> None:
-    made = plan(Wish(find_architecture("internlm2_5-7b"), 80 * GIB, context=65536))
-    assert made.stretch is not None
-    assert "base 3,052,774 instead of 1,000,000" in made.stretch.cost
+    made = plan_memory(PlanRequest(find_architecture("internlm2_5-7b"), 80 * GIB, context=65536))
+    assert made.rope_scaling is not None
+    assert "base 3,052,774 instead of 1,000,000" in made.rope_scaling.cost
 
 
 def test_a_model_that_ships_with_yarn_reaches_further() -> None:
-    assert reach(Rope("yarn", 1e6, 4.0, 32768), 32768) == 131072
+    assert compute_unscaled_length(RopeSettings("yarn", 1e6, 4.0, 32768), 32768) == 131072

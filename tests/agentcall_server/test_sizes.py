@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall_server.refusals import BadValue
-from agentcall_server.releases import NEWEST, Release, has_flag, read_release
-from agentcall_server.units import GIB, parse_count, parse_size, shown
+from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease, has_flag, parse_release
+from agentcall_server.units import GIB, format_size, parse_count, parse_size
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_is_no_count_is_refused(text: str) -> None:
 
 @given(st.integers(0, 1 << 50))
 def test_what_is_shown_can_be_read_again(size: int) -> None:
-    text = shown(size)
+    text = format_size(size)
     assert text.endswith((" GiB", " MiB"))
     step = GIB if text.endswith("GiB") else 1 << 20
     if float(text.split()[0]) > 0:
@@ -58,21 +58,25 @@ def test_what_is_shown_can_be_read_again(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "release"),
-    [("0.5.3", Release(0, 5, 3)), ("v0.18.0", NEWEST), ("0.19", Release(0, 19))],
+    [
+        ("0.5.3", LMDeployRelease(0, 5, 3)),
+        ("v0.18.0", NEWEST_RELEASE),
+        ("0.19", LMDeployRelease(0, 19)),
+    ],
 )
-def test_a_release_is_read(text: str, release: Release) -> None:
-    assert read_release(text) == release
+def test_a_release_is_read(text: str, release: LMDeployRelease) -> None:
+    assert parse_release(text) == release
 
 
 @pytest.mark.parametrize("text", ["new", "", "0.4.2"])
 def test_what_is_no_known_release_is_refused(text: str) -> None:
     with pytest.raises(BadValue):
-        read_release(text)
+        parse_release(text)
 
 
 def test_flags_came_one_after_the_other() -> None:
     # the first releases that have them, read in all releases from 0.5.3 to 0.18.0
-    assert has_flag(Release(0, 7, 2), "--tool-call-parser")
-    assert not has_flag(Release(0, 7, 1), "--tool-call-parser")
-    assert has_flag(Release(0, 13), "--trust-remote-code")
-    assert not has_flag(Release(0, 12, 3), "--trust-remote-code")
+    assert has_flag(LMDeployRelease(0, 7, 2), "--tool-call-parser")
+    assert not has_flag(LMDeployRelease(0, 7, 1), "--tool-call-parser")
+    assert has_flag(LMDeployRelease(0, 13), "--trust-remote-code")
+    assert not has_flag(LMDeployRelease(0, 12, 3), "--trust-remote-code")

@@ -17,20 +17,22 @@ import pytest
 from fake_lmdeploy import act, written
 from supervised import server_of, state_in, until
 
-from agentcall_server.errors import NameTaken, NotUp, PortTaken, StartFailed
-from agentcall_server.identity import identity_of
+from agentcall_server.errors import NameTaken, PortTaken, ServerNotRunning, StartFailed
+from agentcall_server.identity import identify_process
 from agentcall_server.launch import Launch
-from agentcall_server.launcher import Launched, launch_server, stop_server, wait_ready
-from agentcall_server.ledger import Entry, Status, entries
+from agentcall_server.launcher import LaunchedServer, launch_server, stop_server, wait_until_ready
+from agentcall_server.ledger import ServerEntry, Status, list_entries
 from agentcall_server.lmdeploy_server import LMDeployServer
-from agentcall_server.progress import Quiet
-from agentcall_server.recipe import Kitchen, cook
+from agentcall_server.progress import NoProgress
+from agentcall_server.recipe import CommandContext, build_server_command
 from agentcall_server.refusals import BadValue
-from agentcall_server.supervisor import Policy, Supervisor
+from agentcall_server.supervisor import RestartPolicy, Supervisor
 
 pytestmark = pytest.mark.processes
 
-HASTY = Policy(first=0.01, most=0.02, deaths=3, look=0.05, unwell=2)
+HASTY = RestartPolicy(
+    first_wait=0.01, max_wait=0.02, max_failures=3, check_seconds=0.05, max_unhealthy=2
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,17 +50,17 @@ def launch_of(program: Path, **more: Any) -> Launch:  # Any: fields of a launch
     return replace(Launch("internlm2_5-7b-chat", template="none", lmdeploy=str(program)), **more)
 
 
-def launched(program: Path, **more: Any) -> Launched:  # Any: fields of a launch
-    return launch_server(launch_of(program, **more), Quiet())
+def launched(program: Path, **more: Any) -> LaunchedServer:  # Any: fields of a launch
+    return launch_server(launch_of(program, **more), NoProgress())
 
 
-def ready(program: Path, **more: Any) -> Entry:  # Any: fields of a launch
+def ready(program: Path, **more: Any) -> ServerEntry:  # Any: fields of a launch
     found = launched(program, **more)
-    wait_ready(found, Quiet())
+    wait_until_ready(found, NoProgress())
     return found.entry
 
 
-def status_of(one: Entry) -> Status:
+def status_of(one: ServerEntry) -> Status:
     status = one.status
     assert status is not None
     return status
@@ -70,21 +72,23 @@ def runs(program: Path) -> list[dict[str, Any]]:
 
 
 def lives(pid: int) -> bool:
-    return identity_of(pid) is not None
+    return identify_process(pid) is not None
 
 
 class Watched:
     """A supervisor in a thread of the test, with little patience."""
 
     def __init__(self, program: Path, folder: Path, **more: Any) -> None:  # Any: as above
-        me = identity_of(os.getpid())
+        me = identify_process(os.getpid())
         assert me is not None
         folder.mkdir(parents=True)
-        self.entry = Entry(folder)
+        self.entry = ServerEntry(folder)
         launch = launch_of(program, port=1, **more)
-        wanted = cook(launch, Kitchen(self.entry, Quiet(), leashed=False))
-        self.entry.keep(launch)
-        self.entry.keep(wanted)
+        wanted = build_server_command(
+            launch, CommandContext(self.entry, NoProgress(), ends_with_parent=False)
+        )
+        self.entry.save(launch)
+        self.entry.save(wanted)
         self.supervisor = Supervisor(self.entry, wanted, me, HASTY)
         self.outcome: bool | None = None
         self.thread = threading.Thread(target=self._run)
@@ -104,14 +108,14 @@ class Watched:
 def test_a_server_comes_up_is_asked_and_stops(program: Path) -> None:
     one = ready(program)
     status = status_of(one)
-    assert one.door.served == ("internlm/internlm2_5-7b-chat",)
+    assert one.endpoint.served_models == ("internlm/internlm2_5-7b-chat",)
     assert (status.phase, status.model) == ("ready", "internlm/internlm2_5-7b-chat")
     server = server_of(one)
     stop_server(one)
     assert not server.is_alive
     assert status_of(one).phase == "stopped"
     assert not one.is_up
-    with pytest.raises(NotUp, match="does not run"):
+    with pytest.raises(ServerNotRunning, match="does not run"):
         stop_server(one)
 
 
@@ -147,8 +151,8 @@ def test_a_second_start_of_the_same_is_the_first(program: Path) -> None:
 
 def test_two_servers_of_one_model_need_two_names(program: Path) -> None:
     first, second = ready(program), ready(program, name="second")
-    assert [one.name for one in entries()] == ["internlm2_5-7b-chat", "second"]
-    assert first.door.root != second.door.root
+    assert [one.name for one in list_entries()] == ["internlm2_5-7b-chat", "second"]
+    assert first.endpoint.root != second.endpoint.root
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_started(program: Path) -> None:
@@ -169,7 +173,7 @@ def test_a_server_that_never_was_ready_is_not_started_again(program: Path) -> No
     act(program, say=["torch.OutOfMemoryError: CUDA out of memory. Tried 2.00 GiB."], code=1)
     found = launched(program)
     with pytest.raises(StartFailed, match="the GPU has too little memory") as failed:
-        wait_ready(found, Quiet())
+        wait_until_ready(found, NoProgress())
     assert failed.value.diagnosis.cause == "memory"
     assert "agentcall server plan" in str(failed.value)
     assert str(found.entry.log) in str(failed.value)
@@ -182,7 +186,7 @@ def test_the_plan_answers_where_torch_tells_of_the_gpu(program: Path) -> None:
     said += " Including non-PyTorch memory, this process has 23.00 GiB memory in use."
     act(program, say=[said], code=1)
     with pytest.raises(StartFailed, match=r"it fits with: agentcall server start .*--cache 0\.45"):
-        wait_ready(launched(program, cache=0.4), Quiet())
+        wait_until_ready(launched(program, cache=0.4), NoProgress())
 
 
 def test_a_crash_is_followed_by_a_new_start(program: Path) -> None:
@@ -191,7 +195,7 @@ def test_a_crash_is_followed_by_a_new_start(program: Path) -> None:
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: status_of(one).restarts == 1 and status_of(one).phase == "ready")
     assert server_of(one) != first
-    assert one.door.served
+    assert one.endpoint.served_models
     diagnosis = status_of(one).diagnosis
     assert diagnosis is not None
     assert "SIGKILL" in diagnosis.what
@@ -252,8 +256,8 @@ def test_whoever_waits_is_told_that_somebody_stopped_it(program: Path) -> None:
     act(program, hang=True)
     found = launched(program)
     stop_server(found.entry)
-    with pytest.raises(NotUp, match="was stopped before it was ready"):
-        wait_ready(found, Quiet())
+    with pytest.raises(ServerNotRunning, match="was stopped before it was ready"):
+        wait_until_ready(found, NoProgress())
 
 
 # --- supervisors that are killed ---
@@ -272,7 +276,7 @@ def test_a_supervisor_that_does_not_obey_is_ended_by_force(program: Path) -> Non
     one = ready(program)
     server, supervisor = server_of(one), status_of(one).supervisor
     os.kill(supervisor.pid, signal.SIGSTOP)
-    stop_server(one, patience=0.5)
+    stop_server(one, timeout=0.5)
     assert not supervisor.is_alive
     until(lambda: not server.is_alive)
 
@@ -288,11 +292,11 @@ def test_one_that_outlives_it_is_known_and_ended_by_the_next_start(
     pid = runs(program)[0]["pid"]
     os.kill(status_of(one).supervisor.pid, signal.SIGKILL)
     until(lambda: not one.is_up)
-    assert one.stray is not None
+    assert one.orphan is not None
     again = launched(shell)
-    wait_ready(again, Quiet())
+    wait_until_ready(again, NoProgress())
     assert not lives(pid)
-    assert again.entry.stray is None
+    assert again.entry.orphan is None
 
 
 # --- keys ---
@@ -300,7 +304,7 @@ def test_one_that_outlives_it_is_known_and_ended_by_the_next_start(
 
 def test_a_key_is_neither_in_the_list_of_processes_nor_in_the_log(program: Path) -> None:
     one = ready(program, protected=True)
-    key, server = one.key(), server_of(one)
+    key, server = one.read_key(), server_of(one)
     assert runs(program)[0]["words"][-2:] == ["--api-keys", key]
     shown = Path(f"/proc/{server.pid}/cmdline").read_bytes().decode()
     assert "api_server" in shown
@@ -313,7 +317,7 @@ def test_a_key_is_neither_in_the_list_of_processes_nor_in_the_log(program: Path)
 def test_a_key_that_the_program_prints_is_masked(program: Path) -> None:
     one = ready(program, protected=True)
     stop_server(one)
-    act(program, serve=True, say=[f"args: {one.key()}"])
+    act(program, serve=True, say=[f"args: {one.read_key()}"])
     again = ready(program, protected=True)
     assert "args: [API key]" in again.log.read_text()
 
@@ -322,27 +326,27 @@ def test_a_key_that_the_program_prints_is_masked(program: Path) -> None:
 
 
 def test_a_block_has_a_server_of_its_own(program: Path) -> None:
-    with LMDeployServer(launch_of(program), report=Quiet()) as server:
+    with LMDeployServer(launch_of(program), report=NoProgress()) as server:
         assert server.is_running
         assert server.served_model == "internlm/internlm2_5-7b-chat"
         port = server.url.removesuffix("/v1").rpartition(":")[2]
         assert server.model == f"lmdeploy:internlm2_5-7b-chat-{port}"
         assert (server.api_key, server.restarts) == ("", 0)
-        (one,) = entries()
+        (one,) = list_entries()
         pid = server_of(one).pid
     assert not server.is_running
     assert not lives(pid)
-    assert entries() == []
-    with pytest.raises(NotUp, match="not started"):
+    assert list_entries() == []
+    with pytest.raises(ServerNotRunning, match="not started"):
         _ = server.url
 
 
 def test_a_block_whose_server_fails_raises_and_leaves_the_log(program: Path) -> None:
     act(program, say=["RuntimeError: Found no NVIDIA driver on your system."], code=1)
     with pytest.raises(StartFailed, match="CUDA does not work") as failed:
-        LMDeployServer(launch_of(program), report=Quiet()).start()
+        LMDeployServer(launch_of(program), report=NoProgress()).start()
     assert failed.value.diagnosis.cause == "driver"
-    (one,) = entries()
+    (one,) = list_entries()
     assert "no NVIDIA driver" in one.log.read_text()
 
 
@@ -370,9 +374,9 @@ def test_a_server_ends_with_the_program_that_has_it_even_if_that_is_killed(
     assert parent.stderr is not None
     with parent.stdout, parent.stderr:
         assert parent.stdout.readline() == b"ready\n"
-        (one,) = entries()
+        (one,) = list_entries()
         server, supervisor = server_of(one), status_of(one).supervisor
         parent.kill()
         parent.wait()
     until(lambda: not server.is_alive and not supervisor.is_alive)
-    assert entries() == []
+    assert list_entries() == []

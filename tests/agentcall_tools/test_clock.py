@@ -46,9 +46,9 @@ def test_a_zone_goes_by_many_names(name: str, zone: str | None) -> None:
 
 
 def test_every_city_of_the_table_is_a_real_zone() -> None:
-    from agentcall_tools.timezones import _zones
+    from agentcall_tools.timezones import _load_zones
 
-    for name in _zones():
+    for name in _load_zones():
         assert datetime.now(find_zone(name)[1]).tzinfo is not None
 
 

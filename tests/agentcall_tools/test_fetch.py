@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from loopback import Handler, saying, serving
 
-from agentcall_tools.download import Bounds
+from agentcall_tools.download import DownloadBounds
 from agentcall_tools.fetch import Fetch, FetchError, fetch
 
 LOCAL = Fetch(allow=["127.0.0.1"])
@@ -243,7 +243,7 @@ async def test_a_huge_answer_is_cut() -> None:
             sent += 65_536
         return response
 
-    text = await fetched(endless, Fetch(allow=["127.0.0.1"], bounds=Bounds(20, 300_000)))
+    text = await fetched(endless, Fetch(allow=["127.0.0.1"], bounds=DownloadBounds(20, 300_000)))
     assert "characters 0 to 10000 of 300000" in text
     assert "the rest of it is too long and was not read" in text
     assert sent < 50_000_000
@@ -271,7 +271,7 @@ async def slow_redirects(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize("handler", [slow_head, slow_body, slow_redirects])
 async def test_the_time_is_for_all_of_it_however_slowly_it_drips(handler: Handler) -> None:
     with pytest.raises(ValueError, match=r"did not answer within 0\.6 seconds"):
-        await fetched(handler, Fetch(allow=["127.0.0.1"], bounds=Bounds(0.6)))
+        await fetched(handler, Fetch(allow=["127.0.0.1"], bounds=DownloadBounds(0.6)))
 
 
 async def test_a_slow_lookup_is_part_of_the_time() -> None:
@@ -280,7 +280,7 @@ async def test_a_slow_lookup_is_part_of_the_time() -> None:
         return []
 
     with pytest.raises(FetchError, match="did not answer"):
-        await Fetch(lookup=lookup, bounds=Bounds(0.3)).fetch("http://slow.example/")
+        await Fetch(lookup=lookup, bounds=DownloadBounds(0.3)).fetch("http://slow.example/")
 
 
 async def raw(answer: bytes) -> str:
@@ -323,7 +323,9 @@ async def test_a_server_that_is_not_there_is_said_so() -> None:
 
 def test_the_tool_is_marked_as_what_it_is() -> None:
     assert fetch.name == "fetch"
-    assert (fetch.marks.read_only, fetch.marks.untrusted, fetch.marks.idempotent) == (True,) * 3
+    assert (fetch.options.read_only, fetch.options.untrusted, fetch.options.idempotent) == (
+        True,
+    ) * 3
     assert list(fetch.parameters["properties"]) == ["url", "start"]  # type: ignore[arg-type]
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from agentcall_tools.fetch import FetchError, is_allowed
 from agentcall_tools.fetch.address import is_public
-from agentcall_tools.fetch.guard import Guard, read_place
-from agentcall_tools.fetch.link import read_link
+from agentcall_tools.fetch.guard import FetchGuard, parse_allowed_host
+from agentcall_tools.fetch.link import parse_url
 
 PYDANTIC_AI_PRIVATE = str.split(
     """
@@ -159,10 +159,10 @@ def test_an_address_is_public_only_if_python_calls_it_global(address: object) ->
 @given(st.text(max_size=60).map("http://".__add__) | st.text(max_size=60))
 def test_any_text_is_a_link_that_stays_itself_or_is_refused(text: str) -> None:
     try:
-        link = read_link(text)
+        link = parse_url(text)
     except FetchError:
         return
-    assert read_link(str(link)) == link
+    assert parse_url(str(link)) == link
     assert str(link).isascii()
 
 
@@ -214,7 +214,7 @@ def test_a_user_narrows_the_web_down(only: list[str], url: str, is_so: bool) -> 
 @pytest.mark.parametrize("text", ["", "http://a.example", "a b", "10.0.0.0/99", "a.example:x", "*"])
 def test_a_place_that_cannot_be_read_is_an_error_of_the_program(text: str) -> None:
     with pytest.raises(ValueError, match="is no host, address or network"):
-        read_place(text)
+        parse_allowed_host(text)
 
 
 async def guarded(name: str, *addresses: str, allow: str = "") -> list[str]:
@@ -222,8 +222,8 @@ async def guarded(name: str, *addresses: str, allow: str = "") -> list[str]:
         assert asked == name
         return list(addresses)
 
-    guard = Guard((read_place(allow),) if allow else (), (), lookup)
-    return list(await guard.addresses(read_link(f"http://{name}/")))
+    guard = FetchGuard((parse_allowed_host(allow),) if allow else (), (), lookup)
+    return list(await guard.resolve_addresses(parse_url(f"http://{name}/")))
 
 
 async def test_a_name_of_the_public_internet_is_pinned_to_its_addresses() -> None:

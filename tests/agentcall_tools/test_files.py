@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from agentcall import ToolRegistry
 from agentcall_tools.files import FileError, Files
-from agentcall_tools.files.files import MOST_LISTED, MOST_MATCHES, MOST_WRITTEN, SHOWN
-from agentcall_tools.files.walk import Walk
+from agentcall_tools.files.files import MAX_LISTED, MAX_MATCHES, MAX_SHOWN, MAX_WRITTEN
+from agentcall_tools.files.walk import FolderWalk
 
 SECRET = "the secret of another folder"
 
@@ -127,8 +127,8 @@ def test_a_file_is_written_whole_and_replaced(files: Files, root: Path) -> None:
 
 
 def test_too_much_is_not_written(files: Files, root: Path) -> None:
-    with pytest.raises(FileError, match=f"at most {MOST_WRITTEN}"):
-        files.write_file("big.txt", "x" * (MOST_WRITTEN + 1))
+    with pytest.raises(FileError, match=f"at most {MAX_WRITTEN}"):
+        files.write_file("big.txt", "x" * (MAX_WRITTEN + 1))
     assert not (root / "big.txt").exists()
 
 
@@ -333,7 +333,7 @@ def test_a_huge_file_is_read_in_parts_from_any_byte(files: Files, root: Path) ->
         file.write(b"found me\n" + b"line of text\n" * 5_000)
     text = files.read_file("huge.log", 6 * 2**30)
     assert text.startswith("found me\nline of text\n")
-    assert len(text) < SHOWN + 200
+    assert len(text) < MAX_SHOWN + 200
     assert "of 10737418240; call read_file with offset=6442" in text
     with pytest.raises(FileError, match=r"huge\.log is not text"):
         files.read_file("huge.log")
@@ -344,7 +344,7 @@ def test_a_huge_file_is_read_in_parts_from_any_byte(files: Files, root: Path) ->
 
 @pytest.mark.parametrize("unit", ["上海 and 東京, 北京\n", "é", "x", "🙂" * 7 + "\n", "\ufeff"])
 def test_the_parts_of_a_file_are_the_whole_file(files: Files, root: Path, unit: str) -> None:
-    whole = unit * (3 * SHOWN // len(unit.encode()))
+    whole = unit * (3 * MAX_SHOWN // len(unit.encode()))
     (root / "whole.txt").write_text(whole, encoding="utf-8")
     parts, offset = "", 0
     while True:
@@ -372,13 +372,13 @@ def test_what_is_not_text_is_refused(files: Files, root: Path) -> None:
 
 
 def test_long_lists_are_cut_and_say_so(files: Files, root: Path) -> None:
-    for number in range(MOST_LISTED + 5):
+    for number in range(MAX_LISTED + 5):
         (root / "docs" / f"{number:04}.md").write_text("needle\n")
     listed = files.list_files("docs").splitlines()
-    assert len(listed) == MOST_LISTED + 1
+    assert len(listed) == MAX_LISTED + 1
     assert "there may be more" in listed[-1]
     found = files.search_files("needle").splitlines()
-    assert len(found) == MOST_MATCHES + 1
+    assert len(found) == MAX_MATCHES + 1
     assert "there may be more" in found[-1]
 
 
@@ -390,7 +390,7 @@ def test_a_search_in_a_long_line_shows_the_part(files: Files, root: Path) -> Non
 
 
 def test_a_walk_ends_in_time(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcall_tools.files.walk.SECONDS", -1.0)
+    monkeypatch.setattr("agentcall_tools.files.walk.MAX_SECONDS", -1.0)
     assert files.search_files("beta") == "no line contains 'beta' as far as was searched"
 
 
@@ -399,7 +399,7 @@ def test_deep_folders_are_walked_without_keeping_them_open(root: Path) -> None:
     for _ in range(25):
         deep /= "d"
         deep.mkdir()
-    names = [entry.path for entry in Walk(Files(root)._root).entries(())]
+    names = [entry.path for entry in FolderWalk(Files(root)._root).list_entries(())]
     assert max(name.count("d/") for name in names) == 19
 
 
@@ -427,7 +427,7 @@ def test_the_tools_are_marked_as_what_they_do(root: Path) -> None:
     assert registry.names == ("list_files", "read_file", "search_files", "write_file")
     for found in registry:
         writes = found.name == "write_file"
-        marks = found.marks
+        marks = found.options
         assert (marks.read_only, marks.untrusted) == (not writes, not writes)
         assert (marks.requires_approval, marks.sequential) == (writes, writes)
     assert "write_file" not in registry.without("write_file")

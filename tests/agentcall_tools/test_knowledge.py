@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from agentcall import Agent, tool
 from agentcall.taint import is_tainted
 from agentcall.testing import ScriptedModel, call, say
-from agentcall_tools.knowledge import Knowledge, KnowledgeError, Report
-from agentcall_tools.knowledge.document import Document, Line, read_document
-from agentcall_tools.knowledge.passages import MOST, passages
-from agentcall_tools.knowledge.words import asked_for
+from agentcall_tools.knowledge import IndexReport, Knowledge, KnowledgeError
+from agentcall_tools.knowledge.document import DocumentLine, TextDocument, read_document
+from agentcall_tools.knowledge.passages import MAX_LENGTH, cut_passages
+from agentcall_tools.knowledge.words import build_match_query
 
 OLD = 1_700_000_000
 HANDBOOK = """\
@@ -156,13 +156,13 @@ def test_an_empty_folder_says_so(tmp_path: Path) -> None:
 
 
 def test_a_refresh_does_what_has_changed_and_no_more(knowledge: Knowledge, folder: Path) -> None:
-    assert knowledge.refresh() == Report(documents=5, added=5)
-    assert knowledge.refresh() == Report(documents=5)
+    assert knowledge.refresh() == IndexReport(documents=5, added=5)
+    assert knowledge.refresh() == IndexReport(documents=5)
     (folder / "notes.txt").write_text("Buy oat milk.\n")
     (folder / "handbook.md").unlink()
     (folder / "new.md").write_text("# New\nA zebra.\n")
     os.utime(folder / "手册.txt", (OLD + 5, OLD + 5))  # touched, not changed
-    assert knowledge.refresh() == Report(documents=5, added=1, changed=1, removed=1)
+    assert knowledge.refresh() == IndexReport(documents=5, added=1, changed=1, removed=1)
     assert "oat" in knowledge.search_knowledge("oat milk")
     assert "zebra" in knowledge.search_knowledge("zebra")
     assert "twenty" not in knowledge.search_knowledge("twenty oolong tea")
@@ -181,12 +181,12 @@ def test_an_unchanged_file_is_not_read_again(knowledge: Knowledge, folder: Path)
     path = folder / "notes.txt"
     path.write_text("X" * len(path.read_bytes()))
     os.utime(path, (OLD, OLD))  # neither size nor time tell
-    assert knowledge.refresh() == Report(documents=5)
+    assert knowledge.refresh() == IndexReport(documents=5)
 
 
 def test_what_there_is_no_time_for_is_indexed_the_next_time(knowledge: Knowledge) -> None:
     report = knowledge.refresh(seconds=0)
-    assert (report.documents, report.left) == (0, 5)
+    assert (report.documents, report.pending) == (0, 5)
     assert "oolong" in knowledge.search_knowledge("oolong")
 
 
@@ -198,11 +198,11 @@ def test_files_without_text_are_told_and_not_tried_again(
     (folder / "empty.md").write_text("\n\n")
     for path in folder.glob("[be]*.*"):
         os.utime(path, (OLD, OLD))
-    unread = knowledge.refresh().unread
+    unread = knowledge.refresh().unread_files
     assert set(unread) == {"broken.pdf", "binary.txt", "empty.md"}
     assert unread["broken.pdf"].startswith("the PDF cannot be read: ")
     assert (unread["binary.txt"], unread["empty.md"]) == ("it is not text", "it has no text")
-    assert knowledge.refresh() == Report(documents=5, unread=unread)
+    assert knowledge.refresh() == IndexReport(documents=5, unread_files=unread)
     assert "[not read: binary.txt: it is not text; " in knowledge.search_knowledge("oolong")
 
 
@@ -274,7 +274,7 @@ def test_an_index_of_an_older_version_is_made_again(knowledge: Knowledge, tmp_pa
     connection.execute("PRAGMA user_version = 0")
     connection.commit()
     connection.close()
-    assert knowledge.refresh() == Report(documents=5, added=5)
+    assert knowledge.refresh() == IndexReport(documents=5, added=5)
 
 
 # Bounds.
@@ -338,7 +338,7 @@ def test_a_document_that_is_not_there_is_told_with_those_that_are(knowledge: Kno
     ],
 )
 def test_text_is_read_in_the_charsets_that_files_have(data: bytes, text: str) -> None:
-    assert read_document("a.txt", data).lines == (Line(1, text),)
+    assert read_document("a.txt", data).lines == (DocumentLine(1, text),)
 
 
 def test_a_page_may_name_its_charset() -> None:
@@ -354,18 +354,18 @@ LINES = st.lists(st.text(st.characters(exclude_characters="\n\r", codec="utf-8")
 def test_passages_have_all_that_a_document_says_and_no_more_than_their_size(
     texts: Sequence[str], has_headings: bool
 ) -> None:
-    lines = tuple(map(Line, range(1, len(texts) + 1), texts))
-    found = list(passages(Document(lines, "line", has_headings)))
+    lines = tuple(map(DocumentLine, range(1, len(texts) + 1), texts))
+    found = list(cut_passages(TextDocument(lines, "line", has_headings)))
     said = "".join("".join(one.text for one in found).split())
     assert said == "".join("".join(texts).split())
-    assert all(len(one.text) <= MOST + 1_000 for one in found)
+    assert all(len(one.text) <= MAX_LENGTH + 1_000 for one in found)
     assert all(1 <= one.first <= one.last <= len(texts) for one in found)
     assert [one.first for one in found] == sorted(one.first for one in found)
 
 
 def test_a_question_of_any_length_asks_for_so_many_words() -> None:
-    assert asked_for(" ".join(map(str, range(1_000)))).count(" OR ") == 63
-    assert asked_for("") == ""
+    assert build_match_query(" ".join(map(str, range(1_000)))).count(" OR ") == 63
+    assert build_match_query("") == ""
 
 
 # As a tool.
@@ -387,8 +387,8 @@ def test_the_model_is_told_what_the_documents_are_about(folder: Path, tmp_path: 
     made = Knowledge(folder, about="the handbook of Example Ltd", index=tmp_path / "i.db")
     assert made.search_knowledge.description.startswith("Searches the handbook of Example Ltd and")
     assert "oolong" in made.search_knowledge("oolong")
-    assert made.search_knowledge.marks.untrusted
-    assert made.search_knowledge.marks.read_only
+    assert made.search_knowledge.options.untrusted
+    assert made.search_knowledge.options.read_only
 
 
 def test_the_command_line_makes_it_with_a_folder(folder: Path, tmp_path: Path) -> None:

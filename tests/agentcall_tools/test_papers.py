@@ -159,4 +159,6 @@ def test_the_tools_are_marked_as_what_they_are() -> None:
     registry = ToolRegistry(module)
     assert registry.names == ("search_papers", "read_paper")
     for found in registry:
-        assert (found.marks.read_only, found.marks.untrusted, found.marks.idempotent) == (True,) * 3
+        assert (found.options.read_only, found.options.untrusted, found.options.idempotent) == (
+            True,
+        ) * 3

@@ -13,7 +13,7 @@ import pytest
 from agentcall import ToolRegistry
 from agentcall.execute import call_tool
 from agentcall_tools import python as module
-from agentcall_tools.python import MOST_PRINTED, Python, PythonError, run_python
+from agentcall_tools.python import MAX_PRINTED, Python, PythonError, run_python
 
 QUICK = Python(seconds=0.5, memory=20_000_000)
 
@@ -114,14 +114,14 @@ async def test_heavy_code_is_ended_and_the_host_stays_light(code: str) -> None:
 
 
 async def test_printing_without_end_is_told_as_such() -> None:
-    with pytest.raises(PythonError, match=f"prints more than {MOST_PRINTED} bytes"):
+    with pytest.raises(PythonError, match=f"prints more than {MAX_PRINTED} bytes"):
         QUICK.run_python("while True: print('x' * 1000)")
 
 
 async def test_a_large_value_is_cut() -> None:
     text = run_python("'x' * 100_000")
     assert text.endswith("x... (100002 characters in all)")
-    assert len(text) < MOST_PRINTED + 100
+    assert len(text) < MAX_PRINTED + 100
 
 
 async def test_a_value_that_cannot_be_shown_is_told() -> None:

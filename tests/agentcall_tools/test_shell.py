@@ -19,7 +19,7 @@ import pytest
 from agentcall import Agent, Tool, ToolRegistry, tool
 from agentcall.execute import call_tool
 from agentcall.testing import ScriptedModel, call, say
-from agentcall_tools.shell import HEAD, TAIL, Shell, ShellError
+from agentcall_tools.shell import HEAD_BYTES, TAIL_BYTES, Shell, ShellError
 
 PYTHON = shlex.quote(sys.executable)
 
@@ -200,7 +200,9 @@ async def test_a_cancelled_run_stops_the_command(shell: Shell, tmp_path: Path) -
 
 async def test_long_output_keeps_its_beginning_and_its_end(shell: Shell) -> None:
     said = await shell.run_command(python("print('a' * 50_000 + 'z' * 50_000)"))
-    assert said.startswith("a" * HEAD + f"\n[... {100_001 - HEAD - TAIL} bytes left out ...]\nz")
+    assert said.startswith(
+        "a" * HEAD_BYTES + f"\n[... {100_001 - HEAD_BYTES - TAIL_BYTES} bytes left out ...]\nz"
+    )
     assert said.endswith("z\n[exit code 0]")
 
 
@@ -233,10 +235,10 @@ MARKS: list[Callable[[Shell], Tool]] = [
 
 @pytest.mark.parametrize("found", MARKS)
 def test_the_tool_is_marked_as_what_it_does(shell: Shell, found: Callable[[Shell], Tool]) -> None:
-    marks = found(shell).marks
+    marks = found(shell).options
     assert (marks.requires_approval, marks.sequential, marks.untrusted) == (True,) * 3
     assert (marks.read_only, marks.idempotent, marks.timeout) == (False, False, 30)
-    assert not tool(requires_approval=False)(found(shell)).marks.requires_approval
+    assert not tool(requires_approval=False)(found(shell)).options.requires_approval
 
 
 def unasked(folder: Path, *allow: str) -> Tool:

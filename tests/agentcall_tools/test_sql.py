@@ -227,7 +227,9 @@ def test_the_tools_are_marked_as_what_they_are(shop: Sql) -> None:
     registry = ToolRegistry(shop)
     assert set(registry.names) == {"list_tables", "query_database"}
     for found in registry:
-        assert (found.marks.read_only, found.marks.untrusted, found.marks.idempotent) == (True,) * 3
+        assert (found.options.read_only, found.options.untrusted, found.options.idempotent) == (
+            True,
+        ) * 3
 
 
 FUNCTIONS = """

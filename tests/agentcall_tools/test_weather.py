@@ -218,8 +218,8 @@ async def test_a_slow_service_is_given_up(service: OpenMeteo) -> None:
         return response
 
     service.forecast = drip
-    found = module.Service.of_environment()
-    quick = module.Service(found.forecast_url, found.geocoding_url, seconds=0.3)
+    found = module.WeatherService.from_environment()
+    quick = module.WeatherService(found.forecast_url, found.geocoding_url, seconds=0.3)
     with pytest.raises(WeatherError, match=r"within 0\.3 seconds"):
         await quick.forecast("Paris", "", 1, "metric")
 
@@ -239,8 +239,8 @@ async def test_a_wrong_base_url_is_refused_in_words(monkeypatch: pytest.MonkeyPa
 async def test_the_public_service_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGENTCALL_WEATHER_URL", raising=False)
     monkeypatch.delenv("AGENTCALL_GEOCODING_URL", raising=False)
-    assert module.Service.of_environment() == module.Service()
-    assert module.Service().forecast_url == "https://api.open-meteo.com"
+    assert module.WeatherService.from_environment() == module.WeatherService()
+    assert module.WeatherService().forecast_url == "https://api.open-meteo.com"
 
 
 async def test_the_tool_offers_city_country_days_and_units(service: OpenMeteo) -> None:

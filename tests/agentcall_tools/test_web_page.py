@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall_tools.fetch.markup import End, Start, pieces
-from agentcall_tools.fetch.page import MOST_CHARACTERS, read_page
+from agentcall_tools.fetch.markup import EndTag, StartTag, tokenize_html
+from agentcall_tools.fetch.page import MAX_CHARACTERS, extract_page_text
 
 ADDRESS = "https://example.com/docs/page"
 
@@ -34,7 +34,7 @@ ADDRESS = "https://example.com/docs/page"
     ],
 )
 def test_markup_becomes_text(html: str, text: str) -> None:
-    assert read_page(html).text == text
+    assert extract_page_text(html).text == text
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_markup_becomes_text(html: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_links_keep_their_address(html: str, text: str) -> None:
-    assert read_page(html, ADDRESS).text == text
+    assert extract_page_text(html, ADDRESS).text == text
 
 
 @pytest.mark.parametrize(
@@ -71,22 +71,24 @@ def test_links_keep_their_address(html: str, text: str) -> None:
     ],
 )
 def test_what_a_reader_does_not_see_is_left_out(html: str) -> None:
-    assert "".join(read_page(html).text.split()) == "ab"
+    assert "".join(extract_page_text(html).text.split()) == "ab"
 
 
 def test_what_is_only_found_later_or_half_transparent_is_read() -> None:
-    assert read_page("<p hidden=until-found>a</p><p style='opacity: 0.5'>b").text == "a\n\nb"
+    assert (
+        extract_page_text("<p hidden=until-found>a</p><p style='opacity: 0.5'>b").text == "a\n\nb"
+    )
 
 
 def test_the_title_is_no_part_of_the_text() -> None:
-    page = read_page("<title>A &amp; \n B</title><body><title>C</title>text")
+    page = extract_page_text("<title>A &amp; \n B</title><body><title>C</title>text")
     assert (page.title, page.text) == ("A & B", "text")
 
 
 def test_attributes_are_read_as_browsers_do() -> None:
     html = "<A HREF=a/b B C='d>e' f=\"g'h\" B=second =i =j/ k = l></A>"
     attributes = {"href": "a/b", "b": "", "c": "d>e", "f": "g'h", "=i": "j/", "k": "l"}
-    assert list(pieces(html)) == [Start("a", attributes), End("a")]
+    assert list(tokenize_html(html)) == [StartTag("a", attributes), EndTag("a")]
 
 
 HOSTILE = [
@@ -99,14 +101,14 @@ HOSTILE = [
 @pytest.mark.parametrize("unit", HOSTILE, ids=ascii)
 def test_a_hostile_page_costs_no_more_than_its_length(unit: str) -> None:
     # Quadratic work would take minutes here, linear work less than a second.
-    page = read_page(unit * (300_000 // len(unit)), ADDRESS)
-    assert len(page.text) <= MOST_CHARACTERS + 2_000
+    page = extract_page_text(unit * (300_000 // len(unit)), ADDRESS)
+    assert len(page.text) <= MAX_CHARACTERS + 2_000
 
 
 def test_gaps_and_depths_without_end_are_read_once() -> None:
-    read_page("<a b" + " " * 300_000)
-    read_page("<a b=" + " " * 300_000)
-    read_page("<div hidden>" + "<div>" * 40_000 + "</x>" * 40_000)
+    extract_page_text("<a b" + " " * 300_000)
+    extract_page_text("<a b=" + " " * 300_000)
+    extract_page_text("<div hidden>" + "<div>" * 40_000 + "</x>" * 40_000)
 
 
 MARKUP = st.sampled_from(
@@ -116,4 +118,4 @@ MARKUP = st.sampled_from(
 
 @given(st.lists(MARKUP, max_size=40).map("".join) | st.text(max_size=80))
 def test_any_text_is_read(html: str) -> None:
-    assert isinstance(read_page(html, ADDRESS).text, str)
+    assert isinstance(extract_page_text(html, ADDRESS).text, str)

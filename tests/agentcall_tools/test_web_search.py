@@ -101,4 +101,4 @@ def test_an_address_that_is_none_is_an_error_of_the_program() -> None:
 def test_the_tool_is_marked_as_what_it_is() -> None:
     (found,) = ToolRegistry(Search("http://127.0.0.1:8888"))
     assert found.name == "web_search"
-    assert (found.marks.read_only, found.marks.untrusted) == (True, True)
+    assert (found.options.read_only, found.options.untrusted) == (True, True)

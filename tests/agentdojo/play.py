@@ -30,7 +30,7 @@ from orders import orders_of
 
 from agentcall import Agent, Limits, Tool, tool
 from agentcall.messages import ToolCall
-from agentcall.policy import Attempt, Deny, Policy, default_policy, marks_only
+from agentcall.policy import Deny, Policy, ToolCallRequest, default_policy, requires_approval_policy
 from agentcall.testing import Reply, ScriptedModel, call, say
 
 VERSION = "v1.2.2"
@@ -155,7 +155,7 @@ def utility() -> Iterator[dict[str, object]]:
             answered = Ours(task, default_policy, somebody=True)
             ways: dict[str, BasePipelineElement] = {
                 "own": GroundTruthPipeline(task),
-                "agentcall": Ours(task, marks_only),
+                "agentcall": Ours(task, requires_approval_policy),
                 "nobody": ours,
                 "somebody": answered,
             }
@@ -175,7 +175,7 @@ class Order(FixedJailbreakAttack):
         super().__init__(ORDER, suite, GroundTruthPipeline(None))
 
 
-def without_reviews(attempt: Attempt) -> Deny | None:
+def without_reviews(attempt: ToolCallRequest) -> Deny | None:
     """Keeps out what holds the orders that only want words in the answer."""
     is_review = attempt.tool.name.startswith("get_rating_reviews")
     return Deny("reviews are not read here") if is_review else None
@@ -199,7 +199,7 @@ def attacks() -> Iterator[dict[str, object]]:
                 world = suite.load_and_inject_default_environment(places)
                 each = {"injection": injection, "suite": suite.name}
                 ways = {
-                    "without": Ours(task, marks_only, **each),
+                    "without": Ours(task, requires_approval_policy, **each),
                     "nobody": Ours(task, default_policy, **each),
                     "somebody": Ours(task, default_policy, somebody=True, **each),
                 }

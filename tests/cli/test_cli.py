@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from command_line import agentcall
 
-from agentcall.calltext import arguments_line, call_line
+from agentcall.calltext import format_arguments, format_call
 from agentcall.messages import ToolCall
-from agentcall.plaintext import harmless, line_of
+from agentcall.plaintext import strip_control_characters, to_single_line
 
 
 def test_help_names_the_commands_and_ends_well(tmp_path: Path) -> None:
@@ -55,12 +55,12 @@ def test_the_doors_themselves_import_nothing_heavy() -> None:
     ],
 )
 def test_no_text_of_a_tool_moves_the_cursor(text: str, plain: str) -> None:
-    assert harmless(text) == plain
+    assert strip_control_characters(text) == plain
 
 
 def test_a_line_is_cut_with_a_mark() -> None:
-    assert line_of("one\n two\tthree", 8) == "one two…"
-    assert line_of("one\n two", 8) == "one two"
+    assert to_single_line("one\n two\tthree", 8) == "one two…"
+    assert to_single_line("one\n two", 8) == "one two"
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_a_line_is_cut_with_a_mark() -> None:
     ],
 )
 def test_arguments_read_like_a_call(arguments: str, line: str) -> None:
-    assert arguments_line(arguments, 100) == line
+    assert format_arguments(arguments, 100) == line
 
 
 def test_long_arguments_are_shortened_each() -> None:
     call = ToolCall("1", "write", '{"path": "a.txt", "text": "' + "x" * 500 + '"}')
-    line = call_line(call, 60)
+    line = format_call(call, 60)
     assert line.startswith('write(path="a.txt", text="xxx')
     assert len(line) <= 60 + len("write()")

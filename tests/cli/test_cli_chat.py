@@ -15,22 +15,22 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from agentcall import Agent, tool
-from agentcall.cli.answer import Answer, Whole
-from agentcall.cli.approving import Keyboard
-from agentcall.cli.chatter import Chat
-from agentcall.cli.chatting import _at_terminal
-from agentcall.cli.fence import unfenced
+from agentcall.cli.answer import AnswerWriter, FinalAnswerWriter
+from agentcall.cli.approving import TerminalPrompter
+from agentcall.cli.chatter import TerminalChat
+from agentcall.cli.chatting import _open_terminal_ui
+from agentcall.cli.fence import strip_fence
 from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.lines import Lines
-from agentcall.cli.screen import Notes
-from agentcall.cli.slash import COMMANDS, Leave, carried_out
-from agentcall.cli.typed import Commands, Typist
+from agentcall.cli.lines import LineDisplay
+from agentcall.cli.screen import ActivityDisplay
+from agentcall.cli.slash import COMMANDS, ChatExit, execute_command
+from agentcall.cli.typed import CommandCompleter, PromptToolkitPrompter
 from agentcall.errors import MissingExtra, UsageError
 from agentcall.events import ModelAnswered
 from agentcall.messages import Image, Usage, User
-from agentcall.session import SQLiteSession, Store
-from agentcall.talk import Talk
-from agentcall.testing import Call, FakeServer, ScriptedModel, call, calls, say, status
+from agentcall.session import SessionStore, SQLiteSession
+from agentcall.talk import Conversation
+from agentcall.testing import FakeServer, ScriptedCall, ScriptedModel, call, calls, say, status
 
 PIXEL = bytes.fromhex("89504e470d0a1a0a")
 
@@ -54,8 +54,8 @@ def prompted(shown: Terminal, words: str) -> None:
 def test_a_conversation_with_tools_approvals_undo_export_and_resume(
     folder: Path, opened: list[Terminal]
 ) -> None:
-    two = calls(Call("Add", '{"a": 3, "b": 5}'), Call("lines", {"count": 30}))
-    slow = say("first words, and then " + "for a long while others " * 20).but(delay=0.1)
+    two = calls(ScriptedCall("Add", '{"a": 3, "b": 5}'), ScriptedCall("lines", {"count": 30}))
+    slow = say("first words, and then " + "for a long while others " * 20).replace(delay=0.1)
     script = [
         two, say("It is **8**, [so](http://x.example) \x1b[31mthere."),
         call("delete", path="/etc"), say("It stays."),
@@ -157,26 +157,26 @@ def send(to: str) -> str:
     return f"sent to {to}"
 
 
-class Paper:
+class RecordingUI:
     """A face that keeps what is shown."""
 
     def __init__(self) -> None:
-        self.person = Keyboard()
-        self.told: list[str] = []
+        self.prompter = TerminalPrompter()
+        self.texts: list[str] = []
 
     def read(self, status: str) -> str | None:
         return None
 
-    def shown(self) -> tuple[Answer, Notes]:
-        return Whole(), Lines()
+    def open_writers(self) -> tuple[AnswerWriter, ActivityDisplay]:
+        return FinalAnswerWriter(), LineDisplay()
 
     def show(self, text: str) -> None:
-        self.told.append(text)
+        self.texts.append(text)
 
     def replay(self, text: str) -> None:
-        self.told.append(text)
+        self.texts.append(text)
 
-    def busy(self) -> AbstractContextManager[None]:
+    def mute_echo(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
@@ -193,23 +193,23 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def chat(loop: InterruptibleLoop, *script: object) -> Chat:
+def chat(loop: InterruptibleLoop, *script: object) -> TerminalChat:
     agent = Agent(ScriptedModel(script), tools=[send])  # type: ignore[arg-type]
-    return Chat(Talk(agent, SQLiteSession("trip", wait=0)), loop, Paper())
+    return TerminalChat(Conversation(agent, SQLiteSession("trip", wait=0)), loop, RecordingUI())
 
 
-def told(one: Chat, *lines: str) -> str:
+def told(one: TerminalChat, *lines: str) -> str:
     """What is shown for the last of these lines."""
-    assert isinstance(one.face, Paper)
+    assert isinstance(one.ui, RecordingUI)
     for line in lines:
-        one.face.told.clear()
-        if not carried_out(one, line):
+        one.ui.texts.clear()
+        if not execute_command(one, line):
             one.ask(line)
-    return "\n".join(one.face.told)
+    return "\n".join(one.ui.texts)
 
 
-def asked_by(one: Chat) -> list[str]:
-    messages = one.talk.agent.model.requests[-1].messages  # type: ignore[union-attr]
+def asked_by(one: TerminalChat) -> list[str]:
+    messages = one.conversation.agent.model.requests[-1].messages  # type: ignore[union-attr]
     return [m["content"] for m in messages]
 
 
@@ -239,8 +239,8 @@ def test_a_command_that_cannot_be_done_says_why(
 
 def test_a_path_and_what_follows_a_blank_are_questions(here: Path, loop: InterruptibleLoop) -> None:
     one = chat(loop, say("a"), say("b"))
-    assert not carried_out(one, "/etc/hosts is what?")
-    assert not carried_out(one, " /help me")
+    assert not execute_command(one, "/etc/hosts is what?")
+    assert not execute_command(one, " /help me")
 
 
 def test_the_tools_and_what_the_model_is_told(here: Path, loop: InterruptibleLoop) -> None:
@@ -258,7 +258,7 @@ def test_another_model_goes_on(here: Path, loop: InterruptibleLoop) -> None:
     with FakeServer([say("two")]) as server:
         assert told(one, "1", f"/model {server.url}") == f"the model is '{server.url}'"
         told(one, "2")
-    assert [m.text for m in one.talk.session.messages] == ["1", "one", "2", "two"]
+    assert [m.text for m in one.conversation.session.messages] == ["1", "one", "2", "two"]
 
 
 def test_images_go_with_the_next_question(here: Path, loop: InterruptibleLoop) -> None:
@@ -267,7 +267,7 @@ def test_images_go_with_the_next_question(here: Path, loop: InterruptibleLoop) -
     shown = told(one, "/image a.png")
     assert shown == "1 image will go with the next question; /image - leaves them out"
     told(one, "What is it?", "And now?")
-    first, _, second, _ = one.talk.session.messages
+    first, _, second, _ = one.conversation.session.messages
     assert isinstance(first, User)
     assert isinstance(first.content[0], Image)
     assert second == User("And now?")
@@ -282,7 +282,7 @@ def test_conversations_are_named_listed_left_and_loaded(
     told(one, "How is Rome?", "/save rome")
     assert re.search(r"^rome .*2 messages  How is Rome\?\noslo ", told(one, "/load"))
     assert told(one, "/load os") == "oslo:\n\n> How is Oslo?\nCold."
-    assert one.talk.session.id == "oslo"
+    assert one.conversation.session.id == "oslo"
 
 
 def test_a_question_is_asked_again_and_the_talk_summed_up(
@@ -291,7 +291,7 @@ def test_a_question_is_asked_again_and_the_talk_summed_up(
     one = chat(loop, say("a"), say("b"), say("c"), say("d"), say("e"),
                say("f"), say("They spoke."))  # fmt: skip
     told(one, "1", "/retry", "/retry 2")
-    assert [m.text for m in one.talk.session.messages] == ["2", "c"]
+    assert [m.text for m in one.conversation.session.messages] == ["2", "c"]
     assert told(one, "/compact") == "2 messages: too few to sum up"
     told(one, "3", "4", "5")
     assert told(one, "/compact") == "8 messages -> 6; /export still has all"
@@ -304,13 +304,13 @@ def test_calls_are_decided_about_in_words(
                call("send", to="eve"), say("Sent."))  # fmt: skip
     told(one, "Send.")
     assert 'send(to="ann")' in capfd.readouterr().err
-    assert one.code == 4
+    assert one.exit_code == 4
     told(one, "/approve no not to her")
-    assert "refused this call: not to her. " in one.talk.session.messages[2].text
+    assert "refused this call: not to her. " in one.conversation.session.messages[2].text
     told(one, "Send.", "/approve tool")
-    assert one.code == 0
+    assert one.exit_code == 0
     told(one, "Send.")
-    assert one.talk.session.messages[-2].text == "sent to eve"
+    assert one.conversation.session.messages[-2].text == "sent to eve"
     assert told(one, "/approve") == "no call waits; approved always:\n  send"
 
 
@@ -321,13 +321,13 @@ def test_the_gauge_shows_the_speed_and_how_full_the_window_is(
     with FakeServer([say("Hello.")], pages={"/v1/models": {"data": [card]}}) as server:
         one = chat(loop)
         told(one, f"/model {server.url}", "Hello?")
-        one.gauge.see(ModelAnswered(Usage(1, 4000, 96), 2.0, 0.5))
+        one.meter.record(ModelAnswered(Usage(1, 4000, 96), 2.0, 0.5))
         shown = told(one, "/usage")
     assert " · context 4,096 of 16,384 (25%) · 192.0 tokens/s · " in shown
 
 
 def test_leaving_leaves(here: Path, loop: InterruptibleLoop) -> None:
-    with pytest.raises(Leave):
+    with pytest.raises(ChatExit):
         told(chat(loop), "/exit")
 
 
@@ -337,7 +337,7 @@ def test_without_prompt_toolkit_a_terminal_is_told_what_to_install(
     monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
     monkeypatch.delitem(sys.modules, "agentcall.cli.typed")
     with pytest.raises(MissingExtra, match=re.escape("pip install 'agentcall[chat]'")):
-        _at_terminal(Store(), whole=False)
+        _open_terminal_ui(SessionStore(), whole=False)
 
 
 # What is typed.
@@ -358,7 +358,7 @@ def test_what_is_typed_is_read(here: Path, monkeypatch: pytest.MonkeyPatch, keys
     monkeypatch.setenv("XDG_STATE_HOME", str(here))
     with create_pipe_input() as piped, create_app_session(input=piped, output=DummyOutput()):
         piped.send_text(keys)
-        assert Typist({"/undo": list}).read("status") == said
+        assert PromptToolkitPrompter({"/undo": list}).read("status") == said
     history = here / "agentcall" / "chat_history"
     assert history.stat().st_mode & 0o777 == 0o600
 
@@ -371,7 +371,7 @@ def test_commands_and_what_stands_behind_them_are_completed(
     here: Path, monkeypatch: pytest.MonkeyPatch, begun: str, whole: list[str]
 ) -> None:
     (here / "a.png").write_bytes(PIXEL)
-    completer = Commands({"/load": lambda: ["trip", "rome"], "/image": list})
+    completer = CommandCompleter({"/load": lambda: ["trip", "rome"], "/image": list})
     found = completer.get_completions(Document(begun), CompleteEvent())
     word = begun.split()[-1]
     assert [word[: len(word) + each.start_position] + each.text for each in found] == whole
@@ -382,7 +382,7 @@ def test_ctrl_c_on_an_empty_line_is_told(here: Path, monkeypatch: pytest.MonkeyP
     with create_pipe_input() as piped, create_app_session(input=piped, output=DummyOutput()):
         piped.send_text("\x03")
         with pytest.raises(KeyboardInterrupt):
-            Typist({}).read("status")
+            PromptToolkitPrompter({}).read("status")
 
 
 @pytest.mark.parametrize(
@@ -396,4 +396,4 @@ def test_ctrl_c_on_an_empty_line_is_told(here: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_the_fence_around_several_lines_is_taken_off(text: str, bare: str) -> None:
-    assert unfenced(text) == bare
+    assert strip_fence(text) == bare

@@ -18,11 +18,11 @@ from supervised import server_of, state_in, until
 from typer.testing import CliRunner
 
 from agentcall.cli import app, launching
-from agentcall.cli.faults import exit_code
+from agentcall.cli.faults import get_exit_code
 from agentcall.models import shorthand
 from agentcall.testing import FakeServer, forever, say
-from agentcall_server.ledger import entry
-from agentcall_server.listener import hold
+from agentcall_server.ledger import open_entry
+from agentcall_server.listener import reserve_port
 
 NAME = "internlm2_5-7b-chat"
 
@@ -60,7 +60,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         if done.exception is None or isinstance(done.exception, SystemExit):
             return Result(done.exit_code, done.stdout, done.stderr)
         message = f"error: {done.exception}"
-        return Result(exit_code(done.exception), done.stdout, done.stderr + message)
+        return Result(get_exit_code(done.exception), done.stdout, done.stderr + message)
 
     return command
 
@@ -124,10 +124,10 @@ def test_bound_wider_it_has_a_key_and_the_screen_says_where(
     server: Command, start: Command
 ) -> None:
     done = start("--host", "0.0.0.0")
-    file = entry(NAME).key_file
+    file = open_entry(NAME).key_file
     assert f"its API key is in {file}" in done.stdout
     assert "AGENTCALL_API_KEY" in done.stdout
-    assert entry(NAME).key() not in done.stdout + done.stderr
+    assert open_entry(NAME).read_key() not in done.stdout + done.stderr
     assert status_of(server, NAME)["key_file"] == str(file)
 
 
@@ -200,7 +200,7 @@ def test_a_server_that_was_killed_with_its_supervisor_is_told_as_lost(
     server: Command, start: Command
 ) -> None:
     start()
-    one = entry(NAME)
+    one = open_entry(NAME)
     status, child = one.status, server_of(one)
     assert status is not None
     os.kill(status.supervisor.pid, signal.SIGKILL)
@@ -216,7 +216,7 @@ def test_a_server_that_was_killed_with_its_supervisor_is_told_as_lost(
 def test_a_run_may_launch_its_model_which_stays(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with hold("127.0.0.1") as held:
+    with reserve_port("127.0.0.1") as held:
         usual = held.getsockname()
     for module in (launching, shorthand):
         monkeypatch.setattr(module, "LMDEPLOY", usual)
@@ -233,7 +233,7 @@ def test_a_run_may_launch_its_model_which_stays(
         again = CliRunner().invoke(app, words)
     assert launched.stdout == again.stdout == "hello\n"
     assert f"agentcall server stop {NAME}" in launched.stderr
-    assert entry(NAME).is_ready
+    assert open_entry(NAME).is_ready
 
 
 def test_launch_is_for_models_of_lmdeploy(tmp_path: Path) -> None:

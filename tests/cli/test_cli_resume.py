@@ -12,14 +12,23 @@ import pytest
 from command_line import TOOLS, Terminal, agentcall, asked, model_of
 
 from agentcall import Agent, Approved, Denied, Edited, tool
-from agentcall.calltext import whole_call
+from agentcall.calltext import format_full_call
 from agentcall.cli.resume import ResumeOptions
-from agentcall.cli.said import decisions_of
-from agentcall.cli.waiting import load
+from agentcall.cli.said import parse_decision_options
+from agentcall.cli.waiting import load_paused_run
 from agentcall.errors import UsageError
 from agentcall.messages import ToolCall, Usage
-from agentcall.result import Missing, PendingCall, RunResult
-from agentcall.testing import Call, FakeServer, ScriptedModel, call, calls, forever, say, status
+from agentcall.result import MissingOutput, PendingCall, RunResult
+from agentcall.testing import (
+    FakeServer,
+    ScriptedCall,
+    ScriptedModel,
+    call,
+    calls,
+    forever,
+    say,
+    status,
+)
 
 MORE = """
 @tool(requires_approval=True)
@@ -61,7 +70,7 @@ def one_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state of a run that waits for `send(to="ann")`, call_1."""
     folder = tmp_path_factory.mktemp("begun")
     (folder / "mine.py").write_text(TOOLS + MORE)
-    with model_of(calls(Call("send", {"to": "ann"}, id="call_1"))) as server:
+    with model_of(calls(ScriptedCall("send", {"to": "ann"}, id="call_1"))) as server:
         begun(folder, server)
     (path,) = states(folder)
     return path
@@ -176,7 +185,7 @@ def test_what_waits_is_listed_and_shown(folder: Path, run: str) -> None:
 
 
 WAITING = RunResult(
-    Missing("why"), (), 0, Usage(), "approval", "r",
+    MissingOutput("why"), (), 0, Usage(), "approval", "r",
     pending=tuple(PendingCall(ToolCall(n, "f", "{}"), "agent") for n in ("a", "a=b", "c")),
 )  # fmt: skip
 
@@ -196,7 +205,7 @@ WAITING = RunResult(
     ],
 )
 def test_words_are_decisions(options: ResumeOptions, decided: object) -> None:
-    assert dict(decisions_of(options, WAITING)) == decided
+    assert dict(parse_decision_options(options, WAITING)) == decided
 
 
 @pytest.mark.parametrize(
@@ -209,7 +218,7 @@ def test_words_are_decisions(options: ResumeOptions, decided: object) -> None:
 )
 def test_decisions_that_make_no_sense_are_refused(options: ResumeOptions, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        dict(decisions_of(options, WAITING))
+        dict(parse_decision_options(options, WAITING))
 
 
 def test_an_edit_that_does_not_fit_carries_nothing_out(folder: Path, run: str) -> None:
@@ -250,7 +259,7 @@ def test_a_state_that_a_program_has_written_needs_its_agent(folder: Path) -> Non
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(UsageError, match=r"no result of a run|not the state|newer agentcall"):
-        load(str(tmp_path / "x.json"))
+        load_paused_run(str(tmp_path / "x.json"))
 
 
 def test_json_says_what_waits(folder: Path) -> None:
@@ -281,8 +290,8 @@ def test_a_run_in_a_session_goes_on_in_it(folder: Path) -> None:
 def test_an_agent_in_an_agent_is_asked_about_at_the_command_line(folder: Path) -> None:
     (folder / "team.py").write_text(TEAM)
     script = [
-        calls(Call("mailer", {"task": "x"}, id="c1")),
-        calls(Call("send", {"to": "ann"}, id="c2")),
+        calls(ScriptedCall("mailer", {"task": "x"}, id="c1")),
+        calls(ScriptedCall("send", {"to": "ann"}, id="c2")),
         say("sent"),
         say("Well."),
     ]
@@ -378,7 +387,7 @@ def test_a_long_call_is_shown_whole(folder: Path, opened: list[Terminal]) -> Non
     ],
 )
 def test_a_call_is_shown_with_nothing_hidden(arguments: str, shown: str) -> None:
-    assert whole_call(ToolCall("a", "f", arguments)) == shown
+    assert format_full_call(ToolCall("a", "f", arguments)) == shown
 
 
 def test_resume_asks_at_a_terminal(folder: Path, opened: list[Terminal], run: str) -> None:

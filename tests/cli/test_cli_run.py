@@ -11,7 +11,17 @@ import pytest
 from command_line import SCRIPT, TOOLS, agentcall, asked, environment, model_of
 
 from agentcall import Agent
-from agentcall.testing import Call, FakeServer, Reply, call, calls, cut, forever, say, status
+from agentcall.testing import (
+    FakeServer,
+    Reply,
+    ScriptedCall,
+    call,
+    calls,
+    cut,
+    forever,
+    say,
+    status,
+)
 
 
 @pytest.fixture
@@ -121,14 +131,14 @@ def test_json_and_events_exclude_each_other(folder: Path) -> None:
 
 
 def test_a_repair_is_shown_with_its_rule(folder: Path) -> None:
-    replies = (calls(Call("Add", '{"a": 3, "b": 5}')), say("8"))
+    replies = (calls(ScriptedCall("Add", '{"a": 3, "b": 5}')), say("8"))
     with model_of(*replies) as server:
         done = agentcall("run", "?", "-t", "mine.py", "-m", server.url, cwd=folder)
     assert "repaired: add: " in done.stderr
 
 
 def test_a_call_that_is_refused_is_shown_too(folder: Path) -> None:
-    with model_of(calls(Call("nonsense", "{}")), say("sorry")) as server:
+    with model_of(calls(ScriptedCall("nonsense", "{}")), say("sorry")) as server:
         done = agentcall("run", "?", "-t", "mine.py", "-m", server.url, cwd=folder)
     assert "not called: nonsense()" in done.stderr
 
@@ -266,7 +276,7 @@ def interrupted(
     return process.returncode, stdout, stderr, time.monotonic() - started
 
 
-@pytest.mark.parametrize("reply", [say("x").but(latency=30), call("nap", seconds=30)])
+@pytest.mark.parametrize("reply", [say("x").replace(latency=30), call("nap", seconds=30)])
 def test_ctrl_c_stops_at_once_with_130_and_no_traceback(folder: Path, reply: Reply) -> None:
     with model_of(reply) as server:
         *done, seconds = interrupted(folder, server)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import SCRIPT, TOOLS, agentcall, asked, environment, model_of
 
-from agentcall.testing import FakeServer, Reply, Request, call, calls, forever, say, status
+from agentcall.testing import FakeServer, RecordedRequest, Reply, call, calls, forever, say, status
 
 MORE = (
     TOOLS
@@ -212,7 +212,7 @@ def test_a_batch_that_was_killed_goes_on_and_mends_a_torn_line(folder: Path) -> 
     names = [f"task{n}" for n in range(30)]
     (folder / "tasks.jsonl").write_text("".join(f'"{name}"\n' for name in names))
 
-    def answer(request: Request) -> Reply:
+    def answer(request: RecordedRequest) -> Reply:
         time.sleep(0.05)
         return note_brain(request.messages, request.tools)  # type: ignore[arg-type]
 

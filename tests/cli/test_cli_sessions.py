@@ -10,10 +10,10 @@ from command_line import TOOLS, agentcall, asked, model_of
 from agentcall import Agent, tool
 from agentcall.cli import keptsessions, sessions
 from agentcall.cli.run import RunOptions
-from agentcall.cli.running import run_by
+from agentcall.cli.running import run_agent
 from agentcall.errors import UsageError
 from agentcall.session import SQLiteSession
-from agentcall.session.lock import Lock
+from agentcall.session.lock import SessionLock
 from agentcall.testing import ScriptedModel, call, say
 
 
@@ -58,11 +58,11 @@ def test_a_session_is_begun_gone_on_with_and_read(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        (keptsessions.show, sessions.ShowOptions("none")),
-        (keptsessions.delete, sessions.DeleteOptions(["none"])),
-        (keptsessions.compact, sessions.CompactOptions("none")),
-        (keptsessions.export, sessions.ExportOptions("none")),
-        (keptsessions.search, sessions.SearchOptions("word", "none")),
+        (keptsessions.print_session, sessions.SessionShowOptions("none")),
+        (keptsessions.delete_sessions, sessions.SessionDeleteOptions(["none"])),
+        (keptsessions.compact_session, sessions.SessionCompactOptions("none")),
+        (keptsessions.export_session, sessions.SessionExportOptions("none")),
+        (keptsessions.search_sessions, sessions.SessionSearchOptions("word", "none")),
     ],
 )
 def test_a_session_that_is_not_there_is_told(
@@ -89,11 +89,11 @@ def test_a_session_that_cannot_be_meant_is_told(
 ) -> None:
     monkeypatch.setenv("AGENTCALL_SESSIONS", str(tmp_path / "none.db"))
     with pytest.raises(UsageError, match=said):
-        run_by(options)
+        run_agent(options)
 
 
 def test_a_session_that_is_in_use_is_told(folder: Path, kept: SQLiteSession) -> None:
-    held = Lock.taken(kept._lock)
+    held = SessionLock.try_acquire(kept._lock_path)
     assert held is not None
     try:
         done = agentcall("run", "x", "-c", "-m", "http://127.0.0.1:9/v1#m", cwd=folder)

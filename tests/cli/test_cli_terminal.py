@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import TOOLS, Terminal, asked, model_of
 
-from agentcall.testing import Call, call, calls, say
+from agentcall.testing import ScriptedCall, call, calls, say
 
 Open = Callable[..., Terminal]
 
@@ -43,7 +43,7 @@ def test_a_call_is_a_card_and_the_answer_and_usage_follow(terminal: Open) -> Non
 
 
 def test_the_answer_streams(terminal: Open) -> None:
-    slow = say("first words, and then after a while the last").but(delay=0.1)
+    slow = say("first words, and then after a while the last").replace(delay=0.1)
     with model_of(slow) as server:
         shown = terminal("run", "?", "-m", server.url)
         assert "the last" not in shown.wait_for("first words")
@@ -79,7 +79,7 @@ def test_verbose_unfolds_and_names_the_dialect(terminal: Open) -> None:
 
 
 def test_a_repair_stands_on_the_card(terminal: Open) -> None:
-    with model_of(calls(Call("Add", '{"a": 3, "b": 5}')), say("8")) as server:
+    with model_of(calls(ScriptedCall("Add", '{"a": 3, "b": 5}')), say("8")) as server:
         shown = terminal("run", "?", "-t", "mine.py", "-m", server.url)
         assert shown.end() == 0
     assert shown.text.index("▸ add(") < shown.text.index("repaired ")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import TOOLS, Terminal, agentcall
 
-from agentcall.cli.loading import agent_from, tools_from
+from agentcall.cli.loading import load_agent, load_tools
 from agentcall.errors import UsageError
 
 
@@ -172,7 +172,7 @@ def test_the_schema_is_the_tool_object_of_openai(folder: Path) -> None:
 )
 @pytest.mark.usefixtures("here")
 def test_a_place_names_tools(place: str, found: list[str]) -> None:
-    assert tools_from([place]).names == tuple(found)
+    assert load_tools([place]).names == tuple(found)
 
 
 def test_several_places_add_up(folder: Path) -> None:
@@ -182,16 +182,16 @@ def test_several_places_add_up(folder: Path) -> None:
 
 
 def test_a_package_of_ready_tools_is_all_of_them() -> None:
-    assert {"calculator", "weather"} <= set(tools_from(["agentcall_tools"]).names)
+    assert {"calculator", "weather"} <= set(load_tools(["agentcall_tools"]).names)
 
 
 @pytest.mark.usefixtures("here")
 def test_an_agent_has_a_place_too() -> None:
-    assert agent_from("mine.py:agent").instructions == "Mind the sums."
+    assert load_agent("mine.py:agent").instructions == "Mind the sums."
     with pytest.raises(UsageError, match=r"mine\.py names no agent; .*there is: agent"):
-        agent_from("mine.py")
+        load_agent("mine.py")
     with pytest.raises(UsageError, match=r"mine\.py:word is a str, not an Agent"):
-        agent_from("mine.py:word")
+        load_agent("mine.py:word")
 
 
 def test_a_wrong_place_is_one_line_and_ends_with_2(folder: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_wrong_place_is_one_line_and_ends_with_2(folder: Path) -> None:
 @pytest.mark.usefixtures("here")
 def test_a_place_with_no_tool_is_an_error_that_says_what_there_is(place: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        tools_from([place])
+        load_tools([place])
     assert words in str(caught.value)
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from agentcall.cli.rendered import Rendered, blocks
+from agentcall.cli.rendered import MarkdownAnswerWriter, split_blocks
 from agentcall.events import AnswerDiscarded, TextDelta, ToolCallFinished
 from agentcall.messages import ToolCall, ToolResult
 
@@ -35,9 +35,9 @@ The end."""
 def shown(text: str, size: int = 3, *, colours: bool = False) -> str:
     file = io.StringIO()
     console = Console(file=file, width=60, height=20, force_terminal=colours, highlight=False)
-    answer = Rendered(console)
+    answer = MarkdownAnswerWriter(console)
     for place in range(0, len(text), size):
-        answer.see(TextDelta(text[place : place + size]))
+        answer.handle(TextDelta(text[place : place + size]))
     answer.finish(None, None)
     return file.getvalue()
 
@@ -76,17 +76,17 @@ def test_no_text_is_markup_or_a_command_of_the_terminal() -> None:
 
 def test_text_that_is_void_is_marked_and_text_after_a_call_stands_apart() -> None:
     file = io.StringIO()
-    answer = Rendered(Console(file=file, width=60))
-    answer.see(AnswerDiscarded("before anything was said"))
-    answer.see(TextDelta("Let me"))
-    answer.see(AnswerDiscarded("cut"))
-    answer.see(AnswerDiscarded("once more"))
-    answer.see(ToolCallFinished(ToolCall("a", "f", "{}"), ToolResult("a", "f", "1"), 0.1))
-    answer.see(TextDelta("One."))
+    answer = MarkdownAnswerWriter(Console(file=file, width=60))
+    answer.handle(AnswerDiscarded("before anything was said"))
+    answer.handle(TextDelta("Let me"))
+    answer.handle(AnswerDiscarded("cut"))
+    answer.handle(AnswerDiscarded("once more"))
+    answer.handle(ToolCallFinished(ToolCall("a", "f", "{}"), ToolResult("a", "f", "1"), 0.1))
+    answer.handle(TextDelta("One."))
     answer.finish(None, None)
     assert file.getvalue() == "Let me [cut]\n\nOne.\n"
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "one", TEXT, "```\na\n\nb", "- a\n\n- b\n\nc"])
 def test_blocks_are_the_whole_text(text: str) -> None:
-    assert "\n".join(blocks(text)) == text
+    assert "\n".join(split_blocks(text)) == text

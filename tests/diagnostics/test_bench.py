@@ -15,16 +15,22 @@ from command_line import SCRIPT, agentcall
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.bench import Report, Scope, Server, Target, measure
-from agentcall.bench.figures import Spread, Tried, agent_figures, spread, stream_figures
-from agentcall.bench.load import Crowd, agents, streams
-from agentcall.bench.prefix import prefix_figures
-from agentcall.bench.stopwatch import Span, Stopwatch
+from agentcall.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
+from agentcall.bench.figures import (
+    IncompleteCounts,
+    Percentiles,
+    compute_agent_stats,
+    compute_percentiles,
+    compute_stream_stats,
+)
+from agentcall.bench.load import LoadProfile, measure_agents, measure_streams
+from agentcall.bench.prefix import measure_prefix_cache
+from agentcall.bench.stopwatch import AnswerTiming, TimedModel
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import Usage
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.protocol import Answer, Request
+from agentcall.models.protocol import ModelRequest, ResponseEvent
 from agentcall.testing import (
     FakeServer,
     Reply,
@@ -37,7 +43,7 @@ from agentcall.testing import (
     status,
 )
 
-SMALL = Scope((1, 3), each=2, tokens=32, seconds=20.0)
+SMALL = BenchScope((1, 3), each=2, tokens=32, seconds=20.0)
 
 
 def shop(messages: Sequence[Mapping[str, object]], tools: Sequence[Mapping[str, object]]) -> Reply:
@@ -47,12 +53,14 @@ def shop(messages: Sequence[Mapping[str, object]], tools: Sequence[Mapping[str, 
     return say("They cost eighteen cents.")
 
 
-def target(*servers: FakeServer) -> Target:
-    return Target(tuple(Server(Endpoint(server.url), dialect="native") for server in servers))
+def target(*servers: FakeServer) -> BenchTarget:
+    return BenchTarget(
+        tuple(BenchServer(HTTPEndpoint(server.url), dialect="native") for server in servers)
+    )
 
 
 def native(server: FakeServer) -> HTTPChat:
-    return HTTPChat(Endpoint(server.url, tries=1), "m", dialect="native")
+    return HTTPChat(HTTPEndpoint(server.url, tries=1), "m", dialect="native")
 
 
 class Counting:
@@ -61,7 +69,7 @@ class Counting:
     def __init__(self) -> None:
         self.now = self.most = 0
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.sleep(0.05)
@@ -75,36 +83,39 @@ class Counting:
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_a_spread_is_made_of_samples_and_in_order(samples: list[float]) -> None:
-    found = spread(samples)
+    found = compute_percentiles(samples)
     assert found is not None
     assert {found.median, found.p95} <= set(samples)
     assert min(samples) <= found.median <= found.p95 <= max(samples)
 
 
 def test_percentiles_are_by_the_nearest_rank() -> None:
-    assert spread([float(n) for n in range(1, 101)]) == Spread(50.0, 95.0)
-    assert spread([2.0, 1.0]) == Spread(1.0, 2.0)
-    assert spread([]) is None
+    assert compute_percentiles([float(n) for n in range(1, 101)]) == Percentiles(50.0, 95.0)
+    assert compute_percentiles([2.0, 1.0]) == Percentiles(1.0, 2.0)
+    assert compute_percentiles([]) is None
 
 
 def test_the_rate_of_a_stream_counts_from_its_first_token() -> None:
-    span = Span(3.0, 1.0, 3.0, 5, Usage(1, 10, 41))
+    span = AnswerTiming(3.0, 1.0, 3.0, 5, Usage(1, 10, 41))
     assert span.rate == 20.0
-    assert Span(1.0, 1.0, 1.0, 1, Usage(1, 10, 41)).rate is None  # it came in one piece
+    assert AnswerTiming(1.0, 1.0, 1.0, 1, Usage(1, 10, 41)).rate is None  # it came in one piece
 
 
 def test_the_rate_in_all_is_of_the_clock_and_not_of_the_streams() -> None:
-    spans = [Span(2.0, 0.5, 2.0, 9, Usage(1, 5, 31)), Span(4.0, 1.0, 4.0, 9, Usage(1, 5, 61))]
-    found = stream_figures(spans, 4.0, Tried())
+    spans = [
+        AnswerTiming(2.0, 0.5, 2.0, 9, Usage(1, 5, 31)),
+        AnswerTiming(4.0, 1.0, 4.0, 9, Usage(1, 5, 61)),
+    ]
+    found = compute_stream_stats(spans, 4.0, IncompleteCounts())
     assert (found.answers, found.tokens, found.in_all) == (2, 92, 23.0)
-    assert found.each == Spread(20.0, 20.0)
-    assert found.first_token == Spread(0.5, 1.0)
+    assert found.each == Percentiles(20.0, 20.0)
+    assert found.first_token == Percentiles(0.5, 1.0)
 
 
 def test_nothing_whole_has_no_figures() -> None:
-    found = agent_figures([], [], 5.0, Tried(failed=2, why="503"))
+    found = compute_agent_stats([], [], 5.0, IncompleteCounts(failed=2, why="503"))
     assert (found.runs, found.run, found.runs_rate, found.tokens_rate) == (0, None, None, None)
-    assert stream_figures([], 0.0, Tried()).in_all is None
+    assert compute_stream_stats([], 0.0, IncompleteCounts()).in_all is None
 
 
 # --- measuring ---
@@ -112,19 +123,19 @@ def test_nothing_whole_has_no_figures() -> None:
 
 async def test_the_stopwatch_hands_every_part_on_and_keeps_whole_answers_only() -> None:
     with FakeServer([say("one two three"), cut(say("one two three"), after=0.6)]) as server:
-        timed = Stopwatch(native(server))
+        timed = TimedModel(native(server))
         answer = await heard(timed.ask(question(True)))
         assert answer.text == "one two three"
         await heard(timed.ask(question(True)))
-        (span,) = timed.spans
+        (span,) = timed.timings
         assert 0 < span.first <= span.last <= span.seconds
         assert (span.parts, span.usage) == (len(answer.parts) - 2, answer.usage)
 
 
 async def test_agents_really_call_tools() -> None:
     with FakeServer(brain=shop) as server:
-        found = await agents(native(server), Crowd(3, 2, 20.0))
-        assert (found.runs, found.called, found.rest) == (6, 6, Tried())
+        found = await measure_agents(native(server), LoadProfile(3, 2, 20.0))
+        assert (found.runs, found.called, found.rest) == (6, 6, IncompleteCounts())
         assert found.usage.requests == len(server.requests) == 12
         assert found.usage.tool_calls == 6
         results = [request.messages[-1] for request in server.requests]
@@ -135,54 +146,54 @@ async def test_agents_really_call_tools() -> None:
 
 async def test_each_question_is_another_one() -> None:
     with FakeServer([forever(say("one two"))]) as server:
-        await streams(native(server), Crowd(2, 3, 20.0))
-        await streams(native(server), Crowd(2, 3, 20.0))
+        await measure_streams(native(server), LoadProfile(2, 3, 20.0))
+        await measure_streams(native(server), LoadProfile(2, 3, 20.0))
         asked = [str(request.messages[-1]["content"]) for request in server.requests]
     assert len({text.split()[0] for text in asked}) == 12
 
 
 async def test_so_many_are_asked_at_the_same_time() -> None:
     counting = Counting()
-    found = await streams(counting, Crowd(5, 2, 20.0))
+    found = await measure_streams(counting, LoadProfile(5, 2, 20.0))
     assert (found.answers, counting.most) == (10, 5)
 
 
 async def test_what_is_under_way_at_the_end_is_told_apart() -> None:
     with FakeServer([say("hi"), forever(hang())]) as server:
-        found = await streams(native(server), Crowd(1, 2, 0.5))
-        assert (found.answers, found.rest) == (1, Tried(unfinished=1))
+        found = await measure_streams(native(server), LoadProfile(1, 2, 0.5))
+        assert (found.answers, found.rest) == (1, IncompleteCounts(unfinished=1))
         assert 0.4 < found.seconds < 5
         assert server.requests
 
 
 async def test_failures_are_counted_and_named() -> None:
     with FakeServer([forever(status(500))]) as server:
-        found = await agents(native(server), Crowd(2, 2, 20.0))
+        found = await measure_agents(native(server), LoadProfile(2, 2, 20.0))
     assert (found.runs, found.rest.failed) == (0, 4)
     assert "answered 500" in found.rest.why
     with FakeServer([forever(call("price", item="fig"))]) as server:
-        found = await agents(native(server), Crowd(1, 1, 20.0))
+        found = await measure_agents(native(server), LoadProfile(1, 1, 20.0))
     assert found.rest.failed == 1
     assert found.rest.why.startswith("a run ended by")
 
 
 async def test_a_prefix_cache_is_told_or_told_not_to_be_known() -> None:
     with FakeServer([]) as server:
-        found = await prefix_figures(Endpoint(server.url), "fake-model")
+        found = await measure_prefix_cache(HTTPEndpoint(server.url), "fake-model")
     assert found.cached_tokens is None
     assert found.prompt_tokens is not None
     assert found.prompt_tokens > 300
     details = {"prompt_tokens": 1000, "completion_tokens": 1}
     usage = {**details, "prompt_tokens_details": {"cached_tokens": 960}}
-    with FakeServer(lambda _: say("y").but(usage=usage)) as server:
-        found = await prefix_figures(Endpoint(server.url), "m")
+    with FakeServer(lambda _: say("y").replace(usage=usage)) as server:
+        found = await measure_prefix_cache(HTTPEndpoint(server.url), "m")
     assert (found.prompt_tokens, found.cached_tokens) == (1000, 960)
 
 
 async def test_a_whole_measurement() -> None:
     steps: list[str] = []
     with FakeServer(brain=shop) as server:
-        report: Report = await measure(target(server), SMALL, steps.append)
+        report: BenchReport = await measure(target(server), SMALL, steps.append)
     assert [level.concurrency for level in report.levels] == [1, 3]
     assert [(level.streams.answers, level.agents.runs) for level in report.levels] == [
         (2, 2),
@@ -195,7 +206,7 @@ async def test_a_whole_measurement() -> None:
 
 async def test_a_prefix_cache_that_takes_too_long_is_left() -> None:
     with FakeServer(lambda asked: hang() if asked.body.get("max_tokens") == 1 else say("x")) as one:
-        report = await measure(target(one), Scope((1,), each=1, seconds=0.5))
+        report = await measure(target(one), BenchScope((1,), each=1, seconds=0.5))
     assert report.prefix is None
     assert "gave no whole answer in 0.5 seconds" in report.prefix_failed
     assert report.levels[0].streams.answers == 1
@@ -203,7 +214,7 @@ async def test_a_prefix_cache_that_takes_too_long_is_left() -> None:
 
 async def test_several_servers_share_the_load() -> None:
     with FakeServer(brain=shop) as one, FakeServer(brain=shop) as two:
-        report = await measure(target(one, two), Scope((4,), each=3, seconds=20.0))
+        report = await measure(target(one, two), BenchScope((4,), each=3, seconds=20.0))
         assert len(report.servers) == 2
         assert min(len(server.requests) for server in (one, two)) > 5
 
@@ -213,7 +224,7 @@ async def test_a_server_that_is_not_there_is_an_error() -> None:
     with gone:
         pass
     with pytest.raises(ModelError, match="no server answers"):
-        await measure(Target((Server(Endpoint(gone.url, tries=1)),)), SMALL)
+        await measure(BenchTarget((BenchServer(HTTPEndpoint(gone.url, tries=1)),)), SMALL)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +232,7 @@ async def test_a_server_that_is_not_there_is_an_error() -> None:
 )
 def test_a_measurement_is_bounded(scope: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Scope(**scope)
+        BenchScope(**scope)
 
 
 # --- the command ---

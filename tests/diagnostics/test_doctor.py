@@ -6,37 +6,37 @@ from dataclasses import replace
 
 import pytest
 
-from agentcall.doctor import Finding, Report, chosen, examine, findings
-from agentcall.models.endpoint import Endpoint
-from agentcall.models.facts import Facts
+from agentcall.doctor import DoctorReport, Finding, examine, list_findings, predict_choice
+from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.facts import ServerCapabilities
 from agentcall.testing import (
     FakeServer,
+    RecordedRequest,
     Reply,
-    Request,
     flat_error,
     forever,
     hang,
     html,
+    ignore_stream,
     no_choices,
     openai_error,
     say,
     status,
-    unstreamed,
 )
 
 INTERNLM = "internlm2_5-7b-chat"
 HI = forever(say("Hi"))
 
 
-def finding(report: Report, words: str) -> Finding:
+def finding(report: DoctorReport, words: str) -> Finding:
     """The one that begins with these words."""
     found = [each for each in report.findings if each.what.startswith(words)]
     assert len(found) == 1, report.findings
     return found[0]
 
 
-def refusing(body: object) -> Callable[[Request], Reply]:
-    def script(asked: Request) -> Reply:
+def refusing(body: object) -> Callable[[RecordedRequest], Reply]:
+    def script(asked: RecordedRequest) -> Reply:
         return status(400, body=body) if asked.tools else say("Hi")
 
     return script
@@ -50,7 +50,7 @@ async def test_a_server_with_nothing_wrong_has_no_advice() -> None:
     pages = {"/v1/models": {"data": [card]}, "/version": {"version": "0.8.5"}}
     with FakeServer([HI], pages=pages) as server:
         report = await examine(server.url)
-    assert replace(report, findings=(), reason="") == Report(
+    assert replace(report, findings=(), reason="") == DoctorReport(
         server.url, "vllm", "0.8.5", "qwen", ("qwen",), 32768, "reach", True, "native"
     )
     assert report.healthy
@@ -116,7 +116,7 @@ async def test_internlm_speaks_raw_mode_wherever_tools_are_dropped() -> None:
 
 
 async def test_what_cannot_be_seen_is_not_claimed() -> None:
-    with FakeServer([forever(say("Hi").but(usage=None))], models=["qwen"]) as server:
+    with FakeServer([forever(say("Hi").replace(usage=None))], models=["qwen"]) as server:
         report = await examine(server.url)
     assert report.tools == "unknown"
     assert finding(report, "whether tools reach the prompt cannot be seen").level == "warn"
@@ -124,7 +124,7 @@ async def test_what_cannot_be_seen_is_not_claimed() -> None:
 
 
 async def test_a_server_that_answers_no_stream_is_found_out() -> None:
-    with FakeServer([forever(unstreamed(say("Hi")))], models=["qwen"]) as server:
+    with FakeServer([forever(ignore_stream(say("Hi")))], models=["qwen"]) as server:
         report = await examine(server.url)
     assert report.streams_with_tools is False
     assert (
@@ -143,15 +143,15 @@ async def test_a_small_window_is_a_warning_in_the_words_of_the_server() -> None:
     assert "OLLAMA_CONTEXT_LENGTH" in small.advice
 
 
-def facts(since: str, **more: object) -> Facts:
+def facts(since: str, **more: object) -> ServerCapabilities:
     parts = tuple(map(int, since.split("."))) if since else ()
-    known = Facts(INTERNLM, (INTERNLM,), "lmdeploy", since, parts, "reach", (20, 90))
+    known = ServerCapabilities(INTERNLM, (INTERNLM,), "lmdeploy", since, parts, "reach", (20, 90))
     return replace(known, **more)  # type: ignore[arg-type]
 
 
 def test_versions_whose_parser_mixes_requests_up_garble_streams() -> None:
     old = facts("0.9", model="qwen")
-    found = findings(old, True, chosen(old))
+    found = list_findings(old, True, predict_choice(old))
     (stream,) = [each for each in found if "stream with tools" in each.what]
     assert stream.level == "warn"
     assert "garbles" in stream.what
@@ -160,7 +160,7 @@ def test_versions_whose_parser_mixes_requests_up_garble_streams() -> None:
 
 def test_constrained_before_0_10_2_is_held_to_nothing() -> None:
     old = facts("0.9", model="qwen", tools="dropped", tokens=(20, 20))
-    found = findings(old, None, chosen(old))
+    found = list_findings(old, None, predict_choice(old))
     assert found[-1].level == "warn"
     assert "0.10.2" in found[-1].what
 
@@ -175,7 +175,7 @@ def closed_port() -> int:
         return port
 
 
-async def only(url: str | Endpoint, model: str | None = None) -> Finding:
+async def only(url: str | HTTPEndpoint, model: str | None = None) -> Finding:
     report = await examine(url, model)
     assert not report.healthy
     assert (report.model, report.dialect) == ("", "")
@@ -223,7 +223,7 @@ async def test_a_server_of_something_else_is_told() -> None:
 async def test_a_key_that_is_missing_or_wrong_is_told(key: str, words: str) -> None:
     locked = status(401, body=openai_error("bad key sk-a", status=401))
     with FakeServer(pages={"/v1/models": locked}) as server:
-        found = await only(Endpoint(server.url, key))
+        found = await only(HTTPEndpoint(server.url, key))
         assert words in found.what
         assert "AGENTCALL_API_KEY" in found.advice
         assert "sk-a" not in str(found)
@@ -261,6 +261,6 @@ async def test_a_model_that_does_not_answer_is_told_with_all_that_is_known(fault
 
 async def test_a_model_that_hangs_is_given_up() -> None:
     with FakeServer([forever(hang())], models=["qwen"]) as server:
-        report = await examine(Endpoint(server.url, timeout=0.5))
+        report = await examine(HTTPEndpoint(server.url, timeout=0.5))
     assert "the model does not answer" in report.findings[-1].what
     assert not report.healthy

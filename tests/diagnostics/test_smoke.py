@@ -10,7 +10,7 @@ import pytest
 from command_line import agentcall
 
 from agentcall.models.http_chat import HTTPChat
-from agentcall.smoke import QUESTIONS, Check, ask
+from agentcall.smoke import QUESTIONS, SmokeCheck, ask_question
 from agentcall.testing import FakeServer, Reply, call, say, status
 
 Messages = Sequence[Mapping[str, object]]
@@ -46,8 +46,8 @@ def calls_always(messages: Messages, tools: Tools) -> Reply:
     return call("get_weather", city="上海") if "get_weather" in names else call("add", a=3, b=5)
 
 
-async def asked(server: FakeServer, name: str) -> Check:
-    return await ask(HTTPChat(server.url), BY_NAME[name])
+async def asked(server: FakeServer, name: str) -> SmokeCheck:
+    return await ask_question(HTTPChat(server.url), BY_NAME[name])
 
 
 @pytest.mark.parametrize("name", list(BY_NAME))

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from agentcall.dialects.assembly import MIXED, NAMELESS, assembled
+from agentcall.dialects.assembly import MIXED_CALLS, NAMELESS_CALL, assemble_calls
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parts import Broken, CallDelta, Called
-from agentcall.models.hearing import Hearing
-from agentcall.testing import MISSING, Call, Completion, Request
+from agentcall.dialects.parts import MalformedCallPart, ToolCallDelta, ToolCallPart
+from agentcall.models.hearing import ResponseReader
+from agentcall.testing import MISSING, Completion, RecordedRequest, ScriptedCall
 
 TOOLS = ("delete_file", "read_file", "add", "refresh", "search", "search_all", "edit_existing_file")
 
@@ -24,9 +24,9 @@ Pieces = Sequence[tuple[int | None, str, str, str]]
 
 def calls_of(*pieces: tuple[int | None, str, str, str]) -> list[tuple[str, str]]:
     """The calls as (name, arguments); a broken one has the name "broken"."""
-    found = assembled([CallDelta(*piece) for piece in pieces], TOOLS)
+    found = assemble_calls([ToolCallDelta(*piece) for piece in pieces], TOOLS)
     return [
-        (part.name, part.arguments) if isinstance(part, Called) else ("broken", "")
+        (part.name, part.arguments) if isinstance(part, ToolCallPart) else ("broken", "")
         for part in found
     ]
 
@@ -198,9 +198,13 @@ def test_pieces_that_may_be_anothers_are_refused(
 
 
 def test_the_model_is_shown_what_could_not_be_put_together() -> None:
-    pieces = [CallDelta(0, "", "add", '{"a":'), CallDelta(0, "", "read_file", PATH)]
-    assert assembled(pieces, TOOLS) == [Broken('add {"a":read_file ' + PATH, MIXED)]
-    assert assembled([CallDelta(1, "", "", ONE)], TOOLS) == [Broken(ONE, NAMELESS)]
+    pieces = [ToolCallDelta(0, "", "add", '{"a":'), ToolCallDelta(0, "", "read_file", PATH)]
+    assert assemble_calls(pieces, TOOLS) == [
+        MalformedCallPart('add {"a":read_file ' + PATH, MIXED_CALLS)
+    ]
+    assert assemble_calls([ToolCallDelta(1, "", "", ONE)], TOOLS) == [
+        MalformedCallPart(ONE, NAMELESS_CALL)
+    ]
 
 
 # --------------------------------------------------------------------------- the property
@@ -228,7 +232,7 @@ def streams(draw: st.DrawFn) -> tuple[Completion, Completion]:
     ids, index = draw(st.sampled_from(IDS)), draw(st.sampled_from(INDEXES))
     given_id: dict[str, Any] = {"missing": MISSING, "empty": "", "null": None}
     made = [
-        Call(name, arguments, id=given_id.get(ids, f"id_{place}"))
+        ScriptedCall(name, arguments, id=given_id.get(ids, f"id_{place}"))
         for place, (name, arguments) in enumerate(draw(CALLS))
     ]
     quirks = [*index, *draw(st.sampled_from(NAMES)), *draw(st.sampled_from(PARTS))]
@@ -241,16 +245,16 @@ def streams(draw: st.DrawFn) -> tuple[Completion, Completion]:
     for quirk in (*index, ids, *quirks):
         event(quirk)
     plain = Completion(calls=tuple(made))
-    return plain, plain.but(quirks=tuple(quirks), size=draw(st.integers(1, 9)))
+    return plain, plain.replace(quirks=tuple(quirks), size=draw(st.integers(1, 9)))
 
 
 def parts_of(reply: Completion, *, stream: bool) -> tuple[Counter[str], list[object]]:
     """The calls of an answer as a client reads it, and those that were refused."""
-    request = Request("POST", "/v1/chat/completions", {}, b"", {"stream": stream}, 1)
+    request = RecordedRequest("POST", "/v1/chat/completions", {}, b"", {"stream": stream}, 1)
     data = b"".join(reply.answer(request).pieces)
-    hearing = Hearing(NativeReader(TOOLS), 0)
+    hearing = ResponseReader(NativeReader(TOOLS), 0)
     parts = [*hearing.feed(data), *hearing.close()]
-    calls = [part for part in parts if isinstance(part, Called) and part.name in TOOLS]
+    calls = [part for part in parts if isinstance(part, ToolCallPart) and part.name in TOOLS]
     signs = [f"{call.name} {json.loads(call.arguments or '{}')}" for call in calls]
     return Counter(signs), [part for part in parts[:-1] if part not in calls]
 

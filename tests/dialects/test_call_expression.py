@@ -7,14 +7,20 @@ from typing import TypeAlias
 
 import pytest
 
-from agentcall.dialects.plan import Done, Plan, Step, pattern, read_plan
+from agentcall.dialects.plan import (
+    CallPlan,
+    CompletedStep,
+    PlanStep,
+    build_plan_pattern,
+    parse_plan,
+)
 from agentcall.messages import JSON
 
 NESTED = "mul(add(2, 3), add(4, 1))"
 
 
-def plan(text: str) -> Plan:
-    found = read_plan(text)
+def plan(text: str) -> CallPlan:
+    found = parse_plan(text)
     assert found is not None
     return found
 
@@ -23,8 +29,8 @@ Call: TypeAlias = "tuple[str, tuple[JSON, ...], JSON]"
 
 
 def ready(text: str, *done: Call) -> list[str]:
-    steps = [Done(Step(name, values), result) for name, values, result in done]
-    return [str(step) for step in plan(text).ready(steps)]
+    steps = [CompletedStep(PlanStep(name, values), result) for name, values, result in done]
+    return [str(step) for step in plan(text).list_ready(steps)]
 
 
 def test_calls_that_need_no_result_are_ready() -> None:
@@ -89,7 +95,7 @@ def test_calls_are_written_as_python_writes_them(text: str, expected: list[str])
     ],
 )  # fmt: skip
 def test_what_is_not_made_of_calls_is_no_plan(text: str) -> None:
-    assert read_plan(text) is None
+    assert parse_plan(text) is None
 
 
 def test_names_stand_for_their_calls() -> None:
@@ -113,17 +119,24 @@ def test_the_names_of_all_calls_are_known() -> None:
 
 
 def test_what_needs_a_call_that_failed_is_never_ready() -> None:
-    steps = plan("a = f(1); b = g(2); answer = add(a, b), g(b)").ready(
-        [Done(Step("f", (1,)), "no", failed=True), Done(Step("g", (2,)), 3)]
+    steps = plan("a = f(1); b = g(2); answer = add(a, b), g(b)").list_ready(
+        [
+            CompletedStep(PlanStep("f", (1,)), "no", is_error=True),
+            CompletedStep(PlanStep("g", (2,)), 3),
+        ]
     )
     assert [str(step) for step in steps] == ["g(3)"]
 
 
 def test_calls_that_the_plan_does_not_have_are_strays() -> None:
-    other = Done(Step("add", (7, 7)), 14)
-    assert plan(NESTED).left([other]).strays
-    assert not plan(NESTED).left([Done(Step("add", (2, 3)), 5)]).strays
-    assert not plan(NESTED).left([Done(Step("f", ()), "no", failed=True)]).strays
+    other = CompletedStep(PlanStep("add", (7, 7)), 14)
+    assert plan(NESTED).get_remaining([other]).has_strays
+    assert not plan(NESTED).get_remaining([CompletedStep(PlanStep("add", (2, 3)), 5)]).has_strays
+    assert (
+        not plan(NESTED)
+        .get_remaining([CompletedStep(PlanStep("f", ()), "no", is_error=True)])
+        .has_strays
+    )
 
 
 def test_names_used_again_and_again_cost_no_more() -> None:
@@ -132,8 +145,12 @@ def test_names_used_again_and_again_cost_no_more() -> None:
 
 
 def test_values_go_to_the_parameters_in_order_and_by_name() -> None:
-    assert Step("f", (1, 2, 3), ("c",)).arguments(["a", "b", "c"]) == {"a": 1, "b": 2, "c": 3}
-    assert Step("f", (1,)).arguments(["a", "b"]) == {"a": 1}
+    assert PlanStep("f", (1, 2, 3), ("c",)).bind_arguments(["a", "b", "c"]) == {
+        "a": 1,
+        "b": 2,
+        "c": 3,
+    }
+    assert PlanStep("f", (1,)).bind_arguments(["a", "b"]) == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -156,9 +173,9 @@ def test_values_go_to_the_parameters_in_order_and_by_name() -> None:
     ],
 )
 def test_the_pattern_lets_pass_plans_over_these_tools(text: str, fits: bool) -> None:
-    assert bool(re.search(pattern(["add", "today"]), text)) is fits
+    assert bool(re.search(build_plan_pattern(["add", "today"]), text)) is fits
 
 
 def test_the_pattern_grows_with_the_tools_and_no_faster() -> None:
-    few, many = (pattern([f"tool_{i:03}" for i in range(count)]) for count in (10, 100))
+    few, many = (build_plan_pattern([f"tool_{i:03}" for i in range(count)]) for count in (10, 100))
     assert len(many) < 11 * len(few)

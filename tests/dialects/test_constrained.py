@@ -11,9 +11,17 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentcall import tool
-from agentcall.dialects.constrained import Constrained
-from agentcall.dialects.parts import Broken, CallDelta, Called, Delta, Part, Said, Thought
-from agentcall.dialects.protocol import Choice, Offer, Wire
+from agentcall.dialects.constrained import ConstrainedDialect
+from agentcall.dialects.parts import (
+    MalformedCallPart,
+    MessageDelta,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallDelta,
+    ToolCallPart,
+)
+from agentcall.dialects.protocol import JSONObject, PromptSpec, ToolChoice
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -66,12 +74,15 @@ def final(text: str) -> str:
     return text
 
 
-OFFER = Offer("", (add, price, today))
-TYPED = Offer("", (add,), {"type": "object", "properties": {"sum": {"type": "integer"}}})
+OFFER = PromptSpec("", (add, price, today))
+TYPED = PromptSpec("", (add,), {"type": "object", "properties": {"sum": {"type": "integer"}}})
 
 
-def schema_of(offer: Offer, choice: Choice = "auto") -> dict[str, Any]:  # Any: nested JSON
-    held = cast("dict[str, Any]", Constrained().offer(offer, choice).fields["response_format"])
+def schema_of(offer: PromptSpec, choice: ToolChoice = "auto") -> dict[str, Any]:  # Any: nested JSON
+    held = cast(
+        "dict[str, Any]",
+        ConstrainedDialect().create_prelude(offer, choice).fields["response_format"],
+    )
     return cast("dict[str, Any]", held["json_schema"]["schema"])
 
 
@@ -84,18 +95,18 @@ def kinds(schema: dict[str, Any]) -> list[str]:  # Any: nested JSON
 
 
 def read(
-    pieces: Iterable[str], offer: Offer = OFFER, finish: str | None = "stop"
-) -> tuple[str, list[Part]]:
+    pieces: Iterable[str], offer: PromptSpec = OFFER, finish: str | None = "stop"
+) -> tuple[str, list[MessagePart]]:
     """The text said, and the other parts."""
-    reader = Constrained().reader(offer)
-    parts = [part for piece in pieces for part in reader.feed(Delta(piece))]
+    reader = ConstrainedDialect().create_reader(offer)
+    parts = [part for piece in pieces for part in reader.feed(MessageDelta(piece))]
     parts += reader.close(finish)
-    said = "".join(part.text for part in parts if isinstance(part, Said))
-    return said, [part for part in parts if not isinstance(part, Said)]
+    said = "".join(part.text for part in parts if isinstance(part, TextPart))
+    return said, [part for part in parts if not isinstance(part, TextPart)]
 
 
-def rendered(messages: Sequence[Message]) -> list[Wire]:
-    dialect = Constrained()
+def rendered(messages: Sequence[Message]) -> list[JSONObject]:
+    dialect = ConstrainedDialect()
     return [
         wire for i, message in enumerate(messages) for wire in dialect.render(message, messages[:i])
     ]
@@ -110,19 +121,19 @@ def rendered(messages: Sequence[Message]) -> list[Wire]:
         (OFFER, "auto", ["plan", "add", "price", "today", "answer"]),
         (OFFER, "none", ["answer"]),
         (OFFER, "required", ["plan", "add", "price", "today"]),
-        (Offer("", (), {"type": "integer"}), "auto", ["answer"]),
-        (Offer("", (), {"type": "integer"}), "required", ["answer"]),
+        (PromptSpec("", (), {"type": "integer"}), "auto", ["answer"]),
+        (PromptSpec("", (), {"type": "integer"}), "required", ["answer"]),
     ],
 )
 def test_a_turn_is_what_the_choice_allows(
-    offer: Offer, choice: Choice, expected: list[str]
+    offer: PromptSpec, choice: ToolChoice, expected: list[str]
 ) -> None:
     assert kinds(schema_of(offer, choice)) == expected
 
 
 def test_without_tools_and_type_nothing_is_held() -> None:
-    assert Constrained().offer(Offer(), "auto").messages == ()
-    assert Constrained().offer(Offer("Be brief."), "auto").fields == {}
+    assert ConstrainedDialect().create_prelude(PromptSpec(), "auto").messages == ()
+    assert ConstrainedDialect().create_prelude(PromptSpec("Be brief."), "auto").fields == {}
 
 
 def test_the_name_stands_before_the_arguments() -> None:
@@ -132,7 +143,7 @@ def test_the_name_stands_before_the_arguments() -> None:
 
 
 def test_definitions_move_to_the_root_and_references_with_them() -> None:
-    schema = schema_of(Offer("", (plant, add)))
+    schema = schema_of(PromptSpec("", (plant, add)))
     assert list(schema["$defs"]) == ["plant.Node"]
     assert schema["$defs"]["plant.Node"]["properties"]["children"]["items"] == {
         "$ref": "#/$defs/plant.Node"
@@ -143,12 +154,12 @@ def test_definitions_move_to_the_root_and_references_with_them() -> None:
 def test_a_typed_answer_has_its_definitions_at_the_root() -> None:
     answer = cast("dict[str, JSON]", Node.model_json_schema())
     wrapped: dict[str, JSON] = {"type": "array", "items": {"$ref": "#/$defs/Node"}}
-    schema = schema_of(Offer("", (), {**wrapped, "$defs": answer["$defs"]}))
+    schema = schema_of(PromptSpec("", (), {**wrapped, "$defs": answer["$defs"]}))
     assert schema["properties"]["answer"]["items"] == {"$ref": "#/$defs/answer.Node"}
 
 
 def test_patterns_are_left_to_the_validator_but_parameters_may_be_called_so() -> None:
-    schema = schema_of(Offer("", (plant, store)))
+    schema = schema_of(PromptSpec("", (plant, store)))
     assert "pattern" not in schema["anyOf"][1]["properties"]["arguments"]["properties"]["code"]
     assert "pattern" in schema["anyOf"][2]["properties"]["arguments"]["properties"]
 
@@ -160,22 +171,26 @@ def test_a_tool_without_parameters_takes_an_empty_object() -> None:
 
 
 def test_the_same_offer_is_always_written_the_same() -> None:
-    one, two = (Constrained().offer(OFFER, "auto") for _ in range(2))
+    one, two = (ConstrainedDialect().create_prelude(OFFER, "auto") for _ in range(2))
     assert json.dumps([one.messages, one.fields]) == json.dumps([two.messages, two.fields])
 
 
 def test_closing_the_tools_does_not_change_the_system_message() -> None:
-    offered = Constrained().offer(OFFER, "auto").messages
-    assert Constrained().offer(OFFER, "none").messages == offered
+    offered = ConstrainedDialect().create_prelude(OFFER, "auto").messages
+    assert ConstrainedDialect().create_prelude(OFFER, "none").messages == offered
 
 
 def test_instructions_with_braces_are_kept() -> None:
-    written = Constrained().offer(Offer('Say {"x"} or {y}.', (add,)), "auto").messages[0]
+    written = (
+        ConstrainedDialect()
+        .create_prelude(PromptSpec('Say {"x"} or {y}.', (add,)), "auto")
+        .messages[0]
+    )
     assert str(written["content"]).endswith('Say {"x"} or {y}.')
 
 
 def test_a_typed_answer_is_described_in_the_prompt() -> None:
-    written = str(Constrained().offer(TYPED, "auto").messages[0]["content"])
+    written = str(ConstrainedDialect().create_prelude(TYPED, "auto").messages[0]["content"])
     assert '{"answer": {"sum"?: integer' in written
 
 
@@ -213,13 +228,13 @@ READ: list[tuple[str, list[tuple[str, dict[str, JSON]]]]] = [
 def test_calls_are_read(text: str, calls: list[tuple[str, dict[str, JSON]]]) -> None:
     for pieces in ([text], list(text), [text[i : i + 3] for i in range(0, len(text), 3)]):
         _, parts = read(pieces)
-        found = [(p.name, json.loads(p.arguments)) for p in parts if isinstance(p, Called)]
+        found = [(p.name, json.loads(p.arguments)) for p in parts if isinstance(p, ToolCallPart)]
         assert found == calls
 
 
 def test_a_plan_is_the_thinking() -> None:
     _, parts = read(['{"plan": "add(1, 2)"}'])
-    assert parts[0] == Thought("add(1, 2)")
+    assert parts[0] == ThinkingPart("add(1, 2)")
 
 
 @pytest.mark.parametrize(
@@ -253,9 +268,11 @@ def test_answers_are_read_however_they_are_cut(text: str, said: str) -> None:
 
 
 def test_an_answer_is_passed_on_as_it_grows() -> None:
-    reader = Constrained().reader(OFFER)
-    parts = [reader.feed(Delta(piece)) for piece in ('{"answer": "It', " is", " 8\\", 'n"', "}")]
-    assert parts == [[Said("It")], [Said(" is")], [Said(" 8")], [Said("\n")], []]
+    reader = ConstrainedDialect().create_reader(OFFER)
+    parts = [
+        reader.feed(MessageDelta(piece)) for piece in ('{"answer": "It', " is", " 8\\", 'n"', "}")
+    ]
+    assert parts == [[TextPart("It")], [TextPart(" is")], [TextPart(" 8")], [TextPart("\n")], []]
     assert reader.close("stop") == []
 
 
@@ -270,7 +287,7 @@ def test_an_answer_cut_by_its_length_is_what_came() -> None:
 def test_what_was_cut_is_broken_and_never_called(text: str, finish: str | None) -> None:
     said, parts = read([text], finish=finish)
     assert said == ""
-    assert parts == [Broken(text, "it was cut off")]
+    assert parts == [MalformedCallPart(text, "it was cut off")]
 
 
 @pytest.mark.parametrize(
@@ -289,8 +306,8 @@ def test_what_was_cut_is_broken_and_never_called(text: str, finish: str | None) 
 def test_what_cannot_be_read_is_broken_with_the_reason(text: str, reason: str) -> None:
     said, parts = read([text])
     assert said == ""
-    assert [type(part) for part in parts] == [Broken]
-    assert reason in cast("Broken", parts[0]).reason
+    assert [type(part) for part in parts] == [MalformedCallPart]
+    assert reason in cast("MalformedCallPart", parts[0]).reason
 
 
 def test_a_typed_answer_comes_whole_as_json() -> None:
@@ -300,20 +317,20 @@ def test_a_typed_answer_comes_whole_as_json() -> None:
 
 
 def test_a_tool_may_be_called_final_answer() -> None:
-    offer = Offer("", (final,))
+    offer = PromptSpec("", (final,))
     text = '{"name": "final_answer", "arguments": {"answer": "x"}}'
-    assert read([text], offer) == ("", [Called("final_answer", '{"answer": "x"}')])
+    assert read([text], offer) == ("", [ToolCallPart("final_answer", '{"answer": "x"}')])
 
 
 def test_native_calls_of_a_server_are_read_too() -> None:
-    reader = Constrained().reader(OFFER)
-    parts = [*reader.feed(Delta(calls=(CallDelta(0, "c1", "today", "{}"),)))]
-    assert [*parts, *reader.close("tool_calls")] == [Called("today", "{}", "c1")]
+    reader = ConstrainedDialect().create_reader(OFFER)
+    parts = [*reader.feed(MessageDelta(calls=(ToolCallDelta(0, "c1", "today", "{}"),)))]
+    assert [*parts, *reader.close("tool_calls")] == [ToolCallPart("today", "{}", "c1")]
 
 
 def test_thinking_is_passed_on() -> None:
-    reader = Constrained().reader(OFFER)
-    assert reader.feed(Delta(thinking="Hm.")) == [Thought("Hm.")]
+    reader = ConstrainedDialect().create_reader(OFFER)
+    assert reader.feed(MessageDelta(thinking="Hm.")) == [ThinkingPart("Hm.")]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from tool_call_formats import FORMATS, bare, dumps, pythonic, qwen_coder, tagged
 
 from agentcall import tool
-from agentcall.dialects.offers import Tools
-from agentcall.dialects.reading import reading_of, text_reader
-from agentcall.repair import Refused, repair
+from agentcall.dialects.offers import ToolSet
+from agentcall.dialects.reading import collect_parts, create_text_reader
+from agentcall.repair import RefusedCall, repair_call
 
 Render = Callable[[str, dict[str, Any]], str]
 
@@ -163,10 +163,10 @@ themselves or stop at. The arguments end before it. Formats that are not here ma
 
 def run_of(text: str, family: str | None = None) -> list[tuple[str, dict[str, Any]]]:
     """The calls that would run of a text whose server says that the model was done."""
-    reader = text_reader(list(TOOLS.values()), family)
-    reading = reading_of([*reader.feed(text), *reader.close("stop")])
-    mended = [repair(call, TOOLS) for call in reading.calls]
-    return [(one.tool.name, one.values) for one in mended if not isinstance(one, Refused)]
+    reader = create_text_reader(list(TOOLS.values()), family)
+    reading = collect_parts([*reader.feed(text), *reader.close("stop")])
+    mended = [repair_call(call, TOOLS) for call in reading.calls]
+    return [(one.tool.name, one.values) for one in mended if not isinstance(one, RefusedCall)]
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ def test_of_two_calls_the_first_alone_runs_while_the_second_is_cut(name: str) ->
     ],
 )
 def test_code_that_was_cut_does_not_run(text: str) -> None:
-    reader = text_reader(["python", "note"])
-    reading = reading_of([*reader.feed(text), *reader.close("stop")])
+    reader = create_text_reader(["python", "note"])
+    reading = collect_parts([*reader.feed(text), *reader.close("stop")])
     assert (reading.calls, len(reading.broken)) == ((), 1)
 
 
@@ -230,7 +230,7 @@ def test_an_action_without_input_counts_only_of_a_tool_that_takes_none(text: str
 
 
 def test_a_tool_may_take_more_while_one_of_its_arguments_is_not_given() -> None:
-    tools = Tools(list(TOOLS.values()))
-    assert tools.may_take_more("wipe", ["pattern", "depth"])
-    assert not tools.may_take_more("wipe", list(WIPE))
-    assert not tools.may_take_more("refresh", ())
+    tools = ToolSet(list(TOOLS.values()))
+    assert tools.can_take_more("wipe", ["pattern", "depth"])
+    assert not tools.can_take_more("wipe", list(WIPE))
+    assert not tools.can_take_more("refresh", ())

@@ -10,17 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcall import dialects
-from agentcall.dialects.families.registry import FAMILIES
-from agentcall.dialects.parts import Broken, Called, Part, Said, Thought
-from agentcall.dialects.reading import Reading, Reconsidered, families, read_text, text_reader
+from agentcall.dialects.families.registry import TOOL_PARSERS
+from agentcall.dialects.parts import (
+    MalformedCallPart,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from agentcall.dialects.reading import (
+    ParsedResponse,
+    RetractedPart,
+    create_text_reader,
+    list_families,
+    read_text,
+)
 from agentcall.errors import UsageError
 
 TOOLS = ["add", "get_weather"]
 CALL = '{"name": "add", "arguments": {"a": 2, "b": 3}}'
 
 
-def parts(text: str, size: int = 0, finish: str | None = "stop") -> list[Part]:
-    reader = text_reader(TOOLS)
+def parts(text: str, size: int = 0, finish: str | None = "stop") -> list[MessagePart]:
+    reader = create_text_reader(TOOLS)
     pieces = [text[at : at + size] for at in range(0, len(text), size)] if size else [text]
     return [part for piece in pieces for part in reader.feed(piece)] + reader.close(finish)
 
@@ -67,23 +79,27 @@ def parts(text: str, size: int = 0, finish: str | None = "stop") -> list[Part]:
 )
 def test_text_that_is_no_call_comes_out_whole(text: str) -> None:
     for size in (0, 1, 2, 7):
-        reader = text_reader(TOOLS)
+        reader = create_text_reader(TOOLS)
         pieces = [text[at : at + size] for at in range(0, len(text), size)] if size else [text]
         found = [part for piece in pieces for part in reader.feed(piece)] + reader.close("stop")
-        assert all(isinstance(part, Said) for part in found)
-        assert "".join(part.text for part in found if isinstance(part, Said)) == text
+        assert all(isinstance(part, TextPart) for part in found)
+        assert "".join(part.text for part in found if isinstance(part, TextPart)) == text
 
 
 @given(st.text(st.characters(exclude_characters="<[{`")).filter(lambda text: "to=" not in text))
 def test_any_text_without_markup_comes_out_whole(text: str) -> None:
     plain = text.replace("Action", "").replace("Thought", "").replace("functools", "")
-    assert read_text(plain, TOOLS) == Reading(plain)
+    assert read_text(plain, TOOLS) == ParsedResponse(plain)
 
 
 SOUP = st.lists(
     st.sampled_from(
         [
-            *[marker for one in FAMILIES for marker in (*one.markers, *one.thinking, *one.dropped)],
+            *[
+                marker
+                for one in TOOL_PARSERS
+                for marker in (*one.markers, *one.thinking, *one.ignored_tokens)
+            ],
             *("</function>", "</parameter>", "<parameter=a>", "<arg_key>", "</arg_key>", "<|sep|>"),
             *("<arg_value>", "</arg_value>", "[ARGS]", "<|message|>", "to=functions.add", "```"),
             *("```json\n", "```tool_code\n", "add", "(a=1)", "[add(", ")]", "{", "}", "[", "]"),
@@ -104,19 +120,19 @@ SOUP = st.lists(
 ).map("".join)
 
 
-def joined(found: list[Part]) -> list[tuple[str, ...]]:
+def joined(found: list[MessagePart]) -> list[tuple[str, ...]]:
     together: list[tuple[str, ...]] = []
     for part in found:
         match part:
-            case Said(text) | Thought(text):
+            case TextPart(text) | ThinkingPart(text):
                 kind = type(part).__name__
                 if together and together[-1][0] == kind:
                     together[-1] = (kind, together[-1][1] + text)
                 else:
                     together.append((kind, text))
-            case Called(name, arguments, id):
+            case ToolCallPart(name, arguments, id):
                 together.append(("Called", name, arguments, id))
-            case Broken(text, reason):
+            case MalformedCallPart(text, reason):
                 together.append(("Broken", text, reason))
     return together
 
@@ -129,7 +145,7 @@ def test_no_text_raises_and_cutting_it_elsewhere_changes_nothing(
     assert joined(parts(text, size, finish)) == joined(parts(text, 0, finish))
 
 
-@given(SOUP, st.sampled_from([one.name for one in FAMILIES]))
+@given(SOUP, st.sampled_from([one.name for one in TOOL_PARSERS]))
 @settings(max_examples=300, deadline=None)
 def test_no_family_alone_raises(text: str, family: str) -> None:
     assert read_text(list(text), TOOLS, family) == read_text(text, TOOLS, family)
@@ -139,28 +155,28 @@ def test_no_family_alone_raises(text: str, family: str) -> None:
 
 
 def test_plain_prose_is_given_at_once() -> None:
-    reader = text_reader(TOOLS)
+    reader = create_text_reader(TOOLS)
     for piece in ("Hello", " there", ".\n", "How", " are you", "?\n\n", "1) fine", " "):
-        assert reader.feed(piece) == [Said(piece)]
+        assert reader.feed(piece) == [TextPart(piece)]
 
 
 def test_text_is_held_back_only_while_it_could_be_markup() -> None:
-    reader = text_reader(TOOLS)
-    assert reader.feed("a <") == [Said("a ")]
+    reader = create_text_reader(TOOLS)
+    assert reader.feed("a <") == [TextPart("a ")]
     assert reader.feed("tool") == []
-    assert reader.feed("box>") == [Said("<toolbox>")]
+    assert reader.feed("box>") == [TextPart("<toolbox>")]
 
 
 def test_a_json_answer_streams() -> None:
-    reader = text_reader(TOOLS)
-    assert reader.feed('{"capital"') == [Said('{"capital"')]
-    assert reader.feed(': "Par') == [Said(': "Par')]
+    reader = create_text_reader(TOOLS)
+    assert reader.feed('{"capital"') == [TextPart('{"capital"')]
+    assert reader.feed(': "Par') == [TextPart(': "Par')]
 
 
 def test_a_call_comes_out_as_soon_as_its_end_is_seen() -> None:
-    reader = text_reader(TOOLS)
+    reader = create_text_reader(TOOLS)
     assert reader.feed(f"<tool_call>{CALL}") == []
-    assert [type(part) for part in reader.feed("</tool_call>")] == [Called]
+    assert [type(part) for part in reader.feed("</tool_call>")] == [ToolCallPart]
 
 
 # --------------------------------------------------------------------------- thinking
@@ -180,23 +196,23 @@ def test_a_call_comes_out_as_soon_as_its_end_is_seen() -> None:
 )
 def test_thinking_is_kept_apart(text: str, thinking: str, said: str) -> None:
     for pieces in ([text], list(text)):
-        assert read_text(pieces, TOOLS) == Reading(said, thinking)
+        assert read_text(pieces, TOOLS) == ParsedResponse(said, thinking)
 
 
 def test_thinking_streams() -> None:
-    reader = text_reader(TOOLS)
-    assert reader.feed("<think>Hm, so") == [Thought("Hm, so")]
+    reader = create_text_reader(TOOLS)
+    assert reader.feed("<think>Hm, so") == [ThinkingPart("Hm, so")]
 
 
 def test_text_that_turns_out_to_be_thinking_is_taken_back() -> None:
-    reader = text_reader(TOOLS)
-    assert reader.feed("I think. ") == [Said("I think. ")]
-    assert reader.feed("</think>Hi") == [Reconsidered("I think."), Said("Hi")]
+    reader = create_text_reader(TOOLS)
+    assert reader.feed("I think. ") == [TextPart("I think. ")]
+    assert reader.feed("</think>Hi") == [RetractedPart("I think."), TextPart("Hi")]
 
 
 def test_an_opening_that_the_template_wrote_is_known() -> None:
-    reader = text_reader(TOOLS, opening="<think>\n")
-    assert reader.feed("I think.") == [Thought("I think.")]
+    reader = create_text_reader(TOOLS, opener="<think>\n")
+    assert reader.feed("I think.") == [ThinkingPart("I think.")]
 
 
 def test_a_call_inside_of_thinking_is_thinking() -> None:
@@ -209,7 +225,7 @@ def test_a_call_inside_of_thinking_is_thinking() -> None:
 def test_a_call_counts_if_the_model_never_leaves_its_thinking() -> None:
     text = f"<think>I call.\n<tool_call>{CALL}</tool_call>"
     assert len(read_text(text, TOOLS).calls) == 1
-    assert not any(isinstance(part, Called) for part in parts(text, 0, "length"))
+    assert not any(isinstance(part, ToolCallPart) for part in parts(text, 0, "length"))
 
 
 # --------------------------------------------------------------------------- calls
@@ -217,34 +233,34 @@ def test_a_call_counts_if_the_model_never_leaves_its_thinking() -> None:
 
 def test_a_marked_call_of_an_unknown_tool_is_given_so_that_the_model_can_be_told() -> None:
     text = '<tool_call>{"name": "dance", "arguments": {}}</tool_call>'
-    assert read_text(text, TOOLS).calls == (Called("dance", "{}"),)
+    assert read_text(text, TOOLS).calls == (ToolCallPart("dance", "{}"),)
 
 
 @pytest.mark.parametrize("name", ["Add", "functions.add", "default_api.add", "ADD"])
 def test_a_name_in_another_spelling_counts_and_is_given_as_written(name: str) -> None:
     text = json.dumps({"name": name, "arguments": {"a": 2}})
-    assert read_text(text, TOOLS).calls == (Called(name, '{"a": 2}'),)
+    assert read_text(text, TOOLS).calls == (ToolCallPart(name, '{"a": 2}'),)
 
 
 def test_arguments_are_given_as_written_so_that_mending_can_be_seen() -> None:
     text = "<tool_call>{'name': 'add', 'arguments': {'a': True,}}</tool_call>"
-    assert read_text(text, TOOLS).calls == (Called("add", "{'a': True,}"),)
+    assert read_text(text, TOOLS).calls == (ToolCallPart("add", "{'a': True,}"),)
 
 
 def test_arguments_inside_of_a_string_come_out_of_it() -> None:
     text = '<tool_call>{"name": "add", "arguments": "{\\"a\\": 2}"}</tool_call>'
-    assert read_text(text, TOOLS).calls == (Called("add", '{"a": 2}'),)
+    assert read_text(text, TOOLS).calls == (ToolCallPart("add", '{"a": 2}'),)
 
 
 def test_an_id_is_kept() -> None:
     text = f'[{{"id": "c1", "type": "function", "function": {CALL}}}]'
-    assert read_text(text, TOOLS).calls == (Called("add", '{"a": 2, "b": 3}', "c1"),)
+    assert read_text(text, TOOLS).calls == (ToolCallPart("add", '{"a": 2, "b": 3}', "c1"),)
 
 
 @pytest.mark.parametrize("finish", ["stop", "length", None])
 def test_a_call_that_was_cut_is_broken(finish: str | None) -> None:
     found = parts('Hi <tool_call>{"name": "add", "arguments": {"a": 2', 0, finish)
-    assert [type(part) for part in found] == [Said, Broken]
+    assert [type(part) for part in found] == [TextPart, MalformedCallPart]
 
 
 def test_a_call_that_lacks_a_bracket_is_broken_and_the_text_behind_is_kept() -> None:
@@ -258,7 +274,7 @@ def test_bare_json_that_was_cut_behind_an_offered_name_is_broken() -> None:
 
 
 def test_without_tools_nothing_soft_is_a_call() -> None:
-    assert read_text(CALL, []) == Reading(CALL)
+    assert read_text(CALL, []) == ParsedResponse(CALL)
 
 
 def test_a_call_behind_text_on_the_line_before_counts() -> None:
@@ -270,12 +286,12 @@ def test_a_call_behind_text_on_the_line_before_counts() -> None:
 
 def test_an_unknown_family_is_named_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"'klingon'.*internlm.*hermes"):
-        text_reader(TOOLS, "klingon")
+        create_text_reader(TOOLS, "klingon")
 
 
 def test_a_named_family_reads_nothing_else() -> None:
     assert read_text(f"[TOOL_CALLS] [{CALL}]", TOOLS, "hermes").calls == ()
-    assert "hermes" in families()
+    assert "hermes" in list_families()
 
 
 def test_the_package_gives_the_face() -> None:

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tool_call_formats import FORMATS, JSON_FORMATS, K3_TYPES, TAGGED_FORMATS, bare, dumps
 
-from agentcall.dialects.families.registry import FAMILIES
-from agentcall.dialects.parts import Called
-from agentcall.dialects.reading import Reading, read_text, reading_of, text_reader
-from agentcall.jsontext import Whole, read_json
+from agentcall.dialects.families.registry import TOOL_PARSERS
+from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.reading import ParsedResponse, collect_parts, create_text_reader, read_text
+from agentcall.jsontext import ParsedJSON, parse_lenient_json
 from agentcall.messages import JSON
 
 TOOLS = ["get_weather", "search", "add", "python", "test_function", "refresh"]
@@ -30,17 +30,19 @@ class Offer:
     parameters: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
 
 
-def calls(reading: Reading) -> list[tuple[str, object]]:
+def calls(reading: ParsedResponse) -> list[tuple[str, object]]:
     return [(call.name, value(call.arguments)) for call in reading.calls]
 
 
 def value(arguments: str) -> object:
-    read = read_json(arguments)
-    assert isinstance(read, Whole), read
+    read = parse_lenient_json(arguments)
+    assert isinstance(read, ParsedJSON), read
     return read.value
 
 
-MARKERS = sorted({marker for family in FAMILIES for marker in (*family.markers, *family.dropped)})
+MARKERS = sorted(
+    {marker for family in TOOL_PARSERS for marker in (*family.markers, *family.ignored_tokens)}
+)
 CLOSERS = re.compile(
     r"</parameter>|</function>|</arg_value>|</tool_call>|<parameter=|</｜DSML｜ ?parameter>"
     r'|<\|close\|>argument|<\|"\|>'
@@ -98,11 +100,11 @@ def test_any_call_between_tags_is_read_back_in_any_pieces(
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_text_before_and_behind_is_kept_in_order(name: str) -> None:
     text = FORMATS[name]("search", {"q": "x"})
-    reader = text_reader(TOOLS)
+    reader = create_text_reader(TOOLS)
     parts = [*reader.feed(f"Let me see.\n{text}\nDone."), *reader.close("stop")]
     kinds = [type(part).__name__ for part in parts]
     assert kinds == ["Said", "Called", "Said"]
-    assert reading_of(parts).text.split() == ["Let", "me", "see.", "Done."]
+    assert collect_parts(parts).text.split() == ["Let", "me", "see.", "Done."]
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
@@ -119,9 +121,9 @@ def test_no_true_prefix_of_a_call_gives_a_call(name: str, finish: str | None) ->
     text = FORMATS[name]("search", {"q": "a {b} c", "n": 12})
     whole = len(text.rstrip("\n` "))
     for end in range(whole):
-        reader = text_reader(TOOLS)
+        reader = create_text_reader(TOOLS)
         parts = [*reader.feed(text[:end]), *reader.close(finish)]
-        early = [part for part in parts if isinstance(part, Called)]
+        early = [part for part in parts if isinstance(part, ToolCallPart)]
         assert not early or value(early[0].arguments) == {"q": "a {b} c", "n": 12}
         assert not early or text[end:].strip() == "" or name in CLOSED_EARLY
 
@@ -140,9 +142,9 @@ def test_markup_never_reaches_the_user(name: str) -> None:
     text = FORMATS[name]("search", {"q": "x"})
     for end in range(len(text) + 1):
         for finish in ("stop", "length", None):
-            reader = text_reader(TOOLS)
+            reader = create_text_reader(TOOLS)
             parts = [*reader.feed(f"Hi.\n{text[:end]}"), *reader.close(finish)]
-            said = reading_of(parts).text.removeprefix("Hi.\n")
+            said = collect_parts(parts).text.removeprefix("Hi.\n")
             assert said == "" or any(text.startswith(said) for text in OPENERS), said
 
 
@@ -235,8 +237,8 @@ def test_the_interpreters_code_goes_to_the_tool_that_takes_code() -> None:
 def test_a_stop_word_that_the_server_swallowed_is_not_missed(
     finish: str | None, found: int
 ) -> None:
-    reader = text_reader(TOOLS, "internlm")
-    reading = reading_of([*reader.feed(f"{START}\n{BLOCK}"), *reader.close(finish)])
+    reader = create_text_reader(TOOLS, "internlm")
+    reading = collect_parts([*reader.feed(f"{START}\n{BLOCK}"), *reader.close(finish)])
     assert (len(reading.calls), len(reading.broken)) == (found, 1 - found)
 
 
@@ -329,7 +331,7 @@ def test_the_definition_of_a_tool_is_no_call() -> None:
         '{"type": "function", "function": {"name": "add", "description": "Adds.", '
         '"parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}'
     )
-    assert read_text(text, TOOLS) == Reading(text)
+    assert read_text(text, TOOLS) == ParsedResponse(text)
 
 
 def test_llama_built_in_tools_and_code_behind_the_python_tag() -> None:
@@ -409,7 +411,7 @@ def test_react_input_that_is_no_json_is_the_only_argument() -> None:
 
 def test_react_for_a_tool_that_is_not_offered_is_text() -> None:
     text = "Action: dance\nAction Input: {}\n"
-    assert read_text(text, TOOLS) == Reading(text)
+    assert read_text(text, TOOLS) == ParsedResponse(text)
 
 
 def test_langchain_json_action() -> None:
@@ -418,5 +420,7 @@ def test_langchain_json_action() -> None:
 
 
 def test_no_marker_is_the_beginning_of_another() -> None:
-    every = {text for one in FAMILIES for text in (*one.markers, *one.thinking, *one.dropped)}
+    every = {
+        text for one in TOOL_PARSERS for text in (*one.markers, *one.thinking, *one.ignored_tokens)
+    }
     assert not [(a, b) for a in every for b in every if a != b and b.startswith(a)]

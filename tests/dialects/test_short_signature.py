@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from agentcall import tool
-from agentcall.dialects.signature import answer_signature, signature
+from agentcall.dialects.signature import format_answer_type, format_signature
 from agentcall.messages import JSON
 
 
@@ -35,7 +35,7 @@ def plant(tree: Node) -> None:
 
 
 def test_a_tool_is_a_line_and_a_line_for_each_described_parameter() -> None:
-    assert signature(weather) == (
+    assert format_signature(weather) == (
         '- weather(city: string, days?: integer, unit?: "C" | "F"): The weather in a city.\n'
         "    city: Its name, 比如 北京."
     )
@@ -46,21 +46,21 @@ def test_a_tool_without_parameters_or_description_is_short() -> None:
     def ping() -> None:
         pass
 
-    assert signature(ping) == "- ping()"
+    assert format_signature(ping) == "- ping()"
 
 
 def test_types_that_are_named_are_told() -> None:
-    assert signature(plant).splitlines() == [
+    assert format_signature(plant).splitlines() == [
         "- plant(tree: Node): Plant a tree.",
         '    Node = {"value": integer, "children"?: [Node, ...]}',
     ]
 
 
 def test_the_form_of_an_answer_is_text_or_its_type() -> None:
-    assert answer_signature(None) == '"..."'
-    assert answer_signature({"type": "integer"}) == "integer"
+    assert format_answer_type(None) == '"..."'
+    assert format_answer_type({"type": "integer"}) == "integer"
     schema: dict[str, JSON] = {
         "$ref": "#/$defs/N",
         "$defs": {"N": {"type": "object", "properties": {}}},
     }
-    assert answer_signature(schema) == "N; N = {}"
+    assert format_answer_type(schema) == "N; N = {}"

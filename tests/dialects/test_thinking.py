@@ -8,12 +8,18 @@ import pytest
 from tool_call_formats import FORMATS
 
 from agentcall import Agent, tool
-from agentcall.dialects.families.registry import FAMILIES
+from agentcall.dialects.families.registry import TOOL_PARSERS
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parts import Broken, Called, Delta, Said
-from agentcall.dialects.protocol import Offer
-from agentcall.dialects.reading import Reading, Reconsidered, read_text, reading_of, text_reader
-from agentcall.dialects.turns import TurnReader
+from agentcall.dialects.parts import MalformedCallPart, MessageDelta, TextPart, ToolCallPart
+from agentcall.dialects.protocol import PromptSpec
+from agentcall.dialects.reading import (
+    ParsedResponse,
+    RetractedPart,
+    collect_parts,
+    create_text_reader,
+    read_text,
+)
+from agentcall.dialects.turns import ConstrainedReader
 from agentcall.events import AnswerDiscarded, Event, RunFinished, TextDelta, ThinkingDelta
 from agentcall.models.http_chat import HTTPChat
 from agentcall.result import RunResult
@@ -23,8 +29,8 @@ TOOLS = ["wipe", "add", "write_file"]
 ADD = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
 WIPE = '<tool_call>{"name": "wipe", "arguments": {}}</tool_call>'
 NOTE = '<tool_call>{"name": "write_file", "arguments": {"text": "a</think>b<think>c"}}</tool_call>'
-ADDED = (Called("add", '{"a": 1}'),)
-NOTED = (Called("write_file", '{"text": "a</think>b<think>c"}'),)
+ADDED = (ToolCallPart("add", '{"a": 1}'),)
+NOTED = (ToolCallPart("write_file", '{"text": "a</think>b<think>c"}'),)
 PAIRS = [
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -63,7 +69,7 @@ def NOTE_TOOL(text: str) -> str:
     return text
 
 
-def read_both(text: str) -> Reading:
+def read_both(text: str) -> ParsedResponse:
     """What a text holds, which is the same in single characters."""
     reading = read_text(text, TOOLS)
     assert read_text(list(text), TOOLS) == reading
@@ -71,7 +77,7 @@ def read_both(text: str) -> Reading:
 
 
 def test_every_tag_is_tried_here() -> None:
-    known = {tag for family in FAMILIES for tag in family.thinking}
+    known = {tag for family in TOOL_PARSERS for tag in family.thinking}
     assert known == {tag for pair in PAIRS for tag in pair}
 
 
@@ -83,8 +89,8 @@ def test_a_call_before_an_end_of_thinking_is_none(opener: str, closer: str) -> N
     thought = f"Perhaps {WIPE} would do, but no."
     for begin in (opener, ""):
         reading = read_both(f"{begin}{thought}{closer}{ADD}")
-        assert reading == Reading("", thought, ADDED)
-        assert read_both(f"{begin}{thought}{closer}Done.") == Reading("Done.", thought)
+        assert reading == ParsedResponse("", thought, ADDED)
+        assert read_both(f"{begin}{thought}{closer}Done.") == ParsedResponse("Done.", thought)
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
@@ -147,15 +153,15 @@ def test_a_call_that_is_thought_of_takes_no_other_call_out_of_its_arguments() ->
     "text", [f"<think>Perhaps {WIPE} would do, but no", f"<think>{WIPE}, then {WIPE} or so"]
 )
 def test_a_call_in_thinking_without_end_is_none(text: str, finish: str | None) -> None:
-    reader = text_reader(TOOLS)
-    reading = reading_of([*reader.feed(text), *reader.close(finish)])
+    reader = create_text_reader(TOOLS)
+    reading = collect_parts([*reader.feed(text), *reader.close(finish)])
     assert (reading.calls, reading.text) == ((), "")
 
 
 @pytest.mark.parametrize("finish", ["length", None])
 def test_thinking_that_was_cut_behind_a_call_runs_none(finish: str | None) -> None:
-    reader = text_reader(TOOLS)
-    reading = reading_of([*reader.feed(f"<think>So {WIPE}"), *reader.close(finish)])
+    reader = create_text_reader(TOOLS)
+    reading = collect_parts([*reader.feed(f"<think>So {WIPE}"), *reader.close(finish)])
     assert (reading.calls, reading.thinking) == ((), f"So {WIPE}")
 
 
@@ -170,52 +176,52 @@ def test_calls_with_which_an_answer_ends_that_never_left_its_thinking_count() ->
 def test_calls_in_thinking_that_the_server_took_apart_are_none() -> None:
     for thinking in (f"Perhaps {WIPE} would do, but no.", f"{WIPE} and then?"):
         reader = NativeReader(TOOLS)
-        parts = [*reader.feed(Delta(thinking=thinking)), *reader.close("stop")]
-        assert not any(isinstance(part, Called) for part in parts)
+        parts = [*reader.feed(MessageDelta(thinking=thinking)), *reader.close("stop")]
+        assert not any(isinstance(part, ToolCallPart) for part in parts)
     reader = NativeReader(TOOLS)
     parts = [
-        *reader.feed(Delta(thinking=WIPE)),
-        *reader.feed(Delta("Done.")),
+        *reader.feed(MessageDelta(thinking=WIPE)),
+        *reader.feed(MessageDelta("Done.")),
         *reader.close("stop"),
     ]
-    assert not any(isinstance(part, Called) for part in parts)
+    assert not any(isinstance(part, ToolCallPart) for part in parts)
 
 
 def test_what_is_void_is_told_with_the_tag_that_the_template_wrote() -> None:
-    reader = text_reader(TOOLS)
-    assert reader.feed(f"Hm {WIPE}")[0] == Said("Hm ")
+    reader = create_text_reader(TOOLS)
+    assert reader.feed(f"Hm {WIPE}")[0] == TextPart("Hm ")
     (part,) = reader.feed("[/THINK]")
-    assert isinstance(part, Reconsidered)
+    assert isinstance(part, RetractedPart)
     assert (part.text, part.opener) == (f"Hm {WIPE}", "[THINK]")
 
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("Done.", Reading("Done.")),
-        (ADD, Reading("", "", ADDED)),
-        ('{"name": "add", "parameters": {"a": 1}}', Reading("", "", ADDED)),
-        (f"Hm {WIPE} no.</think>Ok.{ADD}", Reading("Ok.", f"Hm {WIPE} no.", ADDED)),
-        ("<think>Hm.</think>Ok.", Reading("Ok.", "<think>Hm.")),
-        (NOTE, Reading("", "", NOTED)),
+        ("Done.", ParsedResponse("Done.")),
+        (ADD, ParsedResponse("", "", ADDED)),
+        ('{"name": "add", "parameters": {"a": 1}}', ParsedResponse("", "", ADDED)),
+        (f"Hm {WIPE} no.</think>Ok.{ADD}", ParsedResponse("Ok.", f"Hm {WIPE} no.", ADDED)),
+        ("<think>Hm.</think>Ok.", ParsedResponse("Ok.", "<think>Hm.")),
+        (NOTE, ParsedResponse("", "", NOTED)),
     ],
 )
 def test_thinking_is_supposed_until_the_answer_shows_that_there_is_none(
-    text: str, wanted: Reading
+    text: str, wanted: ParsedResponse
 ) -> None:
     for pieces in ([text], list(text)):
         reader = NativeReader(TOOLS)
-        reader.suppose("<think>")
-        parts = [part for piece in pieces for part in reader.feed(Delta(piece))]
-        reading = reading_of([*parts, *reader.close("stop")])
+        reader.assume_thinking("<think>")
+        parts = [part for piece in pieces for part in reader.feed(MessageDelta(piece))]
+        reading = collect_parts([*parts, *reader.close("stop")])
         assert reading == wanted
 
 
 def test_a_call_before_text_in_supposed_thinking_without_end_is_told_to_the_model() -> None:
-    reader = text_reader(TOOLS, opening="<think>", supposed=True)
-    reading = reading_of([*reader.feed(f"Hm {WIPE} no."), *reader.close("stop")])
+    reader = create_text_reader(TOOLS, opener="<think>", is_assumed=True)
+    reading = collect_parts([*reader.feed(f"Hm {WIPE} no."), *reader.close("stop")])
     assert (reading.calls, len(reading.broken)) == ((), 1)
-    assert isinstance(reading.broken[0], Broken)
+    assert isinstance(reading.broken[0], MalformedCallPart)
 
 
 def test_an_object_that_was_only_thought_of_is_no_turn_of_the_constrained_dialect() -> None:
@@ -228,8 +234,8 @@ def test_an_object_that_was_only_thought_of_is_no_turn_of_the_constrained_dialec
         (f"{wiped} no.</think>Done.", ()),
         (noted, NOTED),
     ):
-        reader = TurnReader(Offer("", (WIPE_TOOL, ADD_TOOL, NOTE_TOOL)))
-        reading = reading_of([*reader.feed(Delta(text)), *reader.close("stop")])
+        reader = ConstrainedReader(PromptSpec("", (WIPE_TOOL, ADD_TOOL, NOTE_TOOL)))
+        reading = collect_parts([*reader.feed(MessageDelta(text)), *reader.close("stop")])
         assert [(call.name, call.arguments) for call in reading.calls] == [
             (call.name, call.arguments) for call in wanted
         ]
@@ -307,5 +313,5 @@ async def test_an_answer_without_thinking_is_shown_whole_although_thinking_was_s
 
 
 async def test_native_calls_are_no_matter_of_thinking_in_the_text() -> None:
-    ran, result, _ = await ran_of(False, call("add", a=1).but(text="Hm.</think>"), say("Ok."))
+    ran, result, _ = await ran_of(False, call("add", a=1).replace(text="Hm.</think>"), say("Ok."))
     assert (ran, result.output) == (["add"], "Ok.")

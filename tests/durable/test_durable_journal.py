@@ -15,7 +15,7 @@ import pytest
 from agentcall import Agent, tool
 from agentcall.durable import durable
 from agentcall.durable.journal import Journal
-from agentcall.durable.opening import opener
+from agentcall.durable.opening import make_opener
 from agentcall.errors import JournalDamaged, JournalError, UsageError
 from agentcall.testing import ScriptedModel, call, say
 
@@ -42,11 +42,13 @@ def path(tmp_path: Path) -> Path:
 
 def content(path: Path) -> list[object]:
     """All that counts in a journal."""
-    database = opener(f"sqlite:///{path}", make=False)()
+    database = make_opener(f"sqlite:///{path}", make=False)()
     try:
         journal = Journal(database)
-        heads = [(head.run_id, head.state, head.outcome, head.records) for head in journal.heads()]
-        return [sorted(heads), [journal.records(f"run-{n}") for n in range(RUNS)]]
+        heads = [
+            (head.run_id, head.state, head.outcome, head.records) for head in journal.list_runs()
+        ]
+        return [sorted(heads), [journal.read_records(f"run-{n}") for n in range(RUNS)]]
     finally:
         database.close()
 
@@ -154,7 +156,7 @@ def test_a_newer_format_is_refused_with_its_number(path: Path) -> None:
 
 def test_a_journal_that_is_to_be_read_has_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no journal at"):
-        opener(f"sqlite:///{tmp_path}/runs.db", make=False)()
+        make_opener(f"sqlite:///{tmp_path}/runs.db", make=False)()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,8 +15,8 @@ from postgres_server import Server, server
 
 from agentcall import Agent, tool
 from agentcall.durable import durable
-from agentcall.durable.holder import Holder
-from agentcall.durable.worker import Done, Worker
+from agentcall.durable.holder import LeaseOwner
+from agentcall.durable.worker import DurableWorker, WorkerResult
 from agentcall.errors import JournalDamaged, JournalError, RunBusy
 from agentcall.testing import ScriptedModel, call, say
 
@@ -104,12 +104,12 @@ async def test_who_lost_its_hold_writes_nothing_more(url: str) -> None:
 async def test_a_dead_process_of_this_machine_is_known_before_its_lease_ends(
     url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    holder = Holder(tmp_path_factory.mktemp("x") / "agentcall")
+    holder = LeaseOwner(tmp_path_factory.mktemp("x") / "agentcall")
     host, pid, random = holder.name.split(":")
     assert (host, pid) == (socket.gethostname(), str(os.getpid()))
     other = f"{host}:{pid}:00000000:1"  # another process that had our pid
-    assert holder.lives(other) is None
-    assert holder.lives(holder.hold()) is True
+    assert holder.is_lease_alive(other) is None
+    assert holder.is_lease_alive(holder.create_lease()) is True
     holder.close()
     assert random
 
@@ -126,12 +126,12 @@ async def test_a_server_that_restarts_is_waited_for(url: str, postgres: Server) 
 
 
 async def test_workers_share_a_queue_and_take_each_run_once(url: str) -> None:
-    told: list[Done] = []
+    told: list[WorkerResult] = []
     crews = [durable(agent(*[say(f"ok {n}")] * 40), url, lease=5) for n in range(4)]
     for n in range(40):
         await crews[0].enqueue(f"go {n}", run_id=f"r{n}")
     await asyncio.gather(
-        *(Worker(runs, told.append, concurrency=3).work(until_empty=True) for runs in crews)
+        *(DurableWorker(runs, told.append, concurrency=3).run(until_empty=True) for runs in crews)
     )
     for runs in crews:
         runs.close()
@@ -140,7 +140,7 @@ async def test_workers_share_a_queue_and_take_each_run_once(url: str) -> None:
 
 
 async def test_a_changed_record_is_refused_and_does_not_hold_up_the_queue(url: str) -> None:
-    told: list[Done] = []
+    told: list[WorkerResult] = []
     with durable(agent(say("ok")), url) as runs:
         await runs.enqueue("go", run_id="bad")
         await runs.enqueue("go", run_id="good")
@@ -149,7 +149,7 @@ async def test_a_changed_record_is_refused_and_does_not_hold_up_the_queue(url: s
                 "UPDATE agentcall_records SET body = replace(body, 'go', 'no') WHERE run_id = 'bad'"
             )
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(Worker(runs, told.append).work(), 5)
+            await asyncio.wait_for(DurableWorker(runs, told.append).run(), 5)
         with pytest.raises(JournalDamaged, match="record 1 of the run bad"):
             await runs.run(run_id="bad")
     assert sorted(type(done.error).__name__ for done in told) == ["JournalDamaged", "NoneType"]

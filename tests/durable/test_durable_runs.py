@@ -15,16 +15,16 @@ import pytest
 from pydantic import BaseModel
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunContext, tool
-from agentcall.durable import Durable, durable
-from agentcall.durable.cancel import cancelled
+from agentcall.durable import DurableAgent, durable
+from agentcall.durable.cancel import cancel_run
 from agentcall.durable.journal import Journal
-from agentcall.durable.opening import opener
-from agentcall.durable.worker import Done, Worker
+from agentcall.durable.opening import make_opener
+from agentcall.durable.worker import DurableWorker, WorkerResult
 from agentcall.errors import JournalError, ModelRefused, ModelUnreachable, RunBusy, UsageError
 from agentcall.events import ApprovalRequested, RunFinished, RunStarted, ToolCallFinished
 from agentcall.messages import Assistant, ToolResult, User
-from agentcall.models.paced import Paced
-from agentcall.steps import UNKNOWN
+from agentcall.models.paced import RateLimitedModel
+from agentcall.steps import UNKNOWN_OUTCOME
 from agentcall.testing import ScriptedModel, call, calls, drop, overflow, say, status
 
 DONE: list[str] = []
@@ -68,7 +68,7 @@ async def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it did not come true")
 
 
-async def cut_off(runs: Durable, prompt: str, run_id: str) -> None:
+async def cut_off(runs: DurableAgent, prompt: str, run_id: str) -> None:
     """Begins a run, and cuts it off while a tool is at work, as Ctrl-C does."""
     task = asyncio.ensure_future(runs.run(prompt, run_id=run_id))
     await until(lambda: bool(DONE))
@@ -78,9 +78,9 @@ async def cut_off(runs: Durable, prompt: str, run_id: str) -> None:
 
 
 def kinds(url: str, run_id: str) -> list[str]:
-    database = opener(url)()
+    database = make_opener(url)()
     try:
-        return [record.kind for record in Journal(database).records(run_id)]
+        return [record.kind for record in Journal(database).read_records(run_id)]
     finally:
         database.close()
 
@@ -147,7 +147,7 @@ async def test_a_turn_that_is_recorded_is_not_asked_for_again(url: str) -> None:
     with durable(Agent(model(say("done")), tools=[add, pay]), url) as runs:
         result = await runs.run(run_id="x")
     assert sorted(DONE) == ["1+2", "slow x:1:1"]
-    assert [found.text for _, found in result.tool_calls if found] == ["3", UNKNOWN]
+    assert [found.text for _, found in result.tool_calls if found] == ["3", UNKNOWN_OUTCOME]
 
 
 # A call that was cut off.
@@ -160,7 +160,7 @@ async def test_a_call_that_was_cut_off_is_told_to_be_unknown_and_not_repeated(ur
     with durable(Agent(later, tools=[pay]), url) as runs:
         result = await runs.run(run_id="x")
     assert DONE == ["slow x:1:0"]
-    assert later.requests[0].messages[-1]["content"] == UNKNOWN
+    assert later.requests[0].messages[-1]["content"] == UNKNOWN_OUTCOME
     assert result.notes == ('pay({"to": "slow"}) was begun and cut off; its outcome is unknown',)
 
 
@@ -254,7 +254,7 @@ async def test_what_was_approved_is_not_asked_again_after_a_crash(url: str) -> N
     with durable(Agent(model(say("ok")), tools=[sending]), url) as runs:
         result = await runs.run(run_id="x")
     assert sorted(DONE) == ["ann x:1:0", "slow x:1:1"]
-    assert [found.text for _, found in result.tool_calls if found] == ["paid ann", UNKNOWN]
+    assert [found.text for _, found in result.tool_calls if found] == ["paid ann", UNKNOWN_OUTCOME]
 
 
 async def test_deciding_about_a_run_that_does_not_wait_is_refused(url: str) -> None:
@@ -341,7 +341,7 @@ async def test_an_agent_that_is_a_tool_goes_on_where_it_was_cut_off(url: str) ->
     assert result.output == "3, it says."
     assert DONE in (["1+2"], ["1+2", "slow x:1:0:2:0"])  # it may have been cut off at its door
     told = [m for m in again.requests[0].messages if m["role"] == "tool"]
-    assert [m["content"] for m in told] == ["3", UNKNOWN]
+    assert [m["content"] for m in told] == ["3", UNKNOWN_OUTCOME]
     assert (result.usage.requests, result.usage.tool_calls) == (5, 3)
 
 
@@ -380,7 +380,7 @@ async def test_a_tool_that_is_gone_leaves_what_it_did_in_the_conversation(url: s
     with durable(Agent(later, instructions="Be brief."), url) as runs:
         result = await runs.run(run_id="x")
     said = [m["content"] for m in later.requests[0].messages if m["role"] == "tool"]
-    assert said == ["3", UNKNOWN]
+    assert said == ["3", UNKNOWN_OUTCOME]
     assert set(result.notes) == {
         "the instructions have changed",
         "the tool add is gone",
@@ -465,11 +465,11 @@ async def test_another_process_that_runs_it_is_named_and_its_death_noticed_at_on
 async def test_cancelling_a_run_of_another_process_stops_it(
     url: str, holder: subprocess.Popen[str]
 ) -> None:
-    database = opener(url)()
-    assert f"the process {holder.pid}" in cancelled(Journal(database), "x")
+    database = make_opener(url)()
+    assert f"the process {holder.pid}" in cancel_run(Journal(database), "x")
     assert holder.wait(20) == 0
     with pytest.raises(UsageError, match="has ended already: cancelled"):
-        cancelled(Journal(database), "x")
+        cancel_run(Journal(database), "x")
     database.close()
     with durable(Agent(model()), url) as runs:
         result = await runs.run(run_id="x")
@@ -494,8 +494,8 @@ async def test_a_fork_that_outlives_its_parent_does_not_keep_the_run(url: str) -
 async def test_cancelling_a_run_that_nobody_runs_ends_it(url: str) -> None:
     with durable(Agent(model(call("pay", to="slow")), tools=[pay]), url) as runs:
         await cut_off(runs, "pay", "x")
-    database = opener(url)()
-    assert cancelled(Journal(database), "x") == "cancelled the run x"
+    database = make_opener(url)()
+    assert cancel_run(Journal(database), "x") == "cancelled the run x"
     database.close()
     with durable(Agent(model()), url) as runs:
         assert (await runs.run(run_id="x")).stop_reason == "cancelled"
@@ -533,12 +533,12 @@ async def test_leaving_a_stream_leaves_a_run_that_goes_on(url: str) -> None:
 
 
 async def test_workers_take_what_was_left_to_them(url: str) -> None:
-    told: list[Done] = []
+    told: list[WorkerResult] = []
     agent = Agent(model(*[say("ok")] * 5), name="shop")
     with durable(agent, url) as runs:
         ids = [await runs.enqueue(f"go {n}", run_id=f"r{n}") for n in range(5)]
         await runs.enqueue("go 0", run_id="r0")
-        await Worker(runs, told.append, concurrency=2).work(until_empty=True)
+        await DurableWorker(runs, told.append, concurrency=2).run(until_empty=True)
         assert (await runs.run(run_id="r3")).output == "ok"
     assert sorted(done.run_id for done in told) == ids
 
@@ -551,17 +551,17 @@ async def test_a_worker_leaves_other_agents_runs_and_those_that_nobody_left_to_i
     with durable(Agent(model(drop())), url) as runs:
         with pytest.raises(ModelUnreachable):
             await runs.run("go", run_id="y")
-        assert await runs.take() is None
+        assert await runs.claim_next() is None
 
 
 async def test_a_run_that_the_server_refuses_has_failed_and_says_why(url: str) -> None:
     from agentcall.testing import status
 
-    told: list[Done] = []
+    told: list[WorkerResult] = []
     with durable(Agent(model(status(401))), url) as runs:
         await runs.enqueue("go", run_id="x")
-        await Worker(runs, told.append).work(until_empty=True)
-        heads = await runs.ask(lambda journal: journal.heads())
+        await DurableWorker(runs, told.append).run(until_empty=True)
+        heads = await runs.query_journal(lambda journal: journal.list_runs())
     assert [(done.run_id, type(done.error).__name__) for done in told] == [("x", "ModelRefused")]
     assert [(head.state, head.outcome) for head in heads] == [("failed", "ModelRefused")]
 
@@ -596,12 +596,12 @@ def test_a_missing_extra_names_the_pip_command() -> None:
 
 
 async def test_a_paced_model_is_asked_no_faster_than_told() -> None:
-    agent = Agent(Paced(model(*[say("ok")] * 3), per_second=10))
+    agent = Agent(RateLimitedModel(model(*[say("ok")] * 3), per_second=10))
     began = asyncio.get_running_loop().time()
     await asyncio.gather(*(agent.run("hi") for _ in range(3)))
     assert asyncio.get_running_loop().time() - began >= 0.2
     with pytest.raises(UsageError, match="not above 0"):
-        Paced(model(), per_second=0)
+        RateLimitedModel(model(), per_second=0)
 
 
 async def test_a_journal_that_cannot_be_made_says_why(tmp_path: Path) -> None:

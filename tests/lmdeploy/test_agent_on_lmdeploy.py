@@ -23,9 +23,9 @@ from agentcall.errors import (
 )
 from agentcall.events import DialectChosen, Event, RunFinished, TextDelta
 from agentcall.limits import Limits
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.protocol import Settings
+from agentcall.models.protocol import ModelSettings
 from agentcall.result import RunResult
 from agentcall.tool import Tool, tool
 
@@ -83,14 +83,17 @@ def called(result: RunResult[str]) -> list[tuple[str, object]]:
 
 
 def model_on(
-    stand: Stand, name: str | None = None, dialect: str = "auto", settings: Settings | None = None
+    stand: Stand,
+    name: str | None = None,
+    dialect: str = "auto",
+    settings: ModelSettings | None = None,
 ) -> HTTPChat:
-    endpoint = Endpoint(stand.url, timeout=20, tries=2)
+    endpoint = HTTPEndpoint(stand.url, timeout=20, tries=2)
     return HTTPChat(endpoint, name, dialect=dialect, settings=settings)
 
 
 def agent_on(
-    stand: Stand, *tools: Tool, dialect: str = "auto", settings: Settings | None = None
+    stand: Stand, *tools: Tool, dialect: str = "auto", settings: ModelSettings | None = None
 ) -> Agent[str]:
     model = model_on(stand, dialect=dialect, settings=settings)
     return Agent(model, tools=tools, instructions=TOLD)
@@ -273,7 +276,7 @@ async def test_a_call_cut_by_the_length_limit_is_not_carried_out(stand: Stand, h
 
     call = reference.call("add", {"a": 3, "b": 5})
     stand.script([Reply(call, repeat=True)])
-    limited = Settings(max_tokens=12)
+    limited = ModelSettings(max_tokens=12)
     result = await answered(agent_on(stand, counted, settings=limited), how)
     assert done == []
     assert result.tool_calls == ()

@@ -4,11 +4,11 @@ import pytest
 import reference_format as reference
 from stand import Reply, Stand
 
-from agentcall.bench import Scope, Server, Target, measure
-from agentcall.models.endpoint import Endpoint
+from agentcall.bench import BenchScope, BenchServer, BenchTarget, measure
+from agentcall.models.endpoint import HTTPEndpoint
 
 CALL = "I look." + reference.call("price", {"item": "apple"})
-SCOPE = Scope((1, 4), each=2, tokens=24, seconds=60.0)
+SCOPE = BenchScope((1, 4), each=2, tokens=24, seconds=60.0)
 
 
 def shopkeeper(stand: Stand) -> None:
@@ -26,7 +26,7 @@ def shopkeeper(stand: Stand) -> None:
 async def test_streams_and_agents_are_counted(name: str, request: pytest.FixtureRequest) -> None:
     stand: Stand = request.getfixturevalue(name)
     shopkeeper(stand)
-    report = await measure(Target((Server(Endpoint(stand.url)),)), SCOPE)
+    report = await measure(BenchTarget((BenchServer(HTTPEndpoint(stand.url)),)), SCOPE)
     counts = [(level.streams.answers, level.agents.runs) for level in report.levels]
     assert counts == [(2, 2), (8, 8)]
     for level in report.levels:
@@ -43,11 +43,11 @@ async def test_streams_and_agents_are_counted(name: str, request: pytest.Fixture
 async def test_cached_tokens_are_those_that_the_server_tells(stock: Stand, old: Stand) -> None:
     for stand in (stock, old):
         shopkeeper(stand)
-    scope = Scope((1,), each=1, seconds=60.0)
-    new = await measure(Target((Server(Endpoint(stock.url)),)), scope)
+    scope = BenchScope((1,), each=1, seconds=60.0)
+    new = await measure(BenchTarget((BenchServer(HTTPEndpoint(stock.url)),)), scope)
     assert new.prefix is not None
     assert new.prefix.cached_tokens == 0  # told, and nothing was
     assert new.levels[0].agents.usage.cached_tokens == 20
-    past = await measure(Target((Server(Endpoint(old.url)),)), scope)
+    past = await measure(BenchTarget((BenchServer(HTTPEndpoint(old.url)),)), scope)
     assert past.prefix is not None
     assert past.prefix.cached_tokens is None  # 0.5.3 does not tell

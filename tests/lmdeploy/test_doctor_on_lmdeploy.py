@@ -10,22 +10,22 @@ from launch import START_SECONDS, Launch, Server, start
 from stand import Stand, exchange
 
 from agentcall.agent import Agent
-from agentcall.doctor import Finding, Report, examine
+from agentcall.doctor import DoctorReport, Finding, examine
 from agentcall.errors import ModelRefused
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 
 KEY = "sk-of-the-test"
 
 
-def finding(report: Report, words: str) -> Finding:
+def finding(report: DoctorReport, words: str) -> Finding:
     """The one that begins with these words."""
     found = [each for each in report.findings if each.what.startswith(words)]
     assert len(found) == 1, report.findings
     return found[0]
 
 
-def levels(report: Report) -> list[str]:
+def levels(report: DoctorReport) -> list[str]:
     return [each.level for each in report.findings if each.level != "ok"]
 
 
@@ -140,7 +140,7 @@ def wait_for_health(server: Server) -> None:
 async def test_a_missing_key_and_a_wrong_one_are_told_apart(locked: Stand) -> None:
     bare = await examine(locked.url)
     assert "wants an API key" in bare.findings[0].what
-    wrong = await examine(Endpoint(locked.url, "sk-wrong"))
+    wrong = await examine(HTTPEndpoint(locked.url, "sk-wrong"))
     assert "refuses this API key" in wrong.findings[0].what
     assert "AGENTCALL_API_KEY" in wrong.findings[0].advice
     assert "sk-wrong" not in str(wrong)
@@ -151,7 +151,7 @@ async def test_a_missing_key_and_a_wrong_one_are_told_apart(locked: Stand) -> No
 async def test_with_its_key_a_locked_server_that_hides_its_document_is_examined(
     locked: Stand,
 ) -> None:
-    report = await examine(Endpoint(locked.url, KEY))
+    report = await examine(HTTPEndpoint(locked.url, KEY))
     assert (report.version, report.context, report.tools) == ("0.16 or later", 32768, "refused")
     assert report.dialect == "internlm"
     assert report.healthy
@@ -161,4 +161,4 @@ async def test_a_run_without_the_key_says_what_to_do(locked: Stand) -> None:
     with pytest.raises(ModelRefused, match=r"401.*AGENTCALL_API_KEY"):
         await Agent(HTTPChat(locked.url)).run("Hi")
     locked.script(["Hello."])
-    assert (await Agent(HTTPChat(Endpoint(locked.url, KEY))).run("Hi")).output == "Hello."
+    assert (await Agent(HTTPChat(HTTPEndpoint(locked.url, KEY))).run("Hi")).output == "Hello."

@@ -16,11 +16,11 @@ from launch import Server
 from stand import Reply, exchange
 
 from agentcall.agent import Agent
-from agentcall.models.shorthand import model_from
+from agentcall.models.shorthand import resolve_model
 from agentcall.result import RunResult
 from agentcall.testing import FakeServer, forever, say, status
 from agentcall.tool import tool
-from agentcall_server.exchange import root_of
+from agentcall_server.exchange import parse_server_url
 
 RUNS, AT_A_TIME, BEFORE_THE_KILL = 40, 10, 8
 
@@ -86,7 +86,7 @@ async def test_behind_the_proxy_no_run_is_lost_when_a_node_is_killed(tmp_path: P
             assert before[0] > 2  # it had its share
             await asyncio.to_thread(proxy.wait_for, "does not answer; taken out")
             left = json.loads(exchange(f"{proxy.url}/nodes/status").body)
-            assert list(left) == [root_of(second.stand.url)]
+            assert list(left) == [parse_server_url(second.stand.url)]
 
 
 async def test_with_a_list_of_urls_no_run_is_lost_when_a_node_is_killed(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ async def test_with_a_list_of_urls_no_run_is_lost_when_a_node_is_killed(tmp_path
             kill(first)
 
         urls = [f"{first.stand.url}#{MODEL}", f"{second.stand.url}#{MODEL}"]
-        results = await load(Agent(model_from(urls), tools=[add]), end_first)
+        results = await load(Agent(resolve_model(urls), tools=[add]), end_first)
         assert all_right(results)
         assert before[0] > 2
 
@@ -129,9 +129,9 @@ def listed(proxy: Proxy) -> dict[str, list[str]]:
 async def test_nodes_come_are_shown_serve_and_go(proxy: Proxy) -> None:
     with FakeServer([forever(say("from a node"))], models=["m"]) as node:
         added = agentcall("add", node.url, "--proxy", proxy.url)
-        assert (added.returncode, added.stdout) == (0, f"added {root_of(node.url)}: m\n")
-        assert listed(proxy) == {root_of(node.url): ["m"]}
-        assert root_of(node.url) in agentcall("list", "--proxy", proxy.url).stdout
+        assert (added.returncode, added.stdout) == (0, f"added {parse_server_url(node.url)}: m\n")
+        assert listed(proxy) == {parse_server_url(node.url): ["m"]}
+        assert parse_server_url(node.url) in agentcall("list", "--proxy", proxy.url).stdout
         assert (await Agent(f"{proxy.url}/v1").run("hi")).output == "from a node"
         removed = agentcall("remove", node.url, "--proxy", f"{proxy.url}/v1")
         assert removed.returncode == 0, removed.stderr
@@ -184,8 +184,8 @@ def test_a_node_that_goes_away_is_taken_out_and_comes_back(proxy: Proxy) -> None
     proxy.wait_for("does not answer; taken out")
     assert listed(proxy) == {}
     node.start()
-    proxy.wait_for(f"node {root_of(node.url)} serves m")
-    assert list(listed(proxy)) == [root_of(node.url)]
+    proxy.wait_for(f"node {parse_server_url(node.url)} serves m")
+    assert list(listed(proxy)) == [parse_server_url(node.url)]
     agentcall("remove", node.url, "--proxy", proxy.url)
     node.stop()
 

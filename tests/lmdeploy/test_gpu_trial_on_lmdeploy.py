@@ -13,7 +13,7 @@ from launch import STANDIN, free_ports
 from stand import Reply, Stand
 
 from agentcall_server.language_models import find_architecture
-from agentcall_server.plan import Wish, plan
+from agentcall_server.plan import PlanRequest, plan_memory
 from agentcall_server.units import GIB, MIB
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def test_the_trial_starts_asks_measures_and_compares(tmp_path: Path) -> None:
     python = python_with("0.18.0", print)
     model = tmp_path / "internlm2_5-7b-chat"
     subprocess.run([str(python), str(STANDIN / "make_model.py"), str(model)], check=True)
-    wish = Wish(
+    wish = PlanRequest(
         find_architecture(str(model)),
         24 * GIB,
         used=BEFORE * MIB,
@@ -32,8 +32,8 @@ def test_the_trial_starts_asks_measures_and_compares(tmp_path: Path) -> None:
         context=8192,
         backend="pytorch",
     )
-    planned = plan(wish)
-    smi = nvidia_smi(tmp_path, planned.at_start // MIB)
+    planned = plan_memory(wish)
+    smi = nvidia_smi(tmp_path, planned.bytes_at_start // MIB)
     control, _ = free_ports()
     lmdeploy = tmp_path / "lmdeploy"
     lmdeploy.write_text(
@@ -64,8 +64,8 @@ def test_the_trial_starts_asks_measures_and_compares(tmp_path: Path) -> None:
     assert "| held at start |" in said
     found = json.loads((tmp_path / "out.json").read_text())
     start, most = found["memory"]
-    assert start["planned"] == planned.at_start
-    assert abs(start["measured"] - planned.at_start) < MIB
+    assert start["planned"] == planned.bytes_at_start
+    assert abs(start["measured"] - planned.bytes_at_start) < MIB
     assert most["measured"] == start["measured"]
     assert [level["agents"]["called"] for level in found["bench"]["levels"]] == [2, 16, 64]
 

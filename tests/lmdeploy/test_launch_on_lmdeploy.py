@@ -22,19 +22,19 @@ from supervised import server_of, state_in, until
 
 from agentcall.agent import Agent
 from agentcall.cli import launching
-from agentcall.cli.launching import ensure_up
+from agentcall.cli.launching import ensure_server
 from agentcall.doctor import examine
 from agentcall.models import shorthand
-from agentcall.models.endpoint import Endpoint
-from agentcall.models.launched import api_key
+from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.launched import find_api_key
 from agentcall.tool import tool
 from agentcall_server import Launch, LMDeployServer
-from agentcall_server.diagnosis import Cause
+from agentcall_server.diagnosis import FailureCause
 from agentcall_server.errors import StartFailed
-from agentcall_server.launcher import launch_server, wait_ready
-from agentcall_server.ledger import entry
-from agentcall_server.progress import Quiet
-from agentcall_server.refusals import NoLMDeploy
+from agentcall_server.launcher import launch_server, wait_until_ready
+from agentcall_server.ledger import open_entry
+from agentcall_server.progress import NoProgress
+from agentcall_server.refusals import LMDeployUnavailable
 
 VERSIONS = ("0.18.0", "0.5.3")
 NAME = "internlm2_5-7b-chat"
@@ -142,7 +142,7 @@ def test_from_a_command_to_an_answer_through_a_crash_to_the_end(
     told = agentcall(*question, cwd=tmp_path, env=here)
     assert told.stdout.strip() == "It is 16."
 
-    one = entry(NAME)
+    one = open_entry(NAME)
     first = server_of(one)
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: one.is_ready and server_of(one) != first, seconds=300)
@@ -160,10 +160,10 @@ def test_from_a_command_to_an_answer_through_a_crash_to_the_end(
     assert agentcall("server", "stop", cwd=tmp_path, env=here).stdout == f"{NAME} is stopped\n"
     assert not server.is_alive
     for file in one.folder.rglob("*"):
-        assert not file.is_file() or file == one.key_file or one.key() not in file.read_text()
+        assert not file.is_file() or file == one.key_file or one.read_key() not in file.read_text()
 
     # and up again, as it was, by the model's name alone
-    ensure_up(f"lmdeploy:{NAME}")
+    ensure_server(f"lmdeploy:{NAME}")
     rig.script(LOOP)
     assert answer(f"lmdeploy:{NAME}") == "It is 16."
 
@@ -178,7 +178,7 @@ def _tools(folder: Path) -> Path:
 
 
 def test_a_block_with_a_server_bound_wider_asks_with_its_key(rig: Rig) -> None:
-    with LMDeployServer(rig.launch(host="0.0.0.0"), report=Quiet()) as server:
+    with LMDeployServer(rig.launch(host="0.0.0.0"), report=NoProgress()) as server:
         assert server.api_key
         rig.script(LOOP)
         assert answer(server.model) == "It is 16."
@@ -202,14 +202,14 @@ def test_a_server_ends_with_a_program_that_is_killed(rig: Rig, tmp_path: Path) -
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
-        server = server_of(entry("x"))
+        server = server_of(open_entry("x"))
         parent.kill()
     until(lambda: not server.is_alive)
 
 
 def test_a_server_ends_with_its_supervisor_even_if_that_is_killed(rig: Rig) -> None:
-    found = launch_server(rig.launch(), Quiet())
-    status = wait_ready(found, Quiet())
+    found = launch_server(rig.launch(), NoProgress())
+    status = wait_until_ready(found, NoProgress())
     server = server_of(found.entry)
     os.kill(status.supervisor.pid, signal.SIGKILL)
     until(lambda: not server.is_alive)
@@ -223,8 +223,8 @@ def test_a_server_ends_with_its_supervisor_even_if_that_is_killed(rig: Rig) -> N
 async def test_the_stock_template_is_replaced_by_one_that_knows_tools_unless_declined(
     rig: Rig, template: str, tools: str
 ) -> None:
-    with LMDeployServer(rig.launch(template=template), report=Quiet()) as server:
-        report = await examine(Endpoint(server.url, api_key(server.url)))
+    with LMDeployServer(rig.launch(template=template), report=NoProgress()) as server:
+        report = await examine(HTTPEndpoint(server.url, find_api_key(server.url)))
         rig.script(LOOP)
         result = await Agent(server.model, tools=[add, mul], instructions="Sum.").run("(3+5)*2")
     assert report.tools == tools
@@ -239,7 +239,7 @@ def test_a_model_of_the_hubs_cache_gets_the_template_as_well(rig: Rig, tmp_path:
     (cached / "refs" / "main").write_text("0" * 40)
     shutil.copytree(rig.model, cached / "snapshots" / ("0" * 40))
     launch = Launch(NAME, lmdeploy=str(rig.program), backend="pytorch")
-    with LMDeployServer(launch, report=Quiet()) as server:
+    with LMDeployServer(launch, report=NoProgress()) as server:
         rig.script(LOOP)
         assert answer(server.model) == "It is 16."
         assert "<|im_start|>system name=<|plugin|>" in rig.prompts()[0]
@@ -249,7 +249,7 @@ def test_the_smoke_test_passes_on_a_model_that_does_it_right(
     rig: Rig, state: Path, tmp_path: Path
 ) -> None:
     weather = reference.call("get_weather", {"city": "上海"})
-    with LMDeployServer(rig.launch(), report=Quiet()) as server:
+    with LMDeployServer(rig.launch(), report=NoProgress()) as server:
         rig.script(
             [
                 *(Reply(ADD, match=r"3 \+ 5\?"), Reply("It is 8.", match=r"3 \+ 5\?")),
@@ -269,9 +269,9 @@ def test_the_smoke_test_passes_on_a_model_that_does_it_right(
 
 
 def death_of(launch: Launch) -> StartFailed:
-    found = launch_server(launch, Quiet())
+    found = launch_server(launch, NoProgress())
     with pytest.raises(StartFailed) as failed:
-        wait_ready(found, Quiet())
+        wait_until_ready(found, NoProgress())
     assert str(found.entry.log) in str(failed.value)
     return failed.value
 
@@ -286,18 +286,18 @@ def test_without_cuda_the_driver_is_the_cause(rig: Rig) -> None:
     ("model", "causes"), [("/no/such/model", ("model",)), ("internlm/none", ("model", "network"))]
 )
 def test_a_model_that_is_not_there_is_named_as_that(
-    rig: Rig, model: str, causes: tuple[Cause, ...]
+    rig: Rig, model: str, causes: tuple[FailureCause, ...]
 ) -> None:
     failed = death_of(Launch(model, lmdeploy=str(rig.program), backend="pytorch"))
     assert failed.diagnosis.cause in causes
 
 
 def test_a_port_that_is_taken_while_it_loads_is_the_cause(rig: Rig) -> None:
-    found = launch_server(rig.launch(), Quiet())
+    found = launch_server(rig.launch(), NoProgress())
     wanted = found.entry.wanted
     assert wanted is not None
     with socket.create_server((wanted.host, wanted.port)), pytest.raises(StartFailed) as failed:
-        wait_ready(found, Quiet())
+        wait_until_ready(found, NoProgress())
     assert failed.value.diagnosis.cause == "port"
     assert "--port 0" in failed.value.diagnosis.advice
 
@@ -311,8 +311,8 @@ def test_a_value_that_lmdeploy_refuses_is_repeated(rig: Rig) -> None:
 def test_a_parser_that_is_not_there_is_told_before_or_after(rig: Rig) -> None:
     launch = rig.launch(flags=("--tool-call-parser", "qwen9"))
     if rig.version == "0.5.3":
-        with pytest.raises(NoLMDeploy, match="takes no --tool-call-parser"):
-            launch_server(launch, Quiet())
+        with pytest.raises(LMDeployUnavailable, match="takes no --tool-call-parser"):
+            launch_server(launch, NoProgress())
         return
     failed = death_of(launch)
     assert failed.diagnosis.cause == "parser"

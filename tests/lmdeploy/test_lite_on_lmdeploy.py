@@ -13,12 +13,12 @@ from installation import NoInterpreterError, python_with
 from launch import STANDIN
 
 from agentcall_server.language_models import find_architecture
-from agentcall_server.lite_command import Job, lite_command
-from agentcall_server.manual import ask_manual
-from agentcall_server.progress import Quiet
-from agentcall_server.quantize import Quantized, quantize
-from agentcall_server.refusals import BadValue, NoLMDeploy, QuantizeFailed
-from agentcall_server.weights import bytes_on_disk
+from agentcall_server.lite_command import QuantizeJob, build_quantize_command
+from agentcall_server.manual import read_command_flags
+from agentcall_server.progress import NoProgress
+from agentcall_server.quantize import QuantizedModel, quantize
+from agentcall_server.refusals import BadValue, LMDeployUnavailable, QuantizeFailed
+from agentcall_server.weights import compute_disk_bytes
 
 VERSIONS = ("0.18.0", "0.5.3")
 REFUSALS = ("unrecognized arguments", "invalid choice", "expected one argument", "usage:")
@@ -64,13 +64,13 @@ def text(tmp_path: Path) -> Path:
     return file
 
 
-def made(job: Job, version: str) -> Quantized:
+def made(job: QuantizeJob, version: str) -> QuantizedModel:
     architecture = find_architecture(job.model)
-    return quantize(job, architecture, report=Quiet(), lmdeploy=str(program(version)))
+    return quantize(job, architecture, report=NoProgress(), lmdeploy=str(program(version)))
 
 
-def small_job(model: Path, method: str, output: Path, text: Path) -> Job:
-    return Job(
+def small_job(model: Path, method: str, output: Path, text: Path) -> QuantizeJob:
+    return QuantizeJob(
         str(model), method, output, data=text, samples=4, length=64, device="cpu", dtype=None
     )
 
@@ -80,9 +80,9 @@ def test_awq_by_a_local_text_gives_the_computed_size(
 ) -> None:
     job = small_job(model, "awq", tmp_path / "tiny-awq", text)
     done = made(job, version)
-    expected = bytes_on_disk(find_architecture(str(model)), "awq")
-    assert 0 <= done.after - expected < 20_000  # the headers of the file
-    assert done.after < done.before
+    expected = compute_disk_bytes(find_architecture(str(model)), "awq")
+    assert 0 <= done.size_after - expected < 20_000  # the headers of the file
+    assert done.size_after < done.size_before
     assert find_architecture(str(done.folder)).stored_scheme == "awq"
 
 
@@ -102,34 +102,36 @@ def test_smooth_quant_by_a_local_text_gives_the_computed_size(
             made(job, version)
         return
     done = made(job, version)
-    expected = bytes_on_disk(find_architecture(str(model)), "smooth_quant")
-    assert 0 <= done.after - expected < 20_000
+    expected = compute_disk_bytes(find_architecture(str(model)), "smooth_quant")
+    assert 0 <= done.size_after - expected < 20_000
 
 
 def test_the_plan_knows_the_checkpoint_that_was_made_of_16_bits(model: Path) -> None:
     architecture = find_architecture(str(model))
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    assert 0 <= size - bytes_on_disk(architecture, "16") < 20_000
+    assert 0 <= size - compute_disk_bytes(architecture, "16") < 20_000
 
 
 JOBS = {
-    "plain": Job("no/such-model", "awq", Path("out")),
-    "all": Job(
+    "plain": QuantizeJob("no/such-model", "awq", Path("out")),
+    "all": QuantizeJob(
         "no/such-model",
         "awq",
         Path("out"),
         data="c4",
         samples=8,
         length=512,
-        batch=2,
-        group=64,
+        batch_size=2,
+        group_size=64,
         search_scale=True,
-        own_code=True,
+        trusts_custom_code=True,
         revision="main",
         device="cpu",
     ),
-    "smooth": Job("no/such-model", "smooth_quant", Path("out"), batch=2, own_code=True),
-    "gptq": Job("no/such-model", "gptq", Path("out"), own_code=True),
+    "smooth": QuantizeJob(
+        "no/such-model", "smooth_quant", Path("out"), batch_size=2, trusts_custom_code=True
+    ),
+    "gptq": QuantizeJob("no/such-model", "gptq", Path("out"), trusts_custom_code=True),
 }
 
 
@@ -140,10 +142,12 @@ def test_a_command_line_is_accepted_by_the_real_parser(
     job = JOBS[name]
     lmdeploy = program(version)
     if job.method == "gptq" and version == "0.5.3":
-        with pytest.raises(NoLMDeploy, match=r"auto_gptq came with 0\.6\.0"):
-            ask_manual(lmdeploy, job.words)
+        with pytest.raises(LMDeployUnavailable, match=r"auto_gptq came with 0\.6\.0"):
+            read_command_flags(lmdeploy, job.subcommand)
         return
-    command = lite_command(job, ask_manual(lmdeploy, job.words), lmdeploy, tmp_path / "work")
+    command = build_quantize_command(
+        job, read_command_flags(lmdeploy, job.subcommand), lmdeploy, tmp_path / "work"
+    )
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     # past the parser, it stops at a model that is not there, or at a package that is not
     assert done.returncode == 1, done.stderr
@@ -157,6 +161,8 @@ def test_the_commands_of_the_article_are_refused_by_the_newest() -> None:
     for wrong in (["--calib-dataset", "ptb"], ["--search-scale", "False"]):
         done = subprocess.run([*words, *wrong], capture_output=True, text=True, check=False)
         assert done.returncode == 2
-    manual = ask_manual(lmdeploy, ("lite", "auto_awq"))
+    manual = read_command_flags(lmdeploy, ("lite", "auto_awq"))
     with pytest.raises(BadValue, match=r"'ptb'.*wikitext2"):
-        lite_command(Job("m", "awq", Path("o"), data="ptb"), manual, lmdeploy, Path("w"))
+        build_quantize_command(
+            QuantizeJob("m", "awq", Path("o"), data="ptb"), manual, lmdeploy, Path("w")
+        )

@@ -11,10 +11,10 @@ import pytest
 from installation import NoInterpreterError, python_with
 from launch import STANDIN
 
-from agentcall_server.kvcache import BLOCK, kv_cache
-from agentcall_server.language_models import MODELS, find_architecture
-from agentcall_server.plan import Wish, plan
-from agentcall_server.rope import Rope, ntk_base
+from agentcall_server.kvcache import BLOCK_TOKENS, make_kv_cache
+from agentcall_server.language_models import ARCHITECTURES, find_architecture
+from agentcall_server.plan import PlanRequest, plan_memory
+from agentcall_server.rope import RopeSettings, compute_ntk_base
 from agentcall_server.units import GIB
 
 
@@ -42,7 +42,7 @@ def test_the_bytes_of_a_block_are_those_that_the_pytorch_engine_allocates() -> N
     # pytorch/engine/cache_engine/plan.py, schema.py
     cases = [
         (model, bits, tp)
-        for model, bits, tp in product(MODELS, (16, 8, 4), (1, 2))
+        for model, bits, tp in product(ARCHITECTURES, (16, 8, 4), (1, 2))
         if model.kv_heads % tp == 0
     ]
     answers = ask(
@@ -59,7 +59,7 @@ def test_the_bytes_of_a_block_are_those_that_the_pytorch_engine_allocates() -> N
         ]
     )
     for (model, bits, tp), answer in zip(cases, answers, strict=True):
-        ours = kv_cache(model, bits, backend="pytorch", tp=tp).block_bytes
+        ours = make_kv_cache(model, bits, backend="pytorch", tp=tp).block_bytes
         assert ours == answer, (model.name, bits, tp)
 
 
@@ -75,29 +75,36 @@ def test_small_tensors_are_rounded_up_as_in_the_pytorch_engine() -> None:
     model = find_architecture("Llama-3.2-1B")
     for (heads, dim, bits), answer in zip(tiny, answers, strict=True):
         small = replace(model, layers=3, kv_heads=heads, head_dim=dim)
-        assert kv_cache(small, bits, backend="pytorch", tp=1).block_bytes == answer
+        assert make_kv_cache(small, bits, backend="pytorch", tp=1).block_bytes == answer
 
 
 def test_what_the_pytorch_engine_sets_aside_and_how_many_blocks_are_left() -> None:
     # pytorch/engine/executor/base.py:183-240
     model = find_architecture("internlm2_5-7b-chat")
     wishes = [
-        Wish(model, size * GIB // 8, cache=ratio, backend="pytorch", kv_bits=bits, context=BLOCK)
+        PlanRequest(
+            model,
+            size * GIB // 8,
+            cache=ratio,
+            backend="pytorch",
+            kv_bits=bits,
+            context=BLOCK_TOKENS,
+        )
         for size in range(120, 320, 7)
         for ratio in (0.1, 0.4, 0.8, 0.95)
         for bits in (16, 4)
     ]
-    plans = [made for made in map(plan, wishes) if made.free > 0]
+    plans = [made for made in map(plan_memory, wishes) if made.free > 0]
     answers = ask(
         [
             {
                 "what": "runtime",
                 "free": made.free,
-                "block": made.kv.block_bytes,
+                "block": made.kv_cache.block_bytes,
                 "vocabulary": model.vocabulary,
-                "ratio": made.wish.cache,
+                "ratio": made.request.cache,
                 "prefill": 8192,
-                "batch": made.wish.batch,
+                "batch": made.request.batch,
             }
             for made in plans
         ]
@@ -107,7 +114,7 @@ def test_what_the_pytorch_engine_sets_aside_and_how_many_blocks_are_left() -> No
         if answer is None:  # it would not start
             assert not made.fits
             continue
-        assert [made.reserve, made.prefill, made.blocks] == answer, made.wish
+        assert [made.reserve, made.prefill, made.blocks] == answer, made.request
         halved += made.prefill < 8192
     assert halved, "no case reached the halving"
 
@@ -129,6 +136,6 @@ def test_the_base_of_dynamic_ntk_is_that_of_lmdeploy() -> None:
         ]
     )
     for (base, factor, length, dim), answer in zip(cases, answers, strict=True):
-        rope = Rope("dynamic", base, factor)
-        ours = ntk_base(rope, length=length, trained=32768, head_dim=dim)
+        rope = RopeSettings("dynamic", base, factor)
+        ours = compute_ntk_base(rope, length=length, trained_length=32768, head_dim=dim)
         assert ours ** (-2 / dim) == pytest.approx(answer, rel=1e-4)

@@ -21,9 +21,9 @@ from mcp import Client, StdioServerParameters
 
 from agentcall import Agent, RunResult
 from agentcall.errors import UsageError
-from agentcall.gatekeeper import Terms
+from agentcall.gatekeeper import AccessPolicy
 from agentcall.mcp import MCPServer, MCPTools
-from agentcall.mcp.link import LinkBroken
+from agentcall.mcp.link import MCPConnectionError
 from agentcall.testing import ScriptedModel, call, say
 
 pytestmark = pytest.mark.mcp
@@ -106,12 +106,16 @@ async def test_it_works_in_any_event_loop_and_for_many_runs_at_once(official: st
 def test_its_hints_become_marks_unless_they_are_overruled(official: str) -> None:
     with MCPTools(official, timeout=5) as tools:
         add, env, *_, nap = tools
-    assert (add.marks.egress, env.marks.egress, nap.marks.egress) == (False, False, True)
-    assert (add.marks.read_only, add.marks.idempotent, add.marks.untrusted) == (True, True, True)
-    assert (env.marks.read_only, env.marks.timeout) == (False, 5)
+    assert (add.options.egress, env.options.egress, nap.options.egress) == (False, False, True)
+    assert (add.options.read_only, add.options.idempotent, add.options.untrusted) == (
+        True,
+        True,
+        True,
+    )
+    assert (env.options.read_only, env.options.timeout) == (False, 5)
     with MCPTools(official, read_only=False, requires_approval=True) as tools:
         add = next(iter(tools))
-    assert (add.marks.read_only, add.marks.requires_approval) == (False, True)
+    assert (add.options.read_only, add.options.requires_approval) == (False, True)
 
 
 def test_a_command_finds_what_it_is_given_and_no_more_of_our_environment(
@@ -176,12 +180,12 @@ def test_options_of_the_other_kind_are_refused() -> None:
 
 
 def test_a_command_that_does_not_start_says_what_it_wrote(tmp_path: Path) -> None:
-    with pytest.raises(LinkBroken, match="can't open file"):
+    with pytest.raises(MCPConnectionError, match="can't open file"):
         list(MCPTools(f"{sys.executable} {tmp_path / 'none.py'}"))
 
 
 def test_an_address_where_nobody_listens_is_told_without_its_secrets() -> None:
-    with pytest.raises(LinkBroken) as caught:
+    with pytest.raises(MCPConnectionError) as caught:
         list(MCPTools("http://user:canary@127.0.0.1:9/mcp?key=canary"))
     assert "http://127.0.0.1:9/mcp cannot be used" in str(caught.value)
     assert "canary" not in str(caught.value)
@@ -229,7 +233,7 @@ def test_agentcall_mcp_serves_by_http(tmp_path: Path) -> None:
 
 def test_a_token_is_asked_for_and_taken(tmp_path: Path) -> None:
     with served(tmp_path, AGENTCALL_SERVE_KEYS="canary") as url:
-        with pytest.raises(LinkBroken, match="401"):
+        with pytest.raises(MCPConnectionError, match="401"):
             list(MCPTools(url))
         with MCPTools(url, headers={"Authorization": "Bearer canary"}) as tools:
             assert len(tools.tools) > 3
@@ -288,7 +292,7 @@ async def test_what_is_called_has_its_deps() -> None:
         assert result.content[0].text == "Ann"
         unknown = await client.call_tool("nobody", {})
         assert unknown.is_error
-    assert Terms().keys == {}
+    assert AccessPolicy().keys == {}
     assert os.environ.get("AGENTCALL_SERVE_KEYS") is None
 
 

@@ -19,7 +19,7 @@ import pytest
 from agentcall import Agent, Limits, RunResult
 from agentcall.events import RunFinished
 from agentcall.mcp import MCPTools, client, pipes
-from agentcall.mcp.link import LinkBroken
+from agentcall.mcp.link import MCPConnectionError
 from agentcall.testing import ScriptedModel, call, say
 
 pytestmark = pytest.mark.mcp
@@ -144,16 +144,16 @@ def told(result: RunResult[str]) -> list[str]:
         ("refuses", "refused tools/list: not today"),
         ("dies", "ended during tools/list.*hello from the server"),
         ("dead", "cannot be used: .*hello from the server"),
-        ("floods", f"tools/list (within|.*over {pipes.MOST} messages to one request)"),
-        ("'endless line'", f"a line of over {pipes.LONGEST} bytes on its standard output"),
-        ("'long line'", f"ended during tools/list.*a line of over {pipes.LONGEST} bytes"),
+        ("floods", f"tools/list (within|.*over {pipes.MAX_MESSAGES} messages to one request)"),
+        ("'endless line'", f"a line of over {pipes.MAX_MESSAGE_BYTES} bytes on its standard output"),
+        ("'long line'", f"ended during tools/list.*a line of over {pipes.MAX_MESSAGE_BYTES} bytes"),
         ("'same page'", r"sends the same page again \(the cursor 'again'\)"),
-        ("'new pages'", f"more than {client.MOST_PAGES} pages"),
-        ("many", f"lists over {client.MOST_TOOLS} tools"),
+        ("'new pages'", f"more than {client.MAX_PAGES} pages"),
+        ("many", f"lists over {client.MAX_TOOLS} tools"),
     ],
 )  # fmt: skip
 def test_a_listing_that_goes_wrong_ends_and_says_how(server: str, how: str, words: str) -> None:
-    with pytest.raises(LinkBroken, match=f"(?s)MCP server .*{words}"):
+    with pytest.raises(MCPConnectionError, match=f"(?s)MCP server .*{words}"):
         list(MCPTools(f"{server} {how}", timeout=2))
 
 
@@ -161,9 +161,9 @@ def test_a_server_that_never_answers_is_given_up(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "_STARTING", 3.0)
-    with pytest.raises(LinkBroken, match="did not answer initialize within 3 seconds"):
+    with pytest.raises(MCPConnectionError, match="did not answer initialize within 3 seconds"):
         list(MCPTools(f"{server} 'no initialize'", timeout=0.5))
-    with pytest.raises(LinkBroken, match="did not answer initialize within 4 seconds"):
+    with pytest.raises(MCPConnectionError, match="did not answer initialize within 4 seconds"):
         list(MCPTools(f"{server} 'no initialize'", timeout=4))
 
 
@@ -179,14 +179,14 @@ async def test_a_run_waits_no_longer_than_its_own_limits(server: str) -> None:
     heart = asyncio.ensure_future(beat())
     tools = MCPTools(f"{server} 'no initialize'")
     agent = Agent(ScriptedModel([say("hi")]), tools=[tools], limits=Limits(seconds=2))
-    with pytest.raises(LinkBroken, match="did not answer tools/list within 2 seconds"):
+    with pytest.raises(MCPConnectionError, match="did not answer tools/list within 2 seconds"):
         await asyncio.wait_for(agent.run("?"), 60)
-    with pytest.raises(LinkBroken, match="within 2 seconds"):
+    with pytest.raises(MCPConnectionError, match="within 2 seconds"):
         async for _ in agent.run_stream("?"):
             pass
     assert beats > 10  # the event loop was free meanwhile
     heart.cancel()
-    await asyncio.wrap_future(tools._link.close())
+    await asyncio.wrap_future(tools._connection.close())
 
 
 async def test_a_stream_knows_the_tools_of_a_server(server: str) -> None:
@@ -195,7 +195,7 @@ async def test_a_stream_knows_the_tools_of_a_server(server: str) -> None:
     events = [event async for event in Agent(model, tools=[tools]).run_stream("?")]
     assert isinstance(events[-1], RunFinished)
     assert told(events[-1].result) == ["did add"]
-    await asyncio.wrap_future(tools._link.close())
+    await asyncio.wrap_future(tools._connection.close())
 
 
 def test_calls_that_go_wrong_end_too(server: str) -> None:
@@ -206,20 +206,22 @@ def test_calls_that_go_wrong_end_too(server: str) -> None:
     assert "did not end within 6 seconds" in silent
     assert [one, two] == ["did add"] * 2
     assert "ended during tools/call; whether the call was carried out is not known" in dead
-    assert f"over {pipes.MOST} messages to one request" in loud or "did not end within" in loud
+    assert (
+        f"over {pipes.MAX_MESSAGES} messages to one request" in loud or "did not end within" in loud
+    )
 
 
 async def test_a_silent_call_ends_outside_a_run_as_well(server: str) -> None:
     async with MCPTools(f"{server} good", timeout=2) as tools:
         nap = next(each for each in tools if each.name == "nap")
-        with pytest.raises(LinkBroken, match="did not answer tools/call within 3 seconds"):
+        with pytest.raises(MCPConnectionError, match="did not answer tools/call within 3 seconds"):
             await asyncio.wait_for(nap({}), 60)
 
 
 def test_a_server_that_shouts_at_its_log_is_heard_to_the_end_of_it(server: str) -> None:
     with MCPTools(f"{server} shouting") as tools:
         assert len(tools.tools) == 4
-        assert len(tools._link._open.said()) < 1_100  # type: ignore[union-attr]
+        assert len(tools._connection._session.format_log()) < 1_100  # type: ignore[union-attr]
 
 
 def test_a_server_that_does_not_want_to_end_is_killed(server: str) -> None:
@@ -235,9 +237,9 @@ def test_a_tool_that_cannot_be_offered_is_left_out_and_the_others_are_not(
         MCPTools(f"{server} 'odd tools'", read_only=True) as tools,
     ):
         assert [each.name for each in tools] == ["good", "slow", "back"]
-        assert set(tools.left_out) == {"deep", "wordy", "good"}
-        assert "over 64 levels" in tools.left_out["deep"]
-        assert "50000 characters" in tools.left_out["wordy"]
+        assert set(tools.skipped_tools) == {"deep", "wordy", "good"}
+        assert "over 64 levels" in tools.skipped_tools["deep"]
+        assert "50000 characters" in tools.skipped_tools["wordy"]
         model = ScriptedModel(
             [
                 call("slow", a="a" * 5_000 + "!"),
@@ -345,7 +347,7 @@ def by_http(how: str) -> Iterator[str]:
 )
 def test_a_listing_by_http_ends_too(how: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_STARTING", 2.0)
-    with by_http(how) as url, pytest.raises(LinkBroken, match=words):
+    with by_http(how) as url, pytest.raises(MCPConnectionError, match=words):
         list(MCPTools(url, timeout=2))
 
 
@@ -354,4 +356,4 @@ def test_closing_ends_though_the_server_does_not_answer(monkeypatch: pytest.Monk
     with by_http("good") as url:
         tools = MCPTools(url, timeout=2)
         assert tools.tools == ()
-        tools._link.close().result(30)
+        tools._connection.close().result(30)

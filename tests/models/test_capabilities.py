@@ -3,14 +3,14 @@
 import pytest
 
 from agentcall.errors import ModelRefused, RateLimited, UnknownModel
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.facts import (
-    Facts,
-    identity,
-    listing,
-    meant,
-    streams_with_tools,
-    with_fate_of_tools,
+    ServerCapabilities,
+    can_stream_tools,
+    identify_server,
+    list_models,
+    match_model,
+    probe_tool_support,
 )
 from agentcall.testing import (
     FakeServer,
@@ -19,10 +19,10 @@ from agentcall.testing import (
     flat_error,
     forever,
     html,
+    ignore_stream,
     openai_error,
     say,
     status,
-    unstreamed,
 )
 
 
@@ -42,38 +42,38 @@ async def test_a_model_is_found_by_its_name_or_the_end_of_its_path(
     wanted: str | None, served: list[str], found: str
 ) -> None:
     with FakeServer(models=served, owned_by="vllm") as server:
-        assert (await identity(Endpoint(server.url), wanted)).model == found
+        assert (await identify_server(HTTPEndpoint(server.url), wanted)).model == found
 
 
 async def test_a_model_that_is_not_served_is_named_with_those_that_are() -> None:
     served = FakeServer(models=["a", "b"], owned_by="vllm")
     with served as server, pytest.raises(UnknownModel, match=r"'c'; it serves a, b"):
-        await identity(Endpoint(server.url), "c")
+        await identify_server(HTTPEndpoint(server.url), "c")
 
 
 @pytest.mark.parametrize("owner", ["llamacpp", "openai"])
 async def test_gateways_know_more_names_than_they_list(owner: str) -> None:
     with FakeServer(models=["a"], owned_by=owner) as server:
-        assert (await identity(Endpoint(server.url), "a:online")).model == "a:online"
+        assert (await identify_server(HTTPEndpoint(server.url), "a:online")).model == "a:online"
 
 
 async def test_a_server_without_models_wants_one_named() -> None:
     with FakeServer(models=[]) as server, pytest.raises(UnknownModel, match="serves no model"):
-        await identity(Endpoint(server.url), None)
+        await identify_server(HTTPEndpoint(server.url), None)
 
 
 @pytest.mark.parametrize("page", [None, html(200), status(500)])
 async def test_a_named_model_needs_no_list_of_models(page: object) -> None:
     with FakeServer(pages={"/v1/models": page}) as server:
-        assert await identity(Endpoint(server.url), "m") == Facts("m")
+        assert await identify_server(HTTPEndpoint(server.url), "m") == ServerCapabilities("m")
 
 
 async def test_odd_cards_are_passed_over() -> None:
     page = {"data": ["x", {"object": "model"}, {"id": "m"}, None]}
     with FakeServer(pages={"/v1/models": page}) as server:
-        listed = await listing(Endpoint(server.url))
+        listed = await list_models(HTTPEndpoint(server.url))
         assert (listed.names, listed.server) == (("m",), "")
-        assert meant(None, listed, "there") == "m"
+        assert match_model(None, listed, "there") == "m"
 
 
 # --- tools ---
@@ -90,8 +90,8 @@ async def test_odd_cards_are_passed_over() -> None:
 )
 async def test_whatever_a_server_says_to_tools_alone_is_a_refusal(reply: Reply) -> None:
     with FakeServer(lambda asked: reply if asked.tools else say("Hi")) as server:
-        facts = await with_fate_of_tools(Endpoint(server.url), Facts("m"))
-        assert facts.tools == "refused"
+        facts = await probe_tool_support(HTTPEndpoint(server.url), ServerCapabilities("m"))
+        assert facts.tool_support == "refused"
         assert facts.refusal
 
 
@@ -99,24 +99,24 @@ async def test_a_server_that_has_no_time_for_tools_does_not_refuse_them() -> Non
     busy = status(429, body=openai_error("busy", status=429), headers={"Retry-After": "0"})
     fake = FakeServer(lambda asked: busy if asked.tools else say("Hi"))
     with fake as server, pytest.raises(RateLimited):
-        await with_fate_of_tools(Endpoint(server.url), Facts("m"))
+        await probe_tool_support(HTTPEndpoint(server.url), ServerCapabilities("m"))
 
 
 async def test_a_server_that_fails_without_tools_too_is_a_failure() -> None:
     refused = status(401, body=openai_error("no key", status=401))
     with FakeServer([forever(refused)]) as server, pytest.raises(ModelRefused, match="401"):
-        await with_fate_of_tools(Endpoint(server.url), Facts("m"))
+        await probe_tool_support(HTTPEndpoint(server.url), ServerCapabilities("m"))
 
 
 async def test_a_server_that_counts_no_tokens_leaves_the_fate_unknown() -> None:
-    with FakeServer([forever(say("Hi").but(usage=None))]) as server:
-        facts = await with_fate_of_tools(Endpoint(server.url), Facts("m"))
-        assert (facts.tools, facts.tokens) == ("unknown", None)
+    with FakeServer([forever(say("Hi").replace(usage=None))]) as server:
+        facts = await probe_tool_support(HTTPEndpoint(server.url), ServerCapabilities("m"))
+        assert (facts.tool_support, facts.prompt_tokens) == ("unknown", None)
 
 
 async def test_a_stream_is_told_from_a_whole_answer() -> None:
-    script = [say("Hi"), unstreamed(say("Hi")), status(400)]
+    script = [say("Hi"), ignore_stream(say("Hi")), status(400)]
     with FakeServer(script, answers_probes=False) as server:
-        endpoint = Endpoint(server.url, tries=1)
-        streams = [await streams_with_tools(endpoint, Facts("m")) for _ in range(3)]
+        endpoint = HTTPEndpoint(server.url, tries=1)
+        streams = [await can_stream_tools(endpoint, ServerCapabilities("m")) for _ in range(3)]
         assert streams == [True, False, None]

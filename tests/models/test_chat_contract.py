@@ -18,7 +18,7 @@ from asking import Heard, eventually, heard, question
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, Limits, ToolRegistry, tool
-from agentcall.dialects.parts import Called, Said
+from agentcall.dialects.parts import TextPart, ToolCallPart
 from agentcall.errors import (
     BadAnswer,
     ContextOverflow,
@@ -31,10 +31,10 @@ from agentcall.errors import (
 )
 from agentcall.events import AnswerDiscarded, DialectChosen, Event, RunFinished, ToolCallStarted
 from agentcall.messages import ToolResult
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.openai_chat import OpenAIChat
-from agentcall.models.protocol import Chosen, Ended, Model, Settings
+from agentcall.models.protocol import Model, ModelSettings, ResponseEnd, ResponseStart
 from agentcall.testing import (
     MISSING,
     Completion,
@@ -51,9 +51,10 @@ from agentcall.testing import (
     error_under_200,
     flat_error,
     forever,
-    gzipped,
+    gzip_body,
     hang,
     html,
+    ignore_stream,
     never,
     no_choices,
     no_done,
@@ -64,7 +65,6 @@ from agentcall.testing import (
     slow_loris,
     sse,
     status,
-    unstreamed,
 )
 
 KEY = "sk-canary-7c1f"
@@ -80,7 +80,7 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     clients: list[AsyncOpenAI] = []
 
     def http(url: str, *, tries: int = 3, timeout: float = 20.0, **options: Any) -> Model:
-        endpoint = Endpoint(url, KEY, timeout=timeout, tries=tries)
+        endpoint = HTTPEndpoint(url, KEY, timeout=timeout, tries=tries)
         return HTTPChat(endpoint, "m", dialect="native", **options)
 
     def openai(url: str, *, tries: int = 3, timeout: float = 20.0, **options: Any) -> Model:
@@ -130,7 +130,7 @@ async def test_a_text_arrives_whole(make: Make, stream: bool) -> None:
 async def test_a_streamed_text_arrives_in_pieces(make: Make) -> None:
     with FakeServer([say("one two three four five six")]) as server:
         parts = [part async for part in make(server.url).ask(question(True))]
-    assert len([part for part in parts if isinstance(part, Said)]) > 3
+    assert len([part for part in parts if isinstance(part, TextPart)]) > 3
 
 
 async def test_an_answer_begins_with_the_dialect_and_ends_with_the_end(
@@ -138,9 +138,9 @@ async def test_an_answer_begins_with_the_dialect_and_ends_with_the_end(
 ) -> None:
     with FakeServer([say("hi")]) as server:
         parts = [part async for part in make(server.url).ask(question(stream))]
-    assert isinstance(parts[0], Chosen)
-    assert isinstance(parts[-1], Ended)
-    assert sum(isinstance(part, Ended) for part in parts) == 1
+    assert isinstance(parts[0], ResponseStart)
+    assert isinstance(parts[-1], ResponseEnd)
+    assert sum(isinstance(part, ResponseEnd) for part in parts) == 1
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ async def test_an_answer_begins_with_the_dialect_and_ends_with_the_end(
 async def test_a_native_call_is_read_however_it_is_cut(
     make: Make, stream: bool, quirks: tuple[Any, ...]
 ) -> None:
-    turn = await turn_of(make, stream, call("add", a=21, b=34).but(quirks=quirks))
+    turn = await turn_of(make, stream, call("add", a=21, b=34).replace(quirks=quirks))
     assert made(turn) == [("add", {"a": 21, "b": 34})]
     assert turn.finish == "tool_calls"
 
 
 @pytest.mark.parametrize("quirks", [(), ("whole_calls",), ("names_repeated",), ("ids_renewed",)])
 async def test_parallel_calls_stay_apart(make: Make, stream: bool, quirks: tuple[Any, ...]) -> None:
-    both = calls(call("add", a=1, b=2), call("add", a=3, b=4)).but(quirks=quirks)
+    both = calls(call("add", a=1, b=2), call("add", a=3, b=4)).replace(quirks=quirks)
     turn = await turn_of(make, stream, both)
     assert made(turn) == [("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4})]
     assert turn.calls[0].id != turn.calls[1].id
@@ -204,7 +204,7 @@ async def test_a_legacy_function_call_is_a_call(make: Make, stream: bool) -> Non
 
 
 async def test_an_empty_list_of_calls_is_no_call(make: Make, stream: bool) -> None:
-    turn = await turn_of(make, stream, say("hi").but(message={"tool_calls": []}))
+    turn = await turn_of(make, stream, say("hi").replace(message={"tool_calls": []}))
     assert turn.calls == []
 
 
@@ -245,12 +245,12 @@ async def test_of_several_choices_the_first_is_read(make: Make, stream: bool) ->
 async def test_an_odd_role_of_its_own_is_the_assistants(
     make: Make, stream: bool, role: str
 ) -> None:
-    assert (await turn_of(make, stream, say("hi").but(role=role))).text == "hi"
+    assert (await turn_of(make, stream, say("hi").replace(role=role))).text == "hi"
 
 
 async def test_an_answer_in_another_ones_role_is_none(make: Make, stream: bool) -> None:
     with pytest.raises(BadAnswer, match="role 'user'"):
-        await turn_of(make, stream, say("hi").but(role="user"))
+        await turn_of(make, stream, say("hi").replace(role="user"))
 
 
 async def test_reported_usage_is_taken(make: Make, stream: bool) -> None:
@@ -259,7 +259,7 @@ async def test_reported_usage_is_taken(make: Make, stream: bool) -> None:
         "completion_tokens": 8,
         "prompt_tokens_details": {"cached_tokens": 64},
     }
-    found = (await turn_of(make, stream, say("hi").but(usage=usage))).usage
+    found = (await turn_of(make, stream, say("hi").replace(usage=usage))).usage
     assert (found.requests, found.input_tokens, found.output_tokens) == (1, 70, 8)
     assert found.cached_tokens == 64
 
@@ -268,14 +268,14 @@ async def test_reported_usage_is_taken(make: Make, stream: bool) -> None:
 async def test_usage_that_is_missing_is_estimated(
     make: Make, stream: bool, missing: object
 ) -> None:
-    found = (await turn_of(make, stream, say("word " * 40).but(usage=missing))).usage
+    found = (await turn_of(make, stream, say("word " * 40).replace(usage=missing))).usage
     assert found.input_tokens > 20
     assert 40 <= found.output_tokens <= 60
 
 
 async def test_odd_usage_is_no_error(make: Make, stream: bool) -> None:
     usage = {"prompt_tokens": None, "completion_tokens": "8", "prompt_tokens_details": None}
-    assert (await turn_of(make, stream, say("hi").but(usage=usage))).usage.requests == 1
+    assert (await turn_of(make, stream, say("hi").replace(usage=usage))).usage.requests == 1
 
 
 @pytest.mark.parametrize(
@@ -306,11 +306,11 @@ async def test_a_keep_alive_event_without_data_is_passed_over(make: Make) -> Non
 
 
 async def test_an_answer_in_gzip_is_read(make: Make, stream: bool) -> None:
-    assert (await turn_of(make, stream, gzipped(say(TEXT * 20)))).text == TEXT * 20
+    assert (await turn_of(make, stream, gzip_body(say(TEXT * 20)))).text == TEXT * 20
 
 
 async def test_plain_json_is_taken_for_a_stream(make: Make) -> None:
-    turn = await turn_of(make, True, unstreamed(calls(call("add", a=1, b=2), text="hi")))
+    turn = await turn_of(make, True, ignore_stream(calls(call("add", a=1, b=2), text="hi")))
     assert (turn.text, made(turn), turn.finish) == ("hi", [("add", {"a": 1, "b": 2})], "tool_calls")
 
 
@@ -498,8 +498,8 @@ async def test_an_error_inside_of_a_stream_is_typed(make: Make) -> None:
         with pytest.raises(BadAnswer, match="internal server error"):
             await listen(server.url)
         assert len(server.requests) == 1
-    assert any(isinstance(part, Said) for part in parts)
-    assert not any(isinstance(part, Ended) for part in parts)
+    assert any(isinstance(part, TextPart) for part in parts)
+    assert not any(isinstance(part, ResponseEnd) for part in parts)
 
 
 async def test_a_call_before_an_error_inside_of_a_stream_is_not_carried_out(make: Make) -> None:
@@ -565,7 +565,7 @@ async def test_tools_that_are_refused_are_offered_in_another_dialect(
     with FakeServer(forever_text('{"tool": "add"}'), refuses_tools=True) as server:
         parts = [part async for part in make(server.url).ask(question(stream, ADD))]
         assert [bool(request.tools) for request in server.requests] == [True, False]
-    chosen = [part.dialect for part in parts if isinstance(part, Chosen)]
+    chosen = [part.dialect for part in parts if isinstance(part, ResponseStart)]
     assert chosen == ["native", "constrained"]
 
 
@@ -615,7 +615,7 @@ async def test_a_plain_answer_that_breaks_off_is_asked_for_again(make: Make, bro
         drop(call("add", a=1, b=2), after=0.6),
         cut(call("add", a=1, b=2)),
         cut(call("add", a=1, b=2), after=0.5),
-        reset(unstreamed(say(TEXT)), after=0.5),
+        reset(ignore_stream(say(TEXT)), after=0.5),
     ],
     ids=["reset", "drop", "cut", "cut early", "plain"],
 )
@@ -644,7 +644,7 @@ async def test_a_run_asks_again_for_an_answer_that_was_cut_and_runs_nothing_of_i
 
 
 async def test_a_call_of_an_answer_that_was_given_up_is_not_run(make: Make, stream: bool) -> None:
-    turn = await turn_of(make, stream, call("add", a=1, b=2).but(finish_reason="error"))
+    turn = await turn_of(make, stream, call("add", a=1, b=2).replace(finish_reason="error"))
     assert turn.finish is None
 
 
@@ -653,7 +653,7 @@ async def test_a_server_that_never_answers_ends_at_the_deadline(make: Make, stre
     with FakeServer([forever(never())]) as server:
         with pytest.raises(ModelTimeout, match="timeout="):
             await heard(make(server.url, timeout=0.4).ask(question(stream)))
-        await eventually(lambda: server.abandoned == 1)
+        await eventually(lambda: server.abandoned_count == 1)
     assert time.monotonic() - began < 3
 
 
@@ -727,18 +727,18 @@ async def test_a_cancelled_request_closes_its_connection(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await eventually(lambda: server.abandoned == 1)
+        await eventually(lambda: server.abandoned_count == 1)
         assert (await heard(model.ask(question(stream)))).text == "next"
 
 
 async def test_an_answer_that_is_left_early_closes_its_connection(make: Make) -> None:
-    with FakeServer([say("one two three four").but(delay=0.05)]) as server:
+    with FakeServer([say("one two three four").replace(delay=0.05)]) as server:
         async with aclosing(make(server.url).ask(question(True))) as parts:  # type: ignore[type-var]
             async for part in parts:
-                if isinstance(part, Said):
+                if isinstance(part, TextPart):
                     break
         gc.collect()
-        await eventually(lambda: server.abandoned == 1)
+        await eventually(lambda: server.abandoned_count == 1)
 
 
 async def test_many_requests_at_once_get_each_its_own_answer(make: Make, stream: bool) -> None:
@@ -774,7 +774,9 @@ async def test_nothing_empty_is_sent(make: Make, stream: bool) -> None:
 
 
 async def test_settings_are_sent_and_stop_words_add_up(make: Make, stream: bool) -> None:
-    settings = Settings(temperature=0.5, max_tokens=9, seed=7, stop=("END",), extra={"top_k": 3})
+    settings = ModelSettings(
+        temperature=0.5, max_tokens=9, seed=7, stop=("END",), extra={"top_k": 3}
+    )
     with FakeServer([say("hi")]) as server:
         await heard(make(server.url, settings=settings).ask(question(stream)))
         body = server.requests[0].body
@@ -818,5 +820,5 @@ async def test_the_dialect_is_an_event_of_a_run(make: Make) -> None:
 async def test_a_call_written_as_text_is_called_once(make: Make, stream: bool) -> None:
     text = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
     turn = await turn_of(make, stream, say(text))
-    assert [type(one) for one in turn.calls] == [Called]
+    assert [type(one) for one in turn.calls] == [ToolCallPart]
     assert turn.text.strip() == ""

@@ -78,9 +78,9 @@ async def test_requests_of_one_loop_share_a_connection() -> None:
     with FakeServer([forever(say("hi"))]) as server:
         for stream in (False, True, False, True):
             await heard(HTTPChat(server.url, "m", dialect="native").ask(question(stream)))
-        session = await sessions.shared_session()
+        session = await sessions.get_shared_session()
         assert session.connector is not None
-        assert session is await sessions.shared_session()
+        assert session is await sessions.get_shared_session()
         ports = {request.headers["host"] for request in server.requests}
     assert len(ports) == 1
 
@@ -88,10 +88,10 @@ async def test_requests_of_one_loop_share_a_connection() -> None:
 def test_loops_one_after_the_other_leave_nothing_behind() -> None:
     with FakeServer([forever(say("hi"))]) as server:
         model = HTTPChat(server.url, "m", dialect="native")
-        before = len(sessions._held)
+        before = len(sessions._sessions)
         for _ in range(5):
             assert asyncio.run(heard(model.ask(question()))).text == "hi"
-        assert len(sessions._held) == before
+        assert len(sessions._sessions) == before
 
 
 def test_one_model_serves_loops_in_threads_at_the_same_time() -> None:

@@ -5,7 +5,7 @@ from asking import heard, question
 
 from agentcall import Agent
 from agentcall.errors import ContextOverflow, ModelError, ServerFailed, UnknownModel, UsageError
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.fallback import Fallback
 from agentcall.models.http_chat import HTTPChat
 from agentcall.testing import (
@@ -20,7 +20,7 @@ from agentcall.testing import (
 
 
 def model(server: FakeServer) -> HTTPChat:
-    return HTTPChat(Endpoint(server.url, tries=1), "m", dialect="native")
+    return HTTPChat(HTTPEndpoint(server.url, tries=1), "m", dialect="native")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -65,7 +65,7 @@ async def test_a_conversation_too_long_for_one_goes_to_the_next() -> None:
 
 async def test_shorthands_are_models() -> None:
     with FakeServer([forever(status(503))]) as broken, FakeServer([forever(say("hi"))]) as sound:
-        first = HTTPChat(Endpoint(broken.url, tries=1), "m", dialect="native")
+        first = HTTPChat(HTTPEndpoint(broken.url, tries=1), "m", dialect="native")
         assert (await Agent(Fallback(first, sound.url)).run("hi")).output == "hi"
 
 

@@ -7,9 +7,9 @@ from asking import heard, question
 
 from agentcall import Agent
 from agentcall.errors import UnknownModel, UsageError
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.protocol import Chosen
+from agentcall.models.protocol import ResponseStart
 from agentcall.testing import FakeServer, call, forever, say
 
 
@@ -18,7 +18,7 @@ async def test_without_a_model_the_first_that_is_served_is_taken() -> None:
         model = HTTPChat(server.url)
         await heard(model.ask(question()))
         assert server.requests[-1].body["model"] == "/models/first"
-        assert (await model.choice()).model == "/models/first"
+        assert (await model.resolve_dialect()).model == "/models/first"
 
 
 async def test_the_last_part_of_a_models_name_will_do() -> None:
@@ -39,25 +39,25 @@ async def test_the_server_is_asked_about_itself_once() -> None:
         model = HTTPChat(server.url)
         for _ in range(3):
             await heard(model.ask(question()))
-        assert sum(visit.path == "/v1/models" for visit in server.visits) == 1
+        assert sum(visit.path == "/v1/models" for visit in server.all_requests) == 1
 
 
 async def test_a_named_dialect_is_spoken_without_asking() -> None:
     with FakeServer([say("hi")]) as server:
         answer = await heard(HTTPChat(server.url, "m", dialect="native").ask(question()))
-        assert len(server.visits) == 1
-    assert isinstance(answer.parts[0], Chosen)
+        assert len(server.all_requests) == 1
+    assert isinstance(answer.parts[0], ResponseStart)
     assert answer.parts[0].dialect == "native"
 
 
 async def test_a_dialect_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="native"):
-        await HTTPChat("http://127.0.0.1:9/v1", "m", dialect="klingon").choice()
+        await HTTPChat("http://127.0.0.1:9/v1", "m", dialect="klingon").resolve_dialect()
 
 
 async def test_an_endpoint_may_be_given_ready() -> None:
     with FakeServer([forever(say("hi"))]) as server:
-        model = HTTPChat(Endpoint(server.url, "sk-1"), "m", dialect="native")
+        model = HTTPChat(HTTPEndpoint(server.url, "sk-1"), "m", dialect="native")
         await heard(model.ask(question()))
         assert server.requests[0].headers["authorization"] == "Bearer sk-1"
         assert "sk-1" not in repr(model)

@@ -13,15 +13,15 @@ from asking import heard, question
 from test_server_registry import WANTED, ready
 
 from agentcall import Agent
-from agentcall.cli.launching import ensure_up, hint
-from agentcall.cli.whereabouts import server_of
+from agentcall.cli.launching import ensure_server, print_launch_hint
+from agentcall.cli.whereabouts import resolve_server
 from agentcall.errors import BadAnswer, ModelUnreachable, UsageError
 from agentcall.models import shorthand
-from agentcall.models.launched import api_key, launched
-from agentcall.models.shorthand import model_from
-from agentcall.testing import FakeServer, Request, forever, say
-from agentcall_server.launch import Kind, Launch
-from agentcall_server.ledger import Entry, entry
+from agentcall.models.launched import find_api_key, find_local_server
+from agentcall.models.shorthand import resolve_model
+from agentcall.testing import FakeServer, RecordedRequest, forever, say
+from agentcall_server.launch import Launch, ServerKind
+from agentcall_server.ledger import ServerEntry, open_entry
 
 
 @pytest.fixture(autouse=True)
@@ -41,24 +41,26 @@ def port_of(server: FakeServer) -> int:
     return urlsplit(server.url).port or 0
 
 
-def enter(server: FakeServer, name: str, kind: Kind = "lmdeploy", model: str = "m") -> Entry:
+def enter(
+    server: FakeServer, name: str, kind: ServerKind = "lmdeploy", model: str = "m"
+) -> ServerEntry:
     """The server in the ledger, as if it had been launched; this process looks after it."""
-    one = entry(name)
-    one.make_key()
-    one.keep(Launch(model))
-    one.keep(replace(WANTED, kind=kind, model=model, host="127.0.0.1", port=port_of(server)))
-    one.keep(replace(ready(), model="/m/internlm2_5-7b-chat"))
+    one = open_entry(name)
+    one.ensure_key()
+    one.save(Launch(model))
+    one.save(replace(WANTED, kind=kind, model=model, host="127.0.0.1", port=port_of(server)))
+    one.save(replace(ready(), model="/m/internlm2_5-7b-chat"))
     return one
 
 
-def over(one: Entry) -> None:
+def over(one: ServerEntry) -> None:
     status = one.status
     assert status is not None
-    one.keep(replace(status, supervisor=replace(status.supervisor, started="1")))
+    one.save(replace(status, supervisor=replace(status.supervisor, started="1")))
 
 
-async def asked(server: FakeServer, name: str | None) -> Request:
-    await heard(model_from(name).ask(question()))
+async def asked(server: FakeServer, name: str | None) -> RecordedRequest:
+    await heard(resolve_model(name).ask(question()))
     return server.requests[-1]
 
 
@@ -69,7 +71,7 @@ async def test_a_server_is_asked_with_its_own_key_whatever_the_environment_has(
     monkeypatch.setenv("AGENTCALL_API_KEY", "of-another")
     one = enter(server, "mine")
     request = await asked(server, name.format(url=server.url))
-    assert request.headers["authorization"] == f"Bearer {one.key()}"
+    assert request.headers["authorization"] == f"Bearer {one.read_key()}"
     assert request.body["model"] == "/m/internlm2_5-7b-chat"
 
 
@@ -82,25 +84,25 @@ async def test_a_server_that_has_ended_is_forgotten_with_its_key(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over(enter(server, "mine"))
-    assert launched("mine") is None
-    assert api_key(server.url) == ""
+    assert find_local_server("mine") is None
+    assert find_api_key(server.url) == ""
     monkeypatch.setenv("AGENTCALL_API_KEY", "mine-again")
     assert (await asked(server, server.url)).headers["authorization"] == "Bearer mine-again"
 
 
 def test_a_key_is_for_no_other_host(server: FakeServer) -> None:
     one = enter(server, "mine")
-    assert api_key(server.url) == one.key()
-    assert api_key(f"http://elsewhere.example:{port_of(server)}/v1") == ""
-    assert one.key() not in repr(launched("mine"))
+    assert find_api_key(server.url) == one.read_key()
+    assert find_api_key(f"http://elsewhere.example:{port_of(server)}/v1") == ""
+    assert one.read_key() not in repr(find_local_server("mine"))
 
 
 def test_a_server_that_asks_for_no_key_gets_none(server: FakeServer) -> None:
     one = enter(server, "mine")
     wanted = one.wanted
     assert wanted is not None
-    one.keep(replace(wanted, has_key=False))
-    assert api_key(server.url) == ""
+    one.save(replace(wanted, has_key=False))
+    assert find_api_key(server.url) == ""
 
 
 async def test_without_a_model_the_one_that_was_launched_is_taken(
@@ -115,14 +117,14 @@ async def test_without_a_model_the_one_that_was_launched_is_taken(
 
 async def test_an_embedded_server_is_used_instead_of_a_second_one(server: FakeServer) -> None:
     enter(server, "small", "embedded", "embedded:qwen2.5-coder-0.5b")
-    await heard(model_from("embedded:qwen2.5-coder-0.5b").ask(question()))
+    await heard(resolve_model("embedded:qwen2.5-coder-0.5b").ask(question()))
     assert len(server.requests) == 1
 
 
 def test_commands_mean_the_same_server(server: FakeServer) -> None:
     enter(server, "mine")
-    assert server_of("lmdeploy:mine") == (server.url, "/m/internlm2_5-7b-chat")
-    assert server_of("lmdeploy:none")[1] == "none"
+    assert resolve_server("lmdeploy:mine") == (server.url, "/m/internlm2_5-7b-chat")
+    assert resolve_server("lmdeploy:none")[1] == "none"
 
 
 # --- run --launch ---
@@ -142,7 +144,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_what_is_up_is_not_launched(server: FakeServer, nobody: None) -> None:
     enter(server, "mine")
-    ensure_up("lmdeploy:mine")
+    ensure_server("lmdeploy:mine")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_what_is_up_is_not_launched(server: FakeServer, nobody: None) -> None:
 )
 def test_only_a_named_model_of_lmdeploy_is_launched(model: str | None) -> None:
     with pytest.raises(UsageError, match="-m lmdeploy:NAME"):
-        ensure_up(model)
+        ensure_server(model)
 
 
 def test_the_flag_is_named_where_it_would_have_helped(
@@ -158,9 +160,9 @@ def test_the_flag_is_named_where_it_would_have_helped(
 ) -> None:
     with pytest.raises(ModelUnreachable) as failed:
         Agent("lmdeploy:internlm2_5-7b-chat").run_sync("hi")
-    hint("lmdeploy:internlm2_5-7b-chat", failed.value)
+    print_launch_hint("lmdeploy:internlm2_5-7b-chat", failed.value)
     assert "--launch starts one" in capsys.readouterr().err
-    hint("http://h/v1", failed.value)
-    hint("lmdeploy:x", BadAnswer("no"))
-    hint("lmdeploy:x", None)
+    print_launch_hint("http://h/v1", failed.value)
+    print_launch_hint("lmdeploy:x", BadAnswer("no"))
+    print_launch_hint("lmdeploy:x", None)
     assert capsys.readouterr().err == ""

@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from agentcall import Agent, tool
-from agentcall.dialects.native import Native
+from agentcall.dialects.native import NativeDialect
 from agentcall.messages import JSON
-from agentcall.models.dialogue import Dialogue
-from agentcall.models.probe import Choice
+from agentcall.models.dialogue import ChatClient
+from agentcall.models.probe import DialectChoice
 
 TEXT = "\n[" * 40_000
 """Each line may begin a list of calls."""
@@ -40,8 +40,8 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-async def chosen() -> Choice:
-    return Choice("test", Native(), "it is said so", streams=True)
+async def chosen() -> DialectChoice:
+    return DialectChoice("test", NativeDialect(), "it is said so", can_stream=True)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -54,7 +54,7 @@ async def test_the_event_loop_goes_on_while_a_long_answer_is_read(streamed: bool
             await asyncio.sleep(0.01)
             ticks += 1
 
-    agent = Agent(Dialogue(Wire(), chosen, None), tools=[add])
+    agent = Agent(ChatClient(Wire(), chosen, None), tools=[add])
     ticking = asyncio.create_task(tick())
     await asyncio.sleep(0)
     before = ticks

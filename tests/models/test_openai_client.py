@@ -74,7 +74,7 @@ async def test_an_azure_client_finds_its_deployment(clients: list[Any]) -> None:
             openai.AsyncAzureOpenAI(azure_endpoint=root, api_key="k", api_version="2026-01-01")
         )
         answer = await heard(OpenAIChat(clients[0], "gpt").ask(question()))
-        assert server.visits[0].headers["api-key"] == "k"
+        assert server.all_requests[0].headers["api-key"] == "k"
     assert answer.text == "from azure"
 
 
@@ -97,7 +97,7 @@ async def test_a_dialect_that_is_none_is_refused(clients: list[Any]) -> None:
 
 async def test_auto_is_native(clients: list[Any]) -> None:
     clients.append(openai.AsyncOpenAI(base_url="http://127.0.0.1:9/v1", api_key="k"))
-    choice = await OpenAIChat(clients[0], "m", dialect="auto").choice()
+    choice = await OpenAIChat(clients[0], "m", dialect="auto").resolve_dialect()
     assert (choice.model, choice.dialect.name) == ("m", "native")
 
 

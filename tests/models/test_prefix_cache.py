@@ -6,12 +6,12 @@ from itertools import pairwise
 import pytest
 
 from agentcall import Agent, Limits, tool
-from agentcall.dialects.protocol import Offer
+from agentcall.dialects.protocol import PromptSpec
 from agentcall.messages import Assistant, ToolCall, ToolResult, Usage, User
 from agentcall.models import protocol
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.protocol import Ended, Settings
-from agentcall.testing import FakeServer, Request, call, say
+from agentcall.models.protocol import ModelSettings, ResponseEnd
+from agentcall.testing import FakeServer, RecordedRequest, call, say
 from agentcall.testing.script import Completion
 from agentcall.transcript import Transcript
 from agentcall_server import ensure
@@ -55,7 +55,7 @@ def script(dialect: str) -> list[Completion]:
     return [*calls, say(answer)]
 
 
-def assert_grows(requests: list[Request]) -> None:
+def assert_grows(requests: list[RecordedRequest]) -> None:
     for last, this in pairwise(request.raw for request in requests):
         assert last.endswith(END)
         assert this.startswith(last.removesuffix(END))
@@ -89,8 +89,8 @@ async def test_each_request_begins_with_the_bytes_of_the_one_before(
 
 
 async def used(model: HTTPChat, transcript: Transcript) -> Usage:
-    request = protocol.Request(transcript, Offer("Count.", (add,)))
-    ended = [part async for part in model.ask(request) if isinstance(part, Ended)]
+    request = protocol.ModelRequest(transcript, PromptSpec("Count.", (add,)))
+    ended = [part async for part in model.ask(request) if isinstance(part, ResponseEnd)]
     return ended[0].usage
 
 
@@ -99,7 +99,7 @@ async def test_a_server_with_a_prefix_cache_reads_each_message_of_a_run_once() -
     transcript = Transcript([User("Count.")])
     server = ensure()
     try:
-        settings = Settings(max_tokens=1)  # what it answers does not matter: the run goes on
+        settings = ModelSettings(max_tokens=1)  # what it answers does not matter: the run goes on
         model = HTTPChat(server.url, dialect="constrained", settings=settings)
         before = await used(model, transcript)
         for step in range(STEPS):

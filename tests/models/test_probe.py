@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from agentcall.dialects.native import Native
+from agentcall.dialects.native import NativeDialect
 from agentcall.errors import ModelUnreachable, UsageError
-from agentcall.models.endpoint import Endpoint
-from agentcall.models.facts import Facts, Fate
-from agentcall.models.probe import choose, decide, forget, without_tools
+from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.facts import ServerCapabilities, ToolSupport
+from agentcall.models.probe import (
+    choose_dialect,
+    choose_without_tools,
+    clear_dialect_cache,
+    select_dialect,
+)
 from agentcall.testing import FakeServer, forever, say
 
 INTERNLM = "internlm/internlm2_5-7b-chat"
@@ -19,18 +24,20 @@ INTERNLM = "internlm/internlm2_5-7b-chat"
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Nothing is known from another test."""
-    forget()
+    clear_dialect_cache()
     yield
-    forget()
+    clear_dialect_cache()
 
 
 # --- decisions ---
 
 
-def lmdeploy(since: str, tools: Fate, model: str = INTERNLM) -> Facts:
+def lmdeploy(since: str, tools: ToolSupport, model: str = INTERNLM) -> ServerCapabilities:
     parts = tuple(map(int, since.split("."))) if since else ()
     tokens = {"reach": (20, 90), "dropped": (20, 20)}.get(tools)
-    return Facts(model, (model,), "lmdeploy", since, parts, tools, tokens, "no tools here")
+    return ServerCapabilities(
+        model, (model,), "lmdeploy", since, parts, tools, tokens, "no tools here"
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,10 +58,10 @@ def lmdeploy(since: str, tools: Fate, model: str = INTERNLM) -> Facts:
     ],
 )
 def test_internlm_behind_lmdeploy_speaks_raw_mode_unless_native_is_sound(
-    since: str, tools: Fate, dialect: str, streams: bool
+    since: str, tools: ToolSupport, dialect: str, streams: bool
 ) -> None:
-    choice = decide(lmdeploy(since, tools))
-    assert (choice.dialect.name, choice.streams) == (dialect, streams)
+    choice = select_dialect(lmdeploy(since, tools))
+    assert (choice.dialect.name, choice.can_stream) == (dialect, streams)
     assert choice.reason
 
 
@@ -72,26 +79,33 @@ def test_internlm_behind_lmdeploy_speaks_raw_mode_unless_native_is_sound(
     ],
 )
 def test_another_model_behind_lmdeploy_is_native_where_tools_reach_the_prompt(
-    since: str, tools: Fate, dialect: str, streams: bool
+    since: str, tools: ToolSupport, dialect: str, streams: bool
 ) -> None:
-    choice = decide(lmdeploy(since, tools, "qwen2.5-7b-instruct"))
-    assert (choice.dialect.name, choice.streams) == (dialect, streams)
+    choice = select_dialect(lmdeploy(since, tools, "qwen2.5-7b-instruct"))
+    assert (choice.dialect.name, choice.can_stream) == (dialect, streams)
 
 
 @pytest.mark.parametrize("server", ["vllm", "llama.cpp", "ollama", "sglang", "openai", ""])
 def test_other_servers_are_native(server: str) -> None:
-    choice = decide(Facts("qwen2.5-7b-instruct", server=server))
-    assert (choice.dialect.name, choice.streams) == ("native", True)
+    choice = select_dialect(ServerCapabilities("qwen2.5-7b-instruct", server=server))
+    assert (choice.dialect.name, choice.can_stream) == ("native", True)
 
 
 @pytest.mark.parametrize("tools", ["dropped", "refused", "unknown"])
-def test_internlm_behind_other_servers_speaks_raw_mode_where_tools_are_lost(tools: Fate) -> None:
-    assert decide(Facts(INTERNLM, server="vllm", tools=tools)).dialect.name == "internlm"
+def test_internlm_behind_other_servers_speaks_raw_mode_where_tools_are_lost(
+    tools: ToolSupport,
+) -> None:
+    assert (
+        select_dialect(ServerCapabilities(INTERNLM, server="vllm", tool_support=tools)).dialect.name
+        == "internlm"
+    )
 
 
 def test_internlm_behind_other_servers_is_native_where_tools_reach_the_prompt() -> None:
-    facts = Facts(INTERNLM, server="vllm", tools="reach", tokens=(20, 90))
-    assert decide(facts).dialect.name == "native"
+    facts = ServerCapabilities(
+        INTERNLM, server="vllm", tool_support="reach", prompt_tokens=(20, 90)
+    )
+    assert select_dialect(facts).dialect.name == "native"
 
 
 @pytest.mark.parametrize(
@@ -107,22 +121,27 @@ def test_internlm_behind_other_servers_is_native_where_tools_reach_the_prompt() 
     ],
 )
 def test_internlm2_is_known_by_its_name(model: str, dialect: str) -> None:
-    assert decide(lmdeploy("0.18", "dropped", model)).dialect.name == dialect
+    assert select_dialect(lmdeploy("0.18", "dropped", model)).dialect.name == dialect
 
 
 def test_the_reason_names_the_numbers_that_were_seen() -> None:
-    assert "(20 tokens without one, 90 with one)" in decide(lmdeploy("0.18", "reach")).reason
-    assert "20 prompt tokens" in decide(lmdeploy("0.18", "dropped")).reason
-    assert "no tools here" in decide(lmdeploy("0.18", "refused")).reason
-    assert "0.5" in decide(lmdeploy("0.5", "reach")).reason
+    assert (
+        "(20 tokens without one, 90 with one)" in select_dialect(lmdeploy("0.18", "reach")).reason
+    )
+    assert "20 prompt tokens" in select_dialect(lmdeploy("0.18", "dropped")).reason
+    assert "no tools here" in select_dialect(lmdeploy("0.18", "refused")).reason
+    assert "0.5" in select_dialect(lmdeploy("0.5", "reach")).reason
 
 
 def test_a_server_that_turned_out_to_refuse_tools_gets_another_dialect() -> None:
-    first = decide(replace(lmdeploy("0.12", "reach", "qwen"), since=(0, 12)))
-    second = without_tools(first, "unsupported")
-    assert (second.dialect.name, second.streams, second.model) == ("constrained", True, "qwen")
+    first = select_dialect(replace(lmdeploy("0.12", "reach", "qwen"), since=(0, 12)))
+    second = choose_without_tools(first, "unsupported")
+    assert (second.dialect.name, second.can_stream, second.model) == ("constrained", True, "qwen")
     assert "unsupported" in second.reason
-    assert without_tools(decide(lmdeploy("0.18", "reach")), "no").dialect.name == "internlm"
+    assert (
+        choose_without_tools(select_dialect(lmdeploy("0.18", "reach")), "no").dialect.name
+        == "internlm"
+    )
 
 
 # --- asking ---
@@ -131,30 +150,30 @@ def test_a_server_that_turned_out_to_refuse_tools_gets_another_dialect() -> None
 @pytest.mark.parametrize("owner", ["vllm", "llamacpp", "library", "sglang", "openai", "somebody"])
 async def test_other_servers_are_asked_nothing_that_costs(owner: str) -> None:
     with FakeServer([say("the only reply")], owned_by=owner, models=["qwen"]) as server:
-        choice = await choose(Endpoint(server.url), None, "auto")
+        choice = await choose_dialect(HTTPEndpoint(server.url), None, "auto")
         assert (choice.model, choice.dialect.name) == ("qwen", "native")
         assert server.requests == []
-        assert [visit.path for visit in server.visits] == ["/v1/models"]
+        assert [visit.path for visit in server.all_requests] == ["/v1/models"]
 
 
 async def test_a_named_dialect_is_spoken_without_asking() -> None:
     with FakeServer(owned_by="lmdeploy") as server:
-        endpoint = Endpoint(server.url)
-        assert (await choose(endpoint, "m", "constrained")).dialect.name == "constrained"
-        own = Native("mine")
-        assert (await choose(endpoint, "m", own)).dialect is own
-        assert server.visits == []
+        endpoint = HTTPEndpoint(server.url)
+        assert (await choose_dialect(endpoint, "m", "constrained")).dialect.name == "constrained"
+        own = NativeDialect("mine")
+        assert (await choose_dialect(endpoint, "m", own)).dialect is own
+        assert server.all_requests == []
 
 
 async def test_a_dialect_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(UsageError, match=r"'french'.*auto, native, internlm"):
-        await choose(Endpoint("http://127.0.0.1:9/v1"), "m", "french")
+        await choose_dialect(HTTPEndpoint("http://127.0.0.1:9/v1"), "m", "french")
 
 
 async def test_internlm_behind_vllm_is_probed() -> None:
     script = [forever(say("Hi"))]
     with FakeServer(script, drops_tools=True, owned_by="vllm", models=[INTERNLM]) as server:
-        choice = await choose(Endpoint(server.url), None, "auto")
+        choice = await choose_dialect(HTTPEndpoint(server.url), None, "auto")
         assert choice.dialect.name == "internlm"
         assert [request.body["max_tokens"] for request in server.requests] == [1, 1]
 
@@ -162,26 +181,28 @@ async def test_internlm_behind_vllm_is_probed() -> None:
 async def test_many_who_ask_at_once_share_one_answer() -> None:
     script = [forever(say("Hi"))]
     with FakeServer(script, owned_by="lmdeploy", models=[INTERNLM]) as server:
-        endpoint = Endpoint(server.url)
-        await asyncio.gather(*(choose(endpoint, None, "auto") for _ in range(30)))
-        await choose(endpoint, INTERNLM, "auto")
+        endpoint = HTTPEndpoint(server.url)
+        await asyncio.gather(*(choose_dialect(endpoint, None, "auto") for _ in range(30)))
+        await choose_dialect(endpoint, INTERNLM, "auto")
         assert len(server.requests) == 2
 
 
 async def test_another_thread_s_loop_knows_what_was_learned() -> None:
     with FakeServer([forever(say("Hi"))], owned_by="lmdeploy") as server:
-        endpoint = Endpoint(server.url)
-        first = await choose(endpoint, None, "auto")
-        second = await asyncio.to_thread(lambda: asyncio.run(choose(endpoint, None, "auto")))
+        endpoint = HTTPEndpoint(server.url)
+        first = await choose_dialect(endpoint, None, "auto")
+        second = await asyncio.to_thread(
+            lambda: asyncio.run(choose_dialect(endpoint, None, "auto"))
+        )
         assert first is second
         assert len(server.requests) == 2
 
 
 async def test_one_who_gives_up_does_not_take_the_answer_from_the_others() -> None:
     with FakeServer([forever(say("Hi"))], owned_by="lmdeploy") as server:
-        endpoint = Endpoint(server.url)
-        first = asyncio.ensure_future(choose(endpoint, None, "auto"))
-        second = asyncio.ensure_future(choose(endpoint, None, "auto"))
+        endpoint = HTTPEndpoint(server.url)
+        first = asyncio.ensure_future(choose_dialect(endpoint, None, "auto"))
+        second = asyncio.ensure_future(choose_dialect(endpoint, None, "auto"))
         await asyncio.sleep(0)
         first.cancel()
         assert (await second).dialect.name == "native"
@@ -192,10 +213,10 @@ async def test_a_failure_is_told_to_all_and_not_kept() -> None:
     server = FakeServer([forever(say("Hi"))])
     server.start()
     server.stop()
-    endpoint = Endpoint(server.url, timeout=5, tries=1)
+    endpoint = HTTPEndpoint(server.url, timeout=5, tries=1)
     failed = await asyncio.gather(
-        *(choose(endpoint, None, "auto") for _ in range(5)), return_exceptions=True
+        *(choose_dialect(endpoint, None, "auto") for _ in range(5)), return_exceptions=True
     )
     assert {type(error) for error in failed} == {ModelUnreachable}
     with server:
-        assert (await choose(endpoint, None, "auto")).dialect.name == "native"
+        assert (await choose_dialect(endpoint, None, "auto")).dialect.name == "native"

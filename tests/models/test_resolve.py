@@ -13,7 +13,7 @@ from asking import heard, question
 from agentcall import Agent
 from agentcall.errors import UnknownModel, UsageError
 from agentcall.models import shorthand
-from agentcall.models.shorthand import model_from
+from agentcall.models.shorthand import resolve_model
 from agentcall.testing import FakeServer, ScriptedModel, forever, say
 
 
@@ -30,7 +30,7 @@ def lmdeploy(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
 async def asked(server: FakeServer, name: str | None) -> str:
     """The name of the model that a shorthand's request goes to."""
     try:
-        await heard(model_from(name).ask(question()))
+        await heard(resolve_model(name).ask(question()))
         return str(server.requests[-1].body["model"])
     finally:
         await asyncio.to_thread(server.stop)
@@ -40,21 +40,21 @@ async def asked(server: FakeServer, name: str | None) -> str:
 async def test_a_url_is_the_first_model_of_its_server(end: str) -> None:
     with FakeServer([forever(say("hi"))], models=("first", "second")) as server:
         root = server.url.removesuffix("/v1")
-        answer = await heard(model_from(root + end).ask(question()))
+        answer = await heard(resolve_model(root + end).ask(question()))
         assert server.requests[-1].body["model"] == "first"
     assert answer.text == "hi"
 
 
 async def test_a_url_may_name_a_model() -> None:
     with FakeServer([forever(say("hi"))], models=("first", "org/second")) as server:
-        await heard(model_from(f"{server.url}#second").ask(question()))
+        await heard(resolve_model(f"{server.url}#second").ask(question()))
         assert server.requests[-1].body["model"] == "org/second"
 
 
 async def test_the_api_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTCALL_API_KEY", "sk-env")
     with FakeServer([forever(say("hi"))]) as server:
-        await heard(model_from(server.url).ask(question()))
+        await heard(resolve_model(server.url).ask(question()))
         assert server.requests[-1].headers["authorization"] == "Bearer sk-env"
 
 
@@ -92,18 +92,18 @@ def test_none_is_the_embedded_model_where_nothing_else_is(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setattr(shorthand, "LMDEPLOY", free.getsockname())
-        assert shorthand._found() == "embedded"
+        assert shorthand._detect_shorthand() == "embedded"
 
 
 @pytest.mark.parametrize("name", ["", "gpt-12", "localhost:8000", "ftp://h", "lm-deploy:x"])
 def test_a_shorthand_that_means_nothing_is_refused_with_those_that_do(name: str) -> None:
     with pytest.raises(UnknownModel, match="http://host:port/v1"):
-        model_from(name)
+        resolve_model(name)
 
 
 def test_a_url_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="base URL"):
-        model_from("http://")
+        resolve_model("http://")
 
 
 def test_an_agent_takes_a_shorthand() -> None:
@@ -120,7 +120,7 @@ async def test_a_late_model_is_made_once() -> None:
         made.append(ScriptedModel([forever(say("hi"))]))
         return made[-1]
 
-    model = shorthand._Late(make)
+    model = shorthand._LazyModel(make)
     answers = await asyncio.gather(*(heard(model.ask(question())) for _ in range(8)))
     assert [answer.text for answer in answers] == ["hi"] * 8
     assert len(made) == 1

@@ -12,7 +12,13 @@ from agentcall.errors import (
     RateLimited,
     ServerFailed,
 )
-from agentcall.models.refusal import excerpt, masked, message_of, refusal, retry_after_of
+from agentcall.models.refusal import (
+    extract_error_message,
+    mask_secrets,
+    parse_error_response,
+    parse_retry_after,
+    shorten_body,
+)
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=timezone.utc)
 
@@ -34,7 +40,7 @@ NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=timezone.utc)
     ],
 )
 def test_the_status_says_the_kind(status: int, kind: type[ModelRefused]) -> None:
-    assert type(refusal(status, {"error": {"message": "no"}})) is kind
+    assert type(parse_error_response(status, {"error": {"message": "no"}})) is kind
 
 
 @pytest.mark.parametrize(
@@ -42,7 +48,7 @@ def test_the_status_says_the_kind(status: int, kind: type[ModelRefused]) -> None
     [(401, "API key"), (403, "API key"), (404, "/v1"), (405, "/v1"), (413, "larger")],
 )
 def test_an_error_says_what_to_do(status: int, words: str) -> None:
-    assert words in str(refusal(status, "no"))
+    assert words in str(parse_error_response(status, "no"))
 
 
 @pytest.mark.parametrize(
@@ -67,12 +73,12 @@ def test_an_error_says_what_to_do(status: int, words: str) -> None:
     ],
 )
 def test_the_words_of_any_body_are_found(body: object, words: str) -> None:
-    assert refusal(400, body).body == words  # type: ignore[arg-type]
+    assert parse_error_response(400, body).body == words  # type: ignore[arg-type]
 
 
 def test_a_body_is_cut() -> None:
-    assert len(message_of("x" * 5000)) == 1024
-    assert len(refusal(400, b"y" * 5000).body) == 1024
+    assert len(extract_error_message("x" * 5000)) == 1024
+    assert len(parse_error_response(400, b"y" * 5000).body) == 1024
 
 
 @pytest.mark.parametrize(
@@ -89,18 +95,20 @@ def test_a_body_is_cut() -> None:
 )
 @pytest.mark.parametrize("status", [400, 413, 500])
 def test_an_overflow_is_known_by_its_words(words: str, status: int) -> None:
-    assert isinstance(refusal(status, {"error": {"message": words}}), ContextOverflow)
+    assert isinstance(parse_error_response(status, {"error": {"message": words}}), ContextOverflow)
 
 
 def test_an_overflow_is_known_by_its_code() -> None:
     for field in ("code", "type"):
         body = {"error": {"message": "too much", field: "context_length_exceeded"}}
-        assert isinstance(refusal(400, body), ContextOverflow)  # type: ignore[arg-type]
+        assert isinstance(parse_error_response(400, body), ContextOverflow)  # type: ignore[arg-type]
 
 
 def test_a_server_that_speaks_of_its_context_is_not_overflown() -> None:
-    assert not isinstance(refusal(400, "max_tokens is not a number"), ContextOverflow)
-    assert not isinstance(refusal(503, "context window is being loaded"), ContextOverflow)
+    assert not isinstance(parse_error_response(400, "max_tokens is not a number"), ContextOverflow)
+    assert not isinstance(
+        parse_error_response(503, "context window is being loaded"), ContextOverflow
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,33 +128,33 @@ def test_a_server_that_speaks_of_its_context_is_not_overflown() -> None:
     ],
 )
 def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert retry_after_of(header, NOW) == seconds
+    assert parse_retry_after(header, NOW) == seconds
 
 
 def test_retry_after_is_kept() -> None:
-    error = refusal(429, "slow down", retry_after=2.0)
+    error = parse_error_response(429, "slow down", retry_after=2.0)
     assert isinstance(error, RateLimited)
     assert error.retry_after == 2.0
 
 
 def test_a_secret_is_taken_out_of_words_and_body() -> None:
-    error = masked(refusal(401, "bad key sk-1 sk-1"), ["sk-1"])
+    error = mask_secrets(parse_error_response(401, "bad key sk-1 sk-1"), ["sk-1"])
     assert error.body == "bad key *** ***"
     assert "sk-1" not in str(error)
-    assert "c2Vj" not in str(masked(ModelError("bad c2Vj"), ["Basic c2Vj"]))
+    assert "c2Vj" not in str(mask_secrets(ModelError("bad c2Vj"), ["Basic c2Vj"]))
 
 
 def test_a_password_is_taken_out_however_it_is_written() -> None:
     basic = "Basic " + base64.b64encode(b"marvin:to be/or").decode()
     error = ModelError(f"{basic}, marvin:to be/or, to%20be%2For")
-    assert str(masked(error, [basic])) == "Basic ***, ***:***, ***"
+    assert str(mask_secrets(error, [basic])) == "Basic ***, ***:***, ***"
 
 
 def test_no_secret_takes_nothing_out() -> None:
-    assert str(masked(ModelError("words"), ["", "w", "Basic bm9uZSB0aGVyZQ"])) == "words"
+    assert str(mask_secrets(ModelError("words"), ["", "w", "Basic bm9uZSB0aGVyZQ"])) == "words"
 
 
 def test_an_excerpt_is_one_short_line() -> None:
-    assert excerpt("a\n  b") == "a b"
-    assert len(excerpt({"x": "y" * 999})) == 303
-    assert excerpt({"x": "世"}) == '{"x": "世"}'
+    assert shorten_body("a\n  b") == "a b"
+    assert len(shorten_body({"x": "y" * 999})) == 303
+    assert shorten_body({"x": "世"}) == '{"x": "世"}'

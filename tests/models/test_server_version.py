@@ -3,8 +3,8 @@
 import pytest
 
 from agentcall.messages import JSON
-from agentcall.models.age import Age, age_of, lmdeploy_age
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.age import ServerVersion, detect_lmdeploy_version, infer_version
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.testing import FakeServer, status
 
 FIELDS = {
@@ -34,28 +34,30 @@ def document(fields: str, paths: list[str]) -> dict[str, object]:
 @pytest.mark.parametrize("text", FIELDS)
 async def test_the_fields_of_a_chat_request_tell_the_age(text: str) -> None:
     with FakeServer(pages={"/openapi.json": document(FIELDS[text], [])}) as server:
-        assert (await lmdeploy_age(Endpoint(server.url))).text == text
+        assert (await detect_lmdeploy_version(HTTPEndpoint(server.url))).text == text
 
 
 @pytest.mark.parametrize(
     ("paths", "age"),
     [
-        (NEW, Age((0, 16), "0.16 or 0.17")),
-        ([*NEW, "/v1/chat/interactive"], Age((0, 14), "0.14 or 0.15")),
-        (["/nodes/add"], Age((0, 14), "0.14 to 0.17")),
+        (NEW, ServerVersion((0, 16), "0.16 or 0.17")),
+        ([*NEW, "/v1/chat/interactive"], ServerVersion((0, 14), "0.14 or 0.15")),
+        (["/nodes/add"], ServerVersion((0, 14), "0.14 to 0.17")),
     ],
 )
-async def test_paths_part_the_ages_that_have_the_same_fields(paths: list[str], age: Age) -> None:
+async def test_paths_part_the_ages_that_have_the_same_fields(
+    paths: list[str], age: ServerVersion
+) -> None:
     pages = {"/openapi.json": document(FIELDS["0.14 to 0.17"], paths)}
     with FakeServer(pages=pages) as server:
-        assert await lmdeploy_age(Endpoint(server.url)) == age
+        assert await detect_lmdeploy_version(HTTPEndpoint(server.url)) == age
 
 
 @pytest.mark.parametrize(
     "page", [None, [], {}, {"paths": {"/v1/models": {}}}, {"components": None}]
 )
 def test_a_document_of_something_else_tells_no_age(page: JSON) -> None:
-    assert age_of(page) == Age()
+    assert infer_version(page) == ServerVersion()
 
 
 @pytest.mark.parametrize(
@@ -75,4 +77,4 @@ async def test_paths_tell_the_age_where_the_document_is_hidden(there: list[str],
     if "/is_sleeping" in there:
         pages["/is_sleeping"] = {"is_sleeping": False}
     with FakeServer(pages=pages) as server:
-        assert (await lmdeploy_age(Endpoint(server.url))).text == text
+        assert (await detect_lmdeploy_version(HTTPEndpoint(server.url))).text == text

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.models.sse import EventReader
+from agentcall.models.sse import SSEDecoder
 
 
 def events(*pieces: bytes) -> list[bytes]:
-    reader = EventReader()
+    reader = SSEDecoder()
     found = [event for piece in pieces for event in reader.feed(piece)]
     return [*found, *reader.close()]
 
@@ -50,14 +50,14 @@ def test_a_byte_order_mark_is_passed_over() -> None:
 
 
 def test_an_event_comes_as_soon_as_its_end_is_known() -> None:
-    reader = EventReader()
+    reader = SSEDecoder()
     assert reader.feed(b"data: a\n") == []
     assert reader.feed(b"\ndat") == [b"a"]
     assert reader.feed(b"a: b\r\n\r\n") == [b"b"]
 
 
 def test_a_long_line_in_many_pieces_costs_no_more_than_its_length() -> None:
-    reader = EventReader()
+    reader = SSEDecoder()
     for _ in range(20_000):
         assert reader.feed(b"data: " if not _ else b"x" * 1000) == []
     assert [len(event) for event in reader.close()] == [19_999_000]

@@ -10,14 +10,14 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, tool
 from agentcall.events import RunFinished
-from agentcall.models.balance import Balanced
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.balance import LoadBalancer
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.fallback import Fallback
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.openai_chat import OpenAIChat
 from agentcall.models.protocol import Model
 from agentcall.result import RunResult
-from agentcall.testing import MISSING, Call, Completion, FakeServer, Reply, call, calls, say
+from agentcall.testing import MISSING, Completion, FakeServer, Reply, ScriptedCall, call, calls, say
 
 Door = Callable[[str], Model]
 
@@ -28,7 +28,7 @@ async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
     client: list[AsyncOpenAI] = []
 
     def http(url: str) -> Model:
-        return HTTPChat(Endpoint(url, tries=1), "m", dialect="native")
+        return HTTPChat(HTTPEndpoint(url, tries=1), "m", dialect="native")
 
     def openai(url: str) -> Model:
         quick = DefaultAsyncHttpxClient(verify=False)  # reading certificates takes most of a test
@@ -38,7 +38,7 @@ async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
     doors: dict[str, Door] = {
         "http": http,
         "openai": openai,
-        "balanced": lambda url: Balanced(http(url), http(url)),
+        "balanced": lambda url: LoadBalancer(http(url), http(url)),
         "fallback": lambda url: Fallback(http("http://127.0.0.1:1/v1"), http(url)),
     }
     yield doors[request.param]
@@ -95,39 +95,41 @@ EDITED = ("edit_existing_file", EDIT)
 
 
 def reads(*paths: str, **dress: Any) -> Completion:
-    return calls(*(call("read_file", path=path) for path in paths)).but(**dress)
+    return calls(*(call("read_file", path=path) for path in paths)).replace(**dress)
 
 
 def no_ids(reply: Completion) -> Completion:
-    return reply.but(calls=tuple(Call(c.name, c.arguments, MISSING) for c in reply.calls))
+    return reply.replace(
+        calls=tuple(ScriptedCall(c.name, c.arguments, MISSING) for c in reply.calls)
+    )
 
 
-BOTH = calls(Call("delete_file", ""), call("read_file", path="keys.txt"))
+BOTH = calls(ScriptedCall("delete_file", ""), call("read_file", path="keys.txt"))
 MIXED = calls(call("read_file", path="keys.txt"), call("edit_existing_file", **EDIT))
 
 
 @pytest.mark.parametrize(
     ("reply", "wanted"),
     [
-        (BOTH.but(quirks=("index_shared",)), [DELETED, READ]),
-        (BOTH.but(quirks=("index_shared", "whole_calls")), [DELETED, READ]),
-        (BOTH.but(quirks=("index_shared", "ids_repeated")), [DELETED, READ]),
-        (no_ids(BOTH).but(quirks=("index_shared",)), [DELETED, READ]),
-        (no_ids(BOTH).but(quirks=("no_index",)), [DELETED, READ]),
-        (MIXED.but(quirks=("index_shared", "ids_repeated", "interleaved")), [READ, EDITED]),
-        (MIXED.but(quirks=("index_shared", "one_chunk")), [READ, EDITED]),
-        (MIXED.but(quirks=("index_text", "interleaved")), [READ, EDITED]),
-        (MIXED.but(quirks=("index_float", "interleaved")), [READ, EDITED]),
-        (MIXED.but(quirks=("cumulative",)), [READ, EDITED]),
-        (MIXED.but(quirks=("cumulative", "index_shared")), [READ, EDITED]),
-        (MIXED.but(quirks=("names_cut",), size=7), [READ, EDITED]),
-        (MIXED.but(quirks=("names_cut", "index_shared"), size=3), [READ, EDITED]),
-        (MIXED.but(quirks=("last_doubled",)), [READ, EDITED]),
-        (MIXED.but(quirks=("message_last",)), [READ, EDITED]),
-        (MIXED.but(quirks=("choice_one",)), [READ, EDITED]),
-        (MIXED.but(quirks=("choice_text",)), [READ, EDITED]),
-        (MIXED.but(quirks=("ids_late", "index_shared")), [READ, EDITED]),
-        (MIXED.but(quirks=("ids_renewed", "index_shared")), [READ, EDITED]),
+        (BOTH.replace(quirks=("index_shared",)), [DELETED, READ]),
+        (BOTH.replace(quirks=("index_shared", "whole_calls")), [DELETED, READ]),
+        (BOTH.replace(quirks=("index_shared", "ids_repeated")), [DELETED, READ]),
+        (no_ids(BOTH).replace(quirks=("index_shared",)), [DELETED, READ]),
+        (no_ids(BOTH).replace(quirks=("no_index",)), [DELETED, READ]),
+        (MIXED.replace(quirks=("index_shared", "ids_repeated", "interleaved")), [READ, EDITED]),
+        (MIXED.replace(quirks=("index_shared", "one_chunk")), [READ, EDITED]),
+        (MIXED.replace(quirks=("index_text", "interleaved")), [READ, EDITED]),
+        (MIXED.replace(quirks=("index_float", "interleaved")), [READ, EDITED]),
+        (MIXED.replace(quirks=("cumulative",)), [READ, EDITED]),
+        (MIXED.replace(quirks=("cumulative", "index_shared")), [READ, EDITED]),
+        (MIXED.replace(quirks=("names_cut",), size=7), [READ, EDITED]),
+        (MIXED.replace(quirks=("names_cut", "index_shared"), size=3), [READ, EDITED]),
+        (MIXED.replace(quirks=("last_doubled",)), [READ, EDITED]),
+        (MIXED.replace(quirks=("message_last",)), [READ, EDITED]),
+        (MIXED.replace(quirks=("choice_one",)), [READ, EDITED]),
+        (MIXED.replace(quirks=("choice_text",)), [READ, EDITED]),
+        (MIXED.replace(quirks=("ids_late", "index_shared")), [READ, EDITED]),
+        (MIXED.replace(quirks=("ids_renewed", "index_shared")), [READ, EDITED]),
     ],
     ids=lambda part: " ".join(part.quirks) if isinstance(part, Completion) else "",
 )
@@ -152,7 +154,7 @@ async def test_calls_of_one_tool_that_share_an_index_all_run(
 
 
 async def test_pieces_that_may_be_anothers_run_nothing_and_the_model_is_told(door: Door) -> None:
-    in_turns = MIXED.but(quirks=("index_shared", "interleaved"))
+    in_turns = MIXED.replace(quirks=("index_shared", "interleaved"))
     ran, result, server = await ran_of(door, True, in_turns, say("Sorry."))
     assert (ran, result.output) == ([], "Sorry.")
     assert "make one call at a time" in server.requests[1].messages[-1]["content"]
@@ -169,5 +171,5 @@ async def test_a_call_whose_name_was_lost_takes_no_other_calls_place(door: Door)
 
 
 async def test_a_message_in_place_of_a_delta_is_read_once(door: Door) -> None:
-    ran, result, _ = await ran_of(door, True, say("Hello you.").but(quirks=("message_last",)))
+    ran, result, _ = await ran_of(door, True, say("Hello you.").replace(quirks=("message_last",)))
     assert (ran, result.output) == ([], "Hello you.")

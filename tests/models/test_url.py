@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from agentcall.errors import UsageError
-from agentcall.models.address import address, authorization, joined, place, with_v1
+from agentcall.models.address import (
+    add_v1_path,
+    format_authorization,
+    join_url,
+    parse_url,
+    redact_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,30 +28,30 @@ from agentcall.models.address import address, authorization, joined, place, with
     ],
 )
 def test_an_address_is_made_regular_and_freed_of_its_key(url: str, clean: str, key: str) -> None:
-    known = address(url)
+    known = parse_url(url)
     assert (known.url, known.api_key) == (clean, key)
 
 
 @pytest.mark.parametrize("url", ["", "h", "localhost:8000", "ftp://h", "http://", "http://h:x/v1"])
 def test_what_is_no_base_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="http://host:port/v1"):
-        address(url)
+        parse_url(url)
 
 
 def test_a_refused_url_is_shown_without_its_password() -> None:
     with pytest.raises(UsageError) as caught:
-        address("http://u:canary@h:99999/v1")
+        parse_url("http://u:canary@h:99999/v1")
     assert "canary" not in str(caught.value)
 
 
 def test_a_place_is_the_url_without_secrets() -> None:
-    assert place("https://u:p@h:1/v1?key=x#m") == "https://h:1/v1"
-    assert place("http://[") == "the server"
+    assert redact_url("https://u:p@h:1/v1?key=x#m") == "https://h:1/v1"
+    assert redact_url("http://[") == "the server"
 
 
 def test_a_path_goes_before_the_query() -> None:
-    assert joined("http://h/v1", "/models") == "http://h/v1/models"
-    assert joined("http://h/v1?a=b", "/models") == "http://h/v1/models?a=b"
+    assert join_url("http://h/v1", "/models") == "http://h/v1/models"
+    assert join_url("http://h/v1?a=b", "/models") == "http://h/v1/models?a=b"
 
 
 @pytest.mark.parametrize(
@@ -59,9 +65,9 @@ def test_a_path_goes_before_the_query() -> None:
     ],
 )
 def test_v1_is_added_where_there_is_no_path(url: str, expected: str) -> None:
-    assert with_v1(url) == expected
+    assert add_v1_path(url) == expected
 
 
 def test_a_key_is_a_bearer_unless_it_says_otherwise() -> None:
-    assert authorization("sk-1") == "Bearer sk-1"
-    assert authorization("Basic dTpw") == "Basic dTpw"
+    assert format_authorization("sk-1") == "Bearer sk-1"
+    assert format_authorization("Basic dTpw") == "Basic dTpw"

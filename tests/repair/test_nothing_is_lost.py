@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tool_call_formats import FORMATS, TAGGED_FORMATS
 
-from agentcall.dialects.parts import Called
+from agentcall.dialects.parts import ToolCallPart
 from agentcall.dialects.reading import read_text
-from agentcall.repair import Repaired, repair
+from agentcall.repair import RepairedCall, repair_call
 from agentcall.tool import Tool, tool
 
 Render = Callable[[str, dict[str, Any]], str]
@@ -147,14 +147,14 @@ def intended(
         return meant
 
 
-def carried_out(name: str, text: str, how: str) -> list[Repaired]:
+def carried_out(name: str, text: str, how: str) -> list[RepairedCall]:
     """The calls that run of what a model wrote."""
     if how in NATIVE:
-        calls: tuple[Called, ...] = (Called(name, text),)
+        calls: tuple[ToolCallPart, ...] = (ToolCallPart(name, text),)
     else:
         calls = read_text(text, list(TOOLS.values())).calls
-    outcomes = [repair(call, TOOLS) for call in calls]
-    return [outcome for outcome in outcomes if isinstance(outcome, Repaired)]
+    outcomes = [repair_call(call, TOOLS) for call in calls]
+    return [outcome for outcome in outcomes if isinstance(outcome, RepairedCall)]
 
 
 def check_that_nothing_is_lost(data: st.DataObject, how: str) -> None:

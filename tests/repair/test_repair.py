@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.dialects.parts import Called
-from agentcall.repair import Fix, Refused, Repaired, repair
-from agentcall.repair.names import distance, find, folded, near
+from agentcall.dialects.parts import ToolCallPart
+from agentcall.repair import Fix, RefusedCall, RepairedCall, repair_call
+from agentcall.repair.names import edit_distance, find_tool_name, fold_name, is_near
 from agentcall.tool import Tool, tool
 
 
@@ -116,22 +116,22 @@ TOOLS: dict[str, Tool] = {each.name: each for each in ALL}
 Given: TypeAlias = tuple[str, str]
 
 
-def mended(name: str, arguments: str, tools: Mapping[str, Tool] = TOOLS) -> Repaired:
-    outcome = repair(Called(name, arguments), tools)
-    assert isinstance(outcome, Repaired), outcome
+def mended(name: str, arguments: str, tools: Mapping[str, Tool] = TOOLS) -> RepairedCall:
+    outcome = repair_call(ToolCallPart(name, arguments), tools)
+    assert isinstance(outcome, RepairedCall), outcome
     assert json.loads(outcome.arguments) is not None
-    again = repair(Called(outcome.tool.name, outcome.arguments), tools)
-    assert again == Repaired(outcome.tool, outcome.arguments, outcome.values, ())
+    again = repair_call(ToolCallPart(outcome.tool.name, outcome.arguments), tools)
+    assert again == RepairedCall(outcome.tool, outcome.arguments, outcome.values, ())
     return outcome
 
 
 def refused(name: str, arguments: str, tools: Mapping[str, Tool] = TOOLS) -> str:
-    outcome = repair(Called(name, arguments), tools)
-    assert isinstance(outcome, Refused), outcome
-    return outcome.words
+    outcome = repair_call(ToolCallPart(name, arguments), tools)
+    assert isinstance(outcome, RefusedCall), outcome
+    return outcome.message
 
 
-def rules(outcome: Repaired) -> list[str]:
+def rules(outcome: RepairedCall) -> list[str]:
     return [each.rule for each in outcome.fixes]
 
 
@@ -167,7 +167,7 @@ def test_a_valid_call_costs_one_parse(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(self, arguments)
 
     monkeypatch.setattr(Tool, "parse", counted)
-    repair(Called("add", '{"a": 2, "b": 3}'), TOOLS)
+    repair_call(ToolCallPart("add", '{"a": 2, "b": 3}'), TOOLS)
     assert parsed == ['{"a": 2, "b": 3}']
 
 
@@ -267,8 +267,10 @@ def test_a_text_without_its_closing_quote_is_never_closed() -> None:
 
 def test_a_text_torn_by_its_quotes_loses_nothing() -> None:
     for code in ('print("a", "b")', 'say "x", "y": "z"', 'a "b" c'):
-        outcome = repair(Called("write_file", '{"path": "p", "content": "%s"}' % code), TOOLS)  # noqa: UP031
-        assert isinstance(outcome, Refused) or outcome.values == {"path": "p", "content": code}
+        outcome = repair_call(
+            ToolCallPart("write_file", '{"path": "p", "content": "%s"}' % code), TOOLS
+        )  # noqa: UP031
+        assert isinstance(outcome, RefusedCall) or outcome.values == {"path": "p", "content": code}
     refused("get_weather", "The city {x}")
 
 
@@ -310,8 +312,8 @@ def test_a_value_of_which_a_part_would_be_lost_is_refused(written: str, shape: s
         return  # a text that Python reads as a number, without any repair
     if (shape, written) in (("[%s, 3]", "1,234"),):
         return  # three values
-    outcome = repair(Called("add", shape % written), TOOLS)
-    assert isinstance(outcome, Refused), outcome
+    outcome = repair_call(ToolCallPart("add", shape % written), TOOLS)
+    assert isinstance(outcome, RefusedCall), outcome
 
 
 @pytest.mark.parametrize(
@@ -340,8 +342,8 @@ def test_a_key_with_two_values_is_refused_and_one_that_is_repeated_is_not() -> N
 @pytest.mark.parametrize("digits", ["5", "-5", "1.5", "1.0", "1.10", "1e3", "-0", "0x10", "1_000"])
 @pytest.mark.parametrize("shape", ['{"city": %s}', '{"city": %s,}', '{"parameters": {"city": %s}}'])
 def test_a_number_becomes_a_text_digit_by_digit(digits: str, shape: str) -> None:
-    outcome = repair(Called("get_weather", shape % digits), TOOLS)
-    assert isinstance(outcome, Refused) or outcome.values == {"city": digits}
+    outcome = repair_call(ToolCallPart("get_weather", shape % digits), TOOLS)
+    assert isinstance(outcome, RefusedCall) or outcome.values == {"city": digits}
     assert mended("label", '{"names": [1.10],}').values == {"names": ["1.10"]}
 
 
@@ -656,7 +658,7 @@ def test_open_ended_tools_keep_their_extra_arguments() -> None:
     ],
 )
 def test_a_name_that_is_nearly_right_is_found(wrote: str, name: str, rule: str) -> None:
-    found = find(wrote, TOOLS)
+    found = find_tool_name(wrote, TOOLS)
     assert found is not None
     assert found.name == name
     assert [each.rule for each in found.fixes] == [rule]
@@ -698,17 +700,17 @@ def test_a_mended_name_leaves_valid_arguments_as_written() -> None:
     ],
 )
 def test_a_name_that_may_mean_another_tool_finds_none(wrote: str, names: list[str]) -> None:
-    assert find(wrote, names) is None
+    assert find_tool_name(wrote, names) is None
 
 
 def test_the_namespace_of_one_tool_may_be_left_out() -> None:
-    found = find("create_issue", ["github__create_issue", "github__close_issue"])
+    found = find_tool_name("create_issue", ["github__create_issue", "github__close_issue"])
     assert found is not None
     assert found.name == "github__create_issue"
 
 
 def test_the_longer_of_two_names_within_a_name_is_meant() -> None:
-    found = find("mcp__web__search", ["search", "web__search"])
+    found = find_tool_name("mcp__web__search", ["search", "web__search"])
     assert found is not None
     assert found.name == "web__search"
 
@@ -728,7 +730,7 @@ def test_without_tools_the_model_is_told_to_answer() -> None:
 
 
 def test_of_many_tools_the_nearest_are_named_and_the_words_stay_short() -> None:
-    many: dict[str, Tool] = {f"tool_{n}": add.renamed(f"tool_{n}") for n in range(500)}
+    many: dict[str, Tool] = {f"tool_{n}": add.with_name(f"tool_{n}") for n in range(500)}
     many["get_weather"] = get_weather
     words = refused("fetch_weather", "{}", many)
     assert "get_weather" in words
@@ -821,8 +823,8 @@ def test_valid_arguments_are_never_changed(
 ) -> None:
     name, arguments = call
     text = json.dumps(arguments, ensure_ascii=ascii_only, indent=indent)
-    outcome = repair(Called(name, text), TOOLS)
-    assert outcome == Repaired(TOOLS[name], text, TOOLS[name].parse(text), ())
+    outcome = repair_call(ToolCallPart(name, text), TOOLS)
+    assert outcome == RepairedCall(TOOLS[name], text, TOOLS[name].parse(text), ())
 
 
 @given(CALLS, st.sampled_from(["plain", "fenced", "double", "wrapped", "python", "closed"]))
@@ -837,10 +839,10 @@ def test_spoilt_arguments_come_back_as_they_were(call: tuple[str, object], how: 
         "python": repr(arguments),
         "closed": text[:-1],
     }[how]
-    outcome = repair(Called(name, spoilt), TOOLS)
+    outcome = repair_call(ToolCallPart(name, spoilt), TOOLS)
     if how == "wrapped" and name == "save":
         return  # it takes any name, so a wrapper's too
-    assert isinstance(outcome, Repaired), outcome
+    assert isinstance(outcome, RepairedCall), outcome
     assert json.loads(outcome.arguments) == arguments
 
 
@@ -851,8 +853,8 @@ def test_a_cut_call_is_refused_or_has_lost_nothing_but_what_may_be_left_out(
     whole = {"city": city, "unit": "celsius", "when": None}
     text = render(whole)
     cut = text[: data.draw(st.integers(0, len(text) - 1))]
-    outcome = repair(Called("get_weather", cut), TOOLS)
-    if isinstance(outcome, Repaired):
+    outcome = repair_call(ToolCallPart("get_weather", cut), TOOLS)
+    if isinstance(outcome, RepairedCall):
         assert outcome.values["city"] == city
         assert outcome.values.items() <= whole.items()
 
@@ -861,10 +863,10 @@ def test_a_cut_call_is_refused_or_has_lost_nothing_but_what_may_be_left_out(
 def test_whatever_was_written_nothing_is_raised_and_repair_is_idempotent(
     arguments: str, name: str
 ) -> None:
-    outcome = repair(Called(name, arguments), TOOLS)
-    if isinstance(outcome, Repaired):
-        again = repair(Called(outcome.tool.name, outcome.arguments), TOOLS)
-        assert again == Repaired(outcome.tool, outcome.arguments, outcome.values, ())
+    outcome = repair_call(ToolCallPart(name, arguments), TOOLS)
+    if isinstance(outcome, RepairedCall):
+        again = repair_call(ToolCallPart(outcome.tool.name, outcome.arguments), TOOLS)
+        assert again == RepairedCall(outcome.tool, outcome.arguments, outcome.values, ())
 
 
 VALUES: st.SearchStrategy[object] = st.recursive(
@@ -883,8 +885,8 @@ VALUES: st.SearchStrategy[object] = st.recursive(
 
 @given(VALUES, st.sampled_from(sorted(TOOLS)))
 def test_any_json_is_repaired_into_what_the_tool_takes_or_refused(value: object, name: str) -> None:
-    outcome = repair(Called(name, json.dumps(value)), TOOLS)
-    if isinstance(outcome, Repaired):
+    outcome = repair_call(ToolCallPart(name, json.dumps(value)), TOOLS)
+    if isinstance(outcome, RepairedCall):
         assert TOOLS[name].parse(outcome.arguments) == outcome.values
         assert outcome.fixes or outcome.arguments == json.dumps(value)
 
@@ -898,16 +900,18 @@ NAMES = st.lists(
 def test_a_name_is_never_taken_for_a_tool_that_is_further_away(
     names: list[str], wrote: str
 ) -> None:
-    found = find(wrote, names)
+    found = find_tool_name(wrote, names)
     if found is None or (found.fixes and found.fixes[-1].rule == "name-prefix"):
         return
-    mine = distance(folded(wrote), folded(found.name))
-    others = [distance(folded(wrote), folded(name)) for name in names if name != found.name]
+    mine = edit_distance(fold_name(wrote), fold_name(found.name))
+    others = [
+        edit_distance(fold_name(wrote), fold_name(name)) for name in names if name != found.name
+    ]
     assert found.name == wrote or mine < min(others, default=mine + 1) or mine == 0
 
 
 @given(st.text(alphabet="abc", max_size=6), st.text(alphabet="abc", max_size=6))
 def test_the_distance_is_symmetric_and_zero_only_between_equals(one: str, other: str) -> None:
-    assert distance(one, other) == distance(other, one)
-    assert (distance(one, other) == 0) == (one == other)
-    assert not near(one, one)
+    assert edit_distance(one, other) == edit_distance(other, one)
+    assert (edit_distance(one, other) == 0) == (one == other)
+    assert not is_near(one, one)

@@ -25,15 +25,15 @@ from agentcall import (
     ToolRegistry,
     tool,
 )
-from agentcall.decisions import resumed
+from agentcall.decisions import prepare_resume
 from agentcall.errors import ModelError, PolicyFailed, SchemaError, UsageError
 from agentcall.events import ApprovalRequested, Event, Nested, RunFinished, TextDelta
 from agentcall.execute import call_tool
 from agentcall.messages import ToolResult, User
-from agentcall.origin import Origin
-from agentcall.run import Run
-from agentcall.steps import Direct, ToolStep
-from agentcall.testing import Call, Reply, Request, ScriptedModel, call, calls, say
+from agentcall.origin import RunInput
+from agentcall.run import AgentRun
+from agentcall.steps import InProcessExecutor, ToolStep
+from agentcall.testing import RecordedRequest, Reply, ScriptedCall, ScriptedModel, call, calls, say
 
 SENT: list[str] = []
 
@@ -69,7 +69,7 @@ def parent(inner: Agent[Any], *script: object, **more: Any) -> Agent:
 
 
 def ask(task: str = "the sky", id: str = "", name: str = "research") -> Any:
-    return calls(Call(name, {"task": task}, id=id))
+    return calls(ScriptedCall(name, {"task": task}, id=id))
 
 
 async def test_an_agent_is_a_tool_whose_output_is_the_result() -> None:
@@ -88,8 +88,8 @@ def test_a_tool_that_is_an_agent_has_its_name_and_says_what_it_is_told() -> None
         "Ask the agent the researcher. You find.",
     )
     assert list(made.parameters["properties"]) == ["task"]  # type: ignore[arg-type]
-    assert made.marks.timeout is None
-    assert Agent("embedded").as_tool("a", "b", timeout=5).marks.timeout == 5
+    assert made.options.timeout is None
+    assert Agent("embedded").as_tool("a", "b", timeout=5).options.timeout == 5
 
 
 class Asked(BaseModel):
@@ -296,7 +296,7 @@ async def test_an_agent_without_an_answer_says_why() -> None:
 
 
 async def test_agents_that_ask_each_other_without_end_are_stopped() -> None:
-    def again(request: Request) -> Reply:
+    def again(request: RecordedRequest) -> Reply:
         is_told = request.messages[-1]["role"] == "tool"
         return say("enough") if is_told else call("again", task="deeper")
 
@@ -355,7 +355,7 @@ async def test_decisions_go_down_to_the_agent_that_asked(depth: int) -> None:
     result = await agent.run("go")
     (waits,) = (each.call for each in result.pending)
     assert waits.id.count("/") == depth
-    assert result.asked_by(waits.id) == "/".join(["deeper"] * depth)
+    assert result.get_agent_path(waits.id) == "/".join(["deeper"] * depth)
     kept = RunResult.from_json(result.to_json())
     assert kept == result
     done = await agent.resume(kept, {waits.id: Denied("not now")})
@@ -461,7 +461,7 @@ async def test_an_agent_that_is_gone_is_told_to_the_model() -> None:
 async def test_no_id_of_a_server_can_stand_for_the_call_of_an_agent() -> None:
     inner = child(call("send", to="inner"), say("told"))
     outer = Agent(
-        scripted(calls(ask("x", "c"), Call("send", {"to": "outer"}, id="c/call_1_0"))),
+        scripted(calls(ask("x", "c"), ScriptedCall("send", {"to": "outer"}, id="c/call_1_0"))),
         tools=[inner.as_tool("research", "Ask."), send],
     )
     result = await outer.run("go")
@@ -525,17 +525,17 @@ async def test_a_program_that_is_wrong_below_raises_above() -> None:
 # Durability: the seam.
 
 
-class Recording(Direct):
+class Recording(InProcessExecutor):
     """Keeps what each step gave, and gives it again."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
         self.made: list[str] = []
 
-    async def model(self, key: str, ask: Callable[[], Any], point: Callable[[], Any]) -> Any:
+    async def call_model(self, key: str, ask: Callable[[], Any], point: Callable[[], Any]) -> Any:
         return await self._step(key, ask)
 
-    async def tool(self, step: ToolStep, call: Callable[[], Any]) -> Any:
+    async def call_tool(self, step: ToolStep, call: Callable[[], Any]) -> Any:
         return await self._step(step.key, call)
 
     async def _step(self, key: str, work: Callable[[], Any]) -> Any:
@@ -550,11 +550,11 @@ async def test_the_steps_of_an_agent_are_steps_of_the_run_above() -> None:
     outer = parent(inner, calls(ask(id="c"), call("look")), say("ok"))
     outer = replace(outer, tools=[*outer.registry, look])
     steps = Recording()
-    plan = replace(outer.plan, steps=steps)
-    first = await Run(plan, Origin("r", (User("go"),), 0)).result()
+    plan = replace(outer.spec, steps=steps)
+    first = await AgentRun(plan, RunInput("r", (User("go"),), 0)).execute()
     assert set(steps.made) == {"r:1", "r:1:0:1", "r:1:1", "r:1:0:1:0", "r:1:0:2", "r:2"}
     made = len(steps.made)
-    again = await Run(plan, Origin("r", (User("go"),), 0)).result()
+    again = await AgentRun(plan, RunInput("r", (User("go"),), 0)).execute()
     assert len(steps.made) == made
     assert again == first
 
@@ -563,10 +563,10 @@ async def test_keys_go_on_where_an_agent_waited() -> None:
     inner = child(call("send", to="ann"), say("told"))
     outer = parent(inner, ask(id="c"), say("ok"))
     steps = Recording()
-    plan = replace(outer.plan, steps=steps)
-    result = await Run(plan, Origin("r", (User("go"),), 0)).result()
+    plan = replace(outer.spec, steps=steps)
+    result = await AgentRun(plan, RunInput("r", (User("go"),), 0)).execute()
     assert steps.made == ["r:1", "r:1:0:1"]
-    await Run(plan, resumed(result, {result.pending[0].call.id: True}, plan)).result()
+    await AgentRun(plan, prepare_resume(result, {result.pending[0].call.id: True}, plan)).execute()
     assert steps.made == ["r:1", "r:1:0:1", "r:1:0:1:0", "r:1:0:2", "r:2"]
     assert isinstance(steps.kept["r:1:0:1:0"], ToolResult)
 

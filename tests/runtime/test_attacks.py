@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentcall import Agent, Approved, RunContext, RunResult, tool
-from agentcall.grants import Grant, grant_from
+from agentcall.grants import ApprovalRule, approval_rule_from_json
 from agentcall.session import SQLiteSession, Summary, Window
 from agentcall.taint import Untrusted
 from agentcall.testing import Reply, ScriptedModel, call, calls, overflow, say
@@ -66,7 +66,7 @@ def fresh() -> None:
 def agent(
     *script: Reply, tools: Sequence[Tool] = TOOLS, name: str = "agent", most: int | None = 30
 ) -> Agent[str, None]:
-    return Agent(ScriptedModel(script), tools=tools, name=name, most_tools=most)
+    return Agent(ScriptedModel(script), tools=tools, name=name, max_tools=most)
 
 
 def held_off(result: RunResult[str]) -> bool:
@@ -228,7 +228,7 @@ async def test_what_was_approved_always_before_is_asked_about_once_more(
     assert (later.stop_reason, len(DONE)) == ("approval", 2)
     last = await boss.resume(later, {later.pending[0].call.id: decision}, session=session)
     assert (last.output, len(DONE)) == ("ok", 3)
-    assert [grant.tainted for grant in last.grants] == [False, True]
+    assert [grant.tainted for grant in last.approval_rules] == [False, True]
     unasked = agent(paper, say("ok"))
     assert (await unasked.run("once more", session=session)).output == "ok"
 
@@ -237,7 +237,7 @@ async def test_it_is_what_was_read_before_the_call_that_counts() -> None:
     boss = agent(calls(READ, call("sign", paper="a")), call("sign", paper="b"))
     first = await boss.run("go")
     last = await boss.resume(first, {first.pending[0].call.id: Approved(always="tool")})
-    assert last.grants == (Grant("agent", "sign"),)
+    assert last.approval_rules == (ApprovalRule("agent", "sign"),)
     assert (last.stop_reason, DONE) == ("approval", ["signed a"])
 
 
@@ -256,10 +256,10 @@ async def test_an_approval_in_a_sub_agent_counts_by_what_the_sub_agent_had_read(
     boss = agent(call("clerk", task="1"), READ, call("clerk", task="2"), tools=tools)
     first = await boss.run("go")
     last = await boss.resume(first, {first.pending[0].call.id: Approved(always="tool")})
-    assert last.grants == (Grant("agent/clerk", "sign"),)
+    assert last.approval_rules == (ApprovalRule("agent/clerk", "sign"),)
     assert DONE == ["signed a", "signed b"]
     assert [each.call.arguments for each in last.pending] == ['{"paper": "c"}']
 
 
 def test_an_approval_that_does_not_say_what_was_read_before_it_counts_as_given_before() -> None:
-    assert not grant_from({"agent": "a", "tool": "b", "arguments": None}).tainted
+    assert not approval_rule_from_json({"agent": "a", "tool": "b", "arguments": None}).tainted

@@ -16,33 +16,35 @@ from agentcall import Limits, ModelRetry, RunContext, ToolRegistry
 from agentcall.budget import Budget
 from agentcall.errors import ToolError
 from agentcall.events import Emit, Event, ToolCallFinished, ToolCallStarted
-from agentcall.execute import Job, call_tool, carry_out, carry_out_all
+from agentcall.execute import ToolInvocation, call_tool, execute_call, execute_calls
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.origin import Lineage
-from agentcall.steps import Direct
+from agentcall.origin import RunScope
+from agentcall.steps import InProcessExecutor
 from agentcall.tool import make_tool
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
 
 
-def home(emit: Emit | None = None) -> Lineage:
-    return Lineage("agent", 0, Direct(), Budget(Limits()), emit)
+def home(emit: Emit | None = None) -> RunScope:
+    return RunScope("agent", 0, InProcessExecutor(), Budget(Limits()), emit)
 
 
-def job(function: Callable[..., Any], number: int = 0, retry: int = 0, **marks: Any) -> Job:
+def job(
+    function: Callable[..., Any], number: int = 0, retry: int = 0, **marks: Any
+) -> ToolInvocation:
     tool = make_tool(function, **marks)
     call = ToolCall(f"c{number}", tool.name, "{}")
     context = RunContext[Any](deps=None, retry=retry, idempotency_key=f"r:1:{number}")
-    return Job(call, tool, {}, context)
+    return ToolInvocation(call, tool, {}, context)
 
 
 async def result_of(function: Callable[..., Any], **marks: Any) -> ToolResult:
-    return await carry_out(job(function, **marks), 1000)
+    return await execute_call(job(function, **marks), 1000)
 
 
-async def all_of(jobs: list[Job], limits: Limits | None = None) -> dict[str, ToolResult]:
+async def all_of(jobs: list[ToolInvocation], limits: Limits | None = None) -> dict[str, ToolResult]:
     results: dict[str, ToolResult] = {}
-    await carry_out_all(jobs, limits or Limits(), home(), results)
+    await execute_calls(jobs, limits or Limits(), home(), results)
     return results
 
 
@@ -115,9 +117,9 @@ async def test_endless_recursion_is_told() -> None:
 
 async def test_a_retry_asks_the_model_to_try_again_until_its_tries_are_used_up() -> None:
     fails = raising(ModelRetry("give a city"))
-    first = await carry_out(job(fails, retries=1), None)
+    first = await execute_call(job(fails, retries=1), None)
     assert first == ToolResult("c0", "fails", "give a city\nPlease try again.", is_error=True)
-    last = await carry_out(job(fails, retry=1, retries=1), None)
+    last = await execute_call(job(fails, retry=1, retries=1), None)
     assert last.text == "give a city\nDo not call fails again; answer without it."
 
 
@@ -180,7 +182,7 @@ async def test_an_endless_async_generator_is_cut() -> None:
         while True:
             yield 1
 
-    assert "<cut after 10000 items>" in (await carry_out(job(endless), None)).text
+    assert "<cut after 10000 items>" in (await execute_call(job(endless), None)).text
 
 
 async def test_a_result_is_what_it_was_when_the_tool_gave_it() -> None:
@@ -197,7 +199,7 @@ async def test_a_result_is_what_it_was_when_the_tool_gave_it() -> None:
 
 
 async def test_a_result_is_cut_to_the_limit_with_a_note() -> None:
-    result = await carry_out(job(lambda: "x" * 20_000_000, name="big"), 100)
+    result = await execute_call(job(lambda: "x" * 20_000_000, name="big"), 100)
     assert len(result.text) < 200
     assert "19999900 of 20000000 characters cut out" in result.text
 
@@ -301,7 +303,7 @@ async def test_a_cancelled_run_cancels_its_tools_and_keeps_what_was_done() -> No
 
     results: dict[str, ToolResult] = {}
     jobs = [job(coroutine, 0), job(slow, 1), job(slow, 2)]
-    task = asyncio.ensure_future(carry_out_all(jobs, Limits(), home(), results))
+    task = asyncio.ensure_future(execute_calls(jobs, Limits(), home(), results))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -314,7 +316,7 @@ async def test_a_cancelled_run_cancels_its_tools_and_keeps_what_was_done() -> No
 async def test_what_happens_is_told_in_order() -> None:
     events: list[Event] = []
     done = job(coroutine)
-    await carry_out_all([done], Limits(), home(events.append), {})
+    await execute_calls([done], Limits(), home(events.append), {})
     started, finished = events
     assert started == ToolCallStarted(done.call)
     assert isinstance(finished, ToolCallFinished)

@@ -33,13 +33,13 @@ from agentcall.errors import (
 )
 from agentcall.events import ToolCallRepaired
 from agentcall.messages import ToolResult
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.result import RunResult, result_of
-from agentcall.snapshot import snapshot
+from agentcall.snapshot import serialize
 from agentcall.testing import (
-    Call,
     FakeServer,
+    ScriptedCall,
     bad_json,
     call,
     calls,
@@ -165,7 +165,7 @@ class Book:
 
 def agent_of(server: FakeServer, *tools: Any, **options: Any) -> Agent[Any, Any]:
     limits = options.pop("limits", Limits(seconds=60))
-    model = HTTPChat(Endpoint(server.url, **options), "m", dialect="native")
+    model = HTTPChat(HTTPEndpoint(server.url, **options), "m", dialect="native")
     return Agent(model, tools=list(tools) or [add], limits=limits)
 
 
@@ -290,7 +290,7 @@ async def test_an_odd_answer_is_taken(message: Any) -> None:
 
 async def test_a_call_that_was_cut_by_its_length_is_not_run() -> None:
     book = Book()
-    long = call("write", line="cut").but(finish_reason="length")
+    long = call("write", line="cut").replace(finish_reason="length")
     with FakeServer([long, call("write", line="whole"), say("done")]) as server:
         assert (await agent_of(server, book).run("go")).output == "done"
         assert "length limit" in server.requests[1].messages[-1]["content"]
@@ -317,7 +317,7 @@ async def test_wrong_arguments_are_told_and_never_run(arguments: str, words: str
         ran.append(a)
         return a + b
 
-    script = [calls(Call("add", arguments)), call("add", a=7, b=3), say("10")]
+    script = [calls(ScriptedCall("add", arguments)), call("add", a=7, b=3), say("10")]
     with FakeServer(script) as server:
         result = await agent_of(server, add).run("go")
         assert words in server.requests[1].messages[-1]["content"]
@@ -325,7 +325,7 @@ async def test_wrong_arguments_are_told_and_never_run(arguments: str, words: str
 
 
 async def test_an_argument_too_many_is_left_out_and_that_is_told() -> None:
-    extra = calls(Call("add", '{"a": 2, "b": 3, "carry": 1}'))
+    extra = calls(ScriptedCall("add", '{"a": 2, "b": 3, "carry": 1}'))
     with FakeServer([extra, say("5")]) as server:
         events = [event async for event in agent_of(server).run_stream("go")]
         sent = server.requests[1].messages[-2]["tool_calls"][0]["function"]["arguments"]
@@ -343,7 +343,10 @@ async def test_a_tool_that_there_is_not_is_told_with_those_there_are() -> None:
 
 @pytest.mark.parametrize("identity", ["", "same"])
 async def test_calls_of_one_id_or_none_are_all_answered(identity: str) -> None:
-    both = calls(Call("add", {"a": 1, "b": 1}, identity), Call("add", {"a": 2, "b": 2}, identity))
+    both = calls(
+        ScriptedCall("add", {"a": 1, "b": 1}, identity),
+        ScriptedCall("add", {"a": 2, "b": 2}, identity),
+    )
     with FakeServer([both, say("done")]) as server:
         result = await agent_of(server).run("go")
         sent = server.requests[1].messages
@@ -539,7 +542,7 @@ async def test_any_result_is_sent_as_valid_json(kind: str) -> None:
     assert result.output == "ok"
     json.loads(raw, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     (sent,) = told(result)
-    assert sent == (sent if kind in ("a coroutine", "a generator") else snapshot(MAKERS[kind]()))
+    assert sent == (sent if kind in ("a coroutine", "a generator") else serialize(MAKERS[kind]()))
     assert sent
 
 
@@ -562,7 +565,7 @@ async def test_a_result_is_what_it_was_when_it_was_given() -> None:
 
 async def test_a_server_that_dies_in_a_stream_and_comes_back_loses_nothing() -> None:
     book = Book()
-    slow = call("write", line="two").but(delay=0.1)
+    slow = call("write", line="two").replace(delay=0.1)
     script = [call("write", line="one"), slow, call("write", line="two"), say("done")]
     with FakeServer(script) as server:
 
@@ -640,9 +643,9 @@ async def test_a_run_that_is_cancelled_stops_every_tool(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("run", "reply"),
     [
-        (lambda asked: asked.run("go"), say("late").but(latency=30.0)),
-        (streamed, say("late").but(latency=30.0)),
-        (streamed, say("slow " * 99).but(delay=0.5)),
+        (lambda asked: asked.run("go"), say("late").replace(latency=30.0)),
+        (streamed, say("late").replace(latency=30.0)),
+        (streamed, say("slow " * 99).replace(delay=0.5)),
     ],
 )
 async def test_the_connection_of_a_run_that_is_cancelled_is_closed(run: Any, reply: Any) -> None:
@@ -653,7 +656,7 @@ async def test_the_connection_of_a_run_that_is_cancelled_is_closed(run: Any, rep
         await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.wait({task})
-        await eventually(lambda: server.abandoned == 1)
+        await eventually(lambda: server.abandoned_count == 1)
 
 
 JUMPING = """

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from agentcall import Agent, Limits, RunResult, ToolRegistry, tool
 from agentcall.errors import DuplicateTool, UsageError
 from agentcall.events import HandedOver, RunFinished
-from agentcall.handoff import tool_name
-from agentcall.testing import Call, ScriptedModel, call, calls, say
+from agentcall.handoff import normalize_tool_name
+from agentcall.testing import ScriptedCall, ScriptedModel, call, calls, say
 
 SENT: list[str] = []
 
@@ -68,7 +68,7 @@ async def test_the_other_agent_goes_on_with_its_model_instructions_and_tools() -
 
 async def test_the_tool_says_what_the_other_agent_is_told() -> None:
     other = Agent(scripted(), name="billing", instructions="You know invoices.\nBe brief.")
-    (made,) = agent("triage", handoffs=[other]).plan.registry
+    (made,) = agent("triage", handoffs=[other]).spec.registry
     assert "What billing is told: You know invoices." in made.description
     assert "Be brief" not in made.description
 
@@ -177,7 +177,7 @@ async def test_an_agent_that_hands_over_may_be_a_tool() -> None:
     billing = agent("billing", call("send", to="ann"), say("Refunded."), tools=[send])
     triage = agent("triage", call("transfer_to_billing"), handoffs=[billing])
     desk = Agent(
-        scripted(calls(Call("help", {"task": "go"}, id="c")), say("ok")),
+        scripted(calls(ScriptedCall("help", {"task": "go"}, id="c")), say("ok")),
         tools=[triage.as_tool("help", "Help.")],
     )
     result = await desk.run("go")
@@ -211,7 +211,7 @@ def test_a_tool_of_the_name_of_a_handoff_is_refused() -> None:
     [("billing", "billing"), ("The Mail-Man!", "The_Mail-Man"), ("客服", "客服"), ("!", "agent")],
 )
 def test_a_name_becomes_that_of_a_tool(name: str, made: str) -> None:
-    assert tool_name(name) == made
+    assert normalize_tool_name(name) == made
 
 
 def test_a_result_says_in_json_who_answered() -> None:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from agentcall.guard import LoopGuard, signed
+from agentcall.guard import LoopGuard, call_fingerprint
 
 
 def turn(guard: LoopGuard, **results: str) -> set[str]:
     """A turn that asks for these calls; what is no repetition is carried out."""
-    repeated = guard.repeated(results.keys())
+    repeated = guard.find_repetitions(results.keys())
     guard.record({sign: text for sign, text in results.items() if sign not in repeated})
     return set(repeated)
 
@@ -14,10 +14,10 @@ def test_the_same_call_in_the_next_turn_is_a_repetition() -> None:
     guard = LoopGuard()
     assert turn(guard, a="1") == set()
     assert turn(guard, a="1") == {"a"}
-    assert guard.last("a") == "1"
-    assert not guard.is_circling
+    assert guard.get_last_text("a") == "1"
+    assert not guard.is_looping
     assert turn(guard, a="1") == {"a"}
-    assert guard.is_circling
+    assert guard.is_looping
 
 
 def test_read_act_read_is_no_repetition() -> None:
@@ -42,7 +42,7 @@ def test_a_new_call_beside_a_repetition_goes_on() -> None:
     guard = LoopGuard()
     turn(guard, a="1")
     assert turn(guard, a="1", b="2") == {"a"}
-    assert not guard.is_circling
+    assert not guard.is_looping
     assert turn(guard, c="3") == set()
 
 
@@ -52,7 +52,7 @@ def test_a_circle_of_two_is_left_after_its_second_round() -> None:
         assert turn(guard, **{step: f"result of {step}"}) == set()
     assert turn(guard, a="x") == {"a"}
     assert turn(guard, b="x") == {"b"}
-    assert guard.is_circling
+    assert guard.is_looping
 
 
 def test_a_circle_of_three_is_left_too() -> None:
@@ -75,7 +75,7 @@ def test_progress_in_between_starts_the_count_anew() -> None:
     turn(guard, a="1")
     turn(guard, b="2")
     turn(guard, b="2")
-    assert not guard.is_circling
+    assert not guard.is_looping
 
 
 def test_turns_without_calls_that_count_change_nothing() -> None:
@@ -86,13 +86,13 @@ def test_turns_without_calls_that_count_change_nothing() -> None:
 
 
 def test_calls_that_differ_in_spelling_alone_have_one_sign() -> None:
-    one = signed("f", {"a": 1, "b": {"x": "two words", "y": [1.0]}})
-    assert one == signed("f", {"b": {"y": [1], "x": " two  words\n"}, "a": 1.0})
-    assert one != signed("g", {"a": 1, "b": {"x": "two words", "y": [1.0]}})
-    assert signed("f", {"a": 1}) != signed("f", {"a": "1"})
-    assert signed("f", {"a": True}) != signed("f", {"a": 1})
-    assert signed("f", {"a": 1.5}) != signed("f", {"a": 1})
-    assert signed("f", {"城": "上海"}) == signed("f", {"城": "上海 "})
+    one = call_fingerprint("f", {"a": 1, "b": {"x": "two words", "y": [1.0]}})
+    assert one == call_fingerprint("f", {"b": {"y": [1], "x": " two  words\n"}, "a": 1.0})
+    assert one != call_fingerprint("g", {"a": 1, "b": {"x": "two words", "y": [1.0]}})
+    assert call_fingerprint("f", {"a": 1}) != call_fingerprint("f", {"a": "1"})
+    assert call_fingerprint("f", {"a": True}) != call_fingerprint("f", {"a": 1})
+    assert call_fingerprint("f", {"a": 1.5}) != call_fingerprint("f", {"a": 1})
+    assert call_fingerprint("f", {"城": "上海"}) == call_fingerprint("f", {"城": "上海 "})
 
 
 def test_the_same_error_is_too_much_after_as_many_turns_as_it_may_take() -> None:

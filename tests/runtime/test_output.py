@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from agentcall.errors import SchemaError
-from agentcall.output import OutputReader, Unfit
+from agentcall.output import InvalidOutput, OutputParser
 
 
 class City(BaseModel):
@@ -67,7 +67,7 @@ TEXT = '{"name": "上海", "people": 24}'
     ],
 )
 def test_an_answer_is_read_as_its_type(kind: Any, text: str, value: object) -> None:
-    assert OutputReader(kind).read(text) == value
+    assert OutputParser(kind).parse(text) == value
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_an_answer_is_read_as_its_type(kind: Any, text: str, value: object) -> N
     ],
 )
 def test_an_answer_that_does_not_fit_says_what_is_wrong(kind: Any, text: str, words: str) -> None:
-    unfit = OutputReader(kind).read(text)
-    assert isinstance(unfit, Unfit)
-    assert words in unfit.words
-    assert "Answer again with one JSON value" in unfit.words
+    unfit = OutputParser(kind).parse(text)
+    assert isinstance(unfit, InvalidOutput)
+    assert words in unfit.message
+    assert "Answer again with one JSON value" in unfit.message
 
 
 def test_plain_text_has_no_schema_and_a_type_has_one() -> None:
-    assert OutputReader(str).schema is None
-    assert OutputReader(City).schema == {
+    assert OutputParser(str).schema is None
+    assert OutputParser(City).schema == {
         "type": "object",
         "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},
         "required": ["name", "people"],
@@ -100,10 +100,10 @@ def test_plain_text_has_no_schema_and_a_type_has_one() -> None:
 
 def test_a_type_that_json_cannot_hold_is_refused() -> None:
     with pytest.raises(SchemaError):
-        OutputReader(type(lambda: 0))
+        OutputParser(type(lambda: 0))
 
 
 @given(st.text(alphabet='{}[]"\\,:1a `\n'))
 def test_no_text_at_all_raises(text: str) -> None:
     for kind in (City, list[int], int):
-        OutputReader(kind).read(text)
+        OutputParser(kind).parse(text)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from agentcall import Agent, PendingCall, RunResult, SQLiteSession, tool
-from agentcall.calltext import whole_call
-from agentcall.cli.calltext import waiting_lines
+from agentcall.calltext import format_full_call
+from agentcall.cli.calltext import format_pending_calls
 from agentcall.durable import durable
 from agentcall.errors import UsageError
-from agentcall.events import ApprovalRequested, Nested, RunFinished, event_json
-from agentcall.policy import Allow, Ask, Attempt, Policy, Ruling
-from agentcall.talk import Talk
-from agentcall.testing import Call, FakeServer, ScriptedModel, call, calls, say
+from agentcall.events import ApprovalRequested, Nested, RunFinished, event_to_json
+from agentcall.policy import Allow, Ask, Policy, PolicyDecision, ToolCallRequest
+from agentcall.talk import Conversation
+from agentcall.testing import FakeServer, ScriptedCall, ScriptedModel, call, calls, say
 
 PAID: list[str] = []
 LARGE, SMALL = "LARGE, unknown payee", "small, known payee"
@@ -42,7 +42,7 @@ def fresh() -> None:
     PAID.clear()
 
 
-def by_amount(attempt: Attempt) -> Ruling:
+def by_amount(attempt: ToolCallRequest) -> PolicyDecision:
     if attempt.tool.name != "pay":
         return Allow()
     return Ask(LARGE if int(str(attempt.arguments["amount"])) > 100 else SMALL)
@@ -53,8 +53,8 @@ def payer(*script: object, policy: Policy = by_amount, **more: Any) -> Agent[str
 
 
 BOTH = calls(
-    Call("pay", {"to": "Mallory", "amount": 9999}, id="a"),
-    Call("pay", {"to": "Bob", "amount": 1}, id="b"),
+    ScriptedCall("pay", {"to": "Mallory", "amount": 9999}, id="a"),
+    ScriptedCall("pay", {"to": "Bob", "amount": 1}, id="b"),
 )
 
 
@@ -76,7 +76,7 @@ async def test_two_calls_of_one_tool_have_reasons_of_their_own() -> None:
     assert kept == result
     wire = json.loads(result.to_json())["pending"]
     assert [(one["agent"], one["reason"]) for one in wire] == [("agent", LARGE), ("agent", SMALL)]
-    assert json.loads(json.dumps(event_json(last)))["result"]["pending"] == wire
+    assert json.loads(json.dumps(event_to_json(last)))["result"]["pending"] == wire
 
 
 async def test_equal_calls_that_may_be_made_twice_wait_one_by_one() -> None:
@@ -108,8 +108,8 @@ async def test_no_word_in_a_reason_can_cut_it(reason: str, tmp_path: Path) -> No
     expected = {"Mallory": f"{reason}Mallory", "Bob": f"{reason}Bob"}
     assert reasons(result) == expected
     assert reasons(RunResult.from_json(result.to_json())) == expected
-    assert [w.reason for w in Talk(made, session).pending] == [*expected.values()]
-    (waiting,) = session.waiting
+    assert [w.reason for w in Conversation(made, session).pending] == [*expected.values()]
+    (waiting,) = session.paused_runs
     assert reasons(waiting) == expected
     outer = Agent(
         ScriptedModel([call("ask", task="go")]),
@@ -127,18 +127,18 @@ async def test_what_is_not_decided_yet_keeps_its_reason() -> None:
 
 
 async def test_calls_of_agents_that_are_tools_say_who_asked_and_why() -> None:
-    same = Call("pay", {"to": "Bob", "amount": 1}, id="x")
+    same = ScriptedCall("pay", {"to": "Bob", "amount": 1}, id="x")
     one = payer(calls(same), name="first", policy=lambda _: Ask("by the first"))
     two = payer(calls(same), name="second", policy=lambda _: Ask("by the second"))
     between = Agent(
-        ScriptedModel([calls(Call("ask_second", {"task": "go"}, id="x"))]),
+        ScriptedModel([calls(ScriptedCall("ask_second", {"task": "go"}, id="x"))]),
         tools=[two.as_tool("ask_second")],
         name="between",
     )
     asked = calls(
-        Call("first", {"task": "go"}, id="x"),
-        Call("between", {"task": "go"}, id="y"),
-        Call("pay", {"to": "Ann", "amount": 1000}, id="z"),
+        ScriptedCall("first", {"task": "go"}, id="x"),
+        ScriptedCall("between", {"task": "go"}, id="y"),
+        ScriptedCall("pay", {"to": "Ann", "amount": 1000}, id="z"),
     )
     made = Agent(
         ScriptedModel([asked, say("ok")]),
@@ -157,7 +157,7 @@ async def test_calls_of_agents_that_are_tools_say_who_asked_and_why() -> None:
         "y/x/x": ("second", "by the second"),
     }
     assert [p.call.id for p in result.own_pending] == ["z"]
-    assert result.asked_by("y/x/x") == "between/ask_second"
+    assert result.get_agent_path("y/x/x") == "between/ask_second"
     asked_for = {e.call.id: e.reason for e in events if isinstance(e, ApprovalRequested)}
     assert asked_for == {identity: reason for identity, (_, reason) in told.items()}
     assert any(isinstance(event, Nested) for event in events)
@@ -190,8 +190,8 @@ async def test_a_durable_run_that_waits_has_its_reasons_in_the_journal(tmp_path:
 
 async def test_the_terminal_shows_each_call_with_its_reason_on_one_line() -> None:
     result = await payer(BOTH, policy=lambda a: Ask(f"to\n\x1b[31m{a.arguments['to']}")).run("go")
-    lines = waiting_lines(result)
-    shown = [whole_call(p.call) for p in result.pending]
+    lines = format_pending_calls(result)
+    shown = [format_full_call(p.call) for p in result.pending]
     assert [line.partition("  ")[2] for line in lines[::2]] == shown
     assert "Mallory" in lines[1]
     assert "Bob" in lines[3]
@@ -211,14 +211,14 @@ async def test_a_pending_call_is_frozen_and_its_json_is_checked() -> None:
 
 
 def test_the_endpoint_names_each_tool_once_and_no_argument() -> None:
-    from agentcall.endpoint.answer import words_of
+    from agentcall.endpoint.answer import format_answer
 
-    result = payer(calls(*BOTH.calls, Call("poke", {}))).run_sync("go")
-    assert "poke" not in words_of(result)
-    result = payer(calls(*BOTH.calls, Call("poke", {})), policy=lambda _: Ask("evil")).run_sync(
-        "go"
-    )
-    assert words_of(result) == (
+    result = payer(calls(*BOTH.calls, ScriptedCall("poke", {}))).run_sync("go")
+    assert "poke" not in format_answer(result)
+    result = payer(
+        calls(*BOTH.calls, ScriptedCall("poke", {})), policy=lambda _: Ask("evil")
+    ).run_sync("go")
+    assert format_answer(result) == (
         "I stopped here: pay, poke need a person's approval, which cannot be given here."
     )
 

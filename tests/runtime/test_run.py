@@ -22,14 +22,14 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallRepaired,
 )
-from agentcall.history import UNDONE
+from agentcall.history import NO_RESULT
 from agentcall.messages import Assistant, ToolCall, ToolResult, User
-from agentcall.origin import Origin
-from agentcall.result import Missing, NoOutput
-from agentcall.run import Run
+from agentcall.origin import RunInput
+from agentcall.result import MissingOutput, NoOutput
+from agentcall.run import AgentRun
 from agentcall.testing import (
-    Call,
-    Request,
+    RecordedRequest,
+    ScriptedCall,
     ScriptedModel,
     call,
     calls,
@@ -154,7 +154,7 @@ async def test_answers_that_stay_cut_raise_with_the_conversation() -> None:
 
 
 async def test_a_call_in_an_answer_that_reached_its_length_is_never_run() -> None:
-    long = call("add", a=2, b=3).but(finish_reason="length")
+    long = call("add", a=2, b=3).replace(finish_reason="length")
     asked, model = agent(long, call("add", a=2, b=3), say("5"))
     result = await asked.run("go")
     assert (result.output, len(result.tool_calls)) == ("5", 1)
@@ -162,12 +162,12 @@ async def test_a_call_in_an_answer_that_reached_its_length_is_never_run() -> Non
 
 
 async def test_text_that_reached_its_length_is_kept() -> None:
-    asked, _ = agent(say("a long answ").but(finish_reason="length"))
+    asked, _ = agent(say("a long answ").replace(finish_reason="length"))
     result = await asked.run("go")
     assert (result.output, result.stop_reason) == ("a long answ", "max_tokens")
-    asked, _ = agent(say("").but(finish_reason="length"))
+    asked, _ = agent(say("").replace(finish_reason="length"))
     result = await asked.run("go")
-    assert result.answer == Missing("the answer reached the length limit")
+    assert result.answer == MissingOutput("the answer reached the length limit")
 
 
 async def test_a_server_that_fails_raises_with_the_conversation() -> None:
@@ -190,7 +190,7 @@ async def test_a_server_that_fails_raises_with_the_conversation() -> None:
         (call("div", a=1), "The tools are: add, fail"),
         (call("add", a=1), "b"),
         (call("add", a="many", b=2), "many"),
-        (calls(Call("add", '{"a": 1, "b": ')), "add"),
+        (calls(ScriptedCall("add", '{"a": 1, "b": ')), "add"),
         (say('<tool_call>\n{"name": "add", "arguments": {"a": 1, \n</tool_call>'), "add"),
     ],
 )
@@ -204,7 +204,7 @@ async def test_a_wrong_call_is_told_and_never_run(wrong: Any, words: str) -> Non
 
 
 async def test_a_repaired_call_is_shown_run_and_recorded_as_it_was_repaired() -> None:
-    asked, model = agent(calls(Call("functions.Add", "{'a': 2, 'b': 3,}")), say("5"))
+    asked, model = agent(calls(ScriptedCall("functions.Add", "{'a': 2, 'b': 3,}")), say("5"))
     events = await events_of(asked)
     repaired = [event for event in events if isinstance(event, ToolCallRepaired)]
     assert repaired
@@ -215,15 +215,18 @@ async def test_a_repaired_call_is_shown_run_and_recorded_as_it_was_repaired() ->
 
 @pytest.mark.parametrize("identity", ["", "same"])
 async def test_ids_that_are_missing_or_double_are_made_anew(identity: str) -> None:
-    both = calls(Call("add", {"a": 1, "b": 1}, identity), Call("add", {"a": 2, "b": 2}, identity))
-    asked, _ = agent(both, calls(Call("add", {"a": 3, "b": 3}, identity)), say("done"))
+    both = calls(
+        ScriptedCall("add", {"a": 1, "b": 1}, identity),
+        ScriptedCall("add", {"a": 2, "b": 2}, identity),
+    )
+    asked, _ = agent(both, calls(ScriptedCall("add", {"a": 3, "b": 3}, identity)), say("done"))
     result = await asked.run("go")
     assert [found.text for _, found in result.tool_calls if found] == ["2", "4", "6"]
     assert_whole(result)
 
 
 async def test_ids_of_the_history_are_not_used_again() -> None:
-    asked, _ = agent(call("add", a=1, b=1), say("2"), calls(Call("add", {"a": 2, "b": 2}, "")),
+    asked, _ = agent(call("add", a=1, b=1), say("2"), calls(ScriptedCall("add", {"a": 2, "b": 2}, "")),
                      say("4"))  # fmt: skip
     first = await asked.run("go")
     second = await asked.run("and?", messages=first.messages)
@@ -267,7 +270,7 @@ async def test_a_tool_knows_how_often_it_has_failed() -> None:
 
 
 async def test_the_last_request_is_asked_for_an_answer_without_tools() -> None:
-    def brain(request: Request) -> Any:
+    def brain(request: RecordedRequest) -> Any:
         closed = request.body.get("tool_choice") == "none"
         return say("the best I have") if closed else call("add", a=request.number, b=1)
 
@@ -304,13 +307,13 @@ async def test_tokens_are_limited() -> None:
 
 
 async def test_the_time_may_be_up_while_the_model_speaks() -> None:
-    asked, _ = agent(call("add", a=1, b=1), say("late").but(latency=10.0),
+    asked, _ = agent(call("add", a=1, b=1), say("late").replace(latency=10.0),
                      limits=Limits(seconds=0.2))  # fmt: skip
     started = time.perf_counter()
     result = await asked.run("go")
     assert time.perf_counter() - started < 1
     assert result.stop_reason == "timeout"
-    assert result.answer == Missing("it took longer than 0.2 seconds")
+    assert result.answer == MissingOutput("it took longer than 0.2 seconds")
     assert_whole(result)
 
 
@@ -330,7 +333,7 @@ async def test_the_time_may_be_up_while_tools_work_and_what_was_done_is_kept() -
                      limits=Limits(seconds=0.2))  # fmt: skip
     result = await asked.run("go")
     assert result.stop_reason == "timeout"
-    assert [found.text for _, found in result.tool_calls if found] == ["slept", UNDONE]
+    assert [found.text for _, found in result.tool_calls if found] == ["slept", NO_RESULT]
     assert ended == ["slow 0", "slow 10"]
     assert_whole(result)
     again, model = agent(say("ok"))
@@ -373,7 +376,9 @@ async def test_an_identical_call_is_carried_out_once_and_ends_soon(spelling: lis
         ran.append(a)
         return a + b
 
-    script = [calls(Call("plus", text)) for text in itertools.islice(itertools.cycle(spelling), 9)]
+    script = [
+        calls(ScriptedCall("plus", text)) for text in itertools.islice(itertools.cycle(spelling), 9)
+    ]
     asked, model = agent(*script, tools=[plus])
     events = await events_of(asked)
     result = result_in(events)
@@ -462,7 +467,7 @@ async def test_the_same_error_again_and_again_ends_soon(wrong: Callable[[int], A
     result = await asked.run("go")
     assert result.stop_reason == "loop"
     assert len(model.requests) <= 5
-    assert isinstance(result.answer, Missing)
+    assert isinstance(result.answer, MissingOutput)
     assert_whole(result)
 
 
@@ -516,7 +521,7 @@ async def test_an_output_that_never_fits_is_missing_with_the_reason() -> None:
 
 
 async def test_a_typed_output_that_is_whole_at_its_length_is_kept() -> None:
-    asked, _ = agent(say("[1, 2]").but(finish_reason="length"), output_type=list[int])
+    asked, _ = agent(say("[1, 2]").replace(finish_reason="length"), output_type=list[int])
     assert (await asked.run("go")).output == [1, 2]
 
 
@@ -524,7 +529,7 @@ async def test_a_typed_output_that_is_whole_at_its_length_is_kept() -> None:
 
 
 async def test_two_runs_of_one_agent_do_not_mix() -> None:
-    def brain(request: Request) -> Any:
+    def brain(request: RecordedRequest) -> Any:
         said = request.messages
         number = int(said[0]["content"])
         return say(said[-1]["content"]) if len(said) > 1 else call("add", a=number, b=number)
@@ -564,10 +569,10 @@ async def test_a_lone_surrogate_in_the_prompt_is_no_reason_to_fail() -> None:
 
 
 async def test_a_cancelled_run_says_so_to_those_who_watch() -> None:
-    asked, _ = agent(say("late").but(latency=10.0))
+    asked, _ = agent(say("late").replace(latency=10.0))
     seen: list[Event] = []
-    run = Run(asked.plan, Origin("r", (User("go"),), 0), seen.append)
-    task = asyncio.ensure_future(run.result())
+    run = AgentRun(asked.spec, RunInput("r", (User("go"),), 0), seen.append)
+    task = asyncio.ensure_future(run.execute())
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -583,7 +588,7 @@ async def test_text_that_came_with_a_call_is_kept_but_is_no_answer() -> None:
     assert result.messages[1] == Assistant(
         "Let me see.", (ToolCall("call_1_0", "add", '{"a": 1, "b": 1}'),)
     )
-    assert isinstance(result.answer, Missing)
+    assert isinstance(result.answer, MissingOutput)
 
 
 # --- a conversation that is too long ---
@@ -598,7 +603,7 @@ async def test_large_results_are_shortened_where_the_window_is_too_small(like: A
         """Long."""
         return text
 
-    def brain(request: Request) -> Any:
+    def brain(request: RecordedRequest) -> Any:
         if len(request.messages) == 1:
             return call("long")
         if request.prompt_tokens > 2000:
@@ -644,11 +649,11 @@ async def test_a_server_that_cuts_the_conversation_without_a_word_is_noticed(is_
         """Long."""
         return "some words " * 1000
 
-    def brain(request: Request) -> Any:
+    def brain(request: RecordedRequest) -> Any:
         if len(request.messages) == 1:
-            return call("long").but(usage={"prompt_tokens": 1800, "completion_tokens": 9})
+            return call("long").replace(usage={"prompt_tokens": 1800, "completion_tokens": 9})
         seen = min(2000, request.prompt_tokens) if is_cut else request.prompt_tokens + 1800
-        return say("done").but(usage={"prompt_tokens": seen, "completion_tokens": 1})
+        return say("done").replace(usage={"prompt_tokens": seen, "completion_tokens": 1})
 
     events = await events_of(Agent(ScriptedModel(brain), tools=[long]))
     result = result_in(events)

@@ -12,24 +12,24 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agentcall import Agent, tool
-from agentcall.dialects.parts import Called, Said
-from agentcall.errors import Busy, UsageError
+from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.errors import ConcurrencyLimitExceeded, UsageError
 from agentcall.messages import ToolResult, Usage, User
-from agentcall.models.protocol import Answer, Ended, Request
-from agentcall.places import Places
+from agentcall.models.protocol import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.places import ConcurrencyLimiter
 
 
 class Model:
     """Calls the tool once, each time with another number, and then answers; keeps nothing."""
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         first, last = request.transcript[0], request.transcript[-1]
         assert isinstance(first, User)
         if isinstance(last, ToolResult):
-            yield Said(f"done {first.content}")
+            yield TextPart(f"done {first.content}")
         else:
-            yield Called("slow", f'{{"number": {first.content}}}')
-        yield Ended("stop", Usage(1))
+            yield ToolCallPart("slow", f'{{"number": {first.content}}}')
+        yield ResponseEnd("stop", Usage(1))
 
 
 @tool
@@ -44,22 +44,22 @@ RUNNING: list[int] = []
 """How many had a place whenever one was taken."""
 
 
-async def crowd(places: Places, size: int) -> list[str | Busy]:
+async def crowd(places: ConcurrencyLimiter, size: int) -> list[str | ConcurrencyLimitExceeded]:
     """What becomes of so many runs that begin at once."""
 
-    async def one(number: int) -> str | Busy:
+    async def one(number: int) -> str | ConcurrencyLimitExceeded:
         try:
-            async with places.one():
+            async with places.slot():
                 RUNNING.append(places.running)
                 return (await AGENT.run(str(number))).output
-        except Busy as busy:
+        except ConcurrencyLimitExceeded as busy:
             return busy
 
     return await asyncio.gather(*map(one, range(size)))
 
 
 async def test_of_500_runs_at_once_some_run_some_wait_and_the_rest_is_told() -> None:
-    places, threads = Places(running=20, waiting=100), threading.active_count()
+    places, threads = ConcurrencyLimiter(running=20, waiting=100), threading.active_count()
     RUNNING.clear()
 
     async def watch() -> None:
@@ -73,7 +73,7 @@ async def test_of_500_runs_at_once_some_run_some_wait_and_the_rest_is_told() -> 
     assert not watcher.done(), watcher.exception()
     watcher.cancel()
     done = [result for result in results if isinstance(result, str)]
-    refused = [result for result in results if isinstance(result, Busy)]
+    refused = [result for result in results if isinstance(result, ConcurrencyLimitExceeded)]
     assert done == [f"done {number}" for number in range(120)]
     assert len(refused) == 380
     assert all(1 <= busy.retry_after <= 60 for busy in refused)
@@ -83,7 +83,7 @@ async def test_of_500_runs_at_once_some_run_some_wait_and_the_rest_is_told() -> 
 
 
 async def test_memory_is_flat_from_one_crowd_to_the_next() -> None:
-    places = Places(running=20, waiting=100)
+    places = ConcurrencyLimiter(running=20, waiting=100)
     await crowd(places, 500)
     tracemalloc.start()
     try:
@@ -100,10 +100,10 @@ async def test_memory_is_flat_from_one_crowd_to_the_next() -> None:
 
 
 async def test_places_are_given_in_the_order_of_asking() -> None:
-    places, order = Places(running=1, waiting=10), list[int]()
+    places, order = ConcurrencyLimiter(running=1, waiting=10), list[int]()
 
     async def one(number: int) -> None:
-        async with places.one():
+        async with places.slot():
             order.append(number)
             await asyncio.sleep(0)
 
@@ -112,28 +112,28 @@ async def test_places_are_given_in_the_order_of_asking() -> None:
 
 
 async def test_without_waiting_the_second_is_refused() -> None:
-    places = Places(running=1, waiting=0)
-    async with places.one():
-        with pytest.raises(Busy):
-            async with places.one():
+    places = ConcurrencyLimiter(running=1, waiting=0)
+    async with places.slot():
+        with pytest.raises(ConcurrencyLimitExceeded):
+            async with places.slot():
                 pass
-    async with places.one():
+    async with places.slot():
         assert places.running == 1
 
 
 async def test_a_refusal_says_when_to_come_back_by_how_long_runs_took() -> None:
-    places = Places(running=1, waiting=0)
+    places = ConcurrencyLimiter(running=1, waiting=0)
     for seconds, words in ((1.1, "try again in 1 seconds"), (0.0, "try again in 2 seconds")):
-        async with places.one():
-            with pytest.raises(Busy, match=words):
-                await places.one().__aenter__()
+        async with places.slot():
+            with pytest.raises(ConcurrencyLimitExceeded, match=words):
+                await places.slot().__aenter__()
             await asyncio.sleep(seconds)
 
 
 async def test_who_fails_and_who_is_cancelled_gives_the_place_back() -> None:
-    places = Places(running=1, waiting=1)
+    places = ConcurrencyLimiter(running=1, waiting=1)
     with pytest.raises(ValueError, match="bad"):
-        async with places.one():
+        async with places.slot():
             raise ValueError("bad")
     holder, waiter = (asyncio.ensure_future(held(places)) for _ in range(2))
     await asyncio.sleep(0.01)
@@ -146,12 +146,12 @@ async def test_who_fails_and_who_is_cancelled_gives_the_place_back() -> None:
     assert (places.running, places.waiting) == (0, 0)
 
 
-async def held(places: Places) -> None:
-    async with places.one():
+async def held(places: ConcurrencyLimiter) -> None:
+    async with places.slot():
         await asyncio.sleep(60)
 
 
 @pytest.mark.parametrize(("running", "waiting"), [(0, 1), (-1, 1), (1, -1)])
 def test_numbers_without_sense_are_refused(running: int, waiting: int) -> None:
     with pytest.raises(UsageError, match="at least one has to run"):
-        Places(running=running, waiting=waiting)
+        ConcurrencyLimiter(running=running, waiting=waiting)

@@ -12,11 +12,11 @@ from agentcall import Agent, Approved, Denied, Edited, Image, ModelError, tool
 from agentcall.errors import UsageError
 from agentcall.events import Event, RunFinished, TextDelta, ToolCallStarted
 from agentcall.messages import Assistant, Text, Usage, User
-from agentcall.session import SQLiteSession, Store, Window
-from agentcall.session.compaction import ASKED
-from agentcall.talk import Talk, new_session
+from agentcall.session import SessionStore, SQLiteSession, Window
+from agentcall.session.compaction import SUMMARY_QUESTION
+from agentcall.talk import Conversation, new_session
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, say, status
-from agentcall.testing.script import Call
+from agentcall.testing.script import ScriptedCall
 
 PIXEL = Image("data:image/png;base64,iVBORw0KGgo=")
 
@@ -35,19 +35,19 @@ def agent(*script: object) -> Agent:
     return Agent(ScriptedModel(script), tools=[look, send])  # type: ignore[arg-type]
 
 
-def talk(session: SQLiteSession, *script: object) -> Talk:
-    return Talk(agent(*script), session)
+def talk(session: SQLiteSession, *script: object) -> Conversation:
+    return Conversation(agent(*script), session)
 
 
 async def heard(events: Any) -> list[Event]:
     return [event async for event in events]
 
 
-def said(one: Talk) -> list[str]:
+def said(one: Conversation) -> list[str]:
     return [message.text for run in one.history for message in run.messages]
 
 
-def requests(one: Talk) -> list[Any]:
+def requests(one: Conversation) -> list[Any]:
     return one.agent.model.requests  # type: ignore[union-attr, return-value]
 
 
@@ -79,12 +79,12 @@ async def test_images_and_texts_are_asked_together(session: SQLiteSession) -> No
 async def test_calls_that_wait_are_decided_about_in_another_process(
     session: SQLiteSession,
 ) -> None:
-    await heard(talk(session, calls(Call("send", {"to": "ann"}, id="a"))).ask("Send."))
+    await heard(talk(session, calls(ScriptedCall("send", {"to": "ann"}, id="a"))).ask("Send."))
     again = talk(session, say("Done."))
     (waiting,) = again.pending
     assert (waiting.call.name, waiting.call.arguments) == ("send", '{"to": "ann"}')
     with pytest.raises(UsageError, match="do not fit"):
-        again.check({"a": Edited("{}")})
+        again.check_decisions({"a": Edited("{}")})
     await heard(again.decide({"a": Edited({"to": "bob"})}))
     assert (SENT, again.pending) == (["bob"], ())
     assert said(again)[-1] == "Done."
@@ -95,8 +95,8 @@ async def test_calls_that_wait_are_decided_about_in_another_process(
 async def test_of_several_runs_that_wait_each_is_decided_about(session: SQLiteSession) -> None:
     one = talk(
         session,
-        calls(Call("send", {"to": "ann"}, id="a")),
-        calls(Call("send", {"to": "bob"}, id="a")),
+        calls(ScriptedCall("send", {"to": "ann"}, id="a")),
+        calls(ScriptedCall("send", {"to": "bob"}, id="a")),
         say("Bob it is."),
         say("And Ann not."),
     )
@@ -163,7 +163,7 @@ async def test_a_question_is_asked_anew_or_otherwise(session: SQLiteSession) -> 
 
 async def test_after_an_error_of_the_server_the_talk_goes_on(session: SQLiteSession) -> None:
     with FakeServer([status(400), say("Well.")]) as server:
-        one = Talk(Agent(server.url), session)
+        one = Conversation(Agent(server.url), session)
         with pytest.raises(ModelError):
             await heard(one.ask("1"))
         await heard(one.retry())
@@ -173,9 +173,9 @@ async def test_after_an_error_of_the_server_the_talk_goes_on(session: SQLiteSess
 async def test_leaving_the_events_stops_the_run_and_the_talk_goes_on(
     session: SQLiteSession,
 ) -> None:
-    slow = say("first and then a long time nothing more").but(delay=0.2)
+    slow = say("first and then a long time nothing more").replace(delay=0.2)
     with FakeServer([slow, say("Well.")]) as server:
-        one = Talk(Agent(server.url), session)
+        one = Conversation(Agent(server.url), session)
         async with aclosing(one.retry() if one.history else one.ask("1")) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
@@ -198,10 +198,13 @@ async def test_a_retry_that_is_left_stops_its_run(session: SQLiteSession) -> Non
 async def test_clearing_begins_a_session_of_its_own(session: SQLiteSession) -> None:
     one = talk(session, say("one"), say("two"))
     await heard(one.ask("1"))
-    one.clear()
+    one.start_new()
     assert (one.history, one.usage) == ((), Usage())
     await heard(one.ask("2"))
-    assert {each.id for each in Store(session.store.path).list()} == {"trip", one.session.id}
+    assert {each.id for each in SessionStore(session.store.path).list_sessions()} == {
+        "trip",
+        one.session.id,
+    }
     assert [m.text for m in session.messages] == ["1", "one"]
 
 
@@ -215,7 +218,7 @@ async def test_a_talk_is_made_shorter_by_a_summary_of_its_model(session: SQLiteS
     await one.undo()
     await heard(one.ask("q4"))
     given = requests(one)[-1].messages
-    assert [m["content"] for m in given] == [ASKED, "All was seen.", "q4"]
+    assert [m["content"] for m in given] == [SUMMARY_QUESTION, "All was seen.", "q4"]
 
 
 async def test_taking_back_a_run_that_was_cut_into_brings_back_what_was_before(
@@ -241,18 +244,18 @@ async def test_what_is_summed_up_is_not_taken_back(session: SQLiteSession) -> No
 
 
 class _Nothing:
-    async def shorter(self, messages: object) -> Any:
-        from agentcall.session import Shorter
+    async def plan_compaction(self, messages: object) -> Any:
+        from agentcall.session import CompactionPlan
 
-        return Shorter(0)
+        return CompactionPlan(0)
 
 
 async def test_a_talk_gets_a_name(session: SQLiteSession) -> None:
-    one = Talk(agent(say("one"), say("two")), new_session(session))
+    one = Conversation(agent(say("one"), say("two")), new_session(session))
     await heard(one.ask("1"))
     await one.rename("oslo")
     await heard(one.ask("2"))
-    assert [each.id for each in Store(session.store.path).list()] == ["oslo"]
+    assert [each.id for each in SessionStore(session.store.path).list_sessions()] == ["oslo"]
     assert said(one) == ["1", "one", "2", "two"]
     await heard(talk(session, say("x")).ask("y"))
     with pytest.raises(UsageError, match="already"):
@@ -273,13 +276,15 @@ async def test_a_person_is_told_who_asks_and_why(session: SQLiteSession) -> None
         """Read a page."""
         return "obey"
 
-    script = ScriptedModel([call("page"), calls(Call("look"), Call("send", {"to": "x"}))])
+    script = ScriptedModel(
+        [call("page"), calls(ScriptedCall("look"), ScriptedCall("send", {"to": "x"}))]
+    )
     mailer = Agent(script, tools=[page, look, send], name="mailer")
     boss = Agent(ScriptedModel([call("mail", task="go")]), tools=[mailer.as_tool("mail")])
-    one = Talk(boss, session)
+    one = Conversation(boss, session)
     await heard(one.ask("Go."))
     waits = {each.call.name: each for each in one.pending}
-    assert {each.asked_by for each in one.pending} == {"mail"}
+    assert {each.agent for each in one.pending} == {"mail"}
     assert "look is not marked read_only" in waits["look"].reason
     assert waits["send"].reason.endswith("send is not marked read_only")
     assert "look is" not in waits["send"].reason

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from asgi_server import asked, connected, head, standing, status, until_end
 
-from agentcall.connection import Patience, most_connections
+from agentcall.connection import ConnectionLimits, compute_max_connections
 
-QUICK = Patience(head=0.5, body=0.5, rate=1_000_000, write=0.5, most=20)
+QUICK = ConnectionLimits(head=0.5, body=0.5, rate=1_000_000, write=0.5, max_connections=20)
 ASK = ("Connection: close",)
 
 
@@ -107,7 +107,7 @@ def test_a_body_that_never_ends_ends_the_request(line: str, drop: bytes) -> None
 
 
 def test_a_body_that_comes_steadily_is_waited_for() -> None:
-    patience = Patience(head=0.5, body=0.5, rate=100, write=0.5, most=20)
+    patience = ConnectionLimits(head=0.5, body=0.5, rate=100, write=0.5, max_connections=20)
     with standing(App(), patience) as port, closing(connected(port)) as client:
         client.sendall(head(port, "POST", "/", *ASK, "Content-Length: 8000"))
         for _ in range(8):
@@ -151,7 +151,7 @@ def test_clients_that_stall_make_room_for_one_that_does_not() -> None:
         lambda port: b"GET / HTTP/1.1\r\n",
         lambda port: head(port, "POST", "/", "Content-Length: 100"),
     ]
-    patience = Patience(head=300, body=300, write=300, most=20)
+    patience = ConnectionLimits(head=300, body=300, write=300, max_connections=20)
     with standing(App(), patience) as port, ExitStack() as stack:
         for number in range(100):
             client = stack.enter_context(closing(connected(port)))
@@ -161,7 +161,7 @@ def test_clients_that_stall_make_room_for_one_that_does_not() -> None:
 
 
 def test_a_client_that_is_served_is_not_thrown_out_for_those_that_stall() -> None:
-    patience = Patience(head=300, body=300, write=300, most=20)
+    patience = ConnectionLimits(head=300, body=300, write=300, max_connections=20)
     with standing(App(), patience) as port, ExitStack() as stack:
         good = stack.enter_context(closing(connected(port)))
         for _ in range(100):
@@ -176,7 +176,7 @@ def test_a_client_that_is_served_is_not_thrown_out_for_those_that_stall() -> Non
 
 
 def test_where_all_are_being_served_the_next_is_told_to_come_back() -> None:
-    patience = Patience(head=300, body=300, write=300, most=3)
+    patience = ConnectionLimits(head=300, body=300, write=300, max_connections=3)
     with standing(App(), patience) as port, ExitStack() as stack:
         for _ in range(3):
             client = stack.enter_context(closing(connected(port)))
@@ -193,6 +193,6 @@ def test_there_are_no_more_connections_than_half_of_the_descriptors() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
-        assert most_connections() == 128
+        assert compute_max_connections() == 128
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

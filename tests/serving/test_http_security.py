@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall.errors import UsageError
-from agentcall.gatekeeper import Gatekeeper, Terms, terms_for
+from agentcall.gatekeeper import AccessPolicy, SecurityMiddleware, build_access_policy
 from agentcall.jsonbounds import JSONBounds
 
 JSON = "application/json"
@@ -32,7 +32,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": str(length).encode()})
 
 
-TERMS = Terms(
+TERMS = AccessPolicy(
     types=frozenset({JSON}),
     origins=frozenset({"https://chat.example", "http://localhost:3000"}),
     pages=frozenset({"/page"}),
@@ -42,7 +42,7 @@ TERMS = Terms(
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with standing(Gatekeeper(echo, TERMS)) as port:
+    with standing(SecurityMiddleware(echo, TERMS)) as port:
         yield port
 
 
@@ -119,13 +119,13 @@ def test_what_a_browser_asks_for_another_page_is_refused_without_an_origin_too(p
 
 def test_an_origin_is_named_as_browsers_write_it() -> None:
     named = ["https://Chat.Example/", "http://localhost:3000"]
-    assert terms_for("127.0.0.1", {}, named).origins == {
+    assert build_access_policy("127.0.0.1", {}, named).origins == {
         "https://chat.example",
         "http://localhost:3000",
     }
     for wrong in ("*", "chat.example", "https://chat.example/page", "null", "ftp://x"):
         with pytest.raises(UsageError, match="is not a scheme"):
-            terms_for("127.0.0.1", {}, [wrong])
+            build_access_policy("127.0.0.1", {}, [wrong])
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", "\xff"])
@@ -197,7 +197,7 @@ def excess(text: bytes, *, depth: int, values: int, piece: int = 1 << 20) -> str
     """What is too much of a text that comes in pieces."""
     bounds = JSONBounds(depth=depth, values=values)
     pieces = (text[start : start + piece] for start in range(0, max(len(text), 1), piece))
-    return next(filter(None, map(bounds.excess, pieces)), "")
+    return next(filter(None, map(bounds.find_excess, pieces)), "")
 
 
 def test_a_body_of_many_values_is_refused_before_it_is_read() -> None:
@@ -231,7 +231,9 @@ def test_the_depth_that_is_counted_is_the_depth_that_is_there(
 
 @pytest.mark.parametrize("given", ["Bearer \xff", "Bearer", "Bearer  ", "bearer k2", "Basic k", ""])
 def test_only_a_key_that_was_given_out_lets_in(given: str) -> None:
-    with standing(Gatekeeper(echo, Terms(keys={"k": "Ann", "schl\u00fcssel": "Bob"}))) as port:
+    with standing(
+        SecurityMiddleware(echo, AccessPolicy(keys={"k": "Ann", "schl\u00fcssel": "Bob"}))
+    ) as port:
         assert told(port, f"Authorization: {given}") == 401
         assert told(port, "Authorization: BEARER k") == 200
         key = "schl\u00fcssel".encode().decode("latin-1")

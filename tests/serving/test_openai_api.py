@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agentcall.errors import BadAnswer, CutAnswer, ModelRefused, ServerFailed, UsageError
-from agentcall.models.endpoint import Endpoint
-from agentcall.testing import FakeServer, drop, forever, gzipped, huge, never, say, status
+from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.testing import FakeServer, drop, forever, gzip_body, huge, never, say, status
 
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
 STREAM = b'{"stream":true,"messages":[{"role":"user","content":"hi"}]}'
@@ -19,7 +19,7 @@ CHAT = "/chat/completions"
 async def authorization(url: str, api_key: str = "") -> str | None:
     with FakeServer([say("hi")]) as server:
         host = server.url.removeprefix("http://")
-        await Endpoint(url.format(host), api_key).post(CHAT, BODY)
+        await HTTPEndpoint(url.format(host), api_key).post(CHAT, BODY)
         return server.requests[0].headers.get("authorization")
 
 
@@ -47,26 +47,26 @@ async def test_a_given_key_goes_before_that_of_the_url() -> None:
 @pytest.mark.parametrize("end", ["", "/", "//", "/chat/completions"])
 async def test_what_the_url_ends_in_does_not_matter(end: str) -> None:
     with FakeServer([say("hi")]) as server:
-        await Endpoint(server.url + end).post(CHAT, BODY)
+        await HTTPEndpoint(server.url + end).post(CHAT, BODY)
         assert server.requests[0].path == "/v1/chat/completions"
 
 
 def test_what_is_no_base_url_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="http://host:port/v1"):
-        Endpoint("localhost:8000")
+        HTTPEndpoint("localhost:8000")
 
 
 def test_an_endpoint_shows_no_key() -> None:
-    endpoint = Endpoint("http://u:canary@h/v1?key=canary", "canary")
+    endpoint = HTTPEndpoint("http://u:canary@h/v1?key=canary", "canary")
     assert "canary" not in repr(endpoint)
-    assert endpoint.place == "http://h/v1"
+    assert endpoint.display_url == "http://h/v1"
 
 
-@pytest.mark.parametrize("reply", [huge(200_000), gzipped(huge(200_000))])
+@pytest.mark.parametrize("reply", [huge(200_000), gzip_body(huge(200_000))])
 async def test_a_huge_answer_is_refused(reply: Any) -> None:
     endpoint_options: dict[str, Any] = {"max_bytes": 100_000}
     with FakeServer([forever(reply)]) as server:
-        endpoint = Endpoint(server.url, **endpoint_options)
+        endpoint = HTTPEndpoint(server.url, **endpoint_options)
         with pytest.raises(BadAnswer, match="longer than 100000 bytes"):
             await endpoint.post(CHAT, BODY)
         with pytest.raises(BadAnswer, match="longer than 100000 bytes"):
@@ -75,15 +75,15 @@ async def test_a_huge_answer_is_refused(reply: Any) -> None:
 
 
 async def test_a_stream_gives_the_bytes_as_they_arrive() -> None:
-    with FakeServer([say("one two").but(delay=0.01)]) as server:
-        pieces = [data async for data in Endpoint(server.url).stream(CHAT, STREAM)]
+    with FakeServer([say("one two").replace(delay=0.01)]) as server:
+        pieces = [data async for data in HTTPEndpoint(server.url).stream(CHAT, STREAM)]
     assert len(pieces) > 1
     assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
 
 
 async def test_a_stream_that_breaks_is_cut() -> None:
     with FakeServer([drop(say("one two"), after=0.5)]) as server:
-        answer = Endpoint(server.url).stream(CHAT, STREAM)
+        answer = HTTPEndpoint(server.url).stream(CHAT, STREAM)
         with pytest.raises(CutAnswer, match="broke"):
             _ = [data async for data in answer]
 
@@ -92,7 +92,7 @@ async def test_a_stream_that_breaks_is_cut() -> None:
 async def test_a_node_lost_behind_lmdeploys_proxy_is_the_servers_failure(code: int) -> None:
     lost = status(200, body={"error_code": code, "text": "Failed to get response"})
     with FakeServer([forever(lost)]) as server:
-        endpoint = Endpoint(server.url, tries=1)
+        endpoint = HTTPEndpoint(server.url, tries=1)
         with pytest.raises(ServerFailed, match=r"a node behind .* does not answer") as one:
             await endpoint.post(CHAT, BODY)
         with pytest.raises(ServerFailed, match="Failed to get response"):
@@ -102,15 +102,15 @@ async def test_a_node_lost_behind_lmdeploys_proxy_is_the_servers_failure(code: i
 
 async def test_such_words_inside_an_answer_are_an_answer() -> None:
     with FakeServer([say('{"error_code": 10402}')]) as server:
-        pieces = [data async for data in Endpoint(server.url).stream(CHAT, STREAM)]
+        pieces = [data async for data in HTTPEndpoint(server.url).stream(CHAT, STREAM)]
     assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
 
 
 async def test_a_page_is_asked_for_once() -> None:
     with FakeServer(pages={"/v1/models": status(503)}) as server:
         with pytest.raises(ModelRefused):
-            await Endpoint(server.url).get("/models")
-        assert len(server.visits) == 1
+            await HTTPEndpoint(server.url).get("/models")
+        assert len(server.all_requests) == 1
 
 
 async def test_a_number_of_tries_is_kept() -> None:
@@ -118,26 +118,26 @@ async def test_a_number_of_tries_is_kept() -> None:
         for tries in (1, 2, 5):
             server.reset([forever(status(503, headers={"Retry-After": "0"}))])
             with pytest.raises(ModelRefused):
-                await Endpoint(server.url, tries=tries).post(CHAT, BODY)
+                await HTTPEndpoint(server.url, tries=tries).post(CHAT, BODY)
             assert len(server.requests) == tries
 
 
 async def test_tries_without_word_of_the_server_wait_a_little_longer_each() -> None:
     with FakeServer([status(503, times=3), say("hi")]) as server:
         began = time.monotonic()
-        await Endpoint(server.url, tries=4).post(CHAT, BODY)
+        await HTTPEndpoint(server.url, tries=4).post(CHAT, BODY)
     assert time.monotonic() - began < 2.5
 
 
 async def test_a_query_stays_at_the_end() -> None:
     with FakeServer([say("hi")]) as server:
-        await Endpoint(server.url + "?api-version=1").post(CHAT, BODY)
+        await HTTPEndpoint(server.url + "?api-version=1").post(CHAT, BODY)
         assert server.requests[0].path == "/v1/chat/completions"
 
 
 async def test_a_thousand_requests_at_once_are_answered() -> None:
-    with FakeServer([forever(say("hi").but(latency=0.05))]) as server:
-        endpoint = Endpoint(server.url, timeout=60.0)
+    with FakeServer([forever(say("hi").replace(latency=0.05))]) as server:
+        endpoint = HTTPEndpoint(server.url, timeout=60.0)
         answers = await asyncio.gather(*(endpoint.post(CHAT, BODY) for _ in range(1000)))
         assert len(server.requests) == 1000
     assert len(answers) == 1000
@@ -145,7 +145,7 @@ async def test_a_thousand_requests_at_once_are_answered() -> None:
 
 async def test_requests_that_wait_end_when_they_are_cancelled() -> None:
     with FakeServer([forever(never())]) as server:
-        endpoint = Endpoint(server.url)
+        endpoint = HTTPEndpoint(server.url)
         tasks = [asyncio.ensure_future(endpoint.post(CHAT, BODY)) for _ in range(200)]
         while len(server.requests) < 200:
             await asyncio.sleep(0.02)

@@ -23,11 +23,20 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from agentcall import Agent, RunContext, tool
-from agentcall.endpoint import Capacity, Endpoint
+from agentcall.endpoint import Capacity, OpenAIEndpoint
 from agentcall.errors import UsageError
-from agentcall.gatekeeper import Terms, terms_for
+from agentcall.gatekeeper import AccessPolicy, build_access_policy
 from agentcall.models.protocol import Model
-from agentcall.testing import FakeServer, Reply, Request, ScriptedModel, call, calls, say, status
+from agentcall.testing import (
+    FakeServer,
+    RecordedRequest,
+    Reply,
+    ScriptedModel,
+    call,
+    calls,
+    say,
+    status,
+)
 
 ended: list[str] = []
 
@@ -84,7 +93,7 @@ def adder(*replies: Reply) -> Agent[str, None]:
 @contextmanager
 def client_of(agent: Agent[Any, Any], **options: Any) -> Iterator[openai.OpenAI]:
     with (
-        serving(Endpoint(agent, **options)) as url,
+        serving(OpenAIEndpoint(agent, **options)) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client,
     ):
         yield client
@@ -196,14 +205,14 @@ def test_a_call_that_needs_approval_is_not_made_and_said_so() -> None:
     ],
 )
 def test_what_cannot_be_answered_is_said(body: bytes, code: int, words: str) -> None:
-    with serving(Endpoint(adder(say("hi")))) as url:
+    with serving(OpenAIEndpoint(adder(say("hi")))) as url:
         answer = httpx.post(f"{url}/v1/chat/completions", content=body)
     assert answer.status_code == code
     assert words in answer.json()["error"]["message"]
 
 
 def test_models_health_and_metrics_are_there() -> None:
-    with serving(Endpoint(adder(call("add", a=1, b=2), say("3")))) as url:
+    with serving(OpenAIEndpoint(adder(call("add", a=1, b=2), say("3")))) as url:
         assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "adder"
         assert httpx.get(f"{url}/v1/models/adder").status_code == 200
         assert httpx.get(f"{url}/v1/models/other").status_code == 404
@@ -232,8 +241,10 @@ def test_a_model_that_cannot_be_asked_is_a_502_without_its_secrets() -> None:
 
 def test_keys_are_asked_for_and_say_whose_a_request_is() -> None:
     agent = Agent(ScriptedModel([call("whose"), say("ok")]), tools=[whose], deps_type=str)
-    terms = Terms(keys={"sk-ann": "Ann", "sk-bob": "Bob"})
-    endpoint = Endpoint(agent, terms=terms, deps=lambda request: request.scope["agentcall.user"])
+    terms = AccessPolicy(keys={"sk-ann": "Ann", "sk-bob": "Bob"})
+    endpoint = OpenAIEndpoint(
+        agent, access=terms, deps=lambda request: request.scope["agentcall.user"]
+    )
     with serving(endpoint) as url:
         ask = {"messages": ASK, "include_steps": True}
         where = f"{url}/v1/chat/completions"
@@ -247,7 +258,7 @@ def test_keys_are_asked_for_and_say_whose_a_request_is() -> None:
 
 
 def test_strangers_are_turned_away() -> None:
-    with serving(Endpoint(adder(say("hi")))) as url:
+    with serving(OpenAIEndpoint(adder(say("hi")))) as url:
         where = f"{url}/v1/chat/completions"
         assert httpx.post(where, json={}, headers={"Host": "evil.example"}).status_code == 403
         assert httpx.post(where, json={}, headers={"Origin": "http://evil"}).status_code == 403
@@ -277,7 +288,7 @@ NESTED = "[" * 500 + "]" * 500
 def test_a_body_beyond_what_may_be_sent_is_refused_with_what_is_too_much(
     body: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with serving(Endpoint(adder(say("hi")))) as url:
+    with serving(OpenAIEndpoint(adder(say("hi")))) as url:
         where = f"{url}/v1/chat/completions"
         answer = httpx.post(where, content=body.replace("%s", NESTED).encode(), timeout=60)
         assert httpx.get(f"{url}/health").status_code == 200
@@ -287,14 +298,14 @@ def test_a_body_beyond_what_may_be_sent_is_refused_with_what_is_too_much(
 
 
 def test_two_thousand_messages_are_answered() -> None:
-    with serving(Endpoint(adder(say("hi")))) as url:
+    with serving(OpenAIEndpoint(adder(say("hi")))) as url:
         where = f"{url}/v1/chat/completions"
         answer = httpx.post(where, json={"messages": ASK * 2000}, timeout=60)
     assert answer.status_code == 200
 
 
 def test_what_a_form_can_send_is_not_read() -> None:
-    with serving(Endpoint(adder(say("hi")))) as url:
+    with serving(OpenAIEndpoint(adder(say("hi")))) as url:
         where, body = f"{url}/v1/chat/completions", json.dumps({"messages": ASK})
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
             answer = httpx.post(where, content=body, headers={"Content-Type": kind})
@@ -306,21 +317,21 @@ def test_what_a_form_can_send_is_not_read() -> None:
 
 def test_a_page_of_another_server_of_this_machine_may_not_ask() -> None:
     origin = {"Origin": "http://localhost:3000"}
-    with serving(Endpoint(adder(say("hi")))) as url:
+    with serving(OpenAIEndpoint(adder(say("hi")))) as url:
         refused = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK}, headers=origin)
         assert httpx.get(f"{url}/v1/models", headers=origin).status_code == 403
     assert refused.status_code == 403
-    terms = Terms(origins=frozenset({"http://localhost:3000"}))
-    with serving(Endpoint(adder(say("hi")), terms=terms)) as url:
+    terms = AccessPolicy(origins=frozenset({"http://localhost:3000"}))
+    with serving(OpenAIEndpoint(adder(say("hi")), access=terms)) as url:
         taken = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASK}, headers=origin)
     assert taken.status_code == 200
 
 
 def test_an_address_that_others_reach_needs_a_key() -> None:
     with pytest.raises(UsageError, match=r"0\.0\.0\.0 can be reached"):
-        terms_for("0.0.0.0", {})
-    assert terms_for("0.0.0.0", {"k": "Ann"}).hosts == {"*"}
-    assert terms_for("127.0.0.1", {}).keys == {}
+        build_access_policy("0.0.0.0", {})
+    assert build_access_policy("0.0.0.0", {"k": "Ann"}).hosts == {"*"}
+    assert build_access_policy("127.0.0.1", {}).keys == {}
 
 
 class Slow:
@@ -330,7 +341,7 @@ class Slow:
         self.seconds = seconds
 
     def model(self) -> Model:
-        def answer(request: Request) -> Reply:
+        def answer(request: RecordedRequest) -> Reply:
             last = request.body["messages"][-1]
             if last["role"] == "tool":
                 return say("done")
@@ -341,7 +352,7 @@ class Slow:
 
 async def test_who_finds_no_place_is_told_when_to_come_back() -> None:
     agent = Agent(Slow(1.0).model(), tools=[nap])
-    with serving(Endpoint(agent, capacity=Capacity(running=2, waiting=2))) as url:
+    with serving(OpenAIEndpoint(agent, capacity=Capacity(running=2, waiting=2))) as url:
         async with httpx.AsyncClient(timeout=30) as client:
             where = f"{url}/v1/chat/completions"
             answers = await asyncio.gather(
@@ -357,8 +368,8 @@ async def test_who_finds_no_place_is_told_when_to_come_back() -> None:
 
 async def test_a_key_may_have_so_many_requests_under_way() -> None:
     agent = Agent(Slow(0.8).model(), tools=[nap])
-    endpoint = Endpoint(
-        agent, terms=Terms(keys={"a": "Ann", "b": "Bob"}), capacity=Capacity(per_key=1)
+    endpoint = OpenAIEndpoint(
+        agent, access=AccessPolicy(keys={"a": "Ann", "b": "Bob"}), capacity=Capacity(per_key=1)
     )
     with serving(endpoint) as url:
         async with httpx.AsyncClient(timeout=30) as client:
@@ -377,7 +388,7 @@ async def test_a_key_may_have_so_many_requests_under_way() -> None:
 def test_whoever_goes_away_cancels_the_run(stream: bool) -> None:
     ended.clear()
     agent = Agent(Slow(30).model(), tools=[nap])
-    with serving(Endpoint(agent)) as url:
+    with serving(OpenAIEndpoint(agent)) as url:
         ask = {"messages": ASK, "stream": stream}
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{url}/v1/chat/completions", json=ask, timeout=1)
@@ -389,7 +400,7 @@ def test_whoever_goes_away_cancels_the_run(stream: bool) -> None:
 
 
 async def test_answers_of_many_users_are_not_mixed() -> None:
-    def answer(request: Request) -> Reply:
+    def answer(request: RecordedRequest) -> Reply:
         messages = request.body["messages"]
         if messages[-1]["role"] == "tool":
             return say(f"The sum is {messages[-1]['content']}.")
@@ -397,7 +408,7 @@ async def test_answers_of_many_users_are_not_mixed() -> None:
         return call("add", a=number, b=1)
 
     agent = Agent(ScriptedModel(answer), tools=[add])
-    with serving(Endpoint(agent, capacity=Capacity(running=20, waiting=200))) as url:
+    with serving(OpenAIEndpoint(agent, capacity=Capacity(running=20, waiting=200))) as url:
         async with httpx.AsyncClient(timeout=60) as client:
 
             async def ask(number: int) -> str:
@@ -411,7 +422,7 @@ async def test_answers_of_many_users_are_not_mixed() -> None:
 
 def test_it_can_be_mounted_in_an_application() -> None:
     app = FastAPI()
-    app.mount("/agent", Endpoint(adder(say("hi"))))
+    app.mount("/agent", OpenAIEndpoint(adder(say("hi"))))
     with serving(app) as url:
         answer = httpx.post(f"{url}/agent/v1/chat/completions", json={"messages": ASK})
         assert httpx.get(f"{url}/agent/health").status_code == 200

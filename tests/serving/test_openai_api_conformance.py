@@ -18,10 +18,10 @@ from pydantic import TypeAdapter
 from test_openai_api_app import add, adder
 
 from agentcall import Agent
-from agentcall.dialects.parts import Called, Said
-from agentcall.endpoint import Endpoint
+from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.endpoint import OpenAIEndpoint
 from agentcall.messages import Usage, User
-from agentcall.models.protocol import Answer, Ended, Request
+from agentcall.models.protocol import ModelRequest, ResponseEnd, ResponseEvent
 from agentcall.testing import FakeServer, Reply, ScriptedModel, call, calls, cut, say, status
 
 WHOLE = TypeAdapter(ChatCompletion)
@@ -41,17 +41,17 @@ ANSWERS: dict[str, Sequence[Reply]] = {
 class Forgetful:
     """A model that calls a tool and answers, and keeps nothing."""
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         if isinstance(request.transcript[-1], User):
-            yield Called("add", '{"a": 2, "b": 3}')
+            yield ToolCallPart("add", '{"a": 2, "b": 3}')
         else:
-            yield Said("It is 5.")
-        yield Ended("stop", Usage(1, 5, 5))
+            yield TextPart("It is 5.")
+        yield ResponseEnd("stop", Usage(1, 5, 5))
 
 
 def client_of(agent: Agent[Any, Any]) -> httpx.AsyncClient:
     """Asks the application itself; `test_endpoint_app` does so over real HTTP."""
-    transport = httpx.ASGITransport(Endpoint(agent))
+    transport = httpx.ASGITransport(OpenAIEndpoint(agent))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/v1", timeout=30)
 
 

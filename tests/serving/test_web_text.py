@@ -21,11 +21,11 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.messages import Assistant, Image, Text, ToolCall, ToolResult, Usage, User
-from agentcall.plaintext import harmless
-from agentcall.session import KeptRun
+from agentcall.plaintext import strip_control_characters
+from agentcall.session import StoredRun
 from agentcall.web import highlight, markup
-from agentcall.web.bubbles import Marks, history, question
-from agentcall.web.live import Live
+from agentcall.web.bubbles import ToolCallInfo, render_history, render_question
+from agentcall.web.live import ChatStreamState
 
 ADD = ToolCall("c1", "add", '{"a": 3, "b": 5}')
 
@@ -67,7 +67,7 @@ def _check(html: str, *, images: bool = False) -> _Read:
         )
         assert (attributes.get("src") or "data:image/png").startswith("data:image/")
         names = (attributes.get("class") or "prose").split()
-        assert set(names) <= {"prose", "literal", "token", *highlight.KINDS}
+        assert set(names) <= {"prose", "literal", "token", *highlight.TOKEN_CLASSES}
     return read
 
 
@@ -183,7 +183,7 @@ PIECE = st.one_of(
 def test_whatever_is_said_comes_out_in_tags_that_are_allowed(text: str) -> None:
     _check(markup.render_markdown(text))
     letters = _check(markup.render_text(text)).text.removeprefix("\n")
-    assert letters == harmless(text).removeprefix("\n")
+    assert letters == strip_control_characters(text).removeprefix("\n")
     _check(markup.render_code(text))
     parts = (markup.render_markdown(text), markup.render_text(text), markup.render_image(text))
     _check(markup.join(*parts), images=True)
@@ -247,8 +247,8 @@ def test_a_deep_answer_is_read() -> None:
         _check(markup.render_markdown(unit * 5_000 + "x"))
 
 
-def _kept(*messages: User | Assistant | ToolResult, run: str = "r1") -> KeptRun:
-    return KeptRun(run, 0.0, "agent", "final", Usage(), messages)
+def _kept(*messages: User | Assistant | ToolResult, run: str = "r1") -> StoredRun:
+    return StoredRun(run, 0.0, "agent", "final", Usage(), messages)
 
 
 def test_a_history_shows_calls_with_their_results() -> None:
@@ -258,7 +258,7 @@ def test_a_history_shows_calls_with_their_results() -> None:
         ToolResult("c1", "add", "8"),
         Assistant("It is **8**."),
     )
-    shown = history([run], Marks(seconds={("r1", "c1"): 0.25}))
+    shown = render_history([run], ToolCallInfo(seconds={("r1", "c1"): 0.25}))
     assert [each["role"] for each in shown] == ["user", *["assistant"] * 3]
     assert shown[1]["metadata"] == {"title": "Thinking", "status": "done"}
     metadata = shown[2]["metadata"]
@@ -273,14 +273,14 @@ def test_a_call_with_the_same_id_in_another_run_is_another_one() -> None:
         _kept(User("x"), Assistant("", (ADD,)), ToolResult("c1", "add", "8"), run=run)
         for run in ("r1", "r2")
     ]
-    assert len(history(runs, Marks(hidden={("r2", "c1")}))) == 3
-    shown = history(runs, Marks(waiting={("r2", "c1")}))
+    assert len(render_history(runs, ToolCallInfo(hidden={("r2", "c1")}))) == 3
+    shown = render_history(runs, ToolCallInfo(waiting={("r2", "c1")}))
     assert [str(each["content"]).count("Result") for each in shown] == [0, 1, 0, 0]
 
 
 def test_an_image_of_a_question_is_shown_only_if_it_is_in_it() -> None:
     own, strange = "data:image/png;base64,AAAA", "https://evil.example/x.png"
-    shown = str(question((Text("a *b*"), Image(own), Image(strange)))["content"])
+    shown = str(render_question((Text("a *b*"), Image(own), Image(strange)))["content"])
     sources = [more["src"] for tag, more in _check(shown, images=True).tags if tag == "img"]
     assert sources == [own]
     assert f"[image: {strange}]" in shown
@@ -288,50 +288,50 @@ def test_an_image_of_a_question_is_shown_only_if_it_is_in_it() -> None:
 
 def test_a_result_with_fences_stays_in_its_own() -> None:
     run = _kept(Assistant("", (ADD,)), ToolResult("c1", "add", "```\n</pre><b>x</b>\n````\ny"))
-    content = str(history([run], Marks())[0]["content"])
+    content = str(render_history([run], ToolCallInfo())[0]["content"])
     text = "```\n</pre><b>x</b>\n````\ny"
     assert _check(content).text.endswith(text)
     assert markup.render_code(text) in content
 
 
 def test_a_live_run_grows_by_its_events() -> None:
-    live = Live()
+    live = ChatStreamState()
     assert _titles(live) == ["The model is asked"]
-    live.see(ThinkingDelta("hm"))
-    live.see(TextDelta("I "))
-    live.see(TextDelta("add."))
-    live.see(ToolCallRepaired(ADD, "quotes", "", ""))
-    live.see(ToolCallStarted(ADD))
+    live.apply(ThinkingDelta("hm"))
+    live.apply(TextDelta("I "))
+    live.apply(TextDelta("add."))
+    live.apply(ToolCallRepaired(ADD, "quotes", "", ""))
+    live.apply(ToolCallStarted(ADD))
     assert _titles(live) == ["Thinking", None, markup.render_text("… add(a=3, b=5)")]
-    live.see(ToolCallFinished(ADD, ToolResult("c1", "add", "8"), 2.0))
-    shown = list(live.bubbles())
+    live.apply(ToolCallFinished(ADD, ToolResult("c1", "add", "8"), 2.0))
+    shown = list(live.render())
     assert _titles(live)[-1] == "The model is asked"
     assert shown[1]["content"] == markup.render_markdown("I add.")
     metadata = shown[2]["metadata"]
     assert isinstance(metadata, dict)
     assert metadata["log"] == "repaired, 2.0 s"
-    live.see(TextDelta("It is 9"))
-    live.see(AnswerDiscarded("cut"))
-    live.see(TextDelta("It is 8"))
-    assert [each["content"] for each in live.bubbles()][-1] == markup.render_markdown("It is 8")
+    live.apply(TextDelta("It is 9"))
+    live.apply(AnswerDiscarded("cut"))
+    live.apply(TextDelta("It is 8"))
+    assert [each["content"] for each in live.render()][-1] == markup.render_markdown("It is 8")
 
 
 def test_a_call_that_waits_or_is_refused_is_marked_so() -> None:
-    live = Live()
-    live.see(ApprovalRequested(ADD))
+    live = ChatStreamState()
+    live.apply(ApprovalRequested(ADD))
     assert _titles(live) == [markup.render_text("‖ add(a=3, b=5)")]
-    live.see(ToolCallRefused(ADD, ToolResult("c1", "add", "no", is_error=True)))
+    live.apply(ToolCallRefused(ADD, ToolResult("c1", "add", "no", is_error=True)))
     assert _titles(live) == [markup.render_text("✗ add(a=3, b=5)"), "The model is asked"]
 
 
 def test_calls_of_an_agent_that_is_a_tool_stand_inside_its_own() -> None:
     ask = ToolCall("c0", "helper", "{}")
-    live = Live()
-    live.see(ToolCallStarted(ask))
-    live.see(Nested("helper", "c0", TextDelta("unseen")))
-    live.see(Nested("helper", "c0", ToolCallStarted(ADD)))
-    live.see(Nested("helper", "c0", Nested("deep", "c1", ToolCallStarted(ADD))))
-    inner = [each["metadata"] for each in live.bubbles()]
+    live = ChatStreamState()
+    live.apply(ToolCallStarted(ask))
+    live.apply(Nested("helper", "c0", TextDelta("unseen")))
+    live.apply(Nested("helper", "c0", ToolCallStarted(ADD)))
+    live.apply(Nested("helper", "c0", Nested("deep", "c1", ToolCallStarted(ADD))))
+    inner = [each["metadata"] for each in live.render()]
     assert [isinstance(each, dict) and each.get("parent_id") for each in inner] == [
         None,
         "c0",
@@ -339,6 +339,6 @@ def test_calls_of_an_agent_that_is_a_tool_stand_inside_its_own() -> None:
     ]
 
 
-def _titles(live: Live) -> list[object]:
-    found = [each.get("metadata") for each in live.bubbles()]
+def _titles(live: ChatStreamState) -> list[object]:
+    found = [each.get("metadata") for each in live.render()]
     return [each.get("title") if isinstance(each, dict) else None for each in found]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from agentcall import Agent, ModelError, tool
 from agentcall.errors import BadAnswer, SessionBusy, UsageError
-from agentcall.history import completed
+from agentcall.history import fill_missing_results
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User, to_json
 from agentcall.result import RunResult
 from agentcall.session import SQLiteSession, Summary, Window
-from agentcall.session.compaction import ASKED, LEFT_OUT, tail
+from agentcall.session.compaction import OMITTED_NOTICE, SUMMARY_QUESTION, count_tail
 from agentcall.taint import is_tainted
 from agentcall.testing import FakeServer, ScriptedModel, call, overflow, say
 
@@ -73,25 +73,25 @@ def whole(messages: Sequence[Message]) -> bool:
             asked = {each.id for each in message.calls}
         elif isinstance(message, ToolResult) and message.call_id not in asked:
             return False
-    return completed(messages) == tuple(messages)
+    return fill_missing_results(messages) == tuple(messages)
 
 
 @relaxed
 @given(conversations(), st.integers(1, 20))
 def test_a_window_never_tears_a_tool_pair(messages: list[Message], most: int) -> None:
-    kept = tail(messages, most)
+    kept = count_tail(messages, most)
     assert kept <= most
     assert whole(messages[len(messages) - kept :])
     if kept < len(messages):
-        shorter = asyncio.run(Window(most).shorter(messages))
-        given_next = [*shorter.head, *messages[len(messages) - shorter.kept :]]
+        shorter = asyncio.run(Window(most).plan_compaction(messages))
+        given_next = [*shorter.head, *messages[len(messages) - shorter.keep_last :]]
         assert isinstance(given_next[0], User)
 
 
 @relaxed
 @given(conversations(), st.integers(1, 20))
 def test_a_window_keeps_all_there_is_room_for(messages: list[Message], most: int) -> None:
-    kept = tail(messages, most)
+    kept = count_tail(messages, most)
     better = [n for n in range(kept + 1, min(most, len(messages)) + 1)
               if isinstance(messages[len(messages) - n], User)]  # fmt: skip
     assert better == []
@@ -107,12 +107,12 @@ def test_a_session_that_is_compacted_has_it_all_and_gives_whole_pairs(
         everything: list[Message] = []
         for number, run in enumerate(runs):
             result = RunResult("x", tuple(run), 0, Usage(), "final", f"r{number}")
-            asyncio.run(session.keep(result))
+            asyncio.run(session.save(result))
             everything += run
             for window in windows:
-                before = session.memory.messages
+                before = session.snapshot.messages
                 done = asyncio.run(session.compact(Window(window)))
-                after = session.memory.messages
+                after = session.snapshot.messages
                 assert (done.before, done.after) == (len(before), len(after))
                 assert whole(after)
                 assert len(after) <= max(window + 1, 1) or after == before
@@ -132,7 +132,7 @@ async def test_a_window_is_what_the_next_run_is_given(session: SQLiteSession) ->
         "n 3", "next"
     ]  # fmt: skip
     assert len(session.messages) == 18
-    shown = session.store.show("chat")
+    shown = session.store.load_session("chat")
     assert (shown.compacted, shown.head) == (12, ())
 
 
@@ -142,21 +142,21 @@ async def test_a_run_longer_than_the_window_is_cut_between_its_turns(
     script = [*(call("look", at=str(n)) for n in range(5)), say("done")]
     await agent(*script).run("go", session=session)
     await session.compact(Window(4))
-    messages = session.memory.messages
-    assert messages[0] == User(LEFT_OUT)
+    messages = session.snapshot.messages
+    assert messages[0] == User(OMITTED_NOTICE)
     assert [to_json(m)["role"] for m in messages] == ["user", "assistant", "tool", "assistant"]
     again = await session.compact(Window(4))
     assert again.before == again.after
-    assert session.memory.messages == messages
+    assert session.snapshot.messages == messages
 
 
 async def test_what_is_short_enough_stays_as_it_is(session: SQLiteSession) -> None:
     assert (await session.compact(Window(5))).after == 0
     await asyncio.to_thread(chat, session, 1)
-    before = session.memory
+    before = session.snapshot
     assert (await session.compact(Window(4))).after == 4
     assert (await session.compact(Summary(ScriptedModel(), keep=4))).after == 4
-    assert session.memory == before
+    assert session.snapshot == before
 
 
 async def test_a_summary_stands_before_the_last_messages(session: SQLiteSession) -> None:
@@ -164,8 +164,11 @@ async def test_a_summary_stands_before_the_last_messages(session: SQLiteSession)
     model = ScriptedModel([say("Ann looked at 0 and 1.")])
     done = await session.compact(Summary(model, keep=4))
     assert (done.before, done.after) == (12, 6)
-    assert session.memory.messages[:2] == (User(ASKED), Assistant("Ann looked at 0 and 1."))
-    assert session.memory.messages[2] == User("n 2")
+    assert session.snapshot.messages[:2] == (
+        User(SUMMARY_QUESTION),
+        Assistant("Ann looked at 0 and 1."),
+    )
+    assert session.snapshot.messages[2] == User("n 2")
     (asked,) = model.requests
     told = str(asked.messages[-1]["content"])
     assert 'User: n 0\n\nAssistant: \n(calls look {"at": "at 0"})' in told
@@ -179,12 +182,12 @@ async def test_a_summary_may_be_all_that_is_left_and_be_summed_up_again(
 ) -> None:
     await asyncio.to_thread(chat, session, 2)
     await session.compact(Summary(ScriptedModel([say("first summary")]), keep=0))
-    assert session.memory.messages == (User(ASKED), Assistant("first summary"))
+    assert session.snapshot.messages == (User(SUMMARY_QUESTION), Assistant("first summary"))
     await asyncio.to_thread(chat, session, 1)
     model = ScriptedModel([say("second summary")])
     await session.compact(Summary(model, keep=0))
     assert "first summary" in str(model.requests[0].messages[-1]["content"])
-    assert session.memory.messages == (User(ASKED), Assistant("second summary"))
+    assert session.snapshot.messages == (User(SUMMARY_QUESTION), Assistant("second summary"))
     assert len(session.messages) == 12
 
 
@@ -194,10 +197,10 @@ async def test_a_summary_before_an_answer_is_one_message_of_the_user(
     script = [*(call("look", at=str(n)) for n in range(5)), say("done")]
     await agent(*script).run("go", session=session)
     await session.compact(Summary(ScriptedModel([say("so far")]), keep=3))
-    first = session.memory.messages[0]
+    first = session.snapshot.messages[0]
     assert isinstance(first, User)
     assert first.text == "What has happened so far:\nso far"
-    assert whole(session.memory.messages)
+    assert whole(session.snapshot.messages)
 
 
 @pytest.mark.parametrize("server", ["vllm", "lmdeploy", "lmdeploy-0.5"])
@@ -219,21 +222,21 @@ async def test_a_conversation_longer_than_the_window_is_summed_up_in_parts(
     assert len(seen) > 5
     assert "part 1" in seen[1]
     assert all(f"word{n}" in "".join(seen) for n in (0, 2000, 3999))
-    assert session.memory.messages[1] == Assistant(f"part {len(seen)}")
+    assert session.snapshot.messages[1] == Assistant(f"part {len(seen)}")
 
 
 @pytest.mark.parametrize("model", [ScriptedModel([say("")] * 3), "http://127.0.0.1:9/v1#m"])
 async def test_a_summary_that_fails_changes_nothing(session: SQLiteSession, model: Any) -> None:
     await asyncio.to_thread(chat, session, 2)
-    before = session.memory
+    before = session.snapshot
     with pytest.raises((BadAnswer, ModelError)):
         await session.compact(Summary(model, keep=1))
-    assert session.memory == before
+    assert session.snapshot == before
 
 
 async def test_nothing_is_compacted_while_a_run_goes_on(session: SQLiteSession) -> None:
     session.wait = 0.05
-    async with session.hold("r"):
+    async with session.acquire("r"):
         with pytest.raises(SessionBusy):
             await session.compact(Window(1))
 
@@ -249,8 +252,8 @@ async def test_what_strangers_wrote_stays_known(session: SQLiteSession, how: Any
     await one.run("first", session=session)
     await one.run("second", session=session)
     await session.compact(how)
-    assert is_tainted(session.memory.messages)
-    assert "from a stranger" not in str(session.memory.messages)
+    assert is_tainted(session.snapshot.messages)
+    assert "from a stranger" not in str(session.snapshot.messages)
 
 
 def test_how_much_is_kept_has_to_make_sense() -> None:
@@ -264,4 +267,4 @@ async def test_a_summary_is_asked_of_a_real_server_too(session: SQLiteSession) -
     await asyncio.to_thread(chat, session, 2)
     with FakeServer([say("a summary")]) as server:
         await session.compact(Summary(server.url, keep=0))
-    assert session.memory.messages[1] == Assistant("a summary")
+    assert session.snapshot.messages[1] == Assistant("a summary")

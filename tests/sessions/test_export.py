@@ -17,16 +17,16 @@ from agentcall.messages import (
     User,
     from_json,
 )
-from agentcall.session import KeptRun, KeptSession
-from agentcall.session.export import FORMS, as_html, as_json, as_markdown
+from agentcall.session import StoredRun, StoredSession
+from agentcall.session.export import EXPORTERS, export_html, export_json, export_markdown
 
 EVIL = '</pre><script>alert("x")</script><img src=http://evil onerror=a> & "q" \'q\' ```` </style>'
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 
-def session(*messages: Message, name: str = "a session") -> KeptSession:
-    run = KeptRun("r1", 1_700_000_000.0, "agent", "final", Usage(1, 2, 3), messages)
-    return KeptSession(name, 1_700_000_000.0, 1_700_000_001.0, (run,))
+def session(*messages: Message, name: str = "a session") -> StoredSession:
+    run = StoredRun("r1", 1_700_000_000.0, "agent", "final", Usage(1, 2, 3), messages)
+    return StoredSession(name, 1_700_000_000.0, 1_700_000_001.0, (run,))
 
 
 WHOLE = session(
@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
 
 def test_a_page_says_all_that_was_said() -> None:
-    page = Page(as_html(WHOLE))
+    page = Page(export_html(WHOLE))
     for words in ("How is Oslo?", "Let me look.", '{"at": "Oslo"}', "saw Oslo", "It is **cold**."):
         assert words in page.said
     assert page.tags.count("article") == 4
@@ -74,7 +74,7 @@ def test_a_page_says_all_that_was_said() -> None:
     ],
 )
 def test_nothing_that_was_said_is_markup(message: Message) -> None:
-    text = as_html(session(message, name=EVIL))
+    text = export_html(session(message, name=EVIL))
     page = Page(text)
     assert set(page.tags) <= {
         "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "section", "article",
@@ -91,7 +91,7 @@ def test_a_page_loads_nothing() -> None:
         Image('data:image/svg+xml,<svg onload="x">'),
         Image('data:image/png;base64,AA" onerror="x'),
     )
-    text = as_html(session(User(images)))
+    text = export_html(session(User(images)))
     page = Page(text)
     assert page.loaded == [PIXEL]
     assert page.tags.count("img") == 1
@@ -101,14 +101,14 @@ def test_a_page_loads_nothing() -> None:
 
 
 def test_json_gives_the_messages_back() -> None:
-    wire = json.loads(as_json(WHOLE))
+    wire = json.loads(export_json(WHOLE))
     assert [from_json(each) for each in wire["runs"][0]["messages"]] == list(WHOLE.messages)
     assert wire["id"] == "a session"
     assert wire["runs"][0]["usage"]["input_tokens"] == 2
 
 
 def test_markdown_keeps_code_within_its_fences() -> None:
-    text = as_markdown(
+    text = export_markdown(
         session(ToolResult("c", "look", "```\n# no heading\n```\n`````\n"), User("hi"))
     )
     fence = re.search(r"^(`{3,})\n```\n# no heading", text, re.MULTILINE)
@@ -120,6 +120,6 @@ def test_markdown_keeps_code_within_its_fences() -> None:
 
 
 def test_an_empty_session_has_every_form() -> None:
-    empty = KeptSession("x", 0, 0, ())
-    for form in FORMS.values():
+    empty = StoredSession("x", 0, 0, ())
+    for form in EXPORTERS.values():
         assert "x" in form(empty)

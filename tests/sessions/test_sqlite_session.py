@@ -20,11 +20,11 @@ from approval_tools import SENT, look, send
 from agentcall import Agent, Approved, Denied, ModelError, RunResult, tool
 from agentcall.errors import SessionBusy, SessionError, UsageError
 from agentcall.events import RunFinished
-from agentcall.history import UNDONE, completed
-from agentcall.memory import Memory
+from agentcall.history import NO_RESULT, fill_missing_results
+from agentcall.memory import SessionSnapshot
 from agentcall.messages import Assistant, Image, Message, Text, ToolResult, User, to_json
-from agentcall.session import SQLiteSession, Store, default_path
-from agentcall.session.rows import WAITING
+from agentcall.session import SessionStore, SQLiteSession, default_path
+from agentcall.session.rows import AWAITING_APPROVAL
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, forever, say, status
 
 
@@ -51,7 +51,7 @@ def roles(messages: Collection[Message]) -> list[str]:
 
 
 def is_whole(messages: Collection[Message]) -> bool:
-    return completed(messages) == tuple(messages)
+    return fill_missing_results(messages) == tuple(messages)
 
 
 # A file that has changed.
@@ -73,11 +73,11 @@ async def test_a_flipped_bit_in_the_id_of_a_session_is_reported(path: Path) -> N
             changed[at + offset] ^= 1 << bit
             path.write_bytes(changed)
             for ask in (
-                lambda: session.memory,
+                lambda: session.snapshot,
                 lambda: session.messages,
-                lambda: session.waiting,
-                lambda: session.store.usage(session.id),
-                session.store.list,
+                lambda: session.paused_runs,
+                lambda: session.store.load_usage(session.id),
+                session.store.list_sessions,
             ):
                 with pytest.raises(SessionError, match="damaged"):
                     ask()
@@ -188,7 +188,7 @@ def test_the_default_place_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_making_a_session_makes_no_file(path: Path) -> None:
     session = SQLiteSession("a", path)
-    assert (session.messages, session.memory, session.waiting) == ((), Memory(), ())
+    assert (session.messages, session.snapshot, session.paused_runs) == ((), SessionSnapshot(), ())
     assert not path.exists()
 
 
@@ -220,13 +220,13 @@ async def test_a_session_of_ones_own_is_enough() -> None:
             self.runs: dict[str, RunResult[Any]] = {}
 
         @asynccontextmanager
-        async def hold(
+        async def acquire(
             self, run_id: str, waiting: Collection[str] = ()
-        ) -> AsyncGenerator[Memory, None]:
+        ) -> AsyncGenerator[SessionSnapshot, None]:
             before = [m for r in self.runs.values() if r.run_id != run_id for m in r.new_messages]
-            yield Memory(tuple(before))
+            yield SessionSnapshot(tuple(before))
 
-        async def keep(self, result: RunResult[Any]) -> None:
+        async def save(self, result: RunResult[Any]) -> None:
             self.runs[result.run_id] = result
 
     session = Kept()
@@ -244,7 +244,7 @@ async def test_a_run_that_fails_is_kept_as_far_as_it_came(path: Path) -> None:
     with FakeServer([call("look"), forever(status(400))]) as server, pytest.raises(ModelError):
         await Agent(server.url, tools=[look]).run("go", session=session)
     assert roles(session.messages) == ["user", "assistant", "tool"]
-    assert session.store.show("chat").runs[0].stop_reason == "error"
+    assert session.store.load_session("chat").runs[0].stop_reason == "error"
     one = agent(say("ok"))
     await one.run("again", session=session)
     assert len(requests(one)[0].messages) == 4
@@ -269,8 +269,8 @@ async def test_a_run_that_is_cancelled_is_kept_with_its_tool_pairs_whole(path: P
         await task
     assert is_whole(session.messages)
     texts = [m.text for m in session.messages if isinstance(m, ToolResult)]
-    assert texts == ["saw it", UNDONE]
-    assert session.store.show("chat").runs[0].stop_reason == "cancelled"
+    assert texts == ["saw it", NO_RESULT]
+    assert session.store.load_session("chat").runs[0].stop_reason == "cancelled"
 
 
 async def test_leaving_a_stream_early_keeps_what_there_was(path: Path) -> None:
@@ -323,8 +323,12 @@ async def test_after_a_kill_the_session_knows_what_was_called(path: Path) -> Non
     assert [m["role"] for m in sent] == [
         "user", "assistant", "tool", "assistant", "tool", "tool", "user"
     ]  # fmt: skip
-    assert [m["content"] for m in sent if m["role"] == "tool"] == ["saw first", UNDONE, UNDONE]
-    assert session.store.show("chat").runs[0].stop_reason == "error"
+    assert [m["content"] for m in sent if m["role"] == "tool"] == [
+        "saw first",
+        NO_RESULT,
+        NO_RESULT,
+    ]
+    assert session.store.load_session("chat").runs[0].stop_reason == "error"
     assert list(path.parent.glob("*.lock")) == []
 
 
@@ -484,11 +488,11 @@ def test_a_session_of_a_killed_process_is_free_at_once(path: Path) -> None:
 async def test_what_waits_is_in_the_session_and_goes_on_from_there(path: Path) -> None:
     session = SQLiteSession("chat", path)
     first = await agent(call("send", to="ann")).run("Mail Ann.", session=session)
-    (state,) = SQLiteSession("chat", path).waiting
+    (state,) = SQLiteSession("chat", path).paused_runs
     assert state == first
     other = agent(say("Sent."), say("You are welcome."))
     result = await other.resume(state, {state.pending[0].call.id: True}, session=session)
-    assert (result.output, SENT, session.waiting) == ("Sent.", ["ann"], ())
+    assert (result.output, SENT, session.paused_runs) == ("Sent.", ["ann"], ())
     assert roles(session.messages) == ["user", "assistant", "tool", "assistant"]
     await other.run("Thanks.", session=session)
     assert len(requests(other)[1].messages) == 5
@@ -525,8 +529,8 @@ async def test_a_run_that_is_killed_after_an_approval_does_not_wait_again(path: 
     """
     assert killed(program, path).returncode == -signal.SIGKILL
     session = SQLiteSession("chat", path)
-    assert session.waiting == ()
-    assert [m.text for m in session.messages if isinstance(m, ToolResult)] == [UNDONE]
+    assert session.paused_runs == ()
+    assert [m.text for m in session.messages if isinstance(m, ToolResult)] == [NO_RESULT]
 
 
 async def test_the_conversation_may_go_on_while_a_call_waits(path: Path) -> None:
@@ -535,7 +539,7 @@ async def test_the_conversation_may_go_on_while_a_call_waits(path: Path) -> None
     meanwhile = agent(say("Later."))
     await meanwhile.run("What time is it?", session=session)
     assert [m["content"] for m in requests(meanwhile)[0].messages if m["role"] == "tool"] == [
-        WAITING
+        AWAITING_APPROVAL
     ]
     await agent(say("Sent.")).resume(state, {state.pending[0].call.id: True}, session=session)
     texts = [m.text for m in session.messages]
@@ -568,7 +572,7 @@ async def test_an_agent_in_an_agent_waits_in_the_session(path: Path) -> None:
     inner = agent(call("send", to="ann"), say("sent"))
     outer = agent(call("mail", task="x"), say("ok"), tools=[inner.as_tool("mail", "Mail.")])
     await outer.run("go", session=session)
-    (state,) = session.waiting
+    (state,) = session.paused_runs
     result = await outer.resume(state, {state.pending[0].call.id: True}, session=session)
     assert (result.output, SENT) == ("ok", ["ann"])
     assert is_whole(session.messages)
@@ -592,7 +596,7 @@ def test_a_file_that_was_cut_is_refused_with_words(path: Path) -> None:
     for size in (0, 1, 50, 100, 4095, 4096, 5000, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(SessionError, match=str(path)):
-            SQLiteSession("chat", path).memory
+            SQLiteSession("chat", path).snapshot
         with pytest.raises(SessionError):
             agent(say("x")).run_sync("hi", session=SQLiteSession("chat", path))
         assert path.read_bytes() == whole[:size]
@@ -607,7 +611,7 @@ def test_a_file_that_has_changed_is_refused_or_gives_what_was_in_it(path: Path) 
         changed[place] ^= 0x15
         path.write_bytes(changed)
         try:
-            found = SQLiteSession("chat", path).memory.messages
+            found = SQLiteSession("chat", path).snapshot.messages
         except SessionError:
             continue
         if found != before:
@@ -631,7 +635,7 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
     connection.execute("CREATE TABLE sessions (id TEXT)")
     connection.close()
     with pytest.raises(SessionError, match="of another program; give another path"):
-        SQLiteSession("chat", path).memory
+        SQLiteSession("chat", path).snapshot
 
 
 def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
@@ -640,35 +644,35 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(SessionError, match=r"newer agentcall \(format 99, this one knows 1\)"):
-        SQLiteSession("chat", path).memory
+        SQLiteSession("chat", path).snapshot
 
 
 # Listing, searching, deleting.
 
 
 def test_sessions_are_listed_the_last_first(path: Path) -> None:
-    assert Store(path).list() == ()
+    assert SessionStore(path).list_sessions() == ()
     agent(say("a")).run_sync("  The first\nquestion ", session=SQLiteSession("one", path))
     agent(call("send", to="x")).run_sync("y" * 200, session=SQLiteSession("two", path))
-    two, one = Store(path).list()
+    two, one = SessionStore(path).list_sessions()
     assert (one.id, one.title, one.runs, one.messages, one.waiting) == (
         "one", "The first question", 1, 2, 0
     )  # fmt: skip
     assert (two.id, two.waiting, len(two.title)) == ("two", 1, 80)
     agent(say("b")).run_sync("again", session=SQLiteSession("one", path))
-    assert [each.id for each in Store(path).list()] == ["one", "two"]
+    assert [each.id for each in SessionStore(path).list_sessions()] == ["one", "two"]
 
 
 def test_a_session_is_shown_run_by_run(path: Path) -> None:
     session = SQLiteSession("one", path)
     agent(call("look"), say("a")).run_sync("first", session=session)
     agent(say("b")).run_sync("second", session=session)
-    shown = session.store.show("one")
+    shown = session.store.load_session("one")
     assert [len(run.messages) for run in shown.runs] == [4, 2]
     assert shown.runs[0].usage.requests == 2
     assert tuple(shown.messages) == session.messages
     with pytest.raises(UsageError, match="there is no session 'none'"):
-        session.store.show("none")
+        session.store.load_session("none")
 
 
 @pytest.mark.parametrize(
@@ -696,27 +700,27 @@ def test_messages_are_found_by_their_words(path: Path, words: str, found: list[s
 
     one = agent(call("weather", city="x"), say("It's nice at the Café."), tools=[weather])
     one.run_sync("A coat in Oslo?", session=SQLiteSession("one", path))
-    hits = Store(path).search(words)
+    hits = SessionStore(path).search(words)
     assert sorted(hit.role for hit in hits) == found
     assert all(hit.session == "one" for hit in hits)
-    shown = Store(path).show("one").messages
+    shown = SessionStore(path).load_session("one").messages
     assert [roles([shown[hit.place]])[0] for hit in hits] == [hit.role for hit in hits]
 
 
 def test_a_search_may_be_of_one_session_and_needs_a_word(path: Path) -> None:
     for name in ("one", "two"):
         agent(say("a")).run_sync("Oslo", session=SQLiteSession(name, path))
-    assert [hit.session for hit in Store(path).search("Oslo", "two")] == ["two"]
+    assert [hit.session for hit in SessionStore(path).search("Oslo", "two")] == ["two"]
     with pytest.raises(UsageError, match="no session 'three'"):
-        Store(path).search("Oslo", "three")
+        SessionStore(path).search("Oslo", "three")
     with pytest.raises(UsageError, match="no word"):
-        Store(path).search(" -- ")
+        SessionStore(path).search(" -- ")
 
 
 def test_the_excerpt_is_around_the_word(path: Path) -> None:
     text = "before " * 50 + "NEEDLE" + " behind" * 50
     agent(say("a")).run_sync(text, session=SQLiteSession("one", path))
-    (hit,) = Store(path).search("needle")
+    (hit,) = SessionStore(path).search("needle")
     assert "NEEDLE" in hit.excerpt
     assert hit.excerpt.startswith("…")
     assert len(hit.excerpt) < 200
@@ -730,8 +734,8 @@ def test_what_is_deleted_is_gone_from_the_file(path: Path) -> None:
     assert canary.encode() in path.read_bytes()
     assert session.delete() == 4
     assert all(b"canary" not in each.read_bytes() for each in path.parent.iterdir())
-    assert Store(path).search(canary) == ()
-    assert [each.id for each in Store(path).list()] == ["stays"]
+    assert SessionStore(path).search(canary) == ()
+    assert [each.id for each in SessionStore(path).list_sessions()] == ["stays"]
     with pytest.raises(UsageError, match="no session 'gone'"):
         session.delete()
     agent(say("c")).run_sync("anew", session=session)

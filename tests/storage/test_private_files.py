@@ -15,7 +15,7 @@ import pytest
 from command_line import SCRIPT, environment, kept_in
 
 from agentcall import Agent
-from agentcall.durable import Durable
+from agentcall.durable import DurableAgent
 from agentcall.errors import JournalError, SessionError
 from agentcall.privatefiles import make_folder, open_private, tighten
 from agentcall.session import SQLiteSession
@@ -52,7 +52,10 @@ def wide(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("mask", UMASKS)
 def test_a_journal_is_for_its_owner_alone(tmp_path: Path, mask: int) -> None:
     path = tmp_path / "runs.db"
-    with umask(mask), Durable(Agent(ScriptedModel([say("ok")])), f"sqlite:///{path}") as durable:
+    with (
+        umask(mask),
+        DurableAgent(Agent(ScriptedModel([say("ok")])), f"sqlite:///{path}") as durable,
+    ):
         durable.run_sync("secret")
         assert mode(path) == 0o600
         assert not wide(tmp_path)
@@ -61,7 +64,7 @@ def test_a_journal_is_for_its_owner_alone(tmp_path: Path, mask: int) -> None:
 def test_a_journal_that_others_may_read_is_tightened(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     for _ in range(2):
-        with Durable(Agent(ScriptedModel([say("ok")])), f"sqlite:///{path}") as durable:
+        with DurableAgent(Agent(ScriptedModel([say("ok")])), f"sqlite:///{path}") as durable:
             durable.run_sync("secret")
         assert not wide(tmp_path)
         for each in tmp_path.iterdir():
@@ -149,7 +152,7 @@ def test_a_folder_that_is_given_in_place_of_a_file_keeps_its_mode(tmp_path: Path
     tighten(folder)
     with (
         pytest.raises(JournalError),
-        Durable(Agent(ScriptedModel([say("ok")])), f"sqlite:///{folder}") as durable,
+        DurableAgent(Agent(ScriptedModel([say("ok")])), f"sqlite:///{folder}") as durable,
     ):
         durable.run_sync("secret")
     with pytest.raises(SessionError):

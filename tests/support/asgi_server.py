@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from agentcall.connection import Connection, Patience, Server, server_of
+from agentcall.connection import ConnectionLimits, LimitedConnection, LimitedServer, create_server
 
 
 @contextmanager
-def standing(app: Any, patience: Patience | None = None) -> Iterator[int]:
+def standing(app: Any, patience: ConnectionLimits | None = None) -> Iterator[int]:
     """The port at which it listens; `patience` that of its connections."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = server_of(app)
+    server = create_server(app)
     if patience is not None:
-        kind = type("Kind", (Connection,), {"patience": patience})
+        kind = type("Kind", (LimitedConnection,), {"patience": patience})
         server.config.http = kind
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -31,7 +31,7 @@ def standing(app: Any, patience: Patience | None = None) -> Iterator[int]:
         thread.join(10)
 
 
-def _started(server: Server) -> None:
+def _started(server: LimitedServer) -> None:
     while not server.started:
         time.sleep(0.01)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcall import Tool
-from agentcall.dialects.parts import Called, Said, Thought
-from agentcall.dialects.protocol import Offer
+from agentcall.dialects.parts import TextPart, ThinkingPart, ToolCallPart
+from agentcall.dialects.protocol import PromptSpec
 from agentcall.messages import Usage, User
-from agentcall.models.protocol import Answer, Ended, Request
+from agentcall.models.protocol import ModelRequest, ResponseEnd, ResponseEvent
 from agentcall.transcript import Transcript
 
 
@@ -19,34 +19,36 @@ from agentcall.transcript import Transcript
 class Heard:
     """What the parts of one answer come to."""
 
-    parts: tuple[Answer, ...]
+    parts: tuple[ResponseEvent, ...]
     finish: str | None
     usage: Usage
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, Said))
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
     def thinking(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, Thought))
+        return "".join(part.text for part in self.parts if isinstance(part, ThinkingPart))
 
     @property
-    def calls(self) -> list[Called]:
-        return [part for part in self.parts if isinstance(part, Called)]
+    def calls(self) -> list[ToolCallPart]:
+        return [part for part in self.parts if isinstance(part, ToolCallPart)]
 
 
-async def heard(answer: AsyncIterable[Answer]) -> Heard:
+async def heard(answer: AsyncIterable[ResponseEvent]) -> Heard:
     """The whole answer."""
     parts = [part async for part in answer]
     last = parts[-1]
-    assert isinstance(last, Ended)
-    return Heard(tuple(parts), last.finish, last.usage)
+    assert isinstance(last, ResponseEnd)
+    return Heard(tuple(parts), last.finish_reason, last.usage)
 
 
-def question(stream: bool = False, tools: Sequence[Tool[Any]] = (), *, said: str = "hi") -> Request:
+def question(
+    stream: bool = False, tools: Sequence[Tool[Any]] = (), *, said: str = "hi"
+) -> ModelRequest:
     """A request that says something and offers tools."""
-    return Request(Transcript([User(said)]), Offer("", tuple(tools)), stream=stream)
+    return ModelRequest(Transcript([User(said)]), PromptSpec("", tuple(tools)), stream=stream)
 
 
 async def eventually(truth: Callable[[], bool]) -> None:

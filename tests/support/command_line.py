@@ -26,7 +26,7 @@ from tempfile import TemporaryFile
 
 from zygote import Zygote
 
-from agentcall.testing import FakeServer, Reply, Request, say
+from agentcall.testing import FakeServer, RecordedRequest, Reply, say
 
 SCRIPT = str(Path(sys.executable).with_name("agentcall"))
 TOOLS = """
@@ -134,7 +134,7 @@ def model_of(*replies: Reply) -> Generator[FakeServer, None, None]:
     """A server that plays the replies, the last one for ever; what it is probed with is no turn."""
     left = list(replies)
 
-    def answer(request: Request) -> Reply:
+    def answer(request: RecordedRequest) -> Reply:
         if request.body.get("max_tokens") == 1:
             return say("x")
         return left.pop(0) if len(left) > 1 else left[0]
@@ -143,7 +143,7 @@ def model_of(*replies: Reply) -> Generator[FakeServer, None, None]:
         yield server
 
 
-def asked(server: FakeServer) -> list[Request]:
+def asked(server: FakeServer) -> list[RecordedRequest]:
     """The requests that were turns of a run."""
     return [request for request in server.requests if request.body.get("max_tokens") != 1]
 

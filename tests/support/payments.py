@@ -21,10 +21,10 @@ from pathlib import Path
 import psycopg
 
 from agentcall import Agent, Limits, RunContext, ToolRegistry, tool
-from agentcall.dialects.parts import Called, Said
+from agentcall.dialects.parts import TextPart, ToolCallPart
 from agentcall.durable import durable
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.protocol import Answer, Model, Request
+from agentcall.models.protocol import Model, ModelRequest, ResponseEvent
 from agentcall.testing import Reply, call, say
 
 
@@ -79,12 +79,12 @@ class Mortal:
         self._step = errand.get("step") if errand.get("point") == "answer received" else None
         self._last = errand.get("steps")
 
-    async def ask(self, request: Request) -> AsyncIterator[Answer]:
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         async for part in self._model.ask(request):
             match part:
-                case Called("pay", arguments) if json.loads(arguments)["n"] == self._step:
+                case ToolCallPart("pay", arguments) if json.loads(arguments)["n"] == self._step:
                     _die()
-                case Said() if self._step == int(str(self._last or 0)) + 1:
+                case TextPart() if self._step == int(str(self._last or 0)) + 1:
                     _die()
             yield part
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agentcall_server.errors import NotUp
-from agentcall_server.identity import Identity
+from agentcall_server.errors import ServerNotRunning
+from agentcall_server.identity import ProcessIdentity
 from agentcall_server.launcher import stop_server
-from agentcall_server.ledger import Entry, entries
+from agentcall_server.ledger import ServerEntry, list_entries
 
 
 @contextmanager
@@ -22,12 +22,12 @@ def state_in(folder: Path) -> Generator[Path, None, None]:
     try:
         yield folder
     finally:
-        for one in entries():
+        for one in list_entries():
             status = one.status
             if status is not None and status.supervisor.pid == os.getpid():
                 continue  # a supervisor in a thread of the test
-            with suppress(NotUp):
-                stop_server(one, patience=5.0)
+            with suppress(ServerNotRunning):
+                stop_server(one, timeout=5.0)
         del os.environ["AGENTCALL_STATE"]
         if before is not None:
             os.environ["AGENTCALL_STATE"] = before
@@ -42,7 +42,7 @@ def until(truth: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def server_of(one: Entry) -> Identity:
+def server_of(one: ServerEntry) -> ProcessIdentity:
     """The process of a server that runs."""
     status = one.status
     assert status is not None

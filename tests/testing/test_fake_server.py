@@ -20,11 +20,11 @@ from agentcall import Agent
 from agentcall.errors import UsageError
 from agentcall.testing import (
     MISSING,
-    Call,
     Completion,
     FakeServer,
+    RecordedRequest,
     Reply,
-    Request,
+    ScriptedCall,
     bad_json,
     call,
     calls,
@@ -36,10 +36,11 @@ from agentcall.testing import (
     error_under_200,
     flat_error,
     forever,
-    gzipped,
+    gzip_body,
     hang,
     html,
     huge,
+    ignore_stream,
     never,
     no_choices,
     no_done,
@@ -52,7 +53,6 @@ from agentcall.testing import (
     sse,
     status,
     times,
-    unstreamed,
 )
 
 pytest_plugins = ["agentcall.testing.plugin"]
@@ -144,9 +144,9 @@ REPLIES: list[Completion] = [
     say(TEXT, thinking="hm, 二"),
     call("add", a=2, b=3),
     call("now"),
-    calls(call("add", a=1, b=2), Call("add", '{"a": 1, "b"', id="x"), text="both:"),
-    say(TEXT).but(size=1, quirks=("roles_repeated", "finish_merged")),
-    call("add", a=2, b=3).but(quirks=("whole_calls",)),
+    calls(call("add", a=1, b=2), ScriptedCall("add", '{"a": 1, "b"', id="x"), text="both:"),
+    say(TEXT).replace(size=1, quirks=("roles_repeated", "finish_merged")),
+    call("add", a=2, b=3).replace(quirks=("whole_calls",)),
     choices(say("one"), say("two")),
 ]
 
@@ -267,35 +267,37 @@ QUIRKS: list[tuple[Any, Callable[[list[Any]], bool]]] = [
 
 @pytest.mark.parametrize(("quirk", "seen"), QUIRKS)
 def test_a_quirk_of_streamed_calls_is_there(quirk: Any, seen: Callable[[list[Any]], bool]) -> None:
-    some = deltas(call("add", a=2, b=3).but(quirks=(quirk,)))
+    some = deltas(call("add", a=2, b=3).replace(quirks=(quirk,)))
     assert seen([entry for delta in some for entry in delta.get("tool_calls", ())])
 
 
 def test_a_name_may_come_in_pieces() -> None:
-    some = deltas(call("add_up", a=2).but(quirks=("names_cut",), size=3))
+    some = deltas(call("add_up", a=2).replace(quirks=("names_cut",), size=3))
     entries = [entry["function"] for delta in some for entry in delta.get("tool_calls", ())]
     assert [entry["name"] for entry in entries if "name" in entry] == ["add", "_up"]
 
 
 def test_the_pieces_of_several_calls_may_come_in_turns_or_together() -> None:
     both = calls(call("add", a=2), call("mul", a=3))
-    some = deltas(both.but(quirks=("interleaved",), size=4))
+    some = deltas(both.replace(quirks=("interleaved",), size=4))
     places = [entry["index"] for delta in some for entry in delta.get("tool_calls", ())]
     assert places == [0, 1, 0, 1, 0, 1]
-    (together,) = [d for d in deltas(both.but(quirks=("one_chunk",))) if d.get("tool_calls")]
+    (together,) = [d for d in deltas(both.replace(quirks=("one_chunk",))) if d.get("tool_calls")]
     assert len(together["tool_calls"]) == 6
 
 
 def test_the_message_may_come_once_more_and_its_choice_be_numbered_otherwise() -> None:
-    *_, last, _ = events(say("abcd").but(quirks=("message_last", "choice_text")))
+    *_, last, _ = events(say("abcd").replace(quirks=("message_last", "choice_text")))
     assert last["choices"][0]["message"]["content"] == "abcd"
     assert last["choices"][0]["index"] == "0"
-    assert plain(say("abcd").but(quirks=("choice_one",)))["choices"][0]["index"] == 1
+    assert plain(say("abcd").replace(quirks=("choice_one",)))["choices"][0]["index"] == 1
 
 
 def test_the_role_may_stand_in_every_chunk_and_the_finish_in_the_last_delta() -> None:
-    assert all(d["role"] == "assistant" for d in deltas(say(TEXT).but(quirks=("roles_repeated",))))
-    *_, last, _ = events(say("abcd").but(quirks=("finish_merged",)))
+    assert all(
+        d["role"] == "assistant" for d in deltas(say(TEXT).replace(quirks=("roles_repeated",)))
+    )
+    *_, last, _ = events(say("abcd").replace(quirks=("finish_merged",)))
     assert last["choices"][0] == {
         "index": 0,
         "delta": {"content": "abcd"},
@@ -305,11 +307,11 @@ def test_the_role_may_stand_in_every_chunk_and_the_finish_in_the_last_delta() ->
 
 def test_ids_and_arguments_are_sent_as_they_are_given() -> None:
     some = calls(
-        Call("a", "{", id=""),
-        Call("b", None, id="same"),
-        Call("c", MISSING, id="same"),
-        Call(None, '{"ü": 1}', id=None),
-        Call("e", {"ü": 1}, id=MISSING),
+        ScriptedCall("a", "{", id=""),
+        ScriptedCall("b", None, id="same"),
+        ScriptedCall("c", MISSING, id="same"),
+        ScriptedCall(None, '{"ü": 1}', id=None),
+        ScriptedCall("e", {"ü": 1}, id=MISSING),
     )
     for message in (plain(some)["choices"][0]["message"], {"tool_calls": _streamed_calls(some)}):
         one, two, three, four, five = message["tool_calls"]
@@ -322,7 +324,7 @@ def test_ids_and_arguments_are_sent_as_they_are_given() -> None:
 
 
 def _streamed_calls(reply: Completion) -> list[dict[str, Any]]:
-    some = deltas(reply.but(quirks=("whole_calls",)))
+    some = deltas(reply.replace(quirks=("whole_calls",)))
     return [entry for delta in some for entry in delta.get("tool_calls", ())]
 
 
@@ -330,7 +332,7 @@ def test_a_message_and_a_body_may_be_laid_over_plain_and_streamed() -> None:
     parts = [{"type": "text", "text": "hi"}]
     legacy = {"name": "add", "arguments": "{}"}
     over = {"content": parts, "tool_calls": [], "function_call": legacy, "role": MISSING}
-    reply = say("gone").but(message=over, body={"object": MISSING, "vendor": {"x": 1}})
+    reply = say("gone").replace(message=over, body={"object": MISSING, "vendor": {"x": 1}})
     whole = plain(reply)
     expected = {"content": parts, "tool_calls": [], "function_call": legacy}
     assert whole["choices"][0]["message"] == expected
@@ -343,21 +345,21 @@ def test_a_message_and_a_body_may_be_laid_over_plain_and_streamed() -> None:
 
 
 def test_content_may_be_null_or_missing_and_the_role_wrong() -> None:
-    assert plain(say("x").but(message={"content": None}))["choices"][0]["message"] == {
+    assert plain(say("x").replace(message={"content": None}))["choices"][0]["message"] == {
         "role": "assistant",
         "content": None,
     }
-    reply = say("x").but(message={"content": MISSING}, role="user")
+    reply = say("x").replace(message={"content": MISSING}, role="user")
     assert plain(reply)["choices"][0]["message"] == {"role": "user"}
 
 
 def test_usage_model_and_finish_reason_are_dressed() -> None:
-    reply = say("x").but(usage={"prompt_tokens": 7}, model="other", finish_reason="length")
+    reply = say("x").replace(usage={"prompt_tokens": 7}, model="other", finish_reason="length")
     whole = plain(reply)
     assert (whole["usage"], whole["model"]) == ({"prompt_tokens": 7}, "other")
     assert whole["choices"][0]["finish_reason"] == "length"
-    assert "usage" not in plain(say("x").but(usage=None))
-    *_, last, _ = events(say("x").but(usage=None), stream_options={"include_usage": True})
+    assert "usage" not in plain(say("x").replace(usage=None))
+    *_, last, _ = events(say("x").replace(usage=None), stream_options={"include_usage": True})
     assert last["choices"]
 
 
@@ -385,12 +387,12 @@ def test_a_reply_for_ever_never_is_over() -> None:
 
 
 def test_a_wrapped_status_keeps_its_times() -> None:
-    with FakeServer([gzipped(status(503, times=2)), say("ok")]) as server:
+    with FakeServer([gzip_body(status(503, times=2)), say("ok")]) as server:
         assert [post(server).status_code for _ in range(3)] == [503, 503, 200]
 
 
 def test_a_script_may_be_a_function_of_the_request() -> None:
-    def script(request: Request) -> Reply:
+    def script(request: RecordedRequest) -> Reply:
         return say(f"{request.number}: {request.messages[-1]['content']}")
 
     with FakeServer(script) as server:
@@ -401,7 +403,7 @@ def test_a_script_may_be_a_function_of_the_request() -> None:
 def test_functions_run_side_by_side() -> None:
     barrier = threading.Barrier(8, timeout=5)
 
-    def script(request: Request) -> Reply:
+    def script(request: RecordedRequest) -> Reply:
         barrier.wait()
         return say("all here")
 
@@ -416,7 +418,7 @@ def test_functions_run_side_by_side() -> None:
 
 
 def test_a_function_that_raises_is_told_to_the_client() -> None:
-    def script(request: Request) -> Reply:
+    def script(request: RecordedRequest) -> Reply:
         raise ValueError("no idea")
 
     with FakeServer(script) as server:
@@ -486,7 +488,10 @@ def test_requests_are_recorded_as_they_came() -> None:
     with FakeServer([forever(say("x"))]) as server:
         httpx.get(f"{server.url}/models?x=1")
         post(server, temperature=0.5, tools=[ADD], stream=True)
-        assert [visit.path for visit in server.visits] == ["/v1/models", "/v1/chat/completions"]
+        assert [visit.path for visit in server.all_requests] == [
+            "/v1/models",
+            "/v1/chat/completions",
+        ]
         (asked,) = server.requests
     assert asked.body["temperature"] == 0.5
     assert json.loads(asked.raw) == asked.body
@@ -652,14 +657,14 @@ def test_stopping_ends_open_connections_and_leaves_nothing_behind() -> None:
 
 
 def test_an_answer_that_the_client_leaves_is_counted() -> None:
-    with FakeServer([say("x" * 400).but(delay=0.05), say("whole")]) as server:
+    with FakeServer([say("x" * 400).replace(delay=0.05), say("whole")]) as server:
         with httpx.stream(
             "POST", f"{server.url}/chat/completions", json={**ASK, "stream": True}
         ) as answer:
             next(answer.iter_bytes())
-        soon(lambda: server.abandoned == 1)
+        soon(lambda: server.abandoned_count == 1)
         post(server)
-        assert server.abandoned == 1
+        assert server.abandoned_count == 1
 
 
 def test_the_plugin_opens_servers_and_closes_them(fake_server: Callable[..., FakeServer]) -> None:
@@ -771,7 +776,7 @@ def test_raw_bytes_take_the_place_of_http() -> None:
 def test_never_is_silence_until_the_client_goes() -> None:
     with FakeServer([never(), say("next")]) as server:
         assert exchange(server, stream=False, limit=0.2) == (b"", "silent")
-        soon(lambda: server.abandoned == 1)
+        soon(lambda: server.abandoned_count == 1)
         assert post(server).status_code == 200
 
 
@@ -787,7 +792,7 @@ def test_a_slow_loris_sends_a_byte_at_a_time() -> None:
 
 
 def test_latency_comes_before_the_headers_and_delay_between_the_pieces() -> None:
-    with FakeServer([say("abcdefgh").but(latency=0.2, delay=0.05)]) as server:
+    with FakeServer([say("abcdefgh").replace(latency=0.2, delay=0.05)]) as server:
         started = time.monotonic()
         body = {**ASK, "stream": True}
         with httpx.stream("POST", f"{server.url}/chat/completions", json=body) as answer:
@@ -808,7 +813,7 @@ def test_a_cut_stream_ends_cleanly_without_finish_or_done() -> None:
 
 def test_a_text_that_looks_like_a_finish_does_not_move_the_cut() -> None:
     text = 'so "finish_reason":"stop" it says'
-    some = deltas(cut(say(text).but(size=100)))
+    some = deltas(cut(say(text).replace(size=100)))
     assert [delta["content"] for delta in some] == ["", text]
 
 
@@ -837,17 +842,17 @@ def test_an_error_may_come_inside_of_a_stream() -> None:
 
 
 def test_plain_json_may_answer_a_request_for_a_stream() -> None:
-    with FakeServer([unstreamed(call("add", a=2, b=3))]) as server:
+    with FakeServer([ignore_stream(call("add", a=2, b=3))]) as server:
         answer = post(server, stream=True)
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["choices"][0]["message"]["tool_calls"]
-    with FakeServer([unstreamed(times(say("x"), 2))]) as server:
+    with FakeServer([ignore_stream(times(say("x"), 2))]) as server:
         assert [len(post(server, stream=True).json()["choices"]) for _ in range(2)] == [1, 1]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_gzip_is_gzip(stream: bool) -> None:
-    with FakeServer([say(TEXT), gzipped(say(TEXT)), gzipped(say(TEXT))]) as server:
+    with FakeServer([say(TEXT), gzip_body(say(TEXT)), gzip_body(say(TEXT))]) as server:
         expected = post(server, stream=stream).text
         packed = post(server, stream=stream)
         url, body = f"{server.url}/chat/completions", {**ASK, "stream": stream}
@@ -906,7 +911,7 @@ def test_a_plain_answer_has_no_style() -> None:
 
 
 def test_faults_wrap_faults() -> None:
-    reply = reset(slow_loris(gzipped(say(TEXT)), every=0.0001), after=0.5)
+    reply = reset(slow_loris(gzip_body(say(TEXT)), every=0.0001), after=0.5)
     received, how = on_the_wire(reply, stream=True)
     assert how == "reset"
     assert b"content-encoding: gzip" in received

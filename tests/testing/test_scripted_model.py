@@ -6,8 +6,8 @@ from asking import heard, question
 from agentcall import Agent
 from agentcall.errors import BadAnswer, ContextOverflow, ModelRefused, RateLimited, UsageError
 from agentcall.testing import (
+    RecordedRequest,
     Reply,
-    Request,
     ScriptedModel,
     bad_json,
     call,
@@ -53,7 +53,7 @@ async def test_a_run_goes_through_a_script(stream: bool) -> None:
 
 
 async def test_a_function_answers_what_it_reads() -> None:
-    def script(asked: Request) -> Reply:
+    def script(asked: RecordedRequest) -> Reply:
         last = asked.messages[-1]
         return say(last["content"]) if last["role"] == "tool" else call("add", a=20, b=3)
 

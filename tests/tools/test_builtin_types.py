@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.schema.checked import checked_value
-from agentcall.schema.plain import PlainValue, is_of, plain_schema
-from agentcall.schema.problems import Misfit
+from agentcall.schema.checked import build_pydantic_adapter
+from agentcall.schema.plain import BuiltinAdapter, get_builtin_schema, is_value_of
+from agentcall.schema.problems import TypeMismatch
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -44,13 +44,15 @@ TYPES = st.recursive(
 
 @given(TYPES)
 def test_the_schema_of_a_plain_type_is_the_one_that_pydantic_gives(annotation: Any) -> None:
-    assert json.dumps(plain_schema(annotation)) == json.dumps(checked_value(annotation).schema)
+    assert json.dumps(get_builtin_schema(annotation)) == json.dumps(
+        build_pydantic_adapter(annotation).schema
+    )
 
 
 @given(TYPES, VALUES)
 def test_a_value_of_a_plain_type_is_what_pydantic_gives_for_it(annotation: Any, value: Any) -> None:
-    if is_of(value, annotation):
-        assert repr(checked_value(annotation).read(value, "x", {})) == repr(value)
+    if is_value_of(value, annotation):
+        assert repr(build_pydantic_adapter(annotation).read(value, "x", {})) == repr(value)
 
 
 @given(TYPES, VALUES)
@@ -58,17 +60,17 @@ def test_any_other_value_is_read_by_pydantic(annotation: Any, value: Any) -> Non
     def told(reader: Any) -> str:
         try:
             return repr(reader.read(value, "x", {}))
-        except Misfit as misfit:
+        except TypeMismatch as misfit:
             return str(misfit)
 
-    assert told(PlainValue(annotation, {})) == told(checked_value(annotation))
+    assert told(BuiltinAdapter(annotation, {})) == told(build_pydantic_adapter(annotation))
 
 
 @pytest.mark.parametrize(
     "annotation", [bytes, list, dict, Any, object, dict[int, str], list[bytes], Literal[1, 2]]
 )
 def test_other_types_are_not_plain(annotation: Any) -> None:
-    assert plain_schema(annotation) is None
+    assert get_builtin_schema(annotation) is None
 
 
 def test_tools_of_plain_types_are_made_and_read_without_pydantic() -> None:

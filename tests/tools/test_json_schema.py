@@ -282,7 +282,7 @@ def test_patterns_of_functions_are_linear_too() -> None:
     from pydantic import BaseModel, Field
 
     from agentcall import tool
-    from agentcall.output import OutputReader
+    from agentcall.output import OutputParser
 
     class Words(BaseModel):
         text: Annotated[str, Field(pattern=SLOW)]
@@ -293,7 +293,7 @@ def test_patterns_of_functions_are_linear_too() -> None:
 
     with pytest.raises(ArgumentsError, match="text"):
         say_it.parse(json.dumps({"text": LONG}))
-    assert OutputReader(Words).schema
+    assert OutputParser(Words).schema
     with pytest.raises(SchemaError, match="look-around, including"):
 
         @tool

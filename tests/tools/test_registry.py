@@ -106,7 +106,7 @@ def test_functions_become_tools_by_decoration() -> None:
 
     assert registry.names == ("one", "zwei")
     assert (one(), two()) == (1, 2)
-    assert registry["zwei"].marks.timeout == 5
+    assert registry["zwei"].options.timeout == 5
 
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:

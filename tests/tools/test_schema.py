@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from agentcall.errors import ArgumentsError, Problem, SchemaError
+from agentcall.errors import ArgumentProblem, ArgumentsError, SchemaError
 from agentcall.schema import FunctionSchema, function_schema, type_schema
 
 Deps = TypeVar("Deps")
@@ -690,7 +690,7 @@ def test_an_output_type_names_what_is_wrong() -> None:
     with pytest.raises(ArgumentsError) as caught:
         type_schema(Person).parse('{"name": "a", "home": {"street": "b", "number": 0}}')
     (problem,) = caught.value.problems
-    assert problem == Problem("home.number", 0, "greater than or equal to 1")
+    assert problem == ArgumentProblem("home.number", 0, "greater than or equal to 1")
     with pytest.raises(ArgumentsError, match='value: got "x", expected an integer'):
         type_schema(int).parse('"x"')
 
@@ -1172,8 +1172,8 @@ def test_problems_carry_path_value_and_expectation() -> None:
     with pytest.raises(ArgumentsError) as caught:
         function_schema(f).parse(json.dumps(wire))
     assert caught.value.problems == (
-        Problem("people[0].home.number", "x", "an integer"),
-        Problem("sizes.a", [1], "an integer"),
+        ArgumentProblem("people[0].home.number", "x", "an integer"),
+        ArgumentProblem("sizes.a", [1], "an integer"),
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall import ToolRegistry, tool
-from agentcall.search import Field, Index, words
+from agentcall.search import SearchField, SearchIndex, tokenize
 from agentcall.tool import given_tool
 
 
@@ -26,12 +26,12 @@ from agentcall.tool import given_tool
     ],
 )  # fmt: skip
 def test_a_text_is_cut_into_words(text: str, found: list[str]) -> None:
-    assert words(text) == found
+    assert tokenize(text) == found
 
 
 def test_scores_are_those_of_the_formula() -> None:
     documents = [["red", "tea"], ["red", "red", "cup", "cup"], ["blue"]]
-    index = Index([Field(" ".join(document))] for document in documents)
+    index = SearchIndex([SearchField(" ".join(document))] for document in documents)
 
     def score(document: list[str], word: str) -> float:
         count, holders = document.count(word), sum(word in other for other in documents)
@@ -40,25 +40,30 @@ def test_scores_are_those_of_the_formula() -> None:
 
     best = sorted(range(3), key=lambda n: -sum(score(documents[n], w) for w in ("red", "cup")))
     assert index.search("red cup", 3) == [n for n in best if n != 2]
-    assert dict(index._scores["red"])[1] == pytest.approx(score(documents[1], "red"))
+    assert dict(index._term_scores["red"])[1] == pytest.approx(score(documents[1], "red"))
 
 
 def test_a_word_counts_as_much_as_its_field() -> None:
-    index = Index([[Field("a"), Field("tea cup")], [Field("tea", 3.0), Field("a cup")]])
+    index = SearchIndex(
+        [
+            [SearchField("a"), SearchField("tea cup")],
+            [SearchField("tea", 3.0), SearchField("a cup")],
+        ]
+    )
     assert index.search("tea", 2) == [1, 0]
 
 
 def test_what_has_no_word_of_the_query_is_not_found_and_equals_keep_their_order() -> None:
-    index = Index([[Field("tea")], [Field("coffee")], [Field("tea")]])
+    index = SearchIndex([[SearchField("tea")], [SearchField("coffee")], [SearchField("tea")]])
     assert index.search("tea", 5) == [0, 2]
     assert index.search("tea", 1) == [0]
     assert index.search("", 5) == index.search("milk", 5) == []
-    assert Index([]).search("tea", 5) == []
+    assert SearchIndex([]).search("tea", 5) == []
 
 
 @given(st.lists(st.text(max_size=30), max_size=6), st.text(max_size=30), st.integers(0, 8))
 def test_any_text_can_be_indexed_and_asked_for(texts: list[str], query: str, count: int) -> None:
-    found = Index([Field(text)] for text in texts).search(query, count)
+    found = SearchIndex([SearchField(text)] for text in texts).search(query, count)
     assert len(found) <= count
     assert len(set(found)) == len(found)
 

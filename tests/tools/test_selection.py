@@ -8,7 +8,7 @@ import pytest
 from agentcall import Agent, RunResult, Tool, ToolRegistry
 from agentcall.errors import DuplicateTool
 from agentcall.messages import Assistant, Text, ToolCall, ToolResult, User
-from agentcall.shortlist import FIRST, MORE, Finder, Shortlist
+from agentcall.shortlist import FURTHER_COUNT, INITIAL_COUNT, ToolFinder, ToolSelection
 from agentcall.testing import ScriptedModel, call, overflow, say
 from agentcall.tool import given_tool
 from agentcall.transcript import Transcript
@@ -63,7 +63,7 @@ async def test_few_tools_are_all_offered() -> None:
 
 async def test_of_many_tools_those_are_offered_that_fit_the_words_of_the_user() -> None:
     _, shown = await run(agent(say("ok")), "Paint the cake!")
-    assert len(shown[0]) == FIRST + 1
+    assert len(shown[0]) == INITIAL_COUNT + 1
     assert shown[0][:2] == ["find_tools", "paint_cake"]
     assert set(shown[0][2:]) <= {f"{deed}_cake" for deed in DEEDS} | {
         f"paint_{thing}" for thing in THINGS
@@ -71,7 +71,7 @@ async def test_of_many_tools_those_are_offered_that_fit_the_words_of_the_user() 
 
 
 async def test_without_a_bound_all_are_offered() -> None:
-    _, shown = await run(agent(say("ok"), most_tools=None), "paint the cake")
+    _, shown = await run(agent(say("ok"), max_tools=None), "paint the cake")
     assert shown == [list(many().names)]
 
 
@@ -84,7 +84,7 @@ async def test_the_model_finds_more_tools_and_calls_them() -> None:
         "These tools can be called now:", "sell_milk: sell some milk."]  # fmt: skip
     assert "sell_milk" not in shown[0]
     assert "sell_milk" in shown[1]
-    assert len(shown[1]) <= len(shown[0]) + MORE
+    assert len(shown[1]) <= len(shown[0]) + FURTHER_COUNT
     assert CALLED == ["sell_milk"]
 
 
@@ -133,7 +133,7 @@ async def test_the_list_is_the_same_after_json_and_in_another_agent() -> None:
 
 async def test_a_long_conversation_is_offered_no_more_than_so_many_unasked() -> None:
     prompts = [f"{deed} the {thing}" for thing in THINGS for deed in DEEDS]
-    made = agent(*[say("ok")] * len(prompts), most_tools=20)
+    made = agent(*[say("ok")] * len(prompts), max_tools=20)
     _, shown = await run(made, *prompts)
     assert max(map(len, shown)) == 20
 
@@ -182,6 +182,6 @@ def test_an_old_history_with_calls_of_tools_that_are_gone_is_read() -> None:
         ToolResult("a", "gone", ""), ToolResult("b", "find_tools", ""),
         Assistant("", (ToolCall("c", "find_tools", json.dumps({"query": 3})),)),
     ])  # fmt: skip
-    assert [found.name for found in Shortlist(Finder(many(), 40)).follow(messages)] == [
+    assert [found.name for found in ToolSelection(ToolFinder(many(), 40)).update(messages)] == [
         "find_tools"
     ]

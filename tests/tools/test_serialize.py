@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agentcall.snapshot import MAX_ITEMS, as_json, capped, snapshot
+from agentcall.snapshot import MAX_ITEMS, serialize, to_json_value, truncate_text
 
 
 class Model(BaseModel):
@@ -135,7 +135,7 @@ def numbers() -> Iterator[int]:
     ids=lambda value: str(type(value).__name__),
 )
 def test_a_value_has_a_text(value: object, text: str) -> None:
-    assert snapshot(value) == text
+    assert serialize(value) == text
 
 
 def test_what_contains_itself_says_so() -> None:
@@ -145,16 +145,16 @@ def test_what_contains_itself_says_so() -> None:
     node.children.append(node)
     table: dict[str, Any] = {}
     table["me"] = table
-    assert snapshot(items) == '[1,"<cycle>"]'
-    assert "<cycle>" in snapshot(node)
-    assert snapshot(table) == '{"me":"<cycle>"}'
+    assert serialize(items) == '[1,"<cycle>"]'
+    assert "<cycle>" in serialize(node)
+    assert serialize(table) == '{"me":"<cycle>"}'
 
 
 def test_deep_nesting_ends_somewhere() -> None:
     value: list[Any] = []
     for _ in range(100_000):
         value = [value]
-    assert "<deeper>" in snapshot(value)
+    assert "<deeper>" in serialize(value)
     while value:  # taken apart by hand: its own destructor would recurse
         value = value[0]
 
@@ -164,13 +164,13 @@ def test_an_endless_iterator_is_cut_with_a_word_about_it() -> None:
         while True:
             yield 1
 
-    value = json.loads(snapshot(endless()))
+    value = json.loads(serialize(endless()))
     assert len(value) == MAX_ITEMS + 1
     assert value[-1] == f"<cut after {MAX_ITEMS} items>"
 
 
 def test_what_an_iterator_gave_is_not_lost_where_the_rest_is_difficult() -> None:
-    assert snapshot([numbers(), 2**70]) == f"[[1,2,3],{2**70}]"
+    assert serialize([numbers(), 2**70]) == f"[[1,2,3],{2**70}]"
 
 
 def test_an_iterator_that_fails_within_a_value_says_so() -> None:
@@ -178,29 +178,29 @@ def test_an_iterator_that_fails_within_a_value_says_so() -> None:
         yield 1
         raise ValueError("no")
 
-    assert snapshot({"a": failing()}) == '{"a":["<ValueError>"]}'
+    assert serialize({"a": failing()}) == '{"a":["<ValueError>"]}'
 
 
 def test_a_huge_number_does_not_raise() -> None:
-    assert snapshot(10**5000).startswith('"0x')
+    assert serialize(10**5000).startswith('"0x')
 
 
 def test_a_long_text_is_fast() -> None:
     started = time.process_time()
-    assert len(capped(snapshot("x" * 20_000_000), 50_000)) < 50_200
+    assert len(truncate_text(serialize("x" * 20_000_000), 50_000)) < 50_200
     assert time.process_time() - started < 1.0
 
 
 def test_what_is_cut_out_is_counted() -> None:
-    text = capped("a" * 80 + "b" * 20, 50)
+    text = truncate_text("a" * 80 + "b" * 20, 50)
     assert text == "a" * 40 + "\n[... 50 of 100 characters cut out here ...]\n" + "b" * 10
-    assert capped("short", 5) == "short"
-    assert capped("x" * 100, None) == "x" * 100
+    assert truncate_text("short", 5) == "short"
+    assert truncate_text("x" * 100, None) == "x" * 100
 
 
 def test_as_json_gives_values() -> None:
-    assert as_json("text") == "text"
-    assert as_json(Model(city="x", when=datetime.date(2024, 1, 2))) == {
+    assert to_json_value("text") == "text"
+    assert to_json_value(Model(city="x", when=datetime.date(2024, 1, 2))) == {
         "city": "x",
         "when": "2024-01-02",
     }
@@ -220,7 +220,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @given(VALUES)
 def test_any_value_at_all_gives_a_text_that_can_be_sent(value: object) -> None:
-    text = snapshot(value)
+    text = serialize(value)
     text.encode()
     if not isinstance(value, str):
         json.loads(text)

@@ -11,7 +11,7 @@ import pytest
 
 from agentcall import RunContext, Tool, tool
 from agentcall.errors import SchemaError, UsageError
-from agentcall.tool import Marks, make_tool
+from agentcall.tool import ToolOptions, make_tool
 
 
 @tool
@@ -157,7 +157,7 @@ def test_two_instances_have_tools_of_their_own() -> None:
 async def test_an_async_method_is_an_async_tool() -> None:
     made = Desk(3).later
     assert made.name == "slowly"
-    assert made.marks == Marks(timeout=1.0)
+    assert made.options == ToolOptions(timeout=1.0)
     assert made.is_async
     assert await made(2) == 6
 
@@ -179,7 +179,7 @@ def test_a_partial_is_a_tool_without_what_it_has_bound() -> None:
     assert made.name == "scaled"
     assert made.parameters["required"] == ["a"]
     assert made.call(made.parse('{"a": 2}')) == 6
-    assert made.place.startswith(__file__)
+    assert made.location.startswith(__file__)
 
 
 def test_a_wrapped_async_function_is_told_from_a_sync_one() -> None:
@@ -212,10 +212,12 @@ def test_the_context_may_be_written_as_text_and_without_its_type() -> None:
 
 def test_marks_are_kept_and_changed_by_making_it_again() -> None:
     marked = tool(requires_approval=True, retries=5, sequential=True)(add.function)
-    assert marked.marks == Marks(requires_approval=True, retries=5, sequential=True)
+    assert marked.options == ToolOptions(requires_approval=True, retries=5, sequential=True)
     again = make_tool(marked, name="plus", description="Plus.", timeout=None)
     assert (again.name, again.description) == ("plus", "Plus.")
-    assert again.marks == Marks(timeout=None, requires_approval=True, retries=5, sequential=True)
+    assert again.options == ToolOptions(
+        timeout=None, requires_approval=True, retries=5, sequential=True
+    )
     assert marked.name == "add"
     assert make_tool(marked) is marked
 
@@ -227,7 +229,7 @@ def test_a_renamed_method_still_binds() -> None:
             """M."""
             return a
 
-        other = method.renamed("second")
+        other = method.with_name("second")
 
     assert Renamed().other.name == "second"
     assert Renamed().other(4) == 4
@@ -264,7 +266,7 @@ def test_one_tool_may_be_used_by_many_threads_at_once() -> None:
     made = make_tool(fresh)
 
     def use(number: int) -> tuple[int, str]:
-        return made.call(made.parse(f'{{"a": {number}}}')), made.place
+        return made.call(made.parse(f'{{"a": {number}}}')), made.location
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(use, range(200)))

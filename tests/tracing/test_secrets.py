@@ -23,9 +23,9 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, Limits, ToolRegistry, tool
 from agentcall.errors import AgentCallError, ModelError, UsageError
-from agentcall.events import event_json
+from agentcall.events import event_to_json
 from agentcall.execute import call_tool
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.fallback import Fallback
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.openai_chat import OpenAIChat
@@ -34,8 +34,8 @@ from agentcall.result import result_of
 from agentcall.sync import run_sync
 from agentcall.testing import (
     FakeServer,
+    RecordedRequest,
     Reply,
-    Request,
     bad_json,
     call,
     cut,
@@ -76,18 +76,18 @@ def all_of(error: BaseException) -> str:
     return "\n".join([*said, result.to_json() if result else "", repr(result)])
 
 
-def echo(request: Request) -> str:
+def echo(request: RecordedRequest) -> str:
     """What a server that repeats what it was sent says."""
     return f"you sent {json.dumps(dict(request.headers))} to {request.path}"
 
 
-def read(request: Request) -> str:
+def read(request: RecordedRequest) -> str:
     """The credentials that were sent, as a server reads them."""
     scheme, _, sent = request.headers.get("authorization", "").partition(" ")
     return base64.b64decode(sent).decode() if scheme == "Basic" else sent
 
 
-def echoing(code: int) -> Callable[[Request], Reply]:
+def echoing(code: int) -> Callable[[RecordedRequest], Reply]:
     return lambda request: status(code, body={"error": {"message": echo(request)}})
 
 
@@ -116,16 +116,16 @@ FAULTS: dict[str, Any] = {
 
 def http(url: str) -> Model:
     url += f"?api-key={QUERY}"
-    return HTTPChat(Endpoint(url, KEY, timeout=3.0, tries=2), "m", dialect="native")
+    return HTTPChat(HTTPEndpoint(url, KEY, timeout=3.0, tries=2), "m", dialect="native")
 
 
 def http_with_userinfo(url: str) -> Model:
     url = url.replace("://", f"://{USER}:{PASSWORD}@") + f"?api-key={QUERY}"
-    return HTTPChat(Endpoint(url, timeout=3.0, tries=2), "m", dialect="native")
+    return HTTPChat(HTTPEndpoint(url, timeout=3.0, tries=2), "m", dialect="native")
 
 
 def http_that_looks(url: str) -> Model:
-    return HTTPChat(Endpoint(url + f"?api-key={QUERY}", KEY, timeout=3.0, tries=2))
+    return HTTPChat(HTTPEndpoint(url + f"?api-key={QUERY}", KEY, timeout=3.0, tries=2))
 
 
 def openai(url: str) -> Model:
@@ -177,8 +177,8 @@ async def look_at(make: Callable[[str], Model], fault: str, streamed: bool) -> N
                 await agent.run("go")
         except AgentCallError as error:
             assert_silent(all_of(error))
-        assert server.visits, fault
-    assert_silent(*(json.dumps(event_json(event)) for event in events), *events)
+        assert server.all_requests, fault
+    assert_silent(*(json.dumps(event_to_json(event)) for event in events), *events)
     assert_silent(agent, agent.model)
 
 
@@ -214,7 +214,7 @@ def test_an_agent_shows_no_secret_of_its_model(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_url_that_is_wrong_is_refused_without_its_secrets(wrong: str) -> None:
-    for make in (lambda: Agent(wrong).run_sync("go"), lambda: Endpoint(wrong)):
+    for make in (lambda: Agent(wrong).run_sync("go"), lambda: HTTPEndpoint(wrong)):
         with pytest.raises((UsageError, ModelError)) as caught:
             make()
         assert_silent(all_of(caught.value))

@@ -28,13 +28,13 @@ from agentcall import Agent, Limits, SQLiteSession, tool
 from agentcall.durable import durable
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import Image
-from agentcall.models.endpoint import Endpoint
+from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.fallback import Fallback
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.paced import Paced
+from agentcall.models.paced import RateLimitedModel
 from agentcall.testing import (
     FakeServer,
-    Request,
+    RecordedRequest,
     ScriptedModel,
     call,
     calls,
@@ -44,7 +44,7 @@ from agentcall.testing import (
     status,
 )
 from agentcall.tracing import instrument, write_trace
-from agentcall.watch import watching
+from agentcall.watch import get_instrumentation
 
 
 class Seen:
@@ -331,7 +331,7 @@ async def test_a_tool_that_fails_is_a_failed_span_in_a_run_that_is_not(seen: See
 
 async def test_a_server_that_fails_fails_the_request_and_the_run(seen: Seen) -> None:
     with FakeServer([forever(status(500))]) as server:
-        agent = Agent(HTTPChat(Endpoint(server.url, tries=1), "m", dialect="native"))
+        agent = Agent(HTTPChat(HTTPEndpoint(server.url, tries=1), "m", dialect="native"))
         with pytest.raises(ModelError):
             await agent.run("go")
     chat = seen.of("chat m")
@@ -417,7 +417,7 @@ async def test_a_run_in_a_session_has_the_same_spans(seen: Seen, tmp_path: Path)
 KEY, USER, PASSWORD, QUERY = "canary-key", "canary-user", "canary-password", "canary-query"
 
 
-def echo(request: Request) -> Any:
+def echo(request: RecordedRequest) -> Any:
     return say(f"you sent {json.dumps(dict(request.headers))} to {request.path}")
 
 
@@ -427,8 +427,8 @@ async def test_a_key_that_the_server_repeats_is_in_no_span_and_no_line(
 ) -> None:
     with FakeServer(echo) as server, write_trace(tmp_path / "t.jsonl", content=True):
         url = f"{server.url}?api-key={QUERY}"
-        model: Any = HTTPChat(Endpoint(url, KEY), "m", dialect="native")
-        await Agent(Paced(Fallback(model), 100) if wrapped else model).run("go")
+        model: Any = HTTPChat(HTTPEndpoint(url, KEY), "m", dialect="native")
+        await Agent(RateLimitedModel(Fallback(model), 100) if wrapped else model).run("go")
         name = server.url.replace("://", f"://{USER}:{PASSWORD}@") + f"?api-key={QUERY}#fake-model"
         await Agent(name).run("go")
     written = "".join(span.to_json() for span in told.spans) + (tmp_path / "t.jsonl").read_text()
@@ -485,11 +485,11 @@ async def test_the_environment_may_ask_for_content(monkeypatch: pytest.MonkeyPat
 
 
 async def test_nobody_watches_before_it_is_turned_on_nor_after_it_was_stopped() -> None:
-    assert watching() is None
+    assert get_instrumentation() is None
     seen = Seen()
     watch = instrument(tracer_provider=seen.tracers, meter_provider=seen.meters)
-    watch.stop()
-    assert watching() is None
+    watch.remove()
+    assert get_instrumentation() is None
     await scripted(say("hi")).run("go")
     assert seen.spans == []
 
@@ -499,9 +499,9 @@ def test_opentelemetrys_own_command_finds_it() -> None:
     instrumentor = found.load()()
     instrumentor.instrument(skip_dep_check=True)
     instrumentor.instrument(skip_dep_check=True)
-    assert watching() is not None
+    assert get_instrumentation() is not None
     instrumentor.uninstrument()
-    assert watching() is None
+    assert get_instrumentation() is None
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

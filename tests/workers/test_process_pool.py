@@ -22,10 +22,10 @@ from command_line import agentcall, asked, model_of
 from isolated_tools import is_running
 
 from agentcall import Agent, RunContext, Tool, ToolRegistry, tool
-from agentcall.apart import AT_WORK
+from agentcall.apart import MAX_BUSY_WORKERS
 from agentcall.errors import UsageError
 from agentcall.execute import call_tool
-from agentcall.messages import json_text
+from agentcall.messages import format_json
 from agentcall.sync import run_sync
 from agentcall.testing import ScriptedModel, call, calls, say
 from agentcall.tool import make_tool
@@ -46,7 +46,7 @@ def of_this_file(a: int) -> int:
 
 def told(name: str, **arguments: Any) -> str:
     """What a model is told of a call."""
-    return run_sync(call_tool(TOOLS, name, json_text(arguments)))
+    return run_sync(call_tool(TOOLS, name, format_json(arguments)))
 
 
 def eventually_gone(pids: list[int]) -> bool:
@@ -250,8 +250,8 @@ def test_a_secret_of_the_environment_is_there_for_those_who_name_it(
 
 
 async def test_only_so_many_work_at_the_same_time() -> None:
-    many = (call_tool(TOOLS, "pid", "{}") for _ in range(4 * AT_WORK))
-    assert len(set(await asyncio.gather(*many))) <= AT_WORK
+    many = (call_tool(TOOLS, "pid", "{}") for _ in range(4 * MAX_BUSY_WORKERS))
+    assert len(set(await asyncio.gather(*many))) <= MAX_BUSY_WORKERS
 
 
 def children() -> list[str]:

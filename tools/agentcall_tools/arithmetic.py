@@ -26,14 +26,14 @@ Number: TypeAlias = int | Fraction | Decimal
 INTEGER_BITS = 200_000
 FRACTION_BITS = 4_096
 SHIFT_BITS = 1_000
-WORK = 1.5e11
+MAX_WORK = 1.5e11
 SERIES_WORK = 2e8
 
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 E = Decimal("2.71828182845904523536028747135266249775724709369995957496697")
 PHI = Decimal("1.61803398874989484820458683436563811772030917980576286213545")
 TAU = Decimal("6.28318530717958647692528676655900576839433879875021164194989")
-SAME = Decimal("1e-15")
+EQUALITY_TOLERANCE = Decimal("1e-15")
 
 
 class CalculationError(ValueError):
@@ -43,25 +43,25 @@ class CalculationError(ValueError):
 def describe(value: Number) -> str:
     """The value in a few characters, for an error message."""
     if isinstance(value, int) and value.bit_length() > 200:
-        return f"a number of about {digits(value)} digits"
+        return f"a number of about {count_digits(value)} digits"
     if isinstance(value, Fraction):
         return f"{float(value):.6g}"
     return f"{value:.6g}" if isinstance(value, Decimal) else str(value)
 
 
-def digits(value: int) -> int:
+def count_digits(value: int) -> int:
     """How many decimal digits the integer has, give or take one."""
     return int(value.bit_length() * 0.30103) + 1
 
 
-def bits(value: Number) -> int:
+def count_bits(value: Number) -> int:
     """The size of a number in bits."""
     if isinstance(value, Decimal):
         return 192
     return value.numerator.bit_length() + value.denominator.bit_length()
 
 
-def too_large(what: str) -> CalculationError:
+def make_too_large_error(what: str) -> CalculationError:
     """The refusal of an integer that nobody could read."""
     limit = int(INTEGER_BITS * 0.30103) // 1000 * 1000
     return CalculationError(
@@ -74,7 +74,7 @@ class Arithmetic:
     """The operators of one calculation, with one budget of work for all of them."""
 
     def __init__(self) -> None:
-        self.work_left = WORK
+        self.work_left = MAX_WORK
         self.context = Context(
             prec=50,
             rounding=ROUND_HALF_EVEN,
@@ -92,26 +92,26 @@ class Arithmetic:
                 "split it into smaller calculations"
             )
 
-    def exact(self, value: int | Fraction) -> Number:
+    def simplify(self, value: int | Fraction) -> Number:
         """The value in its simplest exact form, or as a decimal if it grew too large."""
         if value.denominator == 1:
             if value.numerator.bit_length() > INTEGER_BITS:
-                raise too_large("an intermediate result")
+                raise make_too_large_error("an intermediate result")
             return value.numerator
-        if bits(value) > FRACTION_BITS:
-            return self.decimal(value)
+        if count_bits(value) > FRACTION_BITS:
+            return self.to_decimal(value)
         return value
 
-    def decimal(self, value: Number) -> Decimal:
+    def to_decimal(self, value: Number) -> Decimal:
         """The value as a decimal of 50 digits."""
         if isinstance(value, Decimal):
             return value
-        self.spend(float(bits(value)) ** 2)
+        self.spend(float(count_bits(value)) ** 2)
         if isinstance(value, int):
             return self.context.plus(Decimal(int(value)))
         return self.context.divide(Decimal(value.numerator), Decimal(value.denominator))
 
-    def settled(self, value: Number) -> int | Fraction:
+    def to_exact(self, value: Number) -> int | Fraction:
         """The value as an exact number; a decimal loses its last ten digits of noise."""
         if not isinstance(value, Decimal):
             return value
@@ -122,9 +122,9 @@ class Arithmetic:
         self.spend(float(value.adjusted()) ** 2 * 64)
         return Fraction(Context(prec=40).plus(value))
 
-    def integer(self, value: Number, what: str) -> int:
+    def to_integer(self, value: Number, what: str) -> int:
         """The value as an int, or a refusal that names what needs one."""
-        whole = self.settled(value)
+        whole = self.to_exact(value)
         if whole.denominator != 1:
             raise CalculationError(f"{what} needs whole numbers, got {describe(value)}")
         return int(whole)
@@ -134,9 +134,9 @@ class Arithmetic:
     def add(self, a: Number, b: Number) -> Number:
         """a + b."""
         if isinstance(a, Decimal) or isinstance(b, Decimal):
-            return self.context.add(self.decimal(a), self.decimal(b))
-        self.spend(bits(a) * 8.0 + bits(b) * 8.0)
-        return self.exact(a + b)
+            return self.context.add(self.to_decimal(a), self.to_decimal(b))
+        self.spend(count_bits(a) * 8.0 + count_bits(b) * 8.0)
+        return self.simplify(a + b)
 
     def subtract(self, a: Number, b: Number) -> Number:
         """a - b."""
@@ -149,39 +149,39 @@ class Arithmetic:
     def multiply(self, a: Number, b: Number) -> Number:
         """a * b."""
         if isinstance(a, Decimal) or isinstance(b, Decimal):
-            return self.context.multiply(self.decimal(a), self.decimal(b))
-        self.spend(float(bits(a)) * bits(b))
-        return self.exact(a * b)
+            return self.context.multiply(self.to_decimal(a), self.to_decimal(b))
+        self.spend(float(count_bits(a)) * count_bits(b))
+        return self.simplify(a * b)
 
     def divide(self, a: Number, b: Number) -> Number:
         """a / b, exact where both are."""
         self.refuse_zero(b, "division")
         if isinstance(a, Decimal) or isinstance(b, Decimal):
-            return self.context.divide(self.decimal(a), self.decimal(b))
-        self.spend(float(bits(a)) * bits(b))
-        if max(bits(a), bits(b)) <= FRACTION_BITS:
-            return self.exact(Fraction(a) / Fraction(b))
+            return self.context.divide(self.to_decimal(a), self.to_decimal(b))
+        self.spend(float(count_bits(a)) * count_bits(b))
+        if max(count_bits(a), count_bits(b)) <= FRACTION_BITS:
+            return self.simplify(Fraction(a) / Fraction(b))
         if isinstance(a, int) and isinstance(b, int):
             quotient, rest = divmod(a, b)
             if rest == 0:
                 return quotient
-        return self.context.divide(self.decimal(a), self.decimal(b))
+        return self.context.divide(self.to_decimal(a), self.to_decimal(b))
 
     def floor_divide(self, a: Number, b: Number) -> Number:
         """The largest integer that is not above a / b."""
         self.refuse_zero(b, "division")
         if isinstance(a, Decimal) or isinstance(b, Decimal):
             return self.floor(self.divide(a, b))
-        self.spend(float(bits(a)) * bits(b))
-        return self.exact(a // b)
+        self.spend(float(count_bits(a)) * count_bits(b))
+        return self.simplify(a // b)
 
     def modulo(self, a: Number, b: Number) -> Number:
         """a - b * floor(a / b); it has the sign of b."""
         self.refuse_zero(b, "the remainder of a division")
         if isinstance(a, Decimal) or isinstance(b, Decimal):
             return self.subtract(a, self.multiply(b, self.floor_divide(a, b)))
-        self.spend(float(bits(a)) * bits(b))
-        return self.exact(a % b)
+        self.spend(float(count_bits(a)) * count_bits(b))
+        return self.simplify(a % b)
 
     def refuse_zero(self, b: Number, what: str) -> None:
         """Refuse a divisor of zero."""
@@ -190,24 +190,24 @@ class Arithmetic:
 
     def shift(self, a: Number, b: Number, left: bool) -> Number:
         """a << b or a >> b."""
-        value, count = self.integer(a, "a shift"), self.integer(b, "a shift")
+        value, count = self.to_integer(a, "a shift"), self.to_integer(b, "a shift")
         if not 0 <= count <= SHIFT_BITS or value.bit_length() > SHIFT_BITS:
             raise CalculationError(
                 f"a shift is by 0 to {SHIFT_BITS} bits and of at most as many, "
                 f"got {describe(value)} by {describe(count)}"
             )
-        return self.exact(value << count) if left else value >> count
+        return self.simplify(value << count) if left else value >> count
 
     def compare(self, a: Number, b: Number) -> int:
         """-1, 0 or 1; decimals are equal if their first 15 digits are."""
         if isinstance(a, Decimal) or isinstance(b, Decimal):
-            x, y = self.decimal(a), self.decimal(b)
+            x, y = self.to_decimal(a), self.to_decimal(b)
             difference = self.context.subtract(x, y)
             largest = max(x.copy_abs(), y.copy_abs())
-            if difference.copy_abs() <= self.context.multiply(largest, SAME):
+            if difference.copy_abs() <= self.context.multiply(largest, EQUALITY_TOLERANCE):
                 return 0
             return 1 if difference > 0 else -1
-        self.spend(float(bits(a) + bits(b)) * 64)
+        self.spend(float(count_bits(a) + count_bits(b)) * 64)
         return (a > b) - (a < b)
 
     # powers
@@ -222,40 +222,40 @@ class Arithmetic:
                 "for a real cube root use cbrt(x)"
             )
         if isinstance(b, int) and not isinstance(a, Decimal):
-            return self.whole_power(a, b)
+            return self.integer_power(a, b)
         if isinstance(b, Fraction) and not isinstance(a, Decimal) and b.denominator <= 12:
-            root = self.exact_root(a, b.denominator)
+            root = self.find_exact_root(a, b.denominator)
             if root is not None:
-                return self.whole_power(root, b.numerator)
+                return self.integer_power(root, b.numerator)
         if b == 0:
             return 1
         return self.decimal_power(a, b)
 
-    def whole_power(self, a: int | Fraction, b: int) -> Number:
+    def integer_power(self, a: int | Fraction, b: int) -> Number:
         """An exact base to an integer power."""
         base = max(abs(a.numerator), a.denominator)
         size = math.log2(base) * min(abs(b), 10**12) if base > 1 else 1.0
         if a.denominator == 1 and b >= 0:
             if size > INTEGER_BITS:
-                raise too_large(f"{describe(a)} ^ {describe(b)}")
+                raise make_too_large_error(f"{describe(a)} ^ {describe(b)}")
             self.spend(size**2)
-            return self.exact(a.numerator ** (b if base > 1 else b % 2 + 2 * (b > 0)))
+            return self.simplify(a.numerator ** (b if base > 1 else b % 2 + 2 * (b > 0)))
         if size > FRACTION_BITS:
             return self.decimal_power(a, b)
         self.spend(size**2)
-        return self.exact(Fraction(a) ** b)
+        return self.simplify(Fraction(a) ** b)
 
     def decimal_power(self, a: Number, b: Number) -> Number:
         """a ** b to 50 digits."""
         self.spend(SERIES_WORK)
-        return self.context.power(self.decimal(a), self.decimal(b))
+        return self.context.power(self.to_decimal(a), self.to_decimal(b))
 
-    def exact_root(self, a: int | Fraction, degree: int) -> int | Fraction | None:
+    def find_exact_root(self, a: int | Fraction, degree: int) -> int | Fraction | None:
         """The exact root of a non-negative number, or None if it is irrational or large."""
-        if a < 0 or bits(a) > FRACTION_BITS:
+        if a < 0 or count_bits(a) > FRACTION_BITS:
             return None
-        self.spend(float(bits(a)) ** 2 * 8)
-        top, bottom = (integer_root(part, degree) for part in (a.numerator, a.denominator))
+        self.spend(float(count_bits(a)) ** 2 * 8)
+        top, bottom = (compute_integer_root(part, degree) for part in (a.numerator, a.denominator))
         if top**degree == a.numerator and bottom**degree == a.denominator:
             return Fraction(top, bottom)
         return None
@@ -275,10 +275,10 @@ class Arithmetic:
 
     def floor(self, a: Number) -> Number:
         """The largest integer that is not above a."""
-        return self.exact(math.floor(self.settled(a)))
+        return self.simplify(math.floor(self.to_exact(a)))
 
 
-def integer_root(value: int, degree: int) -> int:
+def compute_integer_root(value: int, degree: int) -> int:
     """The integer nearest to the root of a non-negative integer, by Newton's steps."""
     if degree == 2 or value < 2:
         return math.isqrt(value) if value > 1 else value

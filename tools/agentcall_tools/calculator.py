@@ -5,13 +5,13 @@ from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
 from fractions import Fraction
 
 from agentcall import tool
-from agentcall_tools.arithmetic import CalculationError, Number, digits
-from agentcall_tools.expression import MAX_LENGTH, Parser
+from agentcall_tools.arithmetic import CalculationError, Number, count_digits
+from agentcall_tools.expression import MAX_LENGTH, ExpressionParser
 
 EXACT_DIGITS = 28
 SHOWN_DIGITS = 15
 PRINTED_DIGITS = 4_000
-LARGEST = Decimal("1.8e308")
+MAX_VALUE = Decimal("1.8e308")
 
 
 def calculate(expression: str) -> str:
@@ -30,36 +30,36 @@ def calculate(expression: str) -> str:
             "split it into smaller calculations"
         )
     try:
-        return show(Parser(expression).whole())
+        return format_number(ExpressionParser(expression).parse())
     except (Overflow, OverflowError):
         raise CalculationError("the result is too large; use smaller numbers") from None
     except (InvalidOperation, DivisionByZero, ZeroDivisionError):
         raise CalculationError("the expression has no defined result") from None
 
 
-def show(value: Number) -> str:
+def format_number(value: Number) -> str:
     """The value as text: whole numbers in full, others to 15 digits unless exact in 28."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return _show_integer(value)
+        return _format_integer(value)
     if isinstance(value, Decimal):
-        return _show_decimal(value, SHOWN_DIGITS)
-    exact = _exact_decimal(value)
+        return _format_decimal(value, SHOWN_DIGITS)
+    exact = _to_exact_decimal(value)
     if exact is not None:
-        return _show_decimal(exact, EXACT_DIGITS)
+        return _format_decimal(exact, EXACT_DIGITS)
     rounded = Context(prec=50).divide(Decimal(value.numerator), Decimal(value.denominator))
-    return _show_decimal(rounded, SHOWN_DIGITS)
+    return _format_decimal(rounded, SHOWN_DIGITS)
 
 
-def _show_integer(value: int) -> str:
-    if digits(value) <= PRINTED_DIGITS:
+def _format_integer(value: int) -> str:
+    if count_digits(value) <= PRINTED_DIGITS:
         return str(value)
     size = math.floor(math.log10(abs(value))) + 1
     return f"about {Decimal(value):.14e} (an integer of {size} digits)".replace("e+", "e")
 
 
-def _exact_decimal(value: Fraction) -> Decimal | None:
+def _to_exact_decimal(value: Fraction) -> Decimal | None:
     rest = value.denominator
     for prime in (2, 5):
         while rest % prime == 0:
@@ -71,11 +71,11 @@ def _exact_decimal(value: Fraction) -> Decimal | None:
     return exact if Fraction(exact) == value else None
 
 
-def _show_decimal(value: Decimal, precision: int) -> str:
+def _format_decimal(value: Decimal, precision: int) -> str:
     rounded = Context(prec=precision).plus(value)
     if rounded == 0:
         return "0"
-    if rounded.copy_abs() > LARGEST:
+    if rounded.copy_abs() > MAX_VALUE:
         raise CalculationError("the result is larger than 1.8e308; use smaller numbers")
     power = rounded.adjusted()
     if power > -7 and (power <= SHOWN_DIGITS or precision > SHOWN_DIGITS):

@@ -7,11 +7,13 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 from agentcall import tool
 from agentcall_tools.timezones import find_zone
 
-_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?(?: *([ap])\.?m\.?)?", re.IGNORECASE)
-_DAY = re.compile(r"([0-9]{4})[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})日?")
-_OFFSET = re.compile(r"(?:\.[0-9]+)?(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})?")
-_LONGEST_TIME = 64
-_MOST_DAYS = 3_700_000
+_CLOCK_PATTERN = re.compile(
+    r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?(?: *([ap])\.?m\.?)?", re.IGNORECASE
+)
+_DAY_PATTERN = re.compile(r"([0-9]{4})[-/.年]([0-9]{1,2})[-/.月]([0-9]{1,2})日?")
+_OFFSET_PATTERN = re.compile(r"(?:\.[0-9]+)?(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})?")
+_MAX_TIME_LENGTH = 64
+_MAX_DAYS = 3_700_000
 
 
 def now(timezone: str = "UTC") -> str:
@@ -21,7 +23,7 @@ def now(timezone: str = "UTC") -> str:
         timezone: IANA name ("Asia/Shanghai"), large city ("Tokyo", "上海") or "UTC+8".
     """
     name, zone = find_zone(timezone)
-    return _describe(datetime.now(zone), name)
+    return _format_moment(datetime.now(zone), name)
 
 
 def convert_time(time: str, from_timezone: str, to_timezone: str) -> str:
@@ -34,9 +36,9 @@ def convert_time(time: str, from_timezone: str, to_timezone: str) -> str:
     """
     source, source_zone = find_zone(from_timezone)
     target, target_zone = find_zone(to_timezone)
-    moment, note = _moment(time, source_zone)
-    converted = _shifted(moment, target_zone)
-    return f"{_describe(moment, source)} = {_describe(converted, target)}{note}"
+    moment, note = _parse_moment(time, source_zone)
+    converted = _convert_to_zone(moment, target_zone)
+    return f"{_format_moment(moment, source)} = {_format_moment(converted, target)}{note}"
 
 
 def time_difference(start: str, end: str, timezone: str = "UTC") -> str:
@@ -48,11 +50,13 @@ def time_difference(start: str, end: str, timezone: str = "UTC") -> str:
         timezone: The zone of both, where they name no offset.
     """
     _, zone = find_zone(timezone)
-    first, note = _moment(start, zone)
-    last, other_note = _moment(end, zone)
+    first, note = _parse_moment(start, zone)
+    last, other_note = _parse_moment(end, zone)
     seconds = int((last - first).total_seconds())
     if first.tzinfo is last.tzinfo is zone:
-        seconds = int((_shifted(last, _UTC) - _shifted(first, _UTC)).total_seconds())
+        seconds = int(
+            (_convert_to_zone(last, _UTC) - _convert_to_zone(first, _UTC)).total_seconds()
+        )
     sign = "-" if seconds < 0 else ""
     days, rest = divmod(abs(seconds), 86_400)
     hours, minutes = rest // 3600, rest % 3600 // 60
@@ -60,7 +64,7 @@ def time_difference(start: str, end: str, timezone: str = "UTC") -> str:
     calendar_days = (last.date() - first.date()).days
     return (
         f"{length} ({seconds} seconds in all); {calendar_days} calendar days, "
-        f"{_years(first.date(), last.date())}{note}{other_note}"
+        f"{_format_calendar_span(first.date(), last.date())}{note}{other_note}"
     )
 
 
@@ -76,17 +80,17 @@ def calendar_day(
         timezone: The zone that decides what "today" is.
     """
     _, zone = find_zone(timezone)
-    moment, _ = _moment(date, zone)
-    if abs(add_days) > _MOST_DAYS or abs(add_months) > _MOST_DAYS // 30:
-        raise ValueError(f"add at most {_MOST_DAYS} days; the calendar has the years 1 to 9999")
+    moment, _ = _parse_moment(date, zone)
+    if abs(add_days) > _MAX_DAYS or abs(add_months) > _MAX_DAYS // 30:
+        raise ValueError(f"add at most {_MAX_DAYS} days; the calendar has the years 1 to 9999")
     try:
-        day = _month_later(moment.date(), add_months) + timedelta(days=add_days)
+        day = _add_months(moment.date(), add_months) + timedelta(days=add_days)
     except (OverflowError, ValueError):
         raise ValueError("the date is outside the years 1 to 9999") from None
     length = calendar.monthrange(day.year, day.month)[1]
     week = day.isocalendar()
     return (
-        f"{day.isoformat()} is a {_weekday(day)}, ISO week {week[0]}-W{week[1]:02}, "
+        f"{day.isoformat()} is a {_format_weekday(day)}, ISO week {week[0]}-W{week[1]:02}, "
         f"day {day.timetuple().tm_yday} of {365 + calendar.isleap(day.year)} in {day.year}; "
         f"the month has {length} days"
     )
@@ -96,24 +100,24 @@ _UTC = timezone.utc
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-def _weekday(day: date) -> str:
+def _format_weekday(day: date) -> str:
     return _WEEKDAYS[day.weekday()]
 
 
-def _describe(moment: datetime, zone: str) -> str:
+def _format_moment(moment: datetime, zone: str) -> str:
     offset = moment.isoformat(timespec="seconds")[19:] or "+00:00"
-    day = f"{_weekday(moment)} {moment.date().isoformat()}"
+    day = f"{_format_weekday(moment)} {moment.date().isoformat()}"
     return f"{moment:%H:%M:%S} on {day} in {zone} (UTC{offset})"
 
 
-def _shifted(moment: datetime, zone: tzinfo) -> datetime:
+def _convert_to_zone(moment: datetime, zone: tzinfo) -> datetime:
     try:
         return moment.astimezone(zone)
     except (OverflowError, ValueError):
         raise ValueError("the time is outside the years 1 to 9999") from None
 
 
-def _moment(text: str, zone: tzinfo) -> tuple[datetime, str]:
+def _parse_moment(text: str, zone: tzinfo) -> tuple[datetime, str]:
     """The moment that the text names in this zone, and a note if its clock shows it twice."""
     words = text.strip().lower()
     today = datetime.now(zone)
@@ -123,39 +127,39 @@ def _moment(text: str, zone: tzinfo) -> tuple[datetime, str]:
     if words in names:
         midnight = datetime(today.year, today.month, today.day, tzinfo=zone)
         return midnight + timedelta(days=names[words]), ""
-    moment = _read(text, today)
+    moment = _parse_datetime(text, today)
     if moment.tzinfo is not None:
-        return _shifted(moment, zone), ""
-    return _placed(moment, zone)
+        return _convert_to_zone(moment, zone), ""
+    return _localize(moment, zone)
 
 
-def _read(text: str, today: datetime) -> datetime:
+def _parse_datetime(text: str, today: datetime) -> datetime:
     """The date and time of a text; without a zone unless the text names one."""
     words = text.strip()
-    if len(words) > _LONGEST_TIME:
+    if len(words) > _MAX_TIME_LENGTH:
         raise ValueError(f"a time of {len(words)} characters cannot be read")
-    day = _DAY.match(words)
+    day = _DAY_PATTERN.match(words)
     rest = words[day.end() :].lstrip(" Tt,") if day else words
-    clock = _CLOCK.match(rest)
+    clock = _CLOCK_PATTERN.match(rest)
     ending = rest[clock.end() :].strip() if clock else rest
-    if (not day and not clock) or not _OFFSET.fullmatch(ending) or (ending and not clock):
+    if (not day and not clock) or not _OFFSET_PATTERN.fullmatch(ending) or (ending and not clock):
         raise ValueError(
             f"cannot read {words!r} as a time: write 2025-03-01, 2025-03-01 14:30, "
             "14:30, today or now"
         )
-    year, month, number = (int(part) for part in day.groups()) if day else _parts(today)
+    year, month, number = (int(part) for part in day.groups()) if day else _get_date_parts(today)
     try:
-        moment = datetime(year, month, number, *_hours(clock))  # noqa: DTZ001  placed by the caller
+        moment = datetime(year, month, number, *_parse_clock(clock))  # noqa: DTZ001  placed by the caller
     except ValueError as error:
         raise ValueError(f"{words!r} is no date and time: {error}") from None
-    return moment.replace(tzinfo=_offset(ending))
+    return moment.replace(tzinfo=_parse_offset(ending))
 
 
-def _parts(today: datetime) -> tuple[int, int, int]:
+def _get_date_parts(today: datetime) -> tuple[int, int, int]:
     return today.year, today.month, today.day
 
 
-def _hours(clock: re.Match[str] | None) -> tuple[int, int, int]:
+def _parse_clock(clock: re.Match[str] | None) -> tuple[int, int, int]:
     if clock is None:
         return 0, 0, 0
     hour, minute, second = (int(clock.group(index) or 0) for index in (1, 2, 3))
@@ -167,40 +171,40 @@ def _hours(clock: re.Match[str] | None) -> tuple[int, int, int]:
     return hour, minute, second
 
 
-def _offset(ending: str) -> tzinfo | None:
+def _parse_offset(ending: str) -> tzinfo | None:
     text = re.sub(r"^\.[0-9]+", "", ending)
     if not text:
         return None
     return _UTC if text in "zZ" else find_zone(text)[1]
 
 
-def _placed(moment: datetime, zone: tzinfo) -> tuple[datetime, str]:
+def _localize(moment: datetime, zone: tzinfo) -> tuple[datetime, str]:
     """The local time in its zone; refused where the clocks skip it, noted where it is twice."""
     placed = moment.replace(tzinfo=zone)
     later = placed.replace(fold=1)
     if placed.utcoffset() == later.utcoffset():
         return placed, ""
-    if _shifted(_shifted(placed, _UTC), zone).replace(tzinfo=None) != moment:
+    if _convert_to_zone(_convert_to_zone(placed, _UTC), zone).replace(tzinfo=None) != moment:
         raise ValueError(
             f"{moment:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks go forward over it"
         )
     return placed, "; this local time comes twice that day, the first is taken"
 
 
-def _month_later(day: date, months: int) -> date:
+def _add_months(day: date, months: int) -> date:
     index = day.year * 12 + day.month - 1 + months
     year, month = index // 12, index % 12 + 1
     return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
 
 
-def _years(first: date, last: date) -> str:
+def _format_calendar_span(first: date, last: date) -> str:
     """The difference as years, months and days of the calendar."""
     if last < first:
-        return f"minus {_years(last, first)}"
+        return f"minus {_format_calendar_span(last, first)}"
     months = (last.year - first.year) * 12 + last.month - first.month
-    if _month_later(first, months) > last:
+    if _add_months(first, months) > last:
         months -= 1
-    days = (last - _month_later(first, months)).days
+    days = (last - _add_months(first, months)).days
     return f"{months // 12} years {months % 12} months {days} days"
 
 

@@ -23,26 +23,26 @@ if TYPE_CHECKING:  # a tool that is never called need not wait for it
     import aiohttp
     from aiohttp.abc import AbstractResolver
 
-RATIO = 200
-AGENT = "agentcall (a tool of a language model)"
-_PIECE = 65_536
-_SMALL = 100_000
+MAX_RATIO = 200
+USER_AGENT = "agentcall (a tool of a language model)"
+_CHUNK_BYTES = 65_536
+_MIN_RATIO_BYTES = 100_000
 
 
-class DownloadError(ValueError):
+class HTTPDownloadError(ValueError):
     """Nothing was downloaded; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class DownloadBounds:
     """How many seconds an answer may take in all, and how many bytes of its body are read."""
 
     seconds: float = 20.0
-    most_bytes: int = 2_000_000
+    max_bytes: int = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DownloadedResponse:
     """What a server answered; `is_whole` says whether the body was read to its end."""
 
     status: int
@@ -50,16 +50,16 @@ class Answer:
     content_type: str
     charset: str
     body: bytes
-    is_whole: bool = True
+    is_complete: bool = True
 
 
 async def download(
     url: str,
-    bounds: Bounds,
+    bounds: DownloadBounds,
     *,
     query: Mapping[str, str] | None = None,
     addresses: Sequence[str] | None = None,
-) -> Answer:
+) -> DownloadedResponse:
     """The answer to one GET; where `addresses` are given, of a server there and nowhere else.
 
     Raises DownloadError: no connection, no answer in time, an answer that is not HTTP, or a body
@@ -71,13 +71,13 @@ async def download(
     target = URL(url, encoded=True)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            resolver=_pinned(addresses) if addresses else None,
+            resolver=_make_pinned_resolver(addresses) if addresses else None,
             use_dns_cache=False,
             force_close=True,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=bounds.seconds),
-        headers={"User-Agent": AGENT, "Accept-Encoding": "gzip"},
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"},
         auto_decompress=False,
         trust_env=False,
     ) as session:
@@ -85,34 +85,36 @@ async def download(
             async with session.get(
                 target.extend_query(query or {}), allow_redirects=False
             ) as response:
-                return await _answer(response, bounds.most_bytes)
+                return await _read_response(response, bounds.max_bytes)
         except asyncio.TimeoutError:
-            raise DownloadError(
+            raise HTTPDownloadError(
                 f"{target.host} did not answer within {bounds.seconds:g} seconds; try again later"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _refusal(target.host or url, error) from None
+            raise _make_error(target.host or url, error) from None
 
 
-def _refusal(host: str, error: Exception) -> DownloadError:
+def _make_error(host: str, error: Exception) -> HTTPDownloadError:
     import aiohttp
 
-    if isinstance(error, DownloadError):
+    if isinstance(error, HTTPDownloadError):
         return error
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return DownloadError(f"{host} has no valid certificate: {error.certificate_error}")
+        return HTTPDownloadError(f"{host} has no valid certificate: {error.certificate_error}")
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
-        return DownloadError(f"could not reach {host} ({os.strerror(number) if number else error})")
+        return HTTPDownloadError(
+            f"could not reach {host} ({os.strerror(number) if number else error})"
+        )
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return DownloadError(f"{host} broke the connection or speaks no HTTP ({reason})")
+    return HTTPDownloadError(f"{host} broke the connection or speaks no HTTP ({reason})")
 
 
-def _pinned(addresses: Sequence[str]) -> AbstractResolver:
+def _make_pinned_resolver(addresses: Sequence[str]) -> AbstractResolver:
     """A resolver that knows these addresses alone, whatever the name."""
     from aiohttp.abc import AbstractResolver, ResolveResult
 
-    class Pinned(AbstractResolver):
+    class PinnedResolver(AbstractResolver):
         async def resolve(
             self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
         ) -> list[ResolveResult]:
@@ -131,66 +133,66 @@ def _pinned(addresses: Sequence[str]) -> AbstractResolver:
         async def close(self) -> None:
             pass
 
-    return Pinned()
+    return PinnedResolver()
 
 
-async def _answer(response: aiohttp.ClientResponse, most: int) -> Answer:
+async def _read_response(response: aiohttp.ClientResponse, max_bytes: int) -> DownloadedResponse:
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("identity", "gzip", "x-gzip", ""):
-        raise DownloadError(
+        raise HTTPDownloadError(
             f"{response.url.host} answers in {coding[:40]!r}, and only gzip is read"
         )
-    body = _Body(most, zipped="gzip" in coding)
+    body = _BodyReader(max_bytes, is_compressed="gzip" in coding)
     async for chunk in response.content.iter_any():
-        if not body.take(chunk):
+        if not body.feed(chunk):
             break
-    return Answer(
+    return DownloadedResponse(
         response.status,
         response.headers,
         response.content_type if "Content-Type" in response.headers else "",
         response.charset or "",
-        body.whole(),
-        not body.is_cut,
+        body.finish(),
+        not body.is_truncated,
     )
 
 
-class _Body:
+class _BodyReader:
     """A body as it comes, decompressed, up to so many bytes."""
 
-    def __init__(self, most: int, *, zipped: bool) -> None:
-        self.is_cut = False
-        self._most = most
+    def __init__(self, max_bytes: int, *, is_compressed: bool) -> None:
+        self.is_truncated = False
+        self._max_bytes = max_bytes
         self._read = 0
-        self._kept = bytearray()
-        self._inflater = zlib.decompressobj(31) if zipped else None
+        self._body = bytearray()
+        self._inflater = zlib.decompressobj(31) if is_compressed else None
 
-    def take(self, chunk: bytes) -> bool:
+    def feed(self, chunk: bytes) -> bool:
         """Adds what came; False once no more is wanted."""
-        for piece in self._inflated(chunk) if self._inflater else self._plain(chunk):
-            self._kept += piece
-            size = len(self._kept)
-            if size > _SMALL and size > self._read * RATIO:
-                raise DownloadError(f"the body grows over {RATIO} times when decompressed")
-            if max(size, self._read) > self._most:
-                self.is_cut = True
+        for piece in self._decompress(chunk) if self._inflater else self._pass_through(chunk):
+            self._body += piece
+            size = len(self._body)
+            if size > _MIN_RATIO_BYTES and size > self._read * MAX_RATIO:
+                raise HTTPDownloadError(f"the body grows over {MAX_RATIO} times when decompressed")
+            if max(size, self._read) > self._max_bytes:
+                self.is_truncated = True
                 return False
         return True
 
-    def whole(self) -> bytes:
+    def finish(self) -> bytes:
         """What was kept. Raises DownloadError if the compressed body breaks off."""
         inflater = self._inflater
-        if inflater is not None and self._read and not self.is_cut and not inflater.eof:
-            raise DownloadError("the compressed body breaks off before its end")
-        return bytes(self._kept[: self._most])
+        if inflater is not None and self._read and not self.is_truncated and not inflater.eof:
+            raise HTTPDownloadError("the compressed body breaks off before its end")
+        return bytes(self._body[: self._max_bytes])
 
-    def _plain(self, data: bytes) -> Iterator[bytes]:
+    def _pass_through(self, data: bytes) -> Iterator[bytes]:
         self._read += len(data)
         yield data
 
-    def _inflated(self, data: bytes) -> Iterator[bytes]:
+    def _decompress(self, data: bytes) -> Iterator[bytes]:
         """The pieces that a compressed chunk holds; several gzip files may follow each other."""
         piece = b""
-        while data or len(piece) == _PIECE:
+        while data or len(piece) == _CHUNK_BYTES:
             assert self._inflater is not None  # noqa: S101 - the caller has looked
             if self._inflater.eof:
                 data = data.lstrip(b"\0")
@@ -198,9 +200,9 @@ class _Body:
                     return
                 self._inflater = zlib.decompressobj(31)
             try:
-                piece = self._inflater.decompress(data, _PIECE)
+                piece = self._inflater.decompress(data, _CHUNK_BYTES)
             except zlib.error as error:
-                raise DownloadError(f"the compressed body is damaged: {error}") from None
+                raise HTTPDownloadError(f"the compressed body is damaged: {error}") from None
             left = self._inflater.unconsumed_tail or self._inflater.unused_data
             self._read += len(data) - len(left)
             data = left

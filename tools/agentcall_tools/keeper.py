@@ -15,12 +15,12 @@ import sys
 import time
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
-_LONGEST = 5.0
-CANNOT = 126
+_MAX_KILL_SECONDS = 5.0
+CANNOT_RUN_CODE = 126
 """The exit code where the program cannot be run."""
 
 
-def _parents() -> dict[int, int]:
+def _read_parents() -> dict[int, int]:
     """The parent of each process."""
     found: dict[int, int] = {}
     for entry in os.scandir("/proc"):
@@ -34,8 +34,8 @@ def _parents() -> dict[int, int]:
     return found
 
 
-def _descendants() -> set[int]:
-    parents, found = _parents(), {os.getpid()}
+def _find_descendants() -> set[int]:
+    parents, found = _read_parents(), {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found - {os.getpid()}
@@ -43,9 +43,9 @@ def _descendants() -> set[int]:
 
 def _kill_all() -> None:
     """Kills every descendant, until there is none."""
-    until = time.monotonic() + _LONGEST
+    until = time.monotonic() + _MAX_KILL_SECONDS
     while time.monotonic() < until:
-        for pid in _descendants():
+        for pid in _find_descendants():
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
@@ -58,15 +58,15 @@ def _kill_all() -> None:
         time.sleep(0.002)
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Runs the command, and ends as it does."""
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
-    signal.signal(signal.SIGTERM, _stopped)
+    signal.signal(signal.SIGTERM, _handle_sigterm)
     try:
-        child = subprocess.Popen(words[1:], executable=words[0], start_new_session=True)  # noqa: S603
+        child = subprocess.Popen(arguments[1:], executable=arguments[0], start_new_session=True)  # noqa: S603
     except OSError as error:
-        sys.stderr.write(f"{words[1]} cannot be run: {error.strerror}\n")
-        os._exit(CANNOT)
+        sys.stderr.write(f"{arguments[1]} cannot be run: {error.strerror}\n")
+        os._exit(CANNOT_RUN_CODE)
     for number in (0, 1, 2):
         os.close(number)  # whoever reads it has the end when the command has closed it
     code = child.wait()
@@ -78,7 +78,7 @@ def main(words: list[str]) -> None:
     os._exit(code if code >= 0 else 128 - code)
 
 
-def _stopped(*_: object) -> None:
+def _handle_sigterm(*_: object) -> None:
     _kill_all()
     os._exit(128 + signal.SIGTERM)
 

@@ -12,20 +12,22 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from agentcall import tool
-from agentcall_tools.download import Bounds, DownloadError, download
-from agentcall_tools.visible import visible
+from agentcall_tools.download import DownloadBounds, HTTPDownloadError, download
+from agentcall_tools.visible import remove_invisible
 
 ARXIV_URL = "https://export.arxiv.org/api/query"
-MOST_FOUND = 25
-PAUSE = 3.0
-_BOUNDS = Bounds(20.0, 2_000_000)
+MAX_PAPERS = 25
+PAUSE_SECONDS = 3.0
+_DOWNLOAD_BOUNDS = DownloadBounds(20.0, 2_000_000)
 _ATOM = "{http://www.w3.org/2005/Atom}"
 _ARXIV = "{http://arxiv.org/schemas/atom}"
-_ID = re.compile(
+_ID_PATTERN = re.compile(
     r"(?:https?://arxiv\.org/(?:abs|pdf)/|arxiv:)?([a-z.-]+/\d{7}|\d{4}\.\d{4,5})(v\d+)?", re.I
 )
-_FIELDS = re.compile(r"\b(?:ti|au|abs|co|jr|cat|rn|all|submittedDate):|\b(?:AND|OR|ANDNOT)\b")
-_SHOWN_AUTHORS = 6
+_FIELD_PATTERN = re.compile(
+    r"\b(?:ti|au|abs|co|jr|cat|rn|all|submittedDate):|\b(?:AND|OR|ANDNOT)\b"
+)
+_MAX_AUTHORS = 6
 
 
 class PapersError(ValueError):
@@ -39,10 +41,10 @@ class Papers:
     pause: seconds between two requests, as arXiv asks for.
     """
 
-    def __init__(self, url: str = "", *, pause: float = PAUSE) -> None:
+    def __init__(self, url: str = "", *, pause: float = PAUSE_SECONDS) -> None:
         self._url = url
         self._pause = pause
-        self._next = 0.0
+        self._next_request = 0.0
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
     async def search_papers(
@@ -61,16 +63,16 @@ class Papers:
         """
         if not query.strip() or len(query) > 500:
             raise PapersError(f"query has 1 to 500 characters, got {len(query)}")
-        if not 1 <= count <= MOST_FOUND:
-            raise PapersError(f"count is 1 to {MOST_FOUND}, got {count}")
+        if not 1 <= count <= MAX_PAPERS:
+            raise PapersError(f"count is 1 to {MAX_PAPERS}, got {count}")
         order = "submittedDate" if sort == "newest" else "relevance"
-        feed = await self._asked(
-            {"search_query": _query(query), "max_results": str(count), "sortBy": order}
+        feed = await self._send_request(
+            {"search_query": _build_query(query), "max_results": str(count), "sortBy": order}
         )
         entries = feed.findall(f"{_ATOM}entry")
         if not entries:
             return f"no paper fits {query!r}; try fewer or other words"
-        return "\n\n".join(_line(entry) for entry in entries[:MOST_FOUND])
+        return "\n\n".join(_format_summary(entry) for entry in entries[:MAX_PAPERS])
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
     async def read_paper(self, id: str) -> str:  # noqa: A002 - what arXiv calls it
@@ -79,43 +81,43 @@ class Papers:
         Args:
             id: Its id, for example "1706.03762", "hep-th/9901001" or its address on arxiv.org.
         """
-        found = _ID.fullmatch(id.strip().removesuffix(".pdf"))
+        found = _ID_PATTERN.fullmatch(id.strip().removesuffix(".pdf"))
         if not found:
             raise PapersError(f"{id[:80]!r} is no arXiv id; write it as 1706.03762")
         number = "".join(filter(None, found.groups()))
-        entry = (await self._asked({"id_list": number})).find(f"{_ATOM}entry")
+        entry = (await self._send_request({"id_list": number})).find(f"{_ATOM}entry")
         if entry is None or entry.find(f"{_ATOM}title") is None:
             raise PapersError(f"there is no paper {number} on arXiv; look for it by its title")
-        return _whole(entry)
+        return _format_details(entry)
 
-    async def _asked(self, query: dict[str, str]) -> ElementTree.Element:
+    async def _send_request(self, query: dict[str, str]) -> ElementTree.Element:
         url = self._url or os.environ.get("AGENTCALL_ARXIV_URL", ARXIV_URL)
-        wait, self._next = _turn(self._next, self._pause)
+        wait, self._next_request = _reserve_turn(self._next_request, self._pause)
         await asyncio.sleep(wait)
         try:
-            answer = await download(url, _BOUNDS, query=query)
-        except DownloadError as error:
+            answer = await download(url, _DOWNLOAD_BOUNDS, query=query)
+        except HTTPDownloadError as error:
             raise PapersError(f"arXiv cannot be asked: {error}") from None
         if answer.status not in (200, 400):  # 400 has a reason in its feed
             raise PapersError(f"arXiv answered HTTP {answer.status}; try again in a minute")
-        return _feed(answer.body)
+        return _parse_feed(answer.body)
 
 
-def _turn(free: float, pause: float) -> tuple[float, float]:
+def _reserve_turn(free: float, pause: float) -> tuple[float, float]:
     """The seconds to wait for a turn, and when the next one is."""
     now = time.monotonic()
     mine = max(now, free)
     return mine - now, mine + pause
 
 
-def _query(words: str) -> str:
+def _build_query(words: str) -> str:
     """Plain words as a query for all of them; arXiv's own form as it is."""
-    if _FIELDS.search(words):
+    if _FIELD_PATTERN.search(words):
         return words
     return " AND ".join(f"all:{word}" for word in re.findall(r'"[^"]+"|[^\s"]+', words))
 
 
-def _feed(body: bytes) -> ElementTree.Element:
+def _parse_feed(body: bytes) -> ElementTree.Element:
     if b"\0" in body or b"<!" in body.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
         raise PapersError("arXiv's answer declares entities, and is not read")
     try:
@@ -123,44 +125,46 @@ def _feed(body: bytes) -> ElementTree.Element:
     except ElementTree.ParseError as error:
         raise PapersError(f"arXiv's answer is no Atom feed ({error}); try again later") from None
     entry = feed.find(f"{_ATOM}entry")
-    if entry is not None and _text(entry, "title") == "Error":
-        raise PapersError(f"arXiv refuses the query: {_text(entry, 'summary')[:300]}")
+    if entry is not None and _read_text(entry, "title") == "Error":
+        raise PapersError(f"arXiv refuses the query: {_read_text(entry, 'summary')[:300]}")
     return feed
 
 
-def _text(entry: ElementTree.Element, name: str, space: str = _ATOM) -> str:
-    return visible(" ".join((entry.findtext(f"{space}{name}") or "").split()))
+def _read_text(entry: ElementTree.Element, name: str, space: str = _ATOM) -> str:
+    return remove_invisible(" ".join((entry.findtext(f"{space}{name}") or "").split()))
 
 
-def _number(entry: ElementTree.Element) -> str:
-    return _text(entry, "id").rpartition("/abs/")[2]
+def _read_paper_id(entry: ElementTree.Element) -> str:
+    return _read_text(entry, "id").rpartition("/abs/")[2]
 
 
-def _authors(entry: ElementTree.Element) -> str:
-    names = [_text(author, "name") for author in entry.findall(f"{_ATOM}author")]
-    more = len(names) - _SHOWN_AUTHORS
-    return ", ".join(names[:_SHOWN_AUTHORS]) + (f" and {more} others" if more > 0 else "")
+def _format_authors(entry: ElementTree.Element) -> str:
+    names = [_read_text(author, "name") for author in entry.findall(f"{_ATOM}author")]
+    more = len(names) - _MAX_AUTHORS
+    return ", ".join(names[:_MAX_AUTHORS]) + (f" and {more} others" if more > 0 else "")
 
 
-def _line(entry: ElementTree.Element) -> str:
-    day = _text(entry, "published")[:10]
-    return f"{_text(entry, 'title')[:300]}\n{_authors(entry)}, {day}, id {_number(entry)}"
+def _format_summary(entry: ElementTree.Element) -> str:
+    day = _read_text(entry, "published")[:10]
+    return f"{_read_text(entry, 'title')[:300]}\n{_format_authors(entry)}, {day}, id {_read_paper_id(entry)}"
 
 
-def _whole(entry: ElementTree.Element) -> str:
+def _format_details(entry: ElementTree.Element) -> str:
     category = entry.find(f"{_ARXIV}primary_category")
     details = {
-        "authors": _authors(entry),
-        "submitted": _text(entry, "published")[:10],
-        "updated": _text(entry, "updated")[:10],
+        "authors": _format_authors(entry),
+        "submitted": _read_text(entry, "published")[:10],
+        "updated": _read_text(entry, "updated")[:10],
         "category": category.get("term", "") if category is not None else "",
-        "comment": _text(entry, "comment", _ARXIV)[:500],
-        "journal": _text(entry, "journal_ref", _ARXIV)[:300],
-        "doi": _text(entry, "doi", _ARXIV)[:200],
-        "page": _text(entry, "id"),
+        "comment": _read_text(entry, "comment", _ARXIV)[:500],
+        "journal": _read_text(entry, "journal_ref", _ARXIV)[:300],
+        "doi": _read_text(entry, "doi", _ARXIV)[:200],
+        "page": _read_text(entry, "id"),
     }
     lines = [f"{name}: {value}" for name, value in details.items() if value]
-    return "\n".join([_text(entry, "title")[:500], *lines, "", _text(entry, "summary")[:6_000]])
+    return "\n".join(
+        [_read_text(entry, "title")[:500], *lines, "", _read_text(entry, "summary")[:6_000]]
+    )
 
 
 _papers = Papers()

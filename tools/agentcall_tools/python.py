@@ -7,9 +7,9 @@ output. Each call begins afresh, and its process ends with it.
 
 from agentcall import tool
 
-MOST_PRINTED = 20_000
-MOST_CODE = 50_000
-_GRACE = 5.0
+MAX_PRINTED = 20_000
+MAX_CODE_LENGTH = 50_000
+_GRACE_SECONDS = 5.0
 
 
 class PythonError(ValueError):
@@ -38,18 +38,20 @@ class Python:
         Args:
             code: The whole program, for example "import math\\nmath.comb(49, 6)".
         """
-        if len(code) > MOST_CODE:
-            raise PythonError(f"the code has {len(code)} characters, at most {MOST_CODE} are run")
+        if len(code) > MAX_CODE_LENGTH:
+            raise PythonError(
+                f"the code has {len(code)} characters, at most {MAX_CODE_LENGTH} are run"
+            )
         try:
             from pydantic_monty import CollectString, Monty, MontyError
         except ImportError as error:
             raise ImportError("run_python needs: pip install 'agentcall[python]'") from error
 
-        printed = CollectString(MOST_PRINTED)
+        printed = CollectString(MAX_PRINTED)
         try:
             # the package's asyncio door aborts now and then when the interpreter ends
             with (
-                Monty(max_processes=1, request_timeout=self._seconds + _GRACE) as pool,
+                Monty(max_processes=1, request_timeout=self._seconds + _GRACE_SECONDS) as pool,
                 pool.checkout(
                     limits={"max_feed_duration_secs": self._seconds, "max_memory": self._memory},
                     os_policy={"sleep": "zero"},
@@ -58,31 +60,34 @@ class Python:
             ):
                 value: object = session.feed_run(code, print_callback=printed)
         except MontyError as error:
-            raise PythonError(_told(printed.output, _reason(error))) from None
-        return _told(printed.output, "" if value is None else _shown(value)) or "(no output)"
+            raise PythonError(_join_output(printed.output, _format_error(error))) from None
+        return (
+            _join_output(printed.output, "" if value is None else _format_value(value))
+            or "(no output)"
+        )
 
 
-def _told(printed: str, last: str) -> str:
+def _join_output(printed: str, last: str) -> str:
     """What was printed, and a last line below it."""
     return f"{printed.rstrip()}\n{last}" if printed.strip() and last else printed.rstrip() or last
 
 
-def _reason(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     """The traceback, or what else ended the code."""
     display = getattr(error, "display", None)
     text = str(display()) if callable(display) else f"the sandbox ended: {error}"
-    if text.endswith(f"> {MOST_PRINTED} bytes"):
-        return f"the code prints more than {MOST_PRINTED} bytes"
+    if text.endswith(f"> {MAX_PRINTED} bytes"):
+        return f"the code prints more than {MAX_PRINTED} bytes"
     return text[-4_000:]
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     try:
         text = repr(value)
     except (RecursionError, ValueError) as error:  # too deep, or an integer of too many digits
         return f"(the value of the last expression cannot be shown: {error})"
-    if len(text) > MOST_PRINTED:
-        return f"{text[:MOST_PRINTED]}... ({len(text)} characters in all)"
+    if len(text) > MAX_PRINTED:
+        return f"{text[:MAX_PRINTED]}... ({len(text)} characters in all)"
     return text
 
 

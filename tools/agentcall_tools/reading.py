@@ -13,13 +13,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_SIGNED = re.compile(r"%[-+ ]?G|\(signature")
+_SIGNATURE_FORMAT = re.compile(r"%[-+ ]?G|\(signature")
 """A format for which git runs another program."""
 _NUMBER = re.compile(r"-\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ReadOnlyCommand:
     """A command's options that only read.
 
     flags: letters; valued: letters behind which the rest of the word is a value. long: names,
@@ -29,58 +29,58 @@ class Reader:
     """
 
     flags: str = ""
-    valued: str = ""
-    long: frozenset[str] = frozenset()
-    words: frozenset[str] = frozenset()
-    most: int | None = None
-    formats: bool = False
-    adds: tuple[str, ...] = ()
+    value_flags: str = ""
+    long_options: frozenset[str] = frozenset()
+    whole_words: frozenset[str] = frozenset()
+    max_operands: int | None = None
+    has_formats: bool = False
+    added_arguments: tuple[str, ...] = ()
 
-    def refused(self, arguments: Sequence[str]) -> str | None:
+    def find_refused(self, arguments: Sequence[str]) -> str | None:
         """The first argument that is not known to only read."""
         operands = 0
         is_over = False
         for word in arguments:
             if not is_over and word.startswith("-") and word != "-":
-                is_over = word == "--" and not self.words
-                if not is_over and not self._reads(word):
+                is_over = word == "--" and not self.whole_words
+                if not is_over and not self._is_read_only(word):
                     return word
-            elif not (self.formats and word.startswith("+")):
+            elif not (self.has_formats and word.startswith("+")):
                 operands += 1
-                if self.most is not None and operands > self.most:
+                if self.max_operands is not None and operands > self.max_operands:
                     return word
         return None
 
-    def _reads(self, word: str) -> bool:
-        if word in self.words:
+    def _is_read_only(self, word: str) -> bool:
+        if word in self.whole_words:
             return True
         if word.startswith("--"):
             name, _, value = word[2:].partition("=")
-            return name in self.long and not _SIGNED.search(value)
-        if self.words:
+            return name in self.long_options and not _SIGNATURE_FORMAT.search(value)
+        if self.whole_words:
             return False
         if _NUMBER.fullmatch(word) and "0" in self.flags:
             return True
         for letter in word[1:]:
-            if letter in self.valued:
+            if letter in self.value_flags:
                 return True
             if letter not in self.flags:
                 return False
         return True
 
 
-class _Harmless(Reader):
+class _HarmlessCommand(ReadOnlyCommand):
     """A program that can do nothing but read and print."""
 
-    def refused(self, arguments: Sequence[str]) -> str | None:
+    def find_refused(self, arguments: Sequence[str]) -> str | None:
         return None
 
 
-def _long(*texts: str) -> frozenset[str]:
+def _split_options(*texts: str) -> frozenset[str]:
     return frozenset(" ".join(texts).split())
 
 
-_DIFFS = (
+_DIFF_OPTIONS = (
     "stat shortstat numstat name-only name-status patch no-patch raw summary dirstat unified color "
     "no-color word-diff color-words find-renames find-copies no-renames ignore-space-change "
     "ignore-all-space ignore-blank-lines ignore-space-at-eol minimal patience histogram anchored "
@@ -88,7 +88,7 @@ _DIFFS = (
     "cc no-prefix relative exit-code quiet inter-hunk-context indent-heuristic diff-algorithm "
     "patch-with-stat check"
 )
-_COMMITS = (
+_COMMIT_OPTIONS = (
     "oneline graph decorate no-decorate decorate-refs all branches tags remotes max-count skip "
     "since after until before author committer grep all-match invert-grep regexp-ignore-case "
     "extended-regexp fixed-strings perl-regexp merges no-merges min-parents max-parents "
@@ -97,129 +97,136 @@ _COMMITS = (
     "ancestry-path simplify-merges source parents children encoding no-notes not count"
 )
 _NO_HELPERS = ("--no-ext-diff", "--no-textconv")
-_LOG = Reader("0psuiEFPrcmtz", "nSGUMC", _long(_COMMITS, _DIFFS), adds=_NO_HELPERS)
-_SUMS = Reader("btwcz", "", _long("binary text tag check quiet status strict warn ignore-missing"))
+_LOG_COMMAND = ReadOnlyCommand(
+    "0psuiEFPrcmtz",
+    "nSGUMC",
+    _split_options(_COMMIT_OPTIONS, _DIFF_OPTIONS),
+    added_arguments=_NO_HELPERS,
+)
+_CHECKSUM_COMMAND = ReadOnlyCommand(
+    "btwcz", "", _split_options("binary text tag check quiet status strict warn ignore-missing")
+)
 
-_COMMANDS: Mapping[tuple[str, ...], Reader] = {
-    ("git", "log"): _LOG,
-    ("git", "show"): _LOG,
-    ("git", "stash", "list"): _LOG,
-    ("git", "diff"): Reader(
+_COMMANDS: Mapping[tuple[str, ...], ReadOnlyCommand] = {
+    ("git", "log"): _LOG_COMMAND,
+    ("git", "show"): _LOG_COMMAND,
+    ("git", "stash", "list"): _LOG_COMMAND,
+    ("git", "diff"): ReadOnlyCommand(
         "0psubwRaqz",
         "SGUMC",
-        _long(_DIFFS, "cached staged merge-base base ours theirs"),
-        adds=_NO_HELPERS,
+        _split_options(_DIFF_OPTIONS, "cached staged merge-base base ours theirs"),
+        added_arguments=_NO_HELPERS,
     ),
-    ("git", "status"): Reader(
+    ("git", "status"): ReadOnlyCommand(
         "sbvz",
         "u",
-        _long("short branch long verbose porcelain untracked-files ignored show-stash ahead-behind "
+        _split_options("short branch long verbose porcelain untracked-files ignored show-stash ahead-behind "
               "no-ahead-behind renames no-renames ignore-submodules"),
     ),
-    ("git", "blame"): Reader(
+    ("git", "blame"): ReadOnlyCommand(
         "lsfnpwect", "LMC",
-        _long("date abbrev porcelain line-porcelain show-email show-name show-number since root"),
-        adds=("--no-textconv",),
+        _split_options("date abbrev porcelain line-porcelain show-email show-name show-number since root"),
+        added_arguments=("--no-textconv",),
     ),
-    ("git", "branch"): Reader(
+    ("git", "branch"): ReadOnlyCommand(
         "arvli", "",
-        _long("all remotes verbose list show-current contains no-contains merged no-merged sort "
+        _split_options("all remotes verbose list show-current contains no-contains merged no-merged sort "
               "column no-column points-at format color no-color ignore-case"),
-        most=0,
+        max_operands=0,
     ),
-    ("git", "tag"): Reader(
+    ("git", "tag"): ReadOnlyCommand(
         "li", "n",
-        _long("list contains no-contains merged no-merged sort points-at format column "
+        _split_options("list contains no-contains merged no-merged sort points-at format column "
               "ignore-case"),
-        most=0,
+        max_operands=0,
     ),
-    ("git", "remote"): Reader("v", "", _long("verbose"), most=0),
-    ("git", "ls-files"): Reader(
+    ("git", "remote"): ReadOnlyCommand("v", "", _split_options("verbose"), max_operands=0),
+    ("git", "ls-files"): ReadOnlyCommand(
         "cdmoiskutvz", "x",
-        _long("cached deleted modified others ignored stage unmerged killed exclude-standard "
+        _split_options("cached deleted modified others ignored stage unmerged killed exclude-standard "
               "exclude full-name error-unmatch eol"),
     ),
-    ("git", "ls-tree"): Reader(
-        "drtlz", "", _long("name-only name-status long full-name full-tree abbrev object-only")
+    ("git", "ls-tree"): ReadOnlyCommand(
+        "drtlz", "", _split_options("name-only name-status long full-name full-tree abbrev object-only")
     ),
-    ("git", "rev-parse"): Reader(
+    ("git", "rev-parse"): ReadOnlyCommand(
         "q", "",
-        _long("verify quiet short abbrev-ref symbolic symbolic-full-name show-toplevel git-dir "
+        _split_options("verify quiet short abbrev-ref symbolic symbolic-full-name show-toplevel git-dir "
               "is-inside-work-tree is-bare-repository show-prefix show-cdup all branches tags"),
     ),
-    ("git", "rev-list"): Reader("0iEFP", "n", _long(_COMMITS, "objects header")),
-    ("git", "shortlog"): Reader("0nsec", "w", _long(_COMMITS, "numbered summary email group")),
-    ("git", "describe"): Reader(
-        "", "", _long("all tags contains abbrev candidates exact-match match exclude long always "
+    ("git", "rev-list"): ReadOnlyCommand("0iEFP", "n", _split_options(_COMMIT_OPTIONS, "objects header")),
+    ("git", "shortlog"): ReadOnlyCommand("0nsec", "w", _split_options(_COMMIT_OPTIONS, "numbered summary email group")),
+    ("git", "describe"): ReadOnlyCommand(
+        "", "", _split_options("all tags contains abbrev candidates exact-match match exclude long always "
                       "dirty broken first-parent debug")
     ),
-    ("git", "grep"): Reader(
+    ("git", "grep"): ReadOnlyCommand(
         "0iwvhHEGPFnlLzcpqaIW", "ABCem",
-        _long("cached untracked ignore-case word-regexp invert-match full-name extended-regexp "
+        _split_options("cached untracked ignore-case word-regexp invert-match full-name extended-regexp "
               "basic-regexp perl-regexp fixed-strings line-number column files-with-matches "
               "name-only files-without-match null count color no-color break heading show-function "
               "context after-context before-context function-context max-depth max-count and or "
               "not all-match quiet text recursive no-recursive threads only-matching"),
-        adds=("--no-textconv",),
+        added_arguments=("--no-textconv",),
     ),
-    ("git", "merge-base"): Reader("a", "", _long("all octopus independent is-ancestor fork-point")),
-    ("git", "show-ref"): Reader(
-        "dsq", "", _long("head heads tags branches dereference hash verify abbrev quiet exists")
+    ("git", "merge-base"): ReadOnlyCommand("a", "", _split_options("all octopus independent is-ancestor fork-point")),
+    ("git", "show-ref"): ReadOnlyCommand(
+        "dsq", "", _split_options("head heads tags branches dereference hash verify abbrev quiet exists")
     ),
-    ("git", "cat-file"): Reader("tsep", "", _long("batch-check")),
-    ("find",): Reader(
-        words=_long("-name -iname -path -ipath -wholename -iwholename -regex -iregex -type -xtype "
+    ("git", "cat-file"): ReadOnlyCommand("tsep", "", _split_options("batch-check")),
+    ("find",): ReadOnlyCommand(
+        whole_words=_split_options("-name -iname -path -ipath -wholename -iwholename -regex -iregex -type -xtype "
                     "-size -mtime -mmin -atime -amin -ctime -cmin -newer -anewer -cnewer -newermt "
                     "-maxdepth -mindepth -depth -mount -xdev -empty -perm -user -group -uid -gid "
                     "-nouser -nogroup -links -inum -samefile -readable -writable -executable "
                     "-print -print0 -ls -prune -quit -not -and -or -a -o -true -false -follow "
                     "-daystart -regextype -H -L -P -lname -ilname -used -noleaf"),
     ),
-    ("sort",): Reader(
+    ("sort",): ReadOnlyCommand(
         "bdfghiMnRrVcCmsuz", "kt",
-        _long("ignore-leading-blanks dictionary-order ignore-case general-numeric-sort "
+        _split_options("ignore-leading-blanks dictionary-order ignore-case general-numeric-sort "
               "human-numeric-sort ignore-nonprinting month-sort numeric-sort random-sort reverse "
               "version-sort sort check merge stable unique zero-terminated key field-separator"),
     ),
-    ("uniq",): Reader(
+    ("uniq",): ReadOnlyCommand(
         "cdDiuz", "fsw",
-        _long("count repeated all-repeated ignore-case unique zero-terminated skip-fields "
+        _split_options("count repeated all-repeated ignore-case unique zero-terminated skip-fields "
               "skip-chars check-chars group"),
-        most=1,
+        max_operands=1,
     ),
-    ("diff",): Reader(
+    ("diff",): ReadOnlyCommand(
         "qsrNibwBaeEZtTdyup0", "UCWxI",
-        _long("brief report-identical-files recursive new-file ignore-case ignore-space-change "
+        _split_options("brief report-identical-files recursive new-file ignore-case ignore-space-change "
               "ignore-all-space ignore-blank-lines text side-by-side unified context minimal color "
               "suppress-common-lines width exclude expand-tabs strip-trailing-cr normal"),
     ),
-    ("rg",): Reader(
+    ("rg",): ReadOnlyCommand(
         "0iSswxvcnNlLHIoFPUapqu", "ABCemgtTMd",
-        _long("ignore-case smart-case case-sensitive word-regexp line-regexp invert-match count "
+        _split_options("ignore-case smart-case case-sensitive word-regexp line-regexp invert-match count "
               "count-matches line-number no-line-number files-with-matches files-without-match "
               "with-filename no-filename only-matching fixed-strings pcre2 multiline text hidden "
               "no-ignore glob iglob type type-not type-list max-count max-depth max-filesize files "
               "color heading no-heading context after-context before-context regexp sort sortr "
               "json stats vimgrep column trim follow no-config replace passthru quiet"),
-        adds=("--no-config",),
+        added_arguments=("--no-config",),
     ),
-    ("tree",): Reader(
+    ("tree",): ReadOnlyCommand(
         "adfilxspugDFqNQrtcUvnACSJ", "LPI",
-        _long("noreport dirsfirst du si prune charset filelimit timefmt filesfirst matchdirs "
+        _split_options("noreport dirsfirst du si prune charset filelimit timefmt filesfirst matchdirs "
               "ignore-case gitignore sort inodes device"),
     ),
-    ("file",): Reader(
+    ("file",): ReadOnlyCommand(
         "bikLhnNprsv", "F",
-        _long("brief mime mime-type mime-encoding dereference no-dereference separator extension"),
+        _split_options("brief mime mime-type mime-encoding dereference no-dereference separator extension"),
     ),
-    ("date",): Reader(
-        "uRI", "d", _long("date utc universal iso-8601 rfc-3339 rfc-email reference"),
-        most=0,  # another one sets the clock
-        formats=True,
+    ("date",): ReadOnlyCommand(
+        "uRI", "d", _split_options("date utc universal iso-8601 rfc-3339 rfc-email reference"),
+        max_operands=0,  # another one sets the clock
+        has_formats=True,
     ),
-    **{(name,): _SUMS for name in _long("md5sum sha1sum sha224sum sha256sum sha384sum sha512sum "
+    **{(name,): _CHECKSUM_COMMAND for name in _split_options("md5sum sha1sum sha224sum sha256sum sha384sum sha512sum "
                                         "b2sum cksum")},
-    **{(name,): _Harmless() for name in _long(
+    **{(name,): _HarmlessCommand() for name in _split_options(
         "basename cal cat cmp column comm cut df dirname du echo egrep expand "
         "expr factor false fgrep fold free fmt grep groups head id join jq ls nl nproc "
         "numfmt od paste pathchk pr printenv printf ps pwd readlink realpath rev seq sleep stat "
@@ -228,7 +235,7 @@ _COMMANDS: Mapping[tuple[str, ...], Reader] = {
 }  # fmt: skip
 
 
-def reader_of(words: Sequence[str]) -> tuple[int, Reader] | None:
+def find_command(words: Sequence[str]) -> tuple[int, ReadOnlyCommand] | None:
     """How many first words name a command that is known, and what of it only reads."""
     name = words[0].rpartition("/")[2]
     for count in (3, 2, 1):

@@ -18,7 +18,7 @@ FLOAT_NOISE = 4e-16
 def exponential(numbers: Arithmetic, a: Number) -> Number:
     """e ** a."""
     numbers.spend(SERIES_WORK)
-    return 1 if a == 0 else numbers.context.exp(numbers.decimal(a))
+    return 1 if a == 0 else numbers.context.exp(numbers.to_decimal(a))
 
 
 def logarithm(numbers: Arithmetic, a: Number, base: Number | None = None) -> Number:
@@ -27,15 +27,17 @@ def logarithm(numbers: Arithmetic, a: Number, base: Number | None = None) -> Num
         raise CalculationError(f"a logarithm needs a number above 0, got {describe(a)}")
     numbers.spend(SERIES_WORK)
     if base is None:
-        return 0 if a == 1 else numbers.context.ln(numbers.decimal(a))
+        return 0 if a == 1 else numbers.context.ln(numbers.to_decimal(a))
     if base == 10:
-        return numbers.context.log10(numbers.decimal(a))
+        return numbers.context.log10(numbers.to_decimal(a))
     if base <= 0 or base == 1:
         raise CalculationError(f"{describe(base)} cannot be the base of a logarithm")
     return numbers.divide(logarithm(numbers, a), logarithm(numbers, base))
 
 
-def by_float(numbers: Arithmetic, function: Callable[..., float], *values: Number) -> Number:
+def apply_float_function(
+    numbers: Arithmetic, function: Callable[..., float], *values: Number
+) -> Number:
     """A function of floats, without the noise of its last digit."""
     try:
         result = function(*(float(value) for value in values))
@@ -45,20 +47,20 @@ def by_float(numbers: Arithmetic, function: Callable[..., float], *values: Numbe
         shown = ", ".join(describe(value) for value in values)
         name = function.__name__
         raise CalculationError(f"{name}({shown}) is not a real number") from None
-    return numbers.settled(Decimal(f"{result:.15g}"))
+    return numbers.to_exact(Decimal(f"{result:.15g}"))
 
 
 def sine(numbers: Arithmetic, a: Number) -> Number:
     """The sine of an angle in radians; 0 where only a float's noise is left."""
-    refuse_far(numbers, a)
-    result = by_float(numbers, math.sin, a)
+    refuse_large_angle(numbers, a)
+    result = apply_float_function(numbers, math.sin, a)
     return 0 if abs(float(result)) < FLOAT_NOISE * abs(float(a)) else result
 
 
 def cosine(numbers: Arithmetic, a: Number) -> Number:
     """The cosine of an angle in radians; 0 where only a float's noise is left."""
-    refuse_far(numbers, a)
-    result = by_float(numbers, math.cos, a)
+    refuse_large_angle(numbers, a)
+    result = apply_float_function(numbers, math.cos, a)
     return 0 if abs(float(result)) < FLOAT_NOISE * abs(float(a)) else result
 
 
@@ -66,10 +68,10 @@ def tangent(numbers: Arithmetic, a: Number) -> Number:
     """The tangent of an angle in radians."""
     if cosine(numbers, a) == 0:
         raise CalculationError(f"tan({describe(a)}) has no value: the cosine there is 0")
-    return 0 if sine(numbers, a) == 0 else by_float(numbers, math.tan, a)
+    return 0 if sine(numbers, a) == 0 else apply_float_function(numbers, math.tan, a)
 
 
-def refuse_far(numbers: Arithmetic, a: Number) -> None:
+def refuse_large_angle(numbers: Arithmetic, a: Number) -> None:
     """Refuse an angle of which a float keeps no useful digits."""
     if not -(10**9) <= a <= 10**9:
         raise CalculationError(f"the angle {describe(a)} is too large; use 0 to 2*pi")

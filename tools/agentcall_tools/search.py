@@ -9,37 +9,37 @@ from urllib.parse import quote, urlencode
 from pydantic import BaseModel, ValidationError
 
 from agentcall import tool
-from agentcall_tools.download import Answer, Bounds, DownloadError, download
+from agentcall_tools.download import DownloadBounds, DownloadedResponse, HTTPDownloadError, download
 from agentcall_tools.fetch.link import FetchError
-from agentcall_tools.fetch.text import readable
-from agentcall_tools.visible import visible
+from agentcall_tools.fetch.text import extract_readable
+from agentcall_tools.visible import remove_invisible
 
-MOST_RESULTS = 20
-_BOUNDS = Bounds(20.0, 2_000_000)
-_LONGEST_QUERY = 400
-_SHOWN = 10_000
+MAX_RESULTS = 20
+_DOWNLOAD_BOUNDS = DownloadBounds(20.0, 2_000_000)
+_MAX_QUERY_LENGTH = 400
+_MAX_SHOWN = 10_000
 
 
 class SearchError(ValueError):
     """Nothing could be searched; the text says why and what to try."""
 
 
-class _Result(BaseModel):
+class _SearchResult(BaseModel):
     title: str = ""
     url: str = ""
     content: str | None = ""
     publishedDate: str | None = None  # noqa: N815 - SearXNG's name
 
-    def shown(self, number: int) -> str:
+    def format_lines(self, number: int) -> str:
         """The result in a few lines."""
         day = f" ({self.publishedDate[:10]})" if self.publishedDate else ""
         said = " ".join((self.content or "").split())[:500]
         lines = [f"{number}. {self.title[:200]}{day}", self.url[:500], said]
-        return visible("\n".join(filter(None, lines)))
+        return remove_invisible("\n".join(filter(None, lines)))
 
 
-class _Results(BaseModel):
-    results: list[_Result]
+class _SearchResults(BaseModel):
+    results: list[_SearchResult]
     answers: list[object] = []
 
 
@@ -63,21 +63,25 @@ class Search:
             query: What to look for, in a few words.
             count: How many results, 1 to 20.
         """
-        if not query.strip() or len(query) > _LONGEST_QUERY:
-            raise SearchError(f"query has 1 to {_LONGEST_QUERY} characters, got {len(query)}")
-        if not 1 <= count <= MOST_RESULTS:
-            raise SearchError(f"count is 1 to {MOST_RESULTS}, got {count}")
+        if not query.strip() or len(query) > _MAX_QUERY_LENGTH:
+            raise SearchError(f"query has 1 to {_MAX_QUERY_LENGTH} characters, got {len(query)}")
+        if not 1 <= count <= MAX_RESULTS:
+            raise SearchError(f"count is 1 to {MAX_RESULTS}, got {count}")
         if "{query}" in self._url:
-            return _page(await _asked(self._url.replace("{query}", quote(query, safe=""))))
+            return _format_page(
+                await _send_request(self._url.replace("{query}", quote(query, safe="")))
+            )
         asked = urlencode({"q": query, "format": "json"})
-        return _listed(await _asked(f"{self._url.rstrip('/')}/search?{asked}"), query, count)
+        return _format_results(
+            await _send_request(f"{self._url.rstrip('/')}/search?{asked}"), query, count
+        )
 
 
-async def _asked(url: str) -> Answer:
+async def _send_request(url: str) -> DownloadedResponse:
     host = url.split("/", 3)[2]
     try:
-        answer = await download(url, _BOUNDS)
-    except DownloadError as error:
+        answer = await download(url, _DOWNLOAD_BOUNDS)
+    except HTTPDownloadError as error:
         raise SearchError(f"the search engine cannot be asked: {error}") from None
     if answer.status == 403:
         raise SearchError(
@@ -90,18 +94,18 @@ async def _asked(url: str) -> Answer:
     return answer
 
 
-def _listed(answer: Answer, query: str, count: int) -> str:
+def _format_results(answer: DownloadedResponse, query: str, count: int) -> str:
     try:
-        found = _Results.model_validate_json(answer.body)
+        found = _SearchResults.model_validate_json(answer.body)
     except ValidationError:
         raise SearchError("the search engine's answer is not that of a SearXNG") from None
-    lines = [result.shown(number) for number, result in enumerate(found.results[:count], 1)]
-    answers = [visible(f"answer: {json.dumps(said)[:500]}") for said in found.answers[:2]]
+    lines = [result.format_lines(number) for number, result in enumerate(found.results[:count], 1)]
+    answers = [remove_invisible(f"answer: {json.dumps(said)[:500]}") for said in found.answers[:2]]
     return "\n\n".join([*answers, *lines]) or f"nothing found for {query!r}; try other words"
 
 
-def _page(answer: Answer) -> str:
+def _format_page(answer: DownloadedResponse) -> str:
     try:
-        return readable(answer, "the search engine's answer").text[:_SHOWN]
+        return extract_readable(answer, "the search engine's answer").text[:_MAX_SHOWN]
     except FetchError as error:
         raise SearchError(str(error)) from None

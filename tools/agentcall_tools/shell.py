@@ -28,15 +28,15 @@ from typing import Any, Protocol
 
 from agentcall import Tool, tool
 from agentcall_tools import keeper
-from agentcall_tools.reading import reader_of
-from agentcall_tools.visible import visible
+from agentcall_tools.reading import find_command
+from agentcall_tools.visible import remove_invisible
 
-HEAD, TAIL = 15_000, 5_000
-MOST_PRINTED = 10_000_000
+HEAD_BYTES, TAIL_BYTES = 15_000, 5_000
+MAX_PRINTED = 10_000_000
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_GIT = (("core.fsmonitor", "false"), ("log.showSignature", "false"), ("core.pager", "cat"))
+_GIT_SETTINGS = (("core.fsmonitor", "false"), ("log.showSignature", "false"), ("core.pager", "cat"))
 """What would run programs that a repository names itself."""
-_CLEAN = {
+_CLEAN_ENVIRONMENT = {
     "PATH": _PATH,
     "HOME": "/nonexistent",
     "LANG": "C.UTF-8",
@@ -45,15 +45,15 @@ _CLEAN = {
     "GIT_PAGER": "cat",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
-    "GIT_CONFIG_COUNT": str(len(_GIT)),
-    **{f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in enumerate(_GIT)},
-    **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in enumerate(_GIT)},
+    "GIT_CONFIG_COUNT": str(len(_GIT_SETTINGS)),
+    **{f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in enumerate(_GIT_SETTINGS)},
+    **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in enumerate(_GIT_SETTINGS)},
 }
-_KEEPER = (sys.executable, "-I", "-S", keeper.__file__) if sys.platform == "linux" else ()
-_ENDING = 3.0
+_REAPER = (sys.executable, "-I", "-S", keeper.__file__) if sys.platform == "linux" else ()
+_KILL_SECONDS = 3.0
 """Seconds until a command is left that does not end when it is killed."""
-_OPERATORS = re.compile(r"[|&;<>]+|[0-9]*[<>].*|.*[^\\];")
-_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_SHELL_OPERATORS = re.compile(r"[|&;<>]+|[0-9]*[<>].*|.*[^\\];")
+_ANSI_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class ShellError(ValueError):
@@ -81,14 +81,14 @@ class Shell:
         if not hasattr(os, "killpg"):
             raise OSError("run_command needs process groups, which this system does not have")
         texts = allow.split(",") if isinstance(allow, str) else allow
-        self._allowed = [_Allowed.of(text) for text in texts if text.strip()]
-        self._programs = {each.words[0]: _program(each.words[0]) for each in self._allowed}
+        self._allowed = [_AllowedCommand.parse(text) for text in texts if text.strip()]
+        self._programs = {each.words[0]: _find_program(each.words[0]) for each in self._allowed}
         self._folder = Path(folder).expanduser().resolve()
         self._seconds = seconds
-        self._environment = {**_CLEAN, **(variables or {})}
-        known = f"{self.run_command.description} Allowed: {self._known()}."
+        self._environment = {**_CLEAN_ENVIRONMENT, **(variables or {})}
+        known = f"{self.run_command.description} Allowed: {self._list_allowed()}."
         made = tool(description=known, timeout=seconds + 10)(self.run_command)
-        command: Any = Tool(_Command(self.run, asks=True), made.schema, made.marks)
+        command: Any = Tool(_ShellFunction(self.run, has_approval=True), made.schema, made.options)
         self.run_command = command
 
     @tool(requires_approval=True, sequential=True, untrusted=True, timeout=70)
@@ -100,15 +100,15 @@ class Shell:
         Args:
             command: The program and its arguments, for example "git log -n 5".
         """
-        return await self.run(command, asks=True)
+        return await self.run(command, has_approval=True)
 
-    async def run(self, command: str, *, asks: bool) -> str:
+    async def run(self, command: str, *, has_approval: bool) -> str:
         """As `run_command`; `asks` says that a person sees each command. Raises ShellError."""
-        words = self._words(command, asks=asks)
+        words = self._check_command(command, has_approval=has_approval)
         read_end, write_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command(words),
+                *self._build_command(words),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
@@ -121,156 +121,160 @@ class Shell:
             raise ShellError(f"{words[0]} cannot be run: {error.strerror}") from None
         finally:
             os.close(write_end)
-        return await _ended(process, read_end, self._seconds)
+        return await _wait_for_end(process, read_end, self._seconds)
 
-    def _command(self, words: Sequence[str]) -> Sequence[str]:
+    def _build_command(self, words: Sequence[str]) -> Sequence[str]:
         program = self._programs[words[0]]
-        return (*_KEEPER, program, *words) if _KEEPER else (program, *words[1:])
+        return (*_REAPER, program, *words) if _REAPER else (program, *words[1:])
 
-    def _words(self, command: str, *, asks: bool) -> Sequence[str]:
+    def _check_command(self, command: str, *, has_approval: bool) -> Sequence[str]:
         if "\0" in command:
             raise ShellError("a command has no NUL characters")
         try:
-            words = _split(command)
+            words = _split_command(command)
         except ValueError as error:
             raise ShellError(f"{command[:200]!r} cannot be split into words: {error}") from None
-        operator = next((word for word in words if _OPERATORS.fullmatch(word)), None)
+        operator = next((word for word in words if _SHELL_OPERATORS.fullmatch(word)), None)
         if operator is not None:
             raise ShellError(
                 f"{operator[:80]!r} is for a shell, and there is none: give one program and its "
                 "arguments, and read what it prints"
             )
-        fitting = [each for each in self._allowed if each.begins(words)]
+        fitting = [each for each in self._allowed if each.matches(words)]
         if not fitting:
-            raise ShellError(f"{command[:200]!r} is not allowed; allowed: {self._known()}")
-        found = [each.taken(words, asks=asks) for each in fitting]
-        taken = next((each for each in found if not isinstance(each, _Refused)), None)
+            raise ShellError(f"{command[:200]!r} is not allowed; allowed: {self._list_allowed()}")
+        found = [each.check_arguments(words, has_approval=has_approval) for each in fitting]
+        taken = next((each for each in found if not isinstance(each, _RefusedArguments)), None)
         if taken is None:
-            refused = next(str(each) for each in found if isinstance(each, _Refused))
-            raise ShellError(f"{refused}; allowed: {self._known()}")
+            refused = next(str(each) for each in found if isinstance(each, _RefusedArguments))
+            raise ShellError(f"{refused}; allowed: {self._list_allowed()}")
         return taken
 
-    def _known(self) -> str:
+    def _list_allowed(self) -> str:
         return ", ".join(map(str, self._allowed))
 
 
-class _Marks(Protocol):
+class _ApprovalOptions(Protocol):
     @property
     def requires_approval(self) -> bool: ...
 
 
-class _Run(Protocol):
-    async def __call__(self, command: str, *, asks: bool) -> str: ...
+class _RunCommand(Protocol):
+    async def __call__(self, command: str, *, has_approval: bool) -> str: ...
 
 
-class _Command:
+class _ShellFunction:
     """What `run_command` calls, for a tool that asks a person or one that does not."""
 
-    def __init__(self, run: _Run, *, asks: bool) -> None:
+    def __init__(self, run: _RunCommand, *, has_approval: bool) -> None:
         self._run = run
-        self._asks = asks
+        self._has_approval = has_approval
 
-    def marked(self, marks: _Marks) -> "_Command":
+    def marked(self, marks: _ApprovalOptions) -> "_ShellFunction":
         """The function for a tool of these marks."""
-        return _Command(self._run, asks=marks.requires_approval)
+        return _ShellFunction(self._run, has_approval=marks.requires_approval)
 
     async def __call__(self, command: str) -> str:
-        return await self._run(command, asks=self._asks)
+        return await self._run(command, has_approval=self._has_approval)
 
 
-class _Refused(str):
+class _RefusedArguments(str):
     """Why the arguments of a command are not taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Allowed:
+class _AllowedCommand:
     """The first words of what may be run; `is_open` says that any may follow."""
 
     words: tuple[str, ...]
     is_open: bool
 
     @classmethod
-    def of(cls, text: str) -> "_Allowed":
+    def parse(cls, text: str) -> "_AllowedCommand":
         words = tuple(shlex.split(text))
         is_open = len(words) > 1 and words[-1] == "*"
         return cls(words[:-1] if is_open else words, is_open)
 
-    def begins(self, words: Sequence[str]) -> bool:
+    def matches(self, words: Sequence[str]) -> bool:
         return tuple(words[: len(self.words)]) == self.words
 
-    def taken(self, words: Sequence[str], *, asks: bool) -> Sequence[str] | _Refused:
+    def check_arguments(
+        self, words: Sequence[str], *, has_approval: bool
+    ) -> Sequence[str] | _RefusedArguments:
         """The command as it is run, or why it is not."""
         size = len(self.words)
-        known = reader_of(words)
+        known = find_command(words)
         if self.is_open or (len(words) == size and not known):
             return words
-        if known is None or (known[0] > size and asks):
-            if asks:
+        if known is None or (known[0] > size and has_approval):
+            if has_approval:
                 return words
-            return _Refused(f"of {self} nothing but these words is run without a person's approval")
+            return _RefusedArguments(
+                f"of {self} nothing but these words is run without a person's approval"
+            )
         count, reader = known
-        refused = reader.refused(words[max(count, size) :])
+        refused = reader.find_refused(words[max(count, size) :])
         if refused is not None:
-            return _Refused(
+            return _RefusedArguments(
                 f"{refused[:80]!r} is not known as an argument of {self} that only reads"
             )
-        return (*words[:count], *reader.adds, *words[count:])
+        return (*words[:count], *reader.added_arguments, *words[count:])
 
     def __str__(self) -> str:
         return shlex.join(self.words) + " *" * self.is_open
 
 
-def _split(command: str) -> list[str]:
+def _split_command(command: str) -> list[str]:
     """The words of a command; an end of line outside quotes is no space, as it would end one."""
     lexer = shlex.shlex(command.strip(), posix=True)
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
     return list(lexer)
 
 
-def _program(name: str) -> str:
+def _find_program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         raise FileNotFoundError(f"there is no program {name!r} to allow")
     return str(Path(found).absolute())
 
 
-async def _ended(process: asyncio.subprocess.Process, read_end: int, seconds: float) -> str:
+async def _wait_for_end(process: asyncio.subprocess.Process, read_end: int, seconds: float) -> str:
     """What the process printed and how it ended; its group is gone afterwards."""
-    printed = _Printed()
+    printed = _OutputBuffer()
     reading = asyncio.ensure_future(printed.read(read_end))
     ending = asyncio.ensure_future(process.wait())
     until = asyncio.get_running_loop().time() + seconds
     try:
         await asyncio.wait({reading, ending}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if reading.done() and not printed.is_too_much:  # it closed its output and goes on
+        if reading.done() and not printed.is_over_limit:  # it closed its output and goes on
             left = until - asyncio.get_running_loop().time()
             await asyncio.wait({ending}, timeout=max(left, 0))
         stopped = not ending.done()
     finally:
-        _end(process)
-        await asyncio.wait({reading, ending}, timeout=_ENDING)
+        _kill_group(process)
+        await asyncio.wait({reading, ending}, timeout=_KILL_SECONDS)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         reading.cancel()  # where a process of another group holds the pipe
         await asyncio.gather(reading, return_exceptions=True)
-    if printed.is_too_much:
-        raise ShellError(f"{printed.text()}\n[stopped: it printed over {MOST_PRINTED} bytes]")
+    if printed.is_over_limit:
+        raise ShellError(f"{printed.format_text()}\n[stopped: it printed over {MAX_PRINTED} bytes]")
     if stopped:
-        raise ShellError(f"{printed.text()}\n[stopped after {seconds:g} seconds]".lstrip())
-    return f"{printed.text()}\n[exit code {process.returncode}]".lstrip()
+        raise ShellError(f"{printed.format_text()}\n[stopped after {seconds:g} seconds]".lstrip())
+    return f"{printed.format_text()}\n[exit code {process.returncode}]".lstrip()
 
 
-def _end(process: asyncio.subprocess.Process) -> None:
+def _kill_group(process: asyncio.subprocess.Process) -> None:
     """Ends a command with all that it has started; on Linux its keeper does, when it is told to."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGTERM if _KEEPER else signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGTERM if _REAPER else signal.SIGKILL)
 
 
-class _Printed:
+class _OutputBuffer:
     """The beginning and the end of what is printed."""
 
     def __init__(self) -> None:
-        self.is_too_much = False
+        self.is_over_limit = False
         self._size = 0
         self._head = b""
         self._tail = b""
@@ -282,18 +286,18 @@ class _Printed:
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
         )
         try:
-            while not self.is_too_much and (chunk := await reader.read(65_536)):
+            while not self.is_over_limit and (chunk := await reader.read(65_536)):
                 self._size += len(chunk)
-                room = HEAD - len(self._head)
+                room = HEAD_BYTES - len(self._head)
                 self._head += chunk[:room]
-                self._tail = (self._tail + chunk[room:])[-TAIL:] if room < len(chunk) else b""
-                self.is_too_much = self._size > MOST_PRINTED
+                self._tail = (self._tail + chunk[room:])[-TAIL_BYTES:] if room < len(chunk) else b""
+                self.is_over_limit = self._size > MAX_PRINTED
         finally:
             transport.close()
 
-    def text(self) -> str:
+    def format_text(self) -> str:
         """What was printed, with a note on what was left out."""
         left_out = self._size - len(self._head) - len(self._tail)
         note = f"\n[... {left_out} bytes left out ...]\n" if left_out else ""
         parts = (part.decode("utf-8", "replace") for part in (self._head, self._tail))
-        return visible(_COLOURS.sub("", note.join(parts))).rstrip()
+        return remove_invisible(_ANSI_COLOURS.sub("", note.join(parts))).rstrip()

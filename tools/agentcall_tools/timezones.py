@@ -92,14 +92,14 @@ _ABBREVIATIONS = {
     "jst": "Asia/Tokyo",
     "kst": "Asia/Seoul",
 }
-_UNCLEAR = frozenset({"cst", "ist", "bst", "mst"})
-_OFFSET = re.compile(r"(?:utc|gmt)?([+-])([0-9]{1,2})(?::?([0-9]{2}))?")
-_SUFFIX = re.compile(r"(?:[ _](?:standard[ _])?time|时间|市)$")
-_LONGEST_NAME = 80
+_AMBIGUOUS = frozenset({"cst", "ist", "bst", "mst"})
+_OFFSET_PATTERN = re.compile(r"(?:utc|gmt)?([+-])([0-9]{1,2})(?::?([0-9]{2}))?")
+_SUFFIX_PATTERN = re.compile(r"(?:[ _](?:standard[ _])?time|时间|市)$")
+_MAX_NAME_LENGTH = 80
 
 
 @lru_cache(maxsize=1)
-def _zones() -> dict[str, str]:
+def _load_zones() -> dict[str, str]:
     """Every accepted name in lower case, and the IANA name it stands for."""
     known = sorted(available_timezones())
     names = {zone.rsplit("/", 1)[-1].lower(): zone for zone in known if "/" in zone}
@@ -107,29 +107,29 @@ def _zones() -> dict[str, str]:
     for entry in re.sub(r"\n +", " ", _CITIES).strip().splitlines():
         zone, _, cities = entry.partition(":")
         names.update((city, zone) for city in cities.split())
-    clear = _ABBREVIATIONS.keys() - _UNCLEAR
+    clear = _ABBREVIATIONS.keys() - _AMBIGUOUS
     names.update((short, _ABBREVIATIONS[short]) for short in clear)
-    return {name: zone for name, zone in names.items() if name not in _UNCLEAR}
+    return {name: zone for name, zone in names.items() if name not in _AMBIGUOUS}
 
 
 def find_zone(name: str) -> tuple[str, tzinfo]:
     """The zone's IANA name or offset, and the zone; ValueError names close matches."""
-    text = name.strip()[: _LONGEST_NAME + 1].replace("−", "-")
+    text = name.strip()[: _MAX_NAME_LENGTH + 1].replace("−", "-")
     key = re.sub(r"[ _]+", "_", text.lower())
-    offset = _OFFSET.fullmatch(key)
+    offset = _OFFSET_PATTERN.fullmatch(key)
     if offset:
-        return _fixed_zone(name, offset)
-    if key in _UNCLEAR:
+        return _make_fixed_zone(name, offset)
+    if key in _AMBIGUOUS:
         raise ValueError(f"{name!r} is more than one time zone: use {_ABBREVIATIONS[key]}")
-    zones = _zones()
-    plain = _SUFFIX.sub("", key).replace("'", "").replace(".", "")
+    zones = _load_zones()
+    plain = _SUFFIX_PATTERN.sub("", key).replace("'", "").replace(".", "")
     zone = zones.get(key) or zones.get(plain)
     if zone is None:
         near = difflib.get_close_matches(key, zones, n=4, cutoff=0.6)
         matches = ", ".join(dict.fromkeys(zones[match] for match in near))
         hint = f"; close matches: {matches}" if near else ""
         raise ValueError(
-            f"unknown time zone {text[:_LONGEST_NAME]!r}{hint}. Use an IANA name such as "
+            f"unknown time zone {text[:_MAX_NAME_LENGTH]!r}{hint}. Use an IANA name such as "
             "Asia/Shanghai, a large city, or an offset such as UTC+8"
         )
     try:
@@ -138,7 +138,7 @@ def find_zone(name: str) -> tuple[str, tzinfo]:
         raise ValueError(f"no data of {zone} on this machine: install the package tzdata") from None
 
 
-def _fixed_zone(name: str, offset: re.Match[str]) -> tuple[str, tzinfo]:
+def _make_fixed_zone(name: str, offset: re.Match[str]) -> tuple[str, tzinfo]:
     sign, hours, minutes = offset.group(1), int(offset.group(2)), int(offset.group(3) or 0)
     if hours > 14 or minutes > 59:
         raise ValueError(f"{name!r} is no UTC offset: they go from UTC-12:00 to UTC+14:00")

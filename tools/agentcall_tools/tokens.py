@@ -33,14 +33,14 @@ SPELLINGS = str.maketrans(
         **dict.fromkeys("º", "°"),
     }
 )
-WORDS = (("乘以", "*"), ("除以", "/"), ("加上", "+"), ("减去", "-"), ("等于", "="))
+OPERATOR_WORDS = (("乘以", "*"), ("除以", "/"), ("加上", "+"), ("减去", "-"), ("等于", "="))
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
-RAISED = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
-ENDING = re.compile(r"(?:\s*=+)?[\s?]*$")
+SUPERSCRIPT_NUMBER = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+TRAILING_EQUALS = re.compile(r"(?:\s*=+)?[\s?]*$")
 
 SPACE = re.compile(r" *")
 TIMES = re.compile(r"[xX](?=[ 0-9(.])")
-GROUPED = re.compile(
+GROUPED_NUMBER = re.compile(
     r"[0-9]{1,3}(?:(?:,[0-9]{2})+,[0-9]{3}|(?:,[0-9]{3})+)(?:\.[0-9]+)?(?![0-9,.])"
 )
 NUMBER = re.compile(
@@ -52,37 +52,37 @@ SIGN = re.compile(r"\*\*|//|<<|>>|<=|>=|==|!=|[-+*/%^()<>,!&|~=\[\]√∛°万�
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class ExpressionToken:
     """One sign, name or number, with what stands around it."""
 
     kind: str
     text: str
     start: int
-    spaced: bool
+    has_space_before: bool
 
 
 def normalize(expression: str) -> str:
     """The expression in ASCII where other signs mean the same, without a trailing `= ?`."""
-    text = RAISED.sub(lambda m: f"^({m.group().translate(SUPERSCRIPTS)})", expression)
-    for word, sign in WORDS:
+    text = SUPERSCRIPT_NUMBER.sub(lambda m: f"^({m.group().translate(SUPERSCRIPTS)})", expression)
+    for word, sign in OPERATOR_WORDS:
         text = text.replace(word, sign)
     text = text.translate(SPELLINGS).strip()
-    text = ENDING.sub("", text)
+    text = TRAILING_EQUALS.sub("", text)
     return text[1:] if text.startswith("=") else text
 
 
-def tokenize(text: str) -> list[Token]:
+def tokenize(text: str) -> list[ExpressionToken]:
     """The tokens of a normalized expression, the last one of kind `end`."""
-    tokens: list[Token] = []
+    tokens: list[ExpressionToken] = []
     calls: list[bool] = []
     position = 0
     while True:
         start = SPACE.match(text, position)
         begin = start.end() if start else position
         if begin == len(text):
-            return [*tokens, Token("end", "the end", begin, begin > position)]
+            return [*tokens, ExpressionToken("end", "the end", begin, begin > position)]
         last = tokens[-1] if tokens else None
-        kind, end = next_token(text, begin, last, in_call=bool(calls) and calls[-1])
+        kind, end = match_token(text, begin, last, in_call=bool(calls) and calls[-1])
         word = text[begin:end]
         if kind == "name":
             word = word.removeprefix("math.").lower()
@@ -90,27 +90,31 @@ def tokenize(text: str) -> list[Token]:
             calls.append(last is not None and last.kind == "name" and last.text in FUNCTIONS)
         elif kind == "sign" and word == ")" and calls:
             calls.pop()
-        tokens.append(Token(kind, "*" if kind == "times" else word, begin, begin > position))
+        tokens.append(
+            ExpressionToken(kind, "*" if kind == "times" else word, begin, begin > position)
+        )
         position = end
 
 
-def next_token(text: str, begin: int, last: Token | None, *, in_call: bool) -> tuple[str, int]:
+def match_token(
+    text: str, begin: int, last: ExpressionToken | None, *, in_call: bool
+) -> tuple[str, int]:
     """The kind and the end of the token that begins here."""
     if last is not None and (last.kind == "number" or last.text in (")", "!", "°")):
         times = TIMES.match(text, begin)
         if times:
             return "times", times.end()
-    grouped = None if in_call else GROUPED.match(text, begin)
+    grouped = None if in_call else GROUPED_NUMBER.match(text, begin)
     if grouped:
         return "number", grouped.end()
     for kind, pattern in (("number", NUMBER), ("name", NAME), ("sign", SIGN)):
         found = pattern.match(text, begin)
         if found:
             return kind, found.end()
-    raise CalculationError(unreadable(text, begin))
+    raise CalculationError(describe_unreadable(text, begin))
 
 
-def unreadable(text: str, position: int) -> str:
+def describe_unreadable(text: str, position: int) -> str:
     """Why the character at this place has no meaning here."""
     character = text[position]
     if character in "'\"`":
@@ -122,7 +126,7 @@ def unreadable(text: str, position: int) -> str:
     return f"cannot read {character!r} at character {position + 1}. {ALLOWED}."
 
 
-def literal(token: Token, arithmetic: Arithmetic) -> Number:
+def parse_literal(token: ExpressionToken, arithmetic: Arithmetic) -> Number:
     """The exact value of a number's text."""
     text = token.text.replace(",", "").replace("_", "").lower()
     if len(text) > MAX_LITERAL:
@@ -134,4 +138,4 @@ def literal(token: Token, arithmetic: Arithmetic) -> Number:
     exponent = text.partition("e")[2].lstrip("+-")
     if len(exponent) > 5 or abs(int(exponent or 0)) > MAX_EXPONENT:
         raise CalculationError(f"{text[:40]} is out of range: use exponents up to {MAX_EXPONENT}")
-    return arithmetic.exact(Fraction(Decimal(text)))
+    return arithmetic.simplify(Fraction(Decimal(text)))

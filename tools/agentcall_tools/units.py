@@ -13,10 +13,17 @@ from typing import Any, Protocol, cast
 
 from agentcall import tool
 
-LONGEST_UNIT = 60
-MOST_FACTORS = 8
+MAX_UNIT_LENGTH = 60
+MAX_FACTORS = 8
 
-_LETTERS = {"C": "degC", "c": "degC", "F": "degF", "f": "degF", "K": "kelvin", "k": "kelvin"}
+_TEMPERATURE_LETTERS = {
+    "C": "degC",
+    "c": "degC",
+    "F": "degF",
+    "f": "degF",
+    "K": "kelvin",
+    "k": "kelvin",
+}
 _ALIASES = {
     "°c": "degC", "℃": "degC", "celsius": "degC", "centigrade": "degC", "degree celsius": "degC",
     "degrees celsius": "degC", "deg c": "degC", "摄氏度": "degC", "摄氏": "degC",
@@ -52,7 +59,7 @@ _ALIASES = {
     "ft lb": "foot*pound_force", "ft-lb": "foot*pound_force", "ft lbs": "foot*pound_force",
     "foot pound": "foot*pound_force", "foot pounds": "foot*pound_force",
 }  # fmt: skip
-_EXACT = {"KB": "kilobyte", "Kb": "kilobit", "kb": "kilobit", "Mb": "megabit", "Gb": "gigabit",
+_CASE_SENSITIVE_ALIASES = {"KB": "kilobyte", "Kb": "kilobit", "kb": "kilobit", "Mb": "megabit", "Gb": "gigabit",
           "Tb": "terabit", "b": "bit", "Kbps": "kilobit/second", "kbps": "kilobit/second",
           "Mbps": "megabit/second", "Gbps": "gigabit/second", "MM": "mm"}  # fmt: skip
 _DEFINITIONS = (
@@ -70,30 +77,30 @@ _POWERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _TOKEN = re.compile(r" *(?:(\*\*|\^)? *(-?[0-9](?![0-9.]))|([^\W\d_][\w%]*|%)|(\*|/))")
 
 
-class Unit(Protocol):
+class PintUnit(Protocol):
     """A unit of pint's, as far as it is used here: pint's own types leave most of it unknown."""
 
     @property
     def dimensionality(self) -> Any: ...  # pint's UnitsContainer, only compared
 
 
-class Quantity(Unit, Protocol):
+class PintQuantity(PintUnit, Protocol):
     """A number with a unit."""
 
     @property
     def magnitude(self) -> float: ...
 
-    def to(self, other: Unit | str) -> "Quantity": ...
+    def to(self, other: PintUnit | str) -> "PintQuantity": ...
 
-    def __rtruediv__(self, other: int) -> "Quantity": ...
+    def __rtruediv__(self, other: int) -> "PintQuantity": ...
 
 
-class Registry(Protocol):
+class PintRegistry(Protocol):
     """The units that pint knows."""
 
-    def Quantity(self, value: float, units: Unit) -> Quantity: ...  # noqa: N802  pint's name
+    def Quantity(self, value: float, units: PintUnit) -> PintQuantity: ...  # noqa: N802  pint's name
 
-    def parse_units(self, text: str) -> Unit: ...
+    def parse_units(self, text: str) -> PintUnit: ...
 
     def define(self, definition: str) -> None: ...
 
@@ -112,32 +119,35 @@ def convert(value: float, from_unit: str, to_unit: str) -> str:
     """
     if not math.isfinite(value):
         raise ValueError(f"cannot convert {value}: give a finite number")
-    source, target = _pair(from_unit, to_unit)
-    return _converted(value, source, target)
+    source, target = _resolve_units(from_unit, to_unit)
+    return _convert_value(value, source, target)
 
 
-def _pair(from_unit: str, to_unit: str) -> tuple[str, str]:
+def _resolve_units(from_unit: str, to_unit: str) -> tuple[str, str]:
     """Both units as pint's names; C, F and K are temperatures if both could be."""
     first, second = from_unit.strip(), to_unit.strip()
-    temperatures = set(_LETTERS.values())
-    read = [_LETTERS.get(unit) or _ALIASES.get(unit.lower(), unit) for unit in (first, second)]
+    temperatures = set(_TEMPERATURE_LETTERS.values())
+    read = [
+        _TEMPERATURE_LETTERS.get(unit) or _ALIASES.get(unit.lower(), unit)
+        for unit in (first, second)
+    ]
     if all(unit in temperatures for unit in read):
         return read[0], read[1]
-    return _spell(first), _spell(second)
+    return _normalize_unit(first), _normalize_unit(second)
 
 
-def _spell(unit: str) -> str:
+def _normalize_unit(unit: str) -> str:
     """The unit as pint's own names, powers, * and /; ValueError if it is not one."""
     text = re.sub(r"\s+", " ", unit.strip())
-    if not text or len(text) > LONGEST_UNIT:
-        raise ValueError(f"a unit has 1 to {LONGEST_UNIT} characters, got {len(text)}")
+    if not text or len(text) > MAX_UNIT_LENGTH:
+        raise ValueError(f"a unit has 1 to {MAX_UNIT_LENGTH} characters, got {len(text)}")
     if _CURRENCY.fullmatch(text.lower()):
         raise ValueError(f"{text!r} is a currency: exchange rates change, this tool has none")
-    alias = _EXACT.get(text) or _ALIASES.get(text.lower())
-    return alias or _factors(text)
+    alias = _CASE_SENSITIVE_ALIASES.get(text) or _ALIASES.get(text.lower())
+    return alias or _parse_product(text)
 
 
-def _factors(unit: str) -> str:
+def _parse_product(unit: str) -> str:
     """A product of units, factor by factor."""
     text = unit.translate(_POWERS).replace("·", "*").replace("⋅", "*").replace("×", "*")
     text = re.sub(r"\bper\b|每|÷", "/", text, flags=re.IGNORECASE)
@@ -153,7 +163,7 @@ def _factors(unit: str) -> str:
     while position < len(text.rstrip()):
         found = _TOKEN.match(text, position)
         if not found:
-            raise ValueError(_unreadable(unit))
+            raise ValueError(_describe_unreadable(unit))
         position = found.end()
         power, name, sign = found.group(2), found.group(3), found.group(4)
         if sign or power:
@@ -161,32 +171,32 @@ def _factors(unit: str) -> str:
         else:
             factors += 1
             glued = bool(parts) and parts[-1] not in ("*", "/")
-            parts.extend(["*", _known(name)] if glued else [_known(name)])
-    if not factors or factors > MOST_FACTORS or not _well_formed(parts):
-        raise ValueError(_unreadable(unit))
+            parts.extend(["*", _find_unit(name)] if glued else [_find_unit(name)])
+    if not factors or factors > MAX_FACTORS or not _is_well_formed(parts):
+        raise ValueError(_describe_unreadable(unit))
     return "".join(parts)
 
 
-def _well_formed(parts: list[str]) -> bool:
+def _is_well_formed(parts: list[str]) -> bool:
     """Whether names, powers and signs follow each other as in m**(2)/s."""
     kinds = "".join("s" if p in "*/" else "p" if p.startswith("**") else "n" for p in parts)
     return re.fullmatch(r"np?(?:snp?)*", kinds) is not None
 
 
-def _unreadable(unit: str) -> str:
+def _describe_unreadable(unit: str) -> str:
     return (
-        f"cannot read {unit[:LONGEST_UNIT]!r} as a unit: write names with * / and powers of one "
+        f"cannot read {unit[:MAX_UNIT_LENGTH]!r} as a unit: write names with * / and powers of one "
         "digit, such as km/h, m^2 or kg*m/s^2, and no numbers"
     )
 
 
-def _known(name: str) -> str:
+def _find_unit(name: str) -> str:
     """One unit's name as pint has it; ValueError names close matches."""
     lower = name.lower()
     if _CURRENCY.fullmatch(lower):
         raise ValueError(f"{name!r} is a currency: exchange rates change, this tool has none")
-    registry = _registry()
-    alias = _EXACT.get(name) or _ALIASES.get(lower)
+    registry = _load_registry()
+    alias = _CASE_SENSITIVE_ALIASES.get(name) or _ALIASES.get(lower)
     if alias:
         return f"({alias})"
     candidates = [name, name.replace("µ", "u").replace("μ", "u")]
@@ -196,14 +206,14 @@ def _known(name: str) -> str:
             return candidate
     power = re.fullmatch(r"(\D+)([2-9])", name)
     if power:
-        return f"{_known(power.group(1))}**{power.group(2)}"
-    near = difflib.get_close_matches(lower, _names(), n=4, cutoff=0.6)
+        return f"{_find_unit(power.group(1))}**{power.group(2)}"
+    near = difflib.get_close_matches(lower, _list_unit_names(), n=4, cutoff=0.6)
     hint = f"; close matches: {', '.join(near)}" if near else ""
     raise ValueError(f"unknown unit {name!r}{hint}")
 
 
-def _converted(value: float, source: str, target: str) -> str:
-    registry = _registry()
+def _convert_value(value: float, source: str, target: str) -> str:
+    registry = _load_registry()
     from pint import DimensionalityError, OffsetUnitCalculusError, UndefinedUnitError
 
     try:
@@ -228,7 +238,7 @@ def _converted(value: float, source: str, target: str) -> str:
     return f"{value:.12g} {registry.parse_units(source)} = {result:.12g} {unit}"
 
 
-def _refuse_below_zero(registry: Registry, value: float, source: str) -> None:
+def _refuse_below_zero(registry: PintRegistry, value: float, source: str) -> None:
     kelvin = registry.Quantity(value, registry.parse_units(source))
     absolute = registry.parse_units("kelvin")
     if kelvin.dimensionality == absolute.dimensionality and kelvin.to(absolute).magnitude < -1e-9:
@@ -236,21 +246,21 @@ def _refuse_below_zero(registry: Registry, value: float, source: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _registry() -> Registry:
+def _load_registry() -> PintRegistry:
     try:
         from pint import UnitRegistry
     except ImportError as error:
         raise ImportError("convert_units needs: pip install 'agentcall[tools]'") from error
 
-    registry = cast(Registry, UnitRegistry())
+    registry = cast(PintRegistry, UnitRegistry())
     for definition in _DEFINITIONS:
         registry.define(definition)
     return registry
 
 
 @lru_cache(maxsize=1)
-def _names() -> list[str]:
-    return sorted({*map(str, _registry()), *(name for name in _ALIASES if name.isascii())})
+def _list_unit_names() -> list[str]:
+    return sorted({*map(str, _load_registry()), *(name for name in _ALIASES if name.isascii())})
 
 
 convert_units = tool(name="convert_units", idempotent=True, read_only=True, timeout=10)(convert)

@@ -12,7 +12,7 @@ _INVISIBLE = re.compile(
 )
 
 
-def visible(text: str) -> str:
+def remove_invisible(text: str) -> str:
     """The text without the characters that nobody sees.
 
     >>> visible("zero\\u200bwidth \\x1b[31mred\\r\\n")

@@ -8,14 +8,14 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agentcall import tool
-from agentcall_tools.download import Bounds, DownloadError, download
+from agentcall_tools.download import DownloadBounds, HTTPDownloadError, download
 
 FORECAST_URL = "https://api.open-meteo.com"
 GEOCODING_URL = "https://geocoding-api.open-meteo.com"
-MOST_DAYS = 16
-MOST_BYTES = 1_000_000
+MAX_DAYS = 16
+MAX_BYTES = 1_000_000
 SECONDS = 15.0
-_LONGEST_CITY = 100
+_MAX_CITY_LENGTH = 100
 
 _CURRENT = (
     "temperature_2m,apparent_temperature,relative_humidity_2m,precipitation,weather_code,"
@@ -48,7 +48,7 @@ class WeatherError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class WeatherService:
     """Where Open-Meteo's two APIs are, and how many seconds an answer may take in all."""
 
     forecast_url: str = FORECAST_URL
@@ -56,7 +56,7 @@ class Service:
     seconds: float = SECONDS
 
     @classmethod
-    def of_environment(cls) -> "Service":
+    def from_environment(cls) -> "WeatherService":
         """The public service, or the one that AGENTCALL_WEATHER_URL and _GEOCODING_URL name."""
         return cls(
             os.environ.get("AGENTCALL_WEATHER_URL", FORECAST_URL).rstrip("/"),
@@ -65,14 +65,14 @@ class Service:
 
     async def forecast(self, city: str, country: str, days: int, units: str) -> str:
         """The weather as text, within this service's seconds; WeatherError says why not."""
-        if not 1 <= days <= MOST_DAYS:
-            raise WeatherError(f"days is 1 to {MOST_DAYS}, got {days}")
+        if not 1 <= days <= MAX_DAYS:
+            raise WeatherError(f"days is 1 to {MAX_DAYS}, got {days}")
         name, _, region = city.strip().partition(",")
-        if not name or len(city) > _LONGEST_CITY:
+        if not name or len(city) > _MAX_CITY_LENGTH:
             raise WeatherError(
-                f"city is a name of 1 to {_LONGEST_CITY} characters, got {len(city)}"
+                f"city is a name of 1 to {_MAX_CITY_LENGTH} characters, got {len(city)}"
             )
-        report = _report(self, name.strip(), country.strip() or region.strip(), days, units)
+        report = _write_report(self, name.strip(), country.strip() or region.strip(), days, units)
         try:
             return await asyncio.wait_for(report, self.seconds)
         except asyncio.TimeoutError:
@@ -82,7 +82,7 @@ class Service:
             ) from None
 
 
-class Place(BaseModel):
+class WeatherPlace(BaseModel):
     """One place of the geocoding API."""
 
     name: str
@@ -99,13 +99,13 @@ class Place(BaseModel):
         return ", ".join(part[:60] for part in (self.name, region, self.country) if part)
 
 
-class Places(BaseModel):
+class WeatherPlaces(BaseModel):
     """The answer of the geocoding API; it has no `results` if there are none."""
 
-    results: list[Place] = []
+    results: list[WeatherPlace] = []
 
 
-class Current(BaseModel):
+class CurrentWeather(BaseModel):
     """The weather now; None where the station gives no value."""
 
     time: str
@@ -118,7 +118,7 @@ class Current(BaseModel):
     wind_direction_10m: float | None = None
 
 
-class Daily(BaseModel):
+class DailyWeather(BaseModel):
     """One column for each measure, one row for each day."""
 
     time: list[str]
@@ -130,15 +130,15 @@ class Daily(BaseModel):
     wind_speed_10m_max: list[float | None]
 
 
-class Forecast(BaseModel):
+class WeatherForecast(BaseModel):
     """The answer of the forecast API."""
 
     timezone: str = ""
-    current: Current
-    daily: Daily
+    current: CurrentWeather
+    daily: DailyWeather
 
 
-Body = TypeVar("Body", bound=BaseModel)
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 async def forecast(
@@ -155,11 +155,13 @@ async def forecast(
         days: How many days of forecast, 1 (today) to 16.
         units: metric (°C, km/h, mm) or imperial (°F, mph, inch).
     """
-    return await Service.of_environment().forecast(city, country, days, units)
+    return await WeatherService.from_environment().forecast(city, country, days, units)
 
 
-async def _report(service: Service, name: str, region: str, days: int, units: str) -> str:
-    place, others = await _find(service, name, region)
+async def _write_report(
+    service: WeatherService, name: str, region: str, days: int, units: str
+) -> str:
+    place, others = await _find_place(service, name, region)
     query = {
         "latitude": str(place.latitude),
         "longitude": str(place.longitude),
@@ -169,15 +171,17 @@ async def _report(service: Service, name: str, region: str, days: int, units: st
         "forecast_days": str(days),
         **(_IMPERIAL if units == "imperial" else {}),
     }
-    found = await _get(f"{service.forecast_url}/v1/forecast", query, Forecast)
-    return _text(place, others, found, units)
+    found = await _get_json(f"{service.forecast_url}/v1/forecast", query, WeatherForecast)
+    return _format_report(place, others, found, units)
 
 
-async def _find(service: Service, name: str, region: str) -> tuple[Place, list[Place]]:
+async def _find_place(
+    service: WeatherService, name: str, region: str
+) -> tuple[WeatherPlace, list[WeatherPlace]]:
     """The place that fits best, and others of the same name."""
-    places = await _search(service, name)
+    places = await _search_places(service, name)
     if not places:
-        raise WeatherError(await _no_such_place(service, name))
+        raise WeatherError(await _describe_unknown_place(service, name))
     fitting = [place for place in places if _is_in(place, region)]
     if not fitting:
         known = "; ".join(place.title for place in places[:5])
@@ -186,7 +190,7 @@ async def _find(service: Service, name: str, region: str) -> tuple[Place, list[P
     return fitting[0], same[:3]
 
 
-def _is_in(place: Place, region: str) -> bool:
+def _is_in(place: WeatherPlace, region: str) -> bool:
     wanted = region.casefold()
     if wanted in ("", place.country_code.casefold()):
         return True
@@ -195,105 +199,107 @@ def _is_in(place: Place, region: str) -> bool:
     return any(wanted in part for part in names) or short.get(wanted) == place.country_code
 
 
-async def _search(service: Service, name: str) -> list[Place]:
+async def _search_places(service: WeatherService, name: str) -> list[WeatherPlace]:
     # Names come back in this language, so a region in Chinese is compared with Chinese names.
     language = "zh" if any("\u4e00" <= character <= "\u9fff" for character in name) else "en"
     query = {"name": name, "count": "10", "language": language, "format": "json"}
-    found = await _get(f"{service.geocoding_url}/v1/search", query, Places)
+    found = await _get_json(f"{service.geocoding_url}/v1/search", query, WeatherPlaces)
     return found.results
 
 
-async def _no_such_place(service: Service, name: str) -> str:
+async def _describe_unknown_place(service: WeatherService, name: str) -> str:
     shorter = name[: max(2, len(name) * 2 // 3)]
-    near = await _search(service, shorter) if shorter != name else []
+    near = await _search_places(service, shorter) if shorter != name else []
     titles = "; ".join(place.title for place in near[:5])
     hint = f"; similar names: {titles}" if titles else "; check the spelling or name a larger city"
     return f"unknown city {name!r}{hint}"
 
 
-async def _get(url: str, query: dict[str, str], body: type[Body]) -> Body:
+async def _get_json(url: str, query: dict[str, str], body: type[BodyT]) -> BodyT:
     """The parsed answer of one GET; WeatherError for everything that can go wrong."""
     try:
-        answer = await download(url, Bounds(SECONDS, MOST_BYTES), query=query)
-    except DownloadError as error:
+        answer = await download(url, DownloadBounds(SECONDS, MAX_BYTES), query=query)
+    except HTTPDownloadError as error:
         raise WeatherError(f"{url}: {error}; no network?") from None
-    if not answer.is_whole:
-        raise WeatherError(f"{url} sent over {MOST_BYTES} bytes; not read")
+    if not answer.is_complete:
+        raise WeatherError(f"{url} sent over {MAX_BYTES} bytes; not read")
     if answer.status != 200:
-        raise WeatherError(_refusal(url, answer.status, answer.body))
+        raise WeatherError(_describe_refusal(url, answer.status, answer.body))
     try:
         return body.model_validate_json(answer.body)
     except ValidationError:
         raise WeatherError(f"{url} gave an answer that is no weather data; try later") from None
 
 
-class _Refusal(BaseModel):
+class _WeatherRefusal(BaseModel):
     reason: str = ""
 
 
-def _refusal(url: str, status: int, text: bytes) -> str:
+def _describe_refusal(url: str, status: int, text: bytes) -> str:
     if status == 429:
         return f"{url} allows no more requests now (HTTP 429); wait a minute and try again"
     try:
-        reason = _Refusal.model_validate_json(text).reason[:200]
+        reason = _WeatherRefusal.model_validate_json(text).reason[:200]
     except ValidationError:
         reason = ""
     advice = "try again later" if status >= 500 else "check the arguments"
     return f"{url} answered HTTP {status}{f': {reason}' if reason else ''}; {advice}"
 
 
-def _text(place: Place, others: list[Place], forecast: Forecast, units: str) -> str:
+def _format_report(
+    place: WeatherPlace, others: list[WeatherPlace], forecast: WeatherForecast, units: str
+) -> str:
     degree, speed, depth = (
         ("°F", " mph", " inch") if units == "imperial" else ("°C", " km/h", " mm")
     )
     now, daily = forecast.current, forecast.daily
     parts = [
-        _sky(now.weather_code),
-        _number(now.temperature_2m, degree),
-        f"feels like {_number(now.apparent_temperature, degree)}",
-        f"humidity {_number(now.relative_humidity_2m, '%')}",
-        f"wind {_number(now.wind_speed_10m, speed)}{_wind(now.wind_direction_10m)}",
-        f"precipitation {_number(now.precipitation, depth)}",
+        _format_sky(now.weather_code),
+        _format_number(now.temperature_2m, degree),
+        f"feels like {_format_number(now.apparent_temperature, degree)}",
+        f"humidity {_format_number(now.relative_humidity_2m, '%')}",
+        f"wind {_format_number(now.wind_speed_10m, speed)}{_format_wind(now.wind_direction_10m)}",
+        f"precipitation {_format_number(now.precipitation, depth)}",
     ]
     where = f"{place.title} ({place.latitude:.2f}, {place.longitude:.2f})"
     lines = [
         f"{where}, local time {now.time[:16]} {forecast.timezone[:40]}",
         f"now: {', '.join(parts)}",
-        *(_day(daily, index, degree, speed, depth) for index in range(_rows(daily))),
+        *(_format_day(daily, index, degree, speed, depth) for index in range(_count_rows(daily))),
     ]
     if others:
         lines.append("also found: " + "; ".join(other.title for other in others))
     return "\n".join(lines)
 
 
-def _rows(daily: Daily) -> int:
+def _count_rows(daily: DailyWeather) -> int:
     columns = (
         daily.time, daily.weather_code, daily.temperature_2m_max, daily.temperature_2m_min,
         daily.precipitation_sum, daily.precipitation_probability_max, daily.wind_speed_10m_max,
     )  # fmt: skip
-    return min(MOST_DAYS, *(len(column) for column in columns))
+    return min(MAX_DAYS, *(len(column) for column in columns))
 
 
-def _day(daily: Daily, index: int, degree: str, speed: str, depth: str) -> str:
+def _format_day(daily: DailyWeather, index: int, degree: str, speed: str, depth: str) -> str:
     low, high = daily.temperature_2m_min[index], daily.temperature_2m_max[index]
     return (
-        f"{daily.time[index][:10]}: {_sky(daily.weather_code[index])}, "
-        f"{_number(low, '')} to {_number(high, degree)}, "
-        f"precipitation {_number(daily.precipitation_sum[index], depth)} "
-        f"({_number(daily.precipitation_probability_max[index], '%')}), "
-        f"wind up to {_number(daily.wind_speed_10m_max[index], speed)}"
+        f"{daily.time[index][:10]}: {_format_sky(daily.weather_code[index])}, "
+        f"{_format_number(low, '')} to {_format_number(high, degree)}, "
+        f"precipitation {_format_number(daily.precipitation_sum[index], depth)} "
+        f"({_format_number(daily.precipitation_probability_max[index], '%')}), "
+        f"wind up to {_format_number(daily.wind_speed_10m_max[index], speed)}"
     )
 
 
-def _sky(code: int | None) -> str:
+def _format_sky(code: int | None) -> str:
     return "sky unknown" if code is None else _SKIES.get(code, f"weather code {code}")
 
 
-def _wind(direction: float | None) -> str:
+def _format_wind(direction: float | None) -> str:
     return "" if direction is None else f" from {_WINDS[round(direction / 45) % 8]}"
 
 
-def _number(value: float | None, unit: str) -> str:
+def _format_number(value: float | None, unit: str) -> str:
     return "unknown" if value is None else f"{value:g}{unit}"
 
 

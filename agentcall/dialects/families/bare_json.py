@@ -13,97 +13,97 @@ whose name says that it is no call is given back at once, so that JSON answers s
 from __future__ import annotations
 
 from agentcall.dialects.calls import (
-    ARGUMENTS,
-    CUT,
-    ENVELOPES,
-    NAMES,
-    OTHERS,
-    calls_in,
-    give,
-    offered,
+    ARGUMENT_KEYS,
+    CUT_OFF,
+    ENVELOPE_KEYS,
+    NAME_KEYS,
+    OTHER_KEYS,
+    has_only_offered_calls,
+    parse_calls,
+    write_calls,
 )
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Steps
-from agentcall.jsontext import Balance
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Scan
+from agentcall.jsontext import BracketMatcher
 
-_WORD = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/"
-_KEYS = frozenset((*NAMES, *ARGUMENTS, *ENVELOPES, *OTHERS))
+_WORD_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/"
+_CALL_KEYS = frozenset((*NAME_KEYS, *ARGUMENT_KEYS, *ENVELOPE_KEYS, *OTHER_KEYS))
 _MAY_FOLLOW = ("", "\n", "\r", ";", ",", "{", "[", "<", "`")
 
 
-def call_value(page: Page) -> Steps[tuple[str, bool]]:
+def read_call_value(state: ParseState) -> Scan[tuple[str, bool]]:
     """A list or object that may hold calls, and whether it surely names an offered tool.
 
     Empty if it cannot hold one, or does not end well.
     """
-    source = page.source
+    scanner = state.scanner
     pieces: list[str] = []
-    sure = yield from _head(page, pieces)
+    sure = yield from _read_head(state, pieces)
     if sure is None:
         return "", False
-    balance = Balance()
-    balance.run("".join(pieces), 0)
-    rest = yield from source.value(balance)
+    balance = BracketMatcher()
+    balance.scan("".join(pieces), 0)
+    rest = yield from scanner.read_value(balance)
     return ("".join(pieces) + rest, sure) if rest else ("", sure)
 
 
-def _head(page: Page, pieces: list[str]) -> Steps[bool | None]:
+def _read_head(state: ParseState, pieces: list[str]) -> Scan[bool | None]:
     """Reads up to the first value: None if this is no call, True if it names an offered tool."""
-    source = page.source
-    pieces.append((yield from source.eats("[")))
-    pieces.append((yield from source.skip(BLANK)))
-    if not (yield from source.eats("{")):
+    scanner = state.scanner
+    pieces.append((yield from scanner.accept("[")))
+    pieces.append((yield from scanner.skip(BLANK)))
+    if not (yield from scanner.accept("{")):
         return None
     pieces.append("{")
-    key = yield from _word(page, pieces)
-    if key not in _KEYS:
+    key = yield from _read_word(state, pieces)
+    if key not in _CALL_KEYS:
         return None
-    pieces.append((yield from source.skip(BLANK)))
-    if not (yield from source.eats(":")):
+    pieces.append((yield from scanner.skip(BLANK)))
+    if not (yield from scanner.accept(":")):
         return None
     pieces.append(":")
-    pieces.append((yield from source.skip(BLANK)))
-    if key not in NAMES or (yield from source.peek()) not in ('"', "'"):
+    pieces.append((yield from scanner.skip(BLANK)))
+    if key not in NAME_KEYS or (yield from scanner.peek()) not in ('"', "'"):
         return False
-    name = yield from _word(page, pieces)
-    return True if name is not None and name in page.tools else None
+    name = yield from _read_word(state, pieces)
+    return True if name is not None and name in state.tools else None
 
 
-def _word(page: Page, pieces: list[str]) -> Steps[str | None]:
+def _read_word(state: ParseState, pieces: list[str]) -> Scan[str | None]:
     """A word in quotes; None if something else stands here."""
-    source = page.source
-    pieces.append((yield from source.skip(BLANK)))
-    quote = yield from source.eats('"', "'")
+    scanner = state.scanner
+    pieces.append((yield from scanner.skip(BLANK)))
+    quote = yield from scanner.accept('"', "'")
     if not quote:
         return None
-    word = yield from source.skip(_WORD)
-    if not (yield from source.eats(quote)):
+    word = yield from scanner.skip(_WORD_CHARACTERS)
+    if not (yield from scanner.accept(quote)):
         return None
     pieces.append(quote + word + quote)
     return word
 
 
-def _bare(page: Page) -> Steps[bool]:
-    source = page.source
-    if (yield from source.peek()) not in ("{", "["):
+def _read_bare_call(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    if (yield from scanner.peek()) not in ("{", "["):
         return False
-    text, sure = yield from call_value(page)
+    text, sure = yield from read_call_value(state)
     if not text:
-        cut = sure and source.ended and source.left == 0
+        cut = sure and scanner.is_ended and scanner.remaining == 0
         if cut:
-            page.out.broken(source.raw(), CUT)
+            state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return cut
-    calls = calls_in(text, flat=False)
-    if not offered(calls, page.tools):
-        page.out.say(text)
+    calls = parse_calls(text, allows_flat=False)
+    if not has_only_offered_calls(calls, state.tools):
+        state.writer.write_text(text)
         return True
-    yield from source.skip(" \t")
-    follows = yield from source.peek()
+    yield from scanner.skip(" \t")
+    follows = yield from scanner.peek()
     if follows not in _MAY_FOLLOW:
         return False
-    yield from source.eats(";", ",")
-    give(page, calls)
+    yield from scanner.accept(";", ",")
+    write_calls(state, calls)
     return True
 
 
-BARE_JSON = Family("bare_json", lines={"{[": _bare})
+BARE_JSON = ToolParser("bare_json", line_starts={"{[": _read_bare_call})

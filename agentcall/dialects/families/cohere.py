@@ -10,26 +10,26 @@ fenced list: families/react.py.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import break_off, json_block
-from agentcall.dialects.families.thinking import tags
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import Steps
+from agentcall.dialects.calls import read_json_block, reject_markup
+from agentcall.dialects.families.thinking import create_tag_readers
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import Scan
 
-_END = "<|END_ACTION|>"
+_END_ACTION = "<|END_ACTION|>"
 
 
-def _action(page: Page) -> Steps[bool]:
-    if not (yield from json_block(page, _END)):
-        break_off(page, "there is no call in it")
+def _read_action(state: ParseState) -> Scan[bool]:
+    if not (yield from read_json_block(state, _END_ACTION)):
+        reject_markup(state, "there is no call in it")
     return True
 
 
-COHERE = Family(
+COHERE = ToolParser(
     "cohere",
-    markers={"<|START_ACTION|>": _action},
-    thinking=tags("<|START_THINKING|>", "<|END_THINKING|>"),
-    dropped=(
-        _END,
+    markers={"<|START_ACTION|>": _read_action},
+    thinking=create_tag_readers("<|START_THINKING|>", "<|END_THINKING|>"),
+    ignored_tokens=(
+        _END_ACTION,
         "<|START_RESPONSE|>",
         "<|END_RESPONSE|>",
         "<|START_TEXT|>",

@@ -12,62 +12,62 @@ deepseek-ai/DeepSeek-V3.1. V3.2 and V4 write DSML: families/dsml.py.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import arguments_text, break_off
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.dialects.calls import reject_markup, unwrap_arguments
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
 
-_CALL = "<｜tool▁call▁begin｜>"
+_BEGIN_CALL = "<｜tool▁call▁begin｜>"
 _END_CALL = "<｜tool▁call▁end｜>"
-_END = "<｜tool▁calls▁end｜>"
-_NEXT = Needles(_CALL, _END)
-_NAME_ENDS = Needles("<｜tool▁sep｜>", "\n", "```", _END_CALL, _END)
-_REST = Needles(_END_CALL, _END)
+_END_CALLS = "<｜tool▁calls▁end｜>"
+_NEXT_CALL = Delimiters(_BEGIN_CALL, _END_CALLS)
+_AFTER_NAME = Delimiters("<｜tool▁sep｜>", "\n", "```", _END_CALL, _END_CALLS)
+_CALL_ENDS = Delimiters(_END_CALL, _END_CALLS)
 
 
-def _section(page: Page) -> Steps[bool]:
+def _read_section(state: ParseState) -> Scan[bool]:
     """All calls up to the end of the section; what stands between them is noise."""
-    source = page.source
+    scanner = state.scanner
     while True:
-        noise, needle = yield from source.upto(_NEXT)
-        if needle != _CALL:
+        noise, needle = yield from scanner.read_until(_NEXT_CALL)
+        if needle != _BEGIN_CALL:
             if noise.strip() or not needle:
-                break_off(page, "there is no call in it")
-            page.out.drop()
+                reject_markup(state, "there is no call in it")
+            state.writer.drop_markup()
             return True
-        source.mark(needle)
-        if not (yield from _one(page)):
+        scanner.set_mark(needle)
+        if not (yield from _read_call(state)):
             return True
-        source.mark()
+        scanner.set_mark()
 
 
-def _one(page: Page) -> Steps[bool]:
+def _read_call(state: ParseState) -> Scan[bool]:
     """One call; whether it was whole."""
-    source = page.source
-    name, needle = yield from source.upto(_NAME_ENDS)
+    scanner = state.scanner
+    name, needle = yield from scanner.read_until(_AFTER_NAME)
     if name.strip() == "function" and needle == "<｜tool▁sep｜>":
-        name, needle = yield from source.upto(_NAME_ENDS)
-    yield from source.skip(BLANK)
-    yield from source.eats("```json", "```")
-    yield from source.skip(BLANK)
-    text = (yield from source.value()) if (yield from source.peek()) == "{" else ""
-    yield from source.skip(BLANK)
-    yield from source.eats("```")
-    yield from source.skip(BLANK)
-    done = yield from source.eats(_END_CALL)
-    if not done and (yield from source.peek()):
-        done = (yield from source.sees(_CALL, _END)) if text else ""
+        name, needle = yield from scanner.read_until(_AFTER_NAME)
+    yield from scanner.skip(BLANK)
+    yield from scanner.accept("```json", "```")
+    yield from scanner.skip(BLANK)
+    text = (yield from scanner.read_value()) if (yield from scanner.peek()) == "{" else ""
+    yield from scanner.skip(BLANK)
+    yield from scanner.accept("```")
+    yield from scanner.skip(BLANK)
+    done = yield from scanner.accept(_END_CALL)
+    if not done and (yield from scanner.peek()):
+        done = (yield from scanner.look_ahead(_BEGIN_CALL, _END_CALLS)) if text else ""
         if not done:
-            _, done = yield from source.upto(_REST)
+            _, done = yield from scanner.read_until(_CALL_ENDS)
             text = ""
-    if text and (done or source.finished):
-        page.out.call(name.strip(), arguments_text(text))
+    if text and (done or scanner.is_complete):
+        state.writer.write_call(name.strip(), unwrap_arguments(text))
         return True
-    break_off(page, "its JSON is not well formed")
-    return bool(done) and done != _END
+    reject_markup(state, "its JSON is not well formed")
+    return bool(done) and done != _END_CALLS
 
 
-DEEPSEEK = Family(
+DEEPSEEK = ToolParser(
     "deepseek",
-    markers={"<｜tool▁calls▁begin｜>": _section, _CALL: _one},
-    dropped=(_END_CALL, _END, "<｜end▁of▁sentence｜>", "<｜Assistant｜>"),
+    markers={"<｜tool▁calls▁begin｜>": _read_section, _BEGIN_CALL: _read_call},
+    ignored_tokens=(_END_CALL, _END_CALLS, "<｜end▁of▁sentence｜>", "<｜Assistant｜>"),
 )

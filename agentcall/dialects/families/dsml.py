@@ -18,15 +18,20 @@ from __future__ import annotations
 import json
 import re
 
-from agentcall.dialects.calls import break_off, object_text
-from agentcall.dialects.offers import Schema
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.dialects.tagged import Tags, json_of, property_schema, tagged_value
+from agentcall.dialects.calls import format_object, reject_markup
+from agentcall.dialects.offers import ToolSchema
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
+from agentcall.dialects.tagged import (
+    ValueTags,
+    encode_value,
+    get_property_schema,
+    read_tagged_value,
+)
 from agentcall.jsontext import Members
 
-_BARS = ("｜DSML｜", "｜DSML｜ ", "")
-_SECTIONS = (
+_DSML_BARS = ("｜DSML｜", "｜DSML｜ ", "")
+_DSML_SECTIONS = (
     "｜DSML｜function_calls>",
     "｜DSML｜tool_calls>",
     "｜DSML｜ calls>",
@@ -35,76 +40,78 @@ _SECTIONS = (
     "function_call>",
     "tool_call>",
 )
-_OF_OTHERS = ("<function_calls>", "<function_call>", "<tool_call>")
-_INVOKES = (*(f'<{bar}invoke name="' for bar in _BARS), '<function name="')
-_END_INVOKES = (*(f"</{bar}invoke>" for bar in _BARS), "</function>")
-_PARAMETERS = (*(f'<{bar}parameter name="' for bar in _BARS), '<param name="')
-_ENDS = tuple(f"</{section}" for section in _SECTIONS)
-_QUOTE = Needles('"')
-_HEAD = Needles(">")
+_SHARED_TAGS = ("<function_calls>", "<function_call>", "<tool_call>")
+_INVOKES = (*(f'<{bar}invoke name="' for bar in _DSML_BARS), '<function name="')
+_END_INVOKES = (*(f"</{bar}invoke>" for bar in _DSML_BARS), "</function>")
+_PARAMETERS = (*(f'<{bar}parameter name="' for bar in _DSML_BARS), '<param name="')
+_END_SECTIONS = tuple(f"</{section}" for section in _DSML_SECTIONS)
+_QUOTE = Delimiters('"')
+_TAG_END = Delimiters(">")
 _ATTRIBUTES = re.compile(r'(?:\s+string="(?:true|false)"|\s+type="\w+")*\s*')
 
 
-def _section(page: Page) -> Steps[bool]:
-    source = page.source
+def _read_dsml_section(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
     while True:
-        yield from source.skip(BLANK)
-        if (yield from source.eats(*_ENDS)):
-            page.out.drop()
+        yield from scanner.skip(BLANK)
+        if (yield from scanner.accept(*_END_SECTIONS)):
+            state.writer.drop_markup()
             return True
-        if not (yield from source.eats(*_INVOKES)):
-            over = not (yield from source.peek())
-            if source.raw().strip() in _OF_OTHERS:
+        if not (yield from scanner.accept(*_INVOKES)):
+            over = not (yield from scanner.peek())
+            if scanner.get_marked_text().strip() in _SHARED_TAGS:
                 return False
-            if not over or source.raw().strip().startswith("<"):
-                break_off(page, "there is no call in it")
+            if not over or scanner.get_marked_text().strip().startswith("<"):
+                reject_markup(state, "there is no call in it")
             return True
-        if not (yield from _invoke(page)):
+        if not (yield from _read_invoke(state)):
             return True
-        source.mark()
+        scanner.set_mark()
 
 
-def _invoke(page: Page) -> Steps[bool]:
+def _read_invoke(state: ParseState) -> Scan[bool]:
     """One call behind the quote before its name; whether it was whole."""
-    source = page.source
-    name, _ = yield from source.upto(_QUOTE)
+    scanner = state.scanner
+    name, _ = yield from scanner.read_until(_QUOTE)
     found: Members = []
-    if not (yield from source.eats("/>")):
-        yield from source.eats(">")
+    if not (yield from scanner.accept("/>")):
+        yield from scanner.accept(">")
         while True:
-            yield from source.skip(BLANK)
-            if (yield from source.eats(*_END_INVOKES)):
+            yield from scanner.skip(BLANK)
+            if (yield from scanner.accept(*_END_INVOKES)):
                 break
-            tag = yield from source.eats(*_PARAMETERS)
-            member = (yield from _parameter(page, name, tag)) if tag else None
+            tag = yield from scanner.accept(*_PARAMETERS)
+            member = (yield from _read_parameter(state, name, tag)) if tag else None
             if member is None:
-                break_off(page, "its tags are not well formed")
+                reject_markup(state, "its tags are not well formed")
                 return False
             found.append(member)
-    page.out.call(name, object_text(found))
+    state.writer.write_call(name, format_object(found))
     return True
 
 
-def _parameter(page: Page, name: str, tag: str) -> Steps[tuple[str, str] | None]:
+def _read_parameter(state: ParseState, name: str, tag: str) -> Scan[tuple[str, str] | None]:
     """One parameter behind this tag: its key and the JSON text of its value."""
-    source, schema = page.source, page.tools.schema(name)
-    key, _ = yield from source.upto(_QUOTE)
-    head, end = yield from source.upto(_HEAD)
+    scanner, schema = state.scanner, state.tools.get_schema(name)
+    key, _ = yield from scanner.read_until(_QUOTE)
+    head, end = yield from scanner.read_until(_TAG_END)
     end_tag = "</" + tag.removeprefix("<").partition(" name=")[0] + ">"
-    value, ended = yield from tagged_value(source, Tags(end_tag, (*_PARAMETERS, *_END_INVOKES)))
+    value, ended = yield from read_tagged_value(
+        scanner, ValueTags(end_tag, (*_PARAMETERS, *_END_INVOKES))
+    )
     if not end or not ended or not _ATTRIBUTES.fullmatch(head):
         return None
     if 'string="true"' in head:
         return key, json.dumps(value, ensure_ascii=False)
-    known: Schema = {} if "string=" in head else property_schema(schema, key)
-    return key, json_of(value, known, schema)
+    known: ToolSchema = {} if "string=" in head else get_property_schema(schema, key)
+    return key, encode_value(value, known, schema)
 
 
-DSML = Family(
+DSML = ToolParser(
     "dsml",
     markers={
-        **{f"<{section}": _section for section in _SECTIONS},
-        **dict.fromkeys(_INVOKES, _invoke),
+        **{f"<{section}": _read_dsml_section for section in _DSML_SECTIONS},
+        **dict.fromkeys(_INVOKES, _read_invoke),
     },
-    dropped=(*_ENDS, "<｜end▁of▁sentence｜>"),
+    ignored_tokens=(*_END_SECTIONS, "<｜end▁of▁sentence｜>"),
 )

@@ -11,98 +11,100 @@ otherwise it stays text, and nothing in it is read as bare JSON or pythonic call
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, calls_in, give, offered
-from agentcall.dialects.families.bare_json import call_value
-from agentcall.dialects.families.pythonic import pythonic_lines
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.parts import Broken, Called
-from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.dialects.calls import CUT_OFF, has_only_offered_calls, parse_calls, write_calls
+from agentcall.dialects.families.bare_json import read_call_value
+from agentcall.dialects.families.pythonic import parse_pythonic_lines
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.parts import MalformedCallPart, ToolCallPart
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
 
-_JSON = frozenset({"", "json", "jsonc", "json5", "tool_call", "tool_calls", "tool", "function"})
-_CODE = frozenset({"tool_code", "tool_call", "tool_calls", "tool"})
-_WORD = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+#. \t"
-_END = Needles("```")
+_JSON_LABELS = frozenset(
+    {"", "json", "jsonc", "json5", "tool_call", "tool_calls", "tool", "function"}
+)
+_CODE_LABELS = frozenset({"tool_code", "tool_call", "tool_calls", "tool"})
+_LABEL_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+#. \t"
+_FENCE_END = Delimiters("```")
 
 
-def _fence(page: Page) -> Steps[bool]:
-    source = page.source
-    if not (yield from source.eats("```")):
+def _read_fence(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    if not (yield from scanner.accept("```")):
         return False
-    word = (yield from source.skip(_WORD)).strip().lower()
-    yield from source.skip(BLANK)
-    first = yield from source.peek()
-    if (yield from _marked(page)):
+    word = (yield from scanner.skip(_LABEL_CHARACTERS)).strip().lower()
+    yield from scanner.skip(BLANK)
+    first = yield from scanner.peek()
+    if (yield from _begin_marked_fence(state)):
         return True
-    if word in _JSON and first in ("{", "["):
-        done = yield from _json(page)
-    elif word in _CODE and first:
-        done = yield from _code(page)
+    if word in _JSON_LABELS and first in ("{", "["):
+        done = yield from _read_json_fence(state)
+    elif word in _CODE_LABELS and first:
+        done = yield from _read_code_fence(state)
     else:
         done = False
     if not done:
-        yield from _text(page)
+        yield from _reject_fence(state)
     return True
 
 
-def _marked(page: Page) -> Steps[bool]:
+def _begin_marked_fence(state: ParseState) -> Scan[bool]:
     """A fence around marked calls: it is markup as they are, and they are read as ever."""
-    if not page.markers or not (yield from page.source.sees(*page.markers)):
+    if not state.call_markers or not (yield from state.scanner.look_ahead(*state.call_markers)):
         return False
-    page.out.drop()
-    page.fence = "call"
+    state.writer.drop_markup()
+    state.fence = "call"
     return True
 
 
-def _text(page: Page) -> Steps[None]:
+def _reject_fence(state: ParseState) -> Scan[None]:
     """The fence holds no call: its first line is text, and what follows is read as code."""
-    raw = page.source.raw()
-    if not page.source.give_back(3):
-        page.out.say(raw)
+    raw = state.scanner.get_marked_text()
+    if not state.scanner.backtrack(3):
+        state.writer.write_text(raw)
         return
-    page.out.say("```")
-    page.fence = "text"
+    state.writer.write_text("```")
+    state.fence = "text"
     yield from ()
 
 
-def _json(page: Page) -> Steps[bool]:
-    source = page.source
-    calls: list[Called | Broken] = []
+def _read_json_fence(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    calls: list[ToolCallPart | MalformedCallPart] = []
     while True:
-        text, sure = yield from call_value(page)
+        text, sure = yield from read_call_value(state)
         if not text:
-            return sure and _cut(page)
-        calls += calls_in(text, flat=False)
-        if not offered(calls, page.tools):
+            return sure and _reject_cut_fence(state)
+        calls += parse_calls(text, allows_flat=False)
+        if not has_only_offered_calls(calls, state.tools):
             return False
-        yield from source.skip(BLANK + ",;")
-        if (yield from source.eats("```")):
+        yield from scanner.skip(BLANK + ",;")
+        if (yield from scanner.accept("```")):
             break
-        if (yield from source.peek()) not in ("{", "["):
-            if source.left or not source.finished:
-                return _cut(page)
+        if (yield from scanner.peek()) not in ("{", "["):
+            if scanner.remaining or not scanner.is_complete:
+                return _reject_cut_fence(state)
             break
-    give(page, calls)
+    write_calls(state, calls)
     return True
 
 
-def _cut(page: Page) -> bool:
+def _reject_cut_fence(state: ParseState) -> bool:
     """Whether the answer ended inside of the fence."""
-    if page.source.left or not page.source.ended:
+    if state.scanner.remaining or not state.scanner.is_ended:
         return False
-    page.out.broken(page.source.raw(), CUT)
+    state.writer.write_malformed_call(state.scanner.get_marked_text(), CUT_OFF)
     return True
 
 
-def _code(page: Page) -> Steps[bool]:
-    source = page.source
-    code, end = yield from source.upto(_END)
-    calls = pythonic_lines(code, page.tools)
+def _read_code_fence(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    code, end = yield from scanner.read_until(_FENCE_END)
+    calls = parse_pythonic_lines(code, state.tools)
     if not calls:
         return False
-    if not end and not source.finished:
-        return _cut(page)
-    give(page, calls)
+    if not end and not scanner.is_complete:
+        return _reject_cut_fence(state)
+    write_calls(state, calls)
     return True
 
 
-FENCED = Family("fenced", lines={"`": _fence})
+FENCED = ToolParser("fenced", line_starts={"`": _read_fence})

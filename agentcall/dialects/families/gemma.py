@@ -14,164 +14,170 @@ import json
 import re
 from typing import cast
 
-from agentcall.dialects.calls import CUT
-from agentcall.dialects.families.thinking import tags
-from agentcall.dialects.page import Family, Page, Read
-from agentcall.dialects.scan import Needles, Steps
-from agentcall.jsontext import DEEPEST
+from agentcall.dialects.calls import CUT_OFF
+from agentcall.dialects.families.thinking import create_tag_readers
+from agentcall.dialects.page import MarkupReader, ParseState, ToolParser
+from agentcall.dialects.scan import Delimiters, Scan
+from agentcall.jsontext import MAX_DEPTH
 from agentcall.messages import JSON
 
-_PLAIN = re.compile(r"[^,\]}]*")
-_MEMBER = re.compile(r"\w+\s*:")
+_PLAIN_VALUE = re.compile(r"[^,\]}]*")
+_TORN_MEMBER = re.compile(r"\w+\s*:")
 """A value without quotes that looks like a key and its value: its key was torn."""
 _KEY = re.compile(r"\s*([^:{}\[\],]+?)\s*:")
-_HEAD = re.compile(r"\s*call:\s*([^\s{]+)\s*(?=\{)")
+_CALL_HEAD = re.compile(r"\s*call:\s*([^\s{]+)\s*(?=\{)")
 
 
-class _Odd(ValueError):
+class _NotationError(ValueError):
     """Text that is not this notation."""
 
 
-class _Notation:
+class _NotationParser:
     """The object notation over one text."""
 
     def __init__(self, text: str, quote: str) -> None:
         self.text = text
         self.quote = quote
-        self.at = 0
+        self.position = 0
 
-    def value(self, depth: int = 0) -> JSON:
-        self.at += len(self.text[self.at :]) - len(self.text[self.at :].lstrip())
-        if depth > DEEPEST:
-            raise _Odd
-        if self.text.startswith(self.quote, self.at):
-            return self._string()
-        char = self.text[self.at : self.at + 1]
+    def parse_value(self, depth: int = 0) -> JSON:
+        self.position += len(self.text[self.position :]) - len(self.text[self.position :].lstrip())
+        if depth > MAX_DEPTH:
+            raise _NotationError
+        if self.text.startswith(self.quote, self.position):
+            return self._parse_string()
+        char = self.text[self.position : self.position + 1]
         if char == "{":
-            return self._object(depth)
+            return self._parse_object(depth)
         if char == "[":
-            return self._list(depth)
-        return self._plain()
+            return self._parse_list(depth)
+        return self._parse_plain()
 
-    def _string(self) -> str:
-        start = self.at + len(self.quote)
+    def _parse_string(self) -> str:
+        start = self.position + len(self.quote)
         end = self.text.find(self.quote, start)
         if end < 0:
-            raise _Odd
-        self.at = end + len(self.quote)
+            raise _NotationError
+        self.position = end + len(self.quote)
         return self.text[start:end]
 
-    def _plain(self) -> JSON:
-        found = cast("re.Match[str]", _PLAIN.match(self.text, self.at))
-        self.at = found.end()
+    def _parse_plain(self) -> JSON:
+        found = cast("re.Match[str]", _PLAIN_VALUE.match(self.text, self.position))
+        self.position = found.end()
         word = found.group().strip()
-        if not word or _MEMBER.match(word):
-            raise _Odd
+        if not word or _TORN_MEMBER.match(word):
+            raise _NotationError
         try:
             return cast("JSON", json.loads(word))
         except ValueError:
             return word
 
-    def _more(self, closer: str) -> bool:
+    def _accept_separator(self, closer: str) -> bool:
         """Whether another item follows; goes past the comma or the closer."""
-        while self.text[self.at : self.at + 1].isspace():
-            self.at += 1
-        char = self.text[self.at : self.at + 1]
+        while self.text[self.position : self.position + 1].isspace():
+            self.position += 1
+        char = self.text[self.position : self.position + 1]
         if char == closer or char == ",":
-            self.at += 1
+            self.position += 1
             return char == ","
-        raise _Odd
+        raise _NotationError
 
-    def _empty(self, closer: str) -> bool:
-        self.at += 1
-        while self.text[self.at : self.at + 1].isspace():
-            self.at += 1
-        if self.text.startswith(closer, self.at):
-            self.at += 1
+    def _accept_empty(self, closer: str) -> bool:
+        self.position += 1
+        while self.text[self.position : self.position + 1].isspace():
+            self.position += 1
+        if self.text.startswith(closer, self.position):
+            self.position += 1
             return True
         return False
 
-    def _object(self, depth: int) -> JSON:
+    def _parse_object(self, depth: int) -> JSON:
         found: dict[str, JSON] = {}
-        if self._empty("}"):
+        if self._accept_empty("}"):
             return found
         while True:
-            key = self._key()
+            key = self._parse_key()
             if key in found:
-                raise _Odd
-            found[key] = self.value(depth + 1)
-            if not self._more("}"):
+                raise _NotationError
+            found[key] = self.parse_value(depth + 1)
+            if not self._accept_separator("}"):
                 return found
 
-    def _key(self) -> str:
-        while self.text[self.at : self.at + 1].isspace():
-            self.at += 1
-        if self.text.startswith(self.quote, self.at):
-            key = self._string()
-            if not self.text[self.at :].lstrip().startswith(":"):
-                raise _Odd
-            self.at = self.text.index(":", self.at) + 1
+    def _parse_key(self) -> str:
+        while self.text[self.position : self.position + 1].isspace():
+            self.position += 1
+        if self.text.startswith(self.quote, self.position):
+            key = self._parse_string()
+            if not self.text[self.position :].lstrip().startswith(":"):
+                raise _NotationError
+            self.position = self.text.index(":", self.position) + 1
             return key
-        match = _KEY.match(self.text, self.at)
+        match = _KEY.match(self.text, self.position)
         if match is None:
-            raise _Odd
-        self.at = match.end()
+            raise _NotationError
+        self.position = match.end()
         return match.group(1)
 
-    def _list(self, depth: int) -> JSON:
+    def _parse_list(self, depth: int) -> JSON:
         found: list[JSON] = []
-        if self._empty("]"):
+        if self._accept_empty("]"):
             return found
         while True:
-            found.append(self.value(depth + 1))
-            if not self._more("]"):
+            found.append(self.parse_value(depth + 1))
+            if not self._accept_separator("]"):
                 return found
 
 
-def _call(closer: str, quote: str) -> Read:
+def _create_call_reader(closer: str, quote: str) -> MarkupReader:
     """The reader of one call up to this closing token, which may stand in a string."""
-    needles = Needles(closer, quote)
+    delimiters = Delimiters(closer, quote)
 
-    def read(page: Page) -> Steps[bool]:
-        source = page.source
+    def read(state: ParseState) -> Scan[bool]:
+        scanner = state.scanner
         pieces: list[str] = []
         inside = False
         while True:
-            text, needle = yield from source.upto(needles)
+            text, needle = yield from scanner.read_until(delimiters)
             pieces.append(text)
             if not needle or (needle == closer and not inside):
                 break
             inside = inside != (needle == quote)
             pieces.append(needle)
-        _give(page, "".join(pieces), quote, bool(needle) or (source.finished and not inside))
+        _write_call(
+            state, "".join(pieces), quote, bool(needle) or (scanner.is_complete and not inside)
+        )
         return True
 
     return read
 
 
-def _give(page: Page, text: str, quote: str, whole: bool) -> None:
-    head = _HEAD.match(text)
-    if head is None or not whole:
-        page.out.broken(page.source.raw(), "there is no call in it" if whole else CUT)
+def _write_call(state: ParseState, text: str, quote: str, is_whole: bool) -> None:
+    head = _CALL_HEAD.match(text)
+    if head is None or not is_whole:
+        state.writer.write_malformed_call(
+            state.scanner.get_marked_text(), "there is no call in it" if is_whole else CUT_OFF
+        )
         return
-    notation = _Notation(text[head.end() :].rstrip(), quote)
+    notation = _NotationParser(text[head.end() :].rstrip(), quote)
     try:
-        values = notation.value()
-    except _Odd:
-        notation.at = -1
+        values = notation.parse_value()
+    except _NotationError:
+        notation.position = -1
         values = None
-    if notation.at != len(notation.text):
-        page.out.broken(page.source.raw(), "its arguments are not well formed")
+    if notation.position != len(notation.text):
+        state.writer.write_malformed_call(
+            state.scanner.get_marked_text(), "its arguments are not well formed"
+        )
         return
-    page.out.call(head.group(1), json.dumps(values, ensure_ascii=False))
+    state.writer.write_call(head.group(1), json.dumps(values, ensure_ascii=False))
 
 
-GEMMA = Family(
+GEMMA = ToolParser(
     "gemma",
     markers={
-        "<|tool_call>": _call("<tool_call|>", '<|"|>'),
-        "<start_function_call>": _call("<end_function_call>", "<escape>"),
+        "<|tool_call>": _create_call_reader("<tool_call|>", '<|"|>'),
+        "<start_function_call>": _create_call_reader("<end_function_call>", "<escape>"),
     },
-    thinking=tags("<|channel>thought", "<channel|>"),
-    dropped=("<tool_call|>", "<|tool_response>", "<turn|>", "<end_of_turn>", "<|turn>model"),
+    thinking=create_tag_readers("<|channel>thought", "<channel|>"),
+    ignored_tokens=("<tool_call|>", "<|tool_response>", "<turn|>", "<end_of_turn>", "<|turn>model"),
 )

@@ -12,70 +12,82 @@ schema says.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import break_off, object_text
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.dialects.tagged import Tags, json_of, property_schema, tagged_value
+from agentcall.dialects.calls import format_object, reject_markup
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
+from agentcall.dialects.tagged import (
+    ValueTags,
+    encode_value,
+    get_property_schema,
+    read_tagged_value,
+)
 from agentcall.jsontext import Members
 
-_KEY = "<arg_key>"
+_BEGIN_KEY = "<arg_key>"
 _END_CALL = "</tool_call>"
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-:"
-_END_KEY = Needles("</arg_key>")
-_VALUE = Tags("</arg_value>", (_KEY, _END_CALL), {_END_CALL: ("<tool_call>",)})
+_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-:"
+_END_KEY = Delimiters("</arg_key>")
+_VALUE_TAGS = ValueTags("</arg_value>", (_BEGIN_KEY, _END_CALL), {_END_CALL: ("<tool_call>",)})
 
 
-def _tool_call(page: Page) -> Steps[bool]:
-    source = page.source
-    yield from source.skip(BLANK)
-    name = yield from source.skip(_LETTERS)
-    yield from source.skip(BLANK)
-    cut = source.left == 0 and (yield from source.peek()) == ""
-    if not name or not (cut or (yield from source.sees(_KEY, _END_CALL))):
+def _read_tool_call(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    name = yield from scanner.skip(_NAME_CHARACTERS)
+    yield from scanner.skip(BLANK)
+    cut = scanner.remaining == 0 and (yield from scanner.peek()) == ""
+    if not name or not (cut or (yield from scanner.look_ahead(_BEGIN_KEY, _END_CALL))):
         return False
     found: Members = []
     whole = True
-    while whole and (yield from source.eats(_KEY)):
-        member = yield from _argument(page, name)
+    while whole and (yield from scanner.accept(_BEGIN_KEY)):
+        member = yield from _read_argument(state, name)
         whole = member is not None
         found += [member] if member is not None else []
-        yield from source.skip(BLANK)
-    if whole and ((yield from source.eats(_END_CALL)) or _swallowed(page, name, found)):
-        page.out.call(name, object_text(found))
+        yield from scanner.skip(BLANK)
+    if whole and (
+        (yield from scanner.accept(_END_CALL)) or _is_end_tag_missing(state, name, found)
+    ):
+        state.writer.write_call(name, format_object(found))
     else:
-        break_off(page, "its tags are not well formed")
+        reject_markup(state, "its tags are not well formed")
     return True
 
 
-def _swallowed(page: Page, name: str, found: Members) -> bool:
+def _is_end_tag_missing(state: ParseState, name: str, found: Members) -> bool:
     """Whether nothing but the end tag is missing: the tool takes no more arguments."""
-    source = page.source
-    if page.tools.may_take_more(name, [key for key, _ in found]):
+    scanner = state.scanner
+    if state.tools.can_take_more(name, [key for key, _ in found]):
         return False
-    return bool(found) and source.finished and source.left == 0 and _ends_whole(source.raw())
+    return (
+        bool(found)
+        and scanner.is_complete
+        and scanner.remaining == 0
+        and _has_whole_end(scanner.get_marked_text())
+    )
 
 
-def _ends_whole(raw: str) -> bool:
+def _has_whole_end(raw: str) -> bool:
     return raw.rstrip().endswith("</arg_value>")
 
 
-def _argument(page: Page, name: str) -> Steps[tuple[str, str] | None]:
-    source, schema = page.source, page.tools.schema(name)
-    key, end = yield from source.upto(_END_KEY)
-    yield from source.skip(BLANK)
-    if not end or not (yield from source.eats("<arg_value>")):
+def _read_argument(state: ParseState, name: str) -> Scan[tuple[str, str] | None]:
+    scanner, schema = state.scanner, state.tools.get_schema(name)
+    key, end = yield from scanner.read_until(_END_KEY)
+    yield from scanner.skip(BLANK)
+    if not end or not (yield from scanner.accept("<arg_value>")):
         return None
-    value, tag = yield from tagged_value(source, _VALUE)
+    value, tag = yield from read_tagged_value(scanner, _VALUE_TAGS)
     if not tag:
         return None
     if tag == _END_CALL:
-        source.unread(tag)
+        scanner.unread(tag)
     key = key.strip()
-    return key, json_of(value, property_schema(schema, key), schema)
+    return key, encode_value(value, get_property_schema(schema, key), schema)
 
 
-GLM = Family(
+GLM = ToolParser(
     "glm",
-    markers={"<tool_call>": _tool_call},
-    dropped=(_END_CALL, "<|observation|>", "<|user|>", "<|assistant|>", "<|endoftext|>"),
+    markers={"<tool_call>": _read_tool_call},
+    ignored_tokens=(_END_CALL, "<|observation|>", "<|user|>", "<|assistant|>", "<|endoftext|>"),
 )

@@ -9,25 +9,25 @@ granite-3.1-8b-instruct (`<tool_call>` before a list), of granite-20b-functionca
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import json_block
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Steps
+from agentcall.dialects.calls import read_json_block
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Scan
 
 
-def _call(page: Page) -> Steps[bool]:
+def _read_call(state: ParseState) -> Scan[bool]:
     closers = ("<|/tool_call|>", "</tool_call>", "</function_call>")
-    return (yield from json_block(page, *closers, closed_by_itself=True))
+    return (yield from read_json_block(state, *closers, is_self_closing=True))
 
 
-def _list(page: Page) -> Steps[bool]:
-    yield from page.source.skip(BLANK)
-    if (yield from page.source.peek()) != "[":
+def _read_list(state: ParseState) -> Scan[bool]:
+    yield from state.scanner.skip(BLANK)
+    if (yield from state.scanner.peek()) != "[":
         return False
-    return (yield from json_block(page, "</tool_call>", closed_by_itself=True))
+    return (yield from read_json_block(state, "</tool_call>", is_self_closing=True))
 
 
-GRANITE = Family(
+GRANITE = ToolParser(
     "granite",
-    markers={"<|tool_call|>": _call, "<function_call>": _call, "<tool_call>": _list},
-    dropped=("<|end_of_text|>", "<|/tool_call|>"),
+    markers={"<|tool_call|>": _read_call, "<function_call>": _read_call, "<tool_call>": _read_list},
+    ignored_tokens=("<|end_of_text|>", "<|/tool_call|>"),
 )

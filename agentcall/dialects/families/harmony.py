@@ -13,100 +13,106 @@ from __future__ import annotations
 
 import re
 
-from agentcall.dialects.calls import CUT
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.dialects.calls import CUT_OFF
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
 
 _MESSAGE = "<|message|>"
 _START = "<|start|>assistant"
 _CHANNEL = "<|channel|>"
-_ENDS = ("<|call|>", "<|end|>", "<|return|>")
-_HEADER = Needles(_MESSAGE, "<|end|>", "<|return|>", "<|call|>", "<|start|>")
-_THOUGHT = Needles("<|end|>", "<|return|>", _START)
-_SAID = Needles("<|end|>", "<|return|>", _START)
-_BODY = Needles(*_ENDS, _START)
+_END_TOKENS = ("<|call|>", "<|end|>", "<|return|>")
+_HEADER_ENDS = Delimiters(_MESSAGE, "<|end|>", "<|return|>", "<|call|>", "<|start|>")
+_THINKING_ENDS = Delimiters("<|end|>", "<|return|>", _START)
+_TEXT_ENDS = Delimiters("<|end|>", "<|return|>", _START)
+_BODY_ENDS = Delimiters(*_END_TOKENS, _START)
 _RECIPIENT = re.compile(r"\bto=([\w.\-]+)")
 _NOT_TOOLS = frozenset({"assistant", "user", "system", "developer", "all"})
 
 
-def _message(page: Page) -> Steps[bool]:
+def _read_message(state: ParseState) -> Scan[bool]:
     """A message from its header on."""
-    header, needle = yield from page.source.upto(_HEADER)
-    recipient = _RECIPIENT.search(page.source.raw())
+    header, needle = yield from state.scanner.read_until(_HEADER_ENDS)
+    recipient = _RECIPIENT.search(state.scanner.get_marked_text())
     to = recipient.group(1) if recipient and recipient.group(1) not in _NOT_TOOLS else ""
     channel = header.rpartition(_CHANNEL)[2].strip()
     if needle != _MESSAGE:
-        _headless(page, channel, to, cut=not needle)
+        _write_headless(state, channel, to, cut=not needle)
     elif to:
-        yield from _call(page, to)
+        yield from _read_call(state, to)
     elif channel.startswith("analysis"):
-        page.out.begin_thought()
-        end = yield from page.source.flow(_THOUGHT, page.out.think)
-        page.out.end_thought(cut=not end)
-        yield from _next(page, end)
+        state.writer.begin_thinking()
+        end = yield from state.scanner.stream_until(_THINKING_ENDS, state.writer.write_thinking)
+        state.writer.end_thinking(is_cut=not end)
+        yield from _unread_start(state, end)
     else:
-        page.out.drop()
-        yield from _next(page, (yield from page.source.flow(_SAID, page.out.say)))
-        page.out.drop()
+        state.writer.drop_markup()
+        yield from _unread_start(
+            state, (yield from state.scanner.stream_until(_TEXT_ENDS, state.writer.write_text))
+        )
+        state.writer.drop_markup()
     return True
 
 
-def _next(page: Page, needle: str) -> Steps[None]:
+def _unread_start(state: ParseState, needle: str) -> Scan[None]:
     if needle == _START:
-        page.source.unread(_START)
+        state.scanner.unread(_START)
     yield from ()
 
 
-def _headless(page: Page, channel: str, to: str, *, cut: bool) -> None:
+def _write_headless(state: ParseState, channel: str, recipient: str, *, cut: bool) -> None:
     """A header without a message: what it says is kept, unless it would have been a call."""
-    if to:
-        page.out.broken(page.source.raw(), CUT if cut else "the call has no message")
+    if recipient:
+        state.writer.write_malformed_call(
+            state.scanner.get_marked_text(), CUT_OFF if cut else "the call has no message"
+        )
     elif channel.startswith("final"):
-        page.out.drop()
-        page.out.say(channel.removeprefix("final").lstrip())
+        state.writer.drop_markup()
+        state.writer.write_text(channel.removeprefix("final").lstrip())
     else:
-        page.out.begin_thought()
-        page.out.think(channel)
-        page.out.end_thought()
+        state.writer.begin_thinking()
+        state.writer.write_thinking(channel)
+        state.writer.end_thinking()
 
 
-def _call(page: Page, to: str) -> Steps[None]:
-    source = page.source
-    yield from source.skip(BLANK)
-    is_function = to.startswith("functions.") or to in page.tools
-    begun = (yield from source.peek()) == "{"
-    text = (yield from source.value()) if begun else ""
-    rest, end = yield from source.upto(_BODY)
-    yield from _next(page, end)
-    name = to.removeprefix("functions.")
+def _read_call(state: ParseState, recipient: str) -> Scan[None]:
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    is_function = recipient.startswith("functions.") or recipient in state.tools
+    begun = (yield from scanner.peek()) == "{"
+    text = (yield from scanner.read_value()) if begun else ""
+    rest, end = yield from scanner.read_until(_BODY_ENDS)
+    yield from _unread_start(state, end)
+    name = recipient.removeprefix("functions.")
     if not is_function:
-        page.out.broken(source.raw(), f"there is no tool {to!r}")
-    elif not end and not (text and source.finished):
-        page.out.broken(source.raw(), CUT)
+        state.writer.write_malformed_call(
+            scanner.get_marked_text(), f"there is no tool {recipient!r}"
+        )
+    elif not end and not (text and scanner.is_complete):
+        state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
     elif text and not rest.strip():
-        page.out.call(name, text)
+        state.writer.write_call(name, text)
     elif not begun and not rest.strip():
-        page.out.call(name, "{}")
+        state.writer.write_call(name, "{}")
     else:
-        page.out.broken(source.raw(), "its JSON is not well formed")
+        state.writer.write_malformed_call(scanner.get_marked_text(), "its JSON is not well formed")
 
 
-def _recipient_first(page: Page) -> Steps[bool]:
+def _read_recipient_first(state: ParseState) -> Scan[bool]:
     """A header that begins with the recipient, as an answer does whose role was in the prompt."""
-    source = page.source
-    if page.out.marked or page.out.last.strip():
+    scanner = state.scanner
+    if state.writer.has_markup or state.writer.last_character.strip():
         return False
-    if not (yield from source.eats("to=functions.")):
+    if not (yield from scanner.accept("to=functions.")):
         return False
-    yield from source.skip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- ")
-    if not (yield from source.sees(_CHANNEL, _MESSAGE, "<|constrain|>")):
+    yield from scanner.skip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- ")
+    if not (yield from scanner.look_ahead(_CHANNEL, _MESSAGE, "<|constrain|>")):
         return False
-    return (yield from _message(page))
+    return (yield from _read_message(state))
 
 
-HARMONY = Family(
+HARMONY = ToolParser(
     "harmony",
-    markers={_CHANNEL: _message, _START: _message},
-    lines={"t": _recipient_first},
-    dropped=_ENDS,
+    markers={_CHANNEL: _read_message, _START: _read_message},
+    line_starts={"t": _read_recipient_first},
+    ignored_tokens=_END_TOKENS,
 )

@@ -10,47 +10,47 @@ and Qwen/Qwen3-8B (tokenizer_config.json).
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import break_off, give, json_block
-from agentcall.dialects.families.pythonic import pythonic_lines
-from agentcall.dialects.families.thinking import ENDS
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.dialects.calls import read_json_block, reject_markup, write_calls
+from agentcall.dialects.families.pythonic import parse_pythonic_lines
+from agentcall.dialects.families.thinking import END_TAGS
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
 
-_END = "</tool_call>"
-_ENDS = Needles(_END, *ENDS)
+_END_CALL = "</tool_call>"
+_CALL_ENDS = Delimiters(_END_CALL, *END_TAGS)
 
 
-def _tool_call(page: Page) -> Steps[bool]:
-    yield from page.source.skip(BLANK)
-    yield from page.source.eats("```json", "```")
-    if (yield from page.source.eats(_END)):
-        page.out.broken(page.source.raw(), "there is no call in it")
+def _read_tool_call(state: ParseState) -> Scan[bool]:
+    yield from state.scanner.skip(BLANK)
+    yield from state.scanner.accept("```json", "```")
+    if (yield from state.scanner.accept(_END_CALL)):
+        state.writer.write_malformed_call(state.scanner.get_marked_text(), "there is no call in it")
         return True
-    return (yield from json_block(page, _END, "```\n" + _END))
+    return (yield from read_json_block(state, _END_CALL, "```\n" + _END_CALL))
 
 
-def unreadable(page: Page) -> Steps[bool]:
+def read_unreadable(state: ParseState) -> Scan[bool]:
     """What no family reads between the tags; prose goes on behind the tag and has no end tag."""
-    follows = yield from page.source.peek()
+    follows = yield from state.scanner.peek()
     if follows and follows in ".,;:?!`\"')":
         return False
-    body, needle = yield from page.source.upto(_ENDS)
-    if needle in ENDS:  # a tag that was only written about, or thought of
+    body, needle = yield from state.scanner.read_until(_CALL_ENDS)
+    if needle in END_TAGS:  # a tag that was only written about, or thought of
         return False
-    calls = pythonic_lines(body, page.tools)
-    if calls and (needle or page.source.finished):
-        give(page, calls)
-    elif not body.strip() and page.out.called and page.source.finished:
-        page.out.drop()
+    calls = parse_pythonic_lines(body, state.tools)
+    if calls and (needle or state.scanner.is_complete):
+        write_calls(state, calls)
+    elif not body.strip() and state.writer.has_call and state.scanner.is_complete:
+        state.writer.drop_markup()
     elif follows == " " and not needle:
         return False
     else:
-        break_off(page, "there is no call in it")
+        reject_markup(state, "there is no call in it")
     return True
 
 
-HERMES = Family(
+HERMES = ToolParser(
     "hermes",
-    markers={"<tool_call>": _tool_call},
-    dropped=(_END, "<|im_end|>", "<|im_start|>assistant"),
+    markers={"<tool_call>": _read_tool_call},
+    ignored_tokens=(_END_CALL, "<|im_end|>", "<|im_start|>assistant"),
 )

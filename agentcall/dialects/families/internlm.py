@@ -13,44 +13,53 @@ its stop word: families/thinking.py, rule 2.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, code_call, give, is_whole_code, json_block, unfenced
+from agentcall.dialects.calls import (
+    CUT_OFF,
+    create_code_call,
+    is_whole_code,
+    read_json_block,
+    strip_fence,
+    write_calls,
+)
 from agentcall.dialects.families.bare_json import BARE_JSON
 from agentcall.dialects.families.fenced import FENCED
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
 
-_ENDS = ("<|action_end|>", "[UNUSED_TOKEN_143]")
-_PLUGIN = ("<|plugin|>", "[UNUSED_TOKEN_141]")
-_INTERPRETER = ("<|interpreter|>", "[UNUSED_TOKEN_142]")
-_STOPS = Needles(*_ENDS, "<|im_end|>", "[UNUSED_TOKEN_145]")
+_END_TOKENS = ("<|action_end|>", "[UNUSED_TOKEN_143]")
+_PLUGIN_TOKENS = ("<|plugin|>", "[UNUSED_TOKEN_141]")
+_INTERPRETER_TOKENS = ("<|interpreter|>", "[UNUSED_TOKEN_142]")
+_ACTION_ENDS = Delimiters(*_END_TOKENS, "<|im_end|>", "[UNUSED_TOKEN_145]")
 
 
-def _action(page: Page) -> Steps[bool]:
-    source = page.source
-    yield from source.skip(BLANK)
-    if (yield from source.eats(*_INTERPRETER)):
-        yield from _code(page)
+def _read_action(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    if (yield from scanner.accept(*_INTERPRETER_TOKENS)):
+        yield from _read_code(state)
         return True
-    yield from source.eats(*_PLUGIN)
-    if (yield from json_block(page, *_ENDS)):
+    yield from scanner.accept(*_PLUGIN_TOKENS)
+    if (yield from read_json_block(state, *_END_TOKENS)):
         return True
-    _, needle = yield from source.upto(_STOPS)
-    cut = not needle and not source.finished
-    page.out.broken(source.raw(), CUT if cut else "there is no JSON in the action block")
+    _, needle = yield from scanner.read_until(_ACTION_ENDS)
+    cut = not needle and not scanner.is_complete
+    state.writer.write_malformed_call(
+        scanner.get_marked_text(), CUT_OFF if cut else "there is no JSON in the action block"
+    )
     return True
 
 
-def _code(page: Page) -> Steps[None]:
-    code, needle = yield from page.source.upto(_STOPS)
-    if not needle and not (page.source.finished and is_whole_code(code)):
-        page.out.broken(page.source.raw(), CUT)
+def _read_code(state: ParseState) -> Scan[None]:
+    code, needle = yield from state.scanner.read_until(_ACTION_ENDS)
+    if not needle and not (state.scanner.is_complete and is_whole_code(code)):
+        state.writer.write_malformed_call(state.scanner.get_marked_text(), CUT_OFF)
         return
-    give(page, [code_call(page.tools, "interpreter", unfenced(code))])
+    write_calls(state, [create_code_call(state.tools, "interpreter", strip_fence(code))])
 
 
-INTERNLM = Family(
+INTERNLM = ToolParser(
     "internlm",
-    markers={"<|action_start|>": _action, "[UNUSED_TOKEN_144]": _action},
-    lines={**BARE_JSON.lines, **FENCED.lines},
-    dropped=("<|action_end|>", "<|im_end|>", "[UNUSED_TOKEN_143]", "[UNUSED_TOKEN_145]"),
+    markers={"<|action_start|>": _read_action, "[UNUSED_TOKEN_144]": _read_action},
+    line_starts={**BARE_JSON.line_starts, **FENCED.line_starts},
+    ignored_tokens=("<|action_end|>", "<|im_end|>", "[UNUSED_TOKEN_143]", "[UNUSED_TOKEN_145]"),
 )

@@ -9,22 +9,24 @@ swiss-ai/Apertus-8B-Instruct-2509 (`<|tools_prefix|>`, the tool's name as the ke
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import json_block
-from agentcall.dialects.page import Family, Page, Read
-from agentcall.dialects.scan import Steps
+from agentcall.dialects.calls import read_json_block
+from agentcall.dialects.page import MarkupReader, ParseState, ToolParser
+from agentcall.dialects.scan import Scan
 
-_TAGS = {
+_TAG_PAIRS = {
     "<tool_calls>": "</tool_calls>",
     "<longcat_tool_call>": "</longcat_tool_call>",
     "<|tools_prefix|>": "<|tools_suffix|>",
 }
 
 
-def _until(closer: str) -> Read:
-    def read(page: Page) -> Steps[bool]:
-        return (yield from json_block(page, closer))
+def _create_reader(closer: str) -> MarkupReader:
+    def read(state: ParseState) -> Scan[bool]:
+        return (yield from read_json_block(state, closer))
 
     return read
 
 
-JAMBA = Family("jamba", markers={opener: _until(closer) for opener, closer in _TAGS.items()})
+JAMBA = ToolParser(
+    "jamba", markers={opener: _create_reader(closer) for opener, closer in _TAG_PAIRS.items()}
+)

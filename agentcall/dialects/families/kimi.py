@@ -11,57 +11,57 @@ from __future__ import annotations
 
 import re
 
-from agentcall.dialects.calls import CUT, arguments_text, break_off
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.dialects.calls import CUT_OFF, reject_markup, unwrap_arguments
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
 
-_CALL = "<|tool_call_begin|>"
+_BEGIN_CALL = "<|tool_call_begin|>"
 _END_CALL = "<|tool_call_end|>"
-_END = "<|tool_calls_section_end|>"
-_NEXT = Needles(_CALL, _END)
-_ARGUMENTS = "<|tool_call_argument_begin|>"
-_ID_ENDS = Needles(_ARGUMENTS, _END_CALL, _END)
-_REST = Needles(_END_CALL, _END)
-_ID = re.compile(r"(?:functions\.)?(.*?)(?::\d+)?", re.DOTALL)
+_END_SECTION = "<|tool_calls_section_end|>"
+_NEXT_CALL = Delimiters(_BEGIN_CALL, _END_SECTION)
+_BEGIN_ARGUMENTS = "<|tool_call_argument_begin|>"
+_AFTER_ID = Delimiters(_BEGIN_ARGUMENTS, _END_CALL, _END_SECTION)
+_CALL_ENDS = Delimiters(_END_CALL, _END_SECTION)
+_ID_PATTERN = re.compile(r"(?:functions\.)?(.*?)(?::\d+)?", re.DOTALL)
 
 
-def _section(page: Page) -> Steps[bool]:
-    source = page.source
+def _read_section(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
     while True:
-        _, needle = yield from source.upto(_NEXT)
-        if needle != _CALL:
-            if not needle and not source.finished:
-                page.out.broken(source.raw(), CUT)
-            page.out.drop()
+        _, needle = yield from scanner.read_until(_NEXT_CALL)
+        if needle != _BEGIN_CALL:
+            if not needle and not scanner.is_complete:
+                state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+            state.writer.drop_markup()
             return True
-        source.mark(needle)
-        if not (yield from _one(page)):
+        scanner.set_mark(needle)
+        if not (yield from _read_call(state)):
             return True
-        source.mark()
+        scanner.set_mark()
 
 
-def _one(page: Page) -> Steps[bool]:
+def _read_call(state: ParseState) -> Scan[bool]:
     """One call; whether more may follow in its section."""
-    source = page.source
-    call_id, needle = yield from source.upto(_ID_ENDS)
-    yield from source.skip(BLANK)
-    begun = needle == _ARGUMENTS and (yield from source.peek()) == "{"
-    text = (yield from source.value()) if begun else ""
-    yield from source.skip(BLANK)
-    done = yield from source.eats(_END_CALL)
-    if not done and needle == _ARGUMENTS and (yield from source.peek()):
-        _, done = yield from source.upto(_REST)
+    scanner = state.scanner
+    call_id, needle = yield from scanner.read_until(_AFTER_ID)
+    yield from scanner.skip(BLANK)
+    begun = needle == _BEGIN_ARGUMENTS and (yield from scanner.peek()) == "{"
+    text = (yield from scanner.read_value()) if begun else ""
+    yield from scanner.skip(BLANK)
+    done = yield from scanner.accept(_END_CALL)
+    if not done and needle == _BEGIN_ARGUMENTS and (yield from scanner.peek()):
+        _, done = yield from scanner.read_until(_CALL_ENDS)
         text = ""
-    found = _ID.fullmatch(call_id.strip())
-    if text and found and (done or source.finished):
-        page.out.call(found.group(1), arguments_text(text), call_id.strip())
+    found = _ID_PATTERN.fullmatch(call_id.strip())
+    if text and found and (done or scanner.is_complete):
+        state.writer.write_call(found.group(1), unwrap_arguments(text), call_id.strip())
         return True
-    break_off(page, "its JSON is not well formed")
-    return bool(done) and done != _END
+    reject_markup(state, "its JSON is not well formed")
+    return bool(done) and done != _END_SECTION
 
 
-KIMI = Family(
+KIMI = ToolParser(
     "kimi",
-    markers={"<|tool_calls_section_begin|>": _section, _CALL: _one},
-    dropped=(_END_CALL, _END, "<|im_end|>"),
+    markers={"<|tool_calls_section_begin|>": _read_section, _BEGIN_CALL: _read_call},
+    ignored_tokens=(_END_CALL, _END_SECTION, "<|im_end|>"),
 )

@@ -15,68 +15,72 @@ import html
 import json
 import re
 
-from agentcall.dialects.calls import break_off, object_text
-from agentcall.dialects.families.thinking import end_of_thinking, thinking
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.dialects.tagged import Tags, json_of, tagged_value
+from agentcall.dialects.calls import format_object, reject_markup
+from agentcall.dialects.families.thinking import create_thinking_end_reader, create_thinking_reader
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
+from agentcall.dialects.tagged import ValueTags, encode_value, read_tagged_value
 from agentcall.jsontext import Members
 
-_OPEN_ARGUMENT = "<|open|>argument "
-_END_CALL = "<|close|>call<|sep|>"
+_K3_BEGIN_ARGUMENT = "<|open|>argument "
+_K3_END_CALL = "<|close|>call<|sep|>"
 _THINK, _END_THINK = "<|open|>think<|sep|>", "<|close|>think<|sep|>"
-_HEAD = Needles("<|sep|>")
-_VALUE = Tags("<|close|>argument<|sep|>", (_OPEN_ARGUMENT, _END_CALL))
+_K3_HEAD_END = Delimiters("<|sep|>")
+_K3_VALUE_TAGS = ValueTags("<|close|>argument<|sep|>", (_K3_BEGIN_ARGUMENT, _K3_END_CALL))
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 _ATTRIBUTES = re.compile(r'\s*(?:\w+="[^"<>|]*"\s*)*')
 
 
-def _attributes(head: str) -> dict[str, str]:
+def _parse_attributes(head: str) -> dict[str, str]:
     """The attributes of an element; none if anything else stands in its head."""
     if not _ATTRIBUTES.fullmatch(head):
         return {}
     return {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(head)}
 
 
-def _call(page: Page) -> Steps[bool]:
-    source = page.source
-    head, end = yield from source.upto(_HEAD)
+def _read_k3_call(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    head, end = yield from scanner.read_until(_K3_HEAD_END)
     found: Members = []
     while end:
-        yield from source.skip(BLANK)
-        if (yield from source.eats(_END_CALL)):
-            page.out.call(_attributes(head).get("tool", ""), object_text(found))
+        yield from scanner.skip(BLANK)
+        if (yield from scanner.accept(_K3_END_CALL)):
+            state.writer.write_call(_parse_attributes(head).get("tool", ""), format_object(found))
             return True
-        member = (yield from source.eats(_OPEN_ARGUMENT)) and (yield from _argument(page))
+        member = (yield from scanner.accept(_K3_BEGIN_ARGUMENT)) and (
+            yield from _read_k3_argument(state)
+        )
         if not member:
             break
         found.append(member)
-    break_off(page, "its elements are not well formed")
+    reject_markup(state, "its elements are not well formed")
     return True
 
 
-def _argument(page: Page) -> Steps[tuple[str, str] | None]:
-    head, end = yield from page.source.upto(_HEAD)
-    value, tag = yield from tagged_value(page.source, _VALUE)
+def _read_k3_argument(state: ParseState) -> Scan[tuple[str, str] | None]:
+    head, end = yield from state.scanner.read_until(_K3_HEAD_END)
+    value, tag = yield from read_tagged_value(state.scanner, _K3_VALUE_TAGS)
     if not end or not tag:
         return None
-    about = _attributes(head)
-    key = about.get("key", "")
+    attributes = _parse_attributes(head)
+    key = attributes.get("key", "")
     if not key:
         return None
-    if about.get("type", "string") == "string":
+    if attributes.get("type", "string") == "string":
         return key, json.dumps(value, ensure_ascii=False)
-    return key, json_of(value, {}, {})
+    return key, encode_value(value, {}, {})
 
 
-KIMI_K3 = Family(
+KIMI_K3 = ToolParser(
     "kimi_k3",
-    markers={"<|open|>call ": _call},
+    markers={"<|open|>call ": _read_k3_call},
     thinking={
-        _THINK: thinking(_THINK, _END_THINK, "<|open|>response<|sep|>", "<|open|>tools<|sep|>"),
-        _END_THINK: end_of_thinking(_THINK, _END_THINK),
+        _THINK: create_thinking_reader(
+            _THINK, _END_THINK, "<|open|>response<|sep|>", "<|open|>tools<|sep|>"
+        ),
+        _END_THINK: create_thinking_end_reader(_THINK, _END_THINK),
     },
-    dropped=(
+    ignored_tokens=(
         "<|open|>response<|sep|>",
         "<|close|>response<|sep|>",
         "<|open|>tools<|sep|>",

@@ -10,37 +10,45 @@ or Python for the code interpreter.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import CUT, code_call, give, is_whole_code, json_block
+from agentcall.dialects.calls import (
+    CUT_OFF,
+    create_code_call,
+    is_whole_code,
+    read_json_block,
+    write_calls,
+)
 from agentcall.dialects.families.bare_json import BARE_JSON
-from agentcall.dialects.families.pythonic import pythonic_lines, pythonic_list
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
+from agentcall.dialects.families.pythonic import parse_pythonic_lines, parse_pythonic_list
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
 
-_ENDS = ("<|eom_id|>", "<|eot_id|>")
-_END = Needles(*_ENDS)
+_END_TOKENS = ("<|eom_id|>", "<|eot_id|>")
+_CODE_END = Delimiters(*_END_TOKENS)
 
 
-def _python_tag(page: Page) -> Steps[bool]:
-    source = page.source
-    yield from source.skip(BLANK)
-    if (yield from source.peek()) == "{":
-        return (yield from json_block(page, *_ENDS, closed_by_itself=True))
-    code, end = yield from source.upto(_END)
-    if not end and not (source.finished and is_whole_code(code)):
-        page.out.broken(source.raw(), CUT)
+def _read_python_tag(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    if (yield from scanner.peek()) == "{":
+        return (yield from read_json_block(state, *_END_TOKENS, is_self_closing=True))
+    code, end = yield from scanner.read_until(_CODE_END)
+    if not end and not (scanner.is_complete and is_whole_code(code)):
+        state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return True
-    calls = pythonic_list(code.strip(), page.tools) or pythonic_lines(code, page.tools)
+    calls = parse_pythonic_list(code.strip(), state.tools) or parse_pythonic_lines(
+        code, state.tools
+    )
     if not calls and not code.strip():
-        page.out.broken(source.raw(), "there is no call in it")
+        state.writer.write_malformed_call(scanner.get_marked_text(), "there is no call in it")
     elif not calls:
-        give(page, [code_call(page.tools, "python", code.strip("\n"))])
-    give(page, calls)
+        write_calls(state, [create_code_call(state.tools, "python", code.strip("\n"))])
+    write_calls(state, calls)
     return True
 
 
-LLAMA3 = Family(
+LLAMA3 = ToolParser(
     "llama3",
-    markers={"<|python_tag|>": _python_tag},
-    lines=BARE_JSON.lines,
-    dropped=(*_ENDS, "<|start_header_id|>assistant<|end_header_id|>"),
+    markers={"<|python_tag|>": _read_python_tag},
+    line_starts=BARE_JSON.line_starts,
+    ignored_tokens=(*_END_TOKENS, "<|start_header_id|>assistant<|end_header_id|>"),
 )

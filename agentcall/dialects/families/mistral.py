@@ -11,37 +11,39 @@ Magistral: families/thinking.py.
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import break_off, json_block
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Steps
+from agentcall.dialects.calls import read_json_block, reject_markup
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Scan
 
 _MARKER = "[TOOL_CALLS]"
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 
-def _tool_calls(page: Page) -> Steps[bool]:
-    source = page.source
-    yield from source.skip(BLANK)
-    if (yield from source.peek()) in ("[", "{"):
-        return (yield from json_block(page, closed_by_itself=True))
-    name = yield from source.skip(_LETTERS)
+def _read_tool_calls(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    if (yield from scanner.peek()) in ("[", "{"):
+        return (yield from read_json_block(state, is_self_closing=True))
+    name = yield from scanner.skip(_NAME_CHARACTERS)
     call_id = ""
-    if name and (yield from source.eats("[CALL_ID]")):
-        call_id = yield from source.skip(_LETTERS)
-    marked = yield from source.eats("[ARGS]")
-    yield from source.skip(BLANK)
-    if name and (yield from source.peek()) == "{":
-        text = yield from source.value()
+    if name and (yield from scanner.accept("[CALL_ID]")):
+        call_id = yield from scanner.skip(_NAME_CHARACTERS)
+    marked = yield from scanner.accept("[ARGS]")
+    yield from scanner.skip(BLANK)
+    if name and (yield from scanner.peek()) == "{":
+        text = yield from scanner.read_value()
         if text:
-            page.out.call(name, text, call_id)
+            state.writer.write_call(name, text, call_id)
         else:
-            break_off(page, "its JSON is not well formed")
+            reject_markup(state, "its JSON is not well formed")
         return True
-    over = source.left == 0 or source.cut_short("[CALL_ID]", "[ARGS]")
+    over = scanner.remaining == 0 or scanner.accept_partial("[CALL_ID]", "[ARGS]")
     if not over and not marked:
-        source.give_back(len(_MARKER))
-    break_off(page, "there is no call in it")
+        scanner.backtrack(len(_MARKER))
+    reject_markup(state, "there is no call in it")
     return True
 
 
-MISTRAL = Family("mistral", markers={_MARKER: _tool_calls}, dropped=("[/TOOL_CALLS]",))
+MISTRAL = ToolParser(
+    "mistral", markers={_MARKER: _read_tool_calls}, ignored_tokens=("[/TOOL_CALLS]",)
+)

@@ -8,22 +8,22 @@ Source: microsoft/Phi-4-mini-instruct, model card and tokenizer_config.json; vLL
 
 from __future__ import annotations
 
-from agentcall.dialects.calls import json_block
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import Steps
+from agentcall.dialects.calls import read_json_block
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import Scan
 
 
-def _functools(page: Page) -> Steps[bool]:
-    page.source.unread("[")
-    return (yield from json_block(page, closed_by_itself=True))
+def _read_functools(state: ParseState) -> Scan[bool]:
+    state.scanner.unread("[")
+    return (yield from read_json_block(state, is_self_closing=True))
 
 
-def _tokens(page: Page) -> Steps[bool]:
-    return (yield from json_block(page, "<|/tool_call|>", closed_by_itself=True))
+def _read_tokens(state: ParseState) -> Scan[bool]:
+    return (yield from read_json_block(state, "<|/tool_call|>", is_self_closing=True))
 
 
-PHI = Family(
+PHI = ToolParser(
     "phi",
-    markers={"functools[": _functools, "<|tool_call|>": _tokens},
-    dropped=("<|end|>", "<|/tool_call|>"),
+    markers={"functools[": _read_functools, "<|tool_call|>": _read_tokens},
+    ignored_tokens=("<|end|>", "<|/tool_call|>"),
 )

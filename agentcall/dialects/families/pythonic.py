@@ -16,47 +16,47 @@ from __future__ import annotations
 import json
 import re
 
-from agentcall.dialects.calls import CUT, break_off, give, json_block
-from agentcall.dialects.offers import Tools
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.parts import Broken, Called
-from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.jsontext import Balance, Lenient, Malformed
+from agentcall.dialects.calls import CUT_OFF, read_json_block, reject_markup, write_calls
+from agentcall.dialects.offers import ToolSet
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.parts import MalformedCallPart, ToolCallPart
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
+from agentcall.jsontext import BracketMatcher, LenientParser, MalformedJSON
 from agentcall.messages import JSON
 
-_NAME = re.compile(r"[A-Za-z_][\w.\-]*")
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+_NAME_PATTERN = re.compile(r"[A-Za-z_][\w.\-]*")
+_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 _MAY_FOLLOW = ("", "\n", "\r", "<", "`")
 
 
-def parse_call(scan: Lenient, tools: Tools) -> Called:
+def parse_call(scan: LenientParser, tools: ToolSet) -> ToolCallPart:
     """The call that stands here, `name(key=value, ...)`. Raises Malformed."""
     scan.peek()
-    found = _NAME.match(scan.text, scan.at)
+    found = _NAME_PATTERN.match(scan.text, scan.at)
     if found is None:
-        raise scan.fail("the name of a tool")
+        raise scan.make_error("the name of a tool")
     name = found.group()
     scan.at = found.end()
     if not scan.eat("("):
-        raise scan.fail("'('")
+        raise scan.make_error("'('")
     values: dict[str, JSON] = {}
-    order = _order(tools, name)
+    order = _list_parameters(tools, name)
     named = False
     while not scan.eat(")"):
-        key = _keyword(scan)
+        key = _parse_keyword(scan)
         named = named or bool(key)
         key = key or ("" if named else next((one for one in order if one not in values), ""))
         if not key:
-            raise scan.fail("an argument with its name")
+            raise scan.make_error("an argument with its name")
         if key in values:
-            raise scan.fail(f"one value for {key!r}, not a second one,")
-        values[key] = scan.value()
+            raise scan.make_error(f"one value for {key!r}, not a second one,")
+        values[key] = scan.parse_value()
         if not scan.eat(",") and scan.peek() != ")":
-            raise scan.fail("',' or ')'")
-    return Called(name.removesuffix(".call"), json.dumps(values, ensure_ascii=False))
+            raise scan.make_error("',' or ')'")
+    return ToolCallPart(name.removesuffix(".call"), json.dumps(values, ensure_ascii=False))
 
 
-def _keyword(scan: Lenient) -> str:
+def _parse_keyword(scan: LenientParser) -> str:
     scan.peek()
     found = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)").match(scan.text, scan.at)
     if found is None:
@@ -65,15 +65,15 @@ def _keyword(scan: Lenient) -> str:
     return found.group(1)
 
 
-def _order(tools: Tools, name: str) -> list[str]:
-    properties = tools.schema(name).get("properties")
+def _list_parameters(tools: ToolSet, name: str) -> list[str]:
+    properties = tools.get_schema(name).get("properties")
     return list(properties) if isinstance(properties, dict) else []
 
 
-def pythonic_list(text: str, tools: Tools) -> list[Called | Broken]:
+def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
     """The calls of `[name(...), ...]`; empty if it is anything else."""
-    scan = Lenient(text)
-    calls: list[Called | Broken] = []
+    scan = LenientParser(text)
+    calls: list[ToolCallPart | MalformedCallPart] = []
     try:
         if not scan.eat("["):
             return []
@@ -84,18 +84,18 @@ def pythonic_list(text: str, tools: Tools) -> list[Called | Broken]:
         scan.eat(";")
         if scan.peek():
             return []
-    except Malformed:
+    except MalformedJSON:
         return []
     return calls
 
 
-def pythonic_lines(code: str, tools: Tools) -> list[Called | Broken]:
+def parse_pythonic_lines(code: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
     """The calls of code that is nothing but calls of offered tools, perhaps printed."""
     if code.strip().startswith("["):
-        listed = pythonic_list(code.strip(), tools)
-        return listed if _all_offered(listed, tools) else []
-    scan = Lenient(code)
-    calls: list[Called | Broken] = []
+        listed = parse_pythonic_list(code.strip(), tools)
+        return listed if _has_only_offered_tools(listed, tools) else []
+    scan = LenientParser(code)
+    calls: list[ToolCallPart | MalformedCallPart] = []
     try:
         while scan.peek():
             printed = code.startswith("print(", scan.at)
@@ -104,69 +104,71 @@ def pythonic_lines(code: str, tools: Tools) -> list[Called | Broken]:
             if printed and not scan.eat(")"):
                 return []
             scan.eat(";")
-    except Malformed:
+    except MalformedJSON:
         return []
-    return calls if _all_offered(calls, tools) else []
+    return calls if _has_only_offered_tools(calls, tools) else []
 
 
-def _all_offered(calls: list[Called | Broken], tools: Tools) -> bool:
-    return bool(calls) and all(isinstance(one, Called) and one.name in tools for one in calls)
+def _has_only_offered_tools(calls: list[ToolCallPart | MalformedCallPart], tools: ToolSet) -> bool:
+    return bool(calls) and all(isinstance(one, ToolCallPart) and one.name in tools for one in calls)
 
 
-def _list(page: Page) -> Steps[bool]:
-    source = page.source
-    pieces = [(yield from source.eats("["))]
+def _read_list(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    pieces = [(yield from scanner.accept("["))]
     if not pieces[0]:
         return False
-    pieces.append((yield from source.skip(BLANK)))
-    name = yield from source.skip(_LETTERS)
-    if name not in page.tools or not (yield from source.eats("(")):
+    pieces.append((yield from scanner.skip(BLANK)))
+    name = yield from scanner.skip(_NAME_CHARACTERS)
+    if name not in state.tools or not (yield from scanner.accept("(")):
         return False
-    balance = Balance()
-    balance.run("".join(pieces) + name + "(", 0)
-    rest = yield from source.value(balance)
+    balance = BracketMatcher()
+    balance.scan("".join(pieces) + name + "(", 0)
+    rest = yield from scanner.read_value(balance)
     if not rest:
-        cut = source.ended and source.left == 0
+        cut = scanner.is_ended and scanner.remaining == 0
         if cut:
-            page.out.broken(source.raw(), CUT)
+            state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return cut
-    calls = pythonic_list("".join(pieces) + name + "(" + rest, page.tools)
-    if not _all_offered(calls, page.tools):
+    calls = parse_pythonic_list("".join(pieces) + name + "(" + rest, state.tools)
+    if not _has_only_offered_tools(calls, state.tools):
         return False
-    yield from source.skip(" \t")
-    if (yield from source.peek()) not in _MAY_FOLLOW:
+    yield from scanner.skip(" \t")
+    if (yield from scanner.peek()) not in _MAY_FOLLOW:
         return False
-    give(page, calls)
+    write_calls(state, calls)
     return True
 
 
-_TAGS = ("<|python_start|>", "<|tool_call_start|>", "<function_calls>")
+_BEGIN_TAGS = ("<|python_start|>", "<|tool_call_start|>", "<function_calls>")
 _END_TAGS = ("<|python_end|>", "<|tool_call_end|>", "</function_calls>")
-_END = Needles(*_END_TAGS, "<|eom|>", "<|eot|>", "<|eom_id|>", "<|eot_id|>")
+_CODE_END = Delimiters(*_END_TAGS, "<|eom|>", "<|eot|>", "<|eom_id|>", "<|eot_id|>")
 
 
-def _marked(page: Page) -> Steps[bool]:
+def _read_marked_code(state: ParseState) -> Scan[bool]:
     """What stands between <|python_start|> and <|python_end|>, or other families' tags."""
-    source = page.source
-    yield from source.skip(BLANK)
-    if (yield from source.sees("[{")):
-        return (yield from json_block(page, *_END_TAGS))
-    listed = (yield from source.value()) if (yield from source.peek()) == "[" else ""
-    code, end = yield from source.upto(_END)
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    if (yield from scanner.look_ahead("[{")):
+        return (yield from read_json_block(state, *_END_TAGS))
+    listed = (yield from scanner.read_value()) if (yield from scanner.peek()) == "[" else ""
+    code, end = yield from scanner.read_until(_CODE_END)
     code = listed + code
-    if not end and not source.finished:
-        page.out.broken(source.raw(), CUT)
+    if not end and not scanner.is_complete:
+        state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return True
-    calls = pythonic_list(code.strip(), page.tools) or pythonic_lines(code, page.tools)
+    calls = parse_pythonic_list(code.strip(), state.tools) or parse_pythonic_lines(
+        code, state.tools
+    )
     if not calls:
-        break_off(page, "there is no call in it")
-    give(page, calls)
+        reject_markup(state, "there is no call in it")
+    write_calls(state, calls)
     return True
 
 
-PYTHONIC = Family(
+PYTHONIC = ToolParser(
     "pythonic",
-    markers=dict.fromkeys(_TAGS, _marked),
-    lines={"[": _list},
-    dropped=(*_END_TAGS, "<|eom|>", "<|eot|>"),
+    markers=dict.fromkeys(_BEGIN_TAGS, _read_marked_code),
+    line_starts={"[": _read_list},
+    ignored_tokens=(*_END_TAGS, "<|eom|>", "<|eot|>"),
 )

@@ -18,120 +18,125 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentcall.dialects.calls import arguments_text, break_off, object_text
-from agentcall.dialects.offers import Schema
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.dialects.tagged import Tags, json_of, property_schema, tagged_value
+from agentcall.dialects.calls import format_object, reject_markup, unwrap_arguments
+from agentcall.dialects.offers import ToolSchema
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
+from agentcall.dialects.tagged import (
+    ValueTags,
+    encode_value,
+    get_property_schema,
+    read_tagged_value,
+)
 from agentcall.jsontext import Members
 
-_FUNCTION = "<function="
-_PARAMETER = "<parameter="
+_BEGIN_FUNCTION = "<function="
+_BEGIN_PARAMETER = "<parameter="
 _END_PARAMETER = "</parameter>"
 _END_FUNCTION = "</function>"
 _END_CALL = "</tool_call>"
-_AFTER_VALUE = (_PARAMETER, _END_FUNCTION, _END_CALL)
-_AFTER_FUNCTION = (_END_CALL, "<tool_call>", _FUNCTION)
-_GREATER = Needles(">", "\n")
+_AFTER_VALUE = (_BEGIN_PARAMETER, _END_FUNCTION, _END_CALL)
+_AFTER_FUNCTION = (_END_CALL, "<tool_call>", _BEGIN_FUNCTION)
+_HEAD_END = Delimiters(">", "\n")
 
 
-def _tool_call(page: Page) -> Steps[bool]:
-    yield from page.source.skip(BLANK)
+def _read_tool_call(state: ParseState) -> Scan[bool]:
+    yield from state.scanner.skip(BLANK)
     found = False
-    while (yield from page.source.eats(_FUNCTION)):
+    while (yield from state.scanner.accept(_BEGIN_FUNCTION)):
         found = True
-        if not (yield from _function(page)):
+        if not (yield from _read_function(state)):
             return True
-        yield from page.source.skip(BLANK)
-        if (yield from page.source.eats(_END_CALL)):
+        yield from state.scanner.skip(BLANK)
+        if (yield from state.scanner.accept(_END_CALL)):
             return True
-        page.source.mark()
+        state.scanner.set_mark()
     return found
 
 
-def _bare(page: Page) -> Steps[bool]:
+def _read_bare_function(state: ParseState) -> Scan[bool]:
     """A function without the tag around it."""
-    name = yield from page.source.peek()
+    name = yield from state.scanner.peek()
     if not (name.isalpha() or name == "_"):
         return False
-    if (yield from _function(page)):
-        yield from page.source.skip(BLANK)
-        yield from page.source.eats(_END_CALL)
+    if (yield from _read_function(state)):
+        yield from state.scanner.skip(BLANK)
+        yield from state.scanner.accept(_END_CALL)
     return True
 
 
-def _function(page: Page) -> Steps[bool]:
+def _read_function(state: ParseState) -> Scan[bool]:
     """One function behind `<function=`; whether it was whole."""
-    source = page.source
-    name, end = yield from source.upto(_GREATER)
-    yield from source.skip(BLANK)
-    if end and (yield from source.peek()) == "{":
-        return (yield from _json_arguments(page, name))
+    scanner = state.scanner
+    name, end = yield from scanner.read_until(_HEAD_END)
+    yield from scanner.skip(BLANK)
+    if end and (yield from scanner.peek()) == "{":
+        return (yield from _read_json_arguments(state, name))
     found: Members = []
-    while end and (yield from source.eats(_PARAMETER)):
-        member = yield from _parameter(page, name)
+    while end and (yield from scanner.accept(_BEGIN_PARAMETER)):
+        member = yield from _read_parameter(state, name)
         if member is None:
-            return _broken(page)
+            return _reject_function(state)
         found.append(member)
-        yield from source.skip(BLANK)
-    done = yield from source.eats(_END_FUNCTION, _END_CALL)
-    if not end or not (done or _swallowed(page, name, found)):
-        return _broken(page)
-    page.out.call(name.strip().strip("\"'"), object_text(found))
+        yield from scanner.skip(BLANK)
+    done = yield from scanner.accept(_END_FUNCTION, _END_CALL)
+    if not end or not (done or _is_end_tag_missing(state, name, found)):
+        return _reject_function(state)
+    state.writer.write_call(name.strip().strip("\"'"), format_object(found))
     return True
 
 
-def _swallowed(page: Page, name: str, found: Members) -> bool:
+def _is_end_tag_missing(state: ParseState, name: str, found: Members) -> bool:
     """Whether nothing but end tags is missing: the tool takes no more arguments."""
-    source = page.source
-    more = page.tools.may_take_more(name.strip().strip("\"'"), [key for key, _ in found])
-    return bool(found) and source.finished and source.left == 0 and not more
+    scanner = state.scanner
+    more = state.tools.can_take_more(name.strip().strip("\"'"), [key for key, _ in found])
+    return bool(found) and scanner.is_complete and scanner.remaining == 0 and not more
 
 
-def _broken(page: Page) -> bool:
-    break_off(page, "its tags are not well formed")
+def _reject_function(state: ParseState) -> bool:
+    reject_markup(state, "its tags are not well formed")
     return False
 
 
-def _parameter(page: Page, function: str) -> Steps[tuple[str, str] | None]:
-    source, schema = page.source, page.tools.schema(function)
-    key, end = yield from source.upto(_GREATER)
-    value, tag = yield from tagged_value(source, _tags(schema))
+def _read_parameter(state: ParseState, function_name: str) -> Scan[tuple[str, str] | None]:
+    scanner, schema = state.scanner, state.tools.get_schema(function_name)
+    key, end = yield from scanner.read_until(_HEAD_END)
+    value, tag = yield from read_tagged_value(scanner, _create_value_tags(schema))
     if not end or not tag:
         return None
     value = value.removeprefix("\n")
     if tag == _END_PARAMETER:
         value = value.removesuffix("\n")
     else:
-        source.unread(tag.removeprefix("\n"))
+        scanner.unread(tag.removeprefix("\n"))
     key = key.strip().strip("\"'")
     if not key or "<" in key:
         return None
-    return key, json_of(value, property_schema(schema, key), schema)
+    return key, encode_value(value, get_property_schema(schema, key), schema)
 
 
-def _tags(schema: Schema) -> Tags:
+def _create_value_tags(schema: ToolSchema) -> ValueTags:
     """Where a value of this tool ends; a new parameter begins only under a name that it has."""
     properties = schema.get("properties")
     names = tuple(properties) if isinstance(properties, Mapping) else ()
     breaks: dict[str, tuple[str, ...]] = {"\n" + _END_FUNCTION: _AFTER_FUNCTION}
     if names:
-        breaks["\n" + _PARAMETER] = tuple(f"{name}>" for name in names)
-    return Tags(_END_PARAMETER, (*_AFTER_VALUE, *_AFTER_FUNCTION), breaks)
+        breaks["\n" + _BEGIN_PARAMETER] = tuple(f"{name}>" for name in names)
+    return ValueTags(_END_PARAMETER, (*_AFTER_VALUE, *_AFTER_FUNCTION), breaks)
 
 
-def _json_arguments(page: Page, name: str) -> Steps[bool]:
-    text = yield from page.source.value()
-    yield from page.source.skip(BLANK)
-    done = yield from page.source.eats(_END_FUNCTION)
-    if not text or not (done or page.source.left or page.source.finished):
-        return _broken(page)
-    page.out.call(name.strip(), arguments_text(text))
+def _read_json_arguments(state: ParseState, name: str) -> Scan[bool]:
+    text = yield from state.scanner.read_value()
+    yield from state.scanner.skip(BLANK)
+    done = yield from state.scanner.accept(_END_FUNCTION)
+    if not text or not (done or state.scanner.remaining or state.scanner.is_complete):
+        return _reject_function(state)
+    state.writer.write_call(name.strip(), unwrap_arguments(text))
     return True
 
 
-QWEN_CODER = Family(
+QWEN_CODER = ToolParser(
     "qwen_coder",
-    markers={"<tool_call>": _tool_call, _FUNCTION: _bare},
-    dropped=(_END_CALL, "<|im_end|>"),
+    markers={"<tool_call>": _read_tool_call, _BEGIN_FUNCTION: _read_bare_function},
+    ignored_tokens=(_END_CALL, "<|im_end|>"),
 )

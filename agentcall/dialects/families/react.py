@@ -18,144 +18,162 @@ from __future__ import annotations
 
 import json
 
-from agentcall.dialects.calls import CUT, arguments_text, calls_in, give, object_text, offered
-from agentcall.dialects.families.pythonic import pythonic_lines
-from agentcall.dialects.offers import Tools
-from agentcall.dialects.page import Family, Page
-from agentcall.dialects.parts import Called
-from agentcall.dialects.scan import BLANK, Needles, Steps
-from agentcall.dialects.tagged import json_of, property_schema
+from agentcall.dialects.calls import (
+    CUT_OFF,
+    format_object,
+    has_only_offered_calls,
+    parse_calls,
+    unwrap_arguments,
+    write_calls,
+)
+from agentcall.dialects.families.pythonic import parse_pythonic_lines
+from agentcall.dialects.offers import ToolSet
+from agentcall.dialects.page import ParseState, ToolParser
+from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.scan import BLANK, Delimiters, Scan
+from agentcall.dialects.tagged import encode_value, get_property_schema
 
-_THOUGHT = "Thought:"
-_ACTIONS = ("Action:", "**Action:**")
-_INPUTS = ("Action Input:", "**Action Input:**", "ActionInput:", "Action input:", "Input:")
-_FINALS = ("Final Answer:", "**Final Answer:**")
-_LINE = Needles("\n")
-_ENDS = ("", "\n", "\r", "<")
-_NOTHING = Needles("\0react\0")
+_THOUGHT_LABEL = "Thought:"
+_ACTION_LABELS = ("Action:", "**Action:**")
+_INPUT_LABELS = ("Action Input:", "**Action Input:**", "ActionInput:", "Action input:", "Input:")
+_FINAL_LABELS = ("Final Answer:", "**Final Answer:**")
+_LINE_END = Delimiters("\n")
+_AFTER_INPUT = ("", "\n", "\r", "<")
+_NEVER = Delimiters("\0react\0")
 
 
-def _thought(page: Page) -> Steps[bool]:
-    source = page.source
-    if not (yield from source.eats(_THOUGHT)):
+def _read_thought(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    if not (yield from scanner.accept(_THOUGHT_LABEL)):
         return False
     lines: list[str] = []
     while True:
-        line, end = yield from source.upto(_LINE)
+        line, end = yield from scanner.read_until(_LINE_END)
         lines.append(line + end)
         if not end:
             return False
-        if (yield from source.sees(*_ACTIONS, *_FINALS)):
+        if (yield from scanner.look_ahead(*_ACTION_LABELS, *_FINAL_LABELS)):
             break
-    page.out.begin_thought()
-    page.out.think("".join(lines))
-    page.out.end_thought()
-    page.react = True
+    state.writer.begin_thinking()
+    state.writer.write_thinking("".join(lines))
+    state.writer.end_thinking()
+    state.has_react_labels = True
     return True
 
 
-def _action(page: Page) -> Steps[bool]:
-    source = page.source
-    if not (yield from source.eats(*_ACTIONS)):
+def _read_action(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    if not (yield from scanner.accept(*_ACTION_LABELS)):
         return False
-    yield from source.skip(" \t")
-    yield from source.eats("```json\n", "```\n")
-    if (yield from source.peek()) in ("{", "["):
-        return (yield from _json_action(page))
-    line, end = yield from source.upto(_LINE)
+    yield from scanner.skip(" \t")
+    yield from scanner.accept("```json\n", "```\n")
+    if (yield from scanner.peek()) in ("{", "["):
+        return (yield from _read_json_action(state))
+    line, end = yield from scanner.read_until(_LINE_END)
     name = line.strip().strip("`*\"'[]")
-    if name not in page.tools:
-        calls = pythonic_lines(line.strip().strip("`"), page.tools)
-        give(page, calls)
-        return bool(calls) and (yield from _after(page))
-    yield from source.skip(BLANK)
-    if end and (yield from source.eats(*_INPUTS)):
-        return (yield from _input(page, name))
-    if not (yield from source.sees("Observation")):
-        if not (page.react and source.finished and source.left == 0):
+    if name not in state.tools:
+        calls = parse_pythonic_lines(line.strip().strip("`"), state.tools)
+        write_calls(state, calls)
+        return bool(calls) and (yield from _drop_observation(state))
+    yield from scanner.skip(BLANK)
+    if end and (yield from scanner.accept(*_INPUT_LABELS)):
+        return (yield from _read_input(state, name))
+    if not (yield from scanner.look_ahead("Observation")):
+        if not (state.has_react_labels and scanner.is_complete and scanner.remaining == 0):
             return False
-        if page.tools.may_take_more(name, ()):
-            page.out.broken(source.raw(), CUT)
+        if state.tools.can_take_more(name, ()):
+            state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
             return True
-    page.out.call(name, "{}")
-    return (yield from _after(page))
+    state.writer.write_call(name, "{}")
+    return (yield from _drop_observation(state))
 
 
-def _input(page: Page, name: str) -> Steps[bool]:
-    source = page.source
-    yield from source.skip(" \t")
-    yield from source.eats("```json\n", "```\n")
-    yield from source.skip(BLANK)
-    if (yield from source.peek()) == "{":
-        text = yield from source.value()
+def _read_input(state: ParseState, name: str) -> Scan[bool]:
+    scanner = state.scanner
+    yield from scanner.skip(" \t")
+    yield from scanner.accept("```json\n", "```\n")
+    yield from scanner.skip(BLANK)
+    if (yield from scanner.peek()) == "{":
+        text = yield from scanner.read_value()
         if not text:
-            page.out.broken(source.raw(), "its input is not well formed")
+            state.writer.write_malformed_call(
+                scanner.get_marked_text(), "its input is not well formed"
+            )
             return True
-        yield from source.eats("\n```", "```")
-        yield from source.skip(" \t")
-        if not (yield from source.sees("Observation")) and (yield from source.peek()) not in _ENDS:
-            yield from source.upto(_LINE)
-            page.out.broken(source.raw(), "text stands behind its input")
+        yield from scanner.accept("\n```", "```")
+        yield from scanner.skip(" \t")
+        if (
+            not (yield from scanner.look_ahead("Observation"))
+            and (yield from scanner.peek()) not in _AFTER_INPUT
+        ):
+            yield from scanner.read_until(_LINE_END)
+            state.writer.write_malformed_call(
+                scanner.get_marked_text(), "text stands behind its input"
+            )
             return True
-        page.out.call(name, arguments_text(text))
-        return (yield from _after(page))
-    line, end = yield from source.upto(_LINE)
-    is_cut = line[:1] == "`" or (not line.strip() and page.tools.may_take_more(name, ()))
-    if not end and (is_cut or not source.finished):
-        page.out.broken(source.raw(), CUT)
+        state.writer.write_call(name, unwrap_arguments(text))
+        return (yield from _drop_observation(state))
+    line, end = yield from scanner.read_until(_LINE_END)
+    is_cut = line[:1] == "`" or (not line.strip() and state.tools.can_take_more(name, ()))
+    if not end and (is_cut or not scanner.is_complete):
+        state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return True
     if line.lstrip().startswith(("//", "/*", "#")):
-        page.out.broken(source.raw(), "a comment stands before its input")
+        state.writer.write_malformed_call(
+            scanner.get_marked_text(), "a comment stands before its input"
+        )
         return True
-    call = _plain(name, line.strip(), page.tools)
-    page.out.call(call.name, call.arguments)
-    return (yield from _after(page))
+    call = _create_plain_call(name, line.strip(), state.tools)
+    state.writer.write_call(call.name, call.arguments)
+    return (yield from _drop_observation(state))
 
 
-def _plain(name: str, text: str, tools: Tools) -> Called:
+def _create_plain_call(name: str, text: str, tools: ToolSet) -> ToolCallPart:
     """A call whose input is no JSON object."""
-    for call in pythonic_lines(f"{name}({text})", tools):
-        if isinstance(call, Called) and "=" in text:
+    for call in parse_pythonic_lines(f"{name}({text})", tools):
+        if isinstance(call, ToolCallPart) and "=" in text:
             return call
-    schema = tools.schema(name)
+    schema = tools.get_schema(name)
     properties = schema.get("properties")
     needed = schema.get("required") or properties or ()
     keys = (
         [key for key in needed if isinstance(key, str)] if isinstance(needed, (list, dict)) else []
     )
     if len(keys) == 1 and text:
-        value = json_of(text.strip("\"'"), property_schema(schema, keys[0]), schema)
-        return Called(name, object_text([(keys[0], value)]))
-    return Called(name, json.dumps(text, ensure_ascii=False) if text else "{}")
+        value = encode_value(text.strip("\"'"), get_property_schema(schema, keys[0]), schema)
+        return ToolCallPart(name, format_object([(keys[0], value)]))
+    return ToolCallPart(name, json.dumps(text, ensure_ascii=False) if text else "{}")
 
 
-def _json_action(page: Page) -> Steps[bool]:
+def _read_json_action(state: ParseState) -> Scan[bool]:
     """LangChain's form, one JSON object, and Cohere's (Command R), a list of them."""
-    source = page.source
-    text = yield from source.value()
-    calls = calls_in(text, flat=False) if text else []
-    if not offered(calls, page.tools):
+    scanner = state.scanner
+    text = yield from scanner.read_value()
+    calls = parse_calls(text, allows_flat=False) if text else []
+    if not has_only_offered_calls(calls, state.tools):
         return False
-    yield from source.eats("\n```", "```")
-    give(page, calls)
-    return (yield from _after(page))
+    yield from scanner.accept("\n```", "```")
+    write_calls(state, calls)
+    return (yield from _drop_observation(state))
 
 
-def _after(page: Page) -> Steps[bool]:
+def _drop_observation(state: ParseState) -> Scan[bool]:
     """Behind a call: an observation and all behind it is made up."""
-    page.react = True
-    yield from page.source.skip(BLANK)
-    if (yield from page.source.eats("Observation:", "Observation")):
-        yield from page.source.flow(_NOTHING, lambda _: None)
+    state.has_react_labels = True
+    yield from state.scanner.skip(BLANK)
+    if (yield from state.scanner.accept("Observation:", "Observation")):
+        yield from state.scanner.stream_until(_NEVER, lambda _: None)
     return True
 
 
-def _final(page: Page) -> Steps[bool]:
-    if not page.react or not (yield from page.source.eats(*_FINALS)):
+def _drop_final_label(state: ParseState) -> Scan[bool]:
+    if not state.has_react_labels or not (yield from state.scanner.accept(*_FINAL_LABELS)):
         return False
-    yield from page.source.skip(BLANK)
-    page.out.drop()
+    yield from state.scanner.skip(BLANK)
+    state.writer.drop_markup()
     return True
 
 
-REACT = Family("react", lines={"T": _thought, "A*": _action, "*F": _final})
+REACT = ToolParser(
+    "react", line_starts={"T": _read_thought, "A*": _read_action, "*F": _drop_final_label}
+)

@@ -11,7 +11,7 @@ from agentcall.dialects.families.gemma import GEMMA
 from agentcall.dialects.families.glm import GLM
 from agentcall.dialects.families.granite import GRANITE
 from agentcall.dialects.families.harmony import HARMONY
-from agentcall.dialects.families.hermes import HERMES, unreadable
+from agentcall.dialects.families.hermes import HERMES, read_unreadable
 from agentcall.dialects.families.internlm import INTERNLM
 from agentcall.dialects.families.jamba import JAMBA
 from agentcall.dialects.families.kimi import KIMI
@@ -23,11 +23,11 @@ from agentcall.dialects.families.pythonic import PYTHONIC
 from agentcall.dialects.families.qwen_coder import QWEN_CODER
 from agentcall.dialects.families.react import REACT
 from agentcall.dialects.families.thinking import THINKING
-from agentcall.dialects.page import Family
+from agentcall.dialects.page import ToolParser
 from agentcall.errors import UsageError
 
-UNREADABLE = Family("unreadable", markers={"<tool_call>": unreadable})
-FAMILIES = (
+UNREADABLE = ToolParser("unreadable", markers={"<tool_call>": read_unreadable})
+TOOL_PARSERS = (
     THINKING,
     INTERNLM,
     QWEN_CODER,
@@ -53,15 +53,15 @@ FAMILIES = (
 )
 
 
-def names() -> tuple[str, ...]:
+def list_parser_names() -> tuple[str, ...]:
     """The names that can be asked for."""
-    return tuple(family.name for family in FAMILIES if family is not UNREADABLE)
+    return tuple(family.name for family in TOOL_PARSERS if family is not UNREADABLE)
 
 
-def with_name(name: str) -> tuple[Family, ...]:
+def get_parsers(name: str) -> tuple[ToolParser, ...]:
     """The family of this name, and thinking. Raises UsageError for an unknown one."""
-    for family in FAMILIES:
+    for family in TOOL_PARSERS:
         if family.name == name:
             return (THINKING, family, UNREADABLE)
-    known = ", ".join(names())
+    known = ", ".join(list_parser_names())
     raise UsageError(f"there is no family {name!r} to read text of; use one of {known}")

@@ -22,133 +22,138 @@ from __future__ import annotations
 
 from typing import cast
 
-from agentcall.dialects.page import Family, Output, Page, Read
-from agentcall.dialects.parts import Called, Part
-from agentcall.dialects.scan import Needles, Steps
+from agentcall.dialects.page import MarkupReader, ParseState, PartWriter, ToolParser
+from agentcall.dialects.parts import MessagePart, ToolCallPart
+from agentcall.dialects.scan import Delimiters, Scan
 
 
-def thinking(opener: str, *closers: str) -> Read:
+def create_thinking_reader(opener: str, *closers: str) -> MarkupReader:
     """The reader of thinking that begins with the opener and ends with one of these."""
 
-    def read(page: Page) -> Steps[bool]:
-        return (yield from _Thinking(page, opener, closers).steps())
+    def read(state: ParseState) -> Scan[bool]:
+        return (yield from _ThinkingReader(state, opener, closers).read())
 
     return read
 
 
-class _Thinking:
+class _ThinkingReader:
     """Thinking while it is read; `held` are the calls with which it may end."""
 
-    def __init__(self, page: Page, opener: str, closers: tuple[str, ...]) -> None:
-        self._page = page
+    def __init__(self, state: ParseState, opener: str, closers: tuple[str, ...]) -> None:
+        self._page = state
         self._opener = opener
         self._closers = closers
-        self._needles = Needles(opener, *closers, *page.markers)
-        self._held: list[Called] = []
+        self._delimiters = Delimiters(opener, *closers, *state.call_markers)
+        self._final_calls: list[ToolCallPart] = []
         self._raw: list[str] = []
 
-    def steps(self) -> Steps[bool]:
+    def read(self) -> Scan[bool]:
         """Reads to the end of the thinking, or of the text."""
-        page, source = self._page, self._page.source
-        page.opened = page.opened or not (page.out.marked or page.out.last.strip())
-        page.out.begin_thought()
-        begun = source.place
+        state, scanner = self._page, self._page.scanner
+        state.began_with_thinking = state.began_with_thinking or not (
+            state.writer.has_markup or state.writer.last_character.strip()
+        )
+        state.writer.begin_thinking()
+        begun = scanner.consumed
         while True:
-            needle = yield from source.flow(self._needles, self._think)
+            needle = yield from scanner.stream_until(self._delimiters, self._write_thinking)
             if not needle:
-                self._end(begun)
+                self._finish(begun)
                 return True
             if needle in self._closers:
-                self._let_go()
-                page.out.end_thought()
-                page.thought_until, page.supposed = source.place, False
+                self._release_calls()
+                state.writer.end_thinking()
+                state.thinking_end, state.is_thinking_assumed = scanner.consumed, False
                 return True
             if needle == self._opener:
-                page.nested += 1
-                self._think(needle)
+                state.thinking_depth += 1
+                self._write_thinking(needle)
             else:
-                yield from self._rehearse(needle)
+                yield from self._read_rehearsed_call(needle)
 
-    def _think(self, text: str) -> None:
-        if self._held and text.isspace():
+    def _write_thinking(self, text: str) -> None:
+        if self._final_calls and text.isspace():
             self._raw.append(text)
         elif text:
-            self._let_go()
-            self._page.out.think(text)
+            self._release_calls()
+            self._page.writer.write_thinking(text)
 
-    def _let_go(self) -> None:
+    def _release_calls(self) -> None:
         """The calls so far were only thought of: something follows."""
         raw = "".join(self._raw)
-        self._held, self._raw = [], []
-        self._page.out.think(raw)
+        self._final_calls, self._raw = [], []
+        self._page.writer.write_thinking(raw)
 
-    def _end(self, begun: int) -> None:
+    def _finish(self, start: int) -> None:
         """The text ends inside of the thinking."""
-        out, source = self._page.out, self._page.source
-        if self._held and source.finished:
-            out.end_thought()
-            for call in self._held:
-                out.call(call.name, call.arguments, call.id)
+        out, scanner = self._page.writer, self._page.scanner
+        if self._final_calls and scanner.is_complete:
+            out.end_thinking()
+            for call in self._final_calls:
+                out.write_call(call.name, call.arguments, call.id)
             return
-        self._let_go()
-        out.end_thought(cut=not source.finished)
-        if self._page.supposed and source.finished and source.rewind(begun):
-            self._page.supposed, self._page.is_late = False, True
-            out.disown()
+        self._release_calls()
+        out.end_thinking(is_cut=not scanner.is_complete)
+        if self._page.is_thinking_assumed and scanner.is_complete and scanner.rewind(start):
+            self._page.is_thinking_assumed, self._page.is_reread = False, True
+            out.retract_thinking()
 
-    def _rehearse(self, marker: str) -> Steps[None]:
+    def _read_rehearsed_call(self, marker: str) -> Scan[None]:
         """A call inside of thinking is read whole, so that nothing in its arguments counts."""
-        page, source, out = self._page, self._page.source, self._page.out
-        place = source.place
-        for read in page.markers[marker]:
-            source.mark(marker)
-            page.out = Output()
-            done = yield from read(page)
-            parts, page.out = page.out.drain(), out
-            raw = marker + source.since(place)
+        state, scanner, out = self._page, self._page.scanner, self._page.writer
+        place = scanner.consumed
+        for read in state.call_markers[marker]:
+            scanner.set_mark(marker)
+            state.writer = PartWriter()
+            done = yield from read(state)
+            parts, state.writer = state.writer.drain(), out
+            raw = marker + scanner.get_text_since(place)
             if done and self._is_whole(parts, raw):
-                self._held += cast("list[Called]", parts)
+                self._final_calls += cast("list[ToolCallPart]", parts)
                 self._raw.append(raw)
                 return
-            if not source.rewind(place):
-                self._think(raw)
+            if not scanner.rewind(place):
+                self._write_thinking(raw)
                 return
-        self._think(marker)
+        self._write_thinking(marker)
 
-    def _is_whole(self, parts: list[Part], raw: str) -> bool:
+    def _is_whole(self, parts: list[MessagePart], raw: str) -> bool:
         """Whether these are calls, and no end of thinking stands beside their arguments."""
-        texts = [part.arguments for part in parts if isinstance(part, Called)]
+        texts = [part.arguments for part in parts if isinstance(part, ToolCallPart)]
         return 0 < len(texts) == len(parts) and all(
             raw.count(closer) == sum(text.count(closer) for text in texts)
             for closer in self._closers
         )
 
 
-def end_of_thinking(opener: str, closer: str) -> Read:
+def create_thinking_end_reader(opener: str, closer: str) -> MarkupReader:
     """The reader of an end of thinking without a beginning."""
 
-    def read(page: Page) -> Steps[bool]:
-        source = page.source
-        if page.opened and not page.nested:
-            page.out.recall()
+    def read(state: ParseState) -> Scan[bool]:
+        scanner = state.scanner
+        if state.began_with_thinking and not state.thinking_depth:
+            state.writer.retract_calls()
         else:
-            before = source.since(page.thought_until).removesuffix(closer)
-            page.out.reconsider(before, None if page.opened else opener)
-            page.fence, page.react = "", False
-        page.nested = max(page.nested - 1, 0)
-        page.thought_until = source.place
+            before = scanner.get_text_since(state.thinking_end).removesuffix(closer)
+            state.writer.retract_as_thinking(before, None if state.began_with_thinking else opener)
+            state.fence, state.has_react_labels = "", False
+        state.thinking_depth = max(state.thinking_depth - 1, 0)
+        state.thinking_end = scanner.consumed
         yield from ()
         return True
 
     return read
 
 
-def tags(opener: str, closer: str) -> dict[str, Read]:
+def create_tag_readers(opener: str, closer: str) -> dict[str, MarkupReader]:
     """The readers of one pair of tags."""
-    return {opener: thinking(opener, closer), closer: end_of_thinking(opener, closer)}
+    return {
+        opener: create_thinking_reader(opener, closer),
+        closer: create_thinking_end_reader(opener, closer),
+    }
 
 
-_PAIRS = {
+_TAG_PAIRS = {
     "<think>": "</think>",
     "<Think>": "</Think>",
     "<THINK>": "</THINK>",
@@ -163,12 +168,14 @@ _PAIRS = {
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<unused94>thought": "<unused95>",
 }
-ENDS = tuple(_PAIRS.values())
+END_TAGS = tuple(_TAG_PAIRS.values())
 """The tags that end thinking, but for those of single families."""
 
-THINKING = Family(
+THINKING = ToolParser(
     "thinking",
     thinking={
-        tag: read for opener, closer in _PAIRS.items() for tag, read in tags(opener, closer).items()
+        tag: read
+        for opener, closer in _TAG_PAIRS.items()
+        for tag, read in create_tag_readers(opener, closer).items()
     },
 )

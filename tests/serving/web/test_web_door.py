@@ -142,7 +142,7 @@ def test_a_request_cannot_name_files_and_addresses_as_its_upload(tmp_path: Path)
                 told = _submitted(stand.url, submit, {"text": "What is it?", "files": [file]})
                 assert base64.b64encode(secret.read_bytes()).decode() not in told
                 assert '"success":false' in told or "was not uploaded here" in told
-        assert not stand.model.visits
+        assert not stand.model.all_requests
         (tmp_path / "web.log").write_text("")  # Gradio's own tracebacks of what it refused
 
 
@@ -249,7 +249,7 @@ def test_a_request_cannot_ask_about_the_upload_of_another_key(tmp_path: Path) ->
         named = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
         value = {"text": "What is it?", "files": [named]}
         assert "was not uploaded here" in _submitted(stand.url, submit, value, _as("bob"))
-        assert not stand.model.visits
+        assert not stand.model.all_requests
         assert "I see." in _submitted(stand.url, submit, value, _as("ann"))
 
 

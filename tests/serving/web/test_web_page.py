@@ -24,7 +24,7 @@ PIXEL = base64.b64decode(
 
 
 def test_an_answer_streams_and_its_tool_steps_open(visit: Open) -> None:
-    chat = visit(call("add", a=3, b=5), say(f"It is **8**. {LONG}").but(delay=0.05))
+    chat = visit(call("add", a=3, b=5), say(f"It is **8**. {LONG}").replace(delay=0.05))
     chat.ask("What is 3+5?")
     chat.sees("word1")
     assert "word39" not in chat.page.locator("#chat").inner_text()  # it comes piece by piece
@@ -360,7 +360,7 @@ def test_browsers_are_kept_apart(visit: Open, stand: Stand) -> None:
 
 
 def test_many_pages_at_once_get_their_own_answers(visit: Open) -> None:
-    chat = visit(forever(say(LONG).but(delay=0.02)))
+    chat = visit(forever(say(LONG).replace(delay=0.02)))
     pages = [chat.opened() for _ in range(4)]
     for number, page in enumerate(pages):
         chat.ask(f"I am {number}.", page)

@@ -13,8 +13,8 @@ Rules, from the IANA registries of special-purpose addresses (RFC 6890 and what 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
-Address: TypeAlias = IPv4Address | IPv6Address
-Network: TypeAlias = IPv4Network | IPv6Network
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
 _SPECIAL_4 = tuple(
     IPv4Network(text)
@@ -30,9 +30,9 @@ _SPECIAL_6 = tuple(
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
 _ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
-_EMBEDDED = ((12, 13, 14, 15), (9, 10, 11, 12), (7, 9, 10, 11), (6, 7, 9, 10), (5, 6, 7, 9),
+_EMBEDDED_POSITIONS = ((12, 13, 14, 15), (9, 10, 11, 12), (7, 9, 10, 11), (6, 7, 9, 10), (5, 6, 7, 9),
              (4, 5, 6, 7), (2, 3, 4, 5))  # fmt: skip
-_METADATA = frozenset(
+_METADATA_ADDRESSES = frozenset(
     ip_address(text)
     for text in (
         "169.254.169.254",  # AWS, Google, Azure, Oracle, DigitalOcean, Hetzner, IBM, OpenStack
@@ -47,13 +47,13 @@ _METADATA = frozenset(
 )  # fmt: skip
 
 
-def is_public(address: Address) -> bool:
+def is_public(address: IPAddress) -> bool:
     """Whether the address is one of the public internet."""
     if is_metadata(address):
         return False
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _SPECIAL_4)
-    inner = inner_address(address)
+    inner = find_inner_address(address)
     if inner is not None and not is_public(inner):
         return False
     if address.ipv4_mapped is not None or address in _NAT64:
@@ -61,19 +61,21 @@ def is_public(address: Address) -> bool:
     return address in _GLOBAL_6 and not any(address in network for network in _SPECIAL_6)
 
 
-def is_metadata(address: Address) -> bool:
+def is_metadata(address: IPAddress) -> bool:
     """Whether a cloud hands out a machine's credentials there, or an IPv6 address leads there."""
     if isinstance(address, IPv4Address):
-        return address in _METADATA
+        return address in _METADATA_ADDRESSES
     bare = IPv6Address(address.packed)  # without a zone, which is part of equality
-    if bare in _METADATA or (bare.teredo is not None and bare.teredo[1] in _METADATA):
+    if bare in _METADATA_ADDRESSES or (
+        bare.teredo is not None and bare.teredo[1] in _METADATA_ADDRESSES
+    ):
         return True
     packed = bare.packed
-    places = (IPv4Address(bytes(packed[i] for i in place)) for place in _EMBEDDED)
-    return any(place in _METADATA for place in places)
+    places = (IPv4Address(bytes(packed[i] for i in place)) for place in _EMBEDDED_POSITIONS)
+    return any(place in _METADATA_ADDRESSES for place in places)
 
 
-def inner_address(address: IPv6Address) -> IPv4Address | None:
+def find_inner_address(address: IPv6Address) -> IPv4Address | None:
     """The IPv4 address that an IPv6 address stands for, where the form of it says so."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped

@@ -5,14 +5,20 @@ import socket
 from collections.abc import Sequence
 
 from agentcall import tool
-from agentcall_tools.download import Answer, Bounds, download
-from agentcall_tools.fetch.guard import Guard, Lookup, Place, read_place, system_lookup
-from agentcall_tools.fetch.link import FetchError, Link, read_link
-from agentcall_tools.fetch.text import Readable, readable
+from agentcall_tools.download import DownloadBounds, DownloadedResponse, download
+from agentcall_tools.fetch.guard import (
+    AddressLookup,
+    AllowedHost,
+    FetchGuard,
+    look_up_addresses,
+    parse_allowed_host,
+)
+from agentcall_tools.fetch.link import FetchError, FetchURL, parse_url
+from agentcall_tools.fetch.text import ReadableText, extract_readable
 
-MOST_HOPS = 5
-SHOWN = 10_000
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 5
+MAX_SHOWN = 10_000
+_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
 class Fetch:
@@ -31,11 +37,11 @@ class Fetch:
         allow: str | Sequence[str] = (),
         *,
         only: str | Sequence[str] = (),
-        bounds: Bounds | None = None,
-        lookup: Lookup = system_lookup,
+        bounds: DownloadBounds | None = None,
+        lookup: AddressLookup = look_up_addresses,
     ) -> None:
-        self._bounds = bounds or Bounds()
-        self._guard = Guard(_places(allow), _places(only), lookup)
+        self._bounds = bounds or DownloadBounds()
+        self._guard = FetchGuard(_parse_allowed_hosts(allow), _parse_allowed_hosts(only), lookup)
         egress = False if only else ("url",)  # with `only` it is the developer who chose the hosts
         self.fetch = tool(timeout=self._bounds.seconds + 10, egress=egress)(self.fetch)
 
@@ -50,38 +56,38 @@ class Fetch:
         if start < 0:
             raise FetchError(f"start is a character's number from 0, got {start}")
         try:
-            found = await asyncio.wait_for(self._read(url), self._bounds.seconds)
+            found = await asyncio.wait_for(self._follow_redirects(url), self._bounds.seconds)
         except asyncio.TimeoutError:
             raise FetchError(
                 f"{url[:200]} did not answer within {self._bounds.seconds:g} seconds"
             ) from None
-        return found.shown(start)
+        return found.format_part(start)
 
-    async def _read(self, url: str) -> "_Found":
-        link = read_link(url)
-        for _ in range(MOST_HOPS + 1):
-            addresses = await self._guard.addresses(link)
+    async def _follow_redirects(self, url: str) -> "_FetchedPage":
+        link = parse_url(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            addresses = await self._guard.resolve_addresses(link)
             answer = await download(str(link), self._bounds, addresses=addresses)
             target = answer.headers.get("Location", "")
-            if answer.status not in _REDIRECTS or not target:
-                return await _found(link, answer)
-            link = _redirected(link, target)
-        raise FetchError(f"{url[:200]} redirects more than {MOST_HOPS} times; last to {link}")
+            if answer.status not in _REDIRECT_STATUSES or not target:
+                return await _read_answer(link, answer)
+            link = _resolve_redirect(link, target)
+        raise FetchError(f"{url[:200]} redirects more than {MAX_REDIRECTS} times; last to {link}")
 
 
-class _Found:
-    def __init__(self, link: Link, answer: Answer, content: Readable) -> None:
+class _FetchedPage:
+    def __init__(self, link: FetchURL, answer: DownloadedResponse, content: ReadableText) -> None:
         self._link = link
         self._answer = answer
         self._content = content
 
-    def shown(self, start: int) -> str:
+    def format_part(self, start: int) -> str:
         """A part of the text, below the title and the address."""
         title, text = self._content.title, self._content.text
         if start and start >= len(text):
             raise FetchError(f"{self._link} has {len(text)} characters; start={start} is beyond")
-        end = min(start + SHOWN, len(text))
-        notes = [] if self._answer.is_whole else ["the rest of it is too long and was not read"]
+        end = min(start + MAX_SHOWN, len(text))
+        notes = [] if self._answer.is_complete else ["the rest of it is too long and was not read"]
         if end < len(text):
             notes.append(f"call fetch with start={end} for more")
         if notes or start:
@@ -91,14 +97,14 @@ class _Found:
         return f"{head}\n\n{text[start:end] or '(no text)'}{tail}"
 
 
-async def _found(link: Link, answer: Answer) -> _Found:
+async def _read_answer(link: FetchURL, answer: DownloadedResponse) -> _FetchedPage:
     if answer.status >= 400:
-        raise FetchError(f"{link} answered HTTP {answer.status}; {_advice(answer.status)}")
+        raise FetchError(f"{link} answered HTTP {answer.status}; {_advise(answer.status)}")
     # In a thread, as the other runs of this event loop need not wait for a long page.
-    return _Found(link, answer, await asyncio.to_thread(readable, answer, str(link)))
+    return _FetchedPage(link, answer, await asyncio.to_thread(extract_readable, answer, str(link)))
 
 
-def _advice(status: int) -> str:
+def _advise(status: int) -> str:
     if status in (404, 410):
         return "there is no such page, check the address"
     if status in (401, 403, 451):
@@ -106,16 +112,16 @@ def _advice(status: int) -> str:
     return "try again later" if status in (408, 425, 429) or status >= 500 else "try another page"
 
 
-def _redirected(link: Link, target: str) -> Link:
+def _resolve_redirect(link: FetchURL, target: str) -> FetchURL:
     try:
-        return link.joined(target)
+        return link.join(target)
     except FetchError as error:
         raise FetchError(f"{link} redirects to where nothing is fetched: {error}") from None
 
 
-def _places(texts: str | Sequence[str]) -> tuple[Place, ...]:
+def _parse_allowed_hosts(texts: str | Sequence[str]) -> tuple[AllowedHost, ...]:
     each = texts.split(",") if isinstance(texts, str) else texts
-    return tuple(read_place(text.strip()) for text in each)
+    return tuple(parse_allowed_host(text.strip()) for text in each)
 
 
 def is_allowed(
@@ -130,18 +136,18 @@ def is_allowed(
     >>> is_allowed("https://93.184.215.14/"), is_allowed("http://127.0.0.1/")
     (True, False)
     """
-    guard = Guard(_places(allow), _places(only))
+    guard = FetchGuard(_parse_allowed_hosts(allow), _parse_allowed_hosts(only))
     try:
-        link = read_link(url)
+        link = parse_url(url)
         guard.check(link)
         if link.address is None:
-            guard.check_found(link, _looked_up(link.host))
+            guard.check_addresses(link, _look_up(link.host))
     except FetchError:
         return False
     return True
 
 
-def _looked_up(name: str) -> Sequence[str]:
+def _look_up(name: str) -> Sequence[str]:
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError:

@@ -13,13 +13,15 @@ from ipaddress import AddressValueError, IPv6Address, ip_address
 from unicodedata import normalize
 from urllib.parse import quote, urljoin
 
-from agentcall_tools.fetch.address import Address
+from agentcall_tools.fetch.address import IPAddress
 
-LONGEST = 4_000
-PORTS = {"http": 80, "https": 443}
+MAX_LENGTH = 4_000
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
-_AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([1-9][0-9]{0,4}))?")
+_URL_PATTERN = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL
+)
+_AUTHORITY_PATTERN = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([1-9][0-9]{0,4}))?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\\u0080-\u00a0\u2000-\u200f\u2028-\u202f\u2060-\u206f\ufeff]")
@@ -31,7 +33,7 @@ class FetchError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class FetchURL:
     """The parts of a URL: the host in ASCII, without brackets; path and query percent-encoded."""
 
     scheme: str
@@ -40,65 +42,65 @@ class Link:
     target: str
 
     @property
-    def address(self) -> Address | None:
+    def address(self) -> IPAddress | None:
         """The host as an address, or None where it is a name."""
-        return _address(self.host)
+        return _parse_address(self.host)
 
     @property
-    def site(self) -> str:
+    def host_and_port(self) -> str:
         """The host and the port, as a Host header has them."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.site}{self.target}"
+        return f"{self.scheme}://{self.host_and_port}{self.target}"
 
-    def joined(self, reference: str) -> "Link":
+    def join(self, reference: str) -> "FetchURL":
         """The link that a reference on this page leads to. Raises FetchError."""
-        return read_link(urljoin(str(self), reference))
+        return parse_url(urljoin(str(self), reference))
 
 
-def read_link(url: str) -> Link:
+def parse_url(url: str) -> FetchURL:
     """The parts of a URL. Raises FetchError, which says what is wrong with it."""
     text = url.strip(" \t\r\n")
-    if not text or len(text) > LONGEST:
-        raise FetchError(f"a URL has 1 to {LONGEST} characters, got {len(text)}")
+    if not text or len(text) > MAX_LENGTH:
+        raise FetchError(f"a URL has 1 to {MAX_LENGTH} characters, got {len(text)}")
     unsafe = _UNSAFE.search(text)
     if unsafe:
         raise FetchError(f"{text[:80]!r} holds {unsafe.group()!r}, which no URL may; encode it")
-    found = _URL.fullmatch(text)
+    found = _URL_PATTERN.fullmatch(text)
     if not found:
         raise FetchError(f"{text[:80]!r} is no URL: write it as https://host/path")
     scheme, authority, path, query = found.group(1).lower(), *found.group(2, 3, 4)
-    if scheme not in PORTS:
+    if scheme not in DEFAULT_PORTS:
         raise FetchError(f"only http and https are fetched, not {scheme}")
     if "@" in text.split("/", 3)[2]:  # also behind ? and #, where readers disagree
         raise FetchError(f"{text[:80]!r} has an @ before its path: no user names in a URL")
-    host, port = _authority(authority, PORTS[scheme])
-    return Link(scheme, host, port, _encoded(path or "/") + _encoded(query or ""))
+    host, port = _parse_authority(authority, DEFAULT_PORTS[scheme])
+    return FetchURL(scheme, host, port, _encode(path or "/") + _encode(query or ""))
 
 
-def _encoded(part: str) -> str:
+def _encode(part: str) -> str:
     """Percent-encoded where it is not ASCII or has no place in a request line."""
     return quote(part, safe="%/?:@!$&'()*+,;=[]", errors="replace")
 
 
-def _authority(text: str, port: int) -> tuple[str, int]:
-    found = _AUTHORITY.fullmatch(text)
+def _parse_authority(text: str, port: int) -> tuple[str, int]:
+    found = _AUTHORITY_PATTERN.fullmatch(text)
     if not found or not found.group(1):
         raise FetchError(f"{text[:80]!r} is no host: write https://host/path or https://host:port/")
     if found.group(2):
         port = int(found.group(2))
     if port > 65_535:
         raise FetchError(f"there is no port {port}")
-    return _host(found.group(1)), port
+    return _parse_host(found.group(1)), port
 
 
-def _host(text: str) -> str:
+def _parse_host(text: str) -> str:
     if text.startswith("["):
-        return _ipv6(text[1:-1])
-    name = _ascii(text).lower().removesuffix(".")
-    if _address(name):
+        return _parse_ipv6(text[1:-1])
+    name = _to_ascii(text).lower().removesuffix(".")
+    if _parse_address(name):
         return name
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1]):
@@ -108,14 +110,14 @@ def _host(text: str) -> str:
     return name
 
 
-def _address(host: str) -> Address | None:
+def _parse_address(host: str) -> IPAddress | None:
     try:
         return ip_address(host)
     except ValueError:
         return None
 
 
-def _ipv6(text: str) -> str:
+def _parse_ipv6(text: str) -> str:
     try:
         if "%" in text:
             raise AddressValueError
@@ -124,7 +126,7 @@ def _ipv6(text: str) -> str:
         raise FetchError(f"[{text[:80]}] is no IPv6 address, or one with a zone") from None
 
 
-def _ascii(host: str) -> str:
+def _to_ascii(host: str) -> str:
     """An international name as DNS has it; refused where its look could be of another name."""
     if host.isascii():
         return host

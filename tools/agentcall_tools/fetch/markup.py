@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from html import unescape
 from typing import TypeAlias
 
-_NEXT = re.compile(r"<(?=[a-zA-Z/!?])")
+_TAG_START = re.compile(r"<(?=[a-zA-Z/!?])")
 _NAME = re.compile(r"[a-zA-Z][^\s/>]*")
 _GAP = re.compile(r"[\s/]*")
 _ATTRIBUTE = re.compile(r"[^\s/>][^\s/>=]*")
 _VALUE = re.compile(r"\s*=\s*(?:\"([^\"]*)(\"?)|'([^']*)('?)|([^\s>\"'][^\s>]*)?)")
-_RAW = {
+_RAW_TEXT_ENDS = {
     name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE)
     for name in ("script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes")
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartTag:
     """The start of an element; attributes by name in lower case."""
 
     name: str
@@ -31,56 +31,56 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndTag:
     """The end of an element."""
 
     name: str
 
 
-Piece: TypeAlias = str | Start | End
+HTMLToken: TypeAlias = str | StartTag | EndTag
 
 
-def pieces(html: str) -> Iterator[Piece]:
+def tokenize_html(html: str) -> Iterator[HTMLToken]:
     """The tags and the texts of a page, in order; comments and declarations are left out."""
     at = 0
     while at < len(html):
-        found = _NEXT.search(html, at)
+        found = _TAG_START.search(html, at)
         if not found:
             yield unescape(html[at:])
             return
         if found.start() > at:
             yield unescape(html[at : found.start()])
-        piece, at = _markup(html, found.start())
+        piece, at = _read_tag(html, found.start())
         if piece is not None:
             yield piece
-        if isinstance(piece, Start) and piece.name in _RAW:
-            end = _RAW[piece.name].search(html, at)
+        if isinstance(piece, StartTag) and piece.name in _RAW_TEXT_ENDS:
+            end = _RAW_TEXT_ENDS[piece.name].search(html, at)
             stop = end.start() if end else len(html)
             yield unescape(html[at:stop]) if piece.name in ("title", "textarea") else html[at:stop]
             at = stop
 
 
-def _markup(html: str, at: int) -> tuple[Piece | None, int]:
+def _read_tag(html: str, at: int) -> tuple[HTMLToken | None, int]:
     """The tag that begins here and where it ends; None for a comment or what is cut off."""
     if html.startswith("<!--", at):
-        return None, _after(html, "-->", at + 2)
+        return None, _find_after(html, "-->", at + 2)
     closing = html[at + 1] == "/"
     name = _NAME.match(html, at + 2 if closing else at + 1)
     if not name:
-        return None, _after(html, ">", at)
-    attributes, end = _attributes(html, name.end())
+        return None, _find_after(html, ">", at)
+    attributes, end = _read_attributes(html, name.end())
     if attributes is None:
         return None, len(html)
     lower = name.group().lower()
-    return (End(lower) if closing else Start(lower, attributes)), end
+    return (EndTag(lower) if closing else StartTag(lower, attributes)), end
 
 
-def _after(html: str, closing: str, at: int) -> int:
+def _find_after(html: str, closing: str, at: int) -> int:
     found = html.find(closing, at)
     return len(html) if found < 0 else found + len(closing)
 
 
-def _attributes(html: str, at: int) -> tuple[dict[str, str] | None, int]:
+def _read_attributes(html: str, at: int) -> tuple[dict[str, str] | None, int]:
     """The attributes up to the end of the tag; None if the tag is not closed."""
     attributes: dict[str, str] = {}
     while True:

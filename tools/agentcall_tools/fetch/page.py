@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from itertools import islice
 from urllib.parse import urljoin
 
-from agentcall_tools.fetch.markup import End, Piece, Start, pieces
+from agentcall_tools.fetch.markup import EndTag, HTMLToken, StartTag, tokenize_html
 
-MOST_CHARACTERS = 1_000_000
-MOST_PIECES = 200_000
-_LONGEST_LINK = 1_000
-_BREAKS_A_LINK = re.compile(r"[\x00-\x20()<>]")
+MAX_CHARACTERS = 1_000_000
+MAX_TOKENS = 200_000
+_MAX_LINK_LENGTH = 1_000
+_LINK_BREAKERS = re.compile(r"[\x00-\x20()<>]")
 
-_SKIPPED = frozenset(
+_SKIPPED_ELEMENTS = frozenset(
     str.split(
         "script style template svg math iframe noembed noframes object canvas audio video datalist "
         "select"
@@ -26,42 +26,42 @@ _SKIPPED = frozenset(
 _VOID = frozenset(
     str.split("area base br col embed hr img input link meta source track wbr param frame")
 )
-_LEFT_OPEN = frozenset(str.split("p li dt dd tr td th thead tbody tfoot option optgroup"))
-_WIDE = frozenset(
+_OPTIONAL_END = frozenset(str.split("p li dt dd tr td th thead tbody tfoot option optgroup"))
+_SPACED_BLOCKS = frozenset(
     str.split("p h1 h2 h3 h4 h5 h6 pre table blockquote ul ol dl hr figure article section main")
 )
-_NARROW = frozenset(
+_PLAIN_BLOCKS = frozenset(
     str.split(
         "div li tr dt dd br header footer nav aside form fieldset address details summary "
         "figcaption caption thead tbody tfoot legend title"
     )
 )
 _HEADINGS = frozenset(str.split("h1 h2 h3 h4 h5 h6"))
-_BLOCKS = _WIDE | _NARROW
-_UNSEEN = re.compile(
+_BLOCKS = _SPACED_BLOCKS | _PLAIN_BLOCKS
+_HIDDEN_STYLE = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*hidden|(?:opacity|font-size)\s*:\s*0(?![.0-9])", re.I
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageText:
     """The title of a page, and its text."""
 
     title: str
     text: str
 
 
-def read_page(html: str, address: str = "") -> Page:
+def extract_page_text(html: str, address: str = "") -> PageText:
     """The page as text; links are completed with its address."""
-    reader = _Reader(address)
-    for piece in islice(pieces(html), MOST_PIECES):
-        reader.take(piece)
-        if reader.size > MOST_CHARACTERS:
+    reader = _PageTextReader(address)
+    for piece in islice(tokenize_html(html), MAX_TOKENS):
+        reader.feed(piece)
+        if reader.size > MAX_CHARACTERS:
             break
-    return reader.page()
+    return reader.finish()
 
 
-class _Reader:
+class _PageTextReader:
     def __init__(self, address: str) -> None:
         self.size = 0
         self._address = address
@@ -71,84 +71,84 @@ class _Reader:
         self._newlines = 0
         self._space = False
         self._prefix = ""
-        self._verbatim = 0
+        self._verbatim_depth = 0
         self._lists: list[int | None] = []
         self._href = ""
         self._link_at: int | None = None
-        self._unseen: list[str] = []
-        self._unseen_names: Counter[str] = Counter()
+        self._hidden: list[str] = []
+        self._hidden_counts: Counter[str] = Counter()
 
-    def page(self) -> Page:
+    def finish(self) -> PageText:
         """What has been read."""
         self._close_link()
         lines = (line.rstrip() for line in "".join(self._parts).split("\n"))
-        return Page(" ".join(self._title.split())[:300], "\n".join(lines).strip())
+        return PageText(" ".join(self._title.split())[:300], "\n".join(lines).strip())
 
-    def take(self, piece: Piece) -> None:
+    def feed(self, piece: HTMLToken) -> None:
         """The next tag or text of the page."""
-        if self._unseen and not self._comes_in_sight(piece):
+        if self._hidden and not self._is_visible_again(piece):
             return
         match piece:
             case str():
-                self._text(piece)
-            case Start(name, attributes):
-                self._start(name, attributes)
-            case End(name):
-                self._end(name)
+                self._add_text(piece)
+            case StartTag(name, attributes):
+                self._start_element(name, attributes)
+            case EndTag(name):
+                self._end_element(name)
 
-    def _comes_in_sight(self, piece: Piece) -> bool:
+    def _is_visible_again(self, piece: HTMLToken) -> bool:
         """Whether the element that is not seen has ended, and this piece is to be read."""
         if isinstance(piece, str):
             return False
         name = piece.name
-        if isinstance(piece, Start):
-            if self._unseen == [name] and name in _LEFT_OPEN:
+        if isinstance(piece, StartTag):
+            if self._hidden == [name] and name in _OPTIONAL_END:
                 self._pop()
                 return True
-            if name not in _VOID and name not in _LEFT_OPEN:
+            if name not in _VOID and name not in _OPTIONAL_END:
                 self._push(name)
             return False
-        if not self._unseen_names[name]:
-            if name in _LEFT_OPEN:
+        if not self._hidden_counts[name]:
+            if name in _OPTIONAL_END:
                 return False
-            self._unseen.clear()  # the end of an element around it
-            self._unseen_names.clear()
+            self._hidden.clear()  # the end of an element around it
+            self._hidden_counts.clear()
             return True
         while self._pop() != name:
             pass
         return False
 
     def _push(self, name: str) -> None:
-        self._unseen.append(name)
-        self._unseen_names[name] += 1
+        self._hidden.append(name)
+        self._hidden_counts[name] += 1
 
     def _pop(self) -> str:
-        name = self._unseen.pop()
-        self._unseen_names[name] -= 1
+        name = self._hidden.pop()
+        self._hidden_counts[name] -= 1
         return name
 
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if name in _SKIPPED or (name not in _VOID and _is_unseen(attributes)):
+    def _start_element(self, name: str, attributes: dict[str, str]) -> None:
+        if name in _SKIPPED_ELEMENTS or (name not in _VOID and _is_hidden(attributes)):
             self._push(name)
             return
-        self._break(name, len(self._lists))
+        self._break_line(name, len(self._lists))
         match name:
             case "title":
                 self._in_title = True
             case "a":
                 self._close_link()
-                self._href = self._link(attributes.get("href", ""))
+                self._href = self._resolve_link(attributes.get("href", ""))
             case "img" if attributes.get("alt", "").strip():
-                self._text(f" (image: {attributes['alt'][:300]}) ")
+                self._add_text(f" (image: {attributes['alt'][:300]}) ")
             case "ul" | "ol":
                 self._lists.append(0 if name == "ol" else None)
             case "pre":
-                self._verbatim += 1
+                self._verbatim_depth += 1
             case _:
-                self._prefix = self._mark(name) or self._prefix
+                self._prefix = self._make_prefix(name) or self._prefix
 
-    def _end(self, name: str) -> None:
-        self._break(name, len(self._lists) - 1)
+    def _end_element(self, name: str) -> None:
+        self._break_line(name, len(self._lists) - 1)
         match name:
             case "title":
                 self._in_title = False
@@ -157,11 +157,11 @@ class _Reader:
             case "ul" | "ol" if self._lists:
                 self._lists.pop()
             case "pre":
-                self._verbatim = max(self._verbatim - 1, 0)
+                self._verbatim_depth = max(self._verbatim_depth - 1, 0)
             case _:
                 pass
 
-    def _mark(self, name: str) -> str:
+    def _make_prefix(self, name: str) -> str:
         """What stands before the text of an element: # of a heading, - of an item, | of a cell."""
         if name in _HEADINGS:
             return "#" * int(name[1]) + " "
@@ -176,17 +176,17 @@ class _Reader:
         self._lists[-1] = number + 1
         return f"{indent}{number + 1}. "
 
-    def _break(self, name: str, lists_around: int) -> None:
+    def _break_line(self, name: str, lists_around: int) -> None:
         """A line ends here, and an empty one follows where the element stands apart."""
         inner = name in ("ul", "ol") and lists_around > 0
         if name in _BLOCKS:
-            self._newlines = max(self._newlines, 1 if inner or name in _NARROW else 2)
+            self._newlines = max(self._newlines, 1 if inner or name in _PLAIN_BLOCKS else 2)
             self._prefix = ""
 
-    def _text(self, text: str) -> None:
+    def _add_text(self, text: str) -> None:
         if self._in_title:
             self._title = self._title or text[:1000]
-        elif self._verbatim:
+        elif self._verbatim_depth:
             self._write(text)
         else:
             words = " ".join(text.split())
@@ -216,7 +216,7 @@ class _Reader:
             self.size += len(link)
         self._href, self._link_at = "", None
 
-    def _link(self, reference: str) -> str:
+    def _resolve_link(self, reference: str) -> str:
         """The address that a link leads to, or nothing where it is none of the web."""
         words = reference.strip()
         if not words or words.startswith("#"):
@@ -227,14 +227,16 @@ class _Reader:
             return ""
         is_web = address.lower().startswith(("http://", "https://"))
         return (
-            _BREAKS_A_LINK.sub(_escape, address) if is_web and len(address) <= _LONGEST_LINK else ""
+            _LINK_BREAKERS.sub(_percent_encode, address)
+            if is_web and len(address) <= _MAX_LINK_LENGTH
+            else ""
         )
 
 
-def _escape(found: "re.Match[str]") -> str:
+def _percent_encode(found: "re.Match[str]") -> str:
     return f"%{ord(found.group()):02X}"
 
 
-def _is_unseen(attributes: dict[str, str]) -> bool:
+def _is_hidden(attributes: dict[str, str]) -> bool:
     hidden = attributes.get("hidden", "until-found").lower() != "until-found"
-    return hidden or bool(_UNSEEN.search(attributes.get("style", "")))
+    return hidden or bool(_HIDDEN_STYLE.search(attributes.get("style", "")))

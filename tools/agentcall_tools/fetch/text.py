@@ -9,19 +9,21 @@ import codecs
 import re
 from dataclasses import dataclass
 
-from agentcall_tools.download import Answer
+from agentcall_tools.download import DownloadedResponse
 from agentcall_tools.fetch.link import FetchError
-from agentcall_tools.fetch.page import read_page
-from agentcall_tools.visible import visible
+from agentcall_tools.fetch.page import extract_page_text
+from agentcall_tools.visible import remove_invisible
 
-_MARKUP = frozenset({"text/html", "application/xhtml+xml"})
-_READABLE = re.compile(
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_READABLE_TYPES = re.compile(
     r"text/.+|application/(?:.+\+)?(?:json|xml|yaml|javascript|toml)|application/"
     r"(?:x-)?(?:yaml|javascript|ndjson|sh|httpd-php|python)|image/svg\+xml|"
 )
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+_BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
           (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
-_META = re.compile(rb"<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}[\"']?([\w.:-]{2,40})", re.IGNORECASE)
+_META_CHARSET = re.compile(
+    rb"<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}[\"']?([\w.:-]{2,40})", re.IGNORECASE
+)
 _CHARSETS = {
     name: name
     for name in str.split(
@@ -38,43 +40,43 @@ _CHARSETS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Readable:
+class ReadableText:
     """A title, where there is one, and a text."""
 
     title: str
     text: str
 
 
-def readable(answer: Answer, address: str) -> Readable:
+def extract_readable(answer: DownloadedResponse, address: str) -> ReadableText:
     """The body as text. Raises FetchError for what is no text."""
     kind = answer.content_type.lower()
-    if not _READABLE.fullmatch(kind):
+    if not _READABLE_TYPES.fullmatch(kind):
         raise FetchError(
             f"{address} is {kind[:60]}, not text; only text, HTML, JSON and XML are read"
         )
-    text = decoded(answer.body, answer.charset)
+    text = decode_body(answer.body, answer.charset)
     if "\0" in text[:10_000]:
         raise FetchError(f"{address} is not text, though it says {kind[:60] or 'nothing'}")
-    if kind in _MARKUP or (not kind and re.match(r"\s*<(?:!doctype html|html)", text, re.I)):
-        page = read_page(text, address)
-        return Readable(visible(page.title), visible(page.text))
-    return Readable("", visible(text).strip())
+    if kind in _HTML_TYPES or (not kind and re.match(r"\s*<(?:!doctype html|html)", text, re.I)):
+        page = extract_page_text(text, address)
+        return ReadableText(remove_invisible(page.title), remove_invisible(page.text))
+    return ReadableText("", remove_invisible(text).strip())
 
 
-def decoded(body: bytes, charset: str) -> str:
+def decode_body(body: bytes, charset: str) -> str:
     """The bytes as text; what does not fit the charset becomes U+FFFD."""
-    for mark, name in _MARKS:
+    for mark, name in _BYTE_ORDER_MARKS:
         if body.startswith(mark):
             return body[len(mark) :].decode(name, "replace")
-    found = _META.search(body[:4096])
+    found = _META_CHARSET.search(body[:4096])
     for name in (charset, found.group(1).decode() if found else ""):
-        known = _known(name)
+        known = _find_codec(name)
         if known:
             return body.decode(known, "replace")
     return body.decode("utf-8", "replace")
 
 
-def _known(name: str) -> str:
+def _find_codec(name: str) -> str:
     """The codec of a charset of the web, or nothing."""
     try:
         return _CHARSETS.get(codecs.lookup(name.strip()).name, "") if name else ""

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agentcall import tool
-from agentcall_tools.files.beneath import FileError, Root
-from agentcall_tools.files.walk import DEEPEST, Entry, Walk
+from agentcall_tools.files.beneath import FileError, RootFolder
+from agentcall_tools.files.walk import MAX_DEPTH, FolderEntry, FolderWalk
 
-SHOWN = 20_000
-MOST_LISTED = 300
-MOST_MATCHES = 100
-MOST_WRITTEN = 1_000_000
-MOST_SEARCHED = 2_000_000
-_LONGEST_LINE = 300
+MAX_SHOWN = 20_000
+MAX_LISTED = 300
+MAX_MATCHES = 100
+MAX_WRITTEN = 1_000_000
+MAX_SEARCHED = 2_000_000
+_MAX_LINE_LENGTH = 300
 
 
 class Files:
@@ -25,7 +25,7 @@ class Files:
     """
 
     def __init__(self, root: str | Path, *, deny: Sequence[str] = (".*",)) -> None:
-        self._root = Root(root, deny)
+        self._root = RootFolder(root, deny)
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=30)
     def list_files(self, path: str = "", pattern: str = "") -> str:
@@ -35,16 +35,16 @@ class Files:
             path: The folder, for example "docs"; empty for the whole.
             pattern: To find files in all folders below: "*.md", or "docs/*.md" with a path.
         """
-        walk = Walk(self._root)
+        walk = FolderWalk(self._root)
         lines: list[str] = []
-        for entry in walk.entries(self._root.names(path), DEEPEST if pattern else 1):
+        for entry in walk.list_entries(self._root.parse_path(path), MAX_DEPTH if pattern else 1):
             if not pattern or (entry.matches(pattern) and not entry.is_folder):
-                lines.append(f"{entry.path}/" if entry.is_folder else _sized(entry))
-            if len(lines) > MOST_LISTED:
+                lines.append(f"{entry.path}/" if entry.is_folder else _format_entry(entry))
+            if len(lines) > MAX_LISTED:
                 break
         if not lines:
             return f"no file fits {pattern!r}" if pattern else "the folder is empty"
-        return _listed(lines, MOST_LISTED, is_cut=walk.is_cut)
+        return _format_list(lines, MAX_LISTED, is_truncated=walk.is_truncated)
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=30)
     def read_file(self, path: str, offset: int = 0) -> str:
@@ -54,11 +54,11 @@ class Files:
             path: The file, relative to the folder, for example "docs/notes.md".
             offset: The byte to start from, where an earlier answer named one.
         """
-        with self._root.file(self._root.names(path)) as file:
+        with self._root.open_file(self._root.parse_path(path)) as file:
             size = os.fstat(file).st_size
             if not 0 <= offset <= size:
                 raise FileError(f"{path} has {size} bytes; offset={offset} is not in it")
-            return _part(path, os.pread(file, SHOWN, offset), offset, size)
+            return _format_part(path, os.pread(file, MAX_SHOWN, offset), offset, size)
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
     def search_files(self, text: str, path: str = "", pattern: str = "*") -> str:
@@ -72,16 +72,18 @@ class Files:
         wanted = text.strip().casefold()
         if not wanted or "\n" in wanted:
             raise FileError("text is words that stand in one line; it is empty or of several lines")
-        walk = Walk(self._root)
+        walk = FolderWalk(self._root)
         found: list[str] = []
-        for entry in walk.entries(self._root.names(path)):
+        for entry in walk.list_entries(self._root.parse_path(path)):
             if not entry.is_folder and entry.matches(pattern):
-                found += _lines(entry, wanted)
-            if len(found) > MOST_MATCHES:
+                found += _find_lines(entry, wanted)
+            if len(found) > MAX_MATCHES:
                 break
         if not found:
-            return f"no line contains {text!r}{' as far as was searched' if walk.is_cut else ''}"
-        return _listed(found, MOST_MATCHES, is_cut=walk.is_cut)
+            return (
+                f"no line contains {text!r}{' as far as was searched' if walk.is_truncated else ''}"
+            )
+        return _format_list(found, MAX_MATCHES, is_truncated=walk.is_truncated)
 
     @tool(idempotent=True, requires_approval=True, sequential=True, timeout=30)
     def write_file(self, path: str, text: str) -> str:
@@ -92,23 +94,25 @@ class Files:
             text: The whole content.
         """
         data = text.encode("utf-8", "replace")
-        if len(data) > MOST_WRITTEN:
-            raise FileError(f"text has {len(data)} bytes, at most {MOST_WRITTEN} are written")
-        before = self._root.write(self._root.names(path), data)
+        if len(data) > MAX_WRITTEN:
+            raise FileError(f"text has {len(data)} bytes, at most {MAX_WRITTEN} are written")
+        before = self._root.write(self._root.parse_path(path), data)
         was = "a new file" if before is None else f"it had {before} bytes"
         return f"wrote {len(data)} bytes to {path} ({was})"
 
 
-def _listed(lines: Sequence[str], most: int, *, is_cut: bool) -> str:
-    more = ["[there may be more: name a folder or a pattern]"] * (is_cut or len(lines) > most)
-    return "\n".join([*lines[:most], *more])
+def _format_list(lines: Sequence[str], limit: int, *, is_truncated: bool) -> str:
+    more = ["[there may be more: name a folder or a pattern]"] * (
+        is_truncated or len(lines) > limit
+    )
+    return "\n".join([*lines[:limit], *more])
 
 
-def _sized(entry: Entry) -> str:
+def _format_entry(entry: FolderEntry) -> str:
     return f"{entry.path} ({entry.size} bytes)"
 
 
-def _part(path: str, data: bytes, offset: int, size: int) -> str:
+def _format_part(path: str, data: bytes, offset: int, size: int) -> str:
     """A part of a file as text, with a note on where it goes on."""
     if b"\0" in data:
         raise FileError(f"{path} is not text; it has {size} bytes")
@@ -128,9 +132,9 @@ def _part(path: str, data: bytes, offset: int, size: int) -> str:
     return f"{text}\n[bytes {start} to {end} of {size}{more}]"
 
 
-def _lines(entry: Entry, wanted: str) -> Iterator[str]:
+def _find_lines(entry: FolderEntry, wanted: str) -> Iterator[str]:
     """The lines of a file that contain a text, with their number and the byte they begin at."""
-    data = entry.read(MOST_SEARCHED)
+    data = entry.read(MAX_SEARCHED)
     if b"\0" in data or wanted not in data.decode("utf-8", "replace").casefold():
         return
     at = 0
@@ -138,6 +142,6 @@ def _lines(entry: Entry, wanted: str) -> Iterator[str]:
         words = line.decode("utf-8", "replace").strip()
         place = words.casefold().find(wanted)
         if place >= 0:
-            start = max(place - _LONGEST_LINE // 2, 0)
-            yield f"{entry.path}:{number} (offset {at}): {words[start : start + _LONGEST_LINE]}"
+            start = max(place - _MAX_LINE_LENGTH // 2, 0)
+            yield f"{entry.path}:{number} (offset {at}): {words[start : start + _MAX_LINE_LENGTH]}"
         at += len(line) + 1

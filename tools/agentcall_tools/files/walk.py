@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 
-from agentcall_tools.files.beneath import FileError, Root, opened
+from agentcall_tools.files.beneath import FileError, RootFolder, open_regular_file
 
-DEEPEST = 20
-MOST_ENTRIES = 50_000
-SECONDS = 10.0
+MAX_DEPTH = 20
+MAX_ENTRIES = 50_000
+MAX_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FolderEntry:
     """A file or a folder beneath: its path, its size in bytes, and the open folder it is in.
 
     `modified` is its time of change, in nanoseconds; `is_denied` says which names are kept out.
@@ -34,49 +34,49 @@ class Entry:
         whole = self.path if "/" in pattern else self.path.rpartition("/")[2]
         return fnmatchcase(whole, pattern)
 
-    def read(self, most: int) -> bytes:
+    def read(self, limit: int) -> bytes:
         """The first bytes of the file; none where it may not be read."""
         try:
-            descriptor = opened(
+            descriptor = open_regular_file(
                 self.folder, self.path.rpartition("/")[2], self.path, self.is_denied
             )
         except FileError:
             return b""
         with os.fdopen(descriptor, "rb") as file:
-            return file.read(most)
+            return file.read(limit)
 
 
-class Walk:
+class FolderWalk:
     """A way through a folder; `is_cut` says that a bound ended it early."""
 
-    def __init__(self, root: Root) -> None:
-        self.is_cut = False
+    def __init__(self, root: RootFolder) -> None:
+        self.is_truncated = False
         self._root = root
         self._seen = 0
-        self._until = time.monotonic() + SECONDS
+        self._deadline = time.monotonic() + MAX_SECONDS
 
-    def entries(self, names: Sequence[str], depth: int = DEEPEST) -> Iterator[Entry]:
+    def list_entries(self, names: Sequence[str], depth: int = MAX_DEPTH) -> Iterator[FolderEntry]:
         """What lies in a folder, and in its folders up to a depth, sorted by name.
 
         The folder of an entry is open until the next one is asked for.
         """
-        with self._root.folder(names) as folder:
-            for entry in self._in(folder, "/".join(names)):
+        with self._root.open_folder(names) as folder:
+            for entry in self._scan_folder(folder, "/".join(names)):
                 yield entry
                 if entry.is_folder and depth > 1:
-                    yield from self._beneath(entry, depth - 1)
-                if self._is_over():
+                    yield from self._list_inner(entry, depth - 1)
+                if self._is_over_limit():
                     return
 
-    def _beneath(self, entry: Entry, depth: int) -> Iterator[Entry]:
+    def _list_inner(self, entry: FolderEntry, depth: int) -> Iterator[FolderEntry]:
         try:
-            yield from self.entries(entry.path.split("/"), depth)
+            yield from self.list_entries(entry.path.split("/"), depth)
         except FileError:  # another file system, or gone meanwhile
             return
 
-    def _in(self, folder: int, path: str) -> Iterator[Entry]:
+    def _scan_folder(self, folder: int, path: str) -> Iterator[FolderEntry]:
         with os.scandir(folder) as found:
-            names = sorted(entry.name for entry in islice(found, MOST_ENTRIES))
+            names = sorted(entry.name for entry in islice(found, MAX_ENTRIES))
         for name in names:
             if self._root.is_denied(name):
                 continue
@@ -87,7 +87,7 @@ class Walk:
             is_folder = stat.S_ISDIR(state.st_mode)
             if is_folder or stat.S_ISREG(state.st_mode):
                 whole = f"{path}/{name}".lstrip("/")
-                yield Entry(
+                yield FolderEntry(
                     whole,
                     state.st_size,
                     is_folder,
@@ -96,8 +96,8 @@ class Walk:
                     state.st_mtime_ns,
                 )
 
-    def _is_over(self) -> bool:
+    def _is_over_limit(self) -> bool:
         self._seen += 1
-        if self._seen > MOST_ENTRIES or time.monotonic() > self._until:
-            self.is_cut = True
-        return self.is_cut
+        if self._seen > MAX_ENTRIES or time.monotonic() > self._deadline:
+            self.is_truncated = True
+        return self.is_truncated

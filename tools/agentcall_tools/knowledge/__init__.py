@@ -2,6 +2,6 @@
 
 from agentcall_tools.knowledge.document import DocumentError
 from agentcall_tools.knowledge.knowledge import Knowledge, KnowledgeError
-from agentcall_tools.knowledge.refresh import Report
+from agentcall_tools.knowledge.refresh import IndexReport
 
-__all__ = ["DocumentError", "Knowledge", "KnowledgeError", "Report"]
+__all__ = ["DocumentError", "IndexReport", "Knowledge", "KnowledgeError"]

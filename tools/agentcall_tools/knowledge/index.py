@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from agentcall_tools.files.beneath import Root
+from agentcall_tools.files.beneath import RootFolder
 from agentcall_tools.knowledge.passages import Passage
-from agentcall_tools.knowledge.refresh import Refresh, Report, transaction
-from agentcall_tools.knowledge.words import asked_for
+from agentcall_tools.knowledge.refresh import IndexRefresh, IndexReport, run_transaction
+from agentcall_tools.knowledge.words import build_match_query
 
 VERSION = 1
-_WAIT = 30.0
-_TABLES = """
+_LOCK_SECONDS = 30.0
+_CREATE_TABLES = """
 CREATE TABLE about (folder TEXT NOT NULL);
 CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, digest TEXT, why TEXT);
 CREATE TABLE passages (id INTEGER PRIMARY KEY, path TEXT NOT NULL, unit TEXT, number INTEGER,
@@ -31,13 +31,13 @@ SELECT path, unit, number, first, last, passages.heading, passages.text FROM wor
 JOIN passages ON passages.id = words.rowid
 WHERE words MATCH ? ORDER BY bm25(words, 2.0, 2.0, 1.0), passages.id LIMIT ?
 """
-_FROM = """
+_READ_PASSAGES = """
 SELECT path, unit, number, first, last, heading, text FROM passages
 WHERE path = ? AND number >= ? ORDER BY number LIMIT ?
 """
 
 
-class Found(NamedTuple):
+class FoundPassage(NamedTuple):
     """A passage, its document, its number in it, and whether it is placed by line or page."""
 
     path: str
@@ -46,44 +46,49 @@ class Found(NamedTuple):
     passage: Passage
 
 
-class Index:
+class PassageIndex:
     """The passages of the documents beneath a folder, in a file."""
 
-    def __init__(self, root: Root, folder: Path, file: Path) -> None:
+    def __init__(self, root: RootFolder, folder: Path, file: Path) -> None:
         self._root = root
         self._folder = folder
         self._file = file
 
-    def refresh(self, seconds: float) -> Report:
+    def refresh(self, seconds: float) -> IndexReport:
         """Brings the index up to date, as far as the time goes."""
         until = time.monotonic() + seconds
-        with self._connected() as connection:
-            return Refresh(self._root, connection, until).report()
+        with self._connect() as connection:
+            return IndexRefresh(self._root, connection, until).run()
 
-    def search(self, query: str, count: int) -> list[Found]:
+    def search(self, query: str, count: int) -> list[FoundPassage]:
         """The passages that fit best, the best first."""
-        wanted = asked_for(query)
+        wanted = build_match_query(query)
         if not wanted:
             return []
-        with self._connected() as connection:
-            return [_found(row) for row in connection.execute(_SEARCH, (wanted, count))]
+        with self._connect() as connection:
+            return [
+                _make_found_passage(row) for row in connection.execute(_SEARCH, (wanted, count))
+            ]
 
-    def passages(self, path: str, start: int, count: int) -> list[Found]:
+    def read_passages(self, path: str, start: int, count: int) -> list[FoundPassage]:
         """The passages of a document, from one on."""
-        with self._connected() as connection:
-            return [_found(row) for row in connection.execute(_FROM, (path, start, count))]
+        with self._connect() as connection:
+            return [
+                _make_found_passage(row)
+                for row in connection.execute(_READ_PASSAGES, (path, start, count))
+            ]
 
-    def documents(self, count: int) -> list[str]:
+    def list_documents(self, count: int) -> list[str]:
         """The paths of the first documents, by name."""
         asked = "SELECT DISTINCT path FROM passages ORDER BY path LIMIT ?"
-        with self._connected() as connection:
+        with self._connect() as connection:
             return [str(path) for (path,) in connection.execute(asked, (count,))]
 
     @contextmanager
-    def _connected(self) -> Generator[sqlite3.Connection, None, None]:
+    def _connect(self) -> Generator[sqlite3.Connection, None, None]:
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file.touch(mode=0o600)  # it has the documents' text
-        connection = sqlite3.connect(self._file, timeout=_WAIT, isolation_level=None)
+        connection = sqlite3.connect(self._file, timeout=_LOCK_SECONDS, isolation_level=None)
         try:
             if not self._is_ready(connection):
                 self._prepare(connection)
@@ -94,7 +99,7 @@ class Index:
     def _is_ready(self, connection: sqlite3.Connection) -> bool:
         """Whether it is the index of this folder. Raises ValueError if it is anything else."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        names = _tables(connection)
+        names = _list_tables(connection)
         if names and "passages" not in names:
             raise ValueError(f"{self._file} is another database; name another file")
         if version != VERSION:
@@ -107,22 +112,22 @@ class Index:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Makes the tables, and again where an older version made them."""
         connection.execute("PRAGMA journal_mode = WAL")
-        with transaction(connection):
+        with run_transaction(connection):
             if self._is_ready(connection):  # another process was faster
                 return
-            for name in _tables(connection) & {"about", "files", "passages", "words"}:
+            for name in _list_tables(connection) & {"about", "files", "passages", "words"}:
                 connection.execute(f"DROP TABLE {name}")
-            for statement in _TABLES.split(";\n"):
+            for statement in _CREATE_TABLES.split(";\n"):
                 connection.execute(statement)
             connection.execute("INSERT INTO about VALUES (?)", (str(self._folder),))
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _tables(connection: sqlite3.Connection) -> set[str]:
+def _list_tables(connection: sqlite3.Connection) -> set[str]:
     names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     return {str(name) for (name,) in names}
 
 
-def _found(row: tuple[str, str, int, int, int, str, str]) -> Found:
+def _make_found_passage(row: tuple[str, str, int, int, int, str, str]) -> FoundPassage:
     path, unit, number, first, last, heading, text = row
-    return Found(path, unit, number, Passage(first, last, heading, text))
+    return FoundPassage(path, unit, number, Passage(first, last, heading, text))

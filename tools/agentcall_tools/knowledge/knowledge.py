@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentcall import tool
-from agentcall_tools.files.beneath import Root
-from agentcall_tools.knowledge.index import Found, Index
-from agentcall_tools.knowledge.refresh import Report
+from agentcall_tools.files.beneath import RootFolder
+from agentcall_tools.knowledge.index import FoundPassage, PassageIndex
+from agentcall_tools.knowledge.refresh import IndexReport
 
-MOST_PASSAGES = 20
-LONGEST_QUERY = 1_000
-SECONDS = 20.0
+MAX_PASSAGES = 20
+MAX_QUERY_LENGTH = 1_000
+REFRESH_SECONDS = 20.0
 """How long a search may bring the index up to date before it answers with what it has."""
-_SHOWN = 6_000
-_NAMED = 20
+_MAX_SHOWN = 6_000
+_MAX_NAMED = 20
 
 
 class KnowledgeError(ValueError):
@@ -40,18 +40,20 @@ class Knowledge:
         index: str | Path | None = None,
         deny: Sequence[str] = (".*",),
     ) -> None:
-        root, place = Root(folder, deny), Path(folder).expanduser().resolve()
-        self._index = Index(root, place, _default(place) if index is None else Path(index))
+        root, place = RootFolder(folder, deny), Path(folder).expanduser().resolve()
+        self._index = PassageIndex(
+            root, place, _get_default_index(place) if index is None else Path(index)
+        )
         if about:
             told = f"Searches {about} and returns the passages that fit best, with their place."
             self.search_knowledge = tool(description=told)(self.search_knowledge)
 
-    def refresh(self, seconds: float = 3600.0) -> Report:
+    def refresh(self, seconds: float = 3600.0) -> IndexReport:
         """Brings the index up to date; searches do so too, but only for `SECONDS`."""
         try:
             return self._index.refresh(seconds)
         except sqlite3.Error as error:
-            raise KnowledgeError(_words(error)) from error
+            raise KnowledgeError(_explain_error(error)) from error
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=120)
     def search_knowledge(self, query: str, count: int = 5) -> str:
@@ -61,16 +63,19 @@ class Knowledge:
             query: The words that the passage has, rather than a question about it.
             count: How many passages, up to 20.
         """
-        if not query.strip() or len(query) > LONGEST_QUERY:
-            raise KnowledgeError(f"query is 1 to {LONGEST_QUERY} characters, got {len(query)}")
-        if not 1 <= count <= MOST_PASSAGES:
-            raise KnowledgeError(f"count is 1 to {MOST_PASSAGES}, got {count}")
-        report = self.refresh(SECONDS)
+        if not query.strip() or len(query) > MAX_QUERY_LENGTH:
+            raise KnowledgeError(f"query is 1 to {MAX_QUERY_LENGTH} characters, got {len(query)}")
+        if not 1 <= count <= MAX_PASSAGES:
+            raise KnowledgeError(f"count is 1 to {MAX_PASSAGES}, got {count}")
+        report = self.refresh(REFRESH_SECONDS)
         found = self._index.search(query, count)
-        notes = _notes(report)
+        notes = _make_notes(report)
         if not found:
-            notes = [_nothing(self._index.documents(_NAMED), report.documents), *notes]
-        return "\n\n".join([*_shown(found), *notes])
+            notes = [
+                _describe_no_match(self._index.list_documents(_MAX_NAMED), report.documents),
+                *notes,
+            ]
+        return "\n\n".join([*_format_passages(found), *notes])
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
     def read_knowledge(self, document: str, passage: int = 1) -> str:
@@ -80,19 +85,19 @@ class Knowledge:
             document: Its path, as a search gave it.
             passage: The number of the passage to begin with, from 1.
         """
-        found = self._index.passages(document, passage, MOST_PASSAGES + 1)
+        found = self._index.read_passages(document, passage, MAX_PASSAGES + 1)
         if not found:
-            known = ", ".join(self._index.documents(_NAMED)) or "none yet; search first"
+            known = ", ".join(self._index.list_documents(_MAX_NAMED)) or "none yet; search first"
             raise KnowledgeError(
                 f"{document[:200]!r} has no passage {passage}; the documents are: {known}"
             )
-        shown = _shown(found[:MOST_PASSAGES])
+        shown = _format_passages(found[:MAX_PASSAGES])
         more = found[len(shown) :]
         note = [f"[go on with passage={more[0].number}]"] if more else []
         return "\n\n".join([*shown, *note])
 
 
-def _default(folder: Path) -> Path:
+def _get_default_index(folder: Path) -> Path:
     """A file of its own in agentcall's cache folder, found as the rest of agentcall finds it."""
     own = os.environ.get("AGENTCALL_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -100,7 +105,7 @@ def _default(folder: Path) -> Path:
     return (Path(own) if own else Path(base) / "agentcall") / "knowledge" / f"{name}.db"
 
 
-def _shown(found: Sequence[Found]) -> list[str]:
+def _format_passages(found: Sequence[FoundPassage]) -> list[str]:
     """The passages, each below its place, as many as there is room for; at least one."""
     shown: list[str] = []
     for path, unit, number, passage in found:
@@ -108,37 +113,37 @@ def _shown(found: Sequence[Found]) -> list[str]:
         place = f"{path}:{numbers}" if unit == "line" else f"{path}, page {numbers}"
         heading = f" ({passage.heading})" if passage.heading else ""
         text = f"[{place}, passage {number}{heading}]\n{passage.text}"
-        if shown and sum(map(len, shown)) + len(text) > _SHOWN:
+        if shown and sum(map(len, shown)) + len(text) > _MAX_SHOWN:
             break
         shown.append(text)
     return shown
 
 
-def _nothing(names: Sequence[str], count: int) -> str:
+def _describe_no_match(names: Sequence[str], count: int) -> str:
     if not names:
         return "there are no documents with text"
     more = ", ..." if count > len(names) else ""
     return f"no passage has any of these words; the documents are: {', '.join(names)}{more}"
 
 
-def _notes(report: Report) -> list[str]:
+def _make_notes(report: IndexReport) -> list[str]:
     notes: list[str] = []
-    if report.is_cut:
+    if report.is_truncated:
         notes.append("[the folder has more files than are looked at]")
-    if report.left:
-        notes.append(f"[{report.left} documents are not indexed yet: search again for more]")
-    if report.unread:
-        notes.append(_unread(report.unread))
+    if report.pending:
+        notes.append(f"[{report.pending} documents are not indexed yet: search again for more]")
+    if report.unread_files:
+        notes.append(_format_unread(report.unread_files))
     return notes
 
 
-def _unread(why: Mapping[str, str]) -> str:
+def _format_unread(why: Mapping[str, str]) -> str:
     first = "; ".join(f"{path}: {reason}" for path, reason in list(why.items())[:3])
     more = f"; and {len(why) - 3} more" if len(why) > 3 else ""
     return f"[not read: {first}{more}]"
 
 
-def _words(error: sqlite3.Error) -> str:
+def _explain_error(error: sqlite3.Error) -> str:
     if "fts5" in str(error):
         return "this Python's SQLite has no FTS5, which the index needs"
     return f"the index cannot be used: {error}; remove its file, and it is made again"

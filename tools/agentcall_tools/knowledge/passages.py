@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agentcall_tools.knowledge.document import Document, Line
+from agentcall_tools.knowledge.document import DocumentLine, TextDocument
 
-GOOD, MOST = 500, 1_200
+GOOD_LENGTH, MAX_LENGTH = 500, 1_200
 _HEADING = re.compile(r"(#{1,6})\s+(.+?)[\s#]*$")
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
 _SENTENCE = re.compile(r"[。！？；]|[.!?;](?=\s)")
-_LONGEST_HEADING = 200
+_MAX_HEADING_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,52 +29,52 @@ class Passage:
     text: str
 
 
-def passages(document: Document) -> Iterator[Passage]:
+def cut_passages(document: TextDocument) -> Iterator[Passage]:
     """The passages of a document, in order; together they have all of its words."""
-    cutter = _Cutter(document)
+    cutter = _PassageCutter(document)
     for line in document.lines:
-        yield from cutter.take(line)
+        yield from cutter.feed(line)
     yield from cutter.close()
 
 
-class _Cutter:
-    def __init__(self, document: Document) -> None:
+class _PassageCutter:
+    def __init__(self, document: TextDocument) -> None:
         self._by_page = document.unit == "page"
         self._has_headings = document.has_headings
         self._headings: list[str] = []
         self._in_code = False
-        self._open: list[Line] = []
+        self._open_lines: list[DocumentLine] = []
         self._size = 0
         self._has_text = False
 
-    def take(self, line: Line) -> Iterator[Passage]:
+    def feed(self, line: DocumentLine) -> Iterator[Passage]:
         """The passages that end before this line or with it."""
-        heading = self._heading(line.text)
-        new_page = self._by_page and self._open and self._open[-1].number != line.number
-        if (heading and self._has_text) or new_page or self._size + len(line.text) > MOST:
+        heading = self._match_heading(line.text)
+        new_page = self._by_page and self._open_lines and self._open_lines[-1].number != line.number
+        if (heading and self._has_text) or new_page or self._size + len(line.text) > MAX_LENGTH:
             yield from self.close()
         if heading:
-            level, words = len(heading.group(1)), heading.group(2)[:_LONGEST_HEADING]
+            level, words = len(heading.group(1)), heading.group(2)[:_MAX_HEADING_LENGTH]
             self._headings[level - 1 :] = [""] * (level - 1 - len(self._headings)) + [words]
         self._has_text = self._has_text or bool(line.text.strip() and not heading)
-        for part in _parts(line):
-            if self._size + len(part.text) > MOST:
+        for part in _split_line(line):
+            if self._size + len(part.text) > MAX_LENGTH:
                 yield from self.close()
-            self._open.append(part)
+            self._open_lines.append(part)
             self._size += len(part.text) + 1
-        if not line.text.strip() and self._size >= GOOD:
+        if not line.text.strip() and self._size >= GOOD_LENGTH:
             yield from self.close()
 
     def close(self) -> Iterator[Passage]:
         """The passage that is open, if it says anything."""
-        numbers = [line.number for line in self._open if line.text.strip()]
+        numbers = [line.number for line in self._open_lines if line.text.strip()]
         if numbers:
-            text = "\n".join(line.text.rstrip() for line in self._open).strip("\n")
+            text = "\n".join(line.text.rstrip() for line in self._open_lines).strip("\n")
             heading = " > ".join(filter(None, self._headings))
             yield Passage(numbers[0], numbers[-1], heading, text)
-        self._open, self._size, self._has_text = [], 0, False
+        self._open_lines, self._size, self._has_text = [], 0, False
 
-    def _heading(self, text: str) -> "re.Match[str] | None":
+    def _match_heading(self, text: str) -> "re.Match[str] | None":
         if not self._has_headings:
             return None
         if _FENCE.match(text):
@@ -82,12 +82,12 @@ class _Cutter:
         return None if self._in_code else _HEADING.match(text)
 
 
-def _parts(line: Line) -> Iterator[Line]:
+def _split_line(line: DocumentLine) -> Iterator[DocumentLine]:
     """The line, cut where it is too long for a passage."""
     rest = line.text
-    while len(rest) > MOST:
-        ends = [found.end() for found in _SENTENCE.finditer(rest, GOOD, MOST)]
-        at = ends[-1] if ends else MOST
-        yield Line(line.number, rest[:at])
+    while len(rest) > MAX_LENGTH:
+        ends = [found.end() for found in _SENTENCE.finditer(rest, GOOD_LENGTH, MAX_LENGTH)]
+        at = ends[-1] if ends else MAX_LENGTH
+        yield DocumentLine(line.number, rest[:at])
         rest = rest[at:]
-    yield Line(line.number, rest)
+    yield DocumentLine(line.number, rest)

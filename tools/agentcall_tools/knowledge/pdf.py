@@ -8,15 +8,15 @@ from pydantic import BaseModel, ValidationError
 
 from agentcall_tools.knowledge import pdf_reader
 
-SECONDS = 60.0
+MAX_SECONDS = 60.0
 
 
-class _Answer(BaseModel):
+class _PDFAnswer(BaseModel):
     pages: list[str] = []
     error: str | None = None
 
 
-def pages_of(data: bytes) -> list[str]:
+def read_pdf_pages(data: bytes) -> list[str]:
     """The text of each page. Raises ValueError, and ImportError without pypdf."""
     if find_spec("pypdf") is None:
         raise ImportError("PDF needs: pip install 'agentcall[knowledge]'")
@@ -26,12 +26,12 @@ def pages_of(data: bytes) -> list[str]:
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=SECONDS,
+            timeout=MAX_SECONDS,
             check=False,
         )
-        answer = _Answer.model_validate_json(done.stdout)
+        answer = _PDFAnswer.model_validate_json(done.stdout)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"the PDF was not read within {SECONDS:g} seconds") from None
+        raise ValueError(f"the PDF was not read within {MAX_SECONDS:g} seconds") from None
     except ValidationError:  # it was ended by a limit of the system
         raise ValueError("the PDF takes too much time or memory to be read") from None
     if answer.error is not None:

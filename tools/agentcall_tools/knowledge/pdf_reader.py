@@ -10,44 +10,44 @@ import logging
 import sys
 from contextlib import suppress
 
-MEMORY = 2 * 2**30
-BUSY = 50
-MOST_PAGES = 5_000
-MOST_CHARACTERS = 20_000_000
+MAX_MEMORY = 2 * 2**30
+MAX_CPU_SECONDS = 50
+MAX_PAGES = 5_000
+MAX_CHARACTERS = 20_000_000
 
 
-def pages(data: bytes) -> list[str]:
+def read_pages(data: bytes) -> list[str]:
     """The text of each page, as far as the bounds allow."""
     from pypdf import PdfReader
 
     found: list[str] = []
     size = 0
     for page in PdfReader(io.BytesIO(data)).pages:
-        if len(found) == MOST_PAGES or size > MOST_CHARACTERS:
+        if len(found) == MAX_PAGES or size > MAX_CHARACTERS:
             break
         found.append(page.extract_text().encode("utf-8", "replace").decode())
         size += len(found[-1])
     return found
 
 
-def _limit() -> None:
+def _limit_resources() -> None:
     """Bounds of the system, where it has them."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (BUSY, BUSY))
+        resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
 
 def main() -> None:
     """Reads the PDF of standard input."""
     logging.disable()  # pypdf warns of every oddity
     data = sys.stdin.buffer.read()
-    _limit()
+    _limit_resources()
     answer: dict[str, object]
     try:
-        answer = {"pages": pages(data)}
+        answer = {"pages": read_pages(data)}
     except (
         Exception,
         MemoryError,

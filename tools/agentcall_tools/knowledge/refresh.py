@@ -16,22 +16,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agentcall_tools.files.beneath import FileError, Root
-from agentcall_tools.files.walk import Walk
-from agentcall_tools.knowledge.document import MOST_BYTES, DocumentError, is_document, read_document
-from agentcall_tools.knowledge.passages import Passage, passages
-from agentcall_tools.knowledge.words import spaced
+from agentcall_tools.files.beneath import FileError, RootFolder
+from agentcall_tools.files.walk import FolderWalk
+from agentcall_tools.knowledge.document import MAX_BYTES, DocumentError, is_document, read_document
+from agentcall_tools.knowledge.passages import Passage, cut_passages
+from agentcall_tools.knowledge.words import separate_words
 
-_FRESH = 2_000_000_000
-_DROP_WORDS = "DELETE FROM words WHERE rowid IN (SELECT id FROM passages WHERE path = ?)"
-_NOTE = """
+_FRESH_NANOSECONDS = 2_000_000_000
+_DELETE_WORDS = "DELETE FROM words WHERE rowid IN (SELECT id FROM passages WHERE path = ?)"
+_UPSERT_FILE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (path) DO UPDATE SET size = excluded.size, modified = excluded.modified
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class IndexReport:
     """How the index stands: how many documents it has, what a refresh did, and what it could not.
 
     `unread` says of each file why it has no text; `left` counts those that there was no time for;
@@ -42,103 +42,103 @@ class Report:
     added: int = 0
     changed: int = 0
     removed: int = 0
-    left: int = 0
-    is_cut: bool = False
-    unread: dict[str, str] = field(default_factory=dict[str, str])
+    pending: int = 0
+    is_truncated: bool = False
+    unread_files: dict[str, str] = field(default_factory=dict[str, str])
 
 
-class _State(NamedTuple):
+class _FileState(NamedTuple):
     size: int
     modified: int
     digest: str = ""
 
 
-class _Text(NamedTuple):
+class _FileText(NamedTuple):
     """What a file says, or why it says nothing."""
 
     unit: str
     passages: list[Passage]
-    why: str | None = None
+    problem: str | None = None
 
 
-class Refresh:
+class IndexRefresh:
     """One way through the folder."""
 
-    def __init__(self, root: Root, connection: sqlite3.Connection, until: float) -> None:
+    def __init__(self, root: RootFolder, connection: sqlite3.Connection, deadline: float) -> None:
         self._root = root
         self._connection = connection
-        self._until = until
+        self._deadline = deadline
         rows = connection.execute("SELECT path, size, modified, digest FROM files")
-        self._known = {str(path): _State(*state) for path, *state in rows}
-        self._added = self._changed = self._removed = self._left = 0
-        self._is_cut = False
-        self._missing: dict[str, str] = {}
+        self._known = {str(path): _FileState(*state) for path, *state in rows}
+        self._added = self._changed = self._removed = self._pending = 0
+        self._is_truncated = False
+        self._missing_packages: dict[str, str] = {}
 
-    def report(self) -> Report:
+    def run(self) -> IndexReport:
         """Goes through it."""
-        new = self._new()
+        new = self._find_changed()
         for path, state in new.items():
-            if time.monotonic() > self._until:
-                self._left += 1
+            if time.monotonic() > self._deadline:
+                self._pending += 1
             else:
-                self._take(path, state)
+                self._index_file(path, state)
         asked = "SELECT count(*) FROM files WHERE why IS NULL"
         (documents,) = self._connection.execute(asked).fetchone()
         failed = self._connection.execute("SELECT path, why FROM files WHERE why IS NOT NULL")
-        done = (self._added, self._changed, self._removed, self._left, self._is_cut)
-        return Report(documents, *done, {**dict(failed), **self._missing})
+        done = (self._added, self._changed, self._removed, self._pending, self._is_truncated)
+        return IndexReport(documents, *done, {**dict(failed), **self._missing_packages})
 
-    def _new(self) -> dict[str, _State]:
+    def _find_changed(self) -> dict[str, _FileState]:
         """The files that have to be read; what is gone is dropped."""
-        walk = Walk(self._root)
+        walk = FolderWalk(self._root)
         there = {
-            entry.path: _State(entry.size, entry.modified)
-            for entry in walk.entries(())
+            entry.path: _FileState(entry.size, entry.modified)
+            for entry in walk.list_entries(())
             if not entry.is_folder and is_document(entry.path)
         }
-        self._is_cut = walk.is_cut
-        for path in self._known.keys() - there.keys() if not walk.is_cut else ():
-            with transaction(self._connection):
-                self._drop(path)
+        self._is_truncated = walk.is_truncated
+        for path in self._known.keys() - there.keys() if not walk.is_truncated else ():
+            with run_transaction(self._connection):
+                self._delete_file(path)
             self._removed += 1
         return {path: s for path, s in there.items() if self._known.get(path, ())[:2] != s[:2]}
 
-    def _take(self, path: str, state: _State) -> None:
+    def _index_file(self, path: str, state: _FileState) -> None:
         """Reads a file, and puts down what it says."""
         try:
-            data = b"" if state.size > MOST_BYTES else self._read(path)
+            data = b"" if state.size > MAX_BYTES else self._read(path)
         except FileError:  # it has gone meanwhile, or is a link now
             return
         digest = hashlib.sha256(data).hexdigest() if data else f"{state.size} bytes"
         before = self._known.get(path)
         if before is not None and before.digest == digest:
-            self._note(path, state, digest)
+            self._record_file(path, state, digest)
             return
         try:
-            text = _text(path, state.size, data)
+            text = _read_text(path, state.size, data)
         except ImportError as error:  # not noted: the package may be there next time
-            self._missing[path] = str(error)
+            self._missing_packages[path] = str(error)
             return
-        with transaction(self._connection):
-            self._drop(path)
-            self._put(path, text)
-            self._note(path, state, digest, text.why)
+        with run_transaction(self._connection):
+            self._delete_file(path)
+            self._insert_passages(path, text)
+            self._record_file(path, state, digest, text.problem)
         self._added += before is None
         self._changed += before is not None
 
     def _read(self, path: str) -> bytes:
         with (
-            self._root.file(self._root.names(path)) as descriptor,
+            self._root.open_file(self._root.parse_path(path)) as descriptor,
             os.fdopen(os.dup(descriptor), "rb") as file,
         ):
-            return file.read(MOST_BYTES)
+            return file.read(MAX_BYTES)
 
-    def _drop(self, path: str) -> None:
-        self._connection.execute(_DROP_WORDS, (path,))
+    def _delete_file(self, path: str) -> None:
+        self._connection.execute(_DELETE_WORDS, (path,))
         self._connection.execute("DELETE FROM passages WHERE path = ?", (path,))
         self._connection.execute("DELETE FROM files WHERE path = ?", (path,))
 
-    def _put(self, path: str, text: _Text) -> None:
+    def _insert_passages(self, path: str, text: _FileText) -> None:
         for number, one in enumerate(text.passages, 1):
             row = (path, text.unit, number, one.first, one.last, one.heading, one.text)
             made = self._connection.execute(
@@ -146,29 +146,31 @@ class Refresh:
             )
             self._connection.execute(
                 "INSERT INTO words (rowid, place, heading, text) VALUES (?, ?, ?, ?)",
-                (made.lastrowid, *map(spaced, (path, one.heading, one.text))),
+                (made.lastrowid, *map(separate_words, (path, one.heading, one.text))),
             )
 
-    def _note(self, path: str, state: _State, digest: str, why: str | None = None) -> None:
-        fresh = time.time_ns() - state.modified < _FRESH
-        row = (path, state.size, 0 if fresh else state.modified, digest, why)
-        self._connection.execute(_NOTE, row)
+    def _record_file(
+        self, path: str, state: _FileState, digest: str, problem: str | None = None
+    ) -> None:
+        fresh = time.time_ns() - state.modified < _FRESH_NANOSECONDS
+        row = (path, state.size, 0 if fresh else state.modified, digest, problem)
+        self._connection.execute(_UPSERT_FILE, row)
 
 
-def _text(path: str, size: int, data: bytes) -> _Text:
+def _read_text(path: str, size: int, data: bytes) -> _FileText:
     """What a file says. Raises ImportError where a package is missing."""
-    if size > MOST_BYTES:
-        return _Text("line", [], f"it has {size} bytes, at most {MOST_BYTES} are read")
+    if size > MAX_BYTES:
+        return _FileText("line", [], f"it has {size} bytes, at most {MAX_BYTES} are read")
     try:
         document = read_document(path, data)
     except DocumentError as error:
-        return _Text("line", [], str(error))
-    found = list(passages(document))
-    return _Text(document.unit, found, None if found else "it has no text")
+        return _FileText("line", [], str(error))
+    found = list(cut_passages(document))
+    return _FileText(document.unit, found, None if found else "it has no text")
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Generator[None, None, None]:
+def run_transaction(connection: sqlite3.Connection) -> Generator[None, None, None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -9,27 +9,27 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-MOST_WORDS = 64
+MAX_WORDS = 64
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
 _RUN = re.compile(f"[{_CJK}]+")
 _WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+")
 
 
-def spaced(text: str) -> str:
+def separate_words(text: str) -> str:
     """The text with blanks where FTS5 is to see words.
 
     >>> spaced("read_me 上海人")
     'read me  上 海 人 上海 海人 '
     """
     apart = text.replace("_", " ")
-    return _RUN.sub(lambda run: f" {' '.join([*run.group(), *_pairs(run.group())])} ", apart)
+    return _RUN.sub(lambda run: f" {' '.join([*run.group(), *_make_pairs(run.group())])} ", apart)
 
 
-def _pairs(run: str) -> Iterator[str]:
+def _make_pairs(run: str) -> Iterator[str]:
     return map("".join, pairwise(run))
 
 
-def asked_for(text: str) -> str:
+def build_match_query(text: str) -> str:
     """The words of a question, each of which may be in a passage, as FTS5 asks for them.
 
     >>> asked_for("上海的 tea?")
@@ -37,5 +37,7 @@ def asked_for(text: str) -> str:
     """
     words: list[str] = []
     for found in _WORD.findall(text):
-        words += (_pairs(found) if len(found) > 1 else [found]) if _RUN.match(found) else [found]
-    return " OR ".join(f'"{word}"' for word in list(dict.fromkeys(words))[:MOST_WORDS])
+        words += (
+            (_make_pairs(found) if len(found) > 1 else [found]) if _RUN.match(found) else [found]
+        )
+    return " OR ".join(f'"{word}"' for word in list(dict.fromkeys(words))[:MAX_WORDS])

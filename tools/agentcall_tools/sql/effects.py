@@ -19,7 +19,7 @@ from agentcall_tools.sql.rows import SqlError
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-_HARMLESS = [
+_HARMLESS_FUNCTIONS = [
     "clock_timestamp", "current_query", "gen_random_uuid", "pg_blocking_pids",
     "pg_database_size", "pg_indexes_size", "pg_is_in_recovery", "pg_last_wal_receive_lsn",
     "pg_last_wal_replay_lsn", "pg_last_xact_replay_timestamp", "pg_partition_ancestors",
@@ -30,16 +30,16 @@ _HARMLESS = [
 ]  # fmt: skip
 """Functions of PostgreSQL itself that are VOLATILE and change nothing; a query has its deadline."""
 
-_INNER = r"[\w$\u0080-\U0010ffff]"
-_NAME = rf"(?<!{_INNER})[A-Za-z_\u0080-\U0010ffff]{_INNER}*(?!{_INNER})"
-_NAMES = re.compile(_NAME)
-_QUOTED = re.compile(r'(?="([^"]+)")')
-_CALLED = re.compile(rf'({_NAME})"?\s*(?=\(|/\*|--)')
-_QUOTED_CALLED = re.compile(r'(?="([^"]+)"\s*(?:\(|/\*|--))')
-_CODED = re.compile(r"""[uU]&["']""")
-_LONGEST = 63
+_NAME_CHARACTER = r"[\w$\u0080-\U0010ffff]"
+_NAME = rf"(?<!{_NAME_CHARACTER})[A-Za-z_\u0080-\U0010ffff]{_NAME_CHARACTER}*(?!{_NAME_CHARACTER})"
+_NAME_PATTERN = re.compile(_NAME)
+_QUOTED_NAME = re.compile(r'(?="([^"]+)")')
+_CALL = re.compile(rf'({_NAME})"?\s*(?=\(|/\*|--)')
+_QUOTED_CALL = re.compile(r'(?="([^"]+)"\s*(?:\(|/\*|--))')
+_UNICODE_ESCAPE = re.compile(r"""[uU]&["']""")
+_MAX_NAME_BYTES = 63
 
-_FUNCTIONS = """
+_FIND_VOLATILE = """
 WITH effects AS (
   SELECT p.oid, p.proname, p.pronamespace, p.pronargs, p.proargtypes FROM pg_proc p
     LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid
@@ -68,18 +68,18 @@ async def check_effects(
     connection: AsyncConnection[tuple[Any, ...]], query: str, allowed: Sequence[str]
 ) -> None:
     """Raises SqlError for a query that may call what has effects."""
-    if _CODED.search(query):
+    if _UNICODE_ESCAPE.search(query):
         raise SqlError('names and texts of the form U&"..." are not taken; write them as they are')
-    calls = [*_CALLED.finditer(query), *_QUOTED_CALLED.finditer(query)]
+    calls = [*_CALL.finditer(query), *_QUOTED_CALL.finditer(query)]
     qualified = [each for each in calls if _is_qualified(query, each.start())]
-    named = {*_NAMES.findall(query), *_QUOTED.findall(query)}
+    named = {*_NAME_PATTERN.findall(query), *_QUOTED_NAME.findall(query)}
     found = await connection.execute(
-        _FUNCTIONS,
+        _FIND_VOLATILE,
         {
-            "called": _spellings(each[1] for each in calls),
-            "qualified": _spellings(each[1] for each in qualified),
-            "named": _spellings(named),
-            "harmless": _HARMLESS,
+            "called": _list_spellings(each[1] for each in calls),
+            "qualified": _list_spellings(each[1] for each in qualified),
+            "named": _list_spellings(named),
+            "harmless": _HARMLESS_FUNCTIONS,
             "allowed": list(allowed),
             "query": query,
         },
@@ -100,8 +100,8 @@ def _is_qualified(query: str, start: int) -> bool:
     return bare.endswith((".", "*/")) or bool(is_new_line and "--" in bare)
 
 
-def _spellings(names: Iterable[str]) -> list[str]:
+def _list_spellings(names: Iterable[str]) -> list[str]:
     """The names as they are and as PostgreSQL folds and cuts them."""
     both = {each for name in names for each in (name, name.lower())}
-    cut = {name.encode()[:_LONGEST].decode("utf-8", "ignore") for name in both}
+    cut = {name.encode()[:_MAX_NAME_BYTES].decode("utf-8", "ignore") for name in both}
     return sorted(both | cut)

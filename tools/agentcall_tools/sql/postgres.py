@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentcall_tools.sql.effects import check_effects
-from agentcall_tools.sql.rows import LONGEST_CELL, Rows, SqlError, cells
+from agentcall_tools.sql.rows import MAX_CELL_LENGTH, QueryRows, SqlError, format_cells
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-_TABLES = """
+_LIST_TABLES = """
 SELECT format('%s %s (%s)', kind, name, string_agg(line, ', ' ORDER BY place)) FROM (
   SELECT CASE WHEN c.relkind IN ('v', 'm') THEN 'view' ELSE 'table' END AS kind,
     c.oid::regclass AS name, a.attnum AS place,
@@ -39,39 +39,39 @@ SELECT format('%s %s (%s)', kind, name, string_agg(line, ', ' ORDER BY place)) F
 
 
 @dataclass(frozen=True, slots=True)
-class Postgres:
+class PostgresReader:
     """A database; each query has a connection of its own."""
 
     url: str = field(repr=False)  # it may have a password
     seconds: float
-    most_rows: int
+    max_rows: int
     functions: Sequence[str] = ()
 
-    async def tables(self) -> str:
+    async def describe_tables(self) -> str:
         """The tables and views that may be read, with their columns and keys."""
-        async with self._connected() as connection:
-            found = await connection.execute(_TABLES)
+        async with self._connect() as connection:
+            found = await connection.execute(_LIST_TABLES)
             return "\n".join([str(row[0]) async for row in found])
 
-    async def rows(self, query: str) -> Rows:
+    async def run_query(self, query: str) -> QueryRows:
         """What a query gives. Raises SqlError."""
         text = query.strip().rstrip("; \n\t")
-        async with self._connected() as connection:
+        async with self._connect() as connection:
             await check_effects(connection, text, self.functions)
-            columns = await _columns(connection, text)
+            columns = await _read_columns(connection, text)
             names = [f"c{number}" for number in range(len(columns))]
             # One character more than is shown, so that a cut is seen.
-            short = ", ".join(f"left({name}::text, {LONGEST_CELL + 1})" for name in names)
+            short = ", ".join(f"left({name}::text, {MAX_CELL_LENGTH + 1})" for name in names)
             within = f"(\n{text}\n) AS q({', '.join(names)})"
             # The server has taken the text for one whole SELECT, so it stays one in brackets.
-            await _declare(connection, f"SELECT {short} FROM {within}" if names else text)  # noqa: S608
-            fetch = f"FETCH {self.most_rows + 1:d} FROM agentcall_cursor"
+            await _declare_cursor(connection, f"SELECT {short} FROM {within}" if names else text)  # noqa: S608
+            fetch = f"FETCH {self.max_rows + 1:d} FROM agentcall_cursor"
             found = await connection.execute(fetch.encode())
-            rows = [cells(row) for row in await found.fetchall()]
-        return Rows(columns, rows[: self.most_rows], is_cut=len(rows) > self.most_rows)
+            rows = [format_cells(row) for row in await found.fetchall()]
+        return QueryRows(columns, rows[: self.max_rows], is_truncated=len(rows) > self.max_rows)
 
     @asynccontextmanager
-    async def _connected(self) -> "AsyncGenerator[AsyncConnection[tuple[Any, ...]]]":
+    async def _connect(self) -> "AsyncGenerator[AsyncConnection[tuple[Any, ...]]]":
         """A connection in a READ ONLY transaction; what the server says comes as SqlError."""
         try:
             import psycopg
@@ -100,25 +100,25 @@ class Postgres:
                 f"the query took over {self.seconds:g} seconds; narrow it down"
             ) from None
         except psycopg.Error as error:
-            raise SqlError(_words(error)) from None
+            raise SqlError(_format_error(error)) from None
 
 
-async def _columns(connection: "AsyncConnection[tuple[Any, ...]]", query: str) -> list[str]:
+async def _read_columns(connection: "AsyncConnection[tuple[Any, ...]]", query: str) -> list[str]:
     """The names of a query's columns; the server checks here that it is a SELECT."""
-    await _declare(connection, query)
+    await _declare_cursor(connection, query)
     found = await connection.execute("FETCH 0 FROM agentcall_cursor")
     columns = [column.name for column in found.description or ()]
     await connection.execute("CLOSE agentcall_cursor")
     return columns
 
 
-async def _declare(connection: "AsyncConnection[tuple[Any, ...]]", query: str) -> None:
+async def _declare_cursor(connection: "AsyncConnection[tuple[Any, ...]]", query: str) -> None:
     statement = f"DECLARE agentcall_cursor NO SCROLL CURSOR FOR {query}"
     # Binary, as psycopg then uses the extended protocol, which refuses several statements.
     await connection.execute(statement.encode(), binary=True)
 
 
-def _words(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     """The server's first lines: what is wrong, where, and its hint."""
     diagnostic = getattr(error, "diag", None)
     lines = [getattr(diagnostic, name, None) for name in ("message_primary", "message_hint")]

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from agentcall_tools.visible import visible
+from agentcall_tools.visible import remove_invisible
 
-LONGEST_CELL = 500
-MOST_CHARACTERS = 20_000
+MAX_CELL_LENGTH = 500
+MAX_CHARACTERS = 20_000
 
 
 class SqlError(ValueError):
@@ -14,40 +14,40 @@ class SqlError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class QueryRows:
     """The columns and the first rows of a result; `is_cut` says that there are more."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    is_cut: bool = False
+    is_truncated: bool = False
 
-    def shown(self) -> str:
+    def format_table(self) -> str:
         """A line for the columns and one for each row, with their number below."""
-        lines = [" | ".join(visible(name) for name in self.columns)]
+        lines = [" | ".join(remove_invisible(name) for name in self.columns)]
         size = 0
         for row in self.rows:
             line = " | ".join(row)
             size += len(line)
-            if size > MOST_CHARACTERS:
+            if size > MAX_CHARACTERS:
                 break
             lines.append(line)
         count = len(lines) - 1
-        is_cut = self.is_cut or count < len(self.rows)
+        is_cut = self.is_truncated or count < len(self.rows)
         more = f"the first {count} rows; there are more: narrow the query down or count"
         return "\n".join([*lines, f"({more})" if is_cut else f"({count} row{'s' * (count != 1)})"])
 
 
-def cell(value: object) -> str:
+def format_cell(value: object) -> str:
     """A value in one line of at most so many characters."""
     if value is None:
         return "NULL"
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     text = str(value)
-    cut = "..." if len(text) > LONGEST_CELL else ""
-    return visible(text[:LONGEST_CELL].replace("\n", "\\n").replace("\r", "")) + cut
+    cut = "..." if len(text) > MAX_CELL_LENGTH else ""
+    return remove_invisible(text[:MAX_CELL_LENGTH].replace("\n", "\\n").replace("\r", "")) + cut
 
 
-def cells(row: Iterable[object]) -> tuple[str, ...]:
+def format_cells(row: Iterable[object]) -> tuple[str, ...]:
     """A row's values as text."""
-    return tuple(cell(value) for value in row)
+    return tuple(format_cell(value) for value in row)

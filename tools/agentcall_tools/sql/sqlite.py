@@ -11,18 +11,18 @@ from subprocess import DEVNULL, PIPE
 from pydantic import BaseModel, ValidationError
 
 from agentcall_tools.sql import sqlite_reader
-from agentcall_tools.sql.rows import LONGEST_CELL, Rows, SqlError, cells
+from agentcall_tools.sql.rows import MAX_CELL_LENGTH, QueryRows, SqlError, format_cells
 
-_MOST_TABLES = 1_000
-_LONGEST_TABLE = 20_000
-_GRACE = 5.0
-_TABLES = (
+_MAX_TABLES = 1_000
+_MAX_TABLE_LENGTH = 20_000
+_GRACE_SECONDS = 5.0
+_LIST_TABLES = (
     "SELECT sql FROM sqlite_master WHERE type IN ('table', 'view') AND sql IS NOT NULL "
     "AND name NOT LIKE 'sqlite_%' ORDER BY name"
 )
 
 
-class _Answer(BaseModel):
+class _SQLiteAnswer(BaseModel):
     columns: list[str] = []
     rows: list[list[str | None]] = []
     is_cut: bool = False
@@ -30,25 +30,27 @@ class _Answer(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class SQLite:
+class SQLiteReader:
     """A database file."""
 
     path: Path
     seconds: float
-    most_rows: int
+    max_rows: int
 
-    async def tables(self) -> str:
+    async def describe_tables(self) -> str:
         """The statements that made the tables and views."""
-        found = await self._asked(_TABLES, _MOST_TABLES, _LONGEST_TABLE)
+        found = await self._run_reader(_LIST_TABLES, _MAX_TABLES, _MAX_TABLE_LENGTH)
         return "\n\n".join(str(row[0]) for row in found.rows)
 
-    async def rows(self, query: str) -> Rows:
+    async def run_query(self, query: str) -> QueryRows:
         """What a query gives. Raises SqlError."""
-        found = await self._asked(query, self.most_rows, LONGEST_CELL + 1)  # to see what is cut
-        return Rows(found.columns, [cells(row) for row in found.rows], found.is_cut)
+        found = await self._run_reader(
+            query, self.max_rows, MAX_CELL_LENGTH + 1
+        )  # to see what is cut
+        return QueryRows(found.columns, [format_cells(row) for row in found.rows], found.is_cut)
 
-    async def _asked(self, query: str, rows: int, longest: int) -> _Answer:
-        request = sqlite_reader.Request(
+    async def _run_reader(self, query: str, rows: int, longest: int) -> _SQLiteAnswer:
+        request = sqlite_reader.SQLiteRequest(
             path=str(self.path), query=query, rows=rows, longest=longest, seconds=self.seconds
         )
         process = await asyncio.create_subprocess_exec(
@@ -59,19 +61,19 @@ class SQLite:
         )
         try:
             told = process.communicate(json.dumps(request).encode())
-            said, _ = await asyncio.wait_for(told, self.seconds + _GRACE)
-            answer = _Answer.model_validate_json(said)
+            said, _ = await asyncio.wait_for(told, self.seconds + _GRACE_SECONDS)
+            answer = _SQLiteAnswer.model_validate_json(said)
         except (asyncio.TimeoutError, ValidationError):  # it was late, or its limits ended it
-            raise SqlError(self._words("interrupted")) from None
+            raise SqlError(self._explain_error("interrupted")) from None
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
         if answer.error is not None:
-            raise SqlError(self._words(answer.error))
+            raise SqlError(self._explain_error(answer.error))
         return answer
 
-    def _words(self, error: str) -> str:
+    def _explain_error(self, error: str) -> str:
         if "interrupted" in error:
             return f"the query took over {self.seconds:g} seconds; narrow it down"
         if "out of memory" in error:

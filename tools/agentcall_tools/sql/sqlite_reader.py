@@ -18,12 +18,12 @@ from contextlib import closing, contextmanager, suppress
 from typing import TypedDict
 from urllib.parse import quote
 
-MEMORY = 512 * 2**20
-LARGEST_FILE = 2**30  # of what it sorts, in a folder for temporary files
-MOST_CHARACTERS = 1_000_000
+MAX_MEMORY = 512 * 2**20
+MAX_FILE_BYTES = 2**30  # of what it sorts, in a folder for temporary files
+MAX_CHARACTERS = 1_000_000
 _STEPS = 2_000
 _SECONDS_MORE = 2
-_READING = frozenset(
+_READ_ACTIONS = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
 _REFUSED_FUNCTIONS = frozenset(
@@ -39,7 +39,7 @@ _LIMITS = {  # by name, as Python has them from 3.11 on
 }
 
 
-class Request(TypedDict):
+class SQLiteRequest(TypedDict):
     """What is asked: rows and characters of a value are at most so many."""
 
     path: str
@@ -49,7 +49,7 @@ class Request(TypedDict):
     seconds: float
 
 
-class Found(TypedDict):
+class SQLiteResult(TypedDict):
     """What was found: a value is a text, or None."""
 
     columns: list[str]
@@ -57,27 +57,29 @@ class Found(TypedDict):
     is_cut: bool
 
 
-def read(request: Request) -> Found:
+def read_rows(request: SQLiteRequest) -> SQLiteResult:
     """The first rows of a query. Raises sqlite3.Error."""
-    with _connected(request) as connection:
+    with _connect(request) as connection:
         cursor = connection.execute(request["query"])
-        found = Found(columns=[c[0] for c in cursor.description or ()], rows=[], is_cut=False)
+        found = SQLiteResult(
+            columns=[c[0] for c in cursor.description or ()], rows=[], is_cut=False
+        )
         size = 0
         for row in cursor:  # one by one, as each is shortened before the next is read
-            if len(found["rows"]) == request["rows"] or size > MOST_CHARACTERS:
+            if len(found["rows"]) == request["rows"] or size > MAX_CHARACTERS:
                 found["is_cut"] = True
                 break
-            values = [_shortened(value, request["longest"]) for value in row]
+            values = [_shorten(value, request["longest"]) for value in row]
             size += sum(len(value or "") for value in values)
             found["rows"].append(values)
         return found
 
 
 @contextmanager
-def _connected(request: Request) -> Generator[sqlite3.Connection, None, None]:
+def _connect(request: SQLiteRequest) -> Generator[sqlite3.Connection, None, None]:
     address = f"file:{quote(request['path'])}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=request["seconds"])) as connection:
-        connection.text_factory = _decoded
+        connection.text_factory = _decode
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
         limit = getattr(connection, "setlimit", None)
@@ -86,11 +88,11 @@ def _connected(request: Request) -> Generator[sqlite3.Connection, None, None]:
                 limit(getattr(sqlite3, name), most)
         until = time.monotonic() + request["seconds"]
         connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
-        connection.set_authorizer(_authorized)
+        connection.set_authorizer(_authorize)
         yield connection
 
 
-def _authorized(
+def _authorize(
     action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
 ) -> int:
     match action, first:
@@ -100,37 +102,37 @@ def _authorized(
         case (sqlite3.SQLITE_UPDATE, "sqlite_master") | (sqlite3.SQLITE_PRAGMA, "data_version"):
             return sqlite3.SQLITE_OK
         case _:
-            return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+            return sqlite3.SQLITE_OK if action in _READ_ACTIONS else sqlite3.SQLITE_DENY
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _shortened(value: object, longest: int) -> str | None:
+def _shorten(value: object, longest: int) -> str | None:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     return None if value is None else str(value)[:longest]
 
 
-def _limit(seconds: float) -> None:
+def _limit_resources(seconds: float) -> None:
     """Bounds of the system, where it has them."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
         busy = int(seconds) + _SECONDS_MORE
         resource.setrlimit(resource.RLIMIT_CPU, (busy, busy))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
 
 def main() -> None:
     """Answers the request of standard input."""
-    request: Request = json.load(sys.stdin)
-    _limit(request["seconds"])
-    answer: Found | dict[str, str]
+    request: SQLiteRequest = json.load(sys.stdin)
+    _limit_resources(request["seconds"])
+    answer: SQLiteResult | dict[str, str]
     try:
-        answer = read(request)
+        answer = read_rows(request)
     except (sqlite3.Error, sqlite3.Warning, MemoryError) as error:
         answer = {"error": str(error) or "out of memory"}
     json.dump(answer, sys.stdout)

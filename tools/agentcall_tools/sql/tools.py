@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from agentcall import tool
-from agentcall_tools.sql.postgres import Postgres
-from agentcall_tools.sql.rows import Rows, SqlError
-from agentcall_tools.sql.sqlite import SQLite
+from agentcall_tools.sql.postgres import PostgresReader
+from agentcall_tools.sql.rows import QueryRows, SqlError
+from agentcall_tools.sql.sqlite import SQLiteReader
 
-LONGEST_QUERY = 20_000
-LONGEST_SCHEMA = 20_000
+MAX_QUERY_LENGTH = 20_000
+MAX_SCHEMA_LENGTH = 20_000
 T = TypeVar("T")
 
 
-class Database(Protocol):
+class ReadOnlyDatabase(Protocol):
     """What is asked: its tables as text, and the rows of a query."""
 
-    async def tables(self) -> str: ...
+    async def describe_tables(self) -> str: ...
 
-    async def rows(self, query: str) -> Rows: ...
+    async def run_query(self, query: str) -> QueryRows: ...
 
 
 class Sql:
@@ -40,16 +40,16 @@ class Sql:
         seconds: float = 10.0,
         functions: Sequence[str] = (),
     ) -> None:
-        self._database = _database(str(url), rows, seconds, functions)
+        self._database = _open_database(str(url), rows, seconds, functions)
         self._seconds = seconds
         self.query_database = tool(timeout=seconds + 30)(self.query_database)
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
     async def list_tables(self) -> str:
         """Returns the tables and views of the database with their columns, to write queries by."""
-        text = await self._in_time(self._database.tables())
-        if len(text) > LONGEST_SCHEMA:
-            return f"{text[:LONGEST_SCHEMA]}\n[cut: there are more tables]"
+        text = await self._wait_in_time(self._database.describe_tables())
+        if len(text) > MAX_SCHEMA_LENGTH:
+            return f"{text[:MAX_SCHEMA_LENGTH]}\n[cut: there are more tables]"
         return text or "the database has no tables"
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
@@ -59,11 +59,11 @@ class Sql:
         Args:
             query: The SQL. Count, group and limit there: only the first rows are returned.
         """
-        if not query.strip() or len(query) > LONGEST_QUERY:
-            raise SqlError(f"query has 1 to {LONGEST_QUERY} characters, got {len(query)}")
-        return (await self._in_time(self._database.rows(query))).shown()
+        if not query.strip() or len(query) > MAX_QUERY_LENGTH:
+            raise SqlError(f"query has 1 to {MAX_QUERY_LENGTH} characters, got {len(query)}")
+        return (await self._wait_in_time(self._database.run_query(query))).format_table()
 
-    async def _in_time(self, work: Coroutine[None, None, T]) -> T:
+    async def _wait_in_time(self, work: Coroutine[None, None, T]) -> T:
         try:
             return await asyncio.wait_for(work, self._seconds + 20)
         except asyncio.TimeoutError:
@@ -72,9 +72,11 @@ class Sql:
             ) from None
 
 
-def _database(url: str, rows: int, seconds: float, functions: Sequence[str]) -> Database:
+def _open_database(
+    url: str, rows: int, seconds: float, functions: Sequence[str]
+) -> ReadOnlyDatabase:
     if url.startswith(("postgresql://", "postgres://")):
-        return Postgres(url, seconds, rows, functions)
+        return PostgresReader(url, seconds, rows, functions)
     path = Path(url.removeprefix("sqlite:///")).expanduser().absolute()
     if "://" in url.removeprefix("sqlite:///"):
         raise ValueError(
@@ -82,4 +84,4 @@ def _database(url: str, rows: int, seconds: float, functions: Sequence[str]) -> 
         )
     if not path.is_file():
         raise FileNotFoundError(f"there is no database file {path}")
-    return SQLite(path, seconds, rows)
+    return SQLiteReader(path, seconds, rows)
