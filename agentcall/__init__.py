@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING
 
 from agentcall.errors import AgentCallError, ModelError, ModelRetry
 from agentcall.messages import Image
-from agentcall.tool import RunContext, Tool, tool
+from agentcall.tools.tool import RunContext, Tool, tool
 
 if TYPE_CHECKING:  # these cost three times the rest to import, and a file of tools needs none
     from agentcall.agent import Agent
-    from agentcall.approval import Approved, Denied, Edited
-    from agentcall.limits import Limits
-    from agentcall.memory import Session
-    from agentcall.registry import ToolRegistry
+    from agentcall.approvals import Approved, Denied, Edited
     from agentcall.result import PendingCall, RunResult
-    from agentcall.session import SQLiteSession
+    from agentcall.runtime.session import Session
+    from agentcall.sessions import SQLiteSession
+    from agentcall.settings import Limits
+    from agentcall.tools.registry import ToolRegistry
 
 _LATE = {
     "Agent": "agent",
-    "Approved": "approval",
-    "Denied": "approval",
-    "Edited": "approval",
-    "Limits": "limits",
+    "Approved": "approvals",
+    "Denied": "approvals",
+    "Edited": "approvals",
+    "Limits": "settings",
     "PendingCall": "result",
     "RunResult": "result",
-    "SQLiteSession": "session",
-    "Session": "memory",
-    "ToolRegistry": "registry",
+    "SQLiteSession": "sessions",
+    "Session": "runtime.session",
+    "ToolRegistry": "tools.registry",
 }
 
 

@@ -16,24 +16,23 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast
 
 from typing_extensions import TypeVar, Unpack
 
-from agentcall.dialects.protocol import PromptSpec
+from agentcall.dialects.base import PromptSpec
 from agentcall.errors import UsageError
-from agentcall.history import fill_missing_results
-from agentcall.limits import Limits
-from agentcall.messages import JSON, Image, Message, Text, User, load_messages
-from agentcall.models.shorthand import ModelLike, describe_model, resolve_model
-from agentcall.output import OutputParser
-from agentcall.plan import AgentSpec
+from agentcall.messages import JSON, Image, Message, Text, User, fill_missing_results, load_messages
+from agentcall.models.resolve import ModelLike, describe_model, resolve_model
 from agentcall.policy import Policy, validate_policy
-from agentcall.registry import LazyToolSource, ToolRegistry
-from agentcall.tool import Tool, ToolOptionArguments
+from agentcall.runtime.output import OutputParser
+from agentcall.runtime.spec import AgentSpec
+from agentcall.settings import Limits
+from agentcall.tools.registry import LazyToolSource, ToolRegistry
+from agentcall.tools.tool import Tool, ToolOptionArguments
 
 if TYPE_CHECKING:
-    from agentcall.approval import Decision
+    from agentcall.approvals import Decision
     from agentcall.events import Event
-    from agentcall.memory import Session
-    from agentcall.origin import RunInput
     from agentcall.result import RunResult
+    from agentcall.runtime.context import RunInput
+    from agentcall.runtime.session import Session
 
 Output = TypeVar("Output", default=str)
 Deps = TypeVar("Deps", default=None)
@@ -128,7 +127,7 @@ class Agent(Generic[Output, Deps]):
 
         Ctrl-C cancels the run and raises KeyboardInterrupt, whose `result` is what there was.
         """
-        from agentcall.sync import run_sync
+        from agentcall.runtime.runner import run_sync
 
         return run_sync(self.run(prompt, messages=messages, session=session, deps=deps))
 
@@ -175,7 +174,7 @@ class Agent(Generic[Output, Deps]):
         deps: Deps | None = None,
     ) -> RunResult[Output]:
         """As `resume`, from sync code."""
-        from agentcall.sync import run_sync
+        from agentcall.runtime.runner import run_sync
 
         return run_sync(self.resume(result, decisions, session=session, deps=deps))
 
@@ -220,8 +219,8 @@ class Agent(Generic[Output, Deps]):
         needs approval makes that run wait.
         """
         first = self.instructions.strip().partition("\n")[0]
-        from agentcall.delegation import create_agent_tool
-        from agentcall.handoff import normalize_tool_name
+        from agentcall.runtime.agent_tool import create_agent_tool
+        from agentcall.runtime.handoff import normalize_tool_name
 
         return create_agent_tool(
             lambda: self.spec,
@@ -234,7 +233,7 @@ class Agent(Generic[Output, Deps]):
     @cached_property
     def _handoff(self) -> tuple[Tool, Callable[[], AgentSpec]]:
         """The tool with which another agent hands over to this one, and what it leads to."""
-        from agentcall.handoff import create_handoff_tool
+        from agentcall.runtime.handoff import create_handoff_tool
 
         return create_handoff_tool(self.name, self.instructions), lambda: self.spec
 
@@ -279,21 +278,21 @@ class Agent(Generic[Output, Deps]):
         if most is None or len(self.registry) <= most:
             offer = replace(spec.prompt, tools=tuple(registry))
             return replace(spec, registry=registry, prompt=offer, finder=None)
-        from agentcall.shortlist import ToolFinder  # here, as few agents have so many tools
+        from agentcall.tools.selection import ToolFinder  # here, as few agents have so many tools
 
         finder = ToolFinder(registry, most, pinned=[tool for tool, _ in self._handoff_targets])
         offer = replace(spec.prompt, tools=())
         return replace(spec, registry=finder.registry, prompt=offer, finder=finder)
 
     async def _run(self, run_input: RunInput, session: Session | None) -> RunResult[Output]:
-        from agentcall.course import run_agent
+        from agentcall.runtime.runner import run_agent
 
         if self._remote_sources:
             await self._wait_for_remote_tools()
         return await run_agent(self.spec, run_input, session)
 
     def _stream(self, run_input: RunInput, session: Session | None) -> AsyncGenerator[Event, None]:
-        from agentcall.course import stream_agent
+        from agentcall.runtime.runner import stream_agent
 
         if self._remote_sources:
             return self._stream_when_ready(run_input, session)
@@ -302,7 +301,7 @@ class Agent(Generic[Output, Deps]):
     async def _stream_when_ready(
         self, run_input: RunInput, session: Session | None
     ) -> AsyncGenerator[Event, None]:
-        from agentcall.course import stream_agent
+        from agentcall.runtime.runner import stream_agent
 
         await self._wait_for_remote_tools()
         async with aclosing(stream_agent(self.spec, run_input, session)) as events:
@@ -326,8 +325,8 @@ class Agent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         deps: object,
     ) -> RunInput:
-        from agentcall.decisions import prepare_resume
         from agentcall.result import RunResult
+        from agentcall.runtime.resume import prepare_resume
 
         state = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
         return prepare_resume(state, decisions, self.spec, deps)
@@ -349,7 +348,7 @@ def _check_unique_names(agent: Agent[Any, Any]) -> None:
 def _prepare_run(
     prompt: Prompt | None, messages: History, session: Session | None, deps: object
 ) -> RunInput:
-    from agentcall.origin import RunInput
+    from agentcall.runtime.context import RunInput
 
     if session is None:
         return RunInput(generate_run_id(), *prepare_messages(prompt, messages), deps)

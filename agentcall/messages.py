@@ -8,14 +8,44 @@ Provenance: a message says whether untrusted content is in it, or was read befor
 A run sets these marks, and sets `assessed` on what it has marked: the JSON form then has
 `"untrusted": false` where there is nothing untrusted. A message without that is from elsewhere, and
 the agent that reads it decides what it counts as (`taint`).
+
+A conversation that may be sent: every tool call in it has a result right behind it.
+
+Image files as the `data:` URLs that vision models are sent: checked here, where words are cheap.
+
+A server says of an image that it cannot read at most that something failed (LMDeploy 0.18: "Request
+preprocessing failed."), and uploads what is no image at full length first.
+
+Whether untrusted content is in a conversation.
+
+Rules:
+1. Untrusted is what a tool marked `untrusted` gave, what a tool gave as `Untrusted(...)`, and what
+   the application marks: messages, and the parts of their content.
+2. From then on the conversation is tainted: the model has read the content, and anything that it
+   asks for may be what the content wants. So its own messages carry the mark from then on, too, and
+   a history of which the content itself was cut off is still tainted.
+3. The marks stand in the messages, so that they are kept wherever messages are: in a result that
+   waits for approval, in a session, in a journal, in another process.
+4. What is not known counts as untrusted. A message from elsewhere has no marks of ours (`assessed`
+   is False): the result of a tool is trusted if the agent knows the tool and trusts it, an answer
+   of the model if the agent has no tool that could have brought untrusted content in.
+
+A run's append-only record, which encodes each message once.
+
+Earlier messages are never rewritten, so the bytes of a request begin with the bytes of the one
+before it, and the server's prefix cache hits. Each way of writing messages down (a dialect) has
+its own buffer, filled as far as somebody asked for.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, Union, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias, Union, cast
 
 import orjson
 
@@ -23,6 +53,7 @@ from agentcall.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
 """Any value that JSON can hold."""
@@ -77,7 +108,6 @@ class Image:
     @classmethod
     def file(cls, path: str | Path) -> Image:
         """The image in a local file (PNG, JPEG, WebP, GIF), as a `data:` URL. Raises UsageError."""
-        from agentcall.picture import read_data_url  # here, as few conversations have images
 
         return cls(read_data_url(path))
 
@@ -424,25 +454,335 @@ def _get_member(value: JSON, key: str) -> JSON:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
+NO_RESULT = "The run ended before this call did; its outcome is unknown."
+
+
+def fill_missing_results(
+    messages: Iterable[Message],
+    results: Mapping[str, ToolResult] | None = None,
+    *,
+    pending: Collection[ToolCall] = (),
+) -> tuple[Message, ...]:
+    """The messages, with a result for each call that has none.
+
+    known: results by call id; a call that is not there gets words that say so.
+    waiting: calls that are left without a result.
+    """
+    return tuple(
+        _iter_with_results(messages, results or {}, frozenset(call.id for call in pending))
+    )
+
+
+def _iter_with_results(
+    messages: Iterable[Message], results: Mapping[str, ToolResult], pending: frozenset[str]
+) -> Iterator[Message]:
+    open_calls: dict[str, ToolCall] = {}
+    for message in messages:
+        if isinstance(message, ToolResult):
+            open_calls.pop(message.call_id, None)
+        else:
+            if open_calls:
+                yield from (
+                    results.get(id_) or _missing_result(call) for id_, call in open_calls.items()
+                )
+                open_calls = {}
+        yield message
+        if isinstance(message, Assistant):
+            open_calls = {call.id: call for call in message.calls if call.id not in pending}
+    yield from (results.get(id_) or _missing_result(call) for id_, call in open_calls.items())
+
+
+def _missing_result(call: ToolCall) -> ToolResult:
+    return ToolResult(call.id, call.name, NO_RESULT, is_error=True, assessed=True)
+
+
+def pair_calls(messages: Iterable[Message]) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
+    """Each tool call with the result behind it; None for one that has none."""
+    pairs: list[tuple[ToolCall, ToolResult | None]] = []
+    start = 0
+    for message in messages:
+        if isinstance(message, Assistant):
+            start = len(pairs)
+            pairs += [(call, None) for call in message.calls]
+        elif isinstance(message, ToolResult):
+            _attach_result(pairs, start, message)
+    return tuple(pairs)
+
+
+def _attach_result(
+    pairs: list[tuple[ToolCall, ToolResult | None]], start: int, result: ToolResult
+) -> None:
+    """Puts a result down beside the first call of the turn that it may belong to."""
+    for place in range(start, len(pairs)):
+        call, found = pairs[place]
+        if found is None and call.id == result.call_id:
+            pairs[place] = (call, result)
+            return
+
+
+MAX_IMAGE_BYTES = 20 * 2**20
+"""Bytes of a file that is sent; a model sees a few million pixels, and photos have 2 to 8 MiB."""
+
+_IMAGE_SIGNATURES = {
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpeg": b"\xff\xd8\xff",
+    "gif": b"GIF8",
+    "webp": b"RIFF",
+}
+
+
+def read_data_url(path: str | Path) -> str:
+    """The image in a file as a `data:` URL, of the kind that its bytes are.
+
+    Raises UsageError: no such file, no image that servers take, or a larger one than LARGEST.
+    """
+    file = Path(path).expanduser()
+    try:
+        size = file.stat().st_size
+        if size > MAX_IMAGE_BYTES:
+            raise UsageError(
+                f"the image {path} has {size / 2**20:.0f} MiB, and at most "
+                f"{MAX_IMAGE_BYTES >> 20} are "
+                f"sent; make it smaller"
+            )
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"there is no image file {path}") from None
+    except OSError as error:
+        raise UsageError(f"the image {path} cannot be read: {error.strerror or error}") from error
+    kind = _detect_image_type(data)
+    if kind is None:
+        begins = f"it begins with {data[:8]!r}" if data else "it is empty"
+        raise UsageError(f"{path} is no PNG, JPEG, WebP or GIF: {begins}")
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _detect_image_type(data: bytes) -> str | None:
+    for kind, beginning in _IMAGE_SIGNATURES.items():
+        if data.startswith(beginning) and (kind != "webp" or data[8:12] == b"WEBP"):
+            return kind
+    return None
+
+
+@dataclass(slots=True)
+class EnclosingCall:
+    """The tool call in which code runs, for an agent that a tool runs by itself.
+
+    tainted: whether the run that made the call had read untrusted content. has_read: whether a run
+    that was made in it has.
+    """
+
+    tainted: bool
+    has_read_untrusted: bool = False
+
+
+enclosing_call: ContextVar[EnclosingCall | None] = ContextVar("call_around", default=None)
+"""The innermost tool call in which code runs; None outside of any."""
+
+
+class ToolTrust(Protocol):
+    """An agent's word on what its tools may bring into a conversation."""
+
+    def is_trusted_tool(self, name: str) -> bool:
+        """Whether the agent knows the tool of this name, and its results are never untrusted."""
+        ...
+
+    def is_untrusted_tool(self, name: str) -> bool:
+        """Whether the agent knows a tool of this name that is marked untrusted."""
+        ...
+
+    @property
+    def can_read_untrusted_content(self) -> bool:
+        """Whether any of its tools may bring untrusted content in."""
+        ...
+
+
+def is_tainted(messages: Iterable[Message]) -> bool:
+    """Whether untrusted content is in the conversation, by the marks of its messages."""
+    return any(map(has_taint, messages))
+
+
+def has_taint(message: Message) -> bool:
+    """Whether the message holds untrusted content, or was written after some was read."""
+    if not isinstance(message, User):
+        return message.untrusted
+    if message.tainted or isinstance(message.content, str):
+        return message.tainted
+    return any(part.untrusted for part in message.content)
+
+
+def find_untrusted_sources(messages: Iterable[Message]) -> tuple[str, ...]:
+    """Where the untrusted content came from: names of tools, "user", "system".
+
+    "assistant" where nothing but the model's own messages shows that there was some.
+    """
+    found = dict.fromkeys(_name_source(message) for message in messages if has_taint(message))
+    if len(found) > 1:
+        found.pop("assistant", None)
+    return tuple(found)
+
+
+def _name_source(message: Message) -> str:
+    match message:
+        case ToolResult():
+            return message.name or "a tool without a name"
+        case User():
+            return "user"
+        case Assistant():
+            return "assistant"
+        case System():
+            return "system"
+
+
+def clear_provenance(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The messages without a word on what is trusted in them, as a client may have written it."""
+    return tuple(
+        replace(message, assessed=False)
+        if isinstance(message, (Assistant, ToolResult))
+        else message
+        for message in messages
+    )
+
+
+def mark_messages(messages: Iterable[Message], *, tainted: bool) -> tuple[Message, ...]:
+    """Messages that stand for others, with the mark of those."""
+    return tuple(_mark_message(message, tainted) for message in messages)
+
+
+def _mark_message(message: Message, tainted: bool) -> Message:
+    match message:
+        case User():
+            return replace(message, tainted=message.tainted or tainted)
+        case System():
+            return replace(message, untrusted=message.untrusted or tainted)
+        case _:
+            return replace(message, untrusted=message.untrusted or tainted, assessed=True)
+
+
+def assess_messages(messages: Sequence[Message], trust: ToolTrust) -> Sequence[Message]:
+    """The messages, each with a mark where it is untrusted, or may be as far as the judge knows.
+
+    A result without a name gets that of the call that it answers: OpenAI's form has it there alone.
+    """
+    return tuple(_assess_each(messages, trust))
+
+
+def _assess_each(messages: Iterable[Message], trust: ToolTrust) -> Iterator[Message]:
+    calls: dict[str, list[str]] = {}
+    for message in messages:
+        if isinstance(message, Assistant):
+            calls = {call.id: [] for call in message.calls}
+            for call in message.calls:
+                calls[call.id].append(call.name)
+            yield _assess_answer(message, trust)
+        elif isinstance(message, ToolResult):
+            yield _assess_result(message, calls, trust)
+        else:
+            yield message
+
+
+def _assess_answer(message: Assistant, trust: ToolTrust) -> Assistant:
+    if message.assessed:
+        return message
+    return replace(
+        message, untrusted=message.untrusted or trust.can_read_untrusted_content, assessed=True
+    )
+
+
+def _assess_result(
+    message: ToolResult, calls: Mapping[str, Sequence[str]], trust: ToolTrust
+) -> ToolResult:
+    """The result; one without its call is not trusted, as a part of the history is missing."""
+    names = calls.get(message.call_id, ())
+    name = message.name or (names[0] if names else "")
+    if message.untrusted or not names:
+        untrusted = True
+    elif message.assessed:
+        untrusted = any(map(trust.is_untrusted_tool, {*names, name}))
+    else:
+        untrusted = not all(map(trust.is_trusted_tool, {*names, name}))
+    if message.assessed and (message.untrusted, message.name) == (untrusted, name):
+        return message
+    return replace(message, name=name, untrusted=untrusted, assessed=True)
+
+
+RenderMessage: TypeAlias = Callable[[Message, Sequence[Message]], Iterable[dict[str, JSON]]]
+"""Writes one message for the wire; the second argument is the conversation before it."""
+
+
+@dataclass(slots=True)
+class _Buffer:
+    data: bytearray = field(default_factory=bytearray)
+    count: int = 0
+
+
+class Transcript:
+    """Messages, in order; grows at its end only."""
+
+    def __init__(self, messages: Iterable[Message] = ()) -> None:
+        self._messages: list[Message] = list(messages)
+        self._buffers: dict[object, _Buffer] = {}
+
+    def append(self, message: Message) -> None:
+        """Adds a message at the end."""
+        self._messages.append(message)
+
+    def encode(self, key: object, render: RenderMessage) -> bytes:
+        """The messages as JSON objects joined by commas, as `render` writes them.
+
+        `key` names the way of writing: the same key has always to come with the same `render`.
+        """
+        buffer = self._buffers.get(key)
+        if buffer is None:
+            buffer = self._buffers[key] = _Buffer()
+        before = self._messages[: buffer.count]
+        for message in self._messages[buffer.count :]:
+            for wire in render(message, before):
+                if buffer.data:
+                    buffer.data += b","
+                buffer.data += encode_json(wire)
+            before.append(message)  # a copy for each message would cost their number squared
+        buffer.count = len(self._messages)
+        return bytes(buffer.data)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._messages)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __getitem__(self, index: int) -> Message:
+        return self._messages[index]
+
+
 __all__ = [
     "JSON",
     "Assistant",
     "Content",
+    "EnclosingCall",
     "Image",
     "Message",
     "System",
     "Text",
     "ToolCall",
     "ToolResult",
+    "ToolTrust",
     "Untrusted",
     "Usage",
     "User",
+    "assess_messages",
     "assistant_to_json",
+    "clear_provenance",
     "dump_messages",
+    "enclosing_call",
     "encode_json",
+    "find_untrusted_sources",
     "format_json",
     "from_json",
+    "has_taint",
+    "is_tainted",
     "load_messages",
+    "mark_messages",
     "system_to_json",
     "to_json",
     "tool_call_to_json",

@@ -8,9 +8,8 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 import orjson
 
+from agentcall.approvals import ApprovalRule, approval_rule_from_json, approval_rule_to_json
 from agentcall.errors import AgentCallError, UsageError, get_attached_result
-from agentcall.grants import ApprovalRule, approval_rule_from_json, approval_rule_to_json
-from agentcall.history import pair_calls
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -20,10 +19,11 @@ from agentcall.messages import (
     Usage,
     encode_json,
     load_messages,
+    pair_calls,
     to_json,
     tool_call_to_json,
 )
-from agentcall.snapshot import to_json_value
+from agentcall.tools.serialize import to_json_value
 
 Output = TypeVar("Output", covariant=True)
 

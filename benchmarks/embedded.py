@@ -20,9 +20,9 @@ from typing import cast
 
 from agentcall import Agent, Limits
 from agentcall.messages import JSON, Usage
-from agentcall.models.protocol import Model
+from agentcall.models.base import Model
 from agentcall.result import RunResult
-from agentcall.tool import Tool, make_tool
+from agentcall.tools.tool import Tool, make_tool
 from agentcall_tools.calculator import calculate
 
 TASKS = Path(__file__).with_name("embedded_tasks.json")

@@ -15,12 +15,12 @@ from pathlib import Path
 from statistics import median
 
 from agentcall import Agent, ToolRegistry, tool
-from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.dialects.base import TextPart, ToolCallPart
 from agentcall.errors import ConcurrencyLimitExceeded
-from agentcall.execute import call_tool
 from agentcall.messages import ToolResult, Usage, User
-from agentcall.models.protocol import ModelRequest, ResponseEnd, ResponseEvent
-from agentcall.places import ConcurrencyLimiter
+from agentcall.models.base import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.runtime.executor import call_tool
+from agentcall.serving.concurrency import ConcurrencyLimiter
 
 CROWDS = ((500, 50, 450), (500, 50, 150), (2000, 50, 450), (500, 500, 0), (2000, 2000, 0))
 """Runs at once, places, and how many may wait."""

@@ -18,8 +18,8 @@ from time import process_time
 from typing import Any, NamedTuple
 
 from agentcall import Tool, ToolRegistry
-from agentcall.search import SearchField, SearchIndex
-from agentcall.tool import given_tool
+from agentcall.tools.search import SearchField, SearchIndex
+from agentcall.tools.tool import given_tool
 from benchmarks.robustness.installation import Peer, python_with
 
 BFCL = Peer("bfcl", "", ("--no-deps", "bfcl-eval==2026.3.23"))

@@ -9,7 +9,7 @@ import sys
 from openai import AsyncOpenAI
 
 from agentcall import Agent
-from agentcall.models.openai_chat import OpenAIChat
+from agentcall.models.openai_client import OpenAIChat
 from agentcall_tools.calculator import calculator
 
 if __name__ == "__main__":

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunContext, RunResult, tool
-from agentcall.decisions import prepare_resume
+from agentcall.approvals import ApprovalRule
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished, ToolCallStarted
-from agentcall.grants import ApprovalRule
 from agentcall.messages import Assistant, ToolResult, User
-from agentcall.origin import RunInput
-from agentcall.run import AgentRun
-from agentcall.steps import InProcessExecutor, ToolStep
+from agentcall.runtime.checkpoint import InProcessExecutor, ToolStep
+from agentcall.runtime.context import RunInput
+from agentcall.runtime.resume import prepare_resume
+from agentcall.runtime.run import AgentRun
+from agentcall.runtime.turn import ModelTurn
 from agentcall.testing import ScriptedCall, ScriptedModel, call, calls, say
-from agentcall.turn import ModelTurn
 
 SENT: list[str] = []
 

@@ -11,7 +11,7 @@ from agentcall.errors import UsageError
 from agentcall.messages import JSON, Image, Message, Text, User
 from agentcall.policy import Allow, ToolCallRequest
 from agentcall.testing import Reply, ScriptedModel, call, say
-from agentcall.tool import Tool, given_tool
+from agentcall.tools.tool import Tool, given_tool
 from agentcall_tools.fetch import Fetch
 
 ASKED: list[str] = []

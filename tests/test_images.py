@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from command_line import agentcall
 
-from agentcall import Agent, Image, picture
+from agentcall import Agent, Image, messages
 from agentcall.errors import ModelRefused, UsageError
 from agentcall.messages import Text, User
+from agentcall.models.errors import parse_error_response
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.refusal import parse_error_response
 from agentcall.testing import FakeServer, forever, openai_error, say, status
 
 PIXEL = base64.b64decode(
@@ -48,7 +48,7 @@ def test_the_kind_of_an_image_is_told_by_its_bytes(kind: str, name: str, tmp_pat
 def test_a_file_that_cannot_be_sent_is_refused(
     content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture, "MAX_IMAGE_BYTES", 64)
+    monkeypatch.setattr(messages, "MAX_IMAGE_BYTES", 64)
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=message):

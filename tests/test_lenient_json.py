@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcall.jsontext import (
+from agentcall.lenient_json import (
     BracketMatcher,
     ParsedJSON,
     UnreadableJSON,

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
-from agentcall.history import NO_RESULT, fill_missing_results, pair_calls
-from agentcall.messages import Assistant, ToolCall, ToolResult, User
+from agentcall.messages import (
+    NO_RESULT,
+    Assistant,
+    ToolCall,
+    ToolResult,
+    User,
+    fill_missing_results,
+    pair_calls,
+)
 
 A, B = ToolCall("a", "f", "{}"), ToolCall("b", "g", "{}")
 

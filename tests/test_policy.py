@@ -17,7 +17,7 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallStarted,
 )
-from agentcall.messages import Image, Message, Text, ToolResult, User
+from agentcall.messages import Image, Message, Text, ToolResult, Untrusted, User, is_tainted
 from agentcall.policy import (
     Allow,
     Ask,
@@ -28,7 +28,6 @@ from agentcall.policy import (
     default_policy,
     requires_approval_policy,
 )
-from agentcall.taint import Untrusted, is_tainted
 from agentcall.testing import ScriptedModel, call, calls, overflow, say
 
 DONE: list[str] = []

@@ -58,7 +58,7 @@ def test_a_file_of_agents_imports_nothing_of_what_carries_a_run_out() -> None:
     said = python("""
         import sys
         from agentcall import Agent, tool
-        late = ("asyncio", "agentcall.run", "agentcall.events")
+        late = ("asyncio", "agentcall.runtime.run", "agentcall.events")
         print([name for name in late if name in sys.modules])
     """)
     assert said == "[]\n"

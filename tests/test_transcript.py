@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.messages import JSON, Message, User, to_json
-from agentcall.transcript import Transcript
+from agentcall.messages import JSON, Message, Transcript, User, to_json
 
 
 def render(message: Message, before: Sequence[Message]) -> Iterable[dict[str, JSON]]:

@@ -10,12 +10,12 @@ import orjson
 
 from agentcall.cli.plain import escape_json, is_terminal
 from agentcall.cli.run import RunOptions
+from agentcall.display import strip_control_characters
 from agentcall.errors import ModelError
 from agentcall.events import AnswerDiscarded, Event, TextDelta, ToolCallFinished, event_to_json
 from agentcall.messages import JSON, ToolCall, ToolResult, encode_json, to_json
-from agentcall.plaintext import strip_control_characters
 from agentcall.result import MissingOutput, RunResult
-from agentcall.snapshot import serialize, to_json_value
+from agentcall.tools.serialize import serialize, to_json_value
 
 
 class AnswerWriter(Protocol):

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from agentcall.approval import Approved, Decision, Denied, Edited
+from agentcall.approvals import Approved, Decision, Denied, Edited
 from agentcall.cli.plain import is_terminal, style_text
+from agentcall.display import escape_invisible, to_single_line
 from agentcall.errors import UsageError
 from agentcall.messages import ToolCall
-from agentcall.plaintext import escape_invisible, to_single_line
 
 EditValidator = Callable[[Edited], None]
 """Raises UsageError for edited arguments that do not fit."""

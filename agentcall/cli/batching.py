@@ -19,11 +19,18 @@ from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.making import build_agent
 from agentcall.cli.plain import is_terminal
 from agentcall.durable import DurableAgent
-from agentcall.durable.batch import MAX_FAILURES, ResultLine, run_on_workers, run_tasks
-from agentcall.durable.record import compute_digest
-from agentcall.durable.tasks import BatchResults, BatchTask, parse_tasks
+from agentcall.durable.batch import (
+    MAX_FAILURES,
+    BatchResults,
+    BatchTask,
+    ResultLine,
+    parse_tasks,
+    run_on_workers,
+    run_tasks,
+)
+from agentcall.durable.journal import compute_digest
 from agentcall.errors import ModelError, UsageError
-from agentcall.models.paced import RateLimitedModel
+from agentcall.models.fallback import RateLimitedModel
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|min|h))?")
 _UNIT_SECONDS = {None: 1, "s": 1, "min": 60, "h": 3600}

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-BENCH_HELP = """Measure a model server: time to the first token, tokens a second, agents with tools at
+BENCH_HELP = """Measure a model server: time to the first token, tokens a second, agents with tools
+at
 the same time, and the prefix cache.
 
 \b

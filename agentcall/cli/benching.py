@@ -11,21 +11,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentcall.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
-from agentcall.bench.figures import AgentStats, IncompleteCounts, Percentiles, StreamStats
-from agentcall.bench.prefix import PrefixCacheStats
 from agentcall.cli.bench import ServerBenchOptions
 from agentcall.cli.faults import UNFINISHED
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.plain import style_text
 from agentcall.cli.tally import format_duration
 from agentcall.cli.whereabouts import get_default_server, resolve_server
+from agentcall.diagnostics.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
+from agentcall.diagnostics.bench.load import PrefixCacheStats
+from agentcall.diagnostics.bench.stats import AgentStats, IncompleteCounts, Percentiles, StreamStats
 from agentcall.dialects.constrained import ConstrainedDialect
+from agentcall.display import to_single_line
 from agentcall.errors import UsageError
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.launched import find_api_key
-from agentcall.models.shorthand import split_shorthands
-from agentcall.plaintext import to_single_line
+from agentcall.models.http import HTTPEndpoint
+from agentcall.models.local_servers import find_api_key
+from agentcall.models.resolve import split_shorthands
 
 _NO_VALUE = "-"
 
@@ -58,7 +58,7 @@ def _parse_sizes(text: str) -> tuple[int, ...]:
 def _make_bench_server(word: str, dialect: str) -> BenchServer:
     kind, _, name = word.partition(":")
     if kind == "embedded":
-        from agentcall_server.embedded import ensure
+        from agentcall_server.embedded_server import ensure
 
         here = ensure(name or None)
         return BenchServer(HTTPEndpoint(here.url), here.model, ConstrainedDialect())
@@ -95,7 +95,10 @@ def _format_prefix_cache(report: BenchReport) -> str:
     if found is None:
         return f"prefix cache: not measured ({report.prefix_failed})"
     size = "a long prompt" if found.prompt_tokens is None else f"{found.prompt_tokens} tokens"
-    took = f"{size}: {format_duration(found.first_seconds)} the first time, {format_duration(found.again_seconds)} "
+    took = (
+        f"{size}: {format_duration(found.first_seconds)} the first time, "
+        f"{format_duration(found.again_seconds)} "
+    )
     return f"prefix cache: {took}again; {_format_cached_tokens(found)}"
 
 

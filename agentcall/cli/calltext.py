@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from agentcall.calltext import format_full_call
-from agentcall.plaintext import to_single_line
+from agentcall.display import format_full_call, to_single_line
 from agentcall.result import PendingCall, RunResult
 
 
@@ -22,6 +21,9 @@ def _format_pending_call(
     pending: PendingCall,
 ) -> Iterator[str]:
     call = pending.call
-    yield f"waiting: {to_single_line(call.id)}  {format_full_call(call, result.get_agent_path(call.id))}"
+    yield (
+        f"waiting: {to_single_line(call.id)}  "
+        f"{format_full_call(call, result.get_agent_path(call.id))}"
+    )
     if pending.reason:
         yield f"  why: {to_single_line(pending.reason)}"

@@ -10,9 +10,14 @@ from rich.padding import Padding
 from rich.status import Status
 from rich.text import Text
 
-from agentcall.calltext import format_arguments, format_call
 from agentcall.cli.endings import describe_ending
 from agentcall.cli.tally import format_duration
+from agentcall.display import (
+    format_arguments,
+    format_call,
+    strip_control_characters,
+    to_single_line,
+)
 from agentcall.events import (
     AnswerDiscarded,
     ContextTrimmed,
@@ -27,7 +32,6 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.plaintext import strip_control_characters, to_single_line
 from agentcall.result import RunResult
 
 _MAX_RESULT_LINES = 4
@@ -193,7 +197,10 @@ class ThinkingText:
     @property
     def summary(self) -> str:
         """How long it took, and its first words."""
-        return f"thought for {format_duration(monotonic() - self._since)}: {to_single_line(self._text, 72)}"
+        return (
+            f"thought for {format_duration(monotonic() - self._since)}: "
+            f"{to_single_line(self._text, 72)}"
+        )
 
 
 class WaitSpinner:

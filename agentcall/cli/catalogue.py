@@ -14,11 +14,11 @@ import orjson
 from agentcall.cli.kits import load_toolkits
 from agentcall.cli.loading import load_tool, load_tools
 from agentcall.cli.plain import escape_json, is_terminal
+from agentcall.display import to_single_line
 from agentcall.errors import UsageError
 from agentcall.messages import JSON
-from agentcall.plaintext import to_single_line
-from agentcall.registry import ToolRegistry
-from agentcall.tool import Tool, ToolOptions
+from agentcall.tools.registry import ToolRegistry
+from agentcall.tools.tool import Tool, ToolOptions
 
 _DEFAULTS = ToolOptions()
 

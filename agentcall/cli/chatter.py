@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from agentcall.agent import Prompt
-from agentcall.approval import Decision
+from agentcall.approvals import Decision
 from agentcall.cli.answer import AnswerWriter
 from agentcall.cli.calltext import format_pending_calls
 from agentcall.cli.conversation import ApprovalLoop, LoopOutcome
@@ -28,7 +28,7 @@ from agentcall.errors import UsageError
 from agentcall.events import Event
 from agentcall.messages import Image
 from agentcall.result import RunResult
-from agentcall.talk import Conversation
+from agentcall.serving.conversation import Conversation
 
 AnyRunResult = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 T = TypeVar("T")

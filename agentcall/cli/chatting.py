@@ -15,11 +15,11 @@ from agentcall.cli.plain import is_terminal, style_text
 from agentcall.cli.sessioned import open_session
 from agentcall.cli.slash import COMMANDS, ChatExit, execute_command, show_history
 from agentcall.cli.tally import format_count
+from agentcall.display import to_single_line
 from agentcall.errors import MissingExtra
-from agentcall.models.shorthand import describe_model
-from agentcall.plaintext import to_single_line
-from agentcall.session import SessionStore
-from agentcall.talk import Conversation, new_session
+from agentcall.models.resolve import describe_model
+from agentcall.serving.conversation import Conversation, new_session
+from agentcall.sessions import SessionStore
 
 
 def run_chat(options: ChatOptions) -> int:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agentcall.agent import Agent
-from agentcall.approval import Decision
-from agentcall.calltext import format_full_call
+from agentcall.approvals import Decision
 from agentcall.cli.approving import TerminalPrompter
 from agentcall.cli.calltext import format_pending_calls
 from agentcall.cli.conversation import resume_and_print
@@ -21,10 +20,10 @@ from agentcall.cli.run import RunOptions
 from agentcall.cli.running import AgentRunner, AnyRunResult
 from agentcall.cli.said import DECISION_HINT, parse_decision_options
 from agentcall.cli.waiting import PausedRun, claim_paused_run, list_paused_runs, load_paused_run
+from agentcall.display import format_full_call, to_single_line
 from agentcall.errors import UsageError
 from agentcall.events import Event, ToolCallStarted
 from agentcall.messages import JSON
-from agentcall.plaintext import to_single_line
 
 
 def resume_run(options: ResumeOptions) -> int:

@@ -8,8 +8,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from agentcall.agent import Prompt
-from agentcall.approval import Approved, Decision, Edited
-from agentcall.calltext import format_full_call
+from agentcall.approvals import Approved, Decision, Edited
 from agentcall.cli.answer import AnswerWriter, choose_answer_writer
 from agentcall.cli.approving import ApprovalRequest, Prompter, TerminalPrompter, ask_for_decision
 from agentcall.cli.faults import UNFINISHED, WAITING, get_exit_code, print_error, print_warning
@@ -17,6 +16,7 @@ from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.launching import print_launch_hint
 from agentcall.cli.run import RunOptions
 from agentcall.cli.screen import RunDisplay, choose_display
+from agentcall.display import format_full_call
 from agentcall.errors import ModelError
 from agentcall.events import Event, RunFinished
 from agentcall.messages import ToolCall

@@ -14,12 +14,12 @@ from agentcall.cli.doctor import DoctorOptions
 from agentcall.cli.faults import UNFINISHED, UNREACHABLE
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.whereabouts import get_default_server, resolve_server
-from agentcall.doctor import DoctorReport, Finding, FindingLevel, examine
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.facts import ToolSupport
-from agentcall.models.launched import find_api_key
-from agentcall.models.shorthand import split_shorthands
-from agentcall.plaintext import to_single_line
+from agentcall.diagnostics.doctor import DoctorReport, Finding, FindingLevel, examine
+from agentcall.display import to_single_line
+from agentcall.models.capabilities import ToolSupport
+from agentcall.models.http import HTTPEndpoint
+from agentcall.models.local_servers import find_api_key
+from agentcall.models.resolve import split_shorthands
 
 _LEVEL_STYLES: dict[FindingLevel, str] = {"ok": "green", "warn": "yellow", "error": "bold red"}
 _TOOL_SUPPORT_TEXTS: dict[ToolSupport, str] = {

@@ -16,8 +16,8 @@ from agentcall.cli.cards import CardDisplay
 from agentcall.cli.fence import is_fence_open, strip_fence
 from agentcall.cli.lines import LineDisplay
 from agentcall.cli.screen import ActivityDisplay
+from agentcall.display import strip_control_characters
 from agentcall.events import TextDelta
-from agentcall.plaintext import strip_control_characters
 
 
 class ChatUI(Protocol):

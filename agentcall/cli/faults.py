@@ -6,6 +6,7 @@ import os
 import sys
 
 from agentcall.cli.plain import style_text
+from agentcall.display import to_single_line
 from agentcall.errors import (
     AgentCallError,
     BadAnswer,
@@ -14,7 +15,6 @@ from agentcall.errors import (
     UnknownTool,
     UsageError,
 )
-from agentcall.plaintext import to_single_line
 
 UNFINISHED = 1
 USAGE_ERROR = 2
@@ -42,11 +42,11 @@ def get_exit_code(error: BaseException) -> int:
 
 
 def _get_server_exit_code(error: BaseException) -> int:
-    from agentcall_server import errors, refusals
+    from agentcall_server import errors
 
     if isinstance(error, (errors.UnknownModelName, errors.RuntimeMissing, errors.PortTaken)):
         return USAGE_ERROR
-    if isinstance(error, (errors.NameTaken, refusals.LMDeployUnavailable, refusals.PlanError)):
+    if isinstance(error, (errors.NameTaken, errors.LMDeployUnavailable, errors.PlanError)):
         return USAGE_ERROR
     if isinstance(error, errors.LaunchError):
         return UNFINISHED

@@ -19,13 +19,18 @@ from rich.text import Text
 
 from agentcall.cli.faults import print_warning
 from agentcall.cli.nodes import NodeListOptions, NodeOptions, ServerProxyOptions
+from agentcall.display import to_single_line
 from agentcall.errors import UsageError
-from agentcall.plaintext import to_single_line
-from agentcall_server.distributor import LMDeployProxy, find_free_port
-from agentcall_server.manual import find_lmdeploy, read_command_flags
-from agentcall_server.nodes import NodeState, ProxyNodes
-from agentcall_server.proxy_command import PROXY_COMMAND, ProxySettings, build_proxy_command
-from agentcall_server.refusals import LMDeployUnavailable, PlanError
+from agentcall_server.cli_flags import find_lmdeploy, read_command_flags
+from agentcall_server.errors import LMDeployUnavailable, PlanError
+from agentcall_server.proxy import (
+    PROXY_COMMAND,
+    LMDeployProxy,
+    ProxySettings,
+    build_proxy_command,
+    find_free_port,
+)
+from agentcall_server.proxy_nodes import NodeState, ProxyNodes
 
 _MASK = "***"
 

@@ -8,9 +8,9 @@ from typing import Any
 from agentcall.agent import Agent
 from agentcall.events import Event, ModelAnswered
 from agentcall.messages import Usage
+from agentcall.models.context_window import fetch_model_window
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.shorthand import get_resolved_model
-from agentcall.models.window import fetch_model_window
+from agentcall.models.resolve import get_resolved_model
 
 _MIN_WRITING_SECONDS = 0.05
 """Seconds of writing below which a speed says nothing."""

@@ -10,12 +10,12 @@ from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.loading import load_tool, load_tools
 from agentcall.cli.plain import style_text
 from agentcall.cli.tools import ToolCallOptions
-from agentcall.dialects.parts import ToolCallPart
-from agentcall.execute import ToolInvocation, execute_call
+from agentcall.dialects.base import ToolCallPart
+from agentcall.display import strip_control_characters
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.plaintext import strip_control_characters
 from agentcall.repair import RefusedCall, RepairedCall, repair_call
-from agentcall.tool import RunContext
+from agentcall.runtime.executor import ToolInvocation, execute_call
+from agentcall.tools.tool import RunContext
 
 _MAX_RESULT = 10_000_000
 """Characters of a result: a person may page through it, unlike a model."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from agentcall.agent import Agent, Prompt, generate_run_id
-from agentcall.approval import Decision
+from agentcall.approvals import Decision
 from agentcall.cli.calltext import format_pending_calls
 from agentcall.cli.making import AgentArguments
 from agentcall.cli.plain import style_text
@@ -18,8 +18,8 @@ from agentcall.cli.statefolder import get_state_folder
 from agentcall.durable import DurableAgent
 from agentcall.errors import UsageError
 from agentcall.events import Event
-from agentcall.privatefiles import make_folder, tighten_folder
 from agentcall.result import RunResult
+from agentcall.storage.private_files import make_folder, tighten_folder
 
 
 def resolve_journal_url(given: str | None) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import orjson
 
-from agentcall.calltext import format_call
 from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.plain import is_terminal, style_text
 from agentcall.cli.sessions import (
@@ -21,11 +20,10 @@ from agentcall.cli.sessions import (
     SessionSearchOptions,
     SessionShowOptions,
 )
+from agentcall.display import format_call, strip_control_characters, to_single_line
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, Message, ToolResult
-from agentcall.plaintext import strip_control_characters, to_single_line
-from agentcall.privatefiles import open_private
-from agentcall.session import (
+from agentcall.sessions import (
     SessionStore,
     SessionSummary,
     SQLiteSession,
@@ -33,7 +31,8 @@ from agentcall.session import (
     Summary,
     Window,
 )
-from agentcall.session.export import EXPORTERS, export_json, format_time
+from agentcall.sessions.export import EXPORTERS, export_json, format_time
+from agentcall.storage.private_files import open_private
 
 _MAX_TEXT = 300
 

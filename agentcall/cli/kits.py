@@ -14,8 +14,8 @@ from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 from agentcall.errors import UsageError
-from agentcall.registry import ENTRY_POINT_GROUP
-from agentcall.tool import Tool
+from agentcall.tools.registry import ENTRY_POINT_GROUP
+from agentcall.tools.tool import Tool
 
 
 class ToolFactory(Protocol):

@@ -7,8 +7,8 @@ import socket
 
 from agentcall.cli.faults import print_warning
 from agentcall.errors import ModelError, ModelUnreachable, UsageError
-from agentcall.models.launched import find_local_server
-from agentcall.models.shorthand import LMDEPLOY, split_shorthands
+from agentcall.models.local_servers import find_local_server
+from agentcall.models.resolve import LMDEPLOY, split_shorthands
 
 
 def ensure_server(model: str | None) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from agentcall.calltext import format_call
 from agentcall.cli.endings import describe_ending
 from agentcall.cli.tally import format_duration
+from agentcall.display import format_call, to_single_line
 from agentcall.events import (
     AnswerDiscarded,
     ContextTrimmed,
@@ -20,7 +20,6 @@ from agentcall.events import (
     ToolCallRepaired,
 )
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.plaintext import to_single_line
 from agentcall.result import RunResult
 
 _MAX_ARGUMENTS, _MAX_RESULT = 200, 200

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, cast
 
 from agentcall.cli.kits import load_toolkits, make_toolkit_tools
 from agentcall.errors import UnknownTool, UsageError
-from agentcall.registry import ToolRegistry
-from agentcall.tool import Tool
+from agentcall.tools.registry import ToolRegistry
+from agentcall.tools.tool import Tool
 
 if TYPE_CHECKING:  # an agent's import costs as much as all the rest, and only `run -a` needs it
     from agentcall.agent import Agent

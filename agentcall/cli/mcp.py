@@ -49,8 +49,8 @@ def serve_mcp(options: MCPOptions) -> None:
     """Serves until it is stopped."""
     from agentcall.cli.loading import load_tools
     from agentcall.mcp import MCPServer
-    from agentcall.registry import ToolRegistry
-    from agentcall.sync import run_sync
+    from agentcall.runtime.runner import run_sync
+    from agentcall.tools.registry import ToolRegistry
 
     found = load_tools(options.tools) if options.tools else ToolRegistry.discover()
     server = MCPServer(found)

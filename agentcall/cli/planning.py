@@ -15,17 +15,16 @@ from rich.text import Text
 from agentcall.cli.server import ServerPlanOptions
 from agentcall.errors import UsageError
 from agentcall_server.architecture import ModelArchitecture
+from agentcall_server.errors import BadValue, GPUUnknown, PlanError
 from agentcall_server.gpu import find_gpus
-from agentcall_server.kvcache import parse_kv_bits
+from agentcall_server.kv_cache import parse_kv_bits
 from agentcall_server.language_models import find_architecture
 from agentcall_server.launch import Launch
 from agentcall_server.memory_advice import build_start_command
-from agentcall_server.plan import MemoryPlan, PlanRequest, plan_memory
-from agentcall_server.refusals import BadValue, GPUUnknown, PlanError
+from agentcall_server.memory_overhead import CUDA_CONTEXT_BYTES
+from agentcall_server.memory_plan import MemoryPlan, PlanRequest, build_serve_command, plan_memory
 from agentcall_server.releases import NEWEST_RELEASE, find_installed_release, parse_release
-from agentcall_server.remedy import PlanSuggestion, suggest_plan
-from agentcall_server.runtime import CUDA_CONTEXT_BYTES
-from agentcall_server.serve_command import build_serve_command
+from agentcall_server.suggestion import PlanSuggestion, suggest_plan
 from agentcall_server.units import format_size, parse_count, parse_size
 from agentcall_server.weights import Backend, parse_scheme
 

@@ -12,13 +12,18 @@ from agentcall.cli.faults import print_error
 from agentcall.cli.server import ServerQuantizeOptions
 from agentcall.errors import UsageError
 from agentcall_server.architecture import ModelArchitecture
+from agentcall_server.cli_flags import find_lmdeploy, read_command_flags
+from agentcall_server.errors import LMDeployUnavailable, PlanError, QuantizeError
 from agentcall_server.language_models import find_architecture
-from agentcall_server.lite_command import QuantizeJob, build_quantize_command
-from agentcall_server.manual import find_lmdeploy, read_command_flags
 from agentcall_server.progress import make_progress
-from agentcall_server.quantize import QuantizedModel, quantize, require_room
-from agentcall_server.refusals import LMDeployUnavailable, PlanError, QuantizeError
-from agentcall_server.shelf import save_quantized_model
+from agentcall_server.quantize import (
+    QuantizedModel,
+    QuantizeJob,
+    build_quantize_command,
+    quantize,
+    require_room,
+)
+from agentcall_server.quantized_models import save_quantized_model
 from agentcall_server.units import format_size
 from agentcall_server.weights import compute_disk_bytes
 

@@ -18,9 +18,9 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.segment import Segment
 
+from agentcall.display import strip_control_characters
 from agentcall.errors import ModelError
 from agentcall.events import AnswerDiscarded, Event, ModelAnswered, TextDelta, ToolCallFinished
-from agentcall.plaintext import strip_control_characters
 from agentcall.result import RunResult
 
 _PARSER = (

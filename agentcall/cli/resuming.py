@@ -16,8 +16,8 @@ from agentcall.cli.running import run_durable
 from agentcall.cli.runs import RunResumeOptions
 from agentcall.cli.said import parse_decision_options
 from agentcall.durable.journal import Journal
-from agentcall.durable.ledger import DurableRunState
-from agentcall.durable.opening import make_opener
+from agentcall.durable.open import make_opener
+from agentcall.durable.state import DurableRunState
 from agentcall.errors import UsageError
 from agentcall.events import Event, RunFinished
 from agentcall.messages import JSON

@@ -8,19 +8,17 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agentcall.calltext import format_call
 from agentcall.cli.keeping import resolve_journal_url
 from agentcall.cli.plain import escape_json, is_terminal
 from agentcall.cli.runs import RunCancelOptions, RunListOptions, RunShowOptions
-from agentcall.durable.cancel import cancel_run
-from agentcall.durable.holder import describe_owner
-from agentcall.durable.journal import Journal, RunHeader
-from agentcall.durable.opening import make_opener
-from agentcall.durable.record import JournalRecord, RecordBody
-from agentcall.durable.wire import parse_call
+from agentcall.display import format_call, to_single_line
+from agentcall.durable.agent import cancel_run
+from agentcall.durable.codec import parse_call
+from agentcall.durable.journal import Journal, JournalRecord, RecordBody, RunHeader
+from agentcall.durable.open import make_opener
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, encode_json, load_messages
-from agentcall.plaintext import to_single_line
+from agentcall.storage.locks import describe_owner
 
 _MAX_WIDTH = 200
 
@@ -164,7 +162,9 @@ def _describe_end_record(kind: str, body: RecordBody) -> Iterator[str]:
                     if pending["reason"]
                     else ""
                 )
-                yield f"{to_single_line(pending['call']['function']['name'])} waits for approval{why}"
+                yield (
+                    f"{to_single_line(pending['call']['function']['name'])} waits for approval{why}"
+                )
         case "decide":
             for name, decision in body["decisions"].items():
                 yield f"a person {'refused' if 'deny' in decision else 'approved'} {name}"

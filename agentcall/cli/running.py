@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentcall.agent import Agent, Prompt
-from agentcall.approval import Decision
+from agentcall.approvals import Decision
 from agentcall.cli.asking import build_prompt
 from agentcall.cli.calltext import format_pending_calls
 from agentcall.cli.conversation import run_and_print
@@ -25,7 +25,7 @@ from agentcall.errors import UsageError
 from agentcall.events import Event
 from agentcall.messages import JSON
 from agentcall.result import RunResult
-from agentcall.session import SQLiteSession
+from agentcall.sessions import SQLiteSession
 
 if TYPE_CHECKING:
     from agentcall.cli.keeping import DurableRunner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from agentcall.approval import Approved, Decision, Denied, Edited
+from agentcall.approvals import Approved, Decision, Denied, Edited
 from agentcall.cli.deciding import DecisionOptions
 from agentcall.errors import UsageError
 from agentcall.result import RunResult

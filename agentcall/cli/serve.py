@@ -50,8 +50,8 @@ def serve_endpoint(options: ServeOptions) -> None:
     from agentcall.cli import serving
     from agentcall.cli.launching import ensure_server
     from agentcall.cli.making import build_agent
-    from agentcall.endpoint import Capacity, OpenAIEndpoint
-    from agentcall.gatekeeper import AccessPolicy, ASGIApp
+    from agentcall.serving.http_security import AccessPolicy, ASGIApp
+    from agentcall.serving.openai_api import Capacity, OpenAIEndpoint
 
     agent = build_agent(options)
     if options.launch:

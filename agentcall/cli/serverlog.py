@@ -7,10 +7,10 @@ import time
 
 from agentcall.cli.launches import ServerLogsOptions
 from agentcall.cli.standing import choose_only_server, get_server
-from agentcall.plaintext import strip_control_characters
+from agentcall.display import strip_control_characters
 from agentcall_server.errors import ServerNotRunning
-from agentcall_server.ledger import ServerEntry, list_entries
-from agentcall_server.logbook import follow, read_tail
+from agentcall_server.log_file import follow, read_tail
+from agentcall_server.server_registry import ServerEntry, list_entries
 
 _POLL_SECONDS = 0.2
 

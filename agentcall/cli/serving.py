@@ -11,7 +11,13 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from agentcall.errors import MissingExtra, UsageError
-from agentcall.gatekeeper import LOOPBACK, AccessPolicy, ASGIApp, build_access_policy, generate_key
+from agentcall.serving.http_security import (
+    LOOPBACK,
+    AccessPolicy,
+    ASGIApp,
+    build_access_policy,
+    generate_key,
+)
 
 KEYS_VARIABLE = "AGENTCALL_SERVE_KEYS"
 
@@ -55,7 +61,9 @@ def serve_app(
     origins: pages of other servers that may ask, besides those of this one.
     """
     try:
-        connection: Any = import_module("agentcall.connection")  # Any: it needs an extra
+        connection: Any = import_module(
+            "agentcall.serving.http_connection"
+        )  # Any: it needs an extra
     except ImportError as error:
         raise MissingExtra("this needs uvicorn: pip install 'agentcall[serve]'") from error
     keys = _read_keys(address)

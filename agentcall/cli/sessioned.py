@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentcall.cli.words import AgentSessionOptions
 from agentcall.errors import UsageError
-from agentcall.session import SessionStore, SQLiteSession
+from agentcall.sessions import SessionStore, SQLiteSession
 
 
 def open_session(options: AgentSessionOptions) -> SQLiteSession | None:

@@ -15,13 +15,13 @@ from agentcall.cli.gauge import UsageMeter
 from agentcall.cli.keptsessions import export_session
 from agentcall.cli.sessions import SessionExportOptions
 from agentcall.cli.tally import format_count
+from agentcall.display import escape_invisible, strip_control_characters, to_single_line
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant
-from agentcall.models.shorthand import describe_model
-from agentcall.plaintext import escape_invisible, strip_control_characters, to_single_line
-from agentcall.session import SessionSummary, SQLiteSession, StoredRun
-from agentcall.session.export import format_time
-from agentcall.talk import get_prompt
+from agentcall.models.resolve import describe_model
+from agentcall.serving.conversation import get_prompt
+from agentcall.sessions import SessionSummary, SQLiteSession, StoredRun
+from agentcall.sessions.export import format_time
 
 _MAX_LISTED_SESSIONS = 15
 

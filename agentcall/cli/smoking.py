@@ -18,17 +18,17 @@ from agentcall.cli.launches import ServerSmokeOptions
 from agentcall.cli.plain import escape_json
 from agentcall.cli.standing import get_server
 from agentcall.cli.whereabouts import get_default_server, resolve_server
+from agentcall.diagnostics.doctor import DoctorReport, examine
+from agentcall.diagnostics.smoke import QUESTIONS, SmokeCheck, ask_question
 from agentcall.dialects.constrained import ConstrainedDialect
-from agentcall.doctor import DoctorReport, examine
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.display import to_single_line
+from agentcall.models.base import ModelSettings
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.launched import find_api_key
-from agentcall.models.protocol import ModelSettings
-from agentcall.plaintext import to_single_line
-from agentcall.smoke import QUESTIONS, SmokeCheck, ask_question
+from agentcall.models.local_servers import find_api_key
 from agentcall_server.errors import ServerNotRunning
-from agentcall_server.ledger import ServerEntry, list_entries
 from agentcall_server.progress import make_progress
+from agentcall_server.server_registry import ServerEntry, list_entries
 
 _SMOKE_SETTINGS = ModelSettings(temperature=0.0, max_tokens=1024)
 

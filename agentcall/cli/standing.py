@@ -13,11 +13,11 @@ from rich.text import Text
 
 from agentcall.cli.launches import ServerStatusOptions, ServerStopOptions
 from agentcall.cli.starting import get_phase, server_to_json
+from agentcall.display import to_single_line
 from agentcall.errors import UsageError
-from agentcall.plaintext import to_single_line
 from agentcall_server.errors import ServerNotRunning
 from agentcall_server.launcher import stop_server
-from agentcall_server.ledger import ServerEntry, find_entry, list_entries
+from agentcall_server.server_registry import ServerEntry, find_entry, list_entries
 
 _PHASE_STYLES = {
     "ready": "green",

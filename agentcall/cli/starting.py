@@ -13,14 +13,14 @@ from agentcall.cli.launches import ServerStartOptions
 from agentcall.cli.plain import style_text
 from agentcall_server.errors import ServerError
 from agentcall_server.gpu import GPUMemory
-from agentcall_server.kvcache import parse_kv_bits
+from agentcall_server.kv_cache import parse_kv_bits
 from agentcall_server.launch import LMDEPLOY_PORT, Launch
 from agentcall_server.launcher import LaunchedServer, launch_server, wait_until_ready
-from agentcall_server.ledger import ServerEntry, find_entry, find_last_launch
-from agentcall_server.listener import is_loopback
 from agentcall_server.memory_advice import make_plan_request, read_smallest_gpu, suggest_launch
-from agentcall_server.plan import plan_memory
+from agentcall_server.memory_plan import plan_memory
+from agentcall_server.ports import is_loopback
 from agentcall_server.progress import ProgressReporter, make_progress
+from agentcall_server.server_registry import ServerEntry, find_entry, find_last_launch
 from agentcall_server.units import parse_count
 
 

@@ -22,7 +22,7 @@ from prompt_toolkit.styles import Style
 
 from agentcall.cli.fence import is_fence_open, strip_fence
 from agentcall.cli.statefolder import get_state_folder
-from agentcall.privatefiles import make_folder, open_private
+from agentcall.storage.private_files import make_folder, open_private
 
 _PROMPT_STYLE = Style.from_dict({"bottom-toolbar": "noreverse ansibrightblack"})
 

@@ -19,9 +19,9 @@ import orjson
 from agentcall.cli.statefolder import get_state_folder
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, encode_json
-from agentcall.privatefiles import make_folder, open_private
 from agentcall.result import RunResult, run_result_to_json
-from agentcall.session import SQLiteSession
+from agentcall.sessions import SQLiteSession
+from agentcall.storage.private_files import make_folder, open_private
 
 AnyRunResult = RunResult[Any]  # Any: the output's type is known to the user's agent alone
 

@@ -48,10 +48,10 @@ def serve_web(options: WebOptions) -> None:
     from agentcall.cli.launching import ensure_server
     from agentcall.cli.making import build_agent
     from agentcall.errors import MissingExtra
-    from agentcall.gatekeeper import AccessPolicy, ASGIApp
+    from agentcall.serving.http_security import AccessPolicy, ASGIApp
 
     try:
-        from agentcall.web.app import WebChat
+        from agentcall.serving.web.app import WebChat
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"the browser chat needs {error.name}: pip install 'agentcall[web]'"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from agentcall.errors import UsageError
-from agentcall.models.launched import find_local_server
-from agentcall.models.shorthand import LMDEPLOY
+from agentcall.models.local_servers import find_local_server
+from agentcall.models.resolve import LMDEPLOY
 
 _LOCAL_URL = "http://{}:{}/v1".format(*LMDEPLOY)
 

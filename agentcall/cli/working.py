@@ -12,10 +12,10 @@ from agentcall.cli.interruptible import InterruptibleLoop
 from agentcall.cli.keeping import resolve_journal_url
 from agentcall.cli.loading import load_agent
 from agentcall.cli.worker import WorkerOptions
+from agentcall.display import to_single_line
 from agentcall.durable import durable
 from agentcall.durable.worker import DurableWorker, WorkerResult
 from agentcall.errors import AgentCallError
-from agentcall.plaintext import to_single_line
 
 _MAX_WIDTH = 200
 

@@ -26,9 +26,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from agentcall.dialects.offers import ToolSet, ToolSpecs
-from agentcall.dialects.parts import MalformedCallPart, ToolCallDelta, ToolCallPart
-from agentcall.jsontext import BracketMatcher
+from agentcall.dialects.base import (
+    MalformedCallPart,
+    ToolCallDelta,
+    ToolCallPart,
+    ToolSet,
+    ToolSpecs,
+)
+from agentcall.lenient_json import BracketMatcher
 
 MIXED_CALLS = "the server mixed the pieces of several calls up; make one call at a time"
 NAMELESS_CALL = "the server sent arguments without the name of a tool; make one call at a time"

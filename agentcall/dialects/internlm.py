@@ -20,17 +20,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agentcall.dialects.frame import render_result_text, render_user_message
-from agentcall.dialects.native import NativeReader
-from agentcall.dialects.neutral import escape_special_tokens
-from agentcall.dialects.protocol import (
+from agentcall.dialects.base import (
     DialectReader,
     JSONObject,
     PromptSpec,
     RequestPrelude,
     ToolChoice,
 )
-from agentcall.dialects.typed import append_answer_format
+from agentcall.dialects.native import NativeReader, append_answer_format
+from agentcall.dialects.prompt_safety import (
+    escape_special_tokens,
+    render_result_text,
+    render_user_message,
+)
 from agentcall.messages import (
     Assistant,
     Message,

@@ -2,6 +2,8 @@
 
 Format: POST /v1/chat/completions of the OpenAI API reference. Content is never null and `tools`
 never empty, as LMDeploy, vLLM and several chat templates fail on those.
+
+How the model is told what type its final answer has.
 """
 
 from __future__ import annotations
@@ -12,26 +14,26 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from agentcall.dialects.assembly import assemble_calls
-from agentcall.dialects.frame import render_result_text, render_user_message
-from agentcall.dialects.neutral import escape_special_tokens
-from agentcall.dialects.offers import ToolSpecs
-from agentcall.dialects.parts import (
+from agentcall.dialects.base import (
+    DialectReader,
+    JSONObject,
     MessageDelta,
     MessagePart,
+    PromptSpec,
+    RequestPrelude,
     TextPart,
     ThinkingPart,
     ToolCallDelta,
     ToolCallPart,
-)
-from agentcall.dialects.protocol import (
-    DialectReader,
-    JSONObject,
-    PromptSpec,
-    RequestPrelude,
     ToolChoice,
+    ToolSpecs,
 )
-from agentcall.dialects.reading import RetractedPart, TextReader, create_text_reader
-from agentcall.dialects.typed import append_answer_format
+from agentcall.dialects.parsers.stream import RetractedPart, TextReader, create_text_reader
+from agentcall.dialects.prompt_safety import (
+    escape_special_tokens,
+    render_result_text,
+    render_user_message,
+)
 from agentcall.messages import (
     Assistant,
     Message,
@@ -44,6 +46,18 @@ from agentcall.messages import (
     to_json,
     tool_result_to_json,
 )
+
+
+def append_answer_format(prompt: PromptSpec) -> str:
+    """The instructions, with the JSON Schema of a typed answer behind them."""
+    if prompt.answer_schema is None:
+        return prompt.instructions
+    schema = json.dumps(prompt.answer_schema, ensure_ascii=False)
+    notice = (
+        "When you give your final answer, write only one JSON value, without any other text, "
+        f"that matches this JSON Schema:\n{schema}"
+    )
+    return f"{prompt.instructions}\n\n{notice}" if prompt.instructions else notice
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from typing import TypeVar, cast
 import psycopg
 
 from agentcall.durable.database import JournalTransaction, SQLRow
-from agentcall.durable.holder import LeaseOwner
 from agentcall.errors import JournalDamaged, JournalError
+from agentcall.storage.locks import LeaseOwner
 
 T = TypeVar("T")
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from agentcall.durable.database import JournalTransaction, SQLRow
-from agentcall.durable.holder import LeaseOwner
 from agentcall.durable.journal import check_seals
 from agentcall.errors import JournalDamaged, JournalError, UsageError
-from agentcall.privatefiles import open_private, tighten
+from agentcall.storage.locks import LeaseOwner
+from agentcall.storage.private_files import open_private, tighten
 
 T = TypeVar("T")
 

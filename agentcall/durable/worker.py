@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from agentcall.durable.attempt import RunLease
-from agentcall.durable.runs import DurableAgent
+from agentcall.durable.agent import DurableAgent
+from agentcall.durable.lease import RunLease
 from agentcall.errors import (
     AgentCallError,
     JournalDamaged,

@@ -6,6 +6,8 @@ Rules:
    is not made again: its outcome is not known, and the model is told so.
 3. What a server gives is text of strangers: its tools are marked `untrusted`. What it says of them
    (read-only, idempotent) is believed unless a mark says otherwise.
+
+What an MCP tool gave, as text that a model reads.
 """
 
 from __future__ import annotations
@@ -19,17 +21,43 @@ from functools import cached_property
 from time import monotonic
 from typing import Any, cast
 
+import orjson
 from typing_extensions import Self, Unpack
 
 from agentcall.errors import SchemaError, ToolError
-from agentcall.mcp.contents import format_contents
-from agentcall.mcp.link import CALL, MCPConnection, MCPConnectionError
-from agentcall.mcp.source import parse_transport
+from agentcall.mcp.connection import CALL, MCPConnection, MCPConnectionError
+from agentcall.mcp.transport import parse_transport
 from agentcall.messages import JSON
-from agentcall.registry import LazyToolSource
-from agentcall.schema.given import strip_titles
-from agentcall.schema.pattern import drop_unchecked_patterns
-from agentcall.tool import Tool, ToolOptionArguments, ToolOptions, given_tool
+from agentcall.tools.registry import LazyToolSource
+from agentcall.tools.schema.json_schema import strip_titles
+from agentcall.tools.schema.regex import drop_unchecked_patterns
+from agentcall.tools.tool import Tool, ToolOptionArguments, ToolOptions, given_tool
+
+
+def format_contents(
+    contents: Sequence[Any], structured: object
+) -> str:  # Any: a type of the mcp package
+    """The text of a result's parts; what is no text is named, with its type and size."""
+    text = "\n".join(_format_part(part) for part in contents)
+    if not text and structured is not None:
+        return orjson.dumps(structured).decode()
+    return text
+
+
+def _format_part(part: Any) -> str:  # Any: as above
+    match part.type:
+        case "text":
+            return str(part.text)
+        case "image" | "audio":
+            return f"<{part.type} {part.mime_type}, {len(part.data) * 3 // 4} bytes, not shown>"
+        case "resource_link":
+            return f"<resource {part.name}: {part.uri}>"
+        case "resource":
+            held = part.resource
+            return str(getattr(held, "text", "")) or f"<resource {held.uri}, not text>"
+        case kind:
+            return f"<{kind}, not shown>"
+
 
 MAX_PAGES = 100
 MAX_TOOLS = 2_000

@@ -14,11 +14,11 @@ from typing import Any
 
 import orjson
 
-from agentcall.execute import call_once
-from agentcall.gatekeeper import AccessPolicy, ASGIApp, SecurityMiddleware
-from agentcall.mcp.source import import_optional
-from agentcall.registry import ToolRegistry
-from agentcall.tool import Tool
+from agentcall.mcp.transport import import_optional
+from agentcall.runtime.executor import call_once
+from agentcall.serving.http_security import AccessPolicy, ASGIApp, SecurityMiddleware
+from agentcall.tools.registry import ToolRegistry
+from agentcall.tools.tool import Tool
 
 
 class MCPServer:

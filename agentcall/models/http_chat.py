@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass
 
-from agentcall.dialects.protocol import Dialect
+from agentcall.dialects.base import Dialect
 from agentcall.messages import JSON
-from agentcall.models.dialogue import ChatClient
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.facts import CHAT_PATH
-from agentcall.models.probe import DialectChoice, choose_dialect
-from agentcall.models.protocol import ModelRequest, ModelSettings, ResponseEvent
+from agentcall.models.base import ModelRequest, ModelSettings, ResponseEvent
+from agentcall.models.capabilities import CHAT_PATH, DialectChoice, choose_dialect
+from agentcall.models.chat_completions import ChatClient
+from agentcall.models.http import HTTPEndpoint
 
 
 class HTTPChat:

@@ -23,10 +23,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.base import ToolCallPart
 from agentcall.errors import ArgumentsError
-from agentcall.repair.fix import Fix, RefusedCall, RepairedCall
-from agentcall.tool import Tool
+from agentcall.repair.types import Fix, RefusedCall, RepairedCall
+from agentcall.tools.tool import Tool
 
 __all__ = ["Fix", "RefusedCall", "RepairedCall", "repair_call"]
 
@@ -40,6 +40,8 @@ def repair_call(called: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall
     if tool is not None and arguments.strip() not in ("", "null"):
         with suppress(ArgumentsError):
             return RepairedCall(tool, arguments, tool.parse(arguments))
-    from agentcall.repair.search import find_valid_call  # most calls are valid and need none of it
+    from agentcall.repair.pipeline import (
+        find_valid_call,  # most calls are valid and need none of it
+    )
 
     return find_valid_call(called, tools)

@@ -14,6 +14,7 @@ from agentcall.testing.faults import (
     empty_body,
     error_in_stream,
     error_under_200,
+    flat_error,
     gzip_body,
     hang,
     html,
@@ -23,14 +24,16 @@ from agentcall.testing.faults import (
     no_choices,
     no_done,
     null_choices,
+    openai_error,
+    overflow,
     raw,
     reset,
     slow_loris,
     sse,
     status,
 )
-from agentcall.testing.refusals import flat_error, openai_error, overflow
-from agentcall.testing.script import (
+from agentcall.testing.http import FakeResponse, RecordedRequest
+from agentcall.testing.replies import (
     MISSING,
     Completion,
     Reply,
@@ -44,8 +47,7 @@ from agentcall.testing.script import (
     say,
     times,
 )
-from agentcall.testing.scripted import ScriptedModel
-from agentcall.testing.wire import FakeResponse, RecordedRequest
+from agentcall.testing.scripted_model import ScriptedModel
 
 __all__ = [
     "MISSING",

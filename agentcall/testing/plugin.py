@@ -14,9 +14,8 @@ from contextlib import ExitStack
 import pytest
 from typing_extensions import Unpack
 
-from agentcall.testing.fake_server import FakeServer
-from agentcall.testing.script import ReplyFunction, Script
-from agentcall.testing.traits import ServerProfileOptions
+from agentcall.testing.fake_server import FakeServer, ServerProfileOptions
+from agentcall.testing.replies import ReplyFunction, Script
 
 
 @pytest.fixture

@@ -13,6 +13,6 @@ call, each inside of what it happened in. Messages, arguments and results are le
 
 from __future__ import annotations
 
-from agentcall.tracing.door import instrument, write_trace
+from agentcall.tracing.setup import instrument, write_trace
 
 __all__ = ["instrument", "write_trace"]

@@ -17,7 +17,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
 
-from agentcall.tracing.span import Attributes, AttributeValue, SpanStart
+from agentcall.tracing.spans import Attributes, AttributeValue, SpanStart
 
 _SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 _TOKEN_BUCKETS = tuple(4**power for power in range(14))

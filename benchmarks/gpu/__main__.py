@@ -19,12 +19,12 @@ from pathlib import Path
 
 import orjson
 
-from agentcall.bench import BenchReport
+from agentcall.diagnostics.bench import BenchReport
 from agentcall.errors import AgentCallError
+from agentcall_server.cli_flags import find_lmdeploy
 from agentcall_server.errors import ServerError
 from agentcall_server.language_models import find_architecture
-from agentcall_server.manual import find_lmdeploy
-from agentcall_server.plan import MemoryPlan, PlanRequest, plan_memory
+from agentcall_server.memory_plan import MemoryPlan, PlanRequest, plan_memory
 from agentcall_server.releases import NEWEST_RELEASE, find_installed_release, parse_release
 from agentcall_server.units import format_size
 from agentcall_server.weights import parse_scheme
@@ -105,8 +105,10 @@ def _reading(options: argparse.Namespace) -> Reading:
 def _title(planned: MemoryPlan, gpu: Reading) -> str:
     wish = planned.request
     return (
-        f"{wish.architecture.name} on {gpu.name} ({format_size(gpu.total)}), LMDeploy {wish.release}, "
-        f"{wish.backend}, --cache-max-entry-count {wish.cache:g}, --session-len {wish.session_length}"
+        f"{wish.architecture.name} on {gpu.name} ({format_size(gpu.total)}), LMDeploy "
+        f"{wish.release}, "
+        f"{wish.backend}, --cache-max-entry-count {wish.cache:g}, --session-len "
+        f"{wish.session_length}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentcall_server.plan import MemoryPlan
+from agentcall_server.memory_plan import MemoryPlan
 from agentcall_server.units import format_size
 
 

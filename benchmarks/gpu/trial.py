@@ -14,12 +14,11 @@ from pathlib import Path
 
 import orjson
 
-from agentcall.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.facts import CHAT_PATH
-from agentcall_server.exchange import send_request
-from agentcall_server.plan import MemoryPlan
-from agentcall_server.serve_command import build_serve_command
+from agentcall.diagnostics.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
+from agentcall.models.capabilities import CHAT_PATH
+from agentcall.models.http import HTTPEndpoint
+from agentcall_server.http_client import send_request
+from agentcall_server.memory_plan import MemoryPlan, build_serve_command
 
 LOADING = 1800.0
 """Seconds that fetching and loading the weights may take."""

@@ -3,7 +3,7 @@
 python -m benchmarks.overhead.counts           counts, and prints them as JSON
 python -m benchmarks.overhead.counts --keep    puts them down for this version of Python
 
-`make bench-counts` is the second. `tests/project/test_overhead.py` holds each count to what was put down
+`make bench-counts` is the second. `tests/project/test_overhead.py` holds each count to what is kept
 and a tenth.
 """
 
@@ -20,8 +20,8 @@ from pathlib import Path
 from agentcall import Agent, Limits, tool
 from agentcall.dialects.native import NativeDialect
 from agentcall.messages import JSON
-from agentcall.models.dialogue import ChatClient
-from agentcall.models.probe import DialectChoice
+from agentcall.models.capabilities import DialectChoice
+from agentcall.models.chat_completions import ChatClient
 from benchmarks.overhead.meter import Meter
 
 KEPT = Path(__file__).with_name("counts.json")

@@ -23,7 +23,7 @@ from agentcall.testing import (
     sse,
     status,
 )
-from agentcall.testing.refusals import flat_error
+from agentcall.testing.faults import flat_error
 from benchmarks.robustness.base import RIGHT, adding
 from benchmarks.robustness.scenario import once
 

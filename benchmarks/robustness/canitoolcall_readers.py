@@ -31,8 +31,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agentcall.dialects.parts import MessagePart
-from agentcall.dialects.reading import ParsedResponse, collect_parts, create_text_reader
+from agentcall.dialects.base import MessagePart
+from agentcall.dialects.parsers.stream import ParsedResponse, collect_parts, create_text_reader
 from benchmarks.robustness.installation import Peer, python_with
 from benchmarks.robustness.section import Section, row
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentcall.testing import call
-from agentcall.testing.refusals import ServerKind
+from agentcall.testing.faults import ServerKind
 from benchmarks.robustness.base import ADD, ADDED, RIGHT, SUM, written
 from benchmarks.robustness.scenario import UNKNOWING, Scenario, always, in_turns, ran
 

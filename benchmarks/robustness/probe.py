@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agentcall.dialects.reading import collect_parts, create_text_reader
+from agentcall.dialects.parsers.stream import collect_parts, create_text_reader
 from agentcall.testing import Completion, FakeServer, RecordedRequest, Reply, call, calls, say
 from benchmarks.robustness.canitoolcall_readers import CANITOOLCALL, Offer
 from benchmarks.robustness.installation import python_with
@@ -186,7 +186,7 @@ def _offer(function: Mapping[str, Any]) -> Offer:  # Any: JSON
 
 def probe_embedded() -> list[Outcome]:
     """What the probe finds at the embedded server."""
-    from agentcall_server.embedded import EmbeddedServer
+    from agentcall_server.embedded_server import EmbeddedServer
 
     with EmbeddedServer() as server:
         return probed(server.url, server.model)

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from agentcall.testing import Completion, RecordedRequest, Reply, call, openai_error, say
 from agentcall.testing import status as http_status
-from agentcall.testing.traits import ServerProfileOptions
+from agentcall.testing.fake_server import ServerProfileOptions
 
 GIVES_UP_AT = 41
 UNKNOWING = "I do not know."

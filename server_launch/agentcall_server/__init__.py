@@ -3,9 +3,9 @@
 Stands alone: it imports nothing of agentcall, so that it can run on the machine of the model.
 """
 
-from agentcall_server.catalogue import MODELS, EmbeddedModel, lookup
 from agentcall_server.download import fetch
-from agentcall_server.embedded import EmbeddedServer, ensure
+from agentcall_server.embedded_models import MODELS, EmbeddedModel, lookup
+from agentcall_server.embedded_server import EmbeddedServer, ensure
 from agentcall_server.errors import ServerError
 from agentcall_server.launch import Launch
 from agentcall_server.lmdeploy_server import LMDeployServer

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agentcall_server.configuration import LANGUAGE_MODEL_KEYS, ModelConfig
-from agentcall_server.refusals import UnknownArchitecture
+from agentcall_server.errors import UnknownArchitecture
+from agentcall_server.model_config import LANGUAGE_MODEL_KEYS, ModelConfig
 from agentcall_server.rope import RopeSettings, read_rope
 from agentcall_server.vision import count_vision_parameters
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from agentcall_server import tokenizer_files
-from agentcall_server.courier import make_program_environment
-from agentcall_server.families import ModelFamily
-from agentcall_server.manual import CommandFlags
-from agentcall_server.refusals import BadValue
+from agentcall_server.cli_flags import CommandFlags
+from agentcall_server.downloader import make_program_environment
+from agentcall_server.errors import BadValue
+from agentcall_server.model_families import ModelFamily
 from agentcall_server.releases import LMDeployRelease, infer_min_release
 
 STOCK_CHOICES = ("none", "stock")

@@ -215,7 +215,10 @@ def _diagnose_by_exit_code(exit_info: ExitInfo) -> Diagnosis:
                 "driver", what, f"its binaries may not suit this machine: {_DRIVER_ADVICE}"
             )
         case _:
-            what = f"it ended with code {exit_info.code}; the last it said: {_find_last_line(exit_info)}"
+            what = (
+                f"it ended with code {exit_info.code}; the last it said: "
+                f"{_find_last_line(exit_info)}"
+            )
             return Diagnosis("unknown", what, "look into its log")
 
 

@@ -6,12 +6,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agentcall_server.catalogue import MODEL_VARIABLE, EmbeddedModel, ModelSource
-from agentcall_server.courier import DownloadTimeouts
+from agentcall_server.downloader import DownloadTimeouts
+from agentcall_server.embedded_models import MODEL_VARIABLE, EmbeddedModel, ModelSource
 from agentcall_server.errors import AllSourcesFailed, HashMismatch, SourceFailed, SourceTimeout
-from agentcall_server.progress import ProgressReporter, make_progress
-from agentcall_server.sources import DownloadJob, fetch_files
-from agentcall_server.store import (
+from agentcall_server.model_cache import (
     copy_and_hash,
     get_hashes_file,
     get_models_folder,
@@ -20,6 +18,8 @@ from agentcall_server.store import (
     load_hash,
     save_hash,
 )
+from agentcall_server.model_sources import DownloadJob, fetch_files
+from agentcall_server.progress import ProgressReporter, make_progress
 
 
 def fetch(

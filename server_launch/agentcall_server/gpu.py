@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
-from agentcall_server.refusals import GPUUnknown
+from agentcall_server.errors import GPUUnknown
 
 INSTALL_COMMAND = "pip install nvidia-ml-py"
 BY_HAND_HINT = "or say how much there is: --gpu 24GiB"
@@ -46,7 +46,8 @@ def _import_nvml() -> ModuleType:
         return import_module("pynvml")
     except ImportError as error:
         raise GPUUnknown(
-            f"this machine's GPU cannot be asked without nvidia-ml-py; install it ({INSTALL_COMMAND}), "
+            "this machine's GPU cannot be asked without nvidia-ml-py; install it "
+            f"({INSTALL_COMMAND}), "
             f"{BY_HAND_HINT}"
         ) from error
 

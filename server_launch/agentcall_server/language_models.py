@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentcall_server.architecture import ExpertLayout, ModelArchitecture, read_architecture
-from agentcall_server.configuration import read_model_config
 from agentcall_server.errors import UnknownModelName
+from agentcall_server.model_config import read_model_config
+from agentcall_server.quantized_models import load_quantized_models
 from agentcall_server.rope import RopeSettings
-from agentcall_server.shelf import load_quantized_models
 
 _INTERN_VIT_6B = 5_652_925_824
 """InternVL2-26B's vision model and projector: InternViT-6B-448px-V1-5 and two matrices."""

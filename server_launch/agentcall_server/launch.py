@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from agentcall_server.errors import BadValue
 from agentcall_server.language_models import ARCHITECTURES
-from agentcall_server.listener import is_loopback
-from agentcall_server.refusals import BadValue
-from agentcall_server.shelf import load_quantized_models
+from agentcall_server.ports import is_loopback
+from agentcall_server.quantized_models import load_quantized_models
 
 ServerKind = Literal["lmdeploy", "embedded"]
 LOOPBACK = "127.0.0.1"

@@ -11,17 +11,22 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
-from agentcall_server.courier import make_child_environment
-from agentcall_server.errors import NameTaken, PortTaken, ServerNotRunning, StartFailed
-from agentcall_server.identity import ProcessIdentity
+from agentcall_server.downloader import make_child_environment
+from agentcall_server.errors import BadValue, NameTaken, PortTaken, ServerNotRunning, StartFailed
 from agentcall_server.launch import Launch, resolve_paths
-from agentcall_server.ledger import ServerEntry, Status, find_by_port, list_entries, open_entry
-from agentcall_server.listener import can_listen, find_listener, reserve_port
-from agentcall_server.process_group import GRACE_SECONDS, signal_group
+from agentcall_server.launch_command import CommandContext, build_server_command
+from agentcall_server.model_cache import hold_lock
+from agentcall_server.ports import can_listen, find_listener, reserve_port
+from agentcall_server.process_identity import ProcessIdentity
+from agentcall_server.process_run import GRACE_SECONDS, signal_group
 from agentcall_server.progress import ProgressReporter
-from agentcall_server.recipe import CommandContext, build_server_command
-from agentcall_server.refusals import BadValue
-from agentcall_server.store import hold_lock
+from agentcall_server.server_registry import (
+    ServerEntry,
+    Status,
+    find_by_port,
+    list_entries,
+    open_entry,
+)
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = GRACE_SECONDS + 5.0

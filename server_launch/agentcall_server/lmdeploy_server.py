@@ -13,12 +13,11 @@ import atexit
 import os
 import threading
 
-from agentcall_server.errors import ServerNotRunning
+from agentcall_server.errors import BadValue, ServerNotRunning
 from agentcall_server.launch import Launch
 from agentcall_server.launcher import LaunchedServer, launch_server, stop_server, wait_until_ready
-from agentcall_server.ledger import ServerEntry, Status
 from agentcall_server.progress import ProgressReporter, make_progress
-from agentcall_server.refusals import BadValue
+from agentcall_server.server_registry import ServerEntry, Status
 
 
 class LMDeployServer:

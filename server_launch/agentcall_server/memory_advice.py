@@ -8,15 +8,14 @@ from dataclasses import replace
 from typing import Literal
 
 from agentcall_server.diagnosis import Diagnosis, ExitInfo
-from agentcall_server.errors import ServerError
+from agentcall_server.errors import GPUUnknown, ServerError
 from agentcall_server.gpu import GPUMemory, find_gpus
 from agentcall_server.language_models import find_architecture
 from agentcall_server.launch import Launch, resolve_model_name
-from agentcall_server.plan import MemoryPlan, PlanRequest, plan_memory
-from agentcall_server.refusals import GPUUnknown
+from agentcall_server.memory_overhead import get_default_prefill
+from agentcall_server.memory_plan import MemoryPlan, PlanRequest, plan_memory
 from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease, find_installed_release
-from agentcall_server.remedy import suggest_plan
-from agentcall_server.runtime import get_default_prefill
+from agentcall_server.suggestion import suggest_plan
 from agentcall_server.units import format_size, parse_size
 from agentcall_server.weights import parse_scheme
 
@@ -49,14 +48,16 @@ def suggest_launch(launch: Launch, gpu: GPUMemory) -> str:
     if planned.fits:
         lower = round(planned.request.cache * 0.7, 2)
         return (
-            f"by the plan it fits into {format_size(gpu.total)}, so other programs hold more of it now "
+            f"by the plan it fits into {format_size(gpu.total)}, so other programs hold more "
+            "of it now "
             f"(nvidia-smi shows them), or it takes more than was planned: "
             f"agentcall server start {launch.model} --cache {lower:g}"
         )
     found = suggest_plan(planned)
     if found is None:
         return (
-            f"{planned.problems[0].message}; no change known here makes it fit: take a smaller model "
+            f"{planned.problems[0].message}; no change known here makes it fit: take a smaller "
+            "model "
             f"or more GPUs (--tp)"
         )
     return f"{planned.problems[0].message}; it fits with: {build_start_command(launch, found.plan)}"

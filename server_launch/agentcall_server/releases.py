@@ -10,7 +10,7 @@ from collections.abc import Container
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from agentcall_server.refusals import BadValue
+from agentcall_server.errors import BadValue
 
 
 class LMDeployRelease(NamedTuple):

@@ -27,7 +27,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from agentcall_server.configuration import ModelConfig
+from agentcall_server.model_config import ModelConfig
 from agentcall_server.releases import LMDeployRelease
 
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "llama3"]

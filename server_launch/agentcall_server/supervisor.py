@@ -25,14 +25,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentcall_server.diagnosis import EndReason, ExitInfo, diagnose
-from agentcall_server.identity import ProcessIdentity, identify_process
-from agentcall_server.leash import call_when_parent_ends
-from agentcall_server.ledger import ServerEntry, Status, Wanted
-from agentcall_server.life import ProcessRun
-from agentcall_server.listener import reserve_port
-from agentcall_server.logbook import LogFile
+from agentcall_server.log_file import LogFile
 from agentcall_server.memory_advice import add_memory_advice
-from agentcall_server.store import hold_lock
+from agentcall_server.model_cache import hold_lock
+from agentcall_server.parent_watch import call_when_parent_ends
+from agentcall_server.ports import reserve_port
+from agentcall_server.process_identity import ProcessIdentity, identify_process
+from agentcall_server.process_run import ProcessRun
+from agentcall_server.server_registry import ServerEntry, Status, Wanted
 
 POLL_SECONDS = 0.2
 """Seconds between two looks at a server that loads."""

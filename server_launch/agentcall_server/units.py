@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from agentcall_server.refusals import BadValue
+from agentcall_server.errors import BadValue
 
 KIB, MIB, GIB, TIB = (1 << shift for shift in (10, 20, 30, 40))
 _SIZES = {

@@ -6,8 +6,8 @@ guessed, as they take gigabytes.
 
 from __future__ import annotations
 
-from agentcall_server.configuration import ModelConfig
-from agentcall_server.refusals import UnknownArchitecture
+from agentcall_server.errors import UnknownArchitecture
+from agentcall_server.model_config import ModelConfig
 
 
 def count_vision_parameters(configuration: ModelConfig, hidden: int) -> int:

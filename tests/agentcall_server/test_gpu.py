@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agentcall_server.errors import GPUUnknown
 from agentcall_server.gpu import find_gpus
-from agentcall_server.refusals import GPUUnknown
 
 
 def test_without_the_binding_it_is_told_what_to_do() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentcall_server.language_models import find_architecture
-from agentcall_server.plan import MemoryPlan, PlanRequest, plan_memory
+from agentcall_server.memory_plan import MemoryPlan, PlanRequest, plan_memory
 from agentcall_server.units import GIB
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.comparison import Line, Measured, compared, table

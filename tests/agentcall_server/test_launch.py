@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.families import find_family
+from agentcall_server.cli_flags import CommandFlags, find_python, parse_help
+from agentcall_server.errors import BadValue, LMDeployUnavailable
 from agentcall_server.launch import Launch, resolve_model_name, resolve_paths
 from agentcall_server.launch_command import build_launch_command
-from agentcall_server.manual import CommandFlags, find_python, parse_help
-from agentcall_server.refusals import BadValue, LMDeployUnavailable
+from agentcall_server.model_families import find_family
+from agentcall_server.quantized_models import save_quantized_model
 from agentcall_server.releases import LMDeployRelease, infer_min_release
-from agentcall_server.shelf import save_quantized_model
 
 HELP = Path(__file__).parents[1] / "support" / "lmdeploy_help"
 MANUALS = {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcall_server.logbook import OLD_FILE_COUNT, LogFile, follow, read_tail
+from agentcall_server.log_file import OLD_FILE_COUNT, LogFile, follow, read_tail
 
 
 @pytest.fixture

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from agentcall_server.catalogue import DEFAULT_MODEL, MODELS, HubFile, LocalFile, WheelParts, lookup
+from agentcall_server.embedded_models import (
+    DEFAULT_MODEL,
+    MODELS,
+    HubFile,
+    LocalFile,
+    WheelParts,
+    lookup,
+)
 from agentcall_server.errors import UnknownModelName
 
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from agentcall_server.listener import (
+from agentcall_server.ports import (
     can_listen,
     find_listener,
     format_local_host,

@@ -12,13 +12,11 @@ import pytest
 from command_line import agentcall
 
 from agentcall.testing import FakeServer, hang, status
-from agentcall_server.errors import NodeError, ProxyError
-from agentcall_server.exchange import parse_server_url, send_request
-from agentcall_server.manual import CommandFlags, parse_help
-from agentcall_server.nodes import ProxyNodes, list_served_models
-from agentcall_server.proxy_command import ProxySettings, build_proxy_command
-from agentcall_server.refusals import BadValue
-from agentcall_server.watch import check_health
+from agentcall_server.cli_flags import CommandFlags, parse_help
+from agentcall_server.errors import BadValue, NodeError, ProxyError
+from agentcall_server.http_client import parse_server_url, send_request
+from agentcall_server.proxy import ProxySettings, build_proxy_command
+from agentcall_server.proxy_nodes import ProxyNodes, check_health, list_served_models
 
 # The usage lines of `lmdeploy serve proxy --help`.
 NEW = parse_help(

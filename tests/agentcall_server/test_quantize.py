@@ -18,18 +18,17 @@ import pytest
 
 from agentcall_server.architecture import ModelArchitecture
 from agentcall_server.calibration import compute_window_starts
-from agentcall_server.language_models import find_architecture
-from agentcall_server.lite_command import QuantizeJob, build_quantize_command
-from agentcall_server.manual import CommandFlags, find_lmdeploy, parse_help, read_command_flags
-from agentcall_server.progress import NoProgress
-from agentcall_server.quantize import quantize, require_room
-from agentcall_server.refusals import (
+from agentcall_server.cli_flags import CommandFlags, find_lmdeploy, parse_help, read_command_flags
+from agentcall_server.errors import (
     BadValue,
     InsufficientResources,
     LMDeployUnavailable,
     QuantizeFailed,
 )
-from agentcall_server.shelf import load_quantized_models, save_quantized_model
+from agentcall_server.language_models import find_architecture
+from agentcall_server.progress import NoProgress
+from agentcall_server.quantize import QuantizeJob, build_quantize_command, quantize, require_room
+from agentcall_server.quantized_models import load_quantized_models, save_quantized_model
 from agentcall_server.weights import compute_disk_bytes
 
 NEW_HELP = """usage: lmdeploy lite auto_awq [-h] [--revision REVISION] [--work-dir WORK_DIR]

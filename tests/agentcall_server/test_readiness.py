@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from agentcall_server.listener import reserve_port
-from agentcall_server.readiness import ServerEndpoint
+from agentcall_server.health import ServerEndpoint
+from agentcall_server.ports import reserve_port
 
 Answers = dict[str, tuple[int, object]]
 Serve = Callable[[Answers], str]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall_server.language_models import find_architecture
-from agentcall_server.plan import PlanRequest, plan_memory
+from agentcall_server.memory_plan import PlanRequest, build_serve_command, plan_memory
 from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease
 from agentcall_server.rope import (
     RopeSettings,
@@ -17,7 +17,6 @@ from agentcall_server.rope import (
     compute_ntk_base,
     compute_unscaled_length,
 )
-from agentcall_server.serve_command import build_serve_command
 from agentcall_server.units import GIB
 
 OLD = LMDeployRelease(0, 5, 3)

@@ -9,14 +9,19 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from agentcall_server.kvcache import BLOCK_TOKENS, make_kv_cache
+from agentcall_server.errors import BadValue
+from agentcall_server.kv_cache import BLOCK_TOKENS, make_kv_cache
 from agentcall_server.language_models import ARCHITECTURES, find_architecture
-from agentcall_server.plan import MemoryPlan, PlanRequest, can_split_heads, plan_memory
-from agentcall_server.refusals import BadValue
+from agentcall_server.memory_overhead import CUDA_CONTEXT_BYTES, estimate_turbomind_prefill
+from agentcall_server.memory_plan import (
+    MemoryPlan,
+    PlanRequest,
+    build_serve_command,
+    can_split_heads,
+    plan_memory,
+)
 from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease
-from agentcall_server.remedy import suggest_plan
-from agentcall_server.runtime import CUDA_CONTEXT_BYTES, estimate_turbomind_prefill
-from agentcall_server.serve_command import build_serve_command
+from agentcall_server.suggestion import suggest_plan
 from agentcall_server.units import GIB
 from agentcall_server.weights import Backend, compute_disk_bytes, compute_gpu_weights
 

@@ -11,9 +11,9 @@ import pytest
 
 from agentcall_server.diagnosis import Diagnosis
 from agentcall_server.errors import ServerNotRunning
-from agentcall_server.identity import ProcessIdentity, identify_process
 from agentcall_server.launch import Launch
-from agentcall_server.ledger import (
+from agentcall_server.process_identity import ProcessIdentity, identify_process
+from agentcall_server.server_registry import (
     ServerEntry,
     Status,
     Wanted,

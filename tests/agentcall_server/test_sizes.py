@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall_server.refusals import BadValue
+from agentcall_server.errors import BadValue
 from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease, has_flag, parse_release
 from agentcall_server.units import GIB, format_size, parse_count, parse_size
 

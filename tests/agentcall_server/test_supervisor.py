@@ -17,15 +17,14 @@ import pytest
 from fake_lmdeploy import act, written
 from supervised import server_of, state_in, until
 
-from agentcall_server.errors import NameTaken, PortTaken, ServerNotRunning, StartFailed
-from agentcall_server.identity import identify_process
+from agentcall_server.errors import BadValue, NameTaken, PortTaken, ServerNotRunning, StartFailed
 from agentcall_server.launch import Launch
+from agentcall_server.launch_command import CommandContext, build_server_command
 from agentcall_server.launcher import LaunchedServer, launch_server, stop_server, wait_until_ready
-from agentcall_server.ledger import ServerEntry, Status, list_entries
 from agentcall_server.lmdeploy_server import LMDeployServer
+from agentcall_server.process_identity import identify_process
 from agentcall_server.progress import NoProgress
-from agentcall_server.recipe import CommandContext, build_server_command
-from agentcall_server.refusals import BadValue
+from agentcall_server.server_registry import ServerEntry, Status, list_entries
 from agentcall_server.supervisor import RestartPolicy, Supervisor
 
 pytestmark = pytest.mark.processes

@@ -16,8 +16,8 @@ import pytest
 from aiohttp import web
 from loopback import Handler, saying, serving
 
-from agentcall_tools.download import DownloadBounds
 from agentcall_tools.fetch import Fetch, FetchError, fetch
+from agentcall_tools.http_download import DownloadBounds
 
 LOCAL = Fetch(allow=["127.0.0.1"])
 

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall_tools.fetch import FetchError, is_allowed
-from agentcall_tools.fetch.address import is_public
 from agentcall_tools.fetch.guard import FetchGuard, parse_allowed_host
-from agentcall_tools.fetch.link import parse_url
+from agentcall_tools.fetch.public_address import is_public
+from agentcall_tools.fetch.url import parse_url
 
 PYDANTIC_AI_PRIVATE = str.split(
     """

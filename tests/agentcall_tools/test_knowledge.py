@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcall import Agent, tool
-from agentcall.taint import is_tainted
+from agentcall.messages import is_tainted
 from agentcall.testing import ScriptedModel, call, say
 from agentcall_tools.knowledge import IndexReport, Knowledge, KnowledgeError
 from agentcall_tools.knowledge.document import DocumentLine, TextDocument, read_document
+from agentcall_tools.knowledge.fts_terms import build_match_query
 from agentcall_tools.knowledge.passages import MAX_LENGTH, cut_passages
-from agentcall_tools.knowledge.words import build_match_query
 
 OLD = 1_700_000_000
 HANDBOOK = """\

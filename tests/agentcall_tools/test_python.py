@@ -11,7 +11,7 @@ import time
 import pytest
 
 from agentcall import ToolRegistry
-from agentcall.execute import call_tool
+from agentcall.runtime.executor import call_tool
 from agentcall_tools import python as module
 from agentcall_tools.python import MAX_PRINTED, Python, PythonError, run_python
 

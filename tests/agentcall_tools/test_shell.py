@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from agentcall import Agent, Tool, ToolRegistry, tool
-from agentcall.execute import call_tool
+from agentcall.runtime.executor import call_tool
 from agentcall.testing import ScriptedModel, call, say
 from agentcall_tools.shell import HEAD_BYTES, TAIL_BYTES, Shell, ShellError
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall_tools.fetch.markup import EndTag, StartTag, tokenize_html
-from agentcall_tools.fetch.page import MAX_CHARACTERS, extract_page_text
+from agentcall_tools.fetch.html_text import MAX_CHARACTERS, extract_page_text
+from agentcall_tools.fetch.html_tokens import EndTag, StartTag, tokenize_html
 
 ADDRESS = "https://example.com/docs/page"
 

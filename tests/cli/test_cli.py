@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from command_line import agentcall
 
-from agentcall.calltext import format_arguments, format_call
+from agentcall.display import (
+    format_arguments,
+    format_call,
+    strip_control_characters,
+    to_single_line,
+)
 from agentcall.messages import ToolCall
-from agentcall.plaintext import strip_control_characters, to_single_line
 
 
 def test_help_names_the_commands_and_ends_well(tmp_path: Path) -> None:

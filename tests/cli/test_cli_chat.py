@@ -28,8 +28,8 @@ from agentcall.cli.typed import CommandCompleter, PromptToolkitPrompter
 from agentcall.errors import MissingExtra, UsageError
 from agentcall.events import ModelAnswered
 from agentcall.messages import Image, Usage, User
-from agentcall.session import SessionStore, SQLiteSession
-from agentcall.talk import Conversation
+from agentcall.serving.conversation import Conversation
+from agentcall.sessions import SessionStore, SQLiteSession
 from agentcall.testing import FakeServer, ScriptedCall, ScriptedModel, call, calls, say, status
 
 PIXEL = bytes.fromhex("89504e470d0a1a0a")

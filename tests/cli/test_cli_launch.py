@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from agentcall.cli import app, launching
 from agentcall.cli.faults import get_exit_code
-from agentcall.models import shorthand
+from agentcall.models import resolve
 from agentcall.testing import FakeServer, forever, say
-from agentcall_server.ledger import open_entry
-from agentcall_server.listener import reserve_port
+from agentcall_server.ports import reserve_port
+from agentcall_server.server_registry import open_entry
 
 NAME = "internlm2_5-7b-chat"
 
@@ -218,7 +218,7 @@ def test_a_run_may_launch_its_model_which_stays(
 ) -> None:
     with reserve_port("127.0.0.1") as held:
         usual = held.getsockname()
-    for module in (launching, shorthand):
+    for module in (launching, resolve):
         monkeypatch.setattr(module, "LMDEPLOY", usual)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -12,10 +12,10 @@ import pytest
 from command_line import TOOLS, Terminal, agentcall, asked, model_of
 
 from agentcall import Agent, Approved, Denied, Edited, tool
-from agentcall.calltext import format_full_call
 from agentcall.cli.resume import ResumeOptions
 from agentcall.cli.said import parse_decision_options
 from agentcall.cli.waiting import load_paused_run
+from agentcall.display import format_full_call
 from agentcall.errors import UsageError
 from agentcall.messages import ToolCall, Usage
 from agentcall.result import MissingOutput, PendingCall, RunResult

@@ -12,8 +12,8 @@ from agentcall.cli import keptsessions, sessions
 from agentcall.cli.run import RunOptions
 from agentcall.cli.running import run_agent
 from agentcall.errors import UsageError
-from agentcall.session import SQLiteSession
-from agentcall.session.lock import SessionLock
+from agentcall.sessions import SQLiteSession
+from agentcall.storage.locks import SessionLock
 from agentcall.testing import ScriptedModel, call, say
 
 

@@ -15,22 +15,26 @@ from command_line import SCRIPT, agentcall
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
-from agentcall.bench.figures import (
+from agentcall.diagnostics.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
+from agentcall.diagnostics.bench.load import (
+    LoadProfile,
+    measure_agents,
+    measure_prefix_cache,
+    measure_streams,
+)
+from agentcall.diagnostics.bench.stats import (
     IncompleteCounts,
     Percentiles,
     compute_agent_stats,
     compute_percentiles,
     compute_stream_stats,
 )
-from agentcall.bench.load import LoadProfile, measure_agents, measure_streams
-from agentcall.bench.prefix import measure_prefix_cache
-from agentcall.bench.stopwatch import AnswerTiming, TimedModel
+from agentcall.diagnostics.bench.timing import AnswerTiming, TimedModel
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import Usage
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.base import ModelRequest, ResponseEvent
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.protocol import ModelRequest, ResponseEvent
 from agentcall.testing import (
     FakeServer,
     Reply,

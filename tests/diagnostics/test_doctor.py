@@ -6,9 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from agentcall.doctor import DoctorReport, Finding, examine, list_findings, predict_choice
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.facts import ServerCapabilities
+from agentcall.diagnostics.doctor import (
+    DoctorReport,
+    Finding,
+    examine,
+    list_findings,
+    predict_choice,
+)
+from agentcall.models.capabilities import ServerCapabilities
+from agentcall.models.http import HTTPEndpoint
 from agentcall.testing import (
     FakeServer,
     RecordedRequest,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from command_line import agentcall
 
+from agentcall.diagnostics.smoke import QUESTIONS, SmokeCheck, ask_question
 from agentcall.models.http_chat import HTTPChat
-from agentcall.smoke import QUESTIONS, SmokeCheck, ask_question
 from agentcall.testing import FakeServer, Reply, call, say, status
 
 Messages = Sequence[Mapping[str, object]]

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from agentcall.dialects.plan import (
+from agentcall.dialects.constrained.call_expression import (
     CallPlan,
     CompletedStep,
     PlanStep,

@@ -11,17 +11,19 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentcall import tool
-from agentcall.dialects.constrained import ConstrainedDialect
-from agentcall.dialects.parts import (
+from agentcall.dialects.base import (
+    JSONObject,
     MalformedCallPart,
     MessageDelta,
     MessagePart,
+    PromptSpec,
     TextPart,
     ThinkingPart,
     ToolCallDelta,
     ToolCallPart,
+    ToolChoice,
 )
-from agentcall.dialects.protocol import JSONObject, PromptSpec, ToolChoice
+from agentcall.dialects.constrained import ConstrainedDialect
 from agentcall.messages import (
     JSON,
     Assistant,

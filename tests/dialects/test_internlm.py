@@ -5,18 +5,19 @@ from typing import cast
 
 import pytest
 
-from agentcall.dialects.internlm import DEFAULT_SYSTEM, INTERNLM, INTERNLM_NAMED, InternLMDialect
-from agentcall.dialects.parts import (
+from agentcall.dialects.base import (
+    JSONObject,
     MalformedCallPart,
     MessageDelta,
     MessagePart,
+    PromptSpec,
     TextPart,
     ToolCallDelta,
     ToolCallPart,
 )
-from agentcall.dialects.protocol import JSONObject, PromptSpec
+from agentcall.dialects.internlm import DEFAULT_SYSTEM, INTERNLM, INTERNLM_NAMED, InternLMDialect
 from agentcall.messages import Assistant, Image, System, Text, ToolCall, ToolResult, User
-from agentcall.tool import tool
+from agentcall.tools.tool import tool
 
 PLUGIN, CLOSE = "<|action_start|><|plugin|>\n", "<|action_end|>"
 

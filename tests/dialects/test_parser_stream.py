@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcall import dialects
-from agentcall.dialects.families.registry import TOOL_PARSERS
-from agentcall.dialects.parts import (
+from agentcall.dialects.base import (
     MalformedCallPart,
     MessagePart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
 )
-from agentcall.dialects.reading import (
+from agentcall.dialects.parsers.registry import TOOL_PARSERS
+from agentcall.dialects.parsers.stream import (
     ParsedResponse,
     RetractedPart,
     create_text_reader,
@@ -131,9 +131,9 @@ def joined(found: list[MessagePart]) -> list[tuple[str, ...]]:
                 else:
                     together.append((kind, text))
             case ToolCallPart(name, arguments, id):
-                together.append(("Called", name, arguments, id))
+                together.append(("ToolCallPart", name, arguments, id))
             case MalformedCallPart(text, reason):
-                together.append(("Broken", text, reason))
+                together.append(("MalformedCallPart", text, reason))
     return together
 
 

@@ -13,10 +13,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tool_call_formats import FORMATS, JSON_FORMATS, K3_TYPES, TAGGED_FORMATS, bare, dumps
 
-from agentcall.dialects.families.registry import TOOL_PARSERS
-from agentcall.dialects.parts import ToolCallPart
-from agentcall.dialects.reading import ParsedResponse, collect_parts, create_text_reader, read_text
-from agentcall.jsontext import ParsedJSON, parse_lenient_json
+from agentcall.dialects.base import ToolCallPart
+from agentcall.dialects.parsers.registry import TOOL_PARSERS
+from agentcall.dialects.parsers.stream import (
+    ParsedResponse,
+    collect_parts,
+    create_text_reader,
+    read_text,
+)
+from agentcall.lenient_json import ParsedJSON, parse_lenient_json
 from agentcall.messages import JSON
 
 TOOLS = ["get_weather", "search", "add", "python", "test_function", "refresh"]
@@ -103,7 +108,7 @@ def test_text_before_and_behind_is_kept_in_order(name: str) -> None:
     reader = create_text_reader(TOOLS)
     parts = [*reader.feed(f"Let me see.\n{text}\nDone."), *reader.close("stop")]
     kinds = [type(part).__name__ for part in parts]
-    assert kinds == ["Said", "Called", "Said"]
+    assert kinds == ["TextPart", "ToolCallPart", "TextPart"]
     assert collect_parts(parts).text.split() == ["Let", "me", "see.", "Done."]
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from agentcall import tool
-from agentcall.dialects.signature import format_answer_type, format_signature
+from agentcall.dialects.constrained import format_answer_type, format_signature
 from agentcall.messages import JSON
 
 

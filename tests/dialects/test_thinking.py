@@ -8,18 +8,23 @@ import pytest
 from tool_call_formats import FORMATS
 
 from agentcall import Agent, tool
-from agentcall.dialects.families.registry import TOOL_PARSERS
+from agentcall.dialects.base import (
+    MalformedCallPart,
+    MessageDelta,
+    PromptSpec,
+    TextPart,
+    ToolCallPart,
+)
+from agentcall.dialects.constrained.parser import ConstrainedReader
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parts import MalformedCallPart, MessageDelta, TextPart, ToolCallPart
-from agentcall.dialects.protocol import PromptSpec
-from agentcall.dialects.reading import (
+from agentcall.dialects.parsers.registry import TOOL_PARSERS
+from agentcall.dialects.parsers.stream import (
     ParsedResponse,
     RetractedPart,
     collect_parts,
     create_text_reader,
     read_text,
 )
-from agentcall.dialects.turns import ConstrainedReader
 from agentcall.events import AnswerDiscarded, Event, RunFinished, TextDelta, ThinkingDelta
 from agentcall.models.http_chat import HTTPChat
 from agentcall.result import RunResult

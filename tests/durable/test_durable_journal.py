@@ -15,7 +15,7 @@ import pytest
 from agentcall import Agent, tool
 from agentcall.durable import durable
 from agentcall.durable.journal import Journal
-from agentcall.durable.opening import make_opener
+from agentcall.durable.open import make_opener
 from agentcall.errors import JournalDamaged, JournalError, UsageError
 from agentcall.testing import ScriptedModel, call, say
 

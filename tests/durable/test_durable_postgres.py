@@ -15,9 +15,9 @@ from postgres_server import Server, server
 
 from agentcall import Agent, tool
 from agentcall.durable import durable
-from agentcall.durable.holder import LeaseOwner
 from agentcall.durable.worker import DurableWorker, WorkerResult
 from agentcall.errors import JournalDamaged, JournalError, RunBusy
+from agentcall.storage.locks import LeaseOwner
 from agentcall.testing import ScriptedModel, call, say
 
 pytestmark = pytest.mark.durable

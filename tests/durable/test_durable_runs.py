@@ -16,15 +16,15 @@ from pydantic import BaseModel
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunContext, tool
 from agentcall.durable import DurableAgent, durable
-from agentcall.durable.cancel import cancel_run
+from agentcall.durable.agent import cancel_run
 from agentcall.durable.journal import Journal
-from agentcall.durable.opening import make_opener
+from agentcall.durable.open import make_opener
 from agentcall.durable.worker import DurableWorker, WorkerResult
 from agentcall.errors import JournalError, ModelRefused, ModelUnreachable, RunBusy, UsageError
 from agentcall.events import ApprovalRequested, RunFinished, RunStarted, ToolCallFinished
 from agentcall.messages import Assistant, ToolResult, User
-from agentcall.models.paced import RateLimitedModel
-from agentcall.steps import UNKNOWN_OUTCOME
+from agentcall.models.fallback import RateLimitedModel
+from agentcall.runtime.checkpoint import UNKNOWN_OUTCOME
 from agentcall.testing import ScriptedModel, call, calls, drop, overflow, say, status
 
 DONE: list[str] = []

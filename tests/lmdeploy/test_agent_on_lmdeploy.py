@@ -22,12 +22,12 @@ from agentcall.errors import (
     UnknownModel,
 )
 from agentcall.events import DialectChosen, Event, RunFinished, TextDelta
-from agentcall.limits import Limits
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.base import ModelSettings
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.protocol import ModelSettings
 from agentcall.result import RunResult
-from agentcall.tool import Tool, tool
+from agentcall.settings import Limits
+from agentcall.tools.tool import Tool, tool
 
 SPEAKS = {
     "stock": "internlm",

@@ -4,8 +4,8 @@ import pytest
 import reference_format as reference
 from stand import Reply, Stand
 
-from agentcall.bench import BenchScope, BenchServer, BenchTarget, measure
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.diagnostics.bench import BenchScope, BenchServer, BenchTarget, measure
+from agentcall.models.http import HTTPEndpoint
 
 CALL = "I look." + reference.call("price", {"item": "apple"})
 SCOPE = BenchScope((1, 4), each=2, tokens=24, seconds=60.0)

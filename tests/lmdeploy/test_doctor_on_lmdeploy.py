@@ -10,9 +10,9 @@ from launch import START_SECONDS, Launch, Server, start
 from stand import Stand, exchange
 
 from agentcall.agent import Agent
-from agentcall.doctor import DoctorReport, Finding, examine
+from agentcall.diagnostics.doctor import DoctorReport, Finding, examine
 from agentcall.errors import ModelRefused
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 
 KEY = "sk-of-the-test"

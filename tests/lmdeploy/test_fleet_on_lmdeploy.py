@@ -16,11 +16,11 @@ from launch import Server
 from stand import Reply, exchange
 
 from agentcall.agent import Agent
-from agentcall.models.shorthand import resolve_model
+from agentcall.models.resolve import resolve_model
 from agentcall.result import RunResult
 from agentcall.testing import FakeServer, forever, say, status
-from agentcall.tool import tool
-from agentcall_server.exchange import parse_server_url
+from agentcall.tools.tool import tool
+from agentcall_server.http_client import parse_server_url
 
 RUNS, AT_A_TIME, BEFORE_THE_KILL = 40, 10, 8
 

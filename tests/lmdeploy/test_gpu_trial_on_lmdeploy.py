@@ -13,7 +13,7 @@ from launch import STANDIN, free_ports
 from stand import Reply, Stand
 
 from agentcall_server.language_models import find_architecture
-from agentcall_server.plan import PlanRequest, plan_memory
+from agentcall_server.memory_plan import PlanRequest, plan_memory
 from agentcall_server.units import GIB, MIB
 
 ROOT = Path(__file__).parents[2]

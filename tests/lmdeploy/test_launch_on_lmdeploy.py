@@ -23,18 +23,17 @@ from supervised import server_of, state_in, until
 from agentcall.agent import Agent
 from agentcall.cli import launching
 from agentcall.cli.launching import ensure_server
-from agentcall.doctor import examine
-from agentcall.models import shorthand
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.launched import find_api_key
-from agentcall.tool import tool
+from agentcall.diagnostics.doctor import examine
+from agentcall.models import resolve
+from agentcall.models.http import HTTPEndpoint
+from agentcall.models.local_servers import find_api_key
+from agentcall.tools.tool import tool
 from agentcall_server import Launch, LMDeployServer
 from agentcall_server.diagnosis import FailureCause
-from agentcall_server.errors import StartFailed
+from agentcall_server.errors import LMDeployUnavailable, StartFailed
 from agentcall_server.launcher import launch_server, wait_until_ready
-from agentcall_server.ledger import open_entry
 from agentcall_server.progress import NoProgress
-from agentcall_server.refusals import LMDeployUnavailable
+from agentcall_server.server_registry import open_entry
 
 VERSIONS = ("0.18.0", "0.5.3")
 NAME = "internlm2_5-7b-chat"
@@ -111,7 +110,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No LMDeploy at its usual port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        for module in (shorthand, launching):
+        for module in (resolve, launching):
             monkeypatch.setattr(module, "LMDEPLOY", free.getsockname())
         yield
 

@@ -12,12 +12,11 @@ import pytest
 from installation import NoInterpreterError, python_with
 from launch import STANDIN
 
+from agentcall_server.cli_flags import read_command_flags
+from agentcall_server.errors import BadValue, LMDeployUnavailable, QuantizeFailed
 from agentcall_server.language_models import find_architecture
-from agentcall_server.lite_command import QuantizeJob, build_quantize_command
-from agentcall_server.manual import read_command_flags
 from agentcall_server.progress import NoProgress
-from agentcall_server.quantize import QuantizedModel, quantize
-from agentcall_server.refusals import BadValue, LMDeployUnavailable, QuantizeFailed
+from agentcall_server.quantize import QuantizedModel, QuantizeJob, build_quantize_command, quantize
 from agentcall_server.weights import compute_disk_bytes
 
 VERSIONS = ("0.18.0", "0.5.3")

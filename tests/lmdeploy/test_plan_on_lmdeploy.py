@@ -11,9 +11,9 @@ import pytest
 from installation import NoInterpreterError, python_with
 from launch import STANDIN
 
-from agentcall_server.kvcache import BLOCK_TOKENS, make_kv_cache
+from agentcall_server.kv_cache import BLOCK_TOKENS, make_kv_cache
 from agentcall_server.language_models import ARCHITECTURES, find_architecture
-from agentcall_server.plan import PlanRequest, plan_memory
+from agentcall_server.memory_plan import PlanRequest, plan_memory
 from agentcall_server.rope import RopeSettings, compute_ntk_base
 from agentcall_server.units import GIB
 

@@ -7,11 +7,16 @@ import pytest
 from stand import Stand
 
 from agentcall.errors import UnknownModel
-from agentcall.models.age import ServerVersion, detect_lmdeploy_version
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.facts import can_stream_tools, identify_server, probe_tool_support
-from agentcall.models.probe import choose_dialect, clear_dialect_cache
-from agentcall.models.window import fetch_context_window
+from agentcall.models.capabilities import (
+    can_stream_tools,
+    choose_dialect,
+    clear_dialect_cache,
+    identify_server,
+    probe_tool_support,
+)
+from agentcall.models.context_window import fetch_context_window
+from agentcall.models.http import HTTPEndpoint
+from agentcall.models.server_version import ServerVersion, detect_lmdeploy_version
 
 AGES = {
     "0.18.0": ServerVersion((0, 18), "0.18 or later"),

@@ -21,7 +21,7 @@ from agentcall.agent import Agent
 from agentcall.errors import ModelRefused, UsageError
 from agentcall.messages import Image, Text, User, to_json
 from agentcall.models.http_chat import HTTPChat
-from agentcall.tool import tool
+from agentcall.tools.tool import tool
 
 SIZE = (90, 40)
 TOKENS = 256

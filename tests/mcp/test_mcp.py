@@ -21,9 +21,9 @@ from mcp import Client, StdioServerParameters
 
 from agentcall import Agent, RunResult
 from agentcall.errors import UsageError
-from agentcall.gatekeeper import AccessPolicy
 from agentcall.mcp import MCPServer, MCPTools
-from agentcall.mcp.link import MCPConnectionError
+from agentcall.mcp.connection import MCPConnectionError
+from agentcall.serving.http_security import AccessPolicy
 from agentcall.testing import ScriptedModel, call, say
 
 pytestmark = pytest.mark.mcp

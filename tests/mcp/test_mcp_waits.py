@@ -18,8 +18,8 @@ import pytest
 
 from agentcall import Agent, Limits, RunResult
 from agentcall.events import RunFinished
-from agentcall.mcp import MCPTools, client, pipes
-from agentcall.mcp.link import MCPConnectionError
+from agentcall.mcp import MCPTools, client, stdio
+from agentcall.mcp.connection import MCPConnectionError
 from agentcall.testing import ScriptedModel, call, say
 
 pytestmark = pytest.mark.mcp
@@ -144,9 +144,9 @@ def told(result: RunResult[str]) -> list[str]:
         ("refuses", "refused tools/list: not today"),
         ("dies", "ended during tools/list.*hello from the server"),
         ("dead", "cannot be used: .*hello from the server"),
-        ("floods", f"tools/list (within|.*over {pipes.MAX_MESSAGES} messages to one request)"),
-        ("'endless line'", f"a line of over {pipes.MAX_MESSAGE_BYTES} bytes on its standard output"),
-        ("'long line'", f"ended during tools/list.*a line of over {pipes.MAX_MESSAGE_BYTES} bytes"),
+        ("floods", f"tools/list (within|.*over {stdio.MAX_MESSAGES} messages to one request)"),
+        ("'endless line'", f"a line of over {stdio.MAX_MESSAGE_BYTES} bytes on its standard"),
+        ("'long line'", f"ended during tools/list.*a line of over {stdio.MAX_MESSAGE_BYTES} bytes"),
         ("'same page'", r"sends the same page again \(the cursor 'again'\)"),
         ("'new pages'", f"more than {client.MAX_PAGES} pages"),
         ("many", f"lists over {client.MAX_TOOLS} tools"),
@@ -207,7 +207,7 @@ def test_calls_that_go_wrong_end_too(server: str) -> None:
     assert [one, two] == ["did add"] * 2
     assert "ended during tools/call; whether the call was carried out is not known" in dead
     assert (
-        f"over {pipes.MAX_MESSAGES} messages to one request" in loud or "did not end within" in loud
+        f"over {stdio.MAX_MESSAGES} messages to one request" in loud or "did not end within" in loud
     )
 
 
@@ -352,7 +352,7 @@ def test_a_listing_by_http_ends_too(how: str, words: str, monkeypatch: pytest.Mo
 
 
 def test_closing_ends_though_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcall.mcp.link._CLOSING", 1.0)
+    monkeypatch.setattr("agentcall.mcp.connection._CLOSING", 1.0)
     with by_http("good") as url:
         tools = MCPTools(url, timeout=2)
         assert tools.tools == ()

@@ -3,8 +3,7 @@
 import pytest
 
 from agentcall.errors import ModelRefused, RateLimited, UnknownModel
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.facts import (
+from agentcall.models.capabilities import (
     ServerCapabilities,
     can_stream_tools,
     identify_server,
@@ -12,6 +11,7 @@ from agentcall.models.facts import (
     match_model,
     probe_tool_support,
 )
+from agentcall.models.http import HTTPEndpoint
 from agentcall.testing import (
     FakeServer,
     Reply,

@@ -18,7 +18,7 @@ from asking import Heard, eventually, heard, question
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, Limits, ToolRegistry, tool
-from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.dialects.base import TextPart, ToolCallPart
 from agentcall.errors import (
     BadAnswer,
     ContextOverflow,
@@ -31,10 +31,10 @@ from agentcall.errors import (
 )
 from agentcall.events import AnswerDiscarded, DialectChosen, Event, RunFinished, ToolCallStarted
 from agentcall.messages import ToolResult
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.base import Model, ModelSettings, ResponseEnd, ResponseStart
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.openai_chat import OpenAIChat
-from agentcall.models.protocol import Model, ModelSettings, ResponseEnd, ResponseStart
+from agentcall.models.openai_client import OpenAIChat
 from agentcall.testing import (
     MISSING,
     Completion,

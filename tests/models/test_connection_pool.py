@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from asking import heard, question
 
-from agentcall.models import sessions
+from agentcall.models import http
 from agentcall.models.http_chat import HTTPChat
 from agentcall.testing import FakeServer, forever, say
 
@@ -46,8 +46,8 @@ WAYS = {
     "a loop that is closed only": (
         "for _ in range(3):\n"
         "    loop = asyncio.new_event_loop(); loop.run_until_complete(ask()); loop.close()\n"
-        "from agentcall.models import sessions\n"
-        "assert len(sessions._held) == 1"
+        "from agentcall.models import http\n"
+        "assert len(http._sessions) == 1"
     ),
     "a loop that is left open": ("loop = asyncio.new_event_loop(); loop.run_until_complete(ask())"),
     "two threads": (
@@ -78,9 +78,9 @@ async def test_requests_of_one_loop_share_a_connection() -> None:
     with FakeServer([forever(say("hi"))]) as server:
         for stream in (False, True, False, True):
             await heard(HTTPChat(server.url, "m", dialect="native").ask(question(stream)))
-        session = await sessions.get_shared_session()
+        session = await http.get_shared_session()
         assert session.connector is not None
-        assert session is await sessions.get_shared_session()
+        assert session is await http.get_shared_session()
         ports = {request.headers["host"] for request in server.requests}
     assert len(ports) == 1
 
@@ -88,10 +88,10 @@ async def test_requests_of_one_loop_share_a_connection() -> None:
 def test_loops_one_after_the_other_leave_nothing_behind() -> None:
     with FakeServer([forever(say("hi"))]) as server:
         model = HTTPChat(server.url, "m", dialect="native")
-        before = len(sessions._sessions)
+        before = len(http._sessions)
         for _ in range(5):
             assert asyncio.run(heard(model.ask(question()))).text == "hi"
-        assert len(sessions._sessions) == before
+        assert len(http._sessions) == before
 
 
 def test_one_model_serves_loops_in_threads_at_the_same_time() -> None:

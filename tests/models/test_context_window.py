@@ -2,9 +2,9 @@
 
 import pytest
 
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.facts import ServerCapabilities, identify_server
-from agentcall.models.window import fetch_context_window, fetch_version, find_longest_step
+from agentcall.models.capabilities import ServerCapabilities, identify_server
+from agentcall.models.context_window import fetch_context_window, fetch_version, find_longest_step
+from agentcall.models.http import HTTPEndpoint
 from agentcall.testing import FakeServer, Reply, flat_error, forever, overflow, say, status
 
 

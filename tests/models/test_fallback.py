@@ -5,8 +5,8 @@ from asking import heard, question
 
 from agentcall import Agent
 from agentcall.errors import ContextOverflow, ModelError, ServerFailed, UnknownModel, UsageError
-from agentcall.models.endpoint import HTTPEndpoint
 from agentcall.models.fallback import Fallback
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.testing import (
     FakeServer,

@@ -9,7 +9,7 @@ import pytest
 from asking import heard, question
 
 from agentcall import Agent, tool
-from agentcall.dialects.protocol import PromptSpec
+from agentcall.dialects.base import PromptSpec
 from agentcall.errors import (
     ContextOverflow,
     ModelError,
@@ -18,14 +18,13 @@ from agentcall.errors import (
     UnknownModel,
     UsageError,
 )
-from agentcall.messages import Assistant, Message, User
-from agentcall.models import balance
-from agentcall.models.balance import LoadBalancer
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.messages import Assistant, Message, Transcript, User
+from agentcall.models import load_balancer
+from agentcall.models.base import ModelRequest
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.prefixes import PrefixAffinity, hash_prefixes
-from agentcall.models.protocol import ModelRequest
-from agentcall.models.shorthand import resolve_model
+from agentcall.models.load_balancer import LoadBalancer, PrefixAffinity, hash_prefixes
+from agentcall.models.resolve import resolve_model
 from agentcall.testing import (
     FakeServer,
     Reply,
@@ -41,12 +40,11 @@ from agentcall.testing import (
     say,
     status,
 )
-from agentcall.transcript import Transcript
 
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balance, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(load_balancer, "PAUSES", (0.01, 0.01))
 
 
 def node(server: FakeServer, timeout: float = 20.0, dialect: str = "native") -> HTTPChat:

@@ -16,12 +16,12 @@ from agentcall import Agent
 from agentcall.cli.launching import ensure_server, print_launch_hint
 from agentcall.cli.whereabouts import resolve_server
 from agentcall.errors import BadAnswer, ModelUnreachable, UsageError
-from agentcall.models import shorthand
-from agentcall.models.launched import find_api_key, find_local_server
-from agentcall.models.shorthand import resolve_model
+from agentcall.models import resolve
+from agentcall.models.local_servers import find_api_key, find_local_server
+from agentcall.models.resolve import resolve_model
 from agentcall.testing import FakeServer, RecordedRequest, forever, say
 from agentcall_server.launch import Launch, ServerKind
-from agentcall_server.ledger import ServerEntry, open_entry
+from agentcall_server.server_registry import ServerEntry, open_entry
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ async def test_without_a_model_the_one_that_was_launched_is_taken(
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(shorthand, "LMDEPLOY", free.getsockname())
+        monkeypatch.setattr(resolve, "LMDEPLOY", free.getsockname())
         enter(server, "mine")
         assert (await asked(server, None)).body["model"] == "/m/internlm2_5-7b-chat"
 
@@ -137,7 +137,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        for module in (shorthand, launching):
+        for module in (resolve, launching):
             monkeypatch.setattr(module, "LMDEPLOY", free.getsockname())
         yield
 

@@ -11,8 +11,8 @@ import pytest
 from agentcall import Agent, tool
 from agentcall.dialects.native import NativeDialect
 from agentcall.messages import JSON
-from agentcall.models.dialogue import ChatClient
-from agentcall.models.probe import DialectChoice
+from agentcall.models.capabilities import DialectChoice
+from agentcall.models.chat_completions import ChatClient
 
 TEXT = "\n[" * 40_000
 """Each line may begin a list of calls."""

@@ -12,8 +12,8 @@ import pytest
 from asking import heard, question
 
 from agentcall.errors import BadAnswer, ModelError, ModelTimeout, UsageError
-from agentcall.models import openai_chat
-from agentcall.models.openai_chat import OpenAIChat
+from agentcall.models import openai_client
+from agentcall.models.openai_client import OpenAIChat
 from agentcall.testing import FakeServer, forever, huge, never, say, status
 
 
@@ -81,7 +81,7 @@ async def test_an_azure_client_finds_its_deployment(clients: list[Any]) -> None:
 async def test_a_huge_answer_is_refused(
     clients: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_chat, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(openai_client, "MAX_BYTES", 100_000)
     with FakeServer([forever(huge(300_000))]) as server:
         clients.append(openai.AsyncOpenAI(base_url=server.url, api_key="k"))
         for stream in (False, True):

@@ -8,14 +8,15 @@ import pytest
 
 from agentcall.dialects.native import NativeDialect
 from agentcall.errors import ModelUnreachable, UsageError
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.facts import ServerCapabilities, ToolSupport
-from agentcall.models.probe import (
+from agentcall.models.capabilities import (
+    ServerCapabilities,
+    ToolSupport,
     choose_dialect,
     choose_without_tools,
     clear_dialect_cache,
     select_dialect,
 )
+from agentcall.models.http import HTTPEndpoint
 from agentcall.testing import FakeServer, forever, say
 
 INTERNLM = "internlm/internlm2_5-7b-chat"
@@ -134,7 +135,7 @@ def test_the_reason_names_the_numbers_that_were_seen() -> None:
 
 
 def test_a_server_that_turned_out_to_refuse_tools_gets_another_dialect() -> None:
-    first = select_dialect(replace(lmdeploy("0.12", "reach", "qwen"), since=(0, 12)))
+    first = select_dialect(replace(lmdeploy("0.12", "reach", "qwen"), min_version=(0, 12)))
     second = choose_without_tools(first, "unsupported")
     assert (second.dialect.name, second.can_stream, second.model) == ("constrained", True, "qwen")
     assert "unsupported" in second.reason

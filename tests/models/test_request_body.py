@@ -8,13 +8,12 @@ import orjson
 import pytest
 
 from agentcall import ToolRegistry, tool
+from agentcall.dialects.base import DialectReader, PromptSpec, RequestPrelude, ToolChoice
 from agentcall.dialects.native import NativeDialect
-from agentcall.dialects.protocol import DialectReader, PromptSpec, RequestPrelude, ToolChoice
 from agentcall.errors import UsageError
-from agentcall.messages import Assistant, Message, System, User
-from agentcall.models.body import RequestEncoder
-from agentcall.models.protocol import ModelRequest, ModelSettings
-from agentcall.transcript import Transcript
+from agentcall.messages import Assistant, Message, System, Transcript, User
+from agentcall.models.base import ModelRequest, ModelSettings
+from agentcall.models.chat_completions import RequestEncoder
 
 
 @tool
@@ -45,7 +44,7 @@ class Stopping(NativeDialect):
 
 def sent(settings: ModelSettings | None = None, *messages: Message, **options: Any) -> Any:
     request = ModelRequest(
-        Transcript(messages or (User("hi"),)), options.pop("offer", PromptSpec()), **options
+        Transcript(messages or (User("hi"),)), options.pop("prompt", PromptSpec()), **options
     )
     return orjson.loads(
         RequestEncoder(settings or ModelSettings()).encode("m", NativeDialect(), request)
@@ -57,7 +56,7 @@ def test_the_least_request_is_a_model_and_messages() -> None:
 
 
 def test_instructions_come_first() -> None:
-    messages = sent(offer=PromptSpec("Be kind."))["messages"]
+    messages = sent(prompt=PromptSpec("Be kind."))["messages"]
     assert messages == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "hi"},
@@ -72,7 +71,7 @@ def test_instructions_alone_are_a_request() -> None:
 
 def test_messages_come_last() -> None:
     settings = ModelSettings(temperature=0.1, extra={"zzz": 1})
-    body = sent(settings, offer=PromptSpec("x", ADD), stream=True)
+    body = sent(settings, prompt=PromptSpec("x", ADD), stream=True)
     assert next(reversed(body)) == "messages"
 
 
@@ -130,9 +129,9 @@ def test_dialects_of_one_name_do_not_mix() -> None:
 
 
 def test_the_choice_goes_with_the_tools() -> None:
-    assert sent(offer=PromptSpec("", ADD), choice="none")["tool_choice"] == "none"
-    assert "tool_choice" not in sent(offer=PromptSpec("", ADD))
-    assert "tool_choice" not in sent(choice="none")
+    assert sent(prompt=PromptSpec("", ADD), tool_choice="none")["tool_choice"] == "none"
+    assert "tool_choice" not in sent(prompt=PromptSpec("", ADD))
+    assert "tool_choice" not in sent(tool_choice="none")
 
 
 def test_heads_of_many_offers_are_not_all_kept() -> None:

@@ -12,8 +12,8 @@ from asking import heard, question
 
 from agentcall import Agent
 from agentcall.errors import UnknownModel, UsageError
-from agentcall.models import shorthand
-from agentcall.models.shorthand import resolve_model
+from agentcall.models import resolve
+from agentcall.models.resolve import resolve_model
 from agentcall.testing import FakeServer, ScriptedModel, forever, say
 
 
@@ -23,7 +23,7 @@ def lmdeploy(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     server = FakeServer([forever(say("hi"))], models=("/models/internlm2_5-7b-chat", "other"))
     server.start()
     port = int(server.url.rpartition(":")[2].removesuffix("/v1"))
-    monkeypatch.setattr(shorthand, "LMDEPLOY", ("127.0.0.1", port))
+    monkeypatch.setattr(resolve, "LMDEPLOY", ("127.0.0.1", port))
     return server
 
 
@@ -91,8 +91,8 @@ def test_none_is_the_embedded_model_where_nothing_else_is(
     monkeypatch.setenv("AGENTCALL_STATE", str(tmp_path))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(shorthand, "LMDEPLOY", free.getsockname())
-        assert shorthand._detect_shorthand() == "embedded"
+        monkeypatch.setattr(resolve, "LMDEPLOY", free.getsockname())
+        assert resolve._detect_shorthand() == "embedded"
 
 
 @pytest.mark.parametrize("name", ["", "gpt-12", "localhost:8000", "ftp://h", "lm-deploy:x"])
@@ -120,7 +120,7 @@ async def test_a_late_model_is_made_once() -> None:
         made.append(ScriptedModel([forever(say("hi"))]))
         return made[-1]
 
-    model = shorthand._LazyModel(make)
+    model = resolve._LazyModel(make)
     answers = await asyncio.gather(*(heard(model.ask(question())) for _ in range(8)))
     assert [answer.text for answer in answers] == ["hi"] * 8
     assert len(made) == 1
@@ -128,8 +128,8 @@ async def test_a_late_model_is_made_once() -> None:
 
 def test_a_shorthand_imports_no_http_client() -> None:
     program = (
-        "import sys; from agentcall.models.shorthand import model_from;"
-        "model_from('http://127.0.0.1:9/v1'); model_from('embedded'); model_from(None);"
+        "import sys; from agentcall.models.resolve import resolve_model;"
+        "resolve_model('http://127.0.0.1:9/v1'); resolve_model('embedded'); resolve_model(None);"
         "print([name for name in ('aiohttp', 'httpx', 'xllamacpp') if name in sys.modules])"
     )
     ran = subprocess.run(

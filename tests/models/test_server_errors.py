@@ -12,7 +12,7 @@ from agentcall.errors import (
     RateLimited,
     ServerFailed,
 )
-from agentcall.models.refusal import (
+from agentcall.models.errors import (
     extract_error_message,
     mask_secrets,
     parse_error_response,

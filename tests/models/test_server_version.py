@@ -3,8 +3,8 @@
 import pytest
 
 from agentcall.messages import JSON
-from agentcall.models.age import ServerVersion, detect_lmdeploy_version, infer_version
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.http import HTTPEndpoint
+from agentcall.models.server_version import ServerVersion, detect_lmdeploy_version, infer_version
 from agentcall.testing import FakeServer, status
 
 FIELDS = {

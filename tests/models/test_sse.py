@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.models.sse import SSEDecoder
+from agentcall.models.stream import SSEDecoder
 
 
 def events(*pieces: bytes) -> list[bytes]:

@@ -10,12 +10,12 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, tool
 from agentcall.events import RunFinished
-from agentcall.models.balance import LoadBalancer
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.base import Model
 from agentcall.models.fallback import Fallback
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.openai_chat import OpenAIChat
-from agentcall.models.protocol import Model
+from agentcall.models.load_balancer import LoadBalancer
+from agentcall.models.openai_client import OpenAIChat
 from agentcall.result import RunResult
 from agentcall.testing import MISSING, Completion, FakeServer, Reply, ScriptedCall, call, calls, say
 

@@ -3,13 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agentcall.errors import UsageError
-from agentcall.models.address import (
-    add_v1_path,
-    format_authorization,
-    join_url,
-    parse_url,
-    redact_url,
-)
+from agentcall.models.url import add_v1_path, format_authorization, join_url, parse_url, redact_url
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tool_call_formats import FORMATS, TAGGED_FORMATS
 
-from agentcall.dialects.parts import ToolCallPart
-from agentcall.dialects.reading import read_text
+from agentcall.dialects.base import ToolCallPart
+from agentcall.dialects.parsers.stream import read_text
 from agentcall.repair import RepairedCall, repair_call
-from agentcall.tool import Tool, tool
+from agentcall.tools.tool import Tool, tool
 
 Render = Callable[[str, dict[str, Any]], str]
 
@@ -107,7 +107,7 @@ FRAGMENTS = st.one_of(
     st.sampled_from([' "second"', ' "x" ', "'y'", ' + "z"', '"w"', " 'v'", ' : "u"', "“t”"]),
     st.sampled_from([" 2026-11-30", "2026-11-30 ", " 14:30", "T10:00Z", " Nov 30", " 1 234"]),
     st.sampled_from(
-        [" [7]", "{8}", "(9)", " = 10", " -> 11", "; 12", " | 13", "<b>14</b>", "\\u15"]
+        [" [7]", "{8}", "(9)", " = 10", " -> 11", "; 12", " | 13", "<b>14</b>", "\\u15."]
     ),
 )
 

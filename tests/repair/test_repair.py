@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.base import ToolCallPart
 from agentcall.repair import Fix, RefusedCall, RepairedCall, repair_call
-from agentcall.repair.names import edit_distance, find_tool_name, fold_name, is_near
-from agentcall.tool import Tool, tool
+from agentcall.repair.tool_name import edit_distance, find_tool_name, fold_name, is_near
+from agentcall.tools.tool import Tool, tool
 
 
 class Colour(Enum):
@@ -267,9 +267,8 @@ def test_a_text_without_its_closing_quote_is_never_closed() -> None:
 
 def test_a_text_torn_by_its_quotes_loses_nothing() -> None:
     for code in ('print("a", "b")', 'say "x", "y": "z"', 'a "b" c'):
-        outcome = repair_call(
-            ToolCallPart("write_file", '{"path": "p", "content": "%s"}' % code), TOOLS
-        )  # noqa: UP031
+        arguments = f'{{"path": "p", "content": "{code}"}}'
+        outcome = repair_call(ToolCallPart("write_file", arguments), TOOLS)
         assert isinstance(outcome, RefusedCall) or outcome.values == {"path": "p", "content": code}
     refused("get_weather", "The city {x}")
 

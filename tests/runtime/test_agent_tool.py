@@ -25,14 +25,14 @@ from agentcall import (
     ToolRegistry,
     tool,
 )
-from agentcall.decisions import prepare_resume
 from agentcall.errors import ModelError, PolicyFailed, SchemaError, UsageError
 from agentcall.events import ApprovalRequested, Event, Nested, RunFinished, TextDelta
-from agentcall.execute import call_tool
 from agentcall.messages import ToolResult, User
-from agentcall.origin import RunInput
-from agentcall.run import AgentRun
-from agentcall.steps import InProcessExecutor, ToolStep
+from agentcall.runtime.checkpoint import InProcessExecutor, ToolStep
+from agentcall.runtime.context import RunInput
+from agentcall.runtime.executor import call_tool
+from agentcall.runtime.resume import prepare_resume
+from agentcall.runtime.run import AgentRun
 from agentcall.testing import RecordedRequest, Reply, ScriptedCall, ScriptedModel, call, calls, say
 
 SENT: list[str] = []

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from agentcall import Agent, Approved, RunContext, RunResult, tool
-from agentcall.grants import ApprovalRule, approval_rule_from_json
-from agentcall.session import SQLiteSession, Summary, Window
-from agentcall.taint import Untrusted
+from agentcall.approvals import ApprovalRule, approval_rule_from_json
+from agentcall.messages import Untrusted
+from agentcall.sessions import SQLiteSession, Summary, Window
 from agentcall.testing import Reply, ScriptedModel, call, calls, overflow, say
-from agentcall.tool import Tool
+from agentcall.tools.tool import Tool
 from agentcall_tools.files import Files
 
 DONE: list[str] = []

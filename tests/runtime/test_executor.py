@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from agentcall import Limits, ModelRetry, RunContext, ToolRegistry
-from agentcall.budget import Budget
 from agentcall.errors import ToolError
 from agentcall.events import Emit, Event, ToolCallFinished, ToolCallStarted
-from agentcall.execute import ToolInvocation, call_tool, execute_call, execute_calls
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.origin import RunScope
-from agentcall.steps import InProcessExecutor
-from agentcall.tool import make_tool
+from agentcall.runtime.budget import Budget
+from agentcall.runtime.checkpoint import InProcessExecutor
+from agentcall.runtime.context import RunScope
+from agentcall.runtime.executor import ToolInvocation, call_tool, execute_call, execute_calls
+from agentcall.tools.tool import make_tool
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
 
@@ -348,7 +348,7 @@ def test_the_process_ends_at_once_although_a_tool_goes_on() -> None:
     code = """
         import asyncio, time
         from agentcall import ToolRegistry, tool
-        from agentcall.execute import call_tool
+        from agentcall.runtime.executor import call_tool
 
         @tool(timeout=0.1)
         def sleep() -> None:

@@ -33,10 +33,9 @@ from agentcall.errors import (
 )
 from agentcall.events import ToolCallRepaired
 from agentcall.messages import ToolResult
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.result import RunResult, result_of
-from agentcall.snapshot import serialize
 from agentcall.testing import (
     FakeServer,
     ScriptedCall,
@@ -53,6 +52,7 @@ from agentcall.testing import (
     slow_loris,
     status,
 )
+from agentcall.tools.serialize import serialize
 
 TESTS = Path(__file__).parents[1]
 ROWS: dict[str, list[str]] = {
@@ -87,19 +87,19 @@ ROWS: dict[str, list[str]] = {
     "a tool ends the process, or crashes it": ["test_a_tool_that_ends_the_process_is_told"],
     "KeyboardInterrupt in a tool, and Ctrl-C": [
         "test_a_keyboard_interrupt_in_a_tool_is_its_own_failure",
-        "test_sync.test_ctrl_c_leaves_a_result_that_can_be_gone_on_with",
-        "test_sync.test_ctrl_c_cancels_the_run_and_ends_soon",
+        "test_run_sync.test_ctrl_c_leaves_a_result_that_can_be_gone_on_with",
+        "test_run_sync.test_ctrl_c_cancels_the_run_and_ends_soon",
         "test_cli_run.test_ctrl_c_leaves_a_result_that_can_be_gone_on_with",
         "test_cli_run.test_a_second_ctrl_c_waits_for_nothing",
     ],
     "a tool hangs, loops, or holds the interpreter": [
         "test_a_tool_that_hangs_is_told_at_its_deadline",
         "test_an_isolated_tool_that_hangs_leaves_no_thread_behind",
-        "test_apart.test_at_its_deadline_the_process_is_gone_with_its_children",
+        "test_process_pool.test_at_its_deadline_the_process_is_gone_with_its_children",
     ],
     "a tool eats memory": [
         "test_a_tool_that_eats_memory_is_told_and_we_live",
-        "test_apart.test_memory_has_a_bound_and_there_is_enough_below_it",
+        "test_process_pool.test_memory_has_a_bound_and_there_is_enough_below_it",
     ],
     "a result of 100 MB": ["test_a_huge_result_is_cut_with_a_note"],
     "results that JSON does not know": ["test_any_result_is_sent_as_valid_json"],
@@ -113,8 +113,8 @@ ROWS: dict[str, list[str]] = {
         "test_what_waits_does_not_look_at_the_clock_on_the_wall",
     ],
     "500 runs at once with slow tools": [
-        "test_places.test_of_500_runs_at_once_some_run_some_wait_and_the_rest_is_told",
-        "test_places.test_memory_is_flat_from_one_crowd_to_the_next",
+        "test_concurrency.test_of_500_runs_at_once_some_run_some_wait_and_the_rest_is_told",
+        "test_concurrency.test_memory_is_flat_from_one_crowd_to_the_next",
     ],
     "a run is cancelled": [
         "test_a_run_that_is_cancelled_stops_every_tool",
@@ -675,7 +675,7 @@ JUMPING = """
     import asyncio
     from agentcall import Agent, Limits, tool
     from agentcall.errors import ModelTimeout
-    from agentcall.models.endpoint import Endpoint
+    from agentcall.models.http import HTTPEndpoint
     from agentcall.models.http_chat import HTTPChat
     from agentcall.testing import FakeServer, call, forever, never, say, slow_loris, status
 
@@ -691,7 +691,7 @@ JUMPING = """
 
     async def run(script, tools=(), timeout=30.0, seconds=None):
         with FakeServer(script) as server:
-            model = HTTPChat(Endpoint(server.url, timeout=timeout), "m", dialect="native")
+            model = HTTPChat(HTTPEndpoint(server.url, timeout=timeout), "m", dialect="native")
             agent = Agent(model, tools=list(tools), limits=Limits(seconds=seconds))
             began = time.perf_counter()
             try:
@@ -701,7 +701,7 @@ JUMPING = """
             print(how, 0.25 < time.perf_counter() - began < 8)
 
     async def main():
-        await run([say("hi").but(latency=0.3)])
+        await run([say("hi").replace(latency=0.3)])
         await run([forever(never())], timeout=0.3)
         await run([forever(slow_loris(say("x" * 99), every=0.05))], timeout=0.3)
         await run([status(429, headers={"Retry-After": "0.3"}), say("hi")])
@@ -724,8 +724,9 @@ def test_deadlines_hold_while_the_clock_jumps() -> None:
     assert done.stdout.splitlines() == [f"{how} True" for how in ways]
 
 
-WAITING = ["apart", "execute", "places", "process", "run", "sync", "turn", "workers"]
-WAITING += ["cli/interruptible", "models/endpoint", "models/openai_chat", "models/sessions"]
+WAITING = ["runtime/executor", "runtime/run", "runtime/runner", "runtime/turn"]
+WAITING += ["workers/process_pool", "workers/threads", "serving/concurrency"]
+WAITING += ["cli/interruptible", "models/http", "models/openai_client"]
 
 
 @pytest.mark.parametrize("module", WAITING)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from agentcall import Agent, Limits, RunResult, ToolRegistry, tool
 from agentcall.errors import DuplicateTool, UsageError
 from agentcall.events import HandedOver, RunFinished
-from agentcall.handoff import normalize_tool_name
+from agentcall.runtime.handoff import normalize_tool_name
 from agentcall.testing import ScriptedCall, ScriptedModel, call, calls, say
 
 SENT: list[str] = []

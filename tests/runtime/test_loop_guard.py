@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from agentcall.guard import LoopGuard, call_fingerprint
+from agentcall.runtime.loop_guard import LoopGuard, call_fingerprint
 
 
 def turn(guard: LoopGuard, **results: str) -> set[str]:

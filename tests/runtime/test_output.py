@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from agentcall.errors import SchemaError
-from agentcall.output import InvalidOutput, OutputParser
+from agentcall.runtime.output import InvalidOutput, OutputParser
 
 
 class City(BaseModel):

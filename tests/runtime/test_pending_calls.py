@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from agentcall import Agent, PendingCall, RunResult, SQLiteSession, tool
-from agentcall.calltext import format_full_call
 from agentcall.cli.calltext import format_pending_calls
+from agentcall.display import format_full_call
 from agentcall.durable import durable
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, Nested, RunFinished, event_to_json
 from agentcall.policy import Allow, Ask, Policy, PolicyDecision, ToolCallRequest
-from agentcall.talk import Conversation
+from agentcall.serving.conversation import Conversation
 from agentcall.testing import FakeServer, ScriptedCall, ScriptedModel, call, calls, say
 
 PAID: list[str] = []
@@ -211,7 +211,7 @@ async def test_a_pending_call_is_frozen_and_its_json_is_checked() -> None:
 
 
 def test_the_endpoint_names_each_tool_once_and_no_argument() -> None:
-    from agentcall.endpoint.answer import format_answer
+    from agentcall.serving.openai_api.response import format_answer
 
     result = payer(calls(*BOTH.calls, ScriptedCall("poke", {}))).run_sync("go")
     assert "poke" not in format_answer(result)

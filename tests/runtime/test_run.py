@@ -22,11 +22,10 @@ from agentcall.events import (
     ToolCallRefused,
     ToolCallRepaired,
 )
-from agentcall.history import NO_RESULT
-from agentcall.messages import Assistant, ToolCall, ToolResult, User
-from agentcall.origin import RunInput
+from agentcall.messages import NO_RESULT, Assistant, ToolCall, ToolResult, User
 from agentcall.result import MissingOutput, NoOutput
-from agentcall.run import AgentRun
+from agentcall.runtime.context import RunInput
+from agentcall.runtime.run import AgentRun
 from agentcall.testing import (
     RecordedRequest,
     ScriptedCall,
@@ -226,7 +225,8 @@ async def test_ids_that_are_missing_or_double_are_made_anew(identity: str) -> No
 
 
 async def test_ids_of_the_history_are_not_used_again() -> None:
-    asked, _ = agent(call("add", a=1, b=1), say("2"), calls(ScriptedCall("add", {"a": 2, "b": 2}, "")),
+    asked, _ = agent(call("add", a=1, b=1), say("2"),
+                     calls(ScriptedCall("add", {"a": 2, "b": 2}, "")),
                      say("4"))  # fmt: skip
     first = await asked.run("go")
     second = await asked.run("and?", messages=first.messages)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agentcall import Agent, tool
-from agentcall.sync import run_sync
+from agentcall.runtime.runner import run_sync
 from agentcall.testing import ScriptedModel, call, say
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
@@ -260,7 +260,7 @@ def test_a_fork_gets_a_loop_of_its_own() -> None:
     process = python("""
         import os, sys, warnings
         warnings.simplefilter("ignore", DeprecationWarning)
-        from agentcall.sync import run_sync
+        from agentcall.runtime.runner import run_sync
 
         async def one():
             return 1

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from agentcall import Approved, Denied, Limits, ToolRegistry, tool
-from agentcall.budget import Budget
-from agentcall.calls import ToolCallProcessor, TurnContext
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.base import ToolCallPart
 from agentcall.events import ApprovalRequested, Emit, Event, LoopDetected, ToolCallRepaired
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User
-from agentcall.origin import RunScope
 from agentcall.result import PendingCall
-from agentcall.steps import InProcessExecutor
+from agentcall.runtime.budget import Budget
+from agentcall.runtime.checkpoint import InProcessExecutor
+from agentcall.runtime.context import RunScope
+from agentcall.runtime.tool_calls import ToolCallProcessor, TurnContext
 
 RAN: list[str] = []
 

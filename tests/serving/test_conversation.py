@@ -12,11 +12,11 @@ from agentcall import Agent, Approved, Denied, Edited, Image, ModelError, tool
 from agentcall.errors import UsageError
 from agentcall.events import Event, RunFinished, TextDelta, ToolCallStarted
 from agentcall.messages import Assistant, Text, Usage, User
-from agentcall.session import SessionStore, SQLiteSession, Window
-from agentcall.session.compaction import SUMMARY_QUESTION
-from agentcall.talk import Conversation, new_session
+from agentcall.serving.conversation import Conversation, new_session
+from agentcall.sessions import SessionStore, SQLiteSession, Window
+from agentcall.sessions.compaction import SUMMARY_QUESTION
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, say, status
-from agentcall.testing.script import ScriptedCall
+from agentcall.testing.replies import ScriptedCall
 
 PIXEL = Image("data:image/png;base64,iVBORw0KGgo=")
 
@@ -245,7 +245,7 @@ async def test_what_is_summed_up_is_not_taken_back(session: SQLiteSession) -> No
 
 class _Nothing:
     async def plan_compaction(self, messages: object) -> Any:
-        from agentcall.session import CompactionPlan
+        from agentcall.sessions import CompactionPlan
 
         return CompactionPlan(0)
 

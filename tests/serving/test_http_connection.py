@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from asgi_server import asked, connected, head, standing, status, until_end
 
-from agentcall.connection import ConnectionLimits, compute_max_connections
+from agentcall.serving.http_connection import ConnectionLimits, compute_max_connections
 
 QUICK = ConnectionLimits(head=0.5, body=0.5, rate=1_000_000, write=0.5, max_connections=20)
 ASK = ("Connection: close",)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall.errors import UsageError
-from agentcall.gatekeeper import AccessPolicy, SecurityMiddleware, build_access_policy
-from agentcall.jsonbounds import JSONBounds
+from agentcall.serving.http_security import AccessPolicy, SecurityMiddleware, build_access_policy
+from agentcall.serving.json_limits import JSONBounds
 
 JSON = "application/json"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentcall.errors import BadAnswer, CutAnswer, ModelRefused, ServerFailed, UsageError
-from agentcall.models.endpoint import HTTPEndpoint
+from agentcall.models.http import HTTPEndpoint
 from agentcall.testing import FakeServer, drop, forever, gzip_body, huge, never, say, status
 
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'

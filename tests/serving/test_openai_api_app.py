@@ -23,10 +23,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from agentcall import Agent, RunContext, tool
-from agentcall.endpoint import Capacity, OpenAIEndpoint
 from agentcall.errors import UsageError
-from agentcall.gatekeeper import AccessPolicy, build_access_policy
-from agentcall.models.protocol import Model
+from agentcall.models.base import Model
+from agentcall.serving.http_security import AccessPolicy, build_access_policy
+from agentcall.serving.openai_api import Capacity, OpenAIEndpoint
 from agentcall.testing import (
     FakeServer,
     RecordedRequest,

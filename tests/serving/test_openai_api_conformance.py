@@ -18,10 +18,10 @@ from pydantic import TypeAdapter
 from test_openai_api_app import add, adder
 
 from agentcall import Agent
-from agentcall.dialects.parts import TextPart, ToolCallPart
-from agentcall.endpoint import OpenAIEndpoint
+from agentcall.dialects.base import TextPart, ToolCallPart
 from agentcall.messages import Usage, User
-from agentcall.models.protocol import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.models.base import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.serving.openai_api import OpenAIEndpoint
 from agentcall.testing import FakeServer, Reply, ScriptedModel, call, calls, cut, say, status
 
 WHOLE = TypeAdapter(ChatCompletion)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentcall.display import strip_control_characters
 from agentcall.events import (
     AnswerDiscarded,
     ApprovalRequested,
@@ -21,11 +22,10 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.messages import Assistant, Image, Text, ToolCall, ToolResult, Usage, User
-from agentcall.plaintext import strip_control_characters
-from agentcall.session import StoredRun
-from agentcall.web import highlight, markup
-from agentcall.web.bubbles import ToolCallInfo, render_history, render_question
-from agentcall.web.live import ChatStreamState
+from agentcall.serving.web import markdown
+from agentcall.serving.web.messages import ToolCallInfo, render_history, render_question
+from agentcall.serving.web.stream import ChatStreamState
+from agentcall.sessions import StoredRun
 
 ADD = ToolCall("c1", "add", '{"a": 3, "b": 5}')
 
@@ -58,16 +58,16 @@ def _check(html: str, *, images: bool = False) -> _Read:
     assert "\n" not in html
     read = _Read(html)
     for tag, attributes in read.tags:
-        assert tag in markup.TAGS
+        assert tag in markdown.TAGS
         assert images or tag != "img"
         more = {"target", "rel"} if tag == "a" else set[str]()
-        assert set(attributes) <= markup.ATTRIBUTES.get(tag, set[str]()) | more
+        assert set(attributes) <= markdown.ATTRIBUTES.get(tag, set[str]()) | more
         assert (
             (attributes.get("href") or "http:").lower().startswith(("http:", "https:", "mailto:"))
         )
         assert (attributes.get("src") or "data:image/png").startswith("data:image/")
         names = (attributes.get("class") or "prose").split()
-        assert set(names) <= {"prose", "literal", "token", *highlight.TOKEN_CLASSES}
+        assert set(names) <= {"prose", "literal", "token", *markdown.TOKEN_CLASSES}
     return read
 
 
@@ -136,7 +136,7 @@ AROUND = [
 @pytest.mark.parametrize("around", AROUND)
 def test_nothing_in_an_answer_is_live_wherever_it_stands(around: str) -> None:
     for evil in EVIL:
-        _check(markup.render_markdown(around.replace("{}", evil)))
+        _check(markdown.render_markdown(around.replace("{}", evil)))
 
 
 PIECE = st.one_of(
@@ -181,12 +181,16 @@ PIECE = st.one_of(
 @given(st.lists(PIECE, max_size=12).map("".join))
 @settings(max_examples=150)
 def test_whatever_is_said_comes_out_in_tags_that_are_allowed(text: str) -> None:
-    _check(markup.render_markdown(text))
-    letters = _check(markup.render_text(text)).text.removeprefix("\n")
+    _check(markdown.render_markdown(text))
+    letters = _check(markdown.render_text(text)).text.removeprefix("\n")
     assert letters == strip_control_characters(text).removeprefix("\n")
-    _check(markup.render_code(text))
-    parts = (markup.render_markdown(text), markup.render_text(text), markup.render_image(text))
-    _check(markup.join(*parts), images=True)
+    _check(markdown.render_code(text))
+    parts = (
+        markdown.render_markdown(text),
+        markdown.render_text(text),
+        markdown.render_image(text),
+    )
+    _check(markdown.join(*parts), images=True)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ def test_whatever_is_said_comes_out_in_tags_that_are_allowed(text: str) -> None:
     ],
 )
 def test_an_answer_keeps_its_markdown(text: str, made: str) -> None:
-    assert made in markup.render_markdown(text)
+    assert made in markdown.render_markdown(text)
 
 
 @pytest.mark.parametrize(
@@ -223,28 +227,28 @@ def test_an_answer_keeps_its_markdown(text: str, made: str) -> None:
     ],
 )
 def test_a_literal_text_has_no_marks(text: str, made: str) -> None:
-    assert markup.render_text(text) == f'<div class="literal">{made}</div>'
+    assert markdown.render_text(text) == f'<div class="literal">{made}</div>'
 
 
 @pytest.mark.parametrize("unit", ["[", "![", "[a](", "*a_", "`a ", "> ", "|a", "$$a", "<", "- a\n"])
 def test_a_long_text_of_marks_costs_no_more_than_a_few_seconds(unit: str) -> None:
     began = time.process_time()
-    _check(markup.render_markdown(unit * (99_000 // len(unit))))
+    _check(markdown.render_markdown(unit * (99_000 // len(unit))))
     assert time.process_time() - began < 10
 
 
 def test_half_of_a_character_is_shown_as_one_that_is_missing() -> None:
-    assert "a?b" in markup.render_text("a\ud800b")
-    assert "a?b" in markup.render_markdown("a\ud800b")
+    assert "a?b" in markdown.render_text("a\ud800b")
+    assert "a?b" in markdown.render_markdown("a\ud800b")
 
 
 def test_a_huge_answer_is_shown_to_the_letter() -> None:
-    assert markup.render_markdown("**b** " * 100_000).startswith('<div class="literal">**b** ')
+    assert markdown.render_markdown("**b** " * 100_000).startswith('<div class="literal">**b** ')
 
 
 def test_a_deep_answer_is_read() -> None:
     for unit in ("> ", "- ", "1. ", "*", "**", "["):
-        _check(markup.render_markdown(unit * 5_000 + "x"))
+        _check(markdown.render_markdown(unit * 5_000 + "x"))
 
 
 def _kept(*messages: User | Assistant | ToolResult, run: str = "r1") -> StoredRun:
@@ -263,7 +267,7 @@ def test_a_history_shows_calls_with_their_results() -> None:
     assert shown[1]["metadata"] == {"title": "Thinking", "status": "done"}
     metadata = shown[2]["metadata"]
     assert isinstance(metadata, dict)
-    assert metadata["title"] == markup.render_text("✓ add(a=3, b=5)")
+    assert metadata["title"] == markdown.render_text("✓ add(a=3, b=5)")
     assert metadata["log"] == "250 ms"
     assert "<p>It is <strong>8</strong>.</p>" in str(shown[3]["content"])
 
@@ -291,7 +295,7 @@ def test_a_result_with_fences_stays_in_its_own() -> None:
     content = str(render_history([run], ToolCallInfo())[0]["content"])
     text = "```\n</pre><b>x</b>\n````\ny"
     assert _check(content).text.endswith(text)
-    assert markup.render_code(text) in content
+    assert markdown.render_code(text) in content
 
 
 def test_a_live_run_grows_by_its_events() -> None:
@@ -302,26 +306,26 @@ def test_a_live_run_grows_by_its_events() -> None:
     live.apply(TextDelta("add."))
     live.apply(ToolCallRepaired(ADD, "quotes", "", ""))
     live.apply(ToolCallStarted(ADD))
-    assert _titles(live) == ["Thinking", None, markup.render_text("… add(a=3, b=5)")]
+    assert _titles(live) == ["Thinking", None, markdown.render_text("… add(a=3, b=5)")]
     live.apply(ToolCallFinished(ADD, ToolResult("c1", "add", "8"), 2.0))
     shown = list(live.render())
     assert _titles(live)[-1] == "The model is asked"
-    assert shown[1]["content"] == markup.render_markdown("I add.")
+    assert shown[1]["content"] == markdown.render_markdown("I add.")
     metadata = shown[2]["metadata"]
     assert isinstance(metadata, dict)
     assert metadata["log"] == "repaired, 2.0 s"
     live.apply(TextDelta("It is 9"))
     live.apply(AnswerDiscarded("cut"))
     live.apply(TextDelta("It is 8"))
-    assert [each["content"] for each in live.render()][-1] == markup.render_markdown("It is 8")
+    assert [each["content"] for each in live.render()][-1] == markdown.render_markdown("It is 8")
 
 
 def test_a_call_that_waits_or_is_refused_is_marked_so() -> None:
     live = ChatStreamState()
     live.apply(ApprovalRequested(ADD))
-    assert _titles(live) == [markup.render_text("‖ add(a=3, b=5)")]
+    assert _titles(live) == [markdown.render_text("‖ add(a=3, b=5)")]
     live.apply(ToolCallRefused(ADD, ToolResult("c1", "add", "no", is_error=True)))
-    assert _titles(live) == [markup.render_text("✗ add(a=3, b=5)"), "The model is asked"]
+    assert _titles(live) == [markdown.render_text("✗ add(a=3, b=5)"), "The model is asked"]
 
 
 def test_calls_of_an_agent_that_is_a_tool_stand_inside_its_own() -> None:

@@ -12,12 +12,20 @@ from hypothesis import strategies as st
 
 from agentcall import Agent, ModelError, tool
 from agentcall.errors import BadAnswer, SessionBusy, UsageError
-from agentcall.history import fill_missing_results
-from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User, to_json
+from agentcall.messages import (
+    Assistant,
+    Message,
+    ToolCall,
+    ToolResult,
+    Usage,
+    User,
+    fill_missing_results,
+    is_tainted,
+    to_json,
+)
 from agentcall.result import RunResult
-from agentcall.session import SQLiteSession, Summary, Window
-from agentcall.session.compaction import OMITTED_NOTICE, SUMMARY_QUESTION, count_tail
-from agentcall.taint import is_tainted
+from agentcall.sessions import SQLiteSession, Summary, Window
+from agentcall.sessions.compaction import OMITTED_NOTICE, SUMMARY_QUESTION, count_tail
 from agentcall.testing import FakeServer, ScriptedModel, call, overflow, say
 
 

@@ -17,8 +17,8 @@ from agentcall.messages import (
     User,
     from_json,
 )
-from agentcall.session import StoredRun, StoredSession
-from agentcall.session.export import EXPORTERS, export_html, export_json, export_markdown
+from agentcall.sessions import StoredRun, StoredSession
+from agentcall.sessions.export import EXPORTERS, export_html, export_json, export_markdown
 
 EVIL = '</pre><script>alert("x")</script><img src=http://evil onerror=a> & "q" \'q\' ```` </style>'
 PIXEL = "data:image/png;base64,iVBORw0KGgo="

@@ -20,11 +20,20 @@ from approval_tools import SENT, look, send
 from agentcall import Agent, Approved, Denied, ModelError, RunResult, tool
 from agentcall.errors import SessionBusy, SessionError, UsageError
 from agentcall.events import RunFinished
-from agentcall.history import NO_RESULT, fill_missing_results
-from agentcall.memory import SessionSnapshot
-from agentcall.messages import Assistant, Image, Message, Text, ToolResult, User, to_json
-from agentcall.session import SessionStore, SQLiteSession, default_path
-from agentcall.session.rows import AWAITING_APPROVAL
+from agentcall.messages import (
+    NO_RESULT,
+    Assistant,
+    Image,
+    Message,
+    Text,
+    ToolResult,
+    User,
+    fill_missing_results,
+    to_json,
+)
+from agentcall.runtime.session import SessionSnapshot
+from agentcall.sessions import SessionStore, SQLiteSession, default_path
+from agentcall.sessions.rows import AWAITING_APPROVAL
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, forever, say, status
 
 
@@ -295,7 +304,7 @@ def killed(program: str, path: Path, *words: str) -> subprocess.CompletedProcess
 DIES = """
     import os, signal, sys
     from agentcall import Agent, tool
-    from agentcall.session import SQLiteSession
+    from agentcall.sessions import SQLiteSession
     from agentcall.testing import ScriptedModel, call, calls, say
 
     @tool(sequential=True)
@@ -396,7 +405,7 @@ async def test_who_waits_too_long_is_told_who_is_at_work(path: Path) -> None:
 WRITES = """
     import sys
     from agentcall import Agent, tool
-    from agentcall.session import SQLiteSession
+    from agentcall.sessions import SQLiteSession
     from agentcall.testing import ScriptedModel, call, calls, say
 
     @tool
@@ -455,7 +464,7 @@ def test_a_session_of_a_killed_process_is_free_at_once(path: Path) -> None:
     program = """
         import sys, time
         from agentcall import Agent, tool
-        from agentcall.session import SQLiteSession
+        from agentcall.sessions import SQLiteSession
         from agentcall.testing import ScriptedModel, call
 
         @tool
@@ -514,7 +523,7 @@ async def test_a_run_that_is_killed_after_an_approval_does_not_wait_again(path: 
     program = """
         import os, signal, sys
         from agentcall import Agent, tool
-        from agentcall.session import SQLiteSession
+        from agentcall.sessions import SQLiteSession
         from agentcall.testing import ScriptedModel, call, say
 
         @tool(requires_approval=True)

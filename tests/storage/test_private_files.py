@@ -17,8 +17,8 @@ from command_line import SCRIPT, environment, kept_in
 from agentcall import Agent
 from agentcall.durable import DurableAgent
 from agentcall.errors import JournalError, SessionError
-from agentcall.privatefiles import make_folder, open_private, tighten
-from agentcall.session import SQLiteSession
+from agentcall.sessions import SQLiteSession
+from agentcall.storage.private_files import make_folder, open_private, tighten
 from agentcall.testing import FakeServer, ScriptedModel, forever, say
 from agentcall.tracing import write_trace
 
@@ -163,7 +163,7 @@ def test_a_folder_that_is_given_in_place_of_a_file_keeps_its_mode(tmp_path: Path
 def test_a_folder_is_made_by_many_at_once(tmp_path: Path) -> None:
     place = tmp_path / "a" / "b" / "c"
     make = (
-        "from pathlib import Path; from agentcall.privatefiles import make_folder; "
+        "from pathlib import Path; from agentcall.storage.private_files import make_folder; "
         f"make_folder(Path({str(place)!r}))"
     )
     running = [subprocess.Popen([sys.executable, "-c", make]) for _ in range(4)]

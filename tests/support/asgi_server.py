@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from agentcall.connection import ConnectionLimits, LimitedConnection, LimitedServer, create_server
+from agentcall.serving.http_connection import (
+    ConnectionLimits,
+    LimitedConnection,
+    LimitedServer,
+    create_server,
+)
 
 
 @contextmanager
@@ -18,7 +23,7 @@ def standing(app: Any, patience: ConnectionLimits | None = None) -> Iterator[int
     listening = socket.create_server(("127.0.0.1", 0))
     server = create_server(app)
     if patience is not None:
-        kind = type("Kind", (LimitedConnection,), {"patience": patience})
+        kind = type("Kind", (LimitedConnection,), {"limits": patience})
         server.config.http = kind
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcall import Tool
-from agentcall.dialects.parts import TextPart, ThinkingPart, ToolCallPart
-from agentcall.dialects.protocol import PromptSpec
-from agentcall.messages import Usage, User
-from agentcall.models.protocol import ModelRequest, ResponseEnd, ResponseEvent
-from agentcall.transcript import Transcript
+from agentcall.dialects.base import PromptSpec, TextPart, ThinkingPart, ToolCallPart
+from agentcall.messages import Transcript, Usage, User
+from agentcall.models.base import ModelRequest, ResponseEnd, ResponseEvent
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ word = "no tool"
 _IMPORTED = (
     "agentcall.cli", "agentcall.cli.running", "agentcall.cli.continuing", "agentcall.cli.kits",
     "agentcall.cli.keeping", "agentcall.cli.batching", "agentcall.cli.keptsessions",
-    "agentcall.cli.runlist", "agentcall.dialects.families", "agentcall.models.http_chat",
+    "agentcall.cli.runlist", "agentcall.dialects.parsers", "agentcall.models.http_chat",
     "agentcall_tools", "aiohttp", "pydantic.type_adapter", "rich.markdown",
     "typer._click.decorators",
 )  # fmt: skip

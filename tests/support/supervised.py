@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agentcall_server.errors import ServerNotRunning
-from agentcall_server.identity import ProcessIdentity
 from agentcall_server.launcher import stop_server
-from agentcall_server.ledger import ServerEntry, list_entries
+from agentcall_server.process_identity import ProcessIdentity
+from agentcall_server.server_registry import ServerEntry, list_entries
 
 
 @contextmanager

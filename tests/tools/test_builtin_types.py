@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.schema.checked import build_pydantic_adapter
-from agentcall.schema.plain import BuiltinAdapter, get_builtin_schema, is_value_of
-from agentcall.schema.problems import TypeMismatch
+from agentcall.tools.schema.errors import TypeMismatch
+from agentcall.tools.schema.pydantic_types import build_pydantic_adapter
+from agentcall.tools.schema.types import BuiltinAdapter, get_builtin_schema, is_value_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)

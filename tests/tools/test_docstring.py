@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentcall.schema import docstring
+from agentcall.tools.schema import docstring
 
 GOOGLE = """Find a thing.
 

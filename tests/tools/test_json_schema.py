@@ -13,7 +13,7 @@ from agentcall import Agent
 from agentcall.errors import ArgumentsError, SchemaError
 from agentcall.messages import JSON
 from agentcall.testing import ScriptedModel, call, say
-from agentcall.tool import Tool, given_tool
+from agentcall.tools.tool import Tool, given_tool
 
 CITY: dict[str, JSON] = {
     "$schema": "http://json-schema.org/draft-07/schema#",
@@ -282,7 +282,7 @@ def test_patterns_of_functions_are_linear_too() -> None:
     from pydantic import BaseModel, Field
 
     from agentcall import tool
-    from agentcall.output import OutputParser
+    from agentcall.runtime.output import OutputParser
 
     class Words(BaseModel):
         text: Annotated[str, Field(pattern=SLOW)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from agentcall.schema.pattern import (
+from agentcall.tools.schema.regex import (
     MAX_PATTERN_LENGTH,
     MAX_PATTERN_SIZE,
     PatternError,

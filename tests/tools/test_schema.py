@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from agentcall.errors import ArgumentProblem, ArgumentsError, SchemaError
-from agentcall.schema import FunctionSchema, function_schema, type_schema
+from agentcall.tools.schema import FunctionSchema, function_schema, type_schema
 
 Deps = TypeVar("Deps")
 

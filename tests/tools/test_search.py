@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall import ToolRegistry, tool
-from agentcall.search import SearchField, SearchIndex, tokenize
-from agentcall.tool import given_tool
+from agentcall.tools.search import SearchField, SearchIndex, tokenize
+from agentcall.tools.tool import given_tool
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@ import pytest
 
 from agentcall import Agent, RunResult, Tool, ToolRegistry
 from agentcall.errors import DuplicateTool
-from agentcall.messages import Assistant, Text, ToolCall, ToolResult, User
-from agentcall.shortlist import FURTHER_COUNT, INITIAL_COUNT, ToolFinder, ToolSelection
+from agentcall.messages import Assistant, Text, ToolCall, ToolResult, Transcript, User
 from agentcall.testing import ScriptedModel, call, overflow, say
-from agentcall.tool import given_tool
-from agentcall.transcript import Transcript
+from agentcall.tools.selection import FURTHER_COUNT, INITIAL_COUNT, ToolFinder, ToolSelection
+from agentcall.tools.tool import given_tool
 
 THINGS = ["tea", "coffee", "cake", "bread", "milk"]
 DEEDS = ["buy", "sell", "count", "paint", "weigh", "wash", "move", "cut", "lend", "find"]

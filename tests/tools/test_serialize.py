@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agentcall.snapshot import MAX_ITEMS, serialize, to_json_value, truncate_text
+from agentcall.tools.serialize import MAX_ITEMS, serialize, to_json_value, truncate_text
 
 
 class Model(BaseModel):

@@ -11,7 +11,7 @@ import pytest
 
 from agentcall import RunContext, Tool, tool
 from agentcall.errors import SchemaError, UsageError
-from agentcall.tool import ToolOptions, make_tool
+from agentcall.tools.tool import ToolOptions, make_tool
 
 
 @tool

@@ -28,10 +28,10 @@ from agentcall import Agent, Limits, SQLiteSession, tool
 from agentcall.durable import durable
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import Image
-from agentcall.models.endpoint import HTTPEndpoint
-from agentcall.models.fallback import Fallback
+from agentcall.models.fallback import Fallback, RateLimitedModel
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.paced import RateLimitedModel
+from agentcall.runtime.hooks import get_instrumentation
 from agentcall.testing import (
     FakeServer,
     RecordedRequest,
@@ -44,7 +44,6 @@ from agentcall.testing import (
     status,
 )
 from agentcall.tracing import instrument, write_trace
-from agentcall.watch import get_instrumentation
 
 
 class Seen:

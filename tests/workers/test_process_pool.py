@@ -22,13 +22,13 @@ from command_line import agentcall, asked, model_of
 from isolated_tools import is_running
 
 from agentcall import Agent, RunContext, Tool, ToolRegistry, tool
-from agentcall.apart import MAX_BUSY_WORKERS
 from agentcall.errors import UsageError
-from agentcall.execute import call_tool
 from agentcall.messages import format_json
-from agentcall.sync import run_sync
+from agentcall.runtime.executor import call_tool
+from agentcall.runtime.runner import run_sync
 from agentcall.testing import ScriptedModel, call, calls, say
-from agentcall.tool import make_tool
+from agentcall.tools.tool import make_tool
+from agentcall.workers.process_pool import MAX_BUSY_WORKERS
 
 TOOLS = ToolRegistry(isolated_tools, isolated_tools.Kit)
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from agentcall.workers import BRIEF_SECONDS, MAX_IDLE_THREADS, run_in_thread
+from agentcall.workers.threads import BRIEF_SECONDS, MAX_IDLE_THREADS, run_in_thread
 
 
 async def thread_of(*, is_brief: bool = False) -> int:

@@ -11,8 +11,14 @@ Rules:
 import difflib
 
 from agentcall_tools.arithmetic import Arithmetic, CalculationError, Number
-from agentcall_tools.functions import CONSTANTS, FUNCTIONS, call_function
-from agentcall_tools.tokens import ALLOWED, ExpressionToken, normalize, parse_literal, tokenize
+from agentcall_tools.calculator_functions import CONSTANTS, FUNCTIONS, call_function
+from agentcall_tools.expression_tokens import (
+    ALLOWED,
+    ExpressionToken,
+    normalize,
+    parse_literal,
+    tokenize,
+)
 
 MAX_LENGTH = 10_000
 MAX_NESTING = 120

@@ -12,8 +12,8 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from agentcall import tool
-from agentcall_tools.download import DownloadBounds, HTTPDownloadError, download
-from agentcall_tools.visible import remove_invisible
+from agentcall_tools.http_download import DownloadBounds, HTTPDownloadError, download
+from agentcall_tools.visible_text import remove_invisible
 
 ARXIV_URL = "https://export.arxiv.org/api/query"
 MAX_PAPERS = 25
@@ -146,7 +146,10 @@ def _format_authors(entry: ElementTree.Element) -> str:
 
 def _format_summary(entry: ElementTree.Element) -> str:
     day = _read_text(entry, "published")[:10]
-    return f"{_read_text(entry, 'title')[:300]}\n{_format_authors(entry)}, {day}, id {_read_paper_id(entry)}"
+    return (
+        f"{_read_text(entry, 'title')[:300]}\n{_format_authors(entry)}, {day}, id "
+        f"{_read_paper_id(entry)}"
+    )
 
 
 def _format_details(entry: ElementTree.Element) -> str:

@@ -9,10 +9,15 @@ from urllib.parse import quote, urlencode
 from pydantic import BaseModel, ValidationError
 
 from agentcall import tool
-from agentcall_tools.download import DownloadBounds, DownloadedResponse, HTTPDownloadError, download
-from agentcall_tools.fetch.link import FetchError
-from agentcall_tools.fetch.text import extract_readable
-from agentcall_tools.visible import remove_invisible
+from agentcall_tools.fetch.response_text import extract_readable
+from agentcall_tools.fetch.url import FetchError
+from agentcall_tools.http_download import (
+    DownloadBounds,
+    DownloadedResponse,
+    HTTPDownloadError,
+    download,
+)
+from agentcall_tools.visible_text import remove_invisible
 
 MAX_RESULTS = 20
 _DOWNLOAD_BOUNDS = DownloadBounds(20.0, 2_000_000)

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agentcall import Tool, tool
-from agentcall_tools import keeper
-from agentcall_tools.reading import find_command
-from agentcall_tools.visible import remove_invisible
+from agentcall_tools import process_reaper
+from agentcall_tools.readonly_commands import find_command
+from agentcall_tools.visible_text import remove_invisible
 
 HEAD_BYTES, TAIL_BYTES = 15_000, 5_000
 MAX_PRINTED = 10_000_000
@@ -49,7 +49,7 @@ _CLEAN_ENVIRONMENT = {
     **{f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in enumerate(_GIT_SETTINGS)},
     **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in enumerate(_GIT_SETTINGS)},
 }
-_REAPER = (sys.executable, "-I", "-S", keeper.__file__) if sys.platform == "linux" else ()
+_REAPER = (sys.executable, "-I", "-S", process_reaper.__file__) if sys.platform == "linux" else ()
 _KILL_SECONDS = 3.0
 """Seconds until a command is left that does not end when it is killed."""
 _SHELL_OPERATORS = re.compile(r"[|&;<>]+|[0-9]*[<>].*|.*[^\\];")

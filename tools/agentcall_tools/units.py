@@ -59,7 +59,8 @@ _ALIASES = {
     "ft lb": "foot*pound_force", "ft-lb": "foot*pound_force", "ft lbs": "foot*pound_force",
     "foot pound": "foot*pound_force", "foot pounds": "foot*pound_force",
 }  # fmt: skip
-_CASE_SENSITIVE_ALIASES = {"KB": "kilobyte", "Kb": "kilobit", "kb": "kilobit", "Mb": "megabit", "Gb": "gigabit",
+_CASE_SENSITIVE_ALIASES = {
+    "KB": "kilobyte", "Kb": "kilobit", "kb": "kilobit", "Mb": "megabit", "Gb": "gigabit",
           "Tb": "terabit", "b": "bit", "Kbps": "kilobit/second", "kbps": "kilobit/second",
           "Mbps": "megabit/second", "Gbps": "gigabit/second", "MM": "mm"}  # fmt: skip
 _DEFINITIONS = (

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agentcall import tool
-from agentcall_tools.download import DownloadBounds, HTTPDownloadError, download
+from agentcall_tools.http_download import DownloadBounds, HTTPDownloadError, download
 
 FORECAST_URL = "https://api.open-meteo.com"
 GEOCODING_URL = "https://geocoding-api.open-meteo.com"

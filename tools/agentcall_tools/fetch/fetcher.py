@@ -5,7 +5,6 @@ import socket
 from collections.abc import Sequence
 
 from agentcall import tool
-from agentcall_tools.download import DownloadBounds, DownloadedResponse, download
 from agentcall_tools.fetch.guard import (
     AddressLookup,
     AllowedHost,
@@ -13,8 +12,9 @@ from agentcall_tools.fetch.guard import (
     look_up_addresses,
     parse_allowed_host,
 )
-from agentcall_tools.fetch.link import FetchError, FetchURL, parse_url
-from agentcall_tools.fetch.text import ReadableText, extract_readable
+from agentcall_tools.fetch.response_text import ReadableText, extract_readable
+from agentcall_tools.fetch.url import FetchError, FetchURL, parse_url
+from agentcall_tools.http_download import DownloadBounds, DownloadedResponse, download
 
 MAX_REDIRECTS = 5
 MAX_SHOWN = 10_000

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import TypeAlias
 
-from agentcall_tools.fetch.address import IPAddress, IPNetwork, is_metadata, is_public
-from agentcall_tools.fetch.link import FetchError, FetchURL
+from agentcall_tools.fetch.public_address import IPAddress, IPNetwork, is_metadata, is_public
+from agentcall_tools.fetch.url import FetchError, FetchURL
 
 AddressLookup: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 """Gives the addresses of a name; raises OSError where it has none."""

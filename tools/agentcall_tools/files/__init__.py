@@ -1,6 +1,6 @@
 """Tools that read and write the files beneath one folder, and cannot leave it."""
 
-from agentcall_tools.files.beneath import FileError
 from agentcall_tools.files.files import Files
+from agentcall_tools.files.root_folder import FileError
 
 __all__ = ["FileError", "Files"]

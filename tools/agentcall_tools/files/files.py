@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agentcall import tool
-from agentcall_tools.files.beneath import FileError, RootFolder
+from agentcall_tools.files.root_folder import FileError, RootFolder
 from agentcall_tools.files.walk import MAX_DEPTH, FolderEntry, FolderWalk
 
 MAX_SHOWN = 20_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 
-from agentcall_tools.files.beneath import FileError, RootFolder, open_regular_file
+from agentcall_tools.files.root_folder import FileError, RootFolder, open_regular_file
 
 MAX_DEPTH = 20
 MAX_ENTRIES = 50_000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from agentcall_tools.fetch.page import extract_page_text
+from agentcall_tools.fetch.html_text import extract_page_text
 from agentcall_tools.knowledge.pdf import read_pdf_pages
 
 MAX_BYTES = 20_000_000

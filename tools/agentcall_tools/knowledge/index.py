@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from agentcall_tools.files.beneath import RootFolder
+from agentcall_tools.files.root_folder import RootFolder
+from agentcall_tools.knowledge.fts_terms import build_match_query
 from agentcall_tools.knowledge.passages import Passage
 from agentcall_tools.knowledge.refresh import IndexRefresh, IndexReport, run_transaction
-from agentcall_tools.knowledge.words import build_match_query
 
 VERSION = 1
 _LOCK_SECONDS = 30.0

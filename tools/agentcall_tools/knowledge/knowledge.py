@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentcall import tool
-from agentcall_tools.files.beneath import RootFolder
+from agentcall_tools.files.root_folder import RootFolder
 from agentcall_tools.knowledge.index import FoundPassage, PassageIndex
 from agentcall_tools.knowledge.refresh import IndexReport
 

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agentcall_tools.files.beneath import FileError, RootFolder
+from agentcall_tools.files.root_folder import FileError, RootFolder
 from agentcall_tools.files.walk import FolderWalk
 from agentcall_tools.knowledge.document import MAX_BYTES, DocumentError, is_document, read_document
+from agentcall_tools.knowledge.fts_terms import separate_words
 from agentcall_tools.knowledge.passages import Passage, cut_passages
-from agentcall_tools.knowledge.words import separate_words
 
 _FRESH_NANOSECONDS = 2_000_000_000
 _DELETE_WORDS = "DELETE FROM words WHERE rowid IN (SELECT id FROM passages WHERE path = ?)"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from agentcall_tools.visible import remove_invisible
+from agentcall_tools.visible_text import remove_invisible
 
 MAX_CELL_LENGTH = 500
 MAX_CHARACTERS = 20_000

@@ -1,0 +1,1 @@
+"""Looking at a server: doctor, smoke test, benchmark."""

@@ -1,0 +1,109 @@
+"""Bare JSON that names an offered tool: Llama 3.1 to 3.3, and any model told to answer in JSON.
+
+    {"name": "get_weather", "parameters": {"city": "Paris"}}
+
+Source: chat_template of meta-llama/Llama-3.1-8B-Instruct and Llama-3.3-70B-Instruct; OpenAI's form
+of tool calls (`{"tool_calls": [...]}`, `{"function": {...}}`), LangChain's `action`/`action_input`.
+
+It counts where it begins a line and nothing but blanks, `;`, `,` or another call follows on that
+line, if every call in it names an offered tool and has arguments. An object whose first key or
+whose name says that it is no call is given back at once, so that JSON answers stream.
+"""
+
+from __future__ import annotations
+
+from agentcall.dialects.parsers._common import (
+    ARGUMENT_KEYS,
+    CUT_OFF,
+    ENVELOPE_KEYS,
+    NAME_KEYS,
+    OTHER_KEYS,
+    has_only_offered_calls,
+    parse_calls,
+    write_calls,
+)
+from agentcall.dialects.parsers.base import ParseState, ToolParser
+from agentcall.dialects.parsers.scanner import BLANK, Scan
+from agentcall.lenient_json import BracketMatcher
+
+_WORD_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/"
+_CALL_KEYS = frozenset((*NAME_KEYS, *ARGUMENT_KEYS, *ENVELOPE_KEYS, *OTHER_KEYS))
+_MAY_FOLLOW = ("", "\n", "\r", ";", ",", "{", "[", "<", "`")
+
+
+def read_call_value(state: ParseState) -> Scan[tuple[str, bool]]:
+    """A list or object that may hold calls, and whether it surely names an offered tool.
+
+    Empty if it cannot hold one, or does not end well.
+    """
+    scanner = state.scanner
+    pieces: list[str] = []
+    sure = yield from _read_head(state, pieces)
+    if sure is None:
+        return "", False
+    balance = BracketMatcher()
+    balance.scan("".join(pieces), 0)
+    rest = yield from scanner.read_value(balance)
+    return ("".join(pieces) + rest, sure) if rest else ("", sure)
+
+
+def _read_head(state: ParseState, pieces: list[str]) -> Scan[bool | None]:
+    """Reads up to the first value: None if this is no call, True if it names an offered tool."""
+    scanner = state.scanner
+    pieces.append((yield from scanner.accept("[")))
+    pieces.append((yield from scanner.skip(BLANK)))
+    if not (yield from scanner.accept("{")):
+        return None
+    pieces.append("{")
+    key = yield from _read_word(state, pieces)
+    if key not in _CALL_KEYS:
+        return None
+    pieces.append((yield from scanner.skip(BLANK)))
+    if not (yield from scanner.accept(":")):
+        return None
+    pieces.append(":")
+    pieces.append((yield from scanner.skip(BLANK)))
+    if key not in NAME_KEYS or (yield from scanner.peek()) not in ('"', "'"):
+        return False
+    name = yield from _read_word(state, pieces)
+    return True if name is not None and name in state.tools else None
+
+
+def _read_word(state: ParseState, pieces: list[str]) -> Scan[str | None]:
+    """A word in quotes; None if something else stands here."""
+    scanner = state.scanner
+    pieces.append((yield from scanner.skip(BLANK)))
+    quote = yield from scanner.accept('"', "'")
+    if not quote:
+        return None
+    word = yield from scanner.skip(_WORD_CHARACTERS)
+    if not (yield from scanner.accept(quote)):
+        return None
+    pieces.append(quote + word + quote)
+    return word
+
+
+def _read_bare_call(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    if (yield from scanner.peek()) not in ("{", "["):
+        return False
+    text, sure = yield from read_call_value(state)
+    if not text:
+        cut = sure and scanner.is_ended and scanner.remaining == 0
+        if cut:
+            state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+        return cut
+    calls = parse_calls(text, allows_flat=False)
+    if not has_only_offered_calls(calls, state.tools):
+        state.writer.write_text(text)
+        return True
+    yield from scanner.skip(" \t")
+    follows = yield from scanner.peek()
+    if follows not in _MAY_FOLLOW:
+        return False
+    yield from scanner.accept(";", ",")
+    write_calls(state, calls)
+    return True
+
+
+BARE_JSON = ToolParser("bare_json", line_starts={"{[": _read_bare_call})

@@ -1,0 +1,217 @@
+"""What a family's reader works on: the text that is left, the tools, and the parts it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from agentcall.dialects.base import (
+    MalformedCallPart,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolSet,
+)
+from agentcall.dialects.parsers.scanner import Scan, TextScanner
+
+
+@dataclass(frozen=True, slots=True)
+class RetractedPart(ThinkingPart):
+    """All text and calls so far are void: they were this thinking, but for what was `said`.
+
+    A server's template may open the thinking itself, so that only its end is in the text; `opener`
+    is then the tag that it wrote, empty where it wrote none and all thinking is void, too. Whoever
+    has shown that text may take it back; whoever has not knows that it is no part of the answer.
+    """
+
+    kept_text: str = ""
+    opener: str | None = field(default=None, compare=False)
+
+
+class PartWriter:
+    """The parts that were read. Blanks beside markup are dropped, all other text is kept."""
+
+    def __init__(self) -> None:
+        self.has_markup = False
+        self.has_call = False
+        self.has_thinking = False
+        self._is_in_thinking = False
+        self.is_at_line_start = True
+        self.last_character = ""
+        self._parts: list[MessagePart] = []
+        self._texts: list[str] = []
+        self._blanks: list[str] = []
+        self._is_beside_markup = True
+        self._trims_next = False
+
+    def write_text(self, text: str) -> None:
+        """Text for the user."""
+        if not text:
+            return
+        self.last_character = text[-1]
+        self.is_at_line_start = self.last_character == "\n" or (
+            self.is_at_line_start and text.isspace()
+        )
+        if self._is_beside_markup:
+            if text.isspace():
+                self._blanks.append(text)
+                return
+            text = text.lstrip() if self._trims_next else self._join_blanks() + text
+            self._is_beside_markup = self._trims_next = False
+            self._blanks = []
+        self._texts.append(text)
+        self._parts.append(TextPart(text))
+
+    def write_thinking(self, text: str) -> None:
+        """Thinking; blanks around it are dropped."""
+        if not text:
+            return
+        if text.isspace():
+            self._blanks.append(text)
+            return
+        text = self._join_blanks() + text if self._is_in_thinking else text.lstrip()
+        body = text.rstrip()
+        self._blanks = [text[len(body) :]]
+        self._parts.append(ThinkingPart(body))
+        self.has_thinking = self._is_in_thinking = True
+
+    def begin_thinking(self) -> None:
+        """What follows is a new piece of thinking."""
+        self._note_markup()
+        self._is_in_thinking = False
+
+    def end_thinking(self, *, is_cut: bool = False) -> None:
+        """The thinking is over; where it was cut, its last blanks are kept."""
+        blank = self._join_blanks()
+        if is_cut and blank and self._is_in_thinking:
+            self._parts.append(ThinkingPart(blank))
+        self._note_markup()
+        self._trims_next = True
+
+    def write_call(self, name: str, arguments: str, call_id: str = "") -> None:
+        """A whole call."""
+        self._note_markup()
+        self.has_call = True
+        self._parts.append(ToolCallPart(name, arguments, call_id))
+
+    def write_malformed_call(self, text: str, reason: str) -> None:
+        """Markup that could not be read."""
+        self._note_markup()
+        self._parts.append(MalformedCallPart(text, reason))
+
+    def drop_markup(self) -> None:
+        """Markup without a meaning of its own was read."""
+        self._note_markup()
+
+    def retract_as_thinking(self, thinking: str, opener: str | None) -> None:
+        """Everything so far was thinking, calls too, and a template had written the opener."""
+        self._texts = []
+        self._note_markup()
+        self._trims_next = True
+        if thinking.strip():
+            self._parts.append(RetractedPart(thinking.strip(), opener=opener))
+        self.has_call = False
+
+    def retract_calls(self) -> None:
+        """The calls so far are none."""
+        if self.has_call:
+            self._parts.append(RetractedPart("", "".join(self._texts)))
+        self.has_call = False
+        self._note_markup()
+
+    def retract_thinking(self) -> None:
+        """What was taken for thinking is none, and is read once more."""
+        self._parts.append(RetractedPart("", opener=""))
+
+    def _note_markup(self) -> None:
+        self.has_markup = self.is_at_line_start = self._is_beside_markup = True
+        self._blanks = []
+        self.last_character = ""
+
+    def _join_blanks(self) -> str:
+        return "".join(self._blanks)
+
+    def close(self) -> None:
+        """The end: blanks that stand beside no markup are text."""
+        blank = self._join_blanks()
+        if blank and not self.has_markup:
+            self._parts.append(TextPart(blank))
+
+    def drain(self) -> list[MessagePart]:
+        """The parts since the last time, adjacent texts joined."""
+        found, self._parts = self._parts, []
+        if len(found) < 2:
+            return found
+        joined: list[MessagePart] = []
+        run: list[str] = []
+        for part in found:
+            if type(part) is TextPart:
+                run.append(part.text)
+                continue
+            if run:
+                joined.append(TextPart("".join(run)))
+                run = []
+            joined.append(part)
+        if run:
+            joined.append(TextPart("".join(run)))
+        return joined
+
+
+@dataclass(slots=True)
+class ParseState:
+    """One answer while it is read.
+
+    markers: what begins a call, and what reads it.
+    supposed: the thinking that begins the answer was supposed, not written; is_late: all was read
+        once more, as it was none.
+    opened: the answer began with thinking; nested: how often thinking was begun once more inside of
+        it; thought_until: the place where it ended.
+    fence: inside a code fence, whose last line is text or, around marked calls, markup.
+    react: whether ReAct's labels were read.
+    """
+
+    scanner: TextScanner
+    tools: ToolSet
+    writer: PartWriter = field(default_factory=PartWriter)
+    call_markers: Mapping[str, Sequence[MarkupReader]] = field(
+        default_factory=dict[str, "Sequence[MarkupReader]"]
+    )
+    is_thinking_assumed: bool = False
+    is_reread: bool = False
+    began_with_thinking: bool = False
+    thinking_depth: int = 0
+    thinking_end: int = 0
+    fence: Literal["", "text", "call"] = ""
+    has_react_labels: bool = False
+
+    def close_fence(self, end: str) -> None:
+        """The fence is over."""
+        if self.fence == "text":
+            self.writer.write_text(end)
+        else:
+            self.writer.drop_markup()
+        self.fence = ""
+
+
+MarkupReader: TypeAlias = "Callable[[ParseState], Scan[bool]]"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolParser:
+    """How one family of models writes its calls.
+
+    markers: texts that begin a call wherever they stand, and what reads on behind them; it gives
+        False where this is not its markup after all.
+    thinking: the same for thinking.
+    lines: what may begin at the start of a line, by its first characters; a reader of these has
+        gone past nothing when it begins.
+    dropped: tokens without a meaning of their own.
+    """
+
+    name: str
+    markers: Mapping[str, MarkupReader] = field(default_factory=dict[str, MarkupReader])
+    thinking: Mapping[str, MarkupReader] = field(default_factory=dict[str, MarkupReader])
+    line_starts: Mapping[str, MarkupReader] = field(default_factory=dict[str, MarkupReader])
+    ignored_tokens: tuple[str, ...] = ()

@@ -1,0 +1,115 @@
+"""Calls inside of a code fence: ```json of many small models, ```tool_code of Gemma 3.
+
+    ```json
+    {"name": "get_weather", "arguments": {"city": "Paris"}}
+    ```
+
+Source: no template; what models write that are asked for JSON. ```tool_code: Google's guide to
+function calling with Gemma 3. A fence counts if all that is in it are calls of offered tools;
+otherwise it stays text, and nothing in it is read as bare JSON or pythonic calls.
+"""
+
+from __future__ import annotations
+
+from agentcall.dialects.base import MalformedCallPart, ToolCallPart
+from agentcall.dialects.parsers._common import (
+    CUT_OFF,
+    has_only_offered_calls,
+    parse_calls,
+    write_calls,
+)
+from agentcall.dialects.parsers.bare_json import read_call_value
+from agentcall.dialects.parsers.base import ParseState, ToolParser
+from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
+from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+
+_JSON_LABELS = frozenset(
+    {"", "json", "jsonc", "json5", "tool_call", "tool_calls", "tool", "function"}
+)
+_CODE_LABELS = frozenset({"tool_code", "tool_call", "tool_calls", "tool"})
+_LABEL_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+#. \t"
+_FENCE_END = Delimiters("```")
+
+
+def _read_fence(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    if not (yield from scanner.accept("```")):
+        return False
+    word = (yield from scanner.skip(_LABEL_CHARACTERS)).strip().lower()
+    yield from scanner.skip(BLANK)
+    first = yield from scanner.peek()
+    if (yield from _begin_marked_fence(state)):
+        return True
+    if word in _JSON_LABELS and first in ("{", "["):
+        done = yield from _read_json_fence(state)
+    elif word in _CODE_LABELS and first:
+        done = yield from _read_code_fence(state)
+    else:
+        done = False
+    if not done:
+        yield from _reject_fence(state)
+    return True
+
+
+def _begin_marked_fence(state: ParseState) -> Scan[bool]:
+    """A fence around marked calls: it is markup as they are, and they are read as ever."""
+    if not state.call_markers or not (yield from state.scanner.look_ahead(*state.call_markers)):
+        return False
+    state.writer.drop_markup()
+    state.fence = "call"
+    return True
+
+
+def _reject_fence(state: ParseState) -> Scan[None]:
+    """The fence holds no call: its first line is text, and what follows is read as code."""
+    raw = state.scanner.get_marked_text()
+    if not state.scanner.backtrack(3):
+        state.writer.write_text(raw)
+        return
+    state.writer.write_text("```")
+    state.fence = "text"
+    yield from ()
+
+
+def _read_json_fence(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    calls: list[ToolCallPart | MalformedCallPart] = []
+    while True:
+        text, sure = yield from read_call_value(state)
+        if not text:
+            return sure and _reject_cut_fence(state)
+        calls += parse_calls(text, allows_flat=False)
+        if not has_only_offered_calls(calls, state.tools):
+            return False
+        yield from scanner.skip(BLANK + ",;")
+        if (yield from scanner.accept("```")):
+            break
+        if (yield from scanner.peek()) not in ("{", "["):
+            if scanner.remaining or not scanner.is_complete:
+                return _reject_cut_fence(state)
+            break
+    write_calls(state, calls)
+    return True
+
+
+def _reject_cut_fence(state: ParseState) -> bool:
+    """Whether the answer ended inside of the fence."""
+    if state.scanner.remaining or not state.scanner.is_ended:
+        return False
+    state.writer.write_malformed_call(state.scanner.get_marked_text(), CUT_OFF)
+    return True
+
+
+def _read_code_fence(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    code, end = yield from scanner.read_until(_FENCE_END)
+    calls = parse_pythonic_lines(code, state.tools)
+    if not calls:
+        return False
+    if not end and not scanner.is_complete:
+        return _reject_cut_fence(state)
+    write_calls(state, calls)
+    return True
+
+
+FENCED = ToolParser("fenced", line_starts={"`": _read_fence})

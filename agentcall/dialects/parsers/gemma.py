@@ -1,0 +1,183 @@
+"""Gemma 4 and FunctionGemma: an object notation of their own.
+
+    <|tool_call>call:get_weather{city:<|"|>Paris<|"|>,days:3}<tool_call|>                Gemma 4
+    <start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>
+
+Source: chat_template.jinja of google/gemma-4-31B-it and google/functiongemma-270m-it. Keys stand
+without quotes, strings between tokens. Thinking: `<|channel>thought` to `<channel|>`. Gemma 3
+writes ```tool_code: families/fenced.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import cast
+
+from agentcall.dialects.parsers._common import CUT_OFF
+from agentcall.dialects.parsers.base import MarkupReader, ParseState, ToolParser
+from agentcall.dialects.parsers.scanner import Delimiters, Scan
+from agentcall.dialects.parsers.thinking import create_tag_readers
+from agentcall.lenient_json import MAX_DEPTH
+from agentcall.messages import JSON
+
+_PLAIN_VALUE = re.compile(r"[^,\]}]*")
+_TORN_MEMBER = re.compile(r"\w+\s*:")
+"""A value without quotes that looks like a key and its value: its key was torn."""
+_KEY = re.compile(r"\s*([^:{}\[\],]+?)\s*:")
+_CALL_HEAD = re.compile(r"\s*call:\s*([^\s{]+)\s*(?=\{)")
+
+
+class _NotationError(ValueError):
+    """Text that is not this notation."""
+
+
+class _NotationParser:
+    """The object notation over one text."""
+
+    def __init__(self, text: str, quote: str) -> None:
+        self.text = text
+        self.quote = quote
+        self.position = 0
+
+    def parse_value(self, depth: int = 0) -> JSON:
+        self.position += len(self.text[self.position :]) - len(self.text[self.position :].lstrip())
+        if depth > MAX_DEPTH:
+            raise _NotationError
+        if self.text.startswith(self.quote, self.position):
+            return self._parse_string()
+        char = self.text[self.position : self.position + 1]
+        if char == "{":
+            return self._parse_object(depth)
+        if char == "[":
+            return self._parse_list(depth)
+        return self._parse_plain()
+
+    def _parse_string(self) -> str:
+        start = self.position + len(self.quote)
+        end = self.text.find(self.quote, start)
+        if end < 0:
+            raise _NotationError
+        self.position = end + len(self.quote)
+        return self.text[start:end]
+
+    def _parse_plain(self) -> JSON:
+        found = cast("re.Match[str]", _PLAIN_VALUE.match(self.text, self.position))
+        self.position = found.end()
+        word = found.group().strip()
+        if not word or _TORN_MEMBER.match(word):
+            raise _NotationError
+        try:
+            return cast("JSON", json.loads(word))
+        except ValueError:
+            return word
+
+    def _accept_separator(self, closer: str) -> bool:
+        """Whether another item follows; goes past the comma or the closer."""
+        while self.text[self.position : self.position + 1].isspace():
+            self.position += 1
+        char = self.text[self.position : self.position + 1]
+        if char == closer or char == ",":
+            self.position += 1
+            return char == ","
+        raise _NotationError
+
+    def _accept_empty(self, closer: str) -> bool:
+        self.position += 1
+        while self.text[self.position : self.position + 1].isspace():
+            self.position += 1
+        if self.text.startswith(closer, self.position):
+            self.position += 1
+            return True
+        return False
+
+    def _parse_object(self, depth: int) -> JSON:
+        found: dict[str, JSON] = {}
+        if self._accept_empty("}"):
+            return found
+        while True:
+            key = self._parse_key()
+            if key in found:
+                raise _NotationError
+            found[key] = self.parse_value(depth + 1)
+            if not self._accept_separator("}"):
+                return found
+
+    def _parse_key(self) -> str:
+        while self.text[self.position : self.position + 1].isspace():
+            self.position += 1
+        if self.text.startswith(self.quote, self.position):
+            key = self._parse_string()
+            if not self.text[self.position :].lstrip().startswith(":"):
+                raise _NotationError
+            self.position = self.text.index(":", self.position) + 1
+            return key
+        match = _KEY.match(self.text, self.position)
+        if match is None:
+            raise _NotationError
+        self.position = match.end()
+        return match.group(1)
+
+    def _parse_list(self, depth: int) -> JSON:
+        found: list[JSON] = []
+        if self._accept_empty("]"):
+            return found
+        while True:
+            found.append(self.parse_value(depth + 1))
+            if not self._accept_separator("]"):
+                return found
+
+
+def _create_call_reader(closer: str, quote: str) -> MarkupReader:
+    """The reader of one call up to this closing token, which may stand in a string."""
+    delimiters = Delimiters(closer, quote)
+
+    def read(state: ParseState) -> Scan[bool]:
+        scanner = state.scanner
+        pieces: list[str] = []
+        inside = False
+        while True:
+            text, needle = yield from scanner.read_until(delimiters)
+            pieces.append(text)
+            if not needle or (needle == closer and not inside):
+                break
+            inside = inside != (needle == quote)
+            pieces.append(needle)
+        _write_call(
+            state, "".join(pieces), quote, bool(needle) or (scanner.is_complete and not inside)
+        )
+        return True
+
+    return read
+
+
+def _write_call(state: ParseState, text: str, quote: str, is_whole: bool) -> None:
+    head = _CALL_HEAD.match(text)
+    if head is None or not is_whole:
+        state.writer.write_malformed_call(
+            state.scanner.get_marked_text(), "there is no call in it" if is_whole else CUT_OFF
+        )
+        return
+    notation = _NotationParser(text[head.end() :].rstrip(), quote)
+    try:
+        values = notation.parse_value()
+    except _NotationError:
+        notation.position = -1
+        values = None
+    if notation.position != len(notation.text):
+        state.writer.write_malformed_call(
+            state.scanner.get_marked_text(), "its arguments are not well formed"
+        )
+        return
+    state.writer.write_call(head.group(1), json.dumps(values, ensure_ascii=False))
+
+
+GEMMA = ToolParser(
+    "gemma",
+    markers={
+        "<|tool_call>": _create_call_reader("<tool_call|>", '<|"|>'),
+        "<start_function_call>": _create_call_reader("<end_function_call>", "<escape>"),
+    },
+    thinking=create_tag_readers("<|channel>thought", "<channel|>"),
+    ignored_tokens=("<tool_call|>", "<|tool_response>", "<turn|>", "<end_of_turn>", "<|turn>model"),
+)

@@ -1,0 +1,118 @@
+"""gpt-oss: harmony messages, each with a channel and perhaps a recipient.
+
+    <|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>commentary
+    to=functions.get_weather <|constrain|>json<|message|>{"city": "Paris"}<|call|>
+
+Source: openai/harmony, docs/format.md; chat_template.jinja of openai/gpt-oss-20b. The recipient
+stands in the role or in the channel. `analysis` is thinking; `commentary` without a recipient and
+`final` are text, in which nothing is a call. A recipient that is neither `functions.` nor offered
+(the built-in `python`, `browser.search`) has no arguments to run: Broken.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agentcall.dialects.parsers._common import CUT_OFF
+from agentcall.dialects.parsers.base import ParseState, ToolParser
+from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+
+_MESSAGE = "<|message|>"
+_START = "<|start|>assistant"
+_CHANNEL = "<|channel|>"
+_END_TOKENS = ("<|call|>", "<|end|>", "<|return|>")
+_HEADER_ENDS = Delimiters(_MESSAGE, "<|end|>", "<|return|>", "<|call|>", "<|start|>")
+_THINKING_ENDS = Delimiters("<|end|>", "<|return|>", _START)
+_TEXT_ENDS = Delimiters("<|end|>", "<|return|>", _START)
+_BODY_ENDS = Delimiters(*_END_TOKENS, _START)
+_RECIPIENT = re.compile(r"\bto=([\w.\-]+)")
+_NOT_TOOLS = frozenset({"assistant", "user", "system", "developer", "all"})
+
+
+def _read_message(state: ParseState) -> Scan[bool]:
+    """A message from its header on."""
+    header, needle = yield from state.scanner.read_until(_HEADER_ENDS)
+    recipient = _RECIPIENT.search(state.scanner.get_marked_text())
+    to = recipient.group(1) if recipient and recipient.group(1) not in _NOT_TOOLS else ""
+    channel = header.rpartition(_CHANNEL)[2].strip()
+    if needle != _MESSAGE:
+        _write_headless(state, channel, to, cut=not needle)
+    elif to:
+        yield from _read_call(state, to)
+    elif channel.startswith("analysis"):
+        state.writer.begin_thinking()
+        end = yield from state.scanner.stream_until(_THINKING_ENDS, state.writer.write_thinking)
+        state.writer.end_thinking(is_cut=not end)
+        yield from _unread_start(state, end)
+    else:
+        state.writer.drop_markup()
+        yield from _unread_start(
+            state, (yield from state.scanner.stream_until(_TEXT_ENDS, state.writer.write_text))
+        )
+        state.writer.drop_markup()
+    return True
+
+
+def _unread_start(state: ParseState, needle: str) -> Scan[None]:
+    if needle == _START:
+        state.scanner.unread(_START)
+    yield from ()
+
+
+def _write_headless(state: ParseState, channel: str, recipient: str, *, cut: bool) -> None:
+    """A header without a message: what it says is kept, unless it would have been a call."""
+    if recipient:
+        state.writer.write_malformed_call(
+            state.scanner.get_marked_text(), CUT_OFF if cut else "the call has no message"
+        )
+    elif channel.startswith("final"):
+        state.writer.drop_markup()
+        state.writer.write_text(channel.removeprefix("final").lstrip())
+    else:
+        state.writer.begin_thinking()
+        state.writer.write_thinking(channel)
+        state.writer.end_thinking()
+
+
+def _read_call(state: ParseState, recipient: str) -> Scan[None]:
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    is_function = recipient.startswith("functions.") or recipient in state.tools
+    begun = (yield from scanner.peek()) == "{"
+    text = (yield from scanner.read_value()) if begun else ""
+    rest, end = yield from scanner.read_until(_BODY_ENDS)
+    yield from _unread_start(state, end)
+    name = recipient.removeprefix("functions.")
+    if not is_function:
+        state.writer.write_malformed_call(
+            scanner.get_marked_text(), f"there is no tool {recipient!r}"
+        )
+    elif not end and not (text and scanner.is_complete):
+        state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+    elif text and not rest.strip():
+        state.writer.write_call(name, text)
+    elif not begun and not rest.strip():
+        state.writer.write_call(name, "{}")
+    else:
+        state.writer.write_malformed_call(scanner.get_marked_text(), "its JSON is not well formed")
+
+
+def _read_recipient_first(state: ParseState) -> Scan[bool]:
+    """A header that begins with the recipient, as an answer does whose role was in the prompt."""
+    scanner = state.scanner
+    if state.writer.has_markup or state.writer.last_character.strip():
+        return False
+    if not (yield from scanner.accept("to=functions.")):
+        return False
+    yield from scanner.skip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- ")
+    if not (yield from scanner.look_ahead(_CHANNEL, _MESSAGE, "<|constrain|>")):
+        return False
+    return (yield from _read_message(state))
+
+
+HARMONY = ToolParser(
+    "harmony",
+    markers={_CHANNEL: _read_message, _START: _read_message},
+    line_starts={"t": _read_recipient_first},
+    ignored_tokens=_END_TOKENS,
+)

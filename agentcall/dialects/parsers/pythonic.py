@@ -1,0 +1,173 @@
+"""Calls written as Python: Llama 3.2, Llama 4, Gemma 3, OLMo 3, LFM2.
+
+    [get_weather(city="Paris"), add(a=2, b=3)]
+
+Source: meta-llama/llama-models, prompt formats of Llama 3.2 and Llama 4 (also between
+<|python_start|> and <|python_end|>); Google's guide to function calling with Gemma 3 (`print(...)`
+around the call, `default_api.` before it). LFM2 writes them between <|tool_call_start|> and
+<|tool_call_end|> (LiquidAI/LFM2-1.2B), OLMo 3 between <function_calls> tags, one a line
+(allenai/Olmo-3-7B-Instruct). Values are Python literals; nothing is evaluated.
+
+It counts where the list begins a line and all names in it are offered tools.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from agentcall.dialects.base import MalformedCallPart, ToolCallPart, ToolSet
+from agentcall.dialects.parsers._common import CUT_OFF, read_json_block, reject_markup, write_calls
+from agentcall.dialects.parsers.base import ParseState, ToolParser
+from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.lenient_json import BracketMatcher, LenientParser, MalformedJSON
+from agentcall.messages import JSON
+
+_NAME_PATTERN = re.compile(r"[A-Za-z_][\w.\-]*")
+_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+_MAY_FOLLOW = ("", "\n", "\r", "<", "`")
+
+
+def parse_call(scan: LenientParser, tools: ToolSet) -> ToolCallPart:
+    """The call that stands here, `name(key=value, ...)`. Raises Malformed."""
+    scan.peek()
+    found = _NAME_PATTERN.match(scan.text, scan.at)
+    if found is None:
+        raise scan.make_error("the name of a tool")
+    name = found.group()
+    scan.at = found.end()
+    if not scan.eat("("):
+        raise scan.make_error("'('")
+    values: dict[str, JSON] = {}
+    order = _list_parameters(tools, name)
+    named = False
+    while not scan.eat(")"):
+        key = _parse_keyword(scan)
+        named = named or bool(key)
+        key = key or ("" if named else next((one for one in order if one not in values), ""))
+        if not key:
+            raise scan.make_error("an argument with its name")
+        if key in values:
+            raise scan.make_error(f"one value for {key!r}, not a second one,")
+        values[key] = scan.parse_value()
+        if not scan.eat(",") and scan.peek() != ")":
+            raise scan.make_error("',' or ')'")
+    return ToolCallPart(name.removesuffix(".call"), json.dumps(values, ensure_ascii=False))
+
+
+def _parse_keyword(scan: LenientParser) -> str:
+    scan.peek()
+    found = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)").match(scan.text, scan.at)
+    if found is None:
+        return ""
+    scan.at = found.end()
+    return found.group(1)
+
+
+def _list_parameters(tools: ToolSet, name: str) -> list[str]:
+    properties = tools.get_schema(name).get("properties")
+    return list(properties) if isinstance(properties, dict) else []
+
+
+def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
+    """The calls of `[name(...), ...]`; empty if it is anything else."""
+    scan = LenientParser(text)
+    calls: list[ToolCallPart | MalformedCallPart] = []
+    try:
+        if not scan.eat("["):
+            return []
+        while not scan.eat("]"):
+            calls.append(parse_call(scan, tools))
+            if not scan.eat(",") and scan.peek() != "]":
+                return []
+        scan.eat(";")
+        if scan.peek():
+            return []
+    except MalformedJSON:
+        return []
+    return calls
+
+
+def parse_pythonic_lines(code: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
+    """The calls of code that is nothing but calls of offered tools, perhaps printed."""
+    if code.strip().startswith("["):
+        listed = parse_pythonic_list(code.strip(), tools)
+        return listed if _has_only_offered_tools(listed, tools) else []
+    scan = LenientParser(code)
+    calls: list[ToolCallPart | MalformedCallPart] = []
+    try:
+        while scan.peek():
+            printed = code.startswith("print(", scan.at)
+            scan.at += len("print(") if printed else 0
+            calls.append(parse_call(scan, tools))
+            if printed and not scan.eat(")"):
+                return []
+            scan.eat(";")
+    except MalformedJSON:
+        return []
+    return calls if _has_only_offered_tools(calls, tools) else []
+
+
+def _has_only_offered_tools(calls: list[ToolCallPart | MalformedCallPart], tools: ToolSet) -> bool:
+    return bool(calls) and all(isinstance(one, ToolCallPart) and one.name in tools for one in calls)
+
+
+def _read_list(state: ParseState) -> Scan[bool]:
+    scanner = state.scanner
+    pieces = [(yield from scanner.accept("["))]
+    if not pieces[0]:
+        return False
+    pieces.append((yield from scanner.skip(BLANK)))
+    name = yield from scanner.skip(_NAME_CHARACTERS)
+    if name not in state.tools or not (yield from scanner.accept("(")):
+        return False
+    balance = BracketMatcher()
+    balance.scan("".join(pieces) + name + "(", 0)
+    rest = yield from scanner.read_value(balance)
+    if not rest:
+        cut = scanner.is_ended and scanner.remaining == 0
+        if cut:
+            state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+        return cut
+    calls = parse_pythonic_list("".join(pieces) + name + "(" + rest, state.tools)
+    if not _has_only_offered_tools(calls, state.tools):
+        return False
+    yield from scanner.skip(" \t")
+    if (yield from scanner.peek()) not in _MAY_FOLLOW:
+        return False
+    write_calls(state, calls)
+    return True
+
+
+_BEGIN_TAGS = ("<|python_start|>", "<|tool_call_start|>", "<function_calls>")
+_END_TAGS = ("<|python_end|>", "<|tool_call_end|>", "</function_calls>")
+_CODE_END = Delimiters(*_END_TAGS, "<|eom|>", "<|eot|>", "<|eom_id|>", "<|eot_id|>")
+
+
+def _read_marked_code(state: ParseState) -> Scan[bool]:
+    """What stands between <|python_start|> and <|python_end|>, or other families' tags."""
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    if (yield from scanner.look_ahead("[{")):
+        return (yield from read_json_block(state, *_END_TAGS))
+    listed = (yield from scanner.read_value()) if (yield from scanner.peek()) == "[" else ""
+    code, end = yield from scanner.read_until(_CODE_END)
+    code = listed + code
+    if not end and not scanner.is_complete:
+        state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+        return True
+    calls = parse_pythonic_list(code.strip(), state.tools) or parse_pythonic_lines(
+        code, state.tools
+    )
+    if not calls:
+        reject_markup(state, "there is no call in it")
+    write_calls(state, calls)
+    return True
+
+
+PYTHONIC = ToolParser(
+    "pythonic",
+    markers=dict.fromkeys(_BEGIN_TAGS, _read_marked_code),
+    line_starts={"[": _read_list},
+    ignored_tokens=(*_END_TAGS, "<|eom|>", "<|eot|>"),
+)

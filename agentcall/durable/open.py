@@ -1,0 +1,50 @@
+"""From a URL to the database of a journal.
+
+sqlite:///runs.db                    a file in the current folder; sqlite:////tmp/runs.db elsewhere
+postgresql://user@host:port/name     a database of a PostgreSQL server
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote
+
+from agentcall.durable.database import JournalDatabase
+from agentcall.durable.sqlite import SQLiteDatabase
+from agentcall.errors import MissingExtra, UsageError
+from agentcall.models.url import redact_url
+
+_SQLITE_PREFIX = "sqlite:///"
+_POSTGRES_PREFIXES = ("postgresql://", "postgres://")
+
+
+def make_opener(
+    url: str, *, lease: float = 30.0, make: bool = True
+) -> Callable[[], JournalDatabase]:
+    """What opens the database of a URL. Raises UsageError for one that means nothing.
+
+    lease: seconds after which another machine takes a run over whose worker is silent.
+    make: whether a file that is not there is made.
+    """
+    if url.startswith(_SQLITE_PREFIX) and len(url) > len(_SQLITE_PREFIX):
+        return partial(
+            SQLiteDatabase, Path(unquote(url[len(_SQLITE_PREFIX) :])).absolute(), make=make
+        )
+    if url.startswith(_POSTGRES_PREFIXES):
+        return partial(_open_postgres, url, lease)
+    shown = redact_url(url) or url
+    raise UsageError(
+        f"{shown!r} is no journal; use sqlite:///FILE or postgresql://user@host:port/name"
+    )
+
+
+def _open_postgres(url: str, lease: float) -> JournalDatabase:
+    try:
+        from agentcall.durable.postgres import PostgresDatabase
+    except ImportError:
+        raise MissingExtra(
+            "a journal in PostgreSQL needs psycopg: pip install 'agentcall[durable]'"
+        ) from None
+    return PostgresDatabase(url, redact_url(url), lease=lease)

@@ -1,9 +1,0 @@
-"""An agent behind an OpenAI-compatible endpoint, for clients that know nothing else.
-
-The agent's tools are called here; what comes back is a plain completion. Needs the extra
-`serve`.
-"""
-
-from agentcall.endpoint.app import Capacity, OpenAIEndpoint
-
-__all__ = ["Capacity", "OpenAIEndpoint"]

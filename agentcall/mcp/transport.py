@@ -1,0 +1,113 @@
+"""What an MCP server is reached by: a command that is started, or a URL."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from subprocess import DEVNULL
+from typing import Any
+
+from agentcall.errors import MissingExtra, UsageError
+
+_LOG_CHARS = 1000
+"""Characters that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class MCPTransport:
+    """A command with its words, or a URL; `place` is how messages name it."""
+
+    command: tuple[str, ...] = ()
+    url: str = ""
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+
+    @property
+    def label(self) -> str:
+        """The command's own name, or the URL without what may be secret in it."""
+        if self.command:
+            return " ".join(self.command[:3]) + (" ..." if len(self.command) > 3 else "")
+        from yarl import URL
+
+        return str(URL(self.url).with_user(None).with_query(None))
+
+    def open(self, log: ServerLog) -> Any:  # Any: a type of the mcp package
+        """What the mcp package connects by.
+
+        What a command writes to its standard error goes to `log`, and what a URL refuses.
+        """
+        if not self.command:
+            return self._open_http(log)
+        if os.name == "posix":
+            return import_optional("agentcall.mcp.stdio").open_process_streams(
+                self.command, self.env, log
+            )
+        stdio = import_optional("mcp.client.stdio")
+        words = stdio.StdioServerParameters(
+            command=self.command[0], args=list(self.command[1:]), env=dict(self.env)
+        )
+        return stdio.stdio_client(words, errlog=DEVNULL)
+
+    @asynccontextmanager
+    async def _open_http(self, log: ServerLog) -> AsyncGenerator[Any, None]:  # Any: as above
+        bodies = import_optional("agentcall.mcp.response_limits")
+
+        async def note(response: Any) -> None:  # Any: a type of httpx2, which mcp brings along
+            if response.status_code >= 400:
+                log.write(f"HTTP {response.status_code} {response.reason_phrase}\n")
+            try:
+                await bodies.bound(response)
+            except Exception as error:
+                log.write(f"{error}\n")
+                raise
+
+        connect = import_optional("mcp.client.streamable_http").streamable_http_client
+        headers = {"Accept-Encoding": "identity", **self.headers}
+        async with import_optional("mcp.shared._httpx_utils").create_mcp_http_client(
+            headers
+        ) as client:
+            client.event_hooks = {"response": [note]}
+            async with connect(self.url, http_client=client) as streams:
+                yield streams
+
+
+class ServerLog:
+    """The end of what a server wrote beside its messages."""
+
+    def __init__(self) -> None:
+        self.tail = ""
+
+    def write(self, text: str) -> None:
+        """Takes more; only the end is kept."""
+        self.tail = (self.tail + text)[-_LOG_CHARS:]
+
+
+def parse_transport(
+    server: str, env: Mapping[str, str] | None, headers: Mapping[str, str] | None
+) -> MCPTransport:
+    """The source that a text names. Raises UsageError."""
+    if server.startswith(("http://", "https://")):
+        if env:
+            raise UsageError(f"env= goes with a command, and {server!r} is a URL; use headers=")
+        return MCPTransport(url=server, headers=dict(headers or {}))
+    words = tuple(shlex.split(server, posix=os.name == "posix"))
+    if headers:
+        raise UsageError(f"headers= goes with a URL, and {server!r} is a command; use env=")
+    if not words:
+        raise UsageError("an MCP server is a command that starts it, or its http(s) URL")
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"{words[0]!r} is no program that can be run, nor an http(s) URL")
+    return MCPTransport(words, env=dict(env or {}))
+
+
+def import_optional(module: str) -> Any:  # Any: a module of an optional package
+    """A module of the mcp package. Raises MissingExtra."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtra("MCP needs its package: pip install 'agentcall[mcp]'") from error

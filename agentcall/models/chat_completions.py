@@ -1,0 +1,298 @@
+"""Questions and answers with a chat server, whatever carries the bytes.
+
+Rules:
+1. What a server refuses of a request that has something else to offer is left out from then on:
+   `stream_options`, or tools as a field (the dialect changes then).
+2. Nothing is asked again once a part was given.
+3. A stream that breaks ends without the end of an answer.
+4. Where an answer showed that the server's template opens the thinking, the next one is taken to
+   begin with thinking, until one shows that it does not.
+
+The bytes of a chat completion request.
+
+`messages` comes last and only grows at its end, so a request's bytes begin with those of the
+request before it. What does not change within a run is encoded once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+)
+from contextlib import aclosing
+from typing import Protocol, TypeAlias
+
+import orjson
+
+from agentcall.dialects.base import Dialect, DialectReader, JSONObject, PromptSpec, ToolChoice
+from agentcall.dialects.native import NativeReader
+from agentcall.dialects.parsers.stream import RetractedPart
+from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
+from agentcall.messages import JSON, Image, User
+from agentcall.models.base import ModelRequest, ModelSettings, ResponseEvent, ResponseStart
+from agentcall.models.capabilities import DialectChoice, choose_without_tools
+from agentcall.models.errors import mask_secrets
+from agentcall.models.stream import ResponseReader
+
+_HeadKey: TypeAlias = "tuple[str, Dialect, PromptSpec, ToolChoice, bool, bool]"
+
+
+class RequestEncoder:
+    """Writes request bodies; keeps the encoded heads of the last few offers.
+
+    `counts_streams` says whether a stream is asked for its usage, which old servers refuse.
+    """
+
+    def __init__(self, settings: ModelSettings, capacity: int = 16) -> None:
+        self.asks_stream_usage = True
+        self._settings = settings
+        self._capacity = capacity
+        self._heads: OrderedDict[_HeadKey, tuple[bytes, bytes]] = OrderedDict()
+
+    def encode(self, model: str, dialect: Dialect, request: ModelRequest) -> bytes:
+        """The whole request, as JSON."""
+        head, opening = self._encode_head(model, dialect, request)
+        said = request.transcript.encode(dialect, dialect.render)
+        between = b"," if opening and said else b""
+        return b'%b"messages":[%b%b%b]}' % (head, opening, between, said)
+
+    def _encode_head(
+        self, model: str, dialect: Dialect, request: ModelRequest
+    ) -> tuple[bytes, bytes]:
+        """All before the messages, and the messages that the dialect opens with."""
+        stream, counted = request.stream, self.asks_stream_usage
+        key = (model, dialect, request.prompt, request.tool_choice, stream, counted)
+        head = self._heads.get(key)
+        if head is None:
+            opening = dialect.create_prelude(request.prompt, request.tool_choice)
+            fields = {"model": model, **_merge_fields(opening.fields, self._settings.to_fields())}
+            if stream:
+                fields["stream"] = True
+                if counted:
+                    fields["stream_options"] = {"include_usage": True}
+            messages = b",".join(map(orjson.dumps, opening.messages))
+            head = self._heads[key] = (orjson.dumps(fields)[:-1] + b",", messages)
+            if len(self._heads) > self._capacity:
+                self._heads.popitem(last=False)
+        return head
+
+
+def _merge_fields(dialect: Mapping[str, JSON], settings: Mapping[str, JSON]) -> JSONObject:
+    """Both sets of fields; stop words add up, as a client's replace the template's."""
+    stops: list[JSON] = list(dict.fromkeys([*_get_stops(dialect), *_get_stops(settings)]))
+    return {**dialect, **settings, **({"stop": stops} if stops else {})}
+
+
+def _get_stops(fields: Mapping[str, JSON]) -> list[str]:
+    stop = fields.get("stop")
+    if isinstance(stop, str):
+        return [stop]
+    return [word for word in stop if isinstance(word, str)] if isinstance(stop, list) else []
+
+
+LARGE_ANSWER_BYTES = 16_384
+"""Bytes from which on an answer, or a piece of one, is read in a thread: a megabyte of what looks
+like many calls takes seconds."""
+_LINGER_SECONDS = 0.25
+"""Seconds that a stream's connection may take to end after [DONE], to be used again."""
+
+_NO_TOOLS_PATTERN = re.compile(
+    r"tool.{0,60}(?:not support|unsupported|requires)|not support.{0,40}tool|--jinja"
+    r"|tool-call-parser",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class ChatTransport(Protocol):
+    """Carries chat requests to a server, in its own way of authentication and of retrying."""
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """What no error may show: keys, passwords."""
+        ...
+
+    def post(self, body: bytes) -> Awaitable[JSON]:
+        """The JSON answered to a request. Raises ModelError."""
+        ...
+
+    def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        """The bytes answered to a request. Raises ModelError; CutAnswer where it breaks."""
+        ...
+
+
+class ChatClient:
+    """Asks one model over a wire; `choose` says once which model and which dialect that is.
+
+    place: the server's URL without its secrets, for whoever watches.
+    """
+
+    def __init__(
+        self,
+        transport: ChatTransport,
+        choose_dialect: Callable[[], Awaitable[DialectChoice]],
+        settings: ModelSettings | None,
+        *,
+        url: str = "",
+    ) -> None:
+        self._transport = transport
+        self._url = url
+        self._choose_dialect = choose_dialect
+        self._encoder = RequestEncoder(settings or ModelSettings())
+        self._dialect_choice: DialectChoice | None = None
+        self._thinking_opener = ""
+
+    async def resolve_dialect(self) -> DialectChoice:
+        """The model's name, the dialect and why."""
+        if self._dialect_choice is None:
+            self._dialect_choice = await self._choose_dialect()
+        return self._dialect_choice
+
+    @property
+    def secrets(self) -> Collection[str]:
+        """Keys and passwords that the wire uses."""
+        return self._transport.secrets
+
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
+        """The parts of one answer. Raises ModelError."""
+        choice = self._dialect_choice or await self.resolve_dialect()
+        if not choice.accepts_images:
+            _require_no_image(choice.model, request)
+        has_answered = False
+        while True:
+            yield ResponseStart(choice.dialect.name, choice.reason, choice.model, self._url)
+            try:
+                if request.stream and choice.can_stream:
+                    async for part in self._request_stream(choice, request):
+                        has_answered = True
+                        yield part
+                    return
+                parts = await self._request_whole(choice, request)
+                break
+            except ModelRefused as refused:
+                adapted = None if has_answered else self._adapt(refused, choice, request)
+                if adapted is None:
+                    raise mask_secrets(refused, self._transport.secrets) from None
+                choice = adapted
+            except ModelError as error:
+                raise mask_secrets(error, self._transport.secrets) from error.__cause__
+        for part in parts:
+            yield part
+
+    async def _request_whole(
+        self, choice: DialectChoice, request: ModelRequest
+    ) -> list[ResponseEvent]:
+        body = self._encoder.encode(choice.model, choice.dialect, request)
+        reader = ResponseReader(self._create_reader(choice, request), len(body))
+        answer = await self._transport.post(body)
+        if _count_characters(answer) < LARGE_ANSWER_BYTES:
+            parts = reader.read_whole(answer)
+        else:
+            parts = await asyncio.to_thread(reader.read_whole, answer)
+        for part in parts:
+            if isinstance(part, RetractedPart):
+                self._learn_opener(part)
+        return parts
+
+    async def _request_stream(
+        self, choice: DialectChoice, request: ModelRequest
+    ) -> AsyncIterator[ResponseEvent]:
+        body = self._encoder.encode(choice.model, choice.dialect, request)
+        reader = ResponseReader(self._create_reader(choice, request), len(body))
+        length = 0
+        async with aclosing(self._transport.stream(body)) as pieces:
+            try:
+                async for data in pieces:
+                    length += len(data)
+                    if len(data) < LARGE_ANSWER_BYTES:
+                        parts = reader.feed(data)
+                    else:
+                        parts = iter(await asyncio.to_thread(reader.feed_all, data))
+                    for part in parts:
+                        if isinstance(part, RetractedPart):
+                            self._learn_opener(part)
+                        yield part
+                    if reader.is_done:
+                        await _drain_stream(pieces)
+                        break
+                end = reader.close
+            except CutAnswer:
+                end = reader.end
+            rest = end() if length < LARGE_ANSWER_BYTES else await asyncio.to_thread(end)
+        for part in rest:
+            if isinstance(part, RetractedPart):
+                self._learn_opener(part)
+            yield part
+
+    def _create_reader(self, choice: DialectChoice, request: ModelRequest) -> DialectReader:
+        reader = choice.dialect.create_reader(request.prompt)
+        if self._thinking_opener and isinstance(reader, NativeReader):
+            reader.assume_thinking(self._thinking_opener)
+        return reader
+
+    def _learn_opener(self, part: RetractedPart) -> None:
+        """Remembers how the template begins an answer, where the part shows it."""
+        if part.opener is not None:
+            self._thinking_opener = part.opener
+
+    def _adapt(
+        self, refused: ModelRefused, choice: DialectChoice, request: ModelRequest
+    ) -> DialectChoice | None:
+        """What to try instead of a request that was refused, or None."""
+        if isinstance(refused, ContextOverflow):
+            return None
+        encoder, message = self._encoder, refused.body.lower()
+        if request.stream and encoder.asks_stream_usage and "stream_options" in message:
+            encoder.asks_stream_usage = False
+            return choice
+        if request.prompt.tools and choice.dialect.name == "native" and _is_about_tools(refused):
+            self._dialect_choice = choose_without_tools(choice, refused.body)
+            return self._dialect_choice
+        return None
+
+
+def _count_characters(answer: JSON) -> int:
+    """The characters of an answer's text; zero where it cannot be told."""
+    match answer:
+        case {"choices": [{"message": {"content": str(text)}}, *_]}:
+            return len(text)
+        case _:
+            return 0
+
+
+def _require_no_image(model: str, request: ModelRequest) -> None:
+    """Raises UsageError for an image: LMDeploy before 0.6 writes its base64 into the prompt."""
+    for message in request.transcript:
+        content = message.content if isinstance(message, User) else ""
+        if any(isinstance(part, Image) for part in content):
+            raise UsageError(
+                f"{model} reads text only, and the conversation has an image; use a model that "
+                f"sees, such as InternVL2, or leave the image out"
+            )
+
+
+def _is_about_tools(refused: ModelRefused) -> bool:
+    """Whether a server said no because of the tools field."""
+    if refused.status in (400, 422, 501):
+        return "tool" in refused.body.lower()
+    return refused.status == 500 and _NO_TOOLS_PATTERN.search(refused.body) is not None
+
+
+async def _drain_stream(pieces: AsyncGenerator[bytes, None]) -> None:
+    """Waits a moment for the end of a stream that has said all, which saves its connection."""
+
+    async def read_rest() -> None:
+        async for _ in pieces:
+            pass
+
+    try:
+        await asyncio.wait_for(read_rest(), _LINGER_SECONDS)
+    except (CutAnswer, asyncio.TimeoutError):
+        return

@@ -1,0 +1,134 @@
+"""How many tokens a server takes, and its version: what is worth asking only for a diagnosis.
+
+vLLM and SGLang tell the window on the model's card, llama.cpp at `/props`, Ollama at `/api/ps`
+once the model is loaded. LMDeploy tells it nowhere, but names it when it refuses a prompt that is
+too long (since 0.16, before it computes anything). How long is surely too long is read from
+`/metrics`, whose histogram of prompt lengths ends at the window, in steps of 1, 2 and 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import aiohttp
+import orjson
+
+from agentcall.errors import ModelError, ModelRefused, UsageError
+from agentcall.messages import JSON
+from agentcall.models.capabilities import CHAT_PATH, ServerCapabilities, identify_server
+from agentcall.models.http import HTTPEndpoint, get_shared_session
+from agentcall.models.http_chat import HTTPChat
+from agentcall.models.server_version import get_nested, get_root_endpoint
+from agentcall.models.url import format_authorization, join_url
+
+_VERSION_PATHS = {
+    "vllm": ("/version", "version"),
+    "sglang": ("/get_server_info", "version"),
+    "llama.cpp": ("/props", "build_info"),
+    "ollama": ("/api/version", "version"),
+}
+_MAX_STEP = 200_000
+"""The last step of a histogram up to which we send a prompt that is too long: half a megabyte."""
+
+_REPORTS_WINDOW_SINCE = (0, 16)
+_STEP_PATTERN = re.compile(
+    r'^lmdeploy:request_prompt_tokens_bucket\{[^}]*le="([\d.e+]+)"', re.MULTILINE
+)
+_WINDOW_PATTERN = re.compile(r"context length \((\d+)\)")
+
+
+async def fetch_version(endpoint: HTTPEndpoint, capabilities: ServerCapabilities) -> str:
+    """The version of the server in words; empty if it cannot be told."""
+    if capabilities.server not in _VERSION_PATHS:
+        return capabilities.version
+    path, key = _VERSION_PATHS[capabilities.server]
+    told = (await _fetch_json(endpoint, path)).get(key)
+    return told if isinstance(told, str) else ""
+
+
+async def fetch_model_window(model: HTTPChat) -> int | None:
+    """The window of a model in tokens; None if its server does not tell, or is not there."""
+    try:
+        capabilities = await identify_server(model.endpoint, model.model)
+    except (ModelError, UsageError):
+        return None
+    return await fetch_context_window(model.endpoint, capabilities)
+
+
+async def fetch_context_window(
+    endpoint: HTTPEndpoint, capabilities: ServerCapabilities
+) -> int | None:
+    """The window of the model in tokens; None if the server does not tell."""
+    if capabilities.context_window:
+        return capabilities.context_window
+    match capabilities.server:
+        case "llama.cpp":
+            props = await _fetch_json(endpoint, "/props")
+            return _to_size(get_nested(props, "default_generation_settings").get("n_ctx"))
+        case "ollama":
+            return _parse_ollama_window(await _fetch_json(endpoint, "/api/ps"), capabilities.model)
+        case "lmdeploy" if capabilities.min_version >= _REPORTS_WINDOW_SINCE:
+            return await _read_refused_window(endpoint, capabilities.model)
+        case _:
+            return None
+
+
+def _parse_ollama_window(running: Mapping[str, JSON], model: str) -> int | None:
+    models = running.get("models")
+    for entry in models if isinstance(models, (list, tuple)) else ():
+        if isinstance(entry, Mapping) and entry.get("name") == model:
+            return _to_size(entry.get("context_length"))
+    return None
+
+
+def _to_size(value: JSON) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
+
+
+async def _read_refused_window(endpoint: HTTPEndpoint, model: str) -> int | None:
+    """The window that LMDeploy names when it refuses more words than it can take."""
+    longest = find_longest_step(await _fetch_metrics(endpoint))
+    if longest is None or longest > _MAX_STEP:
+        return None
+    too_long: JSON = [{"role": "user", "content": "a " * (longest * 5 // 2 + 1)}]
+    body: JSON = {"model": model, "max_tokens": 1, "messages": too_long}
+    try:
+        await replace(endpoint, tries=1).post(CHAT_PATH, orjson.dumps(body))
+    except ModelRefused as refused:
+        named = _WINDOW_PATTERN.search(refused.body)
+        return int(named.group(1)) if named else None
+    except ModelError:
+        pass
+    return None
+
+
+def find_longest_step(metrics: str) -> int | None:
+    """The last finite step of the histogram of prompt lengths: the window is up to 2.5 times it."""
+    steps = [float(step) for step in _STEP_PATTERN.findall(metrics)]
+    return int(max(steps)) if steps else None
+
+
+async def _fetch_metrics(endpoint: HTTPEndpoint) -> str:
+    """The page of metrics, which is no JSON; empty if there is none."""
+    root = get_root_endpoint(endpoint)
+    headers = {"Authorization": format_authorization(root.api_key)} if root.api_key else {}
+    timeout = aiohttp.ClientTimeout(total=10)
+    try:
+        session = await get_shared_session()
+        async with session.get(
+            join_url(root.url, "/metrics"), headers=headers, timeout=timeout
+        ) as page:
+            return await page.text() if page.status == 200 else ""
+    except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError):
+        return ""
+
+
+async def _fetch_json(endpoint: HTTPEndpoint, path: str) -> Mapping[str, JSON]:
+    try:
+        page = await get_root_endpoint(endpoint).get(path)
+    except ModelError:
+        return {}
+    return page if isinstance(page, Mapping) else {}

@@ -1,0 +1,1 @@
+"""The loop of an agent: model turns, tool calls, approvals, sessions."""

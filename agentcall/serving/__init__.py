@@ -1,0 +1,1 @@
+"""Agents for other programs and people: the OpenAI-compatible endpoint and the web chat."""

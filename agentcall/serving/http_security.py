@@ -1,0 +1,296 @@
+"""Who may ask a server of ours: an ASGI application that lets through what it should.
+
+Rules (those of MCP's and OWASP's guidance for servers on a loopback address, where any page in the
+user's browser can send requests):
+1. A header that may be there once is there once, else 400: two readers could each believe another.
+2. A Host that is not ours is refused with 403: a page whose name was rebound to this machine.
+3. A page may ask only the server that it came from, port included, or it is one of `origins`; else
+   403. A browser names the page (Origin), or says that it is another one (Sec-Fetch-Site).
+4. A body of more than `limit` bytes is refused with 413, whether its length was declared or not,
+   and one of a wrong type or in a content coding with 415.
+5. A JSON body of more than `depth` levels or `values` values is refused with 400 before it is read.
+6. Where there are keys, a request without one is refused with 401. It travels as `Authorization:
+   Bearer KEY`; an address that other machines reach has to have one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import orjson
+
+from agentcall.errors import UsageError
+from agentcall.serving.json_limits import JSONBounds
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+DEFAULT_BODY_LIMIT = 10 * 2**20
+_SINGLE_HEADERS = frozenset(
+    {
+        *(b"host", b"origin", b"authorization", b"content-length", b"content-type"),
+        *(b"content-encoding", b"sec-fetch-site", b"sec-fetch-mode"),
+    }
+)
+_HOST_HEADER = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_MAX_LENGTH_DIGITS = 18
+USER_SCOPE_KEY = "agentcall.user"
+"""Where in an ASGI scope stands whose key a request brought."""
+
+# The types of the ASGI specification (asgi.readthedocs.io).
+Scope: TypeAlias = MutableMapping[str, Any]
+ASGIMessage: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[ASGIMessage]]
+Send: TypeAlias = Callable[[ASGIMessage], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """On which terms requests are taken.
+
+    hosts: the names, without ports, by which this server is called; "*" for any.
+    keys: one of which a request has to bring, each with the name of whom it was given to; none
+        where everybody on this machine may ask.
+    limit: bytes of a body.
+    open_paths: those that need no key, such as a health check.
+    origins: pages that may ask besides those of this server, such as "https://chat.example".
+    pages: paths that a link on another page may open in the browser.
+    types: what a body may be, where it says; any if there are none. A page of another origin can
+        send some types without asking first (those of a form), and JSON is none of them.
+    depth, values: how deep a JSON body may be, and how many values it may have.
+    """
+
+    hosts: frozenset[str] = LOOPBACK
+    keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    limit: int = DEFAULT_BODY_LIMIT
+    open_paths: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    pages: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    depth: int = 64
+    values: int = 100_000
+
+
+def build_access_policy(
+    address: str, keys: Mapping[str, str], origins: Iterable[str] = ()
+) -> AccessPolicy:
+    """The terms of a server that listens at an address.
+
+    Beyond this machine it needs a key, and may be called by any name. Raises UsageError.
+    """
+    named = frozenset(map(_parse_origin, origins))
+    if address in LOOPBACK:
+        return AccessPolicy(keys=keys, origins=named)
+    if not keys:
+        raise UsageError(
+            f"{address} can be reached from other machines: set a key, or listen at 127.0.0.1"
+        )
+    return AccessPolicy(frozenset({"*"}), keys, origins=named)
+
+
+def _parse_origin(text: str) -> str:
+    """An origin as browsers write it. Raises UsageError."""
+    found = urlsplit(text)
+    if found.scheme not in ("http", "https") or not found.netloc or found.path not in ("", "/"):
+        raise UsageError(
+            f"the origin {text!r} is not a scheme, a name and a port; use such as "
+            "https://chat.example or http://localhost:3000"
+        )
+    return f"{found.scheme}://{found.netloc}".lower()
+
+
+def generate_key() -> str:
+    """A key that nobody can guess."""
+    return secrets.token_urlsafe(24)
+
+
+class SecurityMiddleware:
+    """Lets requests through to an ASGI application on the terms above."""
+
+    def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        refusal = self._find_refusal(scope)
+        if refusal is not None:
+            await _send_refusal(scope, send, *refusal)
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        elif _is_form(scope):
+            await _FormLimiter(scope, receive, send, self._access.limit).run(self._app)
+        elif (body := await self._read_body(scope, receive, send)) is not None:
+            await self._app(scope, _replay_body(body, receive), send)
+
+    async def _read_body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
+        """The whole body; nothing where it is refused, or the client has left before its end."""
+        access, chunks, received = self._access, list[bytes](), 0
+        bounds = JSONBounds(depth=access.depth, values=access.values)
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            chunk, more = message.get("body") or b"", message.get("more_body", False)
+            received += len(chunk)
+            if received > access.limit:
+                await _send_refusal(scope, send, 413, _format_too_large(access.limit))
+                return None
+            if problem := bounds.find_excess(chunk):
+                await _send_refusal(scope, send, 400, problem)
+                return None
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _find_refusal(self, scope: Scope) -> tuple[int, str] | None:
+        names = [name.lower() for name, _ in scope["headers"] if name.lower() in _SINGLE_HEADERS]
+        if len(names) != len(set(names)):
+            return 400, "a header that may be there once is there twice"
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        return (
+            self._check_host(headers)
+            or self._check_origin(scope, headers)
+            or self._check_body(headers)
+            or self._check_key(scope, headers)
+        )
+
+    def _check_host(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        found = _HOST_HEADER.fullmatch(host)
+        name = found["name"].strip("[]").lower() if found else ""
+        if name and ("*" in self._access.hosts or name in self._access.hosts):
+            return None
+        return 403, f"this server is not called {host!r:.100}"
+
+    def _check_origin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+        """Refuses what the page of another origin asks; a link may lead to a page of ours."""
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin.lower() in self._access.origins:
+            return None
+        if b"origin" in headers and not _is_same_origin(origin, headers.get(b"host", b"")):
+            return 403, f"pages of {origin!r:.100} may not ask this server"
+        site = headers.get(b"sec-fetch-site", b"none")
+        opens = headers.get(b"sec-fetch-mode") == b"navigate" and scope.get("method") == "GET"
+        if site in (b"same-origin", b"none") or (opens and scope.get("path") in self._access.pages):
+            return None
+        return 403, "pages of another origin may not ask this server"
+
+    def _check_body(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and (
+            len(length) > _MAX_LENGTH_DIGITS or int(length) > self._access.limit
+        ):
+            return 413, _format_too_large(self._access.limit)
+        coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+        if coding.strip().lower() not in ("identity", ""):
+            return 415, f"the body is coded as {coding!r:.40}; send it as it is"
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        given = kind.decode("latin-1")
+        if given and self._access.types and given not in self._access.types:
+            return 415, f"the body is {given!r:.60}; send {' or '.join(sorted(self._access.types))}"
+        return None
+
+    def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
+        """Refuses a request without a key, where it has to bring one; notes whose key it is."""
+        if not self._access.keys or scope.get("path") in self._access.open_paths:
+            return None
+        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+        for key, user in self._access.keys.items():
+            wanted = key.encode("utf-8", "surrogateescape")
+            if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), wanted):
+                scope[USER_SCOPE_KEY] = user
+                return None
+        return 401, "a key is needed: Authorization: Bearer KEY"
+
+
+def _is_same_origin(origin: str, host: bytes) -> bool:
+    """Whether a page is of the server that it asks; a proxy may have taken its TLS away."""
+    try:
+        return urlsplit(origin).netloc.lower().encode("latin-1") == host.lower()
+    except ValueError:
+        return False
+
+
+def _replay_body(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was received, and then what comes after it."""
+    first: list[ASGIMessage] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_next() -> ASGIMessage:
+        return first.pop() if first else await receive()
+
+    return receive_next
+
+
+class _FormLimiter:
+    """Hands a form on piece by piece; when it is over the limit, answers and ends the request."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._received_bytes = 0
+        self._has_answered = False
+        self._is_over = False
+
+    async def run(self, app: ASGIApp) -> None:
+        """Lets the application answer."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except Exception:
+            if not self._is_over:  # else it is only that the application could not go on
+                raise
+
+    async def receive(self) -> ASGIMessage:
+        """What comes next; that the client has left, when it is too much."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self._is_over = self._is_over or not self._has_answered
+            return message
+        self._received_bytes += len(message.get("body") or b"")
+        if self._received_bytes <= self._limit:
+            return message
+        if not (self._is_over or self._has_answered):
+            self._is_over = True
+            await _send_refusal(self._scope, self._send, 413, _format_too_large(self._limit))
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: ASGIMessage) -> None:
+        """Sends the application's answer, unless the request is over."""
+        if not self._is_over:
+            self._has_answered = True
+            await self._send(message)
+
+
+def _is_form(scope: Scope) -> bool:
+    types = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
+    return any(value.strip().lower().startswith(b"multipart/form-data") for value in types)
+
+
+def _format_too_large(limit: int) -> str:
+    return f"the body is larger than {limit:,} bytes"
+
+
+async def _send_refusal(scope: Scope, send: Send, status: int, message: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": message})
+        return
+    body = orjson.dumps({"error": {"message": message, "type": "refused", "code": status}})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,101 @@
+"""What a client asks for: the body of POST /v1/chat/completions, checked.
+
+Source: OpenAI's API reference, "Create chat completion". How the model samples is the agent's own
+business, so the fields for that are taken and left aside; what would change the answer's form is
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+
+from agentcall.errors import UsageError
+from agentcall.messages import JSON, Message, clear_provenance, load_messages
+
+MAX_MESSAGES = 2_000
+"""Messages of a request at most; each is read, judged and sent on."""
+
+_UNSUPPORTED_FIELDS = {
+    "tools": "this agent brings its own tools; send none",
+    "functions": "this agent brings its own tools; send none",
+    "response_format": "this agent decides the form of its answers; send none",
+}
+
+
+class InvalidRequest(Exception):
+    """A request that cannot be answered: `status` (HTTP), `code` as OpenAI's, `param`."""
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """A request; `steps` asks for the tool steps as `reasoning_content`."""
+
+    messages: tuple[Message, ...]
+    stream: bool
+    include_usage: bool
+    include_steps: bool
+
+
+def parse_request(body: bytes, model: str) -> CompletionRequest:
+    """The request in a body. Raises Unfit."""
+    try:
+        value: object = orjson.loads(body)
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body is not a JSON object")
+    fields = cast("dict[str, JSON]", value)
+    _check_fields(fields, model)
+    options = fields.get("stream_options")
+    wants_usage = isinstance(options, Mapping) and options.get("include_usage") is True
+    steps = fields.get("include_steps") is True
+    return CompletionRequest(
+        _parse_messages(fields), fields.get("stream") is True, wants_usage, steps
+    )
+
+
+def _check_fields(fields: Mapping[str, JSON], model: str) -> None:
+    name = fields.get("model", model)
+    if name != model:
+        raise InvalidRequest(
+            f"there is no model {name!r:.100}; there is {model!r}",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
+    for param, words in _UNSUPPORTED_FIELDS.items():
+        if fields.get(param) and fields[param] != {"type": "text"}:
+            raise InvalidRequest(words, param=param)
+    if fields.get("n") not in (None, 1):
+        raise InvalidRequest(f"n is {fields['n']!r:.100}; one answer is given", param="n")
+
+
+def _parse_messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
+    messages = fields.get("messages")
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        raise InvalidRequest("messages is no list of messages", param="messages")
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequest(
+            f"there are {len(messages):,} messages, more than {MAX_MESSAGES:,}; leave out the "
+            "oldest",
+            param="messages",
+        )
+    last = messages[-1]
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        raise InvalidRequest("the last message is not the user's", param="messages")
+    try:
+        return clear_provenance(load_messages(cast("Sequence[Mapping[str, JSON]]", messages)))
+    except (UsageError, AttributeError, TypeError, KeyError) as error:
+        raise InvalidRequest(f"{error!s:.500}", param="messages") from None

@@ -1,0 +1,1 @@
+"""An agent as a chat in the browser: `agentcall.serving.web.app.WebChat`. Needs the extra `web`."""

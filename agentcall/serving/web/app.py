@@ -1,0 +1,183 @@
+"""An agent as a page in a browser: an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections import OrderedDict, defaultdict
+from dataclasses import replace
+from functools import cache, partial
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from agentcall.agent import Agent
+from agentcall.errors import SessionError, UsageError
+from agentcall.messages import MAX_IMAGE_BYTES
+from agentcall.serving.conversation import Conversation, new_session
+from agentcall.serving.http_security import (
+    USER_SCOPE_KEY,
+    AccessPolicy,
+    ASGIApp,
+    Receive,
+    Scope,
+    Send,
+)
+from agentcall.serving.web.ownership import UserIsolationMiddleware
+from agentcall.serving.web.page import ChatPage, build_page
+from agentcall.serving.web.security import WebSecurityMiddleware
+from agentcall.serving.web.session import CallDurations, ChatTab
+from agentcall.serving.web.uploads import Uploads, get_upload_folder
+from agentcall.sessions import SessionStore, SQLiteSession, default_path
+from agentcall.sessions.export import EXPORTERS
+
+MAX_BODY_BYTES = MAX_IMAGE_BYTES + 2**20
+"""Bytes of a request at most: an image, and what comes with it."""
+
+_MAX_TABS = 1000
+_HOUR = 3600
+_EXPORT_TYPES = {"md": "text/markdown", "json": "application/json"}
+
+
+class WebChat:
+    """Serves a chat with an agent.
+
+    terms: who may come in. Without keys everybody is the owner, whose sessions these are; with keys
+        the sessions of each are kept in a file of their own, named by whom the key was given to.
+    path: the owner's file of sessions; None is that of the command line.
+    running, waiting: how many runs go on at the same time, and how many may wait.
+    """
+
+    def __init__(
+        self,
+        agent: Agent[Any, Any],  # Any: of any output and deps
+        *,
+        access: AccessPolicy | None = None,
+        path: str | Path | None = None,
+        running: int = 32,
+        waiting: int = 256,
+    ) -> None:
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        get_upload_folder()
+        self._uploads = Uploads()
+        self._agent = agent
+        self._path = default_path() if path is None else Path(path)
+        self._tabs: OrderedDict[tuple[str, str], ChatTab] = OrderedDict()
+        self._durations: defaultdict[str, CallDurations] = defaultdict(CallDurations)
+        page = build_page(agent.name, self._find_tab, running=running)
+        page.blocks.queue(max_size=waiting, api_open=False)
+        access = replace(access or AccessPolicy(), limit=MAX_BODY_BYTES, pages=frozenset({"/"}))
+        self._security = WebSecurityMiddleware(
+            UserIsolationMiddleware(self._build_app(page), self._uploads), access
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._security(scope, receive, send)
+
+    async def close_connections(self) -> None:
+        """Stops what runs and ends the connections of all pages, as the server is about to end."""
+        self._security.end_streams()
+        await asyncio.gather(*(tab.stop_runs() for tab in self._tabs.values()))
+
+    def _build_app(self, page: ChatPage) -> ASGIApp:
+        fastapi: Any = import_module("fastapi")  # Any: an optional package
+        gradio: Any = import_module("gradio")  # Any: as above
+        app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        app.add_route("/export", self._export_session)
+        app.add_route("/chat.js", _serve_script)
+        mounted: ASGIApp = gradio.mount_gradio_app(
+            app,
+            page.blocks,
+            path="/",
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            max_file_size=MAX_IMAGE_BYTES,
+            ssr_mode=False,
+            enable_monitoring=False,
+            pwa=False,
+            mcp_server=False,
+            theme=_make_theme(),
+            css=_read_asset("chat.css"),
+            head='<script src="chat.js" defer></script>',
+        )
+        # a page that is mounted counts as not launched, and Gradio 6.31 then lets requests name any
+        # file of this machine as one that was uploaded
+        page.blocks.has_launched = True
+        return mounted
+
+    def _find_tab(self, request: Any) -> ChatTab:  # Any: Gradio's request
+        """The tab that a request comes from; a new one goes on with the session it names."""
+        user = str(request.request.scope.get(USER_SCOPE_KEY, ""))
+        key = (user, str(request.session_hash))
+        if key not in self._tabs:
+            session = self._open_session(user, request.query_params.get("session"))
+            images = partial(self._uploads.load_image, user)
+            self._tabs[key] = ChatTab(
+                Conversation(self._agent, session), self._durations[user], images
+            )
+            while len(self._tabs) > _MAX_TABS:
+                self._tabs.popitem(last=False)
+        self._tabs.move_to_end(key)
+        return self._tabs[key]
+
+    def _open_session(self, user: str, name: str | None) -> SQLiteSession:
+        path = self._get_path(user)
+        if name:
+            try:
+                return SQLiteSession(name, path, wait=0)
+            except UsageError:  # no name of a session: somebody wrote it into the address
+                pass
+        return new_session(SQLiteSession("new", path, wait=0))
+
+    def _get_path(self, user: str) -> Path:
+        """Where the sessions of a user are kept."""
+        if not user:
+            return self._path
+        plain = re.sub(r"\W+", "-", user)[:40]
+        mark = hashlib.sha256(user.encode()).hexdigest()[:8]
+        return self._path.with_name(f"{self._path.stem}-{plain}-{mark}{self._path.suffix}")
+
+    async def _export_session(self, request: Request) -> Response:
+        session, form = (request.query_params.get(name, "") for name in ("session", "as"))
+        if form not in _EXPORT_TYPES:
+            return PlainTextResponse(f"as={form!r:.40} is none of {', '.join(_EXPORT_TYPES)}", 400)
+        store = SessionStore(self._get_path(str(request.scope.get(USER_SCOPE_KEY, ""))))
+        try:
+            kept = await run_in_threadpool(store.load_session, session)
+        except (SessionError, UsageError) as error:
+            return PlainTextResponse(str(error), 404)
+        name = quote(f"{session}.{form}", safe="")
+        return Response(
+            EXPORTERS[form](kept),
+            media_type=f"{_EXPORT_TYPES[form]}; charset=utf-8",
+            headers={"content-disposition": f"attachment; filename*=UTF-8''{name}"},
+        )
+
+
+async def _serve_script(request: Request) -> Response:
+    return Response(_read_asset("chat.js"), media_type="text/javascript")
+
+
+@cache
+def _read_asset(name: str) -> str:
+    return (files("agentcall.serving.web") / name).read_text("utf-8")
+
+
+def _make_theme() -> Any:  # Any: Gradio's
+    """Gradio's look with the fonts of the reader's machine."""
+    gradio: Any = import_module("gradio")
+    return gradio.themes.Soft(
+        primary_hue="blue",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )

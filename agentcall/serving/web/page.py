@@ -1,0 +1,333 @@
+"""The page: Gradio's components, and what each of them brings about.
+
+What each component of the page shows of a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlencode
+
+from agentcall.approvals import Approved, Denied
+from agentcall.display import format_full_call, to_single_line
+from agentcall.errors import UsageError
+from agentcall.messages import Text
+from agentcall.serving.conversation import PendingApproval
+from agentcall.serving.web import markdown
+from agentcall.serving.web.session import ChatTab
+from agentcall.serving.web.view import WebChatView
+from agentcall.sessions import SessionSummary
+
+gr: Any = import_module("gradio")  # Any: an optional package, few of whose types are told
+ComponentUpdate: TypeAlias = Any
+
+PLACEHOLDER = "Ask something. Enter sends, Shift-Enter begins a new line."
+EDITING_PLACEHOLDER = (
+    "What you send now takes the place of the last question and of all that came of it."
+)
+_LABEL_LENGTH = 60
+_APPROVAL_QUESTION = "<p><strong>May this be done?</strong></p>"
+
+
+def render_updates(view: WebChatView, before: WebChatView | None) -> list[ComponentUpdate]:
+    """What each of `Page.outputs` is to show; what has not changed since is skipped."""
+    if before is None:
+        return _render_all(view)
+    if view == before:
+        return [gr.skip() for _ in _render_all(view)]
+    pairs = zip(_render_all(view), _render_all(before), strict=True)
+    return [gr.skip() if now == then else now for now, then in pairs]
+
+
+def _render_all(view: WebChatView) -> list[ComponentUpdate]:
+    is_idle = not view.is_running
+    has_begun = is_idle and bool(view.bubbles)
+    ids = {each.id for each in view.sessions}
+    is_kept = view.session in ids
+    editing = "Cancel edit" if view.is_editing else "Edit"
+    return [
+        list(view.bubbles),
+        _render_box(view),
+        gr.update(
+            choices=[(_format_label(each), each.id) for each in view.sessions],
+            value=view.session if is_kept else None,
+        ),
+        gr.update(visible=view.waiting is not None),
+        "" if view.waiting is None else _render_pending(view.waiting, view.more),
+        gr.update() if view.waiting is None else gr.update(value=""),
+        gr.update(interactive=has_begun),
+        gr.update(interactive=has_begun, value=editing),
+        gr.update(interactive=has_begun),
+        gr.update(link=_build_export_link(view.session, "md"), interactive=is_kept),
+        gr.update(link=_build_export_link(view.session, "json"), interactive=is_kept),
+        markdown.render_text(view.usage) if view.usage else "",
+        markdown.render_text(view.session),
+    ]
+
+
+def _render_box(view: WebChatView) -> ComponentUpdate:
+    looks: dict[str, object] = {
+        "placeholder": EDITING_PLACEHOLDER if view.is_editing else PLACEHOLDER,
+        "submit_btn": not view.is_running,
+        "stop_btn": view.is_running,
+    }
+    if view.draft is not None:
+        looks["value"] = {"text": view.draft, "files": []}
+    return gr.update(**looks)
+
+
+def _format_label(session: SessionSummary) -> str:
+    waits = "‖ " if session.waiting else ""
+    return f"{waits}{to_single_line(session.title, _LABEL_LENGTH) or session.id}"
+
+
+def _render_pending(pending: PendingApproval, more: int) -> str:
+    """A call that a person decides about: nothing of it is cut or invisible."""
+    parts = [
+        _APPROVAL_QUESTION,
+        markdown.render_code(format_full_call(pending.call, pending.agent)),
+    ]
+    if pending.reason:
+        parts.append(markdown.render_text(pending.reason))
+    if more:
+        parts.append(markdown.render_text(f"{more} more behind it."))
+    return markdown.join(*parts)
+
+
+def _build_export_link(session: str, form: str) -> str:
+    return f"export?{urlencode({'session': session, 'as': form})}"
+
+
+Component: TypeAlias = Any
+GradioRequest: TypeAlias = Any
+Views: TypeAlias = AsyncGenerator[WebChatView, None]
+Handler = TypeVar("Handler", bound=Callable[..., Any])  # Any: whatever Gradio makes of it
+
+
+@dataclass(frozen=True, slots=True)
+class SidebarComponents:
+    """The conversations that are kept."""
+
+    new: Component
+    sessions: Component
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalComponents:
+    """A call that waits for a person."""
+
+    panel: Component
+    call: Component
+    reason: Component
+    approve: Component
+    always: Component
+    deny: Component
+
+
+@dataclass(frozen=True, slots=True)
+class FooterComponents:
+    """What stands below the box for words."""
+
+    retry: Component
+    edit: Component
+    undo: Component
+    markdown: Component
+    json: Component
+    usage: Component
+    session: Component
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPage:
+    """The page of an agent of this name, as Gradio's `blocks`."""
+
+    blocks: Component
+    sidebar: SidebarComponents
+    chat: Component
+    approval: ApprovalComponents
+    box: Component
+    footer: FooterComponents
+
+    @property
+    def outputs(self) -> list[Component]:
+        """The components that change, in the order of `shown`."""
+        side, approval, foot = self.sidebar, self.approval, self.footer
+        return [
+            self.chat,
+            self.box,
+            side.sessions,
+            *(approval.panel, approval.call, approval.reason),
+            *(foot.retry, foot.edit, foot.undo, foot.markdown, foot.json, foot.usage, foot.session),
+        ]
+
+
+def build_page(
+    name: str, find_tab: Callable[[GradioRequest], ChatTab], *, running: int
+) -> ChatPage:
+    """The page of an agent of this name.
+
+    find: the tab that a request comes from. running: how many runs go on at the same time.
+    """
+    with gr.Blocks(title=name, analytics_enabled=False, fill_height=True) as blocks:
+        page = ChatPage(
+            blocks,
+            _build_sidebar(name),
+            _build_chat(),
+            _build_approval(),
+            _build_box(),
+            _build_footer(),
+        )
+        _connect_events(page, find_tab, running)
+    return page
+
+
+def _build_sidebar(name: str) -> SidebarComponents:
+    with gr.Sidebar(width=280):
+        gr.Markdown(markdown.render_text(name), elem_id="name")
+        new = gr.Button("New chat", elem_id="new")
+        sessions = gr.Radio(show_label=False, container=False, elem_id="sessions")
+    return SidebarComponents(new, sessions)
+
+
+def _build_chat() -> Component:
+    return gr.Chatbot(
+        show_label=False,
+        scale=1,
+        min_height=240,
+        buttons=["copy"],
+        feedback_options=None,
+        render_markdown=False,  # it gets HTML
+        allow_tags=False,
+        placeholder="### What can I do for you?",
+        elem_id="chat",
+    )
+
+
+def _build_approval() -> ApprovalComponents:
+    with gr.Column(visible=False, variant="panel", elem_id="approval") as panel:
+        call = gr.Markdown(elem_id="call")
+        reason = gr.Textbox(
+            placeholder="Why not? The model is told when you deny.",
+            show_label=False,
+            container=False,
+            max_length=2000,
+            elem_id="reason",
+        )
+        with gr.Row():
+            approve = gr.Button("Approve once", variant="primary", elem_id="approve")
+            always = gr.Button("Approve always", elem_id="always")
+            deny = gr.Button("Deny", variant="stop", elem_id="deny")
+    return ApprovalComponents(panel, call, reason, approve, always, deny)
+
+
+def _build_box() -> Component:
+    return gr.MultimodalTextbox(
+        placeholder=PLACEHOLDER,
+        show_label=False,
+        autofocus=True,
+        file_count="multiple",
+        file_types=["image"],
+        max_plain_text_length=10**9,  # a long text that is pasted stays a text
+        elem_id="box",
+    )
+
+
+def _build_footer() -> FooterComponents:
+    words = ("Retry", "Edit", "Undo", "Export Markdown", "Export JSON")
+    with gr.Row(elem_id="tools"):
+        retry, edit, undo, markdown, json = (
+            gr.Button(word, size="sm", min_width=60, elem_id=word.lower().replace(" ", "-"))
+            for word in words
+        )
+    with gr.Row(elem_id="foot"):
+        usage, session = gr.Markdown(elem_id="usage"), gr.Markdown(elem_id="session")
+    return FooterComponents(retry, edit, undo, markdown, json, usage, session)
+
+
+def _connect_events(
+    page: ChatPage, find_tab: Callable[[GradioRequest], ChatTab], running: int
+) -> None:
+    """Says what each component brings about."""
+
+    def on(
+        event: Component, work: Callable[..., Views], *inputs: Component, group: str | None = None
+    ) -> None:
+        event(
+            _make_handler(work, find_tab),
+            list(inputs),
+            page.outputs,
+            show_progress="hidden",
+            api_visibility="private",
+            concurrency_limit=running if group else None,
+            concurrency_id=group,
+        )
+
+    async def leave(request: GradioRequest) -> None:
+        await find_tab(request).stop_runs()
+
+    page.blocks.unload(_inject_request(leave))
+    box, approval, foot, side = page.box, page.approval, page.footer, page.sidebar
+    on(page.blocks.load, ChatTab.show)
+    on(box.submit, _ask, box, group="runs")
+    on(foot.retry.click, ChatTab.retry, group="runs")
+    on(approval.approve.click, _approve, group="runs")
+    on(approval.always.click, _approve_always, group="runs")
+    on(approval.deny.click, _deny, approval.reason, group="runs")
+    on(box.stop, ChatTab.stop)
+    on(foot.edit.click, ChatTab.edit)
+    on(foot.undo.click, ChatTab.undo)
+    on(side.new.click, ChatTab.start_new)
+    on(side.sessions.input, ChatTab.open_session, side.sessions)
+
+
+def _make_handler(
+    work: Callable[..., Views], find_tab: Callable[[GradioRequest], ChatTab]
+) -> Callable[..., Any]:
+    """The work as a function for Gradio, which is to give it the request first."""
+
+    async def handler(
+        request: GradioRequest,
+        *given: object,
+    ) -> AsyncGenerator[list[Any], None]:  # Any: Gradio's updates
+        before = None
+        async with aclosing(work(find_tab(request), *given)) as views:
+            async for view in views:
+                yield render_updates(view, before)
+                before = view
+
+    return _inject_request(handler)
+
+
+def _inject_request(handler: Handler) -> Handler:
+    """The function, whose first argument Gradio is to give itself; it goes by annotations."""
+    handler.__annotations__ = {"request": gr.Request}
+    return handler
+
+
+async def _ask(tab: ChatTab, given: dict[str, Any]) -> Views:  # Any: a text, and paths of files
+    text = str(given.get("text") or "")
+    try:
+        images = [tab.load_image(path) for path in given.get("files") or ()]
+    except UsageError as error:
+        views = tab.show_error(str(error))
+    else:
+        views = tab.ask([*images, *([Text(text)] if text.strip() else [])])
+    async with aclosing(views):
+        async for view in views:
+            yield view
+
+
+def _approve(tab: ChatTab) -> Views:
+    return tab.decide(Approved())
+
+
+def _approve_always(tab: ChatTab) -> Views:
+    return tab.decide(Approved("tool"))
+
+
+def _deny(tab: ChatTab, reason: str) -> Views:
+    return tab.decide(Denied(reason.strip()))

@@ -1,0 +1,1 @@
+"""What sessions and durable runs share: files, locks."""

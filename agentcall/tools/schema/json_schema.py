@@ -1,0 +1,157 @@
+"""The schema of a tool that is no Python function: a JSON Schema that came with it.
+
+Arguments are checked by `jsonschema` and stay the JSON they are; references to other documents are
+not followed, as a schema from elsewhere must not make us fetch anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, cast
+
+import orjson
+
+from agentcall.errors import ArgumentProblem, ArgumentsError, MissingExtra, SchemaError
+from agentcall.messages import JSON
+from agentcall.tools.schema._definitions import Schema, is_schema, prune_schema
+from agentcall.tools.schema.errors import (
+    ABSENT,
+    describe_schema,
+    format_expected_line,
+    make_fields_error,
+    make_not_object_error,
+    parse_json,
+)
+from agentcall.tools.schema.metaschema import encode_bounded_schema
+from agentcall.tools.schema.signature import NAME
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalSchema:
+    """A tool as a model sees it; its function takes the arguments as one mapping.
+
+    Raises SchemaError for what is no JSON Schema of an object, and MissingExtra without
+    `jsonschema`.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, JSON]
+    context_parameter: None = None
+    _encoded: bytes = b""
+
+    @classmethod
+    def from_parameters(
+        cls, name: str, description: str, parameters: Mapping[str, JSON]
+    ) -> ExternalSchema:
+        """The schema as a model needs it, without titles; checked as it came."""
+        whole = encode_bounded_schema(parameters, name)
+        tidy = cast("dict[str, JSON]", strip_titles(parameters))
+        return cls(name, description, tidy, _encoded=whole)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise SchemaError(
+                f"{self.name!r} is no name for a tool: 1 to 64 letters, digits, _ or -"
+            )
+        _get_validator(self._encoded, self.name)
+
+    def parse(self, arguments: str | bytes) -> dict[str, object]:
+        """The arguments as they came. Raises ArgumentsError, which names each wrong field."""
+        if not self.parameters.get("required") and arguments.strip() in ("", b"", "null", b"null"):
+            arguments = "{}"
+        whole = parse_json(arguments, self.name, self.parameters)
+        if not isinstance(whole, dict):
+            raise make_not_object_error(self.name, whole, self.parameters)
+        problems = self._list_problems(whole)
+        if problems:
+            raise make_fields_error(self.name, problems, self.parameters)
+        return cast("dict[str, object]", whole)
+
+    def _list_problems(self, whole: dict[str, JSON]) -> list[ArgumentProblem]:
+        checking, validator = _import_validator(self.name), _get_validator(self._encoded, self.name)
+        try:
+            errors = checking.errors_of(validator, whole)
+            return [problem for error in errors for problem in _convert_error(error)]
+        except checking.TooCostly as error:
+            raise ArgumentsError(
+                f"{self.name}: the arguments cannot be checked against its schema: that takes "
+                f"{error}. Give fewer or smaller values, less deep within each other.\n"
+                + format_expected_line(self.parameters)
+            ) from error
+
+    def bind(
+        self, values: Mapping[str, object], context: object | None = None
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """The one argument to call the function with."""
+        return (dict(values),), {}
+
+
+@lru_cache(maxsize=1024)
+def _get_validator(text: bytes, name: str) -> Any:  # Any: jsonschema is imported when first needed
+    schema: Schema = orjson.loads(text)
+    if schema.get("type", "object") != "object":
+        raise SchemaError(f"the tool {name} takes {schema['type']!r}; arguments are an object")
+    return _import_validator(name).validator_of(schema, name)
+
+
+def _import_validator(name: str) -> Any:  # Any: a module
+    try:
+        return import_module("agentcall.tools.schema.validator")
+    except ImportError as error:
+        raise MissingExtra(
+            f"the tool {name} has a JSON Schema of its own, which needs jsonschema: "
+            f"pip install jsonschema"
+        ) from error
+
+
+def _convert_error(error: Any) -> Iterable[ArgumentProblem]:  # Any: a jsonschema.ValidationError
+    """What is wrong, with the place in the words of our own schemas."""
+    path = _format_path(error.absolute_path)
+    match error.validator:
+        case "required":
+            for name in error.validator_value:
+                if name not in error.instance:
+                    yield ArgumentProblem(
+                        _format_path([*error.absolute_path, name]),
+                        ABSENT,
+                        _describe_property(error, name),
+                    )
+        case "additionalProperties" if error.validator_value is False:
+            known = error.schema.get("properties", {})
+            words = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
+            for name in _list_extra_names(error):
+                yield ArgumentProblem(
+                    _format_path([*error.absolute_path, name]), error.instance[name], words
+                )
+        case "type" | "enum" | "const" | "anyOf" | "oneOf":
+            yield ArgumentProblem(path, error.instance, describe_schema(error.schema))
+        case _:
+            yield ArgumentProblem(path, error.instance, f"something else: {error.message}")
+
+
+def strip_titles(schema: object) -> object:
+    """A schema without what a model need not read: titles and the name of its dialect."""
+    return prune_schema(
+        schema, lambda key, value: key in _UNNEEDED_KEYWORDS and isinstance(value, str)
+    )
+
+
+_UNNEEDED_KEYWORDS = ("title", "$schema")
+
+
+def _list_extra_names(error: Any) -> Iterable[str]:  # Any: as above
+    return _import_validator("").extra_names(error.schema, error.instance)  # type: ignore[no-any-return]
+
+
+def _describe_property(error: Any, name: str) -> str:  # Any: as above
+    inner: Schema = error.schema.get("properties", {}).get(name, {})
+    return describe_schema(inner) if is_schema(inner) else "a value"
+
+
+def _format_path(steps: Iterable[str | int]) -> str:
+    words = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return "".join(words).removeprefix(".")

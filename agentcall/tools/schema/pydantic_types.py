@@ -1,0 +1,193 @@
+"""A type as pydantic has it: its JSON Schema, short and without needless references, and its check.
+
+The type is checked as the only item of a TypedDict: so our settings reach dataclasses and
+TypedDicts that have none of their own, and aliases and defaults of a `Field` keep their meaning.
+"""
+
+from __future__ import annotations
+
+import decimal
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError, core_schema, to_json, to_jsonable_python
+from typing_extensions import TypedDict
+
+from agentcall.errors import ArgumentProblem
+from agentcall.messages import JSON
+from agentcall.tools.schema._definitions import REF_PREFIX, Schema, is_schema
+from agentcall.tools.schema.annotations import rewrite_annotation
+from agentcall.tools.schema.errors import TypeMismatch, describe_schema
+from agentcall.tools.schema.pydantic_errors import convert_validation_error
+from agentcall.tools.schema.regex import has_bool_for_number
+
+_ITEM = "value"
+_CONFIG = ConfigDict(coerce_numbers_to_str=True, allow_inf_nan=False)
+_SCHEMA_KEYWORDS = (
+    "items",
+    "additionalProperties",
+    "contains",
+    "propertyNames",
+    "not",
+    "if",
+    "then",
+    "else",
+)
+_SCHEMA_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_UNNEEDED_ITEMS = (("additionalProperties", True), ("format", "binary"))
+_SCHEMA_MAPS = ("properties", "patternProperties", "dependentSchemas")
+
+
+@dataclass(frozen=True, slots=True)
+class PydanticAdapter:
+    """A `Value` that pydantic reads."""
+
+    schema: Schema
+    definitions: dict[str, Schema]
+    alias: str | None
+    has_default: bool
+    _adapter: TypeAdapter[dict[str, object]]
+
+    def read(self, value: JSON, path: str, schema: Schema) -> object:
+        """The Python value of a JSON value. Raises Misfit."""
+        if has_bool_for_number(value, self.schema, self.definitions):
+            raise TypeMismatch([ArgumentProblem(path, value, describe_schema(self.schema))])
+        text = to_json({self.alias or _ITEM: value}, inf_nan_mode="constants")
+        try:
+            return self._adapter.validate_json(text)[_ITEM]
+        except ValidationError as error:
+            raise TypeMismatch(convert_validation_error(error, path, value, schema)) from error
+
+    def make_default(self) -> object:
+        """The default that the type itself brings, made anew."""
+        return self._adapter.validate_json(b"{}")[_ITEM]
+
+
+def build_pydantic_adapter(annotation: object) -> PydanticAdapter:
+    """Build a type's schema and validator. Raises whatever says that pydantic cannot."""
+    try:
+        # Equal types may differ in order (int | str, str | int): their text tells them apart.
+        return _build_with_cache(annotation, repr(annotation))
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+    return _build_adapter(annotation)
+
+
+@lru_cache(maxsize=4096)
+def _build_with_cache(annotation: object, text: str) -> PydanticAdapter:  # text: part of the key
+    return _build_adapter(annotation)
+
+
+def _build_adapter(annotation: object) -> PydanticAdapter:
+    item = TypedDict("Value", {_ITEM: rewrite_annotation(annotation)})  # type: ignore[misc]
+    setattr(item, "__pydantic_config__", _CONFIG)  # noqa: B010 - unknown to the type checkers
+    adapter: TypeAdapter[dict[str, object]] = TypeAdapter(cast("type[dict[str, object]]", item))
+    whole = adapter.json_schema(schema_generator=_SchemaGenerator)
+    definitions: dict[str, Schema] = whole.pop("$defs", {})
+    ((name, schema),) = whole["properties"].items()
+    recursive = _find_recursive(definitions)
+    tidy = {key: _simplify(definitions[key], definitions, recursive) for key in recursive}
+    return PydanticAdapter(
+        schema=_simplify(schema, definitions, recursive),
+        definitions=tidy,
+        alias=None if name == _ITEM else name,
+        has_default="required" not in whole,
+        _adapter=adapter,
+    )
+
+
+class _SchemaGenerator(GenerateJsonSchema):
+    """Refuses what JSON cannot hold, where pydantic warns or guesses."""
+
+    ignored_warning_kinds = {"non-serializable-default"}  # noqa: RUF012 - as pydantic declares it
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+    def emit_warning(self, kind: Any, detail: str) -> None:  # Any: pydantic's own literal
+        if kind == "skipped-choice":
+            raise TypeError(f"one choice of a union cannot be written as JSON: {detail}")
+        super().emit_warning(kind, detail)
+
+    def generator_schema(self, schema: core_schema.GeneratorSchema) -> NoReturn:
+        raise TypeError("a generator cannot be written as JSON")
+
+    def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> NoReturn:
+        raise TypeError("a class cannot be written as JSON")
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
+        """A number; the text form is read too, but its pattern is more than servers take."""
+        whole = super().decimal_schema(schema)
+        choices: list[Schema] = whole.get("anyOf", [whole])
+        return next((choice for choice in choices if choice.get("type") == "number"), whole)
+
+
+def _find_recursive(definitions: Mapping[str, Schema]) -> list[str]:
+    """The definitions that lead back to themselves."""
+    edges = {name: _collect_references(schema) for name, schema in definitions.items()}
+
+    def find_reachable(start: str) -> set[str]:
+        found: set[str] = set()
+        waiting = list(edges[start])
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += edges.get(name, ())
+        return found
+
+    return [name for name in definitions if name in find_reachable(name)]
+
+
+def _collect_references(schema: Schema) -> set[str]:
+    found = {schema["$ref"].removeprefix(REF_PREFIX)} if "$ref" in schema else set[str]()
+    return found.union(*map(_collect_references, _list_subschemas(schema)))
+
+
+def _list_subschemas(schema: Schema) -> list[Schema]:
+    inner: list[object] = [schema.get(key) for key in _SCHEMA_KEYWORDS]
+    for key in _SCHEMA_LISTS:
+        inner += schema.get(key, [])
+    for key in _SCHEMA_MAPS:
+        inner += schema.get(key, {}).values()
+    return [child for child in inner if is_schema(child)]
+
+
+def _simplify(schema: Schema, definitions: Mapping[str, Schema], recursive: list[str]) -> Schema:
+    """A schema without titles and noise, each reference replaced by what it names."""
+    name = schema.get("$ref", "").removeprefix(REF_PREFIX)
+    if name in definitions and name not in recursive:
+        siblings = {key: value for key, value in schema.items() if key != "$ref"}
+        return _simplify({**definitions[name], **siblings}, definitions, recursive)
+
+    def inner(child: Any) -> Any:  # Any: a schema, or true or false
+        return _simplify(child, definitions, recursive) if is_schema(child) else child
+
+    tidy = {key: value for key, value in schema.items() if (key, value) not in _UNNEEDED_ITEMS}
+    for key in tidy.keys() & _SCHEMA_KEYWORDS:
+        tidy[key] = inner(tidy[key])
+    for key in tidy.keys() & _SCHEMA_LISTS:
+        tidy[key] = [inner(child) for child in tidy[key]]
+    for key in tidy.keys() & _SCHEMA_MAPS:
+        tidy[key] = {name: inner(child) for name, child in tidy[key].items()}
+    tidy.pop("title", None)
+    tidy.pop("discriminator", None)
+    return tidy
+
+
+def encode_default_by_pydantic(default: object) -> tuple[JSON] | None:
+    """A default as JSON, in a tuple since None is one; None where JSON cannot hold it."""
+    if isinstance(default, decimal.Decimal):
+        default = float(default)
+    try:
+        plain = to_jsonable_python(default)
+        json.dumps(plain, allow_nan=False)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+        return None
+    return (plain,)

@@ -1,0 +1,114 @@
+"""The tools of a large registry that a model is offered: those that a conversation comes upon.
+
+Rules:
+1. It begins with the `FIRST` tools that fit the user's words best. Each further message of the
+   user adds up to `MORE`, until there are as many as may be.
+2. The model finds others with `find_tools`; and what it calls it is offered from then on.
+3. The list follows from the messages alone, so it is the same after a resume or in another
+   process; it only grows, and at its end, so that the server's prefix cache hits between two finds.
+4. A call of a tool that was not offered is the call of a real tool: it is checked, judged by the
+   policy and carried out as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import orjson
+
+from agentcall.messages import Assistant, Message, ToolCall, Transcript, User
+from agentcall.tools.registry import ToolRegistry
+from agentcall.tools.search import FIND_TOOLS
+from agentcall.tools.tool import Tool, tool
+
+INITIAL_COUNT, FURTHER_COUNT = 10, 5
+
+
+class ToolFinder:
+    """Searches a registry; `most` tools are offered without the model having asked for them.
+
+    `always` are those that are offered from the beginning, beside `find_tools`.
+    """
+
+    def __init__(self, registry: ToolRegistry, max_tools: int, pinned: Sequence[Tool] = ()) -> None:
+        self.tools = tuple(registry)
+        self.max_tools = max_tools
+        self.pinned = pinned
+        self._searchable = registry
+        self.registry = registry.merge(self._make_find_tool())
+
+    def search(self, query: str, count: int) -> list[Tool]:
+        """The tools that fit best."""
+        return self._searchable.search(query, count)
+
+    def _make_find_tool(self) -> Tool:
+        @tool(name=FIND_TOOLS, idempotent=True, read_only=True)
+        def find_tools(query: str) -> str:
+            """Find more tools. Not all are shown: search before you say that there is none.
+
+            Args:
+                query: What the tool does, in a few words, such as "convert currency".
+            """
+            found = self.search(query, FURTHER_COUNT)
+            if not found:
+                return "No tool has any of these words. Say in other words what the tool does."
+            return "These tools can be called now:\n" + "\n".join(map(_format_tool, found))
+
+        return find_tools
+
+
+def _format_tool(found: Tool) -> str:
+    return f"{found.name}: {found.description.partition(chr(10))[0]}"
+
+
+class ToolSelection:
+    """The tools that a conversation has come upon so far."""
+
+    def __init__(self, finder: ToolFinder) -> None:
+        self._finder = finder
+        first = (finder.registry[FIND_TOOLS], *finder.pinned)
+        self._tools = {one.name: one for one in first}
+        self._initial_size = len(first)
+        self._read_count = 0
+
+    def update(self, messages: Transcript) -> tuple[Tool, ...]:
+        """The tools, once the messages that are new have been read."""
+        while self._read_count < len(messages):
+            for found in self._find_tools(messages[self._read_count]):
+                self._tools.setdefault(found.name, found)
+            self._read_count += 1
+        return tuple(self._tools.values())
+
+    def _find_tools(self, message: Message) -> Iterable[Tool]:
+        match message:
+            case User():
+                return self._search_text(message.trusted_text)
+            case Assistant():
+                return self._find_tools_in_calls(message.calls)
+            case _:
+                return ()
+
+    def _search_text(self, text: str) -> Sequence[Tool]:
+        count = INITIAL_COUNT if len(self._tools) == self._initial_size else FURTHER_COUNT
+        room = max(0, self._finder.max_tools - len(self._tools))
+        found = self._finder.search(text, count)
+        return [one for one in found if one.name not in self._tools][:room]
+
+    def _find_tools_in_calls(self, calls: Iterable[ToolCall]) -> Iterator[Tool]:
+        for call in calls:
+            if call.name == FIND_TOOLS:
+                yield from self._finder.search(_parse_query(call), FURTHER_COUNT)
+            elif call.name in self._finder.registry:
+                yield self._finder.registry[call.name]
+
+
+def _parse_query(call: ToolCall) -> str:
+    try:
+        arguments: object = orjson.loads(call.arguments)
+    except ValueError:
+        return ""
+    match arguments:
+        case {"query": str(query)}:
+            return query
+        case _:
+            return ""

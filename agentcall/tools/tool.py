@@ -1,0 +1,424 @@
+"""A tool: a function that a model may call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial, update_wrapper
+from types import MethodType
+from typing import Any, Generic, Literal, TypeAlias, cast, get_args, overload
+
+from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
+
+from agentcall.errors import UsageError
+from agentcall.messages import JSON, Message, Usage
+from agentcall.tools.importable import FunctionRef, explain_not_importable, make_function_ref
+from agentcall.tools.schema import ExternalSchema, FunctionSchema, function_schema
+
+Deps = TypeVar("Deps", default=object)
+P = ParamSpec("P", default=...)
+R = TypeVar("R", default=Any)
+Function = Callable[..., Any]  # Any: a tool may take and give anything
+AfterCrash: TypeAlias = Literal["tell", "ask"]
+
+
+@dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
+class RunContext(Generic[Deps]):
+    """What a tool may know of the run it is called in; never part of the tool's schema.
+
+    `retry` counts how often in a row this tool has failed. `idempotency_key`
+    is `run:turn:index`, the same when the call is carried out again after a crash. `tainted` says
+    that text of strangers was in the conversation when the call was asked for.
+    """
+
+    deps: Deps
+    usage: Usage = field(default_factory=Usage)
+    messages: tuple[Message, ...] = ()
+    retry: int = 0
+    tool_call_id: str = ""
+    tool_name: str = ""
+    run_id: str = ""
+    idempotency_key: str = ""
+    tainted: bool = False
+    _cancel_marks: list[None] = field(default_factory=list[None], repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the call any more: nothing else tells a thread to stop."""
+        return bool(self._cancel_marks)
+
+    def cancel(self) -> None:
+        """Says that nobody waits for the call any more."""
+        self._cancel_marks.append(None)
+
+
+class ToolOptionArguments(TypedDict, total=False):
+    """The marks of a tool as keyword arguments."""
+
+    timeout: float | None
+    retries: int
+    requires_approval: bool
+    sequential: bool
+    idempotent: bool
+    polling: bool
+    read_only: bool
+    untrusted: bool
+    egress: bool | Sequence[str]
+    isolated: bool
+    memory: int | None
+    variables: Sequence[str]
+    after_crash: AfterCrash
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOptions:
+    """What the author of a tool declares about it.
+
+    timeout: seconds until a call is given up; None for no deadline.
+    retries: how often in a row it may ask the model to try again.
+    requires_approval: a person has to approve each call.
+    sequential: never at the same time as another call of the same turn.
+    idempotent: carrying the same call out twice does no harm.
+    polling: calling it again with the same arguments makes sense.
+    read_only: it changes nothing outside the run.
+    untrusted: its results may hold text that strangers wrote: pages, files, search results.
+    egress: its arguments leave for an address that they hold, such as that of a URL: all of them,
+        or those of these names.
+    isolated: each call runs in a process of its own, which is killed at the deadline.
+    memory: bytes that an isolated call may take; None for no bound.
+    variables: the environment variables that an isolated tool needs, besides such as PATH.
+    after_crash: of a call that a crash cut off, unless it is idempotent: "tell" tells the model
+        that its outcome is unknown, "ask" asks a person whether to carry it out again.
+    delegates: it is an agent, whose run makes steps of its own; see `Agent.as_tool`.
+    """
+
+    timeout: float | None = 120.0
+    retries: int = 3
+    requires_approval: bool = False
+    sequential: bool = False
+    idempotent: bool = False
+    polling: bool = False
+    read_only: bool = False
+    untrusted: bool = False
+    egress: bool | Sequence[str] = False
+    isolated: bool = False
+    memory: int | None = 2 * 1024**3
+    variables: Sequence[str] = ()
+    after_crash: AfterCrash = "tell"
+    delegates: bool = False
+
+
+class Tool(Generic[P, R]):
+    """A function with a name, a description and a JSON Schema, which a model may call.
+
+    Calling the tool calls the function, so a decorated function stays what it was. A tool in a
+    class body binds like a method: `instance.name` is a tool of that instance.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        schema: FunctionSchema | ExternalSchema,
+        options: ToolOptions,
+        *,
+        unbound: bool = False,
+    ) -> None:
+        self.function = function
+        self.schema = schema
+        self.options = options
+        self.has_returned_untrusted = False
+        self._unbound = unbound
+        if options.isolated:
+            _check_can_isolate(function, schema)
+        if options.egress:
+            _check_egress(schema, options.egress)
+        update_wrapper(self, _unwrap(function), updated=())
+        self.__wrapped__ = function  # a bound method, where it is one: its signature has no self
+
+    @property
+    def name(self) -> str:
+        """The name the model calls it by."""
+        return self.schema.name
+
+    @property
+    def description(self) -> str:
+        """What the model is told that it does."""
+        return self.schema.description
+
+    @property
+    def parameters(self) -> dict[str, JSON]:
+        """The JSON Schema of its arguments, an object."""
+        return self.schema.parameters
+
+    @cached_property
+    def definition(self) -> dict[str, JSON]:
+        """The OpenAI tool object: `{"type": "function", "function": {...}}`."""
+        function: dict[str, JSON] = {"name": self.name}
+        if self.description:
+            function["description"] = self.description
+        function["parameters"] = self.parameters
+        return {"type": "function", "function": function}
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether calling it gives something to await."""
+        function = _unwrap(self.function)
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
+        )
+
+    @property
+    def is_untrusted_source(self) -> bool:
+        """Whether its results may be untrusted: it is marked so, says so, or has given some."""
+        return (
+            self.options.untrusted or self.has_returned_untrusted or self._has_untrusted_annotation
+        )
+
+    @cached_property
+    def _has_untrusted_annotation(self) -> bool:
+        """Whether `Untrusted` stands in what the function is declared to return."""
+        hints = getattr(inspect.unwrap(_unwrap(self.function)), "__annotations__", {})
+        return "Untrusted" in str(hints.get("return", ""))
+
+    @property
+    def needs_instance(self) -> bool:
+        """Whether it is a method in a class body, which is no tool without its instance."""
+        return self._unbound
+
+    @cached_property
+    def location(self) -> str:
+        """Where the function stands, as `file:line`, or what a callable object says in `place`."""
+        function = _unwrap(self.function)
+        if location := getattr(function, "location", ""):
+            return str(location)
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is None:
+            return f"{type(function).__module__}.{type(function).__qualname__}"
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+    @cached_property
+    def function_ref(self) -> FunctionRef:
+        """Where another process finds the function. Raises UsageError if none could."""
+        return make_function_ref(self.function)
+
+    def parse(self, arguments: str | bytes) -> dict[str, object]:
+        """The validated Python values of JSON arguments, by parameter name.
+
+        Raises ArgumentsError, which names each wrong field, its value and what was expected.
+        """
+        return self.schema.parse(arguments)
+
+    def call(self, values: Mapping[str, object], context: object = None) -> Any:
+        """Calls the function with parsed values; gives what it gives, perhaps an awaitable."""
+        args, kwargs = self.schema.bind(values, context)
+        function: Function = self.function
+        return function(*args, **kwargs)
+
+    def with_name(self, name: str) -> Tool:
+        """The same tool under another name."""
+        return self.copy_with(replace(self.schema, name=name), self.options)
+
+    def copy_with(self, schema: FunctionSchema | ExternalSchema, options: ToolOptions) -> Tool:
+        """The same function with another schema and other marks.
+
+        A callable object may have another function for other marks: what its `marked(marks)` gives.
+        """
+        marked = getattr(self.function, "marked", None)
+        function = cast("Function", marked(options)) if callable(marked) else self.function
+        return Tool(function, schema, options, unbound=self._unbound)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Tool[..., R]:
+        if not self._unbound:
+            return self
+        bound = getattr(self.function, "__get__")(instance, owner)  # noqa: B009 - untyped slot
+        return self if bound is self.function else Tool(bound, self.schema, self.options)
+
+    def __repr__(self) -> str:
+        return f"<Tool {self.name} at {self.location}>"
+
+
+def _unwrap(function: Function) -> Function:
+    inner = getattr(function, "__func__", function)
+    while isinstance(inner, partial):
+        inner = inner.func
+    return inner
+
+
+def _is_in_class_body(function: Function) -> bool:
+    """Whether the function was defined in a class body and takes its instance first."""
+    if inspect.ismethod(function) or isinstance(function, (staticmethod, classmethod)):
+        return isinstance(function, classmethod)
+    outer, _, _ = getattr(function, "__qualname__", "").rpartition(".")
+    if not outer or outer.endswith("<locals>"):
+        return False
+    first = next(iter(inspect.signature(function).parameters), "")
+    return first in ("self", "cls")
+
+
+def make_tool(
+    function: Function | Tool,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    **options: Unpack[ToolOptionArguments],
+) -> Tool:
+    """A tool out of a function, a method, a callable object or another tool.
+
+    Raises SchemaError, with the place and the reason, if it cannot be offered to a model.
+    """
+    inner: object = getattr(function, "__func__", None)
+    if isinstance(inner, Tool):
+        function = _bind_inner_tool(function, cast("Tool", inner))
+    if isinstance(function, Tool):
+        return _override_tool(function, name, description, options)  # pyright: ignore[reportUnknownArgumentType]
+    _check_options(options)
+    unbound = _is_in_class_body(function)
+    schema = function_schema(
+        getattr(function, "__func__", function) if unbound else function,
+        name=name,
+        description=description,
+        context_type=RunContext,
+        method=unbound,
+    )
+    return Tool(function, schema, ToolOptions(**options), unbound=unbound)
+
+
+def given_tool(
+    function: Callable[[dict[str, JSON]], Any],  # Any: as a tool's function
+    *,
+    name: str,
+    description: str,
+    parameters: Mapping[str, JSON],
+    **options: Unpack[ToolOptionArguments],
+) -> Tool:
+    """A tool with a JSON Schema of its own, whose function takes the arguments as one dict.
+
+    Raises SchemaError for what is no JSON Schema of an object.
+
+    >>> def forecast(arguments):
+    ...     return f"{arguments['city']}: sunny"
+    >>> schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    >>> given_tool(forecast, name="forecast", description="", parameters=schema).name
+    'forecast'
+    """
+    _check_options(options)
+    return Tool(
+        function,
+        ExternalSchema.from_parameters(name, description, parameters),
+        ToolOptions(**options),
+    )
+
+
+def _bind_inner_tool(
+    holder: Any, inner_tool: Tool
+) -> Tool:  # Any: a staticmethod, a classmethod or a method
+    """The tool in a decorator that was laid over it, bound as the decorator says."""
+    if isinstance(holder, MethodType):
+        return Tool(
+            MethodType(inner_tool.function, holder.__self__), inner_tool.schema, inner_tool.options
+        )
+    return inner_tool
+
+
+def _override_tool(
+    inner_tool: Tool, name: str | None, description: str | None, options: ToolOptionArguments
+) -> Tool:
+    if name is None and description is None and not options:
+        return inner_tool
+    described = inner_tool.description if description is None else description
+    schema = replace(inner_tool.schema, name=name or inner_tool.name, description=described)
+    _check_options(options)
+    return inner_tool.copy_with(schema, replace(inner_tool.options, **options))
+
+
+def _check_can_isolate(function: Function, schema: FunctionSchema | ExternalSchema) -> None:
+    """Raises UsageError for a tool that cannot be isolated."""
+    why = explain_not_importable(function)
+    if isinstance(schema, ExternalSchema):
+        why = "its schema was given, and a worker reads it from the function"
+    elif schema.context_type and get_args(schema.context_type) != (type(None),):
+        why = "its deps stay in this process; take RunContext[None], and the rest as arguments"
+    if _is_in_class_body(function):
+        why = "it is a method; make it a function at the top of a module"
+    if why:
+        raise UsageError(f"{schema.name} cannot be isolated: {why}")
+
+
+def _check_egress(
+    schema: FunctionSchema | ExternalSchema, names: Literal[True] | Sequence[str]
+) -> None:
+    """Raises UsageError for a name that no parameter has."""
+    if names is True:
+        return
+    known = cast("Mapping[str, JSON]", schema.parameters.get("properties", {}))
+    unknown = [name for name in names if name not in known]
+    if isinstance(names, str) or unknown:
+        wrong = repr(names) if isinstance(names, str) else f"[{unknown[0]!r}]"
+        raise UsageError(
+            f"{schema.name} has egress={wrong}; give True, or a list of its parameters: "
+            f"{', '.join(known)}"
+        )
+
+
+def _check_options(options: ToolOptionArguments) -> None:
+    bounds = [name for name in ("memory", "variables") if name in options]
+    if bounds and not options.get("isolated"):
+        raise UsageError(f"{bounds[0]}= is for isolated tools; add isolated=True")
+    memory, variables = options.get("memory"), options.get("variables", ())
+    if memory is not None and memory <= 0:
+        raise UsageError(f"memory={memory!r} is not a number of bytes above 0")
+    if isinstance(variables, str):
+        raise UsageError(f"variables={variables!r} is a text; give their names as a list")
+    timeout = options.get("timeout")
+    if timeout is not None and timeout <= 0:
+        raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")
+    if options.get("retries", 0) < 0:
+        raise UsageError(f"retries={options.get('retries')!r} is below 0")
+    after = options.get("after_crash", "tell")
+    if after not in get_args(AfterCrash):
+        raise UsageError(f"after_crash={after!r}: it has to be 'tell' or 'ask'")
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+
+
+@overload
+def tool(
+    *, name: str | None = None, description: str | None = None, **marks: Unpack[ToolOptionArguments]
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+
+
+def tool(
+    function: Function | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    **marks: Unpack[ToolOptionArguments],
+) -> Tool | Callable[[Function], Tool]:
+    """Makes a function a tool: `@tool`, or `@tool(name=, description=, timeout=, ...)`.
+
+    The name, the signature and the docstring say everything the model is told; the marks are those
+    of `Marks`. Raises SchemaError if the function cannot be offered.
+
+    >>> @tool
+    ... def add(a: int, b: int) -> int:
+    ...     "Add two numbers."
+    ...     return a + b
+    >>> add.parameters["required"]
+    ['a', 'b']
+    >>> add(2, 3)
+    5
+    """
+    if function is not None:
+        return make_tool(function)
+
+    def decorate(target: Function) -> Tool:
+        return make_tool(target, name=name, description=description, **marks)
+
+    return decorate
