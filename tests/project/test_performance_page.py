@@ -11,7 +11,7 @@ from benchmarks.overhead.page import bars_table, ours_page, written
 from benchmarks.overhead.parts import BESIDE_AIOHTTP, PAGE, WHOLE_FIELD, Part, made
 from benchmarks.overhead.results import Results, loaded
 
-MISSED = "## What is missed, and where the time goes"
+MISSED = "## Missed bars, and where the time goes"
 ROW, AT_ONCE = "warm run", "1000 at once"
 
 
