@@ -1,8 +1,8 @@
-"""An agent with a ready-made tool: any arithmetic, exactly and safely, without eval.
+"""An agent with a ready-made calculator: exact arithmetic, without eval.
 
     python examples/calculator_agent.py "What is e^8/12345, to six digits?"
 
-The model is the one that AGENTCALL_MODEL names, else a local LMDeploy, else the embedded one.
+Uses the model named by AGENTCALL_MODEL, else a local LMDeploy, else the embedded model.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Two questions to a model that runs on this machine, with every tool call shown.
+"""Ask a local model two questions and print every tool call.
 
     make demo
 
-The model is the embedded one, downloaded at first, or the one that AGENTCALL_MODEL names. Ends
-with 1 if a tool was not called or an answer is wrong.
+Uses the embedded model, downloaded on first use, or the model named by AGENTCALL_MODEL. Exits with
+1 if a tool was not called or an answer is wrong.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ forecaster = Agent(
 
 
 async def ask(agent: Agent, question: str) -> RunResult[str]:
-    """The result of a run; prints its calls and its text as they happen."""
+    """Run the agent, print its calls and text as they happen, and return the result."""
     print(f"\n> {question}")
     started = perf_counter()
     result = None
@@ -69,28 +69,30 @@ async def ask(agent: Agent, question: str) -> RunResult[str]:
             case _:
                 pass
     assert result is not None, "a run ends with RunFinished, or raises"
-    used = result.usage
-    print(f"\n  {used.requests} requests, {used.total_tokens} tokens,", end=" ")
+    usage = result.usage
+    print(f"\n  {usage.requests} requests, {usage.total_tokens} tokens,", end=" ")
     print(f"{perf_counter() - started:.1f} s")
     return result
 
 
-def missing(result: RunResult[str], tools: set[str], words: str) -> list[str]:
-    """What a result should have and does not."""
-    done = {call.name for call, answer in result.tool_calls if answer and not answer.is_error}
-    lacks = [f"{name} was not called" for name in sorted(tools - done)]
-    return lacks if words in str(result) else [*lacks, f"the answer does not say {words}"]
+def find_faults(result: RunResult[str], tools: set[str], expected: str) -> list[str]:
+    """List the tools that were not called, and a missing expected text."""
+    called = {call.name for call, answer in result.tool_calls if answer and not answer.is_error}
+    faults = [f"{name} was not called" for name in sorted(tools - called)]
+    if expected not in str(result):
+        faults.append(f"the answer does not contain {expected}")
+    return faults
 
 
 async def main() -> int:
-    """0 if all went well, else 1."""
-    sixteen = await ask(arithmetic, "Compute (3+5)*2")
-    warmth = await ask(forecaster, "What is the temperature in Shanghai in degrees Fahrenheit?")
+    """Return 0 if all tools were called and the answers are right, else 1."""
+    product = await ask(arithmetic, "Compute (3+5)*2")
+    weather = await ask(forecaster, "What is the temperature in Shanghai in degrees Fahrenheit?")
     faults = [
-        *missing(sixteen, {"add", "mul"}, "16"),
-        *missing(warmth, {"temperature", "convert_units"}, "65.3"),
+        *find_faults(product, {"add", "mul"}, "16"),
+        *find_faults(weather, {"temperature", "convert_units"}, "65.3"),
     ]
-    print(f"\n{'; '.join(faults) or 'All as it should be.'}")
+    print(f"\n{'; '.join(faults) or 'All tools were called and both answers are right.'}")
     return 1 if faults else 0
 
 

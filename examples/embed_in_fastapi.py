@@ -1,10 +1,10 @@
-"""One agent behind a web service: an answer as JSON, or the events of a run as they happen.
+"""An agent in a web service: answers as JSON, or the events of a run as a stream.
 
     uvicorn --app-dir examples embed_in_fastapi:app
     curl localhost:8000/ask -H 'Content-Type: application/json' -d '{"question": "17% of 2340?"}'
     curl -N localhost:8000/ask/stream -H 'Content-Type: application/json' -d '{"question": "..."}'
 
-The model is the one that AGENTCALL_MODEL names, else a local LMDeploy, else the embedded one.
+Uses the model named by AGENTCALL_MODEL, else a local LMDeploy, else the embedded model.
 """
 
 import json
@@ -23,14 +23,14 @@ app = FastAPI()
 
 
 class Ask(BaseModel):
-    """What a client asks."""
+    """The body of a request."""
 
     question: str
 
 
 @app.post("/ask")
 async def ask(body: Ask) -> dict[str, str]:
-    """The answer, and why the run ended."""
+    """Return the answer and the stop reason."""
     try:
         result = await agent.run(body.question)
     except ModelError as error:
@@ -40,7 +40,7 @@ async def ask(body: Ask) -> dict[str, str]:
 
 @app.post("/ask/stream")
 async def ask_stream(body: Ask) -> StreamingResponse:
-    """The events of a run, as server-sent events; a client that leaves cancels the run."""
+    """Stream the events of a run as server-sent events; a disconnect cancels the run."""
     return StreamingResponse(_events(body.question), media_type="text/event-stream")
 
 

@@ -1,8 +1,8 @@
-"""An answer as a value: validated, and asked for again where it does not fit.
+"""Get a validated value as the answer; an invalid answer is requested again.
 
     python examples/structured_output.py "Two coffees at 3.20 and a cake at 4.50, please"
 
-The model is the one that AGENTCALL_MODEL names, else a local LMDeploy, else the embedded one.
+Uses the model named by AGENTCALL_MODEL, else a local LMDeploy, else the embedded model.
 """
 
 import sys
@@ -21,21 +21,21 @@ class Item(BaseModel):
 
 
 class Order(BaseModel):
-    """All that was ordered."""
+    """An order of several items."""
 
     items: list[Item]
 
     @property
     def total(self) -> float:
-        """What all items cost together."""
+        """The price of all items."""
         return sum(item.count * item.price for item in self.items)
 
 
 agent = Agent(output_type=Order, instructions="Write the order down.")
 
 if __name__ == "__main__":
-    words = " ".join(sys.argv[1:]) or "Two coffees at 3.20 and a cake at 4.50, please"
-    order = agent.run_sync(words).output
+    text = " ".join(sys.argv[1:]) or "Two coffees at 3.20 and a cake at 4.50, please"
+    order = agent.run_sync(text).output
     for item in order.items:
         print(f"{item.count} x {item.name} at {item.price:.2f}")
     print(f"total {order.total:.2f}")

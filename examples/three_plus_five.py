@@ -1,9 +1,9 @@
-"""(3+5)*2 with two tools: the model decides what to call, and in which order.
+"""Compute (3+5)*2 with two tools; the model decides which to call, and in which order.
 
     python examples/three_plus_five.py
 
-The model is the one that AGENTCALL_MODEL names ("lmdeploy:internlm2_5-7b-chat",
-"http://127.0.0.1:8080/v1", "embedded"), else a local LMDeploy, else the embedded one.
+Uses the model named by AGENTCALL_MODEL ("lmdeploy:internlm2_5-7b-chat",
+"http://127.0.0.1:8080/v1", "embedded"), else a local LMDeploy, else the embedded model.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""The weather of real places, with the text as it streams and the calls as they happen.
+"""Report the weather of real places, with streamed text and tool calls.
 
     python examples/weather_agent.py "Do I need a coat in Oslo today?"
 
-Asks Open-Meteo, so it needs the network. The model is the one that AGENTCALL_MODEL names, else a
-local LMDeploy, else the embedded one.
+Uses Open-Meteo, which needs a network connection, and the model named by AGENTCALL_MODEL, else a
+local LMDeploy, else the embedded model.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ agent = Agent(
 
 
 async def main(question: str) -> None:
-    """Prints what happens in a run as it happens."""
+    """Run the agent and print the events as they happen."""
     async for event in agent.run_stream(question):
         match event:
             case TextDelta(text):

@@ -1,4 +1,4 @@
-"""A model behind a client of the `openai` package that you bring: any provider, your settings.
+"""Use your own client of the `openai` package: any provider, your settings.
 
     OPENAI_BASE_URL=http://127.0.0.1:23333/v1 OPENAI_API_KEY=none \
         python examples/with_openai_client.py internlm2_5-7b-chat "What is 12.5% of 360?"

@@ -1,1 +1,1 @@
-"""The documentation as a site: the pages of docs/, a reference out of docstrings, and an order."""
+"""The documentation site: the pages of docs/, and a reference generated from docstrings."""

@@ -1,4 +1,4 @@
-"""`python -m pages`: builds the site into build/docs/site, and fails on any warning."""
+"""Build the site into build/docs/site with `python -m pages`; any warning is an error."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BUILD = ROOT / "build" / "docs"
 
 
 def main() -> int:
-    """Builds; gives the exit code."""
+    """Build the site and return the exit code."""
     shutil.rmtree(BUILD, ignore_errors=True)
     pages = BUILD / "docs"
     shutil.copytree(ROOT / "docs", pages)
-    written = [path.relative_to(pages).as_posix() for path in sorted(pages.rglob("*.md"))]
+    paths = [path.relative_to(pages).as_posix() for path in sorted(pages.rglob("*.md"))]
     (pages / "reference").mkdir()
     for module in REFERENCE:
         (pages / "reference" / f"{module}.md").write_text(module_page(module))
     (pages / "reference" / "commands.md").write_text(commands_page())
-    (BUILD / "zensical.toml").write_text(configuration(written))
+    (BUILD / "zensical.toml").write_text(configuration(paths))
     zensical = Path(sys.executable).with_name("zensical")
     if not zensical.exists():
         sys.stderr.write(

@@ -1,8 +1,8 @@
-"""A page out of what every command says of itself with --help."""
+"""The reference page of the commands, generated from their help texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -11,22 +11,23 @@ from agentcall.cli import app
 
 
 def commands_page() -> str:
-    """All commands, the longest way down."""
-    blocks = [f"## {name}\n\n```text\n{words}\n```" for name, words in _all(app)]
+    """Return the page, with all commands and their subcommands."""
+    root = typer.main.get_command(app)
+    blocks = [f"## {name}\n\n```text\n{text}\n```" for name, text in _list_help(root, "agentcall")]
     return "# Commands\n\n" + "\n\n".join(blocks) + "\n"
 
 
-def _all(commands: typer.Typer) -> Iterator[tuple[str, str]]:
-    command = typer.main.get_command(commands)
-    yield from _below(command, "agentcall", None)
-
-
-def _below(command: Any, name: str, above: Any) -> Iterator[tuple[str, str]]:  # Any: typer's click
-    word = name.rpartition(" ")[2]
-    context = command.make_context(word, [], parent=above, resilient_parsing=True)
+def _list_help(
+    command: Any,
+    name: str,
+    parent: Any = None,  # Any: the click that typer brings
+) -> Iterator[tuple[str, str]]:
+    last_word = name.rpartition(" ")[2]
+    context = command.make_context(last_word, [], parent=parent, resilient_parsing=True)
     context.terminal_width = context.max_content_width = 92
     yield name, command.get_help(context).rstrip()
-    inner: Mapping[str, Any] = getattr(command, "commands", {})
-    for word, each in inner.items():
-        if not each.hidden:
-            yield from _below(each, f"{name} {word}", context)
+    if hasattr(command, "list_commands"):
+        for word in command.list_commands(context):
+            inner = command.get_command(context, word)
+            if not inner.hidden:
+                yield from _list_help(inner, f"{name} {word}", context)

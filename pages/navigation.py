@@ -1,6 +1,6 @@
 """The order of the pages, and the site's configuration.
 
-A page that is listed and not there is left out; one that is there and not listed comes last.
+A listed page that does not exist is left out; a page that is not listed comes last.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "stopping.md",
         "safety.md",
     ],
-    "Doors": ["chat.md", "web.md", "endpoint.md", "fastapi.md", "mcp.md", "observability.md"],
-    "Measured": ["performance.md", "robustness.md", "gpu.md"],
-    "How it is built": ["architecture.md"],
+    "Interfaces": ["chat.md", "web.md", "endpoint.md", "fastapi.md", "mcp.md", "observability.md"],
+    "Benchmarks": ["performance.md", "robustness.md", "gpu.md"],
+    "Architecture": ["architecture.md"],
     "中文": ["zh/tutorial.md", "zh/lmdeploy.md"],
 }
 
@@ -59,22 +59,22 @@ toggle = { icon = "lucide/sun", name = "Light" }
 
 
 def configuration(pages: Sequence[str]) -> str:
-    """The text of zensical.toml for these pages, paths below docs/."""
-    return _SETTINGS % "\n".join(f"  {line}," for line in _entries(pages))
+    """Return the text of zensical.toml for these pages, given as paths below docs/."""
+    return _SETTINGS % "\n".join(f"  {line}," for line in _list_entries(pages))
 
 
-def _entries(pages: Sequence[str]) -> Iterator[str]:
+def _list_entries(pages: Sequence[str]) -> Iterator[str]:
     listed = [page for section in SECTIONS.values() for page in section]
     others = [page for page in pages if page not in listed]
     reference = [f"reference/{module}.md" for module in REFERENCE]
     sections = {**SECTIONS, "More": others}
-    for name, wanted in sections.items():
-        found = [page for page in wanted if page in pages]
-        if found:
-            yield _entry(name, found)
-    yield _entry("Reference", ["reference/commands.md", *reference])
+    for name, section in sections.items():
+        existing = [page for page in section if page in pages]
+        if existing:
+            yield _format_entry(name, existing)
+    yield _format_entry("Reference", ["reference/commands.md", *reference])
 
 
-def _entry(name: str, pages: Sequence[str]) -> str:
-    listed = ", ".join(json.dumps(page, ensure_ascii=False) for page in pages)
-    return f"{{ {json.dumps(name, ensure_ascii=False)} = [{listed}] }}"
+def _format_entry(name: str, pages: Sequence[str]) -> str:
+    paths = ", ".join(json.dumps(page, ensure_ascii=False) for page in pages)
+    return f"{{ {json.dumps(name, ensure_ascii=False)} = [{paths}] }}"

@@ -1,7 +1,7 @@
-"""Pages out of docstrings: what a module gives, with signatures, as its own source says it.
+"""Reference pages generated from the signatures and docstrings of modules.
 
-A docstring of ours is plain text: paragraphs, `name: what it is` lines with their continuation
-indented, indented code, and examples that begin with `>>>`.
+A docstring is plain text: paragraphs, lines `name: description` with indented continuations,
+indented code, and examples that begin with `>>>`.
 """
 
 from __future__ import annotations
@@ -56,37 +56,37 @@ _HEADING = re.compile(r"^(Args|Raises|Returns|Yields|Rules|Source):(.*)$")
 
 
 def module_page(name: str) -> str:
-    """The page of a module."""
+    """Return the page of a module."""
     module = import_module(name)
     blocks = [f"# {name}", markdown(module.__doc__ or "")]
     for member, value in members(module):
-        blocks.extend(_member(member, value))
+        blocks.extend(_render_member(member, value))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def members(module: ModuleType) -> Iterator[tuple[str, object]]:
-    """The public functions, classes and tools of a module, in the order it names them."""
-    named = getattr(module, "__all__", None)
-    for name in named if named is not None else vars(module):
+    """Yield the public functions, classes and tools of a module, in the order of `__all__`."""
+    exported = getattr(module, "__all__", None)
+    for name in exported if exported is not None else vars(module):
         value = getattr(module, name)
-        is_ours = named is not None or getattr(value, "__module__", "") == module.__name__
+        is_ours = exported is not None or getattr(value, "__module__", "") == module.__name__
         is_public = isinstance(value, Tool) or inspect.isclass(value) or inspect.isfunction(value)
         if is_ours and is_public and not name.startswith("_"):
             yield name, value
 
 
 def markdown(docstring: str) -> str:
-    """A docstring of ours as Markdown."""
-    return "\n".join(_lines(inspect.cleandoc(docstring).splitlines()))
+    """Convert a docstring to Markdown."""
+    return "\n".join(_convert_lines(inspect.cleandoc(docstring).splitlines()))
 
 
-def _member(name: str, value: object) -> Iterator[str]:
+def _render_member(name: str, value: object) -> Iterator[str]:
     yield f"## {name}"
     if isinstance(value, Tool):
-        yield f"```python\n{name}{_signature(value.function)}\n```"
+        yield f"```python\n{name}{_format_signature(value.function)}\n```"
         yield markdown(inspect.getdoc(value.function) or "")
         return
-    yield f"```python\n{'class ' * inspect.isclass(value)}{name}{_signature(value)}\n```"
+    yield f"```python\n{'class ' * inspect.isclass(value)}{name}{_format_signature(value)}\n```"
     yield markdown(value.__doc__ or "")
     if not inspect.isclass(value):
         return
@@ -97,29 +97,29 @@ def _member(name: str, value: object) -> Iterator[str]:
             continue
         yield f"### {name}.{method}"
         if not is_property:
-            yield f"```python\n{method}{_signature(plain)}\n```"
+            yield f"```python\n{method}{_format_signature(plain)}\n```"
         yield markdown(inspect.getdoc(function) or "")
 
 
-def _signature(value: object) -> str:
-    """The signature, a parameter a line where it is long; nothing where there is none."""
+def _format_signature(value: object) -> str:
+    """Format the signature, long ones with one parameter per line; "" if there is none."""
     if not callable(value):
         return ""
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
-    said = signature.return_annotation
-    arrow = "" if said in (signature.empty, None, "None") else f" -> {_Bare(said)!r}"
-    parts = list(_parts(signature))
+    returned = signature.return_annotation
+    arrow = "" if returned in (signature.empty, None, "None") else f" -> {_Source(returned)!r}"
+    parts = list(_format_parameters(signature))
     text = f"({', '.join(parts)}){arrow}"
     if len(text) <= 72:
         return text
     return "(\n" + "".join(f"    {part},\n" for part in parts) + f"){arrow}"
 
 
-class _Bare:
-    """Shown in a signature as it is written in source."""
+class _Source:
+    """A value whose repr is its source text."""
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -133,21 +133,21 @@ class _Bare:
         return "..." if repr(value).startswith("<") else repr(value)
 
 
-def _parts(signature: inspect.Signature) -> Iterable[str]:
-    starred = False
+def _format_parameters(signature: inspect.Signature) -> Iterator[str]:
+    has_star = False
     for parameter in signature.parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+        if parameter.kind is parameter.KEYWORD_ONLY and not has_star:
             yield "*"
-        starred = starred or parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
+        has_star = has_star or parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
         if parameter.annotation is not parameter.empty:
-            parameter = parameter.replace(annotation=_Bare(parameter.annotation))
+            parameter = parameter.replace(annotation=_Source(parameter.annotation))
         if parameter.default is not parameter.empty and not isinstance(parameter.default, str):
-            parameter = parameter.replace(default=_Bare(parameter.default))
+            parameter = parameter.replace(default=_Source(parameter.default))
         if parameter.name != "self":
             yield str(parameter)
 
 
-def _lines(lines: Iterable[str]) -> Iterator[str]:
+def _convert_lines(lines: Iterable[str]) -> Iterator[str]:
     in_example, in_fields = False, False
     for line in lines:
         if in_example and not line.strip():
@@ -162,20 +162,20 @@ def _lines(lines: Iterable[str]) -> Iterator[str]:
         heading, field = _HEADING.match(line), _FIELD.match(line.strip())
         is_inside = line.startswith("    ")
         if heading:
-            yield f"\n**{heading.group(1)}:**{_safe(heading.group(2))}\n"
+            yield f"\n**{heading.group(1)}:**{_escape(heading.group(2))}\n"
             in_fields = heading.group(1) in ("Args", "Raises")
         elif field and (not is_inside or in_fields):
             name = field.group(1).replace("*", "\\*")
-            yield f"- **{name}**: {_safe(line.strip()[field.end() :])}"
+            yield f"- **{name}**: {_escape(line.strip()[field.end() :])}"
         elif is_inside and not in_fields:
             yield line  # the rest of a field, or code
         else:
-            yield _safe(line)
+            yield _escape(line)
     if in_example:
         yield "```"
 
 
-def _safe(text: str) -> str:
-    """The text with its angle brackets as characters, but for those between backticks."""
+def _escape(text: str) -> str:
+    """Escape angle brackets, except between backticks."""
     parts = text.split("`")
     return "`".join(p if i % 2 else p.replace("<", "&lt;") for i, p in enumerate(parts))

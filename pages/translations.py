@@ -1,6 +1,7 @@
-"""The translations of pages, and their code: `python -m pages.translations` brings it up to date.
+"""The translated pages, and their code blocks.
 
-The code of a translation is that of its original, block for block; only words are translated.
+A translation has the code blocks of its original, in the same order. `python -m pages.translations`
+copies them from the originals.
 """
 
 from __future__ import annotations
@@ -15,33 +16,35 @@ CODE = re.compile(r"^```\w*\n[\s\S]*?^```$|(?:^    .*\n)+", re.MULTILINE)
 
 
 def translations() -> Iterator[tuple[Path, Path]]:
-    """Each original, with its translation."""
+    """Yield each original with its translation."""
     yield ROOT / "README.md", ROOT / "README.zh-CN.md"
     for page in sorted((ROOT / "docs" / "zh").glob("*.md")):
         yield ROOT / "docs" / page.name, page
 
 
 def code(text: str) -> list[str]:
-    """The blocks of code of a page, fenced or indented, in their order."""
+    """Return the code blocks of a page, fenced or indented, in order."""
     return CODE.findall(text)
 
 
 def with_code(text: str, blocks: list[str]) -> str:
-    """The page with these blocks in place of its own. Raises ValueError for another number."""
+    """Return the page with its code blocks replaced. Raise ValueError if their number differs."""
     if len(code(text)) != len(blocks):
-        raise ValueError(f"it has {len(code(text))} blocks of code, and its original {len(blocks)}")
-    left = iter(blocks)
-    return CODE.sub(lambda _: next(left), text)
+        raise ValueError(
+            f"it has {len(code(text))} code blocks, but its original has {len(blocks)}"
+        )
+    replacements = iter(blocks)
+    return CODE.sub(lambda _: next(replacements), text)
 
 
 def main() -> int:
-    """Rewrites the translations; gives the exit code."""
+    """Update the translations and return the exit code."""
     failed = 0
     for original, translation in translations():
         try:
             text = with_code(translation.read_text(), code(original.read_text()))
         except ValueError as error:
-            sys.stderr.write(f"{translation.name}: {error}; add or take out what is new\n")
+            sys.stderr.write(f"{translation.name}: {error}; add or remove a block\n")
             failed = 1
         else:
             translation.write_text(text)

@@ -30,7 +30,7 @@ def test_the_first_scenarios_are_28() -> None:
     assert len(BASE) == 28
 
 
-def test_every_scenario_has_a_name_of_its_own() -> None:
+def test_every_scenario_has_a_unique_name() -> None:
     assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
 
 
@@ -58,13 +58,15 @@ RIGHT = Outcome(ADDING.answer, ADDING.executions, requests=2)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_outcome_is_judged_by_what_ran_and_what_was_said(outcome: Outcome, words: str) -> None:
+def test_an_outcome_is_judged_by_its_executions_and_its_answer(
+    outcome: Outcome, words: str
+) -> None:
     found = complaint(ADDING, outcome)
     assert words in found
     assert bool(words) == bool(found)
 
 
-def test_a_new_record_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_new_record_replaces_the_old_one(tmp_path: Path) -> None:
     figures = {"normal native call": Figure(2)}
     old = Record("agentcall", {}, "2026-01-01", 1.0, {"plain": figures, "streamed": {}})
     peer = replace(old, name="peer")
@@ -73,7 +75,7 @@ def test_a_new_record_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert merged(load(tmp_path / "results.json"), [new]) == [new, peer]
 
 
-def test_a_figure_tells_a_wrong_execution_from_an_answer_that_did_not_come() -> None:
+def test_a_figure_distinguishes_a_wrong_execution_from_a_missing_answer() -> None:
     strange = figure_of(ADDING, replace(RIGHT, executions=(ran("add", a=1, b=1),)))
     silent = figure_of(ADDING, replace(RIGHT, executions=(), answer=None))
     record = Record("peer", {}, "2026-01-01", 1.0, {"plain": {ADDING.name: strange}})
@@ -81,7 +83,7 @@ def test_a_figure_tells_a_wrong_execution_from_an_answer_that_did_not_come() -> 
     assert (record.score("plain", [ADDING]), record.harm("plain", [ADDING])) == ("0/1", 1)
 
 
-def test_a_chunked_reply_is_one_message_or_the_deltas_that_were_written_out() -> None:
+def test_a_chunked_reply_is_one_message_or_the_given_deltas() -> None:
     pieces = [piece("0", id="a", name="add", arguments=""), piece(0.0, arguments="{}")]
     reply = Chunked(call("add", a=1, b=2), [pieces[:1], pieces[1:]], "0")
     with FakeServer([forever(reply)]) as server:

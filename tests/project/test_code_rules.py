@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold."""
+"""The rules for code that a program can check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_FUNCTION = 40
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}
 
 
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+def find_functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node
@@ -26,12 +26,12 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_function_is_longer_than_a_screen(path: Path) -> None:
-    lengths = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in functions(path)}
+    lengths = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in find_functions(path)}
     assert {name: n for name, n in lengths.items() if n > LONGEST_FUNCTION} == {}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_evaluates_or_unpickles(path: Path) -> None:
+def test_no_module_evaluates_code_or_unpickles(path: Path) -> None:
     tree = ast.parse(path.read_text())
     called = {
         node.func.id
@@ -53,6 +53,6 @@ def test_nothing_evaluates_or_unpickles(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_module_says_what_it_gives(path: Path) -> None:
+def test_every_module_has_a_docstring(path: Path) -> None:
     if path.read_text().strip():
         assert ast.get_docstring(ast.parse(path.read_text()))

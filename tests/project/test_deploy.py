@@ -1,4 +1,4 @@
-"""What deploy/ holds, read by the linters of its kinds (make test-deploy)."""
+"""The files in deploy/ pass the linters of their formats (make test-deploy)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ UNITS = sorted(path.name for path in DEPLOY.glob("*.service"))
 pytestmark = pytest.mark.deploy
 
 
-def passes(*words: str | Path, **given: Any) -> None:
+def passes(*words: str | Path, **options: Any) -> None:
     done = subprocess.run(
-        list(map(str, words)), capture_output=True, text=True, check=False, **given
+        list(map(str, words)), capture_output=True, text=True, check=False, **options
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -46,7 +46,7 @@ def test_the_manifests_fit_the_kubernetes_api() -> None:
     passes(BIN / "kubernetes-validate", "--strict", DEPLOY / "kubernetes.yaml")
 
 
-def test_the_linters_notice_what_is_wrong(tmp_path: Path) -> None:
+def test_the_linters_report_mistakes(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     compose = (DEPLOY / "compose.yaml").read_text()
     wrong.write_text(compose.replace("restart: ", "restrat: "))
@@ -57,10 +57,10 @@ def test_the_linters_notice_what_is_wrong(tmp_path: Path) -> None:
     assert "readynessProbe" in fails(BIN / "kubernetes-validate", "--strict", wrong)
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_takes_the_units(name: str, tmp_path: Path) -> None:
-    # it looks whether the programs are there, so they get a place of their own
+def test_systemd_accepts_the_units(name: str, tmp_path: Path) -> None:
+    # systemd-analyze checks that the programs exist
     for program in ("lmdeploy", "agentcall", "python"):
         (tmp_path / program).symlink_to("/bin/true")
     unit = tmp_path / name
@@ -72,7 +72,7 @@ def test_the_scripts_are_clean() -> None:
     passes(BIN / "shellcheck", *DEPLOY.glob("*.sh"))
 
 
-def test_the_multi_node_script_says_how_it_is_used() -> None:
+def test_the_multi_node_script_prints_its_usage() -> None:
     environment = {"PATH": os.environ["PATH"], "HEAD": "10.0.0.1", "AGENTCALL_API_KEY": "k"}
     done = subprocess.run(
         ["sh", str(DEPLOY / "multi_node.sh")],

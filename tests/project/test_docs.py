@@ -1,7 +1,7 @@
-"""Every code block of the README and the docs runs, top to bottom, and so does every docstring's.
+"""Every code block of the README and the docs runs, and so does every example in a docstring.
 
-Python blocks run in one namespace a page, against a fake server that plays a model of a few
-rules. Of shell blocks, the lines that begin with `agentcall` run; they are the project's own.
+The Python blocks of a page run from top to bottom in one namespace, against a fake server whose
+model answers by a few rules. In shell blocks, the lines that begin with `agentcall` run.
 """
 
 from __future__ import annotations
@@ -49,21 +49,23 @@ CALLS: dict[str, Reply] = {
 }
 
 
-def brain(messages: Sequence[Mapping[str, object]], tools: Sequence[Mapping[str, object]]) -> Reply:
+def answer_by_rules(
+    messages: Sequence[Mapping[str, object]], tools: Sequence[Mapping[str, object]]
+) -> Reply:
     last = messages[-1]
-    said = str(last.get("content"))
+    text = str(last.get("content"))
     if last.get("role") == "tool":
-        return say(f"The tool says: {said}")
+        return say(f"The tool says: {text}")
     if tools:
-        for words, reply in CALLS.items():
-            if words in said:
+        for phrase, reply in CALLS.items():
+            if phrase in text:
                 return reply
     if "JSON Schema" in str(messages[0].get("content")):
         return say('{"city": "Paris", "country": "France"}')
     return say("I do not know.")
 
 
-def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
+def find_blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
     text = page.read_text()
     for match in BLOCK.finditer(text):
         if match.group(1) == language:
@@ -72,14 +74,14 @@ def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    with FakeServer(brain=brain) as server:
+    with FakeServer(brain=answer_by_rules) as server:
         monkeypatch.setenv("AGENTCALL_MODEL", server.url)
         yield server
 
 
 @pytest.fixture(autouse=True)
 def lmdeploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A program `lmdeploy` for what the pages launch, which asks the model of the test."""
+    """Put a program `lmdeploy` on the PATH for the servers that the pages launch."""
     program = written(tmp_path / "bin", serve=True)
     ours = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{ours}:{program.parent}:{os.environ['PATH']}")
@@ -94,7 +96,7 @@ def test_the_python_of_a_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "docs"}
-    for line, source in blocks(page, "python"):
+    for line, source in find_blocks(page, "python"):
         exec(compile("\n" * (line - 1) + source, str(page), "exec"), namespace)
 
 
@@ -107,7 +109,7 @@ def test_the_commands_of_a_page_run(
     (tmp_path / "weather.py").write_text(WEATHER)
     (tmp_path / "tasks.jsonl").write_text(TASKS)
     ours = {name: value for name, value in os.environ.items() if name.startswith("AGENTCALL")}
-    for line, source in blocks(page, "sh"):
+    for line, source in find_blocks(page, "sh"):
         for command in source.splitlines():
             if not command.startswith("agentcall "):
                 continue
@@ -118,15 +120,15 @@ def test_the_commands_of_a_page_run(
             assert done.returncode == 0, f"{page.name}:{line}: {command}\n{done.stderr}"
 
 
-def modules() -> Iterator[str]:
+def list_modules() -> Iterator[str]:
     for package in (agentcall, agentcall_tools, agentcall_server):
         yield package.__name__
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            if not found.name.endswith((".plugin", ".door")):
+            if not found.name.endswith(".plugin"):  # needs a pytest session
                 yield found.name
 
 
-@pytest.mark.parametrize("name", list(modules()))
+@pytest.mark.parametrize("name", list(list_modules()))
 def test_the_examples_in_docstrings_are_right(name: str) -> None:
     try:
         module = importlib.import_module(name)

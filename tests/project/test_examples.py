@@ -1,4 +1,4 @@
-"""Each example as a user starts it, against a fake server."""
+"""Every example runs as a user starts it, against a fake server."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ FORECAST = {
 
 
 def example(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("AGENTCALL")}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AGENTCALL")}
     return subprocess.run(
         [sys.executable, str(EXAMPLES / name), *words],
         capture_output=True,
         text=True,
-        env={**kept, **env},
+        env={**inherited, **env},
         timeout=60,
         check=False,
     )
@@ -65,7 +65,7 @@ def test_the_calculator_agent_computes() -> None:
     assert result.startswith("0.24147")
 
 
-def test_the_weather_agent_streams_what_the_service_says() -> None:
+def test_the_weather_agent_streams_the_weather_of_the_service() -> None:
     pages = {"/v1/search": PLACES, "/v1/forecast": FORECAST}
     service = FakeServer([], pages=pages)
     with service, model_of(call("weather", city="Oslo"), say("Yes, it snows.")) as server:
@@ -94,7 +94,7 @@ def test_structured_output_is_a_value() -> None:
     assert done.stdout.splitlines() == ["2 x coffee at 3.20", "1 x cake at 4.50", "total 10.90"]
 
 
-def test_an_openai_client_of_ones_own_works() -> None:
+def test_your_own_openai_client_works() -> None:
     with model_of(call("calculator", expression="360*0.125"), say("It is 45.")) as server:
         done = example(
             "with_openai_client.py", "m", OPENAI_BASE_URL=server.url, OPENAI_API_KEY="none"
@@ -146,13 +146,13 @@ WEATHER_TURNS = (
 )
 
 
-def test_the_demo_ends_well_when_the_tools_were_called() -> None:
+def test_the_demo_exits_with_0_when_the_tools_were_called() -> None:
     sums = (call("add", a=3, b=5), call("mul", a=8, b=2), say("It is 16."))
     with model_of(*sums, *WEATHER_TURNS) as server:
         done = example("demo.py", AGENTCALL_MODEL=server.url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ") -> 16\n" in done.stdout
-    assert "All as it should be." in done.stdout
+    assert "All tools were called and both answers are right." in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,13 @@ def test_the_demo_ends_well_when_the_tools_were_called() -> None:
         ((calls(call("add", a=3, b=5)), say("It is 16.")), "mul was not called"),
         (
             (call("add", a=3, b=5), call("mul", a=8, b=2), say("It is 15.")),
-            "the answer does not say 16",
+            "the answer does not contain 16",
         ),
     ],
 )
-def test_the_demo_fails_when_they_were_not(sums: tuple[Reply, ...], fault: str) -> None:
+def test_the_demo_exits_with_1_when_a_tool_or_an_answer_is_missing(
+    sums: tuple[Reply, ...], fault: str
+) -> None:
     with model_of(*sums, *WEATHER_TURNS) as server:
         done = example("demo.py", AGENTCALL_MODEL=server.url)
     assert done.returncode == 1

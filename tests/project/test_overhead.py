@@ -1,4 +1,4 @@
-"""What a run costs, in counts that are the same everywhere; `make bench-counts` keeps them."""
+"""The cost of a run in counts that are equal on all machines; `make bench-counts` records them."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from benchmarks.overhead.meter import Meter
 pytestmark = pytest.mark.processes
 
 ROOM = 1.1
-"""What each count may grow to: a tenth leaves room for what a run has to do more."""
+"""The allowed growth of each count."""
 
 
 @pytest.fixture(scope="module")
 def counted() -> Counts:
-    """Counted in a process of its own, where nothing else was done before."""
+    """The counts of a fresh process."""
     quiet = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.overhead.counts"],
@@ -33,20 +33,20 @@ def counted() -> Counts:
     return json.loads(done.stdout)
 
 
-def test_nothing_costs_more_than_a_tenth_above_what_it_did(counted: Counts) -> None:
+def test_no_count_grew_by_more_than_a_tenth(counted: Counts) -> None:
     before = kept()
     if before is None:
-        pytest.skip(f"nothing was put down for Python {VERSION}; `make bench-counts` does it")
+        pytest.skip(f"no counts are recorded for Python {VERSION}; run `make bench-counts`")
     grown = [
         f"{what}: {count:,} {name}, {before[what][name]:,} before"
         for what, named in counted.items()
         for name, count in named.items()
         if count > before[what][name] * ROOM
     ]
-    assert not grown, f"{grown}; if it has to be so, `make bench-counts` puts it down"
+    assert not grown, f"{grown}; if this is intended, run `make bench-counts`"
 
 
-def test_the_counts_that_are_kept_are_of_what_is_counted(counted: Counts) -> None:
+def test_the_recorded_counts_have_the_same_names(counted: Counts) -> None:
     for version, before in json.loads(counts.KEPT.read_text("utf-8")).items():
         assert {what: [*named] for what, named in before.items()} == {
             what: [*named] for what, named in counted.items()

@@ -53,12 +53,12 @@ def test_a_bar_that_is_missed_says_by_how_much() -> None:
     ] == ["holds", "holds", "missed by 25%"]
 
 
-def test_a_rate_is_told_as_runs_a_second() -> None:
+def test_a_rate_is_shown_as_runs_per_second() -> None:
     table = bars_table(measured(ours=2.0, theirs=1.0, row=AT_ONCE))
     assert "| 500/s | 1,000/s | 0.50 | at least 0.5 | holds |" in table
 
 
-def test_rows_that_are_measured_again_take_the_place_of_those_before() -> None:
+def test_new_measurements_replace_the_rows_before() -> None:
     before = replace(measured(1, 1), date="2026-01-01")
     again = measured(3, 2)
     after = replace(before, rows={**before.rows, "stream": {}}).renewed(again)
@@ -68,7 +68,7 @@ def test_rows_that_are_measured_again_take_the_place_of_those_before() -> None:
         before.renewed(replace(again, machine="another"))
 
 
-def test_what_was_not_measured_is_left_out() -> None:
+def test_rows_without_measurements_are_left_out() -> None:
     results = measured(1, 1)
     assert ours_page(results).count("| warm run of three calls |") == 1
     assert "</svg>" in plot.growth(results)

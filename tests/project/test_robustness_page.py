@@ -47,7 +47,7 @@ def test_the_tables_of_the_battery_are_those_of_the_results(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("section", [canitoolcall_readers.SECTION, probe.SECTION])
-def test_a_section_of_the_page_is_made_by_the_command_that_it_names(
+def test_a_section_of_the_page_is_generated_by_the_command_that_it_names(
     section: Section, tmp_path: Path
 ) -> None:
     copy = tmp_path / "page.md"
@@ -67,7 +67,7 @@ def test_a_page_without_the_markers_is_left_alone(tmp_path: Path) -> None:
     assert copy.read_text("utf-8") == "# A page\n"
 
 
-# --- the readers' figures ---
+# --- the figures of the parsers ---
 
 
 def test_an_answer_counts_if_calls_content_and_thinking_are_right() -> None:
@@ -91,7 +91,7 @@ def test_arguments_are_compared_as_json_at_every_depth() -> None:
     assert arguments('{"a": 1, "a": 2}') == '{"a": 1, "a": 2}'
 
 
-def test_a_call_out_of_an_answer_that_holds_none_is_wrong() -> None:
+def test_a_call_from_an_answer_without_one_is_wrong() -> None:
     raw = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
     cut = fixture(raw, expected_error={"accept": ["no_tool_calls"]})
     assert "a call of an answer that has none" in verdict(cut, read(cut, raw, None))
@@ -124,7 +124,7 @@ def test_the_right_model_calls_only_what_is_offered() -> None:
     assert "I do not know." in asked("Who are you?", "get_weather")
 
 
-def test_a_call_with_further_optional_arguments_is_still_the_right_one() -> None:
+def test_a_call_with_more_optional_arguments_is_still_right() -> None:
     right = probe.Made("get_weather", {"city": "Paris"})
     assert probe.Made("get_weather", {"city": "Paris", "unit": "c"}).holds(right)
     assert not probe.Made("get_weather", {"city": "Oslo"}).holds(right)

@@ -1,4 +1,4 @@
-"""The site of the documentation: built without a warning, whole, and without the network."""
+"""The documentation site builds without warnings, is complete, and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SITE = ROOT / "build" / "docs" / "site"
 
 
 class Page(HTMLParser):
-    """What a page links to, loads, and can be linked at."""
+    """The links, loaded resources and anchors of an HTML page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -30,19 +30,19 @@ class Page(HTMLParser):
         self.feed(self.text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self.anchors |= {given[name] for name in ("id", "name") if name in given}
-        if tag == "a" and "href" in given:
-            self.links.append(given["href"])
-        if tag == "link" and given.get("rel") in ("stylesheet", "icon", "preconnect", "preload"):
-            self.loaded.append(given["href"])
-        if tag in ("script", "img", "iframe", "source") and "src" in given:
-            self.loaded.append(given["src"])
+        values = {name: value or "" for name, value in attrs}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        if tag == "link" and values.get("rel") in ("stylesheet", "icon", "preconnect", "preload"):
+            self.loaded.append(values["href"])
+        if tag in ("script", "img", "iframe", "source") and "src" in values:
+            self.loaded.append(values["src"])
 
 
 @pytest.fixture(scope="module")
 def site() -> dict[Path, Page]:
-    """The pages of the site, built anew."""
+    """The pages of a freshly built site."""
     if sys.version_info < (3, 11):
         pytest.skip("zensical needs Python 3.11")
     done = subprocess.run(
@@ -86,7 +86,7 @@ def test_no_page_loads_anything_from_elsewhere(site: dict[Path, Page]) -> None:
 
 
 @pytest.mark.docs
-def test_the_reference_says_what_the_docstrings_say(site: dict[Path, Page]) -> None:
+def test_the_reference_has_the_docstrings(site: dict[Path, Page]) -> None:
     page = site[SITE / "reference" / "agentcall.html"]
     assert {"agent", "agentrun", "limits", "runresult"} <= page.anchors
     assert "agentcall run" in site[SITE / "reference" / "commands.html"].text
@@ -101,7 +101,7 @@ def test_a_module_of_the_reference_has_a_page_with_its_members(name: str) -> Non
 
 
 def test_a_docstring_becomes_a_list_code_and_examples() -> None:
-    said = markdown(
+    text = markdown(
         """It does a thing to <x>.
 
         name: what it is called,
@@ -113,13 +113,13 @@ def test_a_docstring_becomes_a_list_code_and_examples() -> None:
         Raises UsageError for `<none>`.
         """
     )
-    assert "It does a thing to &lt;x>." in said
-    assert "- **name**: what it is called,\n    and more." in said
-    assert "```pycon\n>>> 1 + 1\n2\n```" in said
-    assert "`<none>`" in said
+    assert "It does a thing to &lt;x>." in text
+    assert "- **name**: what it is called,\n    and more." in text
+    assert "```pycon\n>>> 1 + 1\n2\n```" in text
+    assert "`<none>`" in text
 
 
-def test_a_page_that_nobody_listed_comes_last_and_one_that_is_not_there_is_left_out() -> None:
+def test_an_unlisted_page_comes_last_and_a_missing_one_is_left_out() -> None:
     text = configuration(["index.md", "new.md"])
     assert '"More" = ["new.md"]' in text
     assert "tutorial.md" not in text

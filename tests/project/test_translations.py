@@ -1,4 +1,4 @@
-"""What is translated says the same in code, and knows its original."""
+"""A translation has the code and the sections of its original, and links to it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BOTH = pytest.mark.parametrize(
 def test_the_code_of_a_translation_is_that_of_its_original(
     original: Path, translation: Path
 ) -> None:
-    ours, theirs = code(translation.read_text()), code(original.read_text())
-    assert theirs != []
-    assert ours == theirs, "run: python -m pages.translations"
+    translated, expected = code(translation.read_text()), code(original.read_text())
+    assert expected != []
+    assert translated == expected, "run: python -m pages.translations"
 
 
 @BOTH
@@ -36,22 +36,22 @@ def test_a_translation_has_the_sections_of_its_original(original: Path, translat
 
 @BOTH
 def test_original_and_translation_link_to_each_other(original: Path, translation: Path) -> None:
-    there = os.path.relpath(translation, original.parent)
+    forward = os.path.relpath(translation, original.parent)
     back = os.path.relpath(original, translation.parent)
-    assert f"]({there})" in original.read_text()
+    assert f"]({forward})" in original.read_text()
     assert f"]({back})" in translation.read_text()
 
 
 @BOTH
 def test_a_translation_is_in_chinese(original: Path, translation: Path) -> None:
     for paragraph in re.split(r"\n\n+", CODE.sub("", translation.read_text())):
-        words = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", "", paragraph)
-        if len(words) > 80:
-            assert re.search(r"[\u4e00-\u9fff]", words), paragraph
+        text = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", "", paragraph)
+        if len(text) > 80:
+            assert re.search(r"[\u4e00-\u9fff]", text), paragraph
 
 
-def test_new_code_of_an_original_goes_into_the_translation_block_by_block() -> None:
+def test_the_code_blocks_of_a_translation_are_replaced_in_order() -> None:
     page = "# 一\n\n```sh\nold\n```\n\n二：\n\n    old\n\n三\n"
     assert with_code(page, ["```sh\nnew\n```", "    new\n"]) == page.replace("old", "new")
-    with pytest.raises(ValueError, match="has 2 blocks of code, and its original 1"):
+    with pytest.raises(ValueError, match="has 2 code blocks, but its original has 1"):
         with_code(page, ["```sh\nnew\n```"])
