@@ -1,14 +1,14 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
-# Needs Python 3.10 or later with its venv module, pip and make.
+# On a fresh machine, `make demo` and `make test` do everything. Needs Python 3.10 or
+# later with its venv module, pip and make.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks pages
-# what `make test` leaves to targets of its own
+# markers that `make test` leaves to other targets
 FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
 	and not durable and not docs and not web and not processes
-# what pytest is told besides; `AGAIN=--last-failed` runs only what failed
+# further options of pytest; `AGAIN=--last-failed` runs only the tests that failed
 AGAIN :=
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples pages
 
@@ -22,7 +22,7 @@ demo: $(VENV)/.embedded
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m "$(FAST)"
 
-# Starts many programs: the examples, the commands of the docs, isolated tools, a supervisor.
+# Starts many programs: the examples, the commands in the docs, isolated tools, a supervisor.
 test-processes: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal -m processes
 
@@ -39,14 +39,14 @@ test-embedded: $(VENV)/.test $(VENV)/.embedded
 test-mcp: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal tests -m mcp
 
-# Needs Debian's package chromium, which is driven by playwright.
+# Needs Debian's package chromium, which playwright drives.
 test-web: $(VENV)/.web
 	$(BIN)/python -m pytest -q $(AGAIN) tests/serving/web -m web
 
 test-deploy: $(VENV)/.deploy
 	$(BIN)/python -m pytest -q $(AGAIN) tests -m deploy
 
-# The site of docs/ and of the docstrings, in build/docs/site; any warning or dead link fails.
+# Builds the site from docs/ and the docstrings in build/docs/site; a warning or dead link is an error.
 docs: $(VENV)/.docs
 	$(BIN)/python -m pytest -q $(AGAIN) tests -m docs
 
@@ -73,7 +73,7 @@ bench: $(VENV)/.test
 bench-peers: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead --peers
 
-# Puts down what tests/project/test_overhead.py holds a run to, for this version of Python.
+# Records the counts that tests/project/test_overhead.py checks, for this version of Python.
 bench-counts: $(VENV)/.test
 	$(BIN)/python -m benchmarks.overhead.counts --keep
 
@@ -87,8 +87,8 @@ format: $(VENV)/.check
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-# A venv without pip works where Debian's python3-venv is not installed; pip then installs into it
-# from outside. A newer pip comes first, as an old one is slow to resolve.
+# If Debian's python3-venv is not installed, the venv is created without pip, and pip installs into it
+# from outside. pip is upgraded first, because old versions resolve slowly.
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV) || $(PYTHON) -m venv --clear --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --upgrade pip

@@ -33,7 +33,7 @@ WEATHER = '''"""The weather of a city."""
 
 
 def weather(city: str) -> str:
-    """The weather of a city now."""
+    """Get the current weather of a city."""
     return f"{city}: 21 C, sunny"
 '''
 
@@ -43,7 +43,7 @@ TASKS = """"Do I need a coat in Oslo?"
 
 CALLS: dict[str, Reply] = {
     "coat in Oslo": call("weather", city="Oslo"),
-    "note on Paris": call("note_of", name="Paris"),
+    "note on Paris": call("read_note", name="Paris"),
     "Tell Ann": call("send", to="Ann", text="The meeting is at ten."),
     "(3+5)*2": call("add", a=3, b=5),
 }
