@@ -22,7 +22,7 @@ LOOPS = (
         stubborn=True,
     ),
     Scenario(
-        "the same call in other words for ever",
+        "the same call, reworded, for ever",
         "keys in another order, blanks: still the same call",
         ("add",),
         ADD,
