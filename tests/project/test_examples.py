@@ -37,12 +37,12 @@ FORECAST = {
 
 
 def example(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AGENTCALL")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("AGENTCALL")}
     return subprocess.run(
         [sys.executable, str(EXAMPLES / name), *words],
         capture_output=True,
         text=True,
-        env={**inherited, **env},
+        env={**kept, **env},
         timeout=60,
         check=False,
     )
@@ -94,7 +94,7 @@ def test_structured_output_is_a_value() -> None:
     assert done.stdout.splitlines() == ["2 x coffee at 3.20", "1 x cake at 4.50", "total 10.90"]
 
 
-def test_your_own_openai_client_works() -> None:
+def test_an_openai_client_of_ones_own_works() -> None:
     with model_of(call("calculator", expression="360*0.125"), say("It is 45.")) as server:
         done = example(
             "with_openai_client.py", "m", OPENAI_BASE_URL=server.url, OPENAI_API_KEY="none"
