@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from command_line import agentcall as agentcall_of
@@ -24,6 +25,7 @@ from supervised import state_in
 import agentcall
 import agentcall_server
 import agentcall_tools
+from agentcall.result import StopReason
 from agentcall.testing import FakeServer, Reply, call, say
 
 ROOT = Path(__file__).parents[2]
@@ -135,3 +137,9 @@ def test_the_examples_in_docstrings_are_right(name: str) -> None:
     except ImportError as missing:
         pytest.skip(str(missing))
     assert doctest.testmod(module).failed == 0
+
+
+def test_the_stopping_page_explains_every_stop_reason() -> None:
+    page = (ROOT / "docs" / "stopping.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ", page, re.MULTILINE)
+    assert sorted(rows) == sorted(get_args(StopReason))
