@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from agentcall_server.process_identity import ProcessIdentity, identify_process
+from agentcall_server.processes import ProcessIdentity, identify_process
 
 
 def test_a_process_that_runs_is_known_again() -> None:

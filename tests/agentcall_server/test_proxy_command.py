@@ -50,7 +50,7 @@ def test_the_flags_are_those_of_the_installed_release(manual: CommandFlags, flag
 
 
 def test_a_routing_that_there_is_not_is_refused() -> None:
-    with pytest.raises(BadValue, match="knows random, min_expected_latency, min_observed_latency"):
+    with pytest.raises(BadValue, match="has random, min_expected_latency, min_observed_latency"):
         build_proxy_command(ProxySettings(routing="fastest"), NEW)
 
 
@@ -85,7 +85,7 @@ def test_a_node_is_known_however_it_is_written(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["", "ftp://gpu1", "http://", "http://gpu1:port", "http://gpu1:0"])
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(BadValue, match="is no address of a server"):
+    with pytest.raises(BadValue, match="is not the address of a server"):
         parse_server_url(url)
 
 
@@ -119,7 +119,7 @@ def test_the_models_of_a_node_are_asked_with_the_key() -> None:
 
 
 def test_a_server_that_is_no_proxy_is_told() -> None:
-    with FakeServer([]) as server, pytest.raises(ProxyError, match="is no proxy of LMDeploy"):
+    with FakeServer([]) as server, pytest.raises(ProxyError, match="is not a proxy of LMDeploy"):
         ProxyNodes(server.url).list_states()
 
 

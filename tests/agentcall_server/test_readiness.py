@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from agentcall_server.health import ServerEndpoint
+from agentcall_server.http_client import ServerEndpoint
 from agentcall_server.ports import reserve_port
 
 Answers = dict[str, tuple[int, object]]

@@ -159,7 +159,7 @@ def test_a_taken_port_is_told_with_who_has_it(start: Command) -> None:
         port = other.getsockname()[1]
         done = start("--port", str(port))
     assert done.returncode == 2
-    assert f"port {port} is taken by " in done.stderr
+    assert f"port {port} is used by " in done.stderr
     assert f"(pid {os.getpid()})" in done.stderr
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agentcall_server.errors import ServerNotRunning
 from agentcall_server.launcher import stop_server
-from agentcall_server.process_identity import ProcessIdentity
+from agentcall_server.processes import ProcessIdentity
 from agentcall_server.server_registry import ServerEntry, list_entries
 
 
