@@ -48,7 +48,7 @@ def test_what_is_advised_fits() -> None:
     cache = re.search(r"--cache (0\.\d+)", advice)
     assert cache is not None
     again = suggest_launch(Launch(SEVEN.model, cache=float(cache[1])), GPUMemory("", 24 * GIB, 0))
-    assert again.startswith("by the plan it fits")
+    assert again.startswith("according to the plan it fits")
 
 
 def test_where_the_plan_fits_others_are_suspected_and_the_cache_is_lowered() -> None:
