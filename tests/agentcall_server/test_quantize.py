@@ -301,7 +301,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_runs(tmp_path: Path) -
     huge = find_architecture("Qwen3-235B-A22B")
     if compute_disk_bytes(huge, "awq") < free:
         pytest.skip("this disk holds even that")
-    with pytest.raises(InsufficientResources, match="needs .* and has"):
+    with pytest.raises(InsufficientResources, match=r"needs .* and has"):
         require_room(QuantizeJob("m", "awq", tmp_path / "a" / "out"), huge)
 
 
