@@ -62,12 +62,12 @@ def parse_help(command: str, text: str) -> CommandFlags:
     return CommandFlags(command, tuple(flags))
 
 
-def read_command_flags(lmdeploy: Path, words: Sequence[str]) -> CommandFlags:
-    """Return the flags of `lmdeploy WORDS`. Takes seconds. Raises LMDeployUnavailable."""
-    command = " ".join(words)
+def read_command_flags(lmdeploy: Path, arguments: Sequence[str]) -> CommandFlags:
+    """Return the flags of `lmdeploy ARGUMENTS`. Takes seconds. Raises LMDeployUnavailable."""
+    command = " ".join(arguments)
     try:
         result = subprocess.run(  # noqa: S603  (the user's own lmdeploy, no shell)
-            [str(lmdeploy), *words, "--help"],
+            [str(lmdeploy), *arguments, "--help"],
             capture_output=True,
             text=True,
             timeout=120,
@@ -85,17 +85,17 @@ def read_command_flags(lmdeploy: Path, words: Sequence[str]) -> CommandFlags:
     return parse_help(command, result.stdout)
 
 
-def find_lmdeploy(given: str | None = None) -> Path:
-    """Return the given program, else the `lmdeploy` beside this Python or on PATH.
+def find_lmdeploy(path: str | None = None) -> Path:
+    """Return the program at `path`, else the `lmdeploy` beside this Python or on PATH.
 
     Raises LMDeployUnavailable.
     """
     beside = Path(sys.executable).with_name("lmdeploy")
-    for program in (given,) if given else (str(beside), "lmdeploy"):
-        if path := shutil.which(program):
-            return Path(path).absolute()
-    if given:
-        raise LMDeployUnavailable(f"{given!r} cannot be executed; give the path of `lmdeploy`")
+    for program in (path,) if path else (str(beside), "lmdeploy"):
+        if executable := shutil.which(program):
+            return Path(executable).absolute()
+    if path:
+        raise LMDeployUnavailable(f"{path!r} cannot be executed; give the path of `lmdeploy`")
     raise LMDeployUnavailable(
         f"LMDeploy is not installed beside this Python nor on PATH; {INSTALL_COMMAND}, or give "
         f"its path (--lmdeploy /path/to/bin/lmdeploy)"
@@ -115,7 +115,7 @@ def find_python(program: Path) -> Path | None:
         return None
     # pip writes a path that is too long for `#!` into a line for the shell
     is_shell = first.startswith("#!/bin/sh")
-    words = (second.removeprefix("'''exec' ") if is_shell else first[2:]).split()
-    name = (words[1:] if words and Path(words[0]).name == "env" else words)[:1]
+    parts = (second.removeprefix("'''exec' ") if is_shell else first[2:]).split()
+    name = (parts[1:] if parts and Path(parts[0]).name == "env" else parts)[:1]
     path = shutil.which(name[0].strip('"')) if name and "python" in name[0] else None
     return Path(path) if path else None

@@ -29,16 +29,16 @@ def find_gpus() -> tuple[GPUMemory, ...]:
     except nvml.NVMLError as error:
         raise GPUUnknown(f"no NVIDIA driver is available ({error}); {BY_HAND_HINT}") from error
     try:
-        found = tuple(_read_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+        gpus = tuple(_read_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
     except nvml.NVMLError as error:
         raise GPUUnknown(
             f"the NVIDIA driver does not report its memory ({error}); {BY_HAND_HINT}"
         ) from error
     finally:
         nvml.nvmlShutdown()
-    if not found:
+    if not gpus:
         raise GPUUnknown(f"the NVIDIA driver reports no GPU; {BY_HAND_HINT}")
-    return found
+    return gpus
 
 
 def _import_nvml() -> ModuleType:

@@ -47,7 +47,7 @@ def _fetch_file(repo: str, file: str, revision: str, folder: Path) -> str:
     _print_event(event="answered", size=metadata.size)
     release = hashlib.sha256(str(metadata.etag).encode()).hexdigest()[:16]
     partial = folder / f"{Path(file).name}.{release}.incomplete"
-    # hf_hub_download 2.4 begins anew in each process, so the missing bytes are requested here, in
+    # hf_hub_download 2.4 starts over in each process, so the missing bytes are requested here, in
     # chunks of less than its 10 MB, which would be lost when the connection breaks
     http.constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
     headers: Any = importlib.import_module("huggingface_hub.utils").build_hf_headers()  # Any: same

@@ -67,7 +67,7 @@ def parse_kv_bits(text: str) -> int:
 
 
 def count_blocks(tokens: int) -> int:
-    """Return the number of blocks that a session of so many tokens uses."""
+    """Return the number of blocks that a session of `tokens` tokens uses."""
     return -(-tokens // BLOCK_TOKENS)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from agentcall_server import child_main
 from agentcall_server.chat_template import TemplateSource, prepare_chat_template
 from agentcall_server.cli_flags import CommandFlags, find_lmdeploy, find_python, read_command_flags
 from agentcall_server.download import fetch
@@ -21,6 +20,7 @@ from agentcall_server.releases import infer_min_release
 from agentcall_server.rope import ContextExtension, RopeScaling
 from agentcall_server.server_registry import ServerEntry, Wanted
 
+_CHILD_MAIN = Path(__file__).absolute().with_name("child_main.py")
 SERVE_COMMAND = ("serve", "api_server")
 ALLOWED_ORIGIN = "http://127.0.0.1"
 """The origin that may send requests from a browser: LMDeploy's default is every web page."""
@@ -77,13 +77,12 @@ def _build_lmdeploy(launch: Launch, context: CommandContext) -> tuple[str, list[
         template = prepare_chat_template(
             launch.template, source, entry.folder / "template", context.report.say
         )
-    words = build_launch_command(launch, known_flags, family, model=model, template=template)
+    arguments = build_launch_command(launch, known_flags, family, model=model, template=template)
     if python is None:  # not a script of Python, so the key cannot be kept out of the command line
         key = ["--api-keys", entry.read_key()] if launch.has_key else []
-        return model, [str(program), *words, *key]
+        return model, [str(program), *arguments, *key]
     key_file = str(entry.key_file) if launch.has_key else "-"
-    script = str(Path(child_main.__file__).absolute())
-    return model, [str(python), script, key_file, str(program), *words]
+    return model, [str(python), str(_CHILD_MAIN), key_file, str(program), *arguments]
 
 
 def build_launch_command(
@@ -107,24 +106,24 @@ def build_launch_command(
         # smooth_quant is read from config.json: --model-format has no name for it
         "--model-format": stored if stored in ("awq", "gptq", "fp8") else "",
     }
-    words = [*SERVE_COMMAND, model]
+    arguments = [*SERVE_COMMAND, model]
     for flag, value in required.items():
-        words += builder.build_required(flag, value) if value else []
-    words += builder.build_optional("--allow-origins", ALLOWED_ORIGIN)
+        arguments += builder.build_required(flag, value) if value else []
+    arguments += builder.build_optional("--allow-origins", ALLOWED_ORIGIN)
     scaling = _plan_rope_scaling(launch, known_flags, family)
     # past the trained length a block's keys depend on the session's length, so none is shared
     if scaling is None or scaling.kind != "dynamic":
-        words += builder.build_optional("--enable-prefix-caching")
+        arguments += builder.build_optional("--enable-prefix-caching")
     if scaling is not None:
         for flag, value in zip(scaling.flags[::2], scaling.flags[1::2], strict=True):
-            words += builder.build_optional(flag, value)
+            arguments += builder.build_optional(flag, value)
     if family.tool_call_parser:
-        words += builder.build_optional("--tool-call-parser", family.tool_call_parser)
+        arguments += builder.build_optional("--tool-call-parser", family.tool_call_parser)
     if template:
-        words += builder.build_required("--chat-template", template)
+        arguments += builder.build_required("--chat-template", template)
     if family.has_custom_code:  # before 0.13 there is no such flag, and the code is always trusted
-        words += builder.build_optional("--trust-remote-code")
-    return [*words, *launch.flags]
+        arguments += builder.build_optional("--trust-remote-code")
+    return [*arguments, *launch.flags]
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ def end_orphan(entry: ServerEntry) -> None:
 
 
 def _wait_for_exit(process: ProcessIdentity, seconds: float) -> bool:
-    """Return whether the process ends within so many seconds."""
+    """Return whether the process ends within `seconds`."""
     end = time.monotonic() + seconds
     while process.is_alive:
         if time.monotonic() > end:

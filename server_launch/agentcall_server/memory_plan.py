@@ -299,13 +299,13 @@ def build_serve_command(plan: MemoryPlan, model: str | None = None) -> list[str]
         ),
         "--tool-call-parser": family_from_architecture(architecture).tool_call_parser,
     }
-    words = ["lmdeploy", "serve", "api_server", model]
+    arguments = ["lmdeploy", "serve", "api_server", model]
     for flag, value in flags.items():
-        words += [flag, value] if value and has_flag(request.release, flag) else []
-    words += plan.rope_scaling.flags if plan.rope_scaling else ()
+        arguments += [flag, value] if value and has_flag(request.release, flag) else []
+    arguments += plan.rope_scaling.flags if plan.rope_scaling else ()
     # past the trained length a block's keys depend on the session's length, so none is shared
     if plan.rope_scaling is None or plan.rope_scaling.kind != "dynamic":
-        words.append("--enable-prefix-caching")
+        arguments.append("--enable-prefix-caching")
     if architecture.has_custom_code and has_flag(request.release, "--trust-remote-code"):
-        words.append("--trust-remote-code")
-    return words
+        arguments.append("--trust-remote-code")
+    return arguments

@@ -50,7 +50,13 @@ class ProxySettings:
 
 def build_proxy_command(settings: ProxySettings, known_flags: CommandFlags) -> list[str]:
     """Return the arguments after `lmdeploy`. Raises BadValue."""
-    words = [*PROXY_COMMAND, "--server-name", settings.host, "--server-port", str(settings.port)]
+    arguments = [
+        *PROXY_COMMAND,
+        "--server-name",
+        settings.host,
+        "--server-port",
+        str(settings.port),
+    ]
     if settings.routing is not None:
         # --strategy until 0.8
         flag = "--routing-strategy" if "--routing-strategy" in known_flags else "--strategy"
@@ -58,13 +64,13 @@ def build_proxy_command(settings: ProxySettings, known_flags: CommandFlags) -> l
         if settings.routing not in choices:
             known = ", ".join(choices) or "none"
             raise BadValue(f"--routing {settings.routing!r}: the installed LMDeploy has {known}")
-        words += [flag, settings.routing]
+        arguments += [flag, settings.routing]
     # otherwise LMDeploy saves its nodes in its package's folder and loads them at its next start
     if "--disable-cache-status" in known_flags:
-        words.append("--disable-cache-status")
+        arguments.append("--disable-cache-status")
     if settings.api_key:
-        words += ["--api-keys", settings.api_key]
-    return words
+        arguments += ["--api-keys", settings.api_key]
+    return arguments
 
 
 class LMDeployProxy:

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcall_server import calibration
 from agentcall_server.architecture import ModelArchitecture
 from agentcall_server.cli_flags import CommandFlags, find_lmdeploy, read_command_flags
 from agentcall_server.errors import (
@@ -31,6 +30,7 @@ from agentcall_server.progress import ProgressReporter
 from agentcall_server.units import format_size
 from agentcall_server.weights import compute_disk_bytes
 
+_CALIBRATION = Path(__file__).absolute().with_name("calibration.py")
 SUBCOMMANDS = {"awq": "auto_awq", "gptq": "auto_gptq", "smooth_quant": "smooth_quant"}
 SPARE_FACTOR = 1.05
 """Factor on the computed sizes: headers, tokenizer, statistics."""
@@ -118,8 +118,8 @@ def build_quantize_command(
     job: QuantizeJob, known_flags: CommandFlags, lmdeploy: Path, work: Path
 ) -> list[str]:
     """Return the command. Raises BadValue, LMDeployUnavailable."""
-    words = [*job.subcommand, job.model, "--work-dir", str(work)]
-    words += ["--calib-dataset", _choose_dataset(job, known_flags)]
+    arguments = [*job.subcommand, job.model, "--work-dir", str(work)]
+    arguments += ["--calib-dataset", _choose_dataset(job, known_flags)]
     values = {
         "--calib-samples": str(job.samples),
         "--calib-seqlen": str(job.length),
@@ -132,18 +132,18 @@ def build_quantize_command(
     for flag, value in values.items():
         if value is not None:
             _require_flag(known_flags, flag, value)
-            words += [flag, value]
+            arguments += [flag, value]
     if job.search_scale:
         _require_flag(known_flags, "--search-scale")
         # a switch, which old releases define with a value
-        words += ["--search-scale", "True"][: 1 + known_flags["--search-scale"].takes_value]
+        arguments += ["--search-scale", "True"][: 1 + known_flags["--search-scale"].takes_value]
     # before 0.13 there is no such flag, and the code is always trusted
     if job.trusts_custom_code and "--trust-remote-code" in known_flags:
-        words.append("--trust-remote-code")
+        arguments.append("--trust-remote-code")
     if isinstance(job.data, Path):
         python = lmdeploy.with_name("python")
-        return [str(python), str(Path(calibration.__file__).absolute()), str(job.data), *words]
-    return [str(lmdeploy), *words]
+        return [str(python), str(_CALIBRATION), str(job.data), *arguments]
+    return [str(lmdeploy), *arguments]
 
 
 def _choose_dataset(job: QuantizeJob, known_flags: CommandFlags) -> str:

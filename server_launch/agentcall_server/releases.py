@@ -39,10 +39,10 @@ def parse_release(text: str) -> LMDeployRelease:
     >>> parse_release("v0.10.2.post1")
     LMDeployRelease(major=0, minor=10, patch=2)
     """
-    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text.strip())
-    if found is None:
+    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text.strip())
+    if match is None:
         raise BadValue(f"{text!r} is not a version of LMDeploy; write 0.18.0")
-    release = LMDeployRelease(int(found[1]), int(found[2]), int(found[3] or 0))
+    release = LMDeployRelease(int(match[1]), int(match[2]), int(match[3] or 0))
     if release < OLDEST_RELEASE:
         raise BadValue(
             f"LMDeploy {release} is older than {OLDEST_RELEASE}, the oldest supported release"

@@ -51,7 +51,7 @@ class RestartPolicy:
 
     first_wait, max_wait: delay of the first restart, and the longest delay.
     max_failures: number of exits in a row after which the supervisor gives up.
-    stable_seconds: a server that was ready for so long starts a new count of exits.
+    stable_seconds: a server that was ready for that time starts a new count of exits.
     check_seconds: time between two health checks of a server that is ready.
     max_unhealthy: number of health checks in a row that report a dead engine before a restart.
     """
@@ -64,7 +64,7 @@ class RestartPolicy:
     max_unhealthy: int = 3
 
     def compute_wait(self, failures: int) -> float | None:
-        """Return the delay after so many exits in a row; None to give up.
+        """Return the delay after `failures` exits in a row; None to give up.
 
         >>> [RestartPolicy().compute_wait(failures) for failures in (1, 2, 5)]
         [1.0, 2.0, None]
@@ -174,7 +174,7 @@ class Supervisor:
         return False
 
     def _wait_for_end(self, run: _ServerRun, seconds: float) -> bool:
-        """Return whether the server ends, or `stop` is called, within so many seconds."""
+        """Return whether the server ends, or `stop` is called, within `seconds`."""
         end = time.monotonic() + seconds
         while not run.has_exited:
             if self._stop.wait(min(POLL_SECONDS, max(0.0, end - time.monotonic()))):

@@ -66,9 +66,9 @@ def format_size(size: float) -> str:
 
 
 def _parse_number(text: str) -> tuple[float, str]:
-    found = _NUMBER_WITH_UNIT.fullmatch(text.strip())
-    if found is None:
+    match = _NUMBER_WITH_UNIT.fullmatch(text.strip())
+    if match is None:
         raise BadValue(
             f"{text!r} is not a number with a unit; write 24GiB for memory, 32k for tokens"
         )
-    return float(found[1]), found[2].lower()
+    return float(match[1]), match[2].lower()
