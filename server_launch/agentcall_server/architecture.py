@@ -13,7 +13,8 @@ from typing import cast
 
 from agentcall_server.errors import UnknownArchitecture
 from agentcall_server.model_files import LANGUAGE_MODEL_KEYS, ModelConfig, read_quant_config
-from agentcall_server.rope import RopeSettings, read_rope
+from agentcall_server.releases import LMDeployRelease
+from agentcall_server.rope import ContextExtension, RopeScaling, RopeSettings, read_rope
 
 _WITH_QKV_BIAS = ("qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl")
 _WITH_QK_NORM = ("qwen3", "qwen3_moe")
@@ -110,6 +111,13 @@ class ModelArchitecture:
         """All parameters, including the vision model."""
         embeddings = self.embedding_parameters * (1 if self.has_tied_embeddings else 2)
         return self.linear_parameters + embeddings + self.small_parameters + self.vision_parameters
+
+    def plan_rope_scaling(self, length: int, release: LMDeployRelease) -> RopeScaling | None:
+        """Return the scaling for sessions of `length` tokens, or None if none is needed."""
+        extension = ContextExtension(
+            self.rope, self.kind, self.head_dim, self.trained_length, length
+        )
+        return extension.plan_scaling(release)
 
 
 def read_architecture(configuration: ModelConfig, name: str) -> ModelArchitecture:

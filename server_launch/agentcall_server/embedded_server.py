@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from agentcall_server.download import fetch
@@ -47,25 +46,6 @@ _OUT_OF_MEMORY_TEXTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _LlamaProcess:
-    """A running server process. Only the process that started it may stop it."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-    owner_pid: int
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it runs and belongs to this process, not to the one this was forked from."""
-        return self.owner_pid == os.getpid() and self.process.poll() is None
-
-    def stop(self) -> None:
-        if self.owner_pid == os.getpid():
-            _end_process(self.process)
-
-
 class EmbeddedServer:
     """A server of one embedded model: a context manager, or `start()` and `stop()`.
 
@@ -90,7 +70,10 @@ class EmbeddedServer:
         self._slots = slots
         self._cache = cache
         self._report = report
-        self._process: _LlamaProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+        self._log: Path | None = None
+        self._owner_pid = 0
         self._lock = threading.Lock()
 
     @property
@@ -113,23 +96,23 @@ class EmbeddedServer:
         """The base URL of the OpenAI API, `http://127.0.0.1:PORT/v1`. Raises if not started."""
         if self._process is None:
             raise RuntimeError(f"the embedded server of {self.model} is not started; call start()")
-        return f"http://127.0.0.1:{self._process.port}/v1"
+        return f"http://127.0.0.1:{self._port}/v1"
 
     @property
     def pid(self) -> int | None:
         """The ID of the server process, None if it is not started."""
-        return None if self._process is None else self._process.process.pid
+        return None if self._process is None else self._process.pid
 
     @property
     def log(self) -> Path | None:
         """The log file of the server process, None if it is not started."""
-        return None if self._process is None else self._process.log
+        return None if self._process is None else self._log
 
     @property
     def is_running(self) -> bool:
-        """Whether the server process is alive and belongs to this process."""
+        """Whether the server process is alive and was not started by a parent of a fork."""
         process = self._process
-        return process is not None and process.is_alive
+        return process is not None and self._owner_pid == os.getpid() and process.poll() is None
 
     def start(self) -> EmbeddedServer:
         """Download the model if needed, load it and listen. Blocks; does nothing if it runs.
@@ -139,7 +122,7 @@ class EmbeddedServer:
         with self._lock:
             if not self.is_running:
                 self._stop_process()  # release what remains of a process that has died
-                self._process = self._start_process()
+                self._start_process()
                 atexit.register(self.stop)
         return self
 
@@ -152,9 +135,10 @@ class EmbeddedServer:
         process, self._process = self._process, None
         if process is not None:
             atexit.unregister(self.stop)
-            process.stop()
+            if self._owner_pid == os.getpid():
+                _end_process(process)
 
-    def _start_process(self) -> _LlamaProcess:
+    def _start_process(self) -> None:
         require_runtime()
         report = self._report or make_progress()
         file = fetch(self._embedded_model, cache=self._cache, report=report)
@@ -182,7 +166,8 @@ class EmbeddedServer:
         except BaseException:
             _end_process(process)
             raise
-        return _LlamaProcess(process, int(str(answer["port"])), log, os.getpid())
+        self._process, self._owner_pid = process, os.getpid()
+        self._port, self._log = int(str(answer["port"])), log
 
     def __enter__(self) -> EmbeddedServer:
         return self.start()

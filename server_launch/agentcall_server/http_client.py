@@ -39,6 +39,16 @@ class HTTPReply:
         return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
     @property
+    def model_ids(self) -> tuple[str, ...]:
+        """The model IDs in a response of `/v1/models`."""
+        cards = self.fields.get("data")
+        if not isinstance(cards, list):
+            return ()
+        objects = [card for card in cast("list[object]", cards) if isinstance(card, dict)]
+        ids = [cast("dict[str, object]", card).get("id") for card in objects]
+        return tuple(str(model_id) for model_id in ids if model_id)
+
+    @property
     def summary(self) -> str:
         """The beginning of the body on one line, for messages."""
         return " ".join(self.body[:300].decode("utf-8", "replace").split()) or "(nothing)"
@@ -108,12 +118,7 @@ class ServerEndpoint:
         """The names of its models if it is ready, else none."""
         health = self._get("/health")
         models = self._get("/v1/models") if health is not None and health.status == 200 else None
-        cards = models.fields.get("data") if models is not None and models.status == 200 else None
-        if not isinstance(cards, list):
-            return ()
-        objects = [card for card in cast("list[object]", cards) if isinstance(card, dict)]
-        names = [str(cast("dict[str, object]", card).get("id", "")) for card in objects]
-        return tuple(name for name in names if name)
+        return models.model_ids if models is not None and models.status == 200 else ()
 
     @property
     def is_answering(self) -> bool:

@@ -17,7 +17,6 @@ from agentcall_server.launch import Launch, resolve_model_name
 from agentcall_server.model_families import ModelFamily, find_family
 from agentcall_server.progress import ProgressReporter
 from agentcall_server.releases import infer_min_release
-from agentcall_server.rope import ContextExtension, RopeScaling
 from agentcall_server.server_registry import ServerEntry, Wanted
 
 _CHILD_MAIN = Path(__file__).absolute().with_name("child_main.py")
@@ -110,7 +109,10 @@ def build_launch_command(
     for flag, value in required.items():
         arguments += builder.build_required(flag, value) if value else []
     arguments += builder.build_optional("--allow-origins", ALLOWED_ORIGIN)
-    scaling = _plan_rope_scaling(launch, known_flags, family)
+    scaling = None
+    if family.architecture and launch.context:
+        release = infer_min_release(known_flags)
+        scaling = family.architecture.plan_rope_scaling(launch.context, release)
     # past the trained length a block's keys depend on the session's length, so none is shared
     if scaling is None or scaling.kind != "dynamic":
         arguments += builder.build_optional("--enable-prefix-caching")
@@ -152,23 +154,6 @@ class _FlagBuilder:
     def build_optional(self, flag: str, *values: str) -> list[str]:
         """Return a flag if this release has it."""
         return [] if self.launch.has_flag(flag) or flag not in self.known_flags else [flag, *values]
-
-
-def _plan_rope_scaling(
-    launch: Launch, known_flags: CommandFlags, family: ModelFamily
-) -> RopeScaling | None:
-    """Return the scaling for sessions that are longer than the trained length, if requested."""
-    architecture = family.architecture
-    if architecture is None or launch.context is None:
-        return None
-    extension = ContextExtension(
-        architecture.rope,
-        architecture.kind,
-        architecture.head_dim,
-        architecture.trained_length,
-        launch.context,
-    )
-    return extension.plan_scaling(infer_min_release(known_flags))
 
 
 def _check_flags(launch: Launch, known_flags: CommandFlags) -> None:

@@ -29,7 +29,7 @@ from agentcall_server.memory_overhead import (
 )
 from agentcall_server.model_families import family_from_architecture
 from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease, has_flag
-from agentcall_server.rope import ContextExtension, RopeScaling
+from agentcall_server.rope import RopeScaling
 from agentcall_server.units import format_size
 from agentcall_server.weights import Backend, WeightBytes, compute_gpu_weights
 
@@ -148,9 +148,6 @@ def plan_memory(request: PlanRequest) -> MemoryPlan:
     kv_cache = make_kv_cache(model, request.kv_bits, backend=backend, tp=tp)
     free = request.gpu - request.used - CUDA_CONTEXT_BYTES - weights.total
     blocks, reserve, prefill = _divide_memory(request, kv_cache, free)
-    extension = ContextExtension(
-        model.rope, model.kind, model.head_dim, model.trained_length, request.session_length
-    )
     plan = MemoryPlan(
         request,
         weights,
@@ -159,7 +156,7 @@ def plan_memory(request: PlanRequest) -> MemoryPlan:
         reserve,
         prefill,
         blocks,
-        rope_scaling=extension.plan_scaling(request.release),
+        rope_scaling=model.plan_rope_scaling(request.session_length, request.release),
         problems=(),
     )
     problems = _find_unsupported(request) or _find_shortfalls(plan)

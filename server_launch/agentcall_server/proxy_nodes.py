@@ -13,7 +13,7 @@ when it is healthy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -47,11 +47,10 @@ class ProxyNodes:
 
     def list_states(self) -> tuple[NodeState, ...]:
         """Return all nodes as the proxy sees them. Raises ProxyError."""
-        listed = _parse_json(self._send_request("/nodes/status"))
-        if not isinstance(listed, Mapping):
+        reply = self._send_request("/nodes/status")
+        if not reply.fields and reply.body.strip() != b"{}":
             raise ProxyError(f"{self.proxy} is not a proxy of LMDeploy: it does not list nodes")
-        nodes = cast("Mapping[str, object]", listed)
-        return tuple(_parse_state(url, status) for url, status in nodes.items())
+        return tuple(_parse_state(url, status) for url, status in reply.fields.items())
 
     def add(self, url: str) -> NodeState:
         """Register a server that answers. Raises NodeError, ProxyError, BadValue."""
@@ -106,11 +105,9 @@ def list_served_models(root: str, api_key: str) -> tuple[str, ...]:
         )
     if reply.status != 200:
         raise NodeError(f"{root}/v1/models answered {reply.status}: {reply.summary}")
-    cards = _as_sequence(_get_member(_parse_json(reply), "data"))
-    names = [name for card in cards if (name := _get_member(card, "id"))]
-    if not names:
+    if not reply.model_ids:
         raise NodeError(f"{root} lists no model; is it an OpenAI-compatible server?")
-    return tuple(map(str, names))
+    return reply.model_ids
 
 
 def check_health(url: str, timeout: float = HEALTH_TIMEOUT) -> NodeHealth:
@@ -176,27 +173,17 @@ class NodeWatch:
 
 
 def _parse_state(url: str, status: object) -> NodeState:
-    models, latencies = _get_member(status, "models"), _get_member(status, "latency")
-    unfinished = _get_member(status, "unfinished")
-    last = [seconds for seconds in _as_sequence(latencies) if isinstance(seconds, (int, float))]
+    fields = cast("Mapping[str, object]", status) if isinstance(status, Mapping) else {}
+    models, latencies = _as_list(fields.get("models")), _as_list(fields.get("latency"))
+    unfinished = fields.get("unfinished")
+    seconds = [value for value in latencies if isinstance(value, (int, float))]
     return NodeState(
         url,
-        tuple(map(str, _as_sequence(models))),
+        tuple(map(str, models)),
         unfinished if isinstance(unfinished, int) else 0,
-        sum(last) / len(last) if last else None,
+        sum(seconds) / len(seconds) if seconds else None,
     )
 
 
-def _get_member(value: object, key: str) -> object:
-    return cast("Mapping[str, object]", value).get(key) if isinstance(value, Mapping) else None
-
-
-def _as_sequence(value: object) -> Sequence[object]:
-    return cast("Sequence[object]", value) if isinstance(value, list) else ()
-
-
-def _parse_json(reply: HTTPReply) -> object:
-    try:
-        return reply.json()
-    except ValueError:
-        return None
+def _as_list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []
