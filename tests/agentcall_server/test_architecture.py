@@ -1,4 +1,4 @@
-"""A model's shape from its config.json and from the catalogue."""
+"""The shape of a model, from its config.json and from the list of known models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat template that knows tools, beside the model's own tokenizer."""
+"""A chat template that renders tools, with the model's own tokenizer."""
 
 from __future__ import annotations
 

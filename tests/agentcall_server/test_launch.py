@@ -1,4 +1,4 @@
-"""What is to be launched, and the command that does it on each LMDeploy."""
+"""The options of a launch, and its command on each release of LMDeploy."""
 
 from __future__ import annotations
 

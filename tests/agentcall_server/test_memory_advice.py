@@ -1,4 +1,4 @@
-"""What to do after a GPU was too small."""
+"""Advice after a GPU was too small."""
 
 from __future__ import annotations
 

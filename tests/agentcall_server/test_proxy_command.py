@@ -1,4 +1,4 @@
-"""The command line of LMDeploy's proxy, and what is asked of nodes; LMDeploy's own proxy is met in
+"""The command line of LMDeploy's proxy, and the requests to nodes. LMDeploy's own proxy is tested in
 tests/lmdeploy/test_fleet_on_lmdeploy.py."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quantizing: the command for what is installed, room, the run, and the check of the result.
+"""Quantizing: the command for each release, disk and memory, the run, and the verified result.
 
 The program `lmdeploy` is a script here that writes what the real one writes; tests/lmdeploy runs
 the real one.

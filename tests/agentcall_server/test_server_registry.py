@@ -1,4 +1,4 @@
-"""The servers of this user, on disk."""
+"""The folders of launched servers."""
 
 from __future__ import annotations
 

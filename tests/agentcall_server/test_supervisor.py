@@ -1,4 +1,4 @@
-"""Keeping a server up: crashes, back-off, giving up, and how it ends."""
+"""The supervisor: crashes, delays, giving up, and stopping."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def lives(pid: int) -> bool:
 
 
 class Watched:
-    """A supervisor in a thread of the test, with little patience."""
+    """A supervisor in a thread of the test, with short delays."""
 
     def __init__(self, program: Path, folder: Path, **more: Any) -> None:  # Any: as above
         me = identify_process(os.getpid())

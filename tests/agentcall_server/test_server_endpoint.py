@@ -1,4 +1,4 @@
-"""Whether a server can be asked."""
+"""Health checks of a server: ready, loading, unhealthy, unreachable."""
 
 from __future__ import annotations
 

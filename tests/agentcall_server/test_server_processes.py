@@ -1,4 +1,4 @@
-"""Which process a number means."""
+"""The identity of a process: its ID, start time and boot."""
 
 from __future__ import annotations
 
