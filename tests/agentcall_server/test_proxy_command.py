@@ -1,5 +1,7 @@
-"""The command line of LMDeploy's proxy, and the requests to nodes. LMDeploy's own proxy is tested in
-tests/lmdeploy/test_fleet_on_lmdeploy.py."""
+"""The command line of LMDeploy's proxy, and the requests to nodes.
+
+LMDeploy's own proxy is tested in tests/lmdeploy/test_fleet_on_lmdeploy.py.
+"""
 
 from __future__ import annotations
 
