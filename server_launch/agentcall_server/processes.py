@@ -87,7 +87,8 @@ def make_program_environment() -> dict[str, str]:
     environment = dict(os.environ)
     environment.pop("PYTHONSAFEPATH", None)
     paths = environment.pop("PYTHONPATH", "").split(os.pathsep)
-    if others := [path for path in paths if path != _PACKAGE_ROOT and path]:
+    others = [path for path in paths if path != _PACKAGE_ROOT]
+    if any(others):
         environment["PYTHONPATH"] = os.pathsep.join(others)
     return environment
 

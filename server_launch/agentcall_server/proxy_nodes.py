@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 from agentcall_server.errors import NodeError, ProxyError
 from agentcall_server.http_client import HTTPReply, parse_server_url, send_request
 
-NodeHealth = Literal["well", "ill", "silent"]
+NodeHealth = Literal["healthy", "unhealthy", "silent"]
 HEALTH_TIMEOUT = 2.0
 """Seconds within which a node must answer a health check."""
 _MAX_SILENCES = 3
@@ -111,14 +111,14 @@ def list_served_models(root: str, api_key: str) -> tuple[str, ...]:
 
 
 def check_health(url: str, timeout: float = HEALTH_TIMEOUT) -> NodeHealth:
-    """Return the health of a server. One without /health is well if it answers at all."""
+    """Return the health of a server. One without /health is healthy if it answers at all."""
     try:
         status = send_request(f"{url}/health", timeout=timeout).status
     except TimeoutError:
         return "silent"
     except OSError:
-        return "ill"
-    return "ill" if status >= 500 else "well"
+        return "unhealthy"
+    return "unhealthy" if status >= 500 else "healthy"
 
 
 class NodeWatch:
@@ -145,12 +145,12 @@ class NodeWatch:
             for url, health in zip(urls, pool.map(check_health, urls), strict=True):
                 if url not in self._missing_nodes:
                     self._check_node(url, health)
-                elif health == "well":
+                elif health == "healthy":
                     self._restore_node(url)
 
     def _check_node(self, url: str, health: NodeHealth) -> None:
         self._silences[url] = self._silences.get(url, 0) + 1 if health == "silent" else 0
-        if health == "well" or (health == "silent" and self._silences[url] < _MAX_SILENCES):
+        if health == "healthy" or (health == "silent" and self._silences[url] < _MAX_SILENCES):
             return
         self._silences.pop(url)
         try:

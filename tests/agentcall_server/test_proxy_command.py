@@ -94,9 +94,9 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 def test_health_is_well_ill_or_silent() -> None:
     pages = {"/health": status(503)}
     with FakeServer([], pages=pages) as ill, FakeServer([]) as without:
-        assert check_health(parse_server_url(ill.url)) == "ill"
-        assert check_health(parse_server_url(without.url)) == "well"  # any answer will do
-    assert check_health(parse_server_url(without.url)) == "ill"
+        assert check_health(parse_server_url(ill.url)) == "unhealthy"
+        assert check_health(parse_server_url(without.url)) == "healthy"  # any answer will do
+    assert check_health(parse_server_url(without.url)) == "unhealthy"
     with FakeServer([], pages={"/health": hang()}) as silent:
         assert check_health(parse_server_url(silent.url), timeout=0.3) == "silent"
 
