@@ -1,20 +1,20 @@
 #!/bin/sh
-# One model over the GPUs of several machines, for models that no single machine can hold.
+# One model on the GPUs of several machines, for models that are too large for one machine.
 #
 #   deploy/multi_node.sh turbomind RANK     on each machine, RANK 0 to MACHINES - 1
-#   deploy/multi_node.sh pytorch head       on the first machine; it serves
+#   deploy/multi_node.sh pytorch head       on the first machine, which serves requests
 #   deploy/multi_node.sh pytorch worker     on each of the others, before the first
 #
-# Clients ask the first machine. All machines need the same LMDeploy (0.12 or later), the same
-# weights at the same place, and a fast network between them. Set what is different for you:
+# Clients connect to the first machine. All machines need the same LMDeploy (0.12 or later), the same
+# weights at the same path, and a fast network between them. Settings:
 set -eu
 
 MODEL=${MODEL:-Qwen/Qwen2.5-72B-Instruct}
-HEAD=${HEAD:?the address of the first machine, such as 10.0.0.1}
+HEAD=${HEAD:?set it to the address of the first machine, such as 10.0.0.1}
 MACHINES=${MACHINES:-2}
 GPUS=${GPUS:-8}                  # of each machine
-PORT=${PORT:-29500}              # where the machines meet
-KEY=${AGENTCALL_API_KEY:?the key that clients will need}
+PORT=${PORT:-29500}              # rendezvous port of the machines
+KEY=${AGENTCALL_API_KEY:?set it to the key that clients will need}
 
 serve() {
     exec lmdeploy serve api_server "$MODEL" --server-name 0.0.0.0 --server-port 23333 \

@@ -1,6 +1,6 @@
-"""Model servers for agentcall: LMDeploy, launched and kept up, and the embedded one.
+"""Model servers for agentcall: LMDeploy, launched and supervised, and the embedded one.
 
-Stands alone: it imports nothing of agentcall, so that it can run on the machine of the model.
+The package imports nothing of agentcall, so it can be used on the machine of the model alone.
 """
 
 from agentcall_server.download import fetch

@@ -1,11 +1,11 @@
-"""Runs `lmdeploy lite` with calibration text from a local file, where LMDeploy would download one.
+"""Runs `lmdeploy lite` with calibration text from a local file instead of a downloaded one.
 
-Run by LMDeploy's own Python, as a file: it needs nothing of agentcall_server.
+Executed as a file by LMDeploy's own Python, so it imports nothing of agentcall_server:
 
     python calibration.py TEXT_FILE lite auto_awq MODEL ...
 
 LMDeploy takes its calibration samples from `get_calib_loaders`, in all releases from 0.5.3 to
-0.18.0; that one function is replaced by windows of the text, evenly spread.
+0.18.0. That one function is replaced; the samples are evenly spaced windows of the text.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 
 def compute_window_starts(length: int, *, window: int, count: int) -> list[int]:
-    """Where windows of so many tokens begin, evenly spread over the text. Raises ValueError.
+    """Return the starts of `count` windows of `window` tokens, evenly spaced. Raises ValueError.
 
-    >>> window_starts(100, window=20, count=3)
+    >>> compute_window_starts(100, window=20, count=3)
     [0, 40, 80]
     """
     if length < window:
@@ -34,12 +34,12 @@ def compute_window_starts(length: int, *, window: int, count: int) -> list[int]:
     return [(length - window) * i // (count - 1) for i in range(count)]
 
 
-def make_sample_loader(text: str) -> Callable[..., list[Any]]:  # Any: tensors of torch, absent here
-    """What LMDeploy asks for samples: tensors of token ids, 1 x seqlen each."""
+def make_sample_loader(text: str) -> Callable[..., list[Any]]:  # Any: torch tensors
+    """Return a replacement of `get_calib_loaders`; samples are token IDs of shape [1, seqlen]."""
 
     def get(
         _name: str,
-        tokenizer: Any,  # of transformers, absent here
+        tokenizer: Any,  # Any: a tokenizer of transformers
         nsamples: int = 128,
         seed: int = 0,
         seqlen: int = 2048,
@@ -52,7 +52,7 @@ def make_sample_loader(text: str) -> Callable[..., list[Any]]:  # Any: tensors o
 
 
 def main(arguments: list[str]) -> None:
-    """Replace the loader, then let LMDeploy's command line do the rest."""
+    """Replace the loader, then run LMDeploy's command line."""
     text = Path(arguments[0]).read_text(encoding="utf-8")
     sys.path = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parent]
     get = make_sample_loader(text)
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
         except ImportError:
             continue
         if hasattr(module, "get_calib_loaders"):
-            # before 0.12 the samples come with a test set, which is not used
+            # before 0.12 the function also returns a test set, which is not used
             paired = "calib_loader, _ =" in inspect.getsource(module)
             setattr(module, "get_calib_loaders", _add_empty_test_set(get) if paired else get)  # noqa: B010
     sys.argv = ["lmdeploy", *arguments[1:]]

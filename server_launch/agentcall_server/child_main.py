@@ -1,12 +1,12 @@
-"""Runs an installed Python program in this process, on a leash and with its key kept from sight.
+"""Runs an installed Python program in this process, so that it ends with its parent.
 
-Run by that program's own Python, as a file: it needs nothing of agentcall_server.
+Executed as a file by that program's own Python, so it imports nothing of agentcall_server:
 
-    python tether.py KEY_FILE PROGRAM WORDS ...
+    python child_main.py KEY_FILE PROGRAM ARGUMENTS ...
 
-When standard input ends, so does the program with all that it started: no model server is left on
-a GPU when what watches it was killed. KEY_FILE (`-`: none) holds a key that is handed over as
-`--api-keys`, where the list of processes cannot show it.
+When standard input ends, the program ends with all it started: no model server stays on a GPU when
+its supervisor was killed. KEY_FILE (`-`: none) contains a key that is passed as `--api-keys` inside
+the process, where the list of processes cannot show it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ import time
 from pathlib import Path
 
 GRACE_SECONDS = 10.0
-"""Seconds that the program has to end by itself."""
+"""Seconds that the program has to end after SIGTERM."""
 
 
 def main(arguments: list[str]) -> None:
     """Run the program as if it had been called itself."""
     key_file, program, *rest = arguments
     key = [] if key_file == "-" else ["--api-keys", Path(key_file).read_text("utf-8").strip()]
-    threading.Thread(target=_end_when_input_closes, daemon=True).start()
-    # what lies beside this file is none of the program's business
-    sys.path[0] = str(Path(program).parent)
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    sys.path[0] = str(Path(program).parent)  # the program must not import modules beside this file
     sys.argv = [program, *rest, *key]
     runpy.run_path(program, run_name="__main__")
 
 
-def _end_when_input_closes() -> None:
+def _end_with_input() -> None:
     while os.read(0, 1024):
         pass
     os.killpg(0, signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""What an installed `lmdeploy` command takes, read from the usage line of its `--help`.
+"""The flags of an installed `lmdeploy` command, read from the usage line of its `--help`.
 
-Flags differ from release to release, and one that is not known ends LMDeploy with exit code 2; so
-a command line is made of what the installed one says of itself.
+Flags differ between releases, and LMDeploy exits with code 2 on an unknown one, so a command line
+is built from the flags that the installed release lists.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FLAG_PATTERN = re.compile(r"\[(--?[\w-]+)(?:,? (--[\w-]+))?(?: ([^\]]+))?\]")
 
 @dataclass(frozen=True, slots=True)
 class CommandFlag:
-    """One option: whether a value follows, and which ones if they are listed."""
+    """One flag: whether it takes a value, and the choices if they are listed."""
 
     name: str
     takes_value: bool
@@ -33,7 +33,7 @@ class CommandFlag:
 
 @dataclass(frozen=True, slots=True)
 class CommandFlags:
-    """The options of one command; acts as a collection of their names."""
+    """The flags of one command, a collection by name."""
 
     command: str
     flags: tuple[CommandFlag, ...]
@@ -53,59 +53,21 @@ class CommandFlags:
 
 
 def parse_help(command: str, text: str) -> CommandFlags:
-    """The options that argparse lists after `usage:`."""
+    """Return the flags that argparse lists after `usage:`."""
     usage = " ".join(text.partition("usage:")[2].partition("\n\n")[0].split())
-    return CommandFlags(
-        command, tuple(_parse_flag(found) for found in _FLAG_PATTERN.finditer(usage))
-    )
+    flags: list[CommandFlag] = []
+    for short, long, value in _FLAG_PATTERN.findall(usage):
+        choices = tuple(value.strip("{}").split(",")) if value.startswith("{") else ()
+        flags.append(CommandFlag(long or short, bool(value), choices))
+    return CommandFlags(command, tuple(flags))
 
 
-def find_lmdeploy(given: str | None = None) -> Path:
-    """The program `lmdeploy`: that given, the one beside this Python, or on PATH.
-
-    Raises NoLMDeploy.
-    """
-    beside = Path(sys.executable).with_name("lmdeploy")
-    for program in (given,) if given else (str(beside), "lmdeploy"):
-        if found := shutil.which(program):
-            return Path(found).absolute()
-    if given:
-        raise LMDeployUnavailable(
-            f"{given!r} is no program that can be run; give the path of `lmdeploy`"
-        )
-    raise LMDeployUnavailable(
-        f"LMDeploy is not installed beside this Python nor on PATH; {INSTALL_COMMAND}, or give "
-        "its path "
-        f"(--lmdeploy /path/to/bin/lmdeploy)"
-    )
-
-
-def find_python(program: Path) -> Path | None:
-    """The Python that runs an installed program; None where that is no script of Python."""
+def read_command_flags(lmdeploy: Path, arguments: Sequence[str]) -> CommandFlags:
+    """Return the flags of `lmdeploy ARGUMENTS`. Takes seconds. Raises LMDeployUnavailable."""
+    command = " ".join(arguments)
     try:
-        with program.open("rb") as file:
-            first, second = (
-                file.readline(_MAX_SHEBANG_BYTES).decode("utf-8", "replace") for _ in "12"
-            )
-    except OSError:
-        return None
-    if not first.startswith("#!"):
-        return None
-    # pip writes a path that is too long for `#!` into a line for the shell
-    words = (
-        second.removeprefix("'''exec' ") if first.startswith("#!/bin/sh") else first[2:]
-    ).split()
-    name = (words[1:] if words and Path(words[0]).name == "env" else words)[:1]
-    found = shutil.which(name[0].strip('"')) if name and "python" in name[0] else None
-    return Path(found) if found else None
-
-
-def read_command_flags(lmdeploy: Path, words: Sequence[str]) -> CommandFlags:
-    """The manual of `lmdeploy WORDS`. Takes seconds. Raises NoLMDeploy."""
-    command = " ".join(words)
-    try:
-        done = subprocess.run(  # noqa: S603  (a program that the user named, no shell)
-            [str(lmdeploy), *words, "--help"],
+        result = subprocess.run(  # noqa: S603  (the user's own lmdeploy, no shell)
+            [str(lmdeploy), *arguments, "--help"],
             capture_output=True,
             text=True,
             timeout=120,
@@ -113,17 +75,47 @@ def read_command_flags(lmdeploy: Path, words: Sequence[str]) -> CommandFlags:
             env={**os.environ, "COLUMNS": "200"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise LMDeployUnavailable(f"{lmdeploy} cannot be asked for its options: {error}") from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise LMDeployUnavailable(f"cannot read the options of {lmdeploy}: {error}") from error
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise LMDeployUnavailable(
-            f"{lmdeploy} has no `{command}`: {last}; auto_gptq came with 0.6.0, serve proxy with "
-            f"0.6.1, the others are in every release"
+            f"{lmdeploy} has no `{command}`: {last}; auto_gptq needs 0.6.0, serve proxy 0.6.1; the "
+            f"others are in every release"
         )
-    return parse_help(command, done.stdout)
+    return parse_help(command, result.stdout)
 
 
-def _parse_flag(found: re.Match[str]) -> CommandFlag:
-    short, long, value = found.groups()
-    choices = tuple(value.strip("{}").split(",")) if value and value.startswith("{") else ()
-    return CommandFlag(long or short, value is not None, choices)
+def find_lmdeploy(path: str | None = None) -> Path:
+    """Return the program at `path`, else the `lmdeploy` beside this Python or on PATH.
+
+    Raises LMDeployUnavailable.
+    """
+    beside = Path(sys.executable).with_name("lmdeploy")
+    for program in (path,) if path else (str(beside), "lmdeploy"):
+        if executable := shutil.which(program):
+            return Path(executable).absolute()
+    if path:
+        raise LMDeployUnavailable(f"{path!r} cannot be executed; give the path of `lmdeploy`")
+    raise LMDeployUnavailable(
+        f"LMDeploy is not installed beside this Python nor on PATH; {INSTALL_COMMAND}, or give "
+        f"its path (--lmdeploy /path/to/bin/lmdeploy)"
+    )
+
+
+def find_python(program: Path) -> Path | None:
+    """Return the Python that runs an installed program; None if it is not a script of Python."""
+    try:
+        with program.open("rb") as file:
+            first, second = (
+                file.readline(_MAX_SHEBANG_BYTES).decode("utf-8", "replace") for _ in range(2)
+            )
+    except OSError:
+        return None
+    if not first.startswith("#!"):
+        return None
+    # pip writes a path that is too long for `#!` into a line for the shell
+    is_shell = first.startswith("#!/bin/sh")
+    parts = (second.removeprefix("'''exec' ") if is_shell else first[2:]).split()
+    name = (parts[1:] if parts and Path(parts[0]).name == "env" else parts)[:1]
+    path = shutil.which(name[0].strip('"')) if name and "python" in name[0] else None
+    return Path(path) if path else None

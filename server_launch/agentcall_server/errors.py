@@ -1,39 +1,35 @@
 """Every error of agentcall_server.
 
     ServerError
-    ├── UnknownModel         a name that no catalogue entry has, or a path where nothing is
+    ├── UnknownModelName          no catalogue entry has the name, or no file is at the path
+    ├── LMDeployUnavailable       LMDeploy is not installed, or this version cannot do this
+    ├── GPUUnknown                the memory of this machine's GPU cannot be queried
+    ├── PlanError
+    │   ├── BadValue              a value that is invalid or ambiguous
+    │   └── UnknownArchitecture   a model whose memory cannot be computed
     ├── DownloadError
-    │   ├── NotEnoughSpace   the disk cannot hold the file
-    │   ├── SourceFailed     one source could not give the file (caught; the next one is tried)
-    │   │   ├── SourceSilent the source did not answer in time
-    │   │   └── WrongBytes   the file that came is not the file that was meant
-    │   └── SourcesFailed    no source is left
-    ├── ProxyError           LMDeploy's proxy does not run, or is none
-    │   └── NodeError        a node that cannot be added or removed
+    │   ├── NotEnoughSpace        the disk cannot hold the file
+    │   ├── SourceFailed          one source could not provide the file (caught; the next is tried)
+    │   │   ├── SourceTimeout     the source did not answer in time
+    │   │   └── HashMismatch      the file is not the expected one
+    │   └── AllSourcesFailed      no source is left
     ├── LaunchError
-    │   ├── PortTaken        another program listens there
-    │   ├── NameTaken        a server of that name runs already, with other options
-    │   ├── NotUp            no such server was launched here, or it does not run
-    │   └── StartFailed      it ended before it was ready; `diagnosis` has cause and advice
-    └── EmbeddedError
-        ├── RuntimeMissing   xllamacpp is not installed
-        ├── BadModelFile     llama.cpp cannot load the file
-        ├── OutOfMemory      the model does not fit into memory
-        └── ServerDied       the model server ended for another reason
+    │   ├── PortTaken             another program listens on the port
+    │   ├── NameTaken             a server of that name runs already, with other options
+    │   ├── ServerNotRunning      no such server was launched here, or it is not running
+    │   └── StartFailed           it ended before it was ready; `diagnosis` has cause and advice
+    ├── EmbeddedError
+    │   ├── RuntimeMissing        xllamacpp is not installed
+    │   ├── BadModelFile          llama.cpp cannot load the file
+    │   ├── OutOfMemory           the model does not fit into memory
+    │   └── ServerDied            the model server ended for another reason
+    ├── ProxyError                LMDeploy's proxy is not running, or something else answers
+    │   └── NodeError             a node that cannot be added or removed
+    └── QuantizeError
+        ├── InsufficientResources the disk or the memory is too small
+        └── QuantizeFailed        it ended without a model that can be served
 
-A message says what was wrong, with what value, and what to do.
-
-What planning, launching and quantizing refuse or fail at.
-
-ServerError
-├── PlanError
-│   ├── BadValue          a value that means nothing, or two things
-│   └── UnknownShape      a model whose memory cannot be computed
-├── GpuUnknown            the memory of this machine's GPU cannot be asked
-├── NoLMDeploy            LMDeploy is not installed, or cannot do this
-└── QuantizeError
-    ├── NoRoom            too little disk or memory for it
-    └── QuantizeFailed    it ended without a model that can be served
+A message says what was wrong, with which value, and what to do.
 """
 
 from __future__ import annotations
@@ -42,15 +38,35 @@ from agentcall_server.diagnosis import Diagnosis
 
 
 class ServerError(Exception):
-    """Base of all errors of agentcall_server."""
+    """Base class of all errors of agentcall_server."""
 
 
 class UnknownModelName(ServerError):
     """No catalogue entry has this name, or no file is at this path."""
 
 
+class LMDeployUnavailable(ServerError):
+    """LMDeploy is not installed, or the installed version cannot do this."""
+
+
+class GPUUnknown(ServerError):
+    """The memory of this machine's GPU cannot be queried."""
+
+
+class PlanError(ServerError):
+    """No plan can be made from the given values."""
+
+
+class BadValue(PlanError):
+    """A value that is invalid or ambiguous here."""
+
+
+class UnknownArchitecture(PlanError):
+    """The memory of the model cannot be computed from its configuration."""
+
+
 class DownloadError(ServerError):
-    """A model file could not be brought to this machine."""
+    """A model file could not be downloaded."""
 
 
 class NotEnoughSpace(DownloadError):
@@ -58,27 +74,19 @@ class NotEnoughSpace(DownloadError):
 
 
 class SourceFailed(DownloadError):
-    """One source could not give the file."""
+    """One source could not provide the file."""
 
 
 class SourceTimeout(SourceFailed):
     """One source did not answer in time."""
 
 
+class HashMismatch(SourceFailed):
+    """The SHA-256 of the file is not the expected one."""
+
+
 class AllSourcesFailed(DownloadError):
     """Every source failed; the message lists each with its reason."""
-
-
-class HashMismatch(SourceFailed):
-    """The SHA-256 differs from what was expected."""
-
-
-class ProxyError(ServerError):
-    """LMDeploy's proxy does not run or does not answer, or something else answers."""
-
-
-class NodeError(ProxyError):
-    """A node of the proxy cannot be added or removed."""
 
 
 class LaunchError(ServerError):
@@ -94,7 +102,7 @@ class NameTaken(LaunchError):
 
 
 class ServerNotRunning(LaunchError):
-    """No such server was launched here, or it does not run."""
+    """No such server was launched here, or it is not running."""
 
 
 class StartFailed(LaunchError):
@@ -122,27 +130,15 @@ class OutOfMemory(EmbeddedError):
 
 
 class ServerDied(EmbeddedError):
-    """The server process ended; the message holds the last lines of its log."""
+    """The server process ended; the message contains the last lines of its log."""
 
 
-class PlanError(ServerError):
-    """A plan cannot be made of what was given."""
+class ProxyError(ServerError):
+    """LMDeploy's proxy is not running or does not answer, or something else answers."""
 
 
-class BadValue(PlanError):
-    """A value that means nothing here, or two things."""
-
-
-class UnknownArchitecture(PlanError):
-    """The model's memory cannot be computed from what is known of it."""
-
-
-class GPUUnknown(ServerError):
-    """The memory of this machine's GPU cannot be asked."""
-
-
-class LMDeployUnavailable(ServerError):
-    """LMDeploy is not installed, or this version of it cannot do this."""
+class NodeError(ProxyError):
+    """A node of the proxy cannot be added or removed."""
 
 
 class QuantizeError(ServerError):
@@ -154,4 +150,4 @@ class InsufficientResources(QuantizeError):
 
 
 class QuantizeFailed(QuantizeError):
-    """It ended without a model that can be served."""
+    """Quantization ended without a model that can be served."""

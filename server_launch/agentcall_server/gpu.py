@@ -1,4 +1,4 @@
-"""The memory of this machine's GPUs, asked through nvidia-ml-py if it is installed."""
+"""The memory of this machine's GPUs, read by nvidia-ml-py if it is installed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import ModuleType
 from agentcall_server.errors import GPUUnknown
 
 INSTALL_COMMAND = "pip install nvidia-ml-py"
-BY_HAND_HINT = "or say how much there is: --gpu 24GiB"
+BY_HAND_HINT = "or give the size: --gpu 24GiB"
 
 
 @dataclass(frozen=True, slots=True)
 class GPUMemory:
-    """One GPU; memory in bytes, `used` by all processes together."""
+    """One GPU; memory in bytes, `used` by all processes."""
 
     name: str
     total: int
@@ -22,23 +22,23 @@ class GPUMemory:
 
 
 def find_gpus() -> tuple[GPUMemory, ...]:
-    """The GPUs of this machine, at least one. Raises GpuUnknown."""
+    """Return the GPUs of this machine, at least one. Raises GPUUnknown."""
     nvml = _import_nvml()
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        raise GPUUnknown(f"no NVIDIA driver answers here ({error}); {BY_HAND_HINT}") from error
+        raise GPUUnknown(f"no NVIDIA driver is available ({error}); {BY_HAND_HINT}") from error
     try:
-        found = tuple(_read_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+        gpus = tuple(_read_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
     except nvml.NVMLError as error:
         raise GPUUnknown(
-            f"the NVIDIA driver does not tell its memory ({error}); {BY_HAND_HINT}"
-        ) from (error)
+            f"the NVIDIA driver does not report its memory ({error}); {BY_HAND_HINT}"
+        ) from error
     finally:
         nvml.nvmlShutdown()
-    if not found:
-        raise GPUUnknown(f"the NVIDIA driver has no GPU; {BY_HAND_HINT}")
-    return found
+    if not gpus:
+        raise GPUUnknown(f"the NVIDIA driver reports no GPU; {BY_HAND_HINT}")
+    return gpus
 
 
 def _import_nvml() -> ModuleType:
@@ -46,8 +46,7 @@ def _import_nvml() -> ModuleType:
         return import_module("pynvml")
     except ImportError as error:
         raise GPUUnknown(
-            "this machine's GPU cannot be asked without nvidia-ml-py; install it "
-            f"({INSTALL_COMMAND}), "
+            f"reading this machine's GPU needs nvidia-ml-py; install it ({INSTALL_COMMAND}), "
             f"{BY_HAND_HINT}"
         ) from error
 

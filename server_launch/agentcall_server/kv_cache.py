@@ -1,6 +1,6 @@
-"""Bytes that LMDeploy's key-value cache takes for each token and block, on each GPU.
+"""Bytes of LMDeploy's key-value cache for each token and block, on each GPU.
 
-Per layer, key and value head and token: head_dim numbers, and where they are quantized a scale
+Per layer, key and value head and token: head_dim numbers, and if they are quantized a scale
 and a zero point of 16 bits each. So int8 saves a factor of 1.94 at head_dim 128, not 2, and int4
 3.76, not 4.
 
@@ -20,7 +20,7 @@ from agentcall_server.errors import BadValue
 from agentcall_server.weights import HALF_BYTES, Backend
 
 BLOCK_TOKENS = 64
-"""Tokens of a block, LMDeploy's default for --cache-block-seq-len."""
+"""Tokens of a block: LMDeploy's default for --cache-block-seq-len."""
 _ALIGNMENT = 256
 _BITS_BY_NAME = {"16": 16, "none": 16, "0": 16, "8": 8, "int8": 8, "4": 4, "int4": 4}
 
@@ -37,12 +37,12 @@ class KVCache:
 
     @property
     def token_bytes(self) -> float:
-        """Bytes of a token."""
+        """Bytes per token."""
         return self.block_bytes / BLOCK_TOKENS
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of a block of 64 tokens."""
+        """Bytes per block of 64 tokens."""
         numbers = BLOCK_TOKENS * self.heads * self.head_dim * self.bits // 8
         scales = 0 if self.bits == 16 else BLOCK_TOKENS * self.heads * 2 * HALF_BYTES
         if self.backend == "pytorch":
@@ -53,21 +53,21 @@ class KVCache:
 def make_kv_cache(
     architecture: ModelArchitecture, bits: int, *, backend: Backend, tp: int
 ) -> KVCache:
-    """The cache on each GPU. `tp` must suit the model (see plan)."""
+    """Return the cache on each GPU. `tp` must fit the model (see `can_split_heads`)."""
     heads = max(1, architecture.kv_heads // tp)
     return KVCache(architecture.layers, heads, architecture.head_dim, bits, backend)
 
 
 def parse_kv_bits(text: str) -> int:
-    """16, 8 or 4. Raises BadValue."""
+    """Return 16, 8 or 4. Raises BadValue."""
     bits = _BITS_BY_NAME.get(text.strip().lower())
     if bits is None:
-        raise BadValue(f"{text!r} is no format of the key-value cache; there are 16, int8, int4")
+        raise BadValue(f"{text!r} is not a format of the key-value cache; there are 16, int8, int4")
     return bits
 
 
 def count_blocks(tokens: int) -> int:
-    """Blocks that a session of so many tokens fills."""
+    """Return the number of blocks that a session of `tokens` tokens uses."""
     return -(-tokens // BLOCK_TOKENS)
 
 

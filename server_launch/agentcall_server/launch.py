@@ -1,4 +1,4 @@
-"""What is to be launched: a model, where it listens, and what it may take."""
+"""The options of a server to launch: its model, its address and its limits."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from agentcall_server.quantized_models import load_quantized_models
 ServerKind = Literal["lmdeploy", "embedded"]
 LOOPBACK = "127.0.0.1"
 LMDEPLOY_PORT = 23333
-"""LMDeploy's own default."""
+"""LMDeploy's default port."""
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RENAMED_FLAGS = {"--server-name": "--host", "--server-port": "--port"}
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One server. What is None or empty is left to LMDeploy, or chosen when it starts.
+    """One server. A value of None or '' leaves the choice to LMDeploy or to the launcher.
 
     model: a folder, a name on the hub, a name of `agentcall server plan`, or `embedded[:NAME]`.
-    name: what the server is called here; by default the model's last part.
+    name: the name of the server; by default the last part of the model.
     port: 0 takes any free one.
-    protected: it asks for an API key; it always does where `host` is more than this machine.
+    protected: require an API key; always the case if `host` is reachable from other machines.
     cache: --cache-max-entry-count. context: --session-len, in tokens. kv_bits: 16, 8 or 4.
-    template: `auto` gives InternLM2.5 a chat template that knows tools, `none` leaves the model's
-    own; else a file (.json or .jinja), or a name that LMDeploy knows.
-    lmdeploy: the program; else the one beside this Python or on PATH.
-    patience: seconds until it has to be ready.
-    flags: further words of LMDeploy's command line; they win over what is written here.
+    template: `auto` gives InternLM2.5 a chat template that renders tools, `none` keeps the model's
+        own; else a file (.json or .jinja), or a name that LMDeploy knows.
+    lmdeploy: the program; by default the one beside this Python or on PATH.
+    patience: seconds until it must be ready.
+    flags: further arguments of LMDeploy, which take precedence over the other options.
     """
 
     model: str
@@ -52,12 +52,8 @@ class Launch:
     flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for problem in (
-            _find_name_problem(self),
-            _find_number_problem(self),
-            _find_flag_problem(self),
-        ):
-            if problem:
+        for find_problem in (_find_name_problem, _find_number_problem, _find_flag_problem):
+            if problem := find_problem(self):
                 raise BadValue(problem)
 
     @property
@@ -74,7 +70,7 @@ class Launch:
 
     @property
     def has_key(self) -> bool:
-        """Whether it asks for an API key."""
+        """Whether the server requires an API key."""
         return self.protected or not is_loopback(self.host)
 
     @property
@@ -82,17 +78,17 @@ class Launch:
         return "https" if "--ssl" in self.flags else "http"
 
     def has_flag(self, flag: str) -> bool:
-        """Whether the further words name the flag."""
+        """Return whether `flags` contains the flag."""
         return any(word.partition("=")[0] == flag for word in self.flags)
 
     @property
     def default_name(self) -> str:
-        """What it is called where nobody chose a name."""
+        """The name of the server if none is given."""
         return re.sub(r"[^A-Za-z0-9._-]+", "-", self.short_name).strip(".-") or "server"
 
 
 def resolve_paths(launch: Launch) -> Launch:
-    """The launch with its files named so that they are found from any folder."""
+    """Return the launch with absolute paths."""
     folder, template = Path(launch.model).expanduser(), Path(launch.template).expanduser()
     program = launch.lmdeploy
     return replace(
@@ -104,16 +100,16 @@ def resolve_paths(launch: Launch) -> Launch:
 
 
 def resolve_model_name(model: str) -> str:
-    """The folder or the full name of a model; one of a short name that is known here.
+    """Return the folder or the full name of a model that may be given by a known short name.
 
-    >>> hub_name("internlm2_5-7b-chat")
+    >>> resolve_model_name("internlm2_5-7b-chat")
     'internlm/internlm2_5-7b-chat'
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
         return str(folder.absolute())
-    if (kept := load_quantized_models().get(model)) is not None:
-        return str(kept)
+    if (quantized := load_quantized_models().get(model)) is not None:
+        return str(quantized)
     for known in ARCHITECTURES:
         if model.lower() == known.name.rpartition("/")[2].lower():
             return known.name
@@ -124,25 +120,28 @@ def _find_name_problem(launch: Launch) -> str:
     if not launch.model.strip():
         return "there is no model to launch; give a folder, a name on the hub, or embedded"
     if launch.name and not _NAME_PATTERN.fullmatch(launch.name):
-        return f"--name {launch.name!r}: a name has letters, digits, dots, dashes and underscores"
+        return f"--name {launch.name!r}: use letters, digits, dots, dashes and underscores"
     if launch.kind == "embedded" and not is_loopback(launch.host):
-        return f"--host {launch.host}: the embedded model is served to this machine alone"
+        return f"--host {launch.host}: the embedded model is served to this machine only"
     if launch.kind == "embedded" and launch.flags:
-        return f"{launch.flags[0]}: words after -- are for LMDeploy, and {launch.model} is not it"
+        return (
+            f"{launch.flags[0]}: arguments after -- are for LMDeploy, which does not serve "
+            f"{launch.model}"
+        )
     return ""
 
 
 def _find_number_problem(launch: Launch) -> str:
     if not 0 <= launch.port <= 65535:
-        return f"--port {launch.port}: a port lies between 1 and 65535; 0 takes any free one"
+        return f"--port {launch.port}: a port is between 1 and 65535; 0 takes any free one"
     if launch.cache is not None and not 0 < launch.cache < 1:
-        return f"--cache {launch.cache:g}: a share of the free memory, between 0 and 1"
+        return f"--cache {launch.cache:g}: give a share of the free memory, between 0 and 1"
     if launch.kv_bits not in (16, 8, 4):
-        return f"--kv {launch.kv_bits}: 16, int8 or int4"
+        return f"--kv {launch.kv_bits}: give 16, int8 or int4"
     if launch.tp < 1 or (launch.context is not None and launch.context < 1):
         return "--tp and --context are at least 1"
     if launch.patience <= 0:
-        return f"--patience {launch.patience:g}: seconds, above 0"
+        return f"--patience {launch.patience:g}: give seconds, above 0"
     return ""
 
 
@@ -150,12 +149,12 @@ def _find_flag_problem(launch: Launch) -> str:
     for word in launch.flags:
         flag = word.partition("=")[0]
         if flag in _RENAMED_FLAGS:
-            return f"{flag} is given as {_RENAMED_FLAGS[flag]} here, before the --"
+            return f"{flag}: use {_RENAMED_FLAGS[flag]} instead, before the --"
         if flag == "--api-keys":
             return (
-                "a key on a command line is seen by everybody on this machine; leave --api-keys "
-                "out and say --api-key: then one is made, and kept in a file that you may change"
+                "a key on a command line is visible to everybody on this machine; replace "
+                "--api-keys by --api-key, which creates a key in a file that you may edit"
             )
     if launch.flags and not launch.flags[0].startswith("-"):
-        return f"{launch.flags[0]!r} is no flag of LMDeploy; one model is launched at a time"
+        return f"{launch.flags[0]!r} is not a flag of LMDeploy; one model is launched at a time"
     return ""

@@ -1,6 +1,6 @@
-"""The program that serves one GGUF file: llama.cpp's own OpenAI-compatible HTTP server on loopback.
+"""The program that serves one GGUF file: llama.cpp's OpenAI-compatible HTTP server on loopback.
 
-It says one JSON line on standard output when it is ready (`{"port": 34667}`) or when it cannot be
+It prints one JSON line on standard output when it is ready (`{"port": 34667}`) or has failed
 (`{"failed": "runtime" | "model", "why": ...}`), logs to standard error, and ends with its parent.
 """
 
@@ -12,98 +12,66 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from agentcall_server.parent_watch import exit_with_parent
+from agentcall_server.processes import exit_with_parent
 
 PROMPT_CACHE_MIB = 512
-"""Memory for other conversations' prefixes; llama.cpp's own 8192 is more than most can spare."""
-
-
-@dataclass(frozen=True, slots=True)
-class LlamaServerSettings:
-    """What to serve: file, name, window in tokens, threads (None: one a core), parallel slots."""
-
-    model: str
-    alias: str
-    context: int
-    threads: int | None = None
-    slots: int = 1
-    port: int = 0
-
-
-class ListeningServer(Protocol):
-    """A server that listens already; it stops when it is let go."""
-
-    @property
-    def listening_address(self) -> str:
-        """`http://127.0.0.1:PORT`."""
-        ...
+"""Memory for the prefixes of other conversations; llama.cpp's default is 8192."""
 
 
 def main() -> None:
     """Serve until the parent ends."""
-    settings = read_arguments()
-    tell = _redirect_standard_output()
+    arguments = _parse_arguments()
+    # llama.cpp prints to standard output, which is kept for our one line
+    output = os.dup(1)
+    os.dup2(2, 1)
     exit_with_parent()
-    # Spinning threads starve a busy machine of few cores; read once, when the library is loaded.
+    # Spinning threads starve a busy machine of few cores. The library reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        server = start_llama_server(settings)
+        server = _start_server(arguments)
     except ImportError as error:
-        tell({"failed": "runtime", "why": str(error)})
+        _print_json(output, {"failed": "runtime", "why": str(error)})
         raise SystemExit(2) from None
-    except Exception as error:  # whatever llama.cpp says about the file
-        tell({"failed": "model", "why": str(error)})
+    except Exception as error:  # any error of llama.cpp about the file
+        _print_json(output, {"failed": "model", "why": str(error)})
         raise SystemExit(3) from None
-    tell({"port": int(server.listening_address.rpartition(":")[2])})
+    _print_json(output, {"port": int(server.listening_address.rpartition(":")[2])})
     threading.Event().wait()
 
 
-def read_arguments() -> LlamaServerSettings:
-    """The command line as settings."""
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="agentcall_server.llama_server", description=__doc__)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--alias", default=None)
-    parser.add_argument("--context", type=int, default=8192)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--model", required=True, help="path of a GGUF file")
+    parser.add_argument("--alias", default="", help="served name of the model")
+    parser.add_argument("--context", type=int, default=8192, help="context window in tokens")
+    parser.add_argument("--threads", type=int, help="default: one per usable core")
+    parser.add_argument("--slots", type=int, default=1, help="number of parallel requests")
     parser.add_argument("--port", type=int, default=0)
-    found = parser.parse_args()
-    return LlamaServerSettings(
-        model=found.model,
-        alias=found.alias or Path(found.model).stem,
-        context=found.context,
-        threads=found.threads,
-        slots=found.slots,
-        port=found.port,
-    )
+    return parser.parse_args()
 
 
-def start_llama_server(settings: LlamaServerSettings) -> ListeningServer:
-    """Load the model and listen."""
-    xllamacpp: Any = importlib.import_module("xllamacpp")  # Any: the package has no types
+def _start_server(arguments: argparse.Namespace) -> Any:  # Any: xllamacpp has no types
+    """Load the model and listen; the server stops when the result is garbage-collected."""
+    xllamacpp: Any = importlib.import_module("xllamacpp")
     params = xllamacpp.CommonParams()
-    params.model.path = settings.model
-    params.model_alias = {settings.alias}
-    params.hostnames, params.port = ["127.0.0.1"], settings.port
-    params.n_ctx, params.n_parallel = settings.context, settings.slots
-    params.kv_unified = settings.slots > 1  # one window for all slots, not a slice each
+    params.model.path = arguments.model
+    params.model_alias = {arguments.alias or Path(arguments.model).stem}
+    params.hostnames, params.port = ["127.0.0.1"], arguments.port
+    params.n_ctx, params.n_parallel = arguments.context, arguments.slots
+    params.kv_unified = arguments.slots > 1  # the slots share one window
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.use_jinja, params.ui = True, False
-    # A web page that is open in a browser may not use the model.
-    params.cors_origins = "http://127.0.0.1"
-    threads = settings.threads or count_usable_cores()
+    params.cors_origins = "http://127.0.0.1"  # a web page in a browser must not use the model
+    threads = arguments.threads or count_usable_cores()
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    server: ListeningServer = xllamacpp.Server(params)
-    return server
+    return xllamacpp.Server(params)
 
 
 def count_usable_cores() -> int:
-    """Physical cores that this process may use, by affinity and by the container's quota."""
+    """Return the physical cores that this process may use, by affinity and container quota."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     cores = {_find_core(cpu) for cpu in os.sched_getaffinity(0)}
@@ -126,15 +94,8 @@ def _read_cpu_quota() -> int:
         return 1 << 16
 
 
-def _redirect_standard_output() -> Callable[[dict[str, object]], None]:
-    """Keep standard output for our one line; whatever llama.cpp prints there goes to the log."""
-    own = os.dup(1)
-    os.dup2(2, 1)
-
-    def tell(message: dict[str, object]) -> None:
-        os.write(own, (json.dumps(message) + "\n").encode())
-
-    return tell
+def _print_json(descriptor: int, message: dict[str, object]) -> None:
+    os.write(descriptor, (json.dumps(message) + "\n").encode())
 
 
 if __name__ == "__main__":

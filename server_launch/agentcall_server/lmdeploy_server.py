@@ -1,10 +1,10 @@
-"""A model on LMDeploy for as long as a block of code runs.
+"""A model on LMDeploy that runs as long as a block of code.
 
     with LMDeployServer("internlm/internlm2_5-7b-chat") as server:
         Agent(server.model, tools=[add]).run_sync("What is 3 + 5?")
 
-The server ends with the block, and with this process, however that one ends. What is launched from
-the command line (`agentcall server start`) stays.
+The server ends with the block, and with this process, even if the process is killed. A server that
+is launched from the command line (`agentcall server start`) keeps running.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from agentcall_server.server_registry import ServerEntry, Status
 class LMDeployServer:
     """One server: a context manager, or `start()` and `stop()`.
 
-    `launch` is a model (a folder, or a name on the hub), or a whole `Launch`, which says where it
-    listens, what it may take and which further flags LMDeploy gets.
+    `launch` is a model (a folder, or a name on the hub), or a `Launch` with address, limits and
+    further flags of LMDeploy.
     """
 
     def __init__(self, launch: Launch | str, *, report: ProgressReporter | None = None) -> None:
         self._launch = Launch(launch) if isinstance(launch, str) else launch
         if self._launch.kind != "lmdeploy":
-            raise BadValue(f"{self._launch.model!r} is no model for LMDeploy; use EmbeddedServer")
+            raise BadValue(f"{self._launch.model!r} is not served by LMDeploy; use EmbeddedServer")
         self._report = report
         self._launched: LaunchedServer | None = None
         self._owner_pid = os.getpid()
@@ -38,7 +38,7 @@ class LMDeployServer:
 
     @property
     def model(self) -> str:
-        """What `Agent` takes: a shorthand that finds the server with its address and its key."""
+        """The model for `Agent`: a shorthand that resolves to the server's address and key."""
         return f"lmdeploy:{self._entry.name}"
 
     @property
@@ -48,28 +48,28 @@ class LMDeployServer:
 
     @property
     def served_model(self) -> str:
-        """The model's name, as `/v1/models` shows it."""
+        """The name of the model in `/v1/models`."""
         return self._status.model
 
     @property
     def api_key(self) -> str:
-        """The key that it asks for; '' if it asks for none."""
+        """The API key that clients need; '' if none."""
         return self._entry.endpoint.key
 
     @property
     def restarts(self) -> int:
-        """How often it was started anew after a crash."""
+        """Number of restarts after a crash."""
         return self._status.restarts
 
     @property
     def is_running(self) -> bool:
-        """Whether it is looked after; it may be loading."""
+        """Whether its supervisor runs; the server may still be loading."""
         return self._launched is not None and self._launched.entry.is_up
 
     def start(self) -> LMDeployServer:
-        """Start it and wait until it can be asked. Blocks; does nothing if it runs.
+        """Start the server and wait until it is ready. Blocks; does nothing if it runs.
 
-        Raises NoLMDeploy, BadValue, PortTaken, StartFailed.
+        Raises LMDeployUnavailable, BadValue, PortTaken, StartFailed.
         """
         with self._lock:
             if not self.is_running:
@@ -84,7 +84,7 @@ class LMDeployServer:
         return self
 
     def stop(self) -> None:
-        """End it; nothing if it does not run."""
+        """Stop the server; do nothing if it is not running."""
         with self._lock:
             self._close()
 
@@ -103,16 +103,15 @@ class LMDeployServer:
     @property
     def _entry(self) -> ServerEntry:
         if self._launched is None:
-            raise ServerNotRunning(
-                f"the server of {self._launch.model} is not started; call start()"
-            )
+            model = self._launch.model
+            raise ServerNotRunning(f"the server of {model} is not started; call start()")
         return self._launched.entry
 
     @property
     def _status(self) -> Status:
         status = self._entry.status
         if status is None:
-            raise ServerNotRunning(f"the server {self._entry.name} has gone")
+            raise ServerNotRunning(f"the server {self._entry.name} has ended")
         return status
 
     def __enter__(self) -> LMDeployServer:

@@ -1,7 +1,7 @@
-"""The log of a server: rotated, without secrets, readable while it grows.
+"""The log of a server: rotated, without secrets, readable while it is written.
 
-A line that a program overwrites on its screen (a progress bar) is kept only as it was in the end,
-and what it says of our own looks at its health is not kept.
+Of a line that a program overwrites on its screen (a progress bar) only the last state is kept.
+Lines about this package's own health checks are left out.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
-"""Bytes of one file; then it becomes FILE.1, and that FILE.2."""
+"""Bytes after which a file is renamed to FILE.1, and FILE.1 to FILE.2."""
 OLD_FILE_COUNT = 4
-"""Old files beside the one that is written."""
+"""Number of old files that are kept."""
 _MAX_LINE_BYTES = 64 * 1024
 _TAIL_LINES = 400
 _ANSI_STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _HEALTH_REQUEST = re.compile(rb'"GET /health HTTP/[\d.]+" 200')
-"""What a server says of being looked at, every few seconds for as long as it lives."""
 _LINE_END = re.compile(rb"\r?\n|\r")
 
 
 class LogFile:
-    """Takes what a program prints, in pieces as they come. For one writer, and many readers."""
+    """Writes the output of a program, in pieces as they arrive. One writer, many readers."""
 
     def __init__(
         self, path: Path, *, secrets: Sequence[str] = (), limit: int = MAX_FILE_BYTES
@@ -41,40 +40,38 @@ class LogFile:
 
     @property
     def lines(self) -> list[str]:
-        """The last lines since `begin`, without styles."""
+        """The last lines since `start_run`, without styles."""
         with self._lock:
             return list(self._lines)
 
     def start_run(self, heading: str) -> None:
-        """A new life of the program: what was said before is forgotten here, not in the file."""
+        """Begin a new run of the program: write a heading and clear `lines`."""
         with self._lock:
             self._lines.clear()
             self._partial_line = b""
             self._write_line(heading.encode())
 
     def write(self, data: bytes) -> str:
-        """Keep a piece; the last thing in it that a person would see."""
+        """Write a piece and return the last text in it that a terminal would show."""
         with self._lock:
             self._partial_line += data
-            seen = ""
+            visible = ""
             while (end := _LINE_END.search(self._partial_line)) is not None:
-                # a lone CR at the very end may be half of a CR LF
+                # a CR at the very end may be the first half of a CR LF
                 if end.group() == b"\r" and end.end() == len(self._partial_line):
                     break
-                line, self._partial_line = (
-                    self._partial_line[: end.start()],
-                    self._partial_line[end.end() :],
-                )
+                line = self._partial_line[: end.start()]
+                self._partial_line = self._partial_line[end.end() :]
                 if end.group() != b"\r":
                     self._store_line(line)
-                seen = format_line(line) or seen
+                visible = format_line(line) or visible
             if len(self._partial_line) > _MAX_LINE_BYTES:
                 line, self._partial_line = self._partial_line, b""
                 self._store_line(line)
-            return format_line(self._partial_line) or seen
+            return format_line(self._partial_line) or visible
 
     def close(self) -> None:
-        """Keep what is left, and close the file."""
+        """Write an unfinished line and close the file."""
         with self._lock:
             if self._partial_line.strip():
                 self._store_line(self._partial_line)
@@ -92,47 +89,45 @@ class LogFile:
     def _write_line(self, line: bytes) -> None:
         if self._file.tell() and self._file.tell() + len(line) > self._limit:
             self._file.close()
-            for older in range(OLD_FILE_COUNT, 0, -1):
-                newer = self._path.with_name(f"{self._path.name}.{older - 1}")
-                source = newer if older > 1 else self._path
+            for number in range(OLD_FILE_COUNT, 0, -1):
+                source = _get_old_file(self._path, number - 1)
                 if source.exists():
-                    source.replace(self._path.with_name(f"{self._path.name}.{older}"))
+                    source.replace(_get_old_file(self._path, number))
             self._file = self._path.open("ab")
         self._file.write(line + b"\n")
         self._file.flush()
 
 
 def format_line(line: bytes) -> str:
-    """A line as a person would see it: styles off, and only what was not overwritten."""
-    return _ANSI_STYLE.sub(
-        "", line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
-    ).strip()
+    """Return a line as a terminal would show it: without styles and overwritten text."""
+    text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
+    return _ANSI_STYLE.sub("", text).strip()
 
 
 def read_tail(path: Path, count: int) -> list[str]:
-    """The last lines of a log, those of the file before it if need be."""
+    """Return the last lines of a log, including those of the previous file if needed."""
     lines: list[str] = []
-    for file in (path, path.with_name(f"{path.name}.1")):
+    for file in (path, _get_old_file(path, 1)):
         if file.exists() and len(lines) < count:
             lines = file.read_text("utf-8", "replace").splitlines()[-(count - len(lines)) :] + lines
     return lines
 
 
 def follow(path: Path, wait: Callable[[], bool]) -> Iterator[str]:
-    """Lines as they are written, from now on, rotation and all.
+    """Yield lines as they are written from now on, across rotations.
 
-    `wait` is asked when there is nothing new; it waits a moment and says whether to go on.
+    `wait` is called when there is nothing new; it waits a moment and returns whether to continue.
     """
     stream = path.open("rb")
     stream.seek(0, os.SEEK_END)
-    begun = b""
+    partial_line = b""
     try:
         while True:
             while piece := stream.readline():
-                begun += piece
-                if begun.endswith(b"\n"):
-                    yield begun.decode(errors="replace").rstrip("\r\n")
-                    begun = b""
+                partial_line += piece
+                if partial_line.endswith(b"\n"):
+                    yield partial_line.decode(errors="replace").rstrip("\r\n")
+                    partial_line = b""
             if _is_replaced(stream.fileno(), path):
                 stream.close()
                 stream = path.open("rb")
@@ -140,6 +135,10 @@ def follow(path: Path, wait: Callable[[], bool]) -> Iterator[str]:
                 return
     finally:
         stream.close()
+
+
+def _get_old_file(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}") if number else path
 
 
 def _is_replaced(descriptor: int, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What to do after a GPU was too small: the planner is asked, with what the log tells of it."""
+"""Advice after a GPU was too small: a memory plan with the sizes from the server's log."""
 
 from __future__ import annotations
 
@@ -25,48 +25,44 @@ _TORCH_OUT_OF_MEMORY = re.compile(
     r"this process has (\S+ [GM]iB) memory in use",
     re.IGNORECASE,
 )
-"""How torch tells of a GPU that was too small."""
+"""The sizes in torch's message about a GPU that was too small."""
 
 
 def add_memory_advice(
     diagnosis: Diagnosis, exit_info: ExitInfo, launch: Launch | None
 ) -> Diagnosis:
-    """The diagnosis with the planner's advice, where memory was the cause and it knows any."""
+    """Return the diagnosis with the planner's advice if memory was the cause."""
     if diagnosis.cause != "memory" or launch is None or launch.kind != "lmdeploy":
         return diagnosis
     try:
         gpu = parse_torch_memory(exit_info.lines) or read_smallest_gpu(launch.tp)
         return replace(diagnosis, advice=suggest_launch(launch, gpu))
     except ServerError:
-        ask = f"`agentcall server plan {launch.model} --gpu SIZE` says what fits"
-        return replace(diagnosis, advice=f"{diagnosis.advice}; {ask}")
+        hint = f"`agentcall server plan {launch.model} --gpu SIZE` shows what fits"
+        return replace(diagnosis, advice=f"{diagnosis.advice}; {hint}")
 
 
 def suggest_launch(launch: Launch, gpu: GPUMemory) -> str:
-    """How to launch it so that it fits. Raises PlanError, UnknownModel."""
-    planned = plan_memory(make_plan_request(launch, gpu))
-    if planned.fits:
-        lower = round(planned.request.cache * 0.7, 2)
+    """Return how to launch the model so that it fits. Raises PlanError, UnknownModelName."""
+    plan = plan_memory(make_plan_request(launch, gpu))
+    if plan.fits:
+        lower = round(plan.request.cache * 0.7, 2)
         return (
-            f"by the plan it fits into {format_size(gpu.total)}, so other programs hold more "
-            "of it now "
-            f"(nvidia-smi shows them), or it takes more than was planned: "
+            f"according to the plan it fits into {format_size(gpu.total)}, so other programs use "
+            f"more of it now (see nvidia-smi), or it needs more than planned: "
             f"agentcall server start {launch.model} --cache {lower:g}"
         )
-    found = suggest_plan(planned)
-    if found is None:
-        return (
-            f"{planned.problems[0].message}; no change known here makes it fit: take a smaller "
-            "model "
-            f"or more GPUs (--tp)"
-        )
-    return f"{planned.problems[0].message}; it fits with: {build_start_command(launch, found.plan)}"
+    problem = plan.problems[0].message
+    suggestion = suggest_plan(plan)
+    if suggestion is None:
+        return f"{problem}; no known change makes it fit: use a smaller model or more GPUs (--tp)"
+    return f"{problem}; it fits with: {build_start_command(launch, suggestion.plan)}"
 
 
 def make_plan_request(
     launch: Launch, gpu: GPUMemory, release: LMDeployRelease | None = None
 ) -> PlanRequest:
-    """The launch as the planner takes it. Raises BadValue, UnknownModel, UnknownShape."""
+    """Return the request for a launch. Raises BadValue, UnknownModelName, UnknownArchitecture."""
     architecture = find_architecture(resolve_model_name(launch.model))
     backend: Literal["turbomind", "pytorch"]
     backend = "pytorch" if launch.backend == "pytorch" else "turbomind"
@@ -85,45 +81,38 @@ def make_plan_request(
 
 
 def read_smallest_gpu(tp: int) -> GPUMemory:
-    """The smallest of this machine's GPUs that would be used. Raises GpuUnknown."""
-    found = find_gpus()[:tp]
-    if len(found) < tp:
-        raise GPUUnknown(f"--tp {tp}: this machine has {len(found)} GPU(s)")
-    return GPUMemory(found[0].name, min(gpu.total for gpu in found), max(gpu.used for gpu in found))
+    """Return the least memory among the first `tp` GPUs of this machine. Raises GPUUnknown."""
+    gpus = find_gpus()[:tp]
+    if len(gpus) < tp:
+        raise GPUUnknown(f"--tp {tp}: this machine has {len(gpus)} GPU(s)")
+    return GPUMemory(gpus[0].name, min(gpu.total for gpu in gpus), max(gpu.used for gpu in gpus))
 
 
 def parse_torch_memory(lines: Sequence[str]) -> GPUMemory | None:
-    """What torch says of the GPU that was too small for it."""
+    """Return the GPU that torch's out-of-memory message describes."""
     for line in reversed(lines):
-        if found := _TORCH_OUT_OF_MEMORY.search(line):
-            total, free, own = (parse_size(size.replace(" ", "")) for size in found.groups())
+        if match := _TORCH_OUT_OF_MEMORY.search(line):
+            total, free, own = (parse_size(size.replace(" ", "")) for size in match.groups())
             return GPUMemory("", total, max(0, total - free - own))
     return None
 
 
-def build_start_command(launch: Launch, fitting: MemoryPlan) -> str:
-    """The command of ours that launches what fits; quantizing comes before it."""
-    after, model, first = fitting.request, launch.model, ""
-    if after.scheme != "16" and after.architecture.stored_scheme == "16":
-        made = f"{after.architecture.name.rpartition('/')[2]}-{after.scheme}"
-        first = f"agentcall server quantize {model} --method {after.scheme} && "
-        model = made
-    words = [f"agentcall server start {model}", *_build_options(launch, after)]
-    return first + " ".join(words)
-
-
-def _build_options(launch: Launch, request: PlanRequest) -> list[str]:
-    words: list[str] = []
-    if request.cache != DEFAULT_CACHE:
-        words.append(f"--cache {request.cache:g}")
-    if request.context is not None:
-        words.append(f"--context {request.context}")
-    if request.kv_bits != 16:
-        words.append(f"--kv int{request.kv_bits}")
-    if request.tp != 1:
-        words.append(f"--tp {request.tp}")
-    if launch.backend:
-        words.append(f"--backend {launch.backend}")
-    if request.prefill_tokens != get_default_prefill(request.release, request.backend):
-        words.append(f"-- --max-prefill-token-num {request.prefill_tokens}")
-    return words
+def build_start_command(launch: Launch, plan: MemoryPlan) -> str:
+    """Return the `agentcall server start` command of a plan, after a quantization if needed."""
+    request, model, first = plan.request, launch.model, ""
+    if request.scheme != "16" and request.architecture.stored_scheme == "16":
+        first = f"agentcall server quantize {model} --method {request.scheme} && "
+        model = f"{request.architecture.name.rpartition('/')[2]}-{request.scheme}"
+    default_prefill = get_default_prefill(request.release, request.backend)
+    options = {
+        f"--cache {request.cache:g}": request.cache != DEFAULT_CACHE,
+        f"--context {request.context}": request.context is not None,
+        f"--kv int{request.kv_bits}": request.kv_bits != 16,
+        f"--tp {request.tp}": request.tp != 1,
+        f"--backend {launch.backend}": bool(launch.backend),
+        f"-- --max-prefill-token-num {request.prefill_tokens}": (
+            request.prefill_tokens != default_prefill
+        ),
+    }
+    needed = [option for option, is_needed in options.items() if is_needed]
+    return first + " ".join([f"agentcall server start {model}", *needed])

@@ -1,21 +1,20 @@
-"""What of a GPU goes to weights, cache and the rest, how many sessions fit, and what does not.
+"""The memory of a GPU divided into weights, cache and the rest, and how many sessions fit.
 
 Rules, per GPU:
 
 1. total = used by others + context + weights + free.
 2. turbomind: cache = ratio * free (v0.5.3 LlamaBatch.cc:940-985, BlockManager.cc:101-105; v0.18.0
    turbomind.cc:293-312). A prefill has to fit into the other (1 - ratio) * free.
-3. pytorch: cache = ratio * (free - reserve), the reserve being sized first (see runtime).
-4. The ratio is --cache-max-entry-count: a share of what is *free* after the weights, not of the
-   GPU. So smaller weights make a larger cache, and what nvidia-smi shows hardly falls.
-5. The cache is cut into blocks of 64 tokens; a session fills whole blocks.
-
-The command line of `lmdeploy serve api_server` that carries out a plan.
+3. pytorch: cache = ratio * (free - reserve); the reserve is sized first (see `memory_overhead`).
+4. The ratio is --cache-max-entry-count: a share of the memory that is *free* after the weights, not
+   of the GPU. So smaller weights make a larger cache, and the usage that nvidia-smi shows hardly
+   falls.
+5. The cache is divided into blocks of 64 tokens; a session uses whole blocks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentcall_server.architecture import ModelArchitecture
 from agentcall_server.errors import BadValue
@@ -30,7 +29,7 @@ from agentcall_server.memory_overhead import (
 )
 from agentcall_server.model_families import family_from_architecture
 from agentcall_server.releases import NEWEST_RELEASE, LMDeployRelease, has_flag
-from agentcall_server.rope import ContextExtension, RopeScaling
+from agentcall_server.rope import RopeScaling
 from agentcall_server.units import format_size
 from agentcall_server.weights import Backend, WeightBytes, compute_gpu_weights
 
@@ -46,12 +45,12 @@ TURBOMIND_CLASSES = (
     "Qwen3ForCausalLM",
     "Qwen3MoeForCausalLM",
 )
-"""Of LMDeploy 0.18.0 turbomind/supported_models.py:6-36, those whose shape is computed here."""
+"""Those of LMDeploy 0.18.0 turbomind/supported_models.py:6-36 whose shape is supported here."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What is to be served, and on what. Memory in bytes, context in tokens (None: as trained)."""
+    """A model and its options, and a GPU. Memory in bytes, context in tokens (None: as trained)."""
 
     architecture: ModelArchitecture
     gpu: int
@@ -69,7 +68,7 @@ class PlanRequest:
 
     @property
     def session_length(self) -> int:
-        """The longest session, in tokens; --session-len."""
+        """The longest session in tokens; --session-len."""
         return self.context or self.architecture.trained_length
 
     @property
@@ -80,18 +79,17 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlanProblem:
-    """Why it does not fit, in words."""
+    """A reason why the model does not fit."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Where the memory of the fullest GPU goes, in bytes, and what it is enough for.
+    """The use of the fullest GPU's memory, in bytes, and the sessions that fit.
 
-    `reserve` is what the engine sets aside (pytorch) or what a prefill takes (turbomind); `cache`
-    is what the blocks take, `rest` what is left over when a prefill is under way (below zero: out
-    of memory then). `sessions` is how many sessions of the wished length fit at once.
+    free: memory after the weights. reserve: bytes that the engine reserves (pytorch) or that a
+    prefill takes (turbomind). prefill: tokens of a prefill step. blocks: of the cache.
     """
 
     request: PlanRequest
@@ -118,77 +116,68 @@ class MemoryPlan:
 
     @property
     def sessions(self) -> int:
+        """How many sessions of the requested length fit at once."""
         return self.blocks // count_blocks(self.request.session_length)
 
     @property
     def max_session_length(self) -> int:
-        """Tokens each of the wished number of sessions can have at once."""
+        """The longest sessions in tokens of which the requested number fits at once."""
         return self.blocks // self.request.sessions * BLOCK_TOKENS
 
     @property
     def spare(self) -> int:
+        """Memory that is left during a prefill; below zero, the server runs out of memory."""
         return self.free - self.cache - self.reserve
 
     @property
     def bytes_at_start(self) -> int:
-        """What the server holds before its first request, the context included."""
+        """Memory of the server before its first request, including the CUDA context."""
         return CUDA_CONTEXT_BYTES + self.weights.total + self.cache
 
     @property
     def peak_bytes(self) -> int:
-        """What the server holds while a prefill is under way."""
+        """Memory of the server during a prefill."""
         return self.bytes_at_start + self.reserve
 
 
 def plan_memory(request: PlanRequest) -> MemoryPlan:
-    """The plan for one engine. Raises BadValue where the wish is nonsense."""
+    """Return the plan for one engine. Raises BadValue if the request is invalid."""
     _check_request(request)
-    architecture = request.architecture
-    weights = compute_gpu_weights(
-        architecture, request.scheme, backend=request.backend, tp=request.tp
-    )
-    kv = make_kv_cache(architecture, request.kv_bits, backend=request.backend, tp=request.tp)
+    model, backend, tp = request.architecture, request.backend, request.tp
+    weights = compute_gpu_weights(model, request.scheme, backend=backend, tp=tp)
+    kv_cache = make_kv_cache(model, request.kv_bits, backend=backend, tp=tp)
     free = request.gpu - request.used - CUDA_CONTEXT_BYTES - weights.total
-    blocks, reserve, prefill = _divide_memory(request, kv, free)
-    longer = ContextExtension(
-        architecture.rope,
-        architecture.kind,
-        architecture.head_dim,
-        architecture.trained_length,
-        request.session_length,
-    )
-    draft = MemoryPlan(
+    blocks, reserve, prefill = _divide_memory(request, kv_cache, free)
+    plan = MemoryPlan(
         request,
         weights,
-        kv,
+        kv_cache,
         free,
         reserve,
         prefill,
         blocks,
-        longer.plan_scaling(request.release),
-        (),
+        rope_scaling=model.plan_rope_scaling(request.session_length, request.release),
+        problems=(),
     )
-    problems = _find_unsupported(request) or _find_shortfalls(draft)
-    return MemoryPlan(
-        request, weights, kv, free, reserve, prefill, blocks, draft.rope_scaling, tuple(problems)
-    )
+    problems = _find_unsupported(request) or _find_shortfalls(plan)
+    return replace(plan, problems=tuple(map(PlanProblem, problems)))
 
 
-def _divide_memory(request: PlanRequest, kv: KVCache, free: int) -> tuple[int, int, int]:
-    """Blocks of the cache, bytes of the reserve, tokens of a prefill step."""
+def _divide_memory(request: PlanRequest, kv_cache: KVCache, free: int) -> tuple[int, int, int]:
+    """Return the blocks of the cache, the bytes of the reserve, the tokens of a prefill step."""
     prefill = request.prefill_tokens
     if request.backend == "turbomind":
         reserve = estimate_turbomind_prefill(
             request.architecture, prefill, batch=request.batch, tp=request.tp
         )
-        return max(0, int(free * request.cache)) // kv.block_bytes, reserve, prefill
+        return max(0, int(free * request.cache)) // kv_cache.block_bytes, reserve, prefill
     vocabulary = request.architecture.vocabulary
     blocks, size = 0, 0
     for step in list_pytorch_reserves(
         vocabulary, prefill, batch=request.batch, release=request.release
     ):
         prefill, size = step.prefill, step.size
-        blocks = max(0, int((free - size) * request.cache)) // kv.block_bytes
+        blocks = max(0, int((free - size) * request.cache)) // kv_cache.block_bytes
         # 0.18.0 gives up at two blocks before it halves any further (base.py:183-195)
         if blocks >= MIN_BLOCKS or (blocks <= 2 and request.release >= LMDeployRelease(0, 6)):
             break
@@ -196,160 +185,124 @@ def _divide_memory(request: PlanRequest, kv: KVCache, free: int) -> tuple[int, i
 
 
 def _check_request(request: PlanRequest) -> None:
-    architecture = request.architecture
+    model, tp = request.architecture, request.tp
     if not 0 < request.cache < 1:
         raise BadValue(
-            f"--cache {request.cache:g}: the share of the free memory that the cache gets lies "
-            f"between 0 and 1, such as 0.8"
+            f"--cache {request.cache:g}: give the cache's share of the free memory, between 0 and "
+            f"1, such as 0.8"
         )
     if request.sessions < 1:
-        raise BadValue(f"--sessions {request.sessions}: at least one session has to be served")
-    if request.tp < 1 or architecture.heads % request.tp:
-        possible = [str(n) for n in (1, 2, 4, 8, 16) if can_split_heads(architecture, n)]
+        raise BadValue(f"--sessions {request.sessions}: give at least 1")
+    if tp < 1 or model.heads % tp:
+        possible = [str(n) for n in (1, 2, 4, 8, 16) if can_split_heads(model, n)]
         raise BadValue(
-            f"--tp {request.tp}: the {architecture.heads} attention heads of {architecture.name} "
-            f"cannot be dealt to {request.tp} GPUs; possible are {', '.join(possible)}"
+            f"--tp {tp}: the {model.heads} attention heads of {model.name} cannot be split across "
+            f"{tp} GPUs; possible are {', '.join(possible)}"
         )
-    if not can_split_heads(architecture, request.tp):
+    if not can_split_heads(model, tp):
         raise BadValue(
-            f"--tp {request.tp}: neither can the {architecture.kv_heads} key-value heads of "
-            f"{architecture.name} be dealt to {request.tp} GPUs nor each be copied to as many"
+            f"--tp {tp}: the {model.kv_heads} key-value heads of {model.name} can neither be split "
+            f"across {tp} GPUs nor be copied evenly"
         )
-    _check_scheme(request)
-
-
-def _check_scheme(request: PlanRequest) -> None:
-    stored = request.architecture.stored_scheme
-    if stored != "16" and request.scheme not in ("16", stored):
+    if model.stored_scheme != "16" and request.scheme not in ("16", model.stored_scheme):
         raise BadValue(
-            f"--quant {request.scheme}: {request.architecture.name} is quantized by {stored} "
-            "already; "
-            f"leave --quant out, or give the 16-bit model"
+            f"--quant {request.scheme}: {model.name} is quantized by {model.stored_scheme} "
+            f"already; leave --quant out, or give the 16-bit model"
         )
 
 
 def can_split_heads(architecture: ModelArchitecture, tp: int) -> bool:
-    """Whether heads can be dealt to that many GPUs, key-value heads copied if they are too few."""
+    """Return whether the heads can be split across `tp` GPUs; key-value heads may be copied."""
     kv_heads = architecture.kv_heads
-    dealt = kv_heads % tp == 0 if tp <= kv_heads else tp % kv_heads == 0
-    return tp >= 1 and architecture.heads % tp == 0 and dealt
+    is_even = kv_heads % tp == 0 if tp <= kv_heads else tp % kv_heads == 0
+    return tp >= 1 and architecture.heads % tp == 0 and is_even
 
 
-def _find_unsupported(request: PlanRequest) -> list[PlanProblem]:
+def _find_unsupported(request: PlanRequest) -> list[str]:
     classes = request.architecture.class_names
     if request.scheme == "gptq" and request.release < LMDeployRelease(0, 6):
-        return [PlanProblem(f"LMDeploy {request.release} does not serve GPTQ; 0.6.0 and later do")]
+        return [f"LMDeploy {request.release} does not serve GPTQ; 0.6.0 and later do"]
     if request.backend == "turbomind":
         if request.scheme == "smooth_quant":
-            return [
-                PlanProblem("turbomind does not serve smooth_quant (W8A8); the pytorch engine does")
-            ]
+            return ["turbomind does not serve smooth_quant (W8A8); the pytorch engine does"]
         if classes and not set(classes) & set(TURBOMIND_CLASSES):
-            return [PlanProblem(f"turbomind does not serve {classes[0]}; the pytorch engine may")]
+            return [f"turbomind does not serve {classes[0]}; the pytorch engine may"]
     elif request.release < LMDeployRelease(0, 6) and request.kv_bits != 16:
-        return [PlanProblem(f"the pytorch engine of {request.release} has no quantized cache")]
+        return [f"the pytorch engine of {request.release} has no quantized cache"]
     return []
 
 
-def _find_shortfalls(draft: MemoryPlan) -> list[PlanProblem]:
-    """What is short, the first reason alone where the others follow from it."""
-    wish, room = draft.request, draft.request.gpu - draft.request.used
-    if draft.free <= 0:
-        return [
-            PlanProblem(
-                f"the weights ({format_size(draft.weights.total)}) and the CUDA context "
-                f"({format_size(CUDA_CONTEXT_BYTES)}) do not fit into {format_size(room)}"
-            )
-        ]
-    least = MIN_BLOCKS if wish.backend == "pytorch" else 3
-    if draft.blocks < least:
-        what = (
-            f"no {least * BLOCK_TOKENS} tokens of cache are left beside "
-            f"{format_size(draft.reserve)} for a "
+def _find_shortfalls(plan: MemoryPlan) -> list[str]:
+    """Return what does not fit; only the first reason if the others follow from it."""
+    request = plan.request
+    if plan.free <= 0:
+        weights, context = format_size(plan.weights.total), format_size(CUDA_CONTEXT_BYTES)
+        room = format_size(request.gpu - request.used)
+        return [f"the weights ({weights}) and the CUDA context ({context}) do not fit into {room}"]
+    min_blocks = MIN_BLOCKS if request.backend == "pytorch" else 3
+    if plan.blocks < min_blocks:
+        problem = (
+            f"less than {min_blocks * BLOCK_TOKENS} tokens of cache fit besides "
+            f"{format_size(plan.reserve)} for a prefill of {plan.prefill} tokens: LMDeploy would "
+            f"not start"
         )
-        return [PlanProblem(f"{what}prefill of {draft.prefill} tokens: LMDeploy would not start")]
-    return [*_find_token_shortfall(draft, wish), *_find_prefill_shortfall(draft, wish)]
-
-
-def _find_token_shortfall(draft: MemoryPlan, request: PlanRequest) -> list[PlanProblem]:
-    if draft.sessions >= request.sessions:
-        return []
-    if draft.sessions == 0:
-        return [
-            PlanProblem(
-                f"one session of {request.session_length:,} tokens needs "
-                f"{format_size(count_blocks(request.session_length) * draft.kv_cache.block_bytes)} "
-                "of cache, and there are "
-                f"{format_size(draft.cache)} ({draft.tokens:,} tokens); LMDeploy would cut "
-                "sessions short"
-            )
-        ]
-    return [
-        PlanProblem(
-            f"{draft.sessions} of {request.sessions} sessions of {request.session_length:,} "
-            "tokens fit at once; "
-            f"the others would wait"
+        return [problem]
+    problems: list[str] = []
+    length = request.session_length
+    if plan.sessions == 0:
+        needed = count_blocks(length) * plan.kv_cache.block_bytes
+        problems.append(
+            f"one session of {length:,} tokens needs {format_size(needed)} of cache, and there are "
+            f"{format_size(plan.cache)} ({plan.tokens:,} tokens); LMDeploy would cut sessions short"
         )
-    ]
-
-
-def _find_prefill_shortfall(draft: MemoryPlan, request: PlanRequest) -> list[PlanProblem]:
-    left = draft.free - int(draft.free * request.cache)
-    if request.backend == "pytorch" or left >= draft.reserve:
-        return []
-    return [
-        PlanProblem(
-            f"a prefill of {draft.prefill} tokens needs {format_size(draft.reserve)} beside "
-            "the cache, "
-            f"and {format_size(left)} are left: out of memory at the first long prompt"
+    elif plan.sessions < request.sessions:
+        problems.append(
+            f"{plan.sessions} of {request.sessions} sessions of {length:,} tokens fit at once; the "
+            f"others would wait"
         )
-    ]
+    rest = plan.free - int(plan.free * request.cache)
+    if request.backend == "turbomind" and rest < plan.reserve:
+        problems.append(
+            f"a prefill of {plan.prefill} tokens needs {format_size(plan.reserve)} besides the "
+            f"cache, and {format_size(rest)} are left: out of memory at the first long prompt"
+        )
+    return problems
 
 
 def build_serve_command(plan: MemoryPlan, model: str | None = None) -> list[str]:
-    """The words of the command; `model` is a folder or a name on the hub, else the plan's own."""
-    wish = plan.request
-    words = ["lmdeploy", "serve", "api_server", model or _choose_model(wish)]
-    words += ["--backend", wish.backend, "--server-name", "127.0.0.1"]
-    words += [
-        "--cache-max-entry-count",
-        f"{wish.cache:g}",
-        "--session-len",
-        str(wish.session_length),
-    ]
-    words += _build_format_options(wish)
-    if wish.tp > 1:
-        words += ["--tp", str(wish.tp)]
-    if wish.prefill_tokens != get_default_prefill(wish.release, wish.backend):
-        words += _build_known_flag(wish, "--max-prefill-token-num", str(plan.prefill))
-    if plan.rope_scaling is not None:
-        words += plan.rope_scaling.flags
+    """Return the `lmdeploy serve api_server` command of a plan.
+
+    `model` is a folder or a name on the hub, by default the plan's own.
+    """
+    request = plan.request
+    architecture, scheme = request.architecture, request.scheme
+    if model is None:
+        model, stored = architecture.name, architecture.stored_scheme
+        if scheme != "16" and stored == "16":  # the folder that `agentcall server quantize` creates
+            model = f"{model.rstrip('/').rpartition('/')[2]}-{scheme}"
+    default_prefill = get_default_prefill(request.release, request.backend)
+    scheme = scheme if scheme != "16" else architecture.stored_scheme
+    flags = {
+        "--backend": request.backend,
+        "--server-name": "127.0.0.1",
+        "--cache-max-entry-count": f"{request.cache:g}",
+        "--session-len": str(request.session_length),
+        # smooth_quant is read from config.json: --model-format has no name for it
+        "--model-format": scheme if scheme in ("awq", "gptq", "fp8") else "",
+        "--quant-policy": str(request.kv_bits) if request.kv_bits != 16 else "",
+        "--tp": str(request.tp) if request.tp > 1 else "",
+        "--max-prefill-token-num": (
+            str(plan.prefill) if request.prefill_tokens != default_prefill else ""
+        ),
+        "--tool-call-parser": family_from_architecture(architecture).tool_call_parser,
+    }
+    arguments = ["lmdeploy", "serve", "api_server", model]
+    for flag, value in flags.items():
+        arguments += [flag, value] if value and has_flag(request.release, flag) else []
+    arguments += plan.rope_scaling.flags if plan.rope_scaling else ()
     # past the trained length a block's keys depend on the session's length, so none is shared
     if plan.rope_scaling is None or plan.rope_scaling.kind != "dynamic":
-        words.append("--enable-prefix-caching")
-    if parser := family_from_architecture(wish.architecture).tool_call_parser:
-        words += _build_known_flag(wish, "--tool-call-parser", parser)
-    if wish.architecture.has_custom_code:
-        words += _build_known_flag(wish, "--trust-remote-code")
-    return words
-
-
-def _choose_model(request: PlanRequest) -> str:
-    name = request.architecture.name
-    is_to_quantize = request.scheme != "16" and request.architecture.stored_scheme == "16"
-    return f"{name.rstrip('/').rpartition('/')[2]}-{request.scheme}" if is_to_quantize else name
-
-
-def _build_format_options(request: PlanRequest) -> list[str]:
-    words: list[str] = []
-    scheme = request.scheme if request.scheme != "16" else request.architecture.stored_scheme
-    # smooth_quant is read from config.json: --model-format has no name for it
-    if scheme in ("awq", "gptq", "fp8"):
-        words += ["--model-format", scheme]
-    if request.kv_bits != 16:
-        words += ["--quant-policy", str(request.kv_bits)]
-    return words
-
-
-def _build_known_flag(request: PlanRequest, flag: str, *values: str) -> list[str]:
-    return [flag, *values] if has_flag(request.release, flag) else []
+        arguments.append("--enable-prefix-caching")
+    if architecture.has_custom_code and has_flag(request.release, "--trust-remote-code"):
+        arguments.append("--trust-remote-code")
+    return arguments

@@ -1,4 +1,4 @@
-"""The folder of model files: where it is, who may write, how much fits, which hashes are known."""
+"""The cache folder: where it is, its free space, file locks, and the hashes of model files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from agentcall_server.errors import NotEnoughSpace
 
@@ -20,7 +21,7 @@ SPARE_BYTES = 200_000_000
 
 
 def get_cache_folder() -> Path:
-    """AGENTCALL_CACHE, else $XDG_CACHE_HOME/agentcall, else ~/.cache/agentcall. Not created."""
+    """Return AGENTCALL_CACHE, else $XDG_CACHE_HOME/agentcall, else ~/.cache/agentcall."""
     if own := os.environ.get("AGENTCALL_CACHE"):
         return Path(own).expanduser().absolute()
     if shared := os.environ.get("XDG_CACHE_HOME"):
@@ -29,25 +30,29 @@ def get_cache_folder() -> Path:
 
 
 def get_models_folder(cache: Path | None = None) -> Path:
-    """The folder of model files inside the cache, created if it is not there."""
+    """Return the folder of model files inside the cache, created if it does not exist."""
     folder = (cache or get_cache_folder()) / "models"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
+def get_hashes_file(folder: Path) -> Path:
+    """Return the JSON file of the hashes that were recorded on first download."""
+    return folder / "sha256.json"
+
+
 def require_space(folder: Path, size: int) -> None:
-    """Raise NotEnoughSpace unless `size` bytes (and a few more) are free on the folder's disk."""
-    free = shutil.disk_usage(folder).free
-    if free < size + SPARE_BYTES:
+    """Raise NotEnoughSpace unless the folder's disk has `size` bytes and SPARE_BYTES free."""
+    needed, free = size + SPARE_BYTES, shutil.disk_usage(folder).free
+    if free < needed:
         raise NotEnoughSpace(
-            f"{(size + SPARE_BYTES) / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} "
-            "GB are "
-            f"free; free some space, or set AGENTCALL_CACHE to a folder on a larger disk"
+            f"{folder} needs {needed / 1e9:.1f} GB and has {free / 1e9:.1f} GB free; free some "
+            f"space, or set AGENTCALL_CACHE to a folder on a larger disk"
         )
 
 
 def count_bytes(folder: Path) -> int:
-    """Bytes of all files under the folder, those that vanish meanwhile left out."""
+    """Return the size in bytes of all files under the folder, ignoring those that vanish."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -56,68 +61,46 @@ def count_bytes(folder: Path) -> int:
     return total
 
 
-def copy_and_hash(sources: list[Path], target: Path) -> tuple[int, str]:
-    """Join the files into `target`; its size in bytes and its SHA-256."""
+def hash_files(files: Sequence[Path], target: Path | None = None) -> tuple[int, str]:
+    """Return size in bytes and SHA-256 of the files joined in order; also write `target`."""
     digest, size = hashlib.sha256(), 0
-    with target.open("wb") as out:
-        for source in sources:
-            for chunk in _read_chunks(source):
-                out.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-        out.flush()
-        os.fsync(out.fileno())
+    with target.open("wb") if target else open(os.devnull, "wb") as out:  # noqa: PTH123
+        for file in files:
+            with file.open("rb") as stream:
+                while chunk := stream.read(CHUNK_BYTES):
+                    out.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+        if target:
+            out.flush()
+            os.fsync(out.fileno())
     return size, digest.hexdigest()
 
 
-def hash_file(path: Path) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
-    for chunk in _read_chunks(path):
-        digest.update(chunk)
-        size += len(chunk)
-    return size, digest.hexdigest()
-
-
-def _read_chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            yield chunk
-
-
-def load_hash(folder: Path, file: str) -> str | None:
-    """The SHA-256 that was taken when this file first came, or None."""
-    return _load_hashes(folder).get(file)
-
-
-def save_hash(folder: Path, file: str, sha256: str) -> None:
-    """Remember a hash from now on."""
-    hashes = _load_hashes(folder) | {file: sha256}
-    draft = folder / "sha256.json.partial"
-    draft.write_text(json.dumps(hashes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    draft.replace(get_hashes_file(folder))
-
-
-def get_hashes_file(folder: Path) -> Path:
-    """The JSON file of hashes taken on first download."""
-    return folder / "sha256.json"
-
-
-def _load_hashes(folder: Path) -> dict[str, str]:
+def load_texts(file: Path) -> dict[str, str]:
+    """Return the JSON object in a file as texts by name; empty if there is none."""
     try:
-        loaded: object = json.loads(get_hashes_file(folder).read_text(encoding="utf-8"))
+        loaded: object = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(loaded, dict):
         return {}
-    return {str(k): str(v) for k, v in loaded.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return {key: str(value) for key, value in cast("dict[str, object]", loaded).items()}
+
+
+def save_texts(file: Path, texts: Mapping[str, str]) -> None:
+    """Write texts by name as a JSON object, in one step."""
+    draft = file.with_suffix(".partial")
+    draft.write_text(json.dumps(texts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    draft.replace(file)
 
 
 @contextmanager
 def hold_lock(path: Path, on_wait: Callable[[], None]) -> Generator[None, None, None]:
-    """Hold the lock file, alone among processes and threads; if it is held, `on_wait` and wait.
+    """Hold a lock file, exclusively among processes and threads.
 
-    The lock goes with its holder, however that one ends.
+    If another holds it, call `on_wait` once and wait. The system releases the lock when its holder
+    ends, also when it is killed.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

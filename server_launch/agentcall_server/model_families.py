@@ -1,6 +1,6 @@
-"""What LMDeploy has to be told of a model's family: its parser of calls, and to trust its code.
+"""The family of a model, for LMDeploy's tool-call parser and --trust-remote-code.
 
-A model is known by its files, by the catalogue, or else by its name.
+It is determined by the model's files, by the list of known models, or else by the name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from agentcall_server.architecture import ModelArchitecture
 from agentcall_server.errors import UnknownArchitecture, UnknownModelName
 from agentcall_server.language_models import find_architecture
-from agentcall_server.model_config import LANGUAGE_MODEL_KEYS, read_model_config
+from agentcall_server.model_files import LANGUAGE_MODEL_KEYS, read_model_config
 
 TOOL_CALL_PARSERS = {
     "internlm2": "internlm",
@@ -21,7 +21,7 @@ TOOL_CALL_PARSERS = {
     "qwen3_moe": "qwen",
     "llama3": "llama3",
 }
-"""Tool-call parsers of LMDeploy 0.18.0 (serve/parsers/tool_parser) by kind of model."""
+"""Tool-call parsers of LMDeploy 0.18.0 (serve/parsers/tool_parser) by `model_type`."""
 _LLAMA_3_VOCABULARY = 128256
 _NAME_PATTERNS = (
     ("internlm2", r"internlm2(?!\d)"),
@@ -34,9 +34,10 @@ _CUSTOM_CODE_NAMES = r"internlm|internvl|deepseek|baichuan|chatglm|minicpm"
 
 @dataclass(frozen=True, slots=True)
 class ModelFamily:
-    """kind: config.json's `model_type` of the language model, with Llama 3 told apart.
+    """One family.
 
-    own_code: it needs --trust-remote-code. sees: it takes images.
+    kind: `model_type` of the language model; Llama 3 is `llama3`.
+    has_custom_code: the model needs --trust-remote-code. has_vision: it accepts images.
     """
 
     kind: str
@@ -46,42 +47,31 @@ class ModelFamily:
 
     @property
     def tool_call_parser(self) -> str | None:
-        """The name of LMDeploy's parser, if it has one."""
+        """The name of LMDeploy's parser, or None."""
         return TOOL_CALL_PARSERS.get(self.kind)
 
 
 def find_family(model: str) -> ModelFamily:
-    """The family of a model: a folder, or a name that may be known or not."""
+    """Return the family of a model: a folder or a name, known or not."""
     try:
         return family_from_architecture(find_architecture(model))
     except (UnknownModelName, UnknownArchitecture):
         folder = Path(model)
-        return (
-            _family_from_files(folder)
-            if (folder / "config.json").is_file()
-            else _family_from_name(model)
-        )
+    if (folder / "config.json").is_file():
+        config = read_model_config(folder)
+        inner = config.get_section(*LANGUAGE_MODEL_KEYS)
+        kind = (inner or config).get_str("model_type")
+        return ModelFamily(kind, "auto_map" in config.values, inner is not None)
+    name = model.lower()
+    kinds = [kind for kind, pattern in _NAME_PATTERNS if re.search(pattern, name)]
+    has_custom_code = re.search(_CUSTOM_CODE_NAMES, name) is not None
+    return ModelFamily(kinds[0] if kinds else "", has_custom_code, "vl" in name)
 
 
 def family_from_architecture(architecture: ModelArchitecture) -> ModelFamily:
-    """The family of a shape that is known."""
+    """Return the family of a known shape."""
     kind = architecture.kind
     if kind == "llama" and architecture.vocabulary == _LLAMA_3_VOCABULARY:
         kind = "llama3"
-    return ModelFamily(
-        kind, architecture.has_custom_code, architecture.vision_parameters > 0, architecture
-    )
-
-
-def _family_from_files(folder: Path) -> ModelFamily:
-    found = read_model_config(folder)
-    inner = found.get_section(*LANGUAGE_MODEL_KEYS)
-    kind = (inner or found).get_str("model_type")
-    return ModelFamily(kind, "auto_map" in found.values, inner is not None)
-
-
-def _family_from_name(model: str) -> ModelFamily:
-    name = model.lower()
-    kinds = [kind for kind, pattern in _NAME_PATTERNS if re.search(pattern, name)]
-    own_code = re.search(_CUSTOM_CODE_NAMES, name) is not None
-    return ModelFamily(kinds[0] if kinds else "", own_code, "vl" in name)
+    has_vision = architecture.vision_parameters > 0
+    return ModelFamily(kind, architecture.has_custom_code, has_vision, architecture)

@@ -1,4 +1,4 @@
-"""Ports of this machine: which are free, which are taken, and by whom."""
+"""Ports of this machine: which are free, and which process listens on one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound to the host."""
+    """Return whether a server that listens on the host is reachable from this machine only."""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def format_local_host(host: str) -> str:
-    """The host as a URL has it, seen from this machine."""
+    """Return the host for a URL that is used on this machine."""
     host = _WILDCARD_HOSTS.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
 def can_listen(host: str, port: int) -> bool:
-    """Whether a server could listen there now. Raises OSError if there is no such host here."""
+    """Return whether the port is free. Raises OSError if this machine does not have the host."""
     with _open_socket(host) as server:
         try:
             server.bind((host, port))
@@ -35,12 +35,12 @@ def can_listen(host: str, port: int) -> bool:
 
 
 def reserve_port(host: str, port: int = 0) -> socket.socket:
-    """A port (0: any free one) that nobody else is given by chance while the socket is open.
+    """Return a socket that keeps a port (0: any free one) from being assigned to other programs.
 
-    It does not listen, so a server that asks to reuse the address may listen there. Raises OSError.
+    It does not listen, so a server that sets SO_REUSEADDR may listen there. Raises OSError.
     """
     server = _open_socket(host)
-    if hasattr(socket, "SO_REUSEPORT"):  # llama.cpp's server asks for this one
+    if hasattr(socket, "SO_REUSEPORT"):  # llama.cpp's server sets this one instead
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         server.bind((host, port))
@@ -51,28 +51,29 @@ def reserve_port(host: str, port: int = 0) -> socket.socket:
 
 
 def find_listener(port: int) -> str:
-    """The process that listens on the port: `name (pid N)`; '' if that cannot be seen."""
+    """Return the process that listens on the port as `name (pid N)`; '' if it is not visible."""
     sockets = _find_listening_sockets(port)
-    if not sockets:
-        return ""
-    for folder in Path("/proc").glob("[0-9]*/fd"):
-        if _has_socket(folder, sockets):
-            name = (folder.parent / "comm").read_text(encoding="utf-8", errors="replace")
-            return f"{name.strip()} (pid {folder.parent.name})"
+    for folder in Path("/proc").glob("[0-9]*/fd") if sockets else ():
+        try:
+            if any(str(file.readlink()) in sockets for file in folder.iterdir()):
+                name = (folder.parent / "comm").read_text(encoding="utf-8", errors="replace")
+                return f"{name.strip()} (pid {folder.parent.name})"
+        except OSError:  # another user's process, or one that has ended
+            continue
     return ""
 
 
 def _open_socket(host: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
-    # as servers do: connections that are closing do not keep the port
+    # as servers do: a closing connection does not block the port
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return server
 
 
 def _find_listening_sockets(port: int) -> set[str]:
-    """The inodes of the sockets that listen on it (proc(5): net/tcp)."""
-    found: set[str] = set()
+    """Return the inodes of the sockets that listen on the port (proc(5): net/tcp)."""
+    sockets: set[str] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             rows = Path(table).read_text(encoding="ascii").splitlines()[1:]
@@ -81,12 +82,5 @@ def _find_listening_sockets(port: int) -> set[str]:
         for row in rows:
             fields = row.split()
             if fields[3] == _LISTEN_STATE and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(f"socket:[{fields[9]}]")
-    return found
-
-
-def _has_socket(folder: Path, sockets: set[str]) -> bool:
-    try:
-        return any(str(file.readlink()) in sockets for file in folder.iterdir())
-    except OSError:  # another user's, or gone
-        return False
+                sockets.add(f"socket:[{fields[9]}]")
+    return sockets

@@ -1,4 +1,4 @@
-"""What the user sees while a model is fetched and loaded: a bar on a terminal, else plain lines."""
+"""The progress of downloading and loading a model: a bar on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -7,41 +7,40 @@ import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
     from rich.status import Status
 
 LINE_SECONDS = 10.0
 
 
 class ProgressReporter(Protocol):
-    """Where a download reports."""
+    """Receives the progress of a download or of a server that starts."""
 
     def say(self, text: str) -> None:
         """Show one line."""
 
     def advance(self, done: int, total: int | None) -> None:
-        """Show that `done` of `total` bytes are here."""
+        """Show that `done` of `total` bytes have arrived."""
 
     def wait(self, text: str) -> None:
-        """Show what is waited for, each text in place of the last; '' when the waiting is over."""
+        """Show a status that replaces the last one; '' when waiting is over."""
 
 
 class NoProgress:
     """Shows nothing."""
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def advance(self, done: int, total: int | None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def wait(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class LineProgress:
-    """Plain lines, one about every ten seconds: for logs and pipes."""
+    """Plain lines, at most one every ten seconds: for logs and pipes."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -53,12 +52,9 @@ class LineProgress:
         stream.flush()
 
     def advance(self, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        if not done or now - self._last < LINE_SECONDS:
-            return
-        self._last = now
         share = f"{done * 100 // total} %, " if total else ""
-        self.say(f"  {share}{done / 1e6:,.0f} MB{f' of {total / 1e6:,.0f} MB' if total else ''}")
+        size = f"{done / 1e6:,.0f} MB{f' of {total / 1e6:,.0f} MB' if total else ''}"
+        self.wait(f"  {share}{size}" if done else "")
 
     def wait(self, text: str) -> None:
         now = time.monotonic()
@@ -68,10 +64,10 @@ class LineProgress:
 
 
 class BarProgress:
-    """A bar or a spinner on a terminal; a line said ends it, what comes next begins another."""
+    """A bar or a spinner on a terminal. A printed line ends it; the next call starts another."""
 
     def __init__(self) -> None:
-        self._bar: RichProgress | None = None
+        self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._spinner: Status | None = None
 
@@ -98,29 +94,29 @@ class BarProgress:
         self._spinner.update(text)
 
     def _stop(self) -> None:
-        for moving in (self._bar, self._spinner):
-            if moving is not None:
-                moving.stop()
+        for display in (self._bar, self._spinner):
+            if display is not None:
+                display.stop()
         self._bar = self._task = self._spinner = None
 
 
 def make_progress() -> ProgressReporter:
-    """A bar if standard error is a terminal, else plain lines."""
+    """Return a bar if standard error is a terminal, else plain lines."""
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
-def _start_bar(total: int | None) -> tuple[RichProgress, TaskID]:
+def _start_bar(total: int | None) -> tuple[Progress, TaskID]:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
-    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = progress.Progress(
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
     task = bar.add_task("download", total=total)
     bar.start()
     return bar, task
@@ -129,7 +125,6 @@ def _start_bar(total: int | None) -> tuple[RichProgress, TaskID]:
 def _start_spinner() -> Status:
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, markup=False)
-    spinner = console.status("")
+    spinner = Console(stderr=True, highlight=False, markup=False).status("")
     spinner.start()
     return spinner

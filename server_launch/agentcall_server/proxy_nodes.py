@@ -1,20 +1,19 @@
-"""The nodes of a running `lmdeploy serve proxy`: what they are, and how they come and go.
+"""The nodes of a running `lmdeploy serve proxy`: list, add, remove and watch them.
 
-LMDeploy's proxy answers 200 to /nodes/add and /nodes/remove whatever came of it, and it asks a new
-node for its models without a key. So a node is asked here, is registered with its models, and
-what came of it is read from /nodes/status (0.18.0 serve/proxy/proxy.py:150-182, 503-570).
+LMDeploy's proxy answers 200 to /nodes/add and /nodes/remove whatever the outcome, and asks a new
+node for its models without a key. So this module asks the node itself, registers it with its
+models, and reads the outcome from /nodes/status (0.18.0 serve/proxy/proxy.py:150-182, 503-570).
 
-Keeps the nodes of a proxy to those that answer.
-
-LMDeploy's proxy sends on to a node that died until its heart beat notices, 90 seconds later; and as
-such a node has nothing under way, it is the one that gets all. It is never taken back either. So
-every node is asked for its health each second: one that refuses the connection or says that it is
-ill is taken out at once, one that is silent the third time, and each comes back when it is well.
+The proxy also forwards requests to a dead node until its heartbeat notices, 90 seconds later; as
+such a node has no unfinished requests, it receives all of them. It is never added again either. So
+the health of every node is checked each second: one that refuses the connection or reports a
+failure is removed at once, one that does not answer after three checks, and each is added again
+when it is healthy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -23,10 +22,15 @@ from urllib.parse import urlencode
 from agentcall_server.errors import NodeError, ProxyError
 from agentcall_server.http_client import HTTPReply, parse_server_url, send_request
 
+NodeHealth = Literal["healthy", "unhealthy", "silent"]
+HEALTH_TIMEOUT = 2.0
+"""Seconds within which a node must answer a health check."""
+_MAX_SILENCES = 3
+
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What the proxy knows of a node: requests under way, and the mean seconds of the last ones."""
+    """The proxy's view of a node: unfinished requests, and mean latency of the last ones in s."""
 
     url: str
     models: tuple[str, ...]
@@ -35,42 +39,43 @@ class NodeState:
 
 
 class ProxyNodes:
-    """The nodes of the proxy at a URL; the key is the proxy's and that of its nodes."""
+    """The nodes of the proxy at a URL. The proxy and its nodes share one API key."""
 
     def __init__(self, proxy: str, api_key: str = "") -> None:
         self.proxy = parse_server_url(proxy)
         self._api_key = api_key
 
     def list_states(self) -> tuple[NodeState, ...]:
-        """All nodes, as the proxy sees them. Raises ProxyError."""
-        listed = _parse_json(self._send_request("/nodes/status"))
-        if not isinstance(listed, Mapping):
-            raise ProxyError(f"{self.proxy} is no proxy of LMDeploy: it does not list nodes")
-        nodes = cast("Mapping[str, object]", listed)
-        return tuple(_parse_state(url, status) for url, status in nodes.items())
+        """Return all nodes as the proxy sees them. Raises ProxyError."""
+        reply = self._send_request("/nodes/status")
+        if not reply.fields and reply.body.strip() != b"{}":
+            raise ProxyError(f"{self.proxy} is not a proxy of LMDeploy: it does not list nodes")
+        return tuple(_parse_state(url, status) for url, status in reply.fields.items())
 
     def add(self, url: str) -> NodeState:
-        """Registers a server that answers. Raises NodeError, ProxyError, BadValue."""
+        """Register a server that answers. Raises NodeError, ProxyError, BadValue."""
         root = parse_server_url(url)
         models = list_served_models(root, self._api_key)
-        said = self._send_request("/nodes/add", {"url": root, "status": {"models": list(models)}})
+        reply = self._send_request("/nodes/add", {"url": root, "status": {"models": list(models)}})
         for state in self.list_states():
             if state.url == root:
                 return state
-        raise NodeError(f"{self.proxy} did not take the node {root}; it said: {said.summary}")
+        raise NodeError(f"{self.proxy} did not add the node {root}; it answered: {reply.summary}")
 
     def remove(self, url: str) -> None:
-        """Takes a node out. Raises NodeError if there is none such, ProxyError, BadValue."""
+        """Remove a node. Raises NodeError if there is none, ProxyError, BadValue."""
         root = parse_server_url(url)
-        known = {parse_server_url(state.url): state.url for state in self.list_states()}
-        if root not in known:
-            there = ", ".join(known.values()) or "none"
-            raise NodeError(f"{self.proxy} has no node {root}; there are: {there}")
-        # in the body since 0.7 or so, in the query before
-        query = urlencode({"node_url": known[root]})
-        said = self._send_request(f"/nodes/remove?{query}", {"url": known[root]})
-        if any(state.url == known[root] for state in self.list_states()):
-            raise NodeError(f"{self.proxy} did not let the node {root} go; it said: {said.summary}")
+        nodes = {parse_server_url(state.url): state.url for state in self.list_states()}
+        if root not in nodes:
+            listed = ", ".join(nodes.values()) or "none"
+            raise NodeError(f"{self.proxy} has no node {root}; its nodes: {listed}")
+        # in the body since about 0.7, in the query before
+        query = urlencode({"node_url": nodes[root]})
+        reply = self._send_request(f"/nodes/remove?{query}", {"url": nodes[root]})
+        if any(state.url == nodes[root] for state in self.list_states()):
+            raise NodeError(
+                f"{self.proxy} did not remove the node {root}; it answered: {reply.summary}"
+            )
 
     def _send_request(self, path: str, payload: object = None) -> HTTPReply:
         try:
@@ -78,123 +83,84 @@ class ProxyNodes:
         except OSError as error:
             raise ProxyError(
                 f"no proxy answers at {self.proxy} ({error}); start one with "
-                f"`agentcall server proxy`, or name another with --proxy"
+                f"`agentcall server proxy`, or give another with --proxy"
             ) from error
         if reply.status == 404:
-            raise ProxyError(f"{self.proxy} is no proxy of LMDeploy: it has no {path}")
+            raise ProxyError(f"{self.proxy} is not a proxy of LMDeploy: it has no {path}")
         if reply.status >= 400:
             raise ProxyError(f"{self.proxy}{path} answered {reply.status}: {reply.summary}")
         return reply
 
 
 def list_served_models(root: str, api_key: str) -> tuple[str, ...]:
-    """The models that a server lists. Raises NodeError."""
+    """Return the models that a server lists. Raises NodeError."""
     try:
         reply = send_request(f"{root}/v1/models", api_key=api_key)
     except OSError as error:
         raise NodeError(f"no server answers at {root} ({error}); is it running?") from error
     if reply.status in (401, 403):
         raise NodeError(
-            f"{root} wants another key; LMDeploy's proxy hands the client's key on, so all nodes "
-            f"need the one in AGENTCALL_API_KEY, or none"
+            f"{root} requires another key; LMDeploy's proxy forwards the client's key, so all "
+            f"nodes need the one in AGENTCALL_API_KEY, or none"
         )
     if reply.status != 200:
         raise NodeError(f"{root}/v1/models answered {reply.status}: {reply.summary}")
-    cards = _as_sequence(_get_member(_parse_json(reply), "data"))
-    names = [name for card in cards if (name := _get_member(card, "id"))]
-    if not names:
+    if not reply.model_ids:
         raise NodeError(f"{root} lists no model; is it an OpenAI-compatible server?")
-    return tuple(map(str, names))
-
-
-def _parse_state(url: str, status: object) -> NodeState:
-    models, latencies = _get_member(status, "models"), _get_member(status, "latency")
-    unfinished = _get_member(status, "unfinished")
-    last = [seconds for seconds in _as_sequence(latencies) if isinstance(seconds, (int, float))]
-    return NodeState(
-        url,
-        tuple(map(str, _as_sequence(models))),
-        unfinished if isinstance(unfinished, int) else 0,
-        sum(last) / len(last) if last else None,
-    )
-
-
-def _get_member(value: object, key: str) -> object:
-    return cast("Mapping[str, object]", value).get(key) if isinstance(value, Mapping) else None
-
-
-def _as_sequence(value: object) -> Sequence[object]:
-    return cast("Sequence[object]", value) if isinstance(value, list) else ()
-
-
-def _parse_json(reply: HTTPReply) -> object:
-    try:
-        return reply.json()
-    except ValueError:
-        return None
-
-
-NodeHealth = Literal["well", "ill", "silent"]
-
-HEALTH_TIMEOUT = 2.0
-"""Seconds that a node may take to tell its health."""
-
-_MAX_SILENCES = 3
+    return reply.model_ids
 
 
 def check_health(url: str, timeout: float = HEALTH_TIMEOUT) -> NodeHealth:
-    """How a server is. One that has no /health is well if it answers at all."""
+    """Return the health of a server. One without /health is healthy if it answers at all."""
     try:
         status = send_request(f"{url}/health", timeout=timeout).status
     except TimeoutError:
         return "silent"
     except OSError:
-        return "ill"
-    return "ill" if status >= 500 else "well"
+        return "unhealthy"
+    return "unhealthy" if status >= 500 else "healthy"
 
 
 class NodeWatch:
-    """Watches the nodes of a proxy, and those that it should have; `say` tells what changed."""
+    """Adds and removes the nodes of a proxy by their health; `say` receives each change."""
 
-    def __init__(self, nodes: ProxyNodes, given: Iterable[str], say: Callable[[str], None]) -> None:
+    def __init__(self, nodes: ProxyNodes, urls: Iterable[str], say: Callable[[str], None]) -> None:
         self._nodes = nodes
-        self._missing_nodes = {parse_server_url(url): "it has not answered yet" for url in given}
+        self._missing_nodes = {parse_server_url(url): "it has not answered yet" for url in urls}
         self._silences: dict[str, int] = {}
         self._say = say
 
     @property
     def missing_nodes(self) -> dict[str, str]:
-        """The nodes that should be there and are not, and why."""
+        """The nodes that were given or removed and do not answer, with the reason."""
         return dict(self._missing_nodes)
 
     def check_nodes(self) -> None:
-        """Asks all nodes once, and changes the proxy accordingly. Raises ProxyError."""
-        there = [state.url for state in self._nodes.list_states()]
-        for url in there:
+        """Check each node once and change the proxy accordingly. Raises ProxyError."""
+        registered = [state.url for state in self._nodes.list_states()]
+        for url in registered:
             self._missing_nodes.pop(url, None)
-        asked = [*there, *self._missing_nodes]
-        with ThreadPoolExecutor(max_workers=max(1, min(32, len(asked)))) as pool:
-            for url, found in zip(asked, pool.map(check_health, asked), strict=True):
-                if url in self._missing_nodes:
-                    self._restore_node(url, found)
-                else:
-                    self._check_node(url, found)
+        urls = [*registered, *self._missing_nodes]
+        with ThreadPoolExecutor(max_workers=max(1, min(32, len(urls)))) as pool:
+            for url, health in zip(urls, pool.map(check_health, urls), strict=True):
+                if url not in self._missing_nodes:
+                    self._check_node(url, health)
+                elif health == "healthy":
+                    self._restore_node(url)
 
-    def _check_node(self, url: str, found: NodeHealth) -> None:
-        self._silences[url] = self._silences.get(url, 0) + 1 if found == "silent" else 0
-        if found == "well" or (found == "silent" and self._silences[url] < _MAX_SILENCES):
+    def _check_node(self, url: str, health: NodeHealth) -> None:
+        self._silences[url] = self._silences.get(url, 0) + 1 if health == "silent" else 0
+        if health == "healthy" or (health == "silent" and self._silences[url] < _MAX_SILENCES):
             return
         self._silences.pop(url)
         try:
             self._nodes.remove(url)
         except NodeError:
-            return  # somebody else took it out
+            return  # another client has removed it
         self._missing_nodes[url] = "it does not answer"
-        self._say(f"node {url} does not answer; taken out")
+        self._say(f"node {url} does not answer; removed")
 
-    def _restore_node(self, url: str, found: NodeHealth) -> None:
-        if found != "well":
-            return
+    def _restore_node(self, url: str) -> None:
         try:
             state = self._nodes.add(url)
         except NodeError as error:
@@ -204,3 +170,20 @@ class NodeWatch:
             return
         del self._missing_nodes[url]
         self._say(f"node {url} serves {', '.join(state.models)}")
+
+
+def _parse_state(url: str, status: object) -> NodeState:
+    fields = cast("Mapping[str, object]", status) if isinstance(status, Mapping) else {}
+    models, latencies = _as_list(fields.get("models")), _as_list(fields.get("latency"))
+    unfinished = fields.get("unfinished")
+    seconds = [value for value in latencies if isinstance(value, (int, float))]
+    return NodeState(
+        url,
+        tuple(map(str, models)),
+        unfinished if isinstance(unfinished, int) else 0,
+        sum(seconds) / len(seconds) if seconds else None,
+    )
+
+
+def _as_list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []

@@ -1,7 +1,4 @@
-"""Versions of LMDeploy, and what a command line may hold on each.
-
-The dates are those of the flags in all releases from 0.5.3 to 0.18.0.
-"""
+"""Releases of LMDeploy and the flags of each, read in all releases from 0.5.3 to 0.18.0."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from agentcall_server.errors import BadValue
 
 
 class LMDeployRelease(NamedTuple):
-    """A version that can be compared."""
+    """A comparable version."""
 
     major: int
     minor: int
@@ -25,7 +22,7 @@ class LMDeployRelease(NamedTuple):
 
 
 NEWEST_RELEASE = LMDeployRelease(0, 18)
-"""The newest release that the figures were read in."""
+"""The newest release whose source was read."""
 OLDEST_RELEASE = LMDeployRelease(0, 5, 3)
 _FLAG_RELEASES = {
     "--max-prefill-token-num": LMDeployRelease(0, 6),
@@ -37,24 +34,24 @@ _FLAG_RELEASES = {
 
 
 def parse_release(text: str) -> LMDeployRelease:
-    """The release that a version names. Raises BadValue.
+    """Return the release of a version. Raises BadValue.
 
-    >>> read_release("v0.10.2.post1")
-    Release(major=0, minor=10, patch=2)
+    >>> parse_release("v0.10.2.post1")
+    LMDeployRelease(major=0, minor=10, patch=2)
     """
-    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text.strip())
-    if found is None:
-        raise BadValue(f"{text!r} is no version of LMDeploy; write 0.18.0")
-    release = LMDeployRelease(int(found[1]), int(found[2]), int(found[3] or 0))
+    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text.strip())
+    if match is None:
+        raise BadValue(f"{text!r} is not a version of LMDeploy; write 0.18.0")
+    release = LMDeployRelease(int(match[1]), int(match[2]), int(match[3] or 0))
     if release < OLDEST_RELEASE:
         raise BadValue(
-            f"LMDeploy {release} is older than {OLDEST_RELEASE}, the oldest that is known here"
+            f"LMDeploy {release} is older than {OLDEST_RELEASE}, the oldest supported release"
         )
     return release
 
 
 def find_installed_release() -> LMDeployRelease | None:
-    """The LMDeploy beside this Python, or None."""
+    """Return the release that is installed in this Python, or None."""
     try:
         return parse_release(version("lmdeploy"))
     except (PackageNotFoundError, BadValue):
@@ -62,12 +59,12 @@ def find_installed_release() -> LMDeployRelease | None:
 
 
 def has_flag(release: LMDeployRelease, flag: str) -> bool:
-    """Whether `lmdeploy serve api_server` of this release takes the flag."""
+    """Return whether `lmdeploy serve api_server` of this release has the flag."""
     return release >= _FLAG_RELEASES.get(flag, OLDEST_RELEASE)
 
 
 def infer_min_release(flags: Container[str]) -> LMDeployRelease:
-    """The release that flags are of, or an older one that takes the same of those dated here."""
+    """Return the oldest release with those of the flags whose first release is known."""
     return max(
         (since for flag, since in _FLAG_RELEASES.items() if flag in flags), default=OLDEST_RELEASE
     )

@@ -1,10 +1,10 @@
 """The cheapest change that makes a plan fit.
 
-A change has a price in what it costs the user, and the cheapest set of changes is taken:
-another share for the cache costs nothing, a smaller prefill a little speed (2), sessions shorter
-than the model allows nothing that was asked for (3, where no length was), an int8 cache next to no
-accuracy (4), an int4 cache some (8), AWQ weights an hour of quantizing and some accuracy (16), and
-each further set of GPUs is the dearest (64).
+A change has a price, which is what it costs the user, and the cheapest set of changes is chosen:
+another share for the cache is free, a smaller prefill costs a little speed (2), sessions shorter
+than the model allows cost nothing that was requested (3, if no length was given), an int8 cache
+almost no accuracy (4), an int4 cache some (8), AWQ weights an hour of quantizing and some accuracy
+(16), and each further set of GPUs the most (64).
 """
 
 from __future__ import annotations
@@ -23,73 +23,44 @@ _MIN_CONTEXT = 8192
 
 @dataclass(frozen=True, slots=True)
 class PlanSuggestion:
-    """A wish that fits, and what was changed, as options of `agentcall server plan`."""
+    """A plan that fits, and the changes as options of `agentcall server plan`."""
 
     plan: MemoryPlan
     changes: tuple[str, ...]
 
 
 def suggest_plan(failing_plan: MemoryPlan) -> PlanSuggestion | None:
-    """The cheapest change after which it fits, or None if none of those known is enough."""
-    wish = failing_plan.request
-    candidates = sorted(_generate_changes(wish), key=lambda other: _compute_price(wish, other))
-    for candidate in candidates:
-        better = _find_fitting_cache(candidate)
-        if better is not None:
-            return PlanSuggestion(better, _describe_changes(wish, better.request))
+    """Return the cheapest change that makes a plan fit, or None if there is none."""
+    request = failing_plan.request
+    candidates = _generate_changes(request)
+    for candidate in sorted(candidates, key=lambda changed: _compute_price(request, changed)):
+        shares = {candidate.cache, *_CACHE_SHARES}
+        for share in sorted(shares, key=lambda share: abs(share - candidate.cache)):
+            plan = plan_memory(replace(candidate, cache=share))
+            if plan.fits:
+                return PlanSuggestion(plan, _describe_changes(request, plan.request))
     return None
 
 
 def _generate_changes(request: PlanRequest) -> Iterator[PlanRequest]:
-    """Every combination of changes but the share of the cache."""
-    options = product(
-        _list_kv_bits(request),
-        _list_schemes(request),
-        _list_prefills(request),
-        _list_tp_sizes(request),
-    )
-    for kv_bits, scheme, prefill, tp in options:
-        changed = replace(request, kv_bits=kv_bits, scheme=scheme, prefill=prefill, tp=tp)
+    """Yield every combination of changes except the share of the cache."""
+    release, architecture = request.release, request.architecture
+    kv_bits = [bits for bits in (16, 8, 4) if bits <= request.kv_bits]
+    if request.backend == "pytorch" and release < LMDeployRelease(0, 6):
+        kv_bits = [request.kv_bits]
+    is_plain = request.scheme == "16" and architecture.stored_scheme == "16"
+    schemes = ["16", "awq"] if is_plain else [request.scheme]
+    whole = request.prefill_tokens
+    prefills = [tokens for tokens in (whole, whole // 2, whole // 4) if tokens]
+    if not has_flag(release, "--max-prefill-token-num"):
+        prefills = [whole]
+    tp_sizes = [tp for tp in _TP_SIZES if tp > request.tp and can_split_heads(architecture, tp)]
+    for bits, scheme, prefill, tp in product(kv_bits, schemes, prefills, [request.tp, *tp_sizes]):
+        changed = replace(request, kv_bits=bits, scheme=scheme, prefill=prefill, tp=tp)
         yield changed
         longest = plan_memory(changed).max_session_length
         if request.context is None and _MIN_CONTEXT <= longest < request.session_length:
             yield replace(changed, context=longest)
-
-
-def _find_fitting_cache(request: PlanRequest) -> MemoryPlan | None:
-    """With the share as it is or else the nearest one that fits."""
-    shares = sorted({request.cache, *_CACHE_SHARES}, key=lambda share: abs(share - request.cache))
-    for share in shares:
-        tried = plan_memory(replace(request, cache=share))
-        if tried.fits:
-            return tried
-    return None
-
-
-def _list_kv_bits(request: PlanRequest) -> list[int]:
-    if request.backend == "pytorch" and request.release < LMDeployRelease(0, 6):
-        return [request.kv_bits]
-    return [bits for bits in (16, 8, 4) if bits <= request.kv_bits]
-
-
-def _list_schemes(request: PlanRequest) -> list[str]:
-    is_plain = request.scheme == "16" and request.architecture.stored_scheme == "16"
-    return ["16", "awq"] if is_plain else [request.scheme]
-
-
-def _list_prefills(request: PlanRequest) -> list[int]:
-    whole = request.prefill_tokens
-    if not has_flag(request.release, "--max-prefill-token-num"):
-        return [whole]
-    return [tokens for tokens in (whole, whole // 2, whole // 4) if tokens]
-
-
-def _list_tp_sizes(request: PlanRequest) -> list[int]:
-    return [
-        tp
-        for tp in _TP_SIZES
-        if tp == request.tp or (tp > request.tp and can_split_heads(request.architecture, tp))
-    ]
 
 
 def _compute_price(before: PlanRequest, after: PlanRequest) -> float:
@@ -101,17 +72,12 @@ def _compute_price(before: PlanRequest, after: PlanRequest) -> float:
 
 
 def _describe_changes(before: PlanRequest, after: PlanRequest) -> tuple[str, ...]:
-    changes: list[str] = []
-    if after.cache != before.cache:
-        changes.append(f"--cache {after.cache:g}")
-    if after.prefill_tokens != before.prefill_tokens:
-        changes.append(f"--prefill {after.prefill_tokens}")
-    if after.session_length != before.session_length:
-        changes.append(f"--context {after.session_length}")
-    if after.kv_bits != before.kv_bits:
-        changes.append(f"--kv int{after.kv_bits}")
-    if after.scheme != before.scheme:
-        changes.append("--quant w4a16")
-    if after.tp != before.tp:
-        changes.append(f"--tp {after.tp}")
-    return tuple(changes)
+    changes = {
+        f"--cache {after.cache:g}": after.cache != before.cache,
+        f"--prefill {after.prefill_tokens}": after.prefill_tokens != before.prefill_tokens,
+        f"--context {after.session_length}": after.session_length != before.session_length,
+        f"--kv int{after.kv_bits}": after.kv_bits != before.kv_bits,
+        "--quant w4a16": after.scheme != before.scheme,
+        f"--tp {after.tp}": after.tp != before.tp,
+    }
+    return tuple(option for option, is_changed in changes.items() if is_changed)

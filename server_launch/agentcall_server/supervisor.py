@@ -1,15 +1,15 @@
-"""The process that keeps one server up: starts it, watches it, starts it anew.
+"""The process that keeps one server running: starts it, checks its health and restarts it.
 
     python -m agentcall_server.supervisor FOLDER
 
-It outlives the command that launched it, except on a leash. Rules:
+It outlives the command that launched it, unless the server belongs to a program. Rules:
 
-1. One supervisor a folder: it holds the folder's lock for as long as it lives.
-2. A server that ends before it was ever ready is not started again: nobody has used it yet, and
-   whoever launched it reads the diagnosis.
-3. One that was ready is started again, after 1, 2, 4, ... seconds, at most 60. After five deaths
-   none of which was preceded by a minute of being ready, it is given up.
-4. SIGTERM to the supervisor stops both. A server is a process group of its own, and ends as one.
+1. A folder has one supervisor, which holds the folder's lock as long as it runs.
+2. A server that ends before it was ever ready is not restarted: nobody has used it yet, and the
+   command that launched it reports the diagnosis.
+3. A server that was ready is restarted after 1, 2, 4, ... seconds, at most 60. After five exits
+   without a minute of readiness before any of them, the supervisor gives up.
+4. SIGTERM ends the supervisor and its server. A server is a process group and ends as one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -28,23 +29,31 @@ from agentcall_server.diagnosis import EndReason, ExitInfo, diagnose
 from agentcall_server.log_file import LogFile
 from agentcall_server.memory_advice import add_memory_advice
 from agentcall_server.model_cache import hold_lock
-from agentcall_server.parent_watch import call_when_parent_ends
 from agentcall_server.ports import reserve_port
-from agentcall_server.process_identity import ProcessIdentity, identify_process
-from agentcall_server.process_run import ProcessRun
+from agentcall_server.processes import (
+    ProcessIdentity,
+    call_when_parent_ends,
+    end_group,
+    identify_process,
+    make_child_environment,
+    make_program_environment,
+    start_group,
+)
 from agentcall_server.server_registry import ServerEntry, Status, Wanted
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks at a server that loads."""
+"""Seconds between two checks of a server that is loading."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """When to start anew, when to give up, and how often to look. Times in seconds.
+    """When to restart a server and when to give up. Times in seconds.
 
-    first, most: waits before a new start. deaths: so many in a row are the end. sound: ready for
-    so long, and deaths are past. look: between two looks at the health of a server that is ready.
-    unwell: so many looks in a row that find its engine dead, and it is started anew.
+    first_wait, max_wait: delay of the first restart, and the longest delay.
+    max_failures: number of exits in a row after which the supervisor gives up.
+    stable_seconds: a server that was ready for that time starts a new count of exits.
+    check_seconds: time between two health checks of a server that is ready.
+    max_unhealthy: number of health checks in a row that report a dead engine before a restart.
     """
 
     first_wait: float = 1.0
@@ -55,9 +64,9 @@ class RestartPolicy:
     max_unhealthy: int = 3
 
     def compute_wait(self, failures: int) -> float | None:
-        """Seconds after so many deaths in a row; None to give up.
+        """Return the delay after `failures` exits in a row; None to give up.
 
-        >>> [Policy().wait(deaths) for deaths in (1, 2, 5)]
+        >>> [RestartPolicy().compute_wait(failures) for failures in (1, 2, 5)]
         [1.0, 2.0, None]
         """
         if failures >= self.max_failures:
@@ -66,7 +75,7 @@ class RestartPolicy:
 
 
 class Supervisor:
-    """Keeps what a folder wants up, until it is told to stop or gives up."""
+    """Keeps the server of a folder running until it is stopped or gives up."""
 
     def __init__(
         self,
@@ -85,126 +94,166 @@ class Supervisor:
         self._status = Status("starting", identity, time.time())
 
     def stop(self) -> None:
-        """Have it end soon; may be called from a thread or a signal handler."""
+        """Request the end; may be called from a thread or a signal handler."""
         self._stop.set()
 
     def run(self) -> bool:
-        """Until it is stopped (True), or the server is given up (False)."""
+        """Run until it is stopped (True) or gives up (False)."""
         try:
             return self._run()
         finally:
             self._log.close()
 
     def _run(self) -> bool:
-        deaths, was_ready = 0, False
+        failures, was_ready = 0, False
         while not self._stop.is_set():
-            death = self._run_once()
+            exit_info = self._run_once()
             if self._stop.is_set():
                 break
-            was_ready = was_ready or self._ready_since is not None
-            deaths = 1 if self._was_stable() else deaths + 1
-            wait = self._policy.compute_wait(deaths) if was_ready else None
-            self._record_exit(death, will_restart=wait is not None)
+            since = self._ready_since
+            was_ready = was_ready or since is not None
+            is_stable = (
+                since is not None and time.monotonic() - since >= self._policy.stable_seconds
+            )
+            failures = 1 if is_stable else failures + 1
+            wait = self._policy.compute_wait(failures) if was_ready else None
+            diagnosis = add_memory_advice(diagnose(exit_info), exit_info, self._entry.launch)
+            status = replace(self._status, server=None, progress="", diagnosis=diagnosis)
             if wait is None:
+                self._save_status(replace(status, phase="failed"))
                 return False
+            restarts = status.restarts + 1
+            self._save_status(replace(status, phase="restarting", restarts=restarts))
             self._stop.wait(wait)
         self._save_status(replace(self._status, phase="stopped", server=None, progress=""))
         return True
 
     def _run_once(self) -> ExitInfo:
-        """One life of the server, from its start to its end."""
+        """Run the server once, from its start to its end."""
         self._ready_since = None
-        life = ProcessRun(self._wanted, self._log)
+        run = _ServerRun(self._wanted, self._log)
         reason: EndReason = ""
-        complaint = ""
+        engine_error = ""
         try:
-            fresh = replace(self._status, phase="starting", model="", progress="")
-            self._save_status(replace(fresh, server=life.identity))
-            reason, complaint = self._watch_process(life)
+            self._save_status(
+                replace(self._status, phase="starting", server=run.identity, model="", progress="")
+            )
+            reason, engine_error = self._watch(run)
             if self._stop.is_set():
                 self._save_status(replace(self._status, phase="stopping"))
         finally:
-            death = life.stop(reason, complaint)
-        return death
+            exit_info = run.stop(reason, engine_error)
+        return exit_info
 
-    def _watch_process(self, process_run: ProcessRun) -> tuple[EndReason, str]:
-        """Until it ends, we are told to stop, or it has to be ended: then why, in whose words."""
-        if not self._wait_until_ready(process_run):
-            return ("", "") if process_run.has_exited or self._stop.is_set() else ("hung", "")
-        unwell = 0
-        while not self._wait_for_end(process_run, self._policy.check_seconds):
-            complaint = self._endpoint.engine_error
-            unwell = unwell + 1 if complaint else 0
-            if unwell >= self._policy.max_unhealthy:
-                return "unwell", complaint
+    def _watch(self, run: _ServerRun) -> tuple[EndReason, str]:
+        """Wait for the end, or for a reason to end it; return the reason and the engine's error."""
+        if not self._wait_until_ready(run):
+            return ("", "") if run.has_exited or self._stop.is_set() else ("hung", "")
+        unhealthy = 0
+        while not self._wait_for_end(run, self._policy.check_seconds):
+            engine_error = self._endpoint.engine_error
+            unhealthy = unhealthy + 1 if engine_error else 0
+            if unhealthy >= self._policy.max_unhealthy:
+                return "unwell", engine_error
         return "", ""
 
-    def _wait_until_ready(self, process_run: ProcessRun) -> bool:
-        """Whether it came to be ready, in time."""
-        begun = time.monotonic()
-        while time.monotonic() - begun < self._wanted.patience:
-            if self._wait_for_end(process_run, POLL_SECONDS):
+    def _wait_until_ready(self, run: _ServerRun) -> bool:
+        """Return whether the server became ready in time."""
+        start = time.monotonic()
+        while time.monotonic() - start < self._wanted.patience:
+            if self._wait_for_end(run, POLL_SECONDS):
                 return False
-            if served := self._endpoint.served_models:
+            if models := self._endpoint.served_models:
                 self._ready_since = time.monotonic()
                 self._save_status(
-                    replace(self._status, phase="ready", model=served[0], progress="")
+                    replace(self._status, phase="ready", model=models[0], progress="")
                 )
                 return True
-            if process_run.last_line != self._status.progress:
-                self._save_status(replace(self._status, progress=process_run.last_line))
+            if run.last_line != self._status.progress:
+                self._save_status(replace(self._status, progress=run.last_line))
         return False
 
-    def _wait_for_end(self, process_run: ProcessRun, seconds: float) -> bool:
-        """Whether it ends, or we are told to stop, within so many seconds."""
+    def _wait_for_end(self, run: _ServerRun, seconds: float) -> bool:
+        """Return whether the server ends, or `stop` is called, within `seconds`."""
         end = time.monotonic() + seconds
-        while not process_run.has_exited:
+        while not run.has_exited:
             if self._stop.wait(min(POLL_SECONDS, max(0.0, end - time.monotonic()))):
                 return True
             if time.monotonic() >= end:
                 return False
         return True
 
-    def _was_stable(self) -> bool:
-        since = self._ready_since
-        return since is not None and time.monotonic() - since >= self._policy.stable_seconds
-
-    def _record_exit(self, exit_info: ExitInfo, *, will_restart: bool) -> None:
-        diagnosis = add_memory_advice(diagnose(exit_info), exit_info, self._entry.launch)
-        status = replace(self._status, server=None, progress="", diagnosis=diagnosis)
-        if will_restart:
-            restarts = self._status.restarts + 1
-            self._save_status(replace(status, phase="restarting", restarts=restarts))
-        else:
-            self._save_status(replace(status, phase="failed"))
-
     def _save_status(self, status: Status) -> None:
-        """Write down how it is now."""
         if status.phase != self._status.phase:
             status = replace(status, since=time.time())
         self._status = status
         self._entry.save(status)
 
 
+class _ServerRun:
+    """One run of a server: its process group, and the thread that copies its output to the log."""
+
+    def __init__(self, wanted: Wanted, log: LogFile) -> None:
+        self._log = log
+        self.last_line = ""
+        """The last line of output, as a terminal would show it."""
+        is_ours = wanted.kind == "embedded"
+        environment = make_child_environment() if is_ours else make_program_environment()
+        environment.pop("AGENTCALL_API_KEY", None)  # it is the key of other servers
+        environment["PYTHONUNBUFFERED"] = "1"
+        self._process = start_group(
+            wanted.command, environment=environment, folder=Path(wanted.folder)
+        )
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        log.start_run(f"--- {now} pid {self._process.pid}: {' '.join(wanted.command)}")
+        self._thread = threading.Thread(
+            target=self._copy_output, args=(self._process,), daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def identity(self) -> ProcessIdentity | None:
+        """The process, while it runs."""
+        return identify_process(self._process.pid)
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process.poll() is not None
+
+    def stop(self, reason: EndReason, engine_error: str) -> ExitInfo:
+        """End the process group if it still runs, and return how it ended."""
+        end_group(self._process)
+        self._thread.join(timeout=5.0)
+        return ExitInfo(self._process.returncode, tuple(self._log.lines), reason, engine_error)
+
+    def _copy_output(self, process: subprocess.Popen[bytes]) -> None:
+        if process.stdout is None:
+            return
+        with process.stdout as stream:
+            while data := os.read(stream.fileno(), 1 << 16):
+                self.last_line = self._log.write(data) or self.last_line
+
+
 def main() -> None:
-    """Keep up what the folder wants."""
+    """Supervise the server of the folder that the argument names."""
     entry = ServerEntry(Path(sys.argv[1]))
     wanted = entry.wanted
     if wanted is None:
-        raise SystemExit(f"{entry.folder} wants nothing")
+        raise SystemExit(f"{entry.folder} has no wanted.json")
     if not wanted.leashed and os.fork():
-        os._exit(0)  # whoever launched it has no child to wait for
-    me = identify_process(os.getpid())
-    if me is None:
-        raise SystemExit("this system does not tell which processes there are")
-    supervisor = Supervisor(entry, wanted, me)
+        os._exit(0)  # the launching command then has no child to wait for
+    identity = identify_process(os.getpid())
+    if identity is None:
+        raise SystemExit("this system provides neither /proc nor ps")
+    supervisor = Supervisor(entry, wanted, identity)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: supervisor.stop())
     if wanted.leashed:
         call_when_parent_ends(supervisor.stop)
     with ExitStack() as stack:
         stack.enter_context(hold_lock(entry.folder / "lock", lambda: None))
-        with suppress(OSError):  # then the server itself will say why
+        with suppress(OSError):  # if the port is taken, the server's own log has the reason
             stack.enter_context(reserve_port(wanted.host, wanted.port))
         was_stopped = supervisor.run()
     if wanted.leashed and was_stopped:

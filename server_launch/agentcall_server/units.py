@@ -1,7 +1,7 @@
-"""Sizes in bytes and counts of tokens, as people write them and as they are shown.
+"""Sizes in bytes and numbers of tokens: parsed from options and formatted for output.
 
-A bare number is refused: 24 GB is 22.35 GiB, and a card sold as "24 GB" has 24 GiB. What is shown
-is always GiB or MiB, with its unit.
+A number without a unit is rejected: 24 GB is 22.35 GiB, and a card sold as "24 GB" has 24 GiB.
+Output is always in GiB or MiB, with its unit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NUMBER_WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as 24GiB, 24576MiB or 24GB (a billion bytes each). Raises BadValue.
+    """Return the bytes of a size such as 24GiB, 24576MiB or 24GB (10^9 bytes). Raises BadValue.
 
     >>> parse_size("24GiB") == 24 * 2**30
     True
@@ -35,33 +35,29 @@ def parse_size(text: str) -> int:
             f"{text!r} has no unit; write {text.strip()}GiB (what nvidia-smi shows as "
             f"{number * 1024:g}MiB) or {text.strip()}GB ({format_size(int(number * 10**9))})"
         )
-    if unit not in _SIZES:
-        raise BadValue(f"{text!r} is no size; write 24GiB, 24576MiB or 24GB")
-    size = int(number * _SIZES[unit])
+    size = int(number * _SIZES.get(unit, 0))
     if size <= 0:
-        raise BadValue(f"{text!r} is no memory; write 24GiB, 24576MiB or 24GB")
+        raise BadValue(f"{text!r} is not a size; write 24GiB, 24576MiB or 24GB")
     return size
 
 
 def parse_count(text: str) -> int:
-    """Tokens of a count such as 32768, 32k (1024 each) or 1m (1024 k). Raises BadValue.
+    """Return the tokens of 32768, 32k (1024 each) or 1m (1024 k). Raises BadValue.
 
     >>> parse_count("32k")
     32768
     """
     number, unit = _parse_number(text)
-    if unit not in _COUNTS:
-        raise BadValue(f"{text!r} is no count of tokens; write 32768, 32k or 1m")
-    count = int(number * _COUNTS[unit])
+    count = int(number * _COUNTS.get(unit, 0))
     if count <= 0:
-        raise BadValue(f"{text!r} is no count of tokens; write 32768, 32k or 1m")
+        raise BadValue(f"{text!r} is not a number of tokens; write 32768, 32k or 1m")
     return count
 
 
 def format_size(size: float) -> str:
-    """A size in GiB, or in MiB below a tenth of one.
+    """Return a size in GiB, or in MiB below 0.1 GiB.
 
-    >>> shown(15_475_417_088)
+    >>> format_size(15_475_417_088)
     '14.41 GiB'
     """
     if abs(size) < GIB / 10:
@@ -70,7 +66,9 @@ def format_size(size: float) -> str:
 
 
 def _parse_number(text: str) -> tuple[float, str]:
-    found = _NUMBER_WITH_UNIT.fullmatch(text.strip())
-    if found is None:
-        raise BadValue(f"{text!r} is no number with a unit; write 24GiB for memory, 32k for tokens")
-    return float(found[1]), found[2].lower()
+    match = _NUMBER_WITH_UNIT.fullmatch(text.strip())
+    if match is None:
+        raise BadValue(
+            f"{text!r} is not a number with a unit; write 24GiB for memory, 32k for tokens"
+        )
+    return float(match[1]), match[2].lower()

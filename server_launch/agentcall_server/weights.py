@@ -1,16 +1,16 @@
-"""Bytes that a model's weights take on each GPU, under each engine, and on disk.
+"""Bytes of a model's weights on each GPU, for each engine, and on disk.
 
-Weight quantization reaches the matrices of the layers only; embedding, output head, norms and
+Weight quantization affects the matrices of the layers only; embedding, output head, norms and
 biases stay at 16 bits. So a 7B model at 4 bits takes 4.9 GiB, not a quarter of 14.4.
 
 - AWQ and GPTQ: 4 bits a weight, and for each group of 128 a scale of 16 bits and a zero point: of
-  16 bits in turbomind, which keeps the two together; of 4 bits on disk and in the pytorch engine
+  16 bits in turbomind, which stores the two together; of 4 bits on disk and in the pytorch engine
   (LMDeploy 0.18.0 lite/quantization/awq.py, pytorch/nn/linear/awq.py).
 - smooth_quant (W8A8): 8 bits a weight and one scale of 32 bits for each output.
 - FP8: 8 bits a weight and one scale of 32 bits for each 128 x 128.
 
-turbomind splits embedding and head over the GPUs (0.18.0 turbomind/builders/text_model.py:43-54)
-and keeps two copies where the model ties them (turbomind/models/llama.py:55); the pytorch engine
+turbomind splits embedding and head across the GPUs (0.18.0 turbomind/builders/text_model.py:43-54)
+and keeps two copies if the model ties them (turbomind/models/llama.py:55); the pytorch engine
 keeps both whole on every GPU (pytorch/models/llama.py:221, 316, 343).
 """
 
@@ -33,12 +33,12 @@ _SCHEME_NAMES = {
     "fp8": ("fp8",),
 }
 HALF_BYTES = 2
-"""Bytes of a number of 16 bits."""
+"""Bytes of a 16-bit number."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightBytes:
-    """Bytes on one GPU; `vision` lies on the first GPU alone, whole."""
+    """Bytes on one GPU; the whole vision model is on the first GPU."""
 
     language: int
     vision: int
@@ -49,36 +49,32 @@ class WeightBytes:
 
 
 def parse_scheme(text: str) -> str:
-    """One of SCHEMES, by any of its names. Raises BadValue."""
+    """Return one of SCHEMES by any of its names. Raises BadValue."""
     for scheme, names in _SCHEME_NAMES.items():
         if text.strip().lower() in names:
             return scheme
     known = "none (16 bit), w4a16 (awq), gptq, w8a8 (smooth_quant), fp8"
-    raise BadValue(f"{text!r} is no quantization of weights; there are {known}")
+    raise BadValue(f"{text!r} is not a quantization of weights; there are {known}")
 
 
 def compute_gpu_weights(
     architecture: ModelArchitecture, scheme: str, *, backend: Backend, tp: int
 ) -> WeightBytes:
-    """What the weights take on the fullest of `tp` GPUs."""
+    """Return the bytes of the weights on the fullest of `tp` GPUs."""
     zero_bits = 16 if backend == "turbomind" else 4
-    matrices = _compute_matrix_bytes(architecture, scheme, zero_bits) * _compute_gpu_share(
-        architecture, tp
-    )
+    share = _compute_gpu_share(architecture, tp)
+    matrices = _compute_matrix_bytes(architecture, scheme, zero_bits) * share
+    ends = float(architecture.embedding_parameters * HALF_BYTES)
     if backend == "turbomind":
-        ends = 2 * architecture.embedding_parameters * HALF_BYTES / tp
-    else:
-        ends = (
-            (1 if architecture.has_tied_embeddings else 2)
-            * architecture.embedding_parameters
-            * HALF_BYTES
-        )
+        ends *= 2 / tp
+    elif not architecture.has_tied_embeddings:
+        ends *= 2
     language = matrices + ends + architecture.small_parameters * HALF_BYTES
     return WeightBytes(math.ceil(language), architecture.vision_parameters * HALF_BYTES)
 
 
 def compute_disk_bytes(architecture: ModelArchitecture, scheme: str) -> int:
-    """What the checkpoint's weights take in files, but for their headers."""
+    """Return the bytes of the checkpoint's weight files, without their headers."""
     ends = (1 if architecture.has_tied_embeddings else 2) * architecture.embedding_parameters
     rest = (ends + architecture.small_parameters + architecture.vision_parameters) * HALF_BYTES
     return math.ceil(_compute_matrix_bytes(architecture, scheme, 4)) + rest
@@ -98,7 +94,7 @@ def _compute_matrix_bytes(architecture: ModelArchitecture, scheme: str, zero_bit
 
 
 def _count_outputs(architecture: ModelArchitecture) -> int:
-    """Outputs of one layer's matrices."""
+    """Return the number of outputs of one layer's matrices."""
     heads = (architecture.heads + 2 * architecture.kv_heads) * architecture.head_dim
     experts = architecture.experts
     width = architecture.width if experts is None else experts.count * experts.width
@@ -107,6 +103,6 @@ def _count_outputs(architecture: ModelArchitecture) -> int:
 
 
 def _compute_gpu_share(architecture: ModelArchitecture, tp: int) -> float:
-    """The share of the matrices that one GPU holds; key and value heads are never split."""
+    """Return the share of the matrices on one GPU; key and value heads are never split."""
     repeated = max(0, tp - architecture.kv_heads) * 2 * architecture.hidden * architecture.head_dim
     return (1 + repeated * architecture.layers / architecture.linear_parameters) / tp

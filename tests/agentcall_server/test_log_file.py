@@ -1,4 +1,4 @@
-"""Logs of servers: rotated, without secrets, readable while they grow."""
+"""Logs of servers: rotated, without secrets, readable while they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do after a GPU was too small."""
+"""Advice after a GPU was too small."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_is_advised_fits() -> None:
     cache = re.search(r"--cache (0\.\d+)", advice)
     assert cache is not None
     again = suggest_launch(Launch(SEVEN.model, cache=float(cache[1])), GPUMemory("", 24 * GIB, 0))
-    assert again.startswith("by the plan it fits")
+    assert again.startswith("according to the plan it fits")
 
 
 def test_where_the_plan_fits_others_are_suspected_and_the_cache_is_lowered() -> None:
@@ -66,7 +66,7 @@ def test_other_options_are_kept_in_the_advice() -> None:
 
 def test_where_nothing_helps_it_says_so() -> None:
     advice = suggest_launch(Launch("Qwen2.5-72B-Instruct"), GPUMemory("", GIB, 0))
-    assert "no change known here makes it fit" in advice
+    assert "no known change makes it fit" in advice
 
 
 def test_a_model_that_is_not_known_gets_general_advice() -> None:

@@ -1,4 +1,4 @@
-"""Ports: which are free, and who has the others."""
+"""Ports: which are free, and which process uses the others."""
 
 from __future__ import annotations
 

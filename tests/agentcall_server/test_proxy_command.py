@@ -1,5 +1,7 @@
-"""The command line of LMDeploy's proxy, and what is asked of nodes; LMDeploy's own proxy is met in
-tests/lmdeploy/test_fleet_on_lmdeploy.py."""
+"""The command line of LMDeploy's proxy, and the requests to nodes.
+
+LMDeploy's own proxy is tested in tests/lmdeploy/test_fleet_on_lmdeploy.py.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def test_the_flags_are_those_of_the_installed_release(manual: CommandFlags, flag
 
 
 def test_a_routing_that_there_is_not_is_refused() -> None:
-    with pytest.raises(BadValue, match="knows random, min_expected_latency, min_observed_latency"):
+    with pytest.raises(BadValue, match="has random, min_expected_latency, min_observed_latency"):
         build_proxy_command(ProxySettings(routing="fastest"), NEW)
 
 
@@ -85,16 +87,16 @@ def test_a_node_is_known_however_it_is_written(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["", "ftp://gpu1", "http://", "http://gpu1:port", "http://gpu1:0"])
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(BadValue, match="is no address of a server"):
+    with pytest.raises(BadValue, match="is not the address of a server"):
         parse_server_url(url)
 
 
 def test_health_is_well_ill_or_silent() -> None:
     pages = {"/health": status(503)}
     with FakeServer([], pages=pages) as ill, FakeServer([]) as without:
-        assert check_health(parse_server_url(ill.url)) == "ill"
-        assert check_health(parse_server_url(without.url)) == "well"  # any answer will do
-    assert check_health(parse_server_url(without.url)) == "ill"
+        assert check_health(parse_server_url(ill.url)) == "unhealthy"
+        assert check_health(parse_server_url(without.url)) == "healthy"  # any answer will do
+    assert check_health(parse_server_url(without.url)) == "unhealthy"
     with FakeServer([], pages={"/health": hang()}) as silent:
         assert check_health(parse_server_url(silent.url), timeout=0.3) == "silent"
 
@@ -119,7 +121,7 @@ def test_the_models_of_a_node_are_asked_with_the_key() -> None:
 
 
 def test_a_server_that_is_no_proxy_is_told() -> None:
-    with FakeServer([]) as server, pytest.raises(ProxyError, match="is no proxy of LMDeploy"):
+    with FakeServer([]) as server, pytest.raises(ProxyError, match="is not a proxy of LMDeploy"):
         ProxyNodes(server.url).list_states()
 
 

@@ -81,7 +81,7 @@ def test_the_oldest_turbomind_cannot_stretch_what_is_not_dynamic_of_itself() -> 
     made = plan_memory(PlanRequest(model, 80 * GIB, context=262144, release=OLD))
     assert made.rope_scaling is not None
     assert made.rope_scaling.flags == ()
-    assert "cannot stretch" in made.rope_scaling.cost
+    assert "cannot scale" in made.rope_scaling.cost
 
 
 def test_a_model_that_is_not_dynamic_is_told_in_both_ways() -> None:

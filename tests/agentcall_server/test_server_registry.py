@@ -1,4 +1,4 @@
-"""The servers of this user, on disk."""
+"""The folders of launched servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from agentcall_server.diagnosis import Diagnosis
 from agentcall_server.errors import ServerNotRunning
 from agentcall_server.launch import Launch
-from agentcall_server.process_identity import ProcessIdentity, identify_process
+from agentcall_server.processes import ProcessIdentity, identify_process
 from agentcall_server.server_registry import (
     ServerEntry,
     Status,

@@ -1,4 +1,4 @@
-"""Sizes and counts as people write them."""
+"""Sizes, counts and releases: parsed and formatted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping a server up: crashes, back-off, giving up, and how it ends."""
+"""The supervisor: crashes, delays, giving up, and stopping."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agentcall_server.launch import Launch
 from agentcall_server.launch_command import CommandContext, build_server_command
 from agentcall_server.launcher import LaunchedServer, launch_server, stop_server, wait_until_ready
 from agentcall_server.lmdeploy_server import LMDeployServer
-from agentcall_server.process_identity import identify_process
+from agentcall_server.processes import identify_process
 from agentcall_server.progress import NoProgress
 from agentcall_server.server_registry import ServerEntry, Status, list_entries
 from agentcall_server.supervisor import RestartPolicy, Supervisor
@@ -75,7 +75,7 @@ def lives(pid: int) -> bool:
 
 
 class Watched:
-    """A supervisor in a thread of the test, with little patience."""
+    """A supervisor in a thread of the test, with short delays."""
 
     def __init__(self, program: Path, folder: Path, **more: Any) -> None:  # Any: as above
         me = identify_process(os.getpid())
@@ -114,7 +114,7 @@ def test_a_server_comes_up_is_asked_and_stops(program: Path) -> None:
     assert not server.is_alive
     assert status_of(one).phase == "stopped"
     assert not one.is_up
-    with pytest.raises(ServerNotRunning, match="does not run"):
+    with pytest.raises(ServerNotRunning, match="is not running"):
         stop_server(one)
 
 
@@ -158,9 +158,9 @@ def test_a_port_that_is_taken_is_told_before_anything_is_started(program: Path) 
     one = ready(program)
     wanted = one.wanted
     assert wanted is not None
-    with pytest.raises(PortTaken, match="that of the server internlm2_5-7b-chat"):
+    with pytest.raises(PortTaken, match="used by the server internlm2_5-7b-chat"):
         launched(program, name="b", port=wanted.port)
-    with pytest.raises(BadValue, match="nothing can listen there"):
+    with pytest.raises(BadValue, match="cannot listen there"):
         launched(program, name="c", host="192.0.2.1")
     assert len(runs(program)) == 1
 

@@ -159,18 +159,18 @@ def test_a_taken_port_is_told_with_who_has_it(start: Command) -> None:
         port = other.getsockname()[1]
         done = start("--port", str(port))
     assert done.returncode == 2
-    assert f"port {port} is taken by " in done.stderr
+    assert f"port {port} is used by " in done.stderr
     assert f"(pid {os.getpid()})" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["start", NAME, "--lmdeploy", "/no/lmdeploy"], "no program that can be run"),
-        (["start", NAME, "--context", "many"], "no number with a unit"),
+        (["start", NAME, "--lmdeploy", "/no/lmdeploy"], "cannot be executed"),
+        (["start", NAME, "--context", "many"], "not a number with a unit"),
         (["start", NAME, "--kv", "int2"], "16, int8, int4"),
-        (["start", NAME, "--", "--api-keys", "sk"], "seen by everybody"),
-        (["start", NAME, "other"], "no flag of LMDeploy"),
+        (["start", NAME, "--", "--api-keys", "sk"], "visible to everybody"),
+        (["start", NAME, "other"], "not a flag of LMDeploy"),
         (["stop", "--all", NAME], "not both"),
     ],
 )

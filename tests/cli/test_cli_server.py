@@ -68,13 +68,13 @@ def test_every_size_on_the_screen_has_its_unit() -> None:
     ("words", "message"),
     [
         (["--gpu", "24"], "'24' has no unit"),
-        (["--gpu", "24GiB", "--tp", "3"], "cannot be dealt to 3 GPUs"),
+        (["--gpu", "24GiB", "--tp", "3"], "cannot be split across 3 GPUs"),
         (["--gpu", "24GiB", "--cache", "1.5"], "between 0 and 1"),
         (["--gpu", "24GiB", "--kv", "int2"], "16, int8, int4"),
         (["--gpu", "24GiB", "--quant", "w3"], "w4a16 (awq)"),
-        (["--gpu", "24GiB", "--context", "0"], "no count of tokens"),
+        (["--gpu", "24GiB", "--context", "0"], "not a number of tokens"),
         (["--gpu", "24GiB", "--backend", "vllm"], "turbomind and pytorch"),
-        (["--gpu", "24GiB", "--release", "x"], "no version of LMDeploy"),
+        (["--gpu", "24GiB", "--release", "x"], "not a version of LMDeploy"),
         (["--gpu", "24GiB", "--batch", "0"], "at least 1"),
         (["--gpu", "24GiB", "--used", "24GiB"], "nothing is left"),
     ],
@@ -94,4 +94,4 @@ def test_quantizing_without_lmdeploy_is_a_usage_error(tmp_path: Path) -> None:
     words = ["quantize", SEVEN, "--lmdeploy", str(tmp_path / "none"), "--dry-run"]
     done = CliRunner().invoke(app, words)
     assert isinstance(done.exception, UsageError)
-    assert "no program that can be run" in str(done.exception)
+    assert "cannot be executed" in str(done.exception)

@@ -84,7 +84,7 @@ async def test_behind_the_proxy_no_run_is_lost_when_a_node_is_killed(tmp_path: P
             results = await load(Agent(f"{proxy.url}/v1", tools=[add]), end_first)
             assert all_right(results)
             assert before[0] > 2  # it had its share
-            await asyncio.to_thread(proxy.wait_for, "does not answer; taken out")
+            await asyncio.to_thread(proxy.wait_for, "does not answer; removed")
             left = json.loads(exchange(f"{proxy.url}/nodes/status").body)
             assert list(left) == [parse_server_url(second.stand.url)]
 
@@ -164,7 +164,7 @@ def test_something_else_than_a_proxy_is_told() -> None:
     with FakeServer([]) as server:
         done = agentcall("list", "--proxy", server.url)
     assert done.returncode == 3
-    assert "is no proxy of LMDeploy" in done.stderr
+    assert "is not a proxy of LMDeploy" in done.stderr
 
 
 def test_a_model_that_one_node_serves_alone_is_noticed(proxy: Proxy) -> None:
@@ -181,7 +181,7 @@ def test_a_node_that_goes_away_is_taken_out_and_comes_back(proxy: Proxy) -> None
     node.start()
     agentcall("add", node.url, "--proxy", proxy.url)
     node.stop()
-    proxy.wait_for("does not answer; taken out")
+    proxy.wait_for("does not answer; removed")
     assert listed(proxy) == {}
     node.start()
     proxy.wait_for(f"node {parse_server_url(node.url)} serves m")
@@ -211,7 +211,7 @@ def test_a_port_that_is_taken_is_told_before_anything_starts() -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         running = Proxy("--port", port)
-        with pytest.raises(AssertionError, match=f"nothing can listen at 127.0.0.1 port {port}"):
+        with pytest.raises(AssertionError, match=f"cannot listen on 127.0.0.1 port {port}"):
             running.__enter__()
 
 

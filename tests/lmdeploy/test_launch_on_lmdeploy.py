@@ -310,7 +310,7 @@ def test_a_value_that_lmdeploy_refuses_is_repeated(rig: Rig) -> None:
 def test_a_parser_that_is_not_there_is_told_before_or_after(rig: Rig) -> None:
     launch = rig.launch(flags=("--tool-call-parser", "qwen9"))
     if rig.version == "0.5.3":
-        with pytest.raises(LMDeployUnavailable, match="takes no --tool-call-parser"):
+        with pytest.raises(LMDeployUnavailable, match="has no --tool-call-parser"):
             launch_server(launch, NoProgress())
         return
     failed = death_of(launch)

@@ -141,7 +141,7 @@ def test_a_command_line_is_accepted_by_the_real_parser(
     job = JOBS[name]
     lmdeploy = program(version)
     if job.method == "gptq" and version == "0.5.3":
-        with pytest.raises(LMDeployUnavailable, match=r"auto_gptq came with 0\.6\.0"):
+        with pytest.raises(LMDeployUnavailable, match=r"auto_gptq needs 0\.6\.0"):
             read_command_flags(lmdeploy, job.subcommand)
         return
     command = build_quantize_command(

@@ -1,12 +1,12 @@
-"""A program that acts like `lmdeploy` in states that the real one cannot be brought into here.
+"""A program that acts like `lmdeploy` in states that the real one cannot reach in a test.
 
-    with the environment variable FAKE_LMDEPLOY as the path of a JSON file:
-    {"release": "0.18.0", "say": ["..."], "code": 1}      says it and ends
-    {"release": "0.18.0", "serve": true, "health": {...}} serves; the file is read anew every time
+Its behaviour is a JSON file:
 
-Where the environment names a server as AGENTCALL_MODEL, what it is asked is asked of that one.
+    {"release": "0.18.0", "say": ["..."], "code": 1}       prints lines and exits
+    {"release": "0.18.0", "serve": true, "health": {...}}  serves; the file is read for each request
 
-`written` makes such a program and the file.
+If AGENTCALL_MODEL is the URL of a server, requests are forwarded to it. `written` creates the
+program and its file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HELP = Path(__file__).with_name("lmdeploy_help")
 
 
 def written(folder: Path, **acts: object) -> Path:
-    """The program in a folder of its own; `acts` are those of the first run."""
+    """Create the program in a folder of its own; `acts` is the behaviour of the first run."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "lmdeploy"
     text = f"#!{sys.executable}\nimport runpy, sys\nsys.argv.insert(1, {str(folder / 'acts')!r})\n"
@@ -39,7 +39,7 @@ def written(folder: Path, **acts: object) -> Path:
 
 
 def act(program: Path, **acts: object) -> None:
-    """What the program does from now on."""
+    """Set the behaviour of the program from now on."""
     draft = program.with_name("acts.draft")
     draft.write_text(json.dumps({"release": "0.18.0", **acts}))
     draft.replace(program.with_name("acts"))
@@ -52,7 +52,7 @@ def main(acts_file: Path, words: list[str]) -> None:
         return
     with acts_file.with_name("ran").open("a") as ran:
         ran.write(json.dumps({"words": words, "pid": os.getpid(), "cwd": str(Path.cwd())}) + "\n")
-    if "child" in acts:  # a worker of its own, as LMDeploy has for several GPUs
+    if "child" in acts:  # a worker process, as LMDeploy has for several GPUs
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         acts_file.with_name("child").write_text(str(child.pid))
     for line in acts.get("say", []):
@@ -66,15 +66,15 @@ def main(acts_file: Path, words: list[str]) -> None:
 
 
 def read(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    acts: dict[str, Any] = json.loads(file.read_text())
+    return acts
 
 
 def serve(acts_file: Path, words: list[str]) -> None:
-    named = dict(pairwise(words))
-    key = named.get("--api-keys", "")
+    options = dict(pairwise(words))
+    key = options.get("--api-keys", "")
 
-    class Door(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/health":
                 health = read(acts_file).get("health")
@@ -82,13 +82,13 @@ def serve(acts_file: Path, words: list[str]) -> None:
             elif self.headers.get("Authorization", "") not in ("", f"Bearer {key}"):
                 self._send(401, {})
             elif BEHIND:
-                self._write(*handed_on(self.path, None))
+                self._write(*forward(self.path, None))
             else:
                 self._send(200, {"data": [{"id": words[2]}]})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            self._write(*handed_on(self.path, body))
+            self._write(*forward(self.path, body))
 
         def _send(self, status: int, value: object) -> None:
             body = b"" if value is None else json.dumps(value).encode()
@@ -104,12 +104,12 @@ def serve(acts_file: Path, words: list[str]) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    address = named["--server-name"], int(named["--server-port"])
-    ThreadingHTTPServer(address, Door).serve_forever()
+    address = options["--server-name"], int(options["--server-port"])
+    ThreadingHTTPServer(address, Handler).serve_forever()
 
 
-def handed_on(path: str, body: bytes | None) -> tuple[int, str, bytes]:
-    """What the server of the environment answers: status, type and body."""
+def forward(path: str, body: bytes | None) -> tuple[int, str, bytes]:
+    """Return the response of the server in AGENTCALL_MODEL: status, type and body."""
     request = Request(BEHIND + path.removeprefix("/v1"), body)
     request.add_header("content-type", "application/json")
     try:

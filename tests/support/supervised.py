@@ -1,4 +1,4 @@
-"""A state folder of a test's own, with servers in it that are gone when the test is."""
+"""A state folder for one test, whose servers are stopped when the test ends."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from pathlib import Path
 
 from agentcall_server.errors import ServerNotRunning
 from agentcall_server.launcher import stop_server
-from agentcall_server.process_identity import ProcessIdentity
+from agentcall_server.processes import ProcessIdentity
 from agentcall_server.server_registry import ServerEntry, list_entries
 
 
 @contextmanager
 def state_in(folder: Path) -> Generator[Path, None, None]:
-    """The ledger of this process and its children, whose servers are stopped at the end."""
+    """Use a state folder in this process and its children; stop its servers at the end."""
     before = os.environ.get("AGENTCALL_STATE")
     os.environ["AGENTCALL_STATE"] = str(folder)
     try:
         yield folder
     finally:
-        for one in list_entries():
-            status = one.status
+        for entry in list_entries():
+            status = entry.status
             if status is not None and status.supervisor.pid == os.getpid():
                 continue  # a supervisor in a thread of the test
             with suppress(ServerNotRunning):
-                stop_server(one, timeout=5.0)
+                stop_server(entry, timeout=5.0)
         del os.environ["AGENTCALL_STATE"]
         if before is not None:
             os.environ["AGENTCALL_STATE"] = before
 
 
 def until(truth: Callable[[], object], seconds: float = 60.0) -> None:
-    """Waits until it is true."""
+    """Wait until `truth` returns a true value."""
     end = time.monotonic() + seconds
     while not truth():
         if time.monotonic() > end:
-            raise AssertionError(f"it never came true: {truth}")
+            raise AssertionError(f"still false after {seconds:g} s: {truth}")
         time.sleep(0.05)
 
 
-def server_of(one: ServerEntry) -> ProcessIdentity:
-    """The process of a server that runs."""
-    status = one.status
+def server_of(entry: ServerEntry) -> ProcessIdentity:
+    """Return the process of a running server."""
+    status = entry.status
     assert status is not None
     assert status.server is not None
     return status.server

@@ -1,4 +1,4 @@
-"""Whether a server can be asked."""
+"""Health checks of a server: ready, loading, unhealthy, unreachable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from agentcall_server.health import ServerEndpoint
+from agentcall_server.http_client import ServerEndpoint
 from agentcall_server.ports import reserve_port
 
 Answers = dict[str, tuple[int, object]]

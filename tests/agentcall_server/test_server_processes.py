@@ -1,4 +1,4 @@
-"""Which process a number means."""
+"""The identity of a process: its ID, start time and boot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from agentcall_server.process_identity import ProcessIdentity, identify_process
+from agentcall_server.processes import ProcessIdentity, identify_process
 
 
 def test_a_process_that_runs_is_known_again() -> None:

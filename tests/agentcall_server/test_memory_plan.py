@@ -220,7 +220,7 @@ def test_other_programs_take_their_part() -> None:
             "no quantized cache",
         ),
         (
-            PlanRequest(replace(SEVEN, classes=("Gemma3ForCausalLM",)), CARD),
+            PlanRequest(replace(SEVEN, class_names=("Gemma3ForCausalLM",)), CARD),
             "turbomind does not serve Gemma3ForCausalLM",
         ),
     ],
@@ -235,8 +235,8 @@ def test_what_an_engine_cannot_do_is_told(wish: PlanRequest, words: str) -> None
         ({"cache": 0.0}, "between 0 and 1"),
         ({"cache": 1.0}, "between 0 and 1"),
         ({"cache": 80.0}, "between 0 and 1"),
-        ({"sessions": 0}, "at least one session"),
-        ({"tp": 0}, "cannot be dealt"),
+        ({"sessions": 0}, "give at least 1"),
+        ({"tp": 0}, "cannot be split"),
         ({"tp": 3}, "the 32 attention heads .* 1, 2, 4, 8, 16"),
     ],
 )
@@ -300,8 +300,8 @@ def test_the_command_says_what_was_planned() -> None:
     assert flags(wish) == (
         "lmdeploy serve api_server internlm2_5-7b-chat-awq --backend turbomind "
         "--server-name 127.0.0.1 --cache-max-entry-count 0.5 --session-len 16384 "
-        "--model-format awq --quant-policy 4 --tp 2 --enable-prefix-caching "
-        "--tool-call-parser internlm --trust-remote-code"
+        "--model-format awq --quant-policy 4 --tp 2 "
+        "--tool-call-parser internlm --enable-prefix-caching --trust-remote-code"
     )
 
 
