@@ -5,10 +5,10 @@
 Source: meta-llama/llama-models, prompt formats of Llama 3.2 and Llama 4 (also between
 <|python_start|> and <|python_end|>); Google's guide to function calling with Gemma 3 (`print(...)`
 around the call, `default_api.` before it). LFM2 writes them between <|tool_call_start|> and
-<|tool_call_end|> (LiquidAI/LFM2-1.2B), OLMo 3 between <function_calls> tags, one a line
+<|tool_call_end|> (LiquidAI/LFM2-1.2B), OLMo 3 between <function_calls> tags, one per line
 (allenai/Olmo-3-7B-Instruct). Values are Python literals; nothing is evaluated.
 
-It counts where the list begins a line and all names in it are offered tools.
+A list is read as calls if it begins a line and all names in it are offered tools.
 """
 
 from __future__ import annotations
@@ -28,40 +28,44 @@ _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _MAY_FOLLOW = ("", "\n", "\r", "<", "`")
 
 
-def parse_call(scan: LenientParser, tools: ToolSet) -> ToolCallPart:
-    """The call that stands here, `name(key=value, ...)`. Raises Malformed."""
-    scan.peek()
-    found = _NAME_PATTERN.match(scan.text, scan.at)
-    if found is None:
-        raise scan.make_error("the name of a tool")
-    name = found.group()
-    scan.at = found.end()
-    if not scan.eat("("):
-        raise scan.make_error("'('")
+def parse_call(parser: LenientParser, tools: ToolSet) -> ToolCallPart:
+    """Parse the call `name(key=value, ...)` at the parser's position. Raises MalformedJSON."""
+    parser.peek()
+    match = _NAME_PATTERN.match(parser.text, parser.at)
+    if match is None:
+        raise parser.make_error("the name of a tool")
+    name = match.group()
+    parser.at = match.end()
+    if not parser.eat("("):
+        raise parser.make_error("'('")
     values: dict[str, JSON] = {}
     order = _list_parameters(tools, name)
-    named = False
-    while not scan.eat(")"):
-        key = _parse_keyword(scan)
-        named = named or bool(key)
-        key = key or ("" if named else next((one for one in order if one not in values), ""))
+    has_keyword = False
+    while not parser.eat(")"):
+        key = _parse_keyword(parser)
+        has_keyword = has_keyword or bool(key)
+        key = key or (
+            ""
+            if has_keyword
+            else next((parameter for parameter in order if parameter not in values), "")
+        )
         if not key:
-            raise scan.make_error("an argument with its name")
+            raise parser.make_error("an argument with its name")
         if key in values:
-            raise scan.make_error(f"one value for {key!r}, not a second one,")
-        values[key] = scan.parse_value()
-        if not scan.eat(",") and scan.peek() != ")":
-            raise scan.make_error("',' or ')'")
+            raise parser.make_error(f"one value for {key!r}, not a second one,")
+        values[key] = parser.parse_value()
+        if not parser.eat(",") and parser.peek() != ")":
+            raise parser.make_error("',' or ')'")
     return ToolCallPart(name.removesuffix(".call"), json.dumps(values, ensure_ascii=False))
 
 
-def _parse_keyword(scan: LenientParser) -> str:
-    scan.peek()
-    found = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)").match(scan.text, scan.at)
-    if found is None:
+def _parse_keyword(parser: LenientParser) -> str:
+    parser.peek()
+    match = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)").match(parser.text, parser.at)
+    if match is None:
         return ""
-    scan.at = found.end()
-    return found.group(1)
+    parser.at = match.end()
+    return match.group(1)
 
 
 def _list_parameters(tools: ToolSet, name: str) -> list[str]:
@@ -70,18 +74,18 @@ def _list_parameters(tools: ToolSet, name: str) -> list[str]:
 
 
 def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
-    """The calls of `[name(...), ...]`; empty if it is anything else."""
-    scan = LenientParser(text)
+    """Return the calls of `[name(...), ...]`, none for any other text."""
+    parser = LenientParser(text)
     calls: list[ToolCallPart | MalformedCallPart] = []
     try:
-        if not scan.eat("["):
+        if not parser.eat("["):
             return []
-        while not scan.eat("]"):
-            calls.append(parse_call(scan, tools))
-            if not scan.eat(",") and scan.peek() != "]":
+        while not parser.eat("]"):
+            calls.append(parse_call(parser, tools))
+            if not parser.eat(",") and parser.peek() != "]":
                 return []
-        scan.eat(";")
-        if scan.peek():
+        parser.eat(";")
+        if parser.peek():
             return []
     except MalformedJSON:
         return []
@@ -89,20 +93,20 @@ def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | Malfor
 
 
 def parse_pythonic_lines(code: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
-    """The calls of code that is nothing but calls of offered tools, perhaps printed."""
+    """Return the calls of code that consists of calls of offered tools, perhaps in `print()`."""
     if code.strip().startswith("["):
         listed = parse_pythonic_list(code.strip(), tools)
         return listed if _has_only_offered_tools(listed, tools) else []
-    scan = LenientParser(code)
+    parser = LenientParser(code)
     calls: list[ToolCallPart | MalformedCallPart] = []
     try:
-        while scan.peek():
-            printed = code.startswith("print(", scan.at)
-            scan.at += len("print(") if printed else 0
-            calls.append(parse_call(scan, tools))
-            if printed and not scan.eat(")"):
+        while parser.peek():
+            is_printed = code.startswith("print(", parser.at)
+            parser.at += len("print(") if is_printed else 0
+            calls.append(parse_call(parser, tools))
+            if is_printed and not parser.eat(")"):
                 return []
-            scan.eat(";")
+            parser.eat(";")
     except MalformedJSON:
         return []
     return calls if _has_only_offered_tools(calls, tools) else []
@@ -125,10 +129,10 @@ def _read_list(state: ParseState) -> Scan[bool]:
     balance.scan("".join(pieces) + name + "(", 0)
     rest = yield from scanner.read_value(balance)
     if not rest:
-        cut = scanner.is_ended and scanner.remaining == 0
-        if cut:
+        is_cut = scanner.is_ended and scanner.remaining == 0
+        if is_cut:
             state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
-        return cut
+        return is_cut
     calls = parse_pythonic_list("".join(pieces) + name + "(" + rest, state.tools)
     if not _has_only_offered_tools(calls, state.tools):
         return False
