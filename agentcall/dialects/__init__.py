@@ -1,10 +1,10 @@
-"""How families of models are shown tools, and how their answers are read. Pure: no I/O."""
+"""Dialects: how tools are offered to a model family, and how its calls are read. Pure, no I/O."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the readers of all families: whoever offers tools alone needs none
+if TYPE_CHECKING:  # loaded on demand: offering tools alone needs no parser
     from agentcall.dialects.parsers.stream import (
         ParsedResponse,
         TextReader,

@@ -298,7 +298,7 @@ def test_what_was_cut_is_broken_and_never_called(text: str, finish: str | None) 
         ('{"plan": "2 + 3"}', "not made of calls"),
         ('{"plan": "add(1, x)"}', "not made of calls"),
         ('{"plan": "f(g"}', "not made of calls"),
-        ('{"plan": "plus(1, 2)"}', "plus, which is no tool"),
+        ('{"plan": "plus(1, 2)"}', "plus, which is not a tool"),
         ('{"plan": "add(1, 2, 3)"}', "takes a, b"),
         ('{"plan": "today(1)"}', "today(1) has too many values"),
         ('{"answer" "8"}', "not one JSON object"),

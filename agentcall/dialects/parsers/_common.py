@@ -175,7 +175,6 @@ _CALL_TYPES = ("function", "function_call", "tool_call", "tool_use")
 _EMPTY_VALUES = ("null", "None", "{}", "[]", '""', "''")
 
 CUT_OFF = "the answer ended inside a call"
-""""""
 _MAX_TAG_LENGTH = 40
 """No tag is longer (characters)."""
 _CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter", "ipython")

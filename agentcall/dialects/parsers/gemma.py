@@ -143,12 +143,8 @@ def _create_call_reader(closer: str, quote: str) -> MarkupReader:
                 break
             is_in_string = is_in_string != (needle == quote)
             pieces.append(needle)
-        _write_call(
-            state,
-            "".join(pieces),
-            quote,
-            bool(needle) or (scanner.is_complete and not is_in_string),
-        )
+        is_whole = bool(needle) or (scanner.is_complete and not is_in_string)
+        _write_call(state, "".join(pieces), quote, is_whole)
         return True
 
     return read

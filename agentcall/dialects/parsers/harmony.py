@@ -22,7 +22,6 @@ _START = "<|start|>assistant"
 _CHANNEL = "<|channel|>"
 _END_TOKENS = ("<|call|>", "<|end|>", "<|return|>")
 _HEADER_ENDS = Delimiters(_MESSAGE, "<|end|>", "<|return|>", "<|call|>", "<|start|>")
-_THINKING_ENDS = Delimiters("<|end|>", "<|return|>", _START)
 _TEXT_ENDS = Delimiters("<|end|>", "<|return|>", _START)
 _BODY_ENDS = Delimiters(*_END_TOKENS, _START)
 _RECIPIENT = re.compile(r"\bto=([\w.\-]+)")
@@ -33,7 +32,7 @@ def _read_message(state: ParseState) -> Scan[bool]:
     """Read a message, beginning with its header."""
     header, needle = yield from state.scanner.read_until(_HEADER_ENDS)
     match = _RECIPIENT.search(state.scanner.get_marked_text())
-    recipient = recipient.group(1) if recipient and recipient.group(1) not in _NOT_TOOLS else ""
+    recipient = match.group(1) if match and match.group(1) not in _NOT_TOOLS else ""
     channel = header.rpartition(_CHANNEL)[2].strip()
     if needle != _MESSAGE:
         _write_headless(state, channel, recipient, is_cut=not needle)
@@ -41,7 +40,7 @@ def _read_message(state: ParseState) -> Scan[bool]:
         yield from _read_call(state, recipient)
     elif channel.startswith("analysis"):
         state.writer.begin_thinking()
-        end = yield from state.scanner.stream_until(_THINKING_ENDS, state.writer.write_thinking)
+        end = yield from state.scanner.stream_until(_TEXT_ENDS, state.writer.write_thinking)
         state.writer.end_thinking(is_cut=not end)
         yield from _unread_start(state, end)
     else:

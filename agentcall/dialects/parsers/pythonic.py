@@ -44,11 +44,7 @@ def parse_call(parser: LenientParser, tools: ToolSet) -> ToolCallPart:
     while not parser.eat(")"):
         key = _parse_keyword(parser)
         has_keyword = has_keyword or bool(key)
-        key = key or (
-            ""
-            if has_keyword
-            else next((parameter for parameter in order if parameter not in values), "")
-        )
+        key = key or ("" if has_keyword else next((p for p in order if p not in values), ""))
         if not key:
             raise parser.make_error("an argument with its name")
         if key in values:

@@ -91,10 +91,9 @@ def _read_function(state: ParseState) -> Scan[bool]:
 def _is_end_tag_missing(state: ParseState, name: str, members: Members) -> bool:
     """Whether only end tags are missing, since the tool has no more arguments."""
     scanner = state.scanner
-    can_take_more = state.tools.can_take_more(
-        name.strip().strip("\"'"), [key for key, _ in members]
-    )
-    return bool(members) and scanner.is_complete and scanner.remaining == 0 and not can_take_more
+    if state.tools.can_take_more(name.strip().strip("\"'"), [key for key, _ in members]):
+        return False
+    return bool(members) and scanner.is_complete and scanner.remaining == 0
 
 
 def _reject_function(state: ParseState) -> bool:
