@@ -99,10 +99,10 @@ def _parse_with_grammar(text: str) -> ParsedJSON | UnreadableJSON:
 
 
 def parse_strict_json(text: str) -> JSON:
-    """The value of a JSON text of which nothing is lost.
+    """Parse JSON without losing anything.
 
-    Raises ValueError for what is not JSON, for a key with two values (of which a parser keeps the
-    last), and for a number that a double cannot hold. Raises RecursionError.
+    Raises ValueError for text that is not JSON, for a key with two values (a parser keeps the
+    last), and for a number that a double cannot represent; RecursionError for deep nesting.
     """
     return cast("JSON", STRICT_DECODER.decode(text))
 
@@ -305,7 +305,7 @@ class LenientParser:
         self.at = len(self.text) if end < 0 else end + (2 if is_block else 1)
 
     def _is_division(self) -> bool:
-        """Whether `//` behind a value may divide it: an operand follows, or no space is between."""
+        """Whether `//` after a value may divide it: an operand follows, or no space precedes."""
         if not self.text.startswith("//", self.at):
             return False
         return self.at == self._token_end or _DIVISION.match(self.text, self.at) is not None
@@ -541,7 +541,7 @@ class BracketMatcher:
         self._after_backslash = False
 
     def scan(self, text: str, at: int) -> int:
-        """Reads on from `at`; the place after the value, the place it stopped, or -1."""
+        """Scan from `at`; return the position after the value, or of what breaks it, else -1."""
         size = len(text)
         while at < size:
             if self.quote:
