@@ -111,31 +111,31 @@ def _parse_strictly(text: str) -> tuple[JSON] | None:
 
 
 def _strip_fence(text: str) -> ParsedArguments | None:
-    found = _FENCE.fullmatch(text) if text.lstrip().startswith(("```", "~~~")) else None
-    if not found or not found[1]:
+    match = _FENCE.fullmatch(text) if text.lstrip().startswith(("```", "~~~")) else None
+    if not match or not match[1]:
         return None
-    whole = _parse_strictly(found[1])
+    whole = _parse_strictly(match[1])
     inner = (
         ParsedArguments(whole[0])
         if whole
-        else _parse_leniently(found[1]) or _close_brackets(found[1])
+        else _parse_leniently(match[1]) or _close_brackets(match[1])
     )
     return inner and ParsedArguments(
-        inner.value, (make_fix("fenced", text, found[1]), *inner.fixes)
+        inner.value, (make_fix("fenced", text, match[1]), *inner.fixes)
     )
 
 
 def _parse_leniently(text: str) -> ParsedArguments | None:
     try:
-        found = None if len(text) > MAX_REPAIR_LENGTH else parse_lenient_json(text)
+        parsed = None if len(text) > MAX_REPAIR_LENGTH else parse_lenient_json(text)
     except (ValueError, RecursionError):  # a number is too long or a value too deep
         return None
-    if found is None or isinstance(found, UnreadableJSON):
+    if parsed is None or isinstance(parsed, UnreadableJSON):
         return None
-    rule = "python-literal" if "python" in found.rule else "json-syntax"
-    if "missing comma" in found.rule:
+    rule = "python-literal" if "python" in parsed.rule else "json-syntax"
+    if "missing comma" in parsed.rule:
         rule = _GUESS_RULE
-    return ParsedArguments(found.value, (make_fix(rule, text, _format_json(found.value)),))
+    return ParsedArguments(parsed.value, (make_fix(rule, text, _format_json(parsed.value)),))
 
 
 def _format_json(value: JSON) -> str:

@@ -54,11 +54,11 @@ def find_tool_name(wrote: str, names: Collection[str]) -> NameMatch | None:
         return None
     clean = _NOISE.sub("", _NOISE.sub("", wrote))
     fixes = (make_fix("name-noise", wrote, clean),) if clean != wrote else ()
-    for rule, found in _iter_matches(clean, names):
-        if len(found) == 1:
-            (name,) = found
+    for rule, matches in _iter_matches(clean, names):
+        if len(matches) == 1:
+            (name,) = matches
             return NameMatch(name, (*fixes, *_iter_fixes(rule, clean, name)))
-        if found:
+        if matches:
             return None
     return None
 
@@ -173,9 +173,9 @@ def _find_without_namespace(clean: str, parts: list[str], names: Collection[str]
         return set()
     tails = [clean[match.end() :] for match in _NAMESPACE.finditer(clean)]
     for tail in filter(None, tails):  # the longest first: it drops least
-        found = {tail} & set(names) or _find_same(tail, names, fold_name)
-        if found:
-            return found
+        matches = {tail} & set(names) or _find_same(tail, names, fold_name)
+        if matches:
+            return matches
     return set()
 
 

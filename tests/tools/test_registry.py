@@ -110,9 +110,9 @@ def test_functions_become_tools_by_decoration() -> None:
 
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:
-    with pytest.raises(UnknownTool, match="no tool 'div'; there are: add, mul"):
+    with pytest.raises(UnknownTool, match="unknown tool 'div'; the tools are: add, mul"):
         ToolRegistry(add, mul)["div"]
-    with pytest.raises(KeyError, match="there are: none"):
+    with pytest.raises(KeyError, match="the tools are: none"):
         ToolRegistry()["x"]
 
 

@@ -349,7 +349,7 @@ def elsewhere(a: int) -> int:  # type: ignore[no-redef]
 
 
 def test_what_is_not_found_under_its_name_is_refused_by_the_agent_and_told() -> None:
-    with pytest.raises(UsageError, match=r"elsewhere cannot be isolated: .*has something else"):
+    with pytest.raises(UsageError, match=r"elsewhere cannot be isolated: .*has no such function"):
         Agent(ScriptedModel([say("hi")]), tools=[shadowed])
     registry = ToolRegistry(shadowed)
     words = run_sync(call_tool(registry, "elsewhere", '{"a": 1}'))

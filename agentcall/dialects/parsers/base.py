@@ -141,12 +141,12 @@ class PartWriter:
 
     def drain(self) -> list[MessagePart]:
         """The parts since the last time, adjacent texts joined."""
-        found, self._parts = self._parts, []
-        if len(found) < 2:
-            return found
+        parts, self._parts = self._parts, []
+        if len(parts) < 2:
+            return parts
         joined: list[MessagePart] = []
         run: list[str] = []
-        for part in found:
+        for part in parts:
             if type(part) is TextPart:
                 run.append(part.text)
                 continue

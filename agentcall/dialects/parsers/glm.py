@@ -54,13 +54,13 @@ def _read_tool_call(state: ParseState) -> Scan[bool]:
     return True
 
 
-def _is_end_tag_missing(state: ParseState, name: str, found: Members) -> bool:
+def _is_end_tag_missing(state: ParseState, name: str, members: Members) -> bool:
     """Whether only the end tag is missing, since the tool has no more arguments."""
     scanner = state.scanner
-    if state.tools.can_take_more(name, [key for key, _ in found]):
+    if state.tools.can_take_more(name, [key for key, _ in members]):
         return False
     return (
-        bool(found)
+        bool(members)
         and scanner.is_complete
         and scanner.remaining == 0
         and _has_whole_end(scanner.get_marked_text())

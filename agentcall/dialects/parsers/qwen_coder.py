@@ -74,17 +74,17 @@ def _read_function(state: ParseState) -> Scan[bool]:
     yield from scanner.skip(BLANK)
     if end and (yield from scanner.peek()) == "{":
         return (yield from _read_json_arguments(state, name))
-    found: Members = []
+    members: Members = []
     while end and (yield from scanner.accept(_BEGIN_PARAMETER)):
         member = yield from _read_parameter(state, name)
         if member is None:
             return _reject_function(state)
-        found.append(member)
+        members.append(member)
         yield from scanner.skip(BLANK)
     closer = yield from scanner.accept(_END_FUNCTION, _END_CALL)
-    if not end or not (closer or _is_end_tag_missing(state, name, found)):
+    if not end or not (closer or _is_end_tag_missing(state, name, members)):
         return _reject_function(state)
-    state.writer.write_call(name.strip().strip("\"'"), format_object(found))
+    state.writer.write_call(name.strip().strip("\"'"), format_object(members))
     return True
 
 
