@@ -155,10 +155,14 @@ class ToolSet:
         found = self.find_name(name)
         return self._schemas[found] if found is not None else {}
 
+    def list_parameters(self, name: str) -> list[str]:
+        """Return the names of a tool's parameters, none for an unknown tool."""
+        properties = self.get_schema(name).get("properties")
+        return list(properties) if isinstance(properties, Mapping) else []
+
     def can_take_more(self, name: str, given: Collection[str]) -> bool:
         """Whether the tool has arguments besides the given ones."""
-        properties = self.get_schema(name).get("properties")
-        return isinstance(properties, Mapping) and not set(properties) <= set(given)
+        return not set(self.list_parameters(name)) <= set(given)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._schemas)

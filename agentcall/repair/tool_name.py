@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-from agentcall.repair.types import Fix, Fixes, make_fix
+from agentcall.repair.types import Fixes, make_fix
 
 _MAX_NAME_LENGTH = 200
 _MIN_SIMILARITY = 0.6
@@ -57,7 +57,7 @@ def find_tool_name(wrote: str, names: Collection[str]) -> NameMatch | None:
     for rule, matches in _iter_matches(clean, names):
         if len(matches) == 1:
             (name,) = matches
-            return NameMatch(name, (*fixes, *_iter_fixes(rule, clean, name)))
+            return NameMatch(name, (*fixes, make_fix(rule, clean, name)) if rule else fixes)
         if matches:
             return None
     return None
@@ -143,7 +143,9 @@ def _iter_matches(clean: str, names: Collection[str]) -> Iterator[tuple[str, set
     yield "name-separator", _find_same(clean, names, fold_name)
     parts = _NAMESPACE.split(clean)
     inside = _find_without_namespace(clean, parts, names)
-    if inside and (_is_tool(parts[0], names) or _has_near_rival(clean, inside, names)):
+    is_tool = bool(_find_same(parts[0], names, fold_name))
+    has_rival = any(is_near(clean, name) for name in names if name not in inside)
+    if inside and (is_tool or has_rival):
         inside |= {parts[0], clean}  # two tools match: the model has to decide
     yield "name-prefix", inside
     yield "name-prefix", _find_by_last_part(clean, names)
@@ -153,18 +155,9 @@ def _iter_matches(clean: str, names: Collection[str]) -> Iterator[tuple[str, set
     yield "name-near", {close} if close else set()
 
 
-def _iter_fixes(rule: str, clean: str, name: str) -> Iterator[Fix]:
-    if rule:
-        yield make_fix(rule, clean, name)
-
-
 def _find_same(wrote: str, names: Collection[str], key: Callable[[str], str]) -> set[str]:
     target = key(wrote)
     return {name for name in names if key(name) == target} if target else set()
-
-
-def _is_tool(part: str, names: Collection[str]) -> bool:
-    return bool(_find_same(part, names, fold_name))
 
 
 def _find_without_namespace(clean: str, parts: list[str], names: Collection[str]) -> set[str]:
@@ -177,10 +170,6 @@ def _find_without_namespace(clean: str, parts: list[str], names: Collection[str]
         if matches:
             return matches
     return set()
-
-
-def _has_near_rival(clean: str, inside: set[str], names: Collection[str]) -> bool:
-    return any(is_near(clean, name) for name in names if name not in inside)
 
 
 def _find_by_last_part(clean: str, names: Collection[str]) -> set[str]:

@@ -97,13 +97,9 @@ def _score_terms(counted: Sequence[Mapping[str, float]]) -> dict[str, list[tuple
             score = count * (K1 + 1) / (count + damping)
             scores.setdefault(word, []).append((position, score))
     for word, postings in scores.items():
-        rarity = _compute_idf(len(postings), len(counted))
+        rarity = log(1 + (len(counted) - len(postings) + 0.5) / (len(postings) + 0.5))
         scores[word] = [(position, rarity * score) for position, score in postings]
     return scores
-
-
-def _compute_idf(holders: int, documents: int) -> float:
-    return log(1 + (documents - holders + 0.5) / (holders + 0.5))
 
 
 @lru_cache(maxsize=1 << 16)

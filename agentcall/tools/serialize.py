@@ -124,7 +124,8 @@ class _Serializer:
             case list() | tuple() if not is_named:
                 return [self.walk(item, ancestors) for item in cast("Sequence[object]", value)]
             case _ if is_dataclass(value) and not isinstance(value, type):
-                fields = {name: getattr(value, name) for name in _get_field_names(value)}
+                names: list[str] = list(getattr(value, "__dataclass_fields__", {}))
+                fields = {name: getattr(value, name) for name in names}
                 return self.walk(fields, ancestors)
             case _:
                 return self.walk(self.convert(value), ancestors)
@@ -164,10 +165,6 @@ def _convert(value: object) -> object:
     if isinstance(value, int) or is_dataclass(value):
         raise TypeError  # orjson has rejected it already
     return _describe_object(value)  # pyright: ignore[reportUnknownArgumentType] - what is left of `object`
-
-
-def _get_field_names(value: object) -> list[str]:
-    return list(getattr(value, "__dataclass_fields__", {}))
 
 
 def _has_hidden_untrusted_value(value: object, found: object) -> bool:

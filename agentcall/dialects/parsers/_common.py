@@ -356,8 +356,7 @@ def create_code_call(tools: ToolSet, name: str, code: str) -> ToolCallPart:
     """Return a call that carries code: of the offered tool that runs code, else of `name`."""
     found = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
     offered_name = tools.find_name(found) or found
-    properties = tools.get_schema(found).get("properties")
-    keys = list(properties) if isinstance(properties, dict) else []
+    keys = tools.list_parameters(found)
     key = keys[0] if len(keys) == 1 else "code"
     return ToolCallPart(offered_name, json.dumps({key: code}, ensure_ascii=False))
 

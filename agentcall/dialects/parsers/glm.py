@@ -63,12 +63,8 @@ def _is_end_tag_missing(state: ParseState, name: str, members: Members) -> bool:
         bool(members)
         and scanner.is_complete
         and scanner.remaining == 0
-        and _has_whole_end(scanner.get_marked_text())
+        and scanner.get_marked_text().rstrip().endswith("</arg_value>")
     )
-
-
-def _has_whole_end(raw: str) -> bool:
-    return raw.rstrip().endswith("</arg_value>")
 
 
 def _read_argument(state: ParseState, name: str) -> Scan[tuple[str, str] | None]:

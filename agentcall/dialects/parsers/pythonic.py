@@ -17,7 +17,13 @@ import json
 import re
 
 from agentcall.dialects.base import MalformedCallPart, ToolCallPart, ToolSet
-from agentcall.dialects.parsers._common import CUT_OFF, read_json_block, reject_markup, write_calls
+from agentcall.dialects.parsers._common import (
+    CUT_OFF,
+    has_only_offered_calls,
+    read_json_block,
+    reject_markup,
+    write_calls,
+)
 from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.lenient_json import BracketMatcher, LenientParser, MalformedJSON
@@ -39,7 +45,7 @@ def parse_call(parser: LenientParser, tools: ToolSet) -> ToolCallPart:
     if not parser.eat("("):
         raise parser.make_error("'('")
     values: dict[str, JSON] = {}
-    order = _list_parameters(tools, name)
+    order = tools.list_parameters(name)
     has_keyword = False
     while not parser.eat(")"):
         key = _parse_keyword(parser)
@@ -62,11 +68,6 @@ def _parse_keyword(parser: LenientParser) -> str:
         return ""
     parser.at = match.end()
     return match.group(1)
-
-
-def _list_parameters(tools: ToolSet, name: str) -> list[str]:
-    properties = tools.get_schema(name).get("properties")
-    return list(properties) if isinstance(properties, dict) else []
 
 
 def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
@@ -92,7 +93,7 @@ def parse_pythonic_lines(code: str, tools: ToolSet) -> list[ToolCallPart | Malfo
     """Return the calls of code that consists of calls of offered tools, perhaps in `print()`."""
     if code.strip().startswith("["):
         listed = parse_pythonic_list(code.strip(), tools)
-        return listed if _has_only_offered_tools(listed, tools) else []
+        return listed if has_only_offered_calls(listed, tools) else []
     parser = LenientParser(code)
     calls: list[ToolCallPart | MalformedCallPart] = []
     try:
@@ -105,11 +106,7 @@ def parse_pythonic_lines(code: str, tools: ToolSet) -> list[ToolCallPart | Malfo
             parser.eat(";")
     except MalformedJSON:
         return []
-    return calls if _has_only_offered_tools(calls, tools) else []
-
-
-def _has_only_offered_tools(calls: list[ToolCallPart | MalformedCallPart], tools: ToolSet) -> bool:
-    return bool(calls) and all(isinstance(one, ToolCallPart) and one.name in tools for one in calls)
+    return calls if has_only_offered_calls(calls, tools) else []
 
 
 def _read_list(state: ParseState) -> Scan[bool]:
@@ -130,7 +127,7 @@ def _read_list(state: ParseState) -> Scan[bool]:
             state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return is_cut
     calls = parse_pythonic_list("".join(pieces) + name + "(" + rest, state.tools)
-    if not _has_only_offered_tools(calls, state.tools):
+    if not has_only_offered_calls(calls, state.tools):
         return False
     yield from scanner.skip(" \t")
     if (yield from scanner.peek()) not in _MAY_FOLLOW:

@@ -126,7 +126,7 @@ def _convert_error(error: Any) -> Iterable[ArgumentProblem]:  # Any: a jsonschem
             expected = (
                 f"no such argument; known are {', '.join(known)}" if known else "no arguments"
             )
-            for name in _list_extra_names(error):
+            for name in _import_validator("").extra_names(error.schema, error.instance):
                 yield ArgumentProblem(
                     _format_path([*error.absolute_path, name]), error.instance[name], expected
                 )
@@ -144,10 +144,6 @@ def strip_titles(schema: object) -> object:
 
 
 _UNNEEDED_KEYWORDS = ("title", "$schema")
-
-
-def _list_extra_names(error: Any) -> Iterable[str]:  # Any: a jsonschema.ValidationError
-    return _import_validator("").extra_names(error.schema, error.instance)  # type: ignore[no-any-return]
 
 
 def _describe_property(error: Any, name: str) -> str:  # Any: a jsonschema.ValidationError

@@ -121,10 +121,9 @@ def _format_expectation(
     if kind == "missing":
         return describe_schema(_get_subschema(schema, location[1:]))
     if kind in ("literal_error", "enum"):
-        return (
-            "one of "
-            f"{_format_choices(_get_subschema(schema, location[1:])) or context.get('expected')}"
-        )
+        place = _get_subschema(schema, location[1:])
+        choices = place.get("enum", [place["const"]] if "const" in place else [])
+        return f"one of {', '.join(map(format_value, choices)) or context.get('expected')}"
     if kind in ("value_error", "assertion_error"):
         return f"something else: {re.sub('^(Value error|Assertion failed), ', '', details['msg'])}"
     for beginning, expected in _EXPECTATIONS.items():
@@ -132,11 +131,6 @@ def _format_expectation(
             return expected
     message = re.sub(r"^(Input should be |[A-Z]\w* should have )", "", details["msg"])
     return message[:1].lower() + message[1:]
-
-
-def _format_choices(schema: Schema) -> str:
-    choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return ", ".join(map(format_value, choices))
 
 
 def _get_subschema(schema: Schema, steps: Sequence[int | str]) -> Schema:

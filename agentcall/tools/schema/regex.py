@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from agentcall.messages import JSON
 from agentcall.tools.schema._definitions import (
@@ -157,19 +157,14 @@ _VALUE_KEYWORDS = ("const", "enum", "default", "examples")
 
 
 def _compile_matcher(text: str) -> Callable[[str], bool]:
-    core: Any = _import_pydantic_core()
+    from pydantic_core import SchemaError, SchemaValidator, core_schema  # few schemas need it
+
     try:
-        schema = core.core_schema.str_schema(pattern=text, regex_engine="rust-regex")
-        matches: Callable[[str], bool] = core.SchemaValidator(schema).isinstance_python
-    except core.SchemaError as error:
+        schema = core_schema.str_schema(pattern=text, regex_engine="rust-regex")
+        matches: Callable[[str], bool] = SchemaValidator(schema).isinstance_python
+    except SchemaError as error:
         raise PatternError(str(error).strip().rpartition("\n")[2].strip()) from error
     return matches
-
-
-def _import_pydantic_core() -> Any:  # Any: a module
-    import pydantic_core  # on demand: few schemas have a pattern
-
-    return pydantic_core
 
 
 def _split_lookaheads(text: str) -> tuple[Sequence[tuple[str, bool]], str]:
@@ -181,7 +176,10 @@ def _split_lookaheads(text: str) -> tuple[Sequence[tuple[str, bool]], str]:
         lookaheads.append((text[opening.end() : end], opening[1] == "="))
         at = end + 1
     rest = text[:1] + text[at:] if lookaheads else text
-    if lookaheads and (_REPEATED.match(text, at) or _has_choice(rest)):
+    if lookaheads and (
+        _REPEATED.match(text, at)
+        or any(rest[position] == "|" and depth == 0 for position, depth in _list_depths(rest, 0))
+    ):
         raise PatternError("a lookahead in one of several alternatives")
     return lookaheads, rest
 
@@ -192,10 +190,6 @@ def _find_closing(text: str, at: int) -> int:
         if depth == 0:
             return position
     raise PatternError("a group that is not closed")
-
-
-def _has_choice(text: str) -> bool:
-    return any(text[position] == "|" and depth == 0 for position, depth in _list_depths(text, 0))
 
 
 def _list_depths(text: str, at: int) -> Sequence[tuple[int, int]]:
@@ -244,7 +238,11 @@ class _PatternTranslator:
             case "[":
                 piece = _translate_class(pattern, at)
             case "\\":
-                piece = _translate_escape(pattern, at)
+                kind = pattern[at + 1 : at + 2]
+                if kind in _ASSERTIONS:
+                    piece = _PatternPiece(_ASSERTIONS[kind], at + 2)
+                else:
+                    piece = _translate_escape(pattern, at)
             case "." as dot:
                 piece = _PatternPiece(_DOT, at + len(dot))
             case "|" | "^" | "$" as sign:
@@ -303,14 +301,6 @@ class _PatternTranslator:
 
 
 def _translate_escape(pattern: str, at: int) -> _PatternPiece:
-    """Translate an escape outside a class."""
-    kind = pattern[at + 1 : at + 2]
-    if kind in _ASSERTIONS:
-        return _PatternPiece(_ASSERTIONS[kind], at + 2)
-    return _translate_shared_escape(pattern, at)
-
-
-def _translate_shared_escape(pattern: str, at: int) -> _PatternPiece:
     """Translate an escape that is valid inside and outside a class."""
     if pair := _SURROGATE_PAIR.match(pattern, at):
         high, low = (int(half, 16) for half in pair.groups())
@@ -368,7 +358,7 @@ def _translate_member(pattern: str, at: int) -> _PatternPiece:
         return _PatternPiece(_escape_literal(pattern[at]), at + 1, is_character=True)
     if pattern[at + 1 : at + 2] == "b":
         return _PatternPiece(_escape_literal("\b"), at + 2, is_character=True)
-    return _translate_shared_escape(pattern, at)
+    return _translate_escape(pattern, at)
 
 
 def _escape_literal(character: str) -> str:
