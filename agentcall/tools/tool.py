@@ -87,7 +87,7 @@ class ToolOptions:
         those with these names.
     isolated: each call runs in its own process, which is killed at the deadline.
     memory: bytes that an isolated call may use; None for no limit.
-    variables: environment variables that an isolated tool needs, besides those such as PATH.
+    variables: environment variables that an isolated tool needs, in addition to PATH and the like.
     after_crash: for a call that a crash interrupted, unless it is idempotent: "tell" tells the
         model that its outcome is unknown, "ask" asks a person whether to execute it again.
     delegates: it is an agent with a run of its own; see `Agent.as_tool`.

@@ -130,8 +130,8 @@ class ConstrainedReader:
                 return [TextPart(self._format_answer(answer))]
             case _:
                 calls = [_to_call(turn) for turn in turns]
-                end = calls.index(None) if None in calls else len(calls)
-                return [call for call in calls[:end] if call is not None] or None
+                first_other = calls.index(None) if None in calls else len(calls)
+                return [call for call in calls[:first_other] if call is not None] or None
 
     def _format_answer(self, answer: JSON) -> str:
         plain = isinstance(answer, str) and not self._is_typed

@@ -66,9 +66,9 @@ def read_tagged_value(scanner: TextScanner, tags: ValueTags) -> Scan[tuple[str, 
 
 
 def encode_value(text: str, schema: ToolSchema, root: ToolSchema) -> str:
-    """The JSON text of a value written without quotes, as its schema wants it.
+    """Return the JSON text of a value that was written without quotes, typed by its schema.
 
-    Without a schema a value that reads as JSON is that, all other values are strings.
+    Without a type in the schema, a value that parses as JSON is that value; any other is a string.
     """
     kinds = _get_allowed_types(schema, root)
     if kinds == {"string"}:
@@ -290,15 +290,15 @@ def reject_markup(state: ParseState, reason: str) -> None:
         and "\n" not in rest
     ):
         scanner.take(len(rest))
-    over = scanner.is_ended and scanner.remaining == 0
-    state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF if over else reason)
+    is_over = scanner.is_ended and scanner.remaining == 0
+    state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF if is_over else reason)
 
 
 def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = False) -> Scan[bool]:
-    """JSON objects or lists up to a closing marker; False if there are none.
+    """Read JSON objects or lists up to a closing marker; return False if there are none.
 
-    A marker that the server swallowed is not missed if the model was done. A format whose last
-    bracket is its end is `closed_by_itself`.
+    The closing marker may be missing if the model had finished: servers remove it when it is a stop
+    word. is_self_closing: the last bracket ends the format, and a marker is optional.
     """
     scanner = state.scanner
     texts: list[str] = []
@@ -309,8 +309,8 @@ def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = Fa
         if (yield from scanner.peek()) not in ("{", "["):
             if not texts:
                 return False
-            over = scanner.accept_partial(*closers) or scanner.remaining == 0
-            if over and not (scanner.is_complete or is_self_closing):
+            is_over = scanner.accept_partial(*closers) or scanner.remaining == 0
+            if is_over and not (scanner.is_complete or is_self_closing):
                 state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
                 return True
             if closers and (yield from _has_trailing_text(state, closers)):
@@ -362,7 +362,7 @@ def create_code_call(tools: ToolSet, name: str, code: str) -> ToolCallPart:
 
 
 def is_whole_code(code: str) -> bool:
-    """Whether the code could be all of a program: nothing in it is left open."""
+    """Whether the code parses, that is, whether it was not cut."""
     try:
         ast.parse(strip_fence(code))
     except (SyntaxError, ValueError, RecursionError, MemoryError):

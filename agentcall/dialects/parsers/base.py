@@ -134,13 +134,13 @@ class PartWriter:
         return "".join(self._blanks)
 
     def close(self) -> None:
-        """The end: blanks that stand beside no markup are text."""
+        """Write the last blanks as text, unless they are beside markup."""
         blank = self._join_blanks()
         if blank and not self.has_markup:
             self._parts.append(TextPart(blank))
 
     def drain(self) -> list[MessagePart]:
-        """The parts since the last time, adjacent texts joined."""
+        """Return the parts since the last call, with adjacent texts joined."""
         parts, self._parts = self._parts, []
         if len(parts) < 2:
             return parts
@@ -161,15 +161,15 @@ class PartWriter:
 
 @dataclass(slots=True)
 class ParseState:
-    """One answer while it is read.
+    """The state of parsing one answer.
 
-    markers: what begins a call, and what reads it.
-    supposed: the thinking that begins the answer was supposed, not written; is_late: all was read
-        once more, as it was none.
-    opened: the answer began with thinking; nested: how often thinking was begun once more inside of
-        it; thought_until: the place where it ended.
-    fence: inside a code fence, whose last line is text or, around marked calls, markup.
-    react: whether ReAct's labels were read.
+    call_markers: texts that begin a call, with their readers.
+    is_thinking_assumed: the thinking at the beginning was assumed, not written.
+    is_reread: the assumption was wrong, and the text is read again.
+    began_with_thinking: the answer began with thinking. thinking_depth: how many openers occurred
+        inside it. thinking_end: the offset of its end.
+    fence: inside a code fence, which is text or, around marked calls, markup.
+    has_react_labels: a label of ReAct was read.
     """
 
     scanner: TextScanner
@@ -187,7 +187,7 @@ class ParseState:
     has_react_labels: bool = False
 
     def close_fence(self, end: str) -> None:
-        """The fence is over."""
+        """End the current fence."""
         if self.fence == "text":
             self.writer.write_text(end)
         else:

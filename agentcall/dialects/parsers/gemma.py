@@ -29,7 +29,7 @@ _CALL_HEAD = re.compile(r"\s*call:\s*([^\s{]+)\s*(?=\{)")
 
 
 class _NotationError(ValueError):
-    """Text that is not this notation."""
+    """The text is not in this notation."""
 
 
 class _NotationParser:

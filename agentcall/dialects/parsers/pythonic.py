@@ -142,7 +142,7 @@ _CODE_END = Delimiters(*_END_TAGS, "<|eom|>", "<|eot|>", "<|eom_id|>", "<|eot_id
 
 
 def _read_marked_code(state: ParseState) -> Scan[bool]:
-    """What stands between <|python_start|> and <|python_end|>, or other families' tags."""
+    """Read the code between <|python_start|> and <|python_end|>, or other families' tags."""
     scanner = state.scanner
     yield from scanner.skip(BLANK)
     if (yield from scanner.look_ahead("[{")):

@@ -131,7 +131,7 @@ def _read_input(state: ParseState, name: str) -> Scan[bool]:
 
 
 def _create_plain_call(name: str, text: str, tools: ToolSet) -> ToolCallPart:
-    """A call whose input is no JSON object."""
+    """Create a call whose input is not a JSON object."""
     for call in parse_pythonic_lines(f"{name}({text})", tools):
         if isinstance(call, ToolCallPart) and "=" in text:
             return call

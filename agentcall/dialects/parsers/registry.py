@@ -33,7 +33,7 @@ from agentcall.dialects.parsers.thinking import THINKING
 from agentcall.errors import UsageError
 
 UNREADABLE = ToolParser("unreadable", markers={"<tool_call>": read_unreadable})
-"""What stands between common tags and no family reads; it is not a family of its own."""
+"""The fallback for text between `<tool_call>` tags; not a family of its own."""
 
 TOOL_PARSERS = (
     THINKING,

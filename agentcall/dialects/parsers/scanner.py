@@ -35,16 +35,16 @@ class Delimiters:
 
     def count_partial(self, text: str, start: int) -> int:
         """Return how many characters at the end of the text could begin one of the texts."""
-        for found in self._first.finditer(text, max(len(text) - self._longest + 1, start)):
-            if text[found.start() :] in self._prefixes:
-                return len(text) - found.start()
+        for match in self._first.finditer(text, max(len(text) - self._longest + 1, start)):
+            if text[match.start() :] in self._prefixes:
+                return len(text) - match.start()
         return 0
 
 
 class TextScanner:
-    """The text that is still to be read; what was read since the mark can be given back.
+    """The text that is still to be read. Text read since the mark can be put back.
 
-    `finish` is the server's finish_reason once the text has `ended`.
+    `finish_reason` is the server's, once `is_ended` is set.
     """
 
     def __init__(self) -> None:
@@ -132,7 +132,7 @@ class TextScanner:
                 return max((text for text in texts if ahead.startswith(text)), key=len, default="")
 
     def accept(self, *texts: str) -> Scan[str]:
-        """Like `sees`, and goes past it."""
+        """Read the longest of these texts that comes next, empty for none."""
         seen = yield from self.look_ahead(*texts)
         return self.take(len(seen))
 
@@ -188,10 +188,10 @@ class TextScanner:
         The delimiter is empty at the end of the text.
         """
         while True:
-            found = delimiters.pattern.search(self.text, self.position)
-            if found is not None:
-                write(self.take(found.start() - self.position))
-                return self.take(len(found.group()))
+            match = delimiters.pattern.search(self.text, self.position)
+            if match is not None:
+                write(self.take(match.start() - self.position))
+                return self.take(len(match.group()))
             write(self.take(self.remaining - delimiters.count_partial(self.text, self.position)))
             if not (yield from self.wait_for_more()):
                 write(self.take(self.remaining))
@@ -204,7 +204,7 @@ class TextScanner:
         return "".join(pieces), needle
 
     def read_value(self, balance: BracketMatcher | None = None) -> Scan[str]:
-        """The list or object that comes next, or its rest; empty if it does not end well."""
+        """Read the list or object that comes next, or its rest; empty if it does not end well."""
         balance = balance or BracketMatcher()
         pieces: list[str] = []
         while True:

@@ -149,11 +149,11 @@ class TextReader:
 
     def __init__(self, state: ParseState, table: ParserTable) -> None:
         self._state = state
-        self._writer = state.writer  # what is read for a trial goes into another one
+        self._writer = state.writer  # trial reads replace the state's writer
         self._parsing = ResponseParser(state, table).parse()
 
     def feed(self, text: str) -> list[MessagePart]:
-        """The parts that are certain once this piece of text is known."""
+        """Return the parts that are certain after this piece of text."""
         if not text:
             return []
         self._state.scanner.push(text)
@@ -207,7 +207,7 @@ def create_text_reader(
 def read_text(
     text: str | Iterable[str], tools: ToolSpecs, family: str | None = None
 ) -> ParsedResponse:
-    """What a whole answer, or all pieces of one, holds; the model is taken to have been done."""
+    """Read a whole answer, given at once or in pieces, of a model that had finished."""
     reader = create_text_reader(tools, family)
     parts: list[MessagePart] = []
     for piece in (text,) if isinstance(text, str) else text:

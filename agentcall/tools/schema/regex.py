@@ -70,7 +70,7 @@ class _PatternPiece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LinearPattern:
-    """A compiled pattern: what a text has to match, and what it must not match.
+    """A compiled pattern: matchers for parts that a text has to match or must not match.
 
     size: the number of characters and classes, with all repetitions expanded.
     """
