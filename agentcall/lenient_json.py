@@ -282,7 +282,7 @@ class LenientParser:
 
         Full-width punctuation is returned as ASCII. Raises MalformedJSON for a division.
         """
-        if self.at > self._peek_end:
+        if self.at > self._peek_end:  # a token was consumed since the last peek
             self._last_character, self._token_end = self.text[self.at - 1], self.at
         while True:
             self.at = cast("re.Match[str]", _SPACE.match(self.text, self.at)).end()
@@ -366,6 +366,7 @@ class LenientParser:
         raw = self.text[start:end]
         if has_bad_escape:
             self.rules.add("bad escape")
+        # In an unescaped Windows path, \t and \n begin names and are not escapes.
         return raw if has_bad_escape and _WINDOWS_PATH.fullmatch(raw) else "".join(pieces)
 
     def _read_raw_text(self, end: int) -> str:
@@ -582,23 +583,3 @@ class BracketMatcher:
             self.quote = char
             return True
         return char == self.open_closers.pop() if char in "}])" else False
-
-
-__all__ = [
-    "MAX_DEPTH",
-    "STRICT_DECODER",
-    "BracketMatcher",
-    "LenientParser",
-    "MalformedJSON",
-    "Members",
-    "ParsedJSON",
-    "UnreadableJSON",
-    "WrittenFloat",
-    "WrittenInt",
-    "has_repeated_key",
-    "is_exact",
-    "parse_lenient_json",
-    "parse_strict_json",
-    "split_items",
-    "split_members",
-]

@@ -238,6 +238,7 @@ class _LaneReader:
         if self._ids and _has_other_id(current, piece):
             self._check_next(current, piece)
             return True
+        # The same id again: a name in pieces or repeated, or a server with one id for all calls.
         if piece.id and piece.id == current.id:
             return self._begins_call_under_same_id(current, piece.name)
         return self._begins_call_without_id(current, piece.name)

@@ -135,7 +135,7 @@ class NativeReader:
         if thinking:
             self._thinking.append(thinking)
             parts.append(ThinkingPart(thinking))
-        if is_all:
+        if is_all:  # some servers stream pieces and then send all calls once more
             self._pieces.clear()
         self._pieces += calls
         if text:

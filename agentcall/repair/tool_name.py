@@ -190,5 +190,6 @@ def _is_slip(wrote: str, word: str) -> bool:
         return False
     if edit_distance(wrote, word) != 1:
         return False
+    # Same length and other letters: one was changed. Same letters: two were swapped.
     changed = len(wrote) == len(word) and sorted(wrote) != sorted(word)
     return len(word) >= (8 if changed else 5) and len(wrote) >= 4

@@ -139,6 +139,7 @@ class _Serializer:
         return key.decode() if isinstance(key, bytes) and key.isascii() else _safe_repr(key)
 
     def _drain(self, values: Iterator[object]) -> list[object]:
+        # orjson may fail after it has read an iterator; the slower walk then needs its items.
         if id(values) not in self._iterated:
             items: list[object] = []
             self._iterated[id(values)] = (values, items)

@@ -239,6 +239,7 @@ class TextScanner:
         return True
 
     def _can_backtrack(self, text: str) -> bool:
+        # Without a limit, an answer of unfinished openers would be read once for each of them.
         is_allowed = (
             self._backtracked + len(text)
             <= _BACKTRACK_FACTOR * self._consumed + _BACKTRACK_ALLOWANCE
@@ -249,6 +250,7 @@ class TextScanner:
     def _restore(self, text: str) -> None:
         self._consumed -= len(text)
         start = self.position - len(text)
+        # `push` drops what was read, so that the text may have to be put in front again.
         if start >= 0 and self.text.startswith(text, start):
             self.position = start
         else:

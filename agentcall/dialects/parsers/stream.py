@@ -92,6 +92,7 @@ class ResponseParser:
         """Read to the end of the text."""
         scanner, out = self._state.scanner, self._state.writer
         while (yield from scanner.fill(1)):
+            # Indentation is text; what follows it still begins the line.
             if out.is_at_line_start and scanner.text[scanner.position] in " \t":
                 out.write_text(scanner.take(1))
                 continue
@@ -138,7 +139,7 @@ class ResponseParser:
             scanner.set_mark(marker)
             if (yield from read(state)):
                 return
-            if not scanner.backtrack(len(marker)):
+            if not scanner.backtrack(len(marker)):  # too often: give up on this marker
                 state.writer.write_text(scanner.get_marked_text())
                 return
         state.writer.write_text(marker)

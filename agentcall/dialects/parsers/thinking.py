@@ -104,7 +104,7 @@ class _ThinkingReader:
         start = scanner.consumed
         for read in state.call_markers[marker]:
             scanner.set_mark(marker)
-            state.writer = PartWriter()
+            state.writer = PartWriter()  # the call may turn out to be thinking
             is_call = yield from read(state)
             parts, state.writer = state.writer.drain(), out
             raw = marker + scanner.get_text_since(start)

@@ -115,6 +115,7 @@ class _AnnotationRewriter:
 
     def _rewrite_record(self, cls: type) -> object:
         """Rewrite a dataclass or NamedTuple: if a field changes, validate a twin and convert it."""
+        # First with the class itself in place of recursive references, to see if a field changes.
         seen = {**self._classes, cls: cls}
         self._classes = {**seen}
         hints = _get_hints(cls)

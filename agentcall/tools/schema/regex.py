@@ -260,7 +260,7 @@ class _PatternTranslator:
             raise PatternError(f"{repeated[0]!r} at its start repeats nothing")
         minimum, comma, maximum = repeated.groups()
         times = max(int(maximum or minimum or 1), 1)
-        self._last_size *= times
+        self._last_size *= times  # Rust compiles each repetition of the group
         bounds = "" if minimum is None else f"{{{minimum}{comma or ''}{maximum or ''}}}"
         self._output.append(bounds + repeated[0].rpartition("}")[2] if bounds else repeated[0])
         self._check_size()

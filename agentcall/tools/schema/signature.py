@@ -153,6 +153,7 @@ def _build_scope(plain: AnyCallable) -> Scope:
     module: dict[str, Any] = getattr(plain, "__globals__", {})
     path = str(getattr(plain, "__qualname__", "")).replace(".<locals>", "").split(".")[:-1]
     spaces: list[Mapping[str, Any]] = [_read_closure(plain), _read_type_parameters(plain)]
+    # At decoration time the enclosing functions and class bodies are still on the stack.
     frame = inspect.currentframe() if path else None
     while frame is not None:
         if frame.f_globals is module and frame.f_code.co_name in path:

@@ -131,6 +131,7 @@ def _make_counting_class(kind: Any) -> Any:  # Any: as Validator
     counting = validators.extend(
         kind, validators={key: _count_steps(check) for key, check in supported.items()}
     )
+    # jsonschema calls `evolve` for each subschema, also those that need no check of ours.
     evolve = counting.evolve
 
     def spend_and_evolve(self: Validator, **changes: object) -> Validator:
