@@ -47,7 +47,7 @@ def shown_in(dialect: Dialect, message: ToolResult) -> str:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-def test_text_of_strangers_is_framed_and_its_special_tokens_are_broken(dialect: Dialect) -> None:
+def test_untrusted_text_is_framed_and_its_special_tokens_are_escaped(dialect: Dialect) -> None:
     shown = shown_in(dialect, ToolResult("a", "fetch", PAGE, untrusted=True))
     found = FRAME.search(shown)
     assert found is not None
@@ -105,7 +105,7 @@ def test_parts_of_a_users_message_are_framed_and_marks_of_our_own_are_not_sent()
     assert "tainted" not in json.dumps([*NativeDialect().render(message, ())])
 
 
-def test_an_image_of_strangers_comes_with_a_word() -> None:
+def test_an_untrusted_image_comes_with_a_notice() -> None:
     shown = render_user_message(
         User((Text("Look:"), Image("https://x/y.png", "low", untrusted=True)))
     )

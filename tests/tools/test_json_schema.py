@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_named(arguments: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("parameters", [{"type": "array"}, {"type": "objekt"}, {"required": 5}])
-def test_what_is_no_schema_of_an_object_is_refused(parameters: dict[str, JSON]) -> None:
+def test_what_is_not_a_schema_of_an_object_is_refused(parameters: dict[str, JSON]) -> None:
     with pytest.raises(SchemaError, match="forecast"):
         made(parameters)
 
@@ -146,7 +146,7 @@ def test_a_pattern_that_needs_another_engine_is_reported_at_once() -> None:
 
 
 def chain(count: int, **last: JSON) -> dict[str, JSON]:
-    """Definitions of which each refers to the next several times: a billion laughs."""
+    """Return definitions that each refer to the next several times (billion laughs)."""
     names = [f"d{number}" for number in range(count)]
     inner: dict[str, JSON] = {
         name: {"allOf": [{"$ref": f"#/$defs/{after}"}] * 10}
@@ -276,7 +276,7 @@ def test_what_the_metaschema_refuses_is_refused_at_any_depth(wrong: dict[str, JS
 
 
 def test_patterns_of_functions_are_linear_too() -> None:
-    """pydantic takes Rust's regex by itself, and refuses what that cannot do."""
+    """pydantic uses Rust's regex by itself and rejects what it cannot compile."""
     from typing import Annotated
 
     from pydantic import BaseModel, Field

@@ -26,7 +26,7 @@ def make(name: str, description: str) -> Tool:
 
 
 def many(extra: int = 0) -> ToolRegistry:
-    """Fifty tools, a deed and a thing each."""
+    """Return fifty tools, each a verb and a noun."""
     made = [make(f"{deed}_{thing}", f"{deed} some {thing}.") for thing in THINGS for deed in DEEDS]
     return ToolRegistry(made, [make(f"dig_{n}", "dig") for n in range(extra)])
 
@@ -137,7 +137,7 @@ async def test_a_long_conversation_is_offered_no_more_than_so_many_unasked() -> 
     assert max(map(len, shown)) == 20
 
 
-async def test_text_of_strangers_does_not_choose_the_tools() -> None:
+async def test_untrusted_text_does_not_choose_the_tools() -> None:
     made = agent(say("ok"))
     await made.run(["paint the cake", Text("sell milk " * 50, untrusted=True)])
     assert isinstance(made.model, ScriptedModel)
