@@ -40,14 +40,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
+from agentcall.dialects.base import ToolSchema
 from agentcall.lenient_json import WrittenFloat, WrittenInt, is_exact
 from agentcall.messages import JSON
 from agentcall.repair.arguments_json import ParsedArguments, parse_inner
 from agentcall.repair.tool_name import find_only_near, find_tool_name, normalize_spelling
 from agentcall.repair.types import Fix, dump_json, make_drop_fix, make_fix, make_value_fix
 from agentcall.tools.tool import Tool
-
-SchemaMapping: TypeAlias = "Mapping[str, JSON]"
 
 
 class RepairTooComplex(Exception):
@@ -213,7 +212,7 @@ class ArgumentCoercer:
     drop_unknown: bool
     fixes: list[Fix] = field(default_factory=list[Fix])
 
-    def coerce(self, value: JSON, schema: SchemaMapping, path: str = "") -> JSON:
+    def coerce(self, value: JSON, schema: ToolSchema, path: str = "") -> JSON:
         """Return the value repaired to match the schema, or unchanged if that is ambiguous."""
         schema = self.matcher.resolve(schema)
         if self.matcher.matches(value, schema):
@@ -225,7 +224,7 @@ class ArgumentCoercer:
             return self._coerce_enum(value, schema, path)
         return self._coerce_to_kind(value, schema, path)
 
-    def _coerce_to_kind(self, value: JSON, schema: SchemaMapping, path: str) -> JSON:
+    def _coerce_to_kind(self, value: JSON, schema: ToolSchema, path: str) -> JSON:
         match infer_kind(schema):
             case "object":
                 return self._coerce_object(value, schema, path)
@@ -239,7 +238,7 @@ class ArgumentCoercer:
     def _record_fix(self, rule: str, path: str, before: JSON, after: JSON) -> None:
         self.fixes.append(make_value_fix(rule, path, before, after))
 
-    def _coerce_choice(self, value: JSON, branches: Sequence[SchemaMapping], path: str) -> JSON:
+    def _coerce_choice(self, value: JSON, branches: Sequence[ToolSchema], path: str) -> JSON:
         candidates: list[tuple[int, str, JSON, list[Fix]]] = []
         for branch in branches:
             start = len(self.fixes)
@@ -260,7 +259,7 @@ class ArgumentCoercer:
         self.fixes += fixes
         return repaired
 
-    def _coerce_enum(self, value: JSON, schema: SchemaMapping, path: str) -> JSON:
+    def _coerce_enum(self, value: JSON, schema: ToolSchema, path: str) -> JSON:
         if not isinstance(value, str):
             return self._unwrap_lone_value(value, schema, path)
         spelling = normalize_spelling(value)
@@ -282,7 +281,7 @@ class ArgumentCoercer:
     def _coerce_scalar(
         self,
         value: JSON,
-        schema: SchemaMapping,
+        schema: ToolSchema,
         path: str,
         read: ScalarReader,
     ) -> JSON:
@@ -297,7 +296,7 @@ class ArgumentCoercer:
             return value.text
         return self._unwrap_lone_value(value, schema, path)
 
-    def _unwrap_lone_value(self, value: JSON, schema: SchemaMapping, path: str) -> JSON:
+    def _unwrap_lone_value(self, value: JSON, schema: ToolSchema, path: str) -> JSON:
         """Take a value out of a list with one item, or out of an echo of its schema."""
         inner: JSON = None
         rule = ""
@@ -323,14 +322,14 @@ class ArgumentCoercer:
         self._record_fix("stringified", path, value, reading.value)
         return reading.value
 
-    def _coerce_array(self, value: JSON, schema: SchemaMapping, path: str) -> JSON:
+    def _coerce_array(self, value: JSON, schema: ToolSchema, path: str) -> JSON:
         if isinstance(value, str):
             value = self._parse_text(value, list, path)
         if not isinstance(value, list):
             return self._coerce_to_list(value, schema, path)
         return self._coerce_items(value, schema, path)
 
-    def _coerce_items(self, value: list[JSON], schema: SchemaMapping, path: str) -> list[JSON]:
+    def _coerce_items(self, value: list[JSON], schema: ToolSchema, path: str) -> list[JSON]:
         return [
             self.coerce(item, item_schema, f"{path}[{i}]")
             if isinstance(item_schema, Mapping)
@@ -340,7 +339,7 @@ class ArgumentCoercer:
             )
         ]
 
-    def _coerce_to_list(self, value: JSON, schema: SchemaMapping, path: str) -> JSON:
+    def _coerce_to_list(self, value: JSON, schema: ToolSchema, path: str) -> JSON:
         """Make a list from a value that is not one."""
         if is_blank(value):
             return value
@@ -355,7 +354,7 @@ class ArgumentCoercer:
         self._record_fix(rule, path, value, repaired)
         return repaired
 
-    def _coerce_object(self, value: JSON, schema: SchemaMapping, path: str) -> JSON:
+    def _coerce_object(self, value: JSON, schema: ToolSchema, path: str) -> JSON:
         if isinstance(value, str):
             value = self._parse_text(value, dict, path)
         if not isinstance(value, dict):
@@ -400,7 +399,7 @@ class ArgumentCoercer:
         )
 
     def _correct_keys(
-        self, value: dict[str, JSON], schema: SchemaMapping, path: str
+        self, value: dict[str, JSON], schema: ToolSchema, path: str
     ) -> dict[str, JSON]:
         """Return the object with misspelled keys corrected."""
         properties = get_properties(schema)
@@ -485,7 +484,7 @@ def _split_as_list(value: JSON, takes_text: bool) -> tuple[str, list[JSON]]:
     return "list-from-one", [value]
 
 
-def _is_schema_echo(value: Mapping[str, JSON], schema: SchemaMapping) -> bool:
+def _is_schema_echo(value: Mapping[str, JSON], schema: ToolSchema) -> bool:
     """Whether a value is wrapped in its own schema, and nothing else."""
     if not {"type", "value"} <= value.keys() <= _SCHEMA_ECHO_KEYS:
         return False
@@ -571,11 +570,11 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 class SchemaMatcher:
     """Matches values against the schemas of one root, at most `budget` of them in total."""
 
-    root: SchemaMapping
+    root: ToolSchema
     budget: int = 100_000
     _depth: int = 0
 
-    def resolve(self, schema: SchemaMapping) -> SchemaMapping:
+    def resolve(self, schema: ToolSchema) -> ToolSchema:
         """Return the schema with its references resolved."""
         for _ in range(_MAX_DEPTH):
             self._spend()
@@ -583,14 +582,14 @@ class SchemaMatcher:
                 case {"$ref": str(ref)}:
                     target = self._follow_reference(ref)
                 case {"allOf": [Mapping() as only]}:
-                    target = cast("SchemaMapping", only)
+                    target = cast("ToolSchema", only)
                 case _:
                     return schema
             siblings = {k: v for k, v in schema.items() if k not in ("$ref", "allOf")}
             schema = {**target, **siblings}
         raise RepairTooComplex
 
-    def matches(self, value: JSON, schema: SchemaMapping) -> bool:
+    def matches(self, value: JSON, schema: ToolSchema) -> bool:
         """Whether the value has the schema's form. Raises RepairTooComplex."""
         schema = self.resolve(schema)
         self._depth += 1
@@ -601,7 +600,7 @@ class SchemaMatcher:
         finally:
             self._depth -= 1
 
-    def _matches(self, value: JSON, schema: SchemaMapping) -> bool:
+    def _matches(self, value: JSON, schema: ToolSchema) -> bool:
         if not _is_in_enum(value, schema):
             return False
         branches = list_choices(schema)
@@ -614,7 +613,7 @@ class SchemaMatcher:
             return self._matches_object(value, schema)
         return self._matches_list(value, schema) if isinstance(value, list) else True
 
-    def _matches_object(self, value: Mapping[str, JSON], schema: SchemaMapping) -> bool:
+    def _matches_object(self, value: Mapping[str, JSON], schema: ToolSchema) -> bool:
         if not all(name in value for name in list_required_names(schema)):
             return False
         properties = get_properties(schema)
@@ -627,7 +626,7 @@ class SchemaMatcher:
                 return False
         return True
 
-    def _matches_list(self, value: Sequence[JSON], schema: SchemaMapping) -> bool:
+    def _matches_list(self, value: Sequence[JSON], schema: ToolSchema) -> bool:
         prefix = schema.get("prefixItems")
         if isinstance(prefix, list) and len(value) < len(prefix):
             return False
@@ -642,7 +641,7 @@ class SchemaMatcher:
         if self.budget < 0:
             raise RepairTooComplex
 
-    def _follow_reference(self, ref: str) -> SchemaMapping:
+    def _follow_reference(self, ref: str) -> ToolSchema:
         target: JSON = self.root
         for step in ref.removeprefix("#/").split("/"):
             target = target.get(step) if isinstance(target, Mapping) else None
@@ -651,19 +650,19 @@ class SchemaMatcher:
         return target
 
 
-def get_properties(schema: Mapping[str, JSON]) -> Mapping[str, JSON]:
+def get_properties(schema: ToolSchema) -> Mapping[str, JSON]:
     """Return the properties of a schema."""
     found = schema.get("properties")
     return found if isinstance(found, Mapping) else {}
 
 
-def list_required_names(schema: Mapping[str, JSON]) -> list[str]:
+def list_required_names(schema: ToolSchema) -> list[str]:
     """Return the names of the required properties."""
     found = schema.get("required")
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
-def list_choices(schema: SchemaMapping) -> list[SchemaMapping]:
+def list_choices(schema: ToolSchema) -> list[ToolSchema]:
     """Return the schemas of which one has to match; none if there is no choice."""
     kinds = schema.get("type")
     if isinstance(kinds, list):
@@ -676,20 +675,20 @@ def list_choices(schema: SchemaMapping) -> list[SchemaMapping]:
     )
 
 
-def list_item_schemas(schema: SchemaMapping, count: int) -> list[JSON]:
+def list_item_schemas(schema: ToolSchema, count: int) -> list[JSON]:
     """Return the schema of each of the first `count` items."""
     first = schema.get("prefixItems")
     prefix: list[JSON] = [*first] if isinstance(first, list) else []
     return [*prefix, *[schema.get("items")] * (count - len(prefix))][:count]
 
 
-def list_enum_values(schema: SchemaMapping) -> list[JSON]:
+def list_enum_values(schema: ToolSchema) -> list[JSON]:
     """Return the values that an `enum` or a `const` allows."""
     found = schema.get("enum", [schema.get("const")])
     return [*found] if isinstance(found, list) else []
 
 
-def infer_kind(schema: SchemaMapping) -> str | None:
+def infer_kind(schema: ToolSchema) -> str | None:
     """Return the type of a schema, given or implied by its keywords."""
     match schema:
         case {"type": str(kind)}:
@@ -711,7 +710,7 @@ def is_kind(value: JSON, kind: str) -> bool:
     return isinstance(value, _PYTHON_TYPES.get(kind, (object,)))
 
 
-def _is_in_enum(value: JSON, schema: SchemaMapping) -> bool:
+def _is_in_enum(value: JSON, schema: ToolSchema) -> bool:
     if "enum" not in schema and "const" not in schema:
         return True
     options = list_enum_values(schema)

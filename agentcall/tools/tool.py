@@ -289,7 +289,7 @@ def make_tool(
     return Tool(function, schema, ToolOptions(**options), unbound=unbound)
 
 
-def given_tool(
+def tool_from_schema(
     function: Callable[[dict[str, JSON]], Any],  # Any: as a tool's function
     *,
     name: str,
@@ -304,7 +304,7 @@ def given_tool(
     >>> def forecast(arguments):
     ...     return f"{arguments['city']}: sunny"
     >>> schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-    >>> given_tool(forecast, name="forecast", description="", parameters=schema).name
+    >>> tool_from_schema(forecast, name="forecast", description="", parameters=schema).name
     'forecast'
     """
     _check_options(options)

@@ -13,7 +13,7 @@ from agentcall import Agent
 from agentcall.errors import ArgumentsError, SchemaError
 from agentcall.messages import JSON
 from agentcall.testing import ScriptedModel, call, say
-from agentcall.tools.tool import Tool, given_tool
+from agentcall.tools.tool import Tool, tool_from_schema
 
 CITY: dict[str, JSON] = {
     "$schema": "http://json-schema.org/draft-07/schema#",
@@ -36,7 +36,7 @@ def forecast(arguments: dict[str, JSON]) -> str:
 
 
 def made(parameters: dict[str, JSON]) -> Tool:
-    return given_tool(forecast, name="forecast", description="", parameters=parameters)
+    return tool_from_schema(forecast, name="forecast", description="", parameters=parameters)
 
 
 def test_titles_and_the_dialect_are_left_out_but_not_a_property_of_that_name() -> None:
@@ -82,7 +82,7 @@ def test_what_is_not_a_schema_of_an_object_is_refused(parameters: dict[str, JSON
 
 def test_a_name_that_no_server_takes_is_refused() -> None:
     with pytest.raises(SchemaError, match="not a valid tool name"):
-        given_tool(forecast, name="a b", description="", parameters={})
+        tool_from_schema(forecast, name="a b", description="", parameters={})
 
 
 def of(**properties: JSON) -> dict[str, JSON]:

@@ -362,16 +362,15 @@ def _to_mapping(value: JSON) -> Mapping[str, JSON]:
     return value if isinstance(value, Mapping) else {}
 
 
-SchemaDict = dict[str, JSON]
 _DEFS = ("$defs", "definitions")
 
 
-def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> SchemaDict:
+def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> JSONObject:
     """Build the schema of a turn; `tool_choice` is whether the model may or must call tools."""
-    definitions: SchemaDict = {}
-    options: list[SchemaDict] = []
+    definitions: JSONObject = {}
+    options: list[JSONObject] = []
     if prompt.tools and tool_choice != "none":
-        plan: SchemaDict = {
+        plan: JSONObject = {
             "type": "string",
             "pattern": build_plan_pattern([tool.name for tool in prompt.tools]),
         }
@@ -391,11 +390,11 @@ def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> SchemaDict
                 )
             )
         )
-    schema: SchemaDict = options[0] if len(options) == 1 else {"anyOf": options}
+    schema: JSONObject = options[0] if len(options) == 1 else {"anyOf": options}
     return {**schema, "$defs": definitions} if definitions else schema
 
 
-def _create_object_schema(**properties: JSON) -> SchemaDict:
+def _create_object_schema(**properties: JSON) -> JSONObject:
     return {
         "type": "object",
         "properties": properties,
@@ -404,7 +403,7 @@ def _create_object_schema(**properties: JSON) -> SchemaDict:
     }
 
 
-def _lift_definitions(schema: Mapping[str, JSON], owner: str, defs: SchemaDict) -> JSON:
+def _lift_definitions(schema: Mapping[str, JSON], owner: str, defs: JSONObject) -> JSON:
     """Move the definitions of a schema to those of the root; return the schema without them."""
     for key in _DEFS:
         owned = schema.get(key)

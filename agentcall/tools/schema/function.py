@@ -21,7 +21,7 @@ from agentcall.tools.schema.errors import (
     parse_json,
 )
 from agentcall.tools.schema.field_info import get_description
-from agentcall.tools.schema.signature import NAME, CallableSignature, read_signature
+from agentcall.tools.schema.signature import TOOL_NAME, CallableSignature, read_signature
 from agentcall.tools.schema.types import (
     TypeSchema,
     ValueAdapter,
@@ -199,7 +199,7 @@ def function_schema(
     """
     signature = read_signature(function, context_type=context_type, method=method)
     tool_name = signature.name if name is None else name
-    if not NAME.fullmatch(tool_name):
+    if not TOOL_NAME.fullmatch(tool_name):
         reason = f"{tool_name!r} is not a valid tool name: 1 to 64 letters, digits, _ or -"
         raise signature.make_error(None, f"{reason}; pass name=")
     documentation = read_docstring(signature.docstring)

@@ -26,7 +26,7 @@ from agentcall.tools.schema.errors import (
     parse_json,
 )
 from agentcall.tools.schema.metaschema import encode_bounded_schema
-from agentcall.tools.schema.signature import NAME
+from agentcall.tools.schema.signature import TOOL_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ExternalSchema:
         return cls(name, description, shown, _encoded=encoded)
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not TOOL_NAME.fullmatch(self.name):
             raise SchemaError(
                 f"{self.name!r} is not a valid tool name: 1 to 64 letters, digits, _ or -"
             )
@@ -75,7 +75,7 @@ class ExternalSchema:
         validation = _import_validator(self.name)
         validator = _get_validator(self._encoded, self.name)
         try:
-            errors = validation.errors_of(validator, arguments)
+            errors = validation.iter_errors(validator, arguments)
             return [problem for error in errors for problem in _convert_error(error)]
         except validation.TooCostly as error:
             raise ArgumentsError(
@@ -96,7 +96,7 @@ def _get_validator(text: bytes, name: str) -> Any:  # Any: jsonschema is importe
     schema: Schema = orjson.loads(text)
     if schema.get("type", "object") != "object":
         raise SchemaError(f"the tool {name} takes {schema['type']!r}; arguments are an object")
-    return _import_validator(name).validator_of(schema, name)
+    return _import_validator(name).create_validator(schema, name)
 
 
 def _import_validator(name: str) -> Any:  # Any: a module
@@ -126,7 +126,7 @@ def _convert_error(error: Any) -> Iterable[ArgumentProblem]:  # Any: a jsonschem
             expected = (
                 f"no such argument; known are {', '.join(known)}" if known else "no arguments"
             )
-            for name in _import_validator("").extra_names(error.schema, error.instance):
+            for name in _import_validator("").list_extra_names(error.schema, error.instance):
                 yield ArgumentProblem(
                     _format_path([*error.absolute_path, name]), error.instance[name], expected
                 )

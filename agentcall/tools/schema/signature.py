@@ -21,7 +21,7 @@ from agentcall.tools.schema.field_info import as_field
 
 Scope: TypeAlias = tuple[dict[str, Any], Mapping[str, Any]]  # Any: a namespace holds anything
 AnyCallable: TypeAlias = Any  # Any: any callable, of which attributes are asked by name
-NAME = re.compile(r"[\w-]{1,64}")
+TOOL_NAME = re.compile(r"[\w-]{1,64}")
 """Valid names of a tool."""
 _METHOD_WRAPPERS: tuple[type[Any], ...] = (types.MethodType, classmethod, staticmethod)
 

@@ -65,7 +65,7 @@ class _Budget:
 _budget: ContextVar[_Budget] = ContextVar("budget")
 
 
-def validator_of(schema: Schema, name: str) -> Validator:
+def create_validator(schema: Schema, name: str) -> Validator:
     """Create the validator of a tool's arguments. Raises SchemaError for an invalid schema."""
     validators: Any = jsonschema.validators
     kind = validators.validator_for(schema, default=jsonschema.Draft202012Validator)
@@ -109,7 +109,7 @@ def _bind_registry(kind: Any, schema: object) -> Validator:  # Any: as Validator
     return kind(schema, registry=registry, _resolver=registry.resolver(uri))
 
 
-def errors_of(validator: Validator, value: object) -> Iterator[ValidationError]:
+def iter_errors(validator: Validator, value: object) -> Iterator[ValidationError]:
     """Yield the errors of a value. Raises TooCostly."""
     _budget.set(_Budget())
     try:
@@ -182,7 +182,7 @@ def _check_pattern_properties(
                 yield from validator.descend(item, inner, path=name, schema_path=pattern)
 
 
-def extra_names(schema: Schema, value: Schema) -> Sequence[str]:
+def list_extra_names(schema: Schema, value: Schema) -> Sequence[str]:
     """Return the names in an object that its schema does not mention."""
     known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     return [
@@ -195,7 +195,7 @@ def extra_names(schema: Schema, value: Schema) -> Sequence[str]:
 def _check_additional(validator: Validator, expected: Any, value: Any, schema: Schema) -> Errors:
     if not is_schema(value):
         return
-    extra = extra_names(schema, value)
+    extra = list_extra_names(schema, value)
     if is_schema(expected):
         for name in extra:
             yield from validator.descend(value[name], expected, path=name)
