@@ -270,20 +270,13 @@ class ArgumentCoercer:
         ]
         if len(matches) != 1:
             return value
-        self._record_fix(
-            "enum-spelling" if isinstance(matches[0], str) else get_scalar_rule(matches[0]),
-            path,
-            value,
-            matches[0],
-        )
-        return matches[0]
+        option = matches[0]
+        rule = "enum-spelling" if isinstance(option, str) else get_scalar_rule(option)
+        self._record_fix(rule, path, value, option)
+        return option
 
     def _coerce_scalar(
-        self,
-        value: JSON,
-        schema: ToolSchema,
-        path: str,
-        read: ScalarReader,
+        self, value: JSON, schema: ToolSchema, path: str, read: ScalarReader
     ) -> JSON:
         if isinstance(value, str):
             match = read(value)
@@ -361,42 +354,29 @@ class ArgumentCoercer:
             return value
         properties, required = get_properties(schema), list_required_names(schema)
         value = self._correct_keys(value, schema, path)
-        may_drop = self.drop_unknown and not (properties and properties.keys().isdisjoint(value))
+        has_none = bool(properties) and properties.keys().isdisjoint(value)
         missing = [name for name in properties if name not in value]
         coerced: dict[str, JSON] = {}
         for key, item in value.items():
             item_schema = properties.get(key, schema.get("additionalProperties", True))
             item_path = _join_path(path, key)
-            repaired = (
-                self.coerce(item, item_schema, item_path)
-                if isinstance(item_schema, Mapping)
-                else item
-            )
-            if (
-                key in properties
-                and key not in required
-                and self._is_blank_misfit(repaired, item_schema)
-            ):
-                self.fixes.append(make_drop_fix("null-dropped", item_path, item))
-            elif item_schema is False and (
-                item is None
-                or (
-                    may_drop
-                    and not _is_unread_wrapper(key, item)
-                    and (not missing or _is_empty_value(item))
-                )
-            ):
-                self.fixes.append(make_drop_fix("dropped-unknown", item_path, item))
-            else:
-                coerced[key] = repaired
+            if item_schema is False:  # an unknown key
+                may_drop = self.drop_unknown and not has_none and not _is_unread_wrapper(key, item)
+                is_empty = is_blank(item) or item in ([], {})
+                if item is None or (may_drop and (is_empty or not missing)):
+                    self.fixes.append(make_drop_fix("dropped-unknown", item_path, item))
+                else:
+                    coerced[key] = item
+                continue
+            repaired = item
+            if isinstance(item_schema, Mapping):
+                repaired = self.coerce(item, item_schema, item_path)
+                is_optional_blank = key in properties and key not in required and is_blank(repaired)
+                if is_optional_blank and not self.matcher.matches(repaired, item_schema):
+                    self.fixes.append(make_drop_fix("null-dropped", item_path, item))
+                    continue
+            coerced[key] = repaired
         return coerced
-
-    def _is_blank_misfit(self, value: JSON, schema: JSON) -> bool:
-        return (
-            is_blank(value)
-            and isinstance(schema, Mapping)
-            and not self.matcher.matches(value, schema)
-        )
 
     def _correct_keys(
         self, value: dict[str, JSON], schema: ToolSchema, path: str
@@ -429,10 +409,6 @@ def _join_path(path: str, key: str) -> str:
 def _is_unread_wrapper(key: str, item: JSON) -> bool:
     """Whether a key looks like a wrapper around arguments that could not be unwrapped."""
     return key in WRAPPER_KEYS and isinstance(item, (dict, list)) and bool(item)
-
-
-def _is_empty_value(item: JSON) -> bool:
-    return is_blank(item) or item in ([], {})
 
 
 def _match_spellings(unknown: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
