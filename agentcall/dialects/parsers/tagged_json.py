@@ -35,34 +35,31 @@ swiss-ai/Apertus-8B-Instruct-2509 (`<|tools_prefix|>`, the tool's name as the ke
 
 from __future__ import annotations
 
-from typing import Literal
-
 from agentcall.dialects.parsers._common import read_json_block, reject_markup
 from agentcall.dialects.parsers.base import MarkupReader, ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Scan
 from agentcall.dialects.parsers.thinking import create_tag_readers
 
 
-def _until(
-    *closers: str, is_self_closing: bool = False, otherwise: Literal["text", "malformed"] = "text"
+def _create_json_reader(
+    *closers: str, is_self_closing: bool = False, requires_json: bool = False
 ) -> MarkupReader:
     """Create a reader of JSON up to a closer, or up to its last bracket if it closes itself.
 
-    otherwise: how markup without JSON in it is read.
+    requires_json: markup without JSON is a malformed call; otherwise it is text.
     """
 
     def read(state: ParseState) -> Scan[bool]:
-        found = yield from read_json_block(state, *closers, is_self_closing=is_self_closing)
-        if not found and otherwise == "malformed":
+        has_json = yield from read_json_block(state, *closers, is_self_closing=is_self_closing)
+        if requires_json and not has_json:
             reject_markup(state, "there is no call in it")
-            return True
-        return found
+        return has_json or requires_json
 
     return read
 
 
 def _read_list(state: ParseState) -> Scan[bool]:
-    """Read a list behind a tag that other families write before an object."""
+    """Read a list after a tag that other families write before an object."""
     yield from state.scanner.skip(BLANK)
     if (yield from state.scanner.peek()) != "[":
         return False
@@ -74,7 +71,7 @@ def _read_functools(state: ParseState) -> Scan[bool]:
     return (yield from read_json_block(state, is_self_closing=True))
 
 
-_read_granite_call = _until(
+_read_granite_call = _create_json_reader(
     "<|/tool_call|>", "</tool_call>", "</function_call>", is_self_closing=True
 )
 
@@ -91,13 +88,13 @@ PHI = ToolParser(
     "phi",
     markers={
         "functools[": _read_functools,
-        "<|tool_call|>": _until("<|/tool_call|>", is_self_closing=True),
+        "<|tool_call|>": _create_json_reader("<|/tool_call|>", is_self_closing=True),
     },
     ignored_tokens=("<|end|>", "<|/tool_call|>"),
 )
 COHERE = ToolParser(
     "cohere",
-    markers={"<|START_ACTION|>": _until("<|END_ACTION|>", otherwise="malformed")},
+    markers={"<|START_ACTION|>": _create_json_reader("<|END_ACTION|>", requires_json=True)},
     thinking=create_tag_readers("<|START_THINKING|>", "<|END_THINKING|>"),
     ignored_tokens=(
         "<|END_ACTION|>",
@@ -111,8 +108,8 @@ COHERE = ToolParser(
 JAMBA = ToolParser(
     "jamba",
     markers={
-        "<tool_calls>": _until("</tool_calls>"),
-        "<longcat_tool_call>": _until("</longcat_tool_call>"),
-        "<|tools_prefix|>": _until("<|tools_suffix|>"),
+        "<tool_calls>": _create_json_reader("</tool_calls>"),
+        "<longcat_tool_call>": _create_json_reader("</longcat_tool_call>"),
+        "<|tools_prefix|>": _create_json_reader("<|tools_suffix|>"),
     },
 )
