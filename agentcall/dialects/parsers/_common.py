@@ -24,13 +24,236 @@ from agentcall.lenient_json import (
 )
 from agentcall.messages import JSON
 
-_TYPE_NAMES: dict[type, tuple[str, ...]] = {
-    bool: ("boolean",),
-    int: ("integer", "number"),
-    float: ("number",),
-    str: ("string",),
-    type(None): ("null",),
-}
+NAME_KEYS = ("name", "tool_name", "function_name", "tool", "function", "action")
+ARGUMENT_KEYS = (
+    "arguments",
+    "parameters",
+    "args",
+    "params",
+    "kwargs",
+    "input",
+    "tool_input",
+    "action_input",
+)
+ENVELOPE_KEYS = ("tool_calls", "function_call", "tool_call", "function")
+OTHER_KEYS = ("type", "id", "index", "tool_call_id", "call_id")
+COMMENT_KEYS = (
+    "thought",
+    "thoughts",
+    "reason",
+    "reasoning",
+    "explanation",
+    "comment",
+    "description",
+)
+"""Keys for a model's remarks about a call, beside its arguments."""
+_CALL_TYPES = ("function", "function_call", "tool_call", "tool_use")
+_EMPTY_VALUES = ("null", "None", "{}", "[]", '""', "''")
+CUT_OFF = "the answer ended inside a call"
+_MAX_TAG_LENGTH = 40
+"""No tag is longer (characters)."""
+
+
+def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = False) -> Scan[bool]:
+    """Read JSON objects or lists up to a closing marker; return False if there are none.
+
+    The closing marker may be missing if the model had finished: servers remove it when it is a stop
+    word. is_self_closing: the last bracket ends the format, and a marker is optional.
+    """
+    scanner = state.scanner
+    texts: list[str] = []
+    while True:
+        yield from scanner.skip(BLANK + (",;}])" if texts else ""))
+        if closers and (yield from scanner.accept(*closers)):
+            break
+        if (yield from scanner.peek()) not in ("{", "["):
+            if not texts:
+                return False
+            is_over = scanner.accept_partial(*closers) or scanner.remaining == 0
+            if is_over and not (scanner.is_complete or is_self_closing):
+                state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+                return True
+            if closers and (yield from _has_trailing_text(state, closers)):
+                state.writer.write_malformed_call(
+                    scanner.get_marked_text(), "there is text after its JSON"
+                )
+                return True
+            break
+        text = yield from scanner.read_value()
+        if not text:
+            yield from _reject_bad_json(state, closers)
+            return True
+        texts.append(text)
+    for text in texts:
+        write_calls(state, parse_calls(text))
+    if not texts:
+        state.writer.write_malformed_call(scanner.get_marked_text(), "there is no call in it")
+    return True
+
+
+def _has_trailing_text(state: ParseState, closers: tuple[str, ...]) -> Scan[bool]:
+    """Whether there is text between the JSON and a closing marker on the same line."""
+    scanner = state.scanner
+    before = len(scanner.get_marked_text())
+    _, needle = yield from scanner.read_until(Delimiters("\n", *closers))
+    return needle in closers or not scanner.backtrack(before)
+
+
+def _reject_bad_json(state: ParseState, closers: tuple[str, ...]) -> Scan[None]:
+    """Write a malformed call: the JSON up to its closing marker, or all the rest."""
+    scanner = state.scanner
+    if scanner.remaining and closers:
+        yield from scanner.read_until(Delimiters(*closers))
+    raw = scanner.get_marked_text()
+    ends = [raw.find(closer) + len(closer) for closer in closers if closer in raw]
+    if ends and min(ends) < len(raw) and scanner.backtrack(min(ends)):
+        raw = raw[: min(ends)]
+    reason = "its JSON is not well formed" if ends or scanner.is_complete else CUT_OFF
+    state.writer.write_malformed_call(raw, reason)
+
+
+def reject_markup(state: ParseState, reason: str) -> None:
+    """Write the text since the mark as a malformed call, including a tag that the end has cut."""
+    scanner = state.scanner
+    rest = scanner.text[scanner.position :]
+    if (
+        scanner.is_ended
+        and len(rest) < _MAX_TAG_LENGTH
+        and rest.startswith(("<", "["))
+        and "\n" not in rest
+    ):
+        scanner.take(len(rest))
+    is_over = scanner.is_ended and scanner.remaining == 0
+    state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF if is_over else reason)
+
+
+def parse_calls(text: str, *, allows_flat: bool = True) -> list[ToolCallPart | MalformedCallPart]:
+    """Return the calls of a JSON object or list, in order; a value that is not a call is malformed.
+
+    allows_flat: accept an object whose arguments are beside the name, without a key for them.
+    """
+    items = split_items(text) if text.lstrip().startswith("[") else None
+    if items is not None:
+        return [call for item in items for call in parse_calls(item, allows_flat=allows_flat)]
+    members = split_members(text)
+    if members is None:
+        return [MalformedCallPart(text, "it is not a JSON object")]
+    by_key = dict(members)
+    if len(by_key) < len(members):
+        return [MalformedCallPart(text, "it has the same key twice")]
+    for key in ENVELOPE_KEYS:
+        if by_key.get(key, "").startswith(("{", "[")):
+            return [
+                _add_id(call, by_key) for call in parse_calls(by_key[key], allows_flat=allows_flat)
+            ]
+    if not allows_flat and not any(key in by_key for key in ARGUMENT_KEYS):
+        return [MalformedCallPart(text, "it has no arguments")]
+    return [_parse_call(text, members, by_key)]
+
+
+def _add_id(
+    call: ToolCallPart | MalformedCallPart, by_key: dict[str, str]
+) -> ToolCallPart | MalformedCallPart:
+    if isinstance(call, MalformedCallPart) or call.id:
+        return call
+    return ToolCallPart(call.name, call.arguments, decode_string(by_key.get("id", "")) or "")
+
+
+def _parse_call(
+    text: str, members: Members, by_key: dict[str, str]
+) -> ToolCallPart | MalformedCallPart:
+    name_key = next((key for key in NAME_KEYS if decode_string(by_key.get(key, ""))), None)
+    if name_key is None:
+        if len(members) == 1 and members[0][1].startswith("{"):
+            return ToolCallPart(*members[0])
+        return MalformedCallPart(text, 'it has no "name"')
+    name = decode_string(by_key[name_key]) or ""
+    if "description" in by_key and '"properties"' in by_key.get("parameters", ""):
+        return MalformedCallPart(text, "it is the definition of a tool, not a call")
+    for key in ARGUMENT_KEYS:
+        if key in by_key and key != name_key:
+            known = (name_key, key, *OTHER_KEYS, *COMMENT_KEYS)
+            strays = [k for k, value in members if k not in known and value not in _EMPTY_VALUES]
+            # a key beside the arguments may be one of them: repair decides by the schema
+            arguments = text if strays else unwrap_arguments(by_key[key])
+            return ToolCallPart(name, arguments, decode_string(by_key.get("id", "")) or "")
+    return ToolCallPart(
+        name, format_object([m for m in members if m[0] != name_key and not _is_type_member(m)])
+    )
+
+
+def _is_type_member(member: tuple[str, str]) -> bool:
+    return member[0] == "type" and decode_string(member[1]) in _CALL_TYPES
+
+
+def unwrap_arguments(written: str) -> str:
+    """Return arguments as written, or the JSON object inside a JSON string."""
+    inner = decode_string(written)
+    if inner is not None and inner.strip().startswith("{"):
+        return inner
+    return "{}" if written.strip() in ("null", "None", '""', "''") else written
+
+
+def decode_string(written: str) -> str | None:
+    """Return the text of a JSON string, None if `written` is not a string."""
+    parsed = parse_lenient_json(written)
+    return (
+        parsed.value if isinstance(parsed, ParsedJSON) and isinstance(parsed.value, str) else None
+    )
+
+
+def format_object(members: Members) -> str:
+    """Return the JSON object of keys and the JSON texts of their values."""
+    pairs = (f"{json.dumps(key, ensure_ascii=False)}: {value}" for key, value in members)
+    return "{" + ", ".join(pairs) + "}"
+
+
+def write_calls(state: ParseState, calls: Sequence[ToolCallPart | MalformedCallPart]) -> None:
+    """Write calls in order."""
+    for call in calls:
+        if isinstance(call, MalformedCallPart):
+            state.writer.write_malformed_call(call.text, call.reason)
+        else:
+            state.writer.write_call(call.name.strip(), call.arguments, call.id)
+
+
+def has_only_offered_calls(
+    calls: Sequence[ToolCallPart | MalformedCallPart], tools: ToolSet
+) -> bool:
+    """Whether there are calls and all of them name offered tools."""
+    return bool(calls) and all(
+        isinstance(call, ToolCallPart) and call.name in tools for call in calls
+    )
+
+
+_CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter", "ipython")
+
+
+def create_code_call(tools: ToolSet, name: str, code: str) -> ToolCallPart:
+    """Return a call that carries code: of the offered tool that runs code, else of `name`."""
+    found = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
+    offered_name = tools.find_name(found) or found
+    keys = tools.list_parameters(found)
+    key = keys[0] if len(keys) == 1 else "code"
+    return ToolCallPart(offered_name, json.dumps({key: code}, ensure_ascii=False))
+
+
+def is_whole_code(code: str) -> bool:
+    """Whether the code parses, that is, whether it was not cut."""
+    try:
+        ast.parse(strip_fence(code))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def strip_fence(code: str) -> str:
+    """Return code without the Markdown fence around it."""
+    body = code.strip()
+    if body.startswith("```") and "\n" in body:
+        body = body.partition("\n")[2]
+        body = body.rstrip().removesuffix("```")
+    return body.strip("\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +286,15 @@ def read_tagged_value(scanner: TextScanner, tags: ValueTags) -> Scan[tuple[str, 
         if following or (following == "" and (needle == tags.end or scanner.is_complete)):
             return "".join(pieces), needle
         pieces.append(needle)
+
+
+_TYPE_NAMES: dict[type, tuple[str, ...]] = {
+    bool: ("boolean",),
+    int: ("integer", "number"),
+    float: ("number",),
+    str: ("string",),
+    type(None): ("null",),
+}
 
 
 def encode_value(text: str, schema: ToolSchema, root: ToolSchema) -> str:
@@ -146,234 +378,3 @@ def _resolve_reference(schema: ToolSchema, root: ToolSchema) -> ToolSchema:
             return {}
         schema = found
     return schema
-
-
-NAME_KEYS = ("name", "tool_name", "function_name", "tool", "function", "action")
-ARGUMENT_KEYS = (
-    "arguments",
-    "parameters",
-    "args",
-    "params",
-    "kwargs",
-    "input",
-    "tool_input",
-    "action_input",
-)
-ENVELOPE_KEYS = ("tool_calls", "function_call", "tool_call", "function")
-OTHER_KEYS = ("type", "id", "index", "tool_call_id", "call_id")
-COMMENT_KEYS = (
-    "thought",
-    "thoughts",
-    "reason",
-    "reasoning",
-    "explanation",
-    "comment",
-    "description",
-)
-"""Keys for a model's remarks about a call, beside its arguments."""
-_CALL_TYPES = ("function", "function_call", "tool_call", "tool_use")
-_EMPTY_VALUES = ("null", "None", "{}", "[]", '""', "''")
-
-CUT_OFF = "the answer ended inside a call"
-_MAX_TAG_LENGTH = 40
-"""No tag is longer (characters)."""
-_CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter", "ipython")
-
-
-def decode_string(written: str) -> str | None:
-    """Return the text of a JSON string, None if `written` is not a string."""
-    parsed = parse_lenient_json(written)
-    return (
-        parsed.value if isinstance(parsed, ParsedJSON) and isinstance(parsed.value, str) else None
-    )
-
-
-def parse_calls(text: str, *, allows_flat: bool = True) -> list[ToolCallPart | MalformedCallPart]:
-    """Return the calls of a JSON object or list, in order; a value that is not a call is malformed.
-
-    allows_flat: accept an object whose arguments are beside the name, without a key for them.
-    """
-    items = split_items(text) if text.lstrip().startswith("[") else None
-    if items is not None:
-        return [call for item in items for call in parse_calls(item, allows_flat=allows_flat)]
-    members = split_members(text)
-    if members is None:
-        return [MalformedCallPart(text, "it is not a JSON object")]
-    by_key = dict(members)
-    if len(by_key) < len(members):
-        return [MalformedCallPart(text, "it has the same key twice")]
-    for key in ENVELOPE_KEYS:
-        if by_key.get(key, "").startswith(("{", "[")):
-            return [
-                _add_id(call, by_key) for call in parse_calls(by_key[key], allows_flat=allows_flat)
-            ]
-    if not allows_flat and not any(key in by_key for key in ARGUMENT_KEYS):
-        return [MalformedCallPart(text, "it has no arguments")]
-    return [_parse_call(text, members, by_key)]
-
-
-def _add_id(
-    call: ToolCallPart | MalformedCallPart, by_key: dict[str, str]
-) -> ToolCallPart | MalformedCallPart:
-    if isinstance(call, MalformedCallPart) or call.id:
-        return call
-    return ToolCallPart(call.name, call.arguments, decode_string(by_key.get("id", "")) or "")
-
-
-def _parse_call(
-    text: str, members: Members, by_key: dict[str, str]
-) -> ToolCallPart | MalformedCallPart:
-    name_key = next((key for key in NAME_KEYS if decode_string(by_key.get(key, ""))), None)
-    if name_key is None:
-        if len(members) == 1 and members[0][1].startswith("{"):
-            return ToolCallPart(*members[0])
-        return MalformedCallPart(text, 'it has no "name"')
-    name = decode_string(by_key[name_key]) or ""
-    if "description" in by_key and '"properties"' in by_key.get("parameters", ""):
-        return MalformedCallPart(text, "it is the definition of a tool, not a call")
-    for key in ARGUMENT_KEYS:
-        if key in by_key and key != name_key:
-            known = (name_key, key, *OTHER_KEYS, *COMMENT_KEYS)
-            strays = [k for k, value in members if k not in known and value not in _EMPTY_VALUES]
-            # a key beside the arguments may be one of them: repair decides by the schema
-            arguments = text if strays else unwrap_arguments(by_key[key])
-            return ToolCallPart(name, arguments, decode_string(by_key.get("id", "")) or "")
-    return ToolCallPart(
-        name, format_object([m for m in members if m[0] != name_key and not _is_type_member(m)])
-    )
-
-
-def _is_type_member(member: tuple[str, str]) -> bool:
-    return member[0] == "type" and decode_string(member[1]) in _CALL_TYPES
-
-
-def unwrap_arguments(written: str) -> str:
-    """Return arguments as written, or the JSON object inside a JSON string."""
-    inner = decode_string(written)
-    if inner is not None and inner.strip().startswith("{"):
-        return inner
-    return "{}" if written.strip() in ("null", "None", '""', "''") else written
-
-
-def format_object(members: Members) -> str:
-    """Return the JSON object of keys and the JSON texts of their values."""
-    pairs = (f"{json.dumps(key, ensure_ascii=False)}: {value}" for key, value in members)
-    return "{" + ", ".join(pairs) + "}"
-
-
-def write_calls(state: ParseState, calls: Sequence[ToolCallPart | MalformedCallPart]) -> None:
-    """Write calls in order."""
-    for call in calls:
-        if isinstance(call, MalformedCallPart):
-            state.writer.write_malformed_call(call.text, call.reason)
-        else:
-            state.writer.write_call(call.name.strip(), call.arguments, call.id)
-
-
-def has_only_offered_calls(
-    calls: Sequence[ToolCallPart | MalformedCallPart], tools: ToolSet
-) -> bool:
-    """Whether there are calls and all of them name offered tools."""
-    return bool(calls) and all(
-        isinstance(call, ToolCallPart) and call.name in tools for call in calls
-    )
-
-
-def reject_markup(state: ParseState, reason: str) -> None:
-    """Write the text since the mark as a malformed call, including a tag that the end has cut."""
-    scanner = state.scanner
-    rest = scanner.text[scanner.position :]
-    if (
-        scanner.is_ended
-        and len(rest) < _MAX_TAG_LENGTH
-        and rest.startswith(("<", "["))
-        and "\n" not in rest
-    ):
-        scanner.take(len(rest))
-    is_over = scanner.is_ended and scanner.remaining == 0
-    state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF if is_over else reason)
-
-
-def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = False) -> Scan[bool]:
-    """Read JSON objects or lists up to a closing marker; return False if there are none.
-
-    The closing marker may be missing if the model had finished: servers remove it when it is a stop
-    word. is_self_closing: the last bracket ends the format, and a marker is optional.
-    """
-    scanner = state.scanner
-    texts: list[str] = []
-    while True:
-        yield from scanner.skip(BLANK + (",;}])" if texts else ""))
-        if closers and (yield from scanner.accept(*closers)):
-            break
-        if (yield from scanner.peek()) not in ("{", "["):
-            if not texts:
-                return False
-            is_over = scanner.accept_partial(*closers) or scanner.remaining == 0
-            if is_over and not (scanner.is_complete or is_self_closing):
-                state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
-                return True
-            if closers and (yield from _has_trailing_text(state, closers)):
-                state.writer.write_malformed_call(
-                    scanner.get_marked_text(), "there is text after its JSON"
-                )
-                return True
-            break
-        text = yield from scanner.read_value()
-        if not text:
-            yield from _reject_bad_json(state, closers)
-            return True
-        texts.append(text)
-    for text in texts:
-        write_calls(state, parse_calls(text))
-    if not texts:
-        state.writer.write_malformed_call(scanner.get_marked_text(), "there is no call in it")
-    return True
-
-
-def _has_trailing_text(state: ParseState, closers: tuple[str, ...]) -> Scan[bool]:
-    """Whether there is text between the JSON and a closing marker on the same line."""
-    scanner = state.scanner
-    before = len(scanner.get_marked_text())
-    _, needle = yield from scanner.read_until(Delimiters("\n", *closers))
-    return needle in closers or not scanner.backtrack(before)
-
-
-def _reject_bad_json(state: ParseState, closers: tuple[str, ...]) -> Scan[None]:
-    """Write a malformed call: the JSON up to its closing marker, or all the rest."""
-    scanner = state.scanner
-    if scanner.remaining and closers:
-        yield from scanner.read_until(Delimiters(*closers))
-    raw = scanner.get_marked_text()
-    ends = [raw.find(closer) + len(closer) for closer in closers if closer in raw]
-    if ends and min(ends) < len(raw) and scanner.backtrack(min(ends)):
-        raw = raw[: min(ends)]
-    reason = "its JSON is not well formed" if ends or scanner.is_complete else CUT_OFF
-    state.writer.write_malformed_call(raw, reason)
-
-
-def create_code_call(tools: ToolSet, name: str, code: str) -> ToolCallPart:
-    """Return a call that carries code: of the offered tool that runs code, else of `name`."""
-    found = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
-    offered_name = tools.find_name(found) or found
-    keys = tools.list_parameters(found)
-    key = keys[0] if len(keys) == 1 else "code"
-    return ToolCallPart(offered_name, json.dumps({key: code}, ensure_ascii=False))
-
-
-def is_whole_code(code: str) -> bool:
-    """Whether the code parses, that is, whether it was not cut."""
-    try:
-        ast.parse(strip_fence(code))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
-
-
-def strip_fence(code: str) -> str:
-    """Return code without the Markdown fence around it."""
-    body = code.strip()
-    if body.startswith("```") and "\n" in body:
-        body = body.partition("\n")[2]
-        body = body.rstrip().removesuffix("```")
-    return body.strip("\n")
