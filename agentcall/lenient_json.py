@@ -406,13 +406,13 @@ class LenientParser:
         word = _WORD.match(self.text, self.at)
         if word is not None:
             name = word.group()
-            known = _LITERALS if name in _LITERALS else _PYTHON_LITERALS
-            if name not in known:
+            literals = _LITERALS if name in _LITERALS else _PYTHON_LITERALS
+            if name not in literals:
                 raise self.make_error("a value")
-            if known is _PYTHON_LITERALS:
+            if literals is _PYTHON_LITERALS:
                 self.rules.add("python literal")
             self.at = word.end()
-            return known[name]
+            return literals[name]
         return self._parse_number()
 
     def _parse_number(self) -> JSON:
@@ -523,9 +523,9 @@ def is_exact(number: float, digits: str) -> bool:
     return Decimal(repr(number)) == Decimal(plain)
 
 
-def is_same_json(one: JSON, other: JSON) -> bool:
+def is_same_json(value: JSON, other: JSON) -> bool:
     """Whether two values are the same JSON: unlike in Python, 1 and true differ."""
-    return json.dumps(one) == json.dumps(other)
+    return json.dumps(value) == json.dumps(other)
 
 
 class BracketMatcher:

@@ -284,13 +284,15 @@ class _LaneReader:
         current.extend_name(joined or current.name + name)
         return False
 
-    def _join_names(self, name: str, more: str) -> str:
+    def _join_names(self, name: str, addition: str) -> str:
         """Return the name that two pieces form, or that was sent again in full, else empty."""
-        joined = name + more
+        joined = name + addition
         if any(tool.startswith(joined) for tool in self._tools):
             return joined
-        is_longer = len(more) > len(name) and more.startswith(name) and name not in self._tools
-        return more if is_longer and more in self._tools else ""
+        is_longer = (
+            len(addition) > len(name) and addition.startswith(name) and name not in self._tools
+        )
+        return addition if is_longer and addition in self._tools else ""
 
 
 def _has_other_id(call: _CallAssembly, piece: ToolCallDelta) -> bool:
@@ -336,19 +338,22 @@ class _CallAssembly:
     def add_piece(self, piece: ToolCallDelta) -> None:
         """Add the arguments and the id of a piece."""
         self.id = self.id or piece.id
-        more = piece.arguments
-        if not more or self.has_seen(more):
+        arguments = piece.arguments
+        if not arguments or self.has_seen(arguments):
             return
         self._is_cumulative = self._is_cumulative and (
-            not self.parts or more.startswith(self.parts[-1])
+            not self.parts or arguments.startswith(self.parts[-1])
         )
-        self.parts.append(more)
+        self.parts.append(arguments)
 
-    def has_seen(self, more: str) -> bool:
+    def has_seen(self, arguments: str) -> bool:
         """Whether the piece repeats whole JSON, or its last piece."""
-        if not self.parts or not (more == self.parts[-1] or more[:1] in ("{", "[")):
+        if not self.parts or not (arguments == self.parts[-1] or arguments[:1] in ("{", "[")):
             return False
-        return self.state == "whole" and more.strip() in (self.parts[-1].strip(), self.text.strip())
+        return self.state == "whole" and arguments.strip() in (
+            self.parts[-1].strip(),
+            self.text.strip(),
+        )
 
     @property
     def state(self) -> _ArgumentsState:

@@ -75,8 +75,8 @@ class InternLMDialect:
         messages: list[JSONObject] = [system_to_json(instructions)]
         if prompt.tools:
             functions = [tool.definition["function"] for tool in prompt.tools]
-            listed = json.dumps(functions, ensure_ascii=False)
-            messages.append({**self.plugin, "content": escape_special_tokens(listed)})
+            encoded = json.dumps(functions, ensure_ascii=False)
+            messages.append({**self.plugin, "content": escape_special_tokens(encoded)})
         return RequestPrelude(tuple(messages), _RAW_MODE_FIELDS)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:

@@ -505,9 +505,9 @@ def _read_integer(text: str) -> ScalarMatch | None:
 
 
 def _read_number(text: str) -> ScalarMatch | None:
-    whole = _read_integer(text)
-    if whole or not _NUMBER.fullmatch(text):
-        return whole
+    integer = _read_integer(text)
+    if integer or not _NUMBER.fullmatch(text):
+        return integer
     number = float(text)
     return ("number-from-text", number) if is_exact(number, text.strip()) else None
 

@@ -73,8 +73,8 @@ def parse_inner(text: str) -> ParsedArguments | None:
     """Return the list or object inside a text of the arguments; brackets are never closed."""
     if not text.lstrip().startswith(("{", "[", "(", "`")):
         return None
-    whole = _parse_strictly(text)
-    reading = _strip_fence(text) if whole is None else ParsedArguments(whole[0])
+    strict = _parse_strictly(text)
+    reading = _strip_fence(text) if strict is None else ParsedArguments(strict[0])
     reading = reading or _parse_leniently(text)
     if reading is None or is_guess(reading):
         return None
@@ -84,9 +84,9 @@ def parse_inner(text: str) -> ParsedArguments | None:
 
 
 def _iter_candidates(text: str) -> Iterator[ParsedArguments]:
-    whole = _parse_strictly(text)
-    if whole:
-        yield ParsedArguments(whole[0])
+    strict = _parse_strictly(text)
+    if strict:
+        yield ParsedArguments(strict[0])
         return
     for step in (_strip_fence, _drop_surplus, _unescape_quotes, _parse_leniently, _close_brackets):
         reading = step(text)
@@ -114,10 +114,10 @@ def _strip_fence(text: str) -> ParsedArguments | None:
     match = _FENCE.fullmatch(text) if text.lstrip().startswith(("```", "~~~")) else None
     if not match or not match[1]:
         return None
-    whole = _parse_strictly(match[1])
+    strict = _parse_strictly(match[1])
     inner = (
-        ParsedArguments(whole[0])
-        if whole
+        ParsedArguments(strict[0])
+        if strict
         else _parse_leniently(match[1]) or _close_brackets(match[1])
     )
     return inner and ParsedArguments(
@@ -147,10 +147,10 @@ def _format_json(value: JSON) -> str:
 
 def _unescape_quotes(text: str) -> ParsedArguments | None:
     inner = _parse_strictly(f'"{text.strip()}"') if text.lstrip().startswith('{\\"') else None
-    whole = _parse_strictly(inner[0]) if inner and isinstance(inner[0], str) else None
-    if whole is None:
+    strict = _parse_strictly(inner[0]) if inner and isinstance(inner[0], str) else None
+    if strict is None:
         return None
-    return ParsedArguments(whole[0], (make_fix("double-encoded", text, _format_json(whole[0])),))
+    return ParsedArguments(strict[0], (make_fix("double-encoded", text, _format_json(strict[0])),))
 
 
 def _drop_surplus(text: str) -> ParsedArguments | None:
@@ -186,8 +186,8 @@ def _close_brackets(text: str) -> ParsedArguments | None:
     missing = _find_missing_brackets(text)
     if not missing:
         return None
-    whole = _parse_strictly(text + missing)
-    inner = ParsedArguments(whole[0]) if whole else _parse_leniently(text + missing)
+    strict = _parse_strictly(text + missing)
+    inner = ParsedArguments(strict[0]) if strict else _parse_leniently(text + missing)
     if inner is None or is_guess(inner):
         return None
     return ParsedArguments(

@@ -120,8 +120,8 @@ def _import_by_name(name: str, file: str) -> ModuleType | None:
         if f"{name}.".startswith(f"{error.name}."):
             return None
         raise
-    own = getattr(module, "__file__", None) or ""
-    return module if os.path.realpath(own) == os.path.realpath(file) else None
+    module_file = getattr(module, "__file__", None) or ""
+    return module if os.path.realpath(module_file) == os.path.realpath(file) else None
 
 
 def _import_file(file: str) -> ModuleType:

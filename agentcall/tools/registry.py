@@ -180,9 +180,9 @@ def _is_same_tool(one: Tool, other: Tool) -> bool:
 def _load_entry_point(point: EntryPoint) -> Iterable[object]:
     try:
         source = point.load()
-        listed = getattr(source, "TOOLS", None)
-        if isinstance(source, ModuleType) and isinstance(listed, Mapping):
-            paths = cast("Mapping[str, object]", listed).values()
+        paths_by_name = getattr(source, "TOOLS", None)
+        if isinstance(source, ModuleType) and isinstance(paths_by_name, Mapping):
+            paths = cast("Mapping[str, object]", paths_by_name).values()
             return [_import_attribute(str(path)) for path in paths]
     except (ImportError, AttributeError) as error:
         dist = point.dist.name if point.dist else "an installed package"
@@ -219,10 +219,10 @@ def _collect_from_module(module: ModuleType) -> Iterable[Tool]:
     tools = [cast("Tool", value) for value in public if isinstance(value, Tool)]
     if tools:
         return tools
-    own = [f for f in public if inspect.isfunction(f) and f.__module__ == module.__name__]
-    if not own:
+    functions = [f for f in public if inspect.isfunction(f) and f.__module__ == module.__name__]
+    if not functions:
         raise UsageError(f"the module {module.__name__} has no tools and no public functions")
-    return [make_tool(function) for function in own]
+    return [make_tool(function) for function in functions]
 
 
 def _collect_from_object(source: object) -> Iterable[Tool]:

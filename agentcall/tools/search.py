@@ -69,13 +69,13 @@ def tokenize(text: str) -> list[str]:
     plain = _HUMP.sub(" ", unicodedata.normalize("NFKC", text)).casefold()
     if plain.isascii():
         return list(map(_stem, _ASCII_WORD.findall(plain)))
-    return [word for found in _WORD.findall(plain) for word in _split_run(found)]
+    return [word for run in _WORD.findall(plain) for word in _split_run(run)]
 
 
-def _split_run(found: str) -> Iterable[str]:
-    if not _CHARACTER.match(found):
-        return (_stem(found),)
-    return (*found, *map("".join, pairwise(found)))
+def _split_run(run: str) -> Iterable[str]:
+    if not _CHARACTER.match(run):
+        return (_stem(run),)
+    return (*run, *map("".join, pairwise(run)))
 
 
 def _count_terms(document: Sequence[SearchField]) -> dict[str, float]:

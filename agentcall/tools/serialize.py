@@ -69,8 +69,8 @@ def truncate_text(text: str, limit: int | None) -> str:
         return text
     tail = limit // 5
     head = limit - tail
-    cut = len(text) - limit
-    note = f"\n[... {cut} of {len(text)} characters cut out here ...]\n"
+    removed = len(text) - limit
+    note = f"\n[... {removed} of {len(text)} characters cut out here ...]\n"
     return text[:head] + note + text[len(text) - tail :]
 
 
@@ -94,9 +94,9 @@ class _Serializer:
             return value.value
         if isinstance(value, Iterator):
             return self._drain(cast("Iterator[object]", value))
-        found = _convert(value)
-        self.is_untrusted = self.is_untrusted or _has_hidden_untrusted_value(value, found)
-        return found
+        converted = _convert(value)
+        self.is_untrusted = self.is_untrusted or _has_hidden_untrusted_value(value, converted)
+        return converted
 
     def walk(self, value: object, ancestors: tuple[int, ...]) -> JSON:
         """Return a JSON value for any object; slower than orjson, but never fails."""
@@ -168,11 +168,11 @@ def _convert(value: object) -> object:
     return _describe_object(value)  # pyright: ignore[reportUnknownArgumentType] - what is left of `object`
 
 
-def _has_hidden_untrusted_value(value: object, found: object) -> bool:
+def _has_hidden_untrusted_value(value: object, converted: object) -> bool:
     """Whether the text of an object lost the mark of an untrusted value inside it."""
-    if not isinstance(found, str) or isinstance(value, _CONTAINERS):
+    if not isinstance(converted, str) or isinstance(value, _CONTAINERS):
         return False
-    return "Untrusted(" in found or _contains_untrusted_value(value, _HIDDEN_DEPTH)
+    return "Untrusted(" in converted or _contains_untrusted_value(value, _HIDDEN_DEPTH)
 
 
 def _contains_untrusted_value(value: object, depth: int) -> bool:

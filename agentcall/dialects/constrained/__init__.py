@@ -217,8 +217,8 @@ def _find_round(messages: Sequence[Message]) -> _ToolRound:
 
 def _is_round_open(tool_round: _ToolRound) -> bool:
     """Whether some calls of the round have results and others wait."""
-    known = {result.call_id for result in tool_round.results}
-    return bool(known) and any(call.id not in known for call in tool_round.calls)
+    answered = {result.call_id for result in tool_round.results}
+    return bool(answered) and any(call.id not in answered for call in tool_round.calls)
 
 
 def _render_results(message: ToolResult, before: Sequence[Message]) -> list[JSONObject]:

@@ -106,10 +106,10 @@ def parse_plan(text: str) -> CallPlan | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     calls = _CallCollector()
-    whole = all(
+    is_valid = all(
         calls.add(name, tree) for statement in body for name, tree in _split_statement(statement)
     )
-    return CallPlan(tuple(calls.calls)) if whole and calls.calls else None
+    return CallPlan(tuple(calls.calls)) if is_valid and calls.calls else None
 
 
 def _split_statement(statement: ast.stmt) -> list[tuple[str, ast.expr | None]]:
@@ -214,17 +214,17 @@ class _PlanProgress:
             if _is_same_call(done.step, step):
                 return self._use_step(done, done)
         by_name = (done for done in self._completed if is_loose and done.step.name == step.name)
-        found = next(by_name, None)
+        match = next(by_name, None)
         return (
-            self._use_step(CompletedStep(step, found.result, found.is_error), found)
-            if found is not None
+            self._use_step(CompletedStep(step, match.result, match.is_error), match)
+            if match is not None
             else None
         )
 
-    def _use_step(self, known: CompletedStep, taken: CompletedStep) -> CompletedStep:
-        self._matched.append(known)
-        self._completed = [done for done in self._completed if done is not taken]
-        return known
+    def _use_step(self, matched: CompletedStep, used: CompletedStep) -> CompletedStep:
+        self._matched.append(matched)
+        self._completed = [done for done in self._completed if done is not used]
+        return matched
 
 
 def _unwrap_result(result: JSON) -> JSON:

@@ -202,8 +202,8 @@ def _decode_string(inside: str) -> str:
     try:
         text = cast("str", json.loads(f'"{inside}"', strict=False))
     except ValueError:
-        known = re.sub(r"\\([^\"\\/bfnrtu])|(\\.)", r"\1\2", inside, flags=re.DOTALL)
-        text = cast("str", json.loads(f'"{known}"', strict=False))
+        cleaned = re.sub(r"\\([^\"\\/bfnrtu])|(\\.)", r"\1\2", inside, flags=re.DOTALL)
+        text = cast("str", json.loads(f'"{cleaned}"', strict=False))
     return _replace_surrogates(text) if "\\u" in inside else text
 
 

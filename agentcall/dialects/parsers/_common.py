@@ -95,8 +95,8 @@ def _has_trailing_text(state: ParseState, closers: tuple[str, ...]) -> Scan[bool
     """Whether there is text between the JSON and a closing marker on the same line."""
     scanner = state.scanner
     before = len(scanner.get_marked_text())
-    _, needle = yield from scanner.read_until(Delimiters("\n", *closers))
-    return needle in closers or not scanner.backtrack(before)
+    _, delimiter = yield from scanner.read_until(Delimiters("\n", *closers))
+    return delimiter in closers or not scanner.backtrack(before)
 
 
 def _reject_bad_json(state: ParseState, closers: tuple[str, ...]) -> Scan[None]:
@@ -172,8 +172,10 @@ def _parse_call(
         return MalformedCallPart(text, "it is the definition of a tool, not a call")
     for key in ARGUMENT_KEYS:
         if key in by_key and key != name_key:
-            known = (name_key, key, *OTHER_KEYS, *COMMENT_KEYS)
-            strays = [k for k, value in members if k not in known and value not in _EMPTY_VALUES]
+            call_keys = (name_key, key, *OTHER_KEYS, *COMMENT_KEYS)
+            strays = [
+                k for k, value in members if k not in call_keys and value not in _EMPTY_VALUES
+            ]
             # a key beside the arguments may be one of them: repair decides by the schema
             arguments = text if strays else unwrap_arguments(by_key[key])
             return ToolCallPart(name, arguments, decode_string(by_key.get("id", "")) or "")
@@ -231,9 +233,9 @@ _CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter"
 
 def create_code_call(tools: ToolSet, name: str, code: str) -> ToolCallPart:
     """Return a call that carries code: of the offered tool that runs code, else of `name`."""
-    found = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
-    offered_name = tools.find_name(found) or found
-    keys = tools.list_parameters(found)
+    tool_name = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
+    offered_name = tools.find_name(tool_name) or tool_name
+    keys = tools.list_parameters(tool_name)
     key = keys[0] if len(keys) == 1 else "code"
     return ToolCallPart(offered_name, json.dumps({key: code}, ensure_ascii=False))
 
@@ -278,14 +280,14 @@ def read_tagged_value(scanner: TextScanner, tags: ValueTags) -> Scan[tuple[str, 
     delimiters = Delimiters(tags.end, *tags.breaks)
     pieces: list[str] = []
     while True:
-        text, needle = yield from scanner.read_until(delimiters)
+        text, delimiter = yield from scanner.read_until(delimiters)
         pieces.append(text)
-        if not needle:
+        if not delimiter:
             return "".join(pieces), ""
-        following = yield from scanner.look_past_blanks(*tags.breaks.get(needle, tags.follows))
-        if following or (following == "" and (needle == tags.end or scanner.is_complete)):
-            return "".join(pieces), needle
-        pieces.append(needle)
+        following = yield from scanner.look_past_blanks(*tags.breaks.get(delimiter, tags.follows))
+        if following or (following == "" and (delimiter == tags.end or scanner.is_complete)):
+            return "".join(pieces), delimiter
+        pieces.append(delimiter)
 
 
 _TYPE_NAMES: dict[type, tuple[str, ...]] = {
@@ -340,8 +342,8 @@ def _get_type_names(value: JSON) -> tuple[str, ...]:
 def get_property_schema(schema: ToolSchema, key: str) -> ToolSchema:
     """Return the schema of a property, empty if the schema has none."""
     properties = schema.get("properties")
-    found = properties.get(key) if isinstance(properties, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    property_schema = properties.get(key) if isinstance(properties, Mapping) else None
+    return property_schema if isinstance(property_schema, Mapping) else {}
 
 
 def _get_allowed_types(schema: ToolSchema, root: ToolSchema, depth: int = 0) -> set[str]:
@@ -371,10 +373,10 @@ def _resolve_reference(schema: ToolSchema, root: ToolSchema) -> ToolSchema:
         ref = schema.get("$ref")
         if not isinstance(ref, str) or not ref.startswith("#/"):
             break
-        found: JSON = root
+        target: JSON = root
         for step in ref[2:].split("/"):
-            found = found.get(step, {}) if isinstance(found, Mapping) else {}
-        if not isinstance(found, Mapping):
+            target = target.get(step, {}) if isinstance(target, Mapping) else {}
+        if not isinstance(target, Mapping):
             return {}
-        schema = found
+        schema = target
     return schema

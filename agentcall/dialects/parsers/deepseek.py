@@ -116,8 +116,8 @@ def _read_parameter(state: ParseState, name: str, tag: str) -> Scan[tuple[str, s
         return None
     if 'string="true"' in head:
         return key, json.dumps(value, ensure_ascii=False)
-    known: ToolSchema = {} if "string=" in head else get_property_schema(schema, key)
-    return key, encode_value(value, known, schema)
+    value_schema: ToolSchema = {} if "string=" in head else get_property_schema(schema, key)
+    return key, encode_value(value, value_schema, schema)
 
 
 DSML = ToolParser(
@@ -142,13 +142,13 @@ def _read_section(state: ParseState) -> Scan[bool]:
     """Read all calls of a section; text between them is dropped."""
     scanner = state.scanner
     while True:
-        noise, needle = yield from scanner.read_until(_NEXT_CALL)
-        if needle != _BEGIN_CALL:
-            if noise.strip() or not needle:
+        noise, delimiter = yield from scanner.read_until(_NEXT_CALL)
+        if delimiter != _BEGIN_CALL:
+            if noise.strip() or not delimiter:
                 reject_markup(state, "there is no call in it")
             state.writer.drop_markup()
             return True
-        scanner.set_mark(needle)
+        scanner.set_mark(delimiter)
         if not (yield from _read_call(state)):
             return True
         scanner.set_mark()
@@ -157,9 +157,9 @@ def _read_section(state: ParseState) -> Scan[bool]:
 def _read_call(state: ParseState) -> Scan[bool]:
     """Read one call; return whether it was whole."""
     scanner = state.scanner
-    name, needle = yield from scanner.read_until(_AFTER_NAME)
-    if name.strip() == "function" and needle == "<｜tool▁sep｜>":
-        name, needle = yield from scanner.read_until(_AFTER_NAME)
+    name, delimiter = yield from scanner.read_until(_AFTER_NAME)
+    if name.strip() == "function" and delimiter == "<｜tool▁sep｜>":
+        name, delimiter = yield from scanner.read_until(_AFTER_NAME)
     yield from scanner.skip(BLANK)
     yield from scanner.accept("```json", "```")
     yield from scanner.skip(BLANK)

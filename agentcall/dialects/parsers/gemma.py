@@ -62,9 +62,9 @@ class _NotationParser:
         return self.text[start:end]
 
     def _parse_plain(self) -> JSON:
-        found = cast("re.Match[str]", _PLAIN_VALUE.match(self.text, self.position))
-        self.position = found.end()
-        word = found.group().strip()
+        match = cast("re.Match[str]", _PLAIN_VALUE.match(self.text, self.position))
+        self.position = match.end()
+        word = match.group().strip()
         if not word or _TORN_MEMBER.match(word):
             raise _NotationError
         try:
@@ -137,13 +137,13 @@ def _create_call_reader(closer: str, quote: str) -> MarkupReader:
         pieces: list[str] = []
         is_in_string = False
         while True:
-            text, needle = yield from scanner.read_until(delimiters)
+            text, delimiter = yield from scanner.read_until(delimiters)
             pieces.append(text)
-            if not needle or (needle == closer and not is_in_string):
+            if not delimiter or (delimiter == closer and not is_in_string):
                 break
-            is_in_string = is_in_string != (needle == quote)
-            pieces.append(needle)
-        is_whole = bool(needle) or (scanner.is_complete and not is_in_string)
+            is_in_string = is_in_string != (delimiter == quote)
+            pieces.append(delimiter)
+        is_whole = bool(delimiter) or (scanner.is_complete and not is_in_string)
         _write_call(state, "".join(pieces), quote, is_whole)
         return True
 

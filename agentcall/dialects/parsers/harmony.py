@@ -30,12 +30,12 @@ _NOT_TOOLS = frozenset({"assistant", "user", "system", "developer", "all"})
 
 def _read_message(state: ParseState) -> Scan[bool]:
     """Read a message, beginning with its header."""
-    header, needle = yield from state.scanner.read_until(_HEADER_ENDS)
+    header, delimiter = yield from state.scanner.read_until(_HEADER_ENDS)
     match = _RECIPIENT.search(state.scanner.get_marked_text())
     recipient = match.group(1) if match and match.group(1) not in _NOT_TOOLS else ""
     channel = header.rpartition(_CHANNEL)[2].strip()
-    if needle != _MESSAGE:
-        _write_headless(state, channel, recipient, is_cut=not needle)
+    if delimiter != _MESSAGE:
+        _write_headless(state, channel, recipient, is_cut=not delimiter)
     elif recipient:
         yield from _read_call(state, recipient)
     elif channel.startswith("analysis"):
@@ -52,8 +52,8 @@ def _read_message(state: ParseState) -> Scan[bool]:
     return True
 
 
-def _unread_start(state: ParseState, needle: str) -> Scan[None]:
-    if needle == _START:
+def _unread_start(state: ParseState, delimiter: str) -> Scan[None]:
+    if delimiter == _START:
         state.scanner.unread(_START)
     yield from ()
 

@@ -37,15 +37,15 @@ def read_unreadable(state: ParseState) -> Scan[bool]:
     next_character = yield from state.scanner.peek()
     if next_character and next_character in ".,;:?!`\"')":
         return False
-    body, needle = yield from state.scanner.read_until(_CALL_ENDS)
-    if needle in END_TAGS:  # a tag that was only mentioned, or part of thinking
+    body, delimiter = yield from state.scanner.read_until(_CALL_ENDS)
+    if delimiter in END_TAGS:  # a tag that was only mentioned, or part of thinking
         return False
     calls = parse_pythonic_lines(body, state.tools)
-    if calls and (needle or state.scanner.is_complete):
+    if calls and (delimiter or state.scanner.is_complete):
         write_calls(state, calls)
     elif not body.strip() and state.writer.has_call and state.scanner.is_complete:
         state.writer.drop_markup()
-    elif next_character == " " and not needle:
+    elif next_character == " " and not delimiter:
         return False
     else:
         reject_markup(state, "there is no call in it")

@@ -41,8 +41,8 @@ def _read_action(state: ParseState) -> Scan[bool]:
     yield from scanner.accept(*_PLUGIN_TOKENS)
     if (yield from read_json_block(state, *_END_TOKENS)):
         return True
-    _, needle = yield from scanner.read_until(_ACTION_ENDS)
-    is_cut = not needle and not scanner.is_complete
+    _, delimiter = yield from scanner.read_until(_ACTION_ENDS)
+    is_cut = not delimiter and not scanner.is_complete
     state.writer.write_malformed_call(
         scanner.get_marked_text(), CUT_OFF if is_cut else "there is no JSON in the action block"
     )
@@ -50,8 +50,8 @@ def _read_action(state: ParseState) -> Scan[bool]:
 
 
 def _read_code(state: ParseState) -> Scan[None]:
-    code, needle = yield from state.scanner.read_until(_ACTION_ENDS)
-    if not needle and not (state.scanner.is_complete and is_whole_code(code)):
+    code, delimiter = yield from state.scanner.read_until(_ACTION_ENDS)
+    if not delimiter and not (state.scanner.is_complete and is_whole_code(code)):
         state.writer.write_malformed_call(state.scanner.get_marked_text(), CUT_OFF)
         return
     write_calls(state, [create_code_call(state.tools, "interpreter", strip_fence(code))])

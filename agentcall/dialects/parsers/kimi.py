@@ -119,13 +119,13 @@ _ID_PATTERN = re.compile(r"(?:functions\.)?(.*?)(?::\d+)?", re.DOTALL)
 def _read_section(state: ParseState) -> Scan[bool]:
     scanner = state.scanner
     while True:
-        _, needle = yield from scanner.read_until(_NEXT_CALL)
-        if needle != _BEGIN_CALL:
-            if not needle and not scanner.is_complete:
+        _, delimiter = yield from scanner.read_until(_NEXT_CALL)
+        if delimiter != _BEGIN_CALL:
+            if not delimiter and not scanner.is_complete:
                 state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
             state.writer.drop_markup()
             return True
-        scanner.set_mark(needle)
+        scanner.set_mark(delimiter)
         if not (yield from _read_call(state)):
             return True
         scanner.set_mark()
@@ -134,13 +134,13 @@ def _read_section(state: ParseState) -> Scan[bool]:
 def _read_call(state: ParseState) -> Scan[bool]:
     """Read one call; return whether more may follow in its section."""
     scanner = state.scanner
-    call_id, needle = yield from scanner.read_until(_AFTER_ID)
+    call_id, delimiter = yield from scanner.read_until(_AFTER_ID)
     yield from scanner.skip(BLANK)
-    has_json = needle == _BEGIN_ARGUMENTS and (yield from scanner.peek()) == "{"
+    has_json = delimiter == _BEGIN_ARGUMENTS and (yield from scanner.peek()) == "{"
     text = (yield from scanner.read_value()) if has_json else ""
     yield from scanner.skip(BLANK)
     closer = yield from scanner.accept(_END_CALL)
-    if not closer and needle == _BEGIN_ARGUMENTS and (yield from scanner.peek()):
+    if not closer and delimiter == _BEGIN_ARGUMENTS and (yield from scanner.peek()):
         _, closer = yield from scanner.read_until(_CALL_ENDS)
         text = ""
     id_match = _ID_PATTERN.fullmatch(call_id.strip())

@@ -92,8 +92,8 @@ def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | Malfor
 def parse_pythonic_lines(code: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
     """Return the calls of code that consists of calls of offered tools, perhaps in `print()`."""
     if code.strip().startswith("["):
-        listed = parse_pythonic_list(code.strip(), tools)
-        return listed if has_only_offered_calls(listed, tools) else []
+        list_calls = parse_pythonic_list(code.strip(), tools)
+        return list_calls if has_only_offered_calls(list_calls, tools) else []
     parser = LenientParser(code)
     calls: list[ToolCallPart | MalformedCallPart] = []
     try:
@@ -147,9 +147,9 @@ def _read_marked_code(state: ParseState) -> Scan[bool]:
     yield from scanner.skip(BLANK)
     if (yield from scanner.look_ahead("[{")):
         return (yield from read_json_block(state, *_END_TAGS))
-    listed = (yield from scanner.read_value()) if (yield from scanner.peek()) == "[" else ""
+    list_text = (yield from scanner.read_value()) if (yield from scanner.peek()) == "[" else ""
     code, end = yield from scanner.read_until(_CODE_END)
-    code = listed + code
+    code = list_text + code
     if not end and not scanner.is_complete:
         state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return True

@@ -200,8 +200,8 @@ class TextScanner:
     def read_until(self, delimiters: Delimiters) -> Scan[tuple[str, str]]:
         """Read up to the first delimiter; return the text and the delimiter, empty at the end."""
         pieces: list[str] = []
-        needle = yield from self.stream_until(delimiters, pieces.append)
-        return "".join(pieces), needle
+        delimiter = yield from self.stream_until(delimiters, pieces.append)
+        return "".join(pieces), delimiter
 
     def read_value(self, balance: BracketMatcher | None = None) -> Scan[str]:
         """Read the list or object that comes next, or its rest; empty if it does not end well."""

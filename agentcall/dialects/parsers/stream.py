@@ -64,8 +64,8 @@ class ParserTable:
             for first, read in (
                 (char, reader) for key, reader in parser.line_starts.items() for char in key
             ):
-                known = self.line_starts.setdefault(first, [])
-                known += () if read in known else (read,)
+                readers = self.line_starts.setdefault(first, [])
+                readers += () if read in readers else (read,)
             for marker, read in (*parser.markers.items(), *parser.thinking.items()):
                 self.markers.setdefault(marker, []).append(read)
             for marker, read in () if parser is UNREADABLE else parser.markers.items():
@@ -98,12 +98,12 @@ class ResponseParser:
                 continue
             if out.is_at_line_start and (yield from self._parse_line()):
                 continue
-            needle = yield from scanner.stream_until(self._delimiters, out.write_text)
-            if needle in self._markers:
-                yield from self._parse_marker(needle)
-            elif needle == "\n" or (needle and (yield from self._is_between_backticks())):
-                out.write_text(needle)
-            elif needle:
+            delimiter = yield from scanner.stream_until(self._delimiters, out.write_text)
+            if delimiter in self._markers:
+                yield from self._parse_marker(delimiter)
+            elif delimiter == "\n" or (delimiter and (yield from self._is_between_backticks())):
+                out.write_text(delimiter)
+            elif delimiter:
                 out.drop_markup()
         out.close()
 

@@ -56,20 +56,20 @@ class _ThinkingReader:
         state.writer.begin_thinking()
         start = scanner.consumed
         while True:
-            needle = yield from scanner.stream_until(self._delimiters, self._write_thinking)
-            if not needle:
+            delimiter = yield from scanner.stream_until(self._delimiters, self._write_thinking)
+            if not delimiter:
                 self._finish(start)
                 return True
-            if needle in self._closers:
+            if delimiter in self._closers:
                 self._release_calls()
                 state.writer.end_thinking()
                 state.thinking_end, state.is_thinking_assumed = scanner.consumed, False
                 return True
-            if needle == self._opener:
+            if delimiter == self._opener:
                 state.thinking_depth += 1
-                self._write_thinking(needle)
+                self._write_thinking(delimiter)
             else:
-                yield from self._read_rehearsed_call(needle)
+                yield from self._read_rehearsed_call(delimiter)
 
     def _write_thinking(self, text: str) -> None:
         if self._final_calls and text.isspace():

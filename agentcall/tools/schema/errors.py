@@ -83,8 +83,8 @@ def _explain_invalid_json(raw: bytes, error: str) -> str:
         return error
     if not raw.strip():
         return "the text is empty" if not error.startswith("'utf") else error
-    found = re.search(r"at line (\d+) column (\d+)$", error)
-    line, column = (int(found[1]), int(found[2])) if found else (1, 0)
+    match = re.search(r"at line (\d+) column (\d+)$", error)
+    line, column = (int(match[1]), int(match[2])) if match else (1, 0)
     start = sum(len(part) + 1 for part in raw.split(b"\n")[: line - 1]) + max(column - 1, 0)
     near = raw[max(start - 20, 0) : start + 20].decode(errors="replace")
     if error.startswith("EOF"):

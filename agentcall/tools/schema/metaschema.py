@@ -117,9 +117,9 @@ def _iter_in_place_schemas(node: Schema, root: Schema) -> Iterator[Schema]:
         value = node.get(key)
         yield from filter(is_schema, value.values() if is_schema(value) else ())
     for key in _REFERENCE_KEYWORDS:
-        found = _resolve_reference(node.get(key), root)
-        if is_schema(found):
-            yield found
+        target = _resolve_reference(node.get(key), root)
+        if is_schema(target):
+            yield target
 
 
 def _resolve_reference(reference: object, root: Schema) -> object:
@@ -221,6 +221,6 @@ def _build_validator() -> Any:  # Any: pydantic_core is imported on demand
         "multipleOf": s.union_schema([s.int_schema(gt=0), s.float_schema(gt=0)]),
     }
     fields = {key: s.typed_dict_field(value, required=False) for key, value in keywords.items()}
-    whole = s.typed_dict_schema(fields, extra_behavior="ignore")
-    either = s.union_schema([s.bool_schema(), whole], mode="left_to_right", ref="schema")
+    keywords_schema = s.typed_dict_schema(fields, extra_behavior="ignore")
+    either = s.union_schema([s.bool_schema(), keywords_schema], mode="left_to_right", ref="schema")
     return SchemaValidator(s.definitions_schema(inner, [either]))

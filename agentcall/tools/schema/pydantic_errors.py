@@ -121,8 +121,8 @@ def _format_expectation(
     if kind == "missing":
         return describe_schema(_get_subschema(schema, location[1:]))
     if kind in ("literal_error", "enum"):
-        place = _get_subschema(schema, location[1:])
-        choices = place.get("enum", [place["const"]] if "const" in place else [])
+        subschema = _get_subschema(schema, location[1:])
+        choices = subschema.get("enum", [subschema["const"]] if "const" in subschema else [])
         return f"one of {', '.join(map(format_value, choices)) or context.get('expected')}"
     if kind in ("value_error", "assertion_error"):
         return f"something else: {re.sub('^(Value error|Assertion failed), ', '', details['msg'])}"

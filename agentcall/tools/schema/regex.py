@@ -304,15 +304,15 @@ def _translate_escape(pattern: str, at: int) -> _PatternPiece:
     """Translate an escape that is valid inside and outside a class."""
     if pair := _SURROGATE_PAIR.match(pattern, at):
         high, low = (int(half, 16) for half in pair.groups())
-        whole = chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00)
-        return _PatternPiece(_escape_literal(whole), pair.end(), is_character=True)
+        character = chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00)
+        return _PatternPiece(_escape_literal(character), pair.end(), is_character=True)
     if code := _CODE_POINT.match(pattern, at):
         number = int(next(filter(None, code.groups())), 16)
         if number > 0x10FFFF or 0xD800 <= number < 0xE000:
             raise PatternError(f"{code[0]} is not a character")
         return _PatternPiece(_escape_literal(chr(number)), code.end(), is_character=True)
-    if found := _PROPERTY.match(pattern, at):
-        return _PatternPiece(found[0], found.end())
+    if property_class := _PROPERTY.match(pattern, at):
+        return _PatternPiece(property_class[0], property_class.end())
     return _translate_simple_escape(pattern, at)
 
 
