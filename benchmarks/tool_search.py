@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from agentcall import Tool, ToolRegistry
 from agentcall.tools.search import SearchField, SearchIndex
-from agentcall.tools.tool import given_tool
+from agentcall.tools.tool import tool_from_schema
 from benchmarks.robustness.installation import Peer, python_with
 
 BFCL = Peer("bfcl", "", ("--no-deps", "bfcl-eval==2026.3.23"))
@@ -70,7 +70,7 @@ def questions(folder: Path, name: str) -> list[Question]:
 
 def tool_of(function: Mapping[str, Any], suffix: str = "") -> Tool:
     """A function of the leaderboard as a tool; its types are nearly those of JSON Schema."""
-    return given_tool(
+    return tool_from_schema(
         _nothing,
         name=(_name(function["name"]) + suffix)[-64:],
         description=function.get("description", ""),

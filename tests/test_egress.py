@@ -11,7 +11,7 @@ from agentcall.errors import UsageError
 from agentcall.messages import JSON, Image, Message, Text, User
 from agentcall.policy import Allow, ToolCallRequest
 from agentcall.testing import Reply, ScriptedModel, call, say
-from agentcall.tools.tool import Tool, given_tool
+from agentcall.tools.tool import Tool, tool_from_schema
 from agentcall_tools.fetch import Fetch
 
 ASKED: list[str] = []
@@ -230,7 +230,7 @@ def test_an_egress_that_names_no_parameter_is_refused(egress: object) -> None:
 
 def test_a_given_schema_has_the_mark_too() -> None:
     def made(egress: list[str]) -> Tool:
-        return given_tool(str, name="f", description="", parameters=schema, egress=egress)
+        return tool_from_schema(str, name="f", description="", parameters=schema, egress=egress)
 
     schema: dict[str, JSON] = {"type": "object", "properties": {"url": {"type": "string"}}}
     assert made(["url"]).options.egress == ["url"]

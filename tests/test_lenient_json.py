@@ -56,7 +56,7 @@ def test_strict_json_is_taken_as_it_is() -> None:
         ('{"a": 1 "b": 2}', {"a": 1, "b": 2}, "missing comma"),
     ],
 )
-def test_each_mending_is_named(text: str, value: object, rule: str) -> None:
+def test_each_repair_is_named(text: str, value: object, rule: str) -> None:
     assert parse_lenient_json(text) == ParsedJSON(value, rule)  # type: ignore[arg-type]
 
 
@@ -73,7 +73,7 @@ def test_a_value_that_was_cut_is_never_completed(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["{not valid json}", "not json", "add(a=2)", '{"a":}', "NaN", '{"a": }', "<a>"]
 )
-def test_what_is_no_json_stays_unread(text: str) -> None:
+def test_what_is_not_json_stays_unread(text: str) -> None:
     read = parse_lenient_json(text)
     assert isinstance(read, UnreadableJSON)
     assert not read.is_truncated

@@ -1,10 +1,15 @@
-"""How families of models are shown tools, and how their answers are read. Pure: no I/O."""
+"""Dialects: how tools are offered to a model family, and how its calls are read. Pure, no I/O.
+
+base.py has the protocol; native.py, internlm.py and constrained/ are the dialects. parsers/ reads
+calls from the text of an answer, with one module per family; assembly.py assembles native calls
+from the pieces of a stream; prompt_safety.py escapes special tokens and marks untrusted content.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the readers of all families: whoever offers tools alone needs none
+if TYPE_CHECKING:  # loaded on demand: offering tools alone needs no parser
     from agentcall.dialects.parsers.stream import (
         ParsedResponse,
         TextReader,

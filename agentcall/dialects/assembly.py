@@ -1,21 +1,22 @@
-"""Puts the pieces of native tool calls together, however a server cut them.
+"""Assembles native tool calls from the pieces of a stream, however the server cut them.
 
-OpenAI's protocol gives each call an `index` of its own, its id and name in its first piece, and its
-arguments in pieces behind that. Servers were seen to leave out the index or the id, to give all
-calls the same index, to send a new id with each piece or an id later, to repeat the name, to cut
-it, to send all arguments so far with each piece, and to send the last piece twice.
+In OpenAI's protocol each call has its own `index`, its id and name in its first piece, and its
+arguments in the pieces after it. Some servers omit the index or the id, give all calls the same
+index, send a new id with each piece or an id later, repeat the name, cut it, send all arguments so
+far with each piece, or send the last piece twice.
 
 Rules:
-1. Pieces of one index are a lane. In a lane whose ids come back (a, b, a) each id is a call.
-   Otherwise calls follow one another: a piece with a name begins a call if its id is new and what
-   came before is empty or whole; without ids, if what came before is whole, or has another name.
-2. A name in pieces is what its pieces make together, where a tool's name begins so.
-3. Arguments are all their pieces. They are the last piece where each piece begins with the one
-   before it, and only the last is JSON. A piece that comes once more behind whole JSON is dropped.
-4. What cannot be assigned with certainty is Broken, and so is every call of that lane: no call may
-   run with the arguments of another. A call that may be none, as without ids an empty one beside
-   one of the same name, or the same call once more, is Broken alone.
-5. The arguments of a lane's only call are given as they came; mending them is for a later stage.
+1. Pieces of one index are a lane. In a lane whose ids alternate (a, b, a) each id is a call.
+   Otherwise calls follow one another. With ids, a piece with a name begins a call if its id is new
+   and the call before it is empty or whole. Without ids, it does if the call before it is whole or
+   has another name.
+2. A name in pieces is their concatenation, if the name of a tool begins so.
+3. Arguments are the concatenation of all pieces. They are the last piece alone if each piece begins
+   with the one before it and only the last is JSON. A piece repeated after whole JSON is dropped.
+4. Pieces that cannot be assigned with certainty are malformed, and so is every call of that lane:
+   no call may run with the arguments of another. If only one call is doubtful, such as, without
+   ids, an empty one beside one of the same name, or a repeated one, it alone is malformed.
+5. The arguments of a lane's only call are returned as written; repair is a later stage.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ MIXED_CALLS = "the server mixed the pieces of several calls up; make one call at
 NAMELESS_CALL = "the server sent arguments without the name of a tool; make one call at a time"
 
 _ArgumentsState: TypeAlias = Literal["empty", "open", "whole", "over"]
-"""How far arguments have come; "over" is more than one value."""
+"""How complete the arguments are; "over" means more than one value."""
 _Slot: TypeAlias = "int | None"
 _PositionedDelta: TypeAlias = "tuple[int, ToolCallDelta]"
 
@@ -49,18 +50,18 @@ class _AmbiguousPieces(Exception):
 
 
 class _UnreliableIds(Exception):
-    """The ids of a lane differ from piece to piece: they say nothing."""
+    """The ids of a lane change from piece to piece and do not identify calls."""
 
 
 def assemble_calls(
     pieces: Sequence[ToolCallDelta], tools: ToolSpecs
 ) -> list[ToolCallPart | MalformedCallPart]:
-    """The calls that the pieces of an answer make, in the order in which they began."""
+    """Return the calls that the pieces of an answer form, in the order in which they began."""
     return _assemble_standard(pieces) or _assemble_any(pieces, ToolSet(tools))
 
 
 def _assemble_standard(pieces: Sequence[ToolCallDelta]) -> list[ToolCallPart | MalformedCallPart]:
-    """The calls of a server that keeps to the protocol; none where anything is odd."""
+    """Return the calls of a server that follows the protocol; none if anything is unusual."""
     calls: dict[_Slot, tuple[str, str, list[str]]] = {}
     for slot, identity, name, arguments in pieces:
         call = calls.get(slot)
@@ -73,7 +74,7 @@ def _assemble_standard(pieces: Sequence[ToolCallDelta]) -> list[ToolCallPart | M
         if name or (identity and identity != call[1]):
             return []
         if parts and (arguments[:1] in ("{", "[") or arguments == parts[-1]):
-            return []  # all so far, or once more
+            return []  # cumulative or repeated: not the protocol
         parts.append(arguments)
     return [
         ToolCallPart(name, "".join(parts), identity) for name, identity, parts in calls.values()
@@ -83,73 +84,77 @@ def _assemble_standard(pieces: Sequence[ToolCallDelta]) -> list[ToolCallPart | M
 def _assemble_any(
     pieces: Sequence[ToolCallDelta], tools: ToolSet
 ) -> list[ToolCallPart | MalformedCallPart]:
-    """The calls of any server."""
-    found: list[tuple[int, ToolCallPart | MalformedCallPart]] = []
+    """Return the calls of any server."""
+    parts: list[tuple[int, ToolCallPart | MalformedCallPart]] = []
     calls: list[_CallAssembly] = []
     for lane in _split_lanes(pieces):
         try:
             calls += _read_lane(lane, tools)
         except _AmbiguousPieces:
-            found.append((lane[0][0], MalformedCallPart(_format_lane(lane), MIXED_CALLS)))
-    lost = any(not call.name and call.parts for call in calls)
-    found += [
-        (call.position, _to_part(call, tools, lost)) for call in calls if call.name or call.parts
+            parts.append((lane[0][0], MalformedCallPart(_format_lane(lane), MIXED_CALLS)))
+    is_name_lost = any(not call.name and call.parts for call in calls)
+    parts += [
+        (call.position, _to_part(call, tools, is_name_lost))
+        for call in calls
+        if call.name or call.parts
     ]
-    return [part for _, part in sorted(found, key=lambda each: each[0])]
+    return [part for _, part in sorted(parts, key=lambda pair: pair[0])]
 
 
-def _to_part(call: _CallAssembly, tools: ToolSet, lost: bool) -> ToolCallPart | MalformedCallPart:
-    """What a call gives; where the arguments of a nameless one are `lost`, they may be its own."""
+def _to_part(
+    call: _CallAssembly, tools: ToolSet, is_name_lost: bool
+) -> ToolCallPart | MalformedCallPart:
+    """Convert a call; `is_name_lost` means that a nameless call's arguments may belong to it."""
     if not call.name:
         return MalformedCallPart(call.text, NAMELESS_CALL)
     if call.has_split_name and call.name not in tools:
         return MalformedCallPart(
             call.text, f"the pieces of its name make {call.name!r}, which is not a tool"
         )
-    if call.is_uncertain or (lost and not _is_json(call.text)):
+    if call.is_uncertain or (is_name_lost and not _is_json(call.text)):
         return MalformedCallPart(f"{call.name} {call.text}".strip(), MIXED_CALLS)
     return ToolCallPart(call.name, call.text, call.id)
 
 
 def _format_lane(lane: Sequence[_PositionedDelta]) -> str:
-    """The pieces of a lane as they came."""
+    """Return the pieces of a lane as they arrived."""
     formatted = ((f"{piece.name} " if piece.name else "") + piece.arguments for _, piece in lane)
     return "".join(formatted).strip()
 
 
 def _split_lanes(pieces: Sequence[ToolCallDelta]) -> list[list[_PositionedDelta]]:
-    """The pieces by index; those without one follow their id, or the piece before them."""
+    """Group pieces by index; one without an index joins the lane of its id, or the last lane."""
     lanes: dict[_Slot, list[_PositionedDelta]] = {}
-    homes: dict[str, _Slot] = {}
+    slots_by_id: dict[str, _Slot] = {}
     last: _Slot = None
-    for place, piece in enumerate(pieces):
+    for position, piece in enumerate(pieces):
         slot = piece.slot
-        if piece.id in homes and (slot is None or (slot not in lanes and not piece.name)):
-            slot = homes[piece.id]
+        if piece.id in slots_by_id and (slot is None or (slot not in lanes and not piece.name)):
+            slot = slots_by_id[piece.id]
         elif slot is None:
             slot = last
         if piece.id or piece.name or piece.arguments:
-            lanes.setdefault(slot, []).append((place, piece))
+            lanes.setdefault(slot, []).append((position, piece))
             last = slot
         if piece.id:
-            homes.setdefault(piece.id, slot)
+            slots_by_id.setdefault(piece.id, slot)
     return list(lanes.values())
 
 
 def _read_lane(lane: list[_PositionedDelta], tools: ToolSet) -> list[_CallAssembly]:
-    """The calls of a lane. Raises _Mixed."""
+    """Return the calls of a lane. Raises _AmbiguousPieces."""
     if not _has_interleaved_ids(lane):
         return _read_sequence(lane, tools)
     threads: dict[str, list[_PositionedDelta]] = {}
-    for place, piece in lane:
+    for position, piece in lane:
         if not piece.id:
             raise _AmbiguousPieces
-        threads.setdefault(piece.id, []).append((place, piece))
+        threads.setdefault(piece.id, []).append((position, piece))
     return [call for thread in threads.values() for call in _read_sequence(thread, tools)]
 
 
 def _has_interleaved_ids(lane: list[_PositionedDelta]) -> bool:
-    """Whether an id comes back behind another one."""
+    """Whether an id occurs again after another one."""
     seen: set[str] = set()
     last = ""
     for _, piece in lane:
@@ -163,7 +168,7 @@ def _has_interleaved_ids(lane: list[_PositionedDelta]) -> bool:
 
 
 def _read_sequence(lane: list[_PositionedDelta], tools: ToolSet) -> list[_CallAssembly]:
-    """Calls that follow one another. Raises _Mixed."""
+    """Return calls that follow one another. Raises _AmbiguousPieces."""
     try:
         calls = _LaneReader(tools, ids=True).read(lane)
     except _UnreliableIds:
@@ -179,7 +184,7 @@ def _read_sequence(lane: list[_PositionedDelta], tools: ToolSet) -> list[_CallAs
 
 
 def _group_runs(calls: list[_CallAssembly]) -> Iterator[list[_CallAssembly]]:
-    """Neighbours that nothing but a repeated name tells apart."""
+    """Group neighbours that only a repeated name separates."""
     run: list[_CallAssembly] = []
     for call in calls:
         if run and (call.has_own_id or not call.name.startswith(run[-1].name)):
@@ -190,7 +195,7 @@ def _group_runs(calls: list[_CallAssembly]) -> Iterator[list[_CallAssembly]]:
 
 
 def _mark_uncertain(run: list[_CallAssembly]) -> None:
-    """Marks the calls of a run that may be none: empty ones, and one that came once more."""
+    """Mark the doubtful calls of a run: empty ones, and one that is repeated."""
     if len(run) < 2:
         return
     empty = [call for call in run if call.state == "empty"]
@@ -201,7 +206,7 @@ def _mark_uncertain(run: list[_CallAssembly]) -> None:
 
 
 class _LaneReader:
-    """Reads a lane in which calls follow one another; `ids` is whether ids tell calls apart."""
+    """Reads a lane in which calls follow one another; `ids` is whether ids separate calls."""
 
     def __init__(self, tools: ToolSet, *, ids: bool) -> None:
         self._tools = tools
@@ -209,19 +214,19 @@ class _LaneReader:
         self._calls: list[_CallAssembly] = []
 
     def read(self, lane: list[_PositionedDelta]) -> list[_CallAssembly]:
-        """The calls. Raises _Mixed or _Renewed."""
-        for place, piece in lane:
+        """Return the calls. Raises _AmbiguousPieces or _UnreliableIds."""
+        for position, piece in lane:
             current = self._calls[-1] if self._calls else None
             if current is None or self._begins_call(current, piece):
-                apart = current is None or (self._ids and _has_other_id(current, piece))
-                current = _CallAssembly(place, has_own_id=apart)
+                has_own_id = current is None or (self._ids and _has_other_id(current, piece))
+                current = _CallAssembly(position, has_own_id=has_own_id)
                 self._calls.append(current)
                 current.name = piece.name
             current.add_piece(piece)
         return self._calls
 
     def _begins_call(self, current: _CallAssembly, piece: ToolCallDelta) -> bool:
-        """Whether the piece begins a call; its name is added to that of a call that goes on."""
+        """Whether the piece begins a call; if not, its name is added to the current call."""
         if not piece.name:
             self._check_nameless(current, piece)
             return False
@@ -233,6 +238,7 @@ class _LaneReader:
         if self._ids and _has_other_id(current, piece):
             self._check_next(current, piece)
             return True
+        # The same id again: a name in pieces or repeated, or a server with one id for all calls.
         if piece.id and piece.id == current.id:
             return self._begins_call_under_same_id(current, piece.name)
         return self._begins_call_without_id(current, piece.name)
@@ -246,7 +252,7 @@ class _LaneReader:
             raise _UnreliableIds
 
     def _check_next(self, current: _CallAssembly, piece: ToolCallDelta) -> None:
-        """Raises where a piece with another id begins no call."""
+        """Raise if a piece with another id does not begin a call."""
         if current.state in ("open", "over"):
             is_repeated = piece.name == current.name and current.state == "open"
             raise _UnreliableIds if is_repeated else _AmbiguousPieces
@@ -256,35 +262,37 @@ class _LaneReader:
             raise _AmbiguousPieces
 
     def _begins_call_under_same_id(self, current: _CallAssembly, name: str) -> bool:
-        grown = self._join_names(current.name, name) if current.state == "empty" else ""
-        if name == current.name and (name in self._tools or not grown):
-            current.is_uncertain = current.is_uncertain or grown in self._tools
+        joined = self._join_names(current.name, name) if current.state == "empty" else ""
+        if name == current.name and (name in self._tools or not joined):
+            current.is_uncertain = current.is_uncertain or joined in self._tools
             return False
         both = name in self._tools and current.name in self._tools
-        if both and not grown and current.state in ("empty", "whole"):
+        if both and not joined and current.state in ("empty", "whole"):
             return True
-        current.extend_name(grown or current.name + name)
+        current.extend_name(joined or current.name + name)
         return False
 
     def _begins_call_without_id(self, current: _CallAssembly, name: str) -> bool:
-        grown = self._join_names(current.name, name) if current.state == "empty" else ""
+        joined = self._join_names(current.name, name) if current.state == "empty" else ""
         is_tool = name in self._tools
-        if name == current.name and not grown and current.state != "over":
+        if name == current.name and not joined and current.state != "over":
             return current.state != "open"
-        if current.state == "whole" or (current.state == "empty" and is_tool and not grown):
+        if current.state == "whole" or (current.state == "empty" and is_tool and not joined):
             return True
-        if is_tool and grown != name:
+        if is_tool and joined != name:
             raise _AmbiguousPieces
-        current.extend_name(grown or current.name + name)
+        current.extend_name(joined or current.name + name)
         return False
 
-    def _join_names(self, name: str, more: str) -> str:
-        """The name that two pieces of one make, or that came once more and longer; else empty."""
-        joined = name + more
+    def _join_names(self, name: str, addition: str) -> str:
+        """Return the name that two pieces form, or that was sent again in full, else empty."""
+        joined = name + addition
         if any(tool.startswith(joined) for tool in self._tools):
             return joined
-        is_longer = len(more) > len(name) and more.startswith(name) and name not in self._tools
-        return more if is_longer and more in self._tools else ""
+        is_longer = (
+            len(addition) > len(name) and addition.startswith(name) and name not in self._tools
+        )
+        return addition if is_longer and addition in self._tools else ""
 
 
 def _has_other_id(call: _CallAssembly, piece: ToolCallDelta) -> bool:
@@ -301,10 +309,10 @@ def _is_json(text: str) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _CallAssembly:
-    """A call whose pieces are put together; `place` is that of its first piece.
+    """A call that is being assembled; `position` is that of its first piece.
 
-    apart: an id of its own tells it from the call before. uncertain: it may be none. in_pieces:
-    its name came so.
+    has_own_id: its id separates it from the call before. is_uncertain: it may not be a call.
+    has_split_name: its name arrived in pieces.
     """
 
     position: int
@@ -321,32 +329,35 @@ class _CallAssembly:
     _is_cumulative: bool = True
 
     def extend_name(self, name: str) -> None:
-        """Takes another piece of the name in. Raises _Mixed where the arguments have begun."""
+        """Extend the name by another piece. Raises _AmbiguousPieces if the arguments have begun."""
         if self.state != "empty":
             raise _AmbiguousPieces
         self.name = name
         self.has_split_name = True
 
     def add_piece(self, piece: ToolCallDelta) -> None:
-        """Takes a piece in; its name is known already."""
+        """Add the arguments and the id of a piece."""
         self.id = self.id or piece.id
-        more = piece.arguments
-        if not more or self.has_seen(more):
+        arguments = piece.arguments
+        if not arguments or self.has_seen(arguments):
             return
         self._is_cumulative = self._is_cumulative and (
-            not self.parts or more.startswith(self.parts[-1])
+            not self.parts or arguments.startswith(self.parts[-1])
         )
-        self.parts.append(more)
+        self.parts.append(arguments)
 
-    def has_seen(self, more: str) -> bool:
-        """Whether this came already: whole JSON, or its last piece, once more."""
-        if not self.parts or not (more == self.parts[-1] or more[:1] in ("{", "[")):
+    def has_seen(self, arguments: str) -> bool:
+        """Whether the piece repeats whole JSON, or its last piece."""
+        if not self.parts or not (arguments == self.parts[-1] or arguments[:1] in ("{", "[")):
             return False
-        return self.state == "whole" and more.strip() in (self.parts[-1].strip(), self.text.strip())
+        return self.state == "whole" and arguments.strip() in (
+            self.parts[-1].strip(),
+            self.text.strip(),
+        )
 
     @property
     def state(self) -> _ArgumentsState:
-        """How far the arguments have come."""
+        """How complete the arguments are."""
         self._scan_new_parts()
         if not any(part.strip() for part in self.parts):
             return "empty"
@@ -365,12 +376,12 @@ class _CallAssembly:
 
     @property
     def _is_plain(self) -> bool:
-        """Whether the arguments are whole JSON that is no list or object."""
+        """Whether the arguments are whole JSON but not a list or object."""
         return self.parts[-1].rstrip().endswith(('"', "null")) and _is_json("".join(self.parts))
 
     @property
     def _cumulative_text(self) -> str:
-        """The last piece, where it has all that came before it and is JSON; else empty."""
+        """The last piece if it contains all pieces before it and is JSON, else empty."""
         if not self._is_cumulative or len(self.parts) < 2:
             return ""
         return self.parts[-1] if _is_json(self.parts[-1]) else ""
@@ -383,5 +394,5 @@ class _CallAssembly:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the arguments are surely those of one call."""
+        """Whether the arguments certainly belong to one call."""
         return _is_json(self.text) or (len(self.parts) == 1 and self.state == "whole")

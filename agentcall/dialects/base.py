@@ -1,21 +1,13 @@
-"""What a dialect is: a way to show tools to a model family and to read its calls back.
+"""The dialect protocol, the offered tools, and the parts that readers exchange.
 
-A dialect is pure: no I/O, no clock, no state besides its readers'. Rules:
-1. What `offer` and `render` write is a function of their arguments alone, so that a request's
-   bytes begin with those of the request before it.
-2. A reader takes deltas of any size: cutting the text elsewhere never changes what it gives.
-3. Text is a call only if it names an offered tool; everything else stays text.
-4. Markup of calls never becomes `TextPart`.
-5. Special tokens of the family inside the text of a user or a tool are neutralised by `render`,
-   and text of strangers is framed as data.
-
-The dialects by name; each is imported when it is first spoken.
-
-The offered tools as a reader knows them: by name, exact or nearly so, and by schema.
-
-What goes into a reader and what comes out of it.
-
-In: `MessageDelta`, a piece of an answer as a server sent it. Out: parts, pieces of meaning.
+A dialect is pure: no I/O, no clock, no state except in its readers. Rules:
+1. The output of `create_prelude` and `render` depends on their arguments only, so that the bytes of
+   a request begin with those of the request before it.
+2. A reader accepts deltas of any size: cutting the text elsewhere never changes the result.
+3. Text is a call only if it names an offered tool; all other text stays text.
+4. The markup of calls never becomes a `TextPart`.
+5. `render` escapes special tokens of the family in text of users and tools, and marks untrusted
+   content as data.
 """
 
 from __future__ import annotations
@@ -37,9 +29,9 @@ ToolChoice: TypeAlias = Literal["auto", "none", "required"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptSpec:
-    """What the model is offered through a whole run: instructions, tools, the answer's type.
+    """What the model is given for a whole run: instructions, tools, and the type of the answer.
 
-    `answer` is the JSON Schema of a typed answer, or None for plain text.
+    `answer_schema` is the JSON Schema of a typed answer, None for plain text.
     """
 
     instructions: str = ""
@@ -49,7 +41,7 @@ class PromptSpec:
 
 @dataclass(frozen=True, slots=True)
 class RequestPrelude:
-    """How an offer goes over the wire: the first messages, and fields of the request."""
+    """A prompt as it is sent: the first messages, and fields of the request."""
 
     messages: tuple[JSONObject, ...] = ()
     fields: JSONObject = field(default_factory=dict[str, JSON])
@@ -59,16 +51,16 @@ class DialectReader(Protocol):
     """Reads one answer, piece by piece."""
 
     def feed(self, delta: MessageDelta) -> Sequence[MessagePart]:
-        """The parts that are certain once this piece is known."""
+        """Return the parts that are certain after this delta."""
         ...
 
     def close(self, finish_reason: str | None) -> Sequence[MessagePart]:
-        """What is left at the end; `finish` is the server's finish_reason, None if it gave none."""
+        """Return the remaining parts; `finish_reason` is the server's, None if it gave none."""
         ...
 
 
 class Dialect(Protocol):
-    """A way to show tools to a model family and to read its calls back."""
+    """A way to offer tools to a model family and to read its calls."""
 
     @property
     def name(self) -> str:
@@ -76,15 +68,15 @@ class Dialect(Protocol):
         ...
 
     def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
-        """How the offer is written; `choice` is whether the model may, may not or must call."""
+        """Render the prompt; `tool_choice` is whether the model may, may not or must call tools."""
         ...
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
-        """How one message is written; `before` is the conversation up to it."""
+        """Render one message; `before` is the conversation up to it."""
         ...
 
     def create_reader(self, prompt: PromptSpec) -> DialectReader:
-        """A fresh reader for one answer."""
+        """Create a reader for one answer."""
         ...
 
 
@@ -97,20 +89,20 @@ _DIALECT_LOCATIONS = {
 
 
 def get_dialect(name: str) -> Dialect:
-    """The dialect of that name. Raises UsageError."""
+    """Return a dialect by name, importing its module. Raises UsageError for an unknown name."""
     if name not in _DIALECT_LOCATIONS:
-        raise UsageError(f"there is no dialect {name!r}; use auto, {', '.join(_DIALECT_LOCATIONS)}")
+        raise UsageError(f"unknown dialect {name!r}; use auto, {', '.join(_DIALECT_LOCATIONS)}")
     module, _, attribute = _DIALECT_LOCATIONS[name].partition(":")
     dialect: Dialect = getattr(import_module(f"agentcall.dialects.{module}"), attribute)
     return dialect
 
 
 class ToolSpec(Protocol):
-    """What a reader has to know of a tool."""
+    """What a reader needs to know about a tool."""
 
     @property
     def name(self) -> str:
-        """The name the model calls it by."""
+        """The name that the model calls it by."""
         ...
 
     @property
@@ -126,7 +118,7 @@ _NAME_PREFIXES = ("functions.", "function.", "default_api.", "tools.", "tool.")
 
 
 def normalize_name(name: str) -> str:
-    """A tool's name without what models vary: case, separators, a known prefix."""
+    """Return a tool's name without case, separators and common prefixes, which models vary."""
     short = name.strip()
     for prefix in _NAME_PREFIXES:
         short = short.removeprefix(prefix)
@@ -134,46 +126,50 @@ def normalize_name(name: str) -> str:
 
 
 class ToolSet:
-    """The offered tools by name, exact or nearly so."""
+    """The offered tools, found by name in any spelling."""
 
     def __init__(self, tools: ToolSpecs) -> None:
         self._schemas: dict[str, ToolSchema] = {}
-        for offer in tools:
-            if isinstance(offer, str):
-                self._schemas[offer] = {}
+        for tool in tools:
+            if isinstance(tool, str):
+                self._schemas[tool] = {}
             else:
-                self._schemas[offer.name] = offer.parameters
+                self._schemas[tool.name] = tool.parameters
 
     @cached_property
     def _names_by_normal_form(self) -> dict[str, str]:
-        """The names by their plain forms; the first of two that are alike."""
+        """The names by their normal forms; the first of two that are alike."""
         return {normalize_name(name): name for name in reversed(self._schemas)}
 
     def __contains__(self, name: str) -> bool:
         return self.find_name(name) is not None
 
     def find_name(self, name: str) -> str | None:
-        """The offered name that this one means: the same, or another spelling of it."""
+        """Return the offered name that `name` spells, exactly or in another form, else None."""
         return (
             name if name in self._schemas else self._names_by_normal_form.get(normalize_name(name))
         )
 
     def get_schema(self, name: str) -> ToolSchema:
-        """The schema of the tool that this name means, empty if it is not known."""
+        """Return the schema of a tool's arguments, empty for an unknown tool."""
         found = self.find_name(name)
         return self._schemas[found] if found is not None else {}
 
-    def can_take_more(self, name: str, given: Collection[str]) -> bool:
-        """Whether the tool may take arguments besides those that are given."""
+    def list_parameters(self, name: str) -> list[str]:
+        """Return the names of a tool's parameters, none for an unknown tool."""
         properties = self.get_schema(name).get("properties")
-        return isinstance(properties, Mapping) and not set(properties) <= set(given)
+        return list(properties) if isinstance(properties, Mapping) else []
+
+    def can_take_more(self, name: str, given: Collection[str]) -> bool:
+        """Whether the tool has arguments besides the given ones."""
+        return not set(self.list_parameters(name)) <= set(given)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._schemas)
 
 
 class ToolCallDelta(NamedTuple):
-    """A piece of a native tool call; pieces of one call share `slot`."""
+    """A piece of a native tool call; the pieces of one call share `slot`."""
 
     slot: int | None
     id: str
@@ -182,9 +178,9 @@ class ToolCallDelta(NamedTuple):
 
 
 class MessageDelta(NamedTuple):
-    """A piece of an answer: text, thinking and native tool calls, each perhaps empty.
+    """A piece of an answer: text, thinking and native tool calls, each possibly empty.
 
-    is_all: the calls are all of the answer, whole; they take the place of pieces before them.
+    is_all: the calls are whole and complete, and replace all pieces before them.
     """
 
     text: str = ""
@@ -209,9 +205,9 @@ class ThinkingPart:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPart:
-    """A whole tool call as the model wrote it; `arguments` is text, JSON or nearly so.
+    """A whole tool call as the model wrote it; `arguments` is JSON, or nearly JSON.
 
-    `id` is the server's, or empty where there was none.
+    `id` is the server's, or empty.
     """
 
     name: str
@@ -221,7 +217,7 @@ class ToolCallPart:
 
 @dataclass(frozen=True, slots=True)
 class MalformedCallPart:
-    """Markup of a call that could not be read, and why; never carried out, never shown."""
+    """Markup of a call that could not be read, and the reason; never executed or displayed."""
 
     text: str
     reason: str

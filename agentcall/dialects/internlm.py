@@ -1,17 +1,17 @@
-"""InternLM2 and 2.5 in raw mode: we write the plugin protocol into the messages ourselves.
+r"""InternLM2 and 2.5 in raw mode: the plugin protocol is written into the messages.
 
 Template: InternLM/InternLM chat/chat_format.md (InternLM2-Chat with plugins): the tools in
 `<|im_start|>system name=<|plugin|>`, a call as
 `<|action_start|><|plugin|>\n{"name": ..., "parameters": {...}}<|action_end|>`, its result in
 `<|im_start|>environment name=<|plugin|>`. LMDeploy since 0.10 renders messages with the model's
-own Jinja, which knows neither tools nor `name`, but writes any role down as it is: so the name
-goes into the role. Before 0.10 the name is a field of its own.
+own Jinja template, which supports neither tools nor `name` but copies any role verbatim: so the
+name is part of the role. Before 0.10 the name is a field of its own.
 
-Every text of somebody else's is neutralised, arguments and tool descriptions included: here they
-become text of the prompt, and a special token in them would end the turn.
+All text from outside is escaped, arguments and tool descriptions included: here they become text
+of the prompt, and a special token in them would end the turn.
 
 `tool_choice: none` and `skip_special_tokens: false` keep every version from parsing or stripping
-the call; the stop words have to be said again, as a client's replace the template's.
+the call. The stop words are sent again, as a client's replace those of the template.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ DEFAULT_SYSTEM = (
     "- InternLM (书生·浦语) can understand and communicate fluently in the language chosen by the"
     " user such as English and 中文."
 )
-"""The system prompt InternLM2 was trained with (LMDeploy 0.5.3 model.py, InternLM2Chat7B)."""
+"""The system prompt that InternLM2 was trained with (LMDeploy 0.5.3 model.py, InternLM2Chat7B)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +70,17 @@ class InternLMDialect:
     )
 
     def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
-        """The system message, the tools in a message of their own, and the raw-mode fields."""
+        """Return the system message, a message with the tools, and the fields of raw mode."""
         instructions = append_answer_format(prompt) or DEFAULT_SYSTEM
         messages: list[JSONObject] = [system_to_json(instructions)]
         if prompt.tools:
             functions = [tool.definition["function"] for tool in prompt.tools]
-            listed = json.dumps(functions, ensure_ascii=False)
-            messages.append({**self.plugin, "content": escape_special_tokens(listed)})
+            encoded = json.dumps(functions, ensure_ascii=False)
+            messages.append({**self.plugin, "content": escape_special_tokens(encoded)})
         return RequestPrelude(tuple(messages), _RAW_MODE_FIELDS)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
-        """The message, with calls spelled out in the text and results as the environment's."""
+        """Render a message: calls as text, results as messages of the environment."""
         match message:
             case Assistant():
                 calls = "\n".join(map(format_call, message.calls))
@@ -95,7 +95,7 @@ class InternLMDialect:
                 return [system_to_json(message.text)]
 
     def create_reader(self, prompt: PromptSpec) -> DialectReader:
-        """Action blocks in the text; native calls too, should the server parse them after all."""
+        """Create a reader of action blocks, and of native calls if the server did parse them."""
         return NativeReader(prompt.tools, "internlm")
 
 
@@ -107,7 +107,7 @@ _RAW_MODE_FIELDS: JSONObject = {
 }
 
 INTERNLM = InternLMDialect()
-"""The spelling for LMDeploy 0.10 and later, and for every server that uses the model's Jinja."""
+"""The spelling for LMDeploy 0.10 and later, and for servers that use the model's Jinja template."""
 
 INTERNLM_NAMED = InternLMDialect(
     name="internlm-named",
@@ -118,7 +118,7 @@ INTERNLM_NAMED = InternLMDialect(
 
 
 def format_call(call: ToolCall) -> str:
-    """The call as the model itself would write it."""
+    """Format a call as the model writes it."""
     name = json.dumps(call.name, ensure_ascii=False)
     payload = escape_special_tokens(f'{{"name": {name}, "parameters": {call.arguments}}}')
     return f"<|action_start|><|plugin|>\n{payload}<|action_end|>"

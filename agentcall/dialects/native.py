@@ -1,9 +1,8 @@
-"""OpenAI tools and the tool role; the server renders and parses, we mend what it missed.
+"""OpenAI's `tools` field, `tool_calls` and tool role; the server renders and parses.
 
-Format: POST /v1/chat/completions of the OpenAI API reference. Content is never null and `tools`
-never empty, as LMDeploy, vLLM and several chat templates fail on those.
-
-How the model is told what type its final answer has.
+Calls that the server failed to parse are read from the text. Format: POST /v1/chat/completions of
+the OpenAI API reference. Content is never null and `tools` is never empty, as LMDeploy, vLLM and
+several chat templates fail on those.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ from agentcall.messages import (
 
 
 def append_answer_format(prompt: PromptSpec) -> str:
-    """The instructions, with the JSON Schema of a typed answer behind them."""
+    """Append the JSON Schema of a typed answer to the instructions."""
     if prompt.answer_schema is None:
         return prompt.instructions
     schema = json.dumps(prompt.answer_schema, ensure_ascii=False)
@@ -67,7 +66,7 @@ class NativeDialect:
     name: str = "native"
 
     def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
-        """The system message, and the tools as a field."""
+        """Return the system message, and the tools as a field."""
         fields: JSONObject = {}
         if prompt.tools:
             fields["tools"] = [tool.definition for tool in prompt.tools]
@@ -78,7 +77,7 @@ class NativeDialect:
         return RequestPrelude(tuple(system), fields)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
-        """The message in OpenAI's form, without thinking and without marks of our own."""
+        """Render a message in OpenAI's form, without thinking and our own annotations."""
         match message:
             case Assistant():
                 return [assistant_to_json(message.text, map(escape_call, message.calls))]
@@ -92,7 +91,7 @@ class NativeDialect:
                 return [system_to_json(message.text)]
 
     def create_reader(self, prompt: PromptSpec) -> DialectReader:
-        """Native calls; where there are none, calls in the text in whatever family's form."""
+        """Create a reader of native calls, or else of calls in the text in any family's format."""
         return NativeReader(prompt.tools)
 
 
@@ -100,7 +99,7 @@ NATIVE = NativeDialect()
 
 
 def escape_call(call: ToolCall) -> ToolCall:
-    """The same call with special tokens in its arguments made harmless, escaped ones too."""
+    r"""Return the call with special tokens in its arguments escaped, also those written as \u."""
     arguments = call.arguments
     if "\\u" in arguments:  # a server that renders them decodes them first
         with suppress(ValueError):
@@ -110,9 +109,9 @@ def escape_call(call: ToolCall) -> ToolCall:
 
 
 class NativeReader:
-    """Gathers `tool_calls` pieces; text goes through a text reader, whose calls give way.
+    """Collects `tool_calls` pieces and parses the text, whose calls count only without native ones.
 
-    Most answers are all calls or all text: the text reader is made when there is text.
+    Most answers contain only calls or only text: the text reader is created when text arrives.
     """
 
     def __init__(self, tools: ToolSpecs, family: str | None = None) -> None:
@@ -126,17 +125,17 @@ class NativeReader:
         self._has_text = False
 
     def assume_thinking(self, opener: str) -> None:
-        """The server's template is taken to have opened the thinking so."""
+        """Assume that the chat template of the server opened the thinking with this tag."""
         self._assumed_opener = opener
 
     def feed(self, delta: MessageDelta) -> Sequence[MessagePart]:
-        """Text and thinking that are certain; calls come at the end."""
+        """Return text and thinking that are certain; calls are returned at the end."""
         text, thinking, calls, is_all = delta
         parts: list[MessagePart] = []
         if thinking:
             self._thinking.append(thinking)
             parts.append(ThinkingPart(thinking))
-        if is_all:
+        if is_all:  # some servers stream pieces and then send all calls once more
             self._pieces.clear()
         self._pieces += calls
         if text:
@@ -148,7 +147,7 @@ class NativeReader:
         return parts
 
     def close(self, finish_reason: str | None) -> Sequence[MessagePart]:
-        """The rest of the text, and the calls: native ones, or else those in the text."""
+        """Return the rest of the text, and the native calls or else those in the text."""
         parts = (
             self._release_parts(self._text_reader.close(finish_reason)) if self._text_reader else []
         )
@@ -159,7 +158,7 @@ class NativeReader:
         return create_text_reader(self._tools, self._family, opener=opener, is_assumed=is_assumed)
 
     def _recover_calls(self, finish_reason: str | None) -> list[MessagePart]:
-        """Calls with which thinking ends that the server took apart, where nothing else came."""
+        """Return calls that end the thinking if there is no text: the server split them wrongly."""
         if self._has_text or not self._thinking:
             return []
         reader = self._create_text_reader(_THINK_TAG, is_assumed=False)
@@ -167,14 +166,16 @@ class NativeReader:
         return [part for part in parts if isinstance(part, ToolCallPart)]
 
     def _release_parts(self, parts: Sequence[MessagePart]) -> list[MessagePart]:
-        """The parts that may be told now; the calls are put aside, or void."""
-        kept: list[MessagePart] = []
+        """Return the parts that can be shown now; hold back the calls, or drop retracted ones."""
+        released: list[MessagePart] = []
         for part in parts:
             if isinstance(part, RetractedPart):
                 self._text_calls.clear()
-                kept = [one for one in kept if isinstance(one, ThinkingPart)]
-            (kept if isinstance(part, (TextPart, ThinkingPart)) else self._text_calls).append(part)
-        return kept
+                released = [p for p in released if isinstance(p, ThinkingPart)]
+            (released if isinstance(part, (TextPart, ThinkingPart)) else self._text_calls).append(
+                part
+            )
+        return released
 
 
 _THINK_TAG = "<think>"

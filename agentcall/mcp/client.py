@@ -31,7 +31,7 @@ from agentcall.messages import JSON
 from agentcall.tools.registry import LazyToolSource
 from agentcall.tools.schema.json_schema import strip_titles
 from agentcall.tools.schema.regex import drop_unchecked_patterns
-from agentcall.tools.tool import Tool, ToolOptionArguments, ToolOptions, given_tool
+from agentcall.tools.tool import Tool, ToolOptionArguments, ToolOptions, tool_from_schema
 
 
 def format_contents(
@@ -224,7 +224,7 @@ class MCPTools(LazyToolSource):
         for place, pattern, why in unchecked:
             words = "%s: a %s of the tool %s is left to the server to check (%s): %.200s"
             _log.warning(words, self._connection.transport.label, place, name, why, pattern)
-        tool = given_tool(
+        tool = tool_from_schema(
             _RemoteTool(self._connection, found.name, ToolOptions(**marks).timeout),
             name=name,
             description=description,

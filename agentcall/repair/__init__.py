@@ -1,21 +1,24 @@
-"""Repairs a tool call: what a model wrote becomes a valid call of a real tool, or words for it.
+"""Repairs tool calls: what a model wrote becomes a valid call of a real tool, or an error message.
 
 The first rule: nothing is lost. The repaired value accounts for every character that the model
-wrote, white space, quotes, commas, brackets, comments and fences aside, or the call is refused with
-a message that shows what could not be read. Expressions such as `3+5` are not computed. The one
-exception is a whole argument that the tool does not have (`dropped-unknown` in `mend`), and its
-`Fix` says so.
+wrote, except white space, quotes, commas, brackets, comments and fences. Otherwise the call is
+refused with a message that shows what could not be read. Expressions such as `3+5` are not
+computed. The one exception is a whole argument that the tool does not have (`dropped-unknown` in
+arguments.py), which its `Fix` reports.
 
 Rules:
-1. What is valid as written stays as it is, to the letter; that costs one parse and nothing else.
-2. The tool's own schema leads and its validator judges: the cheapest step is tried first, and a
-   step that did not lead to valid arguments leaves no trace.
-3. Every step that changed something is a `Fix`.
-4. No value is made up, no cut text is finished (`reading` says which brackets may be closed), no
-   call becomes one of another real tool (`names`). What is not plain goes back to the model.
-5. It never raises, and its time is bounded: what is too big or too deep to mend is refused.
-The steps of the `search`: the name (`names`), the text (`reading`), what is wrapped around the
-arguments (`shape`), and the values themselves (`mend`).
+1. Valid arguments stay exactly as written; that takes one parse and nothing else.
+2. The tool's schema guides and its validator decides: the cheapest step is tried first, and a step
+   that does not lead to valid arguments leaves no trace.
+3. Every step that changes something is a `Fix`.
+4. No value is invented, no cut text is completed (arguments_json.py has the brackets that may be
+   closed), and no call becomes one of another real tool (tool_name.py). Whatever is ambiguous is
+   returned to the model.
+5. Repair never raises, and its time is bounded: input that is too large or too deep is refused.
+
+The steps of pipeline.py: the name (tool_name.py), the JSON text (arguments_json.py), wrappers
+around the arguments and the values themselves (arguments.py). error_messages.py has every sentence
+for the model.
 """
 
 from __future__ import annotations
@@ -31,12 +34,12 @@ from agentcall.tools.tool import Tool
 __all__ = ["Fix", "RefusedCall", "RepairedCall", "repair_call"]
 
 
-def repair_call(called: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall | RefusedCall:
-    """The valid call that a model meant, or what to tell the model; never raises.
+def repair_call(call: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall | RefusedCall:
+    """Return the valid call that a model meant, or an error message for it; never raises.
 
-    tools: the offered tools by name, in the order in which they are told to the model.
+    tools: the offered tools by name, in the order in which the model sees them.
     """
-    tool, arguments = tools.get(called.name), called.arguments
+    tool, arguments = tools.get(call.name), call.arguments
     if tool is not None and arguments.strip() not in ("", "null"):
         with suppress(ArgumentsError):
             return RepairedCall(tool, arguments, tool.parse(arguments))
@@ -44,4 +47,4 @@ def repair_call(called: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall
         find_valid_call,  # most calls are valid and need none of it
     )
 
-    return find_valid_call(called, tools)
+    return find_valid_call(call, tools)

@@ -1,28 +1,27 @@
-"""Reads the text of arguments as a JSON value, strict first, then by the cheapest mending.
+r"""Reads the text of arguments as a JSON value: strictly, then with the cheapest repair.
 
-Nothing is lost: what is read accounts for every character that the model wrote, but white space,
+Nothing is lost: the value accounts for every character that the model wrote, except white space,
 quotes, commas, brackets, comments, fences and special tokens; any other text is refused.
 
-Rules, in the order in which they are tried:
-- fenced: the JSON stands in a Markdown fence.
-- surplus: what follows the whole value is nothing but closing brackets or special tokens; or the
-  server sent the same value twice, or an empty object before the real one. Two different values
-  are two calls, and none of them runs.
-- double-encoded: the quotes are still escaped, though no text is around them: `{\\"a\\": 2}`.
-- python-literal, json-syntax: what `jsontext` mends, with Python's words in it or without.
-- missing-comma: the next member follows without its comma. Such a value has to fit as it stands,
-  no key of it is dropped: a quote that was not escaped may have torn a text in two.
+Rules, in this order:
+- fenced: the JSON is in a Markdown fence.
+- surplus: only closing brackets or special tokens follow the whole value; or the server sent the
+  same value twice, or an empty object before the real one. Two different values are two calls, and
+  neither is executed.
+- double-encoded: the quotes are still escaped, without a string around them: `{\"a\": 2}`.
+- python-literal, json-syntax: repairs of `agentcall.lenient_json`, with Python literals or without.
+- missing-comma: the next member follows without a comma. Such a value has to match as it is, and no
+  key of it is dropped: an unescaped quote may have split a text in two.
 - closed-brackets: see below.
 
-Closing brackets. What was cut is never finished: whoever reads a cut call cannot know what was
-still to come. But small models, and parsers of servers, also lose closing brackets of answers that
-are whole, and these are told apart so: no call of an answer that ended for its length, or without
-an end, comes here (the loop drops it). So the model itself ended this text. If that end stands
-behind a complete value (not within a text, not behind a comma or a colon), then only brackets are
-missing, which say nothing; and if the result has every field that the tool requires, it runs.
-A list is never closed: items may have been to come.
-A last number is taken as it stands: an answer that was finished has finished its number. A text
-without its closing quote is never closed.
+Closing brackets. A cut call is never completed: nobody can know what was still to come. But small
+models and the parsers of servers also lose closing brackets of answers that are whole. They are
+told apart as follows: calls of an answer that ended by its length limit, or without an end, never
+get here (the run loop drops them), so the model itself ended this text. If it ended after a
+complete value (not inside a text, not after a comma or a colon), only brackets are missing, and
+they carry no content. If the result has every required field, the call is executed.
+A list is never closed: items may be missing. A last number is accepted, since a finished answer has
+finished its numbers. A text without its closing quote is never closed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from agentcall.messages import JSON
 from agentcall.repair.types import Fixes, dump_json, make_fix
 
 MAX_REPAIR_LENGTH = 100_000
-"""Characters of broken JSON that are mended; longer ones are refused, for mending is slow."""
+"""Longer invalid JSON is refused, since repair is slow (characters)."""
 
 _GUESS_RULE = "missing-comma"
 _FENCE = re.compile(r"\s*(?:```|~~~)[ \t]*(?:[A-Za-z]\w*)?\s*\n?(.*?)\s*(?:```|~~~)?\s*", re.DOTALL)
@@ -54,28 +53,28 @@ _MAX_REPEATS = 32
 
 @dataclass(frozen=True, slots=True)
 class ParsedArguments:
-    """A JSON value that a text was read as, and what was mended to read it."""
+    """A JSON value parsed from text, and the fixes that were needed."""
 
     value: JSON
     fixes: Fixes = ()
 
 
 def parse_arguments(text: str) -> ParsedArguments | None:
-    """The value that the text of a call's arguments means; None if that cannot be told."""
+    """Return the value that the text of arguments means; None if that is ambiguous."""
     return next(filter(_is_encodable, _iter_candidates(text)), None)
 
 
 def is_guess(reading: ParsedArguments) -> bool:
-    """Whether the structure of the text was guessed: nothing more may be taken away from it."""
-    return any(each.rule == _GUESS_RULE for each in reading.fixes)
+    """Whether the structure of the text was guessed, so that nothing else may be dropped."""
+    return any(fix.rule == _GUESS_RULE for fix in reading.fixes)
 
 
 def parse_inner(text: str) -> ParsedArguments | None:
-    """The list or object that a text within the arguments spells out; never closes brackets."""
+    """Return the list or object inside a text of the arguments; brackets are never closed."""
     if not text.lstrip().startswith(("{", "[", "(", "`")):
         return None
-    whole = _parse_strictly(text)
-    reading = _strip_fence(text) if whole is None else ParsedArguments(whole[0])
+    strict = _parse_strictly(text)
+    reading = _strip_fence(text) if strict is None else ParsedArguments(strict[0])
     reading = reading or _parse_leniently(text)
     if reading is None or is_guess(reading):
         return None
@@ -85,9 +84,9 @@ def parse_inner(text: str) -> ParsedArguments | None:
 
 
 def _iter_candidates(text: str) -> Iterator[ParsedArguments]:
-    whole = _parse_strictly(text)
-    if whole:
-        yield ParsedArguments(whole[0])
+    strict = _parse_strictly(text)
+    if strict:
+        yield ParsedArguments(strict[0])
         return
     for step in (_strip_fence, _drop_surplus, _unescape_quotes, _parse_leniently, _close_brackets):
         reading = step(text)
@@ -104,7 +103,7 @@ def _is_encodable(reading: ParsedArguments) -> bool:
 
 
 def _parse_strictly(text: str) -> tuple[JSON] | None:
-    """The value in a tuple, for null is a value."""
+    """Return the value in a tuple, as null is a value."""
     try:
         return (parse_strict_json(text),)
     except (ValueError, RecursionError):
@@ -112,31 +111,31 @@ def _parse_strictly(text: str) -> tuple[JSON] | None:
 
 
 def _strip_fence(text: str) -> ParsedArguments | None:
-    found = _FENCE.fullmatch(text) if text.lstrip().startswith(("```", "~~~")) else None
-    if not found or not found[1]:
+    match = _FENCE.fullmatch(text) if text.lstrip().startswith(("```", "~~~")) else None
+    if not match or not match[1]:
         return None
-    whole = _parse_strictly(found[1])
+    strict = _parse_strictly(match[1])
     inner = (
-        ParsedArguments(whole[0])
-        if whole
-        else _parse_leniently(found[1]) or _close_brackets(found[1])
+        ParsedArguments(strict[0])
+        if strict
+        else _parse_leniently(match[1]) or _close_brackets(match[1])
     )
     return inner and ParsedArguments(
-        inner.value, (make_fix("fenced", text, found[1]), *inner.fixes)
+        inner.value, (make_fix("fenced", text, match[1]), *inner.fixes)
     )
 
 
 def _parse_leniently(text: str) -> ParsedArguments | None:
     try:
-        found = None if len(text) > MAX_REPAIR_LENGTH else parse_lenient_json(text)
-    except (ValueError, RecursionError):  # a number too long, a value too deep
+        parsed = None if len(text) > MAX_REPAIR_LENGTH else parse_lenient_json(text)
+    except (ValueError, RecursionError):  # a number is too long or a value too deep
         return None
-    if found is None or isinstance(found, UnreadableJSON):
+    if parsed is None or isinstance(parsed, UnreadableJSON):
         return None
-    rule = "python-literal" if "python" in found.rule else "json-syntax"
-    if "missing comma" in found.rule:
+    rule = "python-literal" if "python" in parsed.rule else "json-syntax"
+    if "missing comma" in parsed.rule:
         rule = _GUESS_RULE
-    return ParsedArguments(found.value, (make_fix(rule, text, _format_json(found.value)),))
+    return ParsedArguments(parsed.value, (make_fix(rule, text, _format_json(parsed.value)),))
 
 
 def _format_json(value: JSON) -> str:
@@ -148,38 +147,38 @@ def _format_json(value: JSON) -> str:
 
 def _unescape_quotes(text: str) -> ParsedArguments | None:
     inner = _parse_strictly(f'"{text.strip()}"') if text.lstrip().startswith('{\\"') else None
-    whole = _parse_strictly(inner[0]) if inner and isinstance(inner[0], str) else None
-    if whole is None:
+    strict = _parse_strictly(inner[0]) if inner and isinstance(inner[0], str) else None
+    if strict is None:
         return None
-    return ParsedArguments(whole[0], (make_fix("double-encoded", text, _format_json(whole[0])),))
+    return ParsedArguments(strict[0], (make_fix("double-encoded", text, _format_json(strict[0])),))
 
 
 def _drop_surplus(text: str) -> ParsedArguments | None:
-    """One value where the text holds it and more of no meaning."""
+    """Return the only value of a text that repeats it or adds meaningless characters."""
     values = {_format_json(value): value for value in _split_values(text)}
     if len(values) > 1 and all(isinstance(value, dict) for value in values.values()):
         values.pop("{}", None)
     if len(values) != 1:
         return None
-    ((shown, value),) = values.items()
+    ((written, value),) = values.items()
     if not isinstance(value, (dict, list, str)):
         return None
-    return ParsedArguments(value, (make_fix("surplus", text, shown),))
+    return ParsedArguments(value, (make_fix("surplus", text, written),))
 
 
 def _split_values(text: str) -> list[JSON]:
-    """The JSON values that a text is made of; none if there is more in it than surplus."""
-    found: list[JSON] = []
+    """Return the JSON values of a text; none if it contains more than those and surplus."""
+    values: list[JSON] = []
     position = 0
-    while len(found) < _MAX_REPEATS:
+    while len(values) < _MAX_REPEATS:
         position = cast("re.Match[str]", _SURPLUS.match(text, position)).end()
         if position == len(text):
-            return found
+            return values
         try:
             value, position = cast("tuple[JSON, int]", STRICT_DECODER.raw_decode(text, position))
         except (ValueError, RecursionError):
             return []
-        found.append(value)
+        values.append(value)
     return []
 
 
@@ -187,8 +186,8 @@ def _close_brackets(text: str) -> ParsedArguments | None:
     missing = _find_missing_brackets(text)
     if not missing:
         return None
-    whole = _parse_strictly(text + missing)
-    inner = ParsedArguments(whole[0]) if whole else _parse_leniently(text + missing)
+    strict = _parse_strictly(text + missing)
+    inner = ParsedArguments(strict[0]) if strict else _parse_leniently(text + missing)
     if inner is None or is_guess(inner):
         return None
     return ParsedArguments(
@@ -197,18 +196,18 @@ def _close_brackets(text: str) -> ParsedArguments | None:
 
 
 def _find_missing_brackets(text: str) -> str:
-    """The closing brackets that a text lacks behind a complete value; empty if that is not all."""
+    """Return the closing brackets that are missing after a complete value; else empty."""
     if text.rstrip()[-1:] in ("", ",", ":", "{", "["):
         return ""
     balance = BracketMatcher()
-    ended = balance.scan(text, 0) >= 0
+    is_closed = balance.scan(text, 0) >= 0
     if (
-        ended
+        is_closed
         or balance.has_stopped
         or balance.quote
         or len(balance.open_closers) > _MAX_OPEN_BRACKETS
     ):
         return ""
-    if set(balance.open_closers) != {"}"}:  # a list has as many items as were to come
+    if set(balance.open_closers) != {"}"}:  # a list may lack items
         return ""
     return "".join(reversed(balance.open_closers))

@@ -1,4 +1,4 @@
-"""What the model is told about a call that was not carried out: short, and with what to do."""
+"""The sentences for the model about a call that was not executed: short, and with what to do."""
 
 from __future__ import annotations
 
@@ -24,42 +24,47 @@ _NOT_EXECUTED = "Nothing was carried out."
 
 
 def format_unknown_tool(wrote: str, names: Collection[str]) -> str:
-    """There is no such tool; which there are."""
-    said = f"There is no tool named {shorten(wrote, 80)!r}. {_NOT_EXECUTED}"
+    """Format the message for an unknown tool, with the tools that exist."""
+    message = f"There is no tool named {shorten(wrote, 80)!r}. {_NOT_EXECUTED}"
     if not names:
-        return f"{said} There are no tools: answer in plain text."
-    like = find_similar_names(wrote, names)
+        return f"{message} There are no tools: answer in plain text."
+    similar = find_similar_names(wrote, names)
     if FIND_TOOLS in names:
         tools = f"Search for the right one with {FIND_TOOLS}."
     elif len(names) > _MAX_TOOL_NAMES:
-        shown = like + [name for name in names if name not in like][: _MAX_TOOL_NAMES - len(like)]
+        shown = (
+            similar
+            + [name for name in names if name not in similar][: _MAX_TOOL_NAMES - len(similar)]
+        )
         tools = f"Some of the {len(names)} tools are: {', '.join(shown)}."
     else:
         tools = f"The tools are: {', '.join(names)}."
-    mean = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
-    return f"{said}{mean} {tools} Call one of them by exactly its name, or answer without a tool."
+    hint = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+    return (
+        f"{message}{hint} {tools} Call one of them by exactly its name, or answer without a tool."
+    )
 
 
 def format_unreadable_arguments(tool: Tool, arguments: str, error: ArgumentsError) -> str:
-    """The arguments are not JSON: what was sent, where it breaks, and what to send instead."""
+    """Format the message for arguments that are not JSON: where they break, and what to send."""
     sent = f"You sent: {shorten(arguments, _MAX_ECHO_LENGTH)}"
     again = f"{_NOT_EXECUTED} Call {tool.name} again with one whole JSON object."
     return "\n".join(filter(None, (_format_error_lines(error), sent, _find_hint(arguments), again)))
 
 
 def format_wrong_arguments(tool: Tool, error: ArgumentsError) -> str:
-    """The arguments do not fit; each wrong field, what was sent, what is expected."""
+    """Format the message for arguments that do not match: each wrong field and what is expected."""
     if not get_properties(tool.parameters):
         return f"{_format_error_lines(error)}\n{_NOT_EXECUTED} Call {tool.name} again with {{}}."
-    texts = [each.value for each in error.problems if "number" in each.expected]
-    texts += [each.value for each in error.problems if "integer" in each.expected]
+    texts = [problem.value for problem in error.problems if "number" in problem.expected]
+    texts += [problem.value for problem in error.problems if "integer" in problem.expected]
     hint = next(filter(None, (_find_hint(text) for text in texts if isinstance(text, str))), "")
     again = f"{_NOT_EXECUTED} Call {tool.name} again with every field put right."
     return "\n".join(filter(None, (_format_error_lines(error), hint, again)))
 
 
 def _find_hint(text: str) -> str:
-    """What to write instead of an expression or a number with a unit; empty for anything else."""
+    """Return how to replace an expression or a number with a unit; empty for anything else."""
     outside = text[:_MAX_HINT_INPUT]
     if text.lstrip().startswith(("{", "[")):
         outside = _STRING.sub("", outside)
@@ -76,7 +81,7 @@ def _find_hint(text: str) -> str:
 
 
 def _format_error_lines(error: ArgumentsError) -> str:
-    """The error's own lines, of which a model reads only so many."""
+    """Return the lines of the error, limited to what a model reads."""
     lines = [shorten(line) for line in str(error).splitlines()]
     if len(lines) > _MAX_PROBLEM_LINES:
         lines[_MAX_PROBLEM_LINES - 1 : -1] = [f"- and {len(lines) - _MAX_PROBLEM_LINES} more"]

@@ -1,4 +1,4 @@
-"""The search for the valid call that a model meant, where what it wrote is none."""
+"""Searches for the valid call that a model meant when its call is invalid."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from agentcall.repair.types import (
 from agentcall.tools.tool import Tool
 
 
-def find_valid_call(called: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall | RefusedCall:
-    """The valid call that a model meant, or what to tell the model; never raises."""
-    found = find_tool_name(called.name, tools)
-    if found is None:
-        return RefusedCall(format_unknown_tool(called.name, list(tools)))
-    tool, arguments, fixes = tools[found.name], called.arguments, found.fixes
+def find_valid_call(call: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall | RefusedCall:
+    """Return the valid call that a model meant, or an error message for it; never raises."""
+    match = find_tool_name(call.name, tools)
+    if match is None:
+        return RefusedCall(format_unknown_tool(call.name, list(tools)))
+    tool, arguments, fixes = tools[match.name], call.arguments, match.fixes
     if arguments.strip() in ("", "null"):
         fixes = (*fixes, make_fix("empty", arguments, "{}"))
         arguments = "{}"
@@ -57,43 +57,46 @@ def _repair_arguments(
     reading = parse_arguments(arguments) or read_bare_text(arguments, tool)
     if reading is None:
         return RefusedCall(format_unreadable_arguments(tool, arguments, error))
-    attempt = _RepairSearch(tool, SchemaMatcher(tool.parameters), error)
+    search = _RepairSearch(tool, SchemaMatcher(tool.parameters), error)
     try:
-        done = attempt.find_first_valid(reading)
+        repaired = search.find_first_valid(reading)
     except (RepairTooComplex, RecursionError):
-        done = None
-    if done is None:
-        return RefusedCall(format_wrong_arguments(tool, attempt.last_error))
-    return RepairedCall(tool, done.arguments, done.values, (*fixes, *done.fixes))
+        repaired = None
+    if repaired is None:
+        return RefusedCall(format_wrong_arguments(tool, search.last_error))
+    return RepairedCall(tool, repaired.arguments, repaired.values, (*fixes, *repaired.fixes))
 
 
 @dataclass(slots=True)
 class _RepairSearch:
-    """The search for arguments that the tool takes; `complaint` is the last word on why not."""
+    """Searches for arguments that the tool accepts; `last_error` explains the last rejection."""
 
     tool: Tool
     matcher: SchemaMatcher
     last_error: ArgumentsError
 
     def find_first_valid(self, reading: ParsedArguments) -> RepairedCall | None:
-        """The first candidate that the tool takes. Raises TooMuch, RecursionError."""
+        """Return the first candidate that the tool accepts.
+
+        Raises RepairTooComplex or RecursionError.
+        """
         layers = list(unwrap_layers(reading, self.tool))
         for candidate in self._iter_candidates(layers):
-            done = self._try_candidate(candidate)
-            if done:
-                return done
+            repaired = self._try_candidate(candidate)
+            if repaired:
+                return repaired
         return None
 
     def _iter_candidates(self, layers: Sequence[ParsedArguments]) -> Iterator[ParsedArguments]:
-        """What the layers may mean, the cheapest first, and what loses something last."""
+        """Yield what the layers may mean: the cheapest first, lossy ones last."""
         for layer in layers:
-            if layer.fixes:  # without any it is what was written, which the tool did not take
+            if layer.fixes:  # without fixes it is the original, which the tool rejected
                 yield layer
             yield from self._coerce_layer(layer, drop_unknown=False)
-        for lone in wrap_in_object(layers[-1], self.tool):
-            yield lone
-            if lone.fixes[-1].rule == "lone-value":
-                yield from self._coerce_layer(lone, drop_unknown=False)
+        for wrapped in wrap_in_object(layers[-1], self.tool):
+            yield wrapped
+            if wrapped.fixes[-1].rule == "lone-value":
+                yield from self._coerce_layer(wrapped, drop_unknown=False)
         for layer in reversed(layers):
             if is_guess(layer):
                 return
@@ -103,10 +106,10 @@ class _RepairSearch:
         self, layer: ParsedArguments, *, drop_unknown: bool
     ) -> Iterator[ParsedArguments]:
         if isinstance(layer.value, dict):
-            mender = ArgumentCoercer(self.matcher, drop_unknown)
-            value = mender.coerce(layer.value, self.tool.parameters)
-            if mender.fixes:
-                yield ParsedArguments(value, (*layer.fixes, *summarize_fixes(mender.fixes)))
+            coercer = ArgumentCoercer(self.matcher, drop_unknown)
+            value = coercer.coerce(layer.value, self.tool.parameters)
+            if coercer.fixes:
+                yield ParsedArguments(value, (*layer.fixes, *summarize_fixes(coercer.fixes)))
 
     def _try_candidate(self, candidate: ParsedArguments) -> RepairedCall | None:
         if not isinstance(candidate.value, dict):
@@ -123,7 +126,7 @@ class _RepairSearch:
 
 
 def _has_changed_digits(arguments: JSON, value: object) -> bool:
-    """Whether a number became a text with other digits than those that were written."""
+    """Whether a number became a text with other digits than those written."""
     match arguments:
         case WrittenInt() | WrittenFloat():
             return isinstance(value, str) and value != arguments.text
@@ -140,7 +143,7 @@ def _has_changed_digits(arguments: JSON, value: object) -> bool:
 
 
 def _get_member(value: object, key: str) -> object:
-    """What a validated object has under a key; None where that cannot be told."""
+    """Return the value of a validated object for a key; None if it has no such member."""
     if isinstance(value, Mapping):
         return cast("Mapping[str, object]", value).get(key)
     return getattr(value, key, None)

@@ -1,4 +1,4 @@
-"""What a repair gives: the call that runs and what was mended in it, or words for the model."""
+"""The results of a repair: a call to execute with its fixes, or an error message for the model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MAX_RUN_LENGTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """One thing that was mended: by which rule, what the model wrote, what it became.
+    """One change: its rule, what the model wrote, and what it became.
 
-    Below the top `before` and `after` begin with the place: `numbers = "[2, 3]"`. What was left
-    out has an empty `after`. Texts of over 2,000 characters are cut in the middle.
+    Below the top level, `before` and `after` begin with the path: `numbers = "[2, 3]"`. `after` is
+    empty if something was dropped. Texts of over 2,000 characters are cut in the middle.
     """
 
     rule: str
@@ -33,7 +33,7 @@ Fixes: TypeAlias = "tuple[Fix, ...]"
 
 @dataclass(frozen=True, slots=True)
 class RepairedCall:
-    """A valid call: `arguments` is the JSON text that runs, `values` what it parses to."""
+    """A valid call: `arguments` is its JSON text, `values` are the parsed arguments."""
 
     tool: Tool
     arguments: str
@@ -43,41 +43,41 @@ class RepairedCall:
 
 @dataclass(frozen=True, slots=True)
 class RefusedCall:
-    """A call that is not carried out, and the words that tell the model why."""
+    """A call that is not executed, and the error message for the model."""
 
     message: str
 
 
 def make_fix(rule: str, before: str, after: str) -> Fix:
-    """A fix, its texts cut to what a screen can bear."""
+    """Create a fix with its texts shortened."""
     return Fix(rule, shorten(before), shorten(after))
 
 
 def make_drop_fix(rule: str, path: str, before: JSON) -> Fix:
-    """A fix that leaves out what stood at a place within the arguments."""
+    """Create a fix that dropped the value at a path in the arguments."""
     return make_fix(rule, f"{path} = {dump_json(before)}", "")
 
 
 def make_value_fix(rule: str, path: str, before: JSON, after: JSON) -> Fix:
-    """A fix of a value at a place within the arguments."""
+    """Create a fix that changed the value at a path in the arguments."""
     name = f"{path} = " if path else ""
     return make_fix(rule, name + dump_json(before), name + dump_json(after))
 
 
 def dump_json(value: JSON) -> str:
-    """A value as the JSON text that runs: characters beyond ASCII as they are.
+    """Return a value as JSON text, with characters beyond ASCII unescaped.
 
-    Raises ValueError for what JSON has no word for, RecursionError for what is too deep.
+    Raises ValueError for a value that JSON cannot represent, RecursionError for too deep a one.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    text.encode()  # half a surrogate pair is no text that a server takes
+    text.encode()  # raises ValueError for a lone surrogate, which no server accepts
     return text
 
 
 def shorten(text: str, max_length: int = _MAX_TEXT_LENGTH) -> str:
-    """The text, or its two ends with a count of what is left out between them.
+    """Return the text, or its two ends with the number of characters left out between them.
 
-    Half a surrogate pair, which a model can write but nobody can send, becomes a question mark.
+    A lone surrogate, which a model can write but nobody can send, becomes a question mark.
     """
     text = text.encode(errors="replace").decode()
     if len(text) <= max_length:
@@ -87,12 +87,12 @@ def shorten(text: str, max_length: int = _MAX_TEXT_LENGTH) -> str:
 
 
 def summarize_fixes(fixes: Iterable[Fix]) -> Fixes:
-    """The fixes, a long run by one rule told as its first one and a count."""
-    told: list[Fix] = []
-    for rule, group in groupby(fixes, key=lambda each: each.rule):
+    """Return the fixes; a long run of one rule is its first fix and a count."""
+    summary: list[Fix] = []
+    for rule, group in groupby(fixes, key=lambda fix: fix.rule):
         run = list(group)
         if len(run) > _MAX_RUN_LENGTH:
-            more = f" (and {len(run) - 1} more)"
-            run = [Fix(rule, run[0].before + more, run[0].after + more)]
-        told += run
-    return tuple(told)
+            suffix = f" (and {len(run) - 1} more)"
+            run = [Fix(rule, run[0].before + suffix, run[0].after + suffix)]
+        summary += run
+    return tuple(summary)

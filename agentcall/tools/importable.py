@@ -1,7 +1,7 @@
-"""Where a function lives, so that another process can find it: by module or file, and by name.
+"""References to functions by module or file and name, so that another process can import them.
 
-Only what can be imported has a home. A closure, a bound method or a lambda is made while a program
-runs, and no other process can make the same one.
+Only functions that can be imported have a reference. Closures, bound methods and lambdas are
+created while a program runs, and another process cannot create the same ones.
 """
 
 from __future__ import annotations
@@ -21,54 +21,54 @@ from types import ModuleType
 from agentcall.errors import UsageError
 
 _imports_in_progress: list[str] = []
-"""The homes that are being imported in this process."""
+"""The modules and files that this process is importing for a reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionRef:
-    """A function's module (empty for a script), its file (empty if built in), its name in it."""
+    """A function's module (empty for a script), file (empty if built in) and name."""
 
     module: str
     file: str
     name: str
 
     def load(self) -> object:
-        """What lives there; imports it. Raises whatever the import raises."""
+        """Import and return the function. Raises whatever the import raises."""
         with _track_import(self.file or self.module):
             module = _import_by_name(self.module, self.file) or _import_file(self.file)
         return _get_attribute(module, self.name)
 
 
 def explain_not_importable(function: object) -> str:
-    """Why no other process could find the function, and what to do; nothing if it could."""
+    """Return why another process cannot import the function, with advice; empty if it can."""
     name = str(getattr(function, "__qualname__", ""))
     if inspect.ismethod(function):
         return "it is bound to an object; make it a function at the top of a module"
     if not inspect.isroutine(function) or not name:
-        return "it is no plain function; write one at the top of a module that calls it"
+        return "it is not a plain function; write one at the top of a module that calls it"
     if "<locals>" in name or "<lambda>" in name:
         return "it is defined within a function; define it at the top of a module"
     return ""
 
 
 def make_function_ref(function: object) -> FunctionRef:
-    """The home of a function that is found there. Raises UsageError, with what to do."""
-    why = explain_not_importable(function)
-    if not why and os.name != "posix":
-        why = "that needs Linux or macOS; on Windows, run the program in WSL"
-    home = FunctionRef("", "", "") if why else _locate_function(function)
-    if not why and not (home.module or home.file):
-        why = "it was typed in or made by exec(); put it into a file"
-    if not why and not _is_importable_as(function, home.name):
-        why = f"{home.file or home.module} has something else, or nothing, under this name"
-    if why:
+    """Return a reference to a function. Raises UsageError, with advice, if there is none."""
+    reason = explain_not_importable(function)
+    if not reason and os.name != "posix":
+        reason = "that needs Linux or macOS; on Windows, run the program in WSL"
+    ref = FunctionRef("", "", "") if reason else _locate_function(function)
+    if not reason and not (ref.module or ref.file):
+        reason = "it was defined in an interactive session or by exec(); put it into a file"
+    if not reason and not _is_importable_as(function, ref.name):
+        reason = f"{ref.file or ref.module} has no such function under this name"
+    if reason:
         name = getattr(function, "__qualname__", None) or repr(function)
-        raise UsageError(f"{name} cannot be isolated: {why}")
-    return home
+        raise UsageError(f"{name} cannot be isolated: {reason}")
+    return ref
 
 
 def is_importing() -> bool:
-    """Whether this process is just importing the home of a function."""
+    """Whether this process is importing the module of a reference."""
     return bool(_imports_in_progress)
 
 
@@ -99,7 +99,7 @@ def _get_attribute(module: ModuleType, name: str) -> object:
 
 
 def _unwrap_decorators(function: object) -> object:
-    """The function that decorators were laid over."""
+    """Return the function under its decorators."""
     return inspect.unwrap(function) if callable(function) else function
 
 
@@ -113,19 +113,19 @@ def _track_import(location: str) -> Generator[None, None, None]:
 
 
 def _import_by_name(name: str, file: str) -> ModuleType | None:
-    """The module of this name, if there is one and it stands in this file."""
+    """Import a module by name; return None if there is none, or if it is in another file."""
     try:
         module = import_module(name) if name else None
     except ModuleNotFoundError as error:
         if f"{name}.".startswith(f"{error.name}."):
             return None
         raise
-    own = getattr(module, "__file__", None) or ""
-    return module if os.path.realpath(own) == os.path.realpath(file) else None
+    module_file = getattr(module, "__file__", None) or ""
+    return module if os.path.realpath(module_file) == os.path.realpath(file) else None
 
 
 def _import_file(file: str) -> ModuleType:
-    """A file as a module of another name, so that what a script does as `__main__` is not done."""
+    """Import a file under another module name, so that its `__main__` block does not run."""
     name = f"agentcall_home_{Path(file).stem}"
     if name in sys.modules:
         return sys.modules[name]

@@ -1,4 +1,4 @@
-"""A collection of tools, in a stable order."""
+"""A collection of tools in a stable order."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ ENTRY_POINT_GROUP = "agentcall.tools"
 
 
 class LazyToolSource(ABC):
-    """A source whose tools are not known at once, as a server has to be asked for them."""
+    """A source that knows its tools only after I/O, such as a server that lists them."""
 
     @abstractmethod
     async def wait_until_ready(self, seconds: float | None = None) -> None:
-        """Waits until its tools are known, for so many seconds at most."""
+        """Wait until the tools are known, at most `seconds`."""
 
 
 class ToolRegistry:
-    """Tools, in the order in which they were added.
+    """Tools in the order in which they were added.
 
-    A collection: `in` (a name or a tool), `len`, iteration over the tools, `[name]`. Two tools of
-    one name are refused, naming the places of both.
+    A collection: `in` (a name or a tool), `len`, iteration over the tools, `[name]`. Two tools with
+    the same name raise DuplicateTool, which has the locations of both.
     """
 
     def __init__(self, *sources: object) -> None:
@@ -44,19 +44,19 @@ class ToolRegistry:
         self.add(*sources)
 
     def add(self, *sources: object) -> None:
-        """Adds what each source holds.
+        """Add the tools of each source.
 
-        A source is a tool, a function, a callable object, a module (its tools, or where it has
-        none its public functions), any other object (its tools, or its public methods), or a
-        list or registry of such. Raises DuplicateTool or SchemaError and then adds nothing.
+        A source is a tool, a function, a callable object, a module (its tools, or its public
+        functions if it has none), any other object (its tools, or its public methods), or a list or
+        registry of sources. Raises DuplicateTool or SchemaError, and adds nothing then.
         """
         added = dict(self._tools)
-        for found in (found for source in sources for found in collect_tools(source)):
-            other = added.setdefault(found.name, found)
-            if not _is_same_tool(found, other):
+        for new in (new for source in sources for new in collect_tools(source)):
+            other = added.setdefault(new.name, new)
+            if not _is_same_tool(new, other):
                 raise DuplicateTool(
-                    f"two tools are called {found.name!r}: one at {other.location}, one at "
-                    f"{found.location}; rename one with @tool(name=...) or add it under a prefix()"
+                    f"two tools are called {new.name!r}: one at {other.location}, one at "
+                    f"{new.location}; rename one with @tool(name=...) or add it under a prefix()"
                 )
         self._tools = added
         self._index = None
@@ -71,7 +71,7 @@ class ToolRegistry:
         *,
         name: str | None = None,
         description: str | None = None,
-        **marks: Unpack[ToolOptionArguments],
+        **options: Unpack[ToolOptionArguments],
     ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
     def tool(
@@ -81,43 +81,43 @@ class ToolRegistry:
         *,
         name: str | None = None,
         description: str | None = None,
-        **marks: Unpack[ToolOptionArguments],
+        **options: Unpack[ToolOptionArguments],
     ) -> Tool | Callable[[Function], Tool]:
-        """As `agentcall.tools.tool`, and adds the tool to this registry."""
+        """Make a function a tool as `agentcall.tool` does, and add it to this registry."""
 
         def decorate(target: Function) -> Tool:
-            made = make_tool(target, name=name, description=description, **marks)
-            self.add(made)
-            return made
+            decorated = make_tool(target, name=name, description=description, **options)
+            self.add(decorated)
+            return decorated
 
         return decorate if function is None else decorate(function)
 
     def search(self, query: str, count: int = 10) -> list[Tool]:
-        """The tools that fit a query best, the best first; none that has no word of it.
+        """Return the tools that match a query best, the best first; none without a common word.
 
-        By the words of names, descriptions and parameters, without a model (docs/tool_search.md).
+        Searches names, descriptions and parameters, without a model (docs/tool_search.md).
         """
         if self._index is None:
-            from agentcall.tools.search import ToolIndex  # here, as few registries are searched
+            from agentcall.tools.search import ToolIndex  # on demand: few registries are searched
 
             self._index = ToolIndex(self)
         return self._index.search(query, count)
 
     def pick(self, *names: str) -> ToolRegistry:
-        """A registry of these tools alone, in this order. Raises UnknownTool."""
+        """Return a registry with only these tools, in this order. Raises UnknownTool."""
         return ToolRegistry(*(self[name] for name in names))
 
     def without(self, *names: str) -> ToolRegistry:
-        """A registry of all tools but these. Raises UnknownTool."""
+        """Return a registry with all tools except these. Raises UnknownTool."""
         left_out = {self[name].name for name in names}
         return ToolRegistry(*(found for found in self if found.name not in left_out))
 
     def prefix(self, prefix: str) -> ToolRegistry:
-        """A registry of the same tools, each name with `prefix` before it."""
+        """Return a registry with the same tools, each name preceded by `prefix`."""
         return ToolRegistry(*(found.with_name(prefix + found.name) for found in self))
 
     def merge(self, *others: object) -> ToolRegistry:
-        """A registry of these tools and the others'. Raises DuplicateTool."""
+        """Return a registry with these tools and those of the others. Raises DuplicateTool."""
         return ToolRegistry(self, *others)
 
     def __or__(self, other: object) -> ToolRegistry:
@@ -130,17 +130,19 @@ class ToolRegistry:
 
     @property
     def by_name(self) -> Mapping[str, Tool]:
-        """The tools by name; a view."""
+        """The tools by name, as a read-only view."""
         return MappingProxyType(self._tools)
 
     @classmethod
     def discover(cls, group: str = ENTRY_POINT_GROUP) -> ToolRegistry:
-        """The tools that installed packages offer under the entry point group `agentcall.tools`.
+        """Return the tools of installed packages, from the entry point group `agentcall.tools`.
 
-        An entry point names a tool, a function, a module or a list of such; a module may hold
-        `TOOLS`, a dict of names to `module:attribute`, so that nothing is imported before its use.
+        An entry point names a tool, a function, a module or a list of those. A module may define
+        `TOOLS`, a dict of names to `module:attribute`, so that tools are imported only when used.
         """
-        from importlib.metadata import entry_points  # here, as it reads what is installed
+        from importlib.metadata import (
+            entry_points,
+        )  # on demand: it reads the metadata of all packages
 
         found = cls()
         for point in sorted(entry_points(group=group), key=lambda point: point.name):
@@ -152,7 +154,7 @@ class ToolRegistry:
             return self._tools[name]
         except KeyError:
             known = ", ".join(self._tools) or "none"
-            raise UnknownTool(f"there is no tool {name!r}; there are: {known}") from None
+            raise UnknownTool(f"unknown tool {name!r}; the tools are: {known}") from None
 
     def __contains__(self, name: object) -> bool:
         return (name.name if isinstance(name, Tool) else name) in self._tools
@@ -168,19 +170,19 @@ class ToolRegistry:
 
 
 def _is_same_tool(one: Tool, other: Tool) -> bool:
-    """Whether two tools are one function, offered alike: adding it again does no harm."""
+    """Whether two tools are the same function with the same schema and options."""
     if one is other:
         return True
-    alike = one.function == other.function and one.options == other.options
-    return alike and one.definition == other.definition
+    is_same_function = one.function == other.function and one.options == other.options
+    return is_same_function and one.definition == other.definition
 
 
 def _load_entry_point(point: EntryPoint) -> Iterable[object]:
     try:
         source = point.load()
-        listed = getattr(source, "TOOLS", None)
-        if isinstance(source, ModuleType) and isinstance(listed, Mapping):
-            paths = cast("Mapping[str, object]", listed).values()
+        paths_by_name = getattr(source, "TOOLS", None)
+        if isinstance(source, ModuleType) and isinstance(paths_by_name, Mapping):
+            paths = cast("Mapping[str, object]", paths_by_name).values()
             return [_import_attribute(str(path)) for path in paths]
     except (ImportError, AttributeError) as error:
         dist = point.dist.name if point.dist else "an installed package"
@@ -196,7 +198,7 @@ def _import_attribute(path: str) -> object:
 
 
 def collect_tools(source: object) -> Iterable[Tool]:
-    """The tools that a source holds, as `ToolRegistry.add` says. Raises UsageError for none."""
+    """Return the tools of a source, as in `ToolRegistry.add`. Raises UsageError for none."""
     if isinstance(source, Tool):
         return [cast("Tool", source)]
     if inspect.isroutine(source):
@@ -217,18 +219,18 @@ def _collect_from_module(module: ModuleType) -> Iterable[Tool]:
     tools = [cast("Tool", value) for value in public if isinstance(value, Tool)]
     if tools:
         return tools
-    own = [f for f in public if inspect.isfunction(f) and f.__module__ == module.__name__]
-    if not own:
+    functions = [f for f in public if inspect.isfunction(f) and f.__module__ == module.__name__]
+    if not functions:
         raise UsageError(f"the module {module.__name__} has no tools and no public functions")
-    return [make_tool(function) for function in own]
+    return [make_tool(function) for function in functions]
 
 
 def _collect_from_object(source: object) -> Iterable[Tool]:
     tools = [make_tool(value) for value in _find_decorated_tools(source)]
-    for made in tools:
-        if made.needs_instance:
+    for found in tools:
+        if found.needs_instance:
             raise UsageError(
-                f"{made.name} at {made.location} is a method: add an instance of "
+                f"{found.name} at {found.location} is a method: add an instance of "
                 f"{source!r}, not the class"
             )
     if tools:
@@ -249,7 +251,7 @@ def _collect_from_object(source: object) -> Iterable[Tool]:
 
 
 def _find_decorated_tools(source: object) -> Iterable[Function]:
-    """What was decorated with `@tool` in an object or in its class, bound to the object."""
+    """Yield the tools that an object or its class defines with `@tool`, bound to the object."""
     owner = source if isinstance(source, type) else type(source)
     for name in dict.fromkeys([*_list_public_names(owner), *_list_own_names(source)]):
         static = inspect.getattr_static(source, name)
@@ -258,12 +260,12 @@ def _find_decorated_tools(source: object) -> Iterable[Function]:
 
 
 def _list_own_names(source: object) -> Iterable[str]:
-    """The public names of an object's own attributes."""
+    """Return the public names of an object's own attributes."""
     attributes = cast("Mapping[str, object]", getattr(source, "__dict__", {}))
     return [name for name in attributes if not name.startswith("_")]
 
 
 def _list_public_names(owner: type) -> Iterable[str]:
-    """The public names of a class in the order of definition, base classes first."""
+    """Return the public names of a class in order of definition, base classes first."""
     names = (name for base in reversed(owner.__mro__) for name in vars(base))
     return dict.fromkeys(name for name in names if not name.startswith("_"))

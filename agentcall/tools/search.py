@@ -1,14 +1,12 @@
-"""Ranks documents by the words of a query: BM25 over weighted fields, without a model.
+"""Searches tools by their names, descriptions and parameters: BM25 over weighted fields, no model.
 
 Formula: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond",
 section 3.6 (BM25F with one `b`): a word's count in a document is the sum of its counts in the
-fields, each times the field's weight, and so is the document's length.
+fields, each multiplied by the field's weight, and the document's length is defined likewise.
 
-Words: case, width and the English plural do not count; `get_userName2` is get, user, name, 2.
-Chinese and Japanese have no blanks between words: their text, and Korean, is cut into single
+Words are compared without case, width and the English plural; `get_userName2` is get, user, name,
+2. Chinese and Japanese are written without blanks: their text, and Korean, is split into single
 characters and pairs of neighbours.
-
-Tools that can be found by what they do: words of their names, descriptions and parameters.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from agentcall.messages import JSON
 from agentcall.tools.tool import Tool
 
 K1, B = 1.2, 0.75
-"""How soon a word's count saturates, and how much a document's length counts."""
+"""How soon a word's count saturates, and how strongly the length of a document counts."""
 
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -37,47 +35,47 @@ _CHARACTER = re.compile(rf"[{_CJK}]")
 
 
 class SearchField(NamedTuple):
-    """A text of a document, and how much its words count."""
+    """A text of a document and the weight of its words."""
 
     text: str
     weight: float = 1.0
 
 
 class SearchIndex:
-    """Documents that can be searched; they are known by their places in the order given."""
+    """A searchable list of documents, which are identified by their positions."""
 
     def __init__(self, documents: Iterable[Sequence[SearchField]]) -> None:
         counted = [_count_terms(document) for document in documents]
         self._term_scores = _score_terms(counted)
 
     def search(self, query: str, count: int) -> list[int]:
-        """The places of the documents that fit best, the best first; none that has no word of it.
+        """Return the positions of the best documents, the best first; none without a common word.
 
-        Documents that fit equally well come in their own order.
+        Documents with the same score keep their order.
         """
         totals: dict[int, float] = {}
         for word in set(tokenize(query)):
-            for place, score in self._term_scores.get(word, ()):
-                totals[place] = totals.get(place, 0.0) + score
-        return nsmallest(count, totals, key=lambda place: (-totals[place], place))
+            for position, score in self._term_scores.get(word, ()):
+                totals[position] = totals.get(position, 0.0) + score
+        return nsmallest(count, totals, key=lambda position: (-totals[position], position))
 
 
 def tokenize(text: str) -> list[str]:
-    """The words of a text as they are compared.
+    """Split a text into words in the form in which they are compared.
 
-    >>> words("getUserNames: 获取用户")
+    >>> tokenize("getUserNames: 获取用户")
     ['get', 'user', 'name', '获', '取', '用', '户', '获取', '取用', '用户']
     """
     plain = _HUMP.sub(" ", unicodedata.normalize("NFKC", text)).casefold()
     if plain.isascii():
         return list(map(_stem, _ASCII_WORD.findall(plain)))
-    return [word for found in _WORD.findall(plain) for word in _split_run(found)]
+    return [word for run in _WORD.findall(plain) for word in _split_run(run)]
 
 
-def _split_run(found: str) -> Iterable[str]:
-    if not _CHARACTER.match(found):
-        return (_stem(found),)
-    return (*found, *map("".join, pairwise(found)))
+def _split_run(run: str) -> Iterable[str]:
+    if not _CHARACTER.match(run):
+        return (_stem(run),)
+    return (*run, *map("".join, pairwise(run)))
 
 
 def _count_terms(document: Sequence[SearchField]) -> dict[str, float]:
@@ -89,50 +87,46 @@ def _count_terms(document: Sequence[SearchField]) -> dict[str, float]:
 
 
 def _score_terms(counted: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
-    """What each word adds to the score of each document that has it."""
+    """Return what each word adds to the score of each document that contains it."""
     lengths = [sum(counts.values()) for counts in counted]
     mean = sum(lengths) / max(len(lengths), 1) or 1.0
     scores: dict[str, list[tuple[int, float]]] = {}
-    for place, (counts, length) in enumerate(zip(counted, lengths, strict=True)):
+    for position, (counts, length) in enumerate(zip(counted, lengths, strict=True)):
         damping = K1 * (1 - B + B * length / mean)
         for word, count in counts.items():
             score = count * (K1 + 1) / (count + damping)
-            scores.setdefault(word, []).append((place, score))
-    for word, holders in scores.items():
-        rarity = _compute_idf(len(holders), len(counted))
-        scores[word] = [(place, rarity * score) for place, score in holders]
+            scores.setdefault(word, []).append((position, score))
+    for word, postings in scores.items():
+        rarity = log(1 + (len(counted) - len(postings) + 0.5) / (len(postings) + 0.5))
+        scores[word] = [(position, rarity * score) for position, score in postings]
     return scores
-
-
-def _compute_idf(holders: int, documents: int) -> float:
-    return log(1 + (documents - holders + 0.5) / (holders + 0.5))
 
 
 @lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
-    """The word without the ending of an English plural."""
+    """Return the word without the ending of an English plural."""
     if len(word) < 4 or not word.isascii() or word.endswith(("ss", "us", "is")):
         return word
     return word[:-3] + "y" if word.endswith("ies") else word.removesuffix("s")
 
 
 FIND_TOOLS = "find_tools"
-"""The tool with which a model searches a registry that is not shown to it as a whole."""
+"""The tool with which a model searches a registry of which it sees only a part."""
 
 _NAME_WEIGHT, _DESCRIPTION_WEIGHT, _PARAMETER_WEIGHT, _DOCS_WEIGHT = 2.0, 1.0, 1.0, 0.5
-"""How much a word counts where; chosen on other questions than those of docs/tool_search.md."""
+"""Chosen on other questions than those of docs/tool_search.md."""
 
 
 class ToolIndex:
-    """Tools, searched without a model; ones that fit equally well come in their own order."""
+    """A search index of tools."""
 
     def __init__(self, tools: Iterable[Tool]) -> None:
         self._tools = tuple(tools)
         self._index = SearchIndex(map(_build_document, self._tools))
 
     def search(self, query: str, count: int) -> list[Tool]:
-        """The tools that fit best, the best first; none that has no word of the query."""
-        return [self._tools[place] for place in self._index.search(query, count)]
+        """Return the best tools, in descending order; none without a word of the query."""
+        return [self._tools[position] for position in self._index.search(query, count)]
 
 
 def _build_document(tool: Tool) -> Sequence[SearchField]:
@@ -146,7 +140,7 @@ def _build_document(tool: Tool) -> Sequence[SearchField]:
 
 
 def _iter_parameters(schema: JSON) -> Iterator[tuple[str, str]]:
-    """Name and description of each parameter, and of what is inside of it."""
+    """Yield the name and description of each parameter, at any depth."""
     if isinstance(schema, Mapping):
         for key, part in schema.items():
             if key == "properties" and isinstance(part, Mapping):

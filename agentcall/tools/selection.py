@@ -1,13 +1,13 @@
-"""The tools of a large registry that a model is offered: those that a conversation comes upon.
+"""Selects the tools of a large registry that a model is offered in a conversation.
 
 Rules:
-1. It begins with the `FIRST` tools that fit the user's words best. Each further message of the
-   user adds up to `MORE`, until there are as many as may be.
-2. The model finds others with `find_tools`; and what it calls it is offered from then on.
-3. The list follows from the messages alone, so it is the same after a resume or in another
-   process; it only grows, and at its end, so that the server's prefix cache hits between two finds.
-4. A call of a tool that was not offered is the call of a real tool: it is checked, judged by the
-   policy and carried out as any other.
+1. It begins with the `INITIAL_COUNT` tools that match the user's words best. Each further user
+   message adds up to `FURTHER_COUNT`, up to the maximum.
+2. The model finds others with `find_tools`, and is offered the tools that it calls from then on.
+3. The list depends on the messages alone, so that it is the same after a resume or in another
+   process. It only grows, at its end, so that the server's prefix cache hits between two searches.
+4. A call of a tool that was not offered is a call of a real tool: it is validated, checked by the
+   policy and executed like any other.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ INITIAL_COUNT, FURTHER_COUNT = 10, 5
 
 
 class ToolFinder:
-    """Searches a registry; `most` tools are offered without the model having asked for them.
+    """Searches a registry; `max_tools` tools are offered without a search by the model.
 
-    `always` are those that are offered from the beginning, beside `find_tools`.
+    `pinned` tools are offered from the beginning, beside `find_tools`.
     """
 
     def __init__(self, registry: ToolRegistry, max_tools: int, pinned: Sequence[Tool] = ()) -> None:
@@ -38,7 +38,7 @@ class ToolFinder:
         self.registry = registry.merge(self._make_find_tool())
 
     def search(self, query: str, count: int) -> list[Tool]:
-        """The tools that fit best."""
+        """Return the tools that match best."""
         return self._searchable.search(query, count)
 
     def _make_find_tool(self) -> Tool:
@@ -62,17 +62,17 @@ def _format_tool(found: Tool) -> str:
 
 
 class ToolSelection:
-    """The tools that a conversation has come upon so far."""
+    """The tools that a conversation has selected so far."""
 
     def __init__(self, finder: ToolFinder) -> None:
         self._finder = finder
         first = (finder.registry[FIND_TOOLS], *finder.pinned)
-        self._tools = {one.name: one for one in first}
+        self._tools = {pinned.name: pinned for pinned in first}
         self._initial_size = len(first)
         self._read_count = 0
 
     def update(self, messages: Transcript) -> tuple[Tool, ...]:
-        """The tools, once the messages that are new have been read."""
+        """Read the new messages and return the tools."""
         while self._read_count < len(messages):
             for found in self._find_tools(messages[self._read_count]):
                 self._tools.setdefault(found.name, found)
@@ -92,7 +92,7 @@ class ToolSelection:
         count = INITIAL_COUNT if len(self._tools) == self._initial_size else FURTHER_COUNT
         room = max(0, self._finder.max_tools - len(self._tools))
         found = self._finder.search(text, count)
-        return [one for one in found if one.name not in self._tools][:room]
+        return [candidate for candidate in found if candidate.name not in self._tools][:room]
 
     def _find_tools_in_calls(self, calls: Iterable[ToolCall]) -> Iterator[Tool]:
         for call in calls:

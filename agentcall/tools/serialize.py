@@ -1,12 +1,11 @@
-"""What a tool gave, as text for the model, taken at once.
+"""Serializes the output of a tool as text for the model, immediately.
 
-Rules: a text stays as it is; everything else becomes valid JSON, with text beyond ASCII as it is.
-NaN and infinities are null, as JSON has no word for them. Bytes are text where they are UTF-8,
-else base64. Sets are sorted lists, generators lists of what they give (the first `MAX_ITEMS`),
-models and dataclasses objects, arrays lists. `Untrusted` is what it holds. Of other
-objects: what `str` or `repr` say, if their class has a word in it, else their public attributes.
-What contains itself says `<cycle>`.
-Nothing here raises an Exception.
+Rules: text is unchanged; everything else becomes valid JSON, with characters beyond ASCII
+unescaped. NaN and infinities become null, as JSON cannot represent them. Bytes become text if they
+are UTF-8, else base64. Sets become sorted lists, generators lists of their first `MAX_ITEMS` items,
+models and dataclasses objects, arrays lists. `Untrusted` is replaced by its value. Other objects
+become the result of `str` or `repr` if their class defines it, else their public attributes. A
+cycle becomes `<cycle>`. Nothing here raises an Exception.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ _ORJSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def serialize(value: object) -> str:
-    """The value as text, by the rules of this module.
+    """Return the value as text, by the rules of this module.
 
-    >>> snapshot({"city": "上海", "degrees": {3, 1, 2}})
+    >>> serialize({"city": "上海", "degrees": {3, 1, 2}})
     '{"city":"上海","degrees":[1,2,3]}'
     """
     return serialize_with_provenance(value)[0]
 
 
 def serialize_with_provenance(value: object) -> tuple[str, bool]:
-    """The value as text, and whether any part of it is `Untrusted`."""
+    """Return the value as text, and whether any part of it is `Untrusted`."""
     if isinstance(value, Untrusted):
         return serialize_with_provenance(value.value)[0], True
     if type(value) is str and value.isascii():
@@ -58,49 +57,49 @@ def serialize_with_provenance(value: object) -> tuple[str, bool]:
 
 
 def to_json_value(value: object) -> JSON:
-    """The value as a JSON value, by the rules of this module."""
+    """Return the value as a JSON value, by the rules of this module."""
     if isinstance(value, str):
         return serialize(value)
     return cast("JSON", json.loads(serialize(value)))
 
 
 def truncate_text(text: str, limit: int | None) -> str:
-    """The text, or its beginning and end around a note that says how much was cut out."""
+    """Return the text, or its beginning and end around a note of how much was cut."""
     if limit is None or len(text) <= limit:
         return text
     tail = limit // 5
     head = limit - tail
-    cut = len(text) - limit
-    note = f"\n[... {cut} of {len(text)} characters cut out here ...]\n"
+    removed = len(text) - limit
+    note = f"\n[... {removed} of {len(text)} characters cut out here ...]\n"
     return text[:head] + note + text[len(text) - tail :]
 
 
 def list_items(values: Iterable[object]) -> list[object]:
-    """The values of an iterator, the first `MAX_ITEMS` and a word if there are more."""
+    """Return the first `MAX_ITEMS` values of an iterable, with a note if there are more."""
     items = list(islice(values, MAX_ITEMS + 1))
     return items if len(items) <= MAX_ITEMS else [*items[:-1], f"<cut after {MAX_ITEMS} items>"]
 
 
 class _Serializer:
-    """One way through a value; what iterators gave is kept, as they give it once."""
+    """Serializes one value; items of iterators are saved, as they can be read only once."""
 
     def __init__(self) -> None:
         self.is_untrusted = False
         self._iterated: dict[int, tuple[object, list[object]]] = {}
 
     def convert(self, value: object) -> object:
-        """A JSON-like value that stands for an object; TypeError where there is none."""
+        """Return a JSON-like value for an object. Raises TypeError if there is none."""
         if isinstance(value, Untrusted):
             self.is_untrusted = True
             return value.value
         if isinstance(value, Iterator):
             return self._drain(cast("Iterator[object]", value))
-        found = _convert(value)
-        self.is_untrusted = self.is_untrusted or _has_hidden_untrusted_value(value, found)
-        return found
+        converted = _convert(value)
+        self.is_untrusted = self.is_untrusted or _has_hidden_untrusted_value(value, converted)
+        return converted
 
     def walk(self, value: object, ancestors: tuple[int, ...]) -> JSON:
-        """A JSON value, whatever the object; slower than orjson, but never fails."""
+        """Return a JSON value for any object; slower than orjson, but never fails."""
         if id(value) in ancestors:
             return "<cycle>"
         if len(ancestors) > MAX_DEPTH:
@@ -125,7 +124,8 @@ class _Serializer:
             case list() | tuple() if not is_named:
                 return [self.walk(item, ancestors) for item in cast("Sequence[object]", value)]
             case _ if is_dataclass(value) and not isinstance(value, type):
-                fields = {name: getattr(value, name) for name in _get_field_names(value)}
+                names: list[str] = list(getattr(value, "__dataclass_fields__", {}))
+                fields = {name: getattr(value, name) for name in names}
                 return self.walk(fields, ancestors)
             case _:
                 return self.walk(self.convert(value), ancestors)
@@ -139,12 +139,13 @@ class _Serializer:
         return key.decode() if isinstance(key, bytes) and key.isascii() else _safe_repr(key)
 
     def _drain(self, values: Iterator[object]) -> list[object]:
+        # orjson may fail after it has read an iterator; the slower walk then needs its items.
         if id(values) not in self._iterated:
             items: list[object] = []
             self._iterated[id(values)] = (values, items)
             try:
                 items += list_items(values)
-            except Exception as error:  # what it gave before is lost; why is not
+            except Exception as error:  # the items before it are lost, the reason is not
                 items.append(f"<{type(error).__name__}>")
         return self._iterated[id(values)][1]
 
@@ -163,23 +164,19 @@ def _convert(value: object) -> object:
     if isinstance(value, (Sequence, ValuesView)):
         return list(cast("Sequence[object]", value))
     if isinstance(value, int) or is_dataclass(value):
-        raise TypeError  # orjson has given it up already
+        raise TypeError  # orjson has rejected it already
     return _describe_object(value)  # pyright: ignore[reportUnknownArgumentType] - what is left of `object`
 
 
-def _get_field_names(value: object) -> list[str]:
-    return list(getattr(value, "__dataclass_fields__", {}))
-
-
-def _has_hidden_untrusted_value(value: object, found: object) -> bool:
-    """Whether the text that stands for an object has lost the mark of something that it holds."""
-    if not isinstance(found, str) or isinstance(value, _CONTAINERS):
+def _has_hidden_untrusted_value(value: object, converted: object) -> bool:
+    """Whether the text of an object lost the mark of an untrusted value inside it."""
+    if not isinstance(converted, str) or isinstance(value, _CONTAINERS):
         return False
-    return "Untrusted(" in found or _contains_untrusted_value(value, _HIDDEN_DEPTH)
+    return "Untrusted(" in converted or _contains_untrusted_value(value, _HIDDEN_DEPTH)
 
 
 def _contains_untrusted_value(value: object, depth: int) -> bool:
-    """Whether an attribute of an object is `Untrusted`, or holds such a value, not too deep."""
+    """Whether an attribute of an object is `Untrusted` or contains one, up to a depth."""
     if isinstance(value, Untrusted):
         return True
     if depth == 0 or isinstance(value, (str, bytes)):
@@ -210,13 +207,13 @@ def _bytes_to_json(value: bytes) -> object:
 
 def _sort(values: Set[object]) -> list[object]:
     try:
-        return sorted(values)  # type: ignore[type-var]  # unsortable ones are caught
+        return sorted(values)  # type: ignore[type-var]  # sets that cannot be sorted are caught
     except TypeError:
         return sorted(values, key=_safe_repr)
 
 
 def _describe_object(value: object) -> object:
-    """What an object's class made it say, or its public attributes."""
+    """Return the text that an object's class defines, or its public attributes."""
     kind = type(value)
     if kind.__str__ is not object.__str__ and not isinstance(value, BaseException):
         return str(value)
@@ -230,5 +227,5 @@ def _describe_object(value: object) -> object:
 def _safe_repr(value: object) -> str:
     try:
         return repr(value)[:1000]
-    except Exception:  # as above
+    except Exception:  # __repr__ may raise anything
         return f"<{type(value).__name__}>"

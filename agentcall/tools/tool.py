@@ -23,13 +23,13 @@ Function = Callable[..., Any]  # Any: a tool may take and give anything
 AfterCrash: TypeAlias = Literal["tell", "ask"]
 
 
-@dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
+@dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on its instances
 class RunContext(Generic[Deps]):
-    """What a tool may know of the run it is called in; never part of the tool's schema.
+    """The run in which a tool is called; never part of the tool's schema.
 
-    `retry` counts how often in a row this tool has failed. `idempotency_key`
-    is `run:turn:index`, the same when the call is carried out again after a crash. `tainted` says
-    that text of strangers was in the conversation when the call was asked for.
+    `retry` is the number of consecutive failures of this tool. `idempotency_key` is
+    `run:turn:index`, the same when the call is executed again after a crash. `tainted` means that
+    the conversation contained untrusted content when the model made the call.
     """
 
     deps: Deps
@@ -45,16 +45,16 @@ class RunContext(Generic[Deps]):
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the call any more: nothing else tells a thread to stop."""
+        """Whether the call was given up: a thread can only stop itself."""
         return bool(self._cancel_marks)
 
     def cancel(self) -> None:
-        """Says that nobody waits for the call any more."""
+        """Mark the call as given up."""
         self._cancel_marks.append(None)
 
 
 class ToolOptionArguments(TypedDict, total=False):
-    """The marks of a tool as keyword arguments."""
+    """The options of a tool as keyword arguments."""
 
     timeout: float | None
     retries: int
@@ -78,19 +78,19 @@ class ToolOptions:
     timeout: seconds until a call is given up; None for no deadline.
     retries: how often in a row it may ask the model to try again.
     requires_approval: a person has to approve each call.
-    sequential: never at the same time as another call of the same turn.
-    idempotent: carrying the same call out twice does no harm.
-    polling: calling it again with the same arguments makes sense.
+    sequential: it never runs at the same time as another call of the same turn.
+    idempotent: executing the same call twice does no harm.
+    polling: calling it again with the same arguments is meaningful.
     read_only: it changes nothing outside the run.
-    untrusted: its results may hold text that strangers wrote: pages, files, search results.
-    egress: its arguments leave for an address that they hold, such as that of a URL: all of them,
-        or those of these names.
-    isolated: each call runs in a process of its own, which is killed at the deadline.
-    memory: bytes that an isolated call may take; None for no bound.
-    variables: the environment variables that an isolated tool needs, besides such as PATH.
-    after_crash: of a call that a crash cut off, unless it is idempotent: "tell" tells the model
-        that its outcome is unknown, "ask" asks a person whether to carry it out again.
-    delegates: it is an agent, whose run makes steps of its own; see `Agent.as_tool`.
+    untrusted: its results may contain untrusted content: pages, files, search results.
+    egress: its arguments are sent to an address that they contain, such as a URL: all of them, or
+        those with these names.
+    isolated: each call runs in its own process, which is killed at the deadline.
+    memory: bytes that an isolated call may use; None for no limit.
+    variables: environment variables that an isolated tool needs, in addition to PATH and the like.
+    after_crash: for a call that a crash interrupted, unless it is idempotent: "tell" tells the
+        model that its outcome is unknown, "ask" asks a person whether to execute it again.
+    delegates: it is an agent with a run of its own; see `Agent.as_tool`.
     """
 
     timeout: float | None = 120.0
@@ -112,8 +112,8 @@ class ToolOptions:
 class Tool(Generic[P, R]):
     """A function with a name, a description and a JSON Schema, which a model may call.
 
-    Calling the tool calls the function, so a decorated function stays what it was. A tool in a
-    class body binds like a method: `instance.name` is a tool of that instance.
+    Calling the tool calls the function, so that a decorated function can be used as before. A tool
+    in a class body binds like a method: `instance.name` is a tool of that instance.
     """
 
     def __init__(
@@ -134,16 +134,16 @@ class Tool(Generic[P, R]):
         if options.egress:
             _check_egress(schema, options.egress)
         update_wrapper(self, _unwrap(function), updated=())
-        self.__wrapped__ = function  # a bound method, where it is one: its signature has no self
+        self.__wrapped__ = function  # perhaps a bound method: its signature has no self
 
     @property
     def name(self) -> str:
-        """The name the model calls it by."""
+        """The name that the model calls it by."""
         return self.schema.name
 
     @property
     def description(self) -> str:
-        """What the model is told that it does."""
+        """The description that the model sees."""
         return self.schema.description
 
     @property
@@ -162,7 +162,7 @@ class Tool(Generic[P, R]):
 
     @cached_property
     def is_async(self) -> bool:
-        """Whether calling it gives something to await."""
+        """Whether calling it returns an awaitable."""
         function = _unwrap(self.function)
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
@@ -170,25 +170,25 @@ class Tool(Generic[P, R]):
 
     @property
     def is_untrusted_source(self) -> bool:
-        """Whether its results may be untrusted: it is marked so, says so, or has given some."""
+        """Whether its results may be untrusted: by option, by annotation, or since one has been."""
         return (
             self.options.untrusted or self.has_returned_untrusted or self._has_untrusted_annotation
         )
 
     @cached_property
     def _has_untrusted_annotation(self) -> bool:
-        """Whether `Untrusted` stands in what the function is declared to return."""
+        """Whether the function's return annotation contains `Untrusted`."""
         hints = getattr(inspect.unwrap(_unwrap(self.function)), "__annotations__", {})
         return "Untrusted" in str(hints.get("return", ""))
 
     @property
     def needs_instance(self) -> bool:
-        """Whether it is a method in a class body, which is no tool without its instance."""
+        """Whether it is a method in a class body, which cannot be called without an instance."""
         return self._unbound
 
     @cached_property
     def location(self) -> str:
-        """Where the function stands, as `file:line`, or what a callable object says in `place`."""
+        """The function's location, as `file:line`, or the `location` of a callable object."""
         function = _unwrap(self.function)
         if location := getattr(function, "location", ""):
             return str(location)
@@ -199,33 +199,35 @@ class Tool(Generic[P, R]):
 
     @cached_property
     def function_ref(self) -> FunctionRef:
-        """Where another process finds the function. Raises UsageError if none could."""
+        """A reference for other processes. Raises UsageError if they cannot import the function."""
         return make_function_ref(self.function)
 
     def parse(self, arguments: str | bytes) -> dict[str, object]:
-        """The validated Python values of JSON arguments, by parameter name.
+        """Validate JSON arguments and return their Python values by parameter name.
 
-        Raises ArgumentsError, which names each wrong field, its value and what was expected.
+        Raises ArgumentsError, which has each wrong field, its value and what was expected.
         """
         return self.schema.parse(arguments)
 
     def call(self, values: Mapping[str, object], context: object = None) -> Any:
-        """Calls the function with parsed values; gives what it gives, perhaps an awaitable."""
+        """Call the function with parsed values; return its result, perhaps an awaitable."""
         args, kwargs = self.schema.bind(values, context)
         function: Function = self.function
         return function(*args, **kwargs)
 
     def with_name(self, name: str) -> Tool:
-        """The same tool under another name."""
+        """Return the same tool under another name."""
         return self.copy_with(replace(self.schema, name=name), self.options)
 
     def copy_with(self, schema: FunctionSchema | ExternalSchema, options: ToolOptions) -> Tool:
-        """The same function with another schema and other marks.
+        """Return the same function with another schema and other options.
 
-        A callable object may have another function for other marks: what its `marked(marks)` gives.
+        A callable object whose function depends on the options provides `with_options(options)`.
         """
-        marked = getattr(self.function, "marked", None)
-        function = cast("Function", marked(options)) if callable(marked) else self.function
+        with_options = getattr(self.function, "with_options", None)
+        function = (
+            cast("Function", with_options(options)) if callable(with_options) else self.function
+        )
         return Tool(function, schema, options, unbound=self._unbound)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -249,7 +251,7 @@ def _unwrap(function: Function) -> Function:
 
 
 def _is_in_class_body(function: Function) -> bool:
-    """Whether the function was defined in a class body and takes its instance first."""
+    """Whether the function was defined in a class body and takes an instance first."""
     if inspect.ismethod(function) or isinstance(function, (staticmethod, classmethod)):
         return isinstance(function, classmethod)
     outer, _, _ = getattr(function, "__qualname__", "").rpartition(".")
@@ -266,9 +268,9 @@ def make_tool(
     description: str | None = None,
     **options: Unpack[ToolOptionArguments],
 ) -> Tool:
-    """A tool out of a function, a method, a callable object or another tool.
+    """Create a tool from a function, a method, a callable object or another tool.
 
-    Raises SchemaError, with the place and the reason, if it cannot be offered to a model.
+    Raises SchemaError, with the location and the reason, if it cannot be offered to a model.
     """
     inner: object = getattr(function, "__func__", None)
     if isinstance(inner, Tool):
@@ -287,7 +289,7 @@ def make_tool(
     return Tool(function, schema, ToolOptions(**options), unbound=unbound)
 
 
-def given_tool(
+def tool_from_schema(
     function: Callable[[dict[str, JSON]], Any],  # Any: as a tool's function
     *,
     name: str,
@@ -295,14 +297,14 @@ def given_tool(
     parameters: Mapping[str, JSON],
     **options: Unpack[ToolOptionArguments],
 ) -> Tool:
-    """A tool with a JSON Schema of its own, whose function takes the arguments as one dict.
+    """Create a tool with the given JSON Schema, whose function takes the arguments as one dict.
 
-    Raises SchemaError for what is no JSON Schema of an object.
+    Raises SchemaError if `parameters` is not the JSON Schema of an object.
 
     >>> def forecast(arguments):
     ...     return f"{arguments['city']}: sunny"
     >>> schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-    >>> given_tool(forecast, name="forecast", description="", parameters=schema).name
+    >>> tool_from_schema(forecast, name="forecast", description="", parameters=schema).name
     'forecast'
     """
     _check_options(options)
@@ -316,7 +318,7 @@ def given_tool(
 def _bind_inner_tool(
     holder: Any, inner_tool: Tool
 ) -> Tool:  # Any: a staticmethod, a classmethod or a method
-    """The tool in a decorator that was laid over it, bound as the decorator says."""
+    """Return the tool inside another decorator, bound as that decorator says."""
     if isinstance(holder, MethodType):
         return Tool(
             MethodType(inner_tool.function, holder.__self__), inner_tool.schema, inner_tool.options
@@ -336,22 +338,22 @@ def _override_tool(
 
 
 def _check_can_isolate(function: Function, schema: FunctionSchema | ExternalSchema) -> None:
-    """Raises UsageError for a tool that cannot be isolated."""
-    why = explain_not_importable(function)
+    """Raise UsageError for a tool that cannot be isolated."""
+    reason = explain_not_importable(function)
     if isinstance(schema, ExternalSchema):
-        why = "its schema was given, and a worker reads it from the function"
+        reason = "its schema was given, but a worker derives it from the function"
     elif schema.context_type and get_args(schema.context_type) != (type(None),):
-        why = "its deps stay in this process; take RunContext[None], and the rest as arguments"
+        reason = "its deps stay in this process; use RunContext[None], and arguments for the rest"
     if _is_in_class_body(function):
-        why = "it is a method; make it a function at the top of a module"
-    if why:
-        raise UsageError(f"{schema.name} cannot be isolated: {why}")
+        reason = "it is a method; make it a function at the top of a module"
+    if reason:
+        raise UsageError(f"{schema.name} cannot be isolated: {reason}")
 
 
 def _check_egress(
     schema: FunctionSchema | ExternalSchema, names: Literal[True] | Sequence[str]
 ) -> None:
-    """Raises UsageError for a name that no parameter has."""
+    """Raise UsageError for a name that is not a parameter."""
     if names is True:
         return
     known = cast("Mapping[str, JSON]", schema.parameters.get("properties", {}))
@@ -372,7 +374,7 @@ def _check_options(options: ToolOptionArguments) -> None:
     if memory is not None and memory <= 0:
         raise UsageError(f"memory={memory!r} is not a number of bytes above 0")
     if isinstance(variables, str):
-        raise UsageError(f"variables={variables!r} is a text; give their names as a list")
+        raise UsageError(f"variables={variables!r} is a string; give a list of names")
     timeout = options.get("timeout")
     if timeout is not None and timeout <= 0:
         raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")
@@ -380,7 +382,7 @@ def _check_options(options: ToolOptionArguments) -> None:
         raise UsageError(f"retries={options.get('retries')!r} is below 0")
     after = options.get("after_crash", "tell")
     if after not in get_args(AfterCrash):
-        raise UsageError(f"after_crash={after!r}: it has to be 'tell' or 'ask'")
+        raise UsageError(f"after_crash={after!r} is not 'tell' or 'ask'")
 
 
 @overload
@@ -389,7 +391,10 @@ def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 
 @overload
 def tool(
-    *, name: str | None = None, description: str | None = None, **marks: Unpack[ToolOptionArguments]
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    **options: Unpack[ToolOptionArguments],
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
@@ -399,12 +404,12 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    **marks: Unpack[ToolOptionArguments],
+    **options: Unpack[ToolOptionArguments],
 ) -> Tool | Callable[[Function], Tool]:
-    """Makes a function a tool: `@tool`, or `@tool(name=, description=, timeout=, ...)`.
+    """Make a function a tool: `@tool`, or `@tool(name=, description=, timeout=, ...)`.
 
-    The name, the signature and the docstring say everything the model is told; the marks are those
-    of `Marks`. Raises SchemaError if the function cannot be offered.
+    The model sees the name, the signature and the docstring; the other options are those of
+    `ToolOptions`. Raises SchemaError if the function cannot be offered to a model.
 
     >>> @tool
     ... def add(a: int, b: int) -> int:
@@ -419,6 +424,6 @@ def tool(
         return make_tool(function)
 
     def decorate(target: Function) -> Tool:
-        return make_tool(target, name=name, description=description, **marks)
+        return make_tool(target, name=name, description=description, **options)
 
     return decorate

@@ -1,4 +1,4 @@
-"""Native calls come out of a stream as they stand in the plain answer, or they are refused."""
+"""Native calls in a stream are assembled to those of the plain answer, or refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pieces = Sequence[tuple[int | None, str, str, str]]
 
 
 def calls_of(*pieces: tuple[int | None, str, str, str]) -> list[tuple[str, str]]:
-    """The calls as (name, arguments); a broken one has the name "broken"."""
+    """Return the calls as (name, arguments); a malformed one has the name "broken"."""
     found = assemble_calls([ToolCallDelta(*piece) for piece in pieces], TOOLS)
     return [
         (part.name, part.arguments) if isinstance(part, ToolCallPart) else ("broken", "")
@@ -228,7 +228,7 @@ ENDS: list[tuple[Any, ...]] = [(), ("last_doubled",), ("one_chunk",), ("message_
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[Completion, Completion]:
-    """An answer of several calls, plain, and cut in a way that servers were seen to cut."""
+    """Return an answer of several calls, plain, and as servers have been observed to cut it."""
     ids, index = draw(st.sampled_from(IDS)), draw(st.sampled_from(INDEXES))
     given_id: dict[str, Any] = {"missing": MISSING, "empty": "", "null": None}
     made = [
@@ -249,7 +249,7 @@ def streams(draw: st.DrawFn) -> tuple[Completion, Completion]:
 
 
 def parts_of(reply: Completion, *, stream: bool) -> tuple[Counter[str], list[object]]:
-    """The calls of an answer as a client reads it, and those that were refused."""
+    """Return the calls of an answer as a client reads it, and those that were refused."""
     request = RecordedRequest("POST", "/v1/chat/completions", {}, b"", {"stream": stream}, 1)
     data = b"".join(reply.answer(request).pieces)
     hearing = ResponseReader(NativeReader(TOOLS), 0)
@@ -260,7 +260,7 @@ def parts_of(reply: Completion, *, stream: bool) -> tuple[Counter[str], list[obj
 
 
 def check_streams(answer: tuple[Completion, Completion]) -> None:
-    """What a stream runs is what the plain answer runs, or less, and then the model is told."""
+    """Check that a stream runs the calls of the plain answer, or reports what it left out."""
     plain, streamed = answer
     meant, no_broken = parts_of(plain, stream=False)
     ran, broken = parts_of(streamed, stream=True)

@@ -1,4 +1,4 @@
-"""Plans: nested calls that are read, and what of them is next."""
+"""Plans: parsing nested calls, and finding the next ones."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_calls_are_written_as_python_writes_them(text: str, expected: list[str])
         "f(" * 80 + ")" * 80 + "(", "f(1e999)", "f(b'x')", "f({1})", "f(1)" * 900, "f(1, g)",
     ],
 )  # fmt: skip
-def test_what_is_not_made_of_calls_is_no_plan(text: str) -> None:
+def test_what_is_not_made_of_calls_is_not_a_plan(text: str) -> None:
     assert parse_plan(text) is None
 
 

@@ -1,4 +1,4 @@
-"""The constrained dialect: what it offers, how a conversation is written, how a turn is read."""
+"""The constrained dialect: the prompt, the rendering of conversations, and the reading of turns."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def kinds(schema: dict[str, Any]) -> list[str]:  # Any: nested JSON
 def read(
     pieces: Iterable[str], offer: PromptSpec = OFFER, finish: str | None = "stop"
 ) -> tuple[str, list[MessagePart]]:
-    """The text said, and the other parts."""
+    """Return the text and the other parts."""
     reader = ConstrainedDialect().create_reader(offer)
     parts = [part for piece in pieces for part in reader.feed(MessageDelta(piece))]
     parts += reader.close(finish)
@@ -138,7 +138,7 @@ def test_without_tools_and_type_nothing_is_held() -> None:
     assert ConstrainedDialect().create_prelude(PromptSpec("Be brief."), "auto").fields == {}
 
 
-def test_the_name_stands_before_the_arguments() -> None:
+def test_the_name_precedes_the_arguments() -> None:
     call = schema_of(OFFER)["anyOf"][1]
     assert list(call["properties"]) == ["name", "arguments"]
     assert call["required"] == ["name", "arguments"]
@@ -286,7 +286,7 @@ def test_an_answer_cut_by_its_length_is_what_came() -> None:
 @pytest.mark.parametrize(
     "text", ['{"name": "add", "arguments": {"a": 1', '{"plan": "add(1, price(\'t', '{"na']
 )
-def test_what_was_cut_is_broken_and_never_called(text: str, finish: str | None) -> None:
+def test_what_was_cut_is_malformed_and_never_called(text: str, finish: str | None) -> None:
     said, parts = read([text], finish=finish)
     assert said == ""
     assert parts == [MalformedCallPart(text, "it was cut off")]
@@ -298,14 +298,14 @@ def test_what_was_cut_is_broken_and_never_called(text: str, finish: str | None) 
         ('{"plan": "2 + 3"}', "not made of calls"),
         ('{"plan": "add(1, x)"}', "not made of calls"),
         ('{"plan": "f(g"}', "not made of calls"),
-        ('{"plan": "plus(1, 2)"}', "plus, which is no tool"),
+        ('{"plan": "plus(1, 2)"}', "plus, which is not a tool"),
         ('{"plan": "add(1, 2, 3)"}', "takes a, b"),
         ('{"plan": "today(1)"}', "today(1) has too many values"),
         ('{"answer" "8"}', "not one JSON object"),
         ('{"name": "add" "arguments"', "ended inside a call"),
     ],
 )
-def test_what_cannot_be_read_is_broken_with_the_reason(text: str, reason: str) -> None:
+def test_what_cannot_be_read_is_malformed_with_the_reason(text: str, reason: str) -> None:
     said, parts = read([text])
     assert said == ""
     assert [type(part) for part in parts] == [MalformedCallPart]
@@ -371,7 +371,7 @@ def test_the_results_of_a_plan_come_together_with_what_is_next() -> None:
     ]
 
 
-def test_below_the_last_result_stands_the_question() -> None:
+def test_the_question_follows_the_last_result() -> None:
     inner, outer = call("add", "3", a=1, b=4), call("add", "4", a=5, b=5)
     first = (*BOUGHT, Assistant(calls=(inner,)), ToolResult("3", "add", "5"))
     assert rendered(first)[-1]["content"] == "add(1, 4) = 5\nNext: add(5, 5)"
@@ -393,13 +393,13 @@ def test_what_needs_a_call_that_failed_is_not_next() -> None:
     assert rendered(failed)[-1]["content"] == expected
 
 
-def test_a_plan_that_was_left_is_not_told_again() -> None:
+def test_a_plan_that_was_left_is_not_shown_again() -> None:
     other = call("add", "3", a=4, b=5)
     left = (*BOUGHT, Assistant(calls=(other,)), ToolResult("3", "add", "9"))
     assert rendered(left)[-1]["content"] == "add(4, 5) = 9"
 
 
-def test_where_a_failure_ends_the_plan_nothing_is_said_to_be_next() -> None:
+def test_when_a_failure_ends_the_plan_nothing_is_next() -> None:
     ended = (
         User("Which date is it?"),
         Assistant(calls=(call("today", "1"),), thinking="today()"),
@@ -414,7 +414,7 @@ def test_a_plan_of_another_question_is_over() -> None:
     assert rendered((*later, result))[-1]["content"] == "today() = 2026-01-02"
 
 
-def test_the_question_is_the_users_and_not_what_told_of_a_mistake() -> None:
+def test_the_question_is_the_users_and_not_the_report_of_a_mistake() -> None:
     told = (
         User("Which date is it?"),
         User("A tool call in your answer could not be read."),
@@ -426,7 +426,7 @@ def test_the_question_is_the_users_and_not_what_told_of_a_mistake() -> None:
     )
 
 
-def test_a_result_that_is_no_number_is_put_in_as_it_is() -> None:
+def test_a_result_that_is_not_a_number_is_inserted_as_it_is() -> None:
     weather = (
         User("Where?"),
         Assistant(calls=(call("price", "1", item="x"),), thinking="add(price('x'), 1)"),

@@ -1,4 +1,4 @@
-"""A call that was cut never runs, whatever the server says of the end: no family, no place."""
+"""A call that was cut never runs, in any family and at any position, whatever the finish reason."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ themselves or stop at. The arguments end before it. Formats that are not here ma
 
 
 def run_of(text: str, family: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """The calls that would run of a text whose server says that the model was done."""
+    """Return the calls that would run for a text of a model that had finished."""
     reader = create_text_reader(list(TOOLS.values()), family)
     reading = collect_parts([*reader.feed(text), *reader.close("stop")])
     mended = [repair_call(call, TOOLS) for call in reading.calls]

@@ -1,4 +1,4 @@
-"""InternLM's raw mode: what is written into the messages and read out of the text."""
+"""InternLM's raw mode: what is written into the messages and read from the text."""
 
 import json
 from typing import cast
@@ -45,7 +45,7 @@ def content(wire: JSONObject) -> str:
 # --- writing ---
 
 
-def test_the_request_keeps_the_server_from_parsing_and_says_the_stop_words_again() -> None:
+def test_the_request_keeps_the_server_from_parsing_and_sends_the_stop_words_again() -> None:
     fields = INTERNLM.create_prelude(PromptSpec("Told.", (add,)), "auto").fields
     assert fields == {
         "tool_choice": "none",
@@ -87,7 +87,7 @@ def test_chinese_is_written_as_it_is() -> None:
     assert "\\u" not in content(listed)
 
 
-def test_an_answer_s_type_is_told_in_the_system_message() -> None:
+def test_an_answer_s_type_is_in_the_system_message() -> None:
     (system,) = messages(INTERNLM, PromptSpec("Told.", answer_schema={"type": "integer"}))
     assert content(system).startswith("Told.")
     assert '{"type": "integer"}' in content(system)
@@ -184,7 +184,7 @@ def test_a_call_with_its_end_is_the_same() -> None:
 
 @pytest.mark.parametrize("finish", ["length", None])
 @pytest.mark.parametrize("cut", [CALL[:-1], CALL[:-8], CALL[: len(PLUGIN)], PLUGIN[:-2]])
-def test_a_call_that_was_cut_is_broken_and_not_shown(cut: str, finish: str | None) -> None:
+def test_a_call_that_was_cut_is_malformed_and_not_shown(cut: str, finish: str | None) -> None:
     parts = read(f"Yes.{cut}", finish)
     assert said(parts) == "Yes."
     assert not [part for part in parts if isinstance(part, ToolCallPart)]

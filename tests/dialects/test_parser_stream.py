@@ -1,4 +1,4 @@
-"""Reading an answer's text: what is said, thought, called, and what is broken."""
+"""Reading the text of an answer: text, thinking, calls, and malformed calls."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def parts(text: str, size: int = 0, finish: str | None = "stop") -> list[Message
         "Inspection, Action, Thinking. A T F * ` { [ <",
     ],
 )
-def test_text_that_is_no_call_comes_out_whole(text: str) -> None:
+def test_text_that_is_not_a_call_comes_out_whole(text: str) -> None:
     for size in (0, 1, 2, 7):
         reader = create_text_reader(TOOLS)
         pieces = [text[at : at + size] for at in range(0, len(text), size)] if size else [text]
@@ -194,7 +194,7 @@ def test_a_call_comes_out_as_soon_as_its_end_is_seen() -> None:
         ("a<think>b</think>c<think>d</think>e", "bd", "ace"),
     ],
 )
-def test_thinking_is_kept_apart(text: str, thinking: str, said: str) -> None:
+def test_thinking_is_separated(text: str, thinking: str, said: str) -> None:
     for pieces in ([text], list(text)):
         assert read_text(pieces, TOOLS) == ParsedResponse(said, thinking)
 
@@ -231,7 +231,7 @@ def test_a_call_counts_if_the_model_never_leaves_its_thinking() -> None:
 # --------------------------------------------------------------------------- calls
 
 
-def test_a_marked_call_of_an_unknown_tool_is_given_so_that_the_model_can_be_told() -> None:
+def test_a_marked_call_of_an_unknown_tool_is_returned_so_that_the_model_can_be_informed() -> None:
     text = '<tool_call>{"name": "dance", "arguments": {}}</tool_call>'
     assert read_text(text, TOOLS).calls == (ToolCallPart("dance", "{}"),)
 
@@ -242,7 +242,7 @@ def test_a_name_in_another_spelling_counts_and_is_given_as_written(name: str) ->
     assert read_text(text, TOOLS).calls == (ToolCallPart(name, '{"a": 2}'),)
 
 
-def test_arguments_are_given_as_written_so_that_mending_can_be_seen() -> None:
+def test_arguments_are_returned_as_written_so_that_repair_can_be_seen() -> None:
     text = "<tool_call>{'name': 'add', 'arguments': {'a': True,}}</tool_call>"
     assert read_text(text, TOOLS).calls == (ToolCallPart("add", "{'a': True,}"),)
 
@@ -258,17 +258,17 @@ def test_an_id_is_kept() -> None:
 
 
 @pytest.mark.parametrize("finish", ["stop", "length", None])
-def test_a_call_that_was_cut_is_broken(finish: str | None) -> None:
+def test_a_call_that_was_cut_is_malformed(finish: str | None) -> None:
     found = parts('Hi <tool_call>{"name": "add", "arguments": {"a": 2', 0, finish)
     assert [type(part) for part in found] == [TextPart, MalformedCallPart]
 
 
-def test_a_call_that_lacks_a_bracket_is_broken_and_the_text_behind_is_kept() -> None:
+def test_a_call_that_lacks_a_bracket_is_malformed_and_the_text_after_is_kept() -> None:
     reading = read_text('<tool_call>{"name": "add", "arguments": {"a": 2}</tool_call> ok', TOOLS)
     assert (reading.calls, len(reading.broken), reading.text) == ((), 1, " ok")
 
 
-def test_bare_json_that_was_cut_behind_an_offered_name_is_broken() -> None:
+def test_bare_json_that_was_cut_after_an_offered_name_is_malformed() -> None:
     reading = read_text('{"name": "add", "arguments": {"a": 2', TOOLS)
     assert (reading.calls, reading.text, len(reading.broken)) == ((), "", 1)
 

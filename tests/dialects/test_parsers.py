@@ -1,4 +1,4 @@
-"""Each family's own format, as its template writes it, and as its models get it wrong."""
+"""Each family's own format, as its template writes it, and the mistakes of its models."""
 
 from __future__ import annotations
 
@@ -331,7 +331,7 @@ def test_other_ways_to_write_the_same_call(text: str) -> None:
         assert (calls(reading), reading.text, reading.broken) == ([("add", {"a": 2})], "", ())
 
 
-def test_the_definition_of_a_tool_is_no_call() -> None:
+def test_the_definition_of_a_tool_is_not_a_call() -> None:
     text = (
         '{"type": "function", "function": {"name": "add", "description": "Adds.", '
         '"parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}'
@@ -372,12 +372,12 @@ def test_positional_arguments_take_the_order_of_the_schema() -> None:
 @pytest.mark.parametrize(
     "text", ["[add(a=2*3)]", "[add(a=f(1))]", "[add(a=x)]", "[add(a=__import__('os'))]"]
 )
-def test_pythonic_arguments_that_are_no_literals_are_text(text: str) -> None:
+def test_pythonic_arguments_that_are_not_literals_are_text(text: str) -> None:
     reading = read_text(text, TOOLS)
     assert (reading.calls, reading.text) == ((), text)
 
 
-def test_harmony_text_is_no_call_and_thinking_is_thinking() -> None:
+def test_harmony_text_is_not_a_call_and_thinking_is_thinking() -> None:
     text = (
         "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
         '{"name": "add", "arguments": {}}<|return|>'
@@ -408,7 +408,7 @@ def test_react_final_answer_is_the_text() -> None:
     assert reading.thinking == "I know it."
 
 
-def test_react_input_that_is_no_json_is_the_only_argument() -> None:
+def test_react_input_that_is_not_json_is_the_only_argument() -> None:
     search = Offer("search", {"properties": {"q": {"type": "string"}}, "required": ["q"]})
     text = "Action: search\nAction Input: the weather in Paris\nObservation: rain"
     assert calls(read_text(text, [search])) == [("search", {"q": "the weather in Paris"})]

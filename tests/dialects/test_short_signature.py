@@ -1,4 +1,4 @@
-"""A tool in few words."""
+"""Tools as short signatures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_tool_without_parameters_or_description_is_short() -> None:
     assert format_signature(ping) == "- ping()"
 
 
-def test_types_that_are_named_are_told() -> None:
+def test_named_types_are_shown() -> None:
     assert format_signature(plant).splitlines() == [
         "- plant(tree: Node): Plant a tree.",
         '    Node = {"value": integer, "children"?: [Node, ...]}',

@@ -1,4 +1,4 @@
-"""What a model only thinks of never runs, whoever wrote the tag that opens its thinking."""
+"""Calls inside thinking never run, no matter who wrote the tag that opens it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def NOTE_TOOL(text: str) -> str:
 
 
 def read_both(text: str) -> ParsedResponse:
-    """What a text holds, which is the same in single characters."""
+    """Read a text, at once and in single characters, which have to agree."""
     reading = read_text(text, TOOLS)
     assert read_text(list(text), TOOLS) == reading
     return reading
@@ -164,7 +164,7 @@ def test_a_call_in_thinking_without_end_is_none(text: str, finish: str | None) -
 
 
 @pytest.mark.parametrize("finish", ["length", None])
-def test_thinking_that_was_cut_behind_a_call_runs_none(finish: str | None) -> None:
+def test_thinking_that_was_cut_after_a_call_runs_none(finish: str | None) -> None:
     reader = create_text_reader(TOOLS)
     reading = collect_parts([*reader.feed(f"<think>So {WIPE}"), *reader.close(finish)])
     assert (reading.calls, reading.thinking) == ((), f"So {WIPE}")
@@ -192,7 +192,7 @@ def test_calls_in_thinking_that_the_server_took_apart_are_none() -> None:
     assert not any(isinstance(part, ToolCallPart) for part in parts)
 
 
-def test_what_is_void_is_told_with_the_tag_that_the_template_wrote() -> None:
+def test_void_parts_are_reported_with_the_tag_that_the_template_wrote() -> None:
     reader = create_text_reader(TOOLS)
     assert reader.feed(f"Hm {WIPE}")[0] == TextPart("Hm ")
     (part,) = reader.feed("[/THINK]")
@@ -222,14 +222,16 @@ def test_thinking_is_supposed_until_the_answer_shows_that_there_is_none(
         assert reading == wanted
 
 
-def test_a_call_before_text_in_supposed_thinking_without_end_is_told_to_the_model() -> None:
+def test_a_call_before_text_in_supposed_thinking_without_end_is_reported_to_the_model() -> None:
     reader = create_text_reader(TOOLS, opener="<think>", is_assumed=True)
     reading = collect_parts([*reader.feed(f"Hm {WIPE} no."), *reader.close("stop")])
     assert (reading.calls, len(reading.broken)) == ((), 1)
     assert isinstance(reading.broken[0], MalformedCallPart)
 
 
-def test_an_object_that_was_only_thought_of_is_no_turn_of_the_constrained_dialect() -> None:
+def test_an_object_that_was_only_part_of_thinking_is_not_a_turn_of_the_constrained_dialect() -> (
+    None
+):
     wiped = '{"name": "wipe", "arguments": {}}'
     added = '{"name": "add", "arguments": {"a": 1}}'
     noted = '{"name": "write_file", "arguments": {"text": "a</think>b<think>c"}}'
@@ -277,7 +279,7 @@ async def ran_of(stream: bool, *script: Reply) -> tuple[list[str], RunResult[str
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("opener", ["", "<think>"])
-async def test_a_call_that_is_only_thought_of_never_runs(stream: bool, opener: str) -> None:
+async def test_a_call_that_is_only_part_of_thinking_never_runs(stream: bool, opener: str) -> None:
     first = say(f"{opener}Perhaps {WIPE} would do, but no.</think>{ADD}")
     ran, result, _ = await ran_of(stream, first, say(f"{opener}Hm {WIPE}</think>It is 1."))
     assert (ran, result.output) == (["add"], "It is 1.")
@@ -317,6 +319,6 @@ async def test_an_answer_without_thinking_is_shown_whole_although_thinking_was_s
     assert outputs == ["One.", "Two.", "Three."]
 
 
-async def test_native_calls_are_no_matter_of_thinking_in_the_text() -> None:
+async def test_native_calls_do_not_depend_on_thinking_in_the_text() -> None:
     ran, result, _ = await ran_of(False, call("add", a=1).replace(text="Hm.</think>"), say("Ok."))
     assert (ran, result.output) == (["add"], "Ok.")

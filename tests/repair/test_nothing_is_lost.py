@@ -1,7 +1,7 @@
-"""The rule of every repair: what runs is exactly what was meant, or nothing runs.
+"""The first rule of repair: exactly the intended call runs, or none.
 
-Valid arguments are written in every text format that is read; a fragment (an operator and a number,
-a unit, a word, a second string, a date) is put behind, before or inside a value.
+Valid arguments are written in every supported text format. A fragment (an operator and a number,
+a unit, a word, a second string, a date) is inserted after, before or inside a value.
 """
 
 from __future__ import annotations
@@ -59,22 +59,22 @@ TOOLS: dict[str, Tool] = {each.name: each for each in (order, look, wait)}
 
 
 def native(name: str, arguments: dict[str, Any]) -> str:
-    """The arguments of a native call."""
+    """Return the arguments of a native call."""
     return json.dumps(arguments)
 
 
 def native_python(name: str, arguments: dict[str, Any]) -> str:
-    """The arguments of a native call, as Python writes them."""
+    """Return the arguments of a native call in Python's notation."""
     return repr(arguments)
 
 
 def native_indented(name: str, arguments: dict[str, Any]) -> str:
-    """The arguments of a native call, over several lines."""
+    """Return the arguments of a native call over several lines."""
     return json.dumps(arguments, indent=2)
 
 
 def native_unclosed(name: str, arguments: dict[str, Any]) -> str:
-    """The arguments of a native call that a server took a bracket from."""
+    """Return the arguments of a native call without a closing bracket that a server removed."""
     return json.dumps(arguments)[:-1]
 
 
@@ -113,7 +113,7 @@ FRAGMENTS = st.one_of(
 
 
 def places(arguments: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """The places of all texts and numbers."""
+    """Return the paths of all texts and numbers."""
     if isinstance(arguments, dict):
         return [p for key, item in arguments.items() for p in places(item, (*path, key))]
     if isinstance(arguments, list):
@@ -128,7 +128,7 @@ def at(arguments: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def changed(arguments: Any, path: tuple[str | int, ...], value: Any) -> Any:
-    """A copy with another value at a place."""
+    """Return a copy with another value at a path."""
     copy = json.loads(json.dumps(arguments))
     at(copy, path[:-1])[path[-1]] = value
     return copy
@@ -137,7 +137,7 @@ def changed(arguments: Any, path: tuple[str | int, ...], value: Any) -> Any:
 def intended(
     arguments: dict[str, Any], path: tuple[str | int, ...], where: int, fragment: str
 ) -> list[Any]:
-    """What the text may mean: the fragment as a part of the value that it stands in."""
+    """Return what the text may mean: the fragment is part of the value around it."""
     written = str(at(arguments, path))
     text = written[:where] + fragment + written[where:]
     meant = [changed(arguments, path, text)]
@@ -148,7 +148,7 @@ def intended(
 
 
 def carried_out(name: str, text: str, how: str) -> list[RepairedCall]:
-    """The calls that run of what a model wrote."""
+    """Return the calls that run for what a model wrote."""
     if how in NATIVE:
         calls: tuple[ToolCallPart, ...] = (ToolCallPart(name, text),)
     else:
@@ -178,7 +178,7 @@ def check_that_nothing_is_lost(data: st.DataObject, how: str) -> None:
 
 
 def same(ran: Any, meant: Any) -> bool:
-    """Whether the arguments say the same; blanks around a text do not count between tags."""
+    """Whether the arguments are equal; blanks around a text do not count between tags."""
     if isinstance(ran, dict) and isinstance(meant, dict):
         return ran.keys() == meant.keys() and all(same(ran[key], meant[key]) for key in ran)
     if isinstance(ran, list) and isinstance(meant, list):

@@ -203,20 +203,20 @@ def test_text_that_is_nearly_json_is_read(arguments: str, rule: str) -> None:
     assert outcome.fixes[0].before == arguments
 
 
-def test_words_of_python_have_their_own_rule() -> None:
+def test_python_literals_have_their_own_rule() -> None:
     outcome = mended("label", "{'names': ['a'], 'urgent': True}")
     assert outcome.arguments == '{"names": ["a"], "urgent": true}'
     assert rules(outcome) == ["python-literal"]
 
 
-def test_several_layers_are_taken_off_and_each_is_told() -> None:
+def test_several_layers_are_taken_off_and_each_is_reported() -> None:
     inner = json.dumps({"parameters": json.dumps({"a": 2, "b": 3})})
     assert rules(mended("add", inner)) == ["unwrapped", "double-encoded"]
     assert rules(mended("add", "```json\n{'a': 2, 'b': 3,}\n```")) == ["fenced", "json-syntax"]
 
 
 @pytest.mark.parametrize("arguments", ["", "  \n", "null", "None", '""'])
-def test_no_text_stands_for_no_arguments(arguments: str) -> None:
+def test_empty_text_means_no_arguments(arguments: str) -> None:
     outcome = mended("now", arguments)
     assert (outcome.arguments, outcome.values) == ("{}", {})
     assert "a: missing" in refused("add", arguments)
@@ -274,7 +274,7 @@ def test_a_text_torn_by_its_quotes_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("shape", ["%s}", "%s", "```%s```", '{"arguments": %s}', "%s,"])
-def test_half_a_surrogate_pair_is_refused_wherever_it_stands(shape: str) -> None:
+def test_half_a_surrogate_pair_is_refused_at_any_position(shape: str) -> None:
     written = r'{"city": "\ud800"}'
     refused("get_weather", shape.replace("%s", written))
     refused("get_weather", json.dumps(shape.replace("%s", written)))
@@ -360,7 +360,7 @@ def test_an_unknown_argument_is_not_dropped_where_it_may_be_meant_for_another() 
 
 
 @pytest.mark.parametrize("text", ["...", "city", "--city Paris", "?", "-"])
-def test_bare_text_that_is_no_value_is_refused(text: str) -> None:
+def test_bare_text_that_is_not_a_value_is_refused(text: str) -> None:
     refused("get_weather", text)
 
 
@@ -558,7 +558,7 @@ def test_values_whose_place_is_not_plain_are_not_placed(name: str, arguments: st
         ("pick", {"grid": "[[1], [2]]"}, {"grid": [[1], [2]]}, "stringified"),
     ],
 )
-def test_a_value_is_mended_by_the_schema(
+def test_a_value_is_repaired_by_the_schema(
     name: str, arguments: object, values: dict[str, object], rule: str
 ) -> None:
     outcome = mended(name, json.dumps(arguments))
@@ -574,7 +574,7 @@ def test_a_fix_says_where_what_was_and_what_became() -> None:
     )
 
 
-def test_mending_goes_to_any_depth() -> None:
+def test_repair_goes_to_any_depth() -> None:
     leaf = {"value": 3, "children": "[]"}
     root = {"value": 1, "children": [{"value": 2, "children": json.dumps([leaf])}]}
     outcome = mended("plant", json.dumps({"root": json.dumps(root)}))
@@ -582,7 +582,7 @@ def test_mending_goes_to_any_depth() -> None:
     assert rules(outcome) == ["stringified"] * 3
 
 
-def test_texts_of_numbers_and_truths_are_mended_where_the_validator_does_not() -> None:
+def test_texts_of_numbers_and_truths_are_repaired_where_the_validator_does_not() -> None:
     text = json.dumps({"points": "[{'x': '1', 'y': 2.0}]", "colour": "RED"})
     outcome = mended("draw", text)
     assert outcome.values == {"points": [Point(1, 2)], "colour": Colour.RED}
@@ -590,7 +590,7 @@ def test_texts_of_numbers_and_truths_are_mended_where_the_validator_does_not() -
     assert rules(mended("label", '{"names": "a", "urgent": "True"}'))[1] == "bool-from-text"
 
 
-def test_a_long_run_by_one_rule_is_told_once() -> None:
+def test_a_long_run_by_one_rule_is_reported_once() -> None:
     outcome = mended("total", json.dumps({"numbers": [str(n) for n in range(50)], "z": 0}))
     assert rules(outcome) == ["number-from-text", "dropped-unknown"]
     assert outcome.fixes[0].before == 'numbers[0] = "0" (and 49 more)'
@@ -663,7 +663,7 @@ def test_a_name_that_is_nearly_right_is_found(wrote: str, name: str, rule: str) 
     assert [each.rule for each in found.fixes] == [rule]
 
 
-def test_a_mended_name_leaves_valid_arguments_as_written() -> None:
+def test_a_repaired_name_leaves_valid_arguments_as_written() -> None:
     outcome = mended("functions.add:0", '{"a":2,"b":3}')
     assert outcome.arguments == '{"a":2,"b":3}'
     assert outcome.fixes == (
@@ -717,18 +717,18 @@ def test_the_longer_of_two_names_within_a_name_is_meant() -> None:
 # Words
 
 
-def test_an_unknown_tool_is_told_with_the_names_there_are() -> None:
+def test_an_unknown_tool_is_reported_with_the_known_names() -> None:
     words = refused("weather", "{}")
     assert "'weather'" in words
     assert "Did you mean 'get_weather'" in words
     assert ", ".join(TOOLS) in words
 
 
-def test_without_tools_the_model_is_told_to_answer() -> None:
+def test_without_tools_the_model_is_asked_to_answer() -> None:
     assert "There are no tools" in refused("add", "{}", {})
 
 
-def test_of_many_tools_the_nearest_are_named_and_the_words_stay_short() -> None:
+def test_of_many_tools_the_nearest_are_listed_and_the_message_stays_short() -> None:
     many: dict[str, Tool] = {f"tool_{n}": add.with_name(f"tool_{n}") for n in range(500)}
     many["get_weather"] = get_weather
     words = refused("fetch_weather", "{}", many)
@@ -737,22 +737,22 @@ def test_of_many_tools_the_nearest_are_named_and_the_words_stay_short() -> None:
     assert len(words) < 1_000
 
 
-def test_wrong_arguments_are_told_field_by_field() -> None:
+def test_wrong_arguments_are_reported_field_by_field() -> None:
     words = refused("get_weather", '{"unit": "kelvin", "max_results": "many"}')
     for told in ("city: missing", 'unit: got "kelvin"', "celsius", 'max_results: got "many"'):
         assert told in words
     assert "Call get_weather again" in words
 
 
-def test_an_unknown_argument_is_told_though_it_would_have_been_dropped() -> None:
+def test_an_unknown_argument_is_reported_though_it_would_have_been_dropped() -> None:
     assert "location" in refused("get_weather", '{"location": "Paris"}')
 
 
-def test_a_tool_without_parameters_is_told_so() -> None:
+def test_a_tool_without_parameters_is_reported() -> None:
     assert "now again with {}" in refused("now", "[1, 2]")
 
 
-def test_the_words_stay_short_whatever_was_sent() -> None:
+def test_the_message_stays_short_whatever_was_sent() -> None:
     many = json.dumps({"numbers": ["x"] * 5_000})
     for arguments in (many, "[" * 50_000, "\ud800" * 9):
         words = refused("total", arguments)

@@ -1,4 +1,4 @@
-"""Plain types do without pydantic, and pydantic says the same of them."""
+"""Builtin types work without pydantic, and pydantic agrees with the results."""
 
 import json
 import subprocess

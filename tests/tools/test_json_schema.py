@@ -13,7 +13,7 @@ from agentcall import Agent
 from agentcall.errors import ArgumentsError, SchemaError
 from agentcall.messages import JSON
 from agentcall.testing import ScriptedModel, call, say
-from agentcall.tools.tool import Tool, given_tool
+from agentcall.tools.tool import Tool, tool_from_schema
 
 CITY: dict[str, JSON] = {
     "$schema": "http://json-schema.org/draft-07/schema#",
@@ -36,7 +36,7 @@ def forecast(arguments: dict[str, JSON]) -> str:
 
 
 def made(parameters: dict[str, JSON]) -> Tool:
-    return given_tool(forecast, name="forecast", description="", parameters=parameters)
+    return tool_from_schema(forecast, name="forecast", description="", parameters=parameters)
 
 
 def test_titles_and_the_dialect_are_left_out_but_not_a_property_of_that_name() -> None:
@@ -75,14 +75,14 @@ def test_what_does_not_fit_is_named(arguments: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("parameters", [{"type": "array"}, {"type": "objekt"}, {"required": 5}])
-def test_what_is_no_schema_of_an_object_is_refused(parameters: dict[str, JSON]) -> None:
+def test_what_is_not_a_schema_of_an_object_is_refused(parameters: dict[str, JSON]) -> None:
     with pytest.raises(SchemaError, match="forecast"):
         made(parameters)
 
 
 def test_a_name_that_no_server_takes_is_refused() -> None:
-    with pytest.raises(SchemaError, match="no name for a tool"):
-        given_tool(forecast, name="a b", description="", parameters={})
+    with pytest.raises(SchemaError, match="not a valid tool name"):
+        tool_from_schema(forecast, name="a b", description="", parameters={})
 
 
 def of(**properties: JSON) -> dict[str, JSON]:
@@ -146,7 +146,7 @@ def test_a_pattern_that_needs_another_engine_is_reported_at_once() -> None:
 
 
 def chain(count: int, **last: JSON) -> dict[str, JSON]:
-    """Definitions of which each refers to the next several times: a billion laughs."""
+    """Return definitions that each refer to the next several times (billion laughs)."""
     names = [f"d{number}" for number in range(count)]
     inner: dict[str, JSON] = {
         name: {"allOf": [{"$ref": f"#/$defs/{after}"}] * 10}
@@ -197,7 +197,7 @@ def test_what_would_take_too_long_to_check_is_refused(
 ) -> None:
     before = time.process_time()
     with pytest.raises(
-        ArgumentsError, match=r"cannot be checked against its schema: that takes over"
+        ArgumentsError, match=r"cannot be checked against its schema: it takes over"
     ):
         made(parameters).parse(json.dumps(arguments))
     assert time.process_time() - before < 20
@@ -243,12 +243,12 @@ def nested(depth: int) -> dict[str, JSON]:
         (nested(400), "over 64 levels"),
         (nested(5_000), "over 64 levels"),
         (of(**{f"p{n}": {} for n in range(6_000)}), "over 5000 values"),
-        (of(a={"description": "a" * 300_000}), "bytes, at most 250000 are taken"),
-        ({"$ref": "#"}, "refers to itself without an end: '#'"),
-        ({"allOf": [{"$ref": "#"}]}, "refers to itself without an end: '#'"),
+        (of(a={"description": "a" * 300_000}), "bytes, over the limit of 250000"),
+        ({"$ref": "#"}, "refers to itself endlessly: '#'"),
+        ({"allOf": [{"$ref": "#"}]}, "refers to itself endlessly: '#'"),
         (
             {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}},
-            "refers to itself without an end: '#/$defs/",
+            "refers to itself endlessly: '#/$defs/",
         ),
     ],
 )
@@ -271,12 +271,12 @@ def test_a_schema_that_holds_itself_is_refused() -> None:
      {"minimum": "1"}, {"type": []}, {"allOf": {}}, {"$defs": {"a": 5}}, {"uniqueItems": "yes"}],
 )  # fmt: skip
 def test_what_the_metaschema_refuses_is_refused_at_any_depth(wrong: dict[str, JSON]) -> None:
-    with pytest.raises(SchemaError, match="has no valid JSON Schema"):
+    with pytest.raises(SchemaError, match="has an invalid JSON Schema"):
         made(of(a={"anyOf": [of(b=wrong), {"type": "null"}]}))
 
 
 def test_patterns_of_functions_are_linear_too() -> None:
-    """pydantic takes Rust's regex by itself, and refuses what that cannot do."""
+    """pydantic uses Rust's regex by itself and rejects what it cannot compile."""
     from typing import Annotated
 
     from pydantic import BaseModel, Field

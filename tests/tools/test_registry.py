@@ -109,10 +109,10 @@ def test_functions_become_tools_by_decoration() -> None:
     assert registry["zwei"].options.timeout == 5
 
 
-def test_an_unknown_name_is_told_with_those_there_are() -> None:
-    with pytest.raises(UnknownTool, match="no tool 'div'; there are: add, mul"):
+def test_an_unknown_name_is_reported_with_the_known_ones() -> None:
+    with pytest.raises(UnknownTool, match="unknown tool 'div'; the tools are: add, mul"):
         ToolRegistry(add, mul)["div"]
-    with pytest.raises(KeyError, match="there are: none"):
+    with pytest.raises(KeyError, match="the tools are: none"):
         ToolRegistry()["x"]
 
 
@@ -179,7 +179,7 @@ def exec_in(module: types.ModuleType, source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["add", b"add"])
-def test_a_text_is_no_tool(source: object) -> None:
+def test_a_text_is_not_a_tool(source: object) -> None:
     with pytest.raises(UsageError, match="is a text, not a tool"):
         ToolRegistry(source)
 

@@ -1,4 +1,4 @@
-"""Functions as JSON Schema, and arguments checked against it."""
+"""Functions as JSON Schema, and the validation of arguments."""
 # ruff: noqa: B008, UP007, UP045 - every spelling that people use is a case here
 
 import collections.abc
@@ -136,7 +136,7 @@ def properties(schema: FunctionSchema) -> dict[str, Any]:
 
 
 def of(annotation: object, default: object = inspect.Parameter.empty) -> FunctionSchema:
-    """The schema of a function with one parameter `x`."""
+    """Return the schema of a function with one parameter `x`."""
 
     def f(x):  # type: ignore[no-untyped-def]
         return x
@@ -148,7 +148,7 @@ def of(annotation: object, default: object = inspect.Parameter.empty) -> Functio
 
 
 def call(function: Any, arguments: object) -> Any:
-    """What a call with these JSON arguments gives."""
+    """Return the result of a call with these JSON arguments."""
     schema = function_schema(function, context_type=RunContext)
     positional, keywords = schema.bind(schema.parse(json.dumps(arguments)), "the context")
     return function(*positional, **keywords)
@@ -1211,7 +1211,7 @@ def test_problems_carry_path_value_and_expectation() -> None:
         (list[tuple[int, str]], [[1]], "a string"),
     ],
 )
-def test_a_wrong_value_is_answered_in_plain_words(
+def test_a_wrong_value_is_answered_in_plain_language(
     annotation: object, wire: object, expected: str
 ) -> None:
     text = refusal(of(annotation), json.dumps({"x": wire}))
@@ -1254,9 +1254,9 @@ def test_values_are_shown_without_escapes() -> None:
             '{"x": 1} {"x": 2}',
             "text after the end of the JSON (trailing characters at line 1 column",
         ),
-        ('{"x": NaN}', "NaN and Infinity are no JSON"),
-        ('{"x": [1, Infinity]}', "NaN and Infinity are no JSON"),
-        ('{"x": -Infinity}', "NaN and Infinity are no JSON"),
+        ('{"x": NaN}', "NaN and Infinity are not JSON"),
+        ('{"x": [1, Infinity]}', "NaN and Infinity are not JSON"),
+        ('{"x": -Infinity}', "NaN and Infinity are not JSON"),
         ("{'x': 1}", "line 1 column 2"),
         ('{"x": 1,}', "line 1 column 9"),
         ('{\n"x": oops}', "line 2 column"),
@@ -1271,7 +1271,9 @@ def test_values_are_shown_without_escapes() -> None:
         ('{"x": ' + "9" * 5000 + "}", "out of range"),
     ],
 )
-def test_text_that_is_no_object_is_refused_and_says_where(text: str | bytes, words: str) -> None:
+def test_text_that_is_not_an_object_is_refused_and_says_where(
+    text: str | bytes, words: str
+) -> None:
     assert words in refusal(of(int), text)
     assert 'Expected shape: {"x": integer}' in refusal(of(int), text)
 
@@ -1281,7 +1283,7 @@ def test_a_number_beyond_floats_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "null", "{}", b"", b"null"])
-def test_nothing_stands_for_no_arguments(text: str | bytes) -> None:
+def test_nothing_means_no_arguments(text: str | bytes) -> None:
     def f(a: int = 1) -> None: ...
 
     assert function_schema(f).parse(text) == {}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentcall import ToolRegistry, tool
 from agentcall.tools.search import SearchField, SearchIndex, tokenize
-from agentcall.tools.tool import given_tool
+from agentcall.tools.tool import tool_from_schema
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_what_is_inside_of_a_parameter_counts_too() -> None:
     schema = {"type": "object", "properties": {"order": {"anyOf": [{"$ref": "#/$defs/O"}]}},
               "$defs": {"O": {"type": "object", "properties": {
                   "kind": {"type": "string", "description": "Oolong or green"}}}}}  # fmt: skip
-    brew = given_tool(str, name="brew", description="", parameters=schema)  # type: ignore[arg-type]
+    brew = tool_from_schema(str, name="brew", description="", parameters=schema)  # type: ignore[arg-type]
     assert names(ToolRegistry(send_mail, brew), "oolong") == ["brew"]
 
 
 def test_chinese_is_found_by_words_of_one_and_two_characters() -> None:
-    balance = given_tool(str, name="balance", description="查询银行账户余额。", parameters={})
-    weather = given_tool(str, name="weather", description="查询城市的天气。", parameters={})
+    balance = tool_from_schema(str, name="balance", description="查询银行账户余额。", parameters={})
+    weather = tool_from_schema(str, name="weather", description="查询城市的天气。", parameters={})
     registry = ToolRegistry(weather, balance)
     assert names(registry, "我的账户里还有多少余额？", 1) == ["balance"]
     assert names(registry, "上海天气怎么样", 1) == ["weather"]

@@ -10,7 +10,7 @@ from agentcall.errors import DuplicateTool
 from agentcall.messages import Assistant, Text, ToolCall, ToolResult, Transcript, User
 from agentcall.testing import ScriptedModel, call, overflow, say
 from agentcall.tools.selection import FURTHER_COUNT, INITIAL_COUNT, ToolFinder, ToolSelection
-from agentcall.tools.tool import given_tool
+from agentcall.tools.tool import tool_from_schema
 
 THINGS = ["tea", "coffee", "cake", "bread", "milk"]
 DEEDS = ["buy", "sell", "count", "paint", "weigh", "wash", "move", "cut", "lend", "find"]
@@ -22,11 +22,11 @@ def make(name: str, description: str) -> Tool:
         CALLED.append(name)
         return f"{name} done"
 
-    return given_tool(play, name=name, description=description, parameters={"type": "object"})
+    return tool_from_schema(play, name=name, description=description, parameters={"type": "object"})
 
 
 def many(extra: int = 0) -> ToolRegistry:
-    """Fifty tools, a deed and a thing each."""
+    """Return fifty tools, each a verb and a noun."""
     made = [make(f"{deed}_{thing}", f"{deed} some {thing}.") for thing in THINGS for deed in DEEDS]
     return ToolRegistry(made, [make(f"dig_{n}", "dig") for n in range(extra)])
 
@@ -137,7 +137,7 @@ async def test_a_long_conversation_is_offered_no_more_than_so_many_unasked() -> 
     assert max(map(len, shown)) == 20
 
 
-async def test_text_of_strangers_does_not_choose_the_tools() -> None:
+async def test_untrusted_text_does_not_choose_the_tools() -> None:
     made = agent(say("ok"))
     await made.run(["paint the cake", Text("sell milk " * 50, untrusted=True)])
     assert isinstance(made.model, ScriptedModel)
@@ -149,7 +149,7 @@ async def test_a_shortened_conversation_has_its_reader_beside_the_tools_found() 
         return "long " * 500
 
     registry = many()
-    registry.add(given_tool(long, name="paint_long", description="paint", parameters={}))
+    registry.add(tool_from_schema(long, name="paint_long", description="paint", parameters={}))
     script = [call("paint_long"), overflow(), call("find_tools", query="sell milk"), say("ok")]
     _, shown = await run(agent(*script, registry=registry), "paint")
     assert "read_result" in shown[2]

@@ -182,7 +182,7 @@ def test_a_partial_is_a_tool_without_what_it_has_bound() -> None:
     assert made.location.startswith(__file__)
 
 
-def test_a_wrapped_async_function_is_told_from_a_sync_one() -> None:
+def test_a_wrapped_async_function_is_distinguished_from_a_sync_one() -> None:
     async def slow(a: int) -> int:
         return a
 

@@ -326,8 +326,8 @@ def with_any_deps(ctx: RunContext, a: int) -> int:  # type: ignore[type-arg]
         (Desk.open, "make it a function at the top of a module"),
         (Desk(), "write one at the top of a module"),
         (functools.partial(isolated_tools.plain, 1), "write one at the top of a module"),
-        (with_deps, r"take RunContext\[None\]"),
-        (with_any_deps, r"take RunContext\[None\]"),
+        (with_deps, r"use RunContext\[None\]"),
+        (with_any_deps, r"use RunContext\[None\]"),
     ],
 )
 def test_what_no_other_process_can_find_is_refused_at_once(function: Any, words: str) -> None:
@@ -349,7 +349,7 @@ def elsewhere(a: int) -> int:  # type: ignore[no-redef]
 
 
 def test_what_is_not_found_under_its_name_is_refused_by_the_agent_and_told() -> None:
-    with pytest.raises(UsageError, match=r"elsewhere cannot be isolated: .*has something else"):
+    with pytest.raises(UsageError, match=r"elsewhere cannot be isolated: .*has no such function"):
         Agent(ScriptedModel([say("hi")]), tools=[shadowed])
     registry = ToolRegistry(shadowed)
     words = run_sync(call_tool(registry, "elsewhere", '{"a": 1}'))
@@ -369,7 +369,7 @@ def test_what_was_typed_in_is_refused_by_the_agent() -> None:
         ({"memory": 10**9}, "memory= is for isolated tools; add isolated=True"),
         ({"variables": ["KEY"]}, "variables= is for isolated tools; add isolated=True"),
         ({"isolated": True, "memory": 0}, "memory=0 is not a number of bytes above 0"),
-        ({"isolated": True, "variables": "KEY"}, "variables='KEY' is a text"),
+        ({"isolated": True, "variables": "KEY"}, "variables='KEY' is a string"),
     ],
 )
 def test_marks_without_sense_are_refused(marks: Any, words: str) -> None:

@@ -170,9 +170,9 @@ class _ShellFunction:
         self._run = run
         self._has_approval = has_approval
 
-    def marked(self, marks: _ApprovalOptions) -> "_ShellFunction":
-        """The function for a tool of these marks."""
-        return _ShellFunction(self._run, has_approval=marks.requires_approval)
+    def with_options(self, options: _ApprovalOptions) -> "_ShellFunction":
+        """Return the function for a tool with these options."""
+        return _ShellFunction(self._run, has_approval=options.requires_approval)
 
     async def __call__(self, command: str) -> str:
         return await self._run(command, has_approval=self._has_approval)

@@ -1,34 +1,28 @@
-"""One JSON object a turn, held to a schema by the server: a plan, a call, or the answer.
+"""One JSON object per turn, constrained to a schema by the server: a plan, a call, or the answer.
 
-For small models, and for servers whose own tool calling is broken but which honour
+For small models, and for servers whose own tool calling fails but which support
 `response_format: json_schema` (llama.cpp, LMDeploy since 0.10.2, vLLM).
 
-    {"plan": "a = price('tea'); answer = mul(3, a)"}        what the task needs, as Python
-    {"name": "mul", "arguments": {"a": 3, "b": 4}}          one call, held to the tool's schema
-    {"answer": "They cost 12 dollars."}                     the answer, of the type asked for
+    {"plan": "a = price('tea'); answer = mul(3, a)"}        the calls that the task needs, as Python
+    {"name": "mul", "arguments": {"a": 3, "b": 4}}          one call, constrained to its schema
+    {"answer": "They cost 12 dollars."}                     the answer, of the requested type
 
 Rules:
-1. Of a plan, the calls that need no other's result are carried out at once. Below the results
-   stands what is then next, with the results put in: the model only has to copy it, and may do
-   otherwise. Below the last result stands the question once more.
-2. `name` stands before `arguments`, so that the model first chooses and is then held to that tool.
-3. The first object of an answer counts, and objects with further calls right behind it; what
-   follows is a weak model's dream of how it goes on. Text that is no object is read as text.
-4. A plan is the thinking of its message, so that it survives wherever a conversation is kept.
-Measured, on Qwen2.5-Coder-1.5B: calls alone end right for half of the multi-step questions; a
-free field for thoughts made it worse. docs/embedded.md has the figures.
+1. Calls of a plan that need no results are made at once. Below the results follows the next call
+   with the results inserted: the model only has to copy it, and may do otherwise. Below the last
+   result the question is repeated.
+2. `name` precedes `arguments`, so that the model first chooses a tool and is then bound to it.
+3. The first object of an answer counts, and objects with further calls right after it. What follows
+   is a weak model's imagination of the next turns. Text that is not an object is read as text.
+4. A plan is the thinking of its message, so that it is saved wherever the conversation is.
+5. The `$defs` of a tool move to the root, under unique names: a `$ref` is resolved from the root.
+6. No `pattern` of a tool is sent: grammar engines support a subset of regular expressions and
+   reject a request with any other (llama.cpp requires both anchors). The tool validates it.
 
-A tool in few words: `- add(a: integer, b?: integer): Add two numbers.`
-
-A small model reads a signature better than JSON, and it costs a third of the tokens.
-
-The JSON Schema of one turn in the constrained dialect: a plan, a call of a tool, or the answer.
-
-Rules:
-1. A tool's `$defs` move to the root's, under names that no other schema has: a `$ref` is looked up
-   from the root.
-2. No `pattern` of a tool: grammar engines know a part of the regular expressions and refuse a
-   request for the rest (llama.cpp wants both anchors). The tool's own validator judges.
+Measured on Qwen2.5-Coder-1.5B: calls alone solve half of the multi-step questions, and a free field
+for thoughts made it worse; docs/embedded.md has the figures. Tools are shown as signatures,
+`- add(a: integer, b?: integer): Add two numbers.`, which a small model reads better than JSON and
+which take a third of the tokens.
 """
 
 from __future__ import annotations
@@ -71,128 +65,8 @@ from agentcall.messages import (
 from agentcall.tools.schema import format_shape
 from agentcall.tools.tool import Tool
 
-
-def format_signature(tool: Tool) -> str:
-    """A tool in a line, and a line for each parameter that has a description."""
-    fields = _to_mapping(tool.parameters.get("properties"))
-    written = ", ".join(_format_parameter(tool, name, schema) for name, schema in fields.items())
-    described = f": {' '.join(tool.description.split())}" if tool.description else ""
-    notes = (_format_note(name, schema) for name, schema in fields.items())
-    named = _format_definitions(tool.parameters)
-    return "\n".join([f"- {tool.name}({written}){described}", *filter(None, notes), *named])
-
-
-def format_answer_type(schema: Mapping[str, JSON] | None) -> str:
-    """The form of an answer: of a type, or text."""
-    if schema is None:
-        return '"..."'
-    return "".join(
-        [format_shape(dict(schema)), *(f"; {line.strip()}" for line in _format_definitions(schema))]
-    )
-
-
-def _format_definitions(schema: Mapping[str, JSON]) -> list[str]:
-    """A line for each type that the schema names, as `Node = {"value": integer}`."""
-    named = _to_mapping(schema.get("$defs"))
-    return [f"    {name} = {format_shape(dict(_to_mapping(form)))}" for name, form in named.items()]
-
-
-def _format_parameter(tool: Tool, name: str, schema: JSON) -> str:
-    required = tool.parameters.get("required")
-    needed = isinstance(required, Sequence) and name in required
-    return f"{name}{'' if needed else '?'}: {format_shape(dict(_to_mapping(schema)))}"
-
-
-def _format_note(name: str, schema: JSON) -> str:
-    description = _to_mapping(schema).get("description")
-    return f"    {name}: {' '.join(description.split())}" if isinstance(description, str) else ""
-
-
-def _to_mapping(value: JSON) -> Mapping[str, JSON]:
-    return value if isinstance(value, Mapping) else {}
-
-
-SchemaDict = dict[str, JSON]
-
-_DEFS = ("$defs", "definitions")
-
-
-def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> SchemaDict:
-    """The schema of a turn; `choice` is whether the model may, may not or must call."""
-    defs: SchemaDict = {}
-    options: list[SchemaDict] = []
-    if prompt.tools and tool_choice != "none":
-        plan: SchemaDict = {
-            "type": "string",
-            "pattern": build_plan_pattern([tool.name for tool in prompt.tools]),
-        }
-        options.append(_create_object_schema(plan=plan))
-        options += [
-            _create_object_schema(
-                name={"const": tool.name},
-                arguments=_lift_definitions(tool.parameters, tool.name, defs),
-            )
-            for tool in prompt.tools
-        ]
-    if tool_choice != "required" or not options:
-        options.append(
-            _create_object_schema(
-                answer=_lift_definitions(prompt.answer_schema or {"type": "string"}, "answer", defs)
-            )
-        )
-    schema: SchemaDict = options[0] if len(options) == 1 else {"anyOf": options}
-    return {**schema, "$defs": defs} if defs else schema
-
-
-def _create_object_schema(**properties: JSON) -> SchemaDict:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _lift_definitions(schema: Mapping[str, JSON], owner: str, defs: SchemaDict) -> JSON:
-    """The schema with its definitions put among the root's."""
-    for key in _DEFS:
-        own = schema.get(key)
-        for name, value in own.items() if isinstance(own, Mapping) else ():
-            defs[f"{owner}.{name}"] = _rewrite_schema(value, owner)
-    return _rewrite_schema({key: value for key, value in schema.items() if key not in _DEFS}, owner)
-
-
-def _rewrite_schema(schema: JSON, owner: str) -> JSON:
-    """A schema as it is sent: references led to the root, patterns left out."""
-    if isinstance(schema, Sequence) and not isinstance(schema, str):
-        return [_rewrite_schema(item, owner) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    return {
-        key: _rewrite_keyword(key, value, owner)
-        for key, value in schema.items()
-        if key != "pattern"
-    }
-
-
-def _rewrite_keyword(key: str, value: JSON, owner: str) -> JSON:
-    """The value of a keyword; the keys below `properties` are names, and constants are data."""
-    match key, value:
-        case "properties" | "patternProperties", Mapping():
-            return {name: _rewrite_schema(item, owner) for name, item in value.items()}
-        case "const" | "enum" | "default" | "examples", _:
-            return value
-        case "$ref", str():
-            for kind in _DEFS:
-                value = value.replace(f"#/{kind}/", f"#/$defs/{owner}.", 1)
-            return value
-        case _:
-            return _rewrite_schema(value, owner)
-
-
 MAX_QUESTION_LENGTH = 300
-"""How much of the question stands below the last result (characters)."""
-
+"""How much of the question is repeated below the last result (characters)."""
 _TOOLS_PROMPT = """\
 You solve the user's task with tools:
 {tools}
@@ -224,18 +98,17 @@ Done. Answer the user, who said: Which river is longer, the Elbe or the Rhine?
 User: Thanks a lot!
 {{"answer": "You are welcome!"}}
 """
-
 _NO_TOOLS_PROMPT = 'Reply with one JSON object: {{"answer": {answer}}}\n'
 
 
 @dataclass(frozen=True, slots=True)
 class ConstrainedDialect:
-    """The scheme of this module's first lines."""
+    """The dialect that this module describes."""
 
     name: str = "constrained"
 
     def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
-        """The tools' signatures, examples and the instructions; the turn's schema as a field."""
+        """Return the signatures, examples and instructions, and the turn's schema as a field."""
         if not prompt.tools and prompt.answer_schema is None:
             system = [system_to_json(prompt.instructions)] if prompt.instructions else []
             return RequestPrelude(tuple(system))
@@ -243,43 +116,43 @@ class ConstrainedDialect:
             tools="\n".join(map(format_signature, prompt.tools)),
             answer=format_answer_type(prompt.answer_schema),
         )
-        told = f"{task}\n{prompt.instructions}" if prompt.instructions else task
+        instructions = f"{task}\n{prompt.instructions}" if prompt.instructions else task
         schema: JSON = {
             "name": "turn",
             "strict": True,
             "schema": build_turn_schema(prompt, tool_choice),
         }
-        held: JSONObject = {"response_format": {"type": "json_schema", "json_schema": schema}}
-        return RequestPrelude((system_to_json(told),), held)
+        fields: JSONObject = {"response_format": {"type": "json_schema", "json_schema": schema}}
+        return RequestPrelude((system_to_json(instructions),), fields)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
-        """The model's objects as it wrote them; the results of a round together, as its user."""
+        """Render the model's objects as written, and the results of a round as one user message."""
         if isinstance(message, ToolResult):
             return _render_results(message, before)
-        held = (
+        open_round = (
             _create_user_message(_format_results(_find_round(before), before))
             if _is_round_open(_find_round(before))
             else []
         )
         match message:
             case Assistant(calls=()):
-                return [*held, _create_assistant_message(_format_answer(message.text))]
+                return [*open_round, _create_assistant_message(_format_answer(message.text))]
             case Assistant():
-                return [*held, _create_assistant_message(_format_calls(message))]
+                return [*open_round, _create_assistant_message(_format_calls(message))]
             case User():
-                return [*held, to_json(render_user_message(message))]
+                return [*open_round, to_json(render_user_message(message))]
             case System():
-                return [*held, system_to_json(message.text)]
+                return [*open_round, system_to_json(message.text)]
 
     def create_reader(self, prompt: PromptSpec) -> DialectReader:
-        """The object of a turn; plain text where nothing was constrained."""
+        """Create a reader of the turn's object, or of text if nothing was constrained."""
         return ConstrainedReader(prompt)
 
 
 CONSTRAINED = ConstrainedDialect()
 
 
-# What the model wrote.
+# Messages of the model.
 
 
 def _create_assistant_message(content: str) -> JSONObject:
@@ -287,23 +160,23 @@ def _create_assistant_message(content: str) -> JSONObject:
 
 
 def _format_answer(text: str) -> str:
-    """The answer's object; a typed answer's text is JSON already."""
-    typed = text[:1] in ("{", "[") and _parse_value(text) != text
-    return f'{{"answer": {text if typed else format_json(text)}}}'
+    """Format the object of an answer; a typed answer's text is JSON already."""
+    is_json = text[:1] in ("{", "[") and _parse_value(text) != text
+    return f'{{"answer": {text if is_json else format_json(text)}}}'
 
 
 def _format_calls(message: Assistant) -> str:
-    said = f"{message.text}\n" if message.text else ""
+    prefix = f"{message.text}\n" if message.text else ""
     if _is_plan_message(message):
-        return f'{said}{{"plan": {format_json(message.thinking)}}}'
-    return said + "\n".join(
+        return f'{prefix}{{"plan": {format_json(message.thinking)}}}'
+    return prefix + "\n".join(
         f'{{"name": {format_json(call.name)}, "arguments": {_format_arguments(call)}}}'
         for call in message.calls
     )
 
 
 def _format_arguments(call: ToolCall) -> str:
-    """The arguments as written; an old history may hold what is no JSON."""
+    """Return arguments as JSON, also if a history has invalid ones."""
     return (
         call.arguments
         if _parse_value(call.arguments) != call.arguments
@@ -312,26 +185,26 @@ def _format_arguments(call: ToolCall) -> str:
 
 
 def _is_plan_message(message: Assistant) -> bool:
-    """Whether the message's thinking is a plan that its calls begin."""
+    """Whether the thinking of a message is a plan, whose first calls it makes."""
     plan = parse_plan(message.thinking) if message.calls and message.thinking else None
     return plan is not None and [s.name for s in plan.list_ready()] == [
         c.name for c in message.calls
     ]
 
 
-# What the tools gave.
+# Results of tools, and the next step of the plan.
 
 
 @dataclass(frozen=True, slots=True)
 class _ToolRound:
-    """The calls of one message of the model and what has come of them."""
+    """The calls of one assistant message and their results so far."""
 
     calls: tuple[ToolCall, ...]
     results: tuple[ToolResult, ...]
 
 
 def _find_round(messages: Sequence[Message]) -> _ToolRound:
-    """The round that a conversation ends in."""
+    """Return the round at the end of a conversation."""
     results: list[ToolResult] = []
     for message in reversed(messages):
         if isinstance(message, ToolResult):
@@ -343,18 +216,18 @@ def _find_round(messages: Sequence[Message]) -> _ToolRound:
 
 
 def _is_round_open(tool_round: _ToolRound) -> bool:
-    """Whether a call of the round still waits while others have their results."""
-    known = {result.call_id for result in tool_round.results}
-    return bool(known) and any(call.id not in known for call in tool_round.calls)
+    """Whether some calls of the round have results and others wait."""
+    answered = {result.call_id for result in tool_round.results}
+    return bool(answered) and any(call.id not in answered for call in tool_round.calls)
 
 
 def _render_results(message: ToolResult, before: Sequence[Message]) -> list[JSONObject]:
-    """All results of a round with its last one, and what is next."""
+    """Render all results of a round with its last one, and the next step."""
     tool_round = _find_round([*before, message])
     if _is_round_open(tool_round):
         return []
-    already = _find_round(before)
-    if already.results and not _is_round_open(already):
+    previous = _find_round(before)
+    if previous.results and not _is_round_open(previous):
         tool_round = _ToolRound(tool_round.calls, (message,))
     return _create_user_message(
         _format_results(tool_round, before), *_format_next_step([*before, message])
@@ -370,35 +243,37 @@ def _format_results(tool_round: _ToolRound, before: Sequence[Message]) -> str:
 
 
 def _format_result(tool_round: _ToolRound, result: ToolResult) -> str:
-    verb = "failed:" if result.is_error else "="
-    spoken = next(
+    sign = "failed:" if result.is_error else "="
+    call = next(
         (str(_to_plan_step(c)) for c in tool_round.calls if c.id == result.call_id), result.name
     )
-    return f"{escape_special_tokens(spoken)} {verb} {render_result_text(result)}"
+    return f"{escape_special_tokens(call)} {sign} {render_result_text(result)}"
 
 
 def _format_next_step(messages: Sequence[Message]) -> list[str]:
-    """The plan's next call, or the question; nothing if there is no plan, or it was left."""
+    """Return the plan's next call, or the question; nothing without a plan, or if it was left."""
     start = next(
         (i for i in reversed(range(len(messages))) if _is_plan_boundary(messages[i])), None
     )
-    begun = None if start is None else messages[start]
-    plan = parse_plan(begun.thinking) if isinstance(begun, Assistant) and begun.calls else None
+    first = None if start is None else messages[start]
+    plan = parse_plan(first.thinking) if isinstance(first, Assistant) and first.calls else None
     if plan is None or start is None:
         return []
-    left = plan.get_remaining(_collect_steps(messages[start:]))
-    if left.ready_steps and left.has_strays:
+    remaining = plan.get_remaining(_collect_steps(messages[start:]))
+    if remaining.ready_steps and remaining.has_strays:
         return []
-    if left.ready_steps:
-        return [f"Next: {escape_special_tokens(str(left.ready_steps[0]))}"]
-    failed = any(result.is_error for result in _find_round(messages).results)
+    if remaining.ready_steps:
+        return [f"Next: {escape_special_tokens(str(remaining.ready_steps[0]))}"]
+    has_failed = any(result.is_error for result in _find_round(messages).results)
     return (
-        [] if failed else [f"Done. Answer the user, who said: {_find_question(messages[:start])}"]
+        []
+        if has_failed
+        else [f"Done. Answer the user, who said: {_find_question(messages[:start])}"]
     )
 
 
 def _is_plan_boundary(message: Message) -> bool:
-    """Whether the search for the plan ends here: with the plan, or with an answer."""
+    """Whether the search for a plan stops here: at a plan, or at an answer."""
     return isinstance(message, Assistant) and (not message.calls or _is_plan_message(message))
 
 
@@ -414,7 +289,7 @@ def _collect_steps(messages: Sequence[Message]) -> list[CompletedStep]:
 
 
 def _find_question(messages: Sequence[Message]) -> str:
-    """What the user asked: the first of the user's messages in a row, others tell of mistakes."""
+    """Return the first of the last user messages in a row; the others report mistakes."""
     asked = ""
     for message in reversed(messages):
         if isinstance(message, User):
@@ -431,9 +306,135 @@ def _to_plan_step(call: ToolCall) -> PlanStep:
 
 
 def _parse_value(text: str) -> JSON:
-    """The JSON value of a text, else the text itself."""
+    """Return the JSON value of a text, or the text itself."""
     try:
         value: JSON = json.loads(text)
     except (ValueError, RecursionError):
         return text
     return value
+
+
+def format_signature(tool: Tool) -> str:
+    """Format a tool as one line, with a line for each parameter that has a description."""
+    fields = _to_mapping(tool.parameters.get("properties"))
+    parameters = ", ".join(_format_parameter(tool, name, schema) for name, schema in fields.items())
+    description = f": {' '.join(tool.description.split())}" if tool.description else ""
+    notes = (_format_note(name, schema) for name, schema in fields.items())
+    definitions = _format_definitions(tool.parameters)
+    return "\n".join(
+        [f"- {tool.name}({parameters}){description}", *filter(None, notes), *definitions]
+    )
+
+
+def format_answer_type(answer_schema: Mapping[str, JSON] | None) -> str:
+    """Format the type of an answer; without a schema it is text."""
+    if answer_schema is None:
+        return '"..."'
+    return "".join(
+        [
+            format_shape(dict(answer_schema)),
+            *(f"; {line.strip()}" for line in _format_definitions(answer_schema)),
+        ]
+    )
+
+
+def _format_definitions(schema: Mapping[str, JSON]) -> list[str]:
+    """Return a line for each named type of a schema, such as `Node = {"value": integer}`."""
+    definitions = _to_mapping(schema.get("$defs"))
+    return [
+        f"    {name} = {format_shape(dict(_to_mapping(form)))}"
+        for name, form in definitions.items()
+    ]
+
+
+def _format_parameter(tool: Tool, name: str, schema: JSON) -> str:
+    required = tool.parameters.get("required")
+    is_required = isinstance(required, Sequence) and name in required
+    return f"{name}{'' if is_required else '?'}: {format_shape(dict(_to_mapping(schema)))}"
+
+
+def _format_note(name: str, schema: JSON) -> str:
+    description = _to_mapping(schema).get("description")
+    return f"    {name}: {' '.join(description.split())}" if isinstance(description, str) else ""
+
+
+def _to_mapping(value: JSON) -> Mapping[str, JSON]:
+    return value if isinstance(value, Mapping) else {}
+
+
+_DEFS = ("$defs", "definitions")
+
+
+def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> JSONObject:
+    """Build the schema of a turn; `tool_choice` is whether the model may or must call tools."""
+    definitions: JSONObject = {}
+    options: list[JSONObject] = []
+    if prompt.tools and tool_choice != "none":
+        plan: JSONObject = {
+            "type": "string",
+            "pattern": build_plan_pattern([tool.name for tool in prompt.tools]),
+        }
+        options.append(_create_object_schema(plan=plan))
+        options += [
+            _create_object_schema(
+                name={"const": tool.name},
+                arguments=_lift_definitions(tool.parameters, tool.name, definitions),
+            )
+            for tool in prompt.tools
+        ]
+    if tool_choice != "required" or not options:
+        options.append(
+            _create_object_schema(
+                answer=_lift_definitions(
+                    prompt.answer_schema or {"type": "string"}, "answer", definitions
+                )
+            )
+        )
+    schema: JSONObject = options[0] if len(options) == 1 else {"anyOf": options}
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def _create_object_schema(**properties: JSON) -> JSONObject:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _lift_definitions(schema: Mapping[str, JSON], owner: str, defs: JSONObject) -> JSON:
+    """Move the definitions of a schema to those of the root; return the schema without them."""
+    for key in _DEFS:
+        owned = schema.get(key)
+        for name, value in owned.items() if isinstance(owned, Mapping) else ():
+            defs[f"{owner}.{name}"] = _rewrite_schema(value, owner)
+    return _rewrite_schema({key: value for key, value in schema.items() if key not in _DEFS}, owner)
+
+
+def _rewrite_schema(schema: JSON, owner: str) -> JSON:
+    """Return a schema as it is sent: references point to the root, patterns are removed."""
+    if isinstance(schema, Sequence) and not isinstance(schema, str):
+        return [_rewrite_schema(item, owner) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: _rewrite_keyword(key, value, owner)
+        for key, value in schema.items()
+        if key != "pattern"
+    }
+
+
+def _rewrite_keyword(key: str, value: JSON, owner: str) -> JSON:
+    """Rewrite a keyword's value; keys below `properties` are names, and constants are data."""
+    match key, value:
+        case "properties" | "patternProperties", Mapping():
+            return {name: _rewrite_schema(item, owner) for name, item in value.items()}
+        case "const" | "enum" | "default" | "examples", _:
+            return value
+        case "$ref", str():
+            for kind in _DEFS:
+                value = value.replace(f"#/{kind}/", f"#/$defs/{owner}.", 1)
+            return value
+        case _:
+            return _rewrite_schema(value, owner)

@@ -1,10 +1,10 @@
-"""A plan: the calls that a task needs, as Python writes them.
+"""Plans: the calls that a task needs, written as Python.
 
     a = mul(3, price('tea')); b = mul(2, price('cake')); answer = add(a, b)
 
-A small model that decides call by call stops a step early; the whole task as calls, nested or
-named, it writes down rightly far more often. The program only substitutes: each result stands
-where its call stood, and what is then the next call is told. Nothing is ever evaluated.
+A small model that decides call by call often stops a step early; it is far better at writing the
+whole task as nested or named calls. The program only substitutes: each result replaces its call,
+and the next call is shown to the model. Nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from agentcall.messages import JSON, format_json
 MAX_PLAN_LENGTH = 2000
 """Longer plans are not read (characters)."""
 MAX_VALUE_LENGTH = 200
-"""How much of a value is shown in a call (characters)."""
+"""Longer values are cut when a call is shown (characters)."""
 MAX_NESTING = 3
-"""How deep calls may be nested where a server holds the model to the pattern."""
+"""The depth of nested calls that the pattern allows."""
 MAX_NAMED_CALLS = 6
-"""How many calls may be named there, before the answer."""
+"""The number of named calls before the answer that the pattern allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    """A call of a plan: its values, those by position first, then those by name."""
+    """A call of a plan: positional values, then those of `keys`."""
 
     name: str
     values: tuple[JSON, ...]
     keys: tuple[str, ...] = ()
 
     def bind_arguments(self, parameters: Sequence[str]) -> dict[str, JSON]:
-        """The values by parameter name; `parameters` are the tool's, in order."""
+        """Return the values by parameter name; `parameters` are the tool's, in order."""
         count = len(self.values) - len(self.keys)
         return dict(zip((*parameters[:count], *self.keys), self.values, strict=False))
 
@@ -47,7 +47,7 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True)
 class CompletedStep:
-    """A call that was made, and what it gave; what needs a call that `failed` is never ready."""
+    """A call that was made, and its result; calls that need a failed one are never ready."""
 
     step: PlanStep
     result: JSON
@@ -56,7 +56,7 @@ class CompletedStep:
 
 @dataclass(frozen=True, slots=True)
 class RemainingPlan:
-    """The calls of a plan that may be made now, and whether the plan was left for other calls."""
+    """The calls of a plan that can be made now, and whether other calls were made."""
 
     ready_steps: list[PlanStep]
     has_strays: bool
@@ -64,7 +64,7 @@ class RemainingPlan:
 
 _Value: TypeAlias = "tuple[JSON]"
 _Operand: TypeAlias = "_Value | int"
-"""A value, or the place of the call in the plan that gives it."""
+"""A value, or the position of the call in the plan that provides it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _CallNode:
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
-    """The calls of a task, each behind those that it needs."""
+    """The calls of a task, each after those that it needs."""
 
     calls: tuple[_CallNode, ...]
 
@@ -86,19 +86,19 @@ class CallPlan:
         return [call.name for call in self.calls]
 
     def list_ready(self, completed: Iterable[CompletedStep] = ()) -> list[PlanStep]:
-        """The calls that may be made now, each once; none when all are done."""
+        """Return the calls that can be made now, without duplicates; none when all are done."""
         return self.get_remaining(completed).ready_steps
 
     def get_remaining(self, completed: Iterable[CompletedStep]) -> RemainingPlan:
-        """What is left of the plan."""
-        rest = _PlanProgress(list(completed))
+        """Return what is left of the plan after the completed calls."""
+        progress = _PlanProgress(list(completed))
         for call in self.calls:
-            rest.add(call)
-        return RemainingPlan(rest.ready_steps, rest.has_strays)
+            progress.add(call)
+        return RemainingPlan(progress.ready_steps, progress.has_strays)
 
 
 def parse_plan(text: str) -> CallPlan | None:
-    """The plan that a text says; None if it is not made of calls with plain values."""
+    """Parse a plan; return None if it contains anything but calls with literal values."""
     if len(text) > MAX_PLAN_LENGTH or "\\" in text:
         return None
     try:
@@ -106,14 +106,14 @@ def parse_plan(text: str) -> CallPlan | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     calls = _CallCollector()
-    whole = all(
+    is_valid = all(
         calls.add(name, tree) for statement in body for name, tree in _split_statement(statement)
     )
-    return CallPlan(tuple(calls.calls)) if whole and calls.calls else None
+    return CallPlan(tuple(calls.calls)) if is_valid and calls.calls else None
 
 
 def _split_statement(statement: ast.stmt) -> list[tuple[str, ast.expr | None]]:
-    """The values of a statement, with the name that each is given."""
+    """Return the expressions of a statement, with the name that each is assigned to."""
     match statement:
         case ast.Expr(value=ast.Tuple(elts) | ast.List(elts)):
             return [("", value) for value in elts]
@@ -128,14 +128,14 @@ def _split_statement(statement: ast.stmt) -> list[tuple[str, ast.expr | None]]:
 
 
 class _CallCollector:
-    """Gathers calls out of expressions, in the order in which Python would make them."""
+    """Collects calls from expressions, in the order in which Python would make them."""
 
     def __init__(self) -> None:
         self.calls: list[_CallNode] = []
         self._names: dict[str, int] = {}
 
     def add(self, name: str, tree: ast.expr | None) -> bool:
-        """Takes the calls of an expression; whether it is a call, or the name of one."""
+        """Add the calls of an expression; return whether it is a call, or the name of one."""
         part = self._to_operand(tree) if tree is not None else None
         if not isinstance(part, int):
             return False
@@ -148,11 +148,11 @@ class _CallCollector:
                 return self._names.get(name)
             case ast.Call(ast.Name(name), args, keywords):
                 keys = tuple(keyword.arg or "" for keyword in keywords)
-                found = [
+                operands = [
                     self._to_operand(part) for part in (*args, *(word.value for word in keywords))
                 ]
-                parts = tuple(part for part in found if part is not None)
-                if not all(keys) or len(parts) < len(found):
+                parts = tuple(part for part in operands if part is not None)
+                if not all(keys) or len(parts) < len(operands):
                     return None
                 self.calls.append(_CallNode(name, parts, keys))
                 return len(self.calls) - 1
@@ -169,7 +169,7 @@ def _parse_literal(tree: ast.expr) -> _Value | None:
 
 
 class _PlanProgress:
-    """What is left of a plan: substitutes what is done, and gathers what is ready."""
+    """Substitutes completed calls in a plan and collects those that are ready."""
 
     def __init__(self, completed: list[CompletedStep]) -> None:
         self._completed = completed
@@ -179,23 +179,25 @@ class _PlanProgress:
 
     @property
     def has_strays(self) -> bool:
-        """Whether a call was made that the plan does not have."""
+        """Whether a call was made that is not in the plan."""
         return any(not done.is_error for done in self._completed)
 
     def add(self, call: _CallNode) -> None:
-        """Takes the next call of the plan."""
+        """Add the next call of the plan."""
         self._values.append(self._resolve(call))
 
     def _resolve(self, call: _CallNode) -> _Value | None:
-        """What a call gave, None if it has still to be made."""
-        found = [self._values[part] if isinstance(part, int) else part for part in call.operands]
-        values = [value for value in found if value is not None]
-        if len(values) < len(found):
+        """Return the result of a call, None if it is still to be made."""
+        operands = [self._values[part] if isinstance(part, int) else part for part in call.operands]
+        values = [value for value in operands if value is not None]
+        if len(values) < len(operands):
             return None
         step = PlanStep(call.name, tuple(value for (value,) in values), call.keys)
-        fed = [v for (v,), p in zip(values, call.operands, strict=True) if isinstance(p, int)]
+        substituted = [
+            v for (v,), p in zip(values, call.operands, strict=True) if isinstance(p, int)
+        ]
         completed = self._find_completed_step(
-            step, is_loose=any(not isinstance(v, (int, float)) for v in fed)
+            step, is_loose=any(not isinstance(v, (int, float)) for v in substituted)
         )
         if completed is not None:
             return None if completed.is_error else (_unwrap_result(completed.result),)
@@ -204,33 +206,36 @@ class _PlanProgress:
         return None
 
     def _find_completed_step(self, step: PlanStep, *, is_loose: bool) -> CompletedStep | None:
-        """The call that this step is; a `loose` one may have taken a part of what it is fed."""
+        """Return the completed call for a step.
+
+        is_loose: the name decides, as the model may have used a part of what it was given.
+        """
         for done in (*self._matched, *self._completed):
             if _is_same_call(done.step, step):
                 return self._use_step(done, done)
         by_name = (done for done in self._completed if is_loose and done.step.name == step.name)
-        found = next(by_name, None)
+        match = next(by_name, None)
         return (
-            self._use_step(CompletedStep(step, found.result, found.is_error), found)
-            if found is not None
+            self._use_step(CompletedStep(step, match.result, match.is_error), match)
+            if match is not None
             else None
         )
 
-    def _use_step(self, known: CompletedStep, taken: CompletedStep) -> CompletedStep:
-        self._matched.append(known)
-        self._completed = [done for done in self._completed if done is not taken]
-        return known
+    def _use_step(self, matched: CompletedStep, used: CompletedStep) -> CompletedStep:
+        self._matched.append(matched)
+        self._completed = [done for done in self._completed if done is not used]
+        return matched
 
 
 def _unwrap_result(result: JSON) -> JSON:
-    """What the next call needs of a result: of an object with one member, that one."""
+    """Return the value that the next call needs: the member of an object with only one."""
     if isinstance(result, Mapping) and len(result) == 1:
         return next(iter(result.values()))
     return result
 
 
 def _is_same_call(one: PlanStep, other: PlanStep) -> bool:
-    """Whether two calls are alike; a text that is a number is that number."""
+    """Whether two calls are equal; text that is a number equals the number."""
     return one.name == other.name and _normalize_values(one.values) == _normalize_values(
         other.values
     )
@@ -255,9 +260,10 @@ def _shorten_value(value: JSON) -> str:
 
 
 def build_plan_pattern(names: Sequence[str]) -> str:
-    """The regular expression of plans over tools of these names, for a JSON Schema.
+    """Return the regular expression of plans over these tools, for a JSON Schema.
 
-    Texts in it hold no double quote and no backslash: servers match before JSON's escapes.
+    Literals in it contain no double quote and no backslash: servers match before they decode the
+    escapes of JSON.
     """
     name = "|".join(map(re.escape, names))
     literal = r"'[^'\"\\\n\r\t]*'|-?[0-9]+(\.[0-9]+)?|True|False|None|[a-z]"

@@ -1,7 +1,7 @@
-"""Reads one turn of the constrained dialect: its object, or text where a server held it to none.
+"""Reads one turn of the constrained dialect: its JSON object, or text if nothing was constrained.
 
-The text of a plain answer is passed on as it grows, each character once; whatever else there is
-comes at the end. Time is linear in the answer's length.
+The text of a plain answer is returned as it arrives, all else at the end. Time is linear in the
+length of the answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FENCE_START = re.compile(r"\s*```(?:json)?[ \t]*\n\s*(?=\{)")
 _ANSWER_START = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
 _ANSWER_HEAD = '{"answer":"'
 _MAX_UNDECIDED = 200
-"""How much text may come before it is clear what it is (characters)."""
+"""The length of text that may arrive before its form is decided (characters)."""
 _LEGACY_ANSWER_TOOL = "final_answer"
 
 
@@ -47,7 +47,7 @@ class ConstrainedReader:
         self._native_reader: NativeReader | None = None
 
     def feed(self, delta: MessageDelta) -> Sequence[MessagePart]:
-        """Thinking, and what has come of a plain answer's text."""
+        """Return thinking, and the new text of a plain answer."""
         if self._native_reader is not None:
             return self._native_reader.feed(delta)
         if delta.calls:
@@ -56,7 +56,7 @@ class ConstrainedReader:
         return [*parts, *self._feed_text(delta.text)] if delta.text else parts
 
     def close(self, finish_reason: str | None) -> Sequence[MessagePart]:
-        """The call, the plan's first calls, or the rest of the answer."""
+        """Return the call, the plan's first calls, or the rest of the answer."""
         if self._native_reader is not None:
             return self._native_reader.close(finish_reason)
         if self._answer_decoder is not None:
@@ -74,7 +74,7 @@ class ConstrainedReader:
         return self._detect_form()
 
     def _detect_form(self) -> Sequence[MessagePart]:
-        """What the beginning shows: an answer, another object, text, or nothing yet."""
+        """Decide from the beginning: an answer, another object, text, or not yet."""
         body = _FENCE_START.sub("", self._head, count=1)
         start = None if self._is_typed else _ANSWER_START.match(body)
         if start is not None:
@@ -91,7 +91,7 @@ class ConstrainedReader:
         return self._switch_to_text(MessageDelta())
 
     def _switch_to_text(self, delta: MessageDelta) -> Sequence[MessagePart]:
-        """Reads what has come and what will come as any model's text."""
+        """Read everything, past and future, as unconstrained text."""
         self._native_reader = NativeReader(tuple(self._tools.values()))
         head = self._head if self._pieces is None else "".join(self._pieces)
         return self._native_reader.feed(delta._replace(text=head + delta.text))
@@ -110,15 +110,15 @@ class ConstrainedReader:
             *self._switch_to_text(MessageDelta()),
             *(self._native_reader.close(finish_reason) if self._native_reader else ()),
         ]
-        meant = re.match(r'\s*\{\s*"(plan|name|answer)"', text)
-        if meant and not turns and all(isinstance(part, TextPart) for part in parts):
+        is_turn_like = re.match(r'\s*\{\s*"(plan|name|answer)"', text)
+        if is_turn_like and not turns and all(isinstance(part, TextPart) for part in parts):
             return [MalformedCallPart(text, "it is not one JSON object")]
         return parts
 
     def _read_objects(
         self, turns: Sequence[Mapping[str, JSON]], text: str
     ) -> Sequence[MessagePart] | None:
-        """What the objects say; None if the first of them is no turn."""
+        """Return the parts of the objects; None if the first of them is not a turn."""
         match turns[0]:
             case {"plan": str(plan)}:
                 return self._start_plan(plan, text)
@@ -130,31 +130,31 @@ class ConstrainedReader:
                 return [TextPart(self._format_answer(answer))]
             case _:
                 calls = [_to_call(turn) for turn in turns]
-                end = calls.index(None) if None in calls else len(calls)
-                return [call for call in calls[:end] if call is not None] or None
+                first_other = calls.index(None) if None in calls else len(calls)
+                return [call for call in calls[:first_other] if call is not None] or None
 
     def _format_answer(self, answer: JSON) -> str:
         plain = isinstance(answer, str) and not self._is_typed
         return _replace_surrogates(str(answer)) if plain else format_json(answer)
 
     def _start_plan(self, written: str, text: str) -> Sequence[MessagePart]:
-        """The calls of a plan that need no other's result."""
+        """Return the calls of a plan that need no results."""
         plan = parse_plan(written)
         if plan is None:
             return [MalformedCallPart(text, "the plan is not made of calls with plain values")]
         unknown = next((name for name in plan.names if name not in self._tools), None)
         if unknown is not None:
-            return [MalformedCallPart(text, f"the plan calls {unknown}, which is no tool")]
+            return [MalformedCallPart(text, f"the plan calls {unknown}, which is not a tool")]
         calls: list[MessagePart] = []
         for step in plan.list_ready():
-            takes = _list_parameters(self._tools[step.name])
-            if len(step.values) > len(takes):  # a value that is left out would be another call
+            parameters = _list_parameters(self._tools[step.name])
+            if len(step.values) > len(parameters):  # dropping a value would make another call
                 return [
                     MalformedCallPart(
-                        text, f"{step} has too many values; it takes {', '.join(takes)}"
+                        text, f"{step} has too many values; it takes {', '.join(parameters)}"
                     )
                 ]
-            arguments = step.bind_arguments(takes)
+            arguments = step.bind_arguments(parameters)
             if len(arguments) < len(step.values):
                 return [MalformedCallPart(text, f"{step} gives a parameter two values")]
             calls.append(ToolCallPart(step.name, format_json(arguments)))
@@ -166,20 +166,20 @@ _COMPLETE_CHARACTERS = re.compile(
     rf'(?:[^"\\]|\\[^u]|(?!{_HIGH_SURROGATE})\\u[0-9a-fA-F]{{4}}'
     rf"|{_HIGH_SURROGATE}(?:\\u[dD][c-fC-F][0-9a-fA-F]{{2}}|(?=[^\\]|\\[^u]|\\u[0-9a-fA-F]{{4}})))*"
 )
-"""Inside of a JSON string: characters and whole escapes, no first half of a pair at its end."""
+"""The inside of a JSON string: characters and whole escapes, but no high surrogate at its end."""
 _LONGEST_ESCAPE = 12
-"""The length of the longest escape, that of a pair."""
+"""The length of the longest escape, a surrogate pair."""
 
 
 class JSONStringDecoder:
-    """Decodes the inside of a JSON string as it grows; what follows its end is ignored."""
+    """Decodes the inside of a JSON string as it arrives; text after its end is ignored."""
 
     def __init__(self) -> None:
         self._pending = ""
         self._is_ended = False
 
     def feed(self, text: str) -> str:
-        """The characters that are certain once this piece is known."""
+        """Return the characters that are certain after this piece."""
         if self._is_ended:
             return ""
         source, at, out = self._pending + text, 0, list[str]()
@@ -190,25 +190,25 @@ class JSONStringDecoder:
             if self._is_ended or len(source) - end < _LONGEST_ESCAPE:
                 at = end
                 break
-            at = end + 2  # no escape, and nothing that can come makes it one
+            at = end + 2  # not an escape, whatever follows
         self._pending = source[at:]
         return "".join(out)
 
 
 def _decode_string(inside: str) -> str:
-    """What the inside of a JSON string says; a backslash that escapes nothing is dropped."""
+    """Decode the inside of a JSON string; a backslash before no known escape is dropped."""
     if "\\" not in inside:
         return inside
     try:
         text = cast("str", json.loads(f'"{inside}"', strict=False))
     except ValueError:
-        known = re.sub(r"\\([^\"\\/bfnrtu])|(\\.)", r"\1\2", inside, flags=re.DOTALL)
-        text = cast("str", json.loads(f'"{known}"', strict=False))
+        cleaned = re.sub(r"\\([^\"\\/bfnrtu])|(\\.)", r"\1\2", inside, flags=re.DOTALL)
+        text = cast("str", json.loads(f'"{cleaned}"', strict=False))
     return _replace_surrogates(text) if "\\u" in inside else text
 
 
 def _replace_surrogates(text: str) -> str:
-    """The text without halves of characters, which nothing could send on."""
+    """Replace lone surrogates, which cannot be encoded."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -218,18 +218,18 @@ def _could_be_fence(body: str) -> bool:
 
 
 def _parse_objects(text: str) -> list[Mapping[str, JSON]]:
-    """The JSON objects that a text begins with; none if thinking ends behind them."""
-    found, at = list[Mapping[str, JSON]](), 0
+    """Return the JSON objects that a text begins with; none if an end of thinking follows."""
+    objects, at = list[Mapping[str, JSON]](), 0
     body = text.strip()
     while body.startswith("{", at):
         try:
             value, at = cast("tuple[Mapping[str, JSON], int]", STRICT_DECODER.raw_decode(body, at))
         except (ValueError, RecursionError):
             break
-        found.append(value)
+        objects.append(value)
         while at < len(body) and body[at] in " \t\r\n,":
             at += 1
-    return [] if any(end in body[at:] for end in END_TAGS) else found
+    return [] if any(tag in body[at:] for tag in END_TAGS) else objects
 
 
 def _to_call(turn: Mapping[str, JSON]) -> ToolCallPart | None:

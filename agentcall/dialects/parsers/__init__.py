@@ -1,1 +1,1 @@
-"""The families of models whose calls can be read out of text, one module each."""
+"""The parsers of the model families: one module each; `registry` lists them, `stream` runs them."""

@@ -1,8 +1,7 @@
-"""Calls out of JSON objects and lists, whatever the model calls the keys.
+"""What the families share: calls out of JSON, and values between tags.
 
-The texts of the arguments are kept as written: mending them is for a later stage, which says so.
-
-Values that a family writes between tags without quotes: where they end, and what they are.
+The text of the arguments is kept as the model wrote it. Repair is a later stage, which reports what
+it changes.
 """
 
 from __future__ import annotations
@@ -24,127 +23,6 @@ from agentcall.lenient_json import (
     split_members,
 )
 from agentcall.messages import JSON
-
-_TYPE_NAMES: dict[type, tuple[str, ...]] = {
-    bool: ("boolean",),
-    int: ("integer", "number"),
-    float: ("number",),
-    str: ("string",),
-    type(None): ("null",),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ValueTags:
-    """Where a value ends.
-
-    end: its end tag, which counts only where one of `follows` or nothing comes after it, so that
-        the same words inside of the value do not end it.
-    breaks: tags that end a value whose own end tag is missing, and what has to come after each.
-    """
-
-    end: str
-    follows: tuple[str, ...]
-    breaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
-
-
-def read_tagged_value(scanner: TextScanner, tags: ValueTags) -> Scan[tuple[str, str]]:
-    """The value up to the tag that ends it, and that tag; no tag at the end of the text."""
-    delimiters = Delimiters(tags.end, *tags.breaks)
-    pieces: list[str] = []
-    while True:
-        text, needle = yield from scanner.read_until(delimiters)
-        pieces.append(text)
-        if not needle:
-            return "".join(pieces), ""
-        seen = yield from scanner.look_past_blanks(*tags.breaks.get(needle, tags.follows))
-        if seen or (seen == "" and (needle == tags.end or scanner.is_complete)):
-            return "".join(pieces), needle
-        pieces.append(needle)
-
-
-def encode_value(text: str, schema: ToolSchema, root: ToolSchema) -> str:
-    """The JSON text of a value written without quotes, as its schema wants it.
-
-    Without a schema a value that reads as JSON is that, all other values are strings.
-    """
-    kinds = _get_allowed_types(schema, root)
-    if kinds == {"string"}:
-        return _encode_string(text)
-    written = _parse_value(text.strip())
-    if written is None:
-        return _encode_string(text)
-    if kinds and "string" in kinds and not kinds & set(_get_type_names(written[0])):
-        return _encode_string(text)
-    return _encode_string(text) if isinstance(written[0], str) and not kinds else written[1]
-
-
-def _encode_string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _parse_value(text: str) -> tuple[JSON, str] | None:
-    """The value and its text, if it is written as JSON or as Python writes it."""
-    if text in ("True", "False", "None"):
-        return {"True": (True, "true"), "False": (False, "false"), "None": (None, "null")}[text]
-    try:
-        return cast("JSON", json.loads(text)), text
-    except (ValueError, RecursionError):
-        pass
-    if not text.startswith(("{", "[")):
-        return None
-    read = parse_lenient_json(text)
-    return (read.value, text) if isinstance(read, ParsedJSON) else None
-
-
-def _get_type_names(value: JSON) -> tuple[str, ...]:
-    if isinstance(value, Mapping):
-        return ("object",)
-    return _TYPE_NAMES.get(type(value), ("array",))
-
-
-def get_property_schema(schema: ToolSchema, key: str) -> ToolSchema:
-    """The schema of one property, empty if there is none."""
-    properties = schema.get("properties")
-    found = properties.get(key) if isinstance(properties, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def _get_allowed_types(schema: ToolSchema, root: ToolSchema, depth: int = 0) -> set[str]:
-    """The names of the types that a schema allows; empty if it says nothing."""
-    schema = _resolve_reference(schema, root)
-    kind = schema.get("type")
-    if isinstance(kind, str):
-        return {kind}
-    kinds = {one for one in _to_sequence(kind) if isinstance(one, str)}
-    if depth < 8:
-        for key in ("anyOf", "oneOf", "allOf"):
-            for option in _to_sequence(schema.get(key)):
-                if isinstance(option, Mapping):
-                    kinds |= _get_allowed_types(option, root, depth + 1)
-    if kinds:
-        return kinds
-    values = [*_to_sequence(schema.get("enum")), *([schema["const"]] if "const" in schema else [])]
-    return {name for value in values for name in _get_type_names(value)}
-
-
-def _to_sequence(value: JSON) -> Sequence[JSON]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _resolve_reference(schema: ToolSchema, root: ToolSchema) -> ToolSchema:
-    for _ in range(8):
-        ref = schema.get("$ref")
-        if not isinstance(ref, str) or not ref.startswith("#/"):
-            break
-        found: JSON = root
-        for step in ref[2:].split("/"):
-            found = found.get(step, {}) if isinstance(found, Mapping) else {}
-        if not isinstance(found, Mapping):
-            return {}
-        schema = found
-    return schema
-
 
 NAME_KEYS = ("name", "tool_name", "function_name", "tool", "function", "action")
 ARGUMENT_KEYS = (
@@ -168,133 +46,19 @@ COMMENT_KEYS = (
     "comment",
     "description",
 )
-"""What a model says about a call beside its arguments."""
+"""Keys for a model's remarks about a call, beside its arguments."""
 _CALL_TYPES = ("function", "function_call", "tool_call", "tool_use")
 _EMPTY_VALUES = ("null", "None", "{}", "[]", '""', "''")
-
 CUT_OFF = "the answer ended inside a call"
 _MAX_TAG_LENGTH = 40
 """No tag is longer (characters)."""
-_CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter", "ipython")
-
-
-def decode_string(written: str) -> str | None:
-    """The text that a JSON string says; None if it is no string."""
-    read = parse_lenient_json(written)
-    return read.value if isinstance(read, ParsedJSON) and isinstance(read.value, str) else None
-
-
-def parse_calls(text: str, *, allows_flat: bool = True) -> list[ToolCallPart | MalformedCallPart]:
-    """The calls of a JSON object or list, in order; what is no call of them is Broken.
-
-    A `flat` call may have its arguments beside its name.
-    """
-    listed = split_items(text) if text.lstrip().startswith("[") else None
-    if listed is not None:
-        return [call for item in listed for call in parse_calls(item, allows_flat=allows_flat)]
-    found = split_members(text)
-    if found is None:
-        return [MalformedCallPart(text, "it is not a JSON object")]
-    by_key = dict(found)
-    if len(by_key) < len(found):
-        return [MalformedCallPart(text, "one of its keys stands in it twice")]
-    for key in ENVELOPE_KEYS:
-        if by_key.get(key, "").startswith(("{", "[")):
-            return [
-                _add_id(call, by_key) for call in parse_calls(by_key[key], allows_flat=allows_flat)
-            ]
-    if not allows_flat and not any(key in by_key for key in ARGUMENT_KEYS):
-        return [MalformedCallPart(text, "it has no arguments")]
-    return [_parse_call(text, found, by_key)]
-
-
-def _add_id(
-    call: ToolCallPart | MalformedCallPart, by_key: dict[str, str]
-) -> ToolCallPart | MalformedCallPart:
-    if isinstance(call, MalformedCallPart) or call.id:
-        return call
-    return ToolCallPart(call.name, call.arguments, decode_string(by_key.get("id", "")) or "")
-
-
-def _parse_call(
-    text: str, found: Members, by_key: dict[str, str]
-) -> ToolCallPart | MalformedCallPart:
-    name_key = next((key for key in NAME_KEYS if decode_string(by_key.get(key, ""))), None)
-    if name_key is None:
-        if len(found) == 1 and found[0][1].startswith("{"):
-            return ToolCallPart(*found[0])
-        return MalformedCallPart(text, 'it has no "name"')
-    name = decode_string(by_key[name_key]) or ""
-    if "description" in by_key and '"properties"' in by_key.get("parameters", ""):
-        return MalformedCallPart(text, "it is the definition of a tool, not a call")
-    for key in ARGUMENT_KEYS:
-        if key in by_key and key != name_key:
-            known = (name_key, key, *OTHER_KEYS, *COMMENT_KEYS)
-            strays = [k for k, value in found if k not in known and value not in _EMPTY_VALUES]
-            # what stands beside the arguments may be one of them: the schema will tell
-            arguments = text if strays else unwrap_arguments(by_key[key])
-            return ToolCallPart(name, arguments, decode_string(by_key.get("id", "")) or "")
-    return ToolCallPart(
-        name, format_object([m for m in found if m[0] != name_key and not _is_type_member(m)])
-    )
-
-
-def _is_type_member(member: tuple[str, str]) -> bool:
-    return member[0] == "type" and decode_string(member[1]) in _CALL_TYPES
-
-
-def unwrap_arguments(written: str) -> str:
-    """Arguments as written; those that are JSON inside of a string come out of it."""
-    inner = decode_string(written)
-    if inner is not None and inner.strip().startswith("{"):
-        return inner
-    return "{}" if written.strip() in ("null", "None", '""', "''") else written
-
-
-def format_object(found: Members) -> str:
-    """The JSON object of keys and the texts of their values."""
-    pairs = (f"{json.dumps(key, ensure_ascii=False)}: {value}" for key, value in found)
-    return "{" + ", ".join(pairs) + "}"
-
-
-def write_calls(state: ParseState, calls: Sequence[ToolCallPart | MalformedCallPart]) -> None:
-    """Puts calls out in order."""
-    for call in calls:
-        if isinstance(call, MalformedCallPart):
-            state.writer.write_malformed_call(call.text, call.reason)
-        else:
-            state.writer.write_call(call.name.strip(), call.arguments, call.id)
-
-
-def has_only_offered_calls(
-    calls: Sequence[ToolCallPart | MalformedCallPart], tools: ToolSet
-) -> bool:
-    """Whether all of these are calls of offered tools."""
-    return bool(calls) and all(
-        isinstance(call, ToolCallPart) and call.name in tools for call in calls
-    )
-
-
-def reject_markup(state: ParseState, reason: str) -> None:
-    """The markup since the mark is Broken; a tag that the end has cut in two belongs to it."""
-    scanner = state.scanner
-    rest = scanner.text[scanner.position :]
-    if (
-        scanner.is_ended
-        and len(rest) < _MAX_TAG_LENGTH
-        and rest.startswith(("<", "["))
-        and "\n" not in rest
-    ):
-        scanner.take(len(rest))
-    over = scanner.is_ended and scanner.remaining == 0
-    state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF if over else reason)
 
 
 def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = False) -> Scan[bool]:
-    """JSON objects or lists up to a closing marker; False if there are none.
+    """Read JSON objects or lists up to a closing marker; return False if there are none.
 
-    A marker that the server swallowed is not missed if the model was done. A format whose last
-    bracket is its end is `closed_by_itself`.
+    The closing marker may be missing if the model had finished: servers remove it when it is a stop
+    word. is_self_closing: the last bracket ends the format, and a marker is optional.
     """
     scanner = state.scanner
     texts: list[str] = []
@@ -305,13 +69,13 @@ def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = Fa
         if (yield from scanner.peek()) not in ("{", "["):
             if not texts:
                 return False
-            over = scanner.accept_partial(*closers) or scanner.remaining == 0
-            if over and not (scanner.is_complete or is_self_closing):
+            is_over = scanner.accept_partial(*closers) or scanner.remaining == 0
+            if is_over and not (scanner.is_complete or is_self_closing):
                 state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
                 return True
             if closers and (yield from _has_trailing_text(state, closers)):
                 state.writer.write_malformed_call(
-                    scanner.get_marked_text(), "text stands behind its JSON"
+                    scanner.get_marked_text(), "there is text after its JSON"
                 )
                 return True
             break
@@ -328,15 +92,15 @@ def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = Fa
 
 
 def _has_trailing_text(state: ParseState, closers: tuple[str, ...]) -> Scan[bool]:
-    """Whether text stands between the JSON and a closing marker on the same line."""
+    """Whether there is text between the JSON and a closing marker on the same line."""
     scanner = state.scanner
     before = len(scanner.get_marked_text())
-    _, needle = yield from scanner.read_until(Delimiters("\n", *closers))
-    return needle in closers or not scanner.backtrack(before)
+    _, delimiter = yield from scanner.read_until(Delimiters("\n", *closers))
+    return delimiter in closers or not scanner.backtrack(before)
 
 
 def _reject_bad_json(state: ParseState, closers: tuple[str, ...]) -> Scan[None]:
-    """JSON that does not end well: Broken up to its closing marker, or all there is."""
+    """Write a malformed call: the JSON up to its closing marker, or all the rest."""
     scanner = state.scanner
     if scanner.remaining and closers:
         yield from scanner.read_until(Delimiters(*closers))
@@ -348,18 +112,136 @@ def _reject_bad_json(state: ParseState, closers: tuple[str, ...]) -> Scan[None]:
     state.writer.write_malformed_call(raw, reason)
 
 
+def reject_markup(state: ParseState, reason: str) -> None:
+    """Write the text since the mark as a malformed call, including a tag that the end has cut."""
+    scanner = state.scanner
+    rest = scanner.text[scanner.position :]
+    if (
+        scanner.is_ended
+        and len(rest) < _MAX_TAG_LENGTH
+        and rest.startswith(("<", "["))
+        and "\n" not in rest
+    ):
+        scanner.take(len(rest))
+    is_over = scanner.is_ended and scanner.remaining == 0
+    state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF if is_over else reason)
+
+
+def parse_calls(text: str, *, allows_flat: bool = True) -> list[ToolCallPart | MalformedCallPart]:
+    """Return the calls of a JSON object or list, in order; a value that is not a call is malformed.
+
+    allows_flat: accept an object whose arguments are beside the name, without a key for them.
+    """
+    items = split_items(text) if text.lstrip().startswith("[") else None
+    if items is not None:
+        return [call for item in items for call in parse_calls(item, allows_flat=allows_flat)]
+    members = split_members(text)
+    if members is None:
+        return [MalformedCallPart(text, "it is not a JSON object")]
+    by_key = dict(members)
+    if len(by_key) < len(members):
+        return [MalformedCallPart(text, "it has the same key twice")]
+    for key in ENVELOPE_KEYS:
+        if by_key.get(key, "").startswith(("{", "[")):
+            return [
+                _add_id(call, by_key) for call in parse_calls(by_key[key], allows_flat=allows_flat)
+            ]
+    if not allows_flat and not any(key in by_key for key in ARGUMENT_KEYS):
+        return [MalformedCallPart(text, "it has no arguments")]
+    return [_parse_call(text, members, by_key)]
+
+
+def _add_id(
+    call: ToolCallPart | MalformedCallPart, by_key: dict[str, str]
+) -> ToolCallPart | MalformedCallPart:
+    if isinstance(call, MalformedCallPart) or call.id:
+        return call
+    return ToolCallPart(call.name, call.arguments, decode_string(by_key.get("id", "")) or "")
+
+
+def _parse_call(
+    text: str, members: Members, by_key: dict[str, str]
+) -> ToolCallPart | MalformedCallPart:
+    name_key = next((key for key in NAME_KEYS if decode_string(by_key.get(key, ""))), None)
+    if name_key is None:
+        if len(members) == 1 and members[0][1].startswith("{"):
+            return ToolCallPart(*members[0])
+        return MalformedCallPart(text, 'it has no "name"')
+    name = decode_string(by_key[name_key]) or ""
+    if "description" in by_key and '"properties"' in by_key.get("parameters", ""):
+        return MalformedCallPart(text, "it is the definition of a tool, not a call")
+    for key in ARGUMENT_KEYS:
+        if key in by_key and key != name_key:
+            call_keys = (name_key, key, *OTHER_KEYS, *COMMENT_KEYS)
+            strays = [
+                k for k, value in members if k not in call_keys and value not in _EMPTY_VALUES
+            ]
+            # a key beside the arguments may be one of them: repair decides by the schema
+            arguments = text if strays else unwrap_arguments(by_key[key])
+            return ToolCallPart(name, arguments, decode_string(by_key.get("id", "")) or "")
+    return ToolCallPart(
+        name, format_object([m for m in members if m[0] != name_key and not _is_type_member(m)])
+    )
+
+
+def _is_type_member(member: tuple[str, str]) -> bool:
+    return member[0] == "type" and decode_string(member[1]) in _CALL_TYPES
+
+
+def unwrap_arguments(written: str) -> str:
+    """Return arguments as written, or the JSON object inside a JSON string."""
+    inner = decode_string(written)
+    if inner is not None and inner.strip().startswith("{"):
+        return inner
+    return "{}" if written.strip() in ("null", "None", '""', "''") else written
+
+
+def decode_string(written: str) -> str | None:
+    """Return the text of a JSON string, None if `written` is not a string."""
+    parsed = parse_lenient_json(written)
+    return (
+        parsed.value if isinstance(parsed, ParsedJSON) and isinstance(parsed.value, str) else None
+    )
+
+
+def format_object(members: Members) -> str:
+    """Return the JSON object of keys and the JSON texts of their values."""
+    pairs = (f"{json.dumps(key, ensure_ascii=False)}: {value}" for key, value in members)
+    return "{" + ", ".join(pairs) + "}"
+
+
+def write_calls(state: ParseState, calls: Sequence[ToolCallPart | MalformedCallPart]) -> None:
+    """Write calls in order."""
+    for call in calls:
+        if isinstance(call, MalformedCallPart):
+            state.writer.write_malformed_call(call.text, call.reason)
+        else:
+            state.writer.write_call(call.name.strip(), call.arguments, call.id)
+
+
+def has_only_offered_calls(
+    calls: Sequence[ToolCallPart | MalformedCallPart], tools: ToolSet
+) -> bool:
+    """Whether there are calls and all of them name offered tools."""
+    return bool(calls) and all(
+        isinstance(call, ToolCallPart) and call.name in tools for call in calls
+    )
+
+
+_CODE_TOOLS = ("python", "interpreter", "code_interpreter", "python_interpreter", "ipython")
+
+
 def create_code_call(tools: ToolSet, name: str, code: str) -> ToolCallPart:
-    """A call that carries code: of the offered tool that takes code, else of the name given."""
-    found = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
-    offered_name = tools.find_name(found) or found
-    properties = tools.get_schema(found).get("properties")
-    keys = list(properties) if isinstance(properties, dict) else []
+    """Return a call that carries code: of the offered tool that runs code, else of `name`."""
+    tool_name = next((tool for tool in (name, *_CODE_TOOLS) if tool in tools), name)
+    offered_name = tools.find_name(tool_name) or tool_name
+    keys = tools.list_parameters(tool_name)
     key = keys[0] if len(keys) == 1 else "code"
     return ToolCallPart(offered_name, json.dumps({key: code}, ensure_ascii=False))
 
 
 def is_whole_code(code: str) -> bool:
-    """Whether the code could be all of a program: nothing in it is left open."""
+    """Whether the code parses, that is, whether it was not cut."""
     try:
         ast.parse(strip_fence(code))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -368,9 +250,133 @@ def is_whole_code(code: str) -> bool:
 
 
 def strip_fence(code: str) -> str:
-    """Code without the fence around it."""
+    """Return code without the Markdown fence around it."""
     body = code.strip()
     if body.startswith("```") and "\n" in body:
         body = body.partition("\n")[2]
         body = body.rstrip().removesuffix("```")
     return body.strip("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class ValueTags:
+    """Where a value between tags ends.
+
+    end: its end tag. It counts only if one of `follows`, or the end of the text, comes after it, so
+        that the same characters inside the value do not end it.
+    breaks: tags that end a value whose own end tag is missing, with what has to follow each.
+    """
+
+    end: str
+    follows: tuple[str, ...]
+    breaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+
+
+def read_tagged_value(scanner: TextScanner, tags: ValueTags) -> Scan[tuple[str, str]]:
+    """Read a value up to the tag that ends it; return both.
+
+    The tag is empty if the text ends first.
+    """
+    delimiters = Delimiters(tags.end, *tags.breaks)
+    pieces: list[str] = []
+    while True:
+        text, delimiter = yield from scanner.read_until(delimiters)
+        pieces.append(text)
+        if not delimiter:
+            return "".join(pieces), ""
+        following = yield from scanner.look_past_blanks(*tags.breaks.get(delimiter, tags.follows))
+        if following or (following == "" and (delimiter == tags.end or scanner.is_complete)):
+            return "".join(pieces), delimiter
+        pieces.append(delimiter)
+
+
+_TYPE_NAMES: dict[type, tuple[str, ...]] = {
+    bool: ("boolean",),
+    int: ("integer", "number"),
+    float: ("number",),
+    str: ("string",),
+    type(None): ("null",),
+}
+
+
+def encode_value(text: str, schema: ToolSchema, root: ToolSchema) -> str:
+    """Return the JSON text of a value that was written without quotes, typed by its schema.
+
+    Without a type in the schema, a value that parses as JSON is that value; any other is a string.
+    """
+    kinds = _get_allowed_types(schema, root)
+    if kinds == {"string"}:
+        return _encode_string(text)
+    parsed = _parse_value(text.strip())
+    if parsed is None:
+        return _encode_string(text)
+    if kinds and "string" in kinds and not kinds & set(_get_type_names(parsed[0])):
+        return _encode_string(text)
+    return _encode_string(text) if isinstance(parsed[0], str) and not kinds else parsed[1]
+
+
+def _encode_string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _parse_value(text: str) -> tuple[JSON, str] | None:
+    """Parse text written as JSON or as a Python literal; return the value and its JSON text."""
+    if text in ("True", "False", "None"):
+        return {"True": (True, "true"), "False": (False, "false"), "None": (None, "null")}[text]
+    try:
+        return cast("JSON", json.loads(text)), text
+    except (ValueError, RecursionError):
+        pass
+    if not text.startswith(("{", "[")):
+        return None
+    parsed = parse_lenient_json(text)
+    return (parsed.value, text) if isinstance(parsed, ParsedJSON) else None
+
+
+def _get_type_names(value: JSON) -> tuple[str, ...]:
+    if isinstance(value, Mapping):
+        return ("object",)
+    return _TYPE_NAMES.get(type(value), ("array",))
+
+
+def get_property_schema(schema: ToolSchema, key: str) -> ToolSchema:
+    """Return the schema of a property, empty if the schema has none."""
+    properties = schema.get("properties")
+    property_schema = properties.get(key) if isinstance(properties, Mapping) else None
+    return property_schema if isinstance(property_schema, Mapping) else {}
+
+
+def _get_allowed_types(schema: ToolSchema, root: ToolSchema, depth: int = 0) -> set[str]:
+    """Return the names of the types that a schema allows, empty if it does not say."""
+    schema = _resolve_reference(schema, root)
+    kind = schema.get("type")
+    if isinstance(kind, str):
+        return {kind}
+    kinds = {name for name in _to_sequence(kind) if isinstance(name, str)}
+    if depth < 8:
+        for key in ("anyOf", "oneOf", "allOf"):
+            for option in _to_sequence(schema.get(key)):
+                if isinstance(option, Mapping):
+                    kinds |= _get_allowed_types(option, root, depth + 1)
+    if kinds:
+        return kinds
+    values = [*_to_sequence(schema.get("enum")), *([schema["const"]] if "const" in schema else [])]
+    return {name for value in values for name in _get_type_names(value)}
+
+
+def _to_sequence(value: JSON) -> Sequence[JSON]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _resolve_reference(schema: ToolSchema, root: ToolSchema) -> ToolSchema:
+    for _ in range(8):
+        ref = schema.get("$ref")
+        if not isinstance(ref, str) or not ref.startswith("#/"):
+            break
+        target: JSON = root
+        for step in ref[2:].split("/"):
+            target = target.get(step, {}) if isinstance(target, Mapping) else {}
+        if not isinstance(target, Mapping):
+            return {}
+        schema = target
+    return schema

@@ -1,13 +1,13 @@
-"""Bare JSON that names an offered tool: Llama 3.1 to 3.3, and any model told to answer in JSON.
+"""Bare JSON that names an offered tool: Llama 3.1 to 3.3, and models prompted to answer in JSON.
 
     {"name": "get_weather", "parameters": {"city": "Paris"}}
 
 Source: chat_template of meta-llama/Llama-3.1-8B-Instruct and Llama-3.3-70B-Instruct; OpenAI's form
 of tool calls (`{"tool_calls": [...]}`, `{"function": {...}}`), LangChain's `action`/`action_input`.
 
-It counts where it begins a line and nothing but blanks, `;`, `,` or another call follows on that
-line, if every call in it names an offered tool and has arguments. An object whose first key or
-whose name says that it is no call is given back at once, so that JSON answers stream.
+An object is a call if it begins a line, only blanks, `;`, `,` or another call follow on that line,
+and every call in it names an offered tool and has arguments. An object whose first key or name
+shows that it is not a call is released at once, so that JSON answers stream.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ _MAY_FOLLOW = ("", "\n", "\r", ";", ",", "{", "[", "<", "`")
 
 
 def read_call_value(state: ParseState) -> Scan[tuple[str, bool]]:
-    """A list or object that may hold calls, and whether it surely names an offered tool.
+    """Read a list or object that may hold calls; return it and whether it names an offered tool.
 
-    Empty if it cannot hold one, or does not end well.
+    The text is empty if it cannot hold a call or does not end well.
     """
     scanner = state.scanner
     pieces: list[str] = []
-    sure = yield from _read_head(state, pieces)
-    if sure is None:
+    is_certain = yield from _read_head(state, pieces)
+    if is_certain is None:
         return "", False
     balance = BracketMatcher()
     balance.scan("".join(pieces), 0)
     rest = yield from scanner.read_value(balance)
-    return ("".join(pieces) + rest, sure) if rest else ("", sure)
+    return ("".join(pieces) + rest, is_certain) if rest else ("", is_certain)
 
 
 def _read_head(state: ParseState, pieces: list[str]) -> Scan[bool | None]:
-    """Reads up to the first value: None if this is no call, True if it names an offered tool."""
+    """Read up to the first value: None if this is not a call, True if it names an offered tool."""
     scanner = state.scanner
     pieces.append((yield from scanner.accept("[")))
     pieces.append((yield from scanner.skip(BLANK)))
@@ -70,7 +70,7 @@ def _read_head(state: ParseState, pieces: list[str]) -> Scan[bool | None]:
 
 
 def _read_word(state: ParseState, pieces: list[str]) -> Scan[str | None]:
-    """A word in quotes; None if something else stands here."""
+    """Read a word in quotes; return None if something else follows."""
     scanner = state.scanner
     pieces.append((yield from scanner.skip(BLANK)))
     quote = yield from scanner.accept('"', "'")
@@ -87,12 +87,12 @@ def _read_bare_call(state: ParseState) -> Scan[bool]:
     scanner = state.scanner
     if (yield from scanner.peek()) not in ("{", "["):
         return False
-    text, sure = yield from read_call_value(state)
+    text, is_certain = yield from read_call_value(state)
     if not text:
-        cut = sure and scanner.is_ended and scanner.remaining == 0
-        if cut:
+        is_cut = is_certain and scanner.is_ended and scanner.remaining == 0
+        if is_cut:
             state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
-        return cut
+        return is_cut
     calls = parse_calls(text, allows_flat=False)
     if not has_only_offered_calls(calls, state.tools):
         state.writer.write_text(text)

@@ -1,4 +1,4 @@
-"""What a family's reader works on: the text that is left, the tools, and the parts it gives."""
+"""What a family's parser works with: the rest of the text, the tools, and the parts it writes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from agentcall.dialects.parsers.scanner import Scan, TextScanner
 
 @dataclass(frozen=True, slots=True)
 class RetractedPart(ThinkingPart):
-    """All text and calls so far are void: they were this thinking, but for what was `said`.
+    """All text and calls before it are void: they were this thinking, except for `kept_text`.
 
-    A server's template may open the thinking itself, so that only its end is in the text; `opener`
-    is then the tag that it wrote, empty where it wrote none and all thinking is void, too. Whoever
-    has shown that text may take it back; whoever has not knows that it is no part of the answer.
+    A server's chat template may open the thinking itself, so that the answer contains only its end.
+    `opener` is the tag that the template wrote; it is empty if there was no thinking after all, and
+    then all thinking before is void, too. A client that has displayed the text may withdraw it.
     """
 
     kept_text: str = ""
@@ -31,7 +31,7 @@ class RetractedPart(ThinkingPart):
 
 
 class PartWriter:
-    """The parts that were read. Blanks beside markup are dropped, all other text is kept."""
+    """Collects the parts of an answer. Blanks beside markup are dropped, all other text is kept."""
 
     def __init__(self) -> None:
         self.has_markup = False
@@ -47,7 +47,7 @@ class PartWriter:
         self._trims_next = False
 
     def write_text(self, text: str) -> None:
-        """Text for the user."""
+        """Write text for the user."""
         if not text:
             return
         self.last_character = text[-1]
@@ -65,7 +65,7 @@ class PartWriter:
         self._parts.append(TextPart(text))
 
     def write_thinking(self, text: str) -> None:
-        """Thinking; blanks around it are dropped."""
+        """Write thinking; blanks around it are dropped."""
         if not text:
             return
         if text.isspace():
@@ -78,12 +78,12 @@ class PartWriter:
         self.has_thinking = self._is_in_thinking = True
 
     def begin_thinking(self) -> None:
-        """What follows is a new piece of thinking."""
+        """Begin a new piece of thinking."""
         self._note_markup()
         self._is_in_thinking = False
 
     def end_thinking(self, *, is_cut: bool = False) -> None:
-        """The thinking is over; where it was cut, its last blanks are kept."""
+        """End the thinking; `is_cut` keeps its trailing blanks, as more may belong to it."""
         blank = self._join_blanks()
         if is_cut and blank and self._is_in_thinking:
             self._parts.append(ThinkingPart(blank))
@@ -91,22 +91,22 @@ class PartWriter:
         self._trims_next = True
 
     def write_call(self, name: str, arguments: str, call_id: str = "") -> None:
-        """A whole call."""
+        """Write a whole call."""
         self._note_markup()
         self.has_call = True
         self._parts.append(ToolCallPart(name, arguments, call_id))
 
     def write_malformed_call(self, text: str, reason: str) -> None:
-        """Markup that could not be read."""
+        """Write markup that could not be read."""
         self._note_markup()
         self._parts.append(MalformedCallPart(text, reason))
 
     def drop_markup(self) -> None:
-        """Markup without a meaning of its own was read."""
+        """Note that markup without a meaning of its own was read."""
         self._note_markup()
 
     def retract_as_thinking(self, thinking: str, opener: str | None) -> None:
-        """Everything so far was thinking, calls too, and a template had written the opener."""
+        """Turn everything before into thinking, whose opener the chat template had written."""
         self._texts = []
         self._note_markup()
         self._trims_next = True
@@ -115,14 +115,14 @@ class PartWriter:
         self.has_call = False
 
     def retract_calls(self) -> None:
-        """The calls so far are none."""
+        """Retract all calls before."""
         if self.has_call:
             self._parts.append(RetractedPart("", "".join(self._texts)))
         self.has_call = False
         self._note_markup()
 
     def retract_thinking(self) -> None:
-        """What was taken for thinking is none, and is read once more."""
+        """Retract all thinking before; its text is about to be read again."""
         self._parts.append(RetractedPart("", opener=""))
 
     def _note_markup(self) -> None:
@@ -134,19 +134,19 @@ class PartWriter:
         return "".join(self._blanks)
 
     def close(self) -> None:
-        """The end: blanks that stand beside no markup are text."""
+        """Write the last blanks as text, unless they are beside markup."""
         blank = self._join_blanks()
         if blank and not self.has_markup:
             self._parts.append(TextPart(blank))
 
     def drain(self) -> list[MessagePart]:
-        """The parts since the last time, adjacent texts joined."""
-        found, self._parts = self._parts, []
-        if len(found) < 2:
-            return found
+        """Return the parts since the last call, with adjacent texts joined."""
+        parts, self._parts = self._parts, []
+        if len(parts) < 2:
+            return parts
         joined: list[MessagePart] = []
         run: list[str] = []
-        for part in found:
+        for part in parts:
             if type(part) is TextPart:
                 run.append(part.text)
                 continue
@@ -161,15 +161,15 @@ class PartWriter:
 
 @dataclass(slots=True)
 class ParseState:
-    """One answer while it is read.
+    """The state of parsing one answer.
 
-    markers: what begins a call, and what reads it.
-    supposed: the thinking that begins the answer was supposed, not written; is_late: all was read
-        once more, as it was none.
-    opened: the answer began with thinking; nested: how often thinking was begun once more inside of
-        it; thought_until: the place where it ended.
-    fence: inside a code fence, whose last line is text or, around marked calls, markup.
-    react: whether ReAct's labels were read.
+    call_markers: texts that begin a call, with their readers.
+    is_thinking_assumed: the thinking at the beginning was assumed, not written.
+    is_reread: the assumption was wrong, and the text is read again.
+    began_with_thinking: the answer began with thinking. thinking_depth: how many openers occurred
+        inside it. thinking_end: the offset of its end.
+    fence: inside a code fence, which is text or, around marked calls, markup.
+    has_react_labels: a label of ReAct was read.
     """
 
     scanner: TextScanner
@@ -187,7 +187,7 @@ class ParseState:
     has_react_labels: bool = False
 
     def close_fence(self, end: str) -> None:
-        """The fence is over."""
+        """End the current fence."""
         if self.fence == "text":
             self.writer.write_text(end)
         else:
@@ -200,14 +200,14 @@ MarkupReader: TypeAlias = "Callable[[ParseState], Scan[bool]]"
 
 @dataclass(frozen=True, slots=True)
 class ToolParser:
-    """How one family of models writes its calls.
+    """How one model family writes its calls.
 
-    markers: texts that begin a call wherever they stand, and what reads on behind them; it gives
-        False where this is not its markup after all.
+    markers: texts that begin a call wherever they are, with the reader of what follows. A reader
+        returns False if the text is not its markup after all.
     thinking: the same for thinking.
-    lines: what may begin at the start of a line, by its first characters; a reader of these has
-        gone past nothing when it begins.
-    dropped: tokens without a meaning of their own.
+    line_starts: readers of what may begin a line, by the possible first characters; such a reader
+        starts before that character.
+    ignored_tokens: tokens that are removed from the text.
     """
 
     name: str

@@ -7,7 +7,7 @@
     <｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris"}<｜tool▁call▁end｜>  V3.1
 
 Source: tokenizer_config.json of deepseek-ai/DeepSeek-V3-0324, deepseek-ai/DeepSeek-R1-0528 and
-deepseek-ai/DeepSeek-V3.1. V3.2 and V4 write DSML: families/dsml.py.
+deepseek-ai/DeepSeek-V3.1.
 
 DeepSeek V3.2, V4, V4.1: DSML.
 
@@ -17,11 +17,11 @@ DeepSeek V3.2, V4, V4.1: DSML.
     </｜DSML｜invoke>
     </｜DSML｜function_calls>
 
-Source: encoding/encoding_dsv32.py of deepseek-ai/DeepSeek-V3.2; V4 says `tool_calls` for
-`function_calls`; V4.1 writes a space behind the bar and `calls`. Parameters with string="true"
-stand as they are, with string="false" as JSON. MiniMax M2 writes the same tags without the bar
-between <minimax:tool_call> (chat_template.jinja of MiniMaxAI/MiniMax-M2), MiniCPM 5 says
-`function` and `param` (vLLM minicpm5); there the tool's schema says what a value is.
+Source: encoding/encoding_dsv32.py of deepseek-ai/DeepSeek-V3.2. V4 has `tool_calls` in place of
+`function_calls`; V4.1 writes a space after the bar and `calls`. Parameters with string="true" are
+plain text, those with string="false" are JSON. MiniMax M2 writes the same tags without the bar
+between <minimax:tool_call> (chat_template.jinja of MiniMaxAI/MiniMax-M2), MiniCPM 5 writes
+`function` and `param` (vLLM minicpm5); their values are typed by the tool's schema.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def _read_dsml_section(state: ParseState) -> Scan[bool]:
             state.writer.drop_markup()
             return True
         if not (yield from scanner.accept(*_INVOKES)):
-            over = not (yield from scanner.peek())
+            is_over = not (yield from scanner.peek())
             if scanner.get_marked_text().strip() in _SHARED_TAGS:
                 return False
-            if not over or scanner.get_marked_text().strip().startswith("<"):
+            if not is_over or scanner.get_marked_text().strip().startswith("<"):
                 reject_markup(state, "there is no call in it")
             return True
         if not (yield from _read_invoke(state)):
@@ -83,10 +83,10 @@ def _read_dsml_section(state: ParseState) -> Scan[bool]:
 
 
 def _read_invoke(state: ParseState) -> Scan[bool]:
-    """One call behind the quote before its name; whether it was whole."""
+    """Read one call after the quote that precedes its name; return whether it was whole."""
     scanner = state.scanner
     name, _ = yield from scanner.read_until(_QUOTE)
-    found: Members = []
+    members: Members = []
     if not (yield from scanner.accept("/>")):
         yield from scanner.accept(">")
         while True:
@@ -98,13 +98,13 @@ def _read_invoke(state: ParseState) -> Scan[bool]:
             if member is None:
                 reject_markup(state, "its tags are not well formed")
                 return False
-            found.append(member)
-    state.writer.write_call(name, format_object(found))
+            members.append(member)
+    state.writer.write_call(name, format_object(members))
     return True
 
 
 def _read_parameter(state: ParseState, name: str, tag: str) -> Scan[tuple[str, str] | None]:
-    """One parameter behind this tag: its key and the JSON text of its value."""
+    """Read one parameter after its tag: its key and the JSON text of its value."""
     scanner, schema = state.scanner, state.tools.get_schema(name)
     key, _ = yield from scanner.read_until(_QUOTE)
     head, end = yield from scanner.read_until(_TAG_END)
@@ -116,8 +116,8 @@ def _read_parameter(state: ParseState, name: str, tag: str) -> Scan[tuple[str, s
         return None
     if 'string="true"' in head:
         return key, json.dumps(value, ensure_ascii=False)
-    known: ToolSchema = {} if "string=" in head else get_property_schema(schema, key)
-    return key, encode_value(value, known, schema)
+    value_schema: ToolSchema = {} if "string=" in head else get_property_schema(schema, key)
+    return key, encode_value(value, value_schema, schema)
 
 
 DSML = ToolParser(
@@ -139,27 +139,27 @@ _CALL_ENDS = Delimiters(_END_CALL, _END_CALLS)
 
 
 def _read_section(state: ParseState) -> Scan[bool]:
-    """All calls up to the end of the section; what stands between them is noise."""
+    """Read all calls of a section; text between them is dropped."""
     scanner = state.scanner
     while True:
-        noise, needle = yield from scanner.read_until(_NEXT_CALL)
-        if needle != _BEGIN_CALL:
-            if noise.strip() or not needle:
+        noise, delimiter = yield from scanner.read_until(_NEXT_CALL)
+        if delimiter != _BEGIN_CALL:
+            if noise.strip() or not delimiter:
                 reject_markup(state, "there is no call in it")
             state.writer.drop_markup()
             return True
-        scanner.set_mark(needle)
+        scanner.set_mark(delimiter)
         if not (yield from _read_call(state)):
             return True
         scanner.set_mark()
 
 
 def _read_call(state: ParseState) -> Scan[bool]:
-    """One call; whether it was whole."""
+    """Read one call; return whether it was whole."""
     scanner = state.scanner
-    name, needle = yield from scanner.read_until(_AFTER_NAME)
-    if name.strip() == "function" and needle == "<｜tool▁sep｜>":
-        name, needle = yield from scanner.read_until(_AFTER_NAME)
+    name, delimiter = yield from scanner.read_until(_AFTER_NAME)
+    if name.strip() == "function" and delimiter == "<｜tool▁sep｜>":
+        name, delimiter = yield from scanner.read_until(_AFTER_NAME)
     yield from scanner.skip(BLANK)
     yield from scanner.accept("```json", "```")
     yield from scanner.skip(BLANK)
@@ -167,17 +167,17 @@ def _read_call(state: ParseState) -> Scan[bool]:
     yield from scanner.skip(BLANK)
     yield from scanner.accept("```")
     yield from scanner.skip(BLANK)
-    done = yield from scanner.accept(_END_CALL)
-    if not done and (yield from scanner.peek()):
-        done = (yield from scanner.look_ahead(_BEGIN_CALL, _END_CALLS)) if text else ""
-        if not done:
-            _, done = yield from scanner.read_until(_CALL_ENDS)
+    closer = yield from scanner.accept(_END_CALL)
+    if not closer and (yield from scanner.peek()):
+        closer = (yield from scanner.look_ahead(_BEGIN_CALL, _END_CALLS)) if text else ""
+        if not closer:
+            _, closer = yield from scanner.read_until(_CALL_ENDS)
             text = ""
-    if text and (done or scanner.is_complete):
+    if text and (closer or scanner.is_complete):
         state.writer.write_call(name.strip(), unwrap_arguments(text))
         return True
     reject_markup(state, "its JSON is not well formed")
-    return bool(done) and done != _END_CALLS
+    return bool(closer) and closer != _END_CALLS
 
 
 DEEPSEEK = ToolParser(

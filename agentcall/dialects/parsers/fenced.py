@@ -1,12 +1,12 @@
-"""Calls inside of a code fence: ```json of many small models, ```tool_code of Gemma 3.
+"""Calls inside a code fence: ```json of many small models, ```tool_code of Gemma 3.
 
     ```json
     {"name": "get_weather", "arguments": {"city": "Paris"}}
     ```
 
-Source: no template; what models write that are asked for JSON. ```tool_code: Google's guide to
-function calling with Gemma 3. A fence counts if all that is in it are calls of offered tools;
-otherwise it stays text, and nothing in it is read as bare JSON or pythonic calls.
+Source: no template; models that are prompted for JSON write it. ```tool_code: Google's guide to
+function calling with Gemma 3. A fence counts if it contains only calls of offered tools. Otherwise
+it is text, and nothing in it is read as bare JSON or pythonic calls.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ def _read_fence(state: ParseState) -> Scan[bool]:
     scanner = state.scanner
     if not (yield from scanner.accept("```")):
         return False
-    word = (yield from scanner.skip(_LABEL_CHARACTERS)).strip().lower()
+    label = (yield from scanner.skip(_LABEL_CHARACTERS)).strip().lower()
     yield from scanner.skip(BLANK)
     first = yield from scanner.peek()
     if (yield from _begin_marked_fence(state)):
         return True
-    if word in _JSON_LABELS and first in ("{", "["):
-        done = yield from _read_json_fence(state)
-    elif word in _CODE_LABELS and first:
-        done = yield from _read_code_fence(state)
+    if label in _JSON_LABELS and first in ("{", "["):
+        is_call = yield from _read_json_fence(state)
+    elif label in _CODE_LABELS and first:
+        is_call = yield from _read_code_fence(state)
     else:
-        done = False
-    if not done:
+        is_call = False
+    if not is_call:
         yield from _reject_fence(state)
     return True
 
 
 def _begin_marked_fence(state: ParseState) -> Scan[bool]:
-    """A fence around marked calls: it is markup as they are, and they are read as ever."""
+    """Drop a fence around marked calls, which are then read as usual."""
     if not state.call_markers or not (yield from state.scanner.look_ahead(*state.call_markers)):
         return False
     state.writer.drop_markup()
@@ -61,7 +61,7 @@ def _begin_marked_fence(state: ParseState) -> Scan[bool]:
 
 
 def _reject_fence(state: ParseState) -> Scan[None]:
-    """The fence holds no call: its first line is text, and what follows is read as code."""
+    """Write the fence as text; what follows is read as code until it closes."""
     raw = state.scanner.get_marked_text()
     if not state.scanner.backtrack(3):
         state.writer.write_text(raw)
@@ -75,9 +75,9 @@ def _read_json_fence(state: ParseState) -> Scan[bool]:
     scanner = state.scanner
     calls: list[ToolCallPart | MalformedCallPart] = []
     while True:
-        text, sure = yield from read_call_value(state)
+        text, is_certain = yield from read_call_value(state)
         if not text:
-            return sure and _reject_cut_fence(state)
+            return is_certain and _reject_cut_fence(state)
         calls += parse_calls(text, allows_flat=False)
         if not has_only_offered_calls(calls, state.tools):
             return False
@@ -93,7 +93,7 @@ def _read_json_fence(state: ParseState) -> Scan[bool]:
 
 
 def _reject_cut_fence(state: ParseState) -> bool:
-    """Whether the answer ended inside of the fence."""
+    """Write a malformed call and return True if the answer ended inside the fence."""
     if state.scanner.remaining or not state.scanner.is_ended:
         return False
     state.writer.write_malformed_call(state.scanner.get_marked_text(), CUT_OFF)

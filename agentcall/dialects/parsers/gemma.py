@@ -3,9 +3,9 @@
     <|tool_call>call:get_weather{city:<|"|>Paris<|"|>,days:3}<tool_call|>                Gemma 4
     <start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>
 
-Source: chat_template.jinja of google/gemma-4-31B-it and google/functiongemma-270m-it. Keys stand
-without quotes, strings between tokens. Thinking: `<|channel>thought` to `<channel|>`. Gemma 3
-writes ```tool_code: families/fenced.py.
+Source: chat_template.jinja of google/gemma-4-31B-it and google/functiongemma-270m-it. Keys are
+written without quotes, strings between tokens. Thinking: `<|channel>thought` to `<channel|>`. For
+the ```tool_code of Gemma 3 see fenced.py.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from agentcall.messages import JSON
 
 _PLAIN_VALUE = re.compile(r"[^,\]}]*")
 _TORN_MEMBER = re.compile(r"\w+\s*:")
-"""A value without quotes that looks like a key and its value: its key was torn."""
+"""A value without quotes that looks like a key and its value: the key's beginning is missing."""
 _KEY = re.compile(r"\s*([^:{}\[\],]+?)\s*:")
 _CALL_HEAD = re.compile(r"\s*call:\s*([^\s{]+)\s*(?=\{)")
 
 
 class _NotationError(ValueError):
-    """Text that is not this notation."""
+    """The text is not in this notation."""
 
 
 class _NotationParser:
-    """The object notation over one text."""
+    """Parses the object notation in one text."""
 
     def __init__(self, text: str, quote: str) -> None:
         self.text = text
@@ -62,9 +62,9 @@ class _NotationParser:
         return self.text[start:end]
 
     def _parse_plain(self) -> JSON:
-        found = cast("re.Match[str]", _PLAIN_VALUE.match(self.text, self.position))
-        self.position = found.end()
-        word = found.group().strip()
+        match = cast("re.Match[str]", _PLAIN_VALUE.match(self.text, self.position))
+        self.position = match.end()
+        word = match.group().strip()
         if not word or _TORN_MEMBER.match(word):
             raise _NotationError
         try:
@@ -73,7 +73,7 @@ class _NotationParser:
             return word
 
     def _accept_separator(self, closer: str) -> bool:
-        """Whether another item follows; goes past the comma or the closer."""
+        """Skip a comma or the closer; return whether another item follows."""
         while self.text[self.position : self.position + 1].isspace():
             self.position += 1
         char = self.text[self.position : self.position + 1]
@@ -92,16 +92,16 @@ class _NotationParser:
         return False
 
     def _parse_object(self, depth: int) -> JSON:
-        found: dict[str, JSON] = {}
+        members: dict[str, JSON] = {}
         if self._accept_empty("}"):
-            return found
+            return members
         while True:
             key = self._parse_key()
-            if key in found:
+            if key in members:
                 raise _NotationError
-            found[key] = self.parse_value(depth + 1)
+            members[key] = self.parse_value(depth + 1)
             if not self._accept_separator("}"):
-                return found
+                return members
 
     def _parse_key(self) -> str:
         while self.text[self.position : self.position + 1].isspace():
@@ -119,33 +119,32 @@ class _NotationParser:
         return match.group(1)
 
     def _parse_list(self, depth: int) -> JSON:
-        found: list[JSON] = []
+        items: list[JSON] = []
         if self._accept_empty("]"):
-            return found
+            return items
         while True:
-            found.append(self.parse_value(depth + 1))
+            items.append(self.parse_value(depth + 1))
             if not self._accept_separator("]"):
-                return found
+                return items
 
 
 def _create_call_reader(closer: str, quote: str) -> MarkupReader:
-    """The reader of one call up to this closing token, which may stand in a string."""
+    """Create a reader of one call up to the closing token, which may also be part of a string."""
     delimiters = Delimiters(closer, quote)
 
     def read(state: ParseState) -> Scan[bool]:
         scanner = state.scanner
         pieces: list[str] = []
-        inside = False
+        is_in_string = False
         while True:
-            text, needle = yield from scanner.read_until(delimiters)
+            text, delimiter = yield from scanner.read_until(delimiters)
             pieces.append(text)
-            if not needle or (needle == closer and not inside):
+            if not delimiter or (delimiter == closer and not is_in_string):
                 break
-            inside = inside != (needle == quote)
-            pieces.append(needle)
-        _write_call(
-            state, "".join(pieces), quote, bool(needle) or (scanner.is_complete and not inside)
-        )
+            is_in_string = is_in_string != (delimiter == quote)
+            pieces.append(delimiter)
+        is_whole = bool(delimiter) or (scanner.is_complete and not is_in_string)
+        _write_call(state, "".join(pieces), quote, is_whole)
         return True
 
     return read

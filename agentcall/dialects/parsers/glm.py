@@ -6,8 +6,7 @@
     </tool_call>
 
 Source: chat_template.jinja of zai-org/GLM-4.5 (line breaks between the tags), zai-org/GLM-4.7 and
-zai-org/GLM-5 (none). Strings stand as they are, other values as JSON; which it is, the tool's
-schema says.
+zai-org/GLM-5 (none). Strings are plain text, other values are JSON; the tool's schema decides.
 """
 
 from __future__ import annotations
@@ -36,40 +35,36 @@ def _read_tool_call(state: ParseState) -> Scan[bool]:
     yield from scanner.skip(BLANK)
     name = yield from scanner.skip(_NAME_CHARACTERS)
     yield from scanner.skip(BLANK)
-    cut = scanner.remaining == 0 and (yield from scanner.peek()) == ""
-    if not name or not (cut or (yield from scanner.look_ahead(_BEGIN_KEY, _END_CALL))):
+    is_cut = scanner.remaining == 0 and (yield from scanner.peek()) == ""
+    if not name or not (is_cut or (yield from scanner.look_ahead(_BEGIN_KEY, _END_CALL))):
         return False
-    found: Members = []
-    whole = True
-    while whole and (yield from scanner.accept(_BEGIN_KEY)):
+    members: Members = []
+    is_whole = True
+    while is_whole and (yield from scanner.accept(_BEGIN_KEY)):
         member = yield from _read_argument(state, name)
-        whole = member is not None
-        found += [member] if member is not None else []
+        is_whole = member is not None
+        members += [member] if member is not None else []
         yield from scanner.skip(BLANK)
-    if whole and (
-        (yield from scanner.accept(_END_CALL)) or _is_end_tag_missing(state, name, found)
+    if is_whole and (
+        (yield from scanner.accept(_END_CALL)) or _is_end_tag_missing(state, name, members)
     ):
-        state.writer.write_call(name, format_object(found))
+        state.writer.write_call(name, format_object(members))
     else:
         reject_markup(state, "its tags are not well formed")
     return True
 
 
-def _is_end_tag_missing(state: ParseState, name: str, found: Members) -> bool:
-    """Whether nothing but the end tag is missing: the tool takes no more arguments."""
+def _is_end_tag_missing(state: ParseState, name: str, members: Members) -> bool:
+    """Whether only the end tag is missing, since the tool has no more arguments."""
     scanner = state.scanner
-    if state.tools.can_take_more(name, [key for key, _ in found]):
+    if state.tools.can_take_more(name, [key for key, _ in members]):
         return False
     return (
-        bool(found)
+        bool(members)
         and scanner.is_complete
         and scanner.remaining == 0
-        and _has_whole_end(scanner.get_marked_text())
+        and scanner.get_marked_text().rstrip().endswith("</arg_value>")
     )
-
-
-def _has_whole_end(raw: str) -> bool:
-    return raw.rstrip().endswith("</arg_value>")
 
 
 def _read_argument(state: ParseState, name: str) -> Scan[tuple[str, str] | None]:

@@ -3,10 +3,10 @@
     <|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>commentary
     to=functions.get_weather <|constrain|>json<|message|>{"city": "Paris"}<|call|>
 
-Source: openai/harmony, docs/format.md; chat_template.jinja of openai/gpt-oss-20b. The recipient
-stands in the role or in the channel. `analysis` is thinking; `commentary` without a recipient and
-`final` are text, in which nothing is a call. A recipient that is neither `functions.` nor offered
-(the built-in `python`, `browser.search`) has no arguments to run: Broken.
+Source: openai/harmony, docs/format.md; chat_template.jinja of openai/gpt-oss-20b. The recipient is
+part of the role or of the channel. `analysis` is thinking. `commentary` without a recipient and
+`final` are text, in which nothing is a call. A recipient that is neither in `functions.` nor an
+offered tool (the built-in `python`, `browser.search`) is a malformed call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ _START = "<|start|>assistant"
 _CHANNEL = "<|channel|>"
 _END_TOKENS = ("<|call|>", "<|end|>", "<|return|>")
 _HEADER_ENDS = Delimiters(_MESSAGE, "<|end|>", "<|return|>", "<|call|>", "<|start|>")
-_THINKING_ENDS = Delimiters("<|end|>", "<|return|>", _START)
 _TEXT_ENDS = Delimiters("<|end|>", "<|return|>", _START)
 _BODY_ENDS = Delimiters(*_END_TOKENS, _START)
 _RECIPIENT = re.compile(r"\bto=([\w.\-]+)")
@@ -30,18 +29,18 @@ _NOT_TOOLS = frozenset({"assistant", "user", "system", "developer", "all"})
 
 
 def _read_message(state: ParseState) -> Scan[bool]:
-    """A message from its header on."""
-    header, needle = yield from state.scanner.read_until(_HEADER_ENDS)
-    recipient = _RECIPIENT.search(state.scanner.get_marked_text())
-    to = recipient.group(1) if recipient and recipient.group(1) not in _NOT_TOOLS else ""
+    """Read a message, beginning with its header."""
+    header, delimiter = yield from state.scanner.read_until(_HEADER_ENDS)
+    match = _RECIPIENT.search(state.scanner.get_marked_text())
+    recipient = match.group(1) if match and match.group(1) not in _NOT_TOOLS else ""
     channel = header.rpartition(_CHANNEL)[2].strip()
-    if needle != _MESSAGE:
-        _write_headless(state, channel, to, cut=not needle)
-    elif to:
-        yield from _read_call(state, to)
+    if delimiter != _MESSAGE:
+        _write_headless(state, channel, recipient, is_cut=not delimiter)
+    elif recipient:
+        yield from _read_call(state, recipient)
     elif channel.startswith("analysis"):
         state.writer.begin_thinking()
-        end = yield from state.scanner.stream_until(_THINKING_ENDS, state.writer.write_thinking)
+        end = yield from state.scanner.stream_until(_TEXT_ENDS, state.writer.write_thinking)
         state.writer.end_thinking(is_cut=not end)
         yield from _unread_start(state, end)
     else:
@@ -53,17 +52,17 @@ def _read_message(state: ParseState) -> Scan[bool]:
     return True
 
 
-def _unread_start(state: ParseState, needle: str) -> Scan[None]:
-    if needle == _START:
+def _unread_start(state: ParseState, delimiter: str) -> Scan[None]:
+    if delimiter == _START:
         state.scanner.unread(_START)
     yield from ()
 
 
-def _write_headless(state: ParseState, channel: str, recipient: str, *, cut: bool) -> None:
-    """A header without a message: what it says is kept, unless it would have been a call."""
+def _write_headless(state: ParseState, channel: str, recipient: str, *, is_cut: bool) -> None:
+    """Write a header without a message: as a malformed call if it has a recipient, else as text."""
     if recipient:
         state.writer.write_malformed_call(
-            state.scanner.get_marked_text(), CUT_OFF if cut else "the call has no message"
+            state.scanner.get_marked_text(), CUT_OFF if is_cut else "the call has no message"
         )
     elif channel.startswith("final"):
         state.writer.drop_markup()
@@ -78,8 +77,8 @@ def _read_call(state: ParseState, recipient: str) -> Scan[None]:
     scanner = state.scanner
     yield from scanner.skip(BLANK)
     is_function = recipient.startswith("functions.") or recipient in state.tools
-    begun = (yield from scanner.peek()) == "{"
-    text = (yield from scanner.read_value()) if begun else ""
+    has_json = (yield from scanner.peek()) == "{"
+    text = (yield from scanner.read_value()) if has_json else ""
     rest, end = yield from scanner.read_until(_BODY_ENDS)
     yield from _unread_start(state, end)
     name = recipient.removeprefix("functions.")
@@ -91,14 +90,14 @@ def _read_call(state: ParseState, recipient: str) -> Scan[None]:
         state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
     elif text and not rest.strip():
         state.writer.write_call(name, text)
-    elif not begun and not rest.strip():
+    elif not has_json and not rest.strip():
         state.writer.write_call(name, "{}")
     else:
         state.writer.write_malformed_call(scanner.get_marked_text(), "its JSON is not well formed")
 
 
 def _read_recipient_first(state: ParseState) -> Scan[bool]:
-    """A header that begins with the recipient, as an answer does whose role was in the prompt."""
+    """Read a header that begins with the recipient: the role was part of the prompt."""
     scanner = state.scanner
     if state.writer.has_markup or state.writer.last_character.strip():
         return False

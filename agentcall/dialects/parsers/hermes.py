@@ -30,19 +30,22 @@ def _read_tool_call(state: ParseState) -> Scan[bool]:
 
 
 def read_unreadable(state: ParseState) -> Scan[bool]:
-    """What no family reads between the tags; prose goes on behind the tag and has no end tag."""
-    follows = yield from state.scanner.peek()
-    if follows and follows in ".,;:?!`\"')":
+    """Read text between `<tool_call>` tags that no family recognizes.
+
+    Prose about the tag continues behind it and has no end tag: that is text.
+    """
+    next_character = yield from state.scanner.peek()
+    if next_character and next_character in ".,;:?!`\"')":
         return False
-    body, needle = yield from state.scanner.read_until(_CALL_ENDS)
-    if needle in END_TAGS:  # a tag that was only written about, or thought of
+    body, delimiter = yield from state.scanner.read_until(_CALL_ENDS)
+    if delimiter in END_TAGS:  # a tag that was only mentioned, or part of thinking
         return False
     calls = parse_pythonic_lines(body, state.tools)
-    if calls and (needle or state.scanner.is_complete):
+    if calls and (delimiter or state.scanner.is_complete):
         write_calls(state, calls)
     elif not body.strip() and state.writer.has_call and state.scanner.is_complete:
         state.writer.drop_markup()
-    elif follows == " " and not needle:
+    elif next_character == " " and not delimiter:
         return False
     else:
         reject_markup(state, "there is no call in it")

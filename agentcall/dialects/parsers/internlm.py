@@ -6,9 +6,9 @@
 Source: InternLM repository, chat/chat_format.md (InternLM2, InternLM2.5); LMDeploy
 internlm2_tool_parser; SGLang InternlmDetector (a space between the markers, `arguments`). The
 first InternLM2 checkpoints write the same tokens as [UNUSED_TOKEN_141..144]. The code
-interpreter's block holds code, usually in a fence. A server that skips special tokens leaves bare
-JSON. Intern-S1 may call without leaving its thinking; its answer ends with the call then, which is
-its stop word: families/thinking.py, rule 2.
+interpreter's block contains code, usually in a fence. A server that skips special tokens leaves
+bare JSON. Intern-S1 may call a tool without leaving its thinking; the call ends the answer, as its
+end token is a stop word: thinking.py, rule 2.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def _read_action(state: ParseState) -> Scan[bool]:
     yield from scanner.accept(*_PLUGIN_TOKENS)
     if (yield from read_json_block(state, *_END_TOKENS)):
         return True
-    _, needle = yield from scanner.read_until(_ACTION_ENDS)
-    cut = not needle and not scanner.is_complete
+    _, delimiter = yield from scanner.read_until(_ACTION_ENDS)
+    is_cut = not delimiter and not scanner.is_complete
     state.writer.write_malformed_call(
-        scanner.get_marked_text(), CUT_OFF if cut else "there is no JSON in the action block"
+        scanner.get_marked_text(), CUT_OFF if is_cut else "there is no JSON in the action block"
     )
     return True
 
 
 def _read_code(state: ParseState) -> Scan[None]:
-    code, needle = yield from state.scanner.read_until(_ACTION_ENDS)
-    if not needle and not (state.scanner.is_complete and is_whole_code(code)):
+    code, delimiter = yield from state.scanner.read_until(_ACTION_ENDS)
+    if not delimiter and not (state.scanner.is_complete and is_whole_code(code)):
         state.writer.write_malformed_call(state.scanner.get_marked_text(), CUT_OFF)
         return
     write_calls(state, [create_code_call(state.tools, "interpreter", strip_fence(code))])

@@ -4,7 +4,7 @@
     <|tool_call_argument_begin|>{"city": "Paris"}<|tool_call_end|><|tool_calls_section_end|>
 
 Source: chat_template.jinja and docs/tool_call_guidance.md of moonshotai/Kimi-K2-Instruct-0905. The
-call's id holds its name. K3 writes another format: families/kimi_k3.py.
+call's id contains the tool's name.
 
 Kimi K3: elements of special tokens, for thinking, response and calls.
 
@@ -13,7 +13,7 @@ Kimi K3: elements of special tokens, for thinking, response and calls.
     <|open|>argument key="city" type="string"<|sep|>Paris<|close|>argument<|sep|>
     <|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>
 
-Source: encoding_k3.py of moonshotai/Kimi-K3. Strings stand as they are, other values as JSON; the
+Source: encoding_k3.py of moonshotai/Kimi-K3. Strings are plain text, other values are JSON;
 attributes are escaped as in XML.
 """
 
@@ -47,7 +47,7 @@ _ATTRIBUTES = re.compile(r'\s*(?:\w+="[^"<>|]*"\s*)*')
 
 
 def _parse_attributes(head: str) -> dict[str, str]:
-    """The attributes of an element; none if anything else stands in its head."""
+    """Return the attributes of an element, none if its head contains anything else."""
     if not _ATTRIBUTES.fullmatch(head):
         return {}
     return {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(head)}
@@ -56,18 +56,18 @@ def _parse_attributes(head: str) -> dict[str, str]:
 def _read_k3_call(state: ParseState) -> Scan[bool]:
     scanner = state.scanner
     head, end = yield from scanner.read_until(_K3_HEAD_END)
-    found: Members = []
+    members: Members = []
     while end:
         yield from scanner.skip(BLANK)
         if (yield from scanner.accept(_K3_END_CALL)):
-            state.writer.write_call(_parse_attributes(head).get("tool", ""), format_object(found))
+            state.writer.write_call(_parse_attributes(head).get("tool", ""), format_object(members))
             return True
         member = (yield from scanner.accept(_K3_BEGIN_ARGUMENT)) and (
             yield from _read_k3_argument(state)
         )
         if not member:
             break
-        found.append(member)
+        members.append(member)
     reject_markup(state, "its elements are not well formed")
     return True
 
@@ -119,36 +119,36 @@ _ID_PATTERN = re.compile(r"(?:functions\.)?(.*?)(?::\d+)?", re.DOTALL)
 def _read_section(state: ParseState) -> Scan[bool]:
     scanner = state.scanner
     while True:
-        _, needle = yield from scanner.read_until(_NEXT_CALL)
-        if needle != _BEGIN_CALL:
-            if not needle and not scanner.is_complete:
+        _, delimiter = yield from scanner.read_until(_NEXT_CALL)
+        if delimiter != _BEGIN_CALL:
+            if not delimiter and not scanner.is_complete:
                 state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
             state.writer.drop_markup()
             return True
-        scanner.set_mark(needle)
+        scanner.set_mark(delimiter)
         if not (yield from _read_call(state)):
             return True
         scanner.set_mark()
 
 
 def _read_call(state: ParseState) -> Scan[bool]:
-    """One call; whether more may follow in its section."""
+    """Read one call; return whether more may follow in its section."""
     scanner = state.scanner
-    call_id, needle = yield from scanner.read_until(_AFTER_ID)
+    call_id, delimiter = yield from scanner.read_until(_AFTER_ID)
     yield from scanner.skip(BLANK)
-    begun = needle == _BEGIN_ARGUMENTS and (yield from scanner.peek()) == "{"
-    text = (yield from scanner.read_value()) if begun else ""
+    has_json = delimiter == _BEGIN_ARGUMENTS and (yield from scanner.peek()) == "{"
+    text = (yield from scanner.read_value()) if has_json else ""
     yield from scanner.skip(BLANK)
-    done = yield from scanner.accept(_END_CALL)
-    if not done and needle == _BEGIN_ARGUMENTS and (yield from scanner.peek()):
-        _, done = yield from scanner.read_until(_CALL_ENDS)
+    closer = yield from scanner.accept(_END_CALL)
+    if not closer and delimiter == _BEGIN_ARGUMENTS and (yield from scanner.peek()):
+        _, closer = yield from scanner.read_until(_CALL_ENDS)
         text = ""
-    found = _ID_PATTERN.fullmatch(call_id.strip())
-    if text and found and (done or scanner.is_complete):
-        state.writer.write_call(found.group(1), unwrap_arguments(text), call_id.strip())
+    id_match = _ID_PATTERN.fullmatch(call_id.strip())
+    if text and id_match and (closer or scanner.is_complete):
+        state.writer.write_call(id_match.group(1), unwrap_arguments(text), call_id.strip())
         return True
     reject_markup(state, "its JSON is not well formed")
-    return bool(done) and done != _END_SECTION
+    return bool(closer) and closer != _END_SECTION
 
 
 KIMI = ToolParser(

@@ -1,11 +1,11 @@
-"""Llama 3.1, 3.2, 3.3: JSON, often behind <|python_tag|>.
+"""Llama 3.1, 3.2, 3.3: JSON, often after <|python_tag|>.
 
     <|python_tag|>{"name": "get_weather", "parameters": {"city": "Paris"}}<|eom_id|>
 
 Source: meta-llama/llama-models, prompt format of Llama 3.1; chat_template of
 meta-llama/Llama-3.3-70B-Instruct. Several calls are separated by `;`. Without the tag it is bare
-JSON. Behind the tag there may also be a call of a built-in tool, `brave_search.call(query="...")`,
-or Python for the code interpreter.
+JSON. The tag may also precede a call of a built-in tool, `brave_search.call(query="...")`, or
+Python for the code interpreter.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Mistral, all versions: calls behind [TOOL_CALLS].
+"""Mistral, all versions: calls after [TOOL_CALLS].
 
     [TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Paris"}}]        v3, v7
     [TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}                                 v11, v13
     [TOOL_CALLS]get_weather[CALL_ID]123456789[ARGS]{"city": "Paris"}               v11
 
 Source: mistral-common, tokens/tokenizers/instruct.py (versions 3 to 13); chat_template of
-mistralai/Mistral-Small-3.2-24B-Instruct-2506. The last bracket ends the call. Thinking of
-Magistral: families/thinking.py.
+mistralai/Mistral-Small-3.2-24B-Instruct-2506. The last bracket ends the call. For the thinking of
+Magistral see thinking.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _read_tool_calls(state: ParseState) -> Scan[bool]:
     call_id = ""
     if name and (yield from scanner.accept("[CALL_ID]")):
         call_id = yield from scanner.skip(_NAME_CHARACTERS)
-    marked = yield from scanner.accept("[ARGS]")
+    has_args_marker = yield from scanner.accept("[ARGS]")
     yield from scanner.skip(BLANK)
     if name and (yield from scanner.peek()) == "{":
         text = yield from scanner.read_value()
@@ -37,8 +37,8 @@ def _read_tool_calls(state: ParseState) -> Scan[bool]:
         else:
             reject_markup(state, "its JSON is not well formed")
         return True
-    over = scanner.remaining == 0 or scanner.accept_partial("[CALL_ID]", "[ARGS]")
-    if not over and not marked:
+    is_over = scanner.remaining == 0 or scanner.accept_partial("[CALL_ID]", "[ARGS]")
+    if not is_over and not has_args_marker:
         scanner.backtrack(len(_MARKER))
     reject_markup(state, "there is no call in it")
     return True

@@ -5,10 +5,10 @@
 Source: meta-llama/llama-models, prompt formats of Llama 3.2 and Llama 4 (also between
 <|python_start|> and <|python_end|>); Google's guide to function calling with Gemma 3 (`print(...)`
 around the call, `default_api.` before it). LFM2 writes them between <|tool_call_start|> and
-<|tool_call_end|> (LiquidAI/LFM2-1.2B), OLMo 3 between <function_calls> tags, one a line
+<|tool_call_end|> (LiquidAI/LFM2-1.2B), OLMo 3 between <function_calls> tags, one per line
 (allenai/Olmo-3-7B-Instruct). Values are Python literals; nothing is evaluated.
 
-It counts where the list begins a line and all names in it are offered tools.
+A list is read as calls if it begins a line and all names in it are offered tools.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ import json
 import re
 
 from agentcall.dialects.base import MalformedCallPart, ToolCallPart, ToolSet
-from agentcall.dialects.parsers._common import CUT_OFF, read_json_block, reject_markup, write_calls
+from agentcall.dialects.parsers._common import (
+    CUT_OFF,
+    has_only_offered_calls,
+    read_json_block,
+    reject_markup,
+    write_calls,
+)
 from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.lenient_json import BracketMatcher, LenientParser, MalformedJSON
@@ -28,60 +34,55 @@ _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _MAY_FOLLOW = ("", "\n", "\r", "<", "`")
 
 
-def parse_call(scan: LenientParser, tools: ToolSet) -> ToolCallPart:
-    """The call that stands here, `name(key=value, ...)`. Raises Malformed."""
-    scan.peek()
-    found = _NAME_PATTERN.match(scan.text, scan.at)
-    if found is None:
-        raise scan.make_error("the name of a tool")
-    name = found.group()
-    scan.at = found.end()
-    if not scan.eat("("):
-        raise scan.make_error("'('")
+def parse_call(parser: LenientParser, tools: ToolSet) -> ToolCallPart:
+    """Parse the call `name(key=value, ...)` at the parser's position. Raises MalformedJSON."""
+    parser.peek()
+    match = _NAME_PATTERN.match(parser.text, parser.at)
+    if match is None:
+        raise parser.make_error("the name of a tool")
+    name = match.group()
+    parser.at = match.end()
+    if not parser.eat("("):
+        raise parser.make_error("'('")
     values: dict[str, JSON] = {}
-    order = _list_parameters(tools, name)
-    named = False
-    while not scan.eat(")"):
-        key = _parse_keyword(scan)
-        named = named or bool(key)
-        key = key or ("" if named else next((one for one in order if one not in values), ""))
+    order = tools.list_parameters(name)
+    has_keyword = False
+    while not parser.eat(")"):
+        key = _parse_keyword(parser)
+        has_keyword = has_keyword or bool(key)
+        key = key or ("" if has_keyword else next((p for p in order if p not in values), ""))
         if not key:
-            raise scan.make_error("an argument with its name")
+            raise parser.make_error("an argument with its name")
         if key in values:
-            raise scan.make_error(f"one value for {key!r}, not a second one,")
-        values[key] = scan.parse_value()
-        if not scan.eat(",") and scan.peek() != ")":
-            raise scan.make_error("',' or ')'")
+            raise parser.make_error(f"one value for {key!r}, not a second one,")
+        values[key] = parser.parse_value()
+        if not parser.eat(",") and parser.peek() != ")":
+            raise parser.make_error("',' or ')'")
     return ToolCallPart(name.removesuffix(".call"), json.dumps(values, ensure_ascii=False))
 
 
-def _parse_keyword(scan: LenientParser) -> str:
-    scan.peek()
-    found = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)").match(scan.text, scan.at)
-    if found is None:
+def _parse_keyword(parser: LenientParser) -> str:
+    parser.peek()
+    match = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)").match(parser.text, parser.at)
+    if match is None:
         return ""
-    scan.at = found.end()
-    return found.group(1)
-
-
-def _list_parameters(tools: ToolSet, name: str) -> list[str]:
-    properties = tools.get_schema(name).get("properties")
-    return list(properties) if isinstance(properties, dict) else []
+    parser.at = match.end()
+    return match.group(1)
 
 
 def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
-    """The calls of `[name(...), ...]`; empty if it is anything else."""
-    scan = LenientParser(text)
+    """Return the calls of `[name(...), ...]`, none for any other text."""
+    parser = LenientParser(text)
     calls: list[ToolCallPart | MalformedCallPart] = []
     try:
-        if not scan.eat("["):
+        if not parser.eat("["):
             return []
-        while not scan.eat("]"):
-            calls.append(parse_call(scan, tools))
-            if not scan.eat(",") and scan.peek() != "]":
+        while not parser.eat("]"):
+            calls.append(parse_call(parser, tools))
+            if not parser.eat(",") and parser.peek() != "]":
                 return []
-        scan.eat(";")
-        if scan.peek():
+        parser.eat(";")
+        if parser.peek():
             return []
     except MalformedJSON:
         return []
@@ -89,27 +90,23 @@ def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | Malfor
 
 
 def parse_pythonic_lines(code: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
-    """The calls of code that is nothing but calls of offered tools, perhaps printed."""
+    """Return the calls of code that consists of calls of offered tools, perhaps in `print()`."""
     if code.strip().startswith("["):
-        listed = parse_pythonic_list(code.strip(), tools)
-        return listed if _has_only_offered_tools(listed, tools) else []
-    scan = LenientParser(code)
+        list_calls = parse_pythonic_list(code.strip(), tools)
+        return list_calls if has_only_offered_calls(list_calls, tools) else []
+    parser = LenientParser(code)
     calls: list[ToolCallPart | MalformedCallPart] = []
     try:
-        while scan.peek():
-            printed = code.startswith("print(", scan.at)
-            scan.at += len("print(") if printed else 0
-            calls.append(parse_call(scan, tools))
-            if printed and not scan.eat(")"):
+        while parser.peek():
+            is_printed = code.startswith("print(", parser.at)
+            parser.at += len("print(") if is_printed else 0
+            calls.append(parse_call(parser, tools))
+            if is_printed and not parser.eat(")"):
                 return []
-            scan.eat(";")
+            parser.eat(";")
     except MalformedJSON:
         return []
-    return calls if _has_only_offered_tools(calls, tools) else []
-
-
-def _has_only_offered_tools(calls: list[ToolCallPart | MalformedCallPart], tools: ToolSet) -> bool:
-    return bool(calls) and all(isinstance(one, ToolCallPart) and one.name in tools for one in calls)
+    return calls if has_only_offered_calls(calls, tools) else []
 
 
 def _read_list(state: ParseState) -> Scan[bool]:
@@ -125,12 +122,12 @@ def _read_list(state: ParseState) -> Scan[bool]:
     balance.scan("".join(pieces) + name + "(", 0)
     rest = yield from scanner.read_value(balance)
     if not rest:
-        cut = scanner.is_ended and scanner.remaining == 0
-        if cut:
+        is_cut = scanner.is_ended and scanner.remaining == 0
+        if is_cut:
             state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
-        return cut
+        return is_cut
     calls = parse_pythonic_list("".join(pieces) + name + "(" + rest, state.tools)
-    if not _has_only_offered_tools(calls, state.tools):
+    if not has_only_offered_calls(calls, state.tools):
         return False
     yield from scanner.skip(" \t")
     if (yield from scanner.peek()) not in _MAY_FOLLOW:
@@ -145,14 +142,14 @@ _CODE_END = Delimiters(*_END_TAGS, "<|eom|>", "<|eot|>", "<|eom_id|>", "<|eot_id
 
 
 def _read_marked_code(state: ParseState) -> Scan[bool]:
-    """What stands between <|python_start|> and <|python_end|>, or other families' tags."""
+    """Read the code between <|python_start|> and <|python_end|>, or other families' tags."""
     scanner = state.scanner
     yield from scanner.skip(BLANK)
     if (yield from scanner.look_ahead("[{")):
         return (yield from read_json_block(state, *_END_TAGS))
-    listed = (yield from scanner.read_value()) if (yield from scanner.peek()) == "[" else ""
+    list_text = (yield from scanner.read_value()) if (yield from scanner.peek()) == "[" else ""
     code, end = yield from scanner.read_until(_CODE_END)
-    code = listed + code
+    code = list_text + code
     if not end and not scanner.is_complete:
         state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return True

@@ -8,9 +8,9 @@
     </function>
     </tool_call>
 
-Source: chat_template of Qwen/Qwen3-Coder-30B-A3B-Instruct and Qwen/Qwen3.5-9B. Values stand
-without quotes, with one line break before and after; their types are those of the tool's schema.
-`<tool_call>` before and `</tool_call>` behind may be missing, and so may an end tag of a parameter.
+Source: chat_template of Qwen/Qwen3-Coder-30B-A3B-Instruct and Qwen/Qwen3.5-9B. Values are written
+without quotes, with one line break before and after; the tool's schema decides their types.
+`<tool_call>` before and `</tool_call>` after may be missing, and so may the end tag of a parameter.
 Also Llama 3.1's `<function=name>{json}</function>` (meta-llama/llama-models, custom tool format).
 """
 
@@ -44,20 +44,20 @@ _HEAD_END = Delimiters(">", "\n")
 
 def _read_tool_call(state: ParseState) -> Scan[bool]:
     yield from state.scanner.skip(BLANK)
-    found = False
+    is_call = False
     while (yield from state.scanner.accept(_BEGIN_FUNCTION)):
-        found = True
+        is_call = True
         if not (yield from _read_function(state)):
             return True
         yield from state.scanner.skip(BLANK)
         if (yield from state.scanner.accept(_END_CALL)):
             return True
         state.scanner.set_mark()
-    return found
+    return is_call
 
 
 def _read_bare_function(state: ParseState) -> Scan[bool]:
-    """A function without the tag around it."""
+    """Read a function without the tag around it."""
     name = yield from state.scanner.peek()
     if not (name.isalpha() or name == "_"):
         return False
@@ -68,31 +68,32 @@ def _read_bare_function(state: ParseState) -> Scan[bool]:
 
 
 def _read_function(state: ParseState) -> Scan[bool]:
-    """One function behind `<function=`; whether it was whole."""
+    """Read one function after `<function=`; return whether it was whole."""
     scanner = state.scanner
     name, end = yield from scanner.read_until(_HEAD_END)
     yield from scanner.skip(BLANK)
     if end and (yield from scanner.peek()) == "{":
         return (yield from _read_json_arguments(state, name))
-    found: Members = []
+    members: Members = []
     while end and (yield from scanner.accept(_BEGIN_PARAMETER)):
         member = yield from _read_parameter(state, name)
         if member is None:
             return _reject_function(state)
-        found.append(member)
+        members.append(member)
         yield from scanner.skip(BLANK)
-    done = yield from scanner.accept(_END_FUNCTION, _END_CALL)
-    if not end or not (done or _is_end_tag_missing(state, name, found)):
+    closer = yield from scanner.accept(_END_FUNCTION, _END_CALL)
+    if not end or not (closer or _is_end_tag_missing(state, name, members)):
         return _reject_function(state)
-    state.writer.write_call(name.strip().strip("\"'"), format_object(found))
+    state.writer.write_call(name.strip().strip("\"'"), format_object(members))
     return True
 
 
-def _is_end_tag_missing(state: ParseState, name: str, found: Members) -> bool:
-    """Whether nothing but end tags is missing: the tool takes no more arguments."""
+def _is_end_tag_missing(state: ParseState, name: str, members: Members) -> bool:
+    """Whether only end tags are missing, since the tool has no more arguments."""
     scanner = state.scanner
-    more = state.tools.can_take_more(name.strip().strip("\"'"), [key for key, _ in found])
-    return bool(found) and scanner.is_complete and scanner.remaining == 0 and not more
+    if state.tools.can_take_more(name.strip().strip("\"'"), [key for key, _ in members]):
+        return False
+    return bool(members) and scanner.is_complete and scanner.remaining == 0
 
 
 def _reject_function(state: ParseState) -> bool:
@@ -118,7 +119,7 @@ def _read_parameter(state: ParseState, function_name: str) -> Scan[tuple[str, st
 
 
 def _create_value_tags(schema: ToolSchema) -> ValueTags:
-    """Where a value of this tool ends; a new parameter begins only under a name that it has."""
+    """Return where a value of this tool ends; only a name that the tool has begins a parameter."""
     properties = schema.get("properties")
     names = tuple(properties) if isinstance(properties, Mapping) else ()
     breaks: dict[str, tuple[str, ...]] = {"\n" + _END_FUNCTION: _AFTER_FUNCTION}
@@ -130,8 +131,8 @@ def _create_value_tags(schema: ToolSchema) -> ValueTags:
 def _read_json_arguments(state: ParseState, name: str) -> Scan[bool]:
     text = yield from state.scanner.read_value()
     yield from state.scanner.skip(BLANK)
-    done = yield from state.scanner.accept(_END_FUNCTION)
-    if not text or not (done or state.scanner.remaining or state.scanner.is_complete):
+    closer = yield from state.scanner.accept(_END_FUNCTION)
+    if not text or not (closer or state.scanner.remaining or state.scanner.is_complete):
         return _reject_function(state)
     state.writer.write_call(name.strip(), unwrap_arguments(text))
     return True

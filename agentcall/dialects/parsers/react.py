@@ -6,12 +6,14 @@
     Observation: ...
     Final Answer: It rains.
 
-Source: Yao et al. 2022 (arXiv 2210.03629); the prompt of LangChain's ReAct agent and of Qwen-Agent.
+Source: Yao et al. 2022 (arXiv 2210.03629); the prompts of LangChain's ReAct agent and Qwen-Agent.
 
-Rules: an action counts if it names an offered tool. Input that is no JSON is the value of the only
-argument that the tool needs. What a model writes behind `Observation:` it has made up: nothing of
-it counts. `Thought:` is thinking only if an action or a final answer follows, and `Final Answer:`
-is dropped only behind one of these labels.
+Rules:
+1. An action is a call if it names an offered tool.
+2. Input that is not JSON is the value of the tool's only required argument.
+3. Text after `Observation:` was made up by the model and is dropped.
+4. `Thought:` is thinking only if an action or a final answer follows. `Final Answer:` is removed
+   only after one of these labels.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ def _read_input(state: ParseState, name: str) -> Scan[bool]:
         ):
             yield from scanner.read_until(_LINE_END)
             state.writer.write_malformed_call(
-                scanner.get_marked_text(), "text stands behind its input"
+                scanner.get_marked_text(), "there is text after its input"
             )
             return True
         state.writer.write_call(name, unwrap_arguments(text))
@@ -120,7 +122,7 @@ def _read_input(state: ParseState, name: str) -> Scan[bool]:
         return True
     if line.lstrip().startswith(("//", "/*", "#")):
         state.writer.write_malformed_call(
-            scanner.get_marked_text(), "a comment stands before its input"
+            scanner.get_marked_text(), "there is a comment before its input"
         )
         return True
     call = _create_plain_call(name, line.strip(), state.tools)
@@ -129,7 +131,7 @@ def _read_input(state: ParseState, name: str) -> Scan[bool]:
 
 
 def _create_plain_call(name: str, text: str, tools: ToolSet) -> ToolCallPart:
-    """A call whose input is no JSON object."""
+    """Create a call whose input is not a JSON object."""
     for call in parse_pythonic_lines(f"{name}({text})", tools):
         if isinstance(call, ToolCallPart) and "=" in text:
             return call
@@ -146,7 +148,7 @@ def _create_plain_call(name: str, text: str, tools: ToolSet) -> ToolCallPart:
 
 
 def _read_json_action(state: ParseState) -> Scan[bool]:
-    """LangChain's form, one JSON object, and Cohere's (Command R), a list of them."""
+    """Read LangChain's form, one JSON object, or that of Cohere's Command R, a list of them."""
     scanner = state.scanner
     text = yield from scanner.read_value()
     calls = parse_calls(text, allows_flat=False) if text else []
@@ -158,7 +160,7 @@ def _read_json_action(state: ParseState) -> Scan[bool]:
 
 
 def _drop_observation(state: ParseState) -> Scan[bool]:
-    """Behind a call: an observation and all behind it is made up."""
+    """Drop an observation after a call, and all that follows it: the model made it up."""
     state.has_react_labels = True
     yield from state.scanner.skip(BLANK)
     if (yield from state.scanner.accept("Observation:", "Observation")):

@@ -1,30 +1,40 @@
-"""All families, in the order in which they are tried where they share a marker."""
+"""All families, in the order in which they are tried.
+
+To add a family, write its module and add its `ToolParser` to `TOOL_PARSERS`.
+
+The order matters only where families share a marker or a first character of a line. Their readers
+are tried one after another, and the first one that recognizes its format reads it:
+1. `<tool_call>`: Qwen Coder (`<function=` follows), Granite (a list), Hermes (JSON), GLM (a name
+   and `<arg_key>`), DSML (`<invoke`), and last `UNREADABLE`, which accepts anything.
+2. `<|tool_call|>`: Granite before Phi. `<function_call>`: Granite before DSML.
+   `<function_calls>`: DSML before pythonic calls.
+3. `[` at the start of a line: bare JSON before a pythonic list.
+"""
 
 from __future__ import annotations
 
 from agentcall.dialects.parsers.bare_json import BARE_JSON
 from agentcall.dialects.parsers.base import ToolParser
-from agentcall.dialects.parsers.cohere import COHERE
 from agentcall.dialects.parsers.deepseek import DEEPSEEK, DSML
 from agentcall.dialects.parsers.fenced import FENCED
 from agentcall.dialects.parsers.gemma import GEMMA
 from agentcall.dialects.parsers.glm import GLM
-from agentcall.dialects.parsers.granite import GRANITE
 from agentcall.dialects.parsers.harmony import HARMONY
 from agentcall.dialects.parsers.hermes import HERMES, read_unreadable
 from agentcall.dialects.parsers.internlm import INTERNLM
-from agentcall.dialects.parsers.jamba import JAMBA
 from agentcall.dialects.parsers.kimi import KIMI, KIMI_K3
 from agentcall.dialects.parsers.llama3 import LLAMA3
 from agentcall.dialects.parsers.mistral import MISTRAL
-from agentcall.dialects.parsers.phi import PHI
 from agentcall.dialects.parsers.pythonic import PYTHONIC
 from agentcall.dialects.parsers.qwen_coder import QWEN_CODER
 from agentcall.dialects.parsers.react import REACT
+from agentcall.dialects.parsers.tagged_json import COHERE, GRANITE, JAMBA, PHI
 from agentcall.dialects.parsers.thinking import THINKING
 from agentcall.errors import UsageError
 
 UNREADABLE = ToolParser("unreadable", markers={"<tool_call>": read_unreadable})
+"""The fallback for text between `<tool_call>` tags; not a family of its own."""
+
 TOOL_PARSERS = (
     THINKING,
     INTERNLM,
@@ -51,15 +61,18 @@ TOOL_PARSERS = (
 )
 
 
-def list_parser_names() -> tuple[str, ...]:
-    """The names that can be asked for."""
-    return tuple(family.name for family in TOOL_PARSERS if family is not UNREADABLE)
+def list_families() -> tuple[str, ...]:
+    """Return the names of the families, for the `family` argument of the readers."""
+    return tuple(parser.name for parser in TOOL_PARSERS if parser is not UNREADABLE)
 
 
 def get_parsers(name: str) -> tuple[ToolParser, ...]:
-    """The family of this name, and thinking. Raises UsageError for an unknown one."""
-    for family in TOOL_PARSERS:
-        if family.name == name:
-            return (THINKING, family, UNREADABLE)
-    known = ", ".join(list_parser_names())
-    raise UsageError(f"there is no family {name!r} to read text of; use one of {known}")
+    """Return the parser of one family and the parsers that every family needs.
+
+    Raises UsageError for an unknown family.
+    """
+    for parser in TOOL_PARSERS:
+        if parser.name == name:
+            return (THINKING, parser, UNREADABLE)
+    known = ", ".join(list_families())
+    raise UsageError(f"unknown model family {name!r}; use one of {known}")

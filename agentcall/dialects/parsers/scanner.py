@@ -1,7 +1,7 @@
-"""Text that arrives in pieces, and the steps that the readers of all families are made of.
+"""Text that arrives in pieces, and the reading steps that all parsers are made of.
 
-A step is a generator that yields whenever it needs more text, so that a reader is written as if
-the text were whole. Each step's result depends on the text alone, never on where it was cut.
+A step is a generator that yields when it needs more text, so that a parser is written as if the
+text were complete. Its result depends on the text alone, never on where the text was cut.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Scan: TypeAlias = Generator[None, None, T]
 
 BLANK = " \t\r\n"
 STOP_REASONS = frozenset({"stop", "tool_calls", "function_call", "end_turn", "tool_use", "eos"})
-"""The finish reasons of a server whose model was done; the closing marker may be its stop word."""
+"""The finish reasons of a model that had finished; its closing marker may have been a stop word."""
 _BACKTRACK_FACTOR = 8
 _BACKTRACK_ALLOWANCE = 10_000
 
 
 class Delimiters:
-    """Fixed texts that are looked for together; the first in the text is found."""
+    """Fixed texts to search for together; the first one in the text is found."""
 
     def __init__(self, *texts: str) -> None:
         ordered = sorted(set(texts), key=len, reverse=True)
@@ -34,17 +34,17 @@ class Delimiters:
         self._longest = max(map(len, texts))
 
     def count_partial(self, text: str, start: int) -> int:
-        """How many characters at the end of the text could begin one of the needles."""
-        for found in self._first.finditer(text, max(len(text) - self._longest + 1, start)):
-            if text[found.start() :] in self._prefixes:
-                return len(text) - found.start()
+        """Return how many characters at the end of the text could begin one of the texts."""
+        for match in self._first.finditer(text, max(len(text) - self._longest + 1, start)):
+            if text[match.start() :] in self._prefixes:
+                return len(text) - match.start()
         return 0
 
 
 class TextScanner:
-    """The text that is still to be read; what was read since the mark can be given back.
+    """The text that is still to be read. Text read since the mark can be put back.
 
-    `finish` is the server's finish_reason once the text has `ended`.
+    `finish_reason` is the server's, once `is_ended` is set.
     """
 
     def __init__(self) -> None:
@@ -60,27 +60,27 @@ class TextScanner:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the text ended because the model was done, not because it was cut."""
+        """Whether the text ended because the model had finished, not because it was cut."""
         return self.is_ended and self.finish_reason in STOP_REASONS
 
     @property
     def remaining(self) -> int:
-        """How many characters are at hand."""
+        """The number of characters that have arrived and are not yet read."""
         return len(self.text) - self.position
 
     def push(self, piece: str) -> None:
-        """Takes in a piece of text."""
+        """Append a piece of text."""
         self.text = self.text[self.position :] + piece
         self.position = 0
         self._pieces.append(piece)
 
     @property
     def consumed(self) -> int:
-        """How many characters of all text were read."""
+        """The number of characters read so far."""
         return self._consumed
 
     def get_text_since(self, offset: int) -> str:
-        """What was read since this place."""
+        """Return the text read since an offset."""
         for piece in self._pieces[len(self._starts) - 1 :]:
             self._starts.append(self._starts[-1] + len(piece))
         first = bisect_right(self._starts, offset) - 1
@@ -88,7 +88,7 @@ class TextScanner:
         return "".join(self._pieces[first:])[offset - start : self._consumed - start]
 
     def rewind(self, offset: int) -> bool:
-        """Puts the text since this place back; False, and nothing happens, as in `give_back`."""
+        """Put the text since an offset back; return False, without effect, as `backtrack` does."""
         rest = self.get_text_since(offset)
         if not self._can_backtrack(rest):
             return False
@@ -96,21 +96,21 @@ class TextScanner:
         return True
 
     def wait_for_more(self) -> Scan[bool]:
-        """Waits for more text; False at the end."""
-        had = len(self.text) - self.position
-        while len(self.text) - self.position == had and not self.is_ended:
+        """Wait for more text; return False at the end."""
+        before = len(self.text) - self.position
+        while len(self.text) - self.position == before and not self.is_ended:
             yield
-        return self.remaining > had
+        return self.remaining > before
 
     def fill(self, count: int) -> Scan[bool]:
-        """Waits until so many characters are at hand; False if the text ends before."""
+        """Wait until `count` characters have arrived; return False if the text ends before."""
         while self.remaining < count:
             if not (yield from self.wait_for_more()):
                 return False
         return True
 
     def take(self, count: int) -> str:
-        """Goes past so many characters, and gives them."""
+        """Read `count` characters."""
         piece = self.text[self.position : self.position + count]
         self.position += len(piece)
         self._consumed += len(piece)
@@ -118,26 +118,26 @@ class TextScanner:
         return piece
 
     def peek(self) -> Scan[str]:
-        """The next character, empty at the end."""
+        """Return the next character, empty at the end, without reading it."""
         yield from self.fill(1)
         return self.text[self.position : self.position + 1]
 
     def look_ahead(self, *texts: str) -> Scan[str]:
-        """The longest of these texts that comes next, or an empty text; goes past nothing."""
+        """Return the longest of these texts that comes next, empty for none, without reading it."""
         longest = max(map(len, texts))
         while True:
             ahead = self.text[self.position : self.position + longest]
-            unclear = any(len(text) > len(ahead) and text.startswith(ahead) for text in texts)
-            if not unclear or not (yield from self.wait_for_more()):
+            is_undecided = any(len(text) > len(ahead) and text.startswith(ahead) for text in texts)
+            if not is_undecided or not (yield from self.wait_for_more()):
                 return max((text for text in texts if ahead.startswith(text)), key=len, default="")
 
     def accept(self, *texts: str) -> Scan[str]:
-        """Like `sees`, and goes past it."""
+        """Read the longest of these texts that comes next, empty for none."""
         seen = yield from self.look_ahead(*texts)
         return self.take(len(seen))
 
     def accept_partial(self, *texts: str) -> bool:
-        """Whether the text ends inside of one of these; it is then behind us."""
+        """Read the rest if the text ends inside one of these texts."""
         rest = self.text[self.position :]
         if not self.is_ended or not rest or not any(text.startswith(rest) for text in texts):
             return False
@@ -145,7 +145,7 @@ class TextScanner:
         return True
 
     def skip(self, chars: str = BLANK) -> Scan[str]:
-        """Goes past any of these characters, and gives them."""
+        """Read any of these characters."""
         pieces: list[str] = []
         while True:
             size, at = len(self.text), self.position
@@ -156,52 +156,55 @@ class TextScanner:
                 return "".join(pieces)
 
     def look_past_blanks(self, *texts: str) -> Scan[str | None]:
-        """Which of these comes next behind blanks; empty at the end of the text, None for others.
+        """Return which of these texts follows after blanks, without reading.
 
-        Goes past nothing.
+        Empty at the end of the text, None if something else follows.
         """
         blanks, longest = 0, max(map(len, texts))
         while True:
-            here = self.position + blanks
-            while here < len(self.text) and self.text[here] in BLANK:
-                here += 1
-            blanks = here - self.position
-            seen = self.text[here : here + longest]
+            end = self.position + blanks
+            while end < len(self.text) and self.text[end] in BLANK:
+                end += 1
+            blanks = end - self.position
+            following = self.text[end : end + longest]
             for text in texts:
-                if seen.startswith(text):
+                if following.startswith(text):
                     return text
             if blanks > _BACKTRACK_ALLOWANCE or (
-                seen and not any(text.startswith(seen) for text in texts)
+                following and not any(text.startswith(following) for text in texts)
             ):
                 return None
             if not (yield from self.wait_for_more()):
-                return None if seen else ""
+                return None if following else ""
 
     def unread(self, text: str) -> None:
-        """Puts the text that was just read back."""
+        """Put back the text that was just read."""
         self._marked_pieces = [self.get_marked_text().removesuffix(text)]
         self._restore(text)
 
     def stream_until(self, delimiters: Delimiters, write: Callable[[str], None]) -> Scan[str]:
-        """Gives the text up to the first needle as it comes, then the needle; empty at the end."""
+        """Pass the text before the first delimiter to `write` as it arrives; return the delimiter.
+
+        The delimiter is empty at the end of the text.
+        """
         while True:
-            found = delimiters.pattern.search(self.text, self.position)
-            if found is not None:
-                write(self.take(found.start() - self.position))
-                return self.take(len(found.group()))
+            match = delimiters.pattern.search(self.text, self.position)
+            if match is not None:
+                write(self.take(match.start() - self.position))
+                return self.take(len(match.group()))
             write(self.take(self.remaining - delimiters.count_partial(self.text, self.position)))
             if not (yield from self.wait_for_more()):
                 write(self.take(self.remaining))
                 return ""
 
     def read_until(self, delimiters: Delimiters) -> Scan[tuple[str, str]]:
-        """The text up to the first needle, and the needle; an empty needle at the end."""
+        """Read up to the first delimiter; return the text and the delimiter, empty at the end."""
         pieces: list[str] = []
-        needle = yield from self.stream_until(delimiters, pieces.append)
-        return "".join(pieces), needle
+        delimiter = yield from self.stream_until(delimiters, pieces.append)
+        return "".join(pieces), delimiter
 
     def read_value(self, balance: BracketMatcher | None = None) -> Scan[str]:
-        """The list or object that comes next, or its rest; empty if it does not end well."""
+        """Read the list or object that comes next, or its rest; empty if it does not end well."""
         balance = balance or BracketMatcher()
         pieces: list[str] = []
         while True:
@@ -213,20 +216,20 @@ class TextScanner:
                 return ""
 
     def set_mark(self, before: str = "") -> None:
-        """From here on, and with what was read just before, the text can be given back."""
+        """Set the mark here; `before`, which was read just now, belongs to the marked text."""
         self._marked_pieces = [before]
 
     def get_marked_text(self) -> str:
-        """The text since the mark."""
+        """Return the text read since the mark."""
         joined = "".join(self._marked_pieces)
         self._marked_pieces = [joined]
         return joined
 
     def backtrack(self, keep: int = 0) -> bool:
-        """Puts the text since the mark, but for its first characters, back to be read again.
+        """Put the text since the mark back, except for its first `keep` characters.
 
-        False, and nothing happens, where that was done so often that reading would take longer
-        than in proportion to the text.
+        Returns False, without effect, after so much backtracking that the time would no longer be
+        linear in the length of the text.
         """
         kept, rest = self.get_marked_text()[:keep], self.get_marked_text()[keep:]
         if not self._can_backtrack(rest):
@@ -236,16 +239,18 @@ class TextScanner:
         return True
 
     def _can_backtrack(self, text: str) -> bool:
-        may = (
+        # Without a limit, an answer of unfinished openers would be read once for each of them.
+        is_allowed = (
             self._backtracked + len(text)
             <= _BACKTRACK_FACTOR * self._consumed + _BACKTRACK_ALLOWANCE
         )
-        self._backtracked += len(text) if may else 0
-        return may
+        self._backtracked += len(text) if is_allowed else 0
+        return is_allowed
 
     def _restore(self, text: str) -> None:
         self._consumed -= len(text)
         start = self.position - len(text)
+        # `push` drops what was read, so that the text may have to be put in front again.
         if start >= 0 and self.text.startswith(text, start):
             self.position = start
         else:

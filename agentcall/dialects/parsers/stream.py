@@ -1,19 +1,19 @@
-"""Reads the text of an answer: what is said, what is thought, which tools are called.
+"""Reads the text of an answer: the user's text, the thinking, and the tool calls.
 
     read_text('<tool_call>{"name": "add", "arguments": {"a": 2}}</tool_call>', ["add"])
 
 Rules:
-1. The family is told by the text itself, unless it is given: all families are tried at once.
-2. Bare JSON, fences, pythonic lists and ReAct count only for offered tools, in any spelling of
-   their names; marked calls (`<tool_call>`, `<|action_start|>`, ...) count for any name, so that
-   the model can be told that there is no such tool.
-3. Cutting the text elsewhere changes nothing but the place where the pieces of Said and Thought
-   are cut. Text is held back only while it could still become markup.
-4. A call that was cut is Broken. Where the closing marker is missing but the call is whole, it
-   counts if the server says that the model was done: the marker may be its stop word.
-5. Calls inside of thinking are none: see families/thinking.py. Thinking that a template has opened
-   is known by its end alone: all that was given before it is then void (`RetractedPart`).
-6. Text without markup comes out whole, byte for byte. Blanks beside markup are dropped.
+1. The text itself shows the family unless one is given: the parsers of all families are tried.
+2. Bare JSON, fences, pythonic lists and ReAct are calls only of offered tools, in any spelling of
+   their names. Marked calls (`<tool_call>`, `<|action_start|>`, ...) may have any name, so that
+   the model can learn that there is no such tool.
+3. Cutting the text elsewhere changes only where `TextPart` and `ThinkingPart` are cut. Text is
+   held back only while it could still become markup.
+4. A call that was cut is malformed. A whole call without its closing marker counts if the server
+   reports that the model had finished: the marker may be its stop word.
+5. Calls inside thinking are not calls: see thinking.py. Thinking that a chat template opened is
+   recognized by its end alone: all parts before it are then void (`RetractedPart`).
+6. Text without markup is returned unchanged. Blanks beside markup are dropped.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from agentcall.dialects.parsers.registry import (
     TOOL_PARSERS,
     UNREADABLE,
     get_parsers,
-    list_parser_names,
+    list_families,
 )
 from agentcall.dialects.parsers.scanner import Delimiters, Scan, TextScanner
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedResponse:
-    """What an answer holds: text for the user, thinking, calls, and calls that are broken."""
+    """The contents of an answer; `broken` are calls that could not be read."""
 
     text: str = ""
     thinking: str = ""
@@ -52,25 +52,25 @@ class ParsedResponse:
 
 
 class ParserTable:
-    """What the markers and first characters of lines of some families begin; never changes."""
+    """The readers of some families by marker and by first character of a line; immutable."""
 
     def __init__(self, parsers: Iterable[ToolParser]) -> None:
         self.markers: dict[str, list[MarkupReader]] = {}
         self.line_starts: dict[str, list[MarkupReader]] = {}
         self.call_markers: dict[str, list[MarkupReader]] = {}
-        dropped: set[str] = set()
-        for family in parsers:
-            dropped.update(family.ignored_tokens)
+        ignored: set[str] = set()
+        for parser in parsers:
+            ignored.update(parser.ignored_tokens)
             for first, read in (
-                (char, one) for key, one in family.line_starts.items() for char in key
+                (char, reader) for key, reader in parser.line_starts.items() for char in key
             ):
-                known = self.line_starts.setdefault(first, [])
-                known += () if read in known else (read,)
-            for marker, read in (*family.markers.items(), *family.thinking.items()):
+                readers = self.line_starts.setdefault(first, [])
+                readers += () if read in readers else (read,)
+            for marker, read in (*parser.markers.items(), *parser.thinking.items()):
                 self.markers.setdefault(marker, []).append(read)
-            for marker, read in () if family is UNREADABLE else family.markers.items():
+            for marker, read in () if parser is UNREADABLE else parser.markers.items():
                 self.call_markers.setdefault(marker, []).append(read)
-        self.delimiters = Delimiters("\n", *self.markers, *dropped)
+        self.delimiters = Delimiters("\n", *self.markers, *ignored)
 
 
 @cache
@@ -79,43 +79,44 @@ def _get_parser_table(family: str | None) -> ParserTable:
 
 
 class ResponseParser:
-    """The reader of one answer: a run of steps over a page."""
+    """Parses one answer."""
 
     def __init__(self, state: ParseState, table: ParserTable) -> None:
-        self._page = state
+        self._state = state
         self._markers = table.markers
         self._line_starts = table.line_starts
         self._delimiters = table.delimiters
         state.call_markers = table.call_markers
 
     def parse(self) -> Scan[None]:
-        """Reads to the end."""
-        scanner, out = self._page.scanner, self._page.writer
+        """Read to the end of the text."""
+        scanner, out = self._state.scanner, self._state.writer
         while (yield from scanner.fill(1)):
+            # Indentation is text; what follows it still begins the line.
             if out.is_at_line_start and scanner.text[scanner.position] in " \t":
                 out.write_text(scanner.take(1))
                 continue
             if out.is_at_line_start and (yield from self._parse_line()):
                 continue
-            needle = yield from scanner.stream_until(self._delimiters, out.write_text)
-            if needle in self._markers:
-                yield from self._parse_marker(needle)
-            elif needle == "\n" or (needle and (yield from self._is_between_backticks())):
-                out.write_text(needle)
-            elif needle:
+            delimiter = yield from scanner.stream_until(self._delimiters, out.write_text)
+            if delimiter in self._markers:
+                yield from self._parse_marker(delimiter)
+            elif delimiter == "\n" or (delimiter and (yield from self._is_between_backticks())):
+                out.write_text(delimiter)
+            elif delimiter:
                 out.drop_markup()
         out.close()
 
     def _is_between_backticks(self) -> Scan[bool]:
-        """Whether the marker that was just read is written about, between backticks."""
+        """Whether the marker that was just read is quoted in backticks, that is, only mentioned."""
         return (
-            self._page.writer.last_character == "`"
-            and (yield from self._page.scanner.peek()) == "`"
+            self._state.writer.last_character == "`"
+            and (yield from self._state.scanner.peek()) == "`"
         )
 
     def _parse_line(self) -> Scan[bool]:
-        """What begins a line; whether anything did."""
-        state, scanner = self._page, self._page.scanner
+        """Parse the beginning of a line; return whether a reader recognized it."""
+        state, scanner = self._state, self._state.scanner
         if state.fence:
             end = yield from scanner.accept("```")
             if end:
@@ -131,14 +132,14 @@ class ResponseParser:
         return False
 
     def _parse_marker(self, marker: str) -> Scan[None]:
-        """What a marker begins; without a reader it is text."""
-        state, scanner = self._page, self._page.scanner
-        quoted = yield from self._is_between_backticks()
-        for read in () if quoted else self._markers[marker]:
+        """Parse what follows a marker; if no reader recognizes it, the marker is text."""
+        state, scanner = self._state, self._state.scanner
+        is_quoted = yield from self._is_between_backticks()
+        for read in () if is_quoted else self._markers[marker]:
             scanner.set_mark(marker)
             if (yield from read(state)):
                 return
-            if not scanner.backtrack(len(marker)):
+            if not scanner.backtrack(len(marker)):  # too often: give up on this marker
                 state.writer.write_text(scanner.get_marked_text())
                 return
         state.writer.write_text(marker)
@@ -148,23 +149,23 @@ class TextReader:
     """Reads the text of one answer, piece by piece."""
 
     def __init__(self, state: ParseState, table: ParserTable) -> None:
-        self._page = state
-        self._writer = state.writer  # what is read for a trial goes into another one
+        self._state = state
+        self._writer = state.writer  # trial reads replace the state's writer
         self._parsing = ResponseParser(state, table).parse()
 
     def feed(self, text: str) -> list[MessagePart]:
-        """The parts that are certain once this piece of text is known."""
+        """Return the parts that are certain after this piece of text."""
         if not text:
             return []
-        self._page.scanner.push(text)
+        self._state.scanner.push(text)
         return self._advance()
 
     def close(self, finish_reason: str | None) -> list[MessagePart]:
-        """The rest at the end; `finish` is the server's finish_reason, None if it gave none."""
-        self._page.scanner.is_ended = True
-        self._page.scanner.finish_reason = finish_reason
+        """Return the rest; `finish_reason` is the server's, None if it gave none."""
+        self._state.scanner.is_ended = True
+        self._state.scanner.finish_reason = finish_reason
         parts = self._advance()
-        return _keep_final_calls(parts) if self._page.is_reread else parts
+        return _keep_final_calls(parts) if self._state.is_reread else parts
 
     def _advance(self) -> list[MessagePart]:
         next(self._parsing, None)
@@ -172,29 +173,31 @@ class TextReader:
 
 
 def _keep_final_calls(parts: list[MessagePart]) -> list[MessagePart]:
-    """The parts, of whose calls only those count with which the answer ends."""
-    said = [place for place, part in enumerate(parts) if isinstance(part, TextPart)]
-    last = said[-1] if said else 0
+    """Keep only the calls at the end of an answer; the others are malformed."""
+    text_positions = [position for position, part in enumerate(parts) if isinstance(part, TextPart)]
+    last = text_positions[-1] if text_positions else 0
     return [
         MalformedCallPart(f"{part.name} {part.arguments}", UNENDED_THINKING)
-        if isinstance(part, ToolCallPart) and place < last
+        if isinstance(part, ToolCallPart) and position < last
         else part
-        for place, part in enumerate(parts)
+        for position, part in enumerate(parts)
     ]
 
 
-UNENDED_THINKING = "it stands in thinking that was never ended; end it and call again"
+UNENDED_THINKING = "it is part of thinking that was never ended; end it and call again"
 
 
 def create_text_reader(
     tools: ToolSpecs, family: str | None = None, *, opener: str = "", is_assumed: bool = False
 ) -> TextReader:
-    """A fresh reader of one answer's text.
+    """Create a reader for the text of one answer.
 
-    tools: the offered tools, or their names; with their schemas, values of formats without types
-    become what the schema says. opening: what the server's template has written of the answer
-    already, as `<think>`; where that is only `supposed`, an answer that never ends the thinking
-    has none. Raises UsageError for an unknown family.
+    tools: the offered tools, or their names. Their schemas give types to values that a family
+        writes without quotes.
+    family: a name of `list_families()`; None tries all.
+    opener: text of the answer that the chat template has written already, such as `<think>`.
+    is_assumed: the opener is only assumed; an answer that never ends the thinking then has none.
+    Raises UsageError for an unknown family.
     """
     state = ParseState(TextScanner(), ToolSet(tools), is_thinking_assumed=is_assumed)
     reader = TextReader(state, _get_parser_table(family))
@@ -205,7 +208,7 @@ def create_text_reader(
 def read_text(
     text: str | Iterable[str], tools: ToolSpecs, family: str | None = None
 ) -> ParsedResponse:
-    """What a whole answer, or all pieces of one, holds; the model is taken to have been done."""
+    """Read a whole answer, given at once or in pieces, of a model that had finished."""
     reader = create_text_reader(tools, family)
     parts: list[MessagePart] = []
     for piece in (text,) if isinstance(text, str) else text:
@@ -214,31 +217,26 @@ def read_text(
 
 
 def collect_parts(parts: Iterable[MessagePart]) -> ParsedResponse:
-    """Parts gathered; text that turned out to be thinking is thinking."""
-    said: list[str] = []
-    thought: list[str] = []
+    """Collect parts into a response; text that turned out to be thinking becomes thinking."""
+    texts: list[str] = []
+    thinking: list[str] = []
     calls: list[ToolCallPart] = []
     broken: list[MalformedCallPart] = []
     for part in parts:
         match part:
             case TextPart(text):
-                said.append(text)
+                texts.append(text)
             case RetractedPart(text, kept, opener):
-                said, calls, broken = [kept], [], []
-                thought = [] if opener == "" else thought
-                thought.append(text)
+                texts, calls, broken = [kept], [], []
+                thinking = [] if opener == "" else thinking
+                thinking.append(text)
             case ThinkingPart(text):
-                thought.append(text)
+                thinking.append(text)
             case ToolCallPart():
                 calls.append(part)
             case MalformedCallPart():
                 broken.append(part)
-    return ParsedResponse("".join(said), "".join(thought), tuple(calls), tuple(broken))
-
-
-def list_families() -> tuple[str, ...]:
-    """The names of the families that can be asked for."""
-    return list_parser_names()
+    return ParsedResponse("".join(texts), "".join(thinking), tuple(calls), tuple(broken))
 
 
 __all__ = [

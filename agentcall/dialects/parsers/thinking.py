@@ -2,20 +2,20 @@
 
 Source: chat_template of Qwen/Qwen3-8B, deepseek-ai/DeepSeek-R1, zai-org/GLM-4.5; mistral-common
 (v13, special tokens [THINK] and [/THINK]); chat_template of ByteDance-Seed/Seed-OSS-36B-Instruct
-(<seed:think>) and of moonshotai/Kimi-VL-A3B-Thinking; the last four tags of the table are what
-other models were trained or told to write.
+(<seed:think>) and of moonshotai/Kimi-VL-A3B-Thinking; the last four tags of the table are those
+that other models were trained or prompted to write.
 
 Rules:
-1. A call inside of thinking is no call, it is thinking: models rehearse calls there.
-2. Only where the model was done, never left the thinking (Qwen3.5 forgets `</think>`) and ended its
-   answer with whole calls, these are calls: nothing was thought behind them.
-3. An end without a beginning means that the server's template wrote the beginning: all that came
-   before it was thinking, calls too.
-4. Where the answer itself began with thinking that has ended, another end is a stray tag. What was
-   called before it is not called: it may have been thought of.
-5. Where the beginning was only supposed, and a model that was done never ended it, all is read once
-   more as an answer without thinking; calls count with which it ends.
-6. An end of thinking that stands in the arguments of a whole call is a part of them.
+1. A call inside thinking is thinking, not a call: models rehearse calls there.
+2. Exception: the model had finished, never left the thinking (Qwen3.5 forgets `</think>`) and ended
+   its answer with whole calls. Nothing was thought after them, so these are calls.
+3. An end without a beginning means that the server's chat template wrote the beginning: all text
+   before it was thinking, calls included.
+4. If the answer itself began with thinking and ended it, another end is a stray tag. Calls before
+   it are void: they may have been part of thinking.
+5. If the beginning was only assumed, and a model that had finished never ended it, everything is
+   read again as an answer without thinking. Only the calls at its end count.
+6. An end of thinking inside the arguments of a whole call is part of the arguments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from agentcall.dialects.parsers.scanner import Delimiters, Scan
 
 
 def create_thinking_reader(opener: str, *closers: str) -> MarkupReader:
-    """The reader of thinking that begins with the opener and ends with one of these."""
+    """Create a reader of thinking that begins with the opener and ends with one of the closers."""
 
     def read(state: ParseState) -> Scan[bool]:
         return (yield from _ThinkingReader(state, opener, closers).read())
@@ -37,10 +37,10 @@ def create_thinking_reader(opener: str, *closers: str) -> MarkupReader:
 
 
 class _ThinkingReader:
-    """Thinking while it is read; `held` are the calls with which it may end."""
+    """Reads thinking; `_final_calls` are the calls with which it may end (rule 2)."""
 
     def __init__(self, state: ParseState, opener: str, closers: tuple[str, ...]) -> None:
-        self._page = state
+        self._state = state
         self._opener = opener
         self._closers = closers
         self._delimiters = Delimiters(opener, *closers, *state.call_markers)
@@ -48,45 +48,45 @@ class _ThinkingReader:
         self._raw: list[str] = []
 
     def read(self) -> Scan[bool]:
-        """Reads to the end of the thinking, or of the text."""
-        state, scanner = self._page, self._page.scanner
+        """Read to the end of the thinking, or of the text."""
+        state, scanner = self._state, self._state.scanner
         state.began_with_thinking = state.began_with_thinking or not (
             state.writer.has_markup or state.writer.last_character.strip()
         )
         state.writer.begin_thinking()
-        begun = scanner.consumed
+        start = scanner.consumed
         while True:
-            needle = yield from scanner.stream_until(self._delimiters, self._write_thinking)
-            if not needle:
-                self._finish(begun)
+            delimiter = yield from scanner.stream_until(self._delimiters, self._write_thinking)
+            if not delimiter:
+                self._finish(start)
                 return True
-            if needle in self._closers:
+            if delimiter in self._closers:
                 self._release_calls()
                 state.writer.end_thinking()
                 state.thinking_end, state.is_thinking_assumed = scanner.consumed, False
                 return True
-            if needle == self._opener:
+            if delimiter == self._opener:
                 state.thinking_depth += 1
-                self._write_thinking(needle)
+                self._write_thinking(delimiter)
             else:
-                yield from self._read_rehearsed_call(needle)
+                yield from self._read_rehearsed_call(delimiter)
 
     def _write_thinking(self, text: str) -> None:
         if self._final_calls and text.isspace():
             self._raw.append(text)
         elif text:
             self._release_calls()
-            self._page.writer.write_thinking(text)
+            self._state.writer.write_thinking(text)
 
     def _release_calls(self) -> None:
-        """The calls so far were only thought of: something follows."""
+        """Turn the calls so far into thinking, since something follows them."""
         raw = "".join(self._raw)
         self._final_calls, self._raw = [], []
-        self._page.writer.write_thinking(raw)
+        self._state.writer.write_thinking(raw)
 
     def _finish(self, start: int) -> None:
-        """The text ends inside of the thinking."""
-        out, scanner = self._page.writer, self._page.scanner
+        """Finish when the text ends inside the thinking."""
+        out, scanner = self._state.writer, self._state.scanner
         if self._final_calls and scanner.is_complete:
             out.end_thinking()
             for call in self._final_calls:
@@ -94,31 +94,31 @@ class _ThinkingReader:
             return
         self._release_calls()
         out.end_thinking(is_cut=not scanner.is_complete)
-        if self._page.is_thinking_assumed and scanner.is_complete and scanner.rewind(start):
-            self._page.is_thinking_assumed, self._page.is_reread = False, True
+        if self._state.is_thinking_assumed and scanner.is_complete and scanner.rewind(start):
+            self._state.is_thinking_assumed, self._state.is_reread = False, True
             out.retract_thinking()
 
     def _read_rehearsed_call(self, marker: str) -> Scan[None]:
-        """A call inside of thinking is read whole, so that nothing in its arguments counts."""
-        state, scanner, out = self._page, self._page.scanner, self._page.writer
-        place = scanner.consumed
+        """Read a call inside thinking as a whole, so that tags in its arguments do not count."""
+        state, scanner, out = self._state, self._state.scanner, self._state.writer
+        start = scanner.consumed
         for read in state.call_markers[marker]:
             scanner.set_mark(marker)
-            state.writer = PartWriter()
-            done = yield from read(state)
+            state.writer = PartWriter()  # the call may turn out to be thinking
+            is_call = yield from read(state)
             parts, state.writer = state.writer.drain(), out
-            raw = marker + scanner.get_text_since(place)
-            if done and self._is_whole(parts, raw):
+            raw = marker + scanner.get_text_since(start)
+            if is_call and self._is_whole(parts, raw):
                 self._final_calls += cast("list[ToolCallPart]", parts)
                 self._raw.append(raw)
                 return
-            if not scanner.rewind(place):
+            if not scanner.rewind(start):
                 self._write_thinking(raw)
                 return
         self._write_thinking(marker)
 
     def _is_whole(self, parts: list[MessagePart], raw: str) -> bool:
-        """Whether these are calls, and no end of thinking stands beside their arguments."""
+        """Whether the parts are calls, and no end of thinking occurs outside their arguments."""
         texts = [part.arguments for part in parts if isinstance(part, ToolCallPart)]
         return 0 < len(texts) == len(parts) and all(
             raw.count(closer) == sum(text.count(closer) for text in texts)
@@ -127,7 +127,7 @@ class _ThinkingReader:
 
 
 def create_thinking_end_reader(opener: str, closer: str) -> MarkupReader:
-    """The reader of an end of thinking without a beginning."""
+    """Create a reader of an end of thinking that has no beginning."""
 
     def read(state: ParseState) -> Scan[bool]:
         scanner = state.scanner
@@ -146,7 +146,7 @@ def create_thinking_end_reader(opener: str, closer: str) -> MarkupReader:
 
 
 def create_tag_readers(opener: str, closer: str) -> dict[str, MarkupReader]:
-    """The readers of one pair of tags."""
+    """Create the readers of a pair of tags."""
     return {
         opener: create_thinking_reader(opener, closer),
         closer: create_thinking_end_reader(opener, closer),
@@ -169,7 +169,7 @@ _TAG_PAIRS = {
     "<unused94>thought": "<unused95>",
 }
 END_TAGS = tuple(_TAG_PAIRS.values())
-"""The tags that end thinking, but for those of single families."""
+"""The tags that end thinking, except for those of single families."""
 
 THINKING = ToolParser(
     "thinking",

@@ -1,7 +1,8 @@
-"""A callable as JSON Schema, and JSON arguments checked against it.
+"""JSON Schemas of callables and types, and the validation of JSON arguments against them.
 
-Types are pydantic's, read laxly ("2" is an int, 5 is a str), descriptions the docstring's. The
-schema says what a model needs and no more: no titles, references only where a type is recursive.
+Types are pydantic's in lax mode ("2" is an int, 5 is a str); descriptions are those of the
+docstring. A schema contains only what a model needs: no titles, and references only if a type is
+recursive.
 """
 
 from agentcall.errors import ArgumentProblem

@@ -8,16 +8,16 @@ from typing import Any, TypeAlias, TypeGuard
 Schema: TypeAlias = dict[str, Any]  # Any: a JSON Schema is any JSON object
 
 REF_PREFIX = "#/$defs/"
-"""How a reference to a definition begins."""
+"""The beginning of a reference to a definition."""
 
 
 def is_schema(value: object) -> TypeGuard[Schema]:
-    """Whether this is an object; JSON Schema has true and false in its place, too."""
+    """Whether this is an object; JSON Schema also allows true and false as schemas."""
     return isinstance(value, dict)
 
 
 def is_list(value: object) -> TypeGuard[list[object]]:
-    """Whether this is a list, of anything."""
+    """Whether this is a list."""
     return isinstance(value, list)
 
 
@@ -28,11 +28,11 @@ NAMED_SCHEMA_KEYWORDS = (
     "patternProperties",
     "dependentSchemas",
 )
-"""The keywords whose value has schemas by names, which are no keywords."""
+"""The keywords whose value maps names, which are not keywords, to schemas."""
 
 
 def prune_schema(schema: object, drops: Callable[[str, object], bool]) -> object:
-    """A copy of a schema without the keywords that `drops` names, by their name and value."""
+    """Return a copy of a schema without the keywords for which `drops(name, value)` is true."""
     if is_list(schema):
         return [prune_schema(item, drops) for item in schema]
     if not is_schema(schema):
@@ -49,13 +49,13 @@ def prune_schema(schema: object, drops: Callable[[str, object], bool]) -> object
 def merge_definitions(
     into: dict[str, Schema], schema: Schema, definitions: Mapping[str, Schema]
 ) -> Schema:
-    """Add a schema's definitions to those of others; the schema, with names that no other has."""
+    """Add a schema's definitions to others under unique names; return the renamed schema."""
     renamed: dict[str, str] = {}
     for name, definition in definitions.items():
-        free = name
-        while into.get(free, definition) != definition:
-            free += "_"
-        renamed[name] = free
+        unique = name
+        while into.get(unique, definition) != definition:
+            unique += "_"
+        renamed[name] = unique
     if all(old == new for old, new in renamed.items()):
         into.update(definitions)
         return schema

@@ -1,9 +1,9 @@
-"""Annotations in the form that pydantic takes, the same on every Python.
+"""Rewrites annotations into a form that pydantic accepts on every version of Python.
 
-Three things are rewritten, at any depth: `typing.TypedDict`, which pydantic refuses before
-Python 3.12 (nor then in the fields of a dataclass or NamedTuple); a text or `Doc` in `Annotated`,
-which becomes the description; and `Iterable` and `Collection`, which become lists, since pydantic
-checks an Iterable only while the tool reads it.
+Three things are rewritten, at any depth: `typing.TypedDict`, which pydantic rejects before
+Python 3.12 (and also after, in the fields of a dataclass or NamedTuple); a text or `Doc` in
+`Annotated`, which becomes the description; and `Iterable` and `Collection`, which become lists,
+since pydantic validates an Iterable only while the tool reads it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from agentcall.tools.schema.field_info import get_description
 _OLD_TYPED_DICT = sys.version_info < (3, 12)
 _UNIONS = (Union, types.UnionType)
 _LIST_ORIGINS = (Iterable, Collection)
-# On Python 3.11 to 3.12 the words of typing and of typing_extensions may differ.
+# On Python 3.11 and 3.12 those of typing and of typing_extensions may differ.
 _REQUIRED = (Required, getattr(typing, "Required", Required))
 _NOT_REQUIRED = (NotRequired, getattr(typing, "NotRequired", NotRequired))
 _QUALIFIERS = (*_REQUIRED, *_NOT_REQUIRED, ReadOnly, getattr(typing, "ReadOnly", ReadOnly))
 
 
 def rewrite_annotation(annotation: object) -> object:
-    """The annotation as pydantic takes it; the very same object where nothing had to change."""
+    """Return the annotation as pydantic accepts it; the same object if nothing had to change."""
     return _AnnotationRewriter().rewrite(annotation)
 
 
@@ -43,14 +43,14 @@ def is_typed_dict(annotation: object) -> typing.TypeGuard[type]:
 
 
 def list_typed_dict_items(cls: type) -> list[tuple[str, object, bool]]:
-    """The items of a TypedDict: name, type, and whether it is required."""
+    """Return the items of a TypedDict: name, type, and whether it is required."""
     keys: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
     hints = get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
     return [(name, *_strip_qualifiers(hint, name in keys)) for name, hint in hints.items()]
 
 
 class _AnnotationRewriter:
-    """One walk over an annotation; remembers classes, so that a recursive one ends."""
+    """Rewrites one annotation; remembers classes, so that recursion ends."""
 
     def __init__(self) -> None:
         self._classes: dict[type, object] = {}
@@ -107,14 +107,15 @@ class _AnnotationRewriter:
         config = getattr(cls, "__pydantic_config__", None)
         if config is not None:
             setattr(twin, "__pydantic_config__", config)  # noqa: B010 - unknown to type checkers
-        self._classes[cls] = twin  # before its items, which may name it
+        self._classes[cls] = twin  # before its items, which may refer to it
         for name, hint, required in items:
             qualifier: Any = Required if required else NotRequired
             twin.__annotations__[name] = qualifier[self.rewrite(hint)]
         return twin
 
     def _rewrite_record(self, cls: type) -> object:
-        """A dataclass or NamedTuple; where a field changes, checked as a twin and made from it."""
+        """Rewrite a dataclass or NamedTuple: if a field changes, validate a twin and convert it."""
+        # First with the class itself in place of recursive references, to see if a field changes.
         seen = {**self._classes, cls: cls}
         self._classes = {**seen}
         hints = _get_hints(cls)
@@ -132,32 +133,32 @@ class _AnnotationRewriter:
 def _get_hints(cls: type) -> dict[str, Any]:  # Any: typing names no type for a type
     try:
         return get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
-    except NameError:  # local names, which pydantic may know
+    except NameError:  # local names, which pydantic may resolve
         return {}
 
 
-def _is_record(cls: Any) -> bool:  # Any: a class that is looked into
+def _is_record(cls: Any) -> bool:  # Any: a class with unknown attributes
     if hasattr(cls, "__dataclass_fields__"):
         return "__pydantic_validator__" not in vars(cls)
     return hasattr(cls, "_fields") and hasattr(cls, "_field_defaults")
 
 
-def _make_twin(cls: Any) -> Any:  # Any: a class that is looked into, and one made here
-    """A dataclass or NamedTuple with the fields and defaults of another, types to be set."""
+def _make_twin(cls: Any) -> Any:  # Any: a class, and one created here
+    """Create a dataclass or NamedTuple with the fields and defaults of another, without types."""
     if hasattr(cls, "__dataclass_fields__"):
         fields = [
             (f.name, object, _copy_field_default(f)) for f in dataclasses.fields(cls) if f.init
         ]
         return dataclasses.make_dataclass(cls.__name__, fields, kw_only=True)
     defaults = list(cls._field_defaults.values())
-    make: Any = namedtuple  # Any: the type checkers want names that are written out
+    make: Any = namedtuple  # Any: type checkers require literal names
     twin = make(cls.__name__, cls._fields, defaults=defaults)
     twin.__annotations__ = dict.fromkeys(cls._fields, object)
     return twin
 
 
 def _strip_qualifiers(hint: object, required: bool) -> tuple[object, bool]:
-    """A hint without its qualifiers; `Required` in text is unknown to the class."""
+    """Remove qualifiers from a hint; if the class had only text, they decide what is required."""
     origin = get_origin(hint)
     if origin in _QUALIFIERS:
         return _strip_qualifiers(

@@ -1,8 +1,8 @@
-"""What a docstring says about a function and each of its parameters.
+"""Reads the descriptions of a function and of its parameters from a docstring.
 
-Google, NumPy, Sphinx and epydoc styles, told by the text itself. NumPy's is read by
-docstring-parser. The others are read here, line by line, since it gives up on a whole docstring
-at the first entry or field without its colon.
+Google, NumPy, Sphinx and epydoc styles are recognized by the text itself. NumPy's is parsed by
+docstring-parser. The others are parsed here, line by line, since docstring-parser rejects a whole
+docstring at the first entry or field without its colon.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _EMPTY_TEXTS = {"", "none", "none.", "n/a", "nothing"}
 
 
 def read_docstring(text: str | None) -> ParsedDocstring:
-    """Read a docstring of any style. Text of no known style is all description."""
+    """Parse a docstring of any style; text of an unknown style is all description."""
     clean = inspect.cleandoc(text or "")
     lines = clean.split("\n")
     if any(map(_FIELD.match, lines)):
@@ -73,8 +73,8 @@ def read_docstring(text: str | None) -> ParsedDocstring:
 
 
 def _read_numpy(clean: str) -> ParsedDocstring | None:
-    """Read NumPy's style; None for a text that does not keep to it to the end."""
-    from docstring_parser import DocstringStyle, ParseError, parse  # here, for this style alone
+    """Parse NumPy's style; return None for a text that does not follow it to the end."""
+    from docstring_parser import DocstringStyle, ParseError, parse  # on demand: only for this style
 
     try:
         return _convert_docstring(
@@ -85,11 +85,11 @@ def _read_numpy(clean: str) -> ParsedDocstring | None:
 
 
 def _read_fields(lines: list[str]) -> ParsedDocstring:
-    """Read `:param x: text` and `@param x: text`; a paragraph after a field is description."""
+    """Parse `:param x: text` and `@param x: text`; a paragraph after a field is description."""
     outside: list[str] = []
     parameters: dict[str, str] = {}
     name, texts = "", list[str]()
-    base, gap = -1, False  # the indent of the field that is being read; whether a gap followed
+    base, gap = -1, False  # the indent of the current field; whether a blank line followed
     for line in lines:
         field = _FIELD.match(line)
         if field:
@@ -107,12 +107,12 @@ def _read_fields(lines: list[str]) -> ParsedDocstring:
 
 
 def _split_field(field: re.Match[str]) -> tuple[str, list[str]]:
-    words = field["names"].split()
-    if not field["param"] or not words:
+    names = field["names"].split()
+    if not field["param"] or not names:
         return "", []
     if field["text"] is None:  # the second colon is missing
-        return words[0], words[1:]
-    return words[-1], [field["text"]]
+        return names[0], names[1:]
+    return names[-1], [field["text"]]
 
 
 def _join_lines(lines: list[str]) -> str:
@@ -120,7 +120,7 @@ def _join_lines(lines: list[str]) -> str:
 
 
 def _normalize_underline(match: re.Match[str]) -> str:
-    title = match["title"].title()  # the parser wants this case and a line of the same length
+    title = match["title"].title()  # the parser requires this case and a line of the same length
     return f"{title}\n{'-' * len(title)}"
 
 
@@ -144,7 +144,7 @@ def _add_description(parameters: dict[str, str], name: str, text: str) -> None:
 
 
 def _read_sections(lines: list[str]) -> ParsedDocstring:
-    """Split a text at its section headers; keep what stands outside of them and the arguments."""
+    """Split a text at its section headers; keep the arguments and the text outside sections."""
     outside: list[str] = []
     parameters: dict[str, str] = {}
     position = 0
@@ -167,12 +167,12 @@ def _match_header(line: str) -> re.Match[str] | None:
     if inline is None:
         return _HEADER.match(line)
     rest: str = inline["rest"]
-    wanted = not inline["arguments"] or rest.lower() in _EMPTY_TEXTS or _ENTRY.match(rest)
-    return inline if wanted else None
+    is_header = not inline["arguments"] or rest.lower() in _EMPTY_TEXTS or _ENTRY.match(rest)
+    return inline if is_header else None
 
 
 def _find_section_end(lines: list[str], start: int, indent: int) -> int:
-    """Where a section ends: at a header no deeper than its own, or at plain text after a gap."""
+    """Return where a section ends: at a header of its depth, or at text after a blank line."""
     for position in range(start, len(lines)):
         line = lines[position]
         if not line.strip() or _measure_indent(line) > indent:
@@ -186,7 +186,7 @@ def _find_section_end(lines: list[str], start: int, indent: int) -> int:
 
 
 def _read_entries(lines: list[str], parameters: dict[str, str]) -> None:
-    """Read `name (type): text` entries; any other line goes on with the entry before it."""
+    """Parse `name (type): text` entries; any other line continues the entry before it."""
     base: int | None = None
     name, texts = "", list[str]()
     for line in filter(str.strip, lines):

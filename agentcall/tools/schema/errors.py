@@ -1,4 +1,4 @@
-"""What is wrong with arguments, in words that a small model can act on."""
+"""Error messages for invalid arguments, in words that a small model can act on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Absent:
 
 
 class TypeMismatch(Exception):
-    """A JSON value is not of its type; `problems` say what is wrong, a problem for each place."""
+    """A JSON value is not of its type; `problems` has one problem per location."""
 
     def __init__(self, problems: Sequence[ArgumentProblem]) -> None:
         super().__init__(str(problems))
@@ -29,7 +29,7 @@ class TypeMismatch(Exception):
 
 
 ABSENT = _Absent()
-"""The `value` of a Problem where a required value was not given."""
+"""The `value` of an ArgumentProblem for a missing required value."""
 
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _MAX_VALUE_LENGTH = 80
@@ -46,7 +46,7 @@ _TYPE_NAMES = {
 
 
 def parse_json(arguments: str | bytes, name: str, schema: Schema) -> JSON:
-    """The value of a JSON text. Raises ArgumentsError that says what breaks it, and where."""
+    """Parse JSON arguments. Raises ArgumentsError, which has the cause and the position."""
     raw = b""
     try:
         raw = arguments.encode() if isinstance(arguments, str) else bytes(arguments)
@@ -63,15 +63,15 @@ def parse_json(arguments: str | bytes, name: str, schema: Schema) -> JSON:
 
 
 def _parse_bytes(raw: bytes) -> JSON:
-    """The value of a JSON text. Raises ValueError that says where it breaks.
+    """Parse JSON. Raises ValueError with the position.
 
-    orjson gives long whole numbers as floats; these, and all that is wrong, are left to pydantic's
-    parser, whose import would cost more than all of ours.
+    orjson returns long integers as floats. These, and all errors, are left to pydantic's parser,
+    whose import would take longer than all of ours.
     """
     if not _LONG_NUMBER.search(raw):
         with suppress(ValueError):
-            quick: JSON = orjson.loads(raw)
-            return quick
+            parsed: JSON = orjson.loads(raw)
+            return parsed
     from pydantic_core import from_json
 
     value: JSON = from_json(raw, allow_inf_nan=False)
@@ -83,25 +83,25 @@ def _explain_invalid_json(raw: bytes, error: str) -> str:
         return error
     if not raw.strip():
         return "the text is empty" if not error.startswith("'utf") else error
-    found = re.search(r"at line (\d+) column (\d+)$", error)
-    line, column = (int(found[1]), int(found[2])) if found else (1, 0)
+    match = re.search(r"at line (\d+) column (\d+)$", error)
+    line, column = (int(match[1]), int(match[2])) if match else (1, 0)
     start = sum(len(part) + 1 for part in raw.split(b"\n")[: line - 1]) + max(column - 1, 0)
     near = raw[max(start - 20, 0) : start + 20].decode(errors="replace")
     if error.startswith("EOF"):
         return f"it is cut short ({error}), after {near!r}"
     if re.match(rb"-?(NaN|Inf)", raw[max(start - 1, 0) :].lstrip(b"-:, [")):
-        return f"NaN and Infinity are no JSON; send a number or null (line {line}, column {column})"
+        return (
+            f"NaN and Infinity are not JSON; send a number or null (line {line}, column {column})"
+        )
     if error.startswith("trailing characters"):
         return f"text after the end of the JSON ({error}), near {near!r}"
     return f"{error}, near {near!r}"
 
 
 def make_not_object_error(name: str, value: JSON, schema: Schema) -> ArgumentsError:
-    """The error for arguments that are JSON, but no object."""
-    given = _describe_kind(value)
-    message = (
-        f"{name}: the arguments must be one JSON object, not {given}: {format_value(value)}.\n"
-    )
+    """Create the error for arguments that are JSON but not an object."""
+    kind = _describe_kind(value)
+    message = f"{name}: the arguments must be one JSON object, not {kind}: {format_value(value)}.\n"
     problem = ArgumentProblem("", value, "one JSON object")
     return ArgumentsError(message + format_expected_line(schema), (problem,))
 
@@ -109,7 +109,7 @@ def make_not_object_error(name: str, value: JSON, schema: Schema) -> ArgumentsEr
 def make_fields_error(
     name: str, problems: Sequence[ArgumentProblem], schema: Schema
 ) -> ArgumentsError:
-    """The error that names every wrong field, and the expected shape."""
+    """Create the error that names every wrong field, and the expected shape."""
     lines = [f"{name}: the arguments do not fit."]
     for problem in problems:
         given = "missing" if problem.value is ABSENT else f"got {format_value(problem.value)}"
@@ -118,12 +118,12 @@ def make_fields_error(
 
 
 def format_expected_line(schema: Schema) -> str:
-    """One line with the shape that a schema asks for."""
+    """Format the line with the expected shape of the arguments."""
     return f"Expected shape: {format_shape(schema)}"
 
 
 def format_value(value: object) -> str:
-    """A value as short JSON text."""
+    """Format a value as short JSON text."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError):
@@ -148,7 +148,7 @@ def _describe_kind(value: JSON) -> str:
 
 
 def format_shape(schema: Schema, depth: int = 0) -> str:
-    """A schema in one line: `{"city": string, "days"?: integer, "unit": "C" | "F"}`."""
+    """Format a schema as one line: `{"city": string, "days"?: integer, "unit": "C" | "F"}`."""
     if "const" in schema:
         return format_value(schema["const"])
     if "enum" in schema:
@@ -182,15 +182,15 @@ def _format_object_shape(schema: Schema, depth: int) -> str:
         f'"{name}"{"" if name in required else "?"}: {format_shape(child, depth)}'
         for name, child in schema.get("properties", {}).items()
     ]
-    more = schema.get("additionalProperties", "properties" not in schema)
-    if more is not False:
-        items.append(f"...: {format_shape(more, depth)}" if is_schema(more) else "...")
+    additional = schema.get("additionalProperties", "properties" not in schema)
+    if additional is not False:
+        items.append(f"...: {format_shape(additional, depth)}" if is_schema(additional) else "...")
     return f"{{{', '.join(items)}}}"
 
 
 def describe_schema(schema: Schema) -> str:
-    """What a schema asks for, in a few words."""
-    plain = _TYPE_NAMES.get(str(schema.get("type")), "") if "format" not in schema else ""
-    if "enum" in schema or "const" in schema or "properties" in schema or not plain:
+    """Describe in a few words what a schema expects."""
+    type_name = _TYPE_NAMES.get(str(schema.get("type")), "") if "format" not in schema else ""
+    if "enum" in schema or "const" in schema or "properties" in schema or not type_name:
         return format_shape(schema)
-    return plain
+    return type_name

@@ -1,4 +1,4 @@
-"""pydantic's `Field`, as far as it can be told without importing pydantic."""
+"""pydantic's `Field`, recognized without importing pydantic."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 
 def as_field(value: object) -> FieldInfo | None:
-    """The value, if it is a Field; whoever made one has imported pydantic."""
+    """Return the value if it is a Field; if there is one, pydantic has been imported."""
     fields = sys.modules.get("pydantic.fields")
     is_field = fields is not None and isinstance(value, fields.FieldInfo)
     return cast("FieldInfo", value) if is_field else None
 
 
 def get_description(metadata: object) -> str | None:
-    """The description that one item of an `Annotated` gives: a text, a Doc or a Field."""
+    """Return the description in one item of an `Annotated`: a text, a Doc or a Field."""
     if isinstance(metadata, str):
         return metadata
     field = as_field(metadata)
     if field is not None:
         return field.description
-    text = getattr(metadata, "documentation", None)  # there are several classes called Doc
+    text = getattr(metadata, "documentation", None)  # several classes are named Doc
     return text if isinstance(text, str) else None

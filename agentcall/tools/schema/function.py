@@ -1,7 +1,4 @@
-"""A function's schema, and JSON arguments read and bound by it.
-
-A function of one value as a tool whose arguments are the value's fields.
-"""
+"""The schema of a function as a tool, and the parsing and binding of its arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from agentcall.tools.schema.errors import (
     parse_json,
 )
 from agentcall.tools.schema.field_info import get_description
-from agentcall.tools.schema.signature import NAME, CallableSignature, read_signature
+from agentcall.tools.schema.signature import TOOL_NAME, CallableSignature, read_signature
 from agentcall.tools.schema.types import (
     TypeSchema,
     ValueAdapter,
@@ -40,9 +37,9 @@ _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 @dataclass(frozen=True, slots=True)
 class _Argument:
-    """One parameter that the model may fill; `wire` is its name in JSON.
+    """A parameter that the model fills; `json_name` is its name in JSON.
 
-    A value whose type is `exact` is read as it is.
+    A value whose type is `exact_type` is used unchanged.
     """
 
     json_name: str
@@ -53,7 +50,7 @@ class _Argument:
     exact_type: type[str | int] | None
 
     def read(self, value: JSON, problems: list[ArgumentProblem]) -> object:
-        """The Python value; what is wrong is added to the problems."""
+        """Return the Python value; problems are appended."""
         if self.parameter.kind is not Parameter.VAR_POSITIONAL:
             return self.read_one(value, self.json_name, problems)
         if not isinstance(value, list):
@@ -63,13 +60,13 @@ class _Argument:
         return tuple(self.read_one(item, f"{self.json_name}[{i}]", problems) for i, item in items)
 
     def read_one(self, value: JSON, path: str, problems: list[ArgumentProblem]) -> object:
-        """One value of the parameter's type."""
+        """Return one value of the parameter's type."""
         if type(value) is self.exact_type:
             return value
         try:
             return self.adapter.read(value, path, self.adapter.schema)
-        except TypeMismatch as misfit:
-            problems += misfit.problems
+        except TypeMismatch as mismatch:
+            problems += mismatch.problems
             return None
 
 
@@ -77,7 +74,7 @@ class _Argument:
 class FunctionSchema:
     """A function as a model sees it: a name, a description, and its parameters as JSON Schema.
 
-    `context_parameter` is the parameter that takes the run's context; it is in no schema.
+    `context_parameter` takes the run's context and is not part of the schema.
     """
 
     name: str
@@ -90,33 +87,33 @@ class FunctionSchema:
     _is_keyword_only: bool = field(repr=False)
 
     def parse(self, arguments: str | bytes) -> dict[str, object]:
-        """Read JSON arguments into Python values by parameter name.
+        """Parse JSON arguments into Python values by parameter name.
 
-        `*args` come as a tuple under their own name, the keys of `**kwargs` beside the others.
-        A default is left to the function, but one of a `Field` is filled in. Empty text or null
-        stands for no arguments where none is required. Raises ArgumentsError.
+        `*args` become a tuple under their own name, the keys of `**kwargs` are beside the others.
+        Defaults are left to the function, except those of a `Field`. Empty text and null mean no
+        arguments if none is required. Raises ArgumentsError.
         """
-        given = self._parse_object(arguments)
+        remaining = self._parse_object(arguments)
         problems: list[ArgumentProblem] = []
         values: dict[str, object] = {}
         for argument in self._arguments:
             name = argument.parameter.name
             if argument.parameter.kind is Parameter.VAR_KEYWORD:
-                for key in [key for key in given if key not in self._reserved_names]:
-                    values[key] = argument.read_one(given.pop(key), key, problems)
-            elif argument.json_name in given:
-                wire = given.pop(argument.json_name)
-                if argument.exact_type is str and type(wire) in (int, float):
-                    wire = _restore_number_text(wire, argument.json_name, arguments, problems)
-                values[name] = argument.read(wire, problems)
+                for key in [key for key in remaining if key not in self._reserved_names]:
+                    values[key] = argument.read_one(remaining.pop(key), key, problems)
+            elif argument.json_name in remaining:
+                value = remaining.pop(argument.json_name)
+                if argument.exact_type is str and type(value) in (int, float):
+                    value = _restore_number_text(value, argument.json_name, arguments, problems)
+                values[name] = argument.read(value, problems)
             elif argument.required:
                 problems.append(
                     ArgumentProblem(argument.json_name, ABSENT, describe_schema(argument.schema))
                 )
             elif argument.adapter.has_default:
                 values[name] = argument.adapter.make_default()
-        if given:
-            problems += self._list_unknown(given)
+        if remaining:
+            problems += self._list_unknown(remaining)
         if problems:
             raise make_fields_error(self.name, problems, self.parameters)
         return values
@@ -124,64 +121,66 @@ class FunctionSchema:
     @property
     def context_type(self) -> object:
         """The type of the parameter that takes the run's context; None without one."""
-        named = (p for p in self._signature.parameters if p.name == self.context_parameter)
-        return next((p.annotation for p in named), None)
+        annotated = (p for p in self._signature.parameters if p.name == self.context_parameter)
+        return next((p.annotation for p in annotated), None)
 
     @property
     def _reserved_names(self) -> frozenset[str]:
-        """Names that `**kwargs` may not take, since the call gives them already."""
+        """Names that `**kwargs` may not contain, since the call has them already."""
         names = {argument.parameter.name for argument in self._arguments}
         return self._signature.hidden_names | names | {self.context_parameter or ""}
 
     def bind(
         self, values: Mapping[str, object], context: object | None = None
     ) -> tuple[tuple[object, ...], dict[str, object]]:
-        """The positional and keyword arguments to call the function with.
+        """Return the positional and keyword arguments to call the function with.
 
-        Keywords wherever Python allows them; a default is used only where it stands before a
-        value that has to be positional.
+        Keywords are used wherever Python allows them, and a default only before a value that has to
+        be positional.
         """
-        rest = dict(values)
+        remaining = dict(values)
         if self.context_parameter is not None:
-            rest[self.context_parameter] = context
+            remaining[self.context_parameter] = context
         if self._is_keyword_only:
-            return (), rest
-        positional = self._list_positional(rest)
-        while positional and positional[-1].name not in rest:
+            return (), remaining
+        positional = self._list_positional(remaining)
+        while positional and positional[-1].name not in remaining:
             positional.pop()
         args: list[object] = []
         for parameter in positional:
-            value = rest.pop(parameter.name, parameter.default)
+            value = remaining.pop(parameter.name, parameter.default)
             if value is Parameter.empty:
                 raise TypeError(f"{self.name}: no value for {parameter.name!r}")
             if parameter.kind is Parameter.VAR_POSITIONAL:
                 args += cast("tuple[object, ...]", value)
             else:
                 args.append(value)
-        return tuple(args), rest
+        return tuple(args), remaining
 
     def _list_positional(self, values: Mapping[str, object]) -> list[Parameter]:
-        """The parameters that have to be given by position."""
+        """Return the parameters that have to be given by position."""
         parameters = self._signature.parameters
-        rest = any(p.kind is Parameter.VAR_POSITIONAL and values.get(p.name) for p in parameters)
-        named = (Parameter.POSITIONAL_OR_KEYWORD,) if rest else ()
-        kinds = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL, *named)
+        has_varargs = any(
+            p.kind is Parameter.VAR_POSITIONAL and values.get(p.name) for p in parameters
+        )
+        also = (Parameter.POSITIONAL_OR_KEYWORD,) if has_varargs else ()
+        kinds = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL, *also)
         return [parameter for parameter in parameters if parameter.kind in kinds]
 
     def _parse_object(self, arguments: str | bytes) -> dict[str, JSON]:
         if not self._has_required_arguments and arguments.strip() in ("", b"", "null", b"null"):
             return {}
-        whole = parse_json(arguments, self.name, self.parameters)
-        if not isinstance(whole, dict):
-            raise make_not_object_error(self.name, whole, self.parameters)
-        return whole
+        value = parse_json(arguments, self.name, self.parameters)
+        if not isinstance(value, dict):
+            raise make_not_object_error(self.name, value, self.parameters)
+        return value
 
-    def _list_unknown(self, given: Mapping[str, JSON]) -> list[ArgumentProblem]:
+    def _list_unknown(self, unknown: Mapping[str, JSON]) -> list[ArgumentProblem]:
         known = [
             a.json_name for a in self._arguments if a.parameter.kind is not Parameter.VAR_KEYWORD
         ]
-        words = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
-        return [ArgumentProblem(name, value, words) for name, value in given.items()]
+        expected = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
+        return [ArgumentProblem(name, value, expected) for name, value in unknown.items()]
 
 
 def function_schema(
@@ -192,16 +191,16 @@ def function_schema(
     context_type: type | None = None,
     method: bool = False,
 ) -> FunctionSchema:
-    """The schema of any callable, from its signature and docstring.
+    """Create the schema of any callable, from its signature and docstring.
 
-    context_type: the class whose parameter takes the run's context, with or without `[...]`.
-    method: leave the first parameter out, as for a function that stands in a class body.
-    Raises SchemaError, with the place and the reason, for what cannot be offered to a model.
+    context_type: the class of the parameter that takes the run's context, with or without `[...]`.
+    method: leave out the first parameter, as for a function in a class body.
+    Raises SchemaError, with the location and the reason, if it cannot be offered to a model.
     """
     signature = read_signature(function, context_type=context_type, method=method)
-    chosen = signature.name if name is None else name
-    if not NAME.fullmatch(chosen):
-        reason = f"the name {chosen!r} is no name for a tool: 1 to 64 letters, digits, _ or -"
+    tool_name = signature.name if name is None else name
+    if not TOOL_NAME.fullmatch(tool_name):
+        reason = f"{tool_name!r} is not a valid tool name: 1 to 64 letters, digits, _ or -"
         raise signature.make_error(None, f"{reason}; pass name=")
     documentation = read_docstring(signature.docstring)
     definitions: dict[str, Schema] = {}
@@ -211,7 +210,7 @@ def function_schema(
         if parameter.name != signature.context_name
     )
     return FunctionSchema(
-        name=chosen,
+        name=tool_name,
         description=documentation.description if description is None else description,
         parameters=_make_object_schema(arguments, definitions),
         context_parameter=signature.context_name,
@@ -229,31 +228,37 @@ def _build_argument(
     definitions: dict[str, Schema],
 ) -> _Argument:
     try:
-        value = build_adapter(parameter.annotation)
+        adapter = build_adapter(parameter.annotation)
     except Exception as error:  # a type's own hooks may raise anything
         raise signature.make_error(
             parameter.name, explain_unsupported_type(parameter.annotation, error)
         ) from error
-    schema = {**merge_definitions(definitions, value.schema, value.definitions)}
-    text = _get_annotation_description(parameter.annotation) or descriptions.get(parameter.name)
-    if text:
-        schema["description"] = text
+    schema = {**merge_definitions(definitions, adapter.schema, adapter.definitions)}
+    description = _get_annotation_description(parameter.annotation) or descriptions.get(
+        parameter.name
+    )
+    if description:
+        schema["description"] = description
     default = None if parameter.default is Parameter.empty else encode_default(parameter.default)
     if default is not None and parameter.kind not in _VARIADIC:
         schema["default"] = default[0]
     if parameter.kind is Parameter.VAR_POSITIONAL:
         schema = _make_array_schema(schema)
     required = not (
-        parameter.kind in _VARIADIC or parameter.default is not Parameter.empty or value.has_default
+        parameter.kind in _VARIADIC
+        or parameter.default is not Parameter.empty
+        or adapter.has_default
     )
-    exact = parameter.annotation if parameter.annotation in (str, int, bool) else None
-    return _Argument(value.alias or parameter.name, parameter, value, schema, required, exact)
+    exact_type = parameter.annotation if parameter.annotation in (str, int, bool) else None
+    return _Argument(
+        adapter.alias or parameter.name, parameter, adapter, schema, required, exact_type
+    )
 
 
 def _restore_number_text(
     value: JSON, key: str, text: str | bytes, problems: list[ArgumentProblem]
 ) -> str:
-    """A number as the text that was written: 1.10 is 1.1 to Python, which is another version."""
+    """Return a number as it was written for a text: 1.10 is 1.1 to Python, another version."""
     written = text if isinstance(text, str) else bytes(text).decode(errors="replace")
     digits = re.escape(repr(value))
     if not re.search(rf'"{re.escape(key)}"\s*:\s*{digits}(?![\w.])', written):
@@ -269,7 +274,7 @@ def _make_array_schema(item: Schema) -> Schema:
 
 
 def _get_annotation_description(annotation: object) -> str | None:
-    """The description that an annotation itself gives, the last one winning."""
+    """Return the last description in an annotation."""
     metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
     texts = [text for text in map(get_description, metadata) if text is not None]
     return texts[-1] if texts else None
@@ -279,17 +284,17 @@ def _make_object_schema(
     arguments: tuple[_Argument, ...], definitions: dict[str, Schema]
 ) -> dict[str, JSON]:
     properties: dict[str, JSON] = {}
-    extra: JSON = False
+    additional: JSON = False
     for argument in arguments:
         if argument.parameter.kind is Parameter.VAR_KEYWORD:
-            extra = argument.schema or True
+            additional = argument.schema or True
         else:
             properties[argument.json_name] = argument.schema
     schema: dict[str, JSON] = {"type": "object", "properties": properties}
     required = [argument.json_name for argument in arguments if argument.required]
     if required:
         schema["required"] = required
-    schema["additionalProperties"] = extra
+    schema["additionalProperties"] = additional
     if definitions:
         schema["$defs"] = definitions
     return schema
@@ -297,12 +302,12 @@ def _make_object_schema(
 
 @dataclass(frozen=True, slots=True)
 class InputSchema(FunctionSchema):
-    """A function whose one parameter is a value that the model gives field by field."""
+    """A function whose only parameter is a value that the model gives field by field."""
 
     _type: TypeSchema = field(repr=False)
 
     def parse(self, arguments: str | bytes) -> dict[str, object]:
-        """The value under the parameter's name. Raises ArgumentsError."""
+        """Return the value under the parameter's name. Raises ArgumentsError."""
         (parameter,) = self._signature.parameters
         return {parameter.name: self._type.parse(arguments)}
 
@@ -310,26 +315,26 @@ class InputSchema(FunctionSchema):
 def input_schema(
     function: object, input_type: object, *, name: str, description: str, context_type: type
 ) -> InputSchema:
-    """The schema of a function of a context and one value, whose type has fields.
+    """Create the schema of a function of a context and one value, whose type has fields.
 
-    Raises SchemaError for a type without: use a pydantic model, a dataclass or a TypedDict.
+    Raises SchemaError for a type without fields.
     """
-    kind = type_schema(input_type)
-    if kind.schema.get("type") != "object" or "properties" not in kind.schema:
+    value_schema = type_schema(input_type)
+    if value_schema.schema.get("type") != "object" or "properties" not in value_schema.schema:
         raise SchemaError(
             f"{name}: input_type={input_type!r} has no fields; "
-            "use a pydantic model, a dataclass or a TypedDict, or leave it out for a text"
+            "use a pydantic model, a dataclass or a TypedDict, or omit it for text"
         )
     signature = read_signature(function, context_type=context_type, method=False)
     (parameter,) = (p for p in signature.parameters if p.name != signature.context_name)
     return InputSchema(
         name=name,
         description=description,
-        parameters=kind.schema,
+        parameters=value_schema.schema,
         context_parameter=signature.context_name,
         _signature=replace(signature, parameters=(parameter,)),
         _arguments=(),
         _has_required_arguments=True,
         _is_keyword_only=True,
-        _type=kind,
+        _type=value_schema,
     )

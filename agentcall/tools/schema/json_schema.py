@@ -1,7 +1,7 @@
-"""The schema of a tool that is no Python function: a JSON Schema that came with it.
+"""The schema of a tool that is not a Python function: a JSON Schema from outside.
 
-Arguments are checked by `jsonschema` and stay the JSON they are; references to other documents are
-not followed, as a schema from elsewhere must not make us fetch anything.
+Arguments are validated by `jsonschema` and remain JSON values. References to other documents are
+not followed: a schema from outside must not cause requests.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from agentcall.tools.schema.errors import (
     parse_json,
 )
 from agentcall.tools.schema.metaschema import encode_bounded_schema
-from agentcall.tools.schema.signature import NAME
+from agentcall.tools.schema.signature import TOOL_NAME
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalSchema:
     """A tool as a model sees it; its function takes the arguments as one mapping.
 
-    Raises SchemaError for what is no JSON Schema of an object, and MissingExtra without
-    `jsonschema`.
+    Raises SchemaError for parameters that are not the JSON Schema of an object, and MissingExtra
+    without `jsonschema`.
     """
 
     name: str
@@ -47,38 +47,39 @@ class ExternalSchema:
     def from_parameters(
         cls, name: str, description: str, parameters: Mapping[str, JSON]
     ) -> ExternalSchema:
-        """The schema as a model needs it, without titles; checked as it came."""
-        whole = encode_bounded_schema(parameters, name)
-        tidy = cast("dict[str, JSON]", strip_titles(parameters))
-        return cls(name, description, tidy, _encoded=whole)
+        """Create a schema without titles for the model, and validate it as given."""
+        encoded = encode_bounded_schema(parameters, name)
+        shown = cast("dict[str, JSON]", strip_titles(parameters))
+        return cls(name, description, shown, _encoded=encoded)
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not TOOL_NAME.fullmatch(self.name):
             raise SchemaError(
-                f"{self.name!r} is no name for a tool: 1 to 64 letters, digits, _ or -"
+                f"{self.name!r} is not a valid tool name: 1 to 64 letters, digits, _ or -"
             )
         _get_validator(self._encoded, self.name)
 
     def parse(self, arguments: str | bytes) -> dict[str, object]:
-        """The arguments as they came. Raises ArgumentsError, which names each wrong field."""
+        """Return the arguments as given. Raises ArgumentsError, which names each wrong field."""
         if not self.parameters.get("required") and arguments.strip() in ("", b"", "null", b"null"):
             arguments = "{}"
-        whole = parse_json(arguments, self.name, self.parameters)
-        if not isinstance(whole, dict):
-            raise make_not_object_error(self.name, whole, self.parameters)
-        problems = self._list_problems(whole)
+        value = parse_json(arguments, self.name, self.parameters)
+        if not isinstance(value, dict):
+            raise make_not_object_error(self.name, value, self.parameters)
+        problems = self._list_problems(value)
         if problems:
             raise make_fields_error(self.name, problems, self.parameters)
-        return cast("dict[str, object]", whole)
+        return cast("dict[str, object]", value)
 
-    def _list_problems(self, whole: dict[str, JSON]) -> list[ArgumentProblem]:
-        checking, validator = _import_validator(self.name), _get_validator(self._encoded, self.name)
+    def _list_problems(self, arguments: dict[str, JSON]) -> list[ArgumentProblem]:
+        validation = _import_validator(self.name)
+        validator = _get_validator(self._encoded, self.name)
         try:
-            errors = checking.errors_of(validator, whole)
+            errors = validation.iter_errors(validator, arguments)
             return [problem for error in errors for problem in _convert_error(error)]
-        except checking.TooCostly as error:
+        except validation.TooCostly as error:
             raise ArgumentsError(
-                f"{self.name}: the arguments cannot be checked against its schema: that takes "
+                f"{self.name}: the arguments cannot be checked against its schema: it takes "
                 f"{error}. Give fewer or smaller values, less deep within each other.\n"
                 + format_expected_line(self.parameters)
             ) from error
@@ -86,16 +87,16 @@ class ExternalSchema:
     def bind(
         self, values: Mapping[str, object], context: object | None = None
     ) -> tuple[tuple[object, ...], dict[str, object]]:
-        """The one argument to call the function with."""
+        """Return the one argument to call the function with."""
         return (dict(values),), {}
 
 
 @lru_cache(maxsize=1024)
-def _get_validator(text: bytes, name: str) -> Any:  # Any: jsonschema is imported when first needed
+def _get_validator(text: bytes, name: str) -> Any:  # Any: jsonschema is imported on demand
     schema: Schema = orjson.loads(text)
     if schema.get("type", "object") != "object":
         raise SchemaError(f"the tool {name} takes {schema['type']!r}; arguments are an object")
-    return _import_validator(name).validator_of(schema, name)
+    return _import_validator(name).create_validator(schema, name)
 
 
 def _import_validator(name: str) -> Any:  # Any: a module
@@ -109,7 +110,7 @@ def _import_validator(name: str) -> Any:  # Any: a module
 
 
 def _convert_error(error: Any) -> Iterable[ArgumentProblem]:  # Any: a jsonschema.ValidationError
-    """What is wrong, with the place in the words of our own schemas."""
+    """Convert an error to problems as our own schemas report them."""
     path = _format_path(error.absolute_path)
     match error.validator:
         case "required":
@@ -122,10 +123,12 @@ def _convert_error(error: Any) -> Iterable[ArgumentProblem]:  # Any: a jsonschem
                     )
         case "additionalProperties" if error.validator_value is False:
             known = error.schema.get("properties", {})
-            words = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
-            for name in _list_extra_names(error):
+            expected = (
+                f"no such argument; known are {', '.join(known)}" if known else "no arguments"
+            )
+            for name in _import_validator("").list_extra_names(error.schema, error.instance):
                 yield ArgumentProblem(
-                    _format_path([*error.absolute_path, name]), error.instance[name], words
+                    _format_path([*error.absolute_path, name]), error.instance[name], expected
                 )
         case "type" | "enum" | "const" | "anyOf" | "oneOf":
             yield ArgumentProblem(path, error.instance, describe_schema(error.schema))
@@ -134,7 +137,7 @@ def _convert_error(error: Any) -> Iterable[ArgumentProblem]:  # Any: a jsonschem
 
 
 def strip_titles(schema: object) -> object:
-    """A schema without what a model need not read: titles and the name of its dialect."""
+    """Return a schema without titles and the name of its dialect, which a model does not need."""
     return prune_schema(
         schema, lambda key, value: key in _UNNEEDED_KEYWORDS and isinstance(value, str)
     )
@@ -143,15 +146,11 @@ def strip_titles(schema: object) -> object:
 _UNNEEDED_KEYWORDS = ("title", "$schema")
 
 
-def _list_extra_names(error: Any) -> Iterable[str]:  # Any: as above
-    return _import_validator("").extra_names(error.schema, error.instance)  # type: ignore[no-any-return]
-
-
-def _describe_property(error: Any, name: str) -> str:  # Any: as above
+def _describe_property(error: Any, name: str) -> str:  # Any: a jsonschema.ValidationError
     inner: Schema = error.schema.get("properties", {}).get(name, {})
     return describe_schema(inner) if is_schema(inner) else "a value"
 
 
 def _format_path(steps: Iterable[str | int]) -> str:
-    words = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return "".join(words).removeprefix(".")
+    parts = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return "".join(parts).removeprefix(".")

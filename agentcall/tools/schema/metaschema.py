@@ -1,9 +1,8 @@
-"""What a JSON Schema is: the rules that are the same in all its drafts since the sixth.
+"""Whether a JSON Schema from outside can be used: its size, depth and references, and its validity.
 
-`jsonschema` interprets the metaschema for each schema, which takes milliseconds; nearly all schemas
-pass this, which takes microseconds, and only the others need that.
-
-The bounds of a JSON Schema from elsewhere: its depth, its size, and an end to its references.
+The validity rules are those that all drafts since the sixth share. `jsonschema` interprets the
+metaschema for each schema, which takes milliseconds. Nearly all schemas pass the check here, which
+takes microseconds; only the others need the metaschema.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from agentcall.errors import SchemaError
 from agentcall.tools.schema._definitions import Schema, is_list, is_schema
 
 MAX_DEPTH = 64
-"""Lists and objects within each other; a property of an object takes two."""
+"""Nested lists and objects; a property of an object takes two levels."""
 MAX_SCHEMA_BYTES = 250_000
-"""Bytes of JSON: some 60,000 tokens."""
+"""Bytes of JSON: about 60,000 tokens."""
 _MAX_VALUES = 5_000
 
 _IN_PLACE_KEYWORDS = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "extends", "disallow")
@@ -30,7 +29,7 @@ _REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 def encode_bounded_schema(schema: Mapping[str, object], name: str) -> bytes:
-    """The schema of a tool as JSON. Raises SchemaError where it is too deep or too large."""
+    """Return a tool's schema as JSON. Raises SchemaError if it is too deep or too large."""
     _check_depth(schema, name)
     try:
         text = orjson.dumps(schema)
@@ -38,9 +37,8 @@ def encode_bounded_schema(schema: Mapping[str, object], name: str) -> bytes:
         raise SchemaError(f"the tool {name} has a schema that is not JSON: {error}") from error
     if len(text) > MAX_SCHEMA_BYTES:
         raise SchemaError(
-            f"the tool {name} has a JSON Schema of {len(text)} bytes, at most "
-            f"{MAX_SCHEMA_BYTES} are taken; "
-            "offer a part of it"
+            f"the tool {name} has a JSON Schema of {len(text)} bytes, over the limit of "
+            f"{MAX_SCHEMA_BYTES}; offer a part of it"
         )
     if b'ef"' in text:  # $ref, $dynamicRef
         _check_references(cast("Schema", orjson.loads(text)), name)
@@ -49,23 +47,23 @@ def encode_bounded_schema(schema: Mapping[str, object], name: str) -> bytes:
 
 def _check_depth(schema: object, name: str) -> None:
     level: list[object] = [schema]
-    seen = depth = 0
+    count = depth = 0
     while level:
         depth += 1
-        seen += len(level)
-        if depth > MAX_DEPTH or seen > _MAX_VALUES:
-            words = (
+        count += len(level)
+        if depth > MAX_DEPTH or count > _MAX_VALUES:
+            excess = (
                 f"over {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"over {_MAX_VALUES} values"
             )
             raise SchemaError(
-                f"the tool {name} has a JSON Schema of {words}; make it flatter, or give what lies "
-                "deep as a text"
+                f"the tool {name} has a JSON Schema of {excess}; make it flatter, or take the deep "
+                "parts as text"
             )
         level = [child for parent in level for child in iter_children(parent)]
 
 
 def iter_children(value: object) -> Iterator[object]:
-    """The lists and objects in one."""
+    """Yield the lists and objects in a list or object."""
     inner: Iterable[object] = ()
     if isinstance(value, Mapping):
         inner = cast("Mapping[str, object]", value).values()
@@ -77,41 +75,41 @@ def iter_children(value: object) -> Iterator[object]:
 
 
 def _check_references(root: Schema, name: str) -> None:
-    """Raises SchemaError where a schema leads back to itself for the very same value."""
-    done: set[int] = set()
-    waiting: list[object] = [root]
-    while waiting:
-        start = waiting.pop()
-        waiting += iter_children(start)
-        if is_schema(start) and id(start) not in done:
-            _check_cycles(start, root, done, name)
+    """Raise SchemaError if a schema leads back to itself for the same value."""
+    checked: set[int] = set()
+    pending: list[object] = [root]
+    while pending:
+        start = pending.pop()
+        pending += iter_children(start)
+        if is_schema(start) and id(start) not in checked:
+            _check_cycles(start, root, checked, name)
 
 
-def _check_cycles(start: Schema, root: Schema, done: set[int], name: str) -> None:
+def _check_cycles(start: Schema, root: Schema, checked: set[int], name: str) -> None:
     path: list[tuple[Schema, Iterator[Schema]]] = [(start, _iter_in_place_schemas(start, root))]
-    open_ones = {id(start)}
+    open_ids = {id(start)}
     while path:
         node, following = path[-1]
-        after = next(following, None)
-        if after is None:
+        child = next(following, None)
+        if child is None:
             path.pop()
-            open_ones.discard(id(node))
-            done.add(id(node))
-        elif id(after) in open_ones:
+            open_ids.discard(id(node))
+            checked.add(id(node))
+        elif id(child) in open_ids:
             reference = next(
                 (str(node[key]) for key in _REFERENCE_KEYWORDS if key in node), "allOf"
             )
             raise SchemaError(
-                f"the tool {name} has a JSON Schema that refers to itself without an end: "
-                f"{reference!r} leads back to where it stands"
+                f"the tool {name} has a JSON Schema that refers to itself endlessly: "
+                f"{reference!r} leads back to itself"
             )
-        elif id(after) not in done:
-            open_ones.add(id(after))
-            path.append((after, _iter_in_place_schemas(after, root)))
+        elif id(child) not in checked:
+            open_ids.add(id(child))
+            path.append((child, _iter_in_place_schemas(child, root)))
 
 
 def _iter_in_place_schemas(node: Schema, root: Schema) -> Iterator[Schema]:
-    """The schemas that the same value has to fit."""
+    """Yield the schemas that the same value has to match."""
     for key in _IN_PLACE_KEYWORDS:
         value = node.get(key)
         yield from filter(is_schema, value if is_list(value) else [value])
@@ -119,27 +117,27 @@ def _iter_in_place_schemas(node: Schema, root: Schema) -> Iterator[Schema]:
         value = node.get(key)
         yield from filter(is_schema, value.values() if is_schema(value) else ())
     for key in _REFERENCE_KEYWORDS:
-        found = _resolve_reference(node.get(key), root)
-        if is_schema(found):
-            yield found
+        target = _resolve_reference(node.get(key), root)
+        if is_schema(target):
+            yield target
 
 
 def _resolve_reference(reference: object, root: Schema) -> object:
-    """What a reference within the document leads to; None where it leads elsewhere."""
+    """Return the target of a reference within the document; None if it is elsewhere."""
     if reference == "#":
         return root
     if not isinstance(reference, str) or not reference.startswith("#/"):
         return None
-    found: object = root
+    target: object = root
     for step in unquote(reference[2:]).split("/"):
         step = step.replace("~1", "/").replace("~0", "~")
-        if is_schema(found):
-            found = found.get(step)
-        elif is_list(found) and step.isdecimal() and int(step) < len(found):
-            found = found[int(step)]
+        if is_schema(target):
+            target = target.get(step)
+        elif is_list(target) and step.isdecimal() and int(step) < len(target):
+            target = target[int(step)]
         else:
             return None
-    return found
+    return target
 
 
 _DIALECTS = (
@@ -190,13 +188,13 @@ _RARE_KEYWORDS = {"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursive
 
 
 def is_plainly_valid(schema: dict[str, Any]) -> bool:  # Any: a JSON Schema is any JSON object
-    """Whether the schema is valid, beyond doubt; one that is not may be valid all the same."""
+    """Whether the schema is certainly valid; others may be valid, too."""
     valid: bool = _build_validator().isinstance_python(schema, strict=True)
     return valid and schema.get("$schema") in _DIALECTS
 
 
 @cache
-def _build_validator() -> Any:  # Any: pydantic_core is imported when first needed
+def _build_validator() -> Any:  # Any: pydantic_core is imported on demand
     from pydantic_core import SchemaValidator
     from pydantic_core import core_schema as s
 
@@ -223,6 +221,6 @@ def _build_validator() -> Any:  # Any: pydantic_core is imported when first need
         "multipleOf": s.union_schema([s.int_schema(gt=0), s.float_schema(gt=0)]),
     }
     fields = {key: s.typed_dict_field(value, required=False) for key, value in keywords.items()}
-    whole = s.typed_dict_schema(fields, extra_behavior="ignore")
-    either = s.union_schema([s.bool_schema(), whole], mode="left_to_right", ref="schema")
+    keywords_schema = s.typed_dict_schema(fields, extra_behavior="ignore")
+    either = s.union_schema([s.bool_schema(), keywords_schema], mode="left_to_right", ref="schema")
     return SchemaValidator(s.definitions_schema(inner, [either]))

@@ -1,4 +1,4 @@
-"""What pydantic complains of, as problems in words that a small model can act on."""
+"""Converts pydantic's validation errors to problems that a small model can act on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agentcall.errors import ArgumentProblem
 from agentcall.tools.schema._definitions import Schema, is_list, is_schema
 from agentcall.tools.schema.errors import ABSENT, describe_schema, format_value
 
-# The beginnings of pydantic's error types, the longer ones first.
+# Prefixes of pydantic's error types, longer ones first.
 _EXPECTATIONS = {
     "int_from_float": "an integer, without a fraction",
     "int_": "an integer",
@@ -50,68 +50,68 @@ _EXPECTATIONS = {
 def convert_validation_error(
     error: ValidationError, path: str, value: object, schema: Schema
 ) -> list[ArgumentProblem]:
-    """What is wrong with one value, a problem for each place.
+    """Convert an error to problems, one per location.
 
-    Where no choice of a union fits, pydantic reports each choice's complaints; they make one
+    If no choice of a union matches, pydantic reports the errors of each choice. They become one
     problem, at the union, unless all of them are of the one choice that was meant.
     """
-    found: dict[str, list[ArgumentProblem]] = {}
+    problems: dict[str, list[ArgumentProblem]] = {}
     branches: dict[str, set[str]] = {}
     for details in error.errors(include_url=False):
-        place, branch, at, inner = _locate_error(details, path, value)
-        found.setdefault(place if branch is None else at[0], []).append(
-            ArgumentProblem(place, inner, _format_expectation(details, schema, details["loc"]))
+        location, branch, union, inner = _locate_error(details, path, value)
+        problems.setdefault(location if branch is None else union[0], []).append(
+            ArgumentProblem(location, inner, _format_expectation(details, schema, details["loc"]))
         )
         if branch is not None:
-            branches.setdefault(at[0], set()).add(branch)
-            found[at[0]].insert(0, ArgumentProblem(at[0], at[1], ""))
+            branches.setdefault(union[0], set()).add(branch)
+            problems[union[0]].insert(0, ArgumentProblem(union[0], union[1], ""))
     return [
         problem
-        for place, group in found.items()
-        for problem in _merge_branches(group, branches.get(place, set()), path, schema)
+        for location, group in problems.items()
+        for problem in _merge_branches(group, branches.get(location, set()), path, schema)
     ]
 
 
 def _merge_branches(
     group: list[ArgumentProblem], branches: set[str], path: str, schema: Schema
 ) -> Iterator[ArgumentProblem]:
-    real = [problem for problem in group if problem.expected]
+    reported = [problem for problem in group if problem.expected]
     if len(branches) <= 1:
-        yield from real
+        yield from reported
         return
     union = group[0]
     if union.path == path:
-        words = describe_schema(schema)
+        expected = describe_schema(schema)
     else:
-        words = " or ".join(dict.fromkeys(problem.expected for problem in real))
-    yield ArgumentProblem(union.path, union.value, words)
+        expected = " or ".join(dict.fromkeys(problem.expected for problem in reported))
+    yield ArgumentProblem(union.path, union.value, expected)
 
 
 def _locate_error(
     details: ErrorDetails, path: str, value: object
 ) -> tuple[str, str | None, tuple[str, object], object]:
-    """Walk a value along an error's location.
+    """Follow an error's location in a value.
 
-    Gives the path, the first step that is no place in the value (a choice of a union), the path
-    and value where that choice was, and the value at the end of the path.
+    Returns the path, the first step that is not in the value (a choice of a union), the path and
+    value of that union, and the value at the end of the path.
     """
     branch: str | None = None
-    at = (path, value)
+    union = (path, value)
     steps = details["loc"][1:]
     for number, step in enumerate(steps):
-        last = number == len(steps) - 1
+        is_last = number == len(steps) - 1
         if isinstance(step, int) and is_list(value):
             path += f"[{step}]"
             value = value[step] if step < len(value) else ABSENT
         elif isinstance(step, str) and is_schema(value) and step in value:
             path, value = f"{path}.{step}", value[step]
-        elif last and details["type"] == "missing":
+        elif is_last and details["type"] == "missing":
             path, value = f"{path}.{step}", ABSENT
         elif step == "[key]":
             value = steps[number - 1]
         elif branch is None:
-            branch, at = str(step), (path, value)
-    return path.removeprefix("."), branch, (at[0].removeprefix("."), at[1]), value
+            branch, union = str(step), (path, value)
+    return path.removeprefix("."), branch, (union[0].removeprefix("."), union[1]), value
 
 
 def _format_expectation(
@@ -121,26 +121,20 @@ def _format_expectation(
     if kind == "missing":
         return describe_schema(_get_subschema(schema, location[1:]))
     if kind in ("literal_error", "enum"):
-        return (
-            "one of "
-            f"{_format_choices(_get_subschema(schema, location[1:])) or context.get('expected')}"
-        )
+        subschema = _get_subschema(schema, location[1:])
+        choices = subschema.get("enum", [subschema["const"]] if "const" in subschema else [])
+        return f"one of {', '.join(map(format_value, choices)) or context.get('expected')}"
     if kind in ("value_error", "assertion_error"):
         return f"something else: {re.sub('^(Value error|Assertion failed), ', '', details['msg'])}"
-    for beginning, words in _EXPECTATIONS.items():
+    for beginning, expected in _EXPECTATIONS.items():
         if kind.startswith(beginning):
-            return words
+            return expected
     message = re.sub(r"^(Input should be |[A-Z]\w* should have )", "", details["msg"])
     return message[:1].lower() + message[1:]
 
 
-def _format_choices(schema: Schema) -> str:
-    choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return ", ".join(map(format_value, choices))
-
-
 def _get_subschema(schema: Schema, steps: Sequence[int | str]) -> Schema:
-    """The schema at a place, as far as it is plain to see."""
+    """Return the schema at a location, as far as it is unambiguous."""
     for step in steps:
         choices: list[Schema] = [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
         inner = [_get_child_schema(choice, step) for choice in choices]

@@ -1,14 +1,15 @@
-"""A type as pydantic has it: its JSON Schema, short and without needless references, and its check.
+"""Types validated by pydantic: a short JSON Schema without needless references, and the validator.
 
-The type is checked as the only item of a TypedDict: so our settings reach dataclasses and
-TypedDicts that have none of their own, and aliases and defaults of a `Field` keep their meaning.
+A type is validated as the only item of a TypedDict, so that our settings also apply to dataclasses
+and TypedDicts without settings of their own, and aliases and defaults of a `Field` keep their
+meaning.
 """
 
 from __future__ import annotations
 
 import decimal
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn, cast
@@ -20,11 +21,10 @@ from typing_extensions import TypedDict
 
 from agentcall.errors import ArgumentProblem
 from agentcall.messages import JSON
-from agentcall.tools.schema._definitions import REF_PREFIX, Schema, is_schema
+from agentcall.tools.schema._definitions import REF_PREFIX, Schema, is_list, is_schema
 from agentcall.tools.schema.annotations import rewrite_annotation
 from agentcall.tools.schema.errors import TypeMismatch, describe_schema
 from agentcall.tools.schema.pydantic_errors import convert_validation_error
-from agentcall.tools.schema.regex import has_bool_for_number
 
 _ITEM = "value"
 _CONFIG = ConfigDict(coerce_numbers_to_str=True, allow_inf_nan=False)
@@ -45,7 +45,7 @@ _SCHEMA_MAPS = ("properties", "patternProperties", "dependentSchemas")
 
 @dataclass(frozen=True, slots=True)
 class PydanticAdapter:
-    """A `Value` that pydantic reads."""
+    """A `ValueAdapter` that uses pydantic."""
 
     schema: Schema
     definitions: dict[str, Schema]
@@ -54,8 +54,8 @@ class PydanticAdapter:
     _adapter: TypeAdapter[dict[str, object]]
 
     def read(self, value: JSON, path: str, schema: Schema) -> object:
-        """The Python value of a JSON value. Raises Misfit."""
-        if has_bool_for_number(value, self.schema, self.definitions):
+        """Return the Python value of a JSON value. Raises TypeMismatch."""
+        if _has_bool_for_number(value, self.schema, self.definitions):
             raise TypeMismatch([ArgumentProblem(path, value, describe_schema(self.schema))])
         text = to_json({self.alias or _ITEM: value}, inf_nan_mode="constants")
         try:
@@ -64,14 +64,14 @@ class PydanticAdapter:
             raise TypeMismatch(convert_validation_error(error, path, value, schema)) from error
 
     def make_default(self) -> object:
-        """The default that the type itself brings, made anew."""
+        """Create the default that the type itself defines."""
         return self._adapter.validate_json(b"{}")[_ITEM]
 
 
 def build_pydantic_adapter(annotation: object) -> PydanticAdapter:
-    """Build a type's schema and validator. Raises whatever says that pydantic cannot."""
+    """Build a type's schema and validator. Raises any error of pydantic for the type."""
     try:
-        # Equal types may differ in order (int | str, str | int): their text tells them apart.
+        # Equal types may differ in order (int | str, str | int), but then their texts differ.
         return _build_with_cache(annotation, repr(annotation))
     except TypeError as error:
         if "unhashable" not in str(error):
@@ -88,22 +88,22 @@ def _build_adapter(annotation: object) -> PydanticAdapter:
     item = TypedDict("Value", {_ITEM: rewrite_annotation(annotation)})  # type: ignore[misc]
     setattr(item, "__pydantic_config__", _CONFIG)  # noqa: B010 - unknown to the type checkers
     adapter: TypeAdapter[dict[str, object]] = TypeAdapter(cast("type[dict[str, object]]", item))
-    whole = adapter.json_schema(schema_generator=_SchemaGenerator)
-    definitions: dict[str, Schema] = whole.pop("$defs", {})
-    ((name, schema),) = whole["properties"].items()
+    generated = adapter.json_schema(schema_generator=_SchemaGenerator)
+    definitions: dict[str, Schema] = generated.pop("$defs", {})
+    ((name, schema),) = generated["properties"].items()
     recursive = _find_recursive(definitions)
-    tidy = {key: _simplify(definitions[key], definitions, recursive) for key in recursive}
+    simplified = {key: _simplify(definitions[key], definitions, recursive) for key in recursive}
     return PydanticAdapter(
         schema=_simplify(schema, definitions, recursive),
-        definitions=tidy,
+        definitions=simplified,
         alias=None if name == _ITEM else name,
-        has_default="required" not in whole,
+        has_default="required" not in generated,
         _adapter=adapter,
     )
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    """Refuses what JSON cannot hold, where pydantic warns or guesses."""
+    """Rejects types that JSON cannot represent, where pydantic warns or guesses."""
 
     ignored_warning_kinds = {"non-serializable-default"}  # noqa: RUF012 - as pydantic declares it
 
@@ -122,14 +122,14 @@ class _SchemaGenerator(GenerateJsonSchema):
         raise TypeError("a class cannot be written as JSON")
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
-        """A number; the text form is read too, but its pattern is more than servers take."""
-        whole = super().decimal_schema(schema)
-        choices: list[Schema] = whole.get("anyOf", [whole])
-        return next((choice for choice in choices if choice.get("type") == "number"), whole)
+        """Return a number; text is accepted too, but its pattern is too complex for servers."""
+        generated = super().decimal_schema(schema)
+        choices: list[Schema] = generated.get("anyOf", [generated])
+        return next((choice for choice in choices if choice.get("type") == "number"), generated)
 
 
 def _find_recursive(definitions: Mapping[str, Schema]) -> list[str]:
-    """The definitions that lead back to themselves."""
+    """Return the definitions that refer back to themselves."""
     edges = {name: _collect_references(schema) for name, schema in definitions.items()}
 
     def find_reachable(start: str) -> set[str]:
@@ -160,7 +160,7 @@ def _list_subschemas(schema: Schema) -> list[Schema]:
 
 
 def _simplify(schema: Schema, definitions: Mapping[str, Schema], recursive: list[str]) -> Schema:
-    """A schema without titles and noise, each reference replaced by what it names."""
+    """Return a schema without titles and noise, each reference replaced by its definition."""
     name = schema.get("$ref", "").removeprefix(REF_PREFIX)
     if name in definitions and name not in recursive:
         siblings = {key: value for key, value in schema.items() if key != "$ref"}
@@ -169,20 +169,76 @@ def _simplify(schema: Schema, definitions: Mapping[str, Schema], recursive: list
     def inner(child: Any) -> Any:  # Any: a schema, or true or false
         return _simplify(child, definitions, recursive) if is_schema(child) else child
 
-    tidy = {key: value for key, value in schema.items() if (key, value) not in _UNNEEDED_ITEMS}
-    for key in tidy.keys() & _SCHEMA_KEYWORDS:
-        tidy[key] = inner(tidy[key])
-    for key in tidy.keys() & _SCHEMA_LISTS:
-        tidy[key] = [inner(child) for child in tidy[key]]
-    for key in tidy.keys() & _SCHEMA_MAPS:
-        tidy[key] = {name: inner(child) for name, child in tidy[key].items()}
-    tidy.pop("title", None)
-    tidy.pop("discriminator", None)
-    return tidy
+    simplified = {
+        key: value for key, value in schema.items() if (key, value) not in _UNNEEDED_ITEMS
+    }
+    for key in simplified.keys() & _SCHEMA_KEYWORDS:
+        simplified[key] = inner(simplified[key])
+    for key in simplified.keys() & _SCHEMA_LISTS:
+        simplified[key] = [inner(child) for child in simplified[key]]
+    for key in simplified.keys() & _SCHEMA_MAPS:
+        simplified[key] = {name: inner(child) for name, child in simplified[key].items()}
+    simplified.pop("title", None)
+    simplified.pop("discriminator", None)
+    return simplified
+
+
+_KINDS_BY_TYPE: dict[type, tuple[str, ...]] = {
+    bool: ("boolean", "integer", "number"),
+    dict: ("object",),
+    list: ("array",),
+}
+
+
+def _has_bool_for_number(value: JSON, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
+    """Whether a value contains a boolean where its schema expects a number.
+
+    pydantic would silently read true as 1. In a union (`anyOf`) only the choices of the value's
+    type count; one that accepts it is enough.
+    """
+    if not isinstance(value, (bool, dict, list)):
+        return False
+    schema = _resolve_reference(schema, definitions)
+    choices = schema.get("anyOf", schema.get("oneOf"))
+    if is_list(choices):
+        fitting = [c for c in choices if is_schema(c) and _can_hold(value, c, definitions)]
+        return bool(fitting) and all(
+            _has_bool_for_number(value, choice, definitions) for choice in fitting
+        )
+    if isinstance(value, bool):
+        return schema.get("type") in ("integer", "number")
+    return any(
+        _has_bool_for_number(item, item_schema, definitions)
+        for item, item_schema in _iter_members(value, schema)
+    )
+
+
+def _can_hold(value: JSON, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
+    kind = _resolve_reference(schema, definitions).get("type")
+    return kind is None or kind in _KINDS_BY_TYPE.get(type(value), ())
+
+
+def _iter_members(value: JSON, schema: Schema) -> Iterator[tuple[JSON, Schema]]:
+    """Yield the items of a list or object with their schemas."""
+    if isinstance(value, Mapping):
+        properties = schema.get("properties", {})
+        additional = schema.get("additionalProperties")
+        found = ((item, properties.get(key, additional)) for key, item in value.items())
+    else:
+        items = value if isinstance(value, list) else []
+        prefix = schema.get("prefixItems", [])
+        rest = schema.get("items")
+        found = ((item, prefix[i] if i < len(prefix) else rest) for i, item in enumerate(items))
+    yield from ((item, item_schema) for item, item_schema in found if is_schema(item_schema))
+
+
+def _resolve_reference(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    name = str(schema.get("$ref", "")).removeprefix(REF_PREFIX)
+    return definitions.get(name, schema)
 
 
 def encode_default_by_pydantic(default: object) -> tuple[JSON] | None:
-    """A default as JSON, in a tuple since None is one; None where JSON cannot hold it."""
+    """Return a default as JSON, in a tuple since None is one; None if JSON cannot represent it."""
     if isinstance(default, decimal.Decimal):
         default = float(default)
     try:

@@ -1,98 +1,36 @@
-r"""The patterns of a JSON Schema, matched in linear time.
+r"""Patterns of a JSON Schema, matched in linear time.
 
 Rules:
-1. A pattern is in ECMA-262's dialect, as JSON Schema says, or in Python's where that differs. It is
-   translated for Rust's regex, which pydantic brings along: `\d` and `\w` are ASCII, `.` is not a
-   line end, `[^]` is any character.
-2. A lookahead right behind the `^` at the start becomes a pattern of its own: `^(?!a)b` matches
-   where `^b` does and `^a` does not.
-3. Whatever else needs an engine that goes back (lookaround, backreferences), or is too large, is
-   refused: PatternError says which part.
-
-True and false where a number is wanted: pydantic reads them as 1 and 0, without a word.
+1. A pattern is in ECMA-262's dialect, as JSON Schema requires, or in Python's where that differs.
+   It is translated for Rust's regex, which pydantic includes: `\d` and `\w` are ASCII, `.` is not
+   a line end, `[^]` is any character.
+2. A lookahead right after the `^` at the start becomes a pattern of its own: `^(?!a)b` matches if
+   `^b` does and `^a` does not.
+3. Anything else that needs a backtracking engine (lookaround, backreferences), or is too large, is
+   rejected: PatternError names the part.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from agentcall.messages import JSON
 from agentcall.tools.schema._definitions import (
     NAMED_SCHEMA_KEYWORDS,
-    REF_PREFIX,
-    Schema,
     is_list,
     is_schema,
     prune_schema,
 )
 from agentcall.tools.schema.metaschema import encode_bounded_schema
 
-_KINDS: dict[type, tuple[str, ...]] = {
-    bool: ("boolean", "integer", "number"),
-    dict: ("object",),
-    list: ("array",),
-}
-
-
-def has_bool_for_number(value: JSON, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
-    """Whether true or false stands somewhere in a value where its schema wants a number.
-
-    A value is judged by the choices of a union (`anyOf`) that are of its type; if one of them takes
-    it as it is, it is fine.
-    """
-    if not isinstance(value, (bool, dict, list)):
-        return False
-    schema = _resolve_reference(schema, definitions)
-    choices = schema.get("anyOf", schema.get("oneOf"))
-    if is_list(choices):
-        fitting = [
-            each for each in choices if is_schema(each) and _can_hold(value, each, definitions)
-        ]
-        return bool(fitting) and all(
-            has_bool_for_number(value, each, definitions) for each in fitting
-        )
-    if isinstance(value, bool):
-        return schema.get("type") in ("integer", "number")
-    return any(
-        has_bool_for_number(item, below, definitions)
-        for item, below in _iter_members(value, schema)
-    )
-
-
-def _can_hold(value: JSON, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
-    kind = _resolve_reference(schema, definitions).get("type")
-    return kind is None or kind in _KINDS.get(type(value), ())
-
-
-def _iter_members(value: JSON, schema: Schema) -> Iterator[tuple[JSON, Schema]]:
-    """The items of a list or object, each with its schema."""
-    if isinstance(value, Mapping):
-        known = schema.get("properties", {})
-        more = schema.get("additionalProperties")
-        found = ((item, known.get(key, more)) for key, item in value.items())
-    else:
-        items = value if isinstance(value, list) else []
-        first = schema.get("prefixItems", [])
-        rest = schema.get("items")
-        found = (
-            (item, first[place] if place < len(first) else rest) for place, item in enumerate(items)
-        )
-    yield from ((item, below) for item, below in found if is_schema(below))
-
-
-def _resolve_reference(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    name = str(schema.get("$ref", "")).removeprefix(REF_PREFIX)
-    return definitions.get(name, schema)
-
-
 MAX_PATTERN_LENGTH = 5_000
 """Characters of a pattern."""
 MAX_PATTERN_SIZE = 10_000
-"""Characters and classes of a pattern, with all repetitions written out."""
+"""Characters and classes of a pattern, with all repetitions expanded."""
 
 _CHARACTER_SETS = {
     "d": "[0-9]",
@@ -119,11 +57,11 @@ _LOOKAHEAD = re.compile(r"\(\?([=!])")
 
 
 class PatternError(ValueError):
-    """A pattern that cannot be matched in linear time; says which part."""
+    """A pattern that cannot be matched in linear time; the message names the part."""
 
 
 class _PatternPiece(NamedTuple):
-    """A part of a pattern as it is translated: where it ends, and whether it is one character."""
+    """A translated part of a pattern: its end, and whether it is a single character."""
 
     text: str
     end: int
@@ -132,9 +70,9 @@ class _PatternPiece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LinearPattern:
-    """What a text has to match, and what it must not match.
+    """A compiled pattern: matchers for parts that a text has to match or must not match.
 
-    size: how many characters and classes it has, with all repetitions written out.
+    size: the number of characters and classes, with all repetitions expanded.
     """
 
     size: int
@@ -142,47 +80,47 @@ class LinearPattern:
 
     def matches(self, text: str) -> bool:
         """Whether the pattern matches anywhere in the text."""
-        plain = text.encode("utf-8", "replace").decode()  # a lone surrogate is no character there
-        return all(found(plain) == wanted for found, wanted in self._parts)
+        plain = text.encode("utf-8", "replace").decode()  # Rust rejects lone surrogates
+        return all(matcher(plain) == expected for matcher, expected in self._parts)
 
 
 @lru_cache(maxsize=256)
 def compile_pattern(text: str) -> LinearPattern:
-    """The pattern of a text. Raises PatternError."""
+    """Compile a pattern. Raises PatternError."""
     if len(text) > MAX_PATTERN_LENGTH:
-        raise PatternError(f"it has {len(text)} characters, at most {MAX_PATTERN_LENGTH} are taken")
-    asserted, rest = _split_lookaheads(text)
-    parts = [(f"^(?:{inner})", wanted) for inner, wanted in asserted] + [(rest, True)]
-    size, made = 0, list[tuple[Callable[[str], bool], bool]]()
-    for part, wanted in parts:
-        written = _PatternTranslator(part)
-        size += written.size
-        made.append((_compile_matcher(written.text), wanted))
-    return LinearPattern(size, tuple(made))
+        raise PatternError(f"it has {len(text)} characters, over the limit of {MAX_PATTERN_LENGTH}")
+    lookaheads, rest = _split_lookaheads(text)
+    parts = [(f"^(?:{inner})", expected) for inner, expected in lookaheads] + [(rest, True)]
+    size, matchers = 0, list[tuple[Callable[[str], bool], bool]]()
+    for part, expected in parts:
+        translated = _PatternTranslator(part)
+        size += translated.size
+        matchers.append((_compile_matcher(translated.text), expected))
+    return LinearPattern(size, tuple(matchers))
 
 
 def iter_patterns(schema: object) -> Iterator[tuple[str, str]]:
-    """The patterns of a schema, each with the keyword that has it."""
+    """Yield the patterns of a schema, each with its keyword."""
     waiting: list[tuple[object, bool]] = [(schema, True)]
     while waiting:
-        value, is_one = waiting.pop()
+        value, is_schema_position = waiting.pop()
         if is_list(value):
             waiting += ((item, True) for item in value)
         if not is_schema(value):
             continue
-        if is_one and isinstance(value.get("pattern"), str):
+        if is_schema_position and isinstance(value.get("pattern"), str):
             yield "pattern", value["pattern"]
-        if is_one and is_schema(names := value.get("patternProperties")):
+        if is_schema_position and is_schema(names := value.get("patternProperties")):
             yield from (("patternProperties", name) for name in names)
         waiting += (
-            (inner, not (is_one and key in NAMED_SCHEMA_KEYWORDS))
+            (inner, not (is_schema_position and key in NAMED_SCHEMA_KEYWORDS))
             for key, inner in value.items()
-            if not (is_one and key in _VALUE_KEYWORDS)
+            if not (is_schema_position and key in _VALUE_KEYWORDS)
         )
 
 
 class UncheckedPattern(NamedTuple):
-    """A pattern that cannot be checked in linear time: its keyword, and why."""
+    """A pattern that cannot be checked in linear time: its keyword, and the reason."""
 
     keyword: str
     pattern: str
@@ -192,77 +130,71 @@ class UncheckedPattern(NamedTuple):
 def drop_unchecked_patterns(
     schema: dict[str, JSON], name: str
 ) -> tuple[dict[str, JSON], Sequence[UncheckedPattern]]:
-    """The schema without the patterns that cannot be checked, and those.
+    """Remove the patterns that cannot be checked; return the schema and those patterns.
 
-    Raises SchemaError where it is out of bounds.
+    Raises SchemaError if the schema exceeds the bounds.
     """
-    odd: list[UncheckedPattern] = []
+    unchecked: list[UncheckedPattern] = []
     for keyword, pattern in iter_patterns(schema):
         try:
             compile_pattern(pattern)
         except PatternError as error:
-            odd.append(UncheckedPattern(keyword, pattern, str(error)))
-    if not odd:
-        return schema, odd
+            unchecked.append(UncheckedPattern(keyword, pattern, str(error)))
+    if not unchecked:
+        return schema, unchecked
     encode_bounded_schema(schema, name)
     keys = {"pattern"}
-    if any(each.keyword == "patternProperties" for each in odd):  # then no name is unknown
+    if any(found.keyword == "patternProperties" for found in unchecked):  # then no name is unknown
         keys |= {"patternProperties", "additionalProperties", "unevaluatedProperties"}
-    wrong = {each.pattern for each in odd}
-    kept = prune_schema(
+    wrong = {found.pattern for found in unchecked}
+    pruned = prune_schema(
         schema, lambda key, value: key in keys and (key != "pattern" or value in wrong)
     )
-    return cast("dict[str, JSON]", kept), odd
+    return cast("dict[str, JSON]", pruned), unchecked
 
 
 _VALUE_KEYWORDS = ("const", "enum", "default", "examples")
 
 
 def _compile_matcher(text: str) -> Callable[[str], bool]:
-    core: Any = _import_pydantic_core()
+    from pydantic_core import SchemaError, SchemaValidator, core_schema  # few schemas need it
+
     try:
-        schema = core.core_schema.str_schema(pattern=text, regex_engine="rust-regex")
-        matches: Callable[[str], bool] = core.SchemaValidator(schema).isinstance_python
-    except core.SchemaError as error:
+        schema = core_schema.str_schema(pattern=text, regex_engine="rust-regex")
+        matches: Callable[[str], bool] = SchemaValidator(schema).isinstance_python
+    except SchemaError as error:
         raise PatternError(str(error).strip().rpartition("\n")[2].strip()) from error
     return matches
 
 
-def _import_pydantic_core() -> Any:  # Any: a module
-    import pydantic_core  # here, as few schemas have a pattern
-
-    return pydantic_core
-
-
 def _split_lookaheads(text: str) -> tuple[Sequence[tuple[str, bool]], str]:
-    """The lookaheads at the start of an anchored pattern, and the pattern without them."""
-    asserted: list[tuple[str, bool]] = []
+    """Split off the lookaheads at the start of an anchored pattern."""
+    lookaheads: list[tuple[str, bool]] = []
     at = 1
     while text.startswith("^") and (opening := _LOOKAHEAD.match(text, at)):
         end = _find_closing(text, at)
-        asserted.append((text[opening.end() : end], opening[1] == "="))
+        lookaheads.append((text[opening.end() : end], opening[1] == "="))
         at = end + 1
-    rest = text[:1] + text[at:] if asserted else text
-    if asserted and (_REPEATED.match(text, at) or _has_choice(rest)):
+    rest = text[:1] + text[at:] if lookaheads else text
+    if lookaheads and (
+        _REPEATED.match(text, at)
+        or any(rest[position] == "|" and depth == 0 for position, depth in _list_depths(rest, 0))
+    ):
         raise PatternError("a lookahead in one of several alternatives")
-    return asserted, rest
+    return lookaheads, rest
 
 
 def _find_closing(text: str, at: int) -> int:
-    """Where the group ends that begins at a place."""
-    for place, depth in _list_depths(text, at):
+    """Return the end of the group that begins at a position."""
+    for position, depth in _list_depths(text, at):
         if depth == 0:
-            return place
+            return position
     raise PatternError("a group that is not closed")
 
 
-def _has_choice(text: str) -> bool:
-    return any(text[place] == "|" and depth == 0 for place, depth in _list_depths(text, 0))
-
-
 def _list_depths(text: str, at: int) -> Sequence[tuple[int, int]]:
-    """The places of what is neither escaped nor in a class, with the depth of groups there."""
-    found: list[tuple[int, int]] = []
+    """Return the positions outside escapes and classes, with the depth of groups there."""
+    depths: list[tuple[int, int]] = []
     depth, is_class = 0, False
     while at < len(text):
         character = text[at]
@@ -272,13 +204,13 @@ def _list_depths(text: str, at: int) -> Sequence[tuple[int, int]]:
             is_class = False
         elif not is_class and character != "\\":
             depth += (character == "(") - (character == ")")
-            found.append((at, depth))
+            depths.append((at, depth))
         at += 2 if character == "\\" else 1
-    return found
+    return depths
 
 
 class _PatternTranslator:
-    """A pattern for Rust's regex, and its size."""
+    """Translates a pattern for Rust's regex, and measures its size."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
@@ -294,7 +226,7 @@ class _PatternTranslator:
         self.size, self.text = self._group_sizes[0], "".join(self._output)
 
     def _translate_at(self, at: int) -> int:
-        """Takes what stands at a place; gives the place behind it."""
+        """Translate the element at a position; return the position after it."""
         pattern = self._pattern
         if repeated := _REPEATED.match(pattern, at):
             return self._repeat(repeated)
@@ -306,7 +238,11 @@ class _PatternTranslator:
             case "[":
                 piece = _translate_class(pattern, at)
             case "\\":
-                piece = _translate_escape(pattern, at)
+                kind = pattern[at + 1 : at + 2]
+                if kind in _ASSERTIONS:
+                    piece = _PatternPiece(_ASSERTIONS[kind], at + 2)
+                else:
+                    piece = _translate_escape(pattern, at)
             case "." as dot:
                 piece = _PatternPiece(_DOT, at + len(dot))
             case "|" | "^" | "$" as sign:
@@ -322,10 +258,10 @@ class _PatternTranslator:
     def _repeat(self, repeated: re.Match[str]) -> int:
         if not self._output:
             raise PatternError(f"{repeated[0]!r} at its start repeats nothing")
-        least, comma, most = repeated.groups()
-        times = max(int(most or least or 1), 1)
-        self._last_size *= times
-        bounds = "" if least is None else f"{{{least}{comma or ''}{most or ''}}}"
+        minimum, comma, maximum = repeated.groups()
+        times = max(int(maximum or minimum or 1), 1)
+        self._last_size *= times  # Rust compiles each repetition of the group
+        bounds = "" if minimum is None else f"{{{minimum}{comma or ''}{maximum or ''}}}"
         self._output.append(bounds + repeated[0].rpartition("}")[2] if bounds else repeated[0])
         self._check_size()
         return repeated.end()
@@ -336,8 +272,8 @@ class _PatternTranslator:
             return flags.end()
         opening = _OPENING.match(self._pattern, at)
         if opening is None:
-            words = "lookaround" if re.match(r"\(\?<?[=!]", self._pattern[at:]) else "a group"
-            raise PatternError(f"{words} at {self._pattern[at : at + 12]!r}")
+            part = "lookaround" if re.match(r"\(\?<?[=!]", self._pattern[at:]) else "a group"
+            raise PatternError(f"{part} at {self._pattern[at : at + 12]!r}")
         is_plain = opening[0].startswith(("(?i", "(?m"))
         self._output.append(opening[0] if is_plain else "(?:")
         self._count(0)
@@ -354,39 +290,29 @@ class _PatternTranslator:
         return at + 1
 
     def _count(self, size: int) -> None:
-        """Adds what was last taken; what is taken now may still be repeated."""
+        """Add the size of the last element; the new one may still be repeated."""
         self._group_sizes[-1] += self._last_size
         self._last_size = size
         self._check_size()
 
     def _check_size(self) -> None:
         if sum(self._group_sizes) + self._last_size > MAX_PATTERN_SIZE:
-            raise PatternError(
-                f"it has over {MAX_PATTERN_SIZE} characters, repetitions written out"
-            )
+            raise PatternError(f"it has over {MAX_PATTERN_SIZE} characters, repetitions expanded")
 
 
 def _translate_escape(pattern: str, at: int) -> _PatternPiece:
-    """What a backslash outside a class begins."""
-    kind = pattern[at + 1 : at + 2]
-    if kind in _ASSERTIONS:
-        return _PatternPiece(_ASSERTIONS[kind], at + 2)
-    return _translate_shared_escape(pattern, at)
-
-
-def _translate_shared_escape(pattern: str, at: int) -> _PatternPiece:
-    """What a backslash begins, in a class or outside."""
+    """Translate an escape that is valid inside and outside a class."""
     if pair := _SURROGATE_PAIR.match(pattern, at):
         high, low = (int(half, 16) for half in pair.groups())
-        whole = chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00)
-        return _PatternPiece(_escape_literal(whole), pair.end(), is_character=True)
+        character = chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00)
+        return _PatternPiece(_escape_literal(character), pair.end(), is_character=True)
     if code := _CODE_POINT.match(pattern, at):
         number = int(next(filter(None, code.groups())), 16)
         if number > 0x10FFFF or 0xD800 <= number < 0xE000:
-            raise PatternError(f"{code[0]} is no character")
+            raise PatternError(f"{code[0]} is not a character")
         return _PatternPiece(_escape_literal(chr(number)), code.end(), is_character=True)
-    if found := _PROPERTY.match(pattern, at):
-        return _PatternPiece(found[0], found.end())
+    if property_class := _PROPERTY.match(pattern, at):
+        return _PatternPiece(property_class[0], property_class.end())
     return _translate_simple_escape(pattern, at)
 
 
@@ -400,12 +326,12 @@ def _translate_simple_escape(pattern: str, at: int) -> _PatternPiece:
         return _PatternPiece(_escape_literal(_CONTROLS[kind]), at + 2, is_character=True)
     if kind and not (kind.isascii() and kind.isalnum()):
         return _PatternPiece(_escape_literal(kind), at + 2, is_character=True)
-    words = "a backreference" if kind.isdigit() or kind == "k" else "an unknown escape"
-    raise PatternError(f"{words} at {pattern[at : at + 8]!r}")
+    part = "a backreference" if kind.isdigit() or kind == "k" else "an unknown escape"
+    raise PatternError(f"{part} at {pattern[at : at + 8]!r}")
 
 
 def _translate_class(pattern: str, at: int) -> _PatternPiece:
-    """A class in brackets; in ECMA's dialect `[` in it is a character, and `[]` is nothing."""
+    """Translate a class; in ECMA's dialect `[` in it is a character, and `[]` is empty."""
     at += 1
     is_negated = pattern[at : at + 1] == "^"
     at += is_negated
@@ -432,11 +358,11 @@ def _translate_member(pattern: str, at: int) -> _PatternPiece:
         return _PatternPiece(_escape_literal(pattern[at]), at + 1, is_character=True)
     if pattern[at + 1 : at + 2] == "b":
         return _PatternPiece(_escape_literal("\b"), at + 2, is_character=True)
-    return _translate_shared_escape(pattern, at)
+    return _translate_escape(pattern, at)
 
 
 def _escape_literal(character: str) -> str:
-    """A character that stands for itself, in a class or outside."""
+    """Escape a literal character, inside or outside a class."""
     if character.isascii() and character.isalnum():
         return character
     if 0xD800 <= ord(character) < 0xE000:

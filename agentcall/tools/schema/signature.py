@@ -1,4 +1,4 @@
-"""A callable taken apart: its name, where it stands, and its parameters with their real types."""
+"""Reads a callable: its name, its location, and its parameters with resolved types."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from agentcall.tools.schema.field_info import as_field
 
 Scope: TypeAlias = tuple[dict[str, Any], Mapping[str, Any]]  # Any: a namespace holds anything
 AnyCallable: TypeAlias = Any  # Any: any callable, of which attributes are asked by name
-NAME = re.compile(r"[\w-]{1,64}")
-"""What may be the name of a tool."""
+TOOL_NAME = re.compile(r"[\w-]{1,64}")
+"""Valid names of a tool."""
 _METHOD_WRAPPERS: tuple[type[Any], ...] = (types.MethodType, classmethod, staticmethod)
 
 
 @dataclass(frozen=True, slots=True)
 class CallableSignature:
-    """A callable's parameters, context included, types resolved; those that are bound left out.
+    """A callable's parameters with resolved annotations, the context included.
 
-    `parameters` hold the real types as annotations. `hidden` are the names that the callable has
-    but nobody may pass: the first parameter of a method, and what a `partial` has bound.
+    `hidden_names` are parameters that nobody may pass: the first one of a method, and those that a
+    `partial` has bound.
     """
 
     name: str
@@ -42,7 +42,7 @@ class CallableSignature:
     hidden_names: frozenset[str]
 
     def make_error(self, parameter: str | None, reason: str) -> SchemaError:
-        """The error that says which function, where, which parameter, and why."""
+        """Create an error with the function, its location, the parameter and the reason."""
         where = f", parameter {parameter!r}" if parameter else ""
         return SchemaError(f"{self.name} ({self.location}){where}: {reason}")
 
@@ -50,7 +50,7 @@ class CallableSignature:
 def read_signature(
     function: AnyCallable, *, context_type: type | None, method: bool
 ) -> CallableSignature:
-    """Take a callable apart; `method` leaves the first parameter out. Raises SchemaError."""
+    """Read a callable; `method` leaves out the first parameter. Raises SchemaError."""
     plain, bound = _unwrap_callable(function)
     method = isinstance(function, classmethod) or (
         method and not isinstance(function, staticmethod)
@@ -84,7 +84,7 @@ def read_signature(
 
 
 def _unwrap_callable(function: AnyCallable) -> tuple[AnyCallable, frozenset[str]]:
-    """The function at the bottom of a callable, and the keywords that partials have bound."""
+    """Return the innermost function of a callable, and the keywords that partials have bound."""
     bound: set[str] = set()
     while True:
         if isinstance(function, functools.partial):
@@ -117,7 +117,7 @@ def _get_location(plain: AnyCallable) -> str:
 
 
 def _unwrap_method(function: AnyCallable) -> AnyCallable:
-    """What a classmethod or a staticmethod holds; anything else as it is."""
+    """Return the function of a classmethod or a staticmethod; anything else unchanged."""
     return function.__func__ if isinstance(function, _METHOD_WRAPPERS[1:]) else function
 
 
@@ -135,24 +135,25 @@ def _get_docstring(function: AnyCallable) -> str | None:
 def _read_parameters(function: AnyCallable, bare: CallableSignature) -> list[Parameter]:
     target = _unwrap_method(function)
     if not callable(target):
-        given = f"{type(function).__name__} {function!r:.80}"
-        raise bare.make_error(None, f"not callable: {given}; give a function")
+        description = f"{type(function).__name__} {function!r:.80}"
+        raise bare.make_error(None, f"not callable: {description}; give a function")
     try:
         return list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError) as error:
-        reason = f"its parameters cannot be read ({error}); wrap it in a function of your own"
+        reason = f"its parameters cannot be read ({error}); wrap it in a function"
         raise bare.make_error(None, reason) from error
 
 
 def _build_scope(plain: AnyCallable) -> Scope:
-    """The names that an annotation in text may use: as at the place of its definition.
+    """Return the names that an annotation in text may use at its place of definition.
 
-    Local types are found in the closure, in the frames of the enclosing functions and class
-    bodies that still run, and in the enclosing classes.
+    Local types are found in the closure, in the frames of the enclosing functions and class bodies
+    that still run, and in the enclosing classes.
     """
     module: dict[str, Any] = getattr(plain, "__globals__", {})
     path = str(getattr(plain, "__qualname__", "")).replace(".<locals>", "").split(".")[:-1]
     spaces: list[Mapping[str, Any]] = [_read_closure(plain), _read_type_parameters(plain)]
+    # At decoration time the enclosing functions and class bodies are still on the stack.
     frame = inspect.currentframe() if path else None
     while frame is not None:
         if frame.f_globals is module and frame.f_code.co_name in path:
@@ -168,11 +169,11 @@ def _build_scope(plain: AnyCallable) -> Scope:
 
 def _read_closure(plain: AnyCallable) -> dict[str, Any]:
     names = getattr(getattr(plain, "__code__", None), "co_freevars", ())
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, cell in zip(names, getattr(plain, "__closure__", None) or (), strict=False):
-        with suppress(ValueError):  # not yet assigned
-            found[name] = cell.cell_contents
-    return found
+        with suppress(ValueError):  # the cell is still empty
+            values[name] = cell.cell_contents
+    return values
 
 
 def _read_type_parameters(owner: object) -> dict[str, Any]:
@@ -182,13 +183,13 @@ def _read_type_parameters(owner: object) -> dict[str, Any]:
 def _resolve_parameter(
     parameter: Parameter, scope: Scope, context_type: type | None, bare: CallableSignature
 ) -> tuple[Parameter, bool]:
-    """The parameter with its real type, and whether it is the run's context."""
+    """Return the parameter with its resolved type, and whether it is the run's context."""
     annotation = parameter.annotation
     if annotation is Parameter.empty:
         return parameter.replace(annotation=Any), False
     variadic = parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     try:
-        real = _resolve_type(annotation, scope)
+        resolved = _resolve_type(annotation, scope)
     except Exception as error:
         if context_type and isinstance(annotation, str) and _is_name_of(annotation, context_type):
             return parameter.replace(annotation=context_type), True
@@ -197,18 +198,18 @@ def _resolve_parameter(
             "import or define its types where the function can see them, outside TYPE_CHECKING"
         )
         raise bare.make_error(parameter.name, reason) from error
-    if context_type and not variadic and _is_context(real, context_type):
-        return parameter.replace(annotation=real), True
-    return _apply_default(parameter.replace(annotation=real)), False
+    if context_type and not variadic and _is_context(resolved, context_type):
+        return parameter.replace(annotation=resolved), True
+    return _apply_default(parameter.replace(annotation=resolved)), False
 
 
 def _resolve_type(annotation: object, scope: Scope) -> object:
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return annotation
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
-    real: object = get_type_hints(holder, scope[0], scope[1], include_extras=True)["value"]
+    resolved: object = get_type_hints(holder, scope[0], scope[1], include_extras=True)["value"]
     parameters = (typing.ParamSpecArgs, typing.ParamSpecKwargs)
-    return Any if isinstance(real, parameters) else real
+    return Any if isinstance(resolved, parameters) else resolved
 
 
 def _is_name_of(annotation: str, context_type: type) -> bool:
@@ -223,7 +224,7 @@ def _is_context(annotation: object, context_type: type) -> bool:
 
 
 def _apply_default(parameter: Parameter) -> Parameter:
-    """Read `= Field(...)` as part of the type, and `= None` as saying that None is welcome."""
+    """Move `= Field(...)` into the type, and make the type optional for `= None`."""
     default: object = parameter.default
     field = as_field(default)
     if field is not None:
@@ -236,11 +237,11 @@ def _apply_default(parameter: Parameter) -> Parameter:
 def _make_optional(annotation: Any, default: object) -> Any:  # Any: typing names no type for a type
     if default is not None or annotation is Any:
         return annotation
-    return Optional[annotation]  # noqa: UP045 - `|` is not for every annotation
+    return Optional[annotation]  # noqa: UP045 - `|` does not support every annotation
 
 
 def _unpack_keywords(parameter: Parameter) -> list[Parameter]:
-    """The keywords of `**options: Unpack[SomeTypedDict]`; any other parameter as it is."""
+    """Return the keywords of `**options: Unpack[SomeTypedDict]`, or the parameter unchanged."""
     if (
         parameter.kind is not Parameter.VAR_KEYWORD
         or get_origin(parameter.annotation) is not Unpack

@@ -1,10 +1,10 @@
-"""A JSON Schema from elsewhere, with which arguments are checked at a bounded cost.
+"""Validates arguments against a JSON Schema from outside at a bounded cost.
 
 Rules:
-1. Patterns are matched in linear time (`pattern`), by no engine that goes back.
-2. Each check of a value by a keyword is a step, and so is each part of what is compared: the
-   arguments of one call take at most `STEPS`, whatever the schema makes of them.
-3. A schema within a schema chooses no other rules: its `$schema` is left out.
+1. Patterns are matched in linear time (regex.py), without backtracking.
+2. Each check of a value by a keyword is a step, and so is each part of a comparison. The arguments
+   of one call take at most `MAX_STEPS`, whatever the schema requires.
+3. A nested schema cannot choose other rules: its `$schema` is ignored.
 4. References to other documents are not followed.
 """
 
@@ -29,20 +29,20 @@ from agentcall.tools.schema.regex import PatternError, compile_pattern, iter_pat
 
 MAX_STEPS = 50_000
 MAX_DEPTH = 120
-"""Checks within each other."""
+"""Nested checks."""
 
-Validator: TypeAlias = Any  # Any: jsonschema's classes are made as it is imported
+Validator: TypeAlias = Any  # Any: jsonschema creates its classes at import
 Errors: TypeAlias = Iterable[ValidationError]
 Check: TypeAlias = Callable[[Validator, Any, Any, Schema], "Errors | None"]
-"""A keyword: the validator, the keyword's value, what is checked, and the schema."""
+"""A keyword: the validator, the keyword's value, the checked value, and the schema."""
 
 
 class TooCostly(Exception):
-    """To check these arguments would take too many steps."""
+    """Validating these arguments would take too many steps."""
 
 
 class _Budget:
-    """What is left to one check of arguments."""
+    """The remaining steps of one validation."""
 
     def __init__(self) -> None:
         self._left = MAX_STEPS
@@ -65,24 +65,24 @@ class _Budget:
 _budget: ContextVar[_Budget] = ContextVar("budget")
 
 
-def validator_of(schema: Schema, name: str) -> Validator:
-    """What checks a tool's arguments. Raises SchemaError for what is no JSON Schema."""
+def create_validator(schema: Schema, name: str) -> Validator:
+    """Create the validator of a tool's arguments. Raises SchemaError for an invalid schema."""
     validators: Any = jsonschema.validators
     kind = validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     if not is_plainly_valid(schema):
         _check_metaschema(kind, schema, name)
     patterns = list(iter_patterns(schema))
-    for place, pattern in patterns:
+    for keyword, pattern in patterns:
         try:
             compile_pattern(pattern)
         except PatternError as error:
             raise SchemaError(
-                f"the tool {name} has a {place} that cannot be checked in linear time ({error}): "
-                f"{pattern[:200]!r}; write it without, or leave it to the function"
+                f"the tool {name} has a {keyword} that cannot be checked in linear time ({error}): "
+                f"{pattern[:200]!r}; write it without that, or let the function check it"
             ) from error
     left_out = {"$schema"}
-    if any(place == "patternProperties" for place, _ in patterns):
-        left_out |= {"unevaluatedProperties"}  # jsonschema's own matches names by Python's engine
+    if any(keyword == "patternProperties" for keyword, _ in patterns):
+        left_out |= {"unevaluatedProperties"}  # jsonschema matches its names by Python's engine
     return _bind_registry(
         _make_counting_class(kind), prune_schema(schema, lambda key, _: key in left_out)
     )
@@ -90,27 +90,27 @@ def validator_of(schema: Schema, name: str) -> Validator:
 
 def _check_metaschema(kind: Any, schema: Schema, name: str) -> None:  # Any: as Validator
     try:
-        # a format may be of another dialect: it is not looked at
+        # a format may be of another dialect: ignore it
         kind.check_schema(schema, format_checker=jsonschema.FormatChecker(formats=()))
     except jsonschema.SchemaError as error:
         raise SchemaError(
-            f"the tool {name} has no valid JSON Schema: {error.json_path}: {error.message:.500}"
+            f"the tool {name} has an invalid JSON Schema: {error.json_path}: {error.message:.500}"
         ) from error
-    except Exception as error:  # a metaschema of its own, or what breaks the library
-        raise SchemaError(f"the tool {name} has no valid JSON Schema: {error!r:.500}") from error
+    except Exception as error:  # an unknown metaschema, or a schema that breaks jsonschema
+        raise SchemaError(f"the tool {name} has an invalid JSON Schema: {error!r:.500}") from error
 
 
 def _bind_registry(kind: Any, schema: object) -> Validator:  # Any: as Validator
-    """A validator that knows the documents within the schema, and no others."""
+    """Create a validator that knows the documents within the schema, and no others."""
     identity = kind.ID_OF(kind.META_SCHEMA)
     resource: Any = specification_with(identity).create_resource(cast("Any", schema))
-    place = resource.id() or ""
-    registry: Any = Registry[Any]().with_resource(place, resource).crawl()
-    return kind(schema, registry=registry, _resolver=registry.resolver(place))
+    uri = resource.id() or ""
+    registry: Any = Registry[Any]().with_resource(uri, resource).crawl()
+    return kind(schema, registry=registry, _resolver=registry.resolver(uri))
 
 
-def errors_of(validator: Validator, value: object) -> Iterator[ValidationError]:
-    """What is wrong with a value. Raises TooCostly."""
+def iter_errors(validator: Validator, value: object) -> Iterator[ValidationError]:
+    """Yield the errors of a value. Raises TooCostly."""
     _budget.set(_Budget())
     try:
         yield from validator.iter_errors(value)
@@ -118,36 +118,37 @@ def errors_of(validator: Validator, value: object) -> Iterator[ValidationError]:
         raise
     except RecursionError:
         raise TooCostly("checks too deep within each other") from None
-    except Exception:  # a reference elsewhere, or to what is no schema: the tool itself will judge
+    except Exception:  # a reference elsewhere, or not to a schema: the tool decides
         return
 
 
 @lru_cache(maxsize=16)
 def _make_counting_class(kind: Any) -> Any:  # Any: as Validator
-    """A class of validators whose every check is a step."""
+    """Create a validator class that counts every check as a step."""
     checks: Mapping[str, Check] = {**kind.VALIDATORS, **_OWN_CHECKS}
-    known = {key: check for key, check in checks.items() if key in kind.VALIDATORS}
+    supported = {key: check for key, check in checks.items() if key in kind.VALIDATORS}
     validators: Any = jsonschema.validators
-    made = validators.extend(
-        kind, validators={key: _count_steps(check) for key, check in known.items()}
+    counting = validators.extend(
+        kind, validators={key: _count_steps(check) for key, check in supported.items()}
     )
-    evolve = made.evolve
+    # jsonschema calls `evolve` for each subschema, also those that need no check of ours.
+    evolve = counting.evolve
 
     def spend_and_evolve(self: Validator, **changes: object) -> Validator:
         _budget.get().spend(1)
         return evolve(self, **changes)
 
-    made.evolve = spend_and_evolve
-    return made
+    counting.evolve = spend_and_evolve
+    return counting
 
 
 def _count_steps(check: Check) -> Check:
-    def run_check(validator: Validator, wanted: Any, value: Any, schema: Schema) -> Errors:
+    def run_check(validator: Validator, expected: Any, value: Any, schema: Schema) -> Errors:
         budget = _budget.get()
-        budget.spend(1 + _measure_size(wanted) + _measure_size(value))
+        budget.spend(1 + _measure_size(expected) + _measure_size(value))
         budget.enter()
         try:
-            for error in check(validator, wanted, value, schema) or ():
+            for error in check(validator, expected, value, schema) or ():
                 budget.spend(1 + len(error.message) // 64)
                 yield error
         finally:
@@ -157,14 +158,14 @@ def _count_steps(check: Check) -> Check:
 
 
 def _measure_size(value: object) -> int:
-    """Steps that it takes to look at all of a value once."""
+    """Return the steps that reading all of a value takes."""
     return len(cast("Any", value)) // 16 if isinstance(value, (list, dict, str)) else 0
 
 
 def _matches(pattern: str, text: str) -> bool:
-    found = compile_pattern(pattern)
-    _budget.get().spend(1 + len(text) * found.size // 500)
-    return found.matches(text)
+    compiled = compile_pattern(pattern)
+    _budget.get().spend(1 + len(text) * compiled.size // 500)
+    return compiled.matches(text)
 
 
 def _check_pattern(_: Validator, pattern: str, value: object, schema: Schema) -> Errors:
@@ -181,8 +182,8 @@ def _check_pattern_properties(
                 yield from validator.descend(item, inner, path=name, schema_path=pattern)
 
 
-def extra_names(schema: Schema, value: Schema) -> Sequence[str]:
-    """The names in an object that its schema does not speak of."""
+def list_extra_names(schema: Schema, value: Schema) -> Sequence[str]:
+    """Return the names in an object that its schema does not mention."""
     known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     return [
         name
@@ -191,24 +192,24 @@ def extra_names(schema: Schema, value: Schema) -> Sequence[str]:
     ]
 
 
-def _check_additional(validator: Validator, wanted: Any, value: Any, schema: Schema) -> Errors:
+def _check_additional(validator: Validator, expected: Any, value: Any, schema: Schema) -> Errors:
     if not is_schema(value):
         return
-    extra = extra_names(schema, value)
-    if is_schema(wanted):
+    extra = list_extra_names(schema, value)
+    if is_schema(expected):
         for name in extra:
-            yield from validator.descend(value[name], wanted, path=name)
-    elif wanted is False and extra:
+            yield from validator.descend(value[name], expected, path=name)
+    elif expected is False and extra:
         yield ValidationError(f"no arguments of these names are known: {', '.join(extra)}")
 
 
-def _check_unique(_: Validator, wanted: object, value: object, schema: Schema) -> Errors:
-    if wanted is True and is_list(value) and len(set(map(_to_comparable, value))) < len(value):
+def _check_unique(_: Validator, expected: object, value: object, schema: Schema) -> Errors:
+    if expected is True and is_list(value) and len(set(map(_to_comparable, value))) < len(value):
         yield ValidationError("some of its items are alike")
 
 
 def _to_comparable(value: object) -> Hashable:
-    """A value that is equal where the JSON is: 1 is 1.0, and not true."""
+    """Return a value with JSON's equality: 1 equals 1.0, but not true."""
     _budget.get().spend(1)
     if isinstance(value, bool):
         return ("true",) if value else ("false",)
@@ -227,7 +228,7 @@ def _check_multiple(_: Validator, factor: float, value: object, schema: Schema) 
 
 
 def _to_fraction(number: float) -> Fraction:
-    """The decimal number that was written: 0.3 is a multiple of 0.1."""
+    """Return the decimal number as written: 0.3 is a multiple of 0.1."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
 
 
