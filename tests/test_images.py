@@ -96,10 +96,10 @@ async def test_internlm_is_sent_no_image_and_a_conversation_without_one_goes() -
     models = ["internlm2_5-7b-chat"]
     with FakeServer([forever(say("hi"))], models=models) as server:
         agent = Agent(server.url)
-        with pytest.raises(UsageError, match="internlm2_5-7b-chat reads text only"):
+        with pytest.raises(UsageError, match="internlm2_5-7b-chat reads only text"):
             await agent.run(["What is it?", Image("https://x/y.png")])
         history = [User((Text("See"), Image("https://x/y.png")))]
-        with pytest.raises(UsageError, match="reads text only"):
+        with pytest.raises(UsageError, match="reads only text"):
             await agent.run("And?", messages=history)
         assert (await agent.run(["only", "text"])).output == "hi"
 

@@ -127,7 +127,7 @@ async def test_internlm_is_sent_no_image(
     name: str, request: pytest.FixtureRequest, red: Path
 ) -> None:
     stand: Stand = request.getfixturevalue(name)
-    with pytest.raises(UsageError, match="reads text only"):
+    with pytest.raises(UsageError, match="reads only text"):
         await Agent(stand.url).run([Image.file(red), "?"])
     assert asked(stand) == []
 
