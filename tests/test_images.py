@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_a_model_without_eyes_is_told_whoever_serves_it(status: int, words: str) -> None:
     error = parse_error_response(status, {"error": {"message": words}})
     assert type(error) is ModelRefused
-    assert "serve one that does, such as InternVL2, or leave them out" in str(error)
+    assert "serve one that does, such as InternVL2, or remove them" in str(error)
 
 
 def test_other_words_about_images_are_no_such_thing() -> None:

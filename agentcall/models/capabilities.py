@@ -75,7 +75,7 @@ class ServerCapabilities:
     """What is known about a server and one of its models.
 
     server: the kind of the server ("lmdeploy", "vllm", "llama.cpp", ...), or "".
-    version, min_version: the detected version as text, and the oldest that it can be; LMDeploy only.
+    version, min_version: the detected version as text, and the oldest possible one; LMDeploy only.
     prompt_tokens: the prompt tokens of the probe without and with a tool.
     refusal: the message with which the server refused tools.
     context_window: in tokens.
@@ -121,8 +121,8 @@ async def choose_dialect(
     Raises ModelError, UnknownModel; a failure is not cached, so that the next caller asks again.
     """
     if dialect != "auto":
-        name = model or (await identify_server(endpoint, None)).model
         chosen = get_dialect(dialect) if isinstance(dialect, str) else dialect
+        name = model or (await identify_server(endpoint, None)).model
         return DialectChoice(name, chosen, "the caller named it")
     key = (endpoint.url, model, endpoint.api_key)
     if key in _choices:
@@ -159,7 +159,7 @@ def _retrieve_exception(task: asyncio.Task[DialectChoice]) -> None:
 
 
 async def detect_capabilities(endpoint: HTTPEndpoint, model: str | None) -> ServerCapabilities:
-    """Detect what the choice depends on; send requests to the model only if it does on them."""
+    """Detect what the choice depends on; the model is probed only if necessary."""
     capabilities = await identify_server(endpoint, model)
     if needs_tool_probe(capabilities):
         return await probe_tool_support(endpoint, capabilities)
