@@ -87,7 +87,7 @@ def test_other_words_about_images_are_no_such_thing() -> None:
 async def test_a_server_without_eyes_is_asked_once() -> None:
     blind = openai_error("image input is not supported")
     with FakeServer([forever(status(500, body=blind))]) as server:
-        with pytest.raises(ModelRefused, match="the model takes no images"):
+        with pytest.raises(ModelRefused, match="the model does not accept images"):
             await Agent(HTTPChat(server.url, "m", dialect="native")).run(["?", Image("https://x")])
         assert len(server.requests) == 1
 
