@@ -23,13 +23,14 @@ from agentcall.diagnostics.bench.load import (
     measure_streams,
 )
 from agentcall.diagnostics.bench.stats import (
+    AnswerTiming,
     IncompleteCounts,
     Percentiles,
+    TimedModel,
     compute_agent_stats,
     compute_percentiles,
     compute_stream_stats,
 )
-from agentcall.diagnostics.bench.timing import AnswerTiming, TimedModel
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import Usage
 from agentcall.models.base import ModelRequest, ResponseEvent
