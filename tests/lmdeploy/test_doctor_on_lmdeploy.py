@@ -74,7 +74,7 @@ async def test_the_old_server_is_old_and_streams_no_tools(old: Stand) -> None:
     assert (report.streams_with_tools, report.dialect) == (False, "internlm-named")
     assert "upgrade" in finding(report, "LMDeploy 0.5 or earlier answers").advice
     assert "raw mode" in finding(report, "a stream with tools does not work").advice
-    assert finding(report, "the context length is not told").level == "ok"
+    assert finding(report, "the server does not report the context length").level == "ok"
     assert levels(report) == ["warn", "warn"]
     assert report.healthy
 
