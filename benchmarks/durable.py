@@ -27,37 +27,37 @@ async def add(a: int, b: int) -> int:
     return a + b
 
 
-def agent(steps: int) -> Agent:
+def make_agent(steps: int) -> Agent:
     """An agent that makes so many calls, one a turn, without a server."""
     turns = [call("add", a=n, b=1) for n in range(steps)]
     return Agent(ScriptedModel([*turns, say("done")]), tools=[add], limits=Limits(requests=None))
 
 
-async def clocked(work: Callable[[], Awaitable[object]]) -> float:
+async def measure_seconds(work: Callable[[], Awaitable[object]]) -> float:
     """Seconds that the work took."""
     began = time.perf_counter()
     await work()
     return time.perf_counter() - began
 
 
-async def plain(steps: int, at_once: int) -> float:
+async def run_plain(steps: int, at_once: int) -> float:
     """Seconds of runs that nobody records."""
-    agents = [agent(steps) for _ in range(at_once)]
-    return await clocked(lambda: asyncio.gather(*(one.run("go") for one in agents)))
+    agents = [make_agent(steps) for _ in range(at_once)]
+    return await measure_seconds(lambda: asyncio.gather(*(one.run("go") for one in agents)))
 
 
-async def recorded(url: str, steps: int, at_once: int) -> float:
+async def run_recorded(url: str, steps: int, at_once: int) -> float:
     """Seconds of as many recorded runs; they share one journal and its thread."""
-    with durable(agent(0), url) as runs:
+    with durable(make_agent(0), url) as runs:
         await runs.run("warm")
         clerk = runs._writer
-        others = [durable(agent(steps), url) for _ in range(at_once)]
+        others = [durable(make_agent(steps), url) for _ in range(at_once)]
         for other in others:
             other._writer = clerk
-        return await clocked(lambda: asyncio.gather(*(one.run("go") for one in others)))
+        return await measure_seconds(lambda: asyncio.gather(*(one.run("go") for one in others)))
 
 
-def fsync_ms(folder: Path) -> float:
+def measure_fsync_ms(folder: Path) -> float:
     """Milliseconds of one write and fsync here, in the median."""
     times: list[float] = []
     with (folder / "probe").open("ab", buffering=0) as file:
@@ -79,18 +79,20 @@ def main() -> None:
         places = {"SQLite": f"sqlite:///{name}/runs.db"}
         if options.postgres:
             places["PostgreSQL"] = options.postgres
-        print(f"one fsync here: {fsync_ms(Path(name)):.1f} ms")
+        print(f"one fsync here: {measure_fsync_ms(Path(name)):.1f} ms")
         print("| journal | one run, ms a tool step | 50 runs at once, ms a tool step |")
         print("|---|---:|---:|")
         for label, url in {"none": "", **places}.items():
-            cells = [asyncio.run(_step_ms(url, options.steps, at_once)) for at_once in (1, 50)]
+            cells = [
+                asyncio.run(_measure_step_ms(url, options.steps, at_once)) for at_once in (1, 50)
+            ]
             print(f"| {label} | {cells[0]:.2f} | {cells[1]:.2f} |")
 
 
-async def _step_ms(url: str, steps: int, at_once: int) -> float:
+async def _measure_step_ms(url: str, steps: int, at_once: int) -> float:
     steps = steps if at_once == 1 else 5
     took = [
-        await (recorded(url, steps, at_once) if url else plain(steps, at_once))
+        await (run_recorded(url, steps, at_once) if url else run_plain(steps, at_once))
         for _ in range(ROUNDS)
     ]
     return median(took) * 1000 / (steps * at_once)

@@ -55,10 +55,10 @@ class Outcome:
     usage: Usage
 
 
-def read(path: Path) -> list[Task]:
+def load_tasks(path: Path) -> list[Task]:
     """The tasks of a file."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    tools = {name: tool_of(name, told) for name, told in content["tools"].items()}
+    tools = {name: make_task_tool(name, told) for name, told in content["tools"].items()}
     return [
         Task(
             told["ask"],
@@ -72,15 +72,15 @@ def read(path: Path) -> list[Task]:
     ]
 
 
-def tool_of(name: str, told: Mapping[str, JSON]) -> Tool:
+def make_task_tool(name: str, told: Mapping[str, JSON]) -> Tool:
     """A tool that looks up or computes what the file says."""
     takes = cast("Mapping[str, str]", told.get("takes", {}))
     table = cast("Mapping[str, JSON]", told.get("table", {}))
 
     def function(**values: object) -> JSON:
         if "formula" in told:
-            return computed(str(told["formula"]), values)
-        return looked_up(table, values)
+            return compute(str(told["formula"]), values)
+        return look_up(table, values)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = str(told["about"])
@@ -93,13 +93,13 @@ def tool_of(name: str, told: Mapping[str, JSON]) -> Tool:
     return make_tool(cast("Callable[..., JSON]", function))
 
 
-def computed(formula: str, values: Mapping[str, object]) -> JSON:
+def compute(formula: str, values: Mapping[str, object]) -> JSON:
     """What a formula such as `{a} + {b}` gives; a whole number as an integer."""
     number = float(calculate(formula.format_map({key: f"({v})" for key, v in values.items()})))
     return int(number) if number.is_integer() else number
 
 
-def looked_up(table: Mapping[str, JSON], values: Mapping[str, object]) -> JSON:
+def look_up(table: Mapping[str, JSON], values: Mapping[str, object]) -> JSON:
     """What a table has for the values, joined by `|`, in any case. Raises ValueError for none."""
     key = "|".join(str(value).strip().casefold() for value in values.values())
     for known, value in table.items():
@@ -108,7 +108,7 @@ def looked_up(table: Mapping[str, JSON], values: Mapping[str, object]) -> JSON:
     raise ValueError(f"nothing is known of {key!r}; known: {', '.join(table)}")
 
 
-def carried_out(task: Task, model: Model | str) -> Outcome:
+def run_task(task: Task, model: Model | str) -> Outcome:
     """Asks a task of a model."""
     agent = Agent(model, tools=task.tools, limits=Limits(requests=REQUESTS))
     start = time.monotonic()
@@ -116,54 +116,54 @@ def carried_out(task: Task, model: Model | str) -> Outcome:
     seconds = time.monotonic() - start
     text = result.text if result.stop_reason == "final" else f"[{result.stop_reason}]"
     called = [f"{call.name}{call.arguments}" for call, _ in result.tool_calls]
-    wrong = fault(task, given(result), text)
+    wrong = find_problem(task, list_results(result), text)
     return Outcome(task, " ".join(called), text, wrong, seconds, result.usage)
 
 
-def given(result: RunResult[str]) -> list[JSON]:
+def list_results(result: RunResult[str]) -> list[JSON]:
     """What the tools gave, calls that failed left out."""
     came = (got for _, got in result.tool_calls if got is not None and not got.is_error)
-    return [_value(got.text) for got in came]
+    return [_parse_value(got.text) for got in came]
 
 
-def _value(text: str) -> JSON:
+def _parse_value(text: str) -> JSON:
     try:
         return cast("JSON", json.loads(text))
     except ValueError:
         return text
 
 
-def fault(task: Task, came: Sequence[JSON], text: str) -> str:
+def find_problem(task: Task, came: Sequence[JSON], text: str) -> str:
     """What is wrong with an answer, empty if nothing is."""
     if task.quiet and came:
         return "called a tool without need"
     for wanted in task.results:
-        if not any(_same(wanted, value) for value in came):
+        if not any(_is_equal(wanted, value) for value in came):
             return f"no tool gave {wanted}"
     for wanted in task.says:
-        if not _says(text, wanted):
+        if not _contains(text, wanted):
             return f"does not say {wanted}"
-    return f"says {task.never}" if task.never and _says(text, task.never) else ""
+    return f"says {task.never}" if task.never and _contains(text, task.never) else ""
 
 
-def _same(wanted: JSON, value: JSON) -> bool:
+def _is_equal(wanted: JSON, value: JSON) -> bool:
     if isinstance(wanted, (int, float)) and isinstance(value, (int, float)):
-        return _close(value, wanted)
+        return _is_close(value, wanted)
     return wanted == value
 
 
-def _close(value: float, wanted: float) -> bool:
+def _is_close(value: float, wanted: float) -> bool:
     return abs(value - wanted) <= max(0.01, 0.0005 * abs(wanted))
 
 
-def _says(text: str, wanted: JSON) -> bool:
+def _contains(text: str, wanted: JSON) -> bool:
     if isinstance(wanted, (int, float)):
         plain = re.sub(r"(?<=\d),(?=\d{3})", "", text)
-        return any(_close(float(number), wanted) for number in _NUMBER.findall(plain))
+        return any(_is_close(float(number), wanted) for number in _NUMBER.findall(plain))
     return re.search(str(wanted), text, re.IGNORECASE | re.DOTALL) is not None
 
 
-def line(number: int, outcome: Outcome) -> str:
+def format_outcome(number: int, outcome: Outcome) -> str:
     """A task and what came of it, in three lines."""
     mark = f"WRONG: {outcome.wrong}" if outcome.wrong else "right"
     return (
@@ -173,7 +173,7 @@ def line(number: int, outcome: Outcome) -> str:
     )
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
+def format_summary(outcomes: Sequence[Outcome]) -> str:
     """How many ended right, and what that cost."""
     right = sum(not outcome.wrong for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
@@ -194,12 +194,12 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="*", help="numbers of tasks, from 1")
     options = parser.parse_args()
     outcomes: list[Outcome] = []
-    for number, task in enumerate(read(options.tasks), 1):
+    for number, task in enumerate(load_tasks(options.tasks), 1):
         if options.only and number not in options.only:
             continue
-        outcomes.append(carried_out(task, options.model))
-        print(line(number, outcomes[-1]), flush=True)
-    print(summary(outcomes))
+        outcomes.append(run_task(task, options.model))
+        print(format_outcome(number, outcomes[-1]), flush=True)
+    print(format_summary(outcomes))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def brain(messages: Sequence[Mapping[str, object]], tools: Sequence[object]) -> 
 
 
 @dataclass(slots=True)
-class Seen:
+class Observations:
     """What the users saw."""
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ProcessSize:
     """What the endpoint's process has: resident MB, threads, open files."""
 
     megabytes: float
@@ -82,7 +82,7 @@ class Size:
     files: int
 
 
-def size_of(pid: int) -> Size:
+def measure_process(pid: int) -> ProcessSize:
     """What a process has now."""
     status = Path(f"/proc/{pid}/status").read_text()
     resident = re.search(r"VmRSS:\s+(\d+)", status)
@@ -90,11 +90,11 @@ def size_of(pid: int) -> Size:
     assert resident
     assert threads
     files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return Size(int(resident[1]) / 1024, int(threads[1]), files)
+    return ProcessSize(int(resident[1]) / 1024, int(threads[1]), files)
 
 
 @contextmanager
-def served(model: str) -> Iterator[tuple[str, int]]:
+def run_endpoint(model: str) -> Iterator[tuple[str, int]]:
     """The endpoint in a process of its own: its URL and its pid."""
     keys = ",".join(f"user{n}=key-{n}" for n in range(USERS))
     with tempfile.TemporaryDirectory() as folder:
@@ -117,15 +117,15 @@ def served(model: str) -> Iterator[tuple[str, int]]:
             process.wait(20)
 
 
-class Crowd:
+class Users:
     """The users, each with a key of its own."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url, self._session = url, session
         self._count = 0
-        self.seen = Seen()
+        self.seen = Observations()
 
-    async def go_on(self, user: int, until: float) -> None:
+    async def ask_until(self, user: int, until: float) -> None:
         """One user asks, reads and asks again."""
         while monotonic() < until:
             await self.ask(user, leaves=random.random() < 0.05)
@@ -137,8 +137,8 @@ class Crowd:
         mark, began = f"mark-{user}-{self._count}", monotonic()
         streamed = random.random() < 0.5
         try:
-            async with _maybe(leaves):
-                status, text, retry = await self._answer(user, mark, streamed)
+            async with _leave_early(leaves):
+                status, text, retry = await self._request(user, mark, streamed)
         except asyncio.TimeoutError:
             self.seen.statuses["left"] += 1
             return
@@ -153,7 +153,7 @@ class Crowd:
         elif retry is None:
             self.seen.without_retry_after += 1
 
-    async def _answer(self, user: int, mark: str, streamed: bool) -> tuple[int, str, str | None]:
+    async def _request(self, user: int, mark: str, streamed: bool) -> tuple[int, str, str | None]:
         body = {
             "model": "agent",
             "stream": streamed,
@@ -165,12 +165,12 @@ class Crowd:
         ) as response:
             text = await response.text()
             if response.status == 200:
-                text = _streamed(text) if streamed else _whole(text)
+                text = _read_stream(text) if streamed else _read_answer(text)
             return response.status, text, response.headers.get("Retry-After")
 
 
 @asynccontextmanager
-async def _maybe(leaves: bool) -> AsyncIterator[None]:
+async def _leave_early(leaves: bool) -> AsyncIterator[None]:
     """Raises TimeoutError within after a moment, if so."""
     task = asyncio.current_task()
     assert task is not None
@@ -186,11 +186,11 @@ async def _maybe(leaves: bool) -> AsyncIterator[None]:
         gone.cancel()
 
 
-def _whole(text: str) -> str:
+def _read_answer(text: str) -> str:
     return str(json.loads(text)["choices"][0]["message"]["content"])
 
 
-def _streamed(text: str) -> str:
+def _read_stream(text: str) -> str:
     said = []
     for line in text.splitlines():
         with suppress(ValueError, LookupError):
@@ -202,25 +202,27 @@ async def soak(url: str, pid: int, seconds: float) -> str:
     """The table of a soak."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        warm = Crowd(url, session)
-        await asyncio.gather(*(warm.go_on(n, monotonic() + 20) for n in range(USERS)))
-        before = size_of(pid)
-        crowd = Crowd(url, session)
-        users = asyncio.gather(*(crowd.go_on(n, monotonic() + seconds) for n in range(USERS)))
+        warm = Users(url, session)
+        await asyncio.gather(*(warm.ask_until(n, monotonic() + 20) for n in range(USERS)))
+        before = measure_process(pid)
+        crowd = Users(url, session)
+        users = asyncio.gather(*(crowd.ask_until(n, monotonic() + seconds) for n in range(USERS)))
         await asyncio.sleep(seconds / 2)
-        middle = size_of(pid)
+        middle = measure_process(pid)
         await users
-        after = size_of(pid)
-        burst = Crowd(url, session)
+        after = measure_process(pid)
+        burst = Users(url, session)
         one_key = [burst.ask(0) for _ in range(BURST // 6)]
         others = [burst.ask(n % USERS) for n in range(BURST - len(one_key))]
         await asyncio.gather(*one_key, *others)
     await asyncio.sleep(2)  # the connections are closed now
-    rested = size_of(pid)
-    return table(seconds, [before, middle, after, rested], crowd.seen, burst.seen)
+    rested = measure_process(pid)
+    return format_table(seconds, [before, middle, after, rested], crowd.seen, burst.seen)
 
 
-def table(seconds: float, sizes: Sequence[Size], crowd: Seen, burst: Seen) -> str:
+def format_table(
+    seconds: float, sizes: Sequence[ProcessSize], crowd: Observations, burst: Observations
+) -> str:
     """What was measured, as Markdown."""
     before, middle, after, rested = sizes
     took = sorted(crowd.seconds)
@@ -230,9 +232,9 @@ def table(seconds: float, sizes: Sequence[Size], crowd: Seen, burst: Seen) -> st
     lines = [
         row("", ""),
         row("---", "---"),
-        row(f"{USERS} users, {seconds:g} s: answers", counted(crowd.statuses)),
-        row("seconds an answer took: median, 99 of 100", _quantiles(took)),
-        row(f"{BURST} requests at once, 100 of them of one key", counted(burst.statuses)),
+        row(f"{USERS} users, {seconds:g} s: answers", format_counts(crowd.statuses)),
+        row("seconds an answer took: median, 99 of 100", _format_quantiles(took)),
+        row(f"{BURST} requests at once, 100 of them of one key", format_counts(burst.statuses)),
         row(
             "refusals without `Retry-After`", crowd.without_retry_after + burst.without_retry_after
         ),
@@ -253,13 +255,13 @@ def table(seconds: float, sizes: Sequence[Size], crowd: Seen, burst: Seen) -> st
     return "\n".join(lines)
 
 
-def _quantiles(took: Sequence[float]) -> str:
+def _format_quantiles(took: Sequence[float]) -> str:
     if not took:
         return "none came"
     return f"{median(took):.2f}, {took[int(len(took) * 0.99)]:.2f}"
 
 
-def counted(statuses: Counter[str]) -> str:
+def format_counts(statuses: Counter[str]) -> str:
     """How often each came."""
     return ", ".join(f"{number:,} × {status}" for status, number in sorted(statuses.items()))
 
@@ -270,7 +272,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--write", action="store_true", help="put the table into docs/endpoint.md")
     options = parser.parse_args()
-    with FakeServer(brain=brain) as model, served(f"{model.url}#fake-model") as (url, pid):
+    with FakeServer(brain=brain) as model, run_endpoint(f"{model.url}#fake-model") as (url, pid):
         made = asyncio.run(soak(url, pid, options.seconds))
     print(made)
     if options.write:

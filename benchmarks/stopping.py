@@ -76,26 +76,26 @@ class Model:
         yield ResponseEnd("stop", Usage(1))
 
 
-async def seconds_of(name: str, arguments: str = "{}") -> float:
+async def measure_seconds(name: str, arguments: str = "{}") -> float:
     """How long a call takes."""
     began = time.perf_counter()
     await call_tool(TOOLS, name, arguments)
     return time.perf_counter() - began
 
 
-async def isolation() -> None:
+async def measure_isolation() -> None:
     """Prints what calls cost."""
     sums = '{"a": 2, "b": 3}'
     first = []
     for _ in range(7):
-        first.append(await seconds_of("add_apart", sums))
-        warm = [await seconds_of("add_apart", sums) for _ in range(300)]
-        await seconds_of("end")
-    threads = [await seconds_of("add", sums) for _ in range(300)]
+        first.append(await measure_seconds("add_apart", sums))
+        warm = [await measure_seconds("add_apart", sums) for _ in range(300)]
+        await measure_seconds("end")
+    threads = [await measure_seconds("add", sums) for _ in range(300)]
     late = []
     for _ in range(7):
-        await seconds_of("add_apart", sums)
-        late.append(await seconds_of("hang") - 0.5)
+        await measure_seconds("add_apart", sums)
+        late.append(await measure_seconds("hang") - 0.5)
     print("| a call | median, ms |\n|---|---:|")
     print(f"| in a thread of this process | {median(threads) * 1000:.2f} |")
     print(f"| isolated, its worker is there | {median(warm) * 1000:.2f} |")
@@ -103,12 +103,12 @@ async def isolation() -> None:
     print(f"| told that it was stopped, after its deadline | {median(late) * 1000:.2f} |")
 
 
-def memory() -> float:
+def measure_memory_mb() -> float:
     """MB of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
-async def crowd(size: int, running: int, waiting: int) -> None:
+async def measure_crowd(size: int, running: int, waiting: int) -> None:
     """Prints a row on runs that begin at once."""
     agent, places, refused = (
         Agent(Model(), tools=[slow]),
@@ -126,11 +126,11 @@ async def crowd(size: int, running: int, waiting: int) -> None:
             return False
 
     await agent.run("1")
-    before, began, most = memory(), time.perf_counter(), threading.active_count()
+    before, began, most = measure_memory_mb(), time.perf_counter(), threading.active_count()
     runs = asyncio.gather(*map(one, range(size)))
     peak = before
     while not runs.done():
-        peak, most = max(peak, memory()), max(most, threading.active_count())
+        peak, most = max(peak, measure_memory_mb()), max(most, threading.active_count())
         await asyncio.sleep(0.01)
     took, done = time.perf_counter() - began, sum(await runs)
     print(
@@ -143,9 +143,9 @@ def main() -> None:
     """Prints both tables; each crowd has a process of its own."""
     if len(sys.argv) > 1:
         size, running, waiting = map(int, sys.argv[1:])
-        asyncio.run(crowd(size, running, waiting))
+        asyncio.run(measure_crowd(size, running, waiting))
         return
-    asyncio.run(isolation())
+    asyncio.run(measure_isolation())
     print("\n| at once | places | waiting | done | told | memory, MB more | threads | seconds |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     for row in CROWDS:

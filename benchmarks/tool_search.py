@@ -38,13 +38,13 @@ class Question(NamedTuple):
     names: frozenset[str]
 
 
-def data_folder() -> Path:
+def find_data_folder() -> Path:
     """Where the leaderboard's files are."""
     (found,) = python_with(BFCL).parent.parent.glob("lib/python*/site-packages/bfcl_eval/data")
     return found
 
 
-def functions(folder: Path) -> Iterator[Mapping[str, Any]]:
+def load_functions(folder: Path) -> Iterator[Mapping[str, Any]]:
     """Every function of the leaderboard's questions."""
     for path in sorted(folder.glob("BFCL_v4_*.json")):
         if "format_sensitivity" not in path.name:
@@ -54,12 +54,14 @@ def functions(folder: Path) -> Iterator[Mapping[str, Any]]:
         yield from map(json.loads, path.read_text("utf-8").splitlines())
 
 
-def questions(folder: Path, name: str) -> list[Question]:
+def load_questions(folder: Path, name: str) -> list[Question]:
     """The questions of a category."""
     wanted: dict[str, frozenset[str]] = {}
     for line in (folder / "possible_answer" / f"BFCL_v4_{name}.json").read_text().splitlines():
         row = json.loads(line)
-        wanted[row["id"]] = frozenset(_name(key) for call in row["ground_truth"] for key in call)
+        wanted[row["id"]] = frozenset(
+            _clean_name(key) for call in row["ground_truth"] for key in call
+        )
     found = []
     for line in (folder / f"BFCL_v4_{name}.json").read_text("utf-8").splitlines():
         row = json.loads(line)
@@ -68,57 +70,57 @@ def questions(folder: Path, name: str) -> list[Question]:
     return found
 
 
-def tool_of(function: Mapping[str, Any], suffix: str = "") -> Tool:
+def make_function_tool(function: Mapping[str, Any], suffix: str = "") -> Tool:
     """A function of the leaderboard as a tool; its types are nearly those of JSON Schema."""
     return tool_from_schema(
-        _nothing,
-        name=(_name(function["name"]) + suffix)[-64:],
+        _do_nothing,
+        name=(_clean_name(function["name"]) + suffix)[-64:],
         description=function.get("description", ""),
-        parameters=_schema(function.get("parameters") or {"type": "dict"}),
+        parameters=_convert_schema(function.get("parameters") or {"type": "dict"}),
     )
 
 
-def _nothing(arguments: object) -> str:
+def _do_nothing(arguments: object) -> str:
     return ""
 
 
-def _name(name: str) -> str:
+def _clean_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[-64:]
 
 
-def _schema(value: Any) -> Any:
+def _convert_schema(value: Any) -> Any:
     if isinstance(value, dict):
-        kept = {key: _schema(part) for key, part in value.items() if key != "optional"}
+        kept = {key: _convert_schema(part) for key, part in value.items() if key != "optional"}
         if isinstance(kept.get("type"), str):
             kept["type"] = _TYPES.get(kept["type"].lower(), kept["type"].lower())
             if kept["type"] not in ("object", "array", "string", "number", "integer", "boolean"):
                 del kept["type"]
         return kept
-    return [_schema(part) for part in value] if isinstance(value, list) else value
+    return [_convert_schema(part) for part in value] if isinstance(value, list) else value
 
 
-def recall(search: Search, asked: Iterable[Question], count: int) -> float:
+def measure_recall(search: Search, asked: Iterable[Question], count: int) -> float:
     """The share of the questions whose functions are all among the first so many."""
     hits = [question.names <= set(search(question.text, count)) for question in asked]
     return sum(hits) / len(hits)
 
 
-def by_descriptions(tools: Sequence[Tool]) -> Search:
+def search_descriptions(tools: Sequence[Tool]) -> Search:
     """Plain BM25 over the descriptions alone."""
     index = SearchIndex([SearchField(tool.description)] for tool in tools)
     return lambda query, count: [tools[place].name for place in index.search(query, count)]
 
 
-def timed(folder: Path, pool: Sequence[Mapping[str, Any]]) -> str:
+def measure_speed(folder: Path, pool: Sequence[Mapping[str, Any]]) -> str:
     """How long one query takes among many tools, and how long the first takes; of the processor."""
-    many = (tool_of(pool[n % len(pool)], f"_{n // len(pool)}") for n in range(MANY))
+    many = (make_function_tool(pool[n % len(pool)], f"_{n // len(pool)}") for n in range(MANY))
     registry = ToolRegistry(*many)
     began = process_time()
     registry.search("weather", 10)
     built = process_time() - began
     took = []
     for name in MEASURED_ON:
-        for question in questions(folder, name):
+        for question in load_questions(folder, name):
             began = process_time()
             registry.search(question.text, 10)
             took.append((process_time() - began) * 1000)
@@ -130,25 +132,27 @@ def timed(folder: Path, pool: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    folder = data_folder()
-    pool = list({_name(f["name"]): f for f in reversed(list(functions(folder)))}.values())
-    registry = ToolRegistry(*map(tool_of, pool))
+    folder = find_data_folder()
+    pool = list(
+        {_clean_name(f["name"]): f for f in reversed(list(load_functions(folder)))}.values()
+    )
+    registry = ToolRegistry(*map(make_function_tool, pool))
     ways: dict[str, Search] = {
-        "BM25, descriptions alone": by_descriptions(list(registry)),
+        "BM25, descriptions alone": search_descriptions(list(registry)),
         "ToolRegistry.search": lambda query, count: [t.name for t in registry.search(query, count)],
     }
     print(f"{len(registry):,} tools\n")
     print("| questions | search | recall at 5 | recall at 10 |\n| --- | --- | --- | --- |")
     for name in (*MEASURED_ON, *CHOSEN_ON):
-        asked = questions(folder, name)
+        asked = load_questions(folder, name)
         for way, search in ways.items():
-            five, ten = recall(search, asked, 5), recall(search, asked, 10)
+            five, ten = measure_recall(search, asked, 5), measure_recall(search, asked, 10)
             print(f"| `{name}` ({len(asked)}) | {way} | {five:.1%} | {ten:.1%} |", flush=True)
     every = len(json.dumps([tool.definition for tool in registry]))
-    first = [registry.search(q.text, 10) for q in questions(folder, "multiple")]
+    first = [registry.search(q.text, 10) for q in load_questions(folder, "multiple")]
     ten_of = [len(json.dumps([tool.definition for tool in found])) for found in first]
     print(f"\ndefinitions: all {every:,} characters, ten {median(ten_of):,.0f}")
-    print(timed(folder, pool))
+    print(measure_speed(folder, pool))
 
 
 if __name__ == "__main__":

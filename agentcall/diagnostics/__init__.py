@@ -1,1 +1,1 @@
-"""Looking at a server: doctor, smoke test, benchmark."""
+"""Check a model server: `doctor`, the smoke test and the benchmark."""

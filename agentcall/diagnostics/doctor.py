@@ -1,4 +1,4 @@
-"""What is right and what is wrong with a model server, and what to change: findings from facts."""
+"""Examine a model server: what works, what does not, and what to change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from agentcall.errors import (
 from agentcall.models.capabilities import (
     SOUND_PARSER_SINCE,
     DialectChoice,
-    ModelListing,
     ServerCapabilities,
     ToolSupport,
     can_stream_tools,
@@ -36,32 +35,32 @@ from agentcall.models.url import join_url
 FindingLevel: TypeAlias = Literal["ok", "warn", "error"]
 
 SMALL_CONTEXT = 8192
-"""Tokens of context below which tools, results and history get in each other's way."""
+"""Tokens of context below which tools, results and history hardly fit together."""
 
 _MAX_TIMEOUT = 60.0
 _GUIDED_SINCE = (0, 10, 2)
-"""The first LMDeploy that holds answers to a JSON Schema on both of its engines."""
+"""The first LMDeploy that constrains answers to a JSON Schema on both of its engines."""
 
 _SERVER_NAMES = {"lmdeploy": "LMDeploy", "vllm": "vLLM", "sglang": "SGLang", "ollama": "Ollama"}
 _TOOL_ADVICE = {
     "vllm": "launch vLLM with --enable-auto-tool-choice --tool-call-parser NAME",
     "sglang": "launch SGLang with --tool-call-parser NAME",
     "llama.cpp": "launch llama-server with --jinja",
-    "ollama": "use a model that Ollama lists as able to use tools",
+    "ollama": "use a model that Ollama lists with tool support",
 }
 _CONTEXT_ADVICE = {
     "lmdeploy": "launch with a larger --session-len",
     "vllm": "launch with a larger --max-model-len",
     "sglang": "launch with a larger --context-length",
     "llama.cpp": "launch with a larger --ctx-size",
-    "ollama": "set OLLAMA_CONTEXT_LENGTH; Ollama cuts longer prompts without a word",
+    "ollama": "set OLLAMA_CONTEXT_LENGTH; Ollama silently cuts longer prompts",
 }
-_TEMPLATE_FLAG = "--chat-template FILE.json, a template that knows tools (docs/lmdeploy.md)"
+_TEMPLATE_FLAG = "--chat-template FILE.json, a template that supports tools (docs/lmdeploy.md)"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing seen: how bad it is, what it is, and what to change (empty if nothing)."""
+    """One observation: its level, a description, and what to change (empty if nothing)."""
 
     level: FindingLevel
     what: str
@@ -70,16 +69,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """What there is to know about a server and a model.
+    """The report on a server and a model.
 
-    server: its kind ("lmdeploy", "vllm", "llama.cpp", "ollama", ...), or "".
-    version: the server's, or a guess such as "0.16 or 0.17"; "" where nothing can be told.
-    model: the model's full name on the server; "" where none was found.
-    served: the names of all models there.
-    context: the window in tokens; None where the server does not tell.
+    server: the kind of the server ("lmdeploy", "vllm", "llama.cpp", "ollama", ...), or "".
+    version: the server's version, or a range such as "0.16 or 0.17"; "" if unknown.
+    model: the model's full name on the server; "" if none was found.
+    served: the names of all models of the server.
+    context: the context window in tokens; None if the server does not report it.
     tools: what happens to the tools of a request; see `ToolSupport`.
-    streams_with_tools: whether a request for a stream with tools works; None if not known.
-    dialect, reason: what `dialect="auto"` chooses, and why; "" where nothing could be chosen.
+    streams_with_tools: whether a request for a stream with tools works; None if unknown.
+    dialect, reason: the choice of `dialect="auto"` and its reason; "" if there is none.
     """
 
     url: str
@@ -96,202 +95,196 @@ class DoctorReport:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is an error: an agent can work with this server."""
+        """Whether no finding is an error, so that an agent can work with this server."""
         return all(finding.level != "error" for finding in self.findings)
 
 
 async def examine(endpoint: HTTPEndpoint | str, model: str | None = None) -> DoctorReport:
-    """Asks a server who it is and what it does with tools; never raises a ModelError.
+    """Examine a server and what it does with tools; never raises a ModelError.
 
-    endpoint: the server, or its base URL. model: as in `Agent`; None takes the first it serves.
-    Costs three requests for one token each, and at most one that LMDeploy refuses.
+    endpoint: the server, or its base URL.
+    model: the name as in `Agent`; None selects the first model that the server lists.
+
+    Sends three requests for one token each, and at most one that LMDeploy refuses.
     """
     try:
-        known = HTTPEndpoint(endpoint) if isinstance(endpoint, str) else endpoint
+        server = HTTPEndpoint(endpoint) if isinstance(endpoint, str) else endpoint
     except UsageError as error:
-        return DoctorReport(
-            str(endpoint), findings=(Finding("error", str(error), "check the URL"),)
-        )
-    return await _examine_server(_limit_waiting(known), model)
-
-
-async def _examine_server(endpoint: HTTPEndpoint, model: str | None) -> DoctorReport:
-    """The report on a server that may not be there, or may not have the model."""
+        finding = Finding("error", str(error), "check the URL")
+        return DoctorReport(str(endpoint), findings=(finding,))
+    # A user waits for the report.
+    timeout, tries = min(server.timeout, _MAX_TIMEOUT), min(server.tries, 2)
+    server = replace(server, timeout=timeout, tries=tries)
+    url = server.display_url
     try:
-        listed = await list_models(endpoint)
+        listing = await list_models(server)
     except ModelError as error:
-        return DoctorReport(
-            endpoint.display_url, findings=(await _explain_listing_error(endpoint, error),)
-        )
-    report = DoctorReport(endpoint.display_url, listed.server, served=listed.names)
+        return DoctorReport(url, findings=(await _explain_listing_error(server, error),))
     try:
-        name = match_model(model, listed, endpoint.display_url)
+        name = match_model(model, listing, url)
     except UnknownModel as error:
-        return replace(report, findings=(Finding("error", str(error), _suggest_model(listed)),))
-    return await _examine_model(endpoint, await describe_server(endpoint, listed, name))
+        if listing.cards:
+            advice = f"use one of the models that it serves, such as {listing.names[0]}"
+        else:
+            advice = "launch the server with a model"
+        finding = Finding("error", str(error), advice)
+        return DoctorReport(url, listing.server, served=listing.names, findings=(finding,))
+    return await _examine_model(server, await describe_server(server, listing, name))
 
 
-def _limit_waiting(endpoint: HTTPEndpoint) -> HTTPEndpoint:
-    """The endpoint with the patience of somebody who waits for a diagnosis."""
-    timeout, tries = min(endpoint.timeout, _MAX_TIMEOUT), min(endpoint.tries, 2)
-    return replace(endpoint, timeout=timeout, tries=tries)
-
-
-async def _examine_model(endpoint: HTTPEndpoint, facts: ServerCapabilities) -> DoctorReport:
-    facts = replace(facts, version=await fetch_version(endpoint, facts))
+async def _examine_model(endpoint: HTTPEndpoint, capabilities: ServerCapabilities) -> DoctorReport:
+    capabilities = replace(capabilities, version=await fetch_version(endpoint, capabilities))
     report = DoctorReport(
-        endpoint.display_url, facts.server, facts.version, facts.model, facts.served_models
+        endpoint.display_url,
+        capabilities.server,
+        capabilities.version,
+        capabilities.model,
+        capabilities.served_models,
     )
-    first = (
-        _check_server(facts, endpoint.display_url),
-        Finding("ok", f"the model is {facts.model}"),
+    findings = (
+        _check_server(capabilities, endpoint.display_url),
+        Finding("ok", f"the model is {capabilities.model}"),
     )
     try:
-        facts = await probe_tool_support(endpoint, facts)
-        streamed = await can_stream_tools(endpoint, facts)
+        capabilities = await probe_tool_support(endpoint, capabilities)
+        streamed = await can_stream_tools(endpoint, capabilities)
     except ModelError as error:
-        failed = _explain_error(endpoint, error)
-        failed = replace(failed, what=f"the model does not answer: {failed.what}")
-        return replace(report, context=facts.context_window, findings=(*first, failed))
-    facts = replace(facts, context_window=await fetch_context_window(endpoint, facts))
-    choice = predict_choice(facts)
+        failure = _explain_error(endpoint, error)
+        failure = replace(failure, what=f"the model does not answer: {failure.what}")
+        return replace(report, context=capabilities.context_window, findings=(*findings, failure))
+    capabilities = replace(
+        capabilities, context_window=await fetch_context_window(endpoint, capabilities)
+    )
+    choice = predict_choice(capabilities)
     return replace(
         report,
-        context=facts.context_window,
-        tools=facts.tool_support,
-        streams_with_tools=None if streamed is None else streamed and _has_sound_calls(facts),
+        context=capabilities.context_window,
+        tools=capabilities.tool_support,
+        streams_with_tools=None
+        if streamed is None
+        else streamed and _has_sound_calls(capabilities),
         dialect=choice.dialect.name,
         reason=choice.reason,
-        findings=(*first, *list_findings(facts, streamed, choice)),
+        findings=(*findings, *list_findings(capabilities, streamed, choice)),
     )
 
 
-def predict_choice(facts: ServerCapabilities) -> DialectChoice:
-    """What "auto" chooses, which does not ask every server all that a doctor asks."""
-    if facts.tool_support == "dropped" and not needs_tool_probe(facts):
-        facts = replace(facts, tool_support="unknown", prompt_tokens=None)
-    return select_dialect(facts)
-
-
-# What the facts say.
+def predict_choice(capabilities: ServerCapabilities) -> DialectChoice:
+    """Return the choice of "auto", which probes fewer servers than the doctor does."""
+    if capabilities.tool_support == "dropped" and not needs_tool_probe(capabilities):
+        capabilities = replace(capabilities, tool_support="unknown", prompt_tokens=None)
+    return select_dialect(capabilities)
 
 
 def list_findings(
-    facts: ServerCapabilities, streamed: bool | None, choice: DialectChoice
+    capabilities: ServerCapabilities, streamed: bool | None, choice: DialectChoice
 ) -> tuple[Finding, ...]:
-    """The findings about a model that answers; `streamed` is whether tools came as a stream."""
-    stream = () if streamed is None else (_check_stream(facts, choice, streamed=streamed),)
-    return (
-        _check_window(facts),
-        _check_tools(facts, choice),
-        *stream,
-        _check_dialect(facts, choice),
-    )
+    """List the findings on a model that answers.
+
+    streamed: whether a request for a stream with tools got a stream; None if it was refused.
+    """
+    findings = [_check_window(capabilities), _check_tools(capabilities, choice)]
+    if streamed is not None:
+        findings.append(_check_stream(capabilities, choice, streamed=streamed))
+    return (*findings, _check_dialect(capabilities, choice))
 
 
-def _check_server(facts: ServerCapabilities, place: str) -> Finding:
-    name = _SERVER_NAMES.get(facts.server, facts.server) or "a server that does not say what it is"
-    what = f"{name} {facts.version}".strip() + f" answers at {place}"
-    if facts.server != "lmdeploy" or facts.min_version >= SOUND_PARSER_SINCE:
+def _check_server(capabilities: ServerCapabilities, url: str) -> Finding:
+    name = _SERVER_NAMES.get(capabilities.server, capabilities.server) or "an unknown server"
+    what = f"{name} {capabilities.version}".strip() + f" answers at {url}"
+    if capabilities.server != "lmdeploy" or capabilities.min_version >= SOUND_PARSER_SINCE:
         return Finding("ok", what)
-    if not facts.min_version:
-        told = "launch without --disable-fastapi-docs, so that its age can be told"
-        return Finding("warn", f"{what}; it hides its version", told)
+    if not capabilities.min_version:
+        advice = "launch without --disable-fastapi-docs, so that its version can be detected"
+        return Finding("warn", f"{what}; it hides its version", advice)
     return Finding("warn", f"{what}; it is old", "upgrade LMDeploy to 0.13 or later")
 
 
-def _check_window(facts: ServerCapabilities) -> Finding:
-    if facts.context_window is None:
-        return Finding("ok", "the context length is not told by the server")
-    what = f"the context length is {facts.context_window} tokens"
-    if facts.context_window >= SMALL_CONTEXT:
+def _check_window(capabilities: ServerCapabilities) -> Finding:
+    if capabilities.context_window is None:
+        return Finding("ok", "the server does not report the context length")
+    what = f"the context length is {capabilities.context_window} tokens"
+    if capabilities.context_window >= SMALL_CONTEXT:
         return Finding("ok", what)
-    advice = _CONTEXT_ADVICE.get(facts.server, "give the server a larger context")
-    return Finding("warn", f"{what}: tools, results and history have to fit", advice)
+    advice = _CONTEXT_ADVICE.get(capabilities.server, "give the server a larger context")
+    return Finding("warn", f"{what}: tools, results and history must fit into it", advice)
 
 
-def _check_tools(facts: ServerCapabilities, choice: DialectChoice) -> Finding:
-    bare, armed = facts.prompt_tokens or (0, 0)
-    match facts.tool_support:
+def _check_tools(capabilities: ServerCapabilities, choice: DialectChoice) -> Finding:
+    without_tool, with_tool = capabilities.prompt_tokens or (0, 0)
+    advice = f"{_describe_alternative(choice)}; {_advise_on_tools(capabilities)}"
+    match capabilities.tool_support:
         case "reach":
-            seen = f"{bare} tokens without one, {armed} with one"
-            return Finding("ok", f"tools reach the prompt ({seen})")
+            counts = f"{without_tool} tokens without one, {with_tool} with one"
+            return Finding("ok", f"tools reach the prompt ({counts})")
         case "refused":
-            what = f"the server refuses tools: {facts.refusal[:200]}"
-            return Finding(
-                "warn", what, f"{_describe_alternative(choice)}; {_advise_on_tools(facts)}"
-            )
+            what = f"the server refuses tools: {capabilities.refusal[:200]}"
+            return Finding("warn", what, advice)
         case "dropped":
             what = "tools do not reach the prompt: the chat template ignores them"
-            if choice.dialect.name == "native":
-                return Finding(
-                    "error", what, f'say dialect="constrained"; {_advise_on_tools(facts)}'
-                )
-            return Finding(
-                "warn", what, f"{_describe_alternative(choice)}; {_advise_on_tools(facts)}"
-            )
+            if choice.dialect.name != "native":
+                return Finding("warn", what, advice)
+            advice = f'set dialect="constrained"; {_advise_on_tools(capabilities)}'
+            return Finding("error", what, advice)
         case "unknown":
-            what = "whether tools reach the prompt cannot be seen: the server counts no tokens"
-            return Finding(
-                "warn", what, 'if the model never calls a tool, say dialect="constrained"'
-            )
+            what = "unknown whether tools reach the prompt: the server does not count tokens"
+            advice = 'if the model never calls a tool, set dialect="constrained"'
+            return Finding("warn", what, advice)
 
 
 def _describe_alternative(choice: DialectChoice) -> str:
     mode = "raw mode" if choice.dialect.name.startswith("internlm") else choice.dialect.name
-    return f"agentcall speaks {mode} instead"
+    return f"agentcall uses {mode} instead"
 
 
-def _advise_on_tools(facts: ServerCapabilities) -> str:
-    """What makes the server itself know tools."""
-    if facts.server != "lmdeploy":
-        known = _TOOL_ADVICE.get(facts.server, "give the server a chat template that knows tools")
-        return f"for tools from other clients, {known}"
-    parser = "internlm" if is_internlm2(facts.model) else "NAME"
-    if facts.tool_support == "refused" and parser == "NAME":
-        return "for tools from other clients, launch with --tool-call-parser NAME"
-    return (
-        f"to use tools from other clients, launch with --tool-call-parser {parser} and "
-        f"{_TEMPLATE_FLAG}"
-    )
+def _advise_on_tools(capabilities: ServerCapabilities) -> str:
+    """Return how to make the server itself support tools."""
+    parser = "internlm" if is_internlm2(capabilities.model) else "NAME"
+    if capabilities.server != "lmdeploy":
+        advice = _TOOL_ADVICE.get(
+            capabilities.server, "give the server a chat template that supports tools"
+        )
+    elif capabilities.tool_support == "refused" and parser == "NAME":
+        advice = "launch with --tool-call-parser NAME"
+    else:
+        advice = f"launch with --tool-call-parser {parser} and {_TEMPLATE_FLAG}"
+    return f"for tools from other clients, {advice}"
 
 
-def _check_stream(facts: ServerCapabilities, choice: DialectChoice, *, streamed: bool) -> Finding:
-    if streamed and _has_sound_calls(facts):
+def _check_stream(
+    capabilities: ServerCapabilities, choice: DialectChoice, *, streamed: bool
+) -> Finding:
+    if streamed and _has_sound_calls(capabilities):
         return Finding("ok", "a stream with tools works")
     fault = "garbles the calls in a stream" if streamed else "answers without a stream"
     what = f"a stream with tools does not work: the server {fault}"
     if choice.dialect.name != "native":
-        return Finding("warn", what, f"{_describe_alternative(choice)}, which streams")
-    return Finding("warn", what, "agentcall asks for whole answers instead")
+        return Finding("warn", what, f"{_describe_alternative(choice)}, which can be streamed")
+    return Finding("warn", what, "agentcall requests complete answers instead")
 
 
-def _check_dialect(facts: ServerCapabilities, choice: DialectChoice) -> Finding:
-    what = f"agentcall speaks {choice.dialect.name}: {choice.reason}"
-    old = facts.server == "lmdeploy" and () < facts.min_version < _GUIDED_SINCE
-    if choice.dialect.name == "constrained" and old:
-        why = "before 0.10.2 LMDeploy holds no answer to a schema on every engine"
-        return Finding("warn", f"{what}; {why}", "upgrade LMDeploy to 0.13 or later")
+def _check_dialect(capabilities: ServerCapabilities, choice: DialectChoice) -> Finding:
+    what = f"agentcall uses the dialect {choice.dialect.name}: {choice.reason}"
+    is_old = capabilities.server == "lmdeploy" and () < capabilities.min_version < _GUIDED_SINCE
+    if choice.dialect.name == "constrained" and is_old:
+        reason = "before 0.10.2 LMDeploy does not constrain answers to a schema on every engine"
+        return Finding("warn", f"{what}; {reason}", "upgrade LMDeploy to 0.13 or later")
     return Finding("ok", what)
 
 
-def _has_sound_calls(facts: ServerCapabilities) -> bool:
-    return facts.server != "lmdeploy" or facts.min_version >= SOUND_PARSER_SINCE
-
-
-# What failures say.
+def _has_sound_calls(capabilities: ServerCapabilities) -> bool:
+    return capabilities.server != "lmdeploy" or capabilities.min_version >= SOUND_PARSER_SINCE
 
 
 async def _explain_listing_error(endpoint: HTTPEndpoint, error: ModelError) -> Finding:
-    """Why a server does not list its models; a wrong path is told by trying the usual one."""
+    """Explain why a server does not list its models; try the usual path if this one is wrong."""
+    url = endpoint.display_url
     below = replace(endpoint, url=join_url(endpoint.url, "/v1"))
-    lost = isinstance(error, BadAnswer) or (
+    is_wrong_path = isinstance(error, BadAnswer) or (
         isinstance(error, ModelRefused) and error.status in (404, 405)
     )
-    if lost and not endpoint.display_url.endswith("/v1") and await _can_list(below):
-        return Finding(
-            "error", f"there is no model API at {endpoint.display_url}", f"use {below.display_url}"
-        )
+    if is_wrong_path and not url.endswith("/v1") and await _can_list(below):
+        return Finding("error", f"there is no model API at {url}", f"use {below.display_url}")
     return _explain_error(endpoint, error)
 
 
@@ -305,23 +298,17 @@ async def _can_list(endpoint: HTTPEndpoint) -> bool:
 def _explain_error(endpoint: HTTPEndpoint, error: ModelError) -> Finding:
     match error:
         case ModelRefused(status=401 | 403):
-            what = "refuses this API key" if endpoint.api_key else "wants an API key"
+            problem = "refuses this API key" if endpoint.api_key else "requires an API key"
             advice = "set AGENTCALL_API_KEY to one of the keys that the server was launched with"
-            return Finding("error", f"the server at {endpoint.display_url} {what}", advice)
+            return Finding("error", f"the server at {endpoint.display_url} {problem}", advice)
         case ModelRefused(status=404 | 405) | BadAnswer():
             advice = "give the base URL of an OpenAI-compatible server; it usually ends in /v1"
         case ModelTimeout():
-            advice = "wait until it has loaded its model, and look into its log"
+            advice = "wait until it has loaded its model, and check its log"
         case ModelUnreachable():
             advice = "start the server (agentcall server start MODEL), or check host and port"
         case ModelRefused():
-            advice = "look into the server's log"
+            advice = "check the server's log"
         case _:
             advice = "check the URL"
     return Finding("error", str(error), advice)
-
-
-def _suggest_model(listed: ModelListing) -> str:
-    if not listed.cards:
-        return "launch the server with a model"
-    return f"use one of the models that it serves, such as {listed.names[0]}"

@@ -1,8 +1,8 @@
-"""A smoke test of a model server: a few questions whose answers are known, asked with tools.
+"""A smoke test of a model server: a few questions with known answers, asked with tools.
 
-Each question says what a model that can call tools does with it: which calls it makes, and what
-must be in its answer. What the tools give cannot be guessed or is not what a model would reckon
-by itself, so that an answer shows whether results reach it.
+Each question checks the calls that the model makes, and its answer. The results of the tools cannot
+be guessed, or the model is instructed not to compute them itself, so that an answer shows whether
+results reach the model.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def get_weather(city: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SmokeQuestion:
-    """What is asked; `wrong` says what is wrong with a result, '' if nothing."""
+    """A question; `find_problem` returns what is wrong with a result, or ''."""
 
     name: str
     prompt: str
@@ -74,7 +74,7 @@ class SmokeQuestion:
 
 @dataclass(frozen=True, slots=True)
 class SmokeCheck:
-    """How a question went: what was wrong ('' for nothing), the calls, the answer."""
+    """The outcome of a question: what was wrong ('' if nothing), the calls, the answer."""
 
     name: str
     wrong: str
@@ -84,26 +84,30 @@ class SmokeCheck:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing was wrong."""
         return not self.wrong
 
 
 async def ask_question(model: Model, question: SmokeQuestion) -> SmokeCheck:
-    """Ask one question. What the server or the model does wrong is in the check."""
+    """Ask one question; errors of the server and the model are part of the result."""
     agent = Agent(model, tools=question.tools, instructions=_INSTRUCTIONS, limits=LIMITS)
-    begun = monotonic()
+    start = monotonic()
     try:
-        result = await (_run_as_stream if question.is_streamed else _run_whole)(
-            agent, question.prompt
-        )
+        if question.is_streamed:
+            result = await _run_as_stream(agent, question.prompt)
+        else:
+            result = await agent.run(question.prompt)
     except AgentCallError as error:
-        return SmokeCheck(question.name, str(error), (), "", monotonic() - begun)
-    ended = result.stop_reason
-    wrong = f"the run ended early: {ended}" if ended != "final" else question.find_problem(result)
-    return SmokeCheck(question.name, wrong, _format_calls(result), result.text, monotonic() - begun)
-
-
-async def _run_whole(agent: Agent[str], prompt: str) -> TextRunResult:
-    return await agent.run(prompt)
+        return SmokeCheck(question.name, str(error), (), "", monotonic() - start)
+    if result.stop_reason == "final":
+        problem = question.find_problem(result)
+    else:
+        problem = f"the run ended early: {result.stop_reason}"
+    calls = tuple(
+        f"{name}({', '.join(map(str, arguments.values()))})"
+        for name, arguments in _list_calls(result)
+    )
+    return SmokeCheck(question.name, problem, calls, result.text, monotonic() - start)
 
 
 async def _run_as_stream(agent: Agent[str], prompt: str) -> TextRunResult:
@@ -114,14 +118,16 @@ async def _run_as_stream(agent: Agent[str], prompt: str) -> TextRunResult:
 
 
 def _expect_calls(
-    wanted: Sequence[tuple[str, int, int]], answer: str
+    expected: Sequence[tuple[str, int, int]], answer: str
 ) -> Callable[[TextRunResult], str]:
-    """That the calls were made, in any order of their numbers, and the answer holds the result."""
+    """Check for these calls, with their numbers in any order, and for `answer` in the text."""
 
     def find_problem(result: TextRunResult) -> str:
-        made = [(name, sorted(map(str, given.values()))) for name, given in _list_calls(result)]
-        for name, a, b in wanted:
-            if (name, sorted((str(a), str(b)))) not in made:
+        calls = [
+            (name, sorted(map(str, arguments.values()))) for name, arguments in _list_calls(result)
+        ]
+        for name, a, b in expected:
+            if (name, sorted((str(a), str(b)))) not in calls:
                 return f"it did not call {name}({a}, {b})"
         return _check_answer_text(result, answer)
 
@@ -135,31 +141,27 @@ def _check_lookup(result: TextRunResult) -> str:
 
 
 def _check_plain_answer(result: TextRunResult) -> str:
-    if called := _list_calls(result):
-        return f"it called {called[0][0]} where no tool was needed"
+    if calls := _list_calls(result):
+        return f"it called {calls[0][0]} although no tool was needed"
     return "" if result.text.strip() else "the answer is empty"
 
 
 def _check_answer_text(result: TextRunResult, text: str) -> str:
-    said = result.text.replace(",", "")
-    return "" if text in said else f"the answer does not hold {text}, which the tool gave"
+    if text in result.text.replace(",", ""):
+        return ""
+    return f"the answer does not contain {text}, the result of the tool"
 
 
 def _list_calls(result: TextRunResult) -> list[NamedArguments]:
-    return [(call.name, _arguments(call.arguments)) for call, _ in result.tool_calls]
+    return [(call.name, _parse_arguments(call.arguments)) for call, _ in result.tool_calls]
 
 
-def _arguments(text: str) -> dict[str, Any]:  # Any: JSON that a model wrote
+def _parse_arguments(text: str) -> dict[str, Any]:  # Any: JSON that a model wrote
     try:
-        found = json.loads(text)
+        arguments = json.loads(text)
     except ValueError:
         return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-
-
-def _format_calls(result: RunResult[Any]) -> tuple[str, ...]:  # Any: its output is not looked at
-    calls = ((call.name, _arguments(call.arguments)) for call, _ in result.tool_calls)
-    return tuple(f"{name}({', '.join(map(str, given.values()))})" for name, given in calls)
+    return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else {}
 
 
 _check_both_calls = _expect_calls([("add", 3, 5), ("mul", 8, 2)], "16")

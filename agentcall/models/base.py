@@ -1,4 +1,4 @@
-"""What a model is: something that answers a conversation, part by part."""
+"""The `Model` protocol: a model receives a `ModelRequest` and answers with a stream of parts."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelRequest:
-    """One question to a model: the conversation so far and what is offered.
+    """One request to a model: the conversation so far, the instructions and the tools.
 
-    `stream` asks for text as it arrives; a model that cannot do so answers in one piece.
+    `stream` asks for text as it arrives; a model that cannot stream answers in one piece.
     """
 
     transcript: Transcript
@@ -61,10 +61,10 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ResponseStart:
-    """The dialect that a model speaks, and why; may come first in an answer.
+    """The dialect of an answer and the reason for it; an optional first part.
 
-    `model` is the model's name at its server, `place` the server's URL without any secret; both
-    are empty where there is none.
+    `model` is the model's name on its server and `url` the server's URL without secrets; both are
+    empty for a model without a server.
     """
 
     dialect: str
@@ -75,9 +75,9 @@ class ResponseStart:
 
 @dataclass(frozen=True, slots=True)
 class ResponseEnd:
-    """The last part of every answer: the server's finish_reason, and what the request used.
+    """The last part of every answer: the server's finish reason, and the tokens used.
 
-    A finish of None says that the answer has no proper end: nothing in it may be carried out.
+    A `finish_reason` of None means that the answer was cut off: no call in it may be executed.
     """
 
     finish_reason: str | None
@@ -88,20 +88,23 @@ ResponseEvent: TypeAlias = MessagePart | ResponseStart | ResponseEnd
 
 
 class Model(Protocol):
-    """Answers a conversation. Raises ModelError if there is no answer to be had."""
+    """Anything that answers a conversation."""
 
     def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        """The parts of one answer as they become certain; `Ended` comes last."""
+        """Yield the parts of one answer as they become certain; `ResponseEnd` comes last.
+
+        Raises ModelError if the model gives no answer.
+        """
         ...
 
 
 def collect_secrets(models: Iterable[Model]) -> Collection[str]:
-    """What nothing that is shown of these models may hold: the keys and passwords in use."""
+    """Return the keys and passwords of these models, which no output may contain."""
     return {secret for model in models for secret in getattr(model, "secrets", ())}
 
 
 async def close_response(answer: AsyncIterator[ResponseEvent]) -> None:
-    """Closes an answer that was left before its end, where it can be closed."""
+    """Close an answer that was abandoned before its end, if it is a generator."""
     close = getattr(answer, "aclose", None)
     if close is not None:
         await close()

@@ -1,17 +1,15 @@
-"""Questions and answers with a chat server, whatever carries the bytes.
+"""A client of the chat completions API: encodes requests and reads answers, over any transport.
 
 Rules:
-1. What a server refuses of a request that has something else to offer is left out from then on:
-   `stream_options`, or tools as a field (the dialect changes then).
-2. Nothing is asked again once a part was given.
-3. A stream that breaks ends without the end of an answer.
-4. Where an answer showed that the server's template opens the thinking, the next one is taken to
-   begin with thinking, until one shows that it does not.
 
-The bytes of a chat completion request.
-
-`messages` comes last and only grows at its end, so a request's bytes begin with those of the
-request before it. What does not change within a run is encoded once.
+1. If a server refuses an optional feature of a request (`stream_options`, or tools as a field), the
+   client stops using it; without the tools field it changes the dialect.
+2. A request is not repeated after the first part of its answer.
+3. A stream that breaks ends without a finish reason.
+4. If an answer shows that the server's chat template opens the thinking block, the next answer is
+   assumed to begin inside one, until an answer shows the opposite.
+5. `messages` is the last field of a request and grows only at its end, so that the bytes of a
+   request begin with those of the request before it. What does not change in a run is encoded once.
 """
 
 from __future__ import annotations
@@ -42,67 +40,11 @@ from agentcall.models.capabilities import DialectChoice, choose_without_tools
 from agentcall.models.errors import mask_secrets
 from agentcall.models.stream import ResponseReader
 
-_HeadKey: TypeAlias = "tuple[str, Dialect, PromptSpec, ToolChoice, bool, bool]"
-
-
-class RequestEncoder:
-    """Writes request bodies; keeps the encoded heads of the last few offers.
-
-    `counts_streams` says whether a stream is asked for its usage, which old servers refuse.
-    """
-
-    def __init__(self, settings: ModelSettings, capacity: int = 16) -> None:
-        self.asks_stream_usage = True
-        self._settings = settings
-        self._capacity = capacity
-        self._heads: OrderedDict[_HeadKey, tuple[bytes, bytes]] = OrderedDict()
-
-    def encode(self, model: str, dialect: Dialect, request: ModelRequest) -> bytes:
-        """The whole request, as JSON."""
-        head, opening = self._encode_head(model, dialect, request)
-        said = request.transcript.encode(dialect, dialect.render)
-        between = b"," if opening and said else b""
-        return b'%b"messages":[%b%b%b]}' % (head, opening, between, said)
-
-    def _encode_head(
-        self, model: str, dialect: Dialect, request: ModelRequest
-    ) -> tuple[bytes, bytes]:
-        """All before the messages, and the messages that the dialect opens with."""
-        stream, counted = request.stream, self.asks_stream_usage
-        key = (model, dialect, request.prompt, request.tool_choice, stream, counted)
-        head = self._heads.get(key)
-        if head is None:
-            opening = dialect.create_prelude(request.prompt, request.tool_choice)
-            fields = {"model": model, **_merge_fields(opening.fields, self._settings.to_fields())}
-            if stream:
-                fields["stream"] = True
-                if counted:
-                    fields["stream_options"] = {"include_usage": True}
-            messages = b",".join(map(orjson.dumps, opening.messages))
-            head = self._heads[key] = (orjson.dumps(fields)[:-1] + b",", messages)
-            if len(self._heads) > self._capacity:
-                self._heads.popitem(last=False)
-        return head
-
-
-def _merge_fields(dialect: Mapping[str, JSON], settings: Mapping[str, JSON]) -> JSONObject:
-    """Both sets of fields; stop words add up, as a client's replace the template's."""
-    stops: list[JSON] = list(dict.fromkeys([*_get_stops(dialect), *_get_stops(settings)]))
-    return {**dialect, **settings, **({"stop": stops} if stops else {})}
-
-
-def _get_stops(fields: Mapping[str, JSON]) -> list[str]:
-    stop = fields.get("stop")
-    if isinstance(stop, str):
-        return [stop]
-    return [word for word in stop if isinstance(word, str)] if isinstance(stop, list) else []
-
-
 LARGE_ANSWER_BYTES = 16_384
-"""Bytes from which on an answer, or a piece of one, is read in a thread: a megabyte of what looks
-like many calls takes seconds."""
+"""An answer, or a piece of one, of at least this size is parsed in a thread: a megabyte of text
+that looks like many calls takes seconds."""
 _LINGER_SECONDS = 0.25
-"""Seconds that a stream's connection may take to end after [DONE], to be used again."""
+"""Seconds to wait after [DONE] for the end of the stream, so that its connection can be reused."""
 
 _NO_TOOLS_PATTERN = re.compile(
     r"tool.{0,60}(?:not support|unsupported|requires)|not support.{0,40}tool|--jinja"
@@ -112,26 +54,30 @@ _NO_TOOLS_PATTERN = re.compile(
 
 
 class ChatTransport(Protocol):
-    """Carries chat requests to a server, in its own way of authentication and of retrying."""
+    """Sends chat requests to a server, with its own authentication and retries."""
 
     @property
     def secrets(self) -> Collection[str]:
-        """What no error may show: keys, passwords."""
+        """Keys and passwords, which no error may contain."""
         ...
 
     def post(self, body: bytes) -> Awaitable[JSON]:
-        """The JSON answered to a request. Raises ModelError."""
+        """Send a request and return the JSON answer. Raises ModelError."""
         ...
 
     def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        """The bytes answered to a request. Raises ModelError; CutAnswer where it breaks."""
+        """Send a request and yield the bytes of the answer.
+
+        Raises ModelError; it is CutAnswer if the connection breaks after the answer has begun.
+        """
         ...
 
 
 class ChatClient:
-    """Asks one model over a wire; `choose` says once which model and which dialect that is.
+    """Sends the requests of one model over a transport.
 
-    place: the server's URL without its secrets, for whoever watches.
+    choose_dialect: called once, by the first request, to select the model and its dialect.
+    url: the server's URL without secrets, for tracing.
     """
 
     def __init__(
@@ -150,18 +96,18 @@ class ChatClient:
         self._thinking_opener = ""
 
     async def resolve_dialect(self) -> DialectChoice:
-        """The model's name, the dialect and why."""
+        """Return the model's name, the dialect and the reason."""
         if self._dialect_choice is None:
             self._dialect_choice = await self._choose_dialect()
         return self._dialect_choice
 
     @property
     def secrets(self) -> Collection[str]:
-        """Keys and passwords that the wire uses."""
+        """Keys and passwords that the transport uses."""
         return self._transport.secrets
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        """The parts of one answer. Raises ModelError."""
+        """Yield the parts of one answer. Raises ModelError."""
         choice = self._dialect_choice or await self.resolve_dialect()
         if not choice.accepts_images:
             _require_no_image(choice.model, request)
@@ -238,14 +184,14 @@ class ChatClient:
         return reader
 
     def _learn_opener(self, part: RetractedPart) -> None:
-        """Remembers how the template begins an answer, where the part shows it."""
+        """Remember how the chat template begins an answer, if the part shows it."""
         if part.opener is not None:
             self._thinking_opener = part.opener
 
     def _adapt(
         self, refused: ModelRefused, choice: DialectChoice, request: ModelRequest
     ) -> DialectChoice | None:
-        """What to try instead of a request that was refused, or None."""
+        """Return the choice to retry a refused request with, or None if the refusal is final."""
         if isinstance(refused, ContextOverflow):
             return None
         encoder, message = self._encoder, refused.body.lower()
@@ -259,7 +205,7 @@ class ChatClient:
 
 
 def _count_characters(answer: JSON) -> int:
-    """The characters of an answer's text; zero where it cannot be told."""
+    """Return the number of characters of an answer's text; 0 if it has none."""
     match answer:
         case {"choices": [{"message": {"content": str(text)}}, *_]}:
             return len(text)
@@ -268,25 +214,25 @@ def _count_characters(answer: JSON) -> int:
 
 
 def _require_no_image(model: str, request: ModelRequest) -> None:
-    """Raises UsageError for an image: LMDeploy before 0.6 writes its base64 into the prompt."""
+    """Raise UsageError for an image: LMDeploy before 0.6 writes its base64 into the prompt."""
     for message in request.transcript:
         content = message.content if isinstance(message, User) else ""
         if any(isinstance(part, Image) for part in content):
             raise UsageError(
-                f"{model} reads text only, and the conversation has an image; use a model that "
-                f"sees, such as InternVL2, or leave the image out"
+                f"{model} reads only text, but the conversation has an image; use a vision model "
+                "such as InternVL2, or remove the image"
             )
 
 
 def _is_about_tools(refused: ModelRefused) -> bool:
-    """Whether a server said no because of the tools field."""
+    """Whether a server refused a request because of its tools field."""
     if refused.status in (400, 422, 501):
         return "tool" in refused.body.lower()
     return refused.status == 500 and _NO_TOOLS_PATTERN.search(refused.body) is not None
 
 
 async def _drain_stream(pieces: AsyncGenerator[bytes, None]) -> None:
-    """Waits a moment for the end of a stream that has said all, which saves its connection."""
+    """Wait briefly for the end of a stream after [DONE], so that its connection can be reused."""
 
     async def read_rest() -> None:
         async for _ in pieces:
@@ -296,3 +242,62 @@ async def _drain_stream(pieces: AsyncGenerator[bytes, None]) -> None:
         await asyncio.wait_for(read_rest(), _LINGER_SECONDS)
     except (CutAnswer, asyncio.TimeoutError):
         return
+
+
+_HeadKey: TypeAlias = "tuple[str, Dialect, PromptSpec, ToolChoice, bool, bool]"
+
+
+class RequestEncoder:
+    """Encodes request bodies; caches all fields but the messages for the last few prompts.
+
+    `asks_stream_usage` is whether streams are requested with their usage, which old servers refuse.
+    """
+
+    def __init__(self, settings: ModelSettings, capacity: int = 16) -> None:
+        self.asks_stream_usage = True
+        self._settings = settings
+        self._capacity = capacity
+        self._heads: OrderedDict[_HeadKey, tuple[bytes, bytes]] = OrderedDict()
+
+    def encode(self, model: str, dialect: Dialect, request: ModelRequest) -> bytes:
+        """Encode a whole request as JSON."""
+        head, opening = self._encode_head(model, dialect, request)
+        messages = request.transcript.encode(dialect, dialect.render)
+        separator = b"," if opening and messages else b""
+        return b'%b"messages":[%b%b%b]}' % (head, opening, separator, messages)
+
+    def _encode_head(
+        self, model: str, dialect: Dialect, request: ModelRequest
+    ) -> tuple[bytes, bytes]:
+        """Return the fields before the messages, and the messages that the dialect begins with."""
+        stream, asks_usage = request.stream, self.asks_stream_usage
+        key = (model, dialect, request.prompt, request.tool_choice, stream, asks_usage)
+        head = self._heads.get(key)
+        if head is None:
+            prelude = dialect.create_prelude(request.prompt, request.tool_choice)
+            fields = {"model": model, **_merge_fields(prelude.fields, self._settings.to_fields())}
+            if stream:
+                fields["stream"] = True
+                if asks_usage:
+                    fields["stream_options"] = {"include_usage": True}
+            messages = b",".join(map(orjson.dumps, prelude.messages))
+            head = self._heads[key] = (orjson.dumps(fields)[:-1] + b",", messages)
+            if len(self._heads) > self._capacity:
+                self._heads.popitem(last=False)
+        return head
+
+
+def _merge_fields(dialect: Mapping[str, JSON], settings: Mapping[str, JSON]) -> JSONObject:
+    """Merge both sets of fields, and their stop words.
+
+    Stop words are joined because a request's replace those of the server's chat template.
+    """
+    stops: list[JSON] = list(dict.fromkeys([*_get_stops(dialect), *_get_stops(settings)]))
+    return {**dialect, **settings, **({"stop": stops} if stops else {})}
+
+
+def _get_stops(fields: Mapping[str, JSON]) -> list[str]:
+    stop = fields.get("stop")
+    if isinstance(stop, str):
+        return [stop]
+    return [word for word in stop if isinstance(word, str)] if isinstance(stop, list) else []

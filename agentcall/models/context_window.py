@@ -1,9 +1,9 @@
-"""How many tokens a server takes, and its version: what is worth asking only for a diagnosis.
+"""Ask a server for its version and the context window of a model; only diagnostics need these.
 
-vLLM and SGLang tell the window on the model's card, llama.cpp at `/props`, Ollama at `/api/ps`
-once the model is loaded. LMDeploy tells it nowhere, but names it when it refuses a prompt that is
-too long (since 0.16, before it computes anything). How long is surely too long is read from
-`/metrics`, whose histogram of prompt lengths ends at the window, in steps of 1, 2 and 5.
+vLLM and SGLang report the window on the model's card, llama.cpp at `/props`, Ollama at `/api/ps`
+once the model is loaded. LMDeploy does not report it, but its refusal of a prompt that is too long
+names it (since 0.16, before it computes anything). Which length is certainly too long follows from
+`/metrics`: the histogram of prompt lengths ends at the window, in steps of 1, 2 and 5.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ _VERSION_PATHS = {
     "ollama": ("/api/version", "version"),
 }
 _MAX_STEP = 200_000
-"""The last step of a histogram up to which we send a prompt that is too long: half a megabyte."""
+"""Do not send a too long prompt above this step of the histogram: it has half a megabyte."""
 
 _REPORTS_WINDOW_SINCE = (0, 16)
+"""The first LMDeploy that refuses a too long prompt before it computes anything."""
+
 _STEP_PATTERN = re.compile(
     r'^lmdeploy:request_prompt_tokens_bucket\{[^}]*le="([\d.e+]+)"', re.MULTILINE
 )
@@ -41,16 +43,16 @@ _WINDOW_PATTERN = re.compile(r"context length \((\d+)\)")
 
 
 async def fetch_version(endpoint: HTTPEndpoint, capabilities: ServerCapabilities) -> str:
-    """The version of the server in words; empty if it cannot be told."""
+    """Return the version of the server as text; empty if it is unknown."""
     if capabilities.server not in _VERSION_PATHS:
         return capabilities.version
     path, key = _VERSION_PATHS[capabilities.server]
-    told = (await _fetch_json(endpoint, path)).get(key)
-    return told if isinstance(told, str) else ""
+    version = (await _fetch_json(endpoint, path)).get(key)
+    return version if isinstance(version, str) else ""
 
 
 async def fetch_model_window(model: HTTPChat) -> int | None:
-    """The window of a model in tokens; None if its server does not tell, or is not there."""
+    """Return the window of a model in tokens; None if its server does not report it or is down."""
     try:
         capabilities = await identify_server(model.endpoint, model.model)
     except (ModelError, UsageError):
@@ -61,7 +63,7 @@ async def fetch_model_window(model: HTTPChat) -> int | None:
 async def fetch_context_window(
     endpoint: HTTPEndpoint, capabilities: ServerCapabilities
 ) -> int | None:
-    """The window of the model in tokens; None if the server does not tell."""
+    """Return the window of the model in tokens; None if the server does not report it."""
     if capabilities.context_window:
         return capabilities.context_window
     match capabilities.server:
@@ -89,7 +91,7 @@ def _to_size(value: JSON) -> int | None:
 
 
 async def _read_refused_window(endpoint: HTTPEndpoint, model: str) -> int | None:
-    """The window that LMDeploy names when it refuses more words than it can take."""
+    """Send LMDeploy a prompt that is too long, and read the window from its refusal."""
     longest = find_longest_step(await _fetch_metrics(endpoint))
     if longest is None or longest > _MAX_STEP:
         return None
@@ -98,21 +100,21 @@ async def _read_refused_window(endpoint: HTTPEndpoint, model: str) -> int | None
     try:
         await replace(endpoint, tries=1).post(CHAT_PATH, orjson.dumps(body))
     except ModelRefused as refused:
-        named = _WINDOW_PATTERN.search(refused.body)
-        return int(named.group(1)) if named else None
+        match = _WINDOW_PATTERN.search(refused.body)
+        return int(match.group(1)) if match else None
     except ModelError:
         pass
     return None
 
 
 def find_longest_step(metrics: str) -> int | None:
-    """The last finite step of the histogram of prompt lengths: the window is up to 2.5 times it."""
+    """Return the last finite step of the prompt lengths; the window is at most 2.5 times it."""
     steps = [float(step) for step in _STEP_PATTERN.findall(metrics)]
     return int(max(steps)) if steps else None
 
 
 async def _fetch_metrics(endpoint: HTTPEndpoint) -> str:
-    """The page of metrics, which is no JSON; empty if there is none."""
+    """Return the metrics page, which is not JSON; empty if there is none."""
     root = get_root_endpoint(endpoint)
     headers = {"Authorization": format_authorization(root.api_key)} if root.api_key else {}
     timeout = aiohttp.ClientTimeout(total=10)

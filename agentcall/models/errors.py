@@ -1,4 +1,4 @@
-"""An error body becomes a typed error, whichever server sent it."""
+"""Convert error responses of any server to typed errors, and remove secrets from messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OVERFLOW_PATTERN = re.compile(
     r"|model context length|session_len|longer than the (?:model|context)",
     re.IGNORECASE,
 )
-"""What LMDeploy, vLLM, llama.cpp, SGLang, Ollama and OpenAI say of a conversation too long."""
+"""Matches how LMDeploy, vLLM, llama.cpp, SGLang, Ollama and OpenAI refuse a too long prompt."""
 
 _NO_VISION_PATTERN = re.compile(
     r"multimodal input is not supported|(?:not|n't) support (?:\w+ ){0,2}(?:image|vision)"
@@ -40,19 +40,19 @@ _NO_VISION_PATTERN = re.compile(
     r"|at most 0 image|missing data required for image",
     re.IGNORECASE,
 )
-"""What LMDeploy, llama.cpp, vLLM, SGLang and Ollama say of an image to a model that sees none."""
+"""Matches how LMDeploy, llama.cpp, vLLM, SGLang and Ollama refuse images for a text model."""
 
 _NO_VISION_ADVICE = (
-    "the model takes no images: serve one that does, such as InternVL2, or leave them out"
+    "the model does not accept images: serve one that does, such as InternVL2, or remove them"
 )
 _LOST_NODE_PATTERN = re.compile(rb'\s*\{\s*"error_code"\s*:\s*1040[12]\b')
 _PATH_ADVICE = "check the base URL (it usually ends in /v1) and the model's name"
 _ADVICE = {
     401: "check the API key (api_key=, or AGENTCALL_API_KEY)",
-    403: "check the API key and what it may do",
+    403: "check the API key and its permissions",
     404: _PATH_ADVICE,
     405: _PATH_ADVICE,
-    413: "the request is larger than the server takes",
+    413: "the request is larger than the server accepts",
     422: "the server does not know a field of the request",
 }
 
@@ -60,12 +60,12 @@ _ADVICE = {
 def parse_error_response(
     status: int, body: JSON | bytes, *, url: str = "", retry_after: float | None = None
 ) -> ModelRefused:
-    """The error that a status and an error body say; `retry_after` in seconds."""
+    """Return the error for an HTTP status and an error body; `retry_after` is in seconds."""
     if isinstance(body, bytes):
         body = _decode_body(body)
     reason = extract_error_message(body)
-    where = f" at {url}" if url else ""
-    message = f"the server{where} answered {status}: {reason}"
+    location = f" at {url}" if url else ""
+    message = f"the server{location} answered {status}: {reason}"
     if status in (400, 413, 422, 500) and _OVERFLOW_PATTERN.search(
         f"{reason} {_get_error_type(body)}"
     ):
@@ -81,7 +81,7 @@ def parse_error_response(
 
 
 def build_not_json_error(data: bytes, server_url: str) -> BadAnswer:
-    """The error for a good status with a body that is no JSON."""
+    """Return the error for a successful response whose body is not JSON."""
     text = shorten_body(data[:1024].decode("utf-8", "replace")) or "(nothing)"
     return BadAnswer(
         f"{server_url} did not answer with JSON: {text}; is the base URL right? It usually "
@@ -90,7 +90,7 @@ def build_not_json_error(data: bytes, server_url: str) -> BadAnswer:
 
 
 def is_lost_node(data: bytes) -> bool:
-    """Whether LMDeploy's proxy says, with status 200, that a node of it does not answer.
+    """Whether LMDeploy's proxy reports, under HTTP 200, that one of its nodes does not answer.
 
     Source: lmdeploy 0.18.0 serve/proxy/utils.py (ErrorCodes), proxy.py (handle_api_timeout).
     """
@@ -98,8 +98,9 @@ def is_lost_node(data: bytes) -> bool:
 
 
 def build_lost_node_error(data: bytes, server_url: str) -> ServerFailed:
-    """The error that says so: the proxy goes on choosing that node until it is taken out, so it is
-    worth waiting a little.
+    """Return the error for `is_lost_node`; it asks for a pause of 2 seconds.
+
+    The proxy keeps choosing the lost node until it has removed it from its list.
     """
     reason = extract_error_message(_decode_body(data))
     message = f"a node behind the proxy at {server_url} does not answer: {reason}"
@@ -107,7 +108,7 @@ def build_lost_node_error(data: bytes, server_url: str) -> ServerFailed:
 
 
 def mask_secrets(error: Failure, secrets: Iterable[str]) -> Failure:
-    """The same error, its words without the secrets, whether they are quoted or encoded there."""
+    """Remove the secrets, plain or encoded, from the message and body of an error; return it."""
     forms = expand_secrets(secrets)
     if any(form in f"{error} {getattr(error, 'body', '')}" for form in forms):
         error.args = tuple(mask_text(str(arg), forms) for arg in error.args)
@@ -117,36 +118,36 @@ def mask_secrets(error: Failure, secrets: Iterable[str]) -> Failure:
 
 
 def mask_text(text: str, forms: Iterable[str]) -> str:
-    """The text with `***` for each of the forms that `forms_of` gave."""
+    """Replace each of these forms (see `expand_secrets`) in a text by `***`."""
     for form in forms:
         text = text.replace(form, "***")
     return text
 
 
 def expand_secrets(secrets: Iterable[str]) -> Sequence[str]:
-    """What these secrets may look like in a text, the longest first."""
+    """Return the forms in which these secrets may appear in a text, the longest first."""
     return sorted({form for secret in secrets for form in _expand_secret(secret)}, key=len)[::-1]
 
 
 def _expand_secret(secret: str) -> Iterable[str]:
-    """What a secret looks like in the words of a server; nothing that is too short to be one."""
-    scheme, _, rest = secret.rpartition(" ")
-    forms = [rest]
+    scheme, _, value = secret.rpartition(" ")
+    forms = [value]
     if scheme == "Basic":
         with suppress(ValueError):
-            forms += base64.b64decode(rest).decode().split(":", 1)
-    return [form for bare in forms for form in (bare, quote(bare, safe="")) if len(bare) > 2]
+            forms += base64.b64decode(value).decode().split(":", 1)
+    # One or two characters are too short for a secret, and would mask ordinary text.
+    return [form for raw in forms for form in (raw, quote(raw, safe="")) if len(raw) > 2]
 
 
 def shorten_body(body: object) -> str:
-    """At most 300 characters of a body, for an error message."""
+    """Return at most 300 characters of a body, for an error message."""
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= 300 else text[:300] + "..."
 
 
 def extract_error_message(body: JSON) -> str:
-    """What an error body says: `error.message`, `message`, `detail`, or a page's own words."""
+    """Return the message of an error body: `error.message`, `message`, `detail`, or its text."""
     if isinstance(body, Mapping):
         error = body.get("error")
         inner = error if isinstance(error, Mapping) else body
@@ -165,10 +166,10 @@ def _to_text(value: JSON) -> str:
 
 def _decode_body(data: bytes) -> JSON:
     try:
-        found: JSON = orjson.loads(data)
+        body: JSON = orjson.loads(data)
     except ValueError:
         return data.decode("utf-8", "replace")
-    return found
+    return body
 
 
 def _get_error_type(body: JSON) -> str:
@@ -180,7 +181,7 @@ def _get_error_type(body: JSON) -> str:
 
 
 def parse_retry_after(header: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a `Retry-After` header asks to wait: a number, or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds of a `Retry-After` header: a number, or a date (RFC 9110, 10.2.3)."""
     if not header:
         return None
     try:
@@ -188,9 +189,9 @@ def parse_retry_after(header: str | None, now: datetime | None = None) -> float 
     except ValueError:
         pass
     try:
-        when = parsedate_to_datetime(header)
+        date = parsedate_to_datetime(header)
     except ValueError:
         return None
-    if when.tzinfo is None:  # the date's zone is "-0000"
-        when = when.replace(tzinfo=timezone.utc)
-    return max(0.0, (when - (now or datetime.now(timezone.utc))).total_seconds())
+    if date.tzinfo is None:  # the date's zone is "-0000"
+        date = date.replace(tzinfo=timezone.utc)
+    return max(0.0, (date - (now or datetime.now(timezone.utc))).total_seconds())

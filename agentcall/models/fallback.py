@@ -1,7 +1,4 @@
-"""Several models as one: the first that answers.
-
-A model that is asked no faster than somebody allows.
-"""
+"""Models that wrap other models: `Fallback` asks in order, `RateLimitedModel` limits a rate."""
 
 from __future__ import annotations
 
@@ -15,9 +12,10 @@ from agentcall.models.resolve import ModelLike, resolve_model
 
 
 class RateLimitedModel:
-    """The model, its requests begun at least so far apart as `per_second` says.
+    """Limits how many requests per second are sent to a model.
 
-    Raises UsageError for a rate that is not above 0.
+    Requests are spaced evenly: each one waits until `1 / per_second` seconds after the start of
+    the one before. Raises UsageError for a rate that is not above 0.
     """
 
     def __init__(self, model: Model, per_second: float) -> None:
@@ -29,15 +27,15 @@ class RateLimitedModel:
 
     @property
     def secrets(self) -> Collection[str]:
-        """Those of the model."""
+        """The secrets of the model."""
         return collect_secrets([self._model])
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        """The parts of the model's answer, once it may be asked."""
+        """Wait for the request's turn, then yield the parts of the model's answer."""
         now = monotonic()
-        begin = max(now, self._next_start)
-        self._next_start = begin + self._interval
-        await asyncio.sleep(begin - now)
+        start = max(now, self._next_start)
+        self._next_start = start + self._interval
+        await asyncio.sleep(start - now)
         async for part in self._model.ask(request):
             yield part
 
@@ -45,8 +43,8 @@ class RateLimitedModel:
 class Fallback:
     """Asks the models in order until one answers; each is a Model, a shorthand, or a list of these.
 
-    Once a model has said something, its failure is the failure of the whole: what was said cannot
-    be unsaid. A conversation too long for one model goes to the next, whose window may be larger.
+    After a model's first part its failure is final, because the part has already been passed on.
+    A conversation that is too long for one model goes to the next, whose window may be larger.
 
     >>> models = Fallback("lmdeploy:internlm2_5-7b-chat", "embedded")
     """
@@ -58,11 +56,11 @@ class Fallback:
 
     @property
     def secrets(self) -> Collection[str]:
-        """Those of all its models."""
+        """The secrets of all models."""
         return collect_secrets(self.models)
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        """The parts of the first answer. Raises the last model's ModelError."""
+        """Yield the parts of the first answer. Raises the last model's ModelError."""
         *earlier, last = self.models
         for model in earlier:
             has_answered = False

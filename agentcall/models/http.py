@@ -1,17 +1,17 @@
-"""The HTTP side of a model: one server, reached over aiohttp.
+"""HTTP requests to a model server, over aiohttp.
 
-aiohttp, because httpx's connection pool is quadratic in waiting requests and the official client
-walks the whole history on every call (docs/performance.md). Rules:
-1. One deadline covers a request from its first try to its last byte.
-2. A request is tried again only as long as nothing of its answer was given away.
-3. No key, user or password is in an error's text, not even where the server repeats it.
+aiohttp is used because httpx's connection pool is quadratic in waiting requests, and the official
+client walks the whole history on every call (docs/performance.md). Rules:
 
-One aiohttp session an event loop, for all servers; closed when its loop shuts down.
+1. One deadline covers a request from its first attempt to its last byte.
+2. A request is retried only until a part of its answer has been passed on.
+3. No error message contains a key, user name or password, even if the server echoes it.
 
-A session cannot be shared between loops, and nobody is there to close it. So an async generator
-holds it: `asyncio.run`, pytest-asyncio and `run_sync` close these at their loop's end. A loop that
-was closed without that (`run_until_complete`, then `close`) is noticed when the next session is
-made, or when the interpreter ends.
+There is one aiohttp session per event loop, shared by all servers. A session cannot be used by two
+loops, and no caller is responsible for closing it, so an async generator owns it: `asyncio.run`,
+pytest-asyncio and `run_sync` close their loop's generators when the loop ends. A session whose loop
+was closed without that (`run_until_complete`, then `close`) is cleaned up when the next session is
+created, or at interpreter exit.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from agentcall.models.url import (
 )
 
 _KEEPALIVE_SECONDS = 4.0
-"""Seconds: uvicorn, under LMDeploy and vLLM, closes an idle connection after five."""
+"""Must be below 5: uvicorn, under LMDeploy and vLLM, closes an idle connection after 5 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ _sessions: dict[asyncio.AbstractEventLoop, _PooledSession] = {}
 
 
 async def get_shared_session() -> aiohttp.ClientSession:
-    """The session of the running event loop."""
+    """Return the session of the running event loop; create it when it is first needed."""
     loop = asyncio.get_running_loop()
     pooled = _sessions.get(loop)
     if pooled is None or pooled.session.closed:
@@ -89,7 +89,7 @@ async def get_shared_session() -> aiohttp.ClientSession:
 async def _close_with_loop(
     session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop
 ) -> AsyncGenerator[None, None]:
-    """Holds a session open until the loop closes its async generators, as it does at its end."""
+    """Keep a session open until the loop closes its async generators."""
     try:
         yield
     finally:
@@ -98,7 +98,7 @@ async def _close_with_loop(
 
 
 def _get_connection_limit() -> int:
-    """How many connections we open at most: three quarters of the files we may have open."""
+    """Return the maximum of open connections: three quarters of the limit of open files."""
     try:
         from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
     except ImportError:  # Windows has no such limit
@@ -108,20 +108,21 @@ def _get_connection_limit() -> int:
 
 
 def _drop_orphans() -> None:
-    """Lets go of the sessions whose loop was closed under them."""
+    """Release the sessions whose event loop was closed before they were."""
     for loop in list(_sessions):
         if loop.is_closed():
             session = _sessions.pop(loop).session
             connector = session.connector
             session.detach()
             if connector is not None:
-                # Nothing can be awaited any more; the first step is all that needs no loop.
+                # Nothing can be awaited without a loop: run only the first step, which closes the
+                # sockets.
                 next(connector.close().__await__(), None)
 
 
 @atexit.register
 def _close_remaining() -> None:
-    """Closes the sessions of loops that nobody closed."""
+    """Close the sessions of loops that are still open at exit."""
     for loop, pooled in list(_sessions.items()):
         if not loop.is_running() and not loop.is_closed():
             loop.run_until_complete(pooled.closer.aclose())
@@ -129,7 +130,7 @@ def _close_remaining() -> None:
 
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Bytes of an answer beyond which it is refused."""
+"""Default limit for the size of an answer, in bytes."""
 
 T = TypeVar("T")
 _INITIAL_BACKOFF, _MAX_BACKOFF = 0.125, 8.0
@@ -139,13 +140,13 @@ _TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HTTPEndpoint:
-    """A server: its base URL (up to `/v1`), a key, and how patient we are.
+    """A model server: its base URL, an API key, and limits for each request.
 
-    url: `http://host:port/v1`; a key may stand in it, as `address` says, and is taken out.
+    url: `http://host:port/v1`; credentials in it (see `parse_url`) are moved to `api_key`.
     api_key: sent as `Authorization: Bearer`, unless it names another scheme itself.
-    timeout: seconds that one request may take from first try to last byte, retries and all.
-    tries: how often a request is tried at most.
-    max_bytes: the longest answer that is taken.
+    timeout: seconds for one request from its first attempt to its last byte, retries included.
+    tries: maximum number of attempts.
+    max_bytes: maximum size of an answer.
     """
 
     url: str
@@ -160,19 +161,19 @@ class HTTPEndpoint:
         object.__setattr__(self, "api_key", self.api_key.strip() or parsed_url.api_key)
 
     async def get(self, path: str) -> JSON:
-        """The JSON at a path below the base URL, tried once. Raises ModelError."""
+        """Return the JSON at a path below the base URL; one attempt. Raises ModelError."""
         return await self._request_json("GET", path, None, monotonic() + min(10.0, self.timeout))
 
     def post(self, path: str, body: bytes) -> Awaitable[JSON]:
-        """The JSON answered to a body. Raises ModelError."""
+        """Post a body and return the JSON answer. Raises ModelError."""
         return self._run_with_retries(
             lambda deadline: self._request_json("POST", path, body, deadline)
         )
 
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
-        """The bytes answered to a body, as they arrive.
+        """Post a body and yield the bytes of the answer as they arrive.
 
-        Raises ModelError: CutAnswer if the connection breaks once the answer has begun.
+        Raises ModelError; it is CutAnswer if the connection breaks after the answer has begun.
         """
         response, data = await self._run_with_retries(
             lambda deadline: self._start_stream(path, body, deadline)
@@ -188,58 +189,36 @@ class HTTPEndpoint:
         except _TRANSPORT_ERRORS as error:
             raise self._convert_cut(error) from _get_safe_cause(error)
         finally:
-            response.release()  # keeps the connection if the answer was read to its end
+            response.release()  # the connection is reused if the answer was read to its end
 
     @property
     def display_url(self) -> str:
-        """The URL without query, for messages."""
+        """The URL without its query, for messages."""
         return redact_url(self.url)
 
     @property
     def secrets(self) -> Collection[str]:
-        """What no error may show: the key, and what stands in the URL's query."""
+        """The API key and the secrets in the URL, which no error may contain."""
         return [self.api_key, *extract_url_secrets(self.url)]
 
     async def _run_with_retries(self, attempt: Callable[[float], Awaitable[T]]) -> T:
-        """What an attempt gives, made again while failing may pass and there is time."""
+        """Await an attempt, and repeat it after transient errors until the deadline."""
         deadline = monotonic() + self.timeout
-        try:
-            return await attempt(deadline)
-        except _RETRYABLE_ERRORS as error:
-            return await self._retry(attempt, deadline, error)
-
-    async def _retry(
-        self, attempt: Callable[[float], Awaitable[T]], deadline: float, failure: ModelError
-    ) -> T:
-        """What a later attempt gives, the first having failed."""
-        # imported here: most requests go well, and need none of it
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-
-        failures = [failure]
-
-        async def attempt_again() -> T:
-            if failures:
-                raise failures.pop()
-            return await attempt(deadline)
-
-        def compute_wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            return _compute_backoff(error, state.attempt_number)
-
-        def should_stop(state: RetryCallState) -> bool:
-            return (
-                state.attempt_number >= self.tries or monotonic() + state.upcoming_sleep > deadline
-            )
-
-        again = retry_if_exception_type(_RETRYABLE_ERRORS)
-        return await AsyncRetrying(retry=again, stop=should_stop, wait=compute_wait, reraise=True)(
-            attempt_again
-        )
+        failures = 0
+        while True:
+            try:
+                return await attempt(deadline)
+            except _RETRYABLE_ERRORS as error:
+                failures += 1
+                seconds = _compute_backoff(error, failures)
+                if failures >= self.tries or monotonic() + seconds > deadline:
+                    raise
+            await asyncio.sleep(seconds)
 
     async def _start_stream(
         self, path: str, body: bytes, deadline: float
     ) -> tuple[aiohttp.ClientResponse, bytes]:
-        """A stream, and the first that came of it."""
+        """Open a stream and read its first bytes, which may be an error under HTTP 200."""
         response = await self._open_response("POST", path, body, deadline)
         try:
             data = await response.content.readany()
@@ -286,8 +265,8 @@ class HTTPEndpoint:
     async def _open_response(
         self, method: str, path: str, body: bytes | None, deadline: float
     ) -> aiohttp.ClientResponse:
-        left = max(deadline - monotonic(), 0.001)
-        timeout = _get_client_timeout(round(left, 2) or 0.001)
+        seconds = max(deadline - monotonic(), 0.001)
+        timeout = _get_client_timeout(round(seconds, 2) or 0.001)
         headers = {"Content-Type": "application/json", "User-Agent": "agentcall"}
         if self.api_key:
             headers["Authorization"] = format_authorization(self.api_key)
@@ -298,68 +277,73 @@ class HTTPEndpoint:
             )
             if response.status < 400:
                 return response
-            raise await self._read_refusal(response)
+            raise await self._read_error(response)
         except _TRANSPORT_ERRORS as error:
-            raise self._convert_error(error, left) from _get_safe_cause(error)
+            raise self._convert_error(error, seconds) from _get_safe_cause(error)
 
-    async def _read_refusal(self, response: aiohttp.ClientResponse) -> ModelError:
+    async def _read_error(self, response: aiohttp.ClientResponse) -> ModelError:
         try:
             data = await response.content.read(65536)
         finally:
             response.release()
-        wait = parse_retry_after(response.headers.get("Retry-After"))
-        refused = parse_error_response(
-            response.status, data, url=self.display_url, retry_after=wait
+        retry_after = parse_retry_after(response.headers.get("Retry-After"))
+        error = parse_error_response(
+            response.status, data, url=self.display_url, retry_after=retry_after
         )
-        return mask_secrets(refused, self.secrets)
+        return mask_secrets(error, self.secrets)
 
     def _convert_cut(self, error: Exception) -> ModelError:
-        """What broke a stream that had begun, as an error of ours."""
+        """Convert an error that broke a stream after its beginning."""
         failure = self._convert_error(error, self.timeout)
         return CutAnswer(str(failure)) if isinstance(failure, ModelUnreachable) else failure
 
     def _build_too_long_error(self) -> BadAnswer:
         return BadAnswer(
             f"the answer of {self.display_url} is longer than {self.max_bytes} bytes; "
-            "ask for less with max_tokens, or take more with max_bytes="
+            "ask for less with max_tokens, or raise the limit with max_bytes="
         )
 
     def _convert_error(self, error: Exception, seconds: float) -> ModelError:
-        """What aiohttp raised, as an error of ours."""
+        """Convert an error of aiohttp to a ModelError."""
+        # Below 10 seconds the connection limit is the whole timeout: see _get_client_timeout.
         if isinstance(error, aiohttp.ConnectionTimeoutError) and self.timeout > 10:
-            return ModelUnreachable(f"{self.display_url} does not take connections; is it running?")
+            return ModelUnreachable(
+                f"{self.display_url} does not accept connections; is it running?"
+            )
         if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
             return ModelTimeout(
-                f"{self.display_url} gave no whole answer in {seconds:.3g} seconds; "
-                "give it more with timeout=, or a smaller task"
+                f"{self.display_url} gave no complete answer in {seconds:.3g} seconds; "
+                "give it more time with timeout=, or a smaller task"
             )
         if isinstance(error, aiohttp.ClientConnectorError):
-            why = error.strerror or error
+            reason = error.strerror or error
             return ModelUnreachable(
-                f"no server answers at {self.display_url} ({why}); is it running?"
+                f"no server answers at {self.display_url} ({reason}); is it running?"
             )
-        said = "a redirect leads nowhere" if isinstance(error, aiohttp.InvalidURL) else error
-        said = getattr(error, "message", None) or said  # a ClientResponseError's str has the URL
+        if isinstance(error, aiohttp.InvalidURL):
+            message: object = "a redirect points to an invalid URL"
+        else:  # the str() of a ClientResponseError contains the URL, its message does not
+            message = getattr(error, "message", None) or error
         kind = type(error).__name__
-        return ModelUnreachable(f"the connection to {self.display_url} broke: {kind}: {said}")
+        return ModelUnreachable(f"the connection to {self.display_url} broke: {kind}: {message}")
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.display_url!r})"
+        return f"HTTPEndpoint({self.display_url!r})"
 
 
 def _get_safe_cause(error: Exception) -> Exception | None:
-    """The error as the cause of ours; not one whose own words have the URL with its secrets."""
+    """Return the error, or None if its message contains the URL with its secrets."""
     return None if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)) else error
 
 
 @lru_cache(maxsize=64)
 def _get_client_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    """The limit of a request; most requests have the same, and making one takes its time."""
+    """Return aiohttp's timeout; cached, as most requests have the same and creating it is slow."""
     return aiohttp.ClientTimeout(total=seconds, sock_connect=min(10.0, seconds))
 
 
-def _compute_backoff(failure: BaseException | None, failures: int) -> float:
-    """Seconds until the next try: what the server asks for, else a random time that doubles."""
-    if isinstance(failure, RateLimited) and failure.retry_after is not None:
-        return failure.retry_after
+def _compute_backoff(error: ModelError, failures: int) -> float:
+    """Return the seconds to wait: the server's Retry-After, else exponential with full jitter."""
+    if isinstance(error, RateLimited) and error.retry_after is not None:
+        return error.retry_after
     return random.uniform(0, min(_INITIAL_BACKOFF * 2**failures, _MAX_BACKOFF))  # noqa: S311 - no secret

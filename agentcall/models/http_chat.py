@@ -1,4 +1,4 @@
-"""A model on any OpenAI-compatible server, over HTTP."""
+"""`HTTPChat`: a model on an OpenAI-compatible server, over HTTP."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class HTTPChat:
     """A model on an OpenAI-compatible server.
 
     endpoint: the server, or its base URL, which usually ends in `/v1`.
-    model: the model's name there; a name's last part will do; None takes the first it serves.
-    dialect: how tools are offered and calls are read; "auto" asks the server once.
+    model: the model's name on the server, or the last part of its path; None selects the first
+        model that the server lists.
+    dialect: how tools are offered and calls are read; "auto" probes the server once.
     """
 
     def __init__(
@@ -40,16 +41,16 @@ class HTTPChat:
         )
 
     def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        """The parts of one answer. Raises ModelError."""
+        """Yield the parts of one answer. Raises ModelError."""
         return self._chat_client.ask(request)
 
     @property
     def secrets(self) -> Collection[str]:
-        """What nothing that is shown of the model may hold."""
+        """The server's keys and passwords, which no output may contain."""
         return self._chat_client.secrets
 
     async def resolve_dialect(self) -> DialectChoice:
-        """The model's full name, the dialect and why; asked of the server once."""
+        """Return the model's full name, the dialect and the reason; asks the server once."""
         return await self._chat_client.resolve_dialect()
 
     async def _choose_dialect(self) -> DialectChoice:

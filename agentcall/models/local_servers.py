@@ -1,7 +1,7 @@
-"""Servers that agentcall launched on this machine: where they are, and the keys they ask for.
+"""Servers that agentcall launched on this machine: their URLs and API keys.
 
-A key is kept with its server, in a file that only this user reads, so it never stands in a
-shorthand, on a command line or in a log.
+A key is stored with its server, in a file that only this user can read, so that it appears in no
+shorthand, command line or log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agentcall_server.server_registry import ServerEntry, find_by_port, find_ent
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A server that is ready: its base URL, its model's name there, and its key."""
+    """A server that is ready: its base URL, the name of its model, and its API key."""
 
     name: str
     url: str
@@ -29,49 +29,51 @@ class LocalServer:
 
 
 def find_local_server(name: str) -> LocalServer | None:
-    """The LMDeploy server of that name, or that serves a model of that name, if it is ready."""
-    found = find_entry(name) if name else next(_iterate_ready("lmdeploy"), None)
-    return _to_local_server(found, "lmdeploy") if found is not None else None
+    """Return the ready LMDeploy server with this name, or with a model of this name.
+
+    An empty name finds any ready LMDeploy server.
+    """
+    entry = find_entry(name) if name else next(_iterate_ready("lmdeploy"), None)
+    return _to_local_server(entry, "lmdeploy") if entry is not None else None
 
 
 def find_embedded_server(name: str | None) -> LocalServer | None:
-    """The ready server of an embedded model; the default one for None."""
+    """Return the ready server of an embedded model; None selects the default model."""
     try:
-        wanted = lookup(name)
-        for found in _iterate_ready("embedded"):
-            launch = found.launch
-            if launch is not None and lookup(launch.model.partition(":")[2] or None) == wanted:
-                return _to_local_server(found, "embedded")
+        model = lookup(name)
+        for entry in _iterate_ready("embedded"):
+            launch = entry.launch
+            if launch is not None and lookup(launch.model.partition(":")[2] or None) == model:
+                return _to_local_server(entry, "embedded")
     except UnknownModelName:
         pass
     return None
 
 
 def find_api_key(url: str) -> str:
-    """The key for a server: that of one that was launched here, else AGENTCALL_API_KEY."""
+    """Return the API key for a URL: that of a server launched here, else AGENTCALL_API_KEY."""
     return _find_local_key(url) or os.environ.get("AGENTCALL_API_KEY", "")
 
 
 def _find_local_key(url: str) -> str:
-    """The key that a server of ours at the URL asks for; '' if there is none."""
     parts = urlsplit(url)
-    found = find_by_port(parts.port) if parts.port else None
-    wanted = found.wanted if found is not None else None
-    if found is None or wanted is None or not wanted.has_key:
+    entry = find_by_port(parts.port) if parts.port else None
+    spec = entry.wanted if entry is not None else None
+    if entry is None or spec is None or not spec.has_key:
         return ""
+    # The key is for this server alone, and not for another host with the same port.
     host = parts.hostname or ""
-    return found.read_key() if is_loopback(host) or host == wanted.host else ""
+    return entry.read_key() if is_loopback(host) or host == spec.host else ""
 
 
 def _iterate_ready(kind: ServerKind) -> Iterator[ServerEntry]:
-    for one in list_entries():
-        wanted = one.wanted
-        if wanted is not None and wanted.kind == kind and one.is_ready:
-            yield one
+    for entry in list_entries():
+        if entry.wanted is not None and entry.wanted.kind == kind and entry.is_ready:
+            yield entry
 
 
-def _to_local_server(found: ServerEntry, kind: ServerKind) -> LocalServer | None:
-    wanted, status = found.wanted, found.status
-    if wanted is None or status is None or wanted.kind != kind or not found.is_ready:
+def _to_local_server(entry: ServerEntry, kind: ServerKind) -> LocalServer | None:
+    spec, status = entry.wanted, entry.status
+    if spec is None or status is None or spec.kind != kind or not entry.is_ready:
         return None
-    return LocalServer(found.name, f"{wanted.root}/v1", status.model, found.endpoint.key)
+    return LocalServer(entry.name, f"{spec.root}/v1", status.model, entry.endpoint.key)

@@ -1,8 +1,8 @@
-"""A model of any provider, over a client of the `openai` package that the user brings.
+"""`OpenAIChat`: a model of any provider, over the user's client of the `openai` package.
 
-Requests go through `client.post` with the body already written, so that the client's keys, hooks,
-retries and transports stay, and its walk over the whole history, which costs more than all the
-rest (docs/performance.md), does not happen. For speed give the client its aiohttp transport:
+Requests go through `client.post` with an encoded body. The client's keys, hooks, retries and
+transports stay in use, but its conversion of the whole history, which takes longer than all the
+rest (docs/performance.md), is skipped. The fastest transport is aiohttp's:
 `AsyncOpenAI(http_client=DefaultAioHttpClient())`.
 """
 
@@ -23,6 +23,7 @@ from openai import (
     AsyncStream,
     OpenAIError,
 )
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from agentcall.dialects.base import Dialect, get_dialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
@@ -39,14 +40,14 @@ T = TypeVar("T")
 
 
 class OpenAIChat:
-    """A model behind an `AsyncOpenAI` client, or one of its kin such as `AsyncAzureOpenAI`.
+    """A model behind an `AsyncOpenAI` client or a subclass such as `AsyncAzureOpenAI`.
 
-    client: yours; its keys, retries (`max_retries`), hooks and timeouts for each try stay as they
-        are, and it stays open.
-    model: the model's name there.
-    dialect: how tools are offered and calls are read; "auto" is "native", and a native one whose
-        tools the server refuses is changed.
-    timeout: seconds that one request may take from first try to last byte, retries and all.
+    client: the user's client; its keys, retries (`max_retries`), hooks and timeouts for each
+        attempt apply. It is not closed.
+    model: the model's name at the provider.
+    dialect: how tools are offered and calls are read; "auto" means "native". A native dialect is
+        replaced when the server refuses tools.
+    timeout: seconds for one request from its first attempt to its last byte, retries included.
     """
 
     def __init__(
@@ -59,25 +60,25 @@ class OpenAIChat:
         timeout: float = 600.0,
     ) -> None:
         self.model = model
-        name = "native" if dialect == "auto" else dialect
-        spoken = get_dialect(name) if isinstance(name, str) else name
-        self._dialect_choice = DialectChoice(model, spoken, "the caller named it")
+        if isinstance(dialect, str):
+            dialect = get_dialect("native" if dialect == "auto" else dialect)
+        self._dialect_choice = DialectChoice(model, dialect, "the caller named it")
         self._transport = _OpenAITransport(client, timeout)
         self._chat_client = ChatClient(
             self._transport, self._choose_dialect, settings, url=self._transport.display_url
         )
 
     def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        """The parts of one answer. Raises ModelError."""
+        """Yield the parts of one answer. Raises ModelError."""
         return self._chat_client.ask(request)
 
     @property
     def secrets(self) -> Collection[str]:
-        """What nothing that is shown of the model may hold."""
+        """The client's keys and passwords, which no output may contain."""
         return self._chat_client.secrets
 
     async def resolve_dialect(self) -> DialectChoice:
-        """The model's name, the dialect and why."""
+        """Return the model's name, the dialect and the reason."""
         return await self._chat_client.resolve_dialect()
 
     async def _choose_dialect(self) -> DialectChoice:
@@ -88,7 +89,7 @@ class OpenAIChat:
 
 
 class _OpenAITransport:
-    """The client as a wire."""
+    """The client as a `ChatTransport`."""
 
     def __init__(self, client: AsyncOpenAI, timeout: float) -> None:
         self._client = client
@@ -106,21 +107,27 @@ class _OpenAITransport:
         ]
 
     async def post(self, body: bytes) -> JSON:
-        """An answer that breaks off is asked for again, as the client does before it begins."""
+        """Post a request; an answer that breaks off is requested again.
+
+        The client itself retries only until an answer begins.
+        """
         deadline = monotonic() + self._timeout
-        tries = self._client.max_retries
-        while True:
-            try:
-                data = b"".join([piece async for piece in self._stream_bytes(body, deadline)])
-            except CutAnswer as cut:
-                tries -= 1
-                if tries < 0:
-                    raise ModelUnreachable(str(cut)) from cut
-                continue
-            try:
-                return decode_json(data)
-            except ValueError:
-                raise build_not_json_error(data, self.display_url) from None
+        read_answer = retry(
+            retry=retry_if_exception_type(CutAnswer),
+            stop=stop_after_attempt(self._client.max_retries + 1),
+            reraise=True,
+        )(self._read_answer)
+        try:
+            data = await read_answer(body, deadline)
+        except CutAnswer as error:
+            raise ModelUnreachable(str(error)) from error
+        try:
+            return decode_json(data)
+        except ValueError:
+            raise build_not_json_error(data, self.display_url) from None
+
+    async def _read_answer(self, body: bytes, deadline: float) -> bytes:
+        return b"".join([piece async for piece in self._stream_bytes(body, deadline)])
 
     def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
         return self._stream_bytes(body, monotonic() + self._timeout)
@@ -139,7 +146,7 @@ class _OpenAITransport:
                 yield piece
         except ModelError:
             raise
-        except Exception as error:  # whatever the client's transport raises
+        except Exception as error:  # the client's transport may raise anything
             kind = type(error).__name__
             raise CutAnswer(
                 f"the connection to {self.display_url} broke: {kind}: {error}"
@@ -152,7 +159,7 @@ class _OpenAITransport:
             CHAT_PATH,
             body=orjson.loads(body),
             cast_to=object,
-            stream=True,  # says how the client takes the answer, not what the body asks for
+            stream=True,  # the client passes bytes on as they arrive; the body decides what it asks
             stream_cls=AsyncStream[object],
         )
         try:
@@ -165,27 +172,27 @@ class _OpenAITransport:
             return await asyncio.wait_for(awaitable, deadline - monotonic())
         except asyncio.TimeoutError as error:
             raise ModelTimeout(
-                f"{self.display_url} gave no whole answer in {self._timeout:g} seconds; "
-                "give it more with timeout=, or a smaller task"
+                f"{self.display_url} gave no complete answer in {self._timeout:g} seconds; "
+                "give it more time with timeout=, or a smaller task"
             ) from error
 
 
 def _convert_error(error: OpenAIError, url: str) -> ModelError:
-    """What the client raised, as an error of ours."""
+    """Convert an error of the openai package to a ModelError."""
     match error:
         case APIStatusError():
-            headers: Any = error.response.headers  # Any: of httpx or httpx2, by the version
-            wait = parse_retry_after(headers.get("retry-after"))
+            headers: Any = error.response.headers  # Any: of httpx or httpx2, by openai's version
+            retry_after = parse_retry_after(headers.get("retry-after"))
             data = error.response.content
-            return parse_error_response(error.status_code, data, url=url, retry_after=wait)
+            return parse_error_response(error.status_code, data, url=url, retry_after=retry_after)
         case APITimeoutError():
             return ModelTimeout(f"{url} did not answer before the client's own timeout")
         case APIConnectionError():
-            why = error.__cause__ or error
+            reason = error.__cause__ or error
             return ModelUnreachable(
-                f"no server answers at {url} ({type(why).__name__}: {why}); is it running?"
+                f"no server answers at {url} ({type(reason).__name__}: {reason}); is it running?"
             )
         case APIError():
-            return BadAnswer(f"{url} gave an answer that is none: {error.message}")
+            return BadAnswer(f"{url} gave an invalid answer: {error.message}")
         case _:
-            return ModelError(f"the client could not ask {url}: {error}")
+            return ModelError(f"the client could not send a request to {url}: {error}")

@@ -1,16 +1,16 @@
-"""A model by a short name.
+"""Resolve a model's shorthand to a `Model`.
 
     "lmdeploy:internlm2_5-7b-chat"   a server or model that agentcall launched on this machine, by
                                      its name; else LMDeploy at 127.0.0.1:23333
-    "http://host:port/v1"            the first model that the server has; without a path, /v1
-    "http://host:port/v1#model"      that model of it
-    "embedded", "embedded:NAME"      the embedded model, on the CPU, started when first asked
-    several, as a list or "URL,URL"  the least busy of them, and another where one fails (balance)
-    none                             AGENTCALL_MODEL, else a live local LMDeploy, else embedded
+    "http://host:port/v1"            the first model of the server; /v1 is added to a bare host
+    "http://host:port/v1#model"      this model of the server
+    "embedded", "embedded:NAME"      the embedded model on the CPU, started by the first request
+    several, as a list or "URL,URL"  a `LoadBalancer`: the least busy server, or the next if it
+                                     fails
+    None                             AGENTCALL_MODEL, else a running local LMDeploy, else embedded
 
-The API key is that of a server that agentcall launched, else AGENTCALL_API_KEY, if set. The HTTP
-client and the embedded runtime are imported when a model is first asked, so that importing
-agentcall costs neither.
+The API key is that of a server that agentcall launched, else AGENTCALL_API_KEY. The HTTP client and
+the embedded runtime are imported by the first request, so that importing agentcall stays fast.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
 from agentcall.models.url import add_v1_path, redact_url
@@ -27,67 +27,65 @@ from agentcall.models.url import add_v1_path, redact_url
 if TYPE_CHECKING:
     from agentcall.models.base import Model, ModelRequest, ResponseEvent
     from agentcall.models.load_balancer import LoadBalancer
-    from agentcall_server.embedded_server import EmbeddedServer
 
 LMDEPLOY = ("127.0.0.1", 23333)
-"""Where LMDeploy's api_server listens by default."""
-
+"""The default address of LMDeploy's api_server."""
 
 ModelLike: TypeAlias = "Model | str | Sequence[Model | str]"
 """A model, its shorthand, or several of them that serve the same model."""
 
-_TRIES_ALONE, _TRIES_BALANCED = 4, 1
-"""How often a request is tried on a server: once, where another server can be asked instead."""
+_SINGLE_TRIES, _BALANCED_TRIES = 4, 1
+"""Attempts of a request on one server; a load balancer asks another server instead."""
 
 _SEPARATOR = re.compile(r"\s*,\s*(?=https?:|lmdeploy\b|embedded\b)")
-"""Between two shorthands; the name of a model may hold commas of its own."""
+"""Separates shorthands; the name of a model may contain commas."""
 
 
 def resolve_model(model: ModelLike | None) -> Model:
-    """The model that is meant. Raises UnknownModel, UsageError."""
+    """Resolve a model or a shorthand; None selects the default. Raises UnknownModel, UsageError."""
     if model is None:
         return _LazyModel(
             lambda: resolve_model(os.environ.get("AGENTCALL_MODEL") or _detect_shorthand())
         )
     if isinstance(model, str):
-        several = split_shorthands(model)
-        return (
-            _resolve_one(model, _TRIES_ALONE)
-            if len(several) == 1
-            else _create_load_balancer(several)
-        )
+        shorthands = split_shorthands(model)
+        if len(shorthands) == 1:
+            return _resolve_shorthand(model, _SINGLE_TRIES)
+        return _create_load_balancer(shorthands)
     return _create_load_balancer(model) if isinstance(model, Sequence) else model
 
 
 def describe_model(model: ModelLike | None) -> str:
-    """What is meant, to be shown: shorthands without the secrets of their URLs."""
+    """Return the model or shorthand as text for messages, without the secrets of its URLs."""
     if isinstance(model, str):
-        return ", ".join(repr(redact_url(one)) for one in split_shorthands(model))
+        return ", ".join(repr(redact_url(shorthand)) for shorthand in split_shorthands(model))
     if isinstance(model, Sequence):
         return f"[{', '.join(map(describe_model, model))}]"
     return repr(model)
 
 
 def get_resolved_model(model: Model) -> Model | None:
-    """The model that a shorthand has become; None before it was first asked."""
+    """Return the model that a shorthand was resolved to; None before its first request."""
     return model.inner_model if isinstance(model, _LazyModel) else model
 
 
 def split_shorthands(shorthand: str) -> list[str]:
-    """The shorthands that a text with commas between them holds; mostly one."""
+    """Split a text at the commas between shorthands; most texts have only one."""
     return _SEPARATOR.split(shorthand.strip())
 
 
 def _create_load_balancer(nodes: Sequence[Model | str]) -> LoadBalancer:
     from agentcall.models.load_balancer import LoadBalancer
 
-    each = (
-        _resolve_one(node, _TRIES_BALANCED) if isinstance(node, str) else node for node in nodes
+    return LoadBalancer(
+        *(
+            _resolve_shorthand(node, _BALANCED_TRIES) if isinstance(node, str) else node
+            for node in nodes
+        )
     )
-    return LoadBalancer(*each)
 
 
-def _resolve_one(shorthand: str, tries: int) -> Model:
+def _resolve_shorthand(shorthand: str, tries: int) -> Model:
     kind, _, rest = shorthand.partition(":")
     if kind in ("http", "https"):
         url, _, model = shorthand.partition("#")
@@ -98,13 +96,13 @@ def _resolve_one(shorthand: str, tries: int) -> Model:
     if kind == "embedded":
         return _LazyModel(lambda: _create_embedded_model(rest or None))
     raise UnknownModel(
-        f"{redact_url(shorthand)!r} names no model; use lmdeploy:NAME, http://host:port/v1, "
-        "http://host:port/v1#NAME, embedded, or embedded:NAME"
+        f"{redact_url(shorthand)!r} is not the name of a model; use lmdeploy:NAME, "
+        "http://host:port/v1, http://host:port/v1#NAME, embedded, or embedded:NAME"
     )
 
 
 class _LazyModel:
-    """A model that is made when it is first asked, once, however many ask at the same time."""
+    """A model that is created by its first request; concurrent first requests create it once."""
 
     def __init__(self, factory: Callable[[], Model]) -> None:
         self._factory = factory
@@ -127,8 +125,9 @@ class _LazyModel:
         return () if self._model is None else collect_secrets([self._model])
 
     async def _ask_first(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        # Starting the embedded model takes seconds and its download minutes.
-        import asyncio  # a loop runs, so it is there
+        import asyncio  # already imported, as a loop is running
+
+        # In a thread: starting the embedded model takes seconds, and its download minutes.
 
         model = await asyncio.to_thread(self._create_once)
         async for part in model.ask(request):
@@ -162,7 +161,7 @@ def _create_lmdeploy_model(name: str, tries: int) -> Model:
 
 
 def _detect_shorthand() -> str:
-    """The shorthand of what there is: a live local LMDeploy, else the embedded model."""
+    """Return the shorthand of a running local LMDeploy, else of the embedded model."""
     import socket
 
     try:
@@ -181,31 +180,15 @@ def _create_embedded_model(name: str | None) -> Model:
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.local_servers import find_embedded_server
     from agentcall_server.embedded_server import ensure
-
-    server = find_embedded_server(name) or _start_embedded_server(ensure, name)
-    return cast(
-        "Model",
-        HTTPChat(
-            server.url,
-            server.model,
-            dialect=ConstrainedDialect(),
-            settings=ModelSettings(temperature=0.0, max_tokens=1024),
-        ),
-    )
-
-
-def _start_embedded_server(
-    ensure: Callable[[str | None], EmbeddedServer], name: str | None
-) -> EmbeddedServer:
-    """The running embedded server; what keeps it from running, as an error of ours."""
-    from agentcall_server.errors import RuntimeMissing, ServerError
-    from agentcall_server.errors import UnknownModelName as Unknown
+    from agentcall_server.errors import RuntimeMissing, ServerError, UnknownModelName
 
     try:
-        return ensure(name)
+        server = find_embedded_server(name) or ensure(name)
     except RuntimeMissing as error:
         raise MissingExtra(str(error)) from error
-    except Unknown as error:
+    except UnknownModelName as error:
         raise UnknownModel(str(error)) from error
     except ServerError as error:
         raise ModelUnreachable(str(error)) from error
+    settings = ModelSettings(temperature=0.0, max_tokens=1024)
+    return HTTPChat(server.url, server.model, dialect=ConstrainedDialect(), settings=settings)

@@ -1,9 +1,9 @@
-"""How old an LMDeploy server is: guessed, as none of them tells its version.
+"""Detect the version of an LMDeploy server, which no LMDeploy reports, from its OpenAPI document.
 
 The fields of a chat request and the paths in /openapi.json differ from version to version. The
-table below was made by comparing the sources of all releases from 0.5.3 to 0.18.0; the fields are
-the same on `lmdeploy serve proxy`. Where the document is hidden (--disable-fastapi-docs), a few
-paths are asked for: one that takes POST alone answers 405 to a GET, one that is not there 404.
+rules below come from a comparison of the sources of all releases from 0.5.3 to 0.18.0; the fields
+are the same on `lmdeploy serve proxy`. If the document is hidden (--disable-fastapi-docs), a few
+paths are probed: a path that accepts only POST answers 405 to a GET, an unknown path answers 404.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from agentcall.models.http import HTTPEndpoint
 
 @dataclass(frozen=True, slots=True)
 class ServerVersion:
-    """`since` is the oldest version it can be, empty if nothing is known; `text` says which."""
+    """A detected version.
+
+    `min_version` is the oldest version it can be, empty if unknown; `text` describes the range,
+    such as "0.16 or 0.17".
+    """
 
     min_version: tuple[int, ...] = ()
     text: str = ""
@@ -35,11 +39,14 @@ class _VersionRule:
         return self.required <= features and not self.forbidden & features
 
 
-def _create_rule(since: str, text: str, required: str = "", forbidden: str = "") -> _VersionRule:
-    version = ServerVersion(tuple(map(int, since.split("."))), text)
+def _create_rule(
+    min_version: str, text: str, required: str = "", forbidden: str = ""
+) -> _VersionRule:
+    version = ServerVersion(tuple(map(int, min_version.split("."))), text)
     return _VersionRule(version, frozenset(required.split()), frozenset(forbidden.split()))
 
 
+# The first rule that matches applies: newest versions first.
 _RULES_BY_FIELD = (
     _create_rule("0.18", "0.18 or later", "parallel_tool_calls", forbidden="do_preprocess"),
     _create_rule(
@@ -64,11 +71,11 @@ _RULES_BY_PATH = (
     _create_rule("0.10.2", "0.10.2", "/generate"),
     _create_rule("0.5", "0.10.1 or earlier", "/v1/chat/interactive"),
 )
-_PROBED_PATHS = sorted({path for row in _RULES_BY_PATH for path in row.required | row.forbidden})
+_PROBED_PATHS = sorted({path for rule in _RULES_BY_PATH for path in rule.required | rule.forbidden})
 
 
 async def detect_lmdeploy_version(endpoint: HTTPEndpoint) -> ServerVersion:
-    """The age of the LMDeploy server at an endpoint; costs no request to its model."""
+    """Detect the version of the LMDeploy server at an endpoint; sends no request to its model."""
     root = get_root_endpoint(endpoint)
     try:
         document = await root.get("/openapi.json")
@@ -78,13 +85,13 @@ async def detect_lmdeploy_version(endpoint: HTTPEndpoint) -> ServerVersion:
 
 
 def get_root_endpoint(endpoint: HTTPEndpoint) -> HTTPEndpoint:
-    """The same server without the `/v1`: where the pages are that OpenAI's API does not have."""
-    path, mark, query = endpoint.url.partition("?")
-    return replace(endpoint, url=f"{path.removesuffix('/v1')}{mark}{query}")
+    """Return the endpoint without `/v1`, for the server's pages outside of OpenAI's API."""
+    path, separator, query = endpoint.url.partition("?")
+    return replace(endpoint, url=f"{path.removesuffix('/v1')}{separator}{query}")
 
 
 def infer_version(document: JSON) -> ServerVersion:
-    """The age that an OpenAPI document of LMDeploy tells."""
+    """Infer the version from LMDeploy's OpenAPI document."""
     fields = get_nested(document, "components", "schemas", "ChatCompletionRequest", "properties")
     if not fields:
         return ServerVersion()
@@ -94,12 +101,12 @@ def infer_version(document: JSON) -> ServerVersion:
 
 
 def _match_version(rules: tuple[_VersionRule, ...], features: frozenset[str]) -> ServerVersion:
-    return next((row.version for row in rules if row.matches(features)), ServerVersion())
+    return next((rule.version for rule in rules if rule.matches(features)), ServerVersion())
 
 
 async def _probe_paths(root: HTTPEndpoint) -> frozenset[str]:
-    there = await asyncio.gather(*(_has_path(root, path) for path in _PROBED_PATHS))
-    return frozenset(path for path, found in zip(_PROBED_PATHS, there, strict=True) if found)
+    results = await asyncio.gather(*(_has_path(root, path) for path in _PROBED_PATHS))
+    return frozenset(path for path, exists in zip(_PROBED_PATHS, results, strict=True) if exists)
 
 
 async def _has_path(root: HTTPEndpoint, path: str) -> bool:
@@ -113,7 +120,7 @@ async def _has_path(root: HTTPEndpoint, path: str) -> bool:
 
 
 def get_nested(value: JSON, *keys: str) -> Mapping[str, JSON]:
-    """The object under these keys, one below the other; an empty one if it is not there."""
+    """Return the object at a path of keys; an empty one if it does not exist."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Base URLs of servers: made regular, freed of their secrets, shown without them."""
+"""Base URLs of servers: normalize them, extract their secrets, and format them for messages."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 from agentcall.errors import UsageError
 
 _CHAT_PATH = "/chat/completions"
-_NOT_A_PORT = re.compile(r":[^:\]]*[^:\]\d][^:\]]*$")
+_INVALID_PORT = re.compile(r":[^:\]]*[^:\]\d][^:\]]*$")
 _SECRET_NAME = re.compile("key|token|secret|password|sig|auth", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerURL:
-    """A base URL without user and password, and the key that these were."""
+    """A base URL without credentials, and the API key that they were."""
 
     url: str
     api_key: str
 
 
 def parse_url(url: str) -> ServerURL:
-    """The parts of a base URL as somebody typed it. Raises UsageError.
+    """Parse a base URL as a user typed it. Raises UsageError.
 
-    A key may stand before the host: `http://KEY@host/v1`, or `http://user:password@host/v1` for
-    HTTP basic authentication. A `/chat/completions` at the end is taken off.
+    The credentials may be an API key, `http://KEY@host/v1`, or `http://user:password@host/v1` for
+    HTTP basic authentication. A trailing `/chat/completions` is removed.
     """
     parts = _split_url(url)
     path = parts.path.rstrip("/").removesuffix(_CHAT_PATH)
-    clean = urlunsplit((parts.scheme, _get_host(parts), path, parts.query, ""))
-    return ServerURL(clean, _extract_key(parts))
+    clean_url = urlunsplit((parts.scheme, _get_host(parts), path, parts.query, ""))
+    return ServerURL(clean_url, _extract_key(parts))
 
 
 def redact_url(url: str) -> str:
-    """The URL without user, password and query, for messages; also one that is wrong."""
+    """Return the URL without credentials and query, for messages; the URL may be malformed."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "the server"
-    if _NOT_A_PORT.search(_get_host(parts)):  # what stands there may be a password
+    if _INVALID_PORT.search(_get_host(parts)):  # the text after the colon may be a password
         return "the server"
-    if "@" in parts.path + parts.query + parts.fragment:  # of a password that was not quoted
-        scheme, mark, rest = url.rpartition("@")[0].partition("://")
-        return (scheme + mark if rest else "") + url.rpartition("@")[2].partition("?")[0]
+    if "@" in parts.path + parts.query + parts.fragment:  # a password was not percent-encoded
+        scheme, separator, rest = url.rpartition("@")[0].partition("://")
+        return (scheme + separator if rest else "") + url.rpartition("@")[2].partition("?")[0]
     return urlunsplit((parts.scheme, _get_host(parts), parts.path.rstrip("/"), "", ""))
 
 
 def extract_url_secrets(url: str) -> list[str]:
-    """The secrets that stand in a URL: its user and password, and keys in its query."""
+    """Return the secrets in a URL: its credentials, and the keys in its query."""
     parts = urlsplit(url)
     return [_extract_key(parts), *extract_named_secrets(parse_qsl(parts.query))]
 
 
 def extract_named_secrets(fields: Iterable[tuple[str, object]]) -> list[str]:
-    """Those values of headers or query that are secrets by their names; `api-version` is none."""
+    """Return the values of the headers or query fields whose names suggest a secret."""
     return [value for name, value in fields if _SECRET_NAME.search(name) and isinstance(value, str)]
 
 
 def join_url(url: str, path: str) -> str:
-    """The URL of a path below a base URL, whose query stays at the end."""
-    base, mark, query = url.partition("?")
-    return f"{base}{path}{mark}{query}"
+    """Append a path to a base URL, before its query."""
+    base, separator, query = url.partition("?")
+    return f"{base}{path}{separator}{query}"
 
 
 def add_v1_path(url: str) -> str:
-    """The same base URL, with the usual `/v1` if it has no path."""
+    """Append the usual `/v1` to a base URL that has no path."""
     parts = _split_url(url)
     return url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1"))
 
 
 def format_authorization(api_key: str) -> str:
-    """The header for a key; one that names its scheme itself, such as `Basic ...`, stays so."""
+    """Return the Authorization header for a key; "Bearer" is added unless it names a scheme."""
     return api_key if api_key.startswith(("Basic ", "Bearer ")) else f"Bearer {api_key}"
 
 

@@ -1,7 +1,7 @@
-"""What tests of an agent need: a real server on loopback that says and does what it is told.
+"""Tools for tests of agents: a fake server on loopback, and a scripted model.
 
 with FakeServer([call("add", a=2, b=3), say("5")]) as server:
-    ...  # point the agent at server.url, then look into server.requests
+    ...  # run an agent with the model server.url, then check server.requests
 
 `ScriptedModel` plays the same replies without a server: `Agent(ScriptedModel([say("5")]))`.
 """

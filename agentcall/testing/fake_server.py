@@ -1,6 +1,6 @@
-"""`FakeServer`: a real HTTP server on loopback that plays a script and misbehaves on order.
+"""`FakeServer`: an HTTP server on loopback that plays a script, faults included.
 
-What a fake server is like whatever it plays: its pages, its context window, its tools.
+`ServerProfile` has what does not depend on the script: pages, context window, support of tools.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from agentcall.testing.replies import (
     ReplyFunction,
     Script,
     expand_script,
+    require_replies,
     say,
 )
 
 
 class ServerProfileOptions(TypedDict, total=False):
-    """The options of a `FakeServer`; `ServerProfile` says what each is."""
+    """The options of a `FakeServer`, described at `ServerProfile`."""
 
     models: Sequence[str]
     owned_by: str
@@ -48,18 +49,19 @@ class ServerProfileOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class ServerProfile:
-    """The traits of a server.
+    """The properties of a fake server.
 
-    `models` (ids) and `owned_by` stand on `/v1/models`. A prompt of more than `context` tokens is
-    refused in the words of the server that `like` names, and takes no reply from the script. With
-    `drops_tools` tools are ignored: they do not count as prompt tokens, and no script or brain
-    sees them. With `refuses_tools` a request with tools gets LMDeploy's 400. `pages` are more
-    pages by path, or other ones: a reply, a JSON value, or None for a 404.
-
-    Clients ask servers for one token to see what becomes of tools. With `answers_probes` such a
-    request (`Request.is_probe`) takes no reply from a sequence: it is answered with "Hi", or with
-    the reply that the script begins to play for ever. It stands in `requests`, with the number 0. A
-    function or a brain is asked all the same. Without it a probe is a request like any other.
+    models, owned_by: the ids and the owner on `/v1/models`.
+    context, like: a prompt of more than `context` tokens is refused with the message of the server
+        `like`, and consumes no reply of the script.
+    drops_tools: tools are ignored; they do not count as prompt tokens, and the script and the brain
+        do not see them.
+    refuses_tools: a request with tools gets LMDeploy's 400.
+    answers_probes: a probe (`RecordedRequest.is_probe`: a client asks for one token to measure what
+        the server does with tools) consumes no reply of a sequence. It is answered with "Hi", or
+        with the reply that the script repeats for ever, and recorded with the number 0. A function
+        or a brain gets probes anyway. If false, a probe is a request like any other.
+    pages: additional or replaced pages by path: a reply, a JSON value, or None for a 404.
     """
 
     models: Sequence[str] = ("fake-model",)
@@ -72,44 +74,42 @@ class ServerProfile:
     pages: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def answer_page(self, request: RecordedRequest) -> FakeResponse:
-        """The answer to anything but a chat completion."""
-        known = {"/v1/models": self._list_models(), "/health": {"status": "ok"}, **self.pages}
-        page = known.get(request.path)
+        """Answer a request for anything but a chat completion."""
+        card = {"object": "model", "created": 0, "owned_by": self.owned_by}
+        models = {"object": "list", "data": [{"id": name, **card} for name in self.models]}
+        pages = {"/v1/models": models, "/health": {"status": "ok"}, **self.pages}
+        page = pages.get(request.path)
         if page is None:
-            words = f"there is no page {request.method} {request.path}"
-            return make_json_response(openai_error(words, status=404), status=404)
+            message = f"there is no page {request.method} {request.path}"
+            return make_json_response(openai_error(message, status=404), status=404)
         return page.answer(request) if isinstance(page, Reply) else make_json_response(page)
 
-    def _list_models(self) -> object:
-        card = {"object": "model", "created": 0, "owned_by": self.owned_by}
-        return {"object": "list", "data": [{"id": name, **card} for name in self.models]}
-
     def filter_request(self, request: RecordedRequest) -> RecordedRequest:
-        """The request as the model sees it."""
+        """Return the request as the model sees it."""
         if not self.drops_tools:
             return request
         return replace(request, body={**request.body, "tools": []})
 
     def is_unscripted_probe(self, request: RecordedRequest) -> bool:
-        """Whether the request is a probe, and no turn of a conversation."""
+        """Whether the request is a probe that consumes no reply of the script."""
         return self.answers_probes and request.is_probe
 
     def refuse(self, request: RecordedRequest) -> FakeResponse | None:
-        """The answer to a chat request that never reaches the model, or None."""
-        if fault := _find_fault(request):
-            return make_json_response(openai_error(fault, status=400), status=400)
+        """Return the refusal of a chat request that does not reach the model, or None."""
+        if problem := _find_problem(request):
+            return make_json_response(openai_error(problem, status=400), status=400)
         if self.refuses_tools and request.tools:
             return make_json_response(no_tools_error(), status=400)
-        seen = self.filter_request(request)
-        if self.context is not None and seen.prompt_tokens > self.context:
-            return OverflowReply(self.like, self.context).answer(seen)
+        filtered = self.filter_request(request)
+        if self.context is not None and filtered.prompt_tokens > self.context:
+            return OverflowReply(self.like, self.context).answer(filtered)
         return None
 
 
-def _find_fault(request: RecordedRequest) -> str | None:
-    kind = request.headers.get("content-type", "nothing")
-    if not kind.startswith("application/json"):
-        return f"the Content-Type must be application/json, not {kind}"
+def _find_problem(request: RecordedRequest) -> str | None:
+    content_type = request.headers.get("content-type", "nothing")
+    if not content_type.startswith("application/json"):
+        return f"the Content-Type must be application/json, not {content_type}"
     if not isinstance(request.body.get("messages"), list):
         return "the body must be a JSON object with a list of messages"
     return None
@@ -131,15 +131,18 @@ class _ServerThread:
 class FakeServer:
     """A server of the OpenAI chat completions protocol that plays a script.
 
-    `with FakeServer([call("add", a=2, b=3), say("5")]) as server:` or `async with`. The script is
-    a sequence of replies, played in order (when it is over, a 500 says so; end it with
-    `forever(...)` to go on), or a function of the request that gives a reply. `brain` is a function
-    of messages and tools instead: a small model of rules. Both run in a thread of their own. A
-    client's probe, a request with `max_tokens` 1, takes no reply of a sequence. The traits are
-    described at `agentcall.testing.fake_server.Nature`.
+    `with FakeServer([call("add", a=2, b=3), say("5")]) as server:` or `async with`.
+
+    script: a sequence of replies, played in order, or a function that returns a reply for a
+        request. After the last reply requests get a 500; end it with `forever(...)` to continue.
+    brain: a function of messages and tools that returns a reply: a small rule-based model.
+    profile: the options of `agentcall.testing.fake_server.ServerProfile`. By default a client's
+        probe, a request with `max_tokens` 1, consumes no reply of a sequence.
+
+    Functions are called in a thread.
 
     Raises:
-        UsageError: a script that is no script, or a script and a brain.
+        UsageError: the script is invalid, or a script and a brain are given.
     """
 
     def __init__(
@@ -147,15 +150,15 @@ class FakeServer:
         script: Script = (),
         *,
         brain: ReplyFunction | None = None,
-        **traits: Unpack[ServerProfileOptions],
+        **profile: Unpack[ServerProfileOptions],
     ) -> None:
         if brain is not None and script:
             raise UsageError("FakeServer got a script and a brain; give it one of them")
-        self._profile = ServerProfile(**traits)
+        self._profile = ServerProfile(**profile)
         self._port = 0
         self._running: _ServerThread | None = None
         self._abandoned_count = 0
-        self.reset(script if brain is None else lambda asked: brain(asked.messages, asked.tools))
+        self.reset(script if brain is None else lambda r: brain(r.messages, r.tools))
 
     @property
     def url(self) -> str:
@@ -164,7 +167,7 @@ class FakeServer:
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The chat requests so far, in the order they came."""
+        """The chat requests so far, in order of arrival."""
         return list(self._requests)
 
     @property
@@ -174,11 +177,11 @@ class FakeServer:
 
     @property
     def abandoned_count(self) -> int:
-        """How many answers the client did not wait for to the end."""
+        """The number of answers that the client did not read to the end."""
         return self._abandoned_count
 
     def reset(self, script: Script = ()) -> None:
-        """Starts over with another script and no recorded requests."""
+        """Start again with another script and no recorded requests."""
         self._script = script if callable(script) else _ScriptPlayer(script)
         self._requests: list[RecordedRequest] = []
         self._all_requests: list[RecordedRequest] = []
@@ -186,13 +189,13 @@ class FakeServer:
         self._abandoned_count = 0
 
     def start(self) -> None:
-        """Listens, on a free port the first time and on the same one after a `stop`."""
+        """Listen on a free port; after a `stop`, on the same port again."""
         ready: Future[_ServerThread] = Future()
         threading.Thread(target=self._run, args=(ready,), name="FakeServer", daemon=True).start()
         self._running = ready.result()
 
     def stop(self) -> None:
-        """Closes the port and drops every open connection; does nothing when stopped."""
+        """Close the port and all connections; does nothing if the server is not running."""
         running, self._running = self._running, None
         if running is not None:
             running.loop.call_soon_threadsafe(running.stop.set)
@@ -219,36 +222,38 @@ class FakeServer:
             ready.set_exception(error)
 
     async def _listen(self, ready: Future[_ServerThread]) -> None:
-        conversations: set[asyncio.Task[None]] = set()
+        connections: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
 
-        def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.get_running_loop().create_task(self._serve_connection(reader, writer))
-            conversations.add(task)
-            task.add_done_callback(conversations.discard)
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = loop.create_task(self._serve_connection(reader, writer))
+            connections.add(task)
+            task.add_done_callback(connections.discard)
             task.add_done_callback(lambda _: writer.transport.abort())
 
-        loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(_SCRIPT_THREADS, "FakeServer"))
         server = await asyncio.start_server(
-            converse, "127.0.0.1", self._port, limit=_HEAD_LIMIT, backlog=1024
+            accept, "127.0.0.1", self._port, limit=_HEAD_LIMIT, backlog=1024
         )
         self._port = server.sockets[0].getsockname()[1]
         stop = asyncio.Event()
         ready.set_result(_ServerThread(threading.current_thread(), loop, stop))
         await stop.wait()
         server.close()
-        for task in conversations:
+        for task in connections:
             task.cancel()
-        await asyncio.gather(*conversations, return_exceptions=True)
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _serve_connection(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        writer.transport.set_write_buffer_limits(0)  # so that a drained piece has left
+        # Without a buffer, `drain` returns when a piece has been sent.
+        writer.transport.set_write_buffer_limits(0)
         try:
             while (request := await read_request(reader, writer)) is not None:
-                more = await send_response(await self._respond(request), reader, writer)
-                if not more or request.headers.get("connection", "").lower() == "close":
+                response = await self._respond(request)
+                is_reusable = await send_response(response, reader, writer)
+                if not is_reusable or request.headers.get("connection", "").lower() == "close":
                     break
         except ConnectionError:
             self._abandoned_count += 1
@@ -260,54 +265,49 @@ class FakeServer:
         self._all_requests.append(request)
         if request.path != _CHAT_PATH or request.method != "POST":
             return self._profile.answer_page(request)
-        request = replace(request, number=self._assign_number(request))
+        is_probe = self._profile.is_unscripted_probe(request)
+        self._turns += not is_probe
+        request = replace(request, number=0 if is_probe else self._turns)
         self._requests.append(request)
         try:
-            refusal = self._profile.refuse(request)
-            return refusal or await self._play_reply(self._profile.filter_request(request))
-        except Exception as error:  # a user's script: whatever it raises, the client is told
-            return _make_failure(f"the script failed: {type(error).__name__}: {error}").answer(
-                request
-            )
-
-    def _assign_number(self, request: RecordedRequest) -> int:
-        if self._profile.is_unscripted_probe(request):
-            return 0
-        self._turns += 1
-        return self._turns
-
-    async def _play_reply(self, request: RecordedRequest) -> FakeResponse:
-        if isinstance(self._script, _ScriptPlayer):  # at once, to keep the order
-            apart = self._profile.is_unscripted_probe(request)
-            reply = self._script.constant or _PROBE_REPLY if apart else self._script.next(request)
-            return reply.answer(request)
-        reply = await asyncio.to_thread(self._script, request)
-        return reply.answer(request)
+            if refusal := self._profile.refuse(request):
+                return refusal
+            filtered = self._profile.filter_request(request)
+            if not isinstance(self._script, _ScriptPlayer):
+                reply = await asyncio.to_thread(self._script, filtered)
+            elif is_probe:
+                reply = self._script.constant or _PROBE_REPLY
+            else:  # without an await before it, so that replies are played in order
+                reply = self._script.next(filtered)
+            return reply.answer(filtered)
+        except Exception as error:  # a user's script may raise anything: report it to the client
+            message = f"the script failed: {type(error).__name__}: {error}"
+            return _make_failure(message).answer(request)
 
 
 class _ScriptPlayer:
-    """A sequence of replies and the place in it."""
+    """A sequence of replies and the position in it.
+
+    `constant` is the reply of a script that repeats one for ever from its beginning.
+    """
 
     def __init__(self, script: Sequence[object]) -> None:
-        replies = [reply for reply in script if isinstance(reply, Reply)]
-        if wrong := [reply for reply in script if not isinstance(reply, Reply)]:
-            raise UsageError(f"{wrong[0]!r} is no reply; a text is one as say({wrong[0]!r})")
+        replies = require_replies(script)
         self._replies = expand_script(replies)
         self._size = len(replies)
         first = replies[0] if replies else None
-        endless = isinstance(first, RepeatedReply) and first.times is None
-        self.constant = first if endless else None
-        """The one reply of a script that plays it for ever."""
+        is_endless = isinstance(first, RepeatedReply) and first.times is None
+        self.constant = first if is_endless else None
 
     def next(self, request: RecordedRequest) -> Reply:
-        """The next reply, or one that says that there is none."""
-        words = (
+        """Return the next reply, or an error after the last one."""
+        message = (
             f"the script is over: request {request.number} came after the last of its {self._size}"
             " replies; add replies, or end it with forever(...)"
         )
-        return next(self._replies, None) or _make_failure(words)
+        return next(self._replies, None) or _make_failure(message)
 
 
-def _make_failure(words: str) -> Reply:
-    # The openai client would ask again after a plain 500 and blur what went wrong.
-    return status(500, body=openai_error(words), headers={"x-should-retry": "false"})
+def _make_failure(message: str) -> Reply:
+    # The openai client would retry a plain 500, which would hide the first failure.
+    return status(500, body=openai_error(message), headers={"x-should-retry": "false"})

@@ -1,10 +1,8 @@
-"""What servers do wrong, on order: statuses, broken bodies, broken streams, broken connections.
+"""Faults of servers: statuses, broken bodies, broken streams, broken connections.
 
-A fault is a reply, or a reply wrapped: `reset(slow_loris(say("hi"), every=0.1), after=0.5)`.
+A fault is a reply, or a wrapped reply: `reset(slow_loris(say("hi"), every=0.1), after=0.5)`.
 
-What servers say when they refuse, in their own words.
-
-Seen on LMDeploy 0.5.3 and 0.18.0, vLLM 0.8 and later, llama.cpp and OpenAI.
+The error messages are those of LMDeploy 0.5.3 and 0.18.0, vLLM 0.8 and later, llama.cpp and OpenAI.
 """
 
 from __future__ import annotations
@@ -35,19 +33,19 @@ _ERROR_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: 
 def openai_error(
     message: str, *, status: int = 500, code: object = None
 ) -> dict[str, dict[str, object]]:
-    """An error body as OpenAI writes it: `{"error": {...}}`."""
+    """Return an error body in OpenAI's format: `{"error": {...}}`."""
     kind = _ERROR_TYPES.get(status, "server_error")
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 def flat_error(message: str, *, status: int = 400) -> dict[str, object]:
-    """An error body as LMDeploy 0.18 writes it: the same fields with no `error` around them."""
+    """Return an error body in the format of LMDeploy 0.18: the same fields without `error`."""
     kind = _ERROR_TYPES.get(status, "server_error")
     return {"message": message, "type": kind, "code": status, "param": None, "object": "error"}
 
 
 def no_tools_error() -> dict[str, object]:
-    """LMDeploy's refusal of tools when it was launched without a tool parser (from 0.13)."""
+    """Return LMDeploy's refusal of tools if it was launched without a tool parser (since 0.13)."""
     return flat_error(
         "Please launch the api_server with --tool-call-parser if you want to use tools."
     )
@@ -55,14 +53,14 @@ def no_tools_error() -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class OverflowReply:
-    """A refusal of a prompt that is longer than the context, in a server's own words."""
+    """A server's refusal of a prompt that is longer than the context; see `overflow`."""
 
     like: ServerKind = "openai"
     context: int = 4096
     tokens: int | None = None
 
     def answer(self, request: RecordedRequest) -> FakeResponse:
-        """The refusal; it names `tokens`, or else the size of the request's own prompt."""
+        """Return the refusal."""
         count = request.prompt_tokens if self.tokens is None else self.tokens
         if self.like == "lmdeploy-0.5":
             return say("").replace(finish_reason="length").answer(request)
@@ -72,9 +70,9 @@ class OverflowReply:
 def overflow(
     like: ServerKind = "openai", *, context: int = 4096, tokens: int | None = None
 ) -> OverflowReply:
-    """A refusal of a prompt of `tokens` tokens (without it: the request's own size).
+    """Return a refusal of a prompt of `tokens` tokens (default: the size of the request).
 
-    LMDeploy 0.5 refuses with HTTP 200, an empty text and finish reason `length`.
+    LMDeploy 0.5 refuses with HTTP 200, an empty text and the finish reason `length`.
     """
     return OverflowReply(like, context, tokens)
 
@@ -96,16 +94,16 @@ def _make_overflow_body(like: ServerKind, context: int, tokens: int) -> Mapping[
         case "vllm":
             prompt = f"your prompt contains at least {tokens} input tokens"
             total = f"for a total of at least {tokens} tokens. {ask} input prompt"
-            words = f"{limit} you requested 0 output tokens and {prompt}, {total} or the number of"
+            text = f"{limit} you requested 0 output tokens and {prompt}, {total} or the number of"
             kind = {"type": "BadRequestError", "param": "input_tokens", "code": 400}
-            return {"error": {"message": f"{words} requested output tokens.", **kind}}
+            return {"error": {"message": f"{text} requested output tokens.", **kind}}
         case "vllm-0.8":
-            words = f"{limit} you requested {tokens} tokens in the messages, {ask} messages."
+            text = f"{limit} you requested {tokens} tokens in the messages, {ask} messages."
             kind = {"type": "BadRequestError", "param": None, "code": 400}
-            return {"object": "error", "message": words, **kind}
+            return {"object": "error", "message": text, **kind}
         case "openai":
-            words = f"{limit} your messages resulted in {tokens} tokens. {ask} messages."
-            body = openai_error(words, status=400, code="context_length_exceeded")
+            text = f"{limit} your messages resulted in {tokens} tokens. {ask} messages."
+            body = openai_error(text, status=400, code="context_length_exceeded")
             return {"error": {**body["error"], "param": "messages"}}
 
 
@@ -114,48 +112,7 @@ SSEStyle = Literal["comments", "fields", "multiline", "no_space", "crlf", "joine
 _EMPTY_REPLY = Completion()
 
 
-@dataclass(frozen=True, slots=True)
-class FixedReply:
-    """A reply that answers every request alike."""
-
-    response: FakeResponse
-
-    def answer(self, request: RecordedRequest) -> FakeResponse:
-        """The same answer, whatever was asked."""
-        del request
-        return self.response
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedReply:
-    """A reply whose answer is changed on its way out."""
-
-    reply: Reply
-    change: Callable[[FakeResponse], FakeResponse]
-
-    def answer(self, request: RecordedRequest) -> FakeResponse:
-        """The reply's answer, changed."""
-        return self.change(self.reply.answer(request))
-
-
-@dataclass(frozen=True, slots=True)
-class UnstreamedReply:
-    """A reply that is plain JSON even to a request for a stream."""
-
-    reply: Reply
-
-    def answer(self, request: RecordedRequest) -> FakeResponse:
-        """The reply's answer to the same request without `stream`."""
-        return self.reply.answer(replace(request, body={**request.body, "stream": False}))
-
-
-def _change_response(reply: Reply, change: Callable[[FakeResponse], FakeResponse]) -> Reply:
-    if isinstance(reply, RepeatedReply):
-        return RepeatedReply(ChangedReply(reply.reply, change), reply.times)
-    return ChangedReply(reply, change)
-
-
-# --- whole answers ---
+# Complete responses
 
 
 def status(
@@ -165,199 +122,197 @@ def status(
     headers: Mapping[str, str] | None = None,
     times: int = 1,
 ) -> RepeatedReply:
-    """An HTTP status, `times` times over.
+    """Return an HTTP status, for `times` requests.
 
-    `body` is a str or bytes, sent as it is, or a value, sent as JSON; without one it is an error
-    body in the words of OpenAI. `headers`: `{"Retry-After": "1"}`.
+    `body` is str or bytes, sent unchanged, or a value, sent as JSON; by default it is an error body
+    in OpenAI's format. `headers`: `{"Retry-After": "1"}`.
     """
-    made = openai_error(f"status {code} on order", status=code) if body is None else body
-    answer = FakeResponse(status=code, headers=headers or {}, pieces=(_encode_body(made),))
-    return RepeatedReply(FixedReply(answer), times)
-
-
-def _encode_body(body: object) -> bytes:
+    if body is None:
+        body = openai_error(f"status {code} on order", status=code)
     if isinstance(body, str):
-        return body.encode()
-    return body if isinstance(body, bytes) else encode_json(body)
+        data = body.encode()
+    else:
+        data = body if isinstance(body, bytes) else encode_json(body)
+    response = FakeResponse(status=code, headers=headers or {}, pieces=(data,))
+    return RepeatedReply(FixedReply(response), times)
 
 
 def error_under_200(message: str, *, code: int = 400) -> Reply:
-    """LMDeploy 0.5.3's error: `{"object": "error"}` under HTTP 200."""
+    """Return LMDeploy 0.5.3's error: `{"object": "error"}` under HTTP 200."""
     return status(200, body={"object": "error", "message": message, "code": code})
 
 
 def html(code: int = 502) -> Reply:
-    """A proxy's HTML page."""
+    """Return the HTML page of a proxy."""
     page = f"<html><head><title>{code} Bad Gateway</title></head><body>nginx</body></html>"
     return status(code, body=page, headers={"content-type": "text/html"})
 
 
 def bad_json(text: str = '{"choices": [{"message": {"role": ') -> Reply:
-    """HTTP 200 with a body that says it is JSON and is not."""
+    """Return HTTP 200 with a body that is invalid JSON."""
     return status(200, body=text)
 
 
 def empty_body(code: int = 200) -> Reply:
-    """A status with no body at all."""
+    """Return a status without a body."""
     return status(code, body=b"")
 
 
 def no_choices() -> Completion:
-    """A completion whose `choices` is an empty list."""
+    """Return a completion whose `choices` is an empty list."""
     return Completion(body={"choices": []})
 
 
 def null_choices() -> Completion:
-    """A completion whose `choices` is null."""
+    """Return a completion whose `choices` is null."""
     return Completion(body={"choices": None})
 
 
 def huge(size: int) -> Completion:
-    """A text of `size` bytes, in pieces of 64 KiB when streamed."""
+    """Return a text of `size` bytes, in pieces of 64 KiB if streamed."""
     return say("x" * size).replace(size=65_536)
 
 
 def raw(data: bytes, *, ending: BreakKind = "close") -> Reply:
-    """These very bytes instead of an HTTP answer: half of the headers, or no HTTP at all."""
+    """Send these bytes instead of an HTTP response: incomplete headers, or no HTTP at all."""
     return FixedReply(FakeResponse(head=data, stop=ConnectionBreak(ending, after=1.0)))
 
 
-# --- broken connections ---
+# Broken connections
 
 
 def reset(reply: Reply = _EMPTY_REPLY, *, after: float | None = None) -> Reply:
-    """The connection is reset (TCP RST) after a share of the body, or before the headers."""
+    """Reset the connection (TCP RST) after a share of the body, or before the headers."""
     return _change_response(reply, partial(_break_response, stop=ConnectionBreak("reset", after)))
 
 
 def drop(reply: Reply = _EMPTY_REPLY, *, after: float | None = None) -> Reply:
-    """The connection is closed (FIN) after a share of the body, before its promised end."""
+    """Close the connection (FIN) after a share of the body, before its announced end."""
     return _change_response(reply, partial(_break_response, stop=ConnectionBreak("close", after)))
 
 
 def hang(reply: Reply = _EMPTY_REPLY, *, after: float | None = None) -> Reply:
-    """Silence after a share of the body (None: from the start) until the client goes away."""
+    """Stop sending after a share of the body (None: at once) until the client disconnects."""
     return _change_response(reply, partial(_break_response, stop=ConnectionBreak("hang", after)))
 
 
 def never() -> Reply:
-    """No answer: the connection stays open and silent until the client goes away."""
+    """Send nothing, and keep the connection open until the client disconnects."""
     return hang()
 
 
-def _break_response(answer: FakeResponse, *, stop: ConnectionBreak) -> FakeResponse:
-    return replace(answer, stop=stop)
+def _break_response(response: FakeResponse, *, stop: ConnectionBreak) -> FakeResponse:
+    return replace(response, stop=stop)
 
 
 def slow_loris(reply: Reply, *, every: float) -> Reply:
-    """The body byte by byte, `every` seconds; the headers come at once."""
+    """Send the body byte by byte, one every `every` seconds; the headers are sent at once."""
     return _change_response(reply, partial(_drip_response, every=every))
 
 
-def _drip_response(answer: FakeResponse, *, every: float) -> FakeResponse:
-    return replace(answer, pieces=_recut_pieces(answer.pieces, 1), delay=every)
+def _drip_response(response: FakeResponse, *, every: float) -> FakeResponse:
+    return replace(response, pieces=_recut_pieces(response.pieces, 1), delay=every)
 
 
 def _recut_pieces(pieces: tuple[bytes, ...], size: int) -> tuple[bytes, ...]:
-    whole = b"".join(pieces)
-    return tuple(whole[start : start + size] for start in range(0, len(whole), size))
+    body = b"".join(pieces)
+    return tuple(body[start : start + size] for start in range(0, len(body), size))
 
 
 def gzip_body(reply: Reply) -> Reply:
-    """The body in gzip, each piece flushed, with `Content-Encoding: gzip`."""
+    """Compress the body with gzip, flushing each piece, and set `Content-Encoding: gzip`."""
     return _change_response(reply, _compress_response)
 
 
-def _compress_response(answer: FakeResponse) -> FakeResponse:
+def _compress_response(response: FakeResponse) -> FakeResponse:
     packer = zlib.compressobj(wbits=31)
-    pieces = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in answer.pieces]
-    headers = {**answer.headers, "content-encoding": "gzip"}
-    return replace(answer, pieces=(*pieces, packer.flush()), headers=headers)
+    pieces = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in response.pieces]
+    headers = {**response.headers, "content-encoding": "gzip"}
+    return replace(response, pieces=(*pieces, packer.flush()), headers=headers)
 
 
-# --- broken streams ---
+# Broken streams
 
 
 def ignore_stream(reply: Reply) -> Reply:
-    """Plain JSON even to a request for a stream (LMDeploy before 0.7.2 when tools are offered)."""
+    """Send plain JSON also to a request for a stream, as LMDeploy before 0.7.2 with tools."""
     if isinstance(reply, RepeatedReply):
         return RepeatedReply(UnstreamedReply(reply.reply), reply.times)
     return UnstreamedReply(reply)
 
 
 def cut(reply: Reply, *, after: float | None = None) -> Reply:
-    """A stream that ends early but cleanly: no finish reason, no usage, no [DONE].
+    """End a stream early but cleanly: without a finish reason, usage and [DONE].
 
-    It ends after a share of its events; by default all but the last ones. A plain answer is a
-    JSON text cut after a share of its bytes (by default half), with the right Content-Length.
+    It ends after a share of the events before the finish reason (default: all). Plain JSON is cut
+    after a share of its bytes (default: half), with the Content-Length of the rest.
     """
     return _change_response(reply, partial(_cut_response, after=after))
 
 
-def _cut_response(answer: FakeResponse, *, after: float | None) -> FakeResponse:
-    if not answer.events:
-        whole = b"".join(answer.pieces)
-        return replace(
-            answer, pieces=(whole[: int(len(whole) * (0.5 if after is None else after))],)
-        )
-    return replace(
-        answer, pieces=_cut_before_finish(answer.pieces, 1.0 if after is None else after)
-    )
+def _cut_response(response: FakeResponse, *, after: float | None) -> FakeResponse:
+    if response.events:
+        pieces = _cut_before_finish(response.pieces, 1.0 if after is None else after)
+        return replace(response, pieces=pieces)
+    body = b"".join(response.pieces)
+    size = int(len(body) * (0.5 if after is None else after))
+    return replace(response, pieces=(body[:size],))
 
 
 def _cut_before_finish(pieces: tuple[bytes, ...], share: float) -> tuple[bytes, ...]:
-    # A quote inside of a JSON string is escaped, so these bytes are never in a text.
-    finish = [at for at, piece in enumerate(pieces) if b'"finish_reason":"' in piece]
-    kept = pieces[: finish[0]] if finish else pieces[:-1]
-    return kept[: int(len(kept) * share)]
+    # A quote inside a JSON string is escaped, so these bytes never occur in a text.
+    finish = [index for index, piece in enumerate(pieces) if b'"finish_reason":"' in piece]
+    pieces = pieces[: finish[0]] if finish else pieces[:-1]
+    return pieces[: int(len(pieces) * share)]
 
 
 def no_done(reply: Reply) -> Reply:
-    """A stream whose finish reason is there, but that ends without [DONE]."""
+    """End a stream with a finish reason, but without [DONE]."""
     return _change_response(reply, _drop_done)
 
 
-def _drop_done(answer: FakeResponse) -> FakeResponse:
-    return replace(answer, pieces=tuple(p for p in answer.pieces if p != b"data: [DONE]\n\n"))
+def _drop_done(response: FakeResponse) -> FakeResponse:
+    return replace(response, pieces=tuple(p for p in response.pieces if p != b"data: [DONE]\n\n"))
 
 
 def error_in_stream(
     reply: Reply, *, after: float = 0.5, error: object = "An internal server error occurred."
 ) -> Reply:
-    """A stream that breaks off with `data: {"error": ...}` and [DONE] after a share of its events.
+    """End a stream with `data: {"error": ...}` and [DONE] after a share of its events.
 
-    A plain request gets the error with HTTP 500.
+    A request without a stream gets the error with HTTP 500.
     """
     body = openai_error(error) if isinstance(error, str) else {"error": error}
     return _change_response(reply, partial(_add_error_event, after=after, body=body))
 
 
-def _add_error_event(answer: FakeResponse, *, after: float, body: object) -> FakeResponse:
-    if not answer.events:
+def _add_error_event(response: FakeResponse, *, after: float, body: object) -> FakeResponse:
+    if not response.events:
         return make_json_response(body, status=500)
-    kept = _cut_before_finish(answer.pieces, after)
-    return replace(answer, pieces=(*kept, b"data: %b\n\n" % encode_json(body), b"data: [DONE]\n\n"))
+    pieces = _cut_before_finish(response.pieces, after)
+    error_event = b"data: %b\n\n" % encode_json(body)
+    return replace(response, pieces=(*pieces, error_event, b"data: [DONE]\n\n"))
 
 
 def sse(reply: Reply, *styles: SSEStyle) -> Reply:
-    """A stream that is right but written otherwise; a plain answer stays as it is.
+    """Write a stream in another valid style; plain JSON is not changed.
 
-    comments: comment lines between the events, as keep-alives; fields: `event:`, `id:` and `retry:`
-    beside the data; multiline: the data over several `data:` lines; no_space: `data:` without its
-    space; crlf: CR LF line ends; joined: everything in one write; split: cut every 5 bytes,
-    through events and through characters.
+    comments: comment lines between the events, as keep-alives. fields: `event:`, `id:` and `retry:`
+    besides the data. multiline: the data in several `data:` lines. no_space: `data:` without a
+    space. crlf: lines end with CR LF. joined: everything in one write. split: split every 5 bytes,
+    also inside events and characters.
     """
     return _change_response(reply, partial(_apply_styles, styles=styles))
 
 
-def _apply_styles(answer: FakeResponse, *, styles: tuple[SSEStyle, ...]) -> FakeResponse:
-    if not answer.events:
-        return answer
-    pieces = answer.pieces
+def _apply_styles(response: FakeResponse, *, styles: tuple[SSEStyle, ...]) -> FakeResponse:
+    if not response.events:
+        return response
+    pieces = response.pieces
     for style, change in _STYLES.items():
         if style in styles:
             pieces = change(pieces)
-    return replace(answer, pieces=pieces)
+    return replace(response, pieces=pieces)
 
 
 def _add_comments(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -366,15 +321,15 @@ def _add_comments(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 def _add_fields(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     head = b"event: message\nid: %d\nretry: 1000\n%b"
-    return tuple(head % (at, p) if p.startswith(b"data") else p for at, p in enumerate(pieces))
+    return tuple(head % (i, p) if p.startswith(b"data") else p for i, p in enumerate(pieces))
 
 
 def _split_data_lines(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(re.sub(rb"(?m)^data: (\{.*)$", _split_data, piece) for piece in pieces)
 
 
-def _split_data(found: re.Match[bytes]) -> bytes:
-    text = json.dumps(json.loads(found[1]), ensure_ascii=False, indent=1)
+def _split_data(match: re.Match[bytes]) -> bytes:
+    text = json.dumps(json.loads(match[1]), ensure_ascii=False, indent=1)
     return "\n".join(f"data: {line}" for line in text.split("\n")).encode(
         "utf-8", "backslashreplace"
     )
@@ -401,3 +356,47 @@ _STYLES: Mapping[SSEStyle, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]] = {
     "joined": _join_pieces,
     "split": partial(_recut_pieces, size=5),
 }
+
+
+# Wrappers of replies
+
+
+@dataclass(frozen=True, slots=True)
+class FixedReply:
+    """A reply with the same response to every request."""
+
+    response: FakeResponse
+
+    def answer(self, request: RecordedRequest) -> FakeResponse:
+        """Return the response; the request does not matter."""
+        del request
+        return self.response
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedReply:
+    """A reply whose response is changed before it is sent."""
+
+    reply: Reply
+    change: Callable[[FakeResponse], FakeResponse]
+
+    def answer(self, request: RecordedRequest) -> FakeResponse:
+        """Return the reply's response, changed."""
+        return self.change(self.reply.answer(request))
+
+
+@dataclass(frozen=True, slots=True)
+class UnstreamedReply:
+    """A reply that is plain JSON also if the request asks for a stream."""
+
+    reply: Reply
+
+    def answer(self, request: RecordedRequest) -> FakeResponse:
+        """Return the reply's response to the same request without `stream`."""
+        return self.reply.answer(replace(request, body={**request.body, "stream": False}))
+
+
+def _change_response(reply: Reply, change: Callable[[FakeResponse], FakeResponse]) -> Reply:
+    if isinstance(reply, RepeatedReply):
+        return RepeatedReply(ChangedReply(reply.reply, change), reply.times)
+    return ChangedReply(reply, change)

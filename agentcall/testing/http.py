@@ -1,7 +1,8 @@
-"""HTTP/1.1 by hand: what a client asked (`Request`) and what goes back over the wire (`Answer`).
+"""A minimal HTTP/1.1 server side: `RecordedRequest` in, `FakeResponse` out.
 
-An answer is a value: a head, the pieces of its body, the pauses, and where it breaks off. A fault
-is then a change of the value, and faults compose. Only `read_request` and `play` touch a socket.
+A response is a value: its head, the pieces of its body, the delays, and where it breaks off. A
+fault is a change of that value, so that faults compose. Only `read_request` and `send_response` use
+a socket.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-JSONFields = dict[str, Any]  # Any: a client's JSON object, which a test looks into as it likes
+JSONFields = dict[str, Any]  # Any: a client's JSON object, which tests index freely
 BreakKind = Literal["reset", "close", "hang"]
 
 _POLL = 0.01
@@ -23,22 +24,22 @@ _PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requ
 
 
 def encode_json(value: object) -> bytes:
-    """The value as compact UTF-8 JSON; a lone surrogate becomes its escape."""
+    """Encode a value as compact UTF-8 JSON; lone surrogates are escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace")
 
 
 def count_tokens(value: object) -> int:
-    """A token count that is simple and steady: a token for every 4 bytes of the value's JSON."""
+    """Return a simple token count: one token per 4 bytes of the value's JSON."""
     return math.ceil(len(encode_json(value)) / 4)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """One request as it came in.
+    """A request as it was received.
 
-    `number` counts from 1 over the chat requests (0: another page, or a probe), `headers` have
-    lower-case names, `body` is the parsed JSON object (empty when it was none), `raw` its bytes.
+    `number` counts the chat requests from 1 (0: another page, or a probe), `headers` have
+    lower-case names, `body` is the parsed JSON object (empty if it is not one), `raw` its bytes.
     """
 
     method: str
@@ -65,7 +66,7 @@ class RecordedRequest:
 
     @property
     def is_probe(self) -> bool:
-        """Whether the client asked for one token: it wants to know something, not to talk."""
+        """Whether the client asked for one token, as probes of a server's capabilities do."""
         return self.body.get("max_tokens") == 1
 
     @property
@@ -76,17 +77,17 @@ class RecordedRequest:
 
     @property
     def prompt_tokens(self) -> int:
-        """The size of messages and tools: a token for every 4 bytes of their JSON."""
+        """The size of messages and tools: one token per 4 bytes of their JSON."""
         return count_tokens(self.messages) + (count_tokens(self.tools) if self.tools else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionBreak:
-    """Where an answer breaks off, and how.
+    """Where a response breaks off, and how.
 
-    `after` is the share of the body's bytes that still goes out: 0 is the headers alone, None not
-    even those. "reset" is a TCP RST, "close" a plain FIN before the end that the headers promised,
-    "hang" is silence on an open connection until the client goes.
+    `after` is the share of the body's bytes that is sent: 0 is only the headers, None nothing.
+    "reset" is a TCP RST, "close" a FIN before the end that the headers announce, "hang" is silence
+    on an open connection until the client disconnects.
     """
 
     how: BreakKind
@@ -95,12 +96,12 @@ class ConnectionBreak:
 
 @dataclass(frozen=True, slots=True)
 class FakeResponse:
-    """What goes over the wire.
+    """A response as it is sent.
 
-    `pieces` is the body, one write each. `events` says that it is an SSE stream, which goes out
-    chunked, one HTTP chunk a piece; other bodies have a Content-Length. `latency` is in seconds
-    before the first byte, `delay` in seconds after each piece. `head` replaces the head made of
-    `status` and `headers` by raw bytes, and the pieces then go out unframed.
+    `pieces` is the body, one write each. `events` is whether it is an SSE stream, which is sent
+    chunked, one HTTP chunk per piece; other bodies have a Content-Length. `latency` is in seconds
+    before the first byte, `delay` in seconds after each piece. `head` replaces status line and
+    headers with raw bytes; the pieces are then sent unframed.
     """
 
     status: int = 200
@@ -113,46 +114,41 @@ class FakeResponse:
     head: bytes | None = None
 
     def build_head(self) -> bytes:
-        """The status line and the headers, as bytes."""
+        """Return the status line and the headers."""
         if self.head is not None:
             return self.head
-        kind = "text/event-stream" if self.events else "application/json"
-        length = str(sum(map(len, self.pieces)))
-        frame = ("transfer-encoding", "chunked") if self.events else ("content-length", length)
-        own = {name.lower(): value for name, value in self.headers.items()}
-        headers = {"content-type": kind, frame[0]: frame[1], **own}
+        if self.events:
+            headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+        else:
+            length = str(sum(map(len, self.pieces)))
+            headers = {"content-type": "application/json", "content-length": length}
+        headers |= {name.lower(): value for name, value in self.headers.items()}
         lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Status')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def iter_frames(self) -> Iterator[bytes]:
-        """The body as it goes out, up to where it breaks off."""
+        """Yield the body as it is sent, up to the break."""
         chunked = self.events and self.head is None
-        for piece in self._iter_sent_pieces():
-            if piece:
-                yield b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+        share = 1.0 if self.stop is None else self.stop.after or 0.0
+        remaining = int(sum(map(len, self.pieces)) * share)
+        for piece in self.pieces:
+            if data := piece[:remaining]:
+                yield b"%x\r\n%b\r\n" % (len(data), data) if chunked else data
+            remaining -= len(data)
         if chunked and self.stop is None:
             yield b"0\r\n\r\n"
 
-    def _iter_sent_pieces(self) -> Iterator[bytes]:
-        if self.stop is None:
-            yield from self.pieces
-            return
-        left = int(sum(map(len, self.pieces)) * (self.stop.after or 0.0))
-        for piece in self.pieces:
-            yield piece[:left]
-            left = max(0, left - len(piece))
-
 
 def make_json_response(body: object, *, status: int = 200) -> FakeResponse:
-    """An answer whose body is one JSON value."""
+    """Return a response with one JSON value."""
     return FakeResponse(status=status, pieces=(encode_json(body),))
 
 
 async def read_request(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> RecordedRequest | None:
-    """The next request of a connection; None when there is none, or when it is not HTTP."""
+    """Return the next request of a connection; None at its end, or if it is not HTTP."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip("\r\n").split("\r\n")
@@ -188,26 +184,29 @@ def _parse_body(raw: bytes) -> JSONFields:
 
 
 async def send_response(
-    answer: FakeResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    response: FakeResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> bool:
-    """Sends the answer; says whether the connection may carry another request.
+    """Send a response; return whether the connection can be used for another request.
 
     Raises:
-        ConnectionError: the client went away before the answer's end.
+        ConnectionError: the client disconnected before the end of the response.
     """
-    await _pause(answer.latency, reader, writer)
-    if answer.stop is None or answer.stop.after is not None:
-        await _write(answer.build_head(), reader, writer)
-        for frame in answer.iter_frames():
+    await _pause(response.latency, reader, writer)
+    if response.stop is None or response.stop.after is not None:
+        await _write(response.build_head(), reader, writer)
+        for frame in response.iter_frames():
             await _write(frame, reader, writer)
-            await _pause(answer.delay, reader, writer)
-    if answer.stop is None:
+            await _pause(response.delay, reader, writer)
+    if response.stop is None:
         return True
-    if answer.stop.how == "hang":
+    if response.stop.how == "hang":
         await _pause(math.inf, reader, writer)
-    if answer.stop.how == "reset":
-        await _pause(2 * _POLL, reader, writer)  # a reset may overtake bytes that are still unread
-        _reset_connection(writer)
+    if response.stop.how == "reset":
+        await _pause(2 * _POLL, reader, writer)  # the client's kernel drops unread bytes on a reset
+        # With a linger time of zero, close() sends RST instead of FIN.
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
     return False
 
 
@@ -222,18 +221,11 @@ async def _pause(
 ) -> None:
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
-    while (left := end - clock()) > 0:
+    while (remaining := end - clock()) > 0:
         _require_connection(reader, writer)
-        await asyncio.sleep(min(left, _POLL))
+        await asyncio.sleep(min(remaining, _POLL))
 
 
 def _require_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     if reader.at_eof() or writer.is_closing():
-        raise ConnectionResetError("the client went away")
-
-
-def _reset_connection(writer: asyncio.StreamWriter) -> None:
-    # Lingering for no time makes close() send RST instead of FIN.
-    linger = struct.pack("ii", 1, 0)
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    writer.transport.abort()
+        raise ConnectionResetError("the client disconnected")

@@ -1,4 +1,4 @@
-"""A pytest fixture, `fake_server`: opens fake servers and closes them after the test.
+"""A pytest fixture, `fake_server`, that starts fake servers and stops them after the test.
 
 pytest_plugins = ["agentcall.testing.plugin"]  # in conftest.py
 
@@ -20,15 +20,15 @@ from agentcall.testing.replies import ReplyFunction, Script
 
 @pytest.fixture
 def fake_server() -> Iterator[Callable[..., FakeServer]]:
-    """A function with the parameters of `FakeServer` that gives a running one."""
+    """Return a function with the parameters of `FakeServer` that returns a running server."""
     with ExitStack() as stack:
 
         def open_server(
             script: Script = (),
             *,
             brain: ReplyFunction | None = None,
-            **traits: Unpack[ServerProfileOptions],
+            **profile: Unpack[ServerProfileOptions],
         ) -> FakeServer:
-            return stack.enter_context(FakeServer(script, brain=brain, **traits))
+            return stack.enter_context(FakeServer(script, brain=brain, **profile))
 
         yield open_server

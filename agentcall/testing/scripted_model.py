@@ -1,35 +1,40 @@
-"""`ScriptedModel`: plays the replies of a `FakeServer` without a server, for tests and for docs."""
+"""`ScriptedModel`: plays the replies of a `FakeServer` without a server, for tests and docs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import orjson
 
 from agentcall.dialects.base import Dialect
 from agentcall.dialects.native import NativeDialect
-from agentcall.errors import BadAnswer, CutAnswer, ModelRefused, ModelUnreachable, UsageError
+from agentcall.errors import BadAnswer, CutAnswer, ModelUnreachable, UsageError
 from agentcall.messages import JSON
-from agentcall.models.base import ModelRequest as Asked
-from agentcall.models.base import ResponseEvent as Heard
+from agentcall.models.base import ModelRequest, ResponseEvent
 from agentcall.models.capabilities import DialectChoice
 from agentcall.models.chat_completions import ChatClient
 from agentcall.models.errors import parse_error_response, parse_retry_after
 from agentcall.testing.http import FakeResponse, RecordedRequest
-from agentcall.testing.replies import Reply, ReplyFunction, Script, expand_script
+from agentcall.testing.replies import (
+    Reply,
+    ReplyFunction,
+    Script,
+    expand_script,
+    require_replies,
+)
 
 
 class ScriptedModel:
-    """A model that says what its script says: `Agent(ScriptedModel([call("add", a=2), say("5")]))`.
+    """A model that plays a script: `Agent(ScriptedModel([call("add", a=2, b=3), say("5")]))`.
 
-    Script and brain are those of `FakeServer`, and so are the replies, the faults, and `requests`.
-    What it says is read as what comes from a server; but nothing that failed is asked again.
+    `script` and `brain`, replies, faults and `requests` are those of `FakeServer`. Replies are read
+    like the answers of a server, but failed requests are not repeated.
 
     Raises:
-        UsageError: a script that is no script; a script and a brain; and, when asked, a script
-            that is over.
+        UsageError: the script is invalid, a script and a brain are given, or a request comes after
+            the last reply.
     """
 
     def __init__(
@@ -43,33 +48,26 @@ class ScriptedModel:
             raise UsageError("ScriptedModel got a script and a brain; give it one of them")
         self.dialect: Dialect = dialect or NativeDialect()
         self._transport = _ScriptTransport(
-            script if callable(script) else _expand_script(script), brain
+            script if callable(script) else expand_script(require_replies(script)), brain
         )
-        self._dialogue = ChatClient(self._transport, self._choose_dialect, None)
+        self._chat_client = ChatClient(self._transport, self._choose_dialect, None)
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests so far, in the order they came."""
+        """The requests so far, in order of arrival."""
         return list(self._transport.requests)
 
-    def ask(self, request: Asked) -> AsyncIterator[Heard]:
-        """The parts of the next reply. Raises ModelError where it is a fault."""
-        return self._dialogue.ask(request)
+    def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
+        """Yield the parts of the next reply. Raises ModelError if the reply is a fault."""
+        return self._chat_client.ask(request)
 
     async def _choose_dialect(self) -> DialectChoice:
-        return DialectChoice("scripted", self.dialect, "a script says the words")
-
-
-def _expand_script(script: Sequence[object]) -> Iterator[Reply]:
-    replies = [reply for reply in script if isinstance(reply, Reply)]
-    if wrong := [reply for reply in script if not isinstance(reply, Reply)]:
-        raise UsageError(f"{wrong[0]!r} is no reply; a text is one as say({wrong[0]!r})")
-    return expand_script(replies)
+        return DialectChoice("scripted", self.dialect, "the model is scripted")
 
 
 @dataclass(slots=True)
 class _ScriptTransport:
-    """Carries the replies of a script where a model expects a server."""
+    """A `ChatTransport` that answers with the replies of a script."""
 
     script: Iterator[Reply] | Callable[[RecordedRequest], Reply]
     brain: ReplyFunction | None
@@ -77,68 +75,61 @@ class _ScriptTransport:
     secrets: tuple[str, ...] = ()
 
     async def post(self, body: bytes) -> JSON:
-        """The next reply, whole."""
-        answer = await self._begin_response(body)
-        if answer.stop is not None:
-            raise ModelUnreachable("the scripted model broke the connection off")
-        data = b"".join(_iter_pieces(answer))
+        """Return the next reply as JSON."""
+        response = await self._begin_response(body)
+        if response.stop is not None:
+            raise ModelUnreachable("the scripted model broke the connection")
+        data = b"".join(_iter_pieces(response))
         try:
-            whole: JSON = orjson.loads(data)
+            answer: JSON = orjson.loads(data)
         except ValueError:
             text = data.decode("utf-8", "replace")
             raise BadAnswer(f"the scripted model did not answer with JSON: {text:.300}") from None
-        return whole
-
-    async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        """The next reply, piece by piece."""
-        answer = await self._begin_response(body)
-        for piece in _iter_pieces(answer):
-            yield piece
-            await asyncio.sleep(answer.delay)
-        if answer.stop is not None:
-            raise CutAnswer("the scripted model broke the connection off")
-
-    async def _begin_response(self, body: bytes) -> FakeResponse:
-        """The next reply. Raises ModelError where it is none."""
-        number = len(self.requests) + 1
-        asked = RecordedRequest(
-            "POST", "/v1/chat/completions", {}, body, orjson.loads(body), number
-        )
-        self.requests.append(asked)
-        answer = self._next_reply(asked).answer(asked)
-        await asyncio.sleep(answer.latency)
-        if answer.stop is not None and answer.stop.how == "hang":
-            await asyncio.Event().wait()
-        if answer.stop is not None and answer.stop.after is None:
-            raise ModelUnreachable("the scripted model broke the connection off")
-        if answer.status >= 400:
-            raise _make_refusal(answer)
         return answer
 
-    def _next_reply(self, asked: RecordedRequest) -> Reply:
+    async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of the next reply."""
+        response = await self._begin_response(body)
+        for piece in _iter_pieces(response):
+            yield piece
+            await asyncio.sleep(response.delay)
+        if response.stop is not None:
+            raise CutAnswer("the scripted model broke the connection")
+
+    async def _begin_response(self, body: bytes) -> FakeResponse:
+        """Return the next reply. Raises ModelError if it is an error or a broken connection."""
+        number = len(self.requests) + 1
+        fields = orjson.loads(body)
+        request = RecordedRequest("POST", "/v1/chat/completions", {}, body, fields, number)
+        self.requests.append(request)
+        response = self._next_reply(request).answer(request)
+        await asyncio.sleep(response.latency)
+        if response.stop is not None and response.stop.how == "hang":
+            await asyncio.Event().wait()
+        if response.stop is not None and response.stop.after is None:
+            raise ModelUnreachable("the scripted model broke the connection")
+        if response.status >= 400:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            raise parse_error_response(
+                response.status,
+                b"".join(_iter_pieces(response)),
+                retry_after=parse_retry_after(headers.get("retry-after")),
+            )
+        return response
+
+    def _next_reply(self, request: RecordedRequest) -> Reply:
         if self.brain is not None:
-            return self.brain(asked.messages, asked.tools)
+            return self.brain(request.messages, request.tools)
         if callable(self.script):
-            return self.script(asked)
+            return self.script(request)
         reply = next(self.script, None)
         if reply is None:
             raise UsageError(
-                f"the script is over: request {asked.number} came after its last reply; "
+                f"the script is over: request {request.number} came after its last reply; "
                 "add replies, or end it with forever(...)"
             )
         return reply
 
 
-def _iter_pieces(answer: FakeResponse) -> Iterator[bytes]:
-    return replace(answer, head=b"").iter_frames()  # with a head of its own, a body is not framed
-
-
-def _make_refusal(answer: FakeResponse) -> ModelRefused:
-    data = b"".join(_iter_pieces(answer))
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    try:
-        body: JSON = orjson.loads(data)
-    except ValueError:
-        body = data.decode("utf-8", "replace")
-    wait = parse_retry_after(headers.get("retry-after"))
-    return parse_error_response(answer.status, body, retry_after=wait)
+def _iter_pieces(response: FakeResponse) -> Iterator[bytes]:
+    return replace(response, head=b"").iter_frames()  # with a given head, the body is not framed

@@ -1,14 +1,14 @@
-"""Runs seen from outside: as OpenTelemetry spans and metrics, or as lines of a file.
+"""Trace runs as OpenTelemetry spans and metrics, or as JSON lines in a file.
 
     from agentcall.tracing import instrument, write_trace
 
     instrument()                        to the OpenTelemetry SDK of this process (extra `otel`)
-    with write_trace("trace.jsonl"):    to a file, without any collector
+    with write_trace("trace.jsonl"):    to a file, without a collector
         agent.run_sync("...")
 
-Spans are `invoke_agent NAME` for a run, `chat MODEL` for a request and `execute_tool NAME` for a
-call, each inside of what it happened in. Messages, arguments and results are left out unless
-`content=True` asks for them; the keys of the models' servers are never in.
+The spans are `invoke_agent NAME` for a run, `chat MODEL` for a request and `execute_tool NAME` for
+a tool call, each a child of the span in which it happens. They contain messages, arguments and
+results only with `content=True`, and never the API keys of the models.
 """
 
 from __future__ import annotations

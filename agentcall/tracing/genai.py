@@ -1,4 +1,4 @@
-"""Messages as OpenTelemetry's GenAI conventions write them: roles with parts, as JSON text.
+"""Format messages as in OpenTelemetry's GenAI conventions: roles with parts, as JSON text.
 
 Source: open-telemetry/semantic-conventions 1.41, docs/gen-ai, the JSON schemas
 gen-ai-input-messages, gen-ai-output-messages and gen-ai-system-instructions.
@@ -27,32 +27,32 @@ from agentcall.tools.tool import Tool
 
 
 def format_messages(messages: Iterable[Message]) -> str:
-    """A conversation."""
+    """Format a conversation, for `gen_ai.input.messages`."""
     return _dump_json(
         [{"role": _get_role(message), "parts": _build_parts(message)} for message in messages]
     )
 
 
 def format_turn(turn: ModelTurn) -> str:
-    """What a model answered."""
+    """Format a model's answer, for `gen_ai.output.messages`."""
     calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in turn.calls)
     return format_answer(Assistant(turn.text, calls, turn.thinking), turn.finish or "error")
 
 
 def format_answer(message: Assistant, finish: str) -> str:
-    """What was answered, and how the answer ended."""
+    """Format an assistant message and its finish reason."""
     return _dump_json(
         [{"role": "assistant", "parts": _build_parts(message), "finish_reason": finish}]
     )
 
 
 def format_instructions(instructions: str) -> str:
-    """What an agent is told first."""
+    """Format an agent's instructions, for `gen_ai.system_instructions`."""
     return _dump_json([_build_text_part(instructions)])
 
 
 def format_tools(tools: Iterable[Tool]) -> str:
-    """The tools that are offered."""
+    """Format the tools of a request, for `gen_ai.tool.definitions`."""
     return _dump_json(
         [
             {
@@ -83,11 +83,9 @@ def _build_parts(message: Message) -> list[JSON]:
         case System(text):
             return [_build_text_part(text)]
         case User(content):
-            return (
-                [_build_text_part(content)]
-                if isinstance(content, str)
-                else [*map(_build_part, content)]
-            )
+            if isinstance(content, str):
+                return [_build_text_part(content)]
+            return [*map(_build_part, content)]
         case ToolResult():
             part: JSON = {
                 "type": "tool_call_response",
@@ -96,9 +94,12 @@ def _build_parts(message: Message) -> list[JSON]:
             }
             return [part]
         case Assistant(text, calls, thinking):
-            thought: list[JSON] = [{"type": "reasoning", "content": thinking}] if thinking else []
-            said = [_build_text_part(text)] if text else []
-            return [*thought, *said, *(_build_call_part(c.id, c.name, c.arguments) for c in calls)]
+            parts: list[JSON] = []
+            if thinking:
+                parts.append({"type": "reasoning", "content": thinking})
+            if text:
+                parts.append(_build_text_part(text))
+            return parts + [_build_call_part(call) for call in calls]
 
 
 def _build_text_part(text: str) -> JSON:
@@ -110,16 +111,16 @@ def _build_part(part: Text | Image) -> JSON:
         return _build_text_part(part.text)
     if not part.url.startswith("data:"):
         return {"type": "uri", "modality": "image", "uri": part.url}
-    kind, _, data = part.url.removeprefix("data:").partition(";base64,")
-    return {"type": "blob", "modality": "image", "mime_type": kind, "content": data}
+    mime_type, _, data = part.url.removeprefix("data:").partition(";base64,")
+    return {"type": "blob", "modality": "image", "mime_type": mime_type, "content": data}
 
 
-def _build_call_part(identity: str, name: str, arguments: str) -> JSON:
+def _build_call_part(call: ToolCall) -> JSON:
     try:
-        value: JSON = orjson.loads(arguments)
+        arguments: JSON = orjson.loads(call.arguments)
     except ValueError:
-        value = arguments
-    return {"type": "tool_call", "id": identity, "name": name, "arguments": value}
+        arguments = call.arguments
+    return {"type": "tool_call", "id": call.id, "name": call.name, "arguments": arguments}
 
 
 def _dump_json(value: Sequence[JSON]) -> str:

@@ -1,8 +1,8 @@
-"""Spans as lines of JSON in a file, which any program can read and no collector is needed for.
+"""Write spans as JSON lines to a file, without a collector.
 
-A line is written when its span ends, so that what is inside comes before what is around it:
-`name`, `kind`, `trace_id`, `span_id` and `parent_id` (hex, as OpenTelemetry's; null for the first),
-`start` (UTC, ISO 8601), `seconds`, `error` (null if there was none) and `attributes`.
+A line is written when its span ends, so that children come before their parents. Its fields are
+`name`, `kind`, `trace_id`, `span_id` and `parent_id` (hex, as in OpenTelemetry; null for a root
+span), `start` (UTC, ISO 8601), `seconds`, `error` (null if none) and `attributes`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from agentcall.messages import JSON, encode_json
 from agentcall.storage.private_files import open_private
 from agentcall.tracing.spans import Attributes, AttributeValue, SpanStart
 
-_current_span: ContextVar[_JSONSpan | None] = ContextVar("around", default=None)
+_current_span: ContextVar[_JSONSpan | None] = ContextVar("current_span", default=None)
 
 
 class JSONLinesExporter:
-    """Takes spans for a file, which is added to; only its owner may read it.
+    """A `Tracer` that appends spans to a file, which only its owner can read.
 
-    Raises UsageError if the file cannot be opened. `failure` says later that not all was written:
-    a full disk ends no run.
+    Raises UsageError if the file cannot be opened. A later error, such as a full disk, is stored in
+    `failure`, so that it does not end a run.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -43,24 +43,24 @@ class JSONLinesExporter:
 
     @contextmanager
     def start_span(self, start: SpanStart) -> Generator[_JSONSpan, None, None]:
-        """A span, inside of the one that is open in this task."""
-        line = _JSONSpan(start, _current_span.get())
-        token = _current_span.set(line)
+        """Start a child of the task's current span."""
+        span = _JSONSpan(start, _current_span.get())
+        token = _current_span.set(span)
         try:
-            yield line
+            yield span
         finally:
             _current_span.reset(token)
-            self._write(line.to_json())
+            self._write(span.to_json())
 
     def close(self) -> None:
-        """Closes the file; spans that end later are not written."""
+        """Close the file; spans that end later are not written."""
         with self._lock:
             if self._is_open:
                 os.close(self._file)
             self._is_open = False
 
-    def _write(self, line: JSON) -> None:
-        data = encode_json(line) + b"\n"
+    def _write(self, span: JSON) -> None:
+        data = encode_json(span) + b"\n"
         with self._lock:
             if not self._is_open:
                 return
@@ -68,11 +68,11 @@ class JSONLinesExporter:
                 while data:
                     data = data[os.write(self._file, data) :]
             except OSError as error:
-                self.failure = f"the trace {self._path} is not whole: {error.strerror}"
+                self.failure = f"the trace {self._path} is incomplete: {error.strerror}"
 
 
 class _JSONSpan:
-    """A span on its way into the file."""
+    """A span that has not ended yet."""
 
     def __init__(self, start: SpanStart, parent: _JSONSpan | None) -> None:
         self._name, self._kind = start.name, start.kind

@@ -1,6 +1,6 @@
-"""Spans and metrics for OpenTelemetry, by way of its API: whatever SDK the process has set up.
+"""Spans and metrics through OpenTelemetry's API, for any SDK that the process has set up.
 
-Metrics are those of the GenAI conventions: `gen_ai.client.operation.duration` of requests,
+The metrics are those of the GenAI conventions: `gen_ai.client.operation.duration` of requests,
 `gen_ai.execute_tool.duration` and `gen_ai.invoke_agent.duration`, in seconds, and
 `gen_ai.client.token.usage` by type. Source: open-telemetry/semantic-conventions 1.41, and
 semantic-conventions-genai 0.1 for tools and agents.
@@ -22,7 +22,7 @@ from agentcall.tracing.spans import Attributes, AttributeValue, SpanStart
 _SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 _TOKEN_BUCKETS = tuple(4**power for power in range(14))
 _SECOND_BUCKETS = tuple(0.01 * 2**power for power in range(14))
-"""The boundaries of histograms that the conventions advise."""
+"""The boundaries of histograms that the conventions recommend."""
 
 _METRICS = {
     "chat": "gen_ai.client.operation.duration",
@@ -43,16 +43,16 @@ _TOKEN_TYPES = {"input": "gen_ai.usage.input_tokens", "output": "gen_ai.usage.ou
 
 
 class OpenTelemetryTracer:
-    """Takes spans for OpenTelemetry; without providers, those of the process."""
+    """A `Tracer` for OpenTelemetry; the default providers are those of the process."""
 
     def __init__(
         self,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
-        ours = version("agentcall")
-        self._tracer = trace.get_tracer("agentcall", ours, tracer_provider, _SCHEMA_URL)
-        meter = metrics.get_meter("agentcall", ours, meter_provider, _SCHEMA_URL)
+        our_version = version("agentcall")
+        self._tracer = trace.get_tracer("agentcall", our_version, tracer_provider, _SCHEMA_URL)
+        meter = metrics.get_meter("agentcall", our_version, meter_provider, _SCHEMA_URL)
         self._durations = {
             operation: meter.create_histogram(
                 name, unit="s", explicit_bucket_boundaries_advisory=_SECOND_BUCKETS
@@ -68,36 +68,36 @@ class OpenTelemetryTracer:
 
     @contextmanager
     def start_span(self, start: SpanStart) -> Generator[_OpenTelemetrySpan, None, None]:
-        """A span, current while it is open."""
+        """Start a span, which is the current span until it ends."""
         kind = SpanKind.CLIENT if start.kind == "client" else SpanKind.INTERNAL
         started = perf_counter()
         with self._tracer.start_as_current_span(
             start.name,
             kind=kind,
             attributes=start.attributes,
-            record_exception=False,  # its words are in the status, without secrets
+            record_exception=False,  # its message is in the status, without secrets
             set_status_on_exception=False,
         ) as span:
-            opened = _OpenTelemetrySpan(span, {**start.attributes})
+            wrapper = _OpenTelemetrySpan(span, {**start.attributes})
             try:
-                yield opened
+                yield wrapper
             finally:
-                self._record_metrics(opened.attributes, perf_counter() - started)
+                self._record_metrics(wrapper.attributes, perf_counter() - started)
 
     def _record_metrics(self, attributes: Mapping[str, AttributeValue], seconds: float) -> None:
-        said = {name: attributes[name] for name in _METRIC_ATTRIBUTES if name in attributes}
+        labels = {name: attributes[name] for name in _METRIC_ATTRIBUTES if name in attributes}
         operation = str(attributes["gen_ai.operation.name"])
-        self._durations[operation].record(seconds, said)
+        self._durations[operation].record(seconds, labels)
         if operation != "chat":
             return
         for kind, name in _TOKEN_TYPES.items():
             count = attributes.get(name)
             if isinstance(count, int):
-                self._tokens.record(count, {**said, "gen_ai.token.type": kind})
+                self._tokens.record(count, {**labels, "gen_ai.token.type": kind})
 
 
 class _OpenTelemetrySpan:
-    """An open span, and all that is known of it."""
+    """A span that has not ended yet, and all of its attributes."""
 
     def __init__(self, span: trace.Span, attributes: dict[str, AttributeValue]) -> None:
         self._span = span

@@ -1,4 +1,4 @@
-"""How tracing is turned on."""
+"""Turn tracing on: `instrument` for OpenTelemetry, `write_trace` for a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-"""The variable of OpenTelemetry's own instrumentations that asks for content."""
+"""The variable that turns content on in OpenTelemetry's own instrumentations."""
 
 
 def instrument(
@@ -28,15 +28,17 @@ def instrument(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
 ) -> InstrumentationHandle:
-    """Has every run of this process that begins from now on seen by OpenTelemetry.
+    """Trace every run of this process that starts from now on with OpenTelemetry.
 
-    content: whether messages, arguments and results are in the spans; None asks the environment
+    content: whether spans contain messages, arguments and results; None reads the environment
         (OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true).
-    redact: what a text becomes before it is in a span; keys of models are out in any case.
-    tracer_provider, meter_provider: where spans and metrics go; without them, to those that the
-        process has set up.
+    redact: applied to each text before it is added to a span; API keys of models are removed in any
+        case.
+    tracer_provider, meter_provider: receive the spans and metrics; by default the providers of the
+        process.
 
-    Gives what ends it: `.stop()`, or a `with`. Raises MissingExtra without the extra `otel`.
+    Returns a handle that ends it with `.remove()` or a `with`. Raises MissingExtra without the
+    extra `otel`.
     """
     try:
         from agentcall.tracing.otel import OpenTelemetryTracer
@@ -45,54 +47,46 @@ def instrument(
             "OpenTelemetry is not installed: pip install 'agentcall[otel]', and an SDK with an "
             "exporter, such as opentelemetry-exporter-otlp; write_trace needs neither"
         ) from error
-    wanted = is_content_enabled() if content is None else content
+    if content is None:
+        variable = os.environ.get(CONTENT_VARIABLE, "").lower()
+        content = variable in ("1", "true", "span_only", "span_and_event")
     tracer = OpenTelemetryTracer(tracer_provider, meter_provider)
-    return add_instrumentation(SpanBuilder(tracer, content=wanted, redact=redact))
+    return add_instrumentation(SpanBuilder(tracer, content=content, redact=redact))
 
 
 class Instrumentor:
-    """What `opentelemetry-instrument` finds by an entry point, and turns tracing on with."""
+    """Turns tracing on for `opentelemetry-instrument`, which finds it by its entry point."""
 
     def __init__(self) -> None:
-        self._watch: InstrumentationHandle | None = None
+        self._handle: InstrumentationHandle | None = None
 
     def instrument(self, **_options: object) -> None:
-        """As the function `instrument`, as the environment says."""
-        self._watch = self._watch or instrument()
+        """Call `instrument` with the defaults; does nothing if tracing is on."""
+        self._handle = self._handle or instrument()
 
     def uninstrument(self, **_options: object) -> None:
-        """Ends it."""
-        if self._watch is not None:
-            self._watch.remove()
-        self._watch = None
+        """Turn tracing off."""
+        if self._handle is not None:
+            self._handle.remove()
+        self._handle = None
 
 
 @contextmanager
 def write_trace(
     path: str | Path, *, content: bool = False, redact: Callable[[str], str] = str
 ) -> Generator[None, None, None]:
-    """Has every run of this process that begins within the `with` written to a file.
+    """Write every run of this process that starts within the `with` to a file.
 
-    path: the file, a span a line as `agentcall.tracing.jsonl` says; it is added to.
-    content, redact: as of `instrument`.
+    path: the file, to which a line per span is appended; see `agentcall.tracing.jsonl`.
+    content, redact: see `instrument`.
 
     Raises UsageError if the file cannot be written.
     """
-    lines = JSONLinesExporter(path)
+    exporter = JSONLinesExporter(path)
     try:
-        with add_instrumentation(SpanBuilder(lines, content=content, redact=redact)):
+        with add_instrumentation(SpanBuilder(exporter, content=content, redact=redact)):
             yield
     finally:
-        lines.close()
-    if lines.failure:
-        raise UsageError(lines.failure)
-
-
-def is_content_enabled() -> bool:
-    """Whether the environment asks for content."""
-    return os.environ.get(CONTENT_VARIABLE, "").lower() in (
-        "1",
-        "true",
-        "span_only",
-        "span_and_event",
-    )
+        exporter.close()
+    if exporter.failure:
+        raise UsageError(exporter.failure)

@@ -1,15 +1,15 @@
-"""Makes spans of what runs do, by OpenTelemetry's conventions for generative AI.
+"""Build spans of runs, requests and tool calls, by OpenTelemetry's conventions for generative AI.
 
-Rules:
-1. A span has no text of the user, the model or a tool unless content is asked for.
-2. A key or password of a model's server is in no text, not even where the server repeats it; what
-   else must not be seen, `redact` takes out.
-3. A tool's failure is a failed span; a run that waits for approval or meets a limit is none.
+`SpanBuilder` is an instrumentation of the runtime; it sends its spans to a `Tracer`, which is
+OpenTelemetry or a file. Rules:
+
+1. A span contains no text of the user, the model or a tool unless content is turned on.
+2. No text contains a key or password of a model's server, even if the server echoes it. `redact`
+   removes anything else that must not be seen.
+3. A failure of a tool is a failed span; a run that waits for approval or reaches a limit is not.
 
 Source: open-telemetry/semantic-conventions 1.41, docs/gen-ai, gen-ai-agent-spans.md and
-gen-ai-spans.md (in development there). What they have no name for is called `agentcall.*`.
-
-What a span is, and what takes spans; OpenTelemetry and a file are two that do.
+gen-ai-spans.md (both in development). Attributes without a name there are called `agentcall.*`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ OperationKind: TypeAlias = Literal["client", "internal"]
 
 @dataclass(frozen=True, slots=True)
 class SpanStart:
-    """How a span begins: its name, whether it asks another server, and what is known of it."""
+    """The name, the kind and the first attributes of a span; "client" asks another server."""
 
     name: str
     kind: OperationKind
@@ -60,41 +60,41 @@ class SpanStart:
 
 
 class Span(Protocol):
-    """A span that has begun; it ends with the `with` that it began in, also where that raises."""
+    """A span that has started; it ends with its `with` block, also if that raises."""
 
     def rename(self, name: str) -> None:
-        """Gives it another name."""
+        """Change the name."""
         ...
 
     def set_attributes(self, attributes: Attributes) -> None:
-        """Adds to what is known of it."""
+        """Add attributes."""
         ...
 
     def record_error(self, kind: str, message: str) -> None:
-        """Says that it went wrong: the kind of error, and its words."""
+        """Mark the span as failed, with the kind of the error and its message."""
         ...
 
 
 class Tracer(Protocol):
-    """Takes spans."""
+    """Receives spans."""
 
     def start_span(self, start: SpanStart) -> AbstractContextManager[Span]:
-        """A span, inside of the one that is open in this task."""
+        """Start a child of the task's current span."""
         ...
 
 
 PROVIDER = "openai"
-"""The conventions' word for servers that speak OpenAI's protocol, whoever's they are."""
+"""The conventions' value for any server with OpenAI's protocol."""
 
 _FAILED_REASONS = ("error", "timeout", "cancelled")
 _CANCELLED = (asyncio.CancelledError, GeneratorExit)
 
 
 class SpanBuilder:
-    """Watches runs, and has a tracer keep what it sees.
+    """Sends the spans of runs, requests and tool calls to a tracer.
 
-    content: whether messages, arguments and results are written too.
-    redact: what a text becomes before it is written.
+    content: whether spans contain messages, arguments and results.
+    redact: applied to each text before it is added to a span.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class SpanBuilder:
 
     @contextmanager
     def observe(self, span: InstrumentedSpan) -> Generator[RecordResult, None, None]:
-        """The span of a work, from its begin to its end."""
+        """Trace a run, a request or a tool call from its start to its end."""
         with self._tracer.start_span(_build_start(span)) as trace_span:
-            writer = self._make_writer(span, trace_span)
+            writer = _make_writer(self, span, trace_span)
             try:
                 yield writer.record
             except AgentRunPaused:
@@ -130,100 +130,93 @@ class SpanBuilder:
             return
         if isinstance(error, ModelRefused):
             span.set_attributes({"http.response.status_code": error.status})
-        is_ours = isinstance(error, (ModelUnreachable, ModelTimeout))
-        words = self._redact_text(str(error)) if self._content or is_ours else ""
-        span.record_error(type(error).__name__, words)
+        # The messages of these errors contain no content: they are about the connection.
+        has_no_content = isinstance(error, (ModelUnreachable, ModelTimeout))
+        message = self._redact_text(str(error)) if self._content or has_no_content else ""
+        span.record_error(type(error).__name__, message)
 
-    def _make_writer(
-        self, work: InstrumentedSpan, span: Span
-    ) -> _RunSpanWriter | _ChatSpanWriter | _ToolSpanWriter:
-        match work:
-            case AgentSpan():
-                return _RunSpanWriter(self, work, span)
-            case ModelSpan():
-                return _ChatSpanWriter(self, work, span)
-            case ToolSpan():
-                return _ToolSpanWriter(self, work, span)
+    def add_secrets(self, source: ModelSpan) -> None:
+        """Remove the secrets of a request's model from all texts from now on.
 
-    def add_secrets(self, asking: ModelSpan) -> None:
-        """Keeps the secrets of a model that was asked out of what is written from now on."""
-        found = collect_secrets([asking.model])
-        if not self._secrets.issuperset(found):
-            self._secrets.update(found)
+        They are known only after the request: a shorthand is resolved by it.
+        """
+        secrets = collect_secrets([source.model])
+        if not self._secrets.issuperset(secrets):
+            self._secrets.update(secrets)
             self._secret_forms = expand_secrets(self._secrets)
 
-    def set_text(self, span: Span, name: str, text: Callable[[], str]) -> None:
-        """Adds a text to a span, if texts are wanted."""
+    def set_text(self, span: Span, name: str, build_text: Callable[[], str]) -> None:
+        """Add a text to a span if content is turned on."""
         if self._content:
-            span.set_attributes({name: self._redact_text(text())})
+            span.set_attributes({name: self._redact_text(build_text())})
 
     def _redact_text(self, text: str) -> str:
-        """The text as it may be seen; `redact` may fail, which is no reason to end a run."""
         try:
-            clean = self._redact(mask_text(text, self._secret_forms))
-        except Exception as error:
-            clean = f"(left out: redact raised {type(error).__name__})"
-        return clean.encode("utf-8", "replace").decode()  # no exporter takes a lone surrogate
+            redacted = self._redact(mask_text(text, self._secret_forms))
+        except Exception as error:  # a failure of the user's function must not end the run
+            redacted = f"(left out: redact raised {type(error).__name__})"
+        return redacted.encode("utf-8", "replace").decode()  # exporters fail on lone surrogates
 
 
-def _build_start(work: InstrumentedSpan) -> SpanStart:
-    match work:
-        case AgentSpan(agent, run_id):
-            fields: dict[str, AttributeValue] = {"agentcall.run.id": run_id}
-            return _build_named_start("invoke_agent", agent, agent, fields)
-        case ModelSpan(agent, _, request):
-            asked: dict[str, AttributeValue] = {"gen_ai.request.stream": request.stream}
-            asked["gen_ai.output.type"] = "text" if request.prompt.answer_schema is None else "json"
-            return _build_named_start("chat", "", agent, asked, kind="client")
-        case ToolSpan(agent, call, tool):
-            called: dict[str, AttributeValue] = {
-                "gen_ai.tool.name": call.name,
-                "gen_ai.tool.call.id": call.id,
-                "gen_ai.tool.type": "function",
-            }
-            if tool.description:
-                called["gen_ai.tool.description"] = tool.description
-            return _build_named_start("execute_tool", call.name, agent, called)
-
-
-def _build_named_start(
-    operation: str,
-    target: str,
-    agent: str,
-    fields: dict[str, AttributeValue],
-    *,
-    kind: OperationKind = "internal",
-) -> SpanStart:
-    known: dict[str, AttributeValue] = {
-        "gen_ai.operation.name": operation,
+def _build_start(source: InstrumentedSpan) -> SpanStart:
+    attributes: dict[str, AttributeValue] = {
         "gen_ai.provider.name": PROVIDER,
-        "gen_ai.agent.name": agent,
+        "gen_ai.agent.name": source.agent,
     }
-    return SpanStart(f"{operation} {target}".strip(), kind, {**known, **fields})
+    match source:
+        case AgentSpan(agent, run_id):
+            attributes["gen_ai.operation.name"] = "invoke_agent"
+            attributes["agentcall.run.id"] = run_id
+            return SpanStart(f"invoke_agent {agent}".strip(), "internal", attributes)
+        case ModelSpan(_, _, request):
+            has_schema = request.prompt.answer_schema is not None
+            attributes["gen_ai.operation.name"] = "chat"
+            attributes["gen_ai.request.stream"] = request.stream
+            attributes["gen_ai.output.type"] = "json" if has_schema else "text"
+            return SpanStart("chat", "client", attributes)  # renamed when the model is known
+        case ToolSpan(_, call, tool):
+            attributes["gen_ai.operation.name"] = "execute_tool"
+            attributes["gen_ai.tool.name"] = call.name
+            attributes["gen_ai.tool.call.id"] = call.id
+            attributes["gen_ai.tool.type"] = "function"
+            if tool.description:
+                attributes["gen_ai.tool.description"] = tool.description
+            return SpanStart(f"execute_tool {call.name}", "internal", attributes)
+
+
+def _make_writer(
+    builder: SpanBuilder, source: InstrumentedSpan, span: Span
+) -> _RunSpanWriter | _ChatSpanWriter | _ToolSpanWriter:
+    match source:
+        case AgentSpan():
+            return _RunSpanWriter(builder, source, span)
+        case ModelSpan():
+            return _ChatSpanWriter(builder, source, span)
+        case ToolSpan():
+            return _ToolSpanWriter(builder, source, span)
 
 
 class _RunSpanWriter:
-    """What is written of a run."""
+    """Sets the attributes of a run's span."""
 
-    def __init__(self, builder: SpanBuilder, work: AgentSpan, span: Span) -> None:
-        self._builder, self._work, self._span = builder, work, span
-        self._result: RunResult[Any] | None = None  # Any: the agent knows its output's type
+    def __init__(self, builder: SpanBuilder, source: AgentSpan, span: Span) -> None:
+        self._builder, self._source, self._span = builder, source, span
+        self._result: RunResult[Any] | None = None  # Any: the type of the agent's output
 
-    def record(self, fact: SpanResult) -> None:
-        if isinstance(fact, RunResult):
-            self._result = fact
+    def record(self, result: SpanResult) -> None:
+        if isinstance(result, RunResult):
+            self._result = result
 
     def finish(self) -> None:
         result, span, builder = self._result, self._span, self._builder
-        offer, input_messages = self._work.prompt, self._work.messages
-        builder.set_text(span, "gen_ai.input.messages", lambda: format_messages(input_messages))
-        if offer.instructions:
-            instructions = offer.instructions
+        prompt, messages = self._source.prompt, self._source.messages
+        builder.set_text(span, "gen_ai.input.messages", lambda: format_messages(messages))
+        if instructions := prompt.instructions:
             builder.set_text(
                 span, "gen_ai.system_instructions", lambda: format_instructions(instructions)
             )
-        if offer.tools:
-            builder.set_text(span, "gen_ai.tool.definitions", lambda: format_tools(offer.tools))
+        if prompt.tools:
+            builder.set_text(span, "gen_ai.tool.definitions", lambda: format_tools(prompt.tools))
         if result is None:
             return
         span.set_attributes(
@@ -238,75 +231,75 @@ class _RunSpanWriter:
             span.record_error(result.stop_reason, "")
         last_message = result.messages[-1] if result.messages else None
         if isinstance(last_message, Assistant):
-            ending = result.stop_reason
+            reason = result.stop_reason
             builder.set_text(
-                span, "gen_ai.output.messages", lambda: format_answer(last_message, ending)
+                span, "gen_ai.output.messages", lambda: format_answer(last_message, reason)
             )
 
 
 class _ChatSpanWriter:
-    """What is written of a request to a model."""
+    """Sets the attributes of a model request's span."""
 
-    def __init__(self, builder: SpanBuilder, work: ModelSpan, span: Span) -> None:
-        self._builder, self._work, self._span = builder, work, span
+    def __init__(self, builder: SpanBuilder, source: ModelSpan, span: Span) -> None:
+        self._builder, self._source, self._span = builder, source, span
         self._parts: list[ResponseEvent] = []
         self._started = perf_counter()
         self._first_chunk_seconds: float | None = None
 
-    def record(self, fact: SpanResult) -> None:
-        if isinstance(fact, (ToolResult, RunResult)):
+    def record(self, result: SpanResult) -> None:
+        if isinstance(result, (ToolResult, RunResult)):
             return
-        if isinstance(fact, ResponseStart):
+        if isinstance(result, ResponseStart):
             self._started = perf_counter()
-            self._set_model_attributes(fact)
+            self._set_model_attributes(result)
         elif self._first_chunk_seconds is None:
             self._first_chunk_seconds = perf_counter() - self._started
-        self._parts.append(fact)
+        self._parts.append(result)
 
-    def _set_model_attributes(self, chosen: ResponseStart) -> None:
-        fields: dict[str, AttributeValue] = {"agentcall.dialect": chosen.dialect}
-        if chosen.model:
-            self._span.rename(f"chat {chosen.model}")
-            fields["gen_ai.request.model"] = chosen.model
-        fields |= _build_server_attributes(chosen.url)
-        self._span.set_attributes(fields)
+    def _set_model_attributes(self, start: ResponseStart) -> None:
+        attributes: dict[str, AttributeValue] = {"agentcall.dialect": start.dialect}
+        if start.model:
+            self._span.rename(f"chat {start.model}")
+            attributes["gen_ai.request.model"] = start.model
+        attributes |= _build_server_attributes(start.url)
+        self._span.set_attributes(attributes)
 
     def finish(self) -> None:
-        span, builder, request = self._span, self._builder, self._work.request
-        builder.add_secrets(self._work)
+        span, builder, request = self._span, self._builder, self._source.request
+        builder.add_secrets(self._source)
         builder.set_text(span, "gen_ai.input.messages", lambda: format_messages(request.transcript))
         builder.set_text(
             span, "gen_ai.output.messages", lambda: format_turn(build_turn(self._parts))
         )
         if request.stream and self._first_chunk_seconds is not None:
             span.set_attributes({"gen_ai.response.time_to_first_chunk": self._first_chunk_seconds})
-        ended = self._parts[-1] if self._parts else None
-        if not isinstance(ended, ResponseEnd):
+        end = self._parts[-1] if self._parts else None
+        if not isinstance(end, ResponseEnd):
             return
         span.set_attributes(
             {
-                **_build_token_attributes(ended.usage),
-                "gen_ai.response.finish_reasons": [ended.finish_reason or "error"],
+                **_build_token_attributes(end.usage),
+                "gen_ai.response.finish_reasons": [end.finish_reason or "error"],
             }
         )
-        if ended.finish_reason is None:
-            span.record_error("CutAnswer", "the answer has no end")
+        if end.finish_reason is None:
+            span.record_error("CutAnswer", "the answer was cut off")
 
 
 class _ToolSpanWriter:
-    """What is written of a tool call."""
+    """Sets the attributes of a tool call's span."""
 
-    def __init__(self, builder: SpanBuilder, work: ToolSpan, span: Span) -> None:
-        self._builder, self._work, self._span = builder, work, span
+    def __init__(self, builder: SpanBuilder, source: ToolSpan, span: Span) -> None:
+        self._builder, self._source, self._span = builder, source, span
         self._result: ToolResult | None = None
 
-    def record(self, fact: SpanResult) -> None:
-        if isinstance(fact, ToolResult):
-            self._result = fact
+    def record(self, result: SpanResult) -> None:
+        if isinstance(result, ToolResult):
+            self._result = result
 
     def finish(self) -> None:
         result, span, builder = self._result, self._span, self._builder
-        builder.set_text(span, "gen_ai.tool.call.arguments", lambda: self._work.call.arguments)
+        builder.set_text(span, "gen_ai.tool.call.arguments", lambda: self._source.call.arguments)
         if result is None:
             return
         if result.is_error:
@@ -323,7 +316,7 @@ def _build_token_attributes(usage: Usage) -> dict[str, AttributeValue]:
 
 
 def _build_server_attributes(url: str) -> dict[str, AttributeValue]:
-    """The host and the port of a URL, where it has them."""
+    """Return the host and the port of a URL, if it has them."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -1,1 +1,1 @@
-"""Where the body of a tool runs: threads, and processes that can be killed."""
+"""Run the body of a tool: in the event loop, in a thread, or in a process that can be killed."""

@@ -1,7 +1,7 @@
-"""What comes of calling a tool, as words for the model, whatever it gives or raises.
+"""Call a tool and convert its result or its error to text for the model.
 
-Nothing here raises, but asyncio.CancelledError where the call is cancelled from outside, and
-Through where the tool is an agent.
+Nothing here raises, except asyncio.CancelledError when the call is cancelled from outside, and
+ControlFlowSignal when the tool is an agent.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ ToolContext: TypeAlias = RunContext[Any]  # Any: the user's own type
 ToolArguments: TypeAlias = Mapping[str, object]
 
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None), dict, list})
-"""Types of results that need not be asked whether they have to be awaited."""
+"""Types of results that are certainly not awaitable."""
 
 
 class ControlFlowSignal(Exception):
-    """Raised by a tool that is an agent, and no failure of the tool: it concerns the run above."""
+    """Raised by a tool that is an agent; it is not an error of the tool, but for the parent run."""
 
 
 class ToolOutput(NamedTuple):
-    """What the model is told of a call that has ended."""
+    """The result of a call as the model reads it; `untrusted` if it has untrusted content."""
 
     text: str
     is_error: bool = False
@@ -36,7 +36,7 @@ class ToolOutput(NamedTuple):
 
 
 class PendingAwaitable(NamedTuple):
-    """What a sync tool gave that has to be awaited in an event loop."""
+    """The result of a sync tool that has to be awaited in an event loop."""
 
     value: object
 
@@ -44,7 +44,7 @@ class PendingAwaitable(NamedTuple):
 def call_sync_tool(
     tool: Tool, values: ToolArguments, context: ToolContext
 ) -> ToolOutput | PendingAwaitable:
-    """Calls a sync tool, and takes its result down before anybody can change it."""
+    """Call a sync tool, and serialize its result at once, before other code can change it."""
     try:
         value = tool.call(values, context)
         if type(value) in _PLAIN_TYPES:
@@ -52,22 +52,22 @@ def call_sync_tool(
         if inspect.isawaitable(value) or isinstance(value, AsyncIterator):
             return PendingAwaitable(cast("object", value))
         return _normalize_result(tool, context, value)
-    except BaseException as error:  # whatever a tool raises is the tool's failure
+    except BaseException as error:  # SystemExit too: any exception of a tool is its failure
         return format_tool_error(tool, context, error)
 
 
 async def call_async_tool(tool: Tool, values: ToolArguments, context: ToolContext) -> ToolOutput:
-    """Calls an async tool, in this event loop."""
+    """Call an async tool in this event loop."""
     try:
         return await await_result(tool, context, tool.call(values, context))
     except (asyncio.CancelledError, ControlFlowSignal):
         raise
-    except BaseException as error:  # as above
+    except BaseException as error:  # see call_sync_tool
         return format_tool_error(tool, context, error)
 
 
 async def await_result(tool: Tool, context: ToolContext, value: object) -> ToolOutput:
-    """What comes of a value that may have to be awaited."""
+    """Await a result if necessary, and convert it to text."""
     try:
         if inspect.isawaitable(value):
             value = await value
@@ -76,19 +76,18 @@ async def await_result(tool: Tool, context: ToolContext, value: object) -> ToolO
         return _normalize_result(tool, context, value)
     except (asyncio.CancelledError, ControlFlowSignal):
         raise
-    except BaseException as error:  # as above; a task must not raise SystemExit
+    except BaseException as error:  # a task must not raise SystemExit: it would end the loop
         return format_tool_error(tool, context, error)
 
 
 def _normalize_result(tool: Tool, context: ToolContext, value: object) -> ToolOutput:
-    """What a tool gave, as text."""
     if not isinstance(value, Untrusted):
         return _serialize_result(_drain_generator(value))
     try:
         return _normalize_result(tool, context, _drain_generator(value.value))._replace(
             untrusted=True
         )
-    except Exception as error:  # a generator's; its words are as untrusted as what it gives
+    except Exception as error:  # the error of a generator is as untrusted as its items
         return format_tool_error(tool, context, error)._replace(untrusted=True)
 
 
@@ -98,12 +97,11 @@ def _serialize_result(value: object) -> ToolOutput:
 
 
 def _drain_generator(value: object) -> object:
-    """What a generator gives, as a list, or what it raises; any other value as it is."""
+    """Return the items of a generator as a list; any other value unchanged."""
     return list_items(cast("Iterable[object]", value)) if inspect.isgenerator(value) else value
 
 
 async def _drain_async_generator(values: AsyncIterator[object]) -> list[object]:
-    """What an async generator gives, as a list."""
     items: list[object] = []
     async for item in values:
         if len(items) == MAX_ITEMS:
@@ -113,31 +111,28 @@ async def _drain_async_generator(values: AsyncIterator[object]) -> list[object]:
 
 
 def format_tool_error(tool: Tool, context: ToolContext, error: BaseException) -> ToolOutput:
-    """What the model is told of an error of the tool."""
-    name, (said, untrusted) = type(error).__name__, _read_error_message(error)
+    """Return the error message that the model reads for an exception of the tool."""
+    name = type(error).__name__
+    message, untrusted = _read_error_message(error)
     if isinstance(error, ModelRetry):
-        words = _format_retry_message(tool, context, said)
-    elif isinstance(error, ToolError) and said:
-        words = said
+        if tool.options.retries > context.retry:
+            text = f"{message}\nPlease try again."
+        else:
+            text = f"{message}\nDo not call {tool.name} again; answer without it."
+    elif isinstance(error, ToolError) and message:
+        text = message
     else:
-        words = f"{name}: {said}" if said else name
-    return ToolOutput(words, is_error=True, untrusted=untrusted)
+        text = f"{name}: {message}" if message else name
+    return ToolOutput(text, is_error=True, untrusted=untrusted)
 
 
 def _read_error_message(error: BaseException) -> tuple[str, bool]:
-    """What an error says, and whether that is untrusted: any of its arguments is."""
-    given, untrusted = serialize_with_provenance(error.args)
+    """Return the message of an error, and whether any of its arguments is untrusted."""
+    arguments, untrusted = serialize_with_provenance(error.args)
     try:
-        said = given if untrusted else serialize(str(error))
-    except Exception:  # an error's own __str__ may raise anything
+        message = arguments if untrusted else serialize(str(error))
+    except Exception:  # the __str__ of a user's exception may raise anything
         return "", untrusted
     if untrusted and len(error.args) == 1:
-        said = serialize(error.args[0])
-    return said.strip(), untrusted
-
-
-def _format_retry_message(tool: Tool, context: ToolContext, message: str) -> str:
-    left = tool.options.retries - context.retry
-    if left > 0:
-        return f"{message}\nPlease try again."
-    return f"{message}\nDo not call {tool.name} again; answer without it."
+        message = serialize(error.args[0])
+    return message.strip(), untrusted

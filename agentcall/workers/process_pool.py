@@ -1,24 +1,21 @@
-"""A worker process as its parent sees it: asked over a socket, and killed with its children.
+"""Call isolated tools in worker processes, which can be killed.
 
 Rules:
-1. It leads a session of its own: Ctrl-C at the terminal does not reach it, and a kill takes every
-   process that it has started, unless that left the session.
-2. It ends when its parent does, however that ends (`inside` sees to it).
-3. What it prints goes to the parent's standard error, up to `MAX_OUTPUT` bytes for each message;
-   who prints more is killed.
-4. Messages are lines of JSON. An answer begins with a mark that its process is told when it starts,
-   so that what a tool writes to the socket is not taken for one: the call fails at once.
 
-Calls of isolated tools, each in a worker process that can be killed.
-
-Rules:
-1. A worker imports the module of one tool, and is kept for further calls of that module. One that
-   ended, was killed, or is not as it was before is replaced.
-2. The deadline of a call begins when its worker has the call: neither waiting for a free place nor
-   starting a worker counts.
-3. At its deadline, and when its run is cancelled, a worker is killed with all its children.
-4. A worker sees a plain environment, and what the tool names in `variables`: a secret that a tool
-   does not ask for is not there to be printed, sent or told to a model.
+1. A worker imports the module of one tool, and is kept for further calls of that module. A worker
+   that has ended, was killed, or changed during a call is replaced.
+2. The timeout of a call begins when the worker receives it: waiting for a free slot and starting a
+   worker do not count.
+3. A worker is killed with all its children at the timeout, and when the run is cancelled.
+4. A worker's environment has only variables without secrets, and those that the tool names in
+   `variables`: a tool cannot print, send or reveal to a model a secret that it does not ask for.
+5. A worker leads its own session: Ctrl-C at the terminal does not reach it, and killing its process
+   group ends every process that it has started, unless that process left the session.
+6. A worker ends when its parent does, even if that is killed (see `process_main`).
+7. A worker's output goes to the parent's standard error. A worker that prints more than
+   `MAX_OUTPUT` bytes for one message is killed.
+8. Messages are lines of JSON. A reply begins with a token that the worker receives when it starts,
+   so that a tool's own writes to the socket are recognized: the call fails at once.
 """
 
 from __future__ import annotations
@@ -52,189 +49,26 @@ from agentcall.workers.threads import run_in_thread
 MAX_OUTPUT = 10_000_000
 """Bytes that a worker may print while it answers one message."""
 MAX_ANSWER = 256_000_000
-"""Bytes of an answer beyond which it is refused."""
+"""Maximum size of a reply, in bytes."""
 _CHUNK_SIZE = 2**18
 _POLL_SECONDS = 0.25
-"""Seconds after which a silent worker is looked at: a child of it may keep the socket open."""
+"""How often to check whether a silent worker is alive: its child may keep the socket open."""
 _EXIT_TIMEOUT = 1.0
-"""Seconds that a worker has to end once it has closed its socket."""
+"""Seconds that a worker has to exit after it has closed its socket."""
 _WORKER_CODE = (
-    "import sys; _, fd, mark, *sys.path = sys.argv; from agentcall.workers.process_main import "
-    "main; "
-    "main(int(fd), mark)"
+    "import sys; _, fd, token, *sys.path = sys.argv; "
+    "from agentcall.workers.process_main import main; main(int(fd), token)"
 )
-_STRAY_OUTPUT = "wrote to the socket that is for its result alone"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerExit:
-    """A worker has ended without an answer: how, as the rest of a sentence about it."""
-
-    reason: str
-
-
-class WorkerProcess:
-    """A Python process that runs `agentcall.workers.process_main`. Raises OSError where there "
-    "can be none."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._socket, theirs = socket.socketpair()
-        mark = os.urandom(8).hex()
-        self._token = mark.encode()
-        try:
-            self._popen = _spawn_worker(theirs.fileno(), mark, environment)
-        except OSError:
-            self._socket.close()
-            raise
-        finally:
-            theirs.close()
-        self._output = cast("IO[bytes]", self._popen.stdout)
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._is_released = False
-        _live_processes.add(self)
-
-    def request(self, message: JSON) -> JSON | WorkerExit:
-        """The answer to a message; waits for it. Of a process that has Ended nothing is left."""
-        try:
-            self._socket.sendall(orjson.dumps(message) + b"\n")
-            answer = self._receive_answer()
-        except OSError:  # it went while it was written to, or was killed
-            answer = self._get_exit()
-        found = answer if isinstance(answer, WorkerExit) else self._parse_answer(answer)
-        if isinstance(found, WorkerExit):
-            self.stop()
-        return found
-
-    def _parse_answer(self, answer: bytes) -> JSON | WorkerExit:
-        try:
-            found: JSON = orjson.loads(answer.removeprefix(self._token))
-        except ValueError:
-            return WorkerExit(_STRAY_OUTPUT)
-        return found
-
-    def kill(self) -> None:
-        """Kills it and its children; who waits in `ask` is told. Waits for nothing."""
-        if not self._is_released:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._popen.pid, signal.SIGKILL)
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def stop(self) -> None:
-        """Kills it, waits until it is gone, and lets go of it."""
-        self.kill()
-        self._popen.wait()
-        self.detach()
-
-    def detach(self) -> None:
-        """Lets go of it, and leaves it alone."""
-        self._is_released = True
-        self._popen.returncode = self._popen.returncode or 0  # or it warns that it runs
-        _live_processes.discard(self)
-        self._socket.close()
-        self._output.close()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self._popen.poll() is None
-
-    def _receive_answer(self) -> bytes | WorkerExit:
-        """A line of it; shows what it prints meanwhile."""
-        answer, printed = bytearray(), 0
-        with selectors.PollSelector() as both:
-            both.register(self._socket, selectors.EVENT_READ)
-            both.register(self._output, selectors.EVENT_READ)
-            while not answer.endswith(b"\n"):
-                ready = [key.fileobj for key, _ in both.select(_POLL_SECONDS)]
-                if self._output in ready:
-                    data = os.read(self._output.fileno(), _CHUNK_SIZE)
-                    _echo_output(self._decode(data))
-                    printed += len(data)
-                    if not data:
-                        both.unregister(self._output)
-                piece = self._socket.recv(_CHUNK_SIZE) if self._socket in ready else b""
-                answer += piece
-                if not self._token.startswith(answer[: len(self._token)]):
-                    return WorkerExit(_STRAY_OUTPUT)
-                if printed > MAX_OUTPUT:
-                    return WorkerExit(f"printed more than {MAX_OUTPUT:,} bytes")
-                if len(answer) > MAX_ANSWER:
-                    return WorkerExit(f"gave more than {MAX_ANSWER:,} bytes")
-                if not piece and (self._socket in ready or not (ready or self.is_alive)):
-                    return self._get_exit()
-        return bytes(answer)
-
-    def _get_exit(self) -> WorkerExit:
-        """How it went, by its exit code."""
-        try:
-            code = self._popen.wait(_EXIT_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            return WorkerExit("closed the connection to us")
-        if code < 0:
-            return WorkerExit(
-                f"was ended by {signal.Signals(-code).name}{_SIGNAL_HINTS.get(-code, '')}"
-            )
-        return WorkerExit(f"was ended with exit code {code}")
-
-
+_STRAY_OUTPUT = "wrote to the socket that is reserved for its result"
 _SIGNAL_HINTS: Mapping[int, str] = {
     signal.SIGSEGV: " (it crashed)",
     signal.SIGABRT: " (it crashed)",
     signal.SIGKILL: " (the machine may be short of memory)",
 }
-_live_processes: WeakSet[WorkerProcess] = WeakSet()
-
-
-def _spawn_worker(
-    socket_fd: int, token: str, environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    path = [str(entry or get_working_directory()) for entry in sys.path]
-    return subprocess.Popen(  # noqa: S603 - this very Python
-        [sys.executable, "-c", _WORKER_CODE, str(socket_fd), token, *path],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        pass_fds=[socket_fd],
-        start_new_session=True,
-        bufsize=0,
-    )
-
-
-def get_working_directory() -> str:
-    """The current folder; nothing if it is gone."""
-    try:
-        return str(Path.cwd())
-    except OSError:
-        return ""
-
-
-def _echo_output(text: str) -> None:
-    with suppress(Exception):  # there may be no standard error, or a closed one
-        sys.stderr.write(text)
-
-
-@atexit.register
-def _stop_all() -> None:
-    for process in list(_live_processes):
-        process.stop()
-
-
-def _detach_all() -> None:
-    """In a fork: the workers are its parent's."""
-    for process in list(_live_processes):
-        process.detach()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_detach_all)
-
-
 MAX_IDLE_WORKERS = max(2, os.cpu_count() or 2)
-"""Workers that are kept while they have nothing to do."""
+"""Maximum number of idle workers that are kept."""
 MAX_BUSY_WORKERS = 4 * MAX_IDLE_WORKERS
-"""Workers that may be at work for one event loop; further calls wait."""
+"""Maximum number of busy workers for one event loop; further calls wait."""
 START_TIMEOUT = 60.0
 """Seconds that a worker has to start and to import its module."""
 
@@ -242,11 +76,11 @@ _SAFE_VARIABLES = re.compile(
     "HOME|USER|LOGNAME|SHELL|PATH|TMPDIR|TMP|TEMP|TZ|LANG|LANGUAGE|LC_.*|VIRTUAL_ENV|PYTHON.*"
     "|LD_LIBRARY_PATH|DYLD_.*|SSL_CERT_.*|OMP_.*|XDG_.*|AGENTCALL_CACHE"
 )
-"""The variables that say what a machine is like, and hold no secrets."""
+"""Environment variables that describe the machine and contain no secrets."""
 
 
 class _WorkerKey(NamedTuple):
-    """What a worker is for."""
+    """The calls that a worker can be reused for."""
 
     module: str
     file: str
@@ -256,64 +90,81 @@ class _WorkerKey(NamedTuple):
 _idle_workers: dict[_WorkerKey, list[WorkerProcess]] = {}
 _worker_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
-if hasattr(os, "register_at_fork"):  # they are the parent's
+if hasattr(os, "register_at_fork"):  # a forked child must not use its parent's workers
     os.register_at_fork(after_in_child=_idle_workers.clear)
 
 
 async def call_in_process(
     tool: Tool, arguments: str, context: ToolContext, limit: int | None
 ) -> ToolOutput:
-    """What comes of a call, at most `limit` characters of it and a note.
+    """Call a tool in a worker process, and truncate its result to `limit` characters.
 
-    Raises nothing, but asyncio.CancelledError where the run is cancelled.
+    Raises nothing, except asyncio.CancelledError when the run is cancelled.
     """
     try:
-        home = tool.function_ref
+        function = tool.function_ref
     except UsageError as error:
         return ToolOutput(str(error), is_error=True)
-    async with _get_worker_slots():
-        return await _call_in_worker(
-            home, tool, context, _build_call_message(home, tool, arguments, context, limit)
-        )
+    slots = _worker_slots.setdefault(
+        asyncio.get_running_loop(), asyncio.Semaphore(MAX_BUSY_WORKERS)
+    )
+    async with slots:
+        message = _build_call_message(function, tool, arguments, context, limit)
+        return await _call_in_worker(function, tool, context, message)
 
 
 async def _call_in_worker(
-    home: FunctionRef, tool: Tool, context: ToolContext, message: JSON
+    function: FunctionRef, tool: Tool, context: ToolContext, message: JSON
 ) -> ToolOutput:
-    key = _WorkerKey(home.module, home.file, tuple(tool.options.variables))
-    worker = _pop_idle_worker(key) or await _start_worker(key, home)
+    key = _WorkerKey(function.module, function.file, tuple(tool.options.variables))
+    worker = _pop_idle_worker(key) or await _start_worker(key, function)
     if isinstance(worker, str):
         return ToolOutput(f"{tool.name} could not be started: {worker}", is_error=True)
     seconds = tool.options.timeout
     try:
-        answer = await _send_message(worker, message, seconds)
+        reply = await _send_message(worker, message, seconds)
     except TimeoutError:
-        late = f"{tool.name} did not end within {seconds:g} seconds, and was stopped"
-        return format_tool_error(tool, context, ToolTimeout(late))
-    if isinstance(answer, WorkerExit):
-        return ToolOutput(f"{tool.name} gave no result: its process {answer.reason}", is_error=True)
-    await _release_worker(worker, key, is_fit=bool(answer["fit"]))
-    return ToolOutput(str(answer["text"]), bool(answer["is_error"]), bool(answer["untrusted"]))
+        timeout = ToolTimeout(
+            f"{tool.name} did not end within {seconds:g} seconds, and was stopped"
+        )
+        return format_tool_error(tool, context, timeout)
+    if isinstance(reply, WorkerExit):
+        return ToolOutput(f"{tool.name} gave no result: its process {reply.reason}", is_error=True)
+    if reply["is_fit"] and sum(map(len, _idle_workers.values())) < MAX_IDLE_WORKERS:
+        _idle_workers.setdefault(key, []).append(worker)
+    else:
+        await _stop_worker(worker)
+    return ToolOutput(str(reply["text"]), bool(reply["is_error"]), bool(reply["untrusted"]))
 
 
-async def _start_worker(key: _WorkerKey, home: FunctionRef) -> WorkerProcess | str:
-    """A new worker that has imported the home, or why there is none."""
+async def _start_worker(key: _WorkerKey, function: FunctionRef) -> WorkerProcess | str:
+    """Return a new worker that has imported the function, or the reason why there is none."""
+    # A worker sees few variables: see rule 4.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in key.variables or _SAFE_VARIABLES.fullmatch(name)
+    }
     try:
-        worker = WorkerProcess(_build_environment(key.variables))
+        worker = WorkerProcess(environment)
     except OSError as error:
-        return f"the system gives no process: {error}"
-    hello: JSON = {"home": [home.module, home.file, home.name], "argv": sys.argv}
+        return f"the system cannot start a process: {error}"
+    source = function.file or function.module
+    message: JSON = {
+        "function": [function.module, function.file, function.name],
+        "argv": sys.argv,
+    }
     try:
-        answer = await _send_message(worker, hello, START_TIMEOUT)
+        reply = await _send_message(worker, message, START_TIMEOUT)
     except TimeoutError:
-        return f"importing {home.file or home.module} took longer than {START_TIMEOUT:g} seconds"
-    if isinstance(answer, WorkerExit):
-        return f"its process {answer.reason} while it imported {home.file or home.module}"
-    if answer["why"]:
+        return f"importing {source} took longer than {START_TIMEOUT:g} seconds"
+    if isinstance(reply, WorkerExit):
+        return f"its process {reply.reason} while it imported {source}"
+    if reply["reason"]:
         await _stop_worker(worker)
         return (
-            f"{home.file or home.module} cannot be imported in another process: {answer['why']}. "
-            "It sees few environment variables there; name what it needs with variables=."
+            f"{source} cannot be imported in another process: {reply['reason']}. "
+            "It sees few environment variables there; name those that it needs with variables=."
         )
     return worker
 
@@ -321,33 +172,33 @@ async def _start_worker(key: _WorkerKey, home: FunctionRef) -> WorkerProcess | s
 async def _send_message(
     worker: WorkerProcess, message: JSON, seconds: float | None
 ) -> Mapping[str, JSON] | WorkerExit:
-    """What the worker answers; it is killed where it is late, and where the run is cancelled.
+    """Return the worker's reply; kill the worker on timeout or cancellation.
 
     Raises TimeoutError.
     """
     try:
-        answer = await run_in_thread(lambda: worker.request(message), seconds)
-    except RuntimeError as error:  # the system gives no more threads
+        reply = await run_in_thread(lambda: worker.request(message), seconds)
+    except RuntimeError as error:  # the system has no thread left
         worker.stop()
         return WorkerExit(f"could not be watched: {error}")
     except BaseException:
         worker.kill()
         raise
-    return answer if isinstance(answer, WorkerExit) else cast("Mapping[str, JSON]", answer)
+    return reply if isinstance(reply, WorkerExit) else cast("Mapping[str, JSON]", reply)
 
 
 def _build_call_message(
-    home: FunctionRef, tool: Tool, arguments: str, context: ToolContext, limit: int | None
+    function: FunctionRef, tool: Tool, arguments: str, context: ToolContext, limit: int | None
 ) -> JSON:
     takes_context = tool.schema.context_parameter is not None
     return {
-        "home": [home.module, home.file, home.name],
+        "function": [function.module, function.file, function.name],
         "name": tool.name,
         "arguments": arguments,
         "retries": tool.options.retries,
         "memory": tool.options.memory,
         "limit": limit,
-        "cwd": get_working_directory(),
+        "cwd": _get_working_directory(),
         "context": {
             "usage": asdict(context.usage),
             "messages": [to_json(m) for m in context.messages] if takes_context else [],
@@ -361,34 +212,171 @@ def _build_call_message(
     }
 
 
-def _build_environment(names: tuple[str, ...]) -> Mapping[str, str]:
-    return {k: v for k, v in os.environ.items() if k in names or _SAFE_VARIABLES.fullmatch(k)}
-
-
-def _get_worker_slots() -> asyncio.Semaphore:
-    """The places at work of the running event loop."""
-    return _worker_slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_BUSY_WORKERS))
-
-
 def _pop_idle_worker(key: _WorkerKey) -> WorkerProcess | None:
-    free = _idle_workers.get(key, [])
-    while free:
-        worker = free.pop()
+    workers = _idle_workers.get(key, [])
+    while workers:
+        worker = workers.pop()
         if worker.is_alive:
             return worker
         worker.stop()
     return None
 
 
-async def _release_worker(worker: WorkerProcess, key: _WorkerKey, *, is_fit: bool) -> None:
-    if is_fit and sum(map(len, _idle_workers.values())) < MAX_IDLE_WORKERS:
-        _idle_workers.setdefault(key, []).append(worker)
-    else:
-        await _stop_worker(worker)
-
-
 async def _stop_worker(worker: WorkerProcess) -> None:
     try:
         await run_in_thread(worker.stop, None)
-    except RuntimeError:  # as above
+    except RuntimeError:  # the system has no thread left
         worker.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExit:
+    """A worker ended without a reply. `reason` follows "its process" in a sentence."""
+
+    reason: str
+
+
+class WorkerProcess:
+    """A Python process that runs `process_main`. Raises OSError if it cannot be started."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._socket, child_socket = socket.socketpair()
+        token = os.urandom(8).hex()
+        self._token = token.encode()
+        try:
+            self._popen = _spawn_worker(child_socket.fileno(), token, environment)
+        except OSError:
+            self._socket.close()
+            raise
+        finally:
+            child_socket.close()
+        self._output = cast("IO[bytes]", self._popen.stdout)
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._is_released = False
+        _live_processes.add(self)
+
+    def request(self, message: JSON) -> JSON | WorkerExit:
+        """Send a message and wait for the reply; a worker without a reply is stopped."""
+        reply: JSON | WorkerExit
+        try:
+            self._socket.sendall(orjson.dumps(message) + b"\n")
+            line = self._receive_line()
+            if isinstance(line, WorkerExit):
+                reply = line
+            else:
+                reply = orjson.loads(line.removeprefix(self._token))
+        except OSError:  # it ended while it was written to, or was killed
+            reply = self._get_exit()
+        except ValueError:
+            reply = WorkerExit(_STRAY_OUTPUT)
+        if isinstance(reply, WorkerExit):
+            self.stop()
+        return reply
+
+    def kill(self) -> None:
+        """Kill the process and its children without waiting; a pending `request` returns."""
+        if not self._is_released:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        """Kill the process, wait for its end, and release its resources."""
+        self.kill()
+        self._popen.wait()
+        self.detach()
+
+    def detach(self) -> None:
+        """Release the resources without killing the process."""
+        self._is_released = True
+        self._popen.returncode = self._popen.returncode or 0  # otherwise Popen warns at exit
+        _live_processes.discard(self)
+        self._socket.close()
+        self._output.close()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process is running."""
+        return self._popen.poll() is None
+
+    def _receive_line(self) -> bytes | WorkerExit:
+        """Receive one line of the socket; meanwhile echo the process's output."""
+        line, printed = bytearray(), 0
+        with selectors.PollSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            selector.register(self._output, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                ready = [key.fileobj for key, _ in selector.select(_POLL_SECONDS)]
+                if self._output in ready:
+                    data = os.read(self._output.fileno(), _CHUNK_SIZE)
+                    with suppress(Exception):  # standard error may be missing or closed
+                        sys.stderr.write(self._decode(data))
+                    printed += len(data)
+                    if not data:
+                        selector.unregister(self._output)
+                piece = self._socket.recv(_CHUNK_SIZE) if self._socket in ready else b""
+                line += piece
+                if not self._token.startswith(line[: len(self._token)]):
+                    return WorkerExit(_STRAY_OUTPUT)
+                if printed > MAX_OUTPUT:
+                    return WorkerExit(f"printed more than {MAX_OUTPUT:,} bytes")
+                if len(line) > MAX_ANSWER:
+                    return WorkerExit(f"gave more than {MAX_ANSWER:,} bytes")
+                # The socket is at its end, or the process is dead and nothing is left to read.
+                if not piece and (self._socket in ready or not (ready or self.is_alive)):
+                    return self._get_exit()
+        return bytes(line)
+
+    def _get_exit(self) -> WorkerExit:
+        """Describe how the process ended, by its exit code."""
+        try:
+            code = self._popen.wait(_EXIT_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return WorkerExit("closed its connection")
+        if code < 0:
+            hint = _SIGNAL_HINTS.get(-code, "")
+            return WorkerExit(f"was ended by {signal.Signals(-code).name}{hint}")
+        return WorkerExit(f"was ended with exit code {code}")
+
+
+_live_processes: WeakSet[WorkerProcess] = WeakSet()
+
+
+def _spawn_worker(
+    socket_fd: int, token: str, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    path = [str(entry or _get_working_directory()) for entry in sys.path]
+    return subprocess.Popen(  # noqa: S603 - this very Python
+        [sys.executable, "-c", _WORKER_CODE, str(socket_fd), token, *path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        pass_fds=[socket_fd],
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
+def _get_working_directory() -> str:
+    """Return the current directory; empty if it has been removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
+@atexit.register
+def _stop_all() -> None:
+    for process in list(_live_processes):
+        process.stop()
+
+
+def _detach_all() -> None:
+    for process in list(_live_processes):
+        process.detach()
+
+
+if hasattr(os, "register_at_fork"):  # the workers belong to the parent of a forked process
+    os.register_at_fork(after_in_child=_detach_all)

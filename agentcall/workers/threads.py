@@ -1,12 +1,13 @@
-"""Daemon threads for sync tools: a thread that is free takes the next call.
+"""A pool of daemon threads for sync tools. Idle threads are reused.
 
-Starting a thread costs more than twice what waking one does. Rules:
-1. Threads are daemons: none holds up the end of the process.
-2. No call waits for another: where no thread is free, a new one is started. One that hangs is
-   merely never free again.
-3. At most `KEPT` free threads are kept.
-4. For a call that is likely to end at once the event loop waits, up to `BRIEF` seconds: that
-   costs half of being woken.
+Starting a thread costs more than twice as much as waking one. Rules:
+
+1. Threads are daemons, so that none delays the exit of the process.
+2. No call waits for another: a new thread is started when none is idle. A call that hangs only
+   costs its own thread.
+3. At most `MAX_IDLE_THREADS` idle threads are kept.
+4. For a call that probably ends at once the event loop blocks for up to `BRIEF_SECONDS`, which
+   costs half as much as being woken.
 """
 
 from __future__ import annotations
@@ -28,31 +29,32 @@ T = TypeVar("T")
 async def run_in_thread(
     call: Callable[[], T], seconds: float | None, *, is_brief: bool = False
 ) -> T:
-    """What the call gives, which must not raise; it sees this task's context variables.
+    """Return the result of a call, which must not raise, with this task's context variables.
 
-    is_brief: whether it is likely to end within `BRIEF` seconds.
-    Raises TimeoutError after so many seconds, and RuntimeError where there is no thread.
+    seconds: timeout; the call itself continues in its thread after it.
+    is_brief: whether the call probably ends within `BRIEF_SECONDS`.
+    Raises TimeoutError, and RuntimeError if the system has no thread left.
     """
-    errand = _ThreadTask(call)
+    task = _ThreadTask(call)
     worker = _idle_threads.pop() if _idle_threads else _WorkerThread()
-    worker.submit(errand)
-    if is_brief and errand.end_lock.acquire(timeout=BRIEF_SECONDS):
-        return errand.results[0]
+    worker.submit(task)
+    if is_brief and task.end_lock.acquire(timeout=BRIEF_SECONDS):
+        return task.results[0]
     loop = asyncio.get_running_loop()
-    future = errand.watch(loop)
-    alarm = None if seconds is None else loop.call_later(seconds, errand.resolve_future)
+    future = task.watch(loop)
+    timer = None if seconds is None else loop.call_later(seconds, task.resolve_future)
     try:
         await future
     finally:
-        if alarm is not None:
-            alarm.cancel()
-    if not errand.results:
+        if timer is not None:
+            timer.cancel()
+    if not task.results:
         raise TimeoutError
-    return errand.results[0]
+    return task.results[0]
 
 
 class _ThreadTask(Generic[T]):
-    """A call that a thread makes; `gave` holds what it gave once it has `ended`."""
+    """A call for a thread. `results` has its result once `end_lock` has been released."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -67,15 +69,15 @@ class _ThreadTask(Generic[T]):
         self.results.append(self._context.run(self._call))
 
     def finish(self) -> None:
-        # Released before it is looked whether somebody watches, and the other way round in
-        # `watched`: so one of both sees what the other did.
+        # This releases the lock first and then reads `_loop`; `watch` sets `_loop` first and then
+        # tries the lock. So at least one of them sees the other, whichever thread is faster.
         self.end_lock.release()
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self.resolve_future)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """A future that is done when the call has ended."""
+        """Return a future that is done when the call has ended."""
         self._future = loop.create_future()
         self._loop = loop
         if self.end_lock.acquire(blocking=False):
@@ -89,12 +91,12 @@ class _ThreadTask(Generic[T]):
 
 class _WorkerThread:
     def __init__(self) -> None:
-        self._tasks: list[_ThreadTask[Any]] = []  # Any: one after another, of any type
+        self._tasks: list[_ThreadTask[Any]] = []  # Any: tasks of any result type; at most one
         self._wake = threading.Lock()
         self._wake.acquire()
         threading.Thread(target=self._run_tasks, name="agentcall tool", daemon=True).start()
 
-    def submit(self, task: _ThreadTask[Any]) -> None:  # Any: as above
+    def submit(self, task: _ThreadTask[Any]) -> None:  # Any: see _tasks
         self._tasks.append(task)
         self._wake.release()
 
@@ -102,16 +104,16 @@ class _WorkerThread:
         stays = True
         while stays:
             self._wake.acquire()
-            errand = self._tasks.pop()
-            errand.run()
+            task = self._tasks.pop()
+            task.run()
             stays = len(_idle_threads) < MAX_IDLE_THREADS
-            if stays:  # before it is told, so that who was told finds a thread that is free
+            if stays:  # before `finish`, so that the caller's next call finds this thread idle
                 _idle_threads.append(self)
-            errand.finish()
-            del errand  # what it gave may be large
+            task.finish()
+            del task  # its result may be large
 
 
 _idle_threads: list[_WorkerThread] = []
 
-if hasattr(os, "register_at_fork"):  # threads do not come along
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
     os.register_at_fork(after_in_child=_idle_threads.clear)

@@ -28,32 +28,32 @@ from agentcall_server.memory_plan import MemoryPlan, PlanRequest, plan_memory
 from agentcall_server.releases import NEWEST_RELEASE, find_installed_release, parse_release
 from agentcall_server.units import format_size
 from agentcall_server.weights import parse_scheme
-from benchmarks.gpu.comparison import Line, Measured, compared, table
-from benchmarks.gpu.smi import Highest, NoFigure, Reading, ask
-from benchmarks.gpu.trial import NoServer, served, worked
+from benchmarks.gpu.comparison import ComparisonRow, MeasuredMemory, compare_memory, format_table
+from benchmarks.gpu.smi import GPUMemory, NvidiaSmiError, PeakMemory, query_gpus
+from benchmarks.gpu.trial import ServerStartError, run_benchmark, run_server
 
 
 def main(words: list[str] | None = None) -> int:
-    options = _options().parse_args(words)
-    gpu = _reading(options)
-    planned = _plan(options, gpu)
+    options = _make_parser().parse_args(words)
+    gpu = _query_gpu(options)
+    planned = _make_plan(options, gpu)
     lmdeploy = find_lmdeploy(options.lmdeploy)
     log = Path(options.log or Path(tempfile.mkdtemp()) / "lmdeploy.log")
     print(f"{gpu.name}, {format_size(gpu.total)}, {format_size(gpu.used)} in use; log: {log}")
-    with served(planned, lmdeploy, log) as url:
-        ready = _reading(options).used
-        with Highest(options.nvidia_smi, options.gpu) as highest:
-            report = worked(url, planned.prefill)
-    lines = compared(planned, Measured(gpu.used, ready, max(ready, highest.used)))
-    print(f"\n{_title(planned, gpu)}\n\n{table(lines)}\n\n{_speeds(report)}")
+    with run_server(planned, lmdeploy, log) as url:
+        ready = _query_gpu(options).used
+        with PeakMemory(options.nvidia_smi, options.gpu) as highest:
+            report = run_benchmark(url, planned.prefill)
+    lines = compare_memory(planned, MeasuredMemory(gpu.used, ready, max(ready, highest.used)))
+    print(f"\n{_format_title(planned, gpu)}\n\n{format_table(lines)}\n\n{_format_speeds(report)}")
     if options.out:
         found = {"gpu": asdict(gpu), "memory": [asdict(line) for line in lines]}
         found["bench"] = asdict(report)
         Path(options.out).write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
-    return 0 if _agrees(lines, options.tolerance) and _called(report) else 1
+    return 0 if _is_within_tolerance(lines, options.tolerance) and _has_called_tool(report) else 1
 
 
-def _options() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
         description=__doc__,
@@ -74,7 +74,7 @@ def _options() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(options: argparse.Namespace, gpu: Reading) -> MemoryPlan:
+def _make_plan(options: argparse.Namespace, gpu: GPUMemory) -> MemoryPlan:
     release = parse_release(options.release) if options.release else find_installed_release()
     made = plan_memory(
         PlanRequest(
@@ -93,16 +93,16 @@ def _plan(options: argparse.Namespace, gpu: Reading) -> MemoryPlan:
     return made
 
 
-def _reading(options: argparse.Namespace) -> Reading:
+def _query_gpu(options: argparse.Namespace) -> GPUMemory:
     """The GPU that is meant, as it is now. Raises NoFigure."""
-    found = ask(options.nvidia_smi)
+    found = query_gpus(options.nvidia_smi)
     for each in found:
         if each.index == options.gpu:
             return each
-    raise NoFigure(f"there is no GPU {options.gpu}; nvidia-smi lists {len(found)}")
+    raise NvidiaSmiError(f"there is no GPU {options.gpu}; nvidia-smi lists {len(found)}")
 
 
-def _title(planned: MemoryPlan, gpu: Reading) -> str:
+def _format_title(planned: MemoryPlan, gpu: GPUMemory) -> str:
     wish = planned.request
     return (
         f"{wish.architecture.name} on {gpu.name} ({format_size(gpu.total)}), LMDeploy "
@@ -112,7 +112,7 @@ def _title(planned: MemoryPlan, gpu: Reading) -> str:
     )
 
 
-def _speeds(report: BenchReport) -> str:
+def _format_speeds(report: BenchReport) -> str:
     rows = ["| at a time | first token | tokens/s in all | agents: runs/s |", "| --- " * 4 + "|"]
     for level in report.levels:
         first, streams, agents = level.streams.first_token, level.streams, level.agents
@@ -122,16 +122,16 @@ def _speeds(report: BenchReport) -> str:
     return "\n".join(rows)
 
 
-def _agrees(lines: tuple[Line, ...], tolerance: float) -> bool:
+def _is_within_tolerance(lines: tuple[ComparisonRow, ...], tolerance: float) -> bool:
     return all(abs(line.share) <= tolerance for line in lines)
 
 
-def _called(report: BenchReport) -> bool:
+def _has_called_tool(report: BenchReport) -> bool:
     return any(level.agents.called for level in report.levels)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (NoFigure, NoServer, ServerError, AgentCallError) as error:
+    except (NvidiaSmiError, ServerStartError, ServerError, AgentCallError) as error:
         sys.exit(f"error: {error}")

@@ -10,7 +10,7 @@ from agentcall_server.units import format_size
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredMemory:
     """Bytes in use on the GPU: before the server was started, once ready, and at most."""
 
     before: int
@@ -19,7 +19,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ComparisonRow:
     """One figure, in bytes: what the plan says, and what was measured."""
 
     what: str
@@ -37,19 +37,21 @@ class Line:
         return self.difference / self.planned if self.planned else 0.0
 
 
-def compared(plan: MemoryPlan, measured: Measured) -> tuple[Line, Line]:
+def compare_memory(
+    plan: MemoryPlan, measured: MeasuredMemory
+) -> tuple[ComparisonRow, ComparisonRow]:
     """What the server holds at the start and at most, others left out."""
     return (
-        Line("held at start", plan.bytes_at_start, measured.ready - measured.before),
-        Line("held at most", plan.peak_bytes, measured.highest - measured.before),
+        ComparisonRow("held at start", plan.bytes_at_start, measured.ready - measured.before),
+        ComparisonRow("held at most", plan.peak_bytes, measured.highest - measured.before),
     )
 
 
-def table(lines: Sequence[Line]) -> str:
+def format_table(lines: Sequence[ComparisonRow]) -> str:
     """The lines as a table in Markdown."""
     rows = [
         f"| {line.what} | {format_size(line.planned)} | {format_size(line.measured)} "
-        f"| {_signed(line.difference)} ({line.share:+.1%}) |"
+        f"| {_format_signed(line.difference)} ({line.share:+.1%}) |"
         for line in lines
     ]
     return "\n".join(
@@ -57,5 +59,5 @@ def table(lines: Sequence[Line]) -> str:
     )
 
 
-def _signed(size: int) -> str:
+def _format_signed(size: int) -> str:
     return ("-" if size < 0 else "+") + format_size(abs(size))

@@ -14,12 +14,12 @@ MIB = 1 << 20
 _EVERY = 0.2
 
 
-class NoFigure(Exception):
+class NvidiaSmiError(Exception):
     """nvidia-smi is not there, or says something else."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class GPUMemory:
     """The memory of one GPU in bytes, `used` by all processes together."""
 
     index: int
@@ -28,7 +28,7 @@ class Reading:
     used: int
 
 
-def read(text: str) -> tuple[Reading, ...]:
+def parse_readings(text: str) -> tuple[GPUMemory, ...]:
     """The readings that QUERY prints. Raises NoFigure.
 
     >>> read("index, name, memory.total [MiB], memory.used [MiB]\\n0, NVIDIA L4, 23034 MiB, 4 MiB")
@@ -36,36 +36,36 @@ def read(text: str) -> tuple[Reading, ...]:
     """
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.strip().splitlines())]
     if not rows or rows[0] != ["index", "name", "memory.total [MiB]", "memory.used [MiB]"]:
-        raise NoFigure(f"nvidia-smi does not print what it was asked for: {text[:200]!r}")
-    return tuple(map(_reading, rows[1:]))
+        raise NvidiaSmiError(f"nvidia-smi does not print what it was asked for: {text[:200]!r}")
+    return tuple(map(_parse_row, rows[1:]))
 
 
-def _reading(row: Sequence[str]) -> Reading:
+def _parse_row(row: Sequence[str]) -> GPUMemory:
     if len(row) != 4:
-        raise NoFigure(f"a line of nvidia-smi has {len(row)} fields: {row}")
+        raise NvidiaSmiError(f"a line of nvidia-smi has {len(row)} fields: {row}")
     index, name, total, used = row
-    return Reading(int(index), name, _bytes(total), _bytes(used))
+    return GPUMemory(int(index), name, _parse_bytes(total), _parse_bytes(used))
 
 
-def _bytes(text: str) -> int:
+def _parse_bytes(text: str) -> int:
     number, _, unit = text.partition(" ")
     if unit != "MiB" or not number.isdigit():
-        raise NoFigure(f"nvidia-smi tells no memory here: {text!r}")
+        raise NvidiaSmiError(f"nvidia-smi tells no memory here: {text!r}")
     return int(number) * MIB
 
 
-def ask(program: str = "nvidia-smi") -> tuple[Reading, ...]:
+def query_gpus(program: str = "nvidia-smi") -> tuple[GPUMemory, ...]:
     """The readings of now. Raises NoFigure."""
     try:
         done = subprocess.run(
             [program, *QUERY], capture_output=True, text=True, timeout=30, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise NoFigure(f"{program} cannot be asked: {error}") from error
-    return read(done.stdout)
+        raise NvidiaSmiError(f"{program} cannot be asked: {error}") from error
+    return parse_readings(done.stdout)
 
 
-class Highest:
+class PeakMemory:
     """The most that one GPU has in use while a block runs, in bytes."""
 
     def __init__(self, program: str, index: int) -> None:
@@ -75,7 +75,7 @@ class Highest:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.used = 0
 
-    def __enter__(self) -> Highest:
+    def __enter__(self) -> PeakMemory:
         self._thread.start()
         return self
 
@@ -85,8 +85,10 @@ class Highest:
 
     def _watch(self) -> None:
         while True:
-            with suppress(NoFigure):  # one of many; the first and the last reading are not lost
-                for reading in ask(self._program):
+            with suppress(
+                NvidiaSmiError
+            ):  # one of many; the first and the last reading are not lost
+                for reading in query_gpus(self._program):
                     if reading.index == self._index:
                         self.used = max(self.used, reading.used)
             if self._over.wait(_EVERY):

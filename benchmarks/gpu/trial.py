@@ -20,18 +20,18 @@ from agentcall.models.http import HTTPEndpoint
 from agentcall_server.http_client import send_request
 from agentcall_server.memory_plan import MemoryPlan, build_serve_command
 
-LOADING = 1800.0
+LOAD_TIMEOUT = 1800.0
 """Seconds that fetching and loading the weights may take."""
 
 _GRACE = 30.0
 
 
-class NoServer(Exception):
+class ServerStartError(Exception):
     """LMDeploy did not come up; the message has the end of its log."""
 
 
 @contextmanager
-def served(plan: MemoryPlan, lmdeploy: Path, log: Path) -> Generator[str, None, None]:
+def run_server(plan: MemoryPlan, lmdeploy: Path, log: Path) -> Generator[str, None, None]:
     """The base URL of a server that carries out the plan. Raises NoServer."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,14 +42,14 @@ def served(plan: MemoryPlan, lmdeploy: Path, log: Path) -> Generator[str, None, 
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        _wait(process, f"http://127.0.0.1:{port}/health", log)
+        _wait_until_ready(process, f"http://127.0.0.1:{port}/health", log)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        _end(process)
+        _stop_process(process)
 
 
-def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
-    deadline = time.monotonic() + LOADING
+def _wait_until_ready(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
+    deadline = time.monotonic() + LOAD_TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:
         try:
             if send_request(health, timeout=5.0).status == 200:
@@ -58,10 +58,12 @@ def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
             pass
         time.sleep(0.5)
     tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-30:])
-    raise NoServer(f"LMDeploy is not up (exit code {process.poll()}); its log ends:\n{tail}")
+    raise ServerStartError(
+        f"LMDeploy is not up (exit code {process.poll()}); its log ends:\n{tail}"
+    )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _stop_process(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
     try:
@@ -71,7 +73,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def worked(url: str, prefill: int) -> BenchReport:
+def run_benchmark(url: str, prefill: int) -> BenchReport:
     """What agents and streams measured, after a prompt as long as one prefill step."""
     endpoint = HTTPEndpoint(url)
     scope = BenchScope((1, 8, 32), each=2, seconds=60.0)

@@ -12,37 +12,37 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.overhead.page import bars_table
-from benchmarks.overhead.parts import BESIDE_AIOHTTP, WHOLE_FIELD, Part, made
-from benchmarks.overhead.results import Results, loaded
-from benchmarks.overhead.rounds import play
+from benchmarks.overhead.page import build_bars_table
+from benchmarks.overhead.parts import BESIDE_AIOHTTP, WHOLE_FIELD, Part, build_pages
+from benchmarks.overhead.results import Results, load_results
+from benchmarks.overhead.rounds import play_rounds
 from benchmarks.overhead.rows import ROWS
-from benchmarks.overhead.stage import staged
+from benchmarks.overhead.stage import open_stage
 
 
 def main() -> None:
     """Measures what the command line names."""
-    options = _options()
+    options = _parse_options()
     if not options.page:
         _measure(WHOLE_FIELD if options.peers else BESIDE_AIOHTTP, options)
     if options.page or options.keep:
-        for path, text in made().items():
+        for path, text in build_pages().items():
             path.write_text(text, "utf-8")
 
 
 def _measure(part: Part, options: argparse.Namespace) -> None:
     rows = [row for row in ROWS if options.row in row.name]
     who = [each for each in part.contestants if not options.who or each.name in options.who]
-    before = loaded(part.path) if options.row and options.keep else Results()
+    before = load_results(part.path) if options.row and options.keep else Results()
     results = Results()
-    with staged() as stage:
-        for results in play(stage, who, rows, options.rounds):
+    with open_stage() as stage:
+        for results in play_rounds(stage, who, rows, options.rounds):
             if options.keep:
-                before.renewed(results).save(part.path)
-    print(bars_table(results))
+                before.merge(results).save(part.path)
+    print(build_bars_table(results))
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead")
     parser.add_argument("--peers", action="store_true", help="the whole field")
     parser.add_argument("--page", action="store_true", help="only write the page")

@@ -18,17 +18,17 @@ class Bar:
     as_rate: the figure is the time of many runs, and runs a second are what is told.
     """
 
-    words: str
+    label: str
     row: str
     figure: str
-    most: float
-    beside: str | None = AIOHTTP
+    limit: float
+    baseline: str | None = AIOHTTP
     as_rate: bool = False
 
-    def verdict(self, results: Results) -> Verdict | None:
+    def judge(self, results: Results) -> Verdict | None:
         """What the bar comes to; None where it was not measured."""
-        other = self.beside or results.best(self.row, PEERS, self.figure)
-        ratios = results.ratios(self.row, AGENTCALL, other, self.figure) if other else []
+        other = self.baseline or results.find_best(self.row, PEERS, self.figure)
+        ratios = results.get_ratios(self.row, AGENTCALL, other, self.figure) if other else []
         return Verdict(self, other or "", tuple(ratios)) if ratios else None
 
 
@@ -37,7 +37,7 @@ class Verdict:
     """A bar, who stands beside us, and the ratio of each round, sorted."""
 
     bar: Bar
-    other: str
+    baseline: str
     ratios: tuple[float, ...]
 
     @property
@@ -46,14 +46,14 @@ class Verdict:
         return statistics.median(self.ratios)
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Whether it is kept."""
-        return self.ratio <= self.bar.most
+        return self.ratio <= self.bar.limit
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What is told of it."""
-        return "holds" if self.held else f"missed by {self.ratio / self.bar.most - 1:.0%}"
+        return "holds" if self.is_held else f"missed by {self.ratio / self.bar.limit - 1:.0%}"
 
 
 BARS = (

@@ -24,7 +24,7 @@ from agentcall.models.capabilities import DialectChoice
 from agentcall.models.chat_completions import ChatClient
 from benchmarks.overhead.meter import Meter
 
-KEPT = Path(__file__).with_name("counts.json")
+COUNTS_FILE = Path(__file__).with_name("counts.json")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ANSWER = "The result is 16."
 STEPS, CHUNKS, TOOLS = 2, 200, 20
@@ -40,7 +40,7 @@ print(meter.instructions, meter.calls)
 """
 
 
-class Wire:
+class FakeTransport:
     """A server in the same process: asks for so many tool calls, then answers."""
 
     secrets = ()
@@ -82,19 +82,19 @@ async def add(a: int, b: int) -> int:
     return a + b  # async, as threads do not take turns the same way every time
 
 
-def agent(steps: int) -> Agent:
+def make_agent(steps: int) -> Agent:
     """One whose model asks for so many tool calls."""
 
     async def chosen() -> DialectChoice:
         return DialectChoice("m", NativeDialect(), "as the benchmark says")
 
-    model = ChatClient(Wire(steps), chosen, None)
+    model = ChatClient(FakeTransport(steps), chosen, None)
     return Agent(model, tools=[tool(add)], limits=Limits(requests=None))
 
 
-async def run_of(steps: int) -> Meter:
+async def measure_run(steps: int) -> Meter:
     """What a warm run counts."""
-    made = agent(steps)
+    made = make_agent(steps)
     await made.run("Compute.")
     with Meter() as meter:
         result = await made.run("Compute.")
@@ -103,8 +103,8 @@ async def run_of(steps: int) -> Meter:
     return meter
 
 
-async def _streamed() -> Meter:
-    made = agent(0)
+async def _measure_streamed_run() -> Meter:
+    made = make_agent(0)
     for _ in range(2):  # the first to warm up
         with Meter() as meter:
             seen = [event async for event in made.run_stream("Tell.")]
@@ -112,7 +112,7 @@ async def _streamed() -> Meter:
     return meter
 
 
-def _schemas() -> Meter:
+def _measure_schemas() -> Meter:
     tool(add)
     with Meter() as meter:
         for _ in range(TOOLS):
@@ -120,7 +120,7 @@ def _schemas() -> Meter:
     return meter
 
 
-def _import() -> tuple[int, int]:
+def _measure_import() -> tuple[int, int]:
     """In a process of its own, as it counts once."""
     command = [sys.executable, "-c", _IMPORT]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -128,7 +128,7 @@ def _import() -> tuple[int, int]:
     return instructions, calls
 
 
-async def _peak(work: Callable[[], Awaitable[object]]) -> int:
+async def _measure_peak(work: Callable[[], Awaitable[object]]) -> int:
     """The most bytes that were allocated at once, above what was there before."""
     await work()
     tracemalloc.start()
@@ -139,38 +139,45 @@ async def _peak(work: Callable[[], Awaitable[object]]) -> int:
     return most - before
 
 
-async def counted() -> Counts:
+async def count_all() -> Counts:
     """All counts."""
-    run, streamed, schemas, imported = await run_of(STEPS), await _streamed(), _schemas(), _import()
-    long = agent(50)
+    run, streamed, schemas, imported = (
+        await measure_run(STEPS),
+        await _measure_streamed_run(),
+        _measure_schemas(),
+        _measure_import(),
+    )
+    long = make_agent(50)
     return {
         "import": {"instructions": imported[0], "calls": imported[1]},
         "run": {"instructions": run.instructions, "calls": run.calls},
         "streamed run": {"instructions": streamed.instructions, "calls": streamed.calls},
         "schemas": {"instructions": schemas.instructions, "calls": schemas.calls},
-        "run of 50 steps": {"peak": await _peak(lambda: long.run("Compute."))},
+        "run of 50 steps": {"peak": await _measure_peak(lambda: long.run("Compute."))},
     }
 
 
-def kept() -> Counts | None:
+def load_counts() -> Counts | None:
     """What was put down for this version of Python, if anything was."""
-    known: dict[str, Counts] = json.loads(KEPT.read_text("utf-8"))
+    known: dict[str, Counts] = json.loads(COUNTS_FILE.read_text("utf-8"))
     return known.get(VERSION)
 
 
-def _keep(counts: Counts) -> None:
-    known: dict[str, Counts] = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
+def _save_counts(counts: Counts) -> None:
+    known: dict[str, Counts] = (
+        json.loads(COUNTS_FILE.read_text("utf-8")) if COUNTS_FILE.exists() else {}
+    )
     known[VERSION] = counts
     ordered = dict(sorted(known.items(), key=lambda item: tuple(map(int, item[0].split(".")))))
-    KEPT.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
+    COUNTS_FILE.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
     """Counts."""
-    counts = asyncio.run(counted())
+    counts = asyncio.run(count_all())
     print(json.dumps(counts))
     if "--keep" in sys.argv:
-        _keep(counts)
+        _save_counts(counts)
 
 
 if __name__ == "__main__":

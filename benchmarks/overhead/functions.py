@@ -70,7 +70,7 @@ def {name}(values: list[float], note: str | None = None) -> str:
 )
 
 
-def write(folder: Path, count: int, output: int) -> None:
+def write_functions(folder: Path, count: int, output: int) -> None:
     """Writes so many functions that give a text of `output` characters, and their tool objects."""
     names = ["add", *(f"function_{number}" for number in range(1, count))]
     given = '"16"' if output == 2 else f'"x" * {output}'

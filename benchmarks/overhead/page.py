@@ -28,17 +28,17 @@ class Column:
     beside: str | None = AIOHTTP
     at_once: int = 0
 
-    def cell(self, results: Results, name: str) -> str:
+    def format_cell(self, results: Results, name: str) -> str:
         """What stands there for a contestant."""
-        values = results.values(self.row, name, self.figure)
+        values = results.get_values(self.row, name, self.figure)
         if not values:
             return ""
         if self.beside is None or name == self.beside:
-            return _number(self._told(statistics.median(values)))
-        ratios = results.ratios(self.row, name, self.beside, self.figure)
-        return _spread([1 / ratio for ratio in ratios] if self.at_once else ratios)
+            return _format_number(self._convert(statistics.median(values)))
+        ratios = results.get_ratios(self.row, name, self.beside, self.figure)
+        return _format_spread([1 / ratio for ratio in ratios] if self.at_once else ratios)
 
-    def _told(self, value: float) -> float:
+    def _convert(self, value: float) -> float:
         return self.at_once / value if self.at_once else value * self.scale
 
 
@@ -71,105 +71,114 @@ STREAM = (
 )
 
 
-def field_page(results: Results) -> str:
+def build_field_page(results: Results) -> str:
     """All tables of the whole field."""
     names = list(results.versions)
     crowd = f"![Runs a second of a thousand at once]({plot.CROWD})"
     growth = f"![CPU of a call by the steps of its run]({plot.GROWTH})"
     parts = [
-        ("Bars", bars_table(results)),
-        ("Cold start", table(results, names, COLD)),
-        ("Warm runs", f"{crowd}\n\n{table(results, names, WARM)}"),
-        ("Growth with steps", f"{growth}\n\n{table(results, names, GROWTH)}"),
-        ("With tools and outputs", table(results, names, LOAD)),
-        ("Streaming", table(results, names, STREAM)),
-        ("Without the client's walk", f"{walk_table(results)}\n\n{walk_words(results)}"),
+        ("Bars", build_bars_table(results)),
+        ("Cold start", build_table(results, names, COLD)),
+        ("Warm runs", f"{crowd}\n\n{build_table(results, names, WARM)}"),
+        ("Growth with steps", f"{growth}\n\n{build_table(results, names, GROWTH)}"),
+        ("With tools and outputs", build_table(results, names, LOAD)),
+        ("Streaming", build_table(results, names, STREAM)),
+        ("Without the client's walk", f"{build_walk_table(results)}\n\n{describe_walk(results)}"),
     ]
-    return "\n\n".join([*(f"#### {title}\n\n{made}" for title, made in parts), made_on(results)])
+    return "\n\n".join(
+        [*(f"#### {title}\n\n{made}" for title, made in parts), describe_environment(results)]
+    )
 
 
-def ours_page(results: Results) -> str:
+def build_own_page(results: Results) -> str:
     """The bars beside aiohttp."""
-    return f"{bars_table(results)}\n\n{made_on(results)}"
+    return f"{build_bars_table(results)}\n\n{describe_environment(results)}"
 
 
-def table(results: Results, names: Sequence[str], columns: Sequence[Column]) -> str:
+def build_table(results: Results, names: Sequence[str], columns: Sequence[Column]) -> str:
     """Contestants down, figures across; a contestant without any is left out."""
-    lines = [_line(["", *(column.title for column in columns)])]
+    lines = [_format_row(["", *(column.title for column in columns)])]
     lines.append("|---|" + "---:|" * len(columns))
     for name in names:
-        cells = [column.cell(results, name) for column in columns]
+        cells = [column.format_cell(results, name) for column in columns]
         if any(cells):
-            lines.append(_line([name, *cells]))
+            lines.append(_format_row([name, *cells]))
     return "\n".join(lines)
 
 
-def walk_table(results: Results) -> str:
+def build_walk_table(results: Results) -> str:
     """CPU with the walk and without, and what is left of it, at each number of steps."""
     titles = [f"steps: {n}, CPU ms a call, without it, part left" for n in STEPS]
-    lines = [_line(["", *titles, "agentcall's part of what is left at the end"])]
+    lines = [_format_row(["", *titles, "agentcall's part of what is left at the end"])]
     lines.append("|---|" + "---:|" * (len(STEPS) + 1))
     last = f"{STEPS[-1]} steps"
     for name in results.rows.get(f"{last}, no walk", ()):
-        cells = [_walk_cell(results, name, steps) for steps in STEPS]
-        ours, left = _median(results, last, AGENTCALL), _median(results, f"{last}, no walk", name)
-        lines.append(_line([name, *cells, f"{ours / left:.3f}" if ours and left else ""]))
+        cells = [_format_walk_cell(results, name, steps) for steps in STEPS]
+        ours, left = (
+            _get_median(results, last, AGENTCALL),
+            _get_median(results, f"{last}, no walk", name),
+        )
+        lines.append(_format_row([name, *cells, f"{ours / left:.3f}" if ours and left else ""]))
     return "\n".join(lines)
 
 
-def walk_words(results: Results) -> str:
+def describe_walk(results: Results) -> str:
     """What is left of the peers' longest runs without the walk, beside agentcall's."""
     row = f"{STEPS[-1]} steps"
     parts: list[str] = []
     for name, told in ((row, "As it is"), (f"{row}, no walk", "Without the walk")):
-        best = results.best(name, PEERS, "cpu")
-        ours, theirs = _median(results, row, AGENTCALL), _median(results, name, best or "")
+        best = results.find_best(name, PEERS, "cpu")
+        ours, theirs = _get_median(results, row, AGENTCALL), _get_median(results, name, best or "")
         if best and ours and theirs:
             parts.append(f"{told}, agentcall costs {ours / theirs:.3f} of the best peer, {best}.")
     return f"At {STEPS[-1]} steps: {' '.join(parts)}"
 
 
-def _walk_cell(results: Results, name: str, steps: int) -> str:
+def _format_walk_cell(results: Results, name: str, steps: int) -> str:
     row = f"{steps} steps"
-    whole, left = _median(results, row, name), _median(results, f"{row}, no walk", name)
+    whole, left = _get_median(results, row, name), _get_median(results, f"{row}, no walk", name)
     if not whole or not left:
         return ""
     calls = (steps + 1) / 1000
-    return f"{_number(whole / calls)}, {_number(left / calls)}, {left / whole:.2f}"
+    return f"{_format_number(whole / calls)}, {_format_number(left / calls)}, {left / whole:.2f}"
 
 
-def _median(results: Results, row: str, name: str) -> float | None:
-    return results.median(row, name, "cpu")
+def _get_median(results: Results, row: str, name: str) -> float | None:
+    return results.get_median(row, name, "cpu")
 
 
-def bars_table(results: Results) -> str:
+def build_bars_table(results: Results) -> str:
     """What we allow ourselves, and what it came to."""
     head = ["what", "beside", "agentcall", "it", "ratio, lowest to highest", "bar", ""]
-    verdicts = [found for bar in BARS if (found := bar.verdict(results))]
-    lines = [_line(head), "|---|---|---:|---:|---:|---:|---|"]
-    return "\n".join([*lines, *(_bar_line(results, each) for each in verdicts)])
+    verdicts = [found for bar in BARS if (found := bar.judge(results))]
+    lines = [_format_row(head), "|---|---|---:|---:|---:|---:|---|"]
+    return "\n".join([*lines, *(_format_bar(results, each) for each in verdicts)])
 
 
-def _bar_line(results: Results, verdict: Verdict) -> str:
+def _format_bar(results: Results, verdict: Verdict) -> str:
     bar = verdict.bar
-    figures = [results.median(bar.row, name, bar.figure) for name in (AGENTCALL, verdict.other)]
+    figures = [
+        results.get_median(bar.row, name, bar.figure) for name in (AGENTCALL, verdict.baseline)
+    ]
     ratios: Sequence[float] = verdict.ratios
     if bar.as_rate:
         ratios = sorted(1 / ratio for ratio in ratios)
-    allowed = f"at least {1 / bar.most:g}" if bar.as_rate else f"at most {bar.most:g}"
-    told = [_figure(bar.figure, figure, bar.as_rate) for figure in figures if figure]
-    return _line([bar.words, verdict.other, *told, _spread(ratios), allowed, verdict.words])
+    allowed = f"at least {1 / bar.limit:g}" if bar.as_rate else f"at most {bar.limit:g}"
+    told = [_format_figure(bar.figure, figure, bar.as_rate) for figure in figures if figure]
+    return _format_row(
+        [bar.label, verdict.baseline, *told, _format_spread(ratios), allowed, verdict.description]
+    )
 
 
-def _figure(figure: str, value: float, as_rate: bool) -> str:
+def _format_figure(figure: str, value: float, as_rate: bool) -> str:
     if as_rate:
-        return f"{_number(1000 / value)}/s"
+        return f"{_format_number(1000 / value)}/s"
     if figure == "peak":
-        return f"{_number(value * _MEGA)} MB"
-    return f"{_number(value * 1000)} ms"
+        return f"{_format_number(value * _MEGA)} MB"
+    return f"{_format_number(value * 1000)} ms"
 
 
-def made_on(results: Results) -> str:
+def describe_environment(results: Results) -> str:
     """Versions, machine and day."""
     versions: dict[str, str] = {}
     for name, packages in results.versions.items():
@@ -179,23 +188,27 @@ def made_on(results: Results) -> str:
     return f"Made on {results.date} with Python {results.python}; {results.machine}. {listed}."
 
 
-def _spread(ratios: Sequence[float]) -> str:
+def _format_spread(ratios: Sequence[float]) -> str:
     low, high = min(ratios), max(ratios)
-    middle = _number(statistics.median(ratios))
-    return middle if len(ratios) == 1 else f"{middle} ({_number(low)} to {_number(high)})"
+    middle = _format_number(statistics.median(ratios))
+    return (
+        middle
+        if len(ratios) == 1
+        else f"{middle} ({_format_number(low)} to {_format_number(high)})"
+    )
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _line(cells: Iterable[str]) -> str:
+def _format_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def written(page: str, name: str, made: str) -> str:
+def replace_section(page: str, name: str, made: str) -> str:
     """The page with what was made between the markers of that name. Raises ValueError."""
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     head, found, rest = page.partition(begin)

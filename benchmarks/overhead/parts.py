@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.overhead import plot
 from benchmarks.overhead.field import FIELD, OURS, Contestant
-from benchmarks.overhead.page import field_page, ours_page, written
-from benchmarks.overhead.results import Results, loaded
+from benchmarks.overhead.page import build_field_page, build_own_page, replace_section
+from benchmarks.overhead.results import Results, load_results
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "performance.md"
@@ -29,18 +29,18 @@ class Part:
         return Path(__file__).with_name(f"{self.name}.json")
 
 
-BESIDE_AIOHTTP = Part("beside-aiohttp", OURS, ours_page)
-WHOLE_FIELD = Part("whole-field", FIELD, field_page)
+BESIDE_AIOHTTP = Part("beside-aiohttp", OURS, build_own_page)
+WHOLE_FIELD = Part("whole-field", FIELD, build_field_page)
 
 
-def made() -> Mapping[Path, str]:
+def build_pages() -> Mapping[Path, str]:
     """The page and its pictures, as the figures that are kept make them."""
     text, pictures = PAGE.read_text("utf-8"), dict[Path, str]()
     for part in (BESIDE_AIOHTTP, WHOLE_FIELD):
         if part.path.exists():
-            text = written(text, part.name, part.page(loaded(part.path)))
+            text = replace_section(text, part.name, part.page(load_results(part.path)))
     if WHOLE_FIELD.path.exists():
-        results = loaded(WHOLE_FIELD.path)
-        pictures[DOCS / plot.GROWTH] = plot.growth(results)
-        pictures[DOCS / plot.CROWD] = plot.crowd(results)
+        results = load_results(WHOLE_FIELD.path)
+        pictures[DOCS / plot.GROWTH] = plot.plot_growth(results)
+        pictures[DOCS / plot.CROWD] = plot.plot_crowd(results)
     return {PAGE: text, **pictures}

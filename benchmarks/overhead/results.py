@@ -16,7 +16,7 @@ Rounds = dict[str, list[dict[str, float]]]
 """By contestant: the figures of each round."""
 
 
-def _machine() -> str:
+def _describe_machine() -> str:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -32,31 +32,31 @@ class Results:
 
     versions: dict[str, dict[str, str]] = field(default_factory=dict[str, "dict[str, str]"])
     rows: dict[str, Rounds] = field(default_factory=dict[str, Rounds])
-    machine: str = field(default_factory=_machine)
+    machine: str = field(default_factory=_describe_machine)
     python: str = field(default_factory=platform.python_version)
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
 
-    def values(self, row: str, name: str, figure: str) -> list[float]:
+    def get_values(self, row: str, name: str, figure: str) -> list[float]:
         """One figure of a contestant in each round; empty where it was not measured."""
         return [each[figure] for each in self.rows.get(row, {}).get(name, ()) if figure in each]
 
-    def median(self, row: str, name: str, figure: str) -> float | None:
+    def get_median(self, row: str, name: str, figure: str) -> float | None:
         """Its median."""
-        values = self.values(row, name, figure)
+        values = self.get_values(row, name, figure)
         return statistics.median(values) if values else None
 
-    def best(self, row: str, names: Sequence[str], figure: str) -> str | None:
+    def find_best(self, row: str, names: Sequence[str], figure: str) -> str | None:
         """Who of these has the lowest median."""
-        known = {name: self.median(row, name, figure) for name in names}
+        known = {name: self.get_median(row, name, figure) for name in names}
         measured = {name: value for name, value in known.items() if value is not None}
         return min(measured, key=lambda name: measured[name]) if measured else None
 
-    def ratios(self, row: str, name: str, other: str, figure: str) -> list[float]:
+    def get_ratios(self, row: str, name: str, other: str, figure: str) -> list[float]:
         """A contestant's figure by another's, round by round, sorted."""
-        ours, theirs = self.values(row, name, figure), self.values(row, other, figure)
+        ours, theirs = self.get_values(row, name, figure), self.get_values(row, other, figure)
         return sorted(a / b for a, b in zip(ours, theirs, strict=False))
 
-    def renewed(self, others: Results) -> Results:
+    def merge(self, others: Results) -> Results:
         """The others' rows, and of these the ones that they lack.
 
         Raises ValueError if both were not made on the same things.
@@ -74,12 +74,12 @@ class Results:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
 
 
-def rounded(value: float) -> float:
+def round_figure(value: float) -> float:
     """Six digits, which is more than can be measured."""
     return float(f"{value:.6g}")
 
 
-def loaded(path: Path) -> Results:
+def load_results(path: Path) -> Results:
     """What was saved."""
     known: dict[str, Any] = json.loads(path.read_text("utf-8"))  # Any: JSON
     return Results(**known)

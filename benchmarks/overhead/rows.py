@@ -19,16 +19,16 @@ FAULTS = 5
 _SECONDS = 0.4
 """For so long a short run is repeated in one round."""
 
-How = Callable[[Stage, Contestant], Figures]
-Who = Callable[[Contestant], bool]
+Measurement = Callable[[Stage, Contestant], Figures]
+Filter = Callable[[Contestant], bool]
 
 
-def _everybody(contestant: Contestant) -> bool:
+def _is_any(contestant: Contestant) -> bool:
     del contestant
     return True
 
 
-def _rests_on_client(contestant: Contestant) -> bool:
+def _uses_official_client(contestant: Contestant) -> bool:
     return contestant.is_peer or contestant.name == OPENAI
 
 
@@ -41,35 +41,35 @@ class Row:
     """A thing that is measured; `rounds` say how often, less often what takes long."""
 
     name: str
-    how: How
+    measure: Measurement
     rounds: int = 7
-    who: Who = _everybody
+    includes: Filter = _is_any
 
 
-def _runs(task: Task) -> How:
+def _runs(task: Task) -> Measurement:
     def how(stage: Stage, contestant: Contestant) -> Figures:
-        return stage.staying(contestant, "runs", task, seconds=_SECONDS)
+        return stage.measure_warm(contestant, "runs", task, seconds=_SECONDS)
 
     return how
 
 
-def _without_walk(task: Task) -> How:
+def _without_walk(task: Task) -> Measurement:
     def how(stage: Stage, contestant: Contestant) -> Figures:
-        return stage.staying(contestant.without_walk(), "runs", task, seconds=_SECONDS)
+        return stage.measure_warm(contestant.without_walk(), "runs", task, seconds=_SECONDS)
 
     return how
 
 
-def _streams(task: Task) -> How:
+def _streams(task: Task) -> Measurement:
     def how(stage: Stage, contestant: Contestant) -> Figures:
-        return stage.staying(contestant, "streams", task, seconds=_SECONDS)
+        return stage.measure_warm(contestant, "streams", task, seconds=_SECONDS)
 
     return how
 
 
-def _crowd(at_once: int) -> How:
+def _crowd(at_once: int) -> Measurement:
     def how(stage: Stage, contestant: Contestant) -> Figures:
-        return stage.fresh(contestant, "crowd", Task(delay=50), at_once=at_once)
+        return stage.measure_fresh(contestant, "crowd", Task(delay=50), at_once=at_once)
 
     return how
 
@@ -83,15 +83,15 @@ def _first(stage: Stage, contestant: Contestant) -> Figures:
 
 
 def _schemas(stage: Stage, contestant: Contestant) -> Figures:
-    return stage.fresh(contestant, "schemas", Task(tools=FUNCTIONS))
+    return stage.measure_fresh(contestant, "schemas", Task(tools=FUNCTIONS))
 
 
 def _survival(stage: Stage, contestant: Contestant) -> Figures:
     dice = contestant.name.replace(" ", "-")  # the same faults for each, from the first on
-    return stage.fresh(contestant, "survival", Task(faults=FAULTS, dice=dice), runs=RUNS)
+    return stage.measure_fresh(contestant, "survival", Task(faults=FAULTS, dice=dice), runs=RUNS)
 
 
-def _few(steps: int) -> int:
+def _get_rounds(steps: int) -> int:
     return 7 if steps <= 10 else 3
 
 
@@ -100,8 +100,11 @@ ROWS = (
     Row("first run", _first),
     Row("warm run", _runs(Task())),
     *(Row(f"{n} at once", _crowd(n), 3 if n < 1000 else 2) for n in AT_ONCE),
-    *(Row(f"{n} steps", _runs(Task(steps=n)), _few(n)) for n in STEPS),
-    *(Row(f"{n} steps, no walk", _without_walk(Task(steps=n)), 3, _rests_on_client) for n in STEPS),
+    *(Row(f"{n} steps", _runs(Task(steps=n)), _get_rounds(n)) for n in STEPS),
+    *(
+        Row(f"{n} steps, no walk", _without_walk(Task(steps=n)), 3, _uses_official_client)
+        for n in STEPS
+    ),
     *(Row(f"{n} tools", _runs(Task(tools=n))) for n in TOOLS),
     *(Row(f"{n} characters", _runs(Task(output=n))) for n in OUTPUTS),
     Row("schemas", _schemas, 5, _has_schemas),

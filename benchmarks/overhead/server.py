@@ -30,7 +30,7 @@ _BROKEN = ('{"a": 1, "b": ', "{a: 1, b: 2}", '{"a": 1 "b": 2}', "a=1, b=2")
 _dice: defaultdict[bytes, random.Random] = defaultdict(partial(random.Random, 0))
 
 
-class _Asked(NamedTuple):
+class _Request(NamedTuple):
     """What a request asks for; `made` tool calls are in it already, and about so many tokens."""
 
     steps: int
@@ -60,17 +60,17 @@ class _Chat(asyncio.Protocol):
         size = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
         if len(self._data) < end + 4 + size:
             return
-        asked = _asked(self._data)
+        asked = _parse_request(self._data)
         self._data.clear()
         self._answer(asked)
 
-    def _answer(self, asked: _Asked) -> None:
+    def _answer(self, asked: _Request) -> None:
         if asked.chunks:
-            pieces = _stream(asked.chunks, asked.has_final)
+            pieces = _build_stream(asked.chunks, asked.has_final)
             self._pace(iter(pieces if asked.delay else [b"".join(pieces)]), asked.delay)
             return
-        whole = _whole(asked.made, asked.steps, asked.has_final, asked.tokens)
-        send = self._fault(asked) or partial(self._transport.write, whole)
+        whole = _build_answer(asked.made, asked.steps, asked.has_final, asked.tokens)
+        send = self._pick_fault(asked) or partial(self._transport.write, whole)
         if asked.delay:
             asyncio.get_running_loop().call_later(asked.delay, send)
         else:
@@ -82,75 +82,79 @@ class _Chat(asyncio.Protocol):
             self._transport.write(piece)
             asyncio.get_running_loop().call_later(delay, self._pace, pieces, delay)
 
-    def _fault(self, asked: _Asked) -> Callable[[], None] | None:
+    def _pick_fault(self, asked: _Request) -> Callable[[], None] | None:
         """What is done in place of an answer, for so many of a hundred requests."""
         kind = _dice[asked.dice].randrange(100) // asked.faults if asked.faults else 3
         if kind == 0:
-            return partial(self._transport.write, _http("500 Oops", "application/json", "{}"))
+            return partial(
+                self._transport.write, _build_response("500 Oops", "application/json", "{}")
+            )
         if kind == 1:
             return self._transport.abort
         if kind == 2 and asked.made < asked.steps:
             arguments = _BROKEN[asked.made % len(_BROKEN)]
-            return partial(self._transport.write, _call(asked.made, "add", arguments, asked.tokens))
+            return partial(
+                self._transport.write, _build_call(asked.made, "add", arguments, asked.tokens)
+            )
         return None
 
 
-def _asked(data: bytearray) -> _Asked:
+def _parse_request(data: bytearray) -> _Request:
     found = _MODEL.search(data)
     assert found, "the model's name is none of ours"
     steps, delay, chunks, faults = map(int, found.groups()[:4])
     last = _STEP.match(data, data.rfind(STEP.encode()))
     made = int(last[1]) + 1 if last else 0
     made, tokens = min(made, steps), len(data) // 4
-    return _Asked(steps, delay / 1000, chunks, made, _FINAL in data, faults, found[5], tokens)
+    return _Request(steps, delay / 1000, chunks, made, _FINAL in data, faults, found[5], tokens)
 
 
 @cache
-def _whole(made: int, steps: int, has_final: bool, tokens: int) -> bytes:
+def _build_answer(made: int, steps: int, has_final: bool, tokens: int) -> bytes:
     if made < steps:
-        return _call(made, "add", json.dumps({"a": made, "b": made + 1}), tokens)
+        return _build_call(made, "add", json.dumps({"a": made, "b": made + 1}), tokens)
     if has_final:
-        return _call(made, "final_answer", json.dumps({"answer": ANSWER}), tokens)
-    return _completion({"role": "assistant", "content": ANSWER}, "stop", tokens)
+        return _build_call(made, "final_answer", json.dumps({"answer": ANSWER}), tokens)
+    return _build_completion({"role": "assistant", "content": ANSWER}, "stop", tokens)
 
 
-def _call(made: int, name: str, arguments: str, tokens: int) -> bytes:
+def _build_call(made: int, name: str, arguments: str, tokens: int) -> bytes:
     function = {"name": name, "arguments": arguments}
     call = {"id": f"{STEP}{made}", "type": "function", "function": function}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    return _completion(message, "tool_calls", tokens)
+    return _build_completion(message, "tool_calls", tokens)
 
 
-def _completion(message: dict[str, object], finish: str, tokens: int) -> bytes:
+def _build_completion(message: dict[str, object], finish: str, tokens: int) -> bytes:
     choice = {"index": 0, "message": message, "finish_reason": finish}
     usage = {"prompt_tokens": tokens, "completion_tokens": 20, "total_tokens": tokens + 20}
     known = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
     body = json.dumps({**known, "choices": [choice], "usage": usage})
-    return _http("200 OK", "application/json", body)
+    return _build_response("200 OK", "application/json", body)
 
 
 @cache
-def _stream(chunks: int, has_final: bool) -> list[bytes]:
+def _build_stream(chunks: int, has_final: bool) -> list[bytes]:
     """The pieces of a response; where they are sent together they are one."""
-    events = [_event({"content": f"word{n} "}) for n in range(chunks)]
+    events = [_build_event({"content": f"word{n} "}) for n in range(chunks)]
     if has_final:
         function = {"name": "final_answer", "arguments": json.dumps({"answer": ANSWER})}
         call = {"index": 0, "id": f"{STEP}0", "type": "function", "function": function}
-        events += [_event({"tool_calls": [call]}), _event({}, "tool_calls")]
+        events += [_build_event({"tool_calls": [call]}), _build_event({}, "tool_calls")]
     else:
-        events.append(_event({}, "stop"))
+        events.append(_build_event({}, "stop"))
     events.append("data: [DONE]\n\n")
-    head = _http("200 OK", "text/event-stream", "".join(events)).partition(b"\r\n\r\n")[0]
+    head = _build_response("200 OK", "text/event-stream", "".join(events)).partition(b"\r\n\r\n")[0]
     return [head + b"\r\n\r\n", *(event.encode() for event in events)]
 
 
-def _event(delta: dict[str, object], finish: str | None = None) -> str:
+def _build_event(delta: dict[str, object], finish: str | None = None) -> str:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     known = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
     return f"data: {json.dumps({**known, 'choices': [choice]})}\n\n"
 
 
-def _http(status: str, kind: str, text: str) -> bytes:
+def _build_response(status: str, kind: str, text: str) -> bytes:
     body = text.encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -167,7 +171,7 @@ def _serve(door: Connection) -> None:
 
 
 @contextmanager
-def served() -> Generator[str]:
+def run_server() -> Generator[str]:
     """The base URL of a server that runs as long as the block."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()

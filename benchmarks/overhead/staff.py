@@ -16,7 +16,7 @@ from benchmarks.overhead.field import Contestant
 from benchmarks.overhead.task import Task
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 600.0
+DUTY_TIMEOUT = 600.0
 """What a duty may take."""
 
 _QUIET = {
@@ -36,21 +36,21 @@ class ContestantError(Exception):
 
 
 @dataclass
-class Worker:
+class ContestantProcess:
     """The process of a contestant's adapter, beside a server."""
 
     contestant: Contestant
     url: str
     _process: subprocess.Popen[str] | None = field(default=None)
 
-    def done(self, duty: str, task: Task, folder: Path, **more: object) -> Figures:
+    def run_duty(self, duty: str, task: Task, folder: Path, **more: object) -> Figures:
         """The figures of a duty with the functions in a folder. Raises ContestantError."""
-        process = self._process or self._started()
+        process = self._process or self._start()
         line = {"do": duty, "url": self.url, "folder": str(folder), "task": task, **more}
         assert process.stdin is not None
         process.stdin.write(json.dumps(line) + "\n")
         process.stdin.flush()
-        said = self._line(process)
+        said = self._read_line(process)
         if "error" in said:
             raise ContestantError(f"{self.contestant.name}, {duty} of {task}: {said['error']}")
         return said
@@ -68,13 +68,13 @@ class Worker:
         process.stdout.close()
         return {"cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss * 1024}
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[str]:
         module = f"benchmarks.overhead.adapters.{self.contestant.adapter}"
         command = [str(self.contestant.python), "-m", module]
         self._process = subprocess.Popen(
             command if self.contestant.walk else [*command, WITHOUT_WALK],
             cwd=ROOT,
-            env=_environment(),
+            env=_build_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -82,14 +82,14 @@ class Worker:
         )
         return self._process
 
-    def _line(self, process: subprocess.Popen[str]) -> Figures:
+    def _read_line(self, process: subprocess.Popen[str]) -> Figures:
         out: IO[str] | None = process.stdout
         assert out is not None
-        ready, _, _ = select.select([out], [], [], SECONDS)
+        ready, _, _ = select.select([out], [], [], DUTY_TIMEOUT)
         line = out.readline() if ready else ""
         if not line:
             process.kill()
-            why = "the process died" if ready else f"no end after {SECONDS:g} seconds"
+            why = "the process died" if ready else f"no end after {DUTY_TIMEOUT:g} seconds"
             raise ContestantError(f"{self.contestant.name}: {why}; see: {process.args}")
         return json.loads(line)
 
@@ -97,8 +97,8 @@ class Worker:
 def cold_run(contestant: Contestant, url: str, task: Task, folder: Path) -> Figures:
     """The seconds of a process that does one run and ends, of CPU and of the clock."""
     began = time.perf_counter()
-    worker = Worker(contestant, url)
-    worker.done("first", task, folder)
+    worker = ContestantProcess(contestant, url)
+    worker.run_duty("first", task, folder)
     used = worker.close()
     return {**used, "wall": time.perf_counter() - began}
 
@@ -114,13 +114,13 @@ def cold_import(contestant: Contestant) -> Figures:
     )
     command = [str(contestant.python), "-c", code]
     done = subprocess.run(
-        command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=True
+        command, cwd=ROOT, env=_build_environment(), capture_output=True, text=True, check=True
     )
     spent, peak = map(float, done.stdout.split()[-2:])
     return {"cpu": spent, "peak": peak}
 
 
-def _environment() -> dict[str, str]:
+def _build_environment() -> dict[str, str]:
     """Ours, with compiled modules kept, as they are where a framework is used."""
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, **_QUIET}

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.overhead.field import Contestant
-from benchmarks.overhead.functions import write
-from benchmarks.overhead.server import served
-from benchmarks.overhead.staff import Figures, Worker, cold_import, cold_run
+from benchmarks.overhead.functions import write_functions
+from benchmarks.overhead.server import run_server
+from benchmarks.overhead.staff import ContestantProcess, Figures, cold_import, cold_run
 from benchmarks.overhead.task import Task
 
 
@@ -21,38 +21,42 @@ class Stage:
         self._url = url
         self._folder = folder
         self._stack = stack
-        self._staying: dict[Contestant, Worker] = {}
+        self._staying: dict[Contestant, ContestantProcess] = {}
 
-    def staying(self, contestant: Contestant, duty: str, task: Task, **more: object) -> Figures:
+    def measure_warm(
+        self, contestant: Contestant, duty: str, task: Task, **more: object
+    ) -> Figures:
         """What the process that stays gives."""
         if contestant not in self._staying:
-            worker = self._staying[contestant] = Worker(contestant, self._url)
+            worker = self._staying[contestant] = ContestantProcess(contestant, self._url)
             self._stack.callback(worker.close)
-        return self._staying[contestant].done(duty, task, self._functions(task), **more)
+        return self._staying[contestant].run_duty(duty, task, self._write_functions(task), **more)
 
-    def fresh(self, contestant: Contestant, duty: str, task: Task, **more: object) -> Figures:
+    def measure_fresh(
+        self, contestant: Contestant, duty: str, task: Task, **more: object
+    ) -> Figures:
         """What a process gives that is made for it."""
-        with closing(Worker(contestant, self._url)) as worker:
-            return worker.done(duty, task, self._functions(task), **more)
+        with closing(ContestantProcess(contestant, self._url)) as worker:
+            return worker.run_duty(duty, task, self._write_functions(task), **more)
 
     def cold_run(self, contestant: Contestant, task: Task) -> Figures:
         """What a process costs that does one run and ends."""
-        return cold_run(contestant, self._url, task, self._functions(task))
+        return cold_run(contestant, self._url, task, self._write_functions(task))
 
     def cold_import(self, contestant: Contestant) -> Figures:
         """What the imports of a user's file cost."""
         return cold_import(contestant)
 
-    def _functions(self, task: Task) -> Path:
+    def _write_functions(self, task: Task) -> Path:
         folder = self._folder / f"{task.tools}-{task.output}"
         if not folder.exists():
             folder.mkdir()
-            write(folder, task.tools, task.output)
+            write_functions(folder, task.tools, task.output)
         return folder
 
 
 @contextmanager
-def staged() -> Generator[Stage]:
+def open_stage() -> Generator[Stage]:
     """A stage that is cleared at the end of the block."""
-    with TemporaryDirectory() as folder, served() as url, ExitStack() as stack:
+    with TemporaryDirectory() as folder, run_server() as url, ExitStack() as stack:
         yield Stage(url, Path(folder), stack)

@@ -227,7 +227,7 @@ def test_the_help_names_every_command(here: Path, loop: InterruptibleLoop) -> No
         ("/load x", "no session 'x'"),
         ("/image none.png", "no image file none.png"),
         ("/export", "no session 'trip'"),
-        ("/model nonsense", "names no model"),
+        ("/model nonsense", "is not the name of a model"),
     ],
 )
 def test_a_command_that_cannot_be_done_says_why(

@@ -157,7 +157,7 @@ def test_the_limit_of_requests_ends_with_1(folder: Path) -> None:
 def test_a_bad_model_name_ends_with_2_and_says_what_there_is(folder: Path) -> None:
     done = agentcall("run", "x", "-m", "gpt-99", cwd=folder)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: 'gpt-99' names no model")
+    assert done.stderr.startswith("error: 'gpt-99' is not the name of a model")
     assert done.stderr.count("\n") == 1
 
 

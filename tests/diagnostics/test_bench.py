@@ -23,13 +23,14 @@ from agentcall.diagnostics.bench.load import (
     measure_streams,
 )
 from agentcall.diagnostics.bench.stats import (
+    AnswerTiming,
     IncompleteCounts,
     Percentiles,
+    TimedModel,
     compute_agent_stats,
     compute_percentiles,
     compute_stream_stats,
 )
-from agentcall.diagnostics.bench.timing import AnswerTiming, TimedModel
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import Usage
 from agentcall.models.base import ModelRequest, ResponseEvent
@@ -212,7 +213,7 @@ async def test_a_prefix_cache_that_takes_too_long_is_left() -> None:
     with FakeServer(lambda asked: hang() if asked.body.get("max_tokens") == 1 else say("x")) as one:
         report = await measure(target(one), BenchScope((1,), each=1, seconds=0.5))
     assert report.prefix is None
-    assert "gave no whole answer in 0.5 seconds" in report.prefix_failed
+    assert "gave no complete answer in 0.5 seconds" in report.prefix_failed
     assert report.levels[0].streams.answers == 1
 
 

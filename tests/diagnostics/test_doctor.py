@@ -76,7 +76,7 @@ async def test_an_examination_costs_three_requests_for_one_token() -> None:
         ("vllm", '"auto" tool choice requires --enable-auto-tool-choice', "--tool-call-parser"),
         ("llamacpp", "tools param requires --jinja flag", "--jinja"),
         ("library", "registry.ollama.ai/library/gemma does not support tools", "Ollama lists"),
-        ("somebody", "no tools", "a chat template that knows tools"),
+        ("somebody", "no tools", "a chat template that supports tools"),
     ],
 )
 async def test_a_server_that_refuses_tools_is_told_how_to_take_them(
@@ -92,7 +92,7 @@ async def test_a_server_that_refuses_tools_is_told_how_to_take_them(
     refused = finding(report, f"the server refuses tools: {words}")
     assert refused.level == "warn"
     assert advice in refused.advice
-    assert "agentcall speaks constrained instead" in refused.advice
+    assert "agentcall uses constrained instead" in refused.advice
     assert report.healthy
 
 
@@ -101,7 +101,7 @@ async def test_another_model_behind_lmdeploy_is_told_the_name_of_no_wrong_parser
         report = await examine(server.url)
     assert report.dialect == "constrained"
     assert "internlm" not in finding(report, "the server refuses tools:").advice
-    assert finding(report, "agentcall speaks constrained").level == "ok"
+    assert finding(report, "agentcall uses the dialect constrained").level == "ok"
 
 
 async def test_tools_that_a_server_drops_where_auto_does_not_look_are_an_error() -> None:
@@ -125,8 +125,8 @@ async def test_what_cannot_be_seen_is_not_claimed() -> None:
     with FakeServer([forever(say("Hi").replace(usage=None))], models=["qwen"]) as server:
         report = await examine(server.url)
     assert report.tools == "unknown"
-    assert finding(report, "whether tools reach the prompt cannot be seen").level == "warn"
-    assert finding(report, "the context length is not told").level == "ok"
+    assert finding(report, "unknown whether tools reach the prompt").level == "warn"
+    assert finding(report, "the server does not report the context length").level == "ok"
 
 
 async def test_a_server_that_answers_no_stream_is_found_out() -> None:
@@ -134,7 +134,7 @@ async def test_a_server_that_answers_no_stream_is_found_out() -> None:
         report = await examine(server.url)
     assert report.streams_with_tools is False
     assert (
-        "whole answers"
+        "complete answers"
         in finding(report, "a stream with tools does not work: the server answers without").advice
     )
 
@@ -161,11 +161,11 @@ def test_versions_whose_parser_mixes_requests_up_garble_streams() -> None:
     (stream,) = [each for each in found if "stream with tools" in each.what]
     assert stream.level == "warn"
     assert "garbles" in stream.what
-    assert "whole answers" in stream.advice
+    assert "complete answers" in stream.advice
 
 
 def test_constrained_before_0_10_2_is_held_to_nothing() -> None:
-    old = facts("0.9", model="qwen", tools="dropped", tokens=(20, 20))
+    old = facts("0.9", model="qwen", tool_support="dropped", prompt_tokens=(20, 20))
     found = list_findings(old, None, predict_choice(old))
     assert found[-1].level == "warn"
     assert "0.10.2" in found[-1].what
@@ -225,7 +225,7 @@ async def test_a_server_of_something_else_is_told() -> None:
         assert "OpenAI-compatible" in found.advice
 
 
-@pytest.mark.parametrize(("key", "words"), [("", "wants an API key"), ("sk-a", "refuses this")])
+@pytest.mark.parametrize(("key", "words"), [("", "requires an API key"), ("sk-a", "refuses this")])
 async def test_a_key_that_is_missing_or_wrong_is_told(key: str, words: str) -> None:
     locked = status(401, body=openai_error("bad key sk-a", status=401))
     with FakeServer(pages={"/v1/models": locked}) as server:

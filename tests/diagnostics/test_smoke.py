@@ -82,10 +82,10 @@ async def test_the_right_answer_without_the_call_is_wrong(name: str, wrong: str)
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("one call", "does not hold 8"),
+        ("one call", "does not contain 8"),
         ("two calls", "did not call mul(8, 2)"),
-        ("a lookup", "does not hold 23.5"),
-        ("no call", "called get_weather where no tool was needed"),
+        ("a lookup", "does not contain 23.5"),
+        ("no call", "called get_weather although no tool was needed"),
     ],
 )
 async def test_what_is_forgotten_or_too_much_is_wrong(name: str, wrong: str) -> None:

@@ -38,7 +38,7 @@ async def test_the_stock_server_drops_tools(stock: Stand) -> None:
     )
     dropped = finding(report, "tools do not reach the prompt: the chat template ignores them")
     assert dropped.level == "warn"
-    assert "agentcall speaks raw mode instead" in dropped.advice
+    assert "agentcall uses raw mode instead" in dropped.advice
     assert "--chat-template FILE.json" in dropped.advice
     assert levels(report) == ["warn"]
     assert report.healthy
@@ -54,7 +54,7 @@ async def test_a_server_without_a_parser_refuses_tools(noparser: Stand) -> None:
     refused = finding(report, "the server refuses tools: Please launch")
     assert refused.level == "warn"
     assert "launch with --tool-call-parser internlm" in refused.advice
-    assert "agentcall speaks raw mode instead" in refused.advice
+    assert "agentcall uses raw mode instead" in refused.advice
     assert levels(report) == ["warn"]
     assert report.healthy
 
@@ -74,7 +74,7 @@ async def test_the_old_server_is_old_and_streams_no_tools(old: Stand) -> None:
     assert (report.streams_with_tools, report.dialect) == (False, "internlm-named")
     assert "upgrade" in finding(report, "LMDeploy 0.5 or earlier answers").advice
     assert "raw mode" in finding(report, "a stream with tools does not work").advice
-    assert finding(report, "the context length is not told").level == "ok"
+    assert finding(report, "the server does not report the context length").level == "ok"
     assert levels(report) == ["warn", "warn"]
     assert report.healthy
 
@@ -139,7 +139,7 @@ def wait_for_health(server: Server) -> None:
 
 async def test_a_missing_key_and_a_wrong_one_are_told_apart(locked: Stand) -> None:
     bare = await examine(locked.url)
-    assert "wants an API key" in bare.findings[0].what
+    assert "requires an API key" in bare.findings[0].what
     wrong = await examine(HTTPEndpoint(locked.url, "sk-wrong"))
     assert "refuses this API key" in wrong.findings[0].what
     assert "AGENTCALL_API_KEY" in wrong.findings[0].advice

@@ -58,7 +58,7 @@ async def test_gateways_know_more_names_than_they_list(owner: str) -> None:
 
 
 async def test_a_server_without_models_wants_one_named() -> None:
-    with FakeServer(models=[]) as server, pytest.raises(UnknownModel, match="serves no model"):
+    with FakeServer(models=[]) as server, pytest.raises(UnknownModel, match="lists no model"):
         await identify_server(HTTPEndpoint(server.url), None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.overhead import counts
-from benchmarks.overhead.counts import VERSION, Counts, kept, run_of
+from benchmarks.overhead.counts import VERSION, Counts, load_counts, measure_run
 from benchmarks.overhead.meter import Meter
 
 pytestmark = pytest.mark.processes
@@ -34,7 +34,7 @@ def counted() -> Counts:
 
 
 def test_no_count_grew_by_more_than_a_tenth(counted: Counts) -> None:
-    before = kept()
+    before = load_counts()
     if before is None:
         pytest.skip(f"no counts are recorded for Python {VERSION}; run `make bench-counts`")
     grown = [
@@ -47,7 +47,7 @@ def test_no_count_grew_by_more_than_a_tenth(counted: Counts) -> None:
 
 
 def test_the_recorded_counts_have_the_same_names(counted: Counts) -> None:
-    for version, before in json.loads(counts.KEPT.read_text("utf-8")).items():
+    for version, before in json.loads(counts.COUNTS_FILE.read_text("utf-8")).items():
         assert {what: [*named] for what, named in before.items()} == {
             what: [*named] for what, named in counted.items()
         }, version
@@ -67,12 +67,12 @@ def test_a_meter_counts_python_and_c_and_the_same_every_time() -> None:
 
 
 async def test_the_count_of_a_run_is_the_same_every_time() -> None:
-    first, second = await run_of(2), await run_of(2)
+    first, second = await measure_run(2), await measure_run(2)
     assert first.calls == second.calls
     assert first.instructions == pytest.approx(second.instructions, rel=0.001)
 
 
 async def test_a_step_late_in_a_run_costs_what_one_at_its_beginning_does() -> None:
-    early = (await run_of(15)).instructions - (await run_of(5)).instructions
-    late = (await run_of(205)).instructions - (await run_of(195)).instructions
+    early = (await measure_run(15)).instructions - (await measure_run(5)).instructions
+    late = (await measure_run(205)).instructions - (await measure_run(195)).instructions
     assert late <= early * 1.1

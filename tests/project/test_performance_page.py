@@ -7,9 +7,9 @@ import pytest
 from benchmarks.overhead import plot
 from benchmarks.overhead.bars import BARS, Bar
 from benchmarks.overhead.field import AGENTCALL, AIOHTTP
-from benchmarks.overhead.page import bars_table, ours_page, written
-from benchmarks.overhead.parts import BESIDE_AIOHTTP, PAGE, WHOLE_FIELD, Part, made
-from benchmarks.overhead.results import Results, loaded
+from benchmarks.overhead.page import build_bars_table, build_own_page, replace_section
+from benchmarks.overhead.parts import BESIDE_AIOHTTP, PAGE, WHOLE_FIELD, Part, build_pages
+from benchmarks.overhead.results import Results, load_results
 
 MISSED = "## Missed bars, and where the time goes"
 ROW, AT_ONCE = "warm run", "1000 at once"
@@ -28,53 +28,53 @@ def measured(ours: float, theirs: float, row: str = ROW) -> Results:
 
 
 def test_the_page_and_its_pictures_are_those_of_the_figures() -> None:
-    for path, text in made().items():
+    for path, text in build_pages().items():
         assert path.read_text("utf-8") == text, path.name
 
 
 @pytest.mark.parametrize("part", [BESIDE_AIOHTTP, WHOLE_FIELD], ids=lambda part: part.name)
 def test_every_bar_was_measured_and_the_page_explains_those_that_are_missed(part: Part) -> None:
-    results = loaded(part.path)
+    results = load_results(part.path)
     explained = PAGE.read_text("utf-8").partition(MISSED)[2].partition("\n## ")[0]
     for bar in BARS:
-        if bar.beside is None and part is BESIDE_AIOHTTP:
+        if bar.baseline is None and part is BESIDE_AIOHTTP:
             continue  # there are no peers in it
-        verdict = bar.verdict(results)
+        verdict = bar.judge(results)
         assert verdict is not None, bar
-        assert verdict.held or bar.words in explained, verdict
+        assert verdict.is_held or bar.label in explained, verdict
 
 
 def test_a_bar_that_is_missed_says_by_how_much() -> None:
     bar = Bar("warm run", ROW, "cpu", 2.0)
     assert [
-        found.words
+        found.description
         for ours in (1.0, 2.0, 2.5)
-        if (found := bar.verdict(measured(ours, theirs=1.0)))
+        if (found := bar.judge(measured(ours, theirs=1.0)))
     ] == ["holds", "holds", "missed by 25%"]
 
 
 def test_a_rate_is_shown_as_runs_per_second() -> None:
-    table = bars_table(measured(ours=2.0, theirs=1.0, row=AT_ONCE))
+    table = build_bars_table(measured(ours=2.0, theirs=1.0, row=AT_ONCE))
     assert "| 500/s | 1,000/s | 0.50 | at least 0.5 | holds |" in table
 
 
 def test_new_measurements_replace_the_rows_before() -> None:
     before = replace(measured(1, 1), date="2026-01-01")
     again = measured(3, 2)
-    after = replace(before, rows={**before.rows, "stream": {}}).renewed(again)
+    after = replace(before, rows={**before.rows, "stream": {}}).merge(again)
     assert list(after.rows) == [ROW, "stream"]
-    assert after.values(ROW, AGENTCALL, "cpu") == [3]
+    assert after.get_values(ROW, AGENTCALL, "cpu") == [3]
     with pytest.raises(ValueError, match="measure all rows again"):
-        before.renewed(replace(again, machine="another"))
+        before.merge(replace(again, machine="another"))
 
 
 def test_rows_without_measurements_are_left_out() -> None:
     results = measured(1, 1)
-    assert ours_page(results).count("| warm run of three calls |") == 1
-    assert "</svg>" in plot.growth(results)
-    assert "</svg>" in plot.crowd(results)
+    assert build_own_page(results).count("| warm run of three calls |") == 1
+    assert "</svg>" in plot.plot_growth(results)
+    assert "</svg>" in plot.plot_crowd(results)
 
 
 def test_a_page_without_the_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="the page lacks <!-- begin: x -->"):
-        written("# A page\n", "x", "table")
+        replace_section("# A page\n", "x", "table")

@@ -475,7 +475,7 @@ async def test_a_script_loses_nothing_to_what_agentcall_asks_of_lmdeploy() -> No
 
 
 def test_what_is_no_script_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"'hi' is no reply; a text is one as say\('hi'\)"):
+    with pytest.raises(UsageError, match=r"'hi' is not a reply; write a text as say\('hi'\)"):
         FakeServer(["hi"])  # type: ignore[list-item]
     with pytest.raises(UsageError, match="a script and a brain"):
         FakeServer([say("x")], brain=lambda messages, tools: say("y"))

@@ -547,7 +547,7 @@ def test_a_trace_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full")
 async def test_a_full_disk_ends_no_run_and_is_said_at_the_end() -> None:
-    with pytest.raises(UsageError, match="is not whole: No space left"), write_trace("/dev/full"):
+    with pytest.raises(UsageError, match="is incomplete: No space left"), write_trace("/dev/full"):
         assert (await scripted(say("hi")).run("go")).output == "hi"
 
 

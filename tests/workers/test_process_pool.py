@@ -144,10 +144,10 @@ async def test_a_tool_knows_of_its_run_all_but_the_deps() -> None:
         ("segfault", "dying gave no result: its process was ended by SIGSEGV (it crashed)"),
         ("abort", "dying gave no result: its process was ended by SIGABRT (it crashed)"),
         ("kill", "dying gave no result: its process was ended by SIGKILL"),
-        ("deaf", "dying gave no result: its process closed the connection to us"),
-        ("stray", "dying gave no result: its process wrote to the socket that is for its result"),
-        ("stray line", "dying gave no result: its process wrote to the socket that is for its"),
-        ("stray JSON", "dying gave no result: its process wrote to the socket that is for its"),
+        ("deaf", "dying gave no result: its process closed its connection"),
+        ("stray", "dying gave no result: its process wrote to the socket that is reserved for its result"),
+        ("stray line", "dying gave no result: its process wrote to the socket that is reserved for its"),
+        ("stray JSON", "dying gave no result: its process wrote to the socket that is reserved for its"),
         ("flood", "dying gave no result: its process printed more than 10,000,000 bytes"),
         ("interrupt", "KeyboardInterrupt"),
     ],
@@ -443,7 +443,7 @@ def test_a_file_that_cannot_be_imported_again_is_told(tmp_path: Path) -> None:
         env={**os.environ, "CANARY_KEY": "x"},
     )  # fmt: skip
     assert "cannot be imported in another process: KeyError: 'CANARY_KEY'" in done.stdout
-    assert "name what it needs with variables=" in done.stdout
+    assert "name those that it needs with variables=" in done.stdout
 
 
 def test_a_worker_ends_with_a_program_that_is_killed(tmp_path: Path, note: Path) -> None:

@@ -1,7 +1,4 @@
-"""How fast a model server answers streams and agents: a bounded measurement, and its figures.
-
-One measurement of a server: its prefix cache, then streams and agents, ever more at a time.
-"""
+"""Benchmark a model server: its prefix cache, then streams and agents at increasing concurrency."""
 
 from __future__ import annotations
 
@@ -24,16 +21,18 @@ from agentcall.models.http_chat import HTTPChat
 from agentcall.models.load_balancer import LoadBalancer
 
 _AGENT_TOKENS = 512
-"""Tokens that an agent's answer may have: a call, or a sentence."""
+"""Maximum tokens of an agent's answer: a call, or a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchScope:
-    """How much is measured.
+    """The size of a benchmark.
 
-    concurrency: how many streams, and agents, at the same time. each: answers of a stream, and
-    runs of an agent, one after the other. tokens: of a bare answer at most. seconds: that one
-    measurement may take; there are two for each of `concurrency`, and two requests before them.
+    concurrency: numbers of concurrent streams, and of concurrent agents.
+    each: answers per stream and runs per agent, one after the other.
+    tokens: maximum tokens of an answer without tools.
+    seconds: timeout of one measurement. There are two for each number in `concurrency`, after two
+        requests for the prefix cache.
     """
 
     concurrency: tuple[int, ...] = (1, 8, 32)
@@ -45,30 +44,30 @@ class BenchScope:
         if not self.concurrency or min(self.concurrency) < 1 or max(self.concurrency) > 1024:
             raise UsageError(f"concurrency is {self.concurrency}; use numbers from 1 to 1024")
         if self.each < 1 or self.tokens < 2 or not self.seconds > 0:
-            raise UsageError("a measurement needs at least 1 of each, 2 tokens, and some seconds")
+            raise UsageError("a measurement needs each >= 1, tokens >= 2 and seconds > 0")
 
 
 @dataclass(frozen=True, slots=True)
 class BenchServer:
-    """A server, and the name of its model there; None takes the first that it serves."""
+    """A server and the name of its model; None selects the first model that it lists."""
 
     endpoint: HTTPEndpoint
     model: str | None = None
     dialect: Dialect | str = "auto"
 
     def make_chat(self, settings: ModelSettings) -> HTTPChat:
-        """Its model."""
+        """Return the model of the server."""
         return HTTPChat(self.endpoint, self.model, dialect=self.dialect, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
 class BenchTarget:
-    """What is measured: one server, or several that serve one model."""
+    """The servers of a benchmark: one, or several that serve the same model."""
 
     servers: tuple[BenchServer, ...]
 
     def make_model(self, tokens: int) -> Model:
-        """The model, which answers in so many tokens at most."""
+        """Return the model, with at most `tokens` tokens per answer."""
         settings = ModelSettings(temperature=0.0, max_tokens=tokens)
         chats = [server.make_chat(settings) for server in self.servers]
         return chats[0] if len(chats) == 1 else LoadBalancer(*chats)
@@ -76,7 +75,7 @@ class BenchTarget:
 
 @dataclass(frozen=True, slots=True)
 class LoadLevel:
-    """The figures for so many at the same time."""
+    """The statistics for one number of concurrent streams and agents."""
 
     concurrency: int
     streams: StreamStats
@@ -85,7 +84,7 @@ class LoadLevel:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What was measured. `prefix` is of the first server; None, and why, where it failed."""
+    """The results. `prefix` is of the first server, or None with the reason in `prefix_failed`."""
 
     servers: tuple[str, ...]
     model: str
@@ -97,42 +96,42 @@ class BenchReport:
 
 
 async def measure(
-    target: BenchTarget, scope: BenchScope, on_step: Callable[[str], None] = lambda _words: None
+    target: BenchTarget, scope: BenchScope, on_step: Callable[[str], None] = lambda _: None
 ) -> BenchReport:
-    """Measures a server; `say` gets a line for each step.
+    """Measure a server or several; `on_step` is called with a line of text for each step.
 
-    Raises ModelError if it does not answer at all, UsageError.
+    Raises ModelError if the first server does not answer at all, UsageError.
     """
-    first = target.servers[0]
-    on_step(f"asking {first.endpoint.display_url} what it is")
-    choice = await first.make_chat(ModelSettings()).resolve_dialect()
+    server = target.servers[0]
+    on_step(f"asking {server.endpoint.display_url} about its model")
+    choice = await server.make_chat(ModelSettings()).resolve_dialect()
     on_step("prefix cache")
-    patient = replace(first.endpoint, tries=1, timeout=scope.seconds)
-    prefix, failed = await _measure_prefix(patient, choice.model)
-    bare, armed = target.make_model(scope.tokens), target.make_model(_AGENT_TOKENS)
-    await measure_streams(
-        bare, LoadProfile(len(target.servers), 1, scope.seconds)
-    )  # connections, dialects
+    prefix, prefix_failed = None, ""
+    try:
+        prefix = await measure_prefix_cache(
+            replace(server.endpoint, tries=1, timeout=scope.seconds), choice.model
+        )
+    except ModelError as error:
+        prefix_failed = str(error)
+    stream_model, agent_model = target.make_model(scope.tokens), target.make_model(_AGENT_TOKENS)
+    # Warm up: open the connections and detect the dialects.
+    await measure_streams(stream_model, LoadProfile(len(target.servers), 1, scope.seconds))
     levels: list[LoadLevel] = []
     for size in scope.concurrency:
-        crowd = LoadProfile(size, scope.each, scope.seconds)
+        load = LoadProfile(size, scope.each, scope.seconds)
         on_step(f"{size} at a time: streams")
-        streamed = await measure_streams(bare, crowd)
+        streams = await measure_streams(stream_model, load)
         on_step(f"{size} at a time: agents")
-        levels.append(LoadLevel(size, streamed, await measure_agents(armed, crowd)))
-    places = tuple(server.endpoint.display_url for server in target.servers)
+        levels.append(LoadLevel(size, streams, await measure_agents(agent_model, load)))
     return BenchReport(
-        places, choice.model, choice.dialect.name, scope, prefix, failed, tuple(levels)
+        tuple(server.endpoint.display_url for server in target.servers),
+        choice.model,
+        choice.dialect.name,
+        scope,
+        prefix,
+        prefix_failed,
+        tuple(levels),
     )
-
-
-async def _measure_prefix(
-    endpoint: HTTPEndpoint, model: str
-) -> tuple[PrefixCacheStats | None, str]:
-    try:
-        return await measure_prefix_cache(endpoint, model), ""
-    except ModelError as error:
-        return None, str(error)
 
 
 __all__ = [

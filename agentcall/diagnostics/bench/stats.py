@@ -1,21 +1,77 @@
-"""What the samples of a measurement come to: pure arithmetic.
+"""Time the answers of a model, and compute the statistics of a benchmark.
 
-A percentile is by the nearest rank: one of the samples, never a value between two.
+Percentiles use the nearest rank: they are always one of the samples, never interpolated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
-from agentcall.diagnostics.bench.timing import AnswerTiming
 from agentcall.messages import Usage
+from agentcall.models.base import (
+    Model,
+    ModelRequest,
+    ResponseEnd,
+    ResponseEvent,
+    ResponseStart,
+    close_response,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTiming:
+    """The timing of one complete answer, in seconds since the request.
+
+    `first` and `last` are the times of the first and the last part, `parts` is their number.
+    """
+
+    seconds: float
+    first: float
+    last: float
+    parts: int
+    usage: Usage
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens per second after the first token; None if the answer was not streamed."""
+        streamed = self.parts > 1 and self.last > self.first and self.usage.output_tokens > 1
+        return (self.usage.output_tokens - 1) / (self.last - self.first) if streamed else None
+
+
+class TimedModel:
+    """A model that passes on another model's answers and records the complete ones in `timings`."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.timings: list[AnswerTiming] = []
+
+    async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
+        """Yield the model's parts. Raises ModelError."""
+        start = monotonic()
+        times: list[float] = []
+        answer = self._model.ask(request)
+        try:
+            async for part in answer:
+                if isinstance(part, ResponseEnd):
+                    self._record(part, monotonic() - start, times)
+                elif not isinstance(part, ResponseStart):
+                    times.append(monotonic() - start)
+                yield part
+        finally:
+            await close_response(answer)
+
+    def _record(self, end: ResponseEnd, seconds: float, times: list[float]) -> None:
+        if end.finish_reason is not None:
+            first, last = (times[0], times[-1]) if times else (seconds, seconds)
+            self.timings.append(AnswerTiming(seconds, first, last, len(times), end.usage))
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """The median and the 95th percentile of some samples."""
+    """The median and the 95th percentile of samples."""
 
     median: float
     p95: float
@@ -23,7 +79,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class AgentTrial:
-    """One run of an agent that came to its final answer."""
+    """One run of an agent that reached its final answer."""
 
     seconds: float
     usage: Usage
@@ -31,7 +87,10 @@ class AgentTrial:
 
 @dataclass(frozen=True, slots=True)
 class IncompleteCounts:
-    """What was begun and did not come to its end: failed, or under way when the time was over."""
+    """How many attempts failed, and how many were unfinished when the time was over.
+
+    `why` is the reason of the first failure.
+    """
 
     failed: int = 0
     unfinished: int = 0
@@ -40,10 +99,14 @@ class IncompleteCounts:
 
 @dataclass(frozen=True, slots=True)
 class StreamStats:
-    """Bare answers, streamed. Seconds, and tokens a second; None where nothing was whole.
+    """Streamed answers without tools. Times in seconds, rates in tokens per second.
 
-    first_token: from request to first part. each: of one stream, once it has begun; None where
-    answers did not come in pieces. in_all: of all together, waiting included.
+    first_token: time from the request to the first part.
+    each: rate of one stream after its first part; None if the answers were not streamed.
+    in_all: rate of all streams together, waiting included.
+    rest: the attempts without a complete answer.
+
+    A value is None if no answer was complete.
     """
 
     answers: int
@@ -57,10 +120,10 @@ class StreamStats:
 
 @dataclass(frozen=True, slots=True)
 class AgentStats:
-    """Runs of agents with tools. Seconds, and rates a second; None where no run was whole.
+    """Runs of agents with tools. Times in seconds, rates per second; None if no run was complete.
 
-    called: runs in which the model called a tool. cached: tokens of the prompts that the server
-    says it found in its prefix cache.
+    called: the number of runs in which the model called a tool.
+    rest: the runs without a final answer.
     """
 
     runs: int
@@ -76,30 +139,30 @@ class AgentStats:
 
 
 def compute_percentiles(samples: Sequence[float]) -> Percentiles | None:
-    """The spread of samples; None of none.
+    """Return the percentiles of samples; None if there are none.
 
-    >>> spread([3.0, 1.0, 2.0])
-    Spread(median=2.0, p95=3.0)
+    >>> compute_percentiles([3.0, 1.0, 2.0])
+    Percentiles(median=2.0, p95=3.0)
     """
     if not samples:
         return None
     ordered = sorted(samples)
 
-    def rank(share: float) -> float:
+    def get_rank(share: float) -> float:
         return ordered[math.ceil(share * len(ordered)) - 1]
 
-    return Percentiles(rank(0.5), rank(0.95))
+    return Percentiles(get_rank(0.5), get_rank(0.95))
 
 
 def compute_stream_stats(
     timings: Sequence[AnswerTiming], seconds: float, rest: IncompleteCounts
 ) -> StreamStats:
-    """The figures of bare answers that took so long together."""
-    tokens = sum(span.usage.output_tokens for span in timings)
+    """Return the statistics of streamed answers that took `seconds` together."""
+    tokens = sum(timing.usage.output_tokens for timing in timings)
     return StreamStats(
         len(timings),
-        compute_percentiles([span.first for span in timings]),
-        compute_percentiles([rate for span in timings if (rate := span.rate) is not None]),
+        compute_percentiles([timing.first for timing in timings]),
+        compute_percentiles([rate for timing in timings if (rate := timing.rate) is not None]),
         _compute_rate(tokens, seconds),
         tokens,
         seconds,
@@ -113,14 +176,14 @@ def compute_agent_stats(
     seconds: float,
     rest: IncompleteCounts,
 ) -> AgentStats:
-    """The figures of runs, and of all requests that they made."""
+    """Return the statistics of runs and of all their requests."""
     usage = sum((trial.usage for trial in trials), Usage())
-    tokens = sum(span.usage.output_tokens for span in timings)
+    tokens = sum(timing.usage.output_tokens for timing in timings)
     return AgentStats(
         len(trials),
         sum(trial.usage.tool_calls > 0 for trial in trials),
         compute_percentiles([trial.seconds for trial in trials]),
-        compute_percentiles([span.seconds for span in timings]),
+        compute_percentiles([timing.seconds for timing in timings]),
         _compute_rate(len(trials), seconds),
         _compute_rate(len(timings), seconds),
         _compute_rate(tokens, seconds),

@@ -1,4 +1,4 @@
-"""How servers cut native tool calls into the deltas of a stream: calls in, `tool_calls` out."""
+"""Split native tool calls into the deltas of a stream, with the quirks of real servers."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ StreamQuirk = Literal[
     "choice_one",
 ]
 
-_INDEX: dict[str, Callable[[int], object]] = {
-    "index_shared": lambda place: 0,
+_INDEX_FORMATS: dict[str, Callable[[int], object]] = {
+    "index_shared": lambda _: 0,
     "index_text": str,
     "index_float": float,
 }
@@ -40,12 +40,12 @@ _INDEX: dict[str, Callable[[int], object]] = {
 def split_calls(
     calls: Sequence[JSONFields], quirks: Collection[StreamQuirk], size: int
 ) -> Iterator[list[JSONFields]]:
-    """The `tool_calls` of each delta."""
-    cut = [_split_call(call, place, quirks, size) for place, call in enumerate(calls)]
+    """Yield the `tool_calls` of each delta."""
+    pieces = [_split_call(call, index, quirks, size) for index, call in enumerate(calls)]
     if "interleaved" in quirks:
-        entries = [entry for row in zip_longest(*cut) for entry in row if entry is not None]
+        entries = [entry for row in zip_longest(*pieces) for entry in row if entry is not None]
     else:
-        entries = [entry for some in cut for entry in some]
+        entries = [entry for call_pieces in pieces for entry in call_pieces]
     if "one_chunk" in quirks:
         yield entries
     else:
@@ -53,24 +53,24 @@ def split_calls(
 
 
 def split_text(text: str, size: int) -> list[str]:
-    """The text in pieces of so many characters."""
+    """Split a text into pieces of `size` characters."""
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def make_choice_index(place: int, quirks: Collection[StreamQuirk]) -> object:
-    """The index of a choice."""
+def make_choice_index(index: int, quirks: Collection[StreamQuirk]) -> object:
+    """Return the index of a choice as the quirks write it."""
     if "choice_one" in quirks:
-        return place + 1
-    return str(place) if "choice_text" in quirks else place
+        return index + 1
+    return str(index) if "choice_text" in quirks else index
 
 
 def _split_call(
-    call: JSONFields, place: int, quirks: Collection[StreamQuirk], size: int
+    call: JSONFields, index: int, quirks: Collection[StreamQuirk], size: int
 ) -> list[JSONFields]:
-    """The pieces of one call."""
     if "no_index" not in quirks:
-        index = next((make(place) for name, make in _INDEX.items() if name in quirks), place)
-        call = {"index": index, **call}
+        formats = (convert for quirk, convert in _INDEX_FORMATS.items() if quirk in quirks)
+        convert = next(formats, None)
+        call = {"index": index if convert is None else convert(index), **call}
     arguments = call["function"].get("arguments")
     if "whole_calls" in quirks or not isinstance(arguments, str):
         entries = [call]
@@ -78,8 +78,8 @@ def _split_call(
         pieces = split_text(arguments, size)
         if "cumulative" in quirks:
             pieces = list(accumulate(pieces))
-        rest = [_make_fragment(call, piece, n, quirks) for n, piece in enumerate(pieces)]
-        entries = [*_iter_name_entries(call, quirks, size), *rest]
+        fragments = [_make_fragment(call, piece, n, quirks) for n, piece in enumerate(pieces)]
+        entries = [*_iter_name_entries(call, quirks, size), *fragments]
     if "ids_late" in quirks:
         entries = [_remove_id(entry) for entry in entries[:-1]] + [_add_id(entries[-1], call)]
     return [*entries, *(entries[-1:] if "last_doubled" in quirks else ())]
@@ -88,10 +88,10 @@ def _split_call(
 def _iter_name_entries(
     call: JSONFields, quirks: Collection[StreamQuirk], size: int
 ) -> Iterator[JSONFields]:
-    """The pieces with the name; the first has the id as well."""
+    """Yield the pieces with the name; the first one also has the id."""
     name = call["function"].get("name")
-    cut = split_text(name, size) if "names_cut" in quirks and isinstance(name, str) else [name]
-    for number, piece in enumerate(cut):
+    pieces = split_text(name, size) if "names_cut" in quirks and isinstance(name, str) else [name]
+    for number, piece in enumerate(pieces):
         function = {**call["function"], "arguments": ""}
         if "name" in function:
             function["name"] = piece
@@ -104,12 +104,12 @@ def _make_fragment(
 ) -> JSONFields:
     if "names_repeated" in quirks:
         return {**call, "function": {**call["function"], "arguments": piece}}
-    kept = {key: value for key, value in call.items() if key == "index"}
+    entry = {key: value for key, value in call.items() if key == "index"}
     if "ids_renewed" in quirks:
-        kept["id"] = f"{call.get('id')}_{number}"
+        entry["id"] = f"{call.get('id')}_{number}"
     elif "ids_repeated" in quirks:
-        kept = _add_id(kept, call)
-    return {**kept, "function": {"arguments": piece}}
+        entry = _add_id(entry, call)
+    return {**entry, "function": {"arguments": piece}}
 
 
 def _remove_id(entry: JSONFields) -> JSONFields:
