@@ -3,16 +3,15 @@
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
 from fractions import Fraction
 from functools import partial
-from types import MappingProxyType
 
 from agentcall import tool
 from agentcall_tools.arithmetic import Arithmetic, CalculationError, Number, count_digits
 from agentcall_tools.calculator_functions import call_function
-from agentcall_tools.expression import MAX_NESTING, parse_expression
+from agentcall_tools.expression import ALLOWED, MAX_NESTING, TOO_DEEP, parse_expression
 
 MAX_LENGTH = 10_000
 EXACT_DIGITS = 28
@@ -20,33 +19,29 @@ SHOWN_DIGITS = 15
 PRINTED_DIGITS = 4_000
 MAX_VALUE = Decimal("1.8e308")
 
-OPERATORS: Mapping[type[ast.operator], Callable[[Arithmetic, Number, Number], Number]] = (
-    MappingProxyType(
-        {
-            ast.Add: Arithmetic.add,
-            ast.Sub: Arithmetic.subtract,
-            ast.Mult: Arithmetic.multiply,
-            ast.Div: Arithmetic.divide,
-            ast.FloorDiv: Arithmetic.floor_divide,
-            ast.Mod: Arithmetic.modulo,
-            ast.Pow: Arithmetic.power,
-            ast.LShift: partial(Arithmetic.shift, left=True),
-            ast.RShift: partial(Arithmetic.shift, left=False),
-            ast.BitAnd: lambda n, a, b: n.to_integer(a, "&") & n.to_integer(b, "&"),
-            ast.BitOr: lambda n, a, b: n.to_integer(a, "|") | n.to_integer(b, "|"),
-        }
-    )
-)
-COMPARISONS: Mapping[type[ast.cmpop], Callable[[int, int], bool]] = MappingProxyType(
-    {
-        ast.Lt: operator.lt,
-        ast.LtE: operator.le,
-        ast.Gt: operator.gt,
-        ast.GtE: operator.ge,
-        ast.Eq: operator.eq,
-        ast.NotEq: operator.ne,
-    }
-)
+OPERATORS: dict[type[ast.operator], Callable[[Arithmetic, Number, Number], Number]] = {
+    ast.Add: Arithmetic.add,
+    ast.Sub: Arithmetic.subtract,
+    ast.Mult: Arithmetic.multiply,
+    ast.MatMult: Arithmetic.multiply,
+    ast.Div: Arithmetic.divide,
+    ast.FloorDiv: Arithmetic.floor_divide,
+    ast.Mod: Arithmetic.modulo,
+    ast.Pow: Arithmetic.power,
+    ast.LShift: partial(Arithmetic.shift, left=True),
+    ast.RShift: partial(Arithmetic.shift, left=False),
+    ast.BitAnd: lambda n, a, b: n.to_integer(a, "&") & n.to_integer(b, "&"),
+    ast.BitOr: lambda n, a, b: n.to_integer(a, "|") | n.to_integer(b, "|"),
+}
+COMPARISONS: dict[type[ast.cmpop], Callable[[int, int], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+ROOT_FUNCTIONS = {"ROOT2": "sqrt", "ROOT3": "cbrt"}
 
 
 def calculate(expression: str) -> str:
@@ -87,7 +82,7 @@ class _Evaluator:
         """Return the value of a node."""
         self.depth += 1
         if self.depth > MAX_NESTING:
-            raise CalculationError(f"nested more than {MAX_NESTING} deep; split the calculation")
+            raise CalculationError(TOO_DEEP)
         # A long sum leans to the left: a loop needs no stack for it.
         spine: list[ast.BinOp | ast.Subscript] = []
         while isinstance(node, (ast.BinOp, ast.Subscript)):
@@ -119,19 +114,14 @@ class _Evaluator:
             case ast.IfExp():
                 body, test, orelse = map(self.evaluate, (node.body, node.test, node.orelse))
                 value = body if test else orelse
-            case ast.Call(func=ast.Name(id=name)):
-                value = call_function(self.numbers, name, self._evaluate_arguments(node.args))
+            case ast.Call(func=ast.Name(id=name), keywords=[]):
+                lists = [arg.elts if isinstance(arg, ast.List) else [arg] for arg in node.args]
+                values = [self.evaluate(element) for elements in lists for element in elements]
+                value = call_function(self.numbers, ROOT_FUNCTIONS.get(name, name), values)
             case _:
-                raise CalculationError("a list is only for the arguments of a function")
+                raise CalculationError(_describe_misplaced(node))
         self.is_percentage = False
         return value
-
-    def _evaluate_arguments(self, nodes: list[ast.expr]) -> list[Number]:
-        values: list[Number] = []
-        for node in nodes:
-            elements = node.elts if isinstance(node, ast.List) else [node]
-            values.extend(self.evaluate(element) for element in elements)
-        return values
 
     def _apply_prefix(self, node: ast.UnaryOp) -> Number:
         value = self.evaluate(node.operand)
@@ -148,17 +138,16 @@ class _Evaluator:
 
     def _apply_postfix(self, node: ast.Subscript, value: Number) -> Number:
         match node.slice:
-            case ast.Constant(value="!"):
-                return call_function(self.numbers, "factorial", [value])
-            case ast.Constant(value="°"):
-                return call_function(self.numbers, "radians", [value])
+            case ast.Constant(value="!" | "°" as sign):
+                name = "factorial" if sign == "!" else "radians"
+                return call_function(self.numbers, name, [value])
             case ast.Constant(value="%"):
                 self.is_percentage = True
                 return self.numbers.divide(value, 100)
-            case ast.Constant(value="万"):
-                return self.numbers.multiply(value, 10**4)
-            case _:  # 亿
-                return self.numbers.multiply(value, 10**8)
+            case ast.Constant(value="万" | "亿" as sign):
+                return self.numbers.multiply(value, 10**4 if sign == "万" else 10**8)
+            case _:
+                raise CalculationError(_describe_misplaced(node))
 
     def _apply_operator(self, node: ast.BinOp, left: Number) -> Number:
         # A child in parentheses begins after its parent, or ends before it.
@@ -175,6 +164,8 @@ class _Evaluator:
             self.is_percentage &= is_left_percentage
         else:
             self.is_percentage = False
+        if isinstance(node.op, ast.MatMult) and node.left.col_offset == node.col_offset:
+            _refuse_ambiguous_product(node.left)
         return OPERATORS[type(node.op)](self.numbers, left, right)
 
     def _compare(self, node: ast.Compare) -> bool:
@@ -185,6 +176,35 @@ class _Evaluator:
             truth &= COMPARISONS[type(sign)](self.numbers.compare(left, right), 0)
             left = right
         return truth
+
+
+def _refuse_ambiguous_product(left: ast.expr) -> None:
+    """Refuse a product without a sign whose left factor ends a division, a power or a root."""
+    match left:
+        case (
+            ast.BinOp(op=ast.Div() | ast.FloorDiv() | ast.Mod() | ast.Pow())
+            | ast.Call(func=ast.Name(id="ROOT2" | "ROOT3"))
+        ):
+            raise CalculationError(
+                "a product without * after a division, a power or a root can be read in two ways: "
+                "write 1/(2*pi) or (1/2)*pi, with * and ( ) where you mean them"
+            )
+
+
+def _describe_misplaced(node: ast.expr) -> str:
+    """Return why a part of an expression is not a number."""
+    match node:
+        case ast.Tuple():
+            return (
+                "a comma is only for function arguments and thousands (1,000,000); "
+                "write decimals with a dot"
+            )
+        case ast.List() | ast.Subscript():
+            return "[ ] is only for a list inside a function: sum([1, 2, 3]); group with ( )"
+        case ast.Name(id=name):
+            return f"{name} is a function: write {name}(...) with parentheses"
+        case _:
+            return f"the order of the signs has no meaning. {ALLOWED}."
 
 
 def format_number(value: Number) -> str:

@@ -5,7 +5,7 @@ Each function is refused before it would cost too much. Trigonometry works on fl
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial, reduce
@@ -28,7 +28,7 @@ FLOAT_NOISE = 4e-16
 MAX_ANGLE = 10**9
 """A float keeps no useful digits of a larger angle."""
 
-CONSTANTS = MappingProxyType(
+CONSTANTS: Mapping[str, Number] = MappingProxyType(
     {
         "pi": Decimal("3.14159265358979323846264338327950288419716939937510582097494"),
         "e": Decimal("2.71828182845904523536028747135266249775724709369995957496697"),
@@ -68,7 +68,8 @@ def _magnitude(numbers: Arithmetic, a: Number) -> Number:
 
 
 def _sum(numbers: Arithmetic, *values: Number) -> Number:
-    return reduce(numbers.add, values, 0)
+    start: Number = 0
+    return reduce(numbers.add, values, start)
 
 
 def _round_half_up(numbers: Arithmetic, a: Number, places: Number = 0) -> Number:

@@ -1,14 +1,16 @@
 """Arithmetic as people and models write it, as a tree of Python's parser.
 
 `parse_expression` rewrites the text with Python's operators and lets `ast.parse` find their
-precedence. The tree holds nothing but operators, comparisons, calls of `FUNCTIONS`, and integers
-that are indices of the operands. Nothing is compiled or run.
+precedence. Nothing is compiled or run, and only numbers, known names and known signs reach the
+parser.
 
 Rules:
-1. Every name, sign and bracket is checked here, so that no other text reaches Python's parser.
-2. A text with two readings (1/2pi, 10%-3, max(1,000)) is refused with both spellings. Every
+1. A number or constant becomes an integer, the index of its exact value among the operands.
+2. ^ becomes **. A product without a sign (2pi) becomes @, which binds as * does, so that 1/2pi
+   can be refused. A postfix sign (! % ° 万) becomes a subscript, which binds as closely. √ becomes
+   a call of `ROOT2`, a name that no text can have, as names are read in lower case.
+3. A text with two readings (1/2pi, 10%-3, max(1,000)) is refused with both spellings. Every
    other clear text is read: 2pi, 15% of 80, 1,000,000, full-width digits, x² or √2.
-3. ^ is another **. A postfix sign (! % ° 万) becomes a subscript, which binds as closely.
 """
 
 import ast
@@ -29,6 +31,7 @@ ALLOWED = (
     "Allowed: numbers, + - * / // % ^ ( ), comparisons, !, constants like pi and e, "
     "and functions like sqrt(2), log(8, 2), round(x, 2), max(1, 2)"
 )
+TOO_DEEP = f"nested more than {MAX_NESTING} deep; split the calculation"
 TOO_LONG = "the expression has too many operations; split it into smaller calculations"
 
 SPELLINGS = str.maketrans(
@@ -63,33 +66,40 @@ TOKEN = re.compile(
     r"|(?P<sign>\*\*|//|<<|>>|<=|>=|==|!=|[-+*/%^()<>,!&|~=\[\]√∛°万亿])"
 )
 TIMES = re.compile(r"[xX](?=[ 0-9(.])")
-PERCENT_CONTEXT = re.compile(r"%(?P<gap> *)(?:(?P<sign>[-+])(?P<spread> *)|(?P<operand>[\w(~√∛.]))?")
-OPERATOR_NAME = re.compile(r"% *(?:of|mod|times|if|else|and|or)\b", re.IGNORECASE)
+PERCENT_CONTEXT = re.compile(
+    r"%(?P<gap> *)(?:(?P<sign>[-+])(?P<spread> *)"
+    r"|(?P<operand>(?!(?:of|mod|times|if|else|and|or)\b)[\da-z_(~√∛.]))?",
+    re.IGNORECASE,
+)
+MISTAKES = (
+    (r"[0-9.)] +[0-9.]|\)[0-9.]", "two numbers stand side by side: a sign between them is missing"),
+    (r"[-+*/%^<>~&|√∛] *$", "the expression ends too early: something is missing at its end"),
+    (r"", f"the order of the signs has no meaning. {ALLOWED}."),
+)
+"""Explanations of a text that Python's parser refuses; the first pattern that is found applies."""
 
-OPERATORS = {
-    **{sign: sign for sign in "+ - * / // % ** << >> & | < > <= >= == !=".split()},
-    **{word: f" {word} " for word in ("and", "or", "if", "else")},
-    **{"^": "**", "of": "*", "times": "*", "mod": "%"},
-}
-PREFIXES = {"-": "-", "+": "+", "~": "~", "not": " not "}
-ROOTS = {"√": "sqrt", "∛": "cbrt"}
-POSTFIXES = frozenset("!°万亿")
-DIVISIONS = frozenset({"/", "//", "%", "mod", "^", "**", *ROOTS})
-NAMES = frozenset({*FUNCTIONS, *CONSTANTS, *OPERATORS, "not"})
+OPERATOR_NAMES = {"of": "*", "times": "*", "mod": "%"}
+KEYWORDS = frozenset({"and", "or", "not", "if", "else"})
+ROOTS = {"√": "ROOT2(", "∛": "ROOT3("}
+POSTFIXES = "!°万亿"
 
 
 def parse_expression(text: str) -> tuple[ast.expr, list[Number]]:
     """Return the expression's tree, and the operands of which the tree has the indices.
 
     Raises:
-        CalculationError: if the text is not one clear expression, or is nested too deep.
+        CalculationError: if the text is not one clear expression, or is too long.
     """
-    rewriter = _Rewriter(_normalize(text))
+    text = _normalize(text)
+    if not text:
+        raise CalculationError(f"the expression is empty. {ALLOWED}.")
+    rewriter = _Rewriter(text)
     source = rewriter.rewrite()
     try:
         return ast.parse(source, mode="eval").body, rewriter.operands
     except SyntaxError:
-        raise CalculationError(f"the order of the signs has no meaning. {ALLOWED}.") from None
+        mistake = next(message for pattern, message in MISTAKES if re.search(pattern, text))
+        raise CalculationError(mistake) from None
     except (RecursionError, MemoryError):  # Python's parser stops at some depth of its stack
         raise CalculationError(TOO_LONG) from None
 
@@ -100,191 +110,130 @@ def _normalize(expression: str) -> str:
     for word, sign in OPERATOR_WORDS:
         text = text.replace(word, sign)
     text = TRAILING_EQUALS.sub("", text.translate(SPELLINGS).strip())
-    return text[1:] if text.startswith("=") else text
+    return text.removeprefix("=").strip()
 
 
 class _Rewriter:
-    """Rewrites one text from left to right, a token at a time.
-
-    `has_operand` is whether the last token completed an operand: it decides if a sign is an
-    operator or a prefix, and if a name or a bracket begins a product without a sign.
-    """
+    """Rewrites one text from left to right, a token at a time."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.position = 0
         self.pieces: list[str] = []
         self.operands: list[Number] = []
+        self.lexeme = ""
         self.has_operand = False
-        self.token = ""
-        self.operator = ""
-        """The last operator in this bracket; a product without a sign may not follow a division."""
+        """Whether the last token completed an operand, so that an operator can follow."""
         self.open_roots = 0
         """How many √ of this bracket wait for the end of their operand."""
-        self.brackets: list[tuple[str, str, str, int]] = []
-        """Of each open bracket: the closing one, the function called, operator, open_roots."""
+        self.brackets: list[tuple[bool, int]] = []
+        """For each open bracket: whether it holds arguments, and the `open_roots` before it."""
 
     def rewrite(self) -> str:
         """Return the whole text as Python's parser reads it."""
-        while self._read_token():
+        position = 0
+        while position < len(self.text):
+            if self.text[position] == " ":
+                position += 1
+                continue
+            position = self._rewrite_token(position)
             if len(self.pieces) > MAX_PIECES:
                 raise CalculationError(TOO_LONG)
-        if not self.has_operand and not self.pieces:
-            raise CalculationError(f"the expression is empty. {ALLOWED}.")
-        if not self.has_operand:
-            raise CalculationError(
-                "the expression ends too early: something is missing after the last sign"
-            )
         if self.brackets:
-            raise CalculationError(f"a {self.brackets[-1][0]!r} is missing at the end")
-        return "".join([*self.pieces, ")" * self.open_roots]).strip()
+            raise CalculationError("a bracket is open at the end: a ')' is missing")
+        return " ".join(self.pieces) + ")" * self.open_roots
 
-    def _read_token(self) -> bool:
-        """Rewrite the next token; return False at the end of the text."""
-        while self.text.startswith(" ", self.position):
-            self.position += 1
-        if self.position == len(self.text):
-            return False
-        start, previous = self.position, self.token
+    def _rewrite_token(self, start: int) -> int:
+        """Rewrite the token at `start` and return where it ends."""
         times = TIMES.match(self.text, start) if self.has_operand else None
-        in_call = bool(self.brackets and self.brackets[-1][1])
-        grouped = None if in_call else GROUPED_NUMBER.match(self.text, start)
+        grouped = None if self._is_in_call() else GROUPED_NUMBER.match(self.text, start)
         match = times or grouped or TOKEN.match(self.text, start)
         if match is None:
             raise CalculationError(_describe_unreadable(self.text, start))
-        self.position = match.end()
-        kind = "number" if grouped else "sign" if times else match.lastgroup or ""
-        self.token = "*" if times else match.group(0 if grouped else kind)
-        if kind == "name":
-            self.token = self.token.lower()
-            if self.token not in NAMES:
-                raise CalculationError(_describe_unknown_name(self.token))
-        if not self.has_operand:
-            self._add_operand(kind, previous, start)
-        elif self.token in POSTFIXES or (self.token == "%" and self._is_percent(start)):
-            if self.token == previous == "!":
+        previous, kind = self.lexeme, match.lastgroup or ("sign" if times else "number")
+        self.lexeme = "*" if times else match[match.lastgroup or 0].lower()
+        if self.lexeme in POSTFIXES or (self.lexeme == "%" and self._is_percent(start)):
+            if self.lexeme == previous == "!":
                 raise CalculationError("!! has two meanings: write factorial(factorial(n))")
-            self.pieces.append(f'["{self.token}"]')
-        else:
-            self._add_operator(kind, start)
-        return True
-
-    def _add_operand(self, kind: str, previous: str, start: int) -> None:
+            self.pieces.append(f"['{self.lexeme}']")
+            return match.end()
+        if self.has_operand:
+            self.pieces.append(")" * self.open_roots)
+            self.open_roots = 0
+        if self.lexeme in OPERATOR_NAMES and (self.has_operand or self.lexeme not in FUNCTIONS):
+            kind, self.lexeme = "sign", OPERATOR_NAMES[self.lexeme]
         if kind == "number":
-            function = self.brackets[-1][1] if self.brackets else ""
-            if function and previous == "," and re.fullmatch("0..", self.token):
-                raise CalculationError(
-                    f"inside {function}(...) a comma separates arguments: write 1000, not 1,000"
-                )
-            self._add_value(_parse_number(self.token))
-        elif self.token in PREFIXES:
-            self.pieces.append(PREFIXES[self.token])
-        elif self.token in ROOTS:
-            self.pieces.append(f"{ROOTS[self.token]}(")
-            self.open_roots += 1
-            self.operator = self.token
-        elif self.token in CONSTANTS:
-            if self._is_next("("):
-                raise CalculationError(
-                    f"{self.token} is a constant, not a function; write {self.token} * ("
-                )
-            self._add_value(CONSTANTS[self.token])
-        elif self.token in FUNCTIONS:
-            name = self.token
-            if not self._is_next("("):
-                raise CalculationError(f"{name} is a function: write {name}(...) with parentheses")
-            self.position = self.text.index("(", self.position) + 1
-            self.token = "("
-            self._open(f"{name}(", ")", name)
+            self._add_number(previous)
+        elif self.lexeme in FUNCTIONS or self.lexeme in CONSTANTS:
+            self._add_name()
+        elif kind == "name" and self.lexeme not in KEYWORDS:
+            raise CalculationError(_describe_unknown_name(self.lexeme))
         else:
-            self._add_bracket(previous, start)
+            self._add_sign(previous)
+        return match.end()
 
-    def _add_bracket(self, previous: str, start: int) -> None:
-        closing, function = self.brackets[-1][:2] if self.brackets else ("", "")
-        if self.token == "(":
-            self._open("(", ")", "")
-        elif self.token == "[" and function and closing == ")":
-            self._open("[", "]", function)
-        elif self.token == closing and function and previous in ("(", "[", ","):
-            self._close()
-        else:
-            raise CalculationError(self._describe_unexpected(start))
+    def _add_number(self, previous: str) -> None:
+        if self._is_in_call() and previous == "," and re.fullmatch("0..", self.lexeme):
+            raise CalculationError(
+                "inside a call a comma separates arguments: write 1000, not 1,000"
+            )
+        self._add_value(_parse_number(self.lexeme))
 
-    def _add_operator(self, kind: str, start: int) -> None:
-        """Rewrite what follows an operand: an operator, a comma, a bracket, another operand."""
-        self.pieces.append(")" * self.open_roots)
-        self.open_roots = 0
-        closing, function = self.brackets[-1][:2] if self.brackets else ("", "")
-        if self.token == closing:
-            self._close()
-        elif self.token == "," and function:
-            self.pieces.append(",")
-            self.operator, self.has_operand = "", False
-        elif self.token in OPERATORS:
-            self.pieces.append(OPERATORS[self.token])
-            self.operator, self.has_operand = self.token, False
-        elif self.token == "(" or self.token in ROOTS or (kind == "name" and self.token != "not"):
-            if self.operator in DIVISIONS:
-                raise CalculationError(
-                    f"a product without * after {self.operator} can be read in two ways: "
-                    "write 1/(2*pi) or (1/2)*pi, with * and ( ) where you mean them"
-                )
-            self.pieces.append("*")
-            self.operator, self.has_operand = "*", False
-            self._add_operand(kind, "*", start)
+    def _add_name(self) -> None:
+        if self.has_operand:
+            self.pieces.append("@")
+        if self.lexeme in CONSTANTS:
+            self._add_value(CONSTANTS[self.lexeme])
         else:
-            raise CalculationError(self._describe_unexpected(start))
+            self.pieces.append(self.lexeme)
+            self.has_operand = False
 
     def _add_value(self, value: Number) -> None:
         self.pieces.append(str(len(self.operands)))
         self.operands.append(value)
         self.has_operand = True
 
-    def _open(self, piece: str, closing: str, function: str) -> None:
-        if len(self.brackets) >= MAX_NESTING:
-            raise CalculationError(f"nested more than {MAX_NESTING} deep; split the calculation")
-        self.brackets.append((closing, function, self.operator, self.open_roots))
-        self.pieces.append(piece)
-        self.operator, self.open_roots, self.has_operand = "", 0, False
+    def _add_sign(self, previous: str) -> None:
+        """Add a bracket, a comma, an operator or a keyword."""
+        if self.lexeme == "=":
+            raise CalculationError(
+                "= assigns nothing here: write == to compare, or only the side to compute"
+            )
+        if self.lexeme == "(" and previous in CONSTANTS:
+            raise CalculationError(
+                f"{previous} is a constant, not a function; write {previous} * ("
+            )
+        if self.has_operand and self.lexeme in ("(", *ROOTS):
+            self.pieces.append("@")
+        self.has_operand = self.lexeme in (")", "]")
+        if self.lexeme in ROOTS:
+            self.open_roots += 1
+        elif self.lexeme in ("(", "["):
+            is_call = self._is_in_call() if self.lexeme == "[" else previous in FUNCTIONS
+            self.brackets.append((is_call, self.open_roots))
+            self.open_roots = 0
+            if len(self.brackets) > MAX_NESTING:
+                raise CalculationError(TOO_DEEP)
+        elif self.has_operand and self.brackets:
+            _, self.open_roots = self.brackets.pop()
+        self.pieces.append({"^": "**", **ROOTS}.get(self.lexeme, self.lexeme))
 
-    def _close(self) -> None:
-        closing, _, self.operator, self.open_roots = self.brackets.pop()
-        self.pieces.append(closing)
-        self.has_operand = True
-
-    def _is_next(self, sign: str) -> bool:
-        return self.text[self.position :].lstrip(" ").startswith(sign)
+    def _is_in_call(self) -> bool:
+        return bool(self.brackets) and self.brackets[-1][0]
 
     def _is_percent(self, start: int) -> bool:
-        """Return whether the % after an operand is a percent sign, not a remainder."""
+        """Return whether the % is a percent sign, not a remainder."""
         context = PERCENT_CONTEXT.match(self.text, start)
         if context is None or not context["sign"]:
-            is_operand = context is not None and bool(context["operand"])
-            return not is_operand or bool(OPERATOR_NAME.match(self.text, start))
-        spaced_before = self.text[start - 1] == " "
-        if not spaced_before and (context["spread"] or context["gap"]):
-            return True
-        if spaced_before and not context["spread"]:
+            return context is None or not context["operand"]
+        has_gap_before = self.text[start - 1] == " "
+        if has_gap_before is not bool(context["gap"] or context["spread"]):
+            return not has_gap_before
+        if has_gap_before and not context["spread"]:
             return False
         raise CalculationError(
             f"% before {context['sign']} can be read in two ways: "
             "write mod(10, -3) for a remainder, or (10%) - 3 for a percentage"
         )
-
-    def _describe_unexpected(self, start: int) -> str:
-        """Return why the token cannot be where it is."""
-        if self.token == "=":
-            return "= assigns nothing here: write == to compare, or only the side to compute"
-        if self.token == ",":
-            return (
-                "a comma is only for function arguments and thousands (1,000,000); "
-                "write decimals with a dot"
-            )
-        if self.token in "[]":
-            return "[ ] is only for a list inside a function: sum([1, 2, 3]); group with ( )"
-        if self.has_operand and re.match(r"[0-9.]", self.token):
-            return f"two numbers stand side by side before {self.token[:40]!r}: a sign is missing"
-        return f"unexpected {self.token[:40]!r} at character {start + 1}. {ALLOWED}."
 
 
 def _describe_unreadable(text: str, position: int) -> str:
