@@ -77,7 +77,7 @@ async def test_of_500_runs_at_once_some_run_some_wait_and_the_rest_is_told() -> 
     assert done == [f"done {number}" for number in range(120)]
     assert len(refused) == 380
     assert all(1 <= busy.retry_after <= 60 for busy in refused)
-    assert "20 runs are under way and 100 wait" in str(refused[0])
+    assert "20 runs are executing and 100 are waiting" in str(refused[0])
     assert max(RUNNING) == 20
     assert (places.running, places.waiting) == (0, 0)
 
