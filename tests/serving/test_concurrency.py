@@ -153,5 +153,5 @@ async def held(places: ConcurrencyLimiter) -> None:
 
 @pytest.mark.parametrize(("running", "waiting"), [(0, 1), (-1, 1), (1, -1)])
 def test_numbers_without_sense_are_refused(running: int, waiting: int) -> None:
-    with pytest.raises(UsageError, match="at least one has to run"):
+    with pytest.raises(UsageError, match="running must be at least 1"):
         ConcurrencyLimiter(running=running, waiting=waiting)
