@@ -75,7 +75,7 @@ def serve_app(
     end = f"{path}{key_query}{_get_link_key(keys)}" if key_query and keys else path
     sys.stderr.write(f"{title} at http://{shown}:{port}{end} (Ctrl-C ends it)\n")
     sys.stderr.flush()
-    server = connection.server_of(_add_cors(app, terms) if terms.origins else app)
+    server = connection.create_server(_add_cors(app, terms) if terms.origins else app)
     if isinstance(app, SupportsShutdown):
         server.handle_exit = _notify_before_exit(app, server.handle_exit)
     server.run(sockets=[listening])

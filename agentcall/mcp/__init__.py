@@ -1,7 +1,7 @@
-"""The Model Context Protocol, both ways: a server's tools as ours, and ours served to others.
+"""The Model Context Protocol: use the tools of an MCP server, or serve tools to MCP clients.
 
-Over the official `mcp` package (extra `mcp`): by the standard input and output of a command, or by
-streamable HTTP.
+Built on the official `mcp` package (extra `mcp`), over the standard input and output of a command
+or streamable HTTP.
 """
 
 from agentcall.mcp.client import MCPTools

@@ -1,10 +1,10 @@
-"""A connection to an MCP server, opened when it is first needed, and again when it has ended.
+"""A connection to an MCP server, opened when it is first needed, and reopened when it has ended.
 
 Rules:
-1. It lives in an event loop of its own, in one task that opens and closes it, as the mcp package
-   wants it; so it serves sync code and any event loop, and many runs at once.
-2. Every wait has an end: opening it, a request, and closing it. An error says which server, which
-   request, and how long was waited.
+1. It lives in a background event loop, in one task that opens and closes it, as the mcp package
+   requires. So it serves sync code, any event loop, and many runs at once.
+2. Opening, each request and closing have time limits. An error names the server, the request and
+   the limit.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from agentcall.runtime.runner import get_background_loop
 
 _PING_TIMEOUT = 5.0
 _IDLE_SECONDS = 1.0
-"""Seconds after which a command is asked whether it is still there before it gets a call."""
-_CLOSING = 10.0
-"""Seconds that closing takes at most; a command is killed before."""
+"""Seconds of idleness after which a command is pinged before its next call."""
+_CLOSE_SECONDS = 10.0
+"""The time limit for closing; a command is killed before that."""
+CALL, INITIALIZE = "tools/call", "initialize"
 
 Client = Any  # Any: a type of the mcp package, which is imported when first needed
 T = TypeVar("T")
 
 
 class MCPConnectionError(ToolError):
-    """The server cannot be started or reached, or does not answer; says what it wrote last."""
+    """The server cannot be started or reached, or does not answer; includes its last output."""
 
 
 class MCPConnection:
-    """Asks one server: what `ask` is given gets an open client, in the link's own loop.
+    """A connection to one server, which runs operations on an open client.
 
-    starting: seconds that the server has until it is open.
+    start_timeout: seconds that the server has to start and answer `initialize`.
     """
 
     def __init__(self, transport: MCPTransport, start_timeout: float) -> None:
@@ -50,14 +51,16 @@ class MCPConnection:
     def submit(
         self, operation: Callable[[Client], Awaitable[T]], method: str, timeout: float | None
     ) -> Future[T]:
-        """What the question gives within so many seconds. Raises LinkBroken, in the future.
+        """Run an operation in the background loop; return the future of its result.
 
-        request: its name in the protocol, for messages.
+        The future raises `MCPConnectionError`, also after `timeout` seconds.
+
+        method: the request's name in the protocol, for messages.
         """
         return asyncio.run_coroutine_threadsafe(self._run(operation, method, timeout), _get_loop())
 
     def close(self) -> Future[None]:
-        """Ends the connection, and the server if it was started for it."""
+        """Close the connection, and end the server if it was started for it."""
         return asyncio.run_coroutine_threadsafe(self._close(), _get_loop())
 
     async def _run(
@@ -66,8 +69,8 @@ class MCPConnection:
         session, client = await self._wait_for(self._open_client(), INITIALIZE, self._start_timeout)
         try:
             return await self._wait_for(operation(client), method, timeout)
-        except Exception as error:  # whatever the mcp package raises
-            if method != CALL or _is_connection_closed(error):  # the next one begins anew
+        except Exception as error:  # the mcp package raises errors of many types
+            if method != CALL or _is_connection_closed(error):  # reconnect for the next request
                 self._close_soon()
             raise self._translate_error(error, method, session.format_log()) from error
         finally:
@@ -94,16 +97,16 @@ class MCPConnection:
         )
 
     async def _get_session(self) -> _MCPSession:
-        """A connection that is open, or opening."""
+        """Return a session that is open, or opening."""
         session = self._session
         if session is not None and not session.has_ended and await self._is_responsive(session):
             return session
-        if self._session is None or self._session is session:  # nobody else has opened it meanwhile
+        if self._session is None or self._session is session:  # not reopened meanwhile
             self._session = _MCPSession(self.transport)
         return self._session
 
     async def _is_responsive(self, session: _MCPSession) -> bool:
-        """Whether a command that was idle is still there."""
+        """Return whether a command that was idle still answers."""
         if self.transport.url or monotonic() - self._last_used < _IDLE_SECONDS:
             return True
         client = await session.client()
@@ -111,33 +114,30 @@ class MCPConnection:
             types = import_optional("mcp_types")
             ping = client.session.send_request(types.PingRequest(), types.EmptyResult)
             await asyncio.wait_for(ping, _PING_TIMEOUT)
-        except Exception as error:  # newer servers know no ping; all that counts is an answer
+        except Exception as error:  # any answer will do: newer servers have no ping
             if _is_connection_closed(error):
                 await session.close()
                 return False
         return True
 
-    def _translate_error(self, error: Exception, method: str, said: str) -> AgentCallError:
-        """The error for what went wrong with a request."""
-        place = self.transport.label
+    def _translate_error(self, error: Exception, method: str, log: str) -> AgentCallError:
+        server = f"the MCP server {self.transport.label}"
         if isinstance(error, AgentCallError):
             return error
         if _is_connection_closed(error):
             is_call = method == CALL
-            what = "whether the call was carried out is not known" if is_call else "try again"
-            return MCPConnectionError(f"the MCP server {place} ended during {method}; {what}{said}")
-        words = str(error).strip().replace("\n", " ")[:300] or type(error).__name__
+            advice = "whether the call was carried out is not known" if is_call else "try again"
+            return MCPConnectionError(f"{server} ended during {method}; {advice}{log}")
+        message = str(error).strip().replace("\n", " ")[:300] or type(error).__name__
         if isinstance(error, import_optional("mcp").MCPError):
-            return MCPConnectionError(f"the MCP server {place} refused {method}: {words}")
-        return MCPConnectionError(
-            f"the answer of the MCP server {place} to {method} cannot be read: {words}"
-        )
+            return MCPConnectionError(f"{server} refused {method}: {message}")
+        return MCPConnectionError(f"the answer of {server} to {method} cannot be read: {message}")
 
     def _close_soon(self) -> None:
-        """Closes the connection; nobody waits for that."""
-        closing = asyncio.ensure_future(self._close())
-        self._close_tasks.add(closing)
-        closing.add_done_callback(self._close_tasks.discard)
+        """Close the connection in a background task."""
+        task = asyncio.ensure_future(self._close())
+        self._close_tasks.add(task)
+        task.add_done_callback(self._close_tasks.discard)
 
     async def _close(self) -> None:
         session, self._session = self._session, None
@@ -145,11 +145,8 @@ class MCPConnection:
             await session.close()
 
 
-CALL, INITIALIZE = "tools/call", "initialize"
-
-
 class _MCPSession:
-    """One life of a connection, held by a task."""
+    """One session with the server, which a task opens and closes."""
 
     def __init__(self, transport: MCPTransport) -> None:
         self._transport = transport
@@ -163,12 +160,12 @@ class _MCPSession:
         return self._task.done()
 
     async def client(self) -> Client:
-        """The open client. Raises LinkBroken."""
+        """Wait for the open client. Raise MCPConnectionError if it cannot be opened."""
         await asyncio.wait({self._ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
         if self._ready.done():
             return self._ready.result()
         raise MCPConnectionError(
-            f"the MCP server {self._transport.label} was closed meanwhile{self.format_log()}"
+            f"the MCP server {self._transport.label} was closed{self.format_log()}"
         )
 
     async def close(self) -> None:
@@ -176,20 +173,20 @@ class _MCPSession:
         if not self._ready.done():
             self._task.cancel()
         with suppress(asyncio.CancelledError):
-            await asyncio.wait({self._task}, timeout=_CLOSING)
+            await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
             if not self._task.done():  # an HTTP server that does not answer
                 self._task.cancel()
-                await asyncio.wait({self._task}, timeout=_CLOSING)
+                await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
 
     def format_log(self) -> str:
-        """The end of what a command wrote to its standard error, as the end of a sentence."""
+        """Return the last output of a command to its standard error, to append to a message."""
         text = self._log.tail.strip()
         return f"; it wrote:\n{text}" if text else ""
 
     async def _run(self) -> None:
         try:
             await self._keep_open()
-        except Exception as error:  # whatever a server or its transport does wrong
+        except Exception as error:  # a server or its transport may fail in any way
             if not self._ready.done():
                 self._ready.set_exception(self._make_unreachable_error(error))
 
@@ -199,12 +196,11 @@ class _MCPSession:
             await self._stop.wait()
 
     def _make_unreachable_error(self, error: BaseException) -> MCPConnectionError:
-        while inner := getattr(error, "exceptions", ()):  # a group, as anyio raises them
+        while inner := getattr(error, "exceptions", ()):  # anyio raises exception groups
             error = inner[0]
-        words = str(error) or type(error).__name__
-        place = self._transport.label
+        message = str(error) or type(error).__name__
         return MCPConnectionError(
-            f"the MCP server {place} cannot be used: {words}{self.format_log()}"
+            f"the MCP server {self._transport.label} cannot be used: {message}{self.format_log()}"
         )
 
 

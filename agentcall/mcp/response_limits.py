@@ -1,4 +1,4 @@
-"""The bodies of an MCP server's HTTP responses, read within bounds."""
+"""Limits on the size of an MCP server's HTTP responses."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import httpx2
 
 MAX_BODY_BYTES = 2**24
-"""Bytes of a response that is one message."""
+"""The largest response that is one message, in bytes."""
 MAX_STREAM_BYTES = 2**26
-"""Bytes of one that is a stream of messages."""
+"""The largest response that is a stream of messages, in bytes."""
 
 
-async def bound(response: Any) -> None:  # Any: httpx2's Response
-    """Makes a response end with an error where it is too long. For httpx2's event hooks."""
+async def limit_response(response: Any) -> None:  # Any: httpx2's Response
+    """Make a response raise an error if it is too long. A hook for httpx2's `event_hooks`."""
     encoding = response.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise httpx2.DecodingError(
-            f"the answer is compressed ({encoding}), which was not asked for"
+            f"the response is compressed ({encoding}), which was not requested"
         )
     is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
     response.stream = _LimitedStream(
@@ -27,19 +27,19 @@ async def bound(response: Any) -> None:  # Any: httpx2's Response
 
 
 class _LimitedStream(httpx2.AsyncByteStream):
-    """A body that raises where it is longer than it may be."""
+    """A response body that raises an error beyond `limit` bytes."""
 
     def __init__(self, inner: Any, limit: int) -> None:  # Any: any stream of httpx2
         self._inner = inner
         self._limit = limit
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._limit
-        async for piece in self._inner:
-            left -= len(piece)
-            if left < 0:
-                raise httpx2.ReadError(f"the answer is over {self._limit} bytes")
-            yield piece
+        remaining = self._limit
+        async for chunk in self._inner:
+            remaining -= len(chunk)
+            if remaining < 0:
+                raise httpx2.ReadError(f"the response is over {self._limit} bytes")
+            yield chunk
 
     async def aclose(self) -> None:
         await self._inner.aclose()

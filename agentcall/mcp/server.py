@@ -1,9 +1,9 @@
 """A registry of tools as an MCP server, for Claude Desktop, editors, and other frameworks.
 
 Rules:
-1. What is called is repaired, validated, bounded and told as in a run.
-2. A tool that needs approval is not served: nobody is asked here. Serve it with that mark off where
-   the client asks its user itself.
+1. Calls are repaired, validated, limited and answered as in a run.
+2. A tool with `requires_approval` is not served, as there is nobody here to ask. Serve it without
+   that option if the client asks its user itself.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from agentcall.tools.tool import Tool
 
 
 class MCPServer:
-    """Serves tools by MCP.
+    """Serves tools over MCP.
 
-    tools: whatever `ToolRegistry` takes.
-    deps: what the tools get as `RunContext.deps`.
+    tools: anything that `ToolRegistry` accepts.
+    deps: the tools' `RunContext.deps`.
+
+    `skipped_tools` has the names of the tools that are not served.
     """
 
     def __init__(self, *tools: object, name: str = "agentcall", deps: object = None) -> None:
         registry = ToolRegistry(*tools)
-        self.skipped_tools = tuple(
-            found.name for found in registry if found.options.requires_approval
-        )
+        self.skipped_tools = tuple(tool.name for tool in registry if tool.options.requires_approval)
         self.registry = registry.without(*self.skipped_tools)
         self._deps = deps
         self._server = import_optional("mcp.server").Server(
@@ -43,15 +43,15 @@ class MCPServer:
         )
 
     async def run_stdio(self) -> None:
-        """Serves the process that started this one, until it closes our standard input."""
+        """Serve the parent process over standard input and output, until it closes the input."""
         async with import_optional("mcp.server.stdio").stdio_server() as (read, write):
             options = self._server.create_initialization_options()
             await self._server.run(read, write, options)
 
     def app(self, access: AccessPolicy | None = None) -> ASGIApp:
-        """An ASGI application that serves streamable HTTP at /mcp."""
+        """Return an ASGI application that serves streamable HTTP at /mcp."""
         security = import_optional("mcp.server.transport_security").TransportSecuritySettings
-        # the gatekeeper looks at Host and Origin, with the names that this server has
+        # SecurityMiddleware checks Host and Origin, and knows this server's names.
         app = self._server.streamable_http_app(
             transport_security=security(enable_dns_rebinding_protection=False)
         )
@@ -60,27 +60,27 @@ class MCPServer:
         )
 
     async def _list_tools(self, context: Any, page: Any) -> Any:  # Any: types of the mcp package
-        tools = [_describe_tool(found) for found in self.registry]
+        tools = [_describe_tool(tool) for tool in self.registry]
         return import_optional("mcp_types").ListToolsResult(tools=tools)
 
-    async def _call_tool(self, context: Any, asked: Any) -> Any:  # Any: as above
+    async def _call_tool(self, context: Any, call: Any) -> Any:
         types = import_optional("mcp_types")
-        arguments = orjson.dumps(asked.arguments or {}).decode()
-        told = await call_once(self.registry, asked.name, arguments, deps=self._deps)
-        content = [types.TextContent(type="text", text=told.text)]
-        return types.CallToolResult(content=content, is_error=told.is_error)
+        arguments = orjson.dumps(call.arguments or {}).decode()
+        result = await call_once(self.registry, call.name, arguments, deps=self._deps)
+        content = [types.TextContent(type="text", text=result.text)]
+        return types.CallToolResult(content=content, is_error=result.is_error)
 
 
-def _describe_tool(found: Tool) -> Any:  # Any: as above
+def _describe_tool(tool: Tool) -> Any:
     types = import_optional("mcp_types")
-    marks = found.options
+    options = tool.options
     return types.Tool(
-        name=found.name,
-        description=found.description,
-        input_schema=found.parameters,
+        name=tool.name,
+        description=tool.description,
+        input_schema=tool.parameters,
         annotations=types.ToolAnnotations(
-            read_only_hint=marks.read_only,
-            idempotent_hint=marks.idempotent,
-            open_world_hint=bool(marks.egress) or (None if marks.untrusted else False),
+            read_only_hint=options.read_only,
+            idempotent_hint=options.idempotent,
+            open_world_hint=bool(options.egress) or (None if options.untrusted else False),
         ),
     )

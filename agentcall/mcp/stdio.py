@@ -1,11 +1,11 @@
-"""A command that speaks MCP by its standard input and output, read within bounds.
+"""A command that speaks MCP over its standard input and output, within limits.
 
 Rules:
-1. A message is a line of at most `LONGEST` bytes. A longer one ends the connection, and so do more
-   than `MOST` messages between two requests of ours: no server takes up our memory.
-2. A line that is not a message is skipped; the log says so, where something goes wrong later.
-3. It is a session of its own, and ends with all processes of that: when its input is closed, or by
-   a signal some seconds later.
+1. A message is a line of at most `MAX_MESSAGE_BYTES`. A longer one ends the connection, and so do
+   more than `MAX_MESSAGES` between two of our requests, so that no server can fill our memory.
+2. A line that is not a message is skipped and logged; a later error shows the log.
+3. The command runs in its own process session, and all processes of the session are ended with it:
+   by closing its input, and some seconds later by a signal.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import anyio
@@ -34,7 +35,7 @@ from mcp_types import (
 MAX_MESSAGE_BYTES = 2**24
 MAX_MESSAGES = 10_000
 _EXIT_SECONDS = 2.0
-"""Seconds that a server has to end when its input is closed, and when it is asked by a signal."""
+"""Seconds that a server has to exit after its input is closed, and again after SIGTERM."""
 _POLL_SECONDS = 0.01
 _CHUNK_BYTES = 2**16
 _RESPONSE = re.compile(
@@ -43,27 +44,23 @@ _RESPONSE = re.compile(
 
 
 class LogWriter(Protocol):
-    """Takes what may explain a failure."""
+    """A log of output that may explain a failure."""
 
     def write(self, text: str, /) -> object: ...
 
 
+@dataclass
 class _MessageCounter:
-    """Counts what a server has written since the last request."""
+    """The number of messages that a server has written since our last request."""
 
-    def __init__(self) -> None:
-        self.messages = 0
-
-    def note_sent(self, message: object) -> None:
-        if isinstance(message, JSONRPCRequest):
-            self.messages = 0
+    messages: int = 0
 
 
 @asynccontextmanager
 async def open_process_streams(
     command: Sequence[str], env: Mapping[str, str], log: LogWriter
-) -> AsyncGenerator[Any, None]:  # Any: the streams that the mcp package wants
-    """Starts a command; the streams of what it says and of what it is told."""
+) -> AsyncGenerator[Any, None]:  # Any: streams of anyio, in the types of the mcp package
+    """Start a command; yield the stream of its messages and the stream of messages to it."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=PIPE,
@@ -73,36 +70,36 @@ async def open_process_streams(
         start_new_session=True,
         limit=MAX_MESSAGE_BYTES,
     )
-    said, hear = anyio.create_memory_object_stream[Any](0)
-    tell, asked = anyio.create_memory_object_stream[Any](0)
-    flow = _MessageCounter()
+    incoming_in, incoming = anyio.create_memory_object_stream[Any](0)
+    outgoing, outgoing_out = anyio.create_memory_object_stream[Any](0)
+    counter = _MessageCounter()
     tasks = [
-        asyncio.ensure_future(_read_messages(process, said, flow, log)),
-        asyncio.ensure_future(_write_messages(process, asked, said, flow)),
+        asyncio.ensure_future(_read_messages(process, incoming_in, counter, log)),
+        asyncio.ensure_future(_write_messages(process, outgoing_out, incoming_in, counter)),
         asyncio.ensure_future(_log_stderr(process, log)),
     ]
     try:
-        yield hear, tell
+        yield incoming, outgoing
     finally:
         try:
-            hear.close()
+            incoming.close()
             await _stop_process(process)
         finally:
             for task in tasks:
                 task.cancel()
-            for stream in (tell, said, asked):
+            for stream in (outgoing, incoming_in, outgoing_out):
                 stream.close()
 
 
 async def _read_messages(
-    process: Process, said: Any, flow: _MessageCounter, log: LogWriter
+    process: Process, incoming: Any, counter: _MessageCounter, log: LogWriter
 ) -> None:
-    """Passes the messages on until there are no more, or too many."""
+    """Forward the command's messages until it closes its output or exceeds a limit."""
     output = cast("asyncio.StreamReader", process.stdout)
-    async with said:
+    async with incoming:
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            await _forward_messages(output, said.send, flow, log)
-    with suppress(OSError):  # so that it does not wait for a reader when it is to end
+            await _forward_messages(output, incoming.send, counter, log)
+    with suppress(OSError):  # keep reading, as a command that blocks on its output cannot exit
         while await output.read(_CHUNK_BYTES):
             pass
 
@@ -110,7 +107,7 @@ async def _read_messages(
 async def _forward_messages(
     output: asyncio.StreamReader,
     send: Callable[[SessionMessage], Any],
-    flow: _MessageCounter,
+    counter: _MessageCounter,
     log: LogWriter,
 ) -> None:
     while True:
@@ -121,8 +118,8 @@ async def _forward_messages(
         except asyncio.LimitOverrunError:
             log.write(f"[a line of over {MAX_MESSAGE_BYTES} bytes on its standard output]\n")
             return
-        flow.messages += 1
-        if flow.messages > MAX_MESSAGES:
+        counter.messages += 1
+        if counter.messages > MAX_MESSAGES:
             log.write(f"[over {MAX_MESSAGES} messages to one request]\n")
             return
         message = _parse_message(line)
@@ -133,43 +130,46 @@ async def _forward_messages(
 
 
 def _parse_message(line: bytes) -> Any:  # Any: a type of the mcp package
-    """The message of a line, None where it is none; what answers a request and cannot be read
-    becomes an error, so that nobody waits for it."""
+    """Return the message of a line, or None if it isn't one.
+
+    An unreadable response to a request becomes an error message, so that nobody waits for it.
+    """
     try:
         return jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValueError:
-        with suppress(ValueError):  # it may be too deep for that parser
+        with suppress(ValueError):  # pydantic's parser refuses deep nesting, orjson allows more
             return jsonrpc_message_adapter.validate_python(orjson.loads(line), by_name=False)
-    found = _RESPONSE.match(line)
-    if found is None:
+    match = _RESPONSE.match(line)
+    if match is None:
         return None
-    words = f"the answer is not JSON: {line[:100]!r}"
-    return JSONRPCError(
-        jsonrpc="2.0", id=int(found[1]), error=ErrorData(code=PARSE_ERROR, message=words)
-    )
+    error = ErrorData(code=PARSE_ERROR, message=f"the answer is not JSON: {line[:100]!r}")
+    return JSONRPCError(jsonrpc="2.0", id=int(match[1]), error=error)
 
 
-async def _write_messages(process: Process, asked: Any, said: Any, flow: _MessageCounter) -> None:
+async def _write_messages(
+    process: Process, outgoing: Any, incoming: Any, counter: _MessageCounter
+) -> None:
     stdin = cast("asyncio.StreamWriter", process.stdin)
     try:
-        async with asked:
-            async for each in asked:
-                flow.note_sent(each.message)
-                text: str = each.message.model_dump_json(by_alias=True, exclude_unset=True)
+        async with outgoing:
+            async for item in outgoing:
+                if isinstance(item.message, JSONRPCRequest):
+                    counter.messages = 0
+                text: str = item.message.model_dump_json(by_alias=True, exclude_unset=True)
                 stdin.write(text.encode("utf-8", "replace") + b"\n")
                 await stdin.drain()
     except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-        await said.aclose()  # nobody reads there any more, so nothing will be answered
+        await incoming.aclose()  # the command reads no more, so it will not answer either
 
 
 async def _log_stderr(process: Process, log: LogWriter) -> None:
     errors = cast("asyncio.StreamReader", process.stderr)
-    while piece := await errors.read(_CHUNK_BYTES):
-        log.write(piece.decode("utf-8", "replace"))
+    while chunk := await errors.read(_CHUNK_BYTES):
+        log.write(chunk.decode("utf-8", "replace"))
 
 
 async def _stop_process(process: Process) -> None:
-    """Ends the command with its session, whatever happens meanwhile."""
+    """End the command and its process session, even if this task is cancelled."""
     cast("asyncio.StreamWriter", process.stdin).close()
     try:
         if not await _wait_for_exit(process):
@@ -179,12 +179,12 @@ async def _stop_process(process: Process) -> None:
         _send_signal(process, signal.SIGKILL)
     await _wait_for_exit(process)
     transport: Any = getattr(process, "_transport", None)
-    if transport is not None:  # a child of it that left the session may hold the pipes
+    if transport is not None:  # a descendant outside the session may hold the pipes open
         transport.close()
 
 
 async def _wait_for_exit(process: Process) -> bool:
-    """Whether it ends within some seconds; `wait` would wait for all who hold its pipes."""
+    """Return whether the command exits in time; `wait` would wait for its pipes, too."""
     for _ in range(int(_EXIT_SECONDS / _POLL_SECONDS)):
         if process.returncode is not None:
             return True

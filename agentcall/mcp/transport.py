@@ -1,4 +1,4 @@
-"""What an MCP server is reached by: a command that is started, or a URL."""
+"""The transport of an MCP server: a command to start, or a URL."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from typing import Any
 from agentcall.errors import MissingExtra, UsageError
 
 _LOG_CHARS = 1000
-"""Characters that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class MCPTransport:
-    """A command with its words, or a URL; `place` is how messages name it."""
+    """A command with its arguments and environment, or a URL with headers."""
 
     command: tuple[str, ...] = ()
     url: str = ""
@@ -29,7 +28,7 @@ class MCPTransport:
 
     @property
     def label(self) -> str:
-        """The command's own name, or the URL without what may be secret in it."""
+        """How messages name the server: the command's first words, or the URL without secrets."""
         if self.command:
             return " ".join(self.command[:3]) + (" ..." if len(self.command) > 3 else "")
         from yarl import URL
@@ -37,9 +36,9 @@ class MCPTransport:
         return str(URL(self.url).with_user(None).with_query(None))
 
     def open(self, log: ServerLog) -> Any:  # Any: a type of the mcp package
-        """What the mcp package connects by.
+        """Return the transport as a context manager, as the mcp package takes it.
 
-        What a command writes to its standard error goes to `log`, and what a URL refuses.
+        The standard error of a command and the HTTP errors of a URL are written to `log`.
         """
         if not self.command:
             return self._open_http(log)
@@ -48,20 +47,20 @@ class MCPTransport:
                 self.command, self.env, log
             )
         stdio = import_optional("mcp.client.stdio")
-        words = stdio.StdioServerParameters(
+        parameters = stdio.StdioServerParameters(
             command=self.command[0], args=list(self.command[1:]), env=dict(self.env)
         )
-        return stdio.stdio_client(words, errlog=DEVNULL)
+        return stdio.stdio_client(parameters, errlog=DEVNULL)
 
     @asynccontextmanager
-    async def _open_http(self, log: ServerLog) -> AsyncGenerator[Any, None]:  # Any: as above
-        bodies = import_optional("agentcall.mcp.response_limits")
+    async def _open_http(self, log: ServerLog) -> AsyncGenerator[Any, None]:
+        limits = import_optional("agentcall.mcp.response_limits")
 
-        async def note(response: Any) -> None:  # Any: a type of httpx2, which mcp brings along
+        async def check_response(response: Any) -> None:  # Any: httpx2's, a dependency of mcp
             if response.status_code >= 400:
                 log.write(f"HTTP {response.status_code} {response.reason_phrase}\n")
             try:
-                await bodies.bound(response)
+                await limits.limit_response(response)
             except Exception as error:
                 log.write(f"{error}\n")
                 raise
@@ -71,26 +70,26 @@ class MCPTransport:
         async with import_optional("mcp.shared._httpx_utils").create_mcp_http_client(
             headers
         ) as client:
-            client.event_hooks = {"response": [note]}
+            client.event_hooks = {"response": [check_response]}
             async with connect(self.url, http_client=client) as streams:
                 yield streams
 
 
 class ServerLog:
-    """The end of what a server wrote beside its messages."""
+    """The last characters that a server wrote beside its messages."""
 
     def __init__(self) -> None:
         self.tail = ""
 
     def write(self, text: str) -> None:
-        """Takes more; only the end is kept."""
+        """Append text, and keep only the end."""
         self.tail = (self.tail + text)[-_LOG_CHARS:]
 
 
 def parse_transport(
     server: str, env: Mapping[str, str] | None, headers: Mapping[str, str] | None
 ) -> MCPTransport:
-    """The source that a text names. Raises UsageError."""
+    """Return the transport for a command or URL. Raise UsageError if it is neither."""
     if server.startswith(("http://", "https://")):
         if env:
             raise UsageError(f"env= goes with a command, and {server!r} is a URL; use headers=")
@@ -101,12 +100,12 @@ def parse_transport(
     if not words:
         raise UsageError("an MCP server is a command that starts it, or its http(s) URL")
     if shutil.which(words[0]) is None:
-        raise UsageError(f"{words[0]!r} is no program that can be run, nor an http(s) URL")
+        raise UsageError(f"{words[0]!r} is neither an executable program nor an http(s) URL")
     return MCPTransport(words, env=dict(env or {}))
 
 
 def import_optional(module: str) -> Any:  # Any: a module of an optional package
-    """A module of the mcp package. Raises MissingExtra."""
+    """Import a module of the mcp package. Raise MissingExtra if it isn't installed."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -1,10 +1,9 @@
-"""So many runs at a time, so many that wait, and a clear word for the rest.
+"""A limit on concurrent runs, with a bounded queue.
 
 Rules:
-1. At most `running` hold a place; up to `waiting` wait for one, in the order in which they came.
-2. Whoever comes when all that is taken is refused at once: nothing is begun that cannot be carried
-   through, and memory does not grow with what is asked.
-3. A refusal says when a place may be free, by how long the last ones were held.
+1. At most `running` runs hold a slot; up to `waiting` others wait for one, in order of arrival.
+2. A run beyond both limits is refused at once, so that memory does not grow with the requests.
+3. A refusal estimates when a slot will be free, from how long the last slots were held.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from time import monotonic
 from agentcall.errors import ConcurrencyLimitExceeded, UsageError
 
 _WEIGHT = 0.2
-"""What the last hold counts in the average of all."""
+"""The weight of the last run in the moving average of durations."""
 
 
 class ConcurrencyLimiter:
-    """Places for runs, of an agent or of many; for one event loop.
+    """Limits concurrent runs, of one agent or several, in one event loop.
 
-    running: runs that go on at the same time.
-    waiting: runs that may wait for a place besides.
+    running: how many runs may execute at the same time.
+    waiting: how many more may wait for a slot.
 
     >>> import asyncio
     >>> from agentcall import Agent
     >>> from agentcall.testing import ScriptedModel, say
-    >>> places = Places(running=10, waiting=100)
+    >>> limiter = ConcurrencyLimiter(running=10, waiting=100)
     >>> async def answer(prompt: str) -> str:
-    ...     async with places.one():
+    ...     async with limiter.slot():
     ...         return (await Agent(ScriptedModel([say("hi")])).run(prompt)).output
     >>> asyncio.run(answer("hello"))
     'hi'
@@ -41,8 +40,8 @@ class ConcurrencyLimiter:
     def __init__(self, *, running: int, waiting: int) -> None:
         if running < 1 or waiting < 0:
             raise UsageError(
-                f"Places(running={running}, waiting={waiting}): at least one has to run, and none "
-                "or more may wait"
+                f"ConcurrencyLimiter(running={running}, waiting={waiting}): running must be at "
+                "least 1, and waiting at least 0"
             )
         self._max_waiting = waiting
         self._max_running = running
@@ -53,17 +52,21 @@ class ConcurrencyLimiter:
 
     @property
     def running(self) -> int:
-        """How many hold a place."""
+        """The number of runs that hold a slot."""
         return self._running
 
     @property
     def waiting(self) -> int:
-        """How many wait for a place."""
+        """The number of runs that wait for a slot."""
         return self._waiting
 
     @asynccontextmanager
     async def slot(self) -> AsyncGenerator[None, None]:
-        """Holds a place, and waits for it if it may. Raises Busy if it may not."""
+        """Hold a slot, waiting for it if necessary.
+
+        Raises:
+            ConcurrencyLimitExceeded: if too many runs wait already.
+        """
         await self._acquire()
         self._running += 1
         started = monotonic()
@@ -91,7 +94,7 @@ class ConcurrencyLimiter:
         rounds = (self._waiting + 1) / self._max_running
         seconds = max(1, math.ceil(rounds * (self._average or 1.0)))
         return ConcurrencyLimitExceeded(
-            f"{self._running} runs are under way and {self._waiting} wait, which is all that may; "
-            f"try again in {seconds} seconds",
+            f"{self._running} runs are executing and {self._waiting} are waiting, which is the "
+            f"limit; try again in {seconds} seconds",
             retry_after=float(seconds),
         )

@@ -1,16 +1,16 @@
-"""A connection of uvicorn's that ends: each wait for a client has a limit, and so has their number.
+"""A uvicorn connection with time limits, and a limit on the number of connections.
 
-uvicorn waits without end for the rest of a request and for a client that does not read; a few
-hundred such clients use up its descriptors before any key is asked for. Rules:
-1. The head of a request comes within `head` seconds, its body within `body` seconds and one more
-   for each `rate` bytes of it. Otherwise the connection ends, as with Apache's mod_reqtimeout.
-2. What is written to a client, which then reads nothing of it for `write` seconds, is dropped, and
-   so is the connection. A stream whose client keeps up may last as long as it does.
-3. There are at most `most` connections. A new one takes the place of the oldest that still owes its
-   request, so a client that sends its request at once is served while others stall. Where all have
-   sent theirs, the new one gets 503.
+uvicorn waits forever for the rest of a request, and for a client that does not read. A few hundred
+such clients exhaust its file descriptors before any key is checked. Rules:
+1. The head of a request must arrive within `head` seconds, and its body within `body` seconds plus
+   one for each `rate` bytes. Otherwise the connection is dropped, as Apache's mod_reqtimeout does.
+2. A client that reads nothing for `write` seconds while data waits for it is dropped. A stream
+   whose client keeps reading may last as long as it needs.
+3. There are at most `max_connections` connections. A new one replaces the oldest that has not sent
+   its request, so a client that sends its request at once is served while others stall. If all
+   have sent theirs, the new one gets a 503.
 
-For a server of your own:
+To use it in your own server:
 `uvicorn.Config(app, http="agentcall.serving.http_connection:LimitedConnection")`.
 """
 
@@ -27,17 +27,17 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 ExpectedAction: TypeAlias = Literal["head", "body", "write", ""]
-"""What a client has to do next: send one of these or read; nothing where it is our turn."""
+"""What a client has to do next: send the head or the body, or read; "" if it is our turn."""
 
 MAX_CONNECTIONS = 1000
 ACCEPT_BATCH = 16
-"""Connections that are accepted at a time; those above `most` are dropped before the next ones."""
+"""Connections accepted at once; those above the limit are dropped before the next batch."""
 
 _LISTEN_BACKLOG = 1024
-"""Connections that the system keeps until they are accepted."""
+"""Connections that the operating system queues until they are accepted."""
 
 _CHECK_INTERVAL = 1.0
-"""Seconds between two looks at a connection."""
+"""Seconds between two checks of a connection."""
 
 _BUSY_RESPONSE = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n"
@@ -47,7 +47,7 @@ _BUSY_RESPONSE = (
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How long a client is waited for, in seconds, and how many at a time; `rate` in bytes."""
+    """Time limits in seconds, the smallest rate of a body in bytes per second, and the number."""
 
     head: float = 10.0
     body: float = 20.0
@@ -57,7 +57,7 @@ class ConnectionLimits:
 
 
 def compute_max_connections() -> int:
-    """How many connections the descriptors of this process are enough for, with half to spare."""
+    """Return how many connections fit into half of this process's file descriptors."""
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     from resource import RLIMIT_NOFILE, getrlimit
@@ -66,7 +66,7 @@ def compute_max_connections() -> int:
 
 
 class LimitedConnection(H11Protocol):
-    """Speaks HTTP/1.1 with one client."""
+    """An HTTP/1.1 connection with one client."""
 
     limits: ClassVar[ConnectionLimits] = ConnectionLimits(max_connections=compute_max_connections())
 
@@ -79,56 +79,55 @@ class LimitedConnection(H11Protocol):
         self._received = 0
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """A client has connected."""
+        """Start the timer, and make room or refuse if there are too many connections."""
         super().connection_made(cast("Transport", transport))
         self._waiting_since = self.loop.time()
         self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check_timeout)
         if len(self.connections) <= self.limits.max_connections:
             return
-        others = [each for each in self._list_others() if not each.transport.is_closing()]
+        others = [
+            other
+            for other in self.connections
+            if isinstance(other, LimitedConnection)
+            and other != self
+            and not other.transport.is_closing()
+        ]
         if len(others) < self.limits.max_connections:
             return
-        # one that has not asked at all, else one that is idle or within a body
-        owing = [each for each in others if not each.has_request] or [
-            each for each in others if each.expected_action in ("head", "body")
+        # Prefer one that has sent no request at all, then one that is idle or sending a body.
+        candidates = [other for other in others if not other.has_request] or [
+            other for other in others if other.expected_action in ("head", "body")
         ]
-        if owing:
-            min(owing, key=LimitedConnection.rank_for_eviction).drop()
+        if candidates:
+            min(candidates, key=LimitedConnection.get_eviction_key).drop()
         else:
             self.transport.write(_BUSY_RESPONSE)
             self.transport.close()
 
-    def _list_others(self) -> list[LimitedConnection]:
-        return [
-            each
-            for each in self.connections
-            if isinstance(each, LimitedConnection) and each != self
-        ]
-
-    def rank_for_eviction(self) -> tuple[bool, float]:
-        """Which of two that owe a request is kept: one that is idle, else the younger one."""
+    def get_eviction_key(self) -> tuple[bool, float]:
+        """Return the sort key for eviction: idle connections last, then the oldest first."""
         return self.has_request and self.expected_action == "head", self._waiting_since
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """The client has sent something."""
+        """Count the received bytes, and pass them on unless the connection is closing."""
         if not self.transport.is_closing():
             self._received += len(data)
             super().data_received(data)
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as is written."""
+        """Note that the client reads more slowly than we write."""
         self._pauses += 1
         super().pause_writing()
 
     @property
     def has_request(self) -> bool:
-        """Whether the head of a request has come."""
+        """Whether the head of a request has arrived."""
         return cast("RequestResponseCycle | None", self.cycle) is not None
 
     @property
@@ -142,42 +141,40 @@ class LimitedConnection(H11Protocol):
         return "body" if sends else ""
 
     def _check_timeout(self) -> None:
-        """Ends the connection if the client has let us wait too long."""
+        """Drop the connection if the client has exceeded its time limit."""
         self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check_timeout)
-        turn = self.expected_action
-        state = (turn, self.cycle, self._pauses)
+        action = self.expected_action
+        state = (action, self.cycle, self._pauses)
         if state != self._last_state:
-            if turn != "head" or self._last_state:  # the first head counts from the beginning
+            if action != "head" or self._last_state:  # the first head counts from the connection
                 self._waiting_since, self._received = self.loop.time(), 0
             self._last_state = state
-        elif turn and self.loop.time() - self._waiting_since > self._get_time_limit(turn):
+        elif action and self.loop.time() - self._waiting_since > self._get_time_limit(action):
             self.drop()
 
     def _get_time_limit(self, action: ExpectedAction) -> float:
-        given = self.limits
+        limits = self.limits
         if action == "body":
-            return given.body + self._received / given.rate
-        return given.head if action == "head" else given.write
+            return limits.body + self._received / limits.rate
+        return limits.head if action == "head" else limits.write
 
     def drop(self) -> None:
-        """Ends the connection at once."""
+        """Close the connection at once."""
         self.transport.abort()
 
 
 class LimitedServer(uvicorn.Server):
-    """Accepts so few connections at a time (`BATCH`) that their number stays in its bound."""
+    """A server that accepts few connections at once (`ACCEPT_BATCH`), so that the limit holds."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to listen."""
+        """Start to listen, with a longer queue of connections on the given sockets."""
         await super().startup(sockets=sockets)
-        for each in sockets or ():
-            each.listen(_LISTEN_BACKLOG)
+        for listener in sockets or ():
+            listener.listen(_LISTEN_BACKLOG)
 
 
-def create_server(
-    app: Any,
-) -> LimitedServer:  # Any: an ASGI application, whose types uvicorn has of its own
-    """A server whose clients are not waited for without end."""
+def create_server(app: Any) -> LimitedServer:  # Any: an ASGI application, in uvicorn's types
+    """Return a server of the application whose clients have time limits."""
     config = uvicorn.Config(
         app,
         http=LimitedConnection,

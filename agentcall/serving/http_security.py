@@ -1,16 +1,20 @@
-"""Who may ask a server of ours: an ASGI application that lets through what it should.
+"""ASGI middleware that checks the host, origin, body and API key of each request.
 
-Rules (those of MCP's and OWASP's guidance for servers on a loopback address, where any page in the
-user's browser can send requests):
-1. A header that may be there once is there once, else 400: two readers could each believe another.
-2. A Host that is not ours is refused with 403: a page whose name was rebound to this machine.
-3. A page may ask only the server that it came from, port included, or it is one of `origins`; else
-   403. A browser names the page (Origin), or says that it is another one (Sec-Fetch-Site).
-4. A body of more than `limit` bytes is refused with 413, whether its length was declared or not,
-   and one of a wrong type or in a content coding with 415.
-5. A JSON body of more than `depth` levels or `values` values is refused with 400 before it is read.
-6. Where there are keys, a request without one is refused with 401. It travels as `Authorization:
-   Bearer KEY`; an address that other machines reach has to have one.
+Rules (from the MCP specification and OWASP, for servers on a loopback address, which any page in
+the user's browser can send requests to):
+1. A request that repeats a header which must be unique is refused with 400, as two parsers could
+   each believe another value.
+2. A Host that isn't ours is refused with 403: it is a page whose DNS name was rebound to this
+   machine.
+3. A page may send requests only to the server that it came from, port included, unless it is one
+   of `origins`; others are refused with 403. A browser names the page in Origin, or says that it
+   is another one in Sec-Fetch-Site.
+4. A body of more than `limit` bytes is refused with 413, whether or not its length was declared,
+   and one of a wrong type or with a content coding with 415.
+5. A JSON body of more than `depth` levels or `values` values is refused with 400 before it is
+   parsed.
+6. If there are keys, a request without one is refused with 401. It is sent as `Authorization:
+   Bearer KEY`. An address that other machines can reach must have keys.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from agentcall.errors import UsageError
-from agentcall.serving.json_limits import JSONBounds
+from agentcall.serving.json_limits import JSONLimits
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 DEFAULT_BODY_LIMIT = 10 * 2**20
@@ -39,7 +43,7 @@ _SINGLE_HEADERS = frozenset(
 _HOST_HEADER = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _MAX_LENGTH_DIGITS = 18
 USER_SCOPE_KEY = "agentcall.user"
-"""Where in an ASGI scope stands whose key a request brought."""
+"""The key in an ASGI scope under which the user of the request's API key is found."""
 
 # The types of the ASGI specification (asgi.readthedocs.io).
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -51,18 +55,17 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """On which terms requests are taken.
+    """Which requests are accepted.
 
-    hosts: the names, without ports, by which this server is called; "*" for any.
-    keys: one of which a request has to bring, each with the name of whom it was given to; none
-        where everybody on this machine may ask.
-    limit: bytes of a body.
-    open_paths: those that need no key, such as a health check.
-    origins: pages that may ask besides those of this server, such as "https://chat.example".
-    pages: paths that a link on another page may open in the browser.
-    types: what a body may be, where it says; any if there are none. A page of another origin can
-        send some types without asking first (those of a form), and JSON is none of them.
-    depth, values: how deep a JSON body may be, and how many values it may have.
+    hosts: the names of this server, without ports; "*" for any.
+    keys: API keys, each with the name of its user. A request must carry one, unless there are none.
+    limit: the largest body in bytes.
+    open_paths: paths that need no key, such as a health check.
+    origins: other origins whose pages may send requests, such as "https://chat.example".
+    pages: paths that a link on a page of another origin may open.
+    types: the accepted content types of a body; any if empty. A page of another origin can send
+        the types of a form without a CORS preflight, but not JSON.
+    depth, values: the deepest nesting and the largest number of values of a JSON body.
     """
 
     hosts: frozenset[str] = LOOPBACK
@@ -79,38 +82,41 @@ class AccessPolicy:
 def build_access_policy(
     address: str, keys: Mapping[str, str], origins: Iterable[str] = ()
 ) -> AccessPolicy:
-    """The terms of a server that listens at an address.
+    """Return the policy of a server that listens at an address.
 
-    Beyond this machine it needs a key, and may be called by any name. Raises UsageError.
+    An address that other machines can reach accepts any host name and needs a key.
+
+    Raises:
+        UsageError: if such an address has no key, or an origin cannot be parsed.
     """
-    named = frozenset(map(_parse_origin, origins))
+    allowed_origins = frozenset(map(_parse_origin, origins))
     if address in LOOPBACK:
-        return AccessPolicy(keys=keys, origins=named)
+        return AccessPolicy(keys=keys, origins=allowed_origins)
     if not keys:
         raise UsageError(
             f"{address} can be reached from other machines: set a key, or listen at 127.0.0.1"
         )
-    return AccessPolicy(frozenset({"*"}), keys, origins=named)
+    return AccessPolicy(frozenset({"*"}), keys, origins=allowed_origins)
 
 
 def _parse_origin(text: str) -> str:
-    """An origin as browsers write it. Raises UsageError."""
-    found = urlsplit(text)
-    if found.scheme not in ("http", "https") or not found.netloc or found.path not in ("", "/"):
+    """Return an origin as browsers write it. Raise UsageError if it isn't one."""
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.netloc or url.path not in ("", "/"):
         raise UsageError(
-            f"the origin {text!r} is not a scheme, a name and a port; use such as "
+            f"the origin {text!r} is not a scheme, a name and a port; write it as "
             "https://chat.example or http://localhost:3000"
         )
-    return f"{found.scheme}://{found.netloc}".lower()
+    return f"{url.scheme}://{url.netloc}".lower()
 
 
 def generate_key() -> str:
-    """A key that nobody can guess."""
+    """Return a random API key."""
     return secrets.token_urlsafe(24)
 
 
 class SecurityMiddleware:
-    """Lets requests through to an ASGI application on the terms above."""
+    """Passes the requests that an `AccessPolicy` accepts to an ASGI application."""
 
     def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self._app = app
@@ -132,9 +138,9 @@ class SecurityMiddleware:
             await self._app(scope, _replay_body(body, receive), send)
 
     async def _read_body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
-        """The whole body; nothing where it is refused, or the client has left before its end."""
+        """Return the whole body, or None if it was refused or the client disconnected."""
         access, chunks, received = self._access, list[bytes](), 0
-        bounds = JSONBounds(depth=access.depth, values=access.values)
+        limits = JSONLimits(depth=access.depth, values=access.values)
         more = True
         while more:
             message = await receive()
@@ -145,7 +151,7 @@ class SecurityMiddleware:
             if received > access.limit:
                 await _send_refusal(scope, send, 413, _format_too_large(access.limit))
                 return None
-            if problem := bounds.find_excess(chunk):
+            if problem := limits.find_excess(chunk):
                 await _send_refusal(scope, send, 400, problem)
                 return None
             chunks.append(chunk)
@@ -154,7 +160,7 @@ class SecurityMiddleware:
     def _find_refusal(self, scope: Scope) -> tuple[int, str] | None:
         names = [name.lower() for name, _ in scope["headers"] if name.lower() in _SINGLE_HEADERS]
         if len(names) != len(set(names)):
-            return 400, "a header that may be there once is there twice"
+            return 400, "a header that must be unique is repeated"
         headers = {name.lower(): value for name, value in scope["headers"]}
         return (
             self._check_host(headers)
@@ -165,24 +171,24 @@ class SecurityMiddleware:
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
-        found = _HOST_HEADER.fullmatch(host)
-        name = found["name"].strip("[]").lower() if found else ""
+        match = _HOST_HEADER.fullmatch(host)
+        name = match["name"].strip("[]").lower() if match else ""
         if name and ("*" in self._access.hosts or name in self._access.hosts):
             return None
         return 403, f"this server is not called {host!r:.100}"
 
     def _check_origin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
-        """Refuses what the page of another origin asks; a link may lead to a page of ours."""
+        """Refuse requests by pages of another origin, except a link to one of `pages`."""
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin.lower() in self._access.origins:
             return None
         if b"origin" in headers and not _is_same_origin(origin, headers.get(b"host", b"")):
-            return 403, f"pages of {origin!r:.100} may not ask this server"
+            return 403, f"pages of {origin!r:.100} may not send requests to this server"
         site = headers.get(b"sec-fetch-site", b"none")
         opens = headers.get(b"sec-fetch-mode") == b"navigate" and scope.get("method") == "GET"
         if site in (b"same-origin", b"none") or (opens and scope.get("path") in self._access.pages):
             return None
-        return 403, "pages of another origin may not ask this server"
+        return 403, "pages of another origin may not send requests to this server"
 
     def _check_body(self, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
         length = headers.get(b"content-length", b"0")
@@ -192,28 +198,31 @@ class SecurityMiddleware:
             return 413, _format_too_large(self._access.limit)
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
         if coding.strip().lower() not in ("identity", ""):
-            return 415, f"the body is coded as {coding!r:.40}; send it as it is"
+            return 415, f"the body has the content encoding {coding!r:.40}; send it unencoded"
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        given = kind.decode("latin-1")
-        if given and self._access.types and given not in self._access.types:
-            return 415, f"the body is {given!r:.60}; send {' or '.join(sorted(self._access.types))}"
+        content_type = kind.decode("latin-1")
+        if content_type and self._access.types and content_type not in self._access.types:
+            return (
+                415,
+                f"the body is {content_type!r:.60}; send {' or '.join(sorted(self._access.types))}",
+            )
         return None
 
     def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
-        """Refuses a request without a key, where it has to bring one; notes whose key it is."""
+        """Refuse a request without a valid key, if one is needed; record the key's user."""
         if not self._access.keys or scope.get("path") in self._access.open_paths:
             return None
-        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+        scheme, _, credential = headers.get(b"authorization", b"").partition(b" ")
         for key, user in self._access.keys.items():
-            wanted = key.encode("utf-8", "surrogateescape")
-            if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), wanted):
+            expected = key.encode("utf-8", "surrogateescape")
+            if scheme.lower() == b"bearer" and hmac.compare_digest(credential.strip(), expected):
                 scope[USER_SCOPE_KEY] = user
                 return None
         return 401, "a key is needed: Authorization: Bearer KEY"
 
 
 def _is_same_origin(origin: str, host: bytes) -> bool:
-    """Whether a page is of the server that it asks; a proxy may have taken its TLS away."""
+    """Whether a page comes from this server; schemes differ if a proxy has terminated TLS."""
     try:
         return urlsplit(origin).netloc.lower().encode("latin-1") == host.lower()
     except ValueError:
@@ -221,7 +230,7 @@ def _is_same_origin(origin: str, host: bytes) -> bool:
 
 
 def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was received, and then what comes after it."""
+    """Return a `receive` that yields the body first, then the messages after it."""
     first: list[ASGIMessage] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_next() -> ASGIMessage:
@@ -231,7 +240,7 @@ def _replay_body(body: bytes, receive: Receive) -> Receive:
 
 
 class _FormLimiter:
-    """Hands a form on piece by piece; when it is over the limit, answers and ends the request."""
+    """Streams a form to the application; over the limit, refuses it and ends the request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         self._scope = scope
@@ -243,15 +252,15 @@ class _FormLimiter:
         self._is_over = False
 
     async def run(self, app: ASGIApp) -> None:
-        """Lets the application answer."""
+        """Run the application."""
         try:
             await app(self._scope, self.receive, self.send)
         except Exception:
-            if not self._is_over:  # else it is only that the application could not go on
+            if not self._is_over:  # an application may fail when its request is cut off
                 raise
 
     async def receive(self) -> ASGIMessage:
-        """What comes next; that the client has left, when it is too much."""
+        """Return the next message; a disconnect if the form is too large."""
         message = await self._receive()
         if message["type"] != "http.request":
             self._is_over = self._is_over or not self._has_answered
@@ -265,7 +274,7 @@ class _FormLimiter:
         return {"type": "http.disconnect"}
 
     async def send(self, message: ASGIMessage) -> None:
-        """Sends the application's answer, unless the request is over."""
+        """Send a message of the application, unless the request has ended."""
         if not self._is_over:
             self._has_answered = True
             await self._send(message)

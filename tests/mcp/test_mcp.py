@@ -164,7 +164,7 @@ def test_closing_ends_the_server(official: str) -> None:
     ("server", "words"),
     [
         ("", "a command that starts it"),
-        ("no-such-program --stdio", "'no-such-program' is no program"),
+        ("no-such-program --stdio", "'no-such-program' is neither an executable program"),
     ],
 )
 def test_what_is_no_server_is_refused(server: str, words: str) -> None:

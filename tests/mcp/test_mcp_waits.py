@@ -147,7 +147,7 @@ def told(result: RunResult[str]) -> list[str]:
         ("floods", f"tools/list (within|.*over {stdio.MAX_MESSAGES} messages to one request)"),
         ("'endless line'", f"a line of over {stdio.MAX_MESSAGE_BYTES} bytes on its standard"),
         ("'long line'", f"ended during tools/list.*a line of over {stdio.MAX_MESSAGE_BYTES} bytes"),
-        ("'same page'", r"sends the same page again \(the cursor 'again'\)"),
+        ("'same page'", r"repeats a page of tools \(the cursor 'again'\)"),
         ("'new pages'", f"more than {client.MAX_PAGES} pages"),
         ("many", f"lists over {client.MAX_TOOLS} tools"),
     ],
@@ -160,7 +160,7 @@ def test_a_listing_that_goes_wrong_ends_and_says_how(server: str, how: str, word
 def test_a_server_that_never_answers_is_given_up(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_STARTING", 3.0)
+    monkeypatch.setattr(client, "_MIN_START_SECONDS", 3.0)
     with pytest.raises(MCPConnectionError, match="did not answer initialize within 3 seconds"):
         list(MCPTools(f"{server} 'no initialize'", timeout=0.5))
     with pytest.raises(MCPConnectionError, match="did not answer initialize within 4 seconds"):
@@ -252,7 +252,7 @@ def test_a_tool_that_cannot_be_offered_is_left_out_and_the_others_are_not(
         back = next(each for each in tools if each.name == "back")
     assert "do not fit" in slow
     assert (fine, unchecked) == ("did slow", "did back")
-    assert "the tool deep is left out" in caplog.text
+    assert "the tool deep is skipped" in caplog.text
     assert (
         "a pattern of the tool back is left to the server to check (a backreference" in caplog.text
     )
@@ -346,13 +346,13 @@ def by_http(how: str) -> Iterator[str]:
     ],
 )
 def test_a_listing_by_http_ends_too(how: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_STARTING", 2.0)
+    monkeypatch.setattr(client, "_MIN_START_SECONDS", 2.0)
     with by_http(how) as url, pytest.raises(MCPConnectionError, match=words):
         list(MCPTools(url, timeout=2))
 
 
 def test_closing_ends_though_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcall.mcp.connection._CLOSING", 1.0)
+    monkeypatch.setattr("agentcall.mcp.connection._CLOSE_SECONDS", 1.0)
     with by_http("good") as url:
         tools = MCPTools(url, timeout=2)
         assert tools.tools == ()

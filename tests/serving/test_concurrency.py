@@ -77,7 +77,7 @@ async def test_of_500_runs_at_once_some_run_some_wait_and_the_rest_is_told() -> 
     assert done == [f"done {number}" for number in range(120)]
     assert len(refused) == 380
     assert all(1 <= busy.retry_after <= 60 for busy in refused)
-    assert "20 runs are under way and 100 wait" in str(refused[0])
+    assert "20 runs are executing and 100 are waiting" in str(refused[0])
     assert max(RUNNING) == 20
     assert (places.running, places.waiting) == (0, 0)
 
@@ -153,5 +153,5 @@ async def held(places: ConcurrencyLimiter) -> None:
 
 @pytest.mark.parametrize(("running", "waiting"), [(0, 1), (-1, 1), (1, -1)])
 def test_numbers_without_sense_are_refused(running: int, waiting: int) -> None:
-    with pytest.raises(UsageError, match="at least one has to run"):
+    with pytest.raises(UsageError, match="running must be at least 1"):
         ConcurrencyLimiter(running=running, waiting=waiting)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentcall.errors import UsageError
 from agentcall.serving.http_security import AccessPolicy, SecurityMiddleware, build_access_policy
-from agentcall.serving.json_limits import JSONBounds
+from agentcall.serving.json_limits import JSONLimits
 
 JSON = "application/json"
 
@@ -195,7 +195,7 @@ def test_brackets_in_a_text_are_not_levels(port: int) -> None:
 
 def excess(text: bytes, *, depth: int, values: int, piece: int = 1 << 20) -> str:
     """What is too much of a text that comes in pieces."""
-    bounds = JSONBounds(depth=depth, values=values)
+    bounds = JSONLimits(depth=depth, values=values)
     pieces = (text[start : start + piece] for start in range(0, max(len(text), 1), piece))
     return next(filter(None, map(bounds.find_excess, pieces)), "")
 

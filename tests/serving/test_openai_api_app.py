@@ -191,11 +191,11 @@ def test_a_call_that_needs_approval_is_not_made_and_said_so() -> None:
     [
         (b"{", 400, "not JSON"),
         (b"[]", 400, "not a JSON object"),
-        (b"{}", 400, "messages is no list"),
-        (b'{"messages": []}', 400, "messages is no list"),
+        (b"{}", 400, "messages is not a list"),
+        (b'{"messages": []}', 400, "messages is not a list"),
         (b'{"messages": [{"role": "assistant", "content": "x"}]}', 400, "not the user's"),
         (b'{"messages": [{"role": "user", "content": 5}]}', 400, "content is 5"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt"}', 404, "no model"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt"}', 404, "does not exist"),
         (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', 400, "one answer"),
         (
             b'{"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}',
@@ -233,7 +233,7 @@ def test_a_model_that_cannot_be_asked_is_a_502_without_its_secrets() -> None:
     ):
         with pytest.raises(openai.APIStatusError) as caught:
             client.chat.completions.create(model="agent", messages=ASK)
-        with pytest.raises(openai.APIError, match="cannot be asked"):
+        with pytest.raises(openai.APIError, match="cannot be reached"):
             list(client.chat.completions.create(model="agent", messages=ASK, stream=True))
     assert caught.value.status_code == 502
     assert "canary" not in str(caught.value)

@@ -300,7 +300,7 @@ def test_a_result_with_fences_stays_in_its_own() -> None:
 
 def test_a_live_run_grows_by_its_events() -> None:
     live = ChatStreamState()
-    assert _titles(live) == ["The model is asked"]
+    assert _titles(live) == ["Waiting for the model"]
     live.apply(ThinkingDelta("hm"))
     live.apply(TextDelta("I "))
     live.apply(TextDelta("add."))
@@ -309,7 +309,7 @@ def test_a_live_run_grows_by_its_events() -> None:
     assert _titles(live) == ["Thinking", None, markdown.render_text("… add(a=3, b=5)")]
     live.apply(ToolCallFinished(ADD, ToolResult("c1", "add", "8"), 2.0))
     shown = list(live.render())
-    assert _titles(live)[-1] == "The model is asked"
+    assert _titles(live)[-1] == "Waiting for the model"
     assert shown[1]["content"] == markdown.render_markdown("I add.")
     metadata = shown[2]["metadata"]
     assert isinstance(metadata, dict)
@@ -325,7 +325,7 @@ def test_a_call_that_waits_or_is_refused_is_marked_so() -> None:
     live.apply(ApprovalRequested(ADD))
     assert _titles(live) == [markdown.render_text("‖ add(a=3, b=5)")]
     live.apply(ToolCallRefused(ADD, ToolResult("c1", "add", "no", is_error=True)))
-    assert _titles(live) == [markdown.render_text("✗ add(a=3, b=5)"), "The model is asked"]
+    assert _titles(live) == [markdown.render_text("✗ add(a=3, b=5)"), "Waiting for the model"]
 
 
 def test_calls_of_an_agent_that_is_a_tool_stand_inside_its_own() -> None:

@@ -1,23 +1,16 @@
-"""Exact numbers with bounds: what the calculator's operators and functions do.
+"""Exact numbers with bounds: the operators of the calculator.
 
 Rules:
 1. Integers and fractions are exact, so 0.1 + 0.2 is 0.3. Roots, logarithms and constants are
-   decimals of 50 digits; trigonometry is a float's 15 digits.
+   decimals of 50 digits; trigonometry has the 15 digits of a float.
 2. A fraction of more than `FRACTION_BITS` becomes a decimal. An integer of more than
    `INTEGER_BITS` is refused before it is computed.
-3. Every operation pays for its work, about the product of its operands' sizes, out of one
-   budget for each calculation; without that, short inputs could take minutes.
+3. Every operation spends work, about the product of its operands' sizes, from one budget per
+   calculation. Without it a short input could take minutes.
 """
 
 import math
-from decimal import (
-    ROUND_HALF_EVEN,
-    Context,
-    Decimal,
-    DivisionByZero,
-    InvalidOperation,
-    Overflow,
-)
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -28,20 +21,16 @@ FRACTION_BITS = 4_096
 SHIFT_BITS = 1_000
 MAX_WORK = 1.5e11
 SERIES_WORK = 2e8
-
-PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
-E = Decimal("2.71828182845904523536028747135266249775724709369995957496697")
-PHI = Decimal("1.61803398874989484820458683436563811772030917980576286213545")
-TAU = Decimal("6.28318530717958647692528676655900576839433879875021164194989")
+"""The work of one power, exponential or logarithm of 50 digits."""
 EQUALITY_TOLERANCE = Decimal("1e-15")
 
 
 class CalculationError(ValueError):
-    """The expression has no answer here; the text says why and what to write instead."""
+    """The expression is refused; the message says why and what to write instead."""
 
 
 def describe(value: Number) -> str:
-    """The value in a few characters, for an error message."""
+    """Return the value in a few characters, for an error message."""
     if isinstance(value, int) and value.bit_length() > 200:
         return f"a number of about {count_digits(value)} digits"
     if isinstance(value, Fraction):
@@ -50,22 +39,22 @@ def describe(value: Number) -> str:
 
 
 def count_digits(value: int) -> int:
-    """How many decimal digits the integer has, give or take one."""
+    """Return the number of decimal digits of an integer, at most one off."""
     return int(value.bit_length() * 0.30103) + 1
 
 
 def count_bits(value: Number) -> int:
-    """The size of a number in bits."""
+    """Return the size of a number in bits."""
     if isinstance(value, Decimal):
         return 192
     return value.numerator.bit_length() + value.denominator.bit_length()
 
 
-def make_too_large_error(what: str) -> CalculationError:
-    """The refusal of an integer that nobody could read."""
+def make_too_large_error(subject: str) -> CalculationError:
+    """Return the refusal of an integer of more than `INTEGER_BITS`."""
     limit = int(INTEGER_BITS * 0.30103) // 1000 * 1000
     return CalculationError(
-        f"{what} is too large: integers of up to about {limit:,} digits are computed. "
+        f"{subject} is too large: integers of up to about {limit:,} digits are computed. "
         "Use smaller numbers, logarithms, or pow(a, b, m) for a power modulo m."
     )
 
@@ -75,13 +64,8 @@ class Arithmetic:
 
     def __init__(self) -> None:
         self.work_left = MAX_WORK
-        self.context = Context(
-            prec=50,
-            rounding=ROUND_HALF_EVEN,
-            Emax=999_999,
-            Emin=-999_999,
-            traps=[InvalidOperation, DivisionByZero, Overflow],
-        )
+        traps = [InvalidOperation, DivisionByZero, Overflow]
+        self.context = Context(prec=50, Emax=999_999, Emin=-999_999, traps=traps)
 
     def spend(self, work: float) -> None:
         """Take work from the budget, or refuse."""
@@ -92,27 +76,27 @@ class Arithmetic:
                 "split it into smaller calculations"
             )
 
+    def spend_product(self, a: Number, b: Number) -> None:
+        """Take the work of a multiplication from the budget."""
+        self.spend(float(count_bits(a)) * count_bits(b))
+
     def simplify(self, value: int | Fraction) -> Number:
-        """The value in its simplest exact form, or as a decimal if it grew too large."""
+        """Return the simplest exact form of a value, or a decimal if it has grown too large."""
         if value.denominator == 1:
             if value.numerator.bit_length() > INTEGER_BITS:
                 raise make_too_large_error("an intermediate result")
             return value.numerator
-        if count_bits(value) > FRACTION_BITS:
-            return self.to_decimal(value)
-        return value
+        return self.to_decimal(value) if count_bits(value) > FRACTION_BITS else value
 
     def to_decimal(self, value: Number) -> Decimal:
-        """The value as a decimal of 50 digits."""
+        """Return the value as a decimal of 50 digits."""
         if isinstance(value, Decimal):
             return value
-        self.spend(float(count_bits(value)) ** 2)
-        if isinstance(value, int):
-            return self.context.plus(Decimal(int(value)))
+        self.spend_product(value, value)
         return self.context.divide(Decimal(value.numerator), Decimal(value.denominator))
 
     def to_exact(self, value: Number) -> int | Fraction:
-        """The value as an exact number; a decimal loses its last ten digits of noise."""
+        """Return the value as an exact number, a decimal without the noise of its last digits."""
         if not isinstance(value, Decimal):
             return value
         if value.adjusted() > 4_000:
@@ -122,74 +106,69 @@ class Arithmetic:
         self.spend(float(value.adjusted()) ** 2 * 64)
         return Fraction(Context(prec=40).plus(value))
 
-    def to_integer(self, value: Number, what: str) -> int:
-        """The value as an int, or a refusal that names what needs one."""
+    def to_integer(self, value: Number, operation: str) -> int:
+        """Return the value as an int, or refuse and name the operation that needs one."""
         whole = self.to_exact(value)
         if whole.denominator != 1:
-            raise CalculationError(f"{what} needs whole numbers, got {describe(value)}")
+            raise CalculationError(f"{operation} needs whole numbers, got {describe(value)}")
         return int(whole)
 
-    # operators
+    def negate(self, a: Number) -> Number:
+        """Return -a."""
+        return a.copy_negate() if isinstance(a, Decimal) else -a
 
     def add(self, a: Number, b: Number) -> Number:
-        """a + b."""
+        """Return a + b."""
         if isinstance(a, Decimal) or isinstance(b, Decimal):
             return self.context.add(self.to_decimal(a), self.to_decimal(b))
         self.spend(count_bits(a) * 8.0 + count_bits(b) * 8.0)
         return self.simplify(a + b)
 
     def subtract(self, a: Number, b: Number) -> Number:
-        """a - b."""
+        """Return a - b."""
         return self.add(a, self.negate(b))
 
-    def negate(self, a: Number) -> Number:
-        """-a."""
-        return a.copy_negate() if isinstance(a, Decimal) else -a
-
     def multiply(self, a: Number, b: Number) -> Number:
-        """a * b."""
+        """Return a * b."""
         if isinstance(a, Decimal) or isinstance(b, Decimal):
             return self.context.multiply(self.to_decimal(a), self.to_decimal(b))
-        self.spend(float(count_bits(a)) * count_bits(b))
+        self.spend_product(a, b)
         return self.simplify(a * b)
 
     def divide(self, a: Number, b: Number) -> Number:
-        """a / b, exact where both are."""
-        self.refuse_zero(b, "division")
-        if isinstance(a, Decimal) or isinstance(b, Decimal):
-            return self.context.divide(self.to_decimal(a), self.to_decimal(b))
-        self.spend(float(count_bits(a)) * count_bits(b))
-        if max(count_bits(a), count_bits(b)) <= FRACTION_BITS:
-            return self.simplify(Fraction(a) / Fraction(b))
-        if isinstance(a, int) and isinstance(b, int):
-            quotient, rest = divmod(a, b)
-            if rest == 0:
-                return quotient
+        """Return a / b, exact if both are exact and not too large."""
+        if b == 0:
+            raise CalculationError("division by zero has no result")
+        if not (isinstance(a, Decimal) or isinstance(b, Decimal)):
+            self.spend_product(a, b)
+            if max(count_bits(a), count_bits(b)) <= FRACTION_BITS:
+                return self.simplify(Fraction(a) / Fraction(b))
+            if isinstance(a, int) and isinstance(b, int) and a % b == 0:
+                return a // b
         return self.context.divide(self.to_decimal(a), self.to_decimal(b))
 
     def floor_divide(self, a: Number, b: Number) -> Number:
-        """The largest integer that is not above a / b."""
-        self.refuse_zero(b, "division")
-        if isinstance(a, Decimal) or isinstance(b, Decimal):
+        """Return the largest integer that is not above a / b."""
+        if b == 0 or isinstance(a, Decimal) or isinstance(b, Decimal):
             return self.floor(self.divide(a, b))
-        self.spend(float(count_bits(a)) * count_bits(b))
+        self.spend_product(a, b)
         return self.simplify(a // b)
 
     def modulo(self, a: Number, b: Number) -> Number:
-        """a - b * floor(a / b); it has the sign of b."""
-        self.refuse_zero(b, "the remainder of a division")
+        """Return a - b * floor(a / b), which has the sign of b."""
+        if b == 0:
+            raise CalculationError("the remainder of a division by zero has no result")
         if isinstance(a, Decimal) or isinstance(b, Decimal):
             return self.subtract(a, self.multiply(b, self.floor_divide(a, b)))
-        self.spend(float(count_bits(a)) * count_bits(b))
+        self.spend_product(a, b)
         return self.simplify(a % b)
 
-    def refuse_zero(self, b: Number, what: str) -> None:
-        """Refuse a divisor of zero."""
-        if b == 0:
-            raise CalculationError(f"{what} by zero has no result")
+    def floor(self, a: Number) -> Number:
+        """Return the largest integer that is not above a."""
+        return self.simplify(math.floor(self.to_exact(a)))
 
-    def shift(self, a: Number, b: Number, left: bool) -> Number:
-        """a << b or a >> b."""
+    def shift(self, a: Number, b: Number, *, left: bool) -> Number:
+        """Return a << b, or a >> b."""
         value, count = self.to_integer(a, "a shift"), self.to_integer(b, "a shift")
         if not 0 <= count <= SHIFT_BITS or value.bit_length() > SHIFT_BITS:
             raise CalculationError(
@@ -199,21 +178,19 @@ class Arithmetic:
         return self.simplify(value << count) if left else value >> count
 
     def compare(self, a: Number, b: Number) -> int:
-        """-1, 0 or 1; decimals are equal if their first 15 digits are."""
+        """Return -1, 0 or 1; decimals are equal if their first 15 digits are."""
         if isinstance(a, Decimal) or isinstance(b, Decimal):
             x, y = self.to_decimal(a), self.to_decimal(b)
-            difference = self.context.subtract(x, y)
             largest = max(x.copy_abs(), y.copy_abs())
-            if difference.copy_abs() <= self.context.multiply(largest, EQUALITY_TOLERANCE):
+            tolerance = self.context.multiply(largest, EQUALITY_TOLERANCE)
+            a, b = self.context.subtract(x, y), 0
+            if a.copy_abs() <= tolerance:
                 return 0
-            return 1 if difference > 0 else -1
         self.spend(float(count_bits(a) + count_bits(b)) * 64)
         return (a > b) - (a < b)
 
-    # powers
-
     def power(self, a: Number, b: Number) -> Number:
-        """a ** b, a real number or a refusal."""
+        """Return a ** b, a real number."""
         if a == 0 and b < 0:
             raise CalculationError("0 to a negative power is a division by zero")
         if not isinstance(b, int) and a < 0:
@@ -221,19 +198,17 @@ class Arithmetic:
                 f"({describe(a)}) ^ {describe(b)} is not a real number; "
                 "for a real cube root use cbrt(x)"
             )
-        if isinstance(b, int) and not isinstance(a, Decimal):
-            return self.integer_power(a, b)
-        if isinstance(b, Fraction) and not isinstance(a, Decimal) and b.denominator <= 12:
-            root = self.find_exact_root(a, b.denominator)
+        if not isinstance(a, Decimal):
+            if isinstance(b, int):
+                return self._raise_to_integer(a, b)
+            root = self._find_exact_root(a, b.denominator) if isinstance(b, Fraction) else None
             if root is not None:
-                return self.integer_power(root, b.numerator)
-        if b == 0:
-            return 1
-        return self.decimal_power(a, b)
+                return self._raise_to_integer(root, b.as_integer_ratio()[0])
+        return 1 if b == 0 else self._raise_to_decimal(a, b)
 
-    def integer_power(self, a: int | Fraction, b: int) -> Number:
-        """An exact base to an integer power."""
+    def _raise_to_integer(self, a: int | Fraction, b: int) -> Number:
         base = max(abs(a.numerator), a.denominator)
+        # A base of 1, 0 or -1 keeps its size, so that its exponent may be of any size.
         size = math.log2(base) * min(abs(b), 10**12) if base > 1 else 1.0
         if a.denominator == 1 and b >= 0:
             if size > INTEGER_BITS:
@@ -241,50 +216,30 @@ class Arithmetic:
             self.spend(size**2)
             return self.simplify(a.numerator ** (b if base > 1 else b % 2 + 2 * (b > 0)))
         if size > FRACTION_BITS:
-            return self.decimal_power(a, b)
+            return self._raise_to_decimal(a, b)
         self.spend(size**2)
         return self.simplify(Fraction(a) ** b)
 
-    def decimal_power(self, a: Number, b: Number) -> Number:
-        """a ** b to 50 digits."""
+    def _raise_to_decimal(self, a: Number, b: Number) -> Decimal:
         self.spend(SERIES_WORK)
         return self.context.power(self.to_decimal(a), self.to_decimal(b))
 
-    def find_exact_root(self, a: int | Fraction, degree: int) -> int | Fraction | None:
-        """The exact root of a non-negative number, or None if it is irrational or large."""
-        if a < 0 or count_bits(a) > FRACTION_BITS:
+    def _find_exact_root(self, a: int | Fraction, degree: int) -> Fraction | None:
+        """Return the exact root of a number that isn't negative, if it is rational and small."""
+        if degree > 12 or count_bits(a) > FRACTION_BITS:
             return None
         self.spend(float(count_bits(a)) ** 2 * 8)
-        top, bottom = (compute_integer_root(part, degree) for part in (a.numerator, a.denominator))
-        if top**degree == a.numerator and bottom**degree == a.denominator:
-            return Fraction(top, bottom)
-        return None
-
-    def square_root(self, a: Number) -> Number:
-        """The square root; exact where it is rational."""
-        if a < 0:
-            raise CalculationError(f"sqrt({describe(a)}) is not a real number")
-        return self.power(a, Fraction(1, 2))
-
-    def cube_root(self, a: Number) -> Number:
-        """The real cube root, of negative numbers too."""
-        third = Fraction(1, 3)
-        if a < 0:
-            return self.negate(self.power(self.negate(a), third))
-        return self.power(a, third)
-
-    def floor(self, a: Number) -> Number:
-        """The largest integer that is not above a."""
-        return self.simplify(math.floor(self.to_exact(a)))
+        top, bottom = _find_root(a.numerator, degree), _find_root(a.denominator, degree)
+        root = Fraction(top, bottom)
+        return root if root**degree == a else None
 
 
-def compute_integer_root(value: int, degree: int) -> int:
-    """The integer nearest to the root of a non-negative integer, by Newton's steps."""
-    if degree == 2 or value < 2:
-        return math.isqrt(value) if value > 1 else value
+def _find_root(value: int, degree: int) -> int:
+    """Return the root of a non-negative integer, rounded down, by Newton's steps."""
     guess = 1 << -(-value.bit_length() // degree)
-    while True:
+    while guess and value:
         better = ((degree - 1) * guess + value // guess ** (degree - 1)) // degree
         if better >= guess:
             return guess
         guess = better
+    return 0

@@ -1,25 +1,70 @@
-"""The calculator's functions and constants by name, with how many arguments each takes."""
+"""The functions and constants of the calculator by name, each with its number of arguments.
 
+Each function is refused before it would cost too much. Trigonometry works on floats and returns
+0 where only their rounding error is left.
+"""
+
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import reduce
-from math import acos, asin, atan, atan2, cosh, inf, sinh, tanh
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial, reduce
+from math import inf
 from types import MappingProxyType
-from typing import TypeAlias
 
-from agentcall_tools import integers, reals
-from agentcall_tools.arithmetic import PHI, PI, TAU, Arithmetic, CalculationError, E, Number
+from agentcall_tools.arithmetic import (
+    INTEGER_BITS,
+    SERIES_WORK,
+    Arithmetic,
+    CalculationError,
+    Number,
+    count_bits,
+    describe,
+    make_too_large_error,
+)
 
-Operation: TypeAlias = Callable[..., Number]
+ROUND_DIGITS = 100
+FLOAT_NOISE = 4e-16
+MAX_ANGLE = 10**9
+"""A float keeps no useful digits of a larger angle."""
+
+CONSTANTS: Mapping[str, Number] = MappingProxyType(
+    {
+        "pi": Decimal("3.14159265358979323846264338327950288419716939937510582097494"),
+        "e": Decimal("2.71828182845904523536028747135266249775724709369995957496697"),
+        "tau": Decimal("6.28318530717958647692528676655900576839433879875021164194989"),
+        "phi": Decimal("1.61803398874989484820458683436563811772030917980576286213545"),
+        "true": True,
+        "false": False,
+    }
+)
 
 
-@dataclass(frozen=True, slots=True)
-class CalculatorFunction:
-    """What a name does with an `Arithmetic` and from `least` to `most` numbers."""
+def call_function(numbers: Arithmetic, name: str, values: list[Number]) -> Number:
+    """Return the value of the named function; raise `CalculationError` if it cannot be had."""
+    function, least, most = FUNCTIONS[name]
+    if not least <= len(values) <= most:
+        takes = f"at least {least}" if most == inf else f"{least} to {most}"
+        raise CalculationError(
+            f"{name} takes {least if least == most else takes} arguments, got {len(values)} "
+            "(inside a call a comma separates arguments: write 1000, not 1,000)"
+        )
+    return function(numbers, *values)
 
-    run: Operation
-    min_count: int = 1
-    max_count: float = 1
+
+def _square_root(numbers: Arithmetic, a: Number) -> Number:
+    if a < 0:
+        raise CalculationError(f"sqrt({describe(a)}) is not a real number")
+    return numbers.power(a, Fraction(1, 2))
+
+
+def _cube_root(numbers: Arithmetic, a: Number) -> Number:
+    root = numbers.power(_magnitude(numbers, a), Fraction(1, 3))
+    return numbers.negate(root) if a < 0 else root
+
+
+def _magnitude(numbers: Arithmetic, a: Number) -> Number:
+    return numbers.negate(a) if a < 0 else a  # abs() would round a decimal to 28 digits
 
 
 def _sum(numbers: Arithmetic, *values: Number) -> Number:
@@ -27,117 +72,158 @@ def _sum(numbers: Arithmetic, *values: Number) -> Number:
     return reduce(numbers.add, values, start)
 
 
-def _mean(numbers: Arithmetic, *values: Number) -> Number:
-    return numbers.divide(_sum(numbers, *values), len(values))
+def _round_half_up(numbers: Arithmetic, a: Number, places: Number = 0) -> Number:
+    """Round a half away from zero, as taught at school."""
+    count = numbers.to_integer(places, "round(x, digits)")
+    if abs(count) > ROUND_DIGITS:
+        raise CalculationError(f"round(x, digits) takes -{ROUND_DIGITS} to {ROUND_DIGITS}")
+    value, scale = numbers.to_exact(a), Fraction(10) ** count
+    numbers.spend(float(count_bits(value)) * 512)
+    whole = math.floor(abs(Fraction(value)) * scale + Fraction(1, 2))
+    return numbers.simplify(Fraction(-whole if value < 0 else whole) / scale)
 
 
-def _minimum(numbers: Arithmetic, *values: Number) -> Number:
-    return reduce(lambda a, b: b if numbers.compare(b, a) < 0 else a, values)
+def _factorial(numbers: Arithmetic, a: Number) -> Number:
+    n = numbers.to_integer(a, "factorial")
+    if n < 0:
+        raise CalculationError(f"factorial needs a number of at least 0, got {describe(n)}")
+    size = math.lgamma(n + 1) / math.log(2) if n < 10**9 else inf
+    if size > INTEGER_BITS:
+        raise make_too_large_error(f"factorial({describe(n)})")
+    numbers.spend(size**2)
+    return math.factorial(n)
 
 
-def _maximum(numbers: Arithmetic, *values: Number) -> Number:
-    return reduce(lambda a, b: b if numbers.compare(b, a) > 0 else a, values)
+def _count_selections(
+    function: Callable[[int, int], int], numbers: Arithmetic, a: Number, b: Number
+) -> Number:
+    """Return comb(n, k) or perm(n, k)."""
+    name = function.__name__
+    n, k = numbers.to_integer(a, name), numbers.to_integer(b, name)
+    if n < 0 or k < 0:
+        raise CalculationError(f"{name}(n, k) needs numbers of at least 0")
+    if k > n:
+        return 0
+    factors = min(k, n - k) if name == "comb" else k
+    if factors > INTEGER_BITS or factors * n.bit_length() > INTEGER_BITS * 4:
+        raise make_too_large_error(f"{name}({describe(n)}, {describe(factors)})")
+    numbers.spend(float(factors * n.bit_length()) ** 2)
+    return numbers.simplify(function(n, factors))
 
 
-def _magnitude(numbers: Arithmetic, a: Number) -> Number:
-    return numbers.negate(a) if a < 0 else a
+def _greatest_divisor(numbers: Arithmetic, *values: Number) -> int:
+    result = 0
+    for value in values:
+        whole = numbers.to_integer(value, "gcd")
+        numbers.spend(float(result.bit_length()) * whole.bit_length() * 4)
+        result = math.gcd(result, whole)
+    return result
 
 
-def _sign(numbers: Arithmetic, a: Number) -> Number:
-    return (a > 0) - (a < 0)
-
-
-def _hypotenuse(numbers: Arithmetic, *sides: Number) -> Number:
-    return numbers.square_root(_sum(numbers, *(numbers.multiply(a, a) for a in sides)))
-
-
-def _degrees(numbers: Arithmetic, a: Number) -> Number:
-    return numbers.divide(numbers.multiply(a, 180), PI)
-
-
-def _radians(numbers: Arithmetic, a: Number) -> Number:
-    return numbers.divide(numbers.multiply(a, PI), 180)
+def _least_multiple(numbers: Arithmetic, *values: Number) -> Number:
+    result = 1
+    for value in values:
+        whole = numbers.to_integer(value, "lcm")
+        divisor = _greatest_divisor(numbers, result, whole) or 1
+        numbers.spend(float(result.bit_length()) * whole.bit_length() * 2)
+        result = abs(result // divisor * whole)
+        numbers.simplify(result)  # refuses a result that has grown too large
+    return result
 
 
 def _power(numbers: Arithmetic, a: Number, b: Number, m: Number | None = None) -> Number:
-    return numbers.power(a, b) if m is None else integers.modular_power(numbers, a, b, m)
+    if m is None:
+        return numbers.power(a, b)
+    base, exponent, modulus = (numbers.to_integer(v, "pow(a, b, m)") for v in (a, b, m))
+    if exponent < 0 or modulus == 0:
+        raise CalculationError("pow(a, b, m) needs b of at least 0 and m other than 0")
+    numbers.spend(float(modulus.bit_length()) ** 2 * (exponent.bit_length() + 1))
+    numbers.spend(float(base.bit_length()) * modulus.bit_length())
+    return pow(base, exponent, modulus)
 
 
-def _identity(numbers: Arithmetic, a: Number) -> Number:
-    return a
+def _exponential(numbers: Arithmetic, a: Number) -> Number:
+    numbers.spend(SERIES_WORK)
+    return 1 if a == 0 else numbers.context.exp(numbers.to_decimal(a))
 
 
-def _wrap_float_function(function: Callable[..., float]) -> Operation:
-    def run(numbers: Arithmetic, *values: Number) -> Number:
-        return reals.apply_float_function(numbers, function, *values)
+def _logarithm(numbers: Arithmetic, a: Number, base: Number | None = None) -> Number:
+    if a <= 0:
+        raise CalculationError(f"a logarithm needs a number above 0, got {describe(a)}")
+    numbers.spend(SERIES_WORK)
+    if base is None:
+        return 0 if a == 1 else numbers.context.ln(numbers.to_decimal(a))
+    if base == 10:
+        return numbers.context.log10(numbers.to_decimal(a))
+    if base <= 0 or base == 1:
+        raise CalculationError(f"{describe(base)} cannot be the base of a logarithm")
+    return numbers.divide(_logarithm(numbers, a), _logarithm(numbers, base))
 
-    return run
+
+def _use_floats(
+    function: Callable[..., float], numbers: Arithmetic, *values: Number
+) -> int | Fraction:
+    try:
+        result = function(*(float(value) for value in values))
+    except OverflowError:
+        raise CalculationError("the number is too large for this function") from None
+    except ValueError:
+        arguments = ", ".join(describe(value) for value in values)
+        raise CalculationError(f"{function.__name__}({arguments}) is not a real number") from None
+    return numbers.to_exact(Decimal(f"{result:.15g}"))
 
 
-def _make_logarithm(base: int) -> Operation:
-    def run(numbers: Arithmetic, a: Number) -> Number:
-        return reals.logarithm(numbers, a, base)
+def _use_angle(function: Callable[[float], float], numbers: Arithmetic, a: Number) -> Number:
+    """Return the sine, cosine or tangent of an angle in radians."""
+    if not -MAX_ANGLE <= a <= MAX_ANGLE:
+        raise CalculationError(f"the angle {describe(a)} is too large; use 0 to 2*pi")
+    if function is math.tan and _use_angle(math.cos, numbers, a) == 0:
+        raise CalculationError(f"tan({describe(a)}) has no value: the cosine there is 0")
+    result = _use_floats(function, numbers, a)
+    return 0 if abs(float(result)) < FLOAT_NOISE * abs(float(a)) else result
 
-    return run
 
-
-_FUNCTIONS_BY_NAMES = {
-    ("sqrt",): CalculatorFunction(Arithmetic.square_root),
-    ("cbrt",): CalculatorFunction(Arithmetic.cube_root),
-    ("sin",): CalculatorFunction(reals.sine),
-    ("cos",): CalculatorFunction(reals.cosine),
-    ("tan", "tg"): CalculatorFunction(reals.tangent),
-    ("asin", "arcsin"): CalculatorFunction(_wrap_float_function(asin)),
-    ("acos", "arccos"): CalculatorFunction(_wrap_float_function(acos)),
-    ("atan", "arctan"): CalculatorFunction(_wrap_float_function(atan)),
-    ("atan2",): CalculatorFunction(_wrap_float_function(atan2), 2, 2),
-    ("sinh",): CalculatorFunction(_wrap_float_function(sinh)),
-    ("cosh",): CalculatorFunction(_wrap_float_function(cosh)),
-    ("tanh",): CalculatorFunction(_wrap_float_function(tanh)),
-    ("log",): CalculatorFunction(reals.logarithm, 1, 2),
-    ("ln",): CalculatorFunction(reals.logarithm),
-    ("log10", "lg"): CalculatorFunction(_make_logarithm(10)),
-    ("log2",): CalculatorFunction(_make_logarithm(2)),
-    ("exp",): CalculatorFunction(reals.exponential),
-    ("abs", "fabs"): CalculatorFunction(_magnitude),
-    ("sign",): CalculatorFunction(_sign),
-    ("round",): CalculatorFunction(integers.round_half_up, 1, 2),
-    ("floor",): CalculatorFunction(Arithmetic.floor),
-    ("ceil",): CalculatorFunction(integers.ceil),
-    ("trunc", "int"): CalculatorFunction(integers.truncate),
-    ("float",): CalculatorFunction(_identity),
-    ("min",): CalculatorFunction(_minimum, 1, inf),
-    ("max",): CalculatorFunction(_maximum, 1, inf),
-    ("sum",): CalculatorFunction(_sum, 0, inf),
-    ("mean", "average", "avg"): CalculatorFunction(_mean, 1, inf),
-    ("factorial",): CalculatorFunction(integers.factorial),
-    ("gcd",): CalculatorFunction(integers.greatest_common_divisor, 0, inf),
-    ("lcm",): CalculatorFunction(integers.least_common_multiple, 0, inf),
-    ("comb", "ncr", "choose"): CalculatorFunction(integers.choose, 2, 2),
-    ("perm", "npr"): CalculatorFunction(integers.permute, 2, 2),
-    ("degrees",): CalculatorFunction(_degrees),
-    ("radians",): CalculatorFunction(_radians),
-    ("hypot",): CalculatorFunction(_hypotenuse, 1, inf),
-    ("pow",): CalculatorFunction(_power, 2, 3),
-    ("mod", "fmod"): CalculatorFunction(Arithmetic.modulo, 2, 2),
+_FUNCTIONS_BY_NAMES: dict[str, tuple[Callable[..., Number], int, float]] = {
+    "sqrt": (_square_root, 1, 1),
+    "cbrt": (_cube_root, 1, 1),
+    "log": (_logarithm, 1, 2),
+    "ln": (_logarithm, 1, 1),
+    "log10 lg": (lambda numbers, a: _logarithm(numbers, a, 10), 1, 1),
+    "log2": (lambda numbers, a: _logarithm(numbers, a, 2), 1, 1),
+    "exp": (_exponential, 1, 1),
+    "sin": (partial(_use_angle, math.sin), 1, 1),
+    "cos": (partial(_use_angle, math.cos), 1, 1),
+    "tan tg": (partial(_use_angle, math.tan), 1, 1),
+    "asin arcsin": (partial(_use_floats, math.asin), 1, 1),
+    "acos arccos": (partial(_use_floats, math.acos), 1, 1),
+    "atan arctan": (partial(_use_floats, math.atan), 1, 1),
+    "atan2": (partial(_use_floats, math.atan2), 2, 2),
+    "sinh": (partial(_use_floats, math.sinh), 1, 1),
+    "cosh": (partial(_use_floats, math.cosh), 1, 1),
+    "tanh": (partial(_use_floats, math.tanh), 1, 1),
+    "degrees": (lambda n, a: n.divide(n.multiply(a, 180), CONSTANTS["pi"]), 1, 1),
+    "radians": (lambda n, a: n.divide(n.multiply(a, CONSTANTS["pi"]), 180), 1, 1),
+    "hypot": (lambda n, *a: _square_root(n, _sum(n, *(n.multiply(x, x) for x in a))), 1, inf),
+    "abs fabs": (_magnitude, 1, 1),
+    "sign": (lambda numbers, a: (a > 0) - (a < 0), 1, 1),
+    "float": (lambda numbers, a: a, 1, 1),
+    "round": (_round_half_up, 1, 2),
+    "floor": (Arithmetic.floor, 1, 1),
+    "ceil": (lambda n, a: n.simplify(math.ceil(n.to_exact(a))), 1, 1),
+    "trunc int": (lambda n, a: n.simplify(math.trunc(n.to_exact(a))), 1, 1),
+    "min": (lambda n, *a: reduce(lambda x, y: y if n.compare(y, x) < 0 else x, a), 1, inf),
+    "max": (lambda n, *a: reduce(lambda x, y: y if n.compare(y, x) > 0 else x, a), 1, inf),
+    "sum": (_sum, 0, inf),
+    "mean average avg": (lambda n, *a: n.divide(_sum(n, *a), len(a)), 1, inf),
+    "factorial": (_factorial, 1, 1),
+    "gcd": (_greatest_divisor, 0, inf),
+    "lcm": (_least_multiple, 0, inf),
+    "comb ncr choose": (partial(_count_selections, math.comb), 2, 2),
+    "perm npr": (partial(_count_selections, math.perm), 2, 2),
+    "pow": (_power, 2, 3),
+    "mod fmod": (Arithmetic.modulo, 2, 2),
 }
-
-FUNCTIONS: Mapping[str, CalculatorFunction] = MappingProxyType(
-    {name: function for names, function in _FUNCTIONS_BY_NAMES.items() for name in names}
+FUNCTIONS = MappingProxyType(
+    {name: entry for names, entry in _FUNCTIONS_BY_NAMES.items() for name in names.split()}
 )
-CONSTANTS: Mapping[str, Number] = MappingProxyType(
-    {"pi": PI, "e": E, "tau": TAU, "phi": PHI, "true": True, "false": False}
-)
-
-
-def call_function(numbers: Arithmetic, name: str, values: list[Number]) -> Number:
-    """The named function's value; refuses a wrong number of arguments."""
-    function = FUNCTIONS[name]
-    if not function.min_count <= len(values) <= function.max_count:
-        least, most = function.min_count, function.max_count
-        takes = f"at least {least}" if most == inf else f"{least} to {most}"
-        raise CalculationError(
-            f"{name} takes {least if least == most else takes} arguments, got {len(values)} "
-            "(inside a call a comma separates arguments: write 1000, not 1,000)"
-        )
-    return function.run(numbers, *values)
+"""Each function with the smallest and the largest number of its arguments."""

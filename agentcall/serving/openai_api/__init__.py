@@ -1,6 +1,6 @@
-"""An agent behind an OpenAI-compatible endpoint, for clients that know nothing else.
+"""An agent as an OpenAI-compatible endpoint, for any client of OpenAI's API.
 
-The agent's tools are called here; what comes back is a plain completion. Needs the extra
+The agent calls its tools on the server, and the client gets a plain completion. Needs the extra
 `serve`.
 """
 

@@ -1,13 +1,12 @@
 """The endpoint as an ASGI application: serve it, or mount it in FastAPI or Starlette.
 
 Rules:
-1. A request is a run of its own: nothing is kept between requests, so users are kept apart.
-2. So many run at a time and so many wait; the rest are told when to come back (503), and whoever
-   takes more than a key may, too (429).
-3. Whoever goes away cancels the run.
-4. An error says what was wrong in OpenAI's form; of our own servers and tools it tells no more.
-
-What an endpoint has done, for Prometheus (names after its guide: base units, `_total`).
+1. Each request is one run. Nothing is stored between requests, so users are isolated.
+2. The number of running and waiting requests is limited. A request beyond the limit gets a 503
+   with Retry-After, and one beyond its key's limit a 429.
+3. A client that disconnects cancels its run.
+4. Errors have OpenAI's form, and reveal nothing about the servers and tools behind the agent.
+5. /metrics is in Prometheus' text format; names follow its guide (base units, `_total`).
 """
 
 from __future__ import annotations
@@ -41,29 +40,32 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class EndpointMetrics:
-    """Counts of one endpoint, in a registry of its own."""
+    """The Prometheus metrics of one endpoint, in their own registry."""
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self._registry = CollectorRegistry()
-        own = self._registry
+        registry = self._registry
         self._requests = Counter(
-            "agentcall_requests", "Requests answered, by status.", ["status"], registry=own
+            "agentcall_requests",
+            "Requests, by status of the response.",
+            ["status"],
+            registry=registry,
         )
-        self._runs = Counter("agentcall_runs", "Runs, by how they ended.", ["stop"], registry=own)
-        self._tokens = Counter("agentcall_tokens", "Tokens used.", ["direction"], registry=own)
-        self._calls = Counter("agentcall_tool_calls", "Tool calls carried out.", registry=own)
-        self._seconds = Histogram("agentcall_run_seconds", "How long runs took.", registry=own)
-        running = Gauge("agentcall_running", "Runs that are under way.", registry=own)
+        self._runs = Counter("agentcall_runs", "Runs, by stop reason.", ["stop"], registry=registry)
+        self._tokens = Counter("agentcall_tokens", "Tokens used.", ["direction"], registry=registry)
+        self._calls = Counter("agentcall_tool_calls", "Tool calls executed.", registry=registry)
+        self._seconds = Histogram("agentcall_run_seconds", "Duration of runs.", registry=registry)
+        running = Gauge("agentcall_running", "Runs that are executing.", registry=registry)
         running.set_function(lambda: limiter.running)
-        waiting = Gauge("agentcall_waiting", "Runs that wait for a place.", registry=own)
+        waiting = Gauge("agentcall_waiting", "Runs that wait for a slot.", registry=registry)
         waiting.set_function(lambda: limiter.waiting)
 
     def count_response(self, status: int) -> None:
-        """Counts an answer to a request."""
+        """Count a response."""
         self._requests.labels(str(status)).inc()
 
     def count_run(self, result: RunResult[Any], seconds: float) -> None:  # Any: of any agent
-        """Counts a run."""
+        """Count a run with its tokens and tool calls."""
         self._runs.labels(result.stop_reason).inc()
         self._tokens.labels("input").inc(result.usage.input_tokens)
         self._tokens.labels("output").inc(result.usage.output_tokens)
@@ -71,7 +73,7 @@ class EndpointMetrics:
         self._seconds.observe(seconds)
 
     def render(self) -> bytes:
-        """All counts in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
@@ -82,7 +84,7 @@ _LARGE_BODY_BYTES = 2**18
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many runs go on at a time, how many may wait, and how many of both a key may have."""
+    """How many runs may execute, how many may wait, and how many of both one key may have."""
 
     running: int = 32
     waiting: int = 256
@@ -92,8 +94,8 @@ class Capacity:
 class OpenAIEndpoint:
     """Serves an agent as the model `name`.
 
-    terms: who may ask; without keys everybody is one user.
-    deps: makes what tools get as `RunContext.deps`, of the request (Starlette's).
+    access: which requests are accepted; without keys all requests belong to one user.
+    deps: called with each request (Starlette's); returns the tools' `RunContext.deps`.
     """
 
     def __init__(
@@ -124,12 +126,12 @@ class OpenAIEndpoint:
             ],
             exception_handlers={404: _handle_unknown_path, 405: _handle_unknown_path},
         )
-        own = replace(
+        endpoint_access = replace(
             access or AccessPolicy(),
             open_paths=frozenset({"/health"}),
             types=frozenset({"application/json"}),
         )
-        self._app = SecurityMiddleware(cast("Any", app), own)
+        self._app = SecurityMiddleware(cast("Any", app), endpoint_access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -146,7 +148,7 @@ class OpenAIEndpoint:
         return response
 
     async def _read_request(self, body: bytes) -> CompletionRequest:
-        """The request in a body; a large one is read in a thread, so that others are answered."""
+        """Parse the request; a large one in a thread, so that it does not delay the others."""
         if len(body) > _LARGE_BODY_BYTES:
             return await asyncio.to_thread(parse_request, body, self._name)
         return parse_request(body, self._name)
@@ -161,14 +163,14 @@ class OpenAIEndpoint:
                 request, self._run_to_end(request, completion_request, writer)
             )
             return JSONResponse(writer.build_completion(result))
-        # the first chunk waits for a place, so that whoever gets none is told by the status
+        # The first chunk waits for a slot, so that a refusal can still be a status code.
         chunks = self._stream(request, completion_request, writer)
         first = await _run_while_connected(request, anext(chunks))
         return StreamingResponse(_prepend_chunk(first, chunks), media_type="text/event-stream")
 
     async def _run_to_end(
         self, request: Request, completion_request: CompletionRequest, writer: CompletionWriter
-    ) -> RunResult[Any]:  # Any: as above
+    ) -> RunResult[Any]:
         async with self._acquire_slot(request), self._start_run(request, completion_request) as run:
             async for event in run:
                 writer.record_step(event)
@@ -195,7 +197,7 @@ class OpenAIEndpoint:
     async def _start_run(
         self, request: Request, completion_request: CompletionRequest
     ) -> AsyncGenerator[_RunStream, None]:
-        """A run, which is counted however it ends, and cancelled if it is left."""
+        """Start a run, which is counted however it ends, and cancelled when the block is left."""
         deps = self._deps(request) if self._deps else None
         began = monotonic()
         async with aclosing(
@@ -210,11 +212,16 @@ class OpenAIEndpoint:
 
     @asynccontextmanager
     async def _acquire_slot(self, request: Request) -> AsyncGenerator[None, None]:
-        """A place for a run of the request's user. Raises Busy, Unfit."""
-        user, most = str(request.scope.get(USER_SCOPE_KEY, "")), self._capacity.per_key
-        if most is not None and self._active_requests[user] >= most:
+        """Hold a slot for a run of the request's user.
+
+        Raises:
+            InvalidRequest: if the user has too many requests.
+            ConcurrencyLimitExceeded: if the endpoint has.
+        """
+        user, limit = str(request.scope.get(USER_SCOPE_KEY, "")), self._capacity.per_key
+        if limit is not None and self._active_requests[user] >= limit:
             raise InvalidRequest(
-                f"this key has {most} requests under way, which is all it may",
+                f"this key has {limit} active requests, which is its limit",
                 status=429,
                 code="rate_limit_exceeded",
             )
@@ -231,7 +238,9 @@ class OpenAIEndpoint:
     async def _get_model(self, request: Request) -> Response:
         if request.path_params["name"] == self._name:
             return JSONResponse(self._describe_model())
-        return _make_error(f"there is {self._name!r}", 404, "model_not_found", "model")
+        return _make_error(
+            f"the model of this server is {self._name!r}", 404, "model_not_found", "model"
+        )
 
     def _describe_model(self) -> dict[str, object]:
         return {"id": self._name, "object": "model", "created": 0, "owned_by": "agentcall"}
@@ -244,11 +253,11 @@ class OpenAIEndpoint:
 
 
 class _RunStream:
-    """The events of a run, and its result once it has ended."""
+    """Iterates over the events of a run, and has its result afterwards."""
 
     def __init__(self, events: AsyncIterator[Event]) -> None:
         self._events = events
-        self.final_result: RunResult[Any] | None = None  # Any: as above
+        self.final_result: RunResult[Any] | None = None
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         async for event in self._events:
@@ -257,29 +266,29 @@ class _RunStream:
             yield event
 
     @property
-    def result(self) -> RunResult[Any]:  # Any: as above
+    def result(self) -> RunResult[Any]:
         if self.final_result is None:
-            raise RuntimeError("a run ended without its last event")
+            raise RuntimeError("the run ended without RunFinished")
         return self.final_result
 
 
 class _ClientGone(Exception):
-    """The client has gone away."""
+    """The client has disconnected."""
 
 
 async def _run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives; it is cancelled when the client goes away. Raises _Gone."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_wait_for_disconnect(request))
+    """Return the result of `work`; if the client disconnects, cancel it and raise _ClientGone."""
+    work_task = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        await asyncio.wait({work_task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if not work_task.done():
             raise _ClientGone
-        return working.result()
+        return work_task.result()
     finally:
-        for task in (working, leaving):
+        for task in (work_task, disconnect):
             task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        await asyncio.gather(work_task, disconnect, return_exceptions=True)
 
 
 async def _wait_for_disconnect(request: Request) -> None:
@@ -314,19 +323,19 @@ def _build_error_response(
         case ModelTimeout():
             return _make_error("the agent's model did not answer in time", 504, "upstream_timeout")
         case _:
-            return _make_error("the agent's model cannot be asked", 502, "upstream_error")
+            return _make_error("the agent's model cannot be reached", 502, "upstream_error")
     response.headers["Retry-After"] = f"{max(seconds or 1, 1):.0f}"
     return response
 
 
 def _make_error(
-    words: str, status: int, code: str | None = None, param: str | None = None
+    message: str, status: int, code: str | None = None, param: str | None = None
 ) -> JSONResponse:
     kind = "invalid_request_error" if status < 500 else "server_error"
-    body = {"error": {"message": words, "type": kind, "param": param, "code": code}}
+    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return JSONResponse(body, status_code=status)
 
 
 async def _handle_unknown_path(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    return _make_error(f"{request.method} {request.url.path} is not answered here", status, None)
+    return _make_error(f"{request.method} {request.url.path} does not exist on this server", status)

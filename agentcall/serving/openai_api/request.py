@@ -1,8 +1,7 @@
-"""What a client asks for: the body of POST /v1/chat/completions, checked.
+"""The body of POST /v1/chat/completions, parsed and checked.
 
-Source: OpenAI's API reference, "Create chat completion". How the model samples is the agent's own
-business, so the fields for that are taken and left aside; what would change the answer's form is
-refused.
+Source: OpenAI's API reference, "Create chat completion". Sampling is up to the agent, so the fields
+for it are ignored. Fields that would change the form of the answer are refused.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, clear_provenance, load_messages
 
 MAX_MESSAGES = 2_000
-"""Messages of a request at most; each is read, judged and sent on."""
+"""The largest number of messages in a request."""
 
 _UNSUPPORTED_FIELDS = {
-    "tools": "this agent brings its own tools; send none",
-    "functions": "this agent brings its own tools; send none",
-    "response_format": "this agent decides the form of its answers; send none",
+    "tools": "the agent has its own tools; send none",
+    "functions": "the agent has its own tools; send none",
+    "response_format": "the agent decides the form of its answers; send none",
 }
 
 
 class InvalidRequest(Exception):
-    """A request that cannot be answered: `status` (HTTP), `code` as OpenAI's, `param`."""
+    """A request that is refused, with the HTTP status and OpenAI's `code` and `param`."""
 
     def __init__(
         self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
@@ -40,7 +39,7 @@ class InvalidRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """A request; `steps` asks for the tool steps as `reasoning_content`."""
+    """A parsed request; `include_steps` asks for the tool steps as `reasoning_content`."""
 
     messages: tuple[Message, ...]
     stream: bool
@@ -49,7 +48,7 @@ class CompletionRequest:
 
 
 def parse_request(body: bytes, model: str) -> CompletionRequest:
-    """The request in a body. Raises Unfit."""
+    """Parse the body of a request for the model. Raise InvalidRequest if it is refused."""
     try:
         value: object = orjson.loads(body)
     except ValueError as error:
@@ -70,26 +69,26 @@ def _check_fields(fields: Mapping[str, JSON], model: str) -> None:
     name = fields.get("model", model)
     if name != model:
         raise InvalidRequest(
-            f"there is no model {name!r:.100}; there is {model!r}",
+            f"the model {name!r:.100} does not exist; the model of this server is {model!r}",
             status=404,
             code="model_not_found",
             param="model",
         )
-    for param, words in _UNSUPPORTED_FIELDS.items():
+    for param, message in _UNSUPPORTED_FIELDS.items():
         if fields.get(param) and fields[param] != {"type": "text"}:
-            raise InvalidRequest(words, param=param)
+            raise InvalidRequest(message, param=param)
     if fields.get("n") not in (None, 1):
-        raise InvalidRequest(f"n is {fields['n']!r:.100}; one answer is given", param="n")
+        raise InvalidRequest(f"n is {fields['n']!r:.100}; only one answer is supported", param="n")
 
 
 def _parse_messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
     messages = fields.get("messages")
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-        raise InvalidRequest("messages is no list of messages", param="messages")
+        raise InvalidRequest("messages is not a list of messages", param="messages")
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequest(
             f"there are {len(messages):,} messages, more than {MAX_MESSAGES:,}; leave out the "
-            "oldest",
+            "oldest ones",
             param="messages",
         )
     last = messages[-1]

@@ -1,4 +1,4 @@
-"""A run as a chat completion, whole or in chunks.
+"""The result of a run as a chat completion, whole or in chunks.
 
 Source: OpenAI's API reference, the objects `chat.completion` and `chat.completion.chunk`;
 `reasoning_content` is the field that LMDeploy, vLLM and DeepSeek use.
@@ -30,10 +30,11 @@ _MAX_RESULT_CHARS = 500
 
 
 class CompletionWriter:
-    """Writes the answer to one request.
+    """Builds the response to one request.
 
-    steps: whether the tool steps are told. streams: whether text is sent as it arrives; the text
-    of a typed output is not, as it may be mended.
+    steps: whether to include the tool steps.
+    streams: whether text is sent as it arrives. The text of a typed output isn't, as it may be
+        repaired.
     """
 
     def __init__(self, completion_id: str, model: str, *, steps: bool, streams: bool) -> None:
@@ -49,7 +50,7 @@ class CompletionWriter:
         self._needs_separator = False
 
     def build_completion(self, result: RunResult[Any]) -> dict[str, JSON]:  # Any: of any agent
-        """The completion that a run came to."""
+        """Return the completion of a whole run."""
         message: dict[str, JSON] = {"role": "assistant", "content": format_answer(result)}
         if self._include_steps:
             message["reasoning_content"] = "".join(self._step_texts)
@@ -62,26 +63,26 @@ class CompletionWriter:
         }
 
     def record_step(self, event: Event) -> None:
-        """Takes down a step for the whole completion."""
+        """Record a step for `build_completion`."""
         if (step := format_step(event)) is not None:
             self._step_texts.append(step)
 
     def build_first_chunk(self) -> bytes:
-        """The chunk that begins an answer."""
+        """Return the first chunk, which has the role."""
         return self._build_chunk({"role": "assistant", "content": ""})
 
     def build_chunks(self, event: Event) -> Iterator[bytes]:
-        """What an event adds to the answer.
+        """Yield the chunks for an event.
 
-        Text is sent as it arrives. What the model said before a tool call, or what it took back,
-        is in the answer too: a blank line sets it apart.
+        Text that the model wrote before a tool call, or whose answer was discarded, has already
+        been sent. A blank line separates it from the answer.
         """
         match event:
             case TextDelta(text) if text and self._streams:
-                apart = "\n\n" if self._needs_separator and self._text else ""
+                separator = "\n\n" if self._needs_separator and self._text else ""
                 self._needs_separator = False
                 self._text += text
-                yield self._build_chunk({"content": apart + text})
+                yield self._build_chunk({"content": separator + text})
             case AnswerDiscarded() | ToolCallStarted() | ToolCallRefused():
                 self._needs_separator = True
             case _:
@@ -90,13 +91,12 @@ class CompletionWriter:
         if step:
             yield self._build_chunk({"reasoning_content": step})
 
-    def build_last_chunks(
-        self, result: RunResult[Any], *, usage: bool
-    ) -> Iterator[bytes]:  # Any: as above
-        """The chunks that end an answer."""
-        words = format_answer(result)
-        if not self._text.endswith(words):  # it was not streamed: a typed output, or why none is
-            yield self._build_chunk({"content": f"\n\n{words}" if self._text else words})
+    def build_last_chunks(self, result: RunResult[Any], *, usage: bool) -> Iterator[bytes]:
+        """Yield the chunks that end the answer."""
+        answer = format_answer(result)
+        # A typed output, or the reason why there is no answer, has not been streamed.
+        if not self._text.endswith(answer):
+            yield self._build_chunk({"content": f"\n\n{answer}" if self._text else answer})
         yield self._build_chunk({}, get_finish_reason(result))
         if usage:
             body: dict[str, JSON] = {**self._head, "object": "chat.completion.chunk"}
@@ -112,26 +112,26 @@ def _encode_event(body: dict[str, JSON]) -> bytes:
     return b"data: " + orjson.dumps(body) + b"\n\n"
 
 
-def format_answer(result: RunResult[Any]) -> str:  # Any: as above
-    """The answer in words; of a run without one, why there is none."""
+def format_answer(result: RunResult[Any]) -> str:
+    """Return the answer as text, or the reason why there is none."""
     if not isinstance(result.answer, MissingOutput):
         return serialize(result.answer)
     if result.pending:
-        # Not the arguments nor the policy's words about them: a client sends this text back, and
-        # what an attacker wanted to be called must not come into the conversation that way.
+        # Leave out the arguments and the policy's reason: the client sends this text back, and an
+        # attacker's arguments must not enter the conversation that way.
         names = list(dict.fromkeys(pending.call.name for pending in result.pending))
         need = f"{', '.join(names)} {'need' if names[1:] else 'needs'} a person's approval"
         return f"I stopped here: {need}, which cannot be given here."
     return f"There is no answer ({result.stop_reason}): {result.answer.reason}."
 
 
-def get_finish_reason(result: RunResult[Any]) -> str:  # Any: as above
-    """OpenAI's word for why the answer ended."""
+def get_finish_reason(result: RunResult[Any]) -> str:
+    """Return OpenAI's `finish_reason`."""
     return "length" if result.stop_reason in ("max_tokens", "max_requests") else "stop"
 
 
 def dump_usage(usage: Usage) -> JSON:
-    """What the whole run used."""
+    """Return the usage of the whole run in OpenAI's form."""
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -141,15 +141,15 @@ def dump_usage(usage: Usage) -> JSON:
 
 
 def format_step(event: Event) -> str | None:
-    """A step of the run as a piece of reasoning text."""
+    """Return a step of the run as reasoning text, or None for an event that is not a step."""
     match event:
         case ThinkingDelta(text):
             return text
         case ToolCallStarted(call):
             return f"\n{call.name}({call.arguments})"
         case ToolCallFinished(_, result, seconds):
-            mark = "failed" if result.is_error else "gave"
-            return f" {mark} in {seconds:.2f} s: {result.text[:_MAX_RESULT_CHARS]}\n"
+            verb = "failed" if result.is_error else "returned"
+            return f" {verb} in {seconds:.2f} s: {result.text[:_MAX_RESULT_CHARS]}\n"
         case ApprovalRequested(call, reason):
             return f"\n{call.name} waits for approval{f': {reason}' if reason else ''}\n"
         case ToolCallRefused(call, result):

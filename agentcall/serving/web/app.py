@@ -1,4 +1,4 @@
-"""An agent as a page in a browser: an ASGI application."""
+"""A chat with an agent in the browser, as an ASGI application."""
 
 from __future__ import annotations
 
@@ -40,20 +40,19 @@ from agentcall.sessions import SessionStore, SQLiteSession, default_path
 from agentcall.sessions.export import EXPORTERS
 
 MAX_BODY_BYTES = MAX_IMAGE_BYTES + 2**20
-"""Bytes of a request at most: an image, and what comes with it."""
+"""The largest request in bytes: an image and the form around it."""
 
 _MAX_TABS = 1000
-_HOUR = 3600
 _EXPORT_TYPES = {"md": "text/markdown", "json": "application/json"}
 
 
 class WebChat:
     """Serves a chat with an agent.
 
-    terms: who may come in. Without keys everybody is the owner, whose sessions these are; with keys
-        the sessions of each are kept in a file of their own, named by whom the key was given to.
-    path: the owner's file of sessions; None is that of the command line.
-    running, waiting: how many runs go on at the same time, and how many may wait.
+    access: which requests are accepted. Without keys all users share the owner's sessions. With
+        keys each user's sessions are in a separate file, named after the user.
+    path: the owner's session file; None is the file of the command line.
+    running, waiting: how many runs may execute at the same time, and how many may wait.
     """
 
     def __init__(
@@ -82,14 +81,14 @@ class WebChat:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._security(scope, receive, send)
 
-    async def close_connections(self) -> None:
-        """Stops what runs and ends the connections of all pages, as the server is about to end."""
+    async def shutdown(self) -> None:
+        """Stop all runs and end the streams of all pages. Called before the server stops."""
         self._security.end_streams()
         await asyncio.gather(*(tab.stop_runs() for tab in self._tabs.values()))
 
     def _build_app(self, page: ChatPage) -> ASGIApp:
         fastapi: Any = import_module("fastapi")  # Any: an optional package
-        gradio: Any = import_module("gradio")  # Any: as above
+        gradio: Any = import_module("gradio")
         app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         app.add_route("/export", self._export_session)
         app.add_route("/chat.js", _serve_script)
@@ -109,20 +108,20 @@ class WebChat:
             css=_read_asset("chat.css"),
             head='<script src="chat.js" defer></script>',
         )
-        # a page that is mounted counts as not launched, and Gradio 6.31 then lets requests name any
-        # file of this machine as one that was uploaded
+        # Gradio 6.31 takes a mounted page for one that isn't launched, and then lets a request
+        # name any file of this machine as an uploaded one.
         page.blocks.has_launched = True
         return mounted
 
     def _find_tab(self, request: Any) -> ChatTab:  # Any: Gradio's request
-        """The tab that a request comes from; a new one goes on with the session it names."""
+        """Return the tab of a request; a new tab continues the session that its URL names."""
         user = str(request.request.scope.get(USER_SCOPE_KEY, ""))
         key = (user, str(request.session_hash))
         if key not in self._tabs:
             session = self._open_session(user, request.query_params.get("session"))
-            images = partial(self._uploads.load_image, user)
+            load_image = partial(self._uploads.load_image, user)
             self._tabs[key] = ChatTab(
-                Conversation(self._agent, session), self._durations[user], images
+                Conversation(self._agent, session), self._durations[user], load_image
             )
             while len(self._tabs) > _MAX_TABS:
                 self._tabs.popitem(last=False)
@@ -134,32 +133,34 @@ class WebChat:
         if name:
             try:
                 return SQLiteSession(name, path, wait=0)
-            except UsageError:  # no name of a session: somebody wrote it into the address
+            except UsageError:  # an invalid name, typed into the address bar
                 pass
         return new_session(SQLiteSession("new", path, wait=0))
 
     def _get_path(self, user: str) -> Path:
-        """Where the sessions of a user are kept."""
+        """Return the session file of a user."""
         if not user:
             return self._path
-        plain = re.sub(r"\W+", "-", user)[:40]
-        mark = hashlib.sha256(user.encode()).hexdigest()[:8]
-        return self._path.with_name(f"{self._path.stem}-{plain}-{mark}{self._path.suffix}")
+        slug = re.sub(r"\W+", "-", user)[:40]
+        digest = hashlib.sha256(user.encode()).hexdigest()[:8]  # two users may have one slug
+        return self._path.with_name(f"{self._path.stem}-{slug}-{digest}{self._path.suffix}")
 
     async def _export_session(self, request: Request) -> Response:
-        session, form = (request.query_params.get(name, "") for name in ("session", "as"))
-        if form not in _EXPORT_TYPES:
-            return PlainTextResponse(f"as={form!r:.40} is none of {', '.join(_EXPORT_TYPES)}", 400)
+        session, format_name = (request.query_params.get(name, "") for name in ("session", "as"))
+        if format_name not in _EXPORT_TYPES:
+            return PlainTextResponse(
+                f"as={format_name!r:.40} is not one of {', '.join(_EXPORT_TYPES)}", 400
+            )
         store = SessionStore(self._get_path(str(request.scope.get(USER_SCOPE_KEY, ""))))
         try:
-            kept = await run_in_threadpool(store.load_session, session)
+            history = await run_in_threadpool(store.load_session, session)
         except (SessionError, UsageError) as error:
             return PlainTextResponse(str(error), 404)
-        name = quote(f"{session}.{form}", safe="")
+        filename = quote(f"{session}.{format_name}", safe="")
         return Response(
-            EXPORTERS[form](kept),
-            media_type=f"{_EXPORT_TYPES[form]}; charset=utf-8",
-            headers={"content-disposition": f"attachment; filename*=UTF-8''{name}"},
+            EXPORTERS[format_name](history),
+            media_type=f"{_EXPORT_TYPES[format_name]}; charset=utf-8",
+            headers={"content-disposition": f"attachment; filename*=UTF-8''{filename}"},
         )
 
 
@@ -173,7 +174,7 @@ def _read_asset(name: str) -> str:
 
 
 def _make_theme() -> Any:  # Any: Gradio's
-    """Gradio's look with the fonts of the reader's machine."""
+    """Return Gradio's theme with the fonts of the user's system."""
     gradio: Any = import_module("gradio")
     return gradio.themes.Soft(
         primary_hue="blue",

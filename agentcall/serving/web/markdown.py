@@ -1,13 +1,13 @@
-"""Text of people, models and tools as HTML that a browser shows, and that does nothing.
+"""Text of users, models and tools as safe HTML.
 
-A model's answer is Markdown, read by markdown-it-py with HTML and images off; everything else is
-shown to the letter. Whatever comes of it passes nh3, which keeps the tags and attributes listed
-here and no others: no style, no image from elsewhere, no link but to the web and to mail.
+A model's answer is Markdown, rendered by markdown-it-py without HTML and images; all other text is
+shown verbatim. All HTML is cleaned by nh3, which keeps only the tags and attributes listed here: no
+styles, no external images, no links except to http(s) and mailto addresses.
 
-The HTML stands on one line and begins with `<div>`. Gradio's chatbot shows it as it is (Markdown is
-off there), and its Markdown component takes it for one block of HTML, which ends at a blank line.
+The HTML is one line that begins with `<div>`. Gradio's chatbot shows it unchanged (its Markdown is
+off), and Gradio's Markdown component takes it for one block of HTML, which a blank line would end.
 
-Code in colours: Pygments' reading, in the classes of Prism, for which Gradio has the styles.
+Code is highlighted by Pygments, with the classes of Prism, for which Gradio has styles.
 """
 
 from __future__ import annotations
@@ -55,27 +55,7 @@ _CLASSES = {
     "Generic.Inserted": "inserted",
 }
 TOKEN_CLASSES = frozenset(_CLASSES.values())
-"""The classes of Prism that are used."""
-
-
-def highlight(code: str, language: str) -> str:
-    """The code as HTML; without colours where the language is not known, or the code is long."""
-    if language not in _LANGUAGES or len(code) > _MAX_CODE_CHARS:
-        return escape(code, quote=False)
-    lexers: Any = import_module("pygments.lexers")  # Any: a package without types
-    lexer = lexers.get_lexer_by_name(language, stripnl=False, ensurenl=False)
-    return "".join(_render_span(str(kind), text) for kind, text in lexer.get_tokens(code))
-
-
-def _render_span(kind: str, text: str) -> str:
-    """A piece of code; `kind` is such as `Token.Literal.String.Double`."""
-    name = kind.removeprefix("Token.")
-    while name and name not in _CLASSES:
-        name = name.rpartition(".")[0]
-    shown = escape(text, quote=False)
-    return f'<span class="token {_CLASSES[name]}">{shown}</span>' if name else shown
-
-
+"""The classes of Prism that `highlight` uses."""
 TAGS = frozenset(
     {
         *("div", "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "img"),
@@ -93,7 +73,7 @@ ATTRIBUTES = {
     "th": {"align"},
 }
 INLINE_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
-"""The address of an image that is in the message itself, so that nothing is fetched for it."""
+"""A data URL: the image is in the message itself, so that nothing is fetched."""
 
 _ALLOWED_VALUES = {
     ("a", "href"): re.compile(r"(?:https?://|mailto:).*", re.DOTALL | re.IGNORECASE),
@@ -105,14 +85,14 @@ _ALLOWED_VALUES = {
     ("th", "align"): re.compile("left|center|right"),
 }
 _MAX_CHARS = 50_000
-_MOST_BRACKETS = 5_000
-"""Reading brackets that are never closed costs their number squared."""
+_MAX_BRACKETS = 5_000
+"""markdown-it-py takes quadratic time for brackets that are never closed."""
 
 
 @lru_cache(maxsize=256)
 def render_markdown(text: str) -> str:
-    """An answer with its Markdown; a huge one to the letter, as it would keep the server busy."""
-    if len(text) > _MAX_CHARS or text.count("[") > _MOST_BRACKETS:
+    """Render Markdown; a very long text verbatim, as it would block the server."""
+    if len(text) > _MAX_CHARS or text.count("[") > _MAX_BRACKETS:
         return render_text(text)
     return _clean(
         f'<div class="prose">{_make_markdown().render(strip_control_characters(text))}</div>'
@@ -120,12 +100,12 @@ def render_markdown(text: str) -> str:
 
 
 def render_text(text: str) -> str:
-    """The text to the letter, with its line ends and blanks."""
+    """Render text verbatim, with its line breaks and spaces."""
     return _clean(f'<div class="literal">{_escape_text(strip_control_characters(text))}</div>')
 
 
 def render_code(text: str) -> str:
-    """The text to the letter, as code is shown."""
+    """Render text verbatim, as code."""
     return _clean(
         '<div class="prose"><pre><code>'
         f"{_escape_text(strip_control_characters(text))}</code></pre></div>"
@@ -133,18 +113,18 @@ def render_code(text: str) -> str:
 
 
 def render_image(url: str) -> str:
-    """An image that is in its address."""
+    """Render an image with a data URL."""
     return _clean(f'<div class="prose"><img alt="" src="{escape(url)}"></div>')
 
 
 def join(*parts: str) -> str:
-    """The parts below each other."""
+    """Join HTML parts, one below the other."""
     return _clean(f"<div>{''.join(parts)}</div>")
 
 
 def _clean(html: str) -> str:
-    """The HTML without what is not allowed, on one line."""
-    kept = nh3.clean(
+    """Return the HTML without forbidden tags and attributes, on one line."""
+    cleaned = nh3.clean(
         html.encode("utf-8", "replace").decode(),
         tags=set(TAGS),
         attributes=ATTRIBUTES,
@@ -153,40 +133,37 @@ def _clean(html: str) -> str:
         set_tag_attribute_values={"a": {"target": "_blank"}},
         link_rel="noopener noreferrer nofollow",
     )
-    return kept.replace("\n", "&#10;").replace("\t", "&#9;")
+    return cleaned.replace("\n", "&#10;").replace("\t", "&#9;")
 
 
 def _filter_attribute(tag: str, attribute: str, value: str) -> str | None:
-    form = _ALLOWED_VALUES.get((tag, attribute))
-    return value if form is None or form.fullmatch(value) else None
+    pattern = _ALLOWED_VALUES.get((tag, attribute))
+    return value if pattern is None or pattern.fullmatch(value) else None
 
 
 def _escape_text(text: str) -> str:
-    """The text in HTML, in which no `$$` begins a formula."""
+    """Escape text for HTML, with `$` in a tag so that no `$$` begins a formula."""
     return escape(text, quote=False).replace("$", "<span>$</span>")
-
-
-# Markdown
 
 
 @cache
 def _make_markdown() -> MarkdownIt:
-    reader = MarkdownIt("js-default", {"html": False, "linkify": True, "breaks": True})
-    reader.disable("image")  # fetching one would send its address, and what is in it; a link stays
-    reader.inline.ruler.before("escape", "formula", _parse_formula)
-    reader.block.ruler.before(
+    parser = MarkdownIt("js-default", {"html": False, "linkify": True, "breaks": True})
+    parser.disable("image")  # to fetch one would leak what its URL contains; a link stays
+    parser.inline.ruler.before("escape", "formula", _parse_formula)
+    parser.block.ruler.before(
         "fence", "formula", _parse_formula_block, {"alt": ["paragraph", "blockquote", "list"]}
     )
-    reader.core.ruler.push("alignment", _align_columns)
-    reader.add_render_rule("fence", _render_fence)
-    reader.add_render_rule("code_block", _render_fence)
-    linkify: Any = reader.linkify  # Any: a package without types
+    parser.core.ruler.push("alignment", _align_columns)
+    parser.add_render_rule("fence", _render_fence)
+    parser.add_render_rule("code_block", _render_fence)
+    linkify: Any = parser.linkify  # Any: a package without types
     linkify.set({"fuzzy_link": False, "fuzzy_email": False, "fuzzy_ip": False})
-    return reader
+    return parser
 
 
 def _parse_formula(state: StateInline, silent: bool) -> bool:
-    """`$$...$$`: KaTeX gets it as it is written."""
+    """Keep `$$...$$` unchanged for KaTeX."""
     if not state.src.startswith("$$", state.pos):
         return False
     end = state.src.find("$$", state.pos + 2, state.posMax)
@@ -199,7 +176,7 @@ def _parse_formula(state: StateInline, silent: bool) -> bool:
 
 
 def _parse_formula_block(state: StateBlock, first: int, end: int, silent: bool) -> bool:
-    """Lines from one that begins with `$$` to the first that ends so, with none empty."""
+    """Keep a block unchanged that begins and ends with `$$` and has no empty line."""
     lines: list[str] = []
     for number in range(first, end):
         line = state.src[state.bMarks[number] + state.tShift[number] : state.eMarks[number]]
@@ -219,7 +196,7 @@ def _parse_formula_block(state: StateBlock, first: int, end: int, silent: bool) 
 
 
 def _align_columns(state: StateCore) -> None:
-    """Says how a column stands by an attribute; markdown-it-py does it by a style."""
+    """Replace the styles of aligned columns, which nh3 drops, by attributes."""
     for token in state.tokens:
         style = str(token.attrs.pop("style", ""))
         if style.startswith("text-align:"):
@@ -229,10 +206,28 @@ def _align_columns(state: StateCore) -> None:
 def _render_fence(
     renderer: RendererHTML,
     tokens: list[Token],
-    place: int,
+    index: int,
     options: OptionsDict,
     env: EnvType,
 ) -> str:
-    token = tokens[place]
+    token = tokens[index]
     language = token.info.split()[0].lower() if token.info.split() else ""
     return f"<pre><code>{highlight(token.content, language)}</code></pre>\n"
+
+
+def highlight(code: str, language: str) -> str:
+    """Return code as HTML; without colours if the language is unknown or the code is long."""
+    if language not in _LANGUAGES or len(code) > _MAX_CODE_CHARS:
+        return escape(code, quote=False)
+    lexers: Any = import_module("pygments.lexers")  # Any: a package without types
+    lexer = lexers.get_lexer_by_name(language, stripnl=False, ensurenl=False)
+    return "".join(_render_span(str(kind), text) for kind, text in lexer.get_tokens(code))
+
+
+def _render_span(kind: str, text: str) -> str:
+    """Return a token as HTML; `kind` is a name such as `Token.Literal.String.Double`."""
+    name = kind.removeprefix("Token.")
+    while name and name not in _CLASSES:
+        name = name.rpartition(".")[0]
+    escaped = escape(text, quote=False)
+    return f'<span class="token {_CLASSES[name]}">{escaped}</span>' if name else escaped

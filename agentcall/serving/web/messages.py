@@ -1,9 +1,8 @@
-"""A conversation as the bubbles of `gr.Chatbot`: what was said, and each tool call as an accordion.
+"""A conversation as messages of `gr.Chatbot`; each tool call is an accordion.
 
-A bubble is a message in Gradio's form: `role`, `content` (HTML of `markup`), and for an accordion
-`metadata` with `title` (HTML too), `log` (a plain note behind it), `status` ("pending" while it
-goes on, else "done"), and `id` and `parent_id` where one is inside another. Source:
-`gr.ChatMessage`.
+A message has `role`, `content` (HTML of the `markdown` module), and for an accordion `metadata`:
+`title` (HTML, too), `log` (a plain note after the title), `status` ("pending" or "done"), `id`, and
+`parent_id` if it is inside another. Source: `gr.ChatMessage`.
 """
 
 from __future__ import annotations
@@ -34,10 +33,11 @@ _TITLE_LENGTH, _MAX_RESULT_CHARS = 100, 20_000
 
 @dataclass(frozen=True, slots=True)
 class ToolCallView:
-    """A tool call, and how far it has come.
+    """A tool call and its progress.
 
-    waits: whether it waits for a person. repaired: what was mended in it. path: the ids of the
-    calls that it is inside of, and its own.
+    is_waiting: whether it waits for a decision.
+    repaired: the repairs of its arguments.
+    path: the ids of the calls that it is nested in, and its own.
     """
 
     call: ToolCall
@@ -50,10 +50,11 @@ class ToolCallView:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallInfo:
-    """What is known of calls besides, each by the id of its run and its own.
+    """Facts about calls that their messages do not have, by run id and call id.
 
-    waiting: those that wait for a person. hidden: those that are not shown. seconds: how long they
-    took.
+    waiting: the calls that wait for a decision.
+    hidden: the calls that are not rendered.
+    seconds: the duration of calls.
     """
 
     waiting: Collection[tuple[str, str]] = ()
@@ -62,39 +63,35 @@ class ToolCallInfo:
 
 
 def render_history(runs: Iterable[StoredRun], info: ToolCallInfo) -> list[ChatMessage]:
-    """The runs of a conversation."""
-    return [bubble for run in runs for bubble in _render_run(run, info)]
+    """Render the runs of a conversation."""
+    return [message for run in runs for message in _render_run(run, info)]
 
 
 def _render_run(run: StoredRun, info: ToolCallInfo) -> Iterator[ChatMessage]:
-    results = {each.call_id: each for each in run.messages if isinstance(each, ToolResult)}
+    results = {item.call_id: item for item in run.messages if isinstance(item, ToolResult)}
     for message in run.messages:
         match message:
             case User(content):
                 yield render_question(content)
             case Assistant():
-                yield from _render_assistant(message)
+                if message.thinking.strip():
+                    yield render_thinking(message.thinking)
+                if message.text.strip():
+                    yield render_answer(message.text)
                 for call in message.calls:
                     key = (run.id, call.id)
-                    waits = key in info.waiting
-                    result = None if waits else results.get(call.id)
+                    is_waiting = key in info.waiting
+                    result = None if is_waiting else results.get(call.id)
                     if key not in info.hidden:
                         yield render_tool_call(
-                            ToolCallView(call, result, info.seconds.get(key), waits)
+                            ToolCallView(call, result, info.seconds.get(key), is_waiting)
                         )
             case _:
                 pass
 
 
-def _render_assistant(message: Assistant) -> Iterator[ChatMessage]:
-    if message.thinking.strip():
-        yield render_thinking(message.thinking)
-    if message.text.strip():
-        yield render_answer(message.text)
-
-
 def render_question(content: Content) -> ChatMessage:
-    """What a person said, to the letter."""
+    """Render a question of the user, verbatim."""
     if isinstance(content, str):
         return {"role": "user", "content": markdown.render_text(content)}
     parts = (
@@ -110,27 +107,27 @@ def _render_image(image: Image) -> str:
 
 
 def render_answer(text: str) -> ChatMessage:
-    """What the model said."""
+    """Render an answer of the model."""
     return {"role": "assistant", "content": markdown.render_markdown(text)}
 
 
 def render_thinking(text: str, *, status: str = "done") -> ChatMessage:
-    """What the model thought, folded once it is done."""
+    """Render the model's thinking, which Gradio folds once it is done."""
     metadata: JSON = {"title": "Thinking", "status": status}
     return {"role": "assistant", "content": markdown.render_markdown(text), "metadata": metadata}
 
 
 def render_waiting() -> ChatMessage:
-    """The model was asked, and has said nothing yet."""
+    """Render a placeholder until the model begins to answer."""
     return {
         "role": "assistant",
         "content": "",
-        "metadata": {"title": "The model is asked", "status": "pending"},
+        "metadata": {"title": "Waiting for the model", "status": "pending"},
     }
 
 
 def render_tool_call(view: ToolCallView) -> ChatMessage:
-    """A tool call, with its arguments and its result."""
+    """Render a tool call with its arguments and result."""
     ended = view.result is not None or view.is_waiting
     metadata: dict[str, JSON] = {
         "title": markdown.render_text(f"{_get_icon(view)} {format_call(view.call, _TITLE_LENGTH)}"),
@@ -157,16 +154,16 @@ def _get_icon(view: ToolCallView) -> str:
 
 
 def _format_status(view: ToolCallView) -> str:
-    words = [
+    notes = [
         "waits for you" if view.is_waiting else "",
         "repaired" if view.repaired else "",
         "" if view.seconds is None else format_duration(view.seconds),
     ]
-    return ", ".join(filter(None, words))
+    return ", ".join(filter(None, notes))
 
 
 def format_duration(seconds: float) -> str:
-    """A time as people read it."""
+    """Format a duration for people."""
     if seconds >= 1:
         return f"{seconds:.1f} s"
     return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "under 1 ms"
@@ -183,7 +180,7 @@ def _render_parts(view: ToolCallView) -> Iterator[str]:
 
 
 def _format_json(arguments: str) -> str:
-    """JSON text with a line for each member, if that says the same."""
+    """Return the JSON text with a line for each member; other text unchanged."""
     try:
         return json.dumps(json.loads(arguments), ensure_ascii=False, indent=2)
     except ValueError:
@@ -191,5 +188,5 @@ def _format_json(arguments: str) -> str:
 
 
 def render_note(text: str) -> ChatMessage:
-    """What is to be said of the conversation by neither side, such as what went wrong."""
+    """Render a note about the conversation, such as an error."""
     return {"role": "assistant", "content": markdown.render_text(f"⚠ {text}")}

@@ -1,8 +1,9 @@
-"""What a page names is of its owner: streams, events and uploads of one key are not another's.
+"""Isolation of users: one user cannot reach the streams, events and uploads of another.
 
-Gradio hands a stream to whoever names its session, and a file to whoever names its path. Here each
-such name gets a mark of the user behind it, on its way in, so that nobody can name another's; and a
-file is handed only to who has uploaded it. The page does not see the marks.
+Gradio gives a stream to any request that names its session, and a file to any request that names
+its path. This middleware appends a suffix of the user to each session name in a request, so that
+no user can name another's session, and serves a file only to the user who uploaded it. The page
+never sees the suffixes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _UPLOAD = "/gradio_api/upload"
 
 
 class UserIsolationMiddleware:
-    """Gradio's application, in which each user has names and files of their own."""
+    """Wraps Gradio's application, so that each user has separate sessions and files."""
 
     def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
         self._app = app
@@ -47,28 +48,29 @@ class UserIsolationMiddleware:
             return
         if path.rstrip("/") == _UPLOAD:
             send = _UploadRecorder(send, self._uploads, user).send
-            plain = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
-            scope = {**scope, "headers": plain}  # the answer is read here
-        mark = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32] if user else ""
-        if mark:
-            scope = _scope_request(scope, path, mark)
-            receive = _ScopedBody(receive, mark).receive if _has_json(scope) else receive
+            headers = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
+            scope = {**scope, "headers": headers}  # the recorder reads the response
+        suffix = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32] if user else ""
+        if suffix:
+            scope = _scope_request(scope, path, suffix)
+            receive = _ScopedBody(receive, suffix).receive if _has_json(scope) else receive
         try:
             await self._app(scope, receive, send)
         except RuntimeError as error:
             if not isinstance(error.__cause__, HTTPException):
                 raise
-            # a stream of a session that is not there has said so, and only has to end
+            # Gradio has reported that the stream's session doesn't exist; only end the response.
             await send({"type": "http.response.body", "body": b""})
 
 
-def _scope_request(scope: Scope, path: str, mark: str) -> Scope:
+def _scope_request(scope: Scope, path: str, suffix: str) -> Scope:
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    pairs = [(name, value + mark if name in _SCOPED_NAMES else value) for name, value in query]
+    pairs = [(name, value + suffix if name in _SCOPED_NAMES else value) for name, value in query]
     if path.startswith(_HEARTBEAT):
-        path = path.rstrip("/") + mark
-    lengthless = [pair for pair in scope["headers"] if pair[0].lower() != b"content-length"]
-    headers = lengthless if _has_json(scope) else scope["headers"]
+        path = path.rstrip("/") + suffix
+    headers = scope["headers"]
+    if _has_json(scope):  # the suffixes make the body longer
+        headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
     return {**scope, "path": path, "query_string": urlencode(pairs).encode(), "headers": headers}
 
 
@@ -78,11 +80,11 @@ def _has_json(scope: Scope) -> bool:
 
 
 class _ScopedBody:
-    """The body of a request, which the gatekeeper hands on whole."""
+    """The JSON body of a request, which `SecurityMiddleware` passes on as one message."""
 
-    def __init__(self, receive: Receive, mark: str) -> None:
+    def __init__(self, receive: Receive, suffix: str) -> None:
         self._receive = receive
-        self._mark = mark
+        self._suffix = suffix
 
     async def receive(self) -> ASGIMessage:
         message = await self._receive()
@@ -94,16 +96,18 @@ class _ScopedBody:
         try:
             value: object = orjson.loads(body)
         except ValueError:
-            return body  # it is not JSON, and is refused behind this
+            return body  # the application will refuse it
         if not isinstance(value, dict):
             return body
         fields = cast("dict[str, object]", value)
-        named = {name: f"{fields[name]}{self._mark}" for name in _SCOPED_NAMES if fields.get(name)}
-        return orjson.dumps({**fields, **named})
+        scoped = {
+            name: f"{fields[name]}{self._suffix}" for name in _SCOPED_NAMES if fields.get(name)
+        }
+        return orjson.dumps({**fields, **scoped})
 
 
 class _UploadRecorder:
-    """The answer to an upload, in which the paths of its files stand."""
+    """Records the paths of uploaded files, which Gradio's response lists."""
 
     def __init__(self, send: Send, uploads: Uploads, user: str) -> None:
         self._send = send
@@ -125,4 +129,4 @@ class _UploadRecorder:
 async def _send_not_found(send: Send) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 404, "headers": headers})
-    await send({"type": "http.response.body", "body": b"there is nothing here\n"})
+    await send({"type": "http.response.body", "body": b"not found\n"})

@@ -1,6 +1,7 @@
-"""The page: Gradio's components, and what each of them brings about.
+"""The page as Gradio components: their layout, their event handlers, and their updates.
 
-What each component of the page shows of a view.
+Gradio takes a handler's updates as a list, in the order of `ChatPage.outputs`; `_render_all` has
+the same order.
 """
 
 from __future__ import annotations
@@ -22,95 +23,24 @@ from agentcall.serving.web.session import ChatTab
 from agentcall.serving.web.view import WebChatView
 from agentcall.sessions import SessionSummary
 
-gr: Any = import_module("gradio")  # Any: an optional package, few of whose types are told
+gr: Any = import_module("gradio")  # Any: an optional package with few types
 ComponentUpdate: TypeAlias = Any
 
 PLACEHOLDER = "Ask something. Enter sends, Shift-Enter begins a new line."
-EDITING_PLACEHOLDER = (
-    "What you send now takes the place of the last question and of all that came of it."
-)
+EDITING_PLACEHOLDER = "What you send now replaces the last question and everything after it."
 _LABEL_LENGTH = 60
-_APPROVAL_QUESTION = "<p><strong>May this be done?</strong></p>"
-
-
-def render_updates(view: WebChatView, before: WebChatView | None) -> list[ComponentUpdate]:
-    """What each of `Page.outputs` is to show; what has not changed since is skipped."""
-    if before is None:
-        return _render_all(view)
-    if view == before:
-        return [gr.skip() for _ in _render_all(view)]
-    pairs = zip(_render_all(view), _render_all(before), strict=True)
-    return [gr.skip() if now == then else now for now, then in pairs]
-
-
-def _render_all(view: WebChatView) -> list[ComponentUpdate]:
-    is_idle = not view.is_running
-    has_begun = is_idle and bool(view.bubbles)
-    ids = {each.id for each in view.sessions}
-    is_kept = view.session in ids
-    editing = "Cancel edit" if view.is_editing else "Edit"
-    return [
-        list(view.bubbles),
-        _render_box(view),
-        gr.update(
-            choices=[(_format_label(each), each.id) for each in view.sessions],
-            value=view.session if is_kept else None,
-        ),
-        gr.update(visible=view.waiting is not None),
-        "" if view.waiting is None else _render_pending(view.waiting, view.more),
-        gr.update() if view.waiting is None else gr.update(value=""),
-        gr.update(interactive=has_begun),
-        gr.update(interactive=has_begun, value=editing),
-        gr.update(interactive=has_begun),
-        gr.update(link=_build_export_link(view.session, "md"), interactive=is_kept),
-        gr.update(link=_build_export_link(view.session, "json"), interactive=is_kept),
-        markdown.render_text(view.usage) if view.usage else "",
-        markdown.render_text(view.session),
-    ]
-
-
-def _render_box(view: WebChatView) -> ComponentUpdate:
-    looks: dict[str, object] = {
-        "placeholder": EDITING_PLACEHOLDER if view.is_editing else PLACEHOLDER,
-        "submit_btn": not view.is_running,
-        "stop_btn": view.is_running,
-    }
-    if view.draft is not None:
-        looks["value"] = {"text": view.draft, "files": []}
-    return gr.update(**looks)
-
-
-def _format_label(session: SessionSummary) -> str:
-    waits = "‖ " if session.waiting else ""
-    return f"{waits}{to_single_line(session.title, _LABEL_LENGTH) or session.id}"
-
-
-def _render_pending(pending: PendingApproval, more: int) -> str:
-    """A call that a person decides about: nothing of it is cut or invisible."""
-    parts = [
-        _APPROVAL_QUESTION,
-        markdown.render_code(format_full_call(pending.call, pending.agent)),
-    ]
-    if pending.reason:
-        parts.append(markdown.render_text(pending.reason))
-    if more:
-        parts.append(markdown.render_text(f"{more} more behind it."))
-    return markdown.join(*parts)
-
-
-def _build_export_link(session: str, form: str) -> str:
-    return f"export?{urlencode({'session': session, 'as': form})}"
+_APPROVAL_QUESTION = "<p><strong>Allow this call?</strong></p>"
 
 
 Component: TypeAlias = Any
 GradioRequest: TypeAlias = Any
 Views: TypeAlias = AsyncGenerator[WebChatView, None]
-Handler = TypeVar("Handler", bound=Callable[..., Any])  # Any: whatever Gradio makes of it
+Handler = TypeVar("Handler", bound=Callable[..., Any])  # Any: Gradio's values
 
 
 @dataclass(frozen=True, slots=True)
 class SidebarComponents:
-    """The conversations that are kept."""
+    """The list of saved conversations."""
 
     new: Component
     sessions: Component
@@ -118,7 +48,7 @@ class SidebarComponents:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalComponents:
-    """A call that waits for a person."""
+    """The panel with a call that waits for a decision."""
 
     panel: Component
     call: Component
@@ -130,7 +60,7 @@ class ApprovalComponents:
 
 @dataclass(frozen=True, slots=True)
 class FooterComponents:
-    """What stands below the box for words."""
+    """The buttons and texts below the input box."""
 
     retry: Component
     edit: Component
@@ -143,7 +73,7 @@ class FooterComponents:
 
 @dataclass(frozen=True, slots=True)
 class ChatPage:
-    """The page of an agent of this name, as Gradio's `blocks`."""
+    """All components of the page; `blocks` is Gradio's application."""
 
     blocks: Component
     sidebar: SidebarComponents
@@ -154,7 +84,7 @@ class ChatPage:
 
     @property
     def outputs(self) -> list[Component]:
-        """The components that change, in the order of `shown`."""
+        """The components that handlers update, in the order of `_render_all`."""
         side, approval, foot = self.sidebar, self.approval, self.footer
         return [
             self.chat,
@@ -168,9 +98,10 @@ class ChatPage:
 def build_page(
     name: str, find_tab: Callable[[GradioRequest], ChatTab], *, running: int
 ) -> ChatPage:
-    """The page of an agent of this name.
+    """Build the page of an agent called `name`.
 
-    find: the tab that a request comes from. running: how many runs go on at the same time.
+    find_tab: returns the tab of a request.
+    running: how many runs may execute at the same time.
     """
     with gr.Blocks(title=name, analytics_enabled=False, fill_height=True) as blocks:
         page = ChatPage(
@@ -211,7 +142,7 @@ def _build_approval() -> ApprovalComponents:
     with gr.Column(visible=False, variant="panel", elem_id="approval") as panel:
         call = gr.Markdown(elem_id="call")
         reason = gr.Textbox(
-            placeholder="Why not? The model is told when you deny.",
+            placeholder="Why not? The model reads this if you deny.",
             show_label=False,
             container=False,
             max_length=2000,
@@ -231,7 +162,7 @@ def _build_box() -> Component:
         autofocus=True,
         file_count="multiple",
         file_types=["image"],
-        max_plain_text_length=10**9,  # a long text that is pasted stays a text
+        max_plain_text_length=10**9,  # pasted text stays text, however long
         elem_id="box",
     )
 
@@ -251,13 +182,13 @@ def _build_footer() -> FooterComponents:
 def _connect_events(
     page: ChatPage, find_tab: Callable[[GradioRequest], ChatTab], running: int
 ) -> None:
-    """Says what each component brings about."""
+    """Attach the handlers to the components."""
 
     def on(
-        event: Component, work: Callable[..., Views], *inputs: Component, group: str | None = None
+        event: Component, action: Callable[..., Views], *inputs: Component, group: str | None = None
     ) -> None:
         event(
-            _make_handler(work, find_tab),
+            _make_handler(action, find_tab),
             list(inputs),
             page.outputs,
             show_progress="hidden",
@@ -285,16 +216,16 @@ def _connect_events(
 
 
 def _make_handler(
-    work: Callable[..., Views], find_tab: Callable[[GradioRequest], ChatTab]
+    action: Callable[..., Views], find_tab: Callable[[GradioRequest], ChatTab]
 ) -> Callable[..., Any]:
-    """The work as a function for Gradio, which is to give it the request first."""
+    """Return the action as a Gradio handler, which gets the request as its first argument."""
 
     async def handler(
         request: GradioRequest,
-        *given: object,
+        *values: object,
     ) -> AsyncGenerator[list[Any], None]:  # Any: Gradio's updates
         before = None
-        async with aclosing(work(find_tab(request), *given)) as views:
+        async with aclosing(action(find_tab(request), *values)) as views:
             async for view in views:
                 yield render_updates(view, before)
                 before = view
@@ -303,15 +234,15 @@ def _make_handler(
 
 
 def _inject_request(handler: Handler) -> Handler:
-    """The function, whose first argument Gradio is to give itself; it goes by annotations."""
+    """Annotate the handler so that Gradio passes the request as its first argument."""
     handler.__annotations__ = {"request": gr.Request}
     return handler
 
 
-async def _ask(tab: ChatTab, given: dict[str, Any]) -> Views:  # Any: a text, and paths of files
-    text = str(given.get("text") or "")
+async def _ask(tab: ChatTab, value: dict[str, Any]) -> Views:  # Any: a text, and paths of files
+    text = str(value.get("text") or "")
     try:
-        images = [tab.load_image(path) for path in given.get("files") or ()]
+        images = [tab.load_image(path) for path in value.get("files") or ()]
     except UsageError as error:
         views = tab.show_error(str(error))
     else:
@@ -331,3 +262,71 @@ def _approve_always(tab: ChatTab) -> Views:
 
 def _deny(tab: ChatTab, reason: str) -> Views:
     return tab.decide(Denied(reason.strip()))
+
+
+def render_updates(view: WebChatView, before: WebChatView | None) -> list[ComponentUpdate]:
+    """Return an update for each of `ChatPage.outputs`; those that have not changed are skipped."""
+    if before is None:
+        return _render_all(view)
+    if view == before:
+        return [gr.skip() for _ in _render_all(view)]
+    pairs = zip(_render_all(view), _render_all(before), strict=True)
+    return [gr.skip() if new == old else new for new, old in pairs]
+
+
+def _render_all(view: WebChatView) -> list[ComponentUpdate]:
+    is_idle = not view.is_running
+    has_begun = is_idle and bool(view.bubbles)
+    is_saved = view.session in {session.id for session in view.sessions}
+    editing = "Cancel edit" if view.is_editing else "Edit"
+    return [
+        list(view.bubbles),
+        _render_box(view),
+        gr.update(
+            choices=[(_format_label(session), session.id) for session in view.sessions],
+            value=view.session if is_saved else None,
+        ),
+        gr.update(visible=view.waiting is not None),
+        "" if view.waiting is None else _render_pending(view.waiting, view.more),
+        gr.update() if view.waiting is None else gr.update(value=""),
+        gr.update(interactive=has_begun),
+        gr.update(interactive=has_begun, value=editing),
+        gr.update(interactive=has_begun),
+        gr.update(link=_build_export_link(view.session, "md"), interactive=is_saved),
+        gr.update(link=_build_export_link(view.session, "json"), interactive=is_saved),
+        markdown.render_text(view.usage) if view.usage else "",
+        markdown.render_text(view.session),
+    ]
+
+
+def _render_box(view: WebChatView) -> ComponentUpdate:
+    properties: dict[str, object] = {
+        "placeholder": EDITING_PLACEHOLDER if view.is_editing else PLACEHOLDER,
+        "submit_btn": not view.is_running,
+        "stop_btn": view.is_running,
+    }
+    if view.draft is not None:
+        properties["value"] = {"text": view.draft, "files": []}
+    return gr.update(**properties)
+
+
+def _format_label(session: SessionSummary) -> str:
+    waits = "‖ " if session.waiting else ""
+    return f"{waits}{to_single_line(session.title, _LABEL_LENGTH) or session.id}"
+
+
+def _render_pending(pending: PendingApproval, more: int) -> str:
+    """Render the call that the user decides about, in full and with invisible characters shown."""
+    parts = [
+        _APPROVAL_QUESTION,
+        markdown.render_code(format_full_call(pending.call, pending.agent)),
+    ]
+    if pending.reason:
+        parts.append(markdown.render_text(pending.reason))
+    if more:
+        parts.append(markdown.render_text(f"{more} more waiting."))
+    return markdown.join(*parts)
+
+
+def _build_export_link(session: str, format_name: str) -> str:
+    return f"export?{urlencode({'session': session, 'as': format_name})}"

@@ -1,13 +1,14 @@
-"""The door of the page: what a browser needs beside a gatekeeper, around an ASGI application.
+"""ASGI middleware with the browser's side of security: login, cookies, security headers.
 
 Rules (OWASP's for CSRF, CSP and session cookies; Jupyter's link for a key in a browser):
-1. Where there is a key, a link `/?token=KEY` lets a browser in: it gets a cookie, and the key
-   leaves the address at once. The cookie (HttpOnly, SameSite=Strict) is a word made of the key, not
-   the key itself: cookies go to every port of a machine.
-2. Only the page itself may ask, which the gatekeeper sees to; a link may lead to the page.
-3. Nothing is loaded from elsewhere: a Content-Security-Policy forbids it, and runs no script but
-   the page's own, which carry a number used once.
-4. Only the paths that the page needs are answered.
+1. If there are keys, the link `/?token=KEY` logs a browser in. It gets a cookie and a redirect to
+   the address without the key. The cookie (HttpOnly, SameSite=Strict) is an HMAC of the key, not
+   the key itself, as browsers send cookies to every port of a machine.
+2. Only the page itself may send requests, which `SecurityMiddleware` checks; a link on another page
+   may open it.
+3. A Content-Security-Policy forbids to load anything from other servers, and to run any script but
+   the page's own, which carry a nonce.
+4. Only the paths that the page needs are served.
 """
 
 from __future__ import annotations
@@ -53,24 +54,24 @@ _LOGIN_PAGE = b"""<!doctype html>
 <style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 26rem; margin: 20vh auto;
 padding: 0 1rem } input, button { font: inherit; padding: .4rem .8rem }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #111 } }</style></head>
-<body><h1>A key is needed</h1><p>It stands in the terminal where <code>agentcall web</code>
-runs, or is known to whoever runs it.</p>
+<body><h1>A key is needed</h1><p>It is printed in the terminal where <code>agentcall web</code>
+runs. If you don't run it yourself, ask the person who does.</p>
 <form><input name="token" type="password" autocomplete="current-password" autofocus required>
 <button>Enter</button></form></body></html>
 """
 
 
 class WebSecurityMiddleware:
-    """Lets browsers through to the application of a page on the terms of a gatekeeper."""
+    """Passes the browser requests that an `AccessPolicy` accepts to the page's application."""
 
     def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self._app = app
         self._keys = tuple(access.keys)
-        self._middleware = SecurityMiddleware(self._serve_authorized, access)
+        self._middleware = SecurityMiddleware(self._serve, access)
         self._ending = asyncio.Event()
 
     def end_streams(self) -> None:
-        """From now on whoever waits for more of an answer has gone away: a page never does."""
+        """End all open responses, as a page never closes its stream itself."""
         self._ending.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,39 +86,42 @@ class WebSecurityMiddleware:
             receive = _end_on_event(self._ending, receive)
         response = _LoginResponse(scope, send)
         await self._middleware(scope, receive, response.send)
-        if response.is_open:  # a stream that was ended
+        if response.is_open:  # the stream was cut off by `end_streams`
             await send({"type": "http.response.body", "body": b""})
 
     def _find_key(self, scope: Scope) -> str | None:
-        """The key that the address or the cookie stands for; None where a header may."""
+        """Return the key from the address or the cookie, or None if a header may have one."""
         if not self._keys:
             return None
         token = _read_token(scope)
         if token is not None:
             return token
-        given = _read_cookie(scope)
-        found = (key for key in self._keys if hmac.compare_digest(_sign_key(key).encode(), given))
-        return next(found, None)
+        cookie = _read_cookie(scope)
+        matches = (
+            key for key in self._keys if hmac.compare_digest(_sign_key(key).encode(), cookie)
+        )
+        return next(matches, None)
 
-    async def _serve_authorized(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Beyond the gatekeeper: whoever asks has a right to."""
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that `SecurityMiddleware` has accepted."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         token = _read_token(scope)
         if not _ALLOWED_PATHS.fullmatch(scope["path"]):
-            await _send_response(send, 404, b"there is nothing here\n")
+            await _send_response(send, 404, b"not found\n")
         elif token is not None and self._keys:
             await _send_response(send, 303, b"", _build_login_headers(scope, token))
         elif scope["path"] == "/":
-            plain = {**scope, "headers": _drop_header(scope, b"accept-encoding")}
-            await self._app(plain, receive, _SecurePageResponse(send).send)
+            # `_SecurePageResponse` edits the body, so it must not be compressed.
+            scope = {**scope, "headers": _drop_header(scope, b"accept-encoding")}
+            await self._app(scope, receive, _SecurePageResponse(send).send)
         else:
             await self._app(scope, receive, _SecureResponse(send).send)
 
 
 class _SecureResponse:
-    """Sends an answer with headers by which a browser holds it to the rules."""
+    """Adds the security headers to a response."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -132,7 +136,7 @@ class _SecureResponse:
 
 
 class _SecurePageResponse:
-    """The same for the page, whose scripts get the number that the policy names."""
+    """Adds the security headers to the page, and the policy's nonce to its scripts."""
 
     def __init__(self, send: Send) -> None:
         self._response = _SecureResponse(send)
@@ -146,7 +150,7 @@ class _SecurePageResponse:
         self._body += message.get("body", b"")
         if message.get("more_body"):
             return
-        # what Gradio writes into its page has no `<` in it but in tags
+        # Gradio escapes `<` in the values of its page, so `<script` is always a tag.
         script = f'<script nonce="{self._response.nonce}"'.encode()
         body = re.sub(rb"<script\b", script, self._body)
         length = (b"content-length", str(len(body)).encode())
@@ -156,9 +160,9 @@ class _SecurePageResponse:
 
 
 class _LoginResponse:
-    """Sends an answer; a person who has no key is shown where to put it.
+    """Sends a response; a person without a key gets the login page instead of a 401.
 
-    is_open: whether more of the answer is to come.
+    is_open: whether the response has begun but not ended.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -182,20 +186,22 @@ class _LoginResponse:
 
 
 def _end_on_event(ending: asyncio.Event, receive: Receive) -> Receive:
+    """Return a `receive` that reports a disconnect once the event is set."""
+
     async def receive_or_disconnect() -> ASGIMessage:
-        coming, end = asyncio.ensure_future(receive()), asyncio.ensure_future(ending.wait())
+        message, end = asyncio.ensure_future(receive()), asyncio.ensure_future(ending.wait())
         try:
-            await asyncio.wait({coming, end}, return_when=asyncio.FIRST_COMPLETED)
-            return coming.result() if coming.done() else {"type": "http.disconnect"}
+            await asyncio.wait({message, end}, return_when=asyncio.FIRST_COMPLETED)
+            return message.result() if message.done() else {"type": "http.disconnect"}
         finally:
-            coming.cancel()
+            message.cancel()
             end.cancel()
 
     return receive_or_disconnect
 
 
 def _build_login_headers(scope: Scope, token: str) -> list[tuple[bytes, bytes]]:
-    """The headers that give a cookie for a key, and lead to the same page without it."""
+    """Return the headers that set the cookie of a key, and redirect to the page without it."""
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     rest = "&".join(
         f"{quote(name)}={quote(value)}"
@@ -207,12 +213,12 @@ def _build_login_headers(scope: Scope, token: str) -> list[tuple[bytes, bytes]]:
     cookie = (
         f"{_get_cookie_name(scope)}={_sign_key(token)}; HttpOnly; SameSite=Strict; Path=/{secure}"
     )
-    place = f"./?{rest}" if rest else "./"
-    return [(b"location", place.encode()), (b"set-cookie", cookie.encode())]
+    location = f"./?{rest}" if rest else "./"
+    return [(b"location", location.encode()), (b"set-cookie", cookie.encode())]
 
 
 def _sign_key(key: str) -> str:
-    """What stands for a key in a cookie; the key cannot be found from it."""
+    """Return the HMAC of a key for its cookie, from which the key cannot be recovered."""
     return hmac.new(key.encode("utf-8", "replace"), b"agentcall web", hashlib.sha256).hexdigest()
 
 
@@ -222,21 +228,21 @@ def _get_cookie_name(scope: Scope) -> str:
 
 
 def _read_cookie(scope: Scope) -> bytes:
-    """The cookie of this server, whatever other servers of this machine have set besides."""
-    wanted = _get_cookie_name(scope).encode()
-    for name, value in scope["headers"]:
-        for part in value.split(b";") if name.lower() == b"cookie" else ():
-            given, _, word = part.strip().partition(b"=")
-            if given == wanted:
-                return bytes(word.strip(b'"'))
+    """Return this server's cookie, among those of other servers on the machine, or b""."""
+    expected = _get_cookie_name(scope).encode()
+    for header, value in scope["headers"]:
+        for part in value.split(b";") if header.lower() == b"cookie" else ():
+            name, _, signature = part.strip().partition(b"=")
+            if name == expected:
+                return bytes(signature.strip(b'"'))
     return b""
 
 
 def _read_token(scope: Scope) -> str | None:
     if scope["method"] != "GET" or scope["path"] != "/":
         return None
-    found = parse_qs(scope["query_string"].decode("latin-1")).get("token")
-    return found[0] if found else None
+    tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token")
+    return tokens[0] if tokens else None
 
 
 def _decode_headers(scope: Scope) -> Mapping[str, str]:

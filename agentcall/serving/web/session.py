@@ -1,11 +1,11 @@
-"""One tab of a browser: a conversation, what runs in it, and what is to be seen.
+"""One browser tab: its conversation, its running answer, and its view.
 
 Rules:
-1. What is shown of a run that has ended comes from the session, so that a reload shows the same.
-   Only how long calls took is remembered besides, and until the next question an answer that was
-   cut off, which the model does not get to see again.
-2. A person decides about the call that was shown, whatever has begun to wait since.
-3. Whatever breaks a run is shown, and the conversation goes on.
+1. The messages of a finished run are rendered from the session, so that a reload shows the same.
+   Only two things are kept beside it: the duration of calls and, until the next question, an
+   answer that was cut off, which the model does not see again.
+2. A decision applies to the call that was shown, even if another call waits meanwhile.
+3. An error in a run is shown, and the conversation continues.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PromptParts: TypeAlias = Sequence[Text | Image]
 
 
 class CallDurations(dict[tuple[str, str], float]):
-    """How long calls took, by the run's id and the call's; the oldest are forgotten."""
+    """The duration of calls in seconds, by run id and call id; drops the oldest beyond `limit`."""
 
     limit = 10_000
 
@@ -56,9 +56,11 @@ class CallDurations(dict[tuple[str, str], float]):
 
 
 class ChatTab:
-    """A conversation in a browser.
+    """A conversation in a browser tab.
 
-    image: reads an image that its user has uploaded. Raises UsageError for any other file.
+    Each action of the user is an async generator of views; it yields while a run makes progress.
+
+    load_image: returns an image that the user has uploaded; raises UsageError for any other file.
     """
 
     def __init__(
@@ -75,23 +77,21 @@ class ChatTab:
         self._is_editing = False
         self._note = self._usage = self._partial_answer = ""
 
-    # What a person does. Each gives what is to be seen, again and again while a run goes on.
-
     async def show(self) -> AsyncGenerator[WebChatView, None]:
-        """Shows the conversation as it is."""
+        """Show the conversation."""
         yield await self._refresh()
 
     async def show_error(self, message: str) -> AsyncGenerator[WebChatView, None]:
-        """Shows what is wrong with what the person did."""
+        """Show an error of the user's input."""
         self._note = message
         yield await self._refresh()
 
     async def ask(self, prompt: PromptParts) -> AsyncGenerator[WebChatView, None]:
-        """Asks; where the last question is being edited, in its place and with its images."""
+        """Ask a question; if the last one is being edited, replace it but keep its images."""
         if prompt and not self._is_running:
-            old = await self._undo_last() if self._is_editing else ()
-            if old is not None:
-                images = [part for part in old if isinstance(part, Image)]
+            replaced = await self._undo_last() if self._is_editing else ()
+            if replaced is not None:
+                images = [part for part in replaced if isinstance(part, Image)]
                 async with aclosing(self._stream_answer([*images, *prompt])) as views:
                     async for view in views:
                         yield view
@@ -99,7 +99,7 @@ class ChatTab:
         yield await self._refresh()
 
     async def retry(self) -> AsyncGenerator[WebChatView, None]:
-        """Asks the last question anew."""
+        """Ask the last question again."""
         prompt = None if self._is_running else await self._undo_last()
         if prompt is None:
             yield await self._refresh()
@@ -109,7 +109,7 @@ class ChatTab:
                 yield view
 
     async def decide(self, decision: Decision) -> AsyncGenerator[WebChatView, None]:
-        """Goes on with the run whose call was shown."""
+        """Resume the run whose call was shown."""
         pending = self._view.waiting
         if pending is None or self._is_running:
             yield await self._refresh()
@@ -120,31 +120,31 @@ class ChatTab:
                 yield view
 
     async def undo(self) -> AsyncGenerator[WebChatView, None]:
-        """Takes the last question back, with all that came of it, and puts it into the box."""
+        """Remove the last question and its answer, and put the question into the input box."""
         prompt = None if self._is_running else await self._undo_last()
         yield replace(await self._refresh(), draft=None if prompt is None else _join_text(prompt))
 
     async def edit(self) -> AsyncGenerator[WebChatView, None]:
-        """Puts the last question into the box; what is sent next takes its place. Twice: not."""
+        """Put the last question into the input box to be replaced; a second call cancels that."""
         last = None if self._is_running else await asyncio.to_thread(self._find_last_question)
         self._is_editing = last is not None and not self._is_editing
         draft = _join_text(last) if last is not None and self._is_editing else ""
         yield replace(await self._refresh(), draft=draft)
 
     async def stop(self) -> AsyncGenerator[WebChatView, None]:
-        """Stops the answer that is on its way."""
+        """Stop the running answer."""
         await self.stop_runs()
         yield await self._refresh()
 
     async def start_new(self) -> AsyncGenerator[WebChatView, None]:
-        """Begins a new conversation."""
+        """Start a new conversation."""
         await self.stop_runs()
         self.conversation.start_new()
         self._reset()
         yield replace(await self._refresh(), draft="")
 
     async def open_session(self, session: str) -> AsyncGenerator[WebChatView, None]:
-        """Goes on with another conversation."""
+        """Continue another conversation."""
         await self.stop_runs()
         previous = self.conversation.session
         self.conversation.session = SQLiteSession(session, previous.store.path, wait=previous.wait)
@@ -152,13 +152,11 @@ class ChatTab:
         yield replace(await self._refresh(), draft="")
 
     async def stop_runs(self) -> None:
-        """Stops what runs, as the browser has gone away."""
+        """Stop all runs of this tab, for example when the browser has disconnected."""
         for task in self._runs:
             task.cancel()
         if self._runs:
             await asyncio.wait(self._runs)
-
-    # How it is done.
 
     @property
     def _is_running(self) -> bool:
@@ -169,7 +167,7 @@ class ChatTab:
         self._note = self._usage = self._partial_answer = ""
 
     async def _undo_last(self) -> PromptParts | None:
-        """The last question, after it was taken back; None if it could not be."""
+        """Remove the last question and return it, or note the error and return None."""
         self._reset()
         try:
             exchange = await self.conversation.undo()
@@ -185,37 +183,37 @@ class ChatTab:
         return questions[-1] if questions else None
 
     async def _stream_answer(self, prompt: PromptParts) -> AsyncGenerator[WebChatView, None]:
-        only = prompt[0] if len(prompt) == 1 else None
-        events = self.conversation.ask(only.text if isinstance(only, Text) else prompt)
-        live = ChatStreamState()
-        async with aclosing(self._stream_views(events, live, prompt)) as views:
+        part = prompt[0] if len(prompt) == 1 else None
+        events = self.conversation.ask(part.text if isinstance(part, Text) else prompt)
+        state = ChatStreamState()
+        async with aclosing(self._stream_views(events, state, prompt)) as views:
             async for view in views:
-                has_begun = live.run_id or view.is_running
+                has_begun = state.run_id or view.is_running
                 yield view if has_begun else replace(view, draft=_join_text(prompt))
 
     async def _stream_views(
-        self, events: AsyncGenerator[Event, None], live: ChatStreamState, prompt: PromptParts = ()
+        self, events: AsyncGenerator[Event, None], state: ChatStreamState, prompt: PromptParts = ()
     ) -> AsyncGenerator[WebChatView, None]:
-        """A run as it goes on, and what there is in the end."""
-        began = time.monotonic()
+        """Yield views while a run executes, and the final one."""
+        started = time.monotonic()
         self._reset()
         try:
             runs, pending = await asyncio.to_thread(
                 lambda: (self.conversation.history, self.conversation.pending)
             )
-            asked_messages = [render_question(tuple(prompt))] if prompt else []
-            before, shown = await self._render_in_thread(runs, pending, live), live.shown_calls
-            async with aclosing(poll_events(events, live.apply, self._runs)) as updates:
+            question = [render_question(tuple(prompt))] if prompt else []
+            history: list[ChatMessage] = []
+            hidden: frozenset[tuple[str, str]] | None = None
+            async with aclosing(poll_events(events, state.apply, self._runs)) as updates:
                 async for _ in updates:
-                    if shown != live.shown_calls:
-                        before, shown = (
-                            await self._render_in_thread(runs, pending, live),
-                            live.shown_calls,
-                        )
-                    now = await asyncio.to_thread(lambda: tuple(live.render()))
+                    # In threads, as a long conversation must not delay the other tabs.
+                    if hidden != state.shown_calls:
+                        hidden = state.shown_calls
+                        history = await asyncio.to_thread(self._render_runs, runs, pending, hidden)
+                    current = await asyncio.to_thread(lambda: tuple(state.render()))
                     yield replace(
                         self._view,
-                        bubbles=(*before, *asked_messages, *now),
+                        bubbles=(*history, *question, *current),
                         is_running=True,
                         is_editing=False,
                         waiting=None,
@@ -224,17 +222,11 @@ class ChatTab:
                     )
         except AgentCallError as error:
             self._note = str(error)
-        except Exception as error:  # whatever it is, the conversation goes on
+        except Exception as error:  # a tool or model may raise anything; the conversation stays
             _LOG.exception("a run failed")
             self._note = f"{type(error).__name__}: {error}"
-        self._record_run(live, time.monotonic() - began)
+        self._record_run(state, time.monotonic() - started)
         yield await self._refresh()
-
-    async def _render_in_thread(
-        self, runs: Sequence[StoredRun], pending: Sequence[PendingApproval], live: ChatStreamState
-    ) -> list[ChatMessage]:
-        """The same, in a thread: a long conversation must not hold up the others."""
-        return await asyncio.to_thread(self._render_runs, runs, pending, live.shown_calls)
 
     def _render_runs(
         self,
@@ -242,26 +234,26 @@ class ChatTab:
         pending: Sequence[PendingApproval],
         hidden: Collection[tuple[str, str]] = (),
     ) -> list[ChatMessage]:
-        """The runs of the session, but for the calls that the one that goes on shows itself."""
-        waiting = {(each.run_id, each.call.id.partition("/")[0]) for each in pending}
+        """Render the session's runs, except the calls that the running answer shows itself."""
+        waiting = {(item.run_id, item.call.id.partition("/")[0]) for item in pending}
         return render_history(runs, ToolCallInfo(waiting, hidden, self._durations))
 
-    def _record_run(self, live: ChatStreamState, seconds: float) -> None:
-        for one in live.tool_calls:
-            if one.seconds is not None and len(one.path) == 1:
-                self._durations[live.run_id, one.call.id] = one.seconds
-        result = live.result
+    def _record_run(self, state: ChatStreamState, seconds: float) -> None:
+        for view in state.tool_calls:
+            if view.seconds is not None and len(view.path) == 1:
+                self._durations[state.run_id, view.call.id] = view.seconds
+        result = state.result
         if result is None:
-            self._partial_answer = live.partial_answer
+            self._partial_answer = state.partial_answer
             self._note = self._note or "stopped"
         else:
             if isinstance(result.answer, MissingOutput) and not result.pending:
                 self._note = f"there is no answer ({result.stop_reason}): {result.answer.reason}"
-            speed = f", {live.tokens_per_second:.0f} tokens/s" if live.tokens_per_second else ""
+            speed = f", {state.tokens_per_second:.0f} tokens/s" if state.tokens_per_second else ""
             self._usage = f"{format_usage(result.usage)}, {format_duration(seconds)}{speed}"
 
     async def _refresh(self) -> WebChatView:
-        """What there is to be seen, out of the session."""
+        """Return a new view from the session."""
         self._view = await asyncio.to_thread(self._build_view)
         return self._view
 
@@ -281,12 +273,14 @@ class ChatTab:
             usage=self._format_usage(conversation.usage),
         )
 
-    def _format_usage(self, whole: Usage) -> str:
-        if not whole.requests:
+    def _format_usage(self, total: Usage) -> str:
+        if not total.requests:
             return ""
-        last = [f"This answer: {self._usage}"] if self._usage else []
-        all_runs = f"Conversation: {whole.input_tokens:,} tokens in, {whole.output_tokens:,} out"
-        return " · ".join([*last, all_runs])
+        answer = [f"This answer: {self._usage}"] if self._usage else []
+        conversation = (
+            f"Conversation: {total.input_tokens:,} tokens in, {total.output_tokens:,} out"
+        )
+        return " · ".join([*answer, conversation])
 
 
 def _to_parts(prompt: Prompt) -> PromptParts:

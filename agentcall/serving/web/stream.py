@@ -1,6 +1,7 @@
-"""A run that goes on, as bubbles: what its events have told so far.
+"""A running answer: its state from the events so far, as messages, and a poll of its events.
 
-A run that is looked at from time to time.
+The events of a run come faster than a browser can show them. `poll_events` passes each to the
+state at once, and yields at intervals so that the page is updated.
 """
 
 from __future__ import annotations
@@ -42,68 +43,28 @@ from agentcall.serving.web.messages import (
 )
 
 _MIN_INTERVAL = 0.06
-"""Seconds between two looks at least: more often nobody sees."""
-
-
-async def poll_events(
-    events: AsyncGenerator[Event, None],
-    handle: Callable[[Event], None],
-    tasks: set[asyncio.Task[None]],
-) -> AsyncGenerator[None, None]:
-    """Hands each event to `see` at once, and yields from time to time where there is something new.
-
-    runs: gets the task that follows the events, for as long as it does; cancelling it ends the run,
-        and so does leaving the loop. Raises what the events raise.
-    """
-    has_news = asyncio.Event()
-    has_news.set()
-
-    async def follow() -> None:
-        async with aclosing(events):
-            async for event in events:
-                handle(event)
-                has_news.set()
-
-    task = asyncio.create_task(follow())
-    tasks.add(task)
-    task.add_done_callback(lambda _: has_news.set())
-    try:
-        while not task.done():
-            await has_news.wait()
-            has_news.clear()
-            shown_at = time.monotonic()
-            yield
-            # a long conversation takes a while to be shown; the run has half of the time
-            await asyncio.sleep(max(_MIN_INTERVAL, time.monotonic() - shown_at))
-        if not task.cancelled():
-            task.result()
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        tasks.discard(task)
-
-
+"""The shortest time between two updates of the page."""
 _MIN_SECONDS = 0.1
-"""Seconds in which too little is written to say how fast."""
+"""The shortest time of writing for which a speed is shown."""
 
 
 @dataclass(slots=True)
 class _TextPart:
-    """Text that arrives piece by piece."""
+    """Text that is still arriving."""
 
     text: str
     is_thinking: bool = False
 
 
 class ChatStreamState:
-    """Follows a run by its events; `run_id` is that of one that goes on."""
+    """The state of a run, updated by its events; `run_id` is known before if it is resumed."""
 
     def __init__(self, run_id: str = "") -> None:
         self._parts: list[_TextPart | ToolCallView | str] = []
         self._repairs: dict[tuple[str, ...], str] = {}
         self._output_tokens, self._writing_seconds = 0, 0.0
         self.run_id = run_id
-        self.result: RunResult[Any] | None = None  # Any: of whatever agent
+        self.result: RunResult[Any] | None = None  # Any: of any agent
 
     @property
     def tool_calls(self) -> Iterator[ToolCallView]:
@@ -112,18 +73,18 @@ class ChatStreamState:
 
     @property
     def shown_calls(self) -> frozenset[tuple[str, str]]:
-        """The calls that are shown here, each by the id of the run and its own."""
-        return frozenset((self.run_id, one.path[0]) for one in self.tool_calls)
+        """The calls that `render` shows, by run id and call id."""
+        return frozenset((self.run_id, view.path[0]) for view in self.tool_calls)
 
     @property
     def partial_answer(self) -> str:
-        """What was said of an answer that has not ended."""
+        """The text so far of an answer that has not ended."""
         last = self._parts[-1] if self._parts else None
         return last.text if isinstance(last, _TextPart) and not last.is_thinking else ""
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens a second, while the model wrote; None where that cannot be said."""
+        """The speed at which the model wrote, or None if the time is too short."""
         return (
             self._output_tokens / self._writing_seconds
             if self._writing_seconds > _MIN_SECONDS
@@ -131,7 +92,7 @@ class ChatStreamState:
         )
 
     def apply(self, event: Event) -> None:
-        """Takes in what happened."""
+        """Update the state with an event."""
         match event:
             case TextDelta(text):
                 self._append_text(text, is_thinking=False)
@@ -152,14 +113,14 @@ class ChatStreamState:
                 self._apply_call_event(event, ())
 
     def render(self) -> Iterator[ChatMessage]:
-        """What there is to show; it may be read in a thread while more comes."""
+        """Render the messages so far. May run in a thread while events arrive."""
         parts = tuple(self._parts)
-        for place, part in enumerate(parts):
+        for index, part in enumerate(parts):
             match part:
                 case ToolCallView():
                     yield render_tool_call(part)
                 case _TextPart(text, is_thinking=True) if text.strip():
-                    is_last = place == len(parts) - 1
+                    is_last = index == len(parts) - 1
                     yield render_thinking(text, status="pending" if is_last else "done")
                 case _TextPart(text) if text.strip():
                     yield render_answer(text)
@@ -187,28 +148,67 @@ class ChatStreamState:
         else:
             self._parts.append(_TextPart(text, is_thinking))
 
-    def _apply_call_event(self, event: Event, inside: tuple[str, ...]) -> None:
+    def _apply_call_event(self, event: Event, parents: tuple[str, ...]) -> None:
         match event:
-            case Nested(call_id=call_id, event=below):
-                self._apply_call_event(below, (*inside, call_id))
+            case Nested(call_id=call_id, event=nested):
+                self._apply_call_event(nested, (*parents, call_id))
             case ToolCallRepaired(call, rule):
-                path = (*inside, call.id)
+                path = (*parents, call.id)
                 self._repairs[path] = ", ".join(filter(None, [self._repairs.get(path), rule]))
             case ToolCallStarted(call):
-                self._put_call(ToolCallView(call, path=(*inside, call.id)))
+                self._put_call(ToolCallView(call, path=(*parents, call.id)))
             case ApprovalRequested(call):
-                self._put_call(ToolCallView(call, is_waiting=True, path=(*inside, call.id)))
+                self._put_call(ToolCallView(call, is_waiting=True, path=(*parents, call.id)))
             case ToolCallRefused(call, result):
-                self._put_call(ToolCallView(call, result, path=(*inside, call.id)))
+                self._put_call(ToolCallView(call, result, path=(*parents, call.id)))
             case ToolCallFinished(call, result, seconds):
-                self._put_call(ToolCallView(call, result, seconds, path=(*inside, call.id)))
+                self._put_call(ToolCallView(call, result, seconds, path=(*parents, call.id)))
             case _:
                 pass
 
     def _put_call(self, view: ToolCallView) -> None:
         view = replace(view, repaired=self._repairs.get(view.path, ""))
-        for place, part in enumerate(self._parts):
+        for index, part in enumerate(self._parts):
             if isinstance(part, ToolCallView) and part.path == view.path:
-                self._parts[place] = view
+                self._parts[index] = view
                 return
         self._parts.append(view)
+
+
+async def poll_events(
+    events: AsyncGenerator[Event, None],
+    handle: Callable[[Event], None],
+    tasks: set[asyncio.Task[None]],
+) -> AsyncGenerator[None, None]:
+    """Pass each event to `handle` at once, and yield at intervals while there are new ones.
+
+    Raises what `events` raises. Leaving the loop ends the run.
+
+    tasks: has the task that reads the events while it runs; cancelling the task ends the run.
+    """
+    has_news = asyncio.Event()
+    has_news.set()
+
+    async def read_events() -> None:
+        async with aclosing(events):
+            async for event in events:
+                handle(event)
+                has_news.set()
+
+    task = asyncio.create_task(read_events())
+    tasks.add(task)
+    task.add_done_callback(lambda _: has_news.set())
+    try:
+        while not task.done():
+            await has_news.wait()
+            has_news.clear()
+            started = time.monotonic()
+            yield
+            # A long conversation takes a while to render: leave half of the time to the run.
+            await asyncio.sleep(max(_MIN_INTERVAL, time.monotonic() - started))
+        if not task.cancelled():
+            task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        tasks.discard(task)

@@ -1,4 +1,4 @@
-"""What browsers upload: kept where nobody else of this machine reads, until the server ends."""
+"""Files that browsers have uploaded, in a private folder that is deleted when the server stops."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from agentcall.messages import Image
 
 @cache
 def get_upload_folder() -> Path:
-    """Where Gradio puts what is uploaded; made at the first call."""
-    made = tempfile.mkdtemp(prefix="agentcall-web-")
-    os.environ["GRADIO_TEMP_DIR"] = made
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(made).resolve()
+    """Return the folder for Gradio's uploads; the first call creates it."""
+    folder = tempfile.mkdtemp(prefix="agentcall-web-")
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder).resolve()
 
 
 class Uploads:
-    """Which files were uploaded, each with its owners: whoever knows its path is not one."""
+    """The uploaded files with their owners; to know a file's path does not grant access."""
 
     def __init__(self) -> None:
         self._owners: defaultdict[Path, set[str]] = defaultdict(set)
 
     def add(self, user: str, paths: Iterable[str]) -> None:
-        """Notes what a user has uploaded."""
+        """Record the files that a user has uploaded."""
         for path in paths:
             self._owners[Path(path).resolve()].add(user)
 
     def has(self, user: str, path: str) -> bool:
-        """Whether the user has uploaded this file."""
+        """Return whether the user has uploaded this file."""
         try:
             return user in self._owners.get(Path(path).resolve(), ())
-        except (OSError, ValueError):  # a name that no file can have
+        except (OSError, ValueError):  # not a valid path
             return False
 
     def load_image(self, user: str, path: str) -> Image:
-        """The image that a user has uploaded.
+        """Load an image that the user has uploaded.
 
-        Raises UsageError for another file: a request may name any file of this machine.
+        Raises:
+            UsageError: for any other file, as a request could name any file of this machine.
         """
         if not self.has(user, path):
             raise UsageError(f"the file {path!r:.200} was not uploaded here")

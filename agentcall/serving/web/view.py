@@ -1,4 +1,4 @@
-"""What is to be seen in a tab of a browser."""
+"""What a browser tab shows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from agentcall.sessions import SessionSummary
 
 @dataclass(frozen=True, slots=True)
 class WebChatView:
-    """What is to be seen.
+    """A snapshot of what a tab shows.
 
-    waiting: the call that a person is asked about, and `more` that wait behind it.
-    usage: a line about tokens. draft: what stands in the box for words; None leaves it as it is.
+    waiting: the call that the user is asked about; `more` is the number of others that wait.
+    usage: a line about tokens.
+    draft: the text of the input box; None leaves it unchanged.
     """
 
     session: str
@@ -30,7 +31,7 @@ class WebChatView:
 
 
 def format_usage(usage: Usage) -> str:
-    """What was used, in words."""
-    calls = "" if usage.tool_calls == 1 else "s"
-    called = f", {usage.tool_calls} tool call{calls}" if usage.tool_calls else ""
-    return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{called}"
+    """Format the usage of a run for people."""
+    plural = "" if usage.tool_calls == 1 else "s"
+    calls = f", {usage.tool_calls} tool call{plural}" if usage.tool_calls else ""
+    return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{calls}"

@@ -75,7 +75,7 @@ def test_a_tool_that_is_approved_always_is_not_asked_about_again(visit: Open) ->
         (chat.cwd / name).touch()
     chat.ask("Delete a and b.")
     expect(chat.page.locator("#call")).to_contain_text('delete(path="a")')
-    expect(chat.page.locator("#call")).to_contain_text("1 more behind it")
+    expect(chat.page.locator("#call")).to_contain_text("1 more waiting")
     chat.page.locator("#always").click()
     chat.sees("Both are gone.")
     chat.ask("And c.")
