@@ -25,48 +25,45 @@ ALLOWED_ORIGIN = "http://127.0.0.1"
 """The origin that may send requests from a browser: LMDeploy's default is every web page."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommandContext:
-    """The server's folder, the progress reporter, and whether the server ends with its parent."""
-
-    entry: ServerEntry
-    report: ProgressReporter
-    ends_with_parent: bool
-
-
-def build_server_command(launch: Launch, context: CommandContext) -> Wanted:
+def build_server_command(
+    launch: Launch, entry: ServerEntry, report: ProgressReporter, *, ends_with_parent: bool = False
+) -> Wanted:
     """Return the task of the supervisor. Takes seconds; downloads an embedded model if needed.
 
     Raises LMDeployUnavailable, BadValue, EmbeddedError, DownloadError, UnknownModelName.
     """
-    build = _build_embedded if launch.kind == "embedded" else _build_lmdeploy
-    model, command = build(launch, context)
+    if launch.kind == "embedded":
+        (model, command), folder = _build_embedded(launch, report), entry.folder
+    else:
+        (model, command), folder = _build_lmdeploy(launch, entry, report), Path.cwd()
     return Wanted(
         kind=launch.kind,
         model=model,
         command=tuple(command),
-        folder=str(context.entry.folder if launch.kind == "embedded" else Path.cwd()),
+        folder=str(folder),
         host=launch.host,
         port=launch.port,
         scheme=launch.scheme,
         has_key=launch.has_key,
-        leashed=context.ends_with_parent,
+        leashed=ends_with_parent,
         patience=launch.patience,
     )
 
 
-def _build_embedded(launch: Launch, context: CommandContext) -> tuple[str, list[str]]:
+def _build_embedded(launch: Launch, report: ProgressReporter) -> tuple[str, list[str]]:
     require_runtime()
     model = lookup(launch.model.partition(":")[2] or None)
-    file = fetch(model, report=context.report)
+    file = fetch(model, report=report)
     command = [sys.executable, "-m", "agentcall_server.llama_server", "--model", str(file)]
     command += ["--alias", model.name, "--port", str(launch.port)]
     return model.name, [*command, "--context", str(launch.context or model.served_context)]
 
 
-def _build_lmdeploy(launch: Launch, context: CommandContext) -> tuple[str, list[str]]:
-    program, entry = find_lmdeploy(launch.lmdeploy), context.entry
-    context.report.say(f"reading the options of {program}")
+def _build_lmdeploy(
+    launch: Launch, entry: ServerEntry, report: ProgressReporter
+) -> tuple[str, list[str]]:
+    program = find_lmdeploy(launch.lmdeploy)
+    report.say(f"reading the options of {program}")
     known_flags = read_command_flags(program, SERVE_COMMAND)
     model = resolve_model_name(launch.model)
     family, python = find_family(model), find_python(program)
@@ -74,7 +71,7 @@ def _build_lmdeploy(launch: Launch, context: CommandContext) -> tuple[str, list[
     if not launch.has_flag("--chat-template"):
         source = TemplateSource(model, family, known_flags, python)
         template = prepare_chat_template(
-            launch.template, source, entry.folder / "template", context.report.say
+            launch.template, source, entry.folder / "template", report.say
         )
     arguments = build_launch_command(launch, known_flags, family, model=model, template=template)
     if python is None:  # not a script of Python, so the key cannot be kept out of the command line

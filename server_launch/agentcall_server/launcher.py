@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from agentcall_server.errors import BadValue, NameTaken, PortTaken, ServerNotRunning, StartFailed
 from agentcall_server.launch import Launch, resolve_paths
-from agentcall_server.launch_command import CommandContext, build_server_command
+from agentcall_server.launch_command import build_server_command
 from agentcall_server.model_cache import hold_lock
 from agentcall_server.ports import can_listen, find_listener, reserve_port
 from agentcall_server.processes import (
@@ -87,7 +87,7 @@ def launch_server(
         if launch.has_key:
             entry.ensure_key()
         wanted = build_server_command(
-            replace(launch, port=port), CommandContext(entry, report, ends_with_parent)
+            replace(launch, port=port), entry, report, ends_with_parent=ends_with_parent
         )
         entry.save(launch)
         entry.save(wanted)

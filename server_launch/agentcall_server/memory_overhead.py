@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from agentcall_server.architecture import ModelArchitecture
 from agentcall_server.releases import LMDeployRelease
@@ -29,14 +28,6 @@ DEFAULT_BATCH_SIZE = 128
 MIN_BLOCKS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class PrefillReserve:
-    """The bytes that the pytorch engine reserves for a prefill of `prefill` tokens."""
-
-    prefill: int
-    size: int
-
-
 def get_default_prefill(release: LMDeployRelease, backend: str) -> int:
     """Return LMDeploy's default of max_prefill_token_num."""
     return 4096 if backend == "pytorch" and release < LMDeployRelease(0, 6) else 8192
@@ -44,13 +35,13 @@ def get_default_prefill(release: LMDeployRelease, backend: str) -> int:
 
 def list_pytorch_reserves(
     vocabulary: int, prefill: int, *, batch: int, release: LMDeployRelease
-) -> Iterator[PrefillReserve]:
-    """Yield the reserves that are tried in turn, from the full prefill, halved, to one token."""
+) -> Iterator[tuple[int, int]]:
+    """Yield the prefills in tokens that are tried in turn, halved each time, and their bytes."""
     while prefill > 0:
         if release < LMDeployRelease(0, 6):
-            yield PrefillReserve(prefill, prefill * vocabulary * 7)
+            yield prefill, prefill * vocabulary * 7
         else:
-            yield PrefillReserve(prefill, (prefill + 2 * batch) * vocabulary * HALF_BYTES)
+            yield prefill, (prefill + 2 * batch) * vocabulary * HALF_BYTES
         prefill //= 2
 
 

@@ -173,10 +173,10 @@ def _divide_memory(request: PlanRequest, kv_cache: KVCache, free: int) -> tuple[
         return max(0, int(free * request.cache)) // kv_cache.block_bytes, reserve, prefill
     vocabulary = request.architecture.vocabulary
     blocks, size = 0, 0
-    for step in list_pytorch_reserves(
-        vocabulary, prefill, batch=request.batch, release=request.release
+    for tokens, size in list_pytorch_reserves(
+        vocabulary, request.prefill_tokens, batch=request.batch, release=request.release
     ):
-        prefill, size = step.prefill, step.size
+        prefill = tokens
         blocks = max(0, int((free - size) * request.cache)) // kv_cache.block_bytes
         # 0.18.0 gives up at two blocks before it halves any further (base.py:183-195)
         if blocks >= MIN_BLOCKS or (blocks <= 2 and request.release >= LMDeployRelease(0, 6)):

@@ -19,7 +19,7 @@ from supervised import server_of, state_in, until
 
 from agentcall_server.errors import BadValue, NameTaken, PortTaken, ServerNotRunning, StartFailed
 from agentcall_server.launch import Launch
-from agentcall_server.launch_command import CommandContext, build_server_command
+from agentcall_server.launch_command import build_server_command
 from agentcall_server.launcher import LaunchedServer, launch_server, stop_server, wait_until_ready
 from agentcall_server.lmdeploy_server import LMDeployServer
 from agentcall_server.processes import identify_process
@@ -83,9 +83,7 @@ class Watched:
         folder.mkdir(parents=True)
         self.entry = ServerEntry(folder)
         launch = launch_of(program, port=1, **more)
-        wanted = build_server_command(
-            launch, CommandContext(self.entry, NoProgress(), ends_with_parent=False)
-        )
+        wanted = build_server_command(launch, self.entry, NoProgress())
         self.entry.save(launch)
         self.entry.save(wanted)
         self.supervisor = Supervisor(self.entry, wanted, me, HASTY)
