@@ -84,10 +84,7 @@ def _build_lmdeploy(
 def build_launch_command(
     launch: Launch, known_flags: CommandFlags, family: ModelFamily, *, model: str, template: str
 ) -> list[str]:
-    """Return the arguments after `lmdeploy`. Raises LMDeployUnavailable.
-
-    `model` is a folder or a name on the hub; `template` is the value of `--chat-template`, or ''.
-    """
+    """Return the arguments after `lmdeploy`, with `--chat-template` unless `template` is empty."""
     _check_flags(launch, known_flags)
     builder = _FlagBuilder(launch, known_flags)
     stored = family.architecture.stored_scheme if family.architecture else "16"
@@ -108,8 +105,9 @@ def build_launch_command(
     arguments += builder.build_optional("--allow-origins", ALLOWED_ORIGIN)
     scaling = None
     if family.architecture and launch.context:
-        release = infer_min_release(known_flags)
-        scaling = family.architecture.plan_rope_scaling(launch.context, release)
+        scaling = family.architecture.plan_rope_scaling(
+            launch.context, infer_min_release(known_flags)
+        )
     # past the trained length a block's keys depend on the session's length, so none is shared
     if scaling is None or scaling.kind != "dynamic":
         arguments += builder.build_optional("--enable-prefix-caching")
