@@ -26,7 +26,8 @@ from agentcall.messages import (
     User,
     to_json,
 )
-from agentcall.sessions.rows import StoredRun, StoredSession
+from agentcall.runtime.session import StoredRun
+from agentcall.sessions.store import StoredSession
 
 Exporter: TypeAlias = Callable[[StoredSession], str]
 
