@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -34,6 +34,14 @@ class SessionSnapshot:
 
     messages: tuple[Message, ...] = ()
     approval_rules: tuple[ApprovalRule, ...] = ()
+
+    @classmethod
+    def from_results(cls, results: Iterable[RunResult[Any]]) -> SessionSnapshot:
+        """Return the snapshot of a session that stores the result of each run."""
+        results = tuple(results)
+        runs = map(StoredRun.from_result, results)
+        rules = dict.fromkeys(rule for result in results for rule in result.approval_rules)
+        return cls(tuple(message for run in runs for message in run.messages), tuple(rules))
 
 
 @dataclass(frozen=True, slots=True)

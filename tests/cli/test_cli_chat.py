@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import TOOLS, Terminal, agentcall, asked, model_of
+from dict_session import DictSession
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
@@ -222,7 +223,7 @@ def test_the_help_names_every_command(here: Path, loop: InterruptibleLoop) -> No
     ("line", "words"),
     [
         ("/udno", r"no command /udno; did you mean /undo\?"),
-        ("/undo", "nothing to take back"),
+        ("/undo", "nothing to undo"),
         ("/save x", "nothing to save"),
         ("/load x", "no session 'x'"),
         ("/image none.png", "no image file none.png"),
@@ -283,6 +284,24 @@ def test_conversations_are_named_listed_left_and_loaded(
     assert re.search(r"^rome .*2 messages  How is Rome\?\noslo ", told(one, "/load"))
     assert told(one, "/load os") == "oslo:\n\n> How is Oslo?\nCold."
     assert one.conversation.session.id == "oslo"
+
+
+def test_a_chat_works_with_a_session_of_ones_own(here: Path, loop: InterruptibleLoop) -> None:
+    one = chat(loop, call("send", to="ann"), say("Sent."), say("b"))
+    one.conversation.session = DictSession({}, "oslo")
+    one.ask("Mail Ann.")
+    told(one, "/approve no not now")
+    assert "not now" in one.conversation.history[0].messages[2].text
+    assert told(one, "/clear") == "begun anew; /load oslo goes back"
+    one.ask("Again.")
+    assert re.search(r"(?s)2 messages  Again\..*oslo .*Mail Ann\.", told(one, "/load"))
+    assert told(one, "/load os").startswith("oslo:")
+    told(one, "/export oslo.json", "/undo")
+    assert "Mail Ann." in (here / "oslo.json").read_text()
+    assert one.conversation.history == ()
+    for line in ("/compact", "/save rome"):
+        with pytest.raises(UsageError, match=r"DictSession cannot|nothing to save"):
+            told(one, line)
 
 
 def test_a_question_is_asked_again_and_the_talk_summed_up(

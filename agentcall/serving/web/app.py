@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -36,8 +38,8 @@ from agentcall.serving.web.page import ChatPage, build_page
 from agentcall.serving.web.security import WebSecurityMiddleware
 from agentcall.serving.web.session import CallDurations, ChatTab
 from agentcall.serving.web.uploads import Uploads, get_upload_folder
-from agentcall.sessions import SessionStore, SQLiteSession, default_path
-from agentcall.sessions.export import EXPORTERS
+from agentcall.sessions import ChatSession, SQLiteSession, default_path
+from agentcall.sessions.export import EXPORTERS, load_session
 
 MAX_BODY_BYTES = MAX_IMAGE_BYTES + 2**20
 """Bytes of a request at most: an image, and what comes with it."""
@@ -53,6 +55,8 @@ class WebChat:
     terms: who may come in. Without keys everybody is the owner, whose sessions these are; with keys
         the sessions of each are kept in a file of their own, named by whom the key was given to.
     path: the owner's file of sessions; None is that of the command line.
+    sessions: returns a session, which need not have begun, in the store of the user of this name
+        ("" is the owner); in place of the files.
     running, waiting: how many runs go on at the same time, and how many may wait.
     """
 
@@ -62,6 +66,7 @@ class WebChat:
         *,
         access: AccessPolicy | None = None,
         path: str | Path | None = None,
+        sessions: Callable[[str], ChatSession] | None = None,
         running: int = 32,
         waiting: int = 256,
     ) -> None:
@@ -70,6 +75,7 @@ class WebChat:
         self._uploads = Uploads()
         self._agent = agent
         self._path = default_path() if path is None else Path(path)
+        self._get_session = sessions or self._create_session
         self._tabs: OrderedDict[tuple[str, str], ChatTab] = OrderedDict()
         self._durations: defaultdict[str, CallDurations] = defaultdict(CallDurations)
         page = build_page(agent.name, self._find_tab, running=running)
@@ -129,14 +135,15 @@ class WebChat:
         self._tabs.move_to_end(key)
         return self._tabs[key]
 
-    def _open_session(self, user: str, name: str | None) -> SQLiteSession:
-        path = self._get_path(user)
+    def _open_session(self, user: str, name: str | None) -> ChatSession:
+        session = self._get_session(user)
         if name:
-            try:
-                return SQLiteSession(name, path, wait=0)
-            except UsageError:  # no name of a session: somebody wrote it into the address
-                pass
-        return new_session(SQLiteSession("new", path, wait=0))
+            with suppress(UsageError):  # the address contains a name that is not valid
+                return session.open(name)
+        return new_session(session)
+
+    def _create_session(self, user: str) -> SQLiteSession:
+        return SQLiteSession("new", self._get_path(user), wait=0)
 
     def _get_path(self, user: str) -> Path:
         """Where the sessions of a user are kept."""
@@ -150,14 +157,15 @@ class WebChat:
         session, form = (request.query_params.get(name, "") for name in ("session", "as"))
         if form not in _EXPORT_TYPES:
             return PlainTextResponse(f"as={form!r:.40} is none of {', '.join(_EXPORT_TYPES)}", 400)
-        store = SessionStore(self._get_path(str(request.scope.get(USER_SCOPE_KEY, ""))))
+        user = str(request.scope.get(USER_SCOPE_KEY, ""))
         try:
-            kept = await run_in_threadpool(store.load_session, session)
+            opened = self._get_session(user).open(session)
+            stored = await run_in_threadpool(load_session, opened)
         except (SessionError, UsageError) as error:
             return PlainTextResponse(str(error), 404)
         name = quote(f"{session}.{form}", safe="")
         return Response(
-            EXPORTERS[form](kept),
+            EXPORTERS[form](stored),
             media_type=f"{_EXPORT_TYPES[form]}; charset=utf-8",
             headers={"content-disposition": f"attachment; filename*=UTF-8''{name}"},
         )

@@ -36,7 +36,7 @@ from agentcall.serving.web.messages import (
 )
 from agentcall.serving.web.stream import ChatStreamState, poll_events
 from agentcall.serving.web.view import WebChatView, format_usage
-from agentcall.sessions import SQLiteSession, StoredRun
+from agentcall.sessions import StoredRun
 
 _LOG = logging.getLogger(__name__)
 _MAX_SESSIONS = 100
@@ -146,8 +146,7 @@ class ChatTab:
     async def open_session(self, session: str) -> AsyncGenerator[WebChatView, None]:
         """Goes on with another conversation."""
         await self.stop_runs()
-        previous = self.conversation.session
-        self.conversation.session = SQLiteSession(session, previous.store.path, wait=previous.wait)
+        self.conversation.open(session)
         self._reset()
         yield replace(await self._refresh(), draft="")
 
@@ -273,7 +272,7 @@ class ChatTab:
         return WebChatView(
             conversation.session.id,
             (*self._render_runs(conversation.history, pending), *partial, *notes),
-            conversation.session.store.list_sessions()[:_MAX_SESSIONS],
+            tuple(conversation.session.list_sessions()[:_MAX_SESSIONS]),
             is_running=self._is_running,
             is_editing=self._is_editing,
             waiting=pending[0] if pending else None,
