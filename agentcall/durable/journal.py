@@ -30,7 +30,7 @@ import orjson
 from agentcall.errors import JournalDamaged, JournalError, RunBusy, UsageError
 from agentcall.messages import JSON, encode_json
 from agentcall.storage.codec import JSONObject, compute_digest
-from agentcall.storage.locks import describe_owner
+from agentcall.storage.locks import LeaseOwner, describe_owner
 
 RecordKind: TypeAlias = Literal[
     "begin", "resume", "turn", "start", "end", "pause", "decide", "finish", "fail"
@@ -65,11 +65,16 @@ class JournalDatabase(Protocol):
     location: str
     """The path or URL, without passwords."""
     lease_seconds: float
-    """Seconds after which a lease expires unless it is renewed; 0 if `is_lease_alive` knows."""
+    """Seconds after which a lease expires unless it is renewed; 0 if its owner's lock decides."""
     heartbeat_seconds: float
     """Seconds between two checks of the leases of this process."""
     skip_locked_sql: str
     """SQL at the end of a query that skips rows which another process is claiming."""
+
+    @property
+    def lease_owner(self) -> LeaseOwner:
+        """This process as an owner of leases."""
+        ...
 
     def transact(self, work: Callable[[JournalTransaction], T]) -> T:
         """Execute the work in a transaction that is on the disk when this returns.
@@ -84,18 +89,6 @@ class JournalDatabase(Protocol):
 
     def now(self) -> float:
         """Return the seconds since 1970 on a clock that all users of this database share."""
-        ...
-
-    def create_lease(self) -> str:
-        """Create a lease of this process and return its unique id, `host:pid:...`."""
-        ...
-
-    def drop_lease(self, lease_id: str) -> None:
-        """Forget a lease of this process, even if the database cannot be written."""
-        ...
-
-    def is_lease_alive(self, lease_id: str) -> bool | None:
-        """Return whether the owner of a lease is alive; None if only the expiry can answer."""
         ...
 
     def close(self) -> None:
@@ -292,10 +285,12 @@ class Journal:
         """Return whether a living process has the lease on the run."""
         if not header.holder:
             return False
-        is_alive = self.database.is_lease_alive(header.holder)
-        if is_alive is not None:
-            return is_alive
-        return header.until > (self.database.now() if now is None else now)
+        is_alive = self.database.lease_owner.is_lease_alive(header.holder)
+        if not self.database.lease_seconds:  # all processes are on this machine
+            return is_alive is True
+        # a process that is dead here has lost its lease; for other machines the expiry decides
+        is_expired = header.until <= (self.database.now() if now is None else now)
+        return is_alive is not False and not is_expired
 
     def append(self, entries: Sequence[JournalEntry]) -> list[JournalError | None]:
         """Write records in one transaction; return the error of each that was refused.
@@ -308,7 +303,7 @@ class Journal:
 
     def release(self, run_id: str, lease_id: str, *, delay: float = 0.0) -> None:
         """Release the lease; no worker claims the run for `delay` seconds."""
-        self.database.drop_lease(lease_id)
+        self.database.lease_owner.drop_lease(lease_id)
         until = self.database.now() + delay if delay else 0.0
         self.database.transact(
             lambda transaction: transaction.execute(

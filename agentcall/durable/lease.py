@@ -39,10 +39,10 @@ def begin_run(first: JournalRecord, title: str) -> Callable[[Journal], ClaimedRu
     """Create a run, or claim the existing one of this id. Raises RunBusy."""
 
     def work(journal: Journal) -> ClaimedRun:
-        lease_id = journal.database.create_lease()
+        lease_id = journal.database.lease_owner.create_lease()
         if journal.create_run(first, lease_id, title=title):
             return ClaimedRun(first.run_id, lease_id, [first])
-        journal.database.drop_lease(lease_id)
+        journal.database.lease_owner.drop_lease(lease_id)
         return open_run(first.run_id)(journal)
 
     return work
@@ -67,11 +67,11 @@ def claim_run(run_id: str) -> Callable[[Journal], ClaimedRun]:
     """Claim an existing run. Raises RunBusy, and UsageError if it does not exist."""
 
     def work(journal: Journal) -> ClaimedRun:
-        lease_id = journal.database.create_lease()
+        lease_id = journal.database.lease_owner.create_lease()
         try:
             journal.claim(run_id, lease_id)
         except BaseException:
-            journal.database.drop_lease(lease_id)
+            journal.database.lease_owner.drop_lease(lease_id)
             raise
         return _load_claimed(journal, run_id, lease_id, 0)
 
@@ -82,10 +82,10 @@ def claim_next_run(queue: str) -> Callable[[Journal], ClaimedRun | None]:
     """Claim the next run of a queue; return None if there is none."""
 
     def work(journal: Journal) -> ClaimedRun | None:
-        lease_id = journal.database.create_lease()
+        lease_id = journal.database.lease_owner.create_lease()
         header = journal.claim_next(queue, lease_id)
         if header is None:
-            journal.database.drop_lease(lease_id)
+            journal.database.lease_owner.drop_lease(lease_id)
             return None
         return _load_claimed(journal, header.run_id, lease_id, header.claims)
 

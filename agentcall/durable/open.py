@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from agentcall.durable.journal import JournalDatabase
-from agentcall.durable.sqlite import SQLiteDatabase
+from agentcall.durable.sqlite_journal import SQLiteDatabase
 from agentcall.errors import MissingExtra, UsageError
 from agentcall.models.url import redact_url
 
@@ -42,7 +42,7 @@ def make_opener(
 
 def _open_postgres(url: str, lease: float) -> JournalDatabase:
     try:
-        from agentcall.durable.postgres import PostgresDatabase
+        from agentcall.durable.postgres_journal import PostgresDatabase
     except ImportError:
         raise MissingExtra(
             "a journal in PostgreSQL needs psycopg: pip install 'agentcall[durable]'"

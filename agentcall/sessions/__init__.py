@@ -16,7 +16,7 @@ from agentcall.sessions.compaction import (
     Summary,
     Window,
 )
-from agentcall.sessions.sqlite import SQLiteSession
+from agentcall.sessions.sqlite_session import SQLiteSession
 from agentcall.sessions.store import SearchHit, SessionStore, StoredSession, default_path
 
 __all__ = [

@@ -28,7 +28,7 @@ from agentcall.messages import (
     to_json,
 )
 from agentcall.runtime.session import ChatSession, StoredRun
-from agentcall.sessions.sqlite import SQLiteSession
+from agentcall.sessions.sqlite_session import SQLiteSession
 from agentcall.sessions.store import StoredSession
 
 Exporter: TypeAlias = Callable[[StoredSession], str]

@@ -41,7 +41,7 @@ from agentcall.runtime.session import (
     find_undo_start,
     make_title,
 )
-from agentcall.sessions.search import build_query, extract_excerpt, extract_text, separate_cjk
+from agentcall.sessions.text_search import build_query, extract_excerpt, extract_text, separate_cjk
 from agentcall.storage.codec import compute_digest
 from agentcall.storage.private_files import make_folder
 from agentcall.storage.sqlite import SQLiteFormat, connect, create_file, translate_errors

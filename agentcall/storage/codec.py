@@ -10,7 +10,7 @@ Readers raise UsageError, KeyError, TypeError or ValueError for JSON of another 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -44,61 +44,31 @@ def compute_digest(*parts: str | float | None) -> str:
 
 
 def turn_to_json(turn: ModelTurn) -> dict[str, JSON]:
-    """Return the JSON form of a model's turn."""
-    return {
-        "text": turn.text,
-        "thinking": turn.thinking,
-        "calls": [_part_to_json(part) for part in turn.calls],
-        "broken": [_part_to_json(part) for part in turn.broken],
-        "finish": turn.finish,
-        "usage": asdict(turn.usage),
-    }
-
-
-def _part_to_json(part: ToolCallPart | MalformedCallPart) -> dict[str, JSON]:
-    return asdict(part)
+    """Return the JSON form of a model's turn: its fields."""
+    parts = {name: [asdict(part) for part in getattr(turn, name)] for name in ("calls", "broken")}
+    return {**turn._asdict(), **parts, "usage": asdict(turn.usage)}
 
 
 def turn_from_json(wire: JSONObject) -> ModelTurn:
     """Read a model's turn."""
-    return ModelTurn(
-        text=wire["text"],
-        thinking=wire["thinking"],
-        calls=tuple(ToolCallPart(**part) for part in wire["calls"]),
-        broken=tuple(MalformedCallPart(**part) for part in wire["broken"]),
-        finish=wire["finish"],
-        usage=Usage(**wire["usage"]),
-    )
+    parts = {
+        "calls": tuple(ToolCallPart(**part) for part in wire["calls"]),
+        "broken": tuple(MalformedCallPart(**part) for part in wire["broken"]),
+    }
+    return ModelTurn(**{**wire, **parts, "usage": Usage(**wire["usage"])})
 
 
 def checkpoint_to_json(checkpoint: RunCheckpoint, known: Sequence[Message]) -> dict[str, JSON]:
-    """Return the JSON form of a checkpoint, without the messages that are known already."""
-    return {
-        **_new_messages_to_json(checkpoint.messages, known),
-        "usage": asdict(checkpoint.usage),
-        "turns": checkpoint.turns,
-        "closed": checkpoint.close_reason,
-        "faults": checkpoint.faults,
-        "trims": checkpoint.trims,
-        "prompt": checkpoint.prompt_tokens,
-        "counted": checkpoint.counted_messages,
-        "agent": checkpoint.agent,
-    }
+    """Return the JSON form of a checkpoint: its fields, without the messages that are known."""
+    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    messages = _new_messages_to_json(checkpoint.messages, known)
+    return {**values, "usage": asdict(checkpoint.usage), "messages": messages}
 
 
 def checkpoint_from_json(wire: JSONObject, known: Sequence[Message]) -> RunCheckpoint:
     """Read a checkpoint, given the messages that were known when it was written."""
-    return RunCheckpoint(
-        messages=_new_messages_from_json(wire, known),
-        usage=Usage(**wire["usage"]),
-        turns=wire["turns"],
-        close_reason=wire["closed"],
-        faults=wire["faults"],
-        trims=wire["trims"],
-        prompt_tokens=wire["prompt"],
-        counted_messages=wire["counted"],
-        agent=wire["agent"],
-    )
+    messages = _new_messages_from_json(wire["messages"], known)
+    return RunCheckpoint(**{**wire, "usage": Usage(**wire["usage"]), "messages": messages})
 
 
 def result_to_json(result: AnyResult, known: Sequence[Message]) -> dict[str, JSON]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,6 +67,7 @@ class SQLiteDatabase:
     def __init__(self, path: Path, *, make: bool = True) -> None:
         self.location = str(path)
         self._path = path
+        self._lease_owner: LeaseOwner | None = None
         with translate_errors(path, _FORMAT):
             if not path.exists():
                 if not make:
@@ -118,26 +118,17 @@ class SQLiteDatabase:
         """Return the time of this machine's clock."""
         return time.time()
 
-    @cached_property
-    def _lease_owner(self) -> LeaseOwner:
-        return LeaseOwner(self._path)  # late, as a journal that is only read needs no lease
-
-    def create_lease(self) -> str:
-        """Create a lease of this process and return its id."""
-        return self._lease_owner.create_lease()
-
-    def drop_lease(self, lease_id: str) -> None:
-        """Forget a lease of this process."""
-        self._lease_owner.drop_lease(lease_id)
-
-    def is_lease_alive(self, lease_id: str) -> bool:
-        """Return whether the owner of a lease is alive."""
-        return self._lease_owner.is_lease_alive(lease_id) is True
+    @property
+    def lease_owner(self) -> LeaseOwner:
+        """This process as an owner of leases; created late, as reading needs no lease."""
+        if self._lease_owner is None:
+            self._lease_owner = LeaseOwner(self._path)
+        return self._lease_owner
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
-        if "_lease_owner" in self.__dict__:
+        if self._lease_owner is not None:
             self._lease_owner.close()
 
 

@@ -53,7 +53,7 @@ class PostgresDatabase:
         self.lease_seconds = lease
         self.heartbeat_seconds = lease / 4
         self._url = url
-        self._lease_owner = LeaseOwner(Path(tempfile.gettempdir()) / "agentcall")
+        self.lease_owner = LeaseOwner(Path(tempfile.gettempdir()) / "agentcall")
         self._connection: psycopg.Connection | None = None
         self._clock_offset: float | None = None
         try:
@@ -90,22 +90,10 @@ class PostgresDatabase:
         """Return the time of the server's clock, which is read when a connection is made."""
         return time.monotonic() + (self._clock_offset or 0.0)
 
-    def create_lease(self) -> str:
-        """Create a lease of this process and return its id."""
-        return self._lease_owner.create_lease()
-
-    def drop_lease(self, lease_id: str) -> None:
-        """Forget a lease of this process."""
-        self._lease_owner.drop_lease(lease_id)
-
-    def is_lease_alive(self, lease_id: str) -> bool | None:
-        """Return False for a dead process of this machine; for others, only the expiry tells."""
-        return False if self._lease_owner.is_lease_alive(lease_id) is False else None
-
     def close(self) -> None:
         """Close the connection."""
         self._disconnect()
-        self._lease_owner.close()
+        self.lease_owner.close()
 
     def _connect(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
