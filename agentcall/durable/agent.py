@@ -53,38 +53,261 @@ from agentcall.storage.codec import AnyResult, decision_to_json, result_to_json
 from agentcall.storage.locks import describe_owner
 from agentcall.tools.serialize import to_json_value
 
+T = TypeVar("T")
 
-def cancel_run(journal: Journal, run_id: str) -> str:
-    """Cancel a run, or ask the process that executes it to do so; return a message that says which.
-
-    Raises UsageError if the run does not exist or has ended.
-    """
-    header = journal.find_run(run_id)
-    if header is None:
-        raise UsageError(f"there is no run {run_id} in {journal.database.location}")
-    if header.state == "finished":
-        raise UsageError(f"the run {run_id} has ended already: {header.outcome}")
-    journal.request_cancel(run_id)
-    if journal.is_leased(header):
-        return f"asked {describe_owner(header.holder)} to stop the run {run_id}"
-    claim = claim_run(run_id)(journal)
-    try:
-        state = DurableRunState(run_id, claim.records)
-        result = state.build_cancelled_result("it was cancelled")
-        body = {"result": result_to_json(result, state.get_messages(run_id))}
-        record = seal_record(run_id, state.sequence + 1, "finish", body, state.digest)
-        entry = JournalEntry(record, claim.lease_id, state.digest, "finished", result.stop_reason)
-        for error in filter(None, journal.append([entry])):
-            raise error
-    finally:
-        journal.release(run_id, claim.lease_id)
-    return f"cancelled the run {run_id}"
-
-
+_TITLE_LENGTH = 200
 _NOT_REPEATED = (
     "This call was begun, and then the program that ran it was cut off. Its outcome is unknown, "
     "and a person decided not to carry it out again"
 )
+
+
+class DurableAgent(Generic[Output, Deps]):
+    """An agent whose runs are recorded in a journal and survive the end of their process.
+
+    `run` with the id of an interrupted run continues it; with the id of a run that has ended, it
+    returns the recorded result. Use the agent in a `with` statement, or close it, to close the
+    file or connection of the journal. That leaves interrupted runs as they are.
+
+    recipe: how a program can build the agent again; recorded for it, and otherwise not used.
+    Raises UsageError if the URL is not that of a journal.
+    """
+
+    def __init__(
+        self,
+        agent: Agent[Output, Deps],
+        url: str,
+        *,
+        lease: float = 30.0,
+        recipe: Mapping[str, JSON] | None = None,
+    ) -> None:
+        self.agent = agent
+        self._recipe = recipe
+        self._writer = WriterThread(make_opener(url, lease=lease))
+        self._finalizer = weakref.finalize(self, self._writer.close)
+
+    async def run(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        run_id: str | None = None,
+        messages: History = (),
+        deps: Deps | None = None,
+    ) -> RunResult[Output]:
+        """Execute a run, or continue the run of this id.
+
+        prompt, messages: as in `Agent.run`. They may be omitted for an existing run; if given, they
+            have to be the same as at its start.
+        run_id: 1 to 200 characters; by default a new id, which `result.run_id` returns.
+        deps: what tools get as `RunContext.deps`. It is not recorded, so it has to be given again.
+
+        Raises what `Agent.run` raises; RunBusy if another process executes the run; JournalError
+        if a step cannot be recorded; JournalDamaged if the journal is not what was written. The run
+        can be continued after all of them except JournalDamaged.
+        """
+        return await self._run(prompt, run_id, messages, deps)
+
+    def run_sync(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        run_id: str | None = None,
+        messages: History = (),
+        deps: Deps | None = None,
+    ) -> RunResult[Output]:
+        """Like `run`, from sync code."""
+        return run_sync(self.run(prompt, run_id=run_id, messages=messages, deps=deps))
+
+    def run_stream(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        run_id: str | None = None,
+        messages: History = (),
+        deps: Deps | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Like `run`, with the events as they happen. Recorded steps emit no events.
+
+        The last event, RunFinished, comes when the result is on the disk.
+        """
+        return _stream_events(lambda emit: self._run(prompt, run_id, messages, deps, emit))
+
+    async def resume(
+        self,
+        run: str | AnyResult,
+        decisions: Mapping[str, Decision | bool],
+        *,
+        deps: Deps | None = None,
+    ) -> RunResult[Output]:
+        """Continue a run that waits for approval, like `Agent.resume`.
+
+        run: its id or its result.
+        """
+        return await self._resume(run, decisions, deps)
+
+    def resume_sync(
+        self,
+        run: str | AnyResult,
+        decisions: Mapping[str, Decision | bool],
+        *,
+        deps: Deps | None = None,
+    ) -> RunResult[Output]:
+        """Like `resume`, from sync code."""
+        return run_sync(self.resume(run, decisions, deps=deps))
+
+    def resume_stream(
+        self,
+        run: str | AnyResult,
+        decisions: Mapping[str, Decision | bool],
+        *,
+        deps: Deps | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Like `resume`, with the events as they happen."""
+        return _stream_events(lambda emit: self._resume(run, decisions, deps, emit))
+
+    async def enqueue(
+        self, prompt: Prompt | None = None, *, run_id: str | None = None, messages: History = ()
+    ) -> str:
+        """Queue a run for the workers of agents with this name, and return its id.
+
+        Does nothing if the run exists.
+        """
+        first, title = self._build_first_record(prompt, run_id, messages)
+        name = self.agent.name
+        await self.query_journal(
+            lambda journal: journal.create_run(first, "", queue=name, title=title)
+        )
+        return first.run_id
+
+    async def reopen(self, run_id: str) -> None:
+        """Queue a failed run again."""
+        claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
+        async with RunLease(self._writer, claim) as lease:
+            if lease.state.error is not None:
+                await RunExecution(self.agent, lease, None, None).record_changes()
+
+    async def claim_next(self) -> RunLease | None:
+        """Claim the next queued run; return None if there is none."""
+        name = self.agent.name
+        claim = await self.query_journal(lambda journal: claim_next_run(journal, name))
+        return None if claim is None else RunLease(self._writer, claim)
+
+    async def execute(
+        self, lease: RunLease, *, deps: object = None, emit: Emit | None = None
+    ) -> RunResult[Output]:
+        """Execute a leased run to its end. Raises what `run` raises."""
+        recorded = lease.state.result
+        if recorded is not None:
+            result = self._restore_output(recorded)
+            if emit is not None:
+                emit(RunFinished(result))
+            return result
+        return await RunExecution(self.agent, lease, deps, emit).execute()
+
+    async def query_journal(self, work: Callable[[Journal], T]) -> T:
+        """Execute work on the journal in its thread and return the result."""
+        return await wait_shielded(self._writer.submit(work))
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    async def _run(
+        self,
+        prompt: Prompt | None,
+        run_id: str | None,
+        messages: History,
+        deps: object,
+        emit: Emit | None = None,
+    ) -> RunResult[Output]:
+        first: JournalRecord | None = None
+        history = load_messages(messages)
+        if prompt is None and run_id is not None and not history:
+            claim = await self.query_journal(lambda journal: open_run(journal, run_id))
+        else:
+            first, title = record, _ = self._build_first_record(prompt, run_id, history)
+            claim = await self.query_journal(lambda journal: begin_run(journal, record, title))
+        async with RunLease(self._writer, claim) as lease:
+            if first is not None:
+                _check_same_input(lease.state, first)
+            return await self.execute(lease, deps=deps, emit=emit)
+
+    async def _resume(
+        self,
+        run: str | AnyResult,
+        decisions: Mapping[str, Decision | bool],
+        deps: object,
+        emit: Emit | None = None,
+    ) -> RunResult[Output]:
+        run_id = run if isinstance(run, str) else run.run_id
+        claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
+        async with RunLease(self._writer, claim) as lease:
+            execution = RunExecution(self.agent, lease, deps, emit)
+            await execution.record_decisions(decisions)
+            return await execution.execute()
+
+    def _build_first_record(
+        self, prompt: Prompt | None, run_id: str | None, messages: History
+    ) -> tuple[JournalRecord, str]:
+        """Return the first record of a run, and its title."""
+        run_id = generate_run_id() if run_id is None else run_id
+        check_run_id(run_id)
+        conversation_messages, start = prepare_messages(prompt, messages)
+        body: dict[str, JSON] = {
+            "agent": self.agent.name,
+            "messages": [to_json(message) for message in conversation_messages],
+            "start": start,
+            "code": AgentFingerprint.from_agent(self.agent).to_json(),
+            "recipe": self._recipe,
+            "at": round(time(), 3),
+        }
+        return seal_record(run_id, 1, "begin", body, ""), _make_title(conversation_messages[-1])
+
+    def _restore_output(self, result: AnyResult) -> RunResult[Output]:
+        """Return the result with an output of the agent's type, if the value fits."""
+        output = self.agent.spec.output
+        if output.schema is None or isinstance(result.answer, MissingOutput):
+            return result
+        value = output.parse(encode_json(to_json_value(result.answer)).decode())
+        return result if isinstance(value, InvalidOutput) else replace(result, answer=value)
+
+
+def _make_title(message: Message) -> str:
+    text = message.text if isinstance(message, User) else ""
+    line = " ".join(text.split()).replace("\0", "").encode("utf-8", "replace").decode()
+    return line[:_TITLE_LENGTH]
+
+
+def _check_same_input(state: DurableRunState, first: JournalRecord) -> None:
+    """Raise UsageError if the existing run began with other messages."""
+    messages = load_messages(first.fields["messages"])
+    if state.begin.messages != messages:
+        raise UsageError(
+            f"the run {state.run_id} began with another prompt; omit the prompt to continue "
+            "it, or use another id"
+        )
+
+
+async def _stream_events(
+    work: Callable[[Emit], Coroutine[Any, Any, AnyResult]],  # Any: what it yields and is sent
+) -> AsyncGenerator[Event, None]:
+    """Yield the events that the work emits."""
+    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    task = asyncio.ensure_future(work(events.put_nowait))
+    task.add_done_callback(lambda _: events.put_nowait(None))
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class RunExecution(Generic[Output, Deps]):
@@ -193,252 +416,28 @@ def _build_denied_result(call: ToolCall, decision: Denied) -> ToolResult:
     return ToolResult(call.id, call.name, _NOT_REPEATED + reason, is_error=True, assessed=True)
 
 
-T = TypeVar("T")
+def cancel_run(journal: Journal, run_id: str) -> str:
+    """Cancel a run, or ask the process that executes it to do so; return a message that says which.
 
-_TITLE_LENGTH = 200
-
-
-class DurableAgent(Generic[Output, Deps]):
-    """An agent whose runs are recorded in a journal and survive the end of their process.
-
-    `run` with the id of an interrupted run continues it; with the id of a run that has ended, it
-    returns the recorded result. Use the agent in a `with` statement, or close it, to close the
-    file or connection of the journal. That leaves interrupted runs as they are.
-
-    Raises UsageError if the URL is not that of a journal.
+    Raises UsageError if the run does not exist or has ended.
     """
-
-    def __init__(
-        self,
-        agent: Agent[Output, Deps],
-        url: str,
-        *,
-        lease: float = 30.0,
-        recipe: Mapping[str, JSON] | None = None,
-    ) -> None:
-        self.agent = agent
-        self._recipe = recipe
-        self._writer = WriterThread(make_opener(url, lease=lease))
-        self._finalizer = weakref.finalize(self, self._writer.close)
-
-    async def run(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        run_id: str | None = None,
-        messages: History = (),
-        deps: Deps | None = None,
-    ) -> RunResult[Output]:
-        """Execute a run, or continue the run of this id.
-
-        prompt, messages: as in `Agent.run`. They may be omitted for an existing run; if given, they
-            have to be the same as at its start.
-        run_id: 1 to 200 characters; by default a new id, which `result.run_id` returns.
-        deps: what tools get as `RunContext.deps`. It is not recorded, so it has to be given again.
-
-        Raises what `Agent.run` raises; RunBusy if another process executes the run; JournalError
-        if a step cannot be recorded; JournalDamaged if the journal is not what was written. The run
-        can be continued after all of them except JournalDamaged.
-        """
-        return await self._run(prompt, run_id, messages, deps)
-
-    def run_sync(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        run_id: str | None = None,
-        messages: History = (),
-        deps: Deps | None = None,
-    ) -> RunResult[Output]:
-        """Like `run`, from sync code."""
-        return run_sync(self.run(prompt, run_id=run_id, messages=messages, deps=deps))
-
-    def run_stream(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        run_id: str | None = None,
-        messages: History = (),
-        deps: Deps | None = None,
-    ) -> AsyncGenerator[Event, None]:
-        """Like `run`, with the events as they happen. Recorded steps emit no events.
-
-        The last event, RunFinished, comes when the result is on the disk.
-        """
-        return _stream_events(lambda emit: self._run(prompt, run_id, messages, deps, emit))
-
-    async def resume(
-        self,
-        run: str | AnyResult,
-        decisions: Mapping[str, Decision | bool],
-        *,
-        deps: Deps | None = None,
-    ) -> RunResult[Output]:
-        """Continue a run that waits for approval, like `Agent.resume`.
-
-        run: its id or its result.
-        """
-        return await self._resume(run, decisions, deps)
-
-    def resume_sync(
-        self,
-        run: str | AnyResult,
-        decisions: Mapping[str, Decision | bool],
-        *,
-        deps: Deps | None = None,
-    ) -> RunResult[Output]:
-        """Like `resume`, from sync code."""
-        return run_sync(self.resume(run, decisions, deps=deps))
-
-    def resume_stream(
-        self,
-        run: str | AnyResult,
-        decisions: Mapping[str, Decision | bool],
-        *,
-        deps: Deps | None = None,
-    ) -> AsyncGenerator[Event, None]:
-        """Like `resume`, with the events as they happen."""
-        return _stream_events(lambda emit: self._resume(run, decisions, deps, emit))
-
-    async def enqueue(
-        self, prompt: Prompt | None = None, *, run_id: str | None = None, messages: History = ()
-    ) -> str:
-        """Queue a run for the workers of agents with this name, and return its id.
-
-        Does nothing if the run exists.
-        """
-        first, title = self._build_first_record(prompt, run_id, messages)
-        name = self.agent.name
-        await wait_shielded(
-            self._writer.submit(lambda j: j.create_run(first, "", queue=name, title=title))
-        )
-        return first.run_id
-
-    async def reopen(self, run_id: str) -> None:
-        """Queue a failed run again."""
-        claim = await self.query_journal(claim_run(run_id))
-        async with RunLease(self._writer, claim) as lease:
-            if lease.state.error is not None:
-                await RunExecution(self.agent, lease, None, None).record_changes()
-
-    async def claim_next(self) -> RunLease | None:
-        """Claim the next queued run; return None if there is none."""
-        claim = await wait_shielded(self._writer.submit(claim_next_run(self.agent.name)))
-        return None if claim is None else RunLease(self._writer, claim)
-
-    async def execute(
-        self, lease: RunLease, *, deps: object = None, emit: Emit | None = None
-    ) -> RunResult[Output]:
-        """Execute a leased run to its end. Raises what `run` raises."""
-        recorded = lease.state.result
-        if recorded is not None:
-            result = self._restore_output(recorded)
-            if emit is not None:
-                emit(RunFinished(result))
-            return result
-        return await RunExecution(self.agent, lease, deps, emit).execute()
-
-    async def query_journal(self, work: Callable[[Journal], T]) -> T:
-        """Execute work on the journal in its thread and return the result."""
-        return await wait_shielded(self._writer.submit(work))
-
-    def close(self) -> None:
-        """Close the journal."""
-        self._finalizer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    async def _run(
-        self,
-        prompt: Prompt | None,
-        run_id: str | None,
-        messages: History,
-        deps: object,
-        emit: Emit | None = None,
-    ) -> RunResult[Output]:
-        first: JournalRecord | None = None
-        history = load_messages(messages)
-        if prompt is None and run_id is not None and not history:
-            claim = await self.query_journal(open_run(run_id))
-        else:
-            first, title = self._build_first_record(prompt, run_id, history)
-            claim = await self.query_journal(begin_run(first, title))
-        async with RunLease(self._writer, claim) as lease:
-            if first is not None:
-                _check_same_input(lease.state, first)
-            return await self.execute(lease, deps=deps, emit=emit)
-
-    async def _resume(
-        self,
-        run: str | AnyResult,
-        decisions: Mapping[str, Decision | bool],
-        deps: object,
-        emit: Emit | None = None,
-    ) -> RunResult[Output]:
-        run_id = run if isinstance(run, str) else run.run_id
-        claim = await self.query_journal(claim_run(run_id))
-        async with RunLease(self._writer, claim) as lease:
-            execution = RunExecution(self.agent, lease, deps, emit)
-            await execution.record_decisions(decisions)
-            return await execution.execute()
-
-    def _build_first_record(
-        self, prompt: Prompt | None, run_id: str | None, messages: History
-    ) -> tuple[JournalRecord, str]:
-        """Return the first record of a run, and its title."""
-        run_id = generate_run_id() if run_id is None else run_id
-        check_run_id(run_id)
-        conversation_messages, start = prepare_messages(prompt, messages)
-        body: dict[str, JSON] = {
-            "agent": self.agent.name,
-            "messages": [to_json(message) for message in conversation_messages],
-            "start": start,
-            "code": AgentFingerprint.from_agent(self.agent).to_json(),
-            "recipe": self._recipe,
-            "at": round(time(), 3),
-        }
-        return seal_record(run_id, 1, "begin", body, ""), _make_title(conversation_messages[-1])
-
-    def _restore_output(self, result: AnyResult) -> RunResult[Output]:
-        """Return the result with an output of the agent's type, if the value fits."""
-        output = self.agent.spec.output
-        if output.schema is None or isinstance(result.answer, MissingOutput):
-            return result
-        value = output.parse(encode_json(to_json_value(result.answer)).decode())
-        return result if isinstance(value, InvalidOutput) else replace(result, answer=value)
-
-
-def _make_title(message: Message) -> str:
-    text = message.text if isinstance(message, User) else ""
-    line = " ".join(text.split()).replace("\0", "").encode("utf-8", "replace").decode()
-    return line[:_TITLE_LENGTH]
-
-
-def _check_same_input(state: DurableRunState, first: JournalRecord) -> None:
-    """Raise UsageError if the existing run began with other messages."""
-    messages = load_messages(first.fields["messages"])
-    if state.begin.messages != messages:
-        raise UsageError(
-            f"the run {state.run_id} began with another prompt; omit the prompt to continue "
-            "it, or use another id"
-        )
-
-
-async def _stream_events(
-    work: Callable[[Emit], Coroutine[Any, Any, AnyResult]],  # Any: what it yields and is sent
-) -> AsyncGenerator[Event, None]:
-    """Yield the events that the work emits."""
-    events: asyncio.Queue[Event | None] = asyncio.Queue()
-    task = asyncio.ensure_future(work(events.put_nowait))
-    task.add_done_callback(lambda _: events.put_nowait(None))
+    header = journal.find_run(run_id)
+    if header is None:
+        raise UsageError(f"there is no run {run_id} in {journal.database.location}")
+    if header.state == "finished":
+        raise UsageError(f"the run {run_id} has ended already: {header.outcome}")
+    journal.request_cancel(run_id)
+    if journal.is_leased(header):
+        return f"asked {describe_owner(header.holder)} to stop the run {run_id}"
+    claim = claim_run(journal, run_id)
     try:
-        while (event := await events.get()) is not None:
-            yield event
-        await task
+        state = DurableRunState(run_id, claim.records)
+        result = state.build_cancelled_result("it was cancelled")
+        body = {"result": result_to_json(result, state.get_messages(run_id))}
+        record = seal_record(run_id, state.sequence + 1, "finish", body, state.digest)
+        entry = JournalEntry(record, claim.lease_id, state.digest, "finished", result.stop_reason)
+        for error in filter(None, journal.append([entry])):
+            raise error
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        journal.release(run_id, claim.lease_id)
+    return f"cancelled the run {run_id}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -32,64 +31,45 @@ class ClaimedRun(NamedTuple):
     claims: int = 0
 
 
-# Work for the writer thread.
-
-
-def begin_run(first: JournalRecord, title: str) -> Callable[[Journal], ClaimedRun]:
+def begin_run(journal: Journal, first: JournalRecord, title: str) -> ClaimedRun:
     """Create a run, or claim the existing one of this id. Raises RunBusy."""
-
-    def work(journal: Journal) -> ClaimedRun:
-        lease_id = journal.database.lease_owner.create_lease()
-        if journal.create_run(first, lease_id, title=title):
-            return ClaimedRun(first.run_id, lease_id, [first])
-        journal.database.lease_owner.drop_lease(lease_id)
-        return open_run(first.run_id)(journal)
-
-    return work
+    lease_id = journal.database.lease_owner.create_lease()
+    if journal.create_run(first, lease_id, title=title):
+        return ClaimedRun(first.run_id, lease_id, [first])
+    journal.database.lease_owner.drop_lease(lease_id)
+    return open_run(journal, first.run_id)
 
 
-def open_run(run_id: str) -> Callable[[Journal], ClaimedRun]:
+def open_run(journal: Journal, run_id: str) -> ClaimedRun:
     """Claim an existing run, or load it without a lease if it has ended or waits.
 
     Raises RunBusy, and UsageError if it does not exist.
     """
-
-    def work(journal: Journal) -> ClaimedRun:
-        header = journal.find_run(run_id)
-        if header is not None and header.state in ("paused", "finished"):
-            return ClaimedRun(run_id, "", journal.read_records(run_id))
-        return claim_run(run_id)(journal)
-
-    return work
+    header = journal.find_run(run_id)
+    if header is not None and header.state in ("paused", "finished"):
+        return ClaimedRun(run_id, "", journal.read_records(run_id))
+    return claim_run(journal, run_id)
 
 
-def claim_run(run_id: str) -> Callable[[Journal], ClaimedRun]:
+def claim_run(journal: Journal, run_id: str) -> ClaimedRun:
     """Claim an existing run. Raises RunBusy, and UsageError if it does not exist."""
-
-    def work(journal: Journal) -> ClaimedRun:
-        lease_id = journal.database.lease_owner.create_lease()
-        try:
-            journal.claim(run_id, lease_id)
-        except BaseException:
-            journal.database.lease_owner.drop_lease(lease_id)
-            raise
-        return _load_claimed(journal, run_id, lease_id, 0)
-
-    return work
+    lease_id = journal.database.lease_owner.create_lease()
+    try:
+        journal.claim(run_id, lease_id)
+    except BaseException:
+        journal.database.lease_owner.drop_lease(lease_id)
+        raise
+    return _load_claimed(journal, run_id, lease_id, 0)
 
 
-def claim_next_run(queue: str) -> Callable[[Journal], ClaimedRun | None]:
+def claim_next_run(journal: Journal, queue: str) -> ClaimedRun | None:
     """Claim the next run of a queue; return None if there is none."""
-
-    def work(journal: Journal) -> ClaimedRun | None:
-        lease_id = journal.database.lease_owner.create_lease()
-        header = journal.claim_next(queue, lease_id)
-        if header is None:
-            journal.database.lease_owner.drop_lease(lease_id)
-            return None
-        return _load_claimed(journal, header.run_id, lease_id, header.claims)
-
-    return work
+    lease_id = journal.database.lease_owner.create_lease()
+    header = journal.claim_next(queue, lease_id)
+    if header is None:
+        journal.database.lease_owner.drop_lease(lease_id)
+        return None
+    return _load_claimed(journal, header.run_id, lease_id, header.claims)
 
 
 def _load_claimed(journal: Journal, run_id: str, lease_id: str, claims: int) -> ClaimedRun:

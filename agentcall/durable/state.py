@@ -100,7 +100,14 @@ class BeginRecord:
 
 
 class DurableRunState:
-    """The state of one run after its last record."""
+    """The state of one run after its last record.
+
+    sequence, digest: those of the last record.
+    notes: what a person has to know: unknown outcomes, and changes of the agent.
+    spent: seconds that the run has been executed for.
+    pending_resume: the result of the last pause and the decisions about it.
+    error: type and message of the error that the run failed with.
+    """
 
     def __init__(self, run_id: str, records: Iterable[JournalRecord] = ()) -> None:
         self.run_id = run_id
@@ -256,7 +263,7 @@ class DurableRunState:
             self._turns = {
                 key: turn for key, turn in self._turns.items() if _get_run_id(key) != run_id
             }
-        again = {
+        retried = {
             call
             for call, decision_id in decision_ids.items()
             if decision_id in decisions and not isinstance(decisions[decision_id], Denied)
@@ -264,7 +271,8 @@ class DurableRunState:
         self._calls = {
             key: recorded
             for key, recorded in self._calls.items()
-            if recorded.result is not None or (get_call_run_id(key), recorded.call.id) not in again
+            if recorded.result is not None
+            or (get_call_run_id(key), recorded.call.id) not in retried
         }
 
     def _read_result(self, body: RecordBody) -> AnyResult:
@@ -286,10 +294,10 @@ def map_decision_ids(result: AnyResult, prefix: str = "") -> dict[tuple[str, str
     The id of a call of a nested run begins with the id of the call that runs the agent.
     """
     ids = [pending.call.id for pending in result.own_pending]
-    names = {(result.run_id, call_id): prefix + call_id for call_id in ids}
+    decision_ids = {(result.run_id, call_id): prefix + call_id for call_id in ids}
     for paused in result.paused:
-        names |= map_decision_ids(paused.result, f"{prefix}{paused.call.id}/")
-    return names
+        decision_ids |= map_decision_ids(paused.result, f"{prefix}{paused.call.id}/")
+    return decision_ids
 
 
 def _apply_edits(message: Message, edits: Mapping[str, ToolCall]) -> Message:
