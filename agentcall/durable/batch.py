@@ -61,33 +61,31 @@ def parse_tasks(data: bytes, batch: str = "") -> list[BatchTask]:
 
 
 def _parse_task(number: int, run_id: str, line: bytes) -> BatchTask:
+    """Read a line; an invalid one is a task with an error."""
     try:
         wire: object = orjson.loads(line)
-    except ValueError as error:
-        return BatchTask(number, run_id, error=f"line {number} is not JSON: {error}")
+    except ValueError as problem:
+        return BatchTask(number, run_id, error=f"line {number} is not JSON: {problem}")
     if isinstance(wire, str):
         wire = {"prompt": wire}
     if not isinstance(wire, Mapping):
         return BatchTask(number, run_id, error=f'line {number}: use a text, or {{"prompt": "..."}}')
     fields = cast("Mapping[str, JSON]", wire)
-    name = fields.get("id", number)
-    name = name if isinstance(name, (str, int)) else number
-    return _build_task(name, run_id, fields, f"line {number}")
-
-
-def _build_task(name: str | int, run_id: str, fields: Mapping[str, JSON], where: str) -> BatchTask:
-    prompt, history = fields.get("prompt"), fields.get("messages", ())
-    unknown = ", ".join(fields.keys() - {"id", "prompt", "messages"})
+    given_id, prompt = fields.get("id", number), fields.get("prompt")
+    task_id = given_id if isinstance(given_id, (str, int)) else number
     try:
-        messages = load_messages(cast("Iterable[Mapping[str, JSON]]", history))
-    except (UsageError, TypeError, AttributeError) as error:
-        return BatchTask(name, run_id, error=f"{where}: {error}")
-    if unknown:
-        return BatchTask(name, run_id, error=f"{where} has {unknown}; use id, prompt, messages")
+        history = cast("Iterable[Mapping[str, JSON]]", fields.get("messages", ()))
+        messages = load_messages(history)
+    except (UsageError, TypeError, AttributeError) as problem:
+        return BatchTask(task_id, run_id, error=f"line {number}: {problem}")
+    if unknown := ", ".join(fields.keys() - {"id", "prompt", "messages"}):
+        error = f"line {number} has {unknown}; use id, prompt, messages"
+        return BatchTask(task_id, run_id, error=error)
     text = prompt if isinstance(prompt, str) and prompt.strip() else None
     if text is None and (prompt is not None or not messages):
-        return BatchTask(name, run_id, error=f'{where} has no prompt; it needs a "prompt"')
-    return BatchTask(name, run_id, text, messages)
+        error = f'line {number} has no prompt; it needs a "prompt"'
+        return BatchTask(task_id, run_id, error=error)
+    return BatchTask(task_id, run_id, text, messages)
 
 
 def build_result_line(task: BatchTask, result: AnyResult) -> dict[str, JSON]:

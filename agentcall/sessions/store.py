@@ -221,7 +221,7 @@ class SessionStore:
         Without an id, the first one is the last run that began with a user message.
         """
         with self._read() as connection:  # an error must not create the file
-            find_undo_start(load_runs(connection, session), run_id)
+            find_undo_start(_load_runs(connection, session), run_id)
         with self._write() as connection:
             number = _get_session(connection, session)
             runs = _read_runs(connection, number)
@@ -288,7 +288,7 @@ class SessionStore:
     def load_runs(self, session: str) -> tuple[StoredRun, ...]:
         """Return the runs of a session; none if it has not begun."""
         with self._read() as connection:
-            return load_runs(connection, session)
+            return _load_runs(connection, session)
 
     def load_session(self, session: str) -> StoredSession:
         """Return a whole session."""
@@ -354,7 +354,7 @@ class SessionStore:
         )
 
 
-def load_runs(connection: Connection, session: str) -> tuple[StoredRun, ...]:
+def _load_runs(connection: Connection, session: str) -> tuple[StoredRun, ...]:
     """Return the runs of a session; none if it has not begun."""
     number = _find_session(connection, session)
     return () if number is None else tuple(run.stored for run in _read_runs(connection, number))
