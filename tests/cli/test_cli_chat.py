@@ -28,9 +28,9 @@ from agentcall.cli.slash import COMMANDS, ChatExit, execute_command
 from agentcall.cli.typed import CommandCompleter, PromptToolkitPrompter
 from agentcall.errors import MissingExtra, UsageError
 from agentcall.events import ModelAnswered
-from agentcall.messages import Image, Usage, User
+from agentcall.messages import Image, Message, Usage, User
 from agentcall.serving.conversation import Conversation
-from agentcall.sessions import SessionStore, SQLiteSession
+from agentcall.sessions import SQLiteSession
 from agentcall.testing import FakeServer, ScriptedCall, ScriptedModel, call, calls, say, status
 
 PIXEL = bytes.fromhex("89504e470d0a1a0a")
@@ -209,6 +209,10 @@ def told(one: TerminalChat, *lines: str) -> str:
     return "\n".join(one.ui.texts)
 
 
+def remembered(one: TerminalChat) -> list[Message]:
+    return [message for run in one.conversation.history for message in run.messages]
+
+
 def asked_by(one: TerminalChat) -> list[str]:
     messages = one.conversation.agent.model.requests[-1].messages  # type: ignore[union-attr]
     return [m["content"] for m in messages]
@@ -259,7 +263,7 @@ def test_another_model_goes_on(here: Path, loop: InterruptibleLoop) -> None:
     with FakeServer([say("two")]) as server:
         assert told(one, "1", f"/model {server.url}") == f"the model is '{server.url}'"
         told(one, "2")
-    assert [m.text for m in one.conversation.session.messages] == ["1", "one", "2", "two"]
+    assert [m.text for m in remembered(one)] == ["1", "one", "2", "two"]
 
 
 def test_images_go_with_the_next_question(here: Path, loop: InterruptibleLoop) -> None:
@@ -268,7 +272,7 @@ def test_images_go_with_the_next_question(here: Path, loop: InterruptibleLoop) -
     shown = told(one, "/image a.png")
     assert shown == "1 image will go with the next question; /image - leaves them out"
     told(one, "What is it?", "And now?")
-    first, _, second, _ = one.conversation.session.messages
+    first, _, second, _ = remembered(one)
     assert isinstance(first, User)
     assert isinstance(first.content[0], Image)
     assert second == User("And now?")
@@ -310,7 +314,7 @@ def test_a_question_is_asked_again_and_the_talk_summed_up(
     one = chat(loop, say("a"), say("b"), say("c"), say("d"), say("e"),
                say("f"), say("They spoke."))  # fmt: skip
     told(one, "1", "/retry", "/retry 2")
-    assert [m.text for m in one.conversation.session.messages] == ["2", "c"]
+    assert [m.text for m in remembered(one)] == ["2", "c"]
     assert told(one, "/compact") == "2 messages: too few to sum up"
     told(one, "3", "4", "5")
     assert told(one, "/compact") == "8 messages -> 6; /export still has all"
@@ -325,11 +329,11 @@ def test_calls_are_decided_about_in_words(
     assert 'send(to="ann")' in capfd.readouterr().err
     assert one.exit_code == 4
     told(one, "/approve no not to her")
-    assert "refused this call: not to her. " in one.conversation.session.messages[2].text
+    assert "refused this call: not to her. " in remembered(one)[2].text
     told(one, "Send.", "/approve tool")
     assert one.exit_code == 0
     told(one, "Send.")
-    assert one.conversation.session.messages[-2].text == "sent to eve"
+    assert remembered(one)[-2].text == "sent to eve"
     assert told(one, "/approve") == "no call waits; approved always:\n  send"
 
 
@@ -356,7 +360,7 @@ def test_without_prompt_toolkit_a_terminal_is_told_what_to_install(
     monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
     monkeypatch.delitem(sys.modules, "agentcall.cli.typed")
     with pytest.raises(MissingExtra, match=re.escape("pip install 'agentcall[chat]'")):
-        _open_terminal_ui(SessionStore(), whole=False)
+        _open_terminal_ui(SQLiteSession("trip"), whole=False)
 
 
 # What is typed.

@@ -32,7 +32,7 @@ from agentcall.messages import (
     to_json,
 )
 from agentcall.runtime.session import AWAITING_APPROVAL, SessionSnapshot
-from agentcall.sessions import SessionStore, SQLiteSession, default_path
+from agentcall.sessions import SessionStore, SQLiteSession, Window, default_path
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, forever, say, status
 
 
@@ -646,13 +646,46 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
         SQLiteSession("chat", path).snapshot
 
 
-def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
+@pytest.mark.parametrize(("version", "fix"), [(99, "update"), (1, "use the agentcall that wrote")])
+def test_a_file_of_another_version_is_refused(path: Path, version: int, fix: str) -> None:
     filled(path)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
-    with pytest.raises(SessionError, match=r"format 99, .* reads format 2; update agentcall"):
+    with pytest.raises(SessionError, match=rf"format {version}, .* reads format 2; {fix}"):
         SQLiteSession("chat", path).snapshot
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "UPDATE messages SET body = replace(body, 'ann', 'eve')",
+            "message 0 of run 1",
+        ),
+        ("UPDATE runs SET waiting = replace(waiting, 'ann', 'eve')", "run [0-9a-f]+ has changed"),
+        ("UPDATE runs SET size = 1", "run [0-9a-f]+ has changed"),
+        ("UPDATE grants SET body = replace(body, 'look', 'send')", "an approval rule has changed"),
+        ("UPDATE compactions SET place = 9", "a compaction has changed"),
+    ],
+)
+async def test_a_row_that_has_changed_is_refused_with_its_place(
+    path: Path, change: str, words: str
+) -> None:
+    session = SQLiteSession("chat", path)
+    asking = tool(requires_approval=True)(look.function)
+    state = await agent(call("look"), tools=[asking]).run("ann?", session=session)
+    one = agent(say("ok"), call("send", to="ann"), tools=[asking, send])
+    await one.resume(state, {state.pending[0].call.id: Approved("tool")}, session=session)
+    await one.run("Mail ann.", session=session)
+    await session.compact(Window(2))
+    assert session.snapshot.approval_rules
+    connection = sqlite3.connect(path)
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    with pytest.raises(SessionError, match=f"{path} is damaged .{words}"):
+        session.snapshot
 
 
 # Listing, searching, deleting.
