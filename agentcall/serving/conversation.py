@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -161,7 +161,7 @@ class Conversation:
     @property
     def usage(self) -> Usage:
         """The total usage of all runs."""
-        return sum((run.usage for run in self.history), Usage())
+        return sum_usage(self.history)
 
     @property
     def paused_runs(self) -> tuple[Result, ...]:
@@ -171,13 +171,7 @@ class Conversation:
     @property
     def pending(self) -> tuple[PendingApproval, ...]:
         """The calls that wait for a person, those of the oldest run first."""
-        return tuple(
-            PendingApproval(
-                result.run_id, item.call, result.get_agent_path(item.call.id), item.reason
-            )
-            for result in self.paused_runs
-            for item in result.pending
-        )
+        return list_pending(self.history)
 
     def _find_paused(self, run_id: str | None) -> Result:
         paused = {result.run_id: result for result in self.paused_runs}
@@ -188,6 +182,21 @@ class Conversation:
             known = ", ".join(paused)
             raise UsageError(f"the run {selected} does not wait for approval; these do: {known}")
         return paused[selected]
+
+
+def list_pending(runs: Iterable[StoredRun]) -> tuple[PendingApproval, ...]:
+    """Return the calls of these runs that wait for a person."""
+    results = (run.paused_result for run in runs if run.paused_result is not None)
+    return tuple(
+        PendingApproval(result.run_id, item.call, result.get_agent_path(item.call.id), item.reason)
+        for result in results
+        for item in result.pending
+    )
+
+
+def sum_usage(runs: Iterable[StoredRun]) -> Usage:
+    """Return the total usage of these runs."""
+    return sum((run.usage for run in runs), Usage())
 
 
 def get_prompt(run: StoredRun) -> Prompt:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
-from agentcall.approvals import approval_rule_from_json, approval_rule_to_json
+from agentcall.approvals import ApprovalRule, approval_rule_from_json, approval_rule_to_json
 from agentcall.errors import SessionError, UsageError
 from agentcall.messages import (
     Message,
@@ -225,7 +225,8 @@ class SessionStore:
         with self._write() as connection:
             number = _get_session(connection, session)
             runs = _read_runs(connection, number)
-            first = find_undo_start([run.stored for run in runs], run_id)
+            stored = tuple(run.to_run() for run in runs)
+            first = find_undo_start(stored, run_id)
             cut = _read_compaction(connection, number)
             if run_id is None and not any(cut.get_rest(run) for run in runs[first:]):
                 raise UsageError("there is nothing to undo: the last question is summed up already")
@@ -240,7 +241,7 @@ class SessionStore:
             connection.execute(
                 "UPDATE sessions SET changed = ? WHERE number = ?", (time.time(), number)
             )
-        return tuple(run.stored for run in runs[first:])
+        return stored[first:]
 
     def rename(self, session: str, name: str) -> None:
         """Rename a session. Raises UsageError if another one has the name."""
@@ -265,13 +266,13 @@ class SessionStore:
             if number is None:
                 return SessionSnapshot()
             messages = [message for message, _ in _read_visible(connection, number, run_id)]
-            rules = [
-                approval_rule_from_json(orjson.loads(body))
-                for body, checksum in connection.execute(
-                    "SELECT body, checksum FROM grants WHERE session = ?", (number,)
-                )
-                if _check_row("an approval rule", checksum, number, body)
-            ]
+            rules: list[ApprovalRule] = []
+            for body, checksum in connection.execute(
+                "SELECT body, checksum FROM grants WHERE session = ?", (number,)
+            ):
+                if checksum != compute_digest(number, body):
+                    raise ValueError("an approval rule has changed")
+                rules.append(approval_rule_from_json(orjson.loads(body)))
         return SessionSnapshot(tuple(messages), tuple(rules))
 
     def load_messages(self, session: str) -> list[tuple[Message, Address | None]]:
@@ -300,7 +301,7 @@ class SessionStore:
                 "SELECT began, changed FROM sessions WHERE number = ?", (number,)
             ).fetchone()
         compacted = sum(len(run.messages) - len(cut.get_rest(run)) for run in runs)
-        stored = tuple(run.stored for run in runs)
+        stored = tuple(run.to_run() for run in runs)
         return StoredSession(session, began, changed, stored, compacted, cut.head)
 
     def list_sessions(self) -> tuple[SessionSummary, ...]:
@@ -357,15 +358,25 @@ class SessionStore:
 def _load_runs(connection: Connection, session: str) -> tuple[StoredRun, ...]:
     """Return the runs of a session; none if it has not begun."""
     number = _find_session(connection, session)
-    return () if number is None else tuple(run.stored for run in _read_runs(connection, number))
+    return () if number is None else tuple(run.to_run() for run in _read_runs(connection, number))
 
 
 class _RunRow(NamedTuple):
-    """A run as it is stored: `messages` lack the results that `stored.messages` are given."""
+    """A run as it is stored: calls that wait or were interrupted have no result."""
 
     number: int
+    id: str
+    began: float
+    agent: str
+    stop_reason: str
+    usage: Usage
     messages: tuple[Message, ...]
-    stored: StoredRun
+    paused_result: RunResult[Any] | None
+
+    def to_run(self) -> StoredRun:
+        """Return the run with a result for every call."""
+        messages = complete_messages(self.messages, self.paused_result)
+        return StoredRun(*self[1:6], messages, self.paused_result)
 
 
 class _Compaction(NamedTuple):
@@ -410,42 +421,30 @@ def _get_session(connection: Connection, session: str) -> int:
 
 def _read_runs(connection: Connection, session: int) -> list[_RunRow]:
     """Return the runs of a session, in order, each row checked against its checksum."""
-    heads = connection.execute(
-        "SELECT number, checksum, began, id, agent, stop_reason, usage, size, waiting FROM runs "
-        "WHERE session = ? ORDER BY number",
-        (session,),
-    ).fetchall()
-    rows = connection.execute(
+    messages: defaultdict[int, list[Message]] = defaultdict(list)
+    for run, place, body, checksum in connection.execute(
         "SELECT run, place, body, messages.checksum FROM messages "
         "JOIN runs ON runs.number = run WHERE session = ? ORDER BY run, place",
         (session,),
-    )
-    messages = {
-        run: tuple(
-            _parse_message(body)
-            for _, place, body, checksum in group
-            if _check_row(f"message {place} of run {run}", checksum, run, place, body)
-        )
-        for run, group in groupby(rows, lambda row: row[0])
-    }
+    ):
+        if checksum != compute_digest(run, place, body):
+            raise ValueError(f"message {place} of run {run} has changed")
+        messages[run].append(_parse_message(body))
     runs: list[_RunRow] = []
-    for number, checksum, began, *fields in heads:
+    for number, checksum, began, *fields in connection.execute(
+        "SELECT number, checksum, began, id, agent, stop_reason, usage, size, waiting FROM runs "
+        "WHERE session = ? ORDER BY number",
+        (session,),
+    ):
         run_id, agent, stop_reason, usage, size, waiting = fields
-        own = messages.get(number, ())
-        _check_row(f"run {run_id}", checksum, session, *fields)
+        if checksum != compute_digest(session, *fields):
+            raise ValueError(f"run {run_id} has changed")
+        own = tuple(messages[number])
         if len(own) != size:
             raise ValueError(f"run {run_id} lacks messages")
+        used = Usage(**orjson.loads(usage))
         paused = None if waiting is None else _parse(RunResult[Any].from_json, waiting)
-        stored = StoredRun(
-            run_id,
-            began,
-            agent,
-            stop_reason,
-            Usage(**orjson.loads(usage)),
-            complete_messages(own, paused),
-            paused,
-        )
-        runs.append(_RunRow(number, own, stored))
+        runs.append(_RunRow(number, run_id, began, agent, stop_reason, used, own, paused))
     return runs
 
 
@@ -458,7 +457,8 @@ def _read_compaction(connection: Connection, session: int) -> _Compaction:
     if row is None:
         return _Compaction()
     run, place, head, checksum = row
-    _check_row("a compaction", checksum, session, run, place, head)
+    if checksum != compute_digest(session, run, place, head):
+        raise ValueError("a compaction has changed")
     return _Compaction(run, place, _parse(load_messages, head))
 
 
@@ -469,12 +469,12 @@ def _read_visible(
     cut = _read_compaction(connection, session)
     visible: list[tuple[Message, Address | None]] = [(message, None) for message in cut.head]
     for run in _read_runs(connection, session):
-        if run.stored.id == without:
+        if run.id == without:
             continue
         rest = cut.get_rest(run)
         first = len(run.messages) - len(rest)
         addresses = {id(m): (run.number, place) for place, m in enumerate(rest, first)}
-        completed = complete_messages(rest, run.stored.paused_result)
+        completed = complete_messages(rest, run.paused_result)
         visible += ((message, addresses.get(id(message))) for message in completed)
     return visible
 
@@ -539,13 +539,6 @@ def _delete_messages(connection: Connection, session: int, first_run: int = 0) -
         connection.execute("DELETE FROM messages WHERE number = ?", (number,))
     connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # wipes deleted text
     return len(numbers)
-
-
-def _check_row(name: str, checksum: str, *fields: str | int | None) -> bool:
-    """Return True. Raises ValueError if the checksum is not that of the fields."""
-    if checksum != compute_digest(*fields):
-        raise ValueError(f"{name} has changed")
-    return True
 
 
 def _parse_message(body: str) -> Message:

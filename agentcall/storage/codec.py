@@ -36,11 +36,9 @@ AnyResult: TypeAlias = RunResult[Any]  # Any: the type of the output does not ma
 
 def compute_digest(*parts: str | float | None) -> str:
     """Return a checksum of the parts in their order: BLAKE2b, 16 bytes, in hexadecimal digits."""
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        data = str(part).encode("utf-8", "surrogatepass")
-        digest.update(b"%d:%b" % (len(data), data))
-    return digest.hexdigest()
+    encoded = [str(part).encode("utf-8", "surrogatepass") for part in parts]
+    data = b"".join([b"%d:%b" % (len(part), part) for part in encoded])
+    return blake2b(data, digest_size=16).hexdigest()
 
 
 def turn_to_json(turn: ModelTurn) -> dict[str, JSON]:

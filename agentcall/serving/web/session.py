@@ -24,7 +24,13 @@ from agentcall.errors import AgentCallError
 from agentcall.events import Event
 from agentcall.messages import Image, Text, Usage
 from agentcall.result import MissingOutput
-from agentcall.serving.conversation import Conversation, PendingApproval, get_prompt
+from agentcall.serving.conversation import (
+    Conversation,
+    PendingApproval,
+    get_prompt,
+    list_pending,
+    sum_usage,
+)
 from agentcall.serving.web.messages import (
     ChatMessage,
     ToolCallInfo,
@@ -199,9 +205,8 @@ class ChatTab:
         began = time.monotonic()
         self._reset()
         try:
-            runs, pending = await asyncio.to_thread(
-                lambda: (self.conversation.history, self.conversation.pending)
-            )
+            runs = await asyncio.to_thread(lambda: self.conversation.history)
+            pending = list_pending(runs)
             asked_messages = [render_question(tuple(prompt))] if prompt else []
             before, shown = await self._render_in_thread(runs, pending, live), live.shown_calls
             async with aclosing(poll_events(events, live.apply, self._runs)) as updates:
@@ -266,18 +271,19 @@ class ChatTab:
 
     def _build_view(self) -> WebChatView:
         conversation = self.conversation
-        pending = conversation.pending
+        history = conversation.history
+        pending = list_pending(history)
         partial = [render_answer(self._partial_answer)] if self._partial_answer else []
         notes = [render_note(self._note)] if self._note else []
         return WebChatView(
             conversation.session.id,
-            (*self._render_runs(conversation.history, pending), *partial, *notes),
+            (*self._render_runs(history, pending), *partial, *notes),
             tuple(conversation.session.list_sessions()[:_MAX_SESSIONS]),
             is_running=self._is_running,
             is_editing=self._is_editing,
             waiting=pending[0] if pending else None,
             more=max(len(pending) - 1, 0),
-            usage=self._format_usage(conversation.usage),
+            usage=self._format_usage(sum_usage(history)),
         )
 
     def _format_usage(self, whole: Usage) -> str:
