@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from agentcall.errors import SessionBusy, UsageError
 from agentcall.messages import Message, User, is_tainted, mark_messages
 from agentcall.result import RunResult
-from agentcall.runtime.session import SessionSnapshot, SessionSummary, StoredRun
+from agentcall.runtime.session import SessionSnapshot, SessionSummary, StoredRun, check_pending
 from agentcall.sessions.compaction import OMITTED_NOTICE, CompactionResult, CompactionStrategy
 from agentcall.sessions.store import SessionStore
 from agentcall.storage.locks import FileLock, describe_lock_holder
@@ -88,9 +88,7 @@ class SQLiteSession:
             connection = await _call_in_thread(self.store.connect)
             try:
                 if waiting:
-                    await _call_in_thread(
-                        lambda: self.store.check_pending(self.id, run_id, waiting)
-                    )
+                    await _call_in_thread(lambda: check_pending(self.history, run_id, waiting))
                 yield await _call_in_thread(lambda: self.store.load_snapshot(self.id, run_id))
             finally:
                 await _call_in_thread(connection.close)

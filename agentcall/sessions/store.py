@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +36,6 @@ from agentcall.runtime.session import (
     SessionSnapshot,
     SessionSummary,
     StoredRun,
-    check_pending,
     complete_messages,
     find_undo_start,
     make_title,
@@ -281,10 +280,6 @@ class SessionStore:
         with self._read() as connection:
             number = _find_session(connection, session)
             return [] if number is None else _read_visible(connection, number)
-
-    def check_pending(self, session: str, run_id: str, waiting: Collection[str]) -> None:
-        """Raise UsageError unless the run waits for exactly these calls."""
-        check_pending(self.load_runs(session), run_id, waiting)
 
     def load_runs(self, session: str) -> tuple[StoredRun, ...]:
         """Return the runs of a session; none if it has not begun."""
