@@ -28,9 +28,9 @@ from agentcall.durable.batch import (
     run_on_workers,
     run_tasks,
 )
-from agentcall.durable.journal import compute_digest
 from agentcall.errors import ModelError, UsageError
 from agentcall.models.fallback import RateLimitedModel
+from agentcall.storage.codec import compute_digest
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|min|h))?")
 _UNIT_SECONDS = {None: 1, "s": 1, "min": 60, "h": 3600}

@@ -69,7 +69,7 @@ class TerminalChat:
 
         Raises UsageError if none waits.
         """
-        waiting = self.conversation.session.paused_runs
+        waiting = self.conversation.paused_runs
         if not waiting:
             raise UsageError("no call waits for approval")
         result = waiting[-1]
@@ -169,7 +169,7 @@ class TerminalChat:
         """Says which calls wait, and how to decide about them."""
         lines = [
             line
-            for result in self.conversation.session.paused_runs
+            for result in self.conversation.paused_runs
             for line in format_pending_calls(result)
         ]
         if lines:

@@ -19,7 +19,7 @@ from agentcall.display import to_single_line
 from agentcall.errors import MissingExtra
 from agentcall.models.resolve import describe_model
 from agentcall.serving.conversation import Conversation, new_session
-from agentcall.sessions import SessionStore
+from agentcall.sessions import ChatSession
 
 
 def run_chat(options: ChatOptions) -> int:
@@ -32,9 +32,7 @@ def run_chat(options: ChatOptions) -> int:
             chat = TerminalChat(talk, loop, PipeUI())
             chat.print_pending_calls()
             return _answer_piped_lines(chat)
-        chat = TerminalChat(
-            talk, loop, _open_terminal_ui(talk.session.store, whole=options.verbose)
-        )
+        chat = TerminalChat(talk, loop, _open_terminal_ui(talk.session, whole=options.verbose))
         _print_greeting(chat)
         try:
             _run_prompt_loop(chat)
@@ -43,7 +41,7 @@ def run_chat(options: ChatOptions) -> int:
     return 0
 
 
-def _open_terminal_ui(store: SessionStore, *, whole: bool) -> ChatUI:
+def _open_terminal_ui(session: ChatSession, *, whole: bool) -> ChatUI:
     try:
         from agentcall.cli.typed import PromptToolkitPrompter
     except ImportError as error:
@@ -53,7 +51,7 @@ def _open_terminal_ui(store: SessionStore, *, whole: bool) -> ChatUI:
     from rich.console import Console
 
     words: dict[str, Callable[[], list[str]]] = dict.fromkeys(COMMANDS, list)
-    words["/load"] = lambda: [each.id for each in store.list_sessions()]
+    words["/load"] = lambda: [each.id for each in session.list_sessions()]
     return TerminalUI(PromptToolkitPrompter(words), Console(highlight=False), verbose=whole)
 
 

@@ -24,6 +24,7 @@ from agentcall.display import format_call, strip_control_characters, to_single_l
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, Message, ToolResult
 from agentcall.sessions import (
+    ChatSession,
     SessionStore,
     SessionSummary,
     SQLiteSession,
@@ -31,7 +32,7 @@ from agentcall.sessions import (
     Summary,
     Window,
 )
-from agentcall.sessions.export import EXPORTERS, export_json, format_time
+from agentcall.sessions.export import EXPORTERS, export_json, format_time, load_session
 from agentcall.storage.private_files import open_private
 
 _MAX_TEXT = 300
@@ -106,13 +107,13 @@ def search_sessions(options: SessionSearchOptions) -> bool:
     return bool(found)
 
 
-def export_session(options: SessionExportOptions) -> None:
-    """Writes a session to a file or to standard output."""
+def export_session(options: SessionExportOptions, session: ChatSession | None = None) -> None:
+    """Write a session to a file or to standard output; by default, one of the user's own file."""
     ending = Path(options.output or "").suffix.removeprefix(".")
     form = options.format or (ending if ending in EXPORTERS else "md")
     if form not in EXPORTERS:
         raise UsageError(f"--format {form} is none of {', '.join(EXPORTERS)}")
-    text = EXPORTERS[form](SessionStore().load_session(options.id))
+    text = EXPORTERS[form](load_session(session or SQLiteSession(options.id)))
     if options.output is None or options.output == "-":
         whole = text.rstrip("\n")
         _write(strip_control_characters(whole) if is_terminal(sys.stdout) else whole)

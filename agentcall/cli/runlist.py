@@ -13,11 +13,10 @@ from agentcall.cli.plain import escape_json, is_terminal
 from agentcall.cli.runs import RunCancelOptions, RunListOptions, RunShowOptions
 from agentcall.display import format_call, to_single_line
 from agentcall.durable.agent import cancel_run
-from agentcall.durable.codec import parse_call
 from agentcall.durable.journal import Journal, JournalRecord, RecordBody, RunHeader
 from agentcall.durable.open import make_opener
 from agentcall.errors import UsageError
-from agentcall.messages import JSON, encode_json, load_messages
+from agentcall.messages import JSON, encode_json, load_messages, tool_call_from_json
 from agentcall.storage.locks import describe_owner
 
 _MAX_WIDTH = 200
@@ -146,7 +145,7 @@ def _describe_record(kind: str, body: RecordBody) -> Iterator[str]:
             text = to_single_line(body["turn"]["text"], _MAX_WIDTH)
             yield f"the model: {text}" if not called else f"the model calls {called}"
         case "start":
-            yield f"started: {format_call(parse_call(body['call']), _MAX_WIDTH)}"
+            yield f"started: {format_call(tool_call_from_json(body['call']), _MAX_WIDTH)}"
         case "end":
             yield f"ended: {to_single_line(body['result']['content'], _MAX_WIDTH)}"
         case _:

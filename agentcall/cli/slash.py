@@ -20,7 +20,7 @@ from agentcall.errors import UsageError
 from agentcall.messages import Assistant
 from agentcall.models.resolve import describe_model
 from agentcall.serving.conversation import get_prompt
-from agentcall.sessions import SessionSummary, SQLiteSession, StoredRun
+from agentcall.sessions import SessionSummary, StoredRun
 from agentcall.sessions.export import format_time
 
 _MAX_LISTED_SESSIONS = 15
@@ -114,11 +114,10 @@ def _save_session(chat: TerminalChat, name: str) -> None:
 
 
 def _load_session(chat: TerminalChat, name: str) -> None:
-    store = chat.conversation.session.store
-    listed = store.list_sessions()
+    listed = chat.conversation.session.list_sessions()
     if not name:
         lines = (_format_session(each) for each in listed[:_MAX_LISTED_SESSIONS])
-        chat.ui.show("\n".join(lines) or f"there is no session in {store.path}")
+        chat.ui.show("\n".join(lines) or "there is no session yet")
         return
     found = [each.id for each in listed if each.id == name]
     found = found or [each.id for each in listed if each.id.startswith(name)]
@@ -128,7 +127,7 @@ def _load_session(chat: TerminalChat, name: str) -> None:
             f"{name!r} may be {known}; say more of it" if found
             else f"there is no session {name!r}; /load lists them"
         )  # fmt: skip
-    chat.conversation.session = SQLiteSession(found[0], store.path, wait=0)
+    chat.conversation.open(found[0])
     chat.meter = UsageMeter()
     show_history(chat)
 
@@ -164,7 +163,8 @@ def _format_question(run: StoredRun) -> str:
 
 def _export_session(chat: TerminalChat, word: str) -> None:
     file = Path(word or f"{chat.conversation.session.id}.md").expanduser()
-    export_session(SessionExportOptions(chat.conversation.session.id, None, str(file)))
+    options = SessionExportOptions(chat.conversation.session.id, None, str(file))
+    export_session(options, chat.conversation.session)
     chat.ui.show(f"written: {file}")
 
 

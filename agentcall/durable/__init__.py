@@ -11,9 +11,9 @@ __all__ = ["DurableAgent", "durable"]
 def durable(
     agent: Agent[Output, Deps], url: str = "sqlite:///runs.db", *, lease: float = 30.0
 ) -> DurableAgent[Output, Deps]:
-    """The agent, its runs recorded in the journal at the URL.
+    """Return an agent whose runs are recorded in the journal at the URL.
 
     url: `sqlite:///FILE`, or `postgresql://user@host:port/name` for many machines.
-    lease: seconds after which another machine takes over what a silent worker ran.
+    lease: seconds after which another machine takes over the runs of a silent worker.
     """
     return DurableAgent(agent, url, lease=lease)

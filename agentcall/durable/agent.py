@@ -1,15 +1,10 @@
-"""Durable runs of an agent: recorded step by step, gone on with after a crash.
-
-Cancels a run, whoever runs it.
-
-The stretch of a run that one process runs: from what is recorded to its end, or to a pause.
-"""
+"""Durable runs of an agent: recorded step by step, and continued after a crash."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import replace
 from time import time
 from typing import Any, Generic, TypeVar
@@ -18,8 +13,6 @@ from typing_extensions import Self
 
 from agentcall.agent import Agent, Deps, History, Output, Prompt, generate_run_id, prepare_messages
 from agentcall.approvals import Decision, Denied
-from agentcall.durable.codec import build_result_body, dump_decision
-from agentcall.durable.fingerprint import AgentFingerprint
 from agentcall.durable.journal import Journal, JournalEntry, JournalRecord, seal_record
 from agentcall.durable.lease import (
     RunLease,
@@ -30,7 +23,12 @@ from agentcall.durable.lease import (
     open_run,
 )
 from agentcall.durable.open import make_opener
-from agentcall.durable.state import DurableRunState, get_call_run_id, map_decision_ids
+from agentcall.durable.state import (
+    AgentFingerprint,
+    DurableRunState,
+    get_call_run_id,
+    map_decision_ids,
+)
 from agentcall.durable.steps import describe_unknown_outcome
 from agentcall.durable.writer_thread import WriterThread, wait_shielded
 from agentcall.errors import ModelError, RunBusy, UsageError
@@ -51,171 +49,28 @@ from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.runner import run_sync
+from agentcall.storage.codec import AnyResult, decision_to_json, result_to_json
 from agentcall.storage.locks import describe_owner
 from agentcall.tools.serialize import to_json_value
 
+T = TypeVar("T")
 
-def cancel_run(journal: Journal, run_id: str) -> str:
-    """Cancels a run, or asks the process that runs it to; says in words which.
-
-    Raises UsageError if there is no such run, or if it has ended.
-    """
-    header = journal.find_run(run_id)
-    if header is None:
-        raise UsageError(f"there is no run {run_id} in {journal.database.location}")
-    if header.state == "finished":
-        raise UsageError(f"the run {run_id} has ended already: {header.outcome}")
-    journal.request_cancel(run_id)
-    if journal.is_leased(header):
-        return f"asked {describe_owner(header.holder)} to stop the run {run_id}"
-    claim = claim_run(run_id)(journal)
-    try:
-        state = DurableRunState(run_id, claim.records)
-        result = state.build_cancelled_result("it was cancelled")
-        body = build_result_body(result, state.get_messages(run_id))
-        record = seal_record(run_id, state.sequence + 1, "finish", body, state.digest)
-        entry = JournalEntry(record, claim.lease_id, state.digest, "finished", result.stop_reason)
-        for fault in filter(None, journal.append([entry])):
-            raise fault
-    finally:
-        journal.release(run_id, claim.lease_id)
-    return f"cancelled the run {run_id}"
-
-
+_TITLE_LENGTH = 200
 _NOT_REPEATED = (
     "This call was begun, and then the program that ran it was cut off. Its outcome is unknown, "
     "and a person decided not to carry it out again"
 )
 
 
-class RunExecution(Generic[Output, Deps]):
-    """Goes on with a run that is held; good for once."""
-
-    def __init__(
-        self, agent: Agent[Output, Deps], lease: RunLease, deps: object, emit: Emit | None
-    ) -> None:
-        self._agent = agent
-        self._lease = lease
-        self._state = lease.state
-        self._recorder = lease.recorder
-        self._deps = deps
-        self._emit = emit
-        self._finished_event: RunFinished | None = None
-
-    async def execute(self) -> RunResult[Output]:
-        """What the run gives. Raises ModelError, JournalError and RunBusy."""
-        await self.record_changes()
-        plan = replace(self._agent.spec, steps=self._recorder)
-        seen = None if self._emit is None else self._forward_event
-        task = asyncio.ensure_future(AgentRun(plan, self._build_input(), seen).execute())
-        self._lease.watch(task)
-        try:
-            result = await task
-        except ModelError:
-            self._emit_event(self._finished_event)
-            raise
-        except asyncio.CancelledError:
-            if not self._lease.is_stopped:
-                raise
-            result = await self._get_cancelled_result()
-        result = replace(result, notes=tuple(self._state.notes))
-        await self._record_result(result)
-        self._emit_event(RunFinished(result))
-        return result
-
-    async def record_decisions(self, decisions: Mapping[str, Decision | bool]) -> None:
-        """Records what a person decided about the calls that wait. Raises UsageError."""
-        waiting = self._state.paused_result
-        if waiting is None:
-            raise UsageError(f"the run {self._state.run_id} does not wait for a decision")
-        prepare_resume(waiting, decisions, self._agent.spec)  # refuses what does not fit
-        dumped_decisions = {name: dump_decision(decision) for name, decision in decisions.items()}
-        names = map_decision_ids(waiting)
-        for key, call in self._state.interrupted_calls.items():
-            decision = decisions.get(names.get((get_call_run_id(key), call.id), ""))
-            if decision is False or isinstance(decision, Denied):
-                await self._recorder.record_unknown_outcome(
-                    key, _build_denied_result(call, decision or Denied())
-                )
-        await self._recorder.append("decide", {"decisions": dumped_decisions})
-
-    async def record_changes(self) -> None:
-        """Records who goes on with the run, and what has changed since; nothing at its begin."""
-        now = AgentFingerprint.from_agent(self._agent)
-        changes = [*self._state.fingerprint.describe_changes(now), *self._find_lost_calls()]
-        if self._state.sequence > 1 or changes:
-            body: dict[str, JSON] = {
-                "by": self._lease.claim.lease_id,
-                "code": now.json(),
-                "notes": changes,
-            }
-            await self._recorder.append("resume", body)
-
-    def _find_lost_calls(self) -> Iterator[str]:
-        """Calls that were cut off and whose tools are gone."""
-        registry = self._agent.registry
-        for call in self._state.interrupted_calls.values():
-            if call.name not in registry:
-                yield describe_unknown_outcome(call)
-
-    def _build_input(self) -> RunInput:
-        state = self._state
-        origin = RunInput(
-            run_id=state.run_id,
-            messages=state.begin.messages,
-            start=state.begin.start,
-            deps=self._deps,
-            elapsed_seconds=state.spent,
-        )
-        if state.pending_resume is None:
-            return origin
-        before, decisions = state.pending_resume
-        origin = prepare_resume(before, decisions, self._agent.spec, self._deps)
-        return replace(origin, elapsed_seconds=state.spent)
-
-    async def _get_cancelled_result(self) -> RunResult[Any]:  # Any: there is no output
-        """The result of a run that somebody cancelled. Raises RunBusy if it was taken over."""
-        if not await self._lease.is_cancelled():
-            raise RunBusy(f"the run {self._state.run_id} was taken over by another process")
-        return self._state.build_cancelled_result("it was cancelled")
-
-    async def _record_result(self, result: RunResult[Any]) -> None:  # Any: as the agent says
-        body = build_result_body(result, self._state.get_messages(result.run_id))
-        if result.pending:
-            await self._recorder.append("pause", body, "paused", result.stop_reason)
-        else:
-            await self._recorder.append("finish", body, "finished", result.stop_reason)
-
-    def _forward_event(self, event: Event) -> None:
-        """Passes events on; that the run has ended is told when it is on the disk."""
-        if isinstance(event, RunFinished):
-            self._finished_event = event
-        else:
-            self._emit_event(event)
-
-    def _emit_event(self, event: Event | None) -> None:
-        if self._emit is not None and event is not None:
-            self._emit(event)
-
-
-def _build_denied_result(call: ToolCall, verdict: Denied) -> ToolResult:
-    reason = f": {verdict.reason}" if verdict.reason else "."
-    return ToolResult(call.id, call.name, _NOT_REPEATED + reason, is_error=True, assessed=True)
-
-
-T = TypeVar("T")
-
-_TITLE_LENGTH = 200
-
-
 class DurableAgent(Generic[Output, Deps]):
-    """An agent whose runs are recorded in a journal, and survive what ends their process.
+    """An agent whose runs are recorded in a journal and survive the end of their process.
 
-    `run` with the id of a run that was cut off goes on with it; with that of one that ended it
-    gives the recorded result. Close it, or use it in a `with`, to give the journal's file or
-    connection up; runs that are cut off stay as they are.
+    `run` with the id of an interrupted run continues it; with the id of a run that has ended, it
+    returns the recorded result. Use the agent in a `with` statement, or close it, to close the
+    file or connection of the journal. That leaves interrupted runs as they are.
 
-    Raises UsageError for a URL that is no journal.
+    recipe: how a program can build the agent again; recorded for it, and otherwise not used.
+    Raises UsageError if the URL is not that of a journal.
     """
 
     def __init__(
@@ -239,16 +94,16 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
     ) -> RunResult[Output]:
-        """Runs to the end, or goes on with the run of this id.
+        """Execute a run, or continue the run of this id.
 
-        prompt, messages: as `Agent.run` takes them; of a run that is there they may be left out,
-            and have to be the same if they are not.
-        run_id: 1 to 200 characters; without one the run gets a new one, which `result.run_id` is.
-        deps: what tools get as `RunContext.deps`; not recorded, so given again.
+        prompt, messages: as in `Agent.run`. They may be omitted for an existing run; if given, they
+            have to be the same as at its start.
+        run_id: 1 to 200 characters; by default a new id, which `result.run_id` returns.
+        deps: what tools get as `RunContext.deps`. It is not recorded, so it has to be given again.
 
-        Raises what `Agent.run` raises; RunBusy if another process runs it, JournalError if a step
-        cannot be recorded, JournalDamaged if the journal is not what was written. The run may be
-        gone on with after all of them but the last.
+        Raises what `Agent.run` raises; RunBusy if another process executes the run; JournalError
+        if a step cannot be recorded; JournalDamaged if the journal is not what was written. The run
+        can be continued after all of them except JournalDamaged.
         """
         return await self._run(prompt, run_id, messages, deps)
 
@@ -260,7 +115,7 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
     ) -> RunResult[Output]:
-        """As `run`, from sync code."""
+        """Like `run`, from sync code."""
         return run_sync(self.run(prompt, run_id=run_id, messages=messages, deps=deps))
 
     def run_stream(
@@ -271,7 +126,7 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """As `run`, with the events as they happen; what is replayed makes none.
+        """Like `run`, with the events as they happen. Recorded steps emit no events.
 
         The last event, RunFinished, comes when the result is on the disk.
         """
@@ -279,67 +134,68 @@ class DurableAgent(Generic[Output, Deps]):
 
     async def resume(
         self,
-        run: str | RunResult[Any],  # Any: the output's type does not matter here
+        run: str | AnyResult,
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
-        """Goes on with a run that waits for approval, as `Agent.resume` does.
+        """Continue a run that waits for approval, like `Agent.resume`.
 
-        run: its id, or its result.
+        run: its id or its result.
         """
         return await self._resume(run, decisions, deps)
 
     def resume_sync(
         self,
-        run: str | RunResult[Any],  # Any: as above
+        run: str | AnyResult,
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
-        """As `resume`, from sync code."""
+        """Like `resume`, from sync code."""
         return run_sync(self.resume(run, decisions, deps=deps))
 
     def resume_stream(
         self,
-        run: str | RunResult[Any],  # Any: as above
+        run: str | AnyResult,
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """As `resume`, with the events as they happen."""
+        """Like `resume`, with the events as they happen."""
         return _stream_events(lambda emit: self._resume(run, decisions, deps, emit))
 
     async def enqueue(
         self, prompt: Prompt | None = None, *, run_id: str | None = None, messages: History = ()
     ) -> str:
-        """Leaves a run to the workers of this agent's name; gives its id.
+        """Queue a run for the workers of agents with this name, and return its id.
 
-        Does nothing if there is a run of this id.
+        Does nothing if the run exists.
         """
         first, title = self._build_first_record(prompt, run_id, messages)
         name = self.agent.name
-        await wait_shielded(
-            self._writer.submit(lambda j: j.create_run(first, "", queue=name, title=title))
+        await self.query_journal(
+            lambda journal: journal.create_run(first, "", queue=name, title=title)
         )
         return first.run_id
 
     async def reopen(self, run_id: str) -> None:
-        """Leaves a run that failed to the workers once more."""
-        claim = await self.query_journal(claim_run(run_id))
+        """Queue a failed run again."""
+        claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
         async with RunLease(self._writer, claim) as lease:
             if lease.state.error is not None:
                 await RunExecution(self.agent, lease, None, None).record_changes()
 
     async def claim_next(self) -> RunLease | None:
-        """A hold on the next run that was left to workers; None if there is none."""
-        claim = await wait_shielded(self._writer.submit(claim_next_run(self.agent.name)))
+        """Claim the next queued run; return None if there is none."""
+        name = self.agent.name
+        claim = await self.query_journal(lambda journal: claim_next_run(journal, name))
         return None if claim is None else RunLease(self._writer, claim)
 
     async def execute(
         self, lease: RunLease, *, deps: object = None, emit: Emit | None = None
     ) -> RunResult[Output]:
-        """Brings a run that is held to its end. Raises what `run` raises."""
+        """Execute a leased run to its end. Raises what `run` raises."""
         recorded = lease.state.result
         if recorded is not None:
             result = self._restore_output(recorded)
@@ -349,11 +205,11 @@ class DurableAgent(Generic[Output, Deps]):
         return await RunExecution(self.agent, lease, deps, emit).execute()
 
     async def query_journal(self, work: Callable[[Journal], T]) -> T:
-        """What some work on the journal gives."""
+        """Execute work on the journal in its thread and return the result."""
         return await wait_shielded(self._writer.submit(work))
 
     def close(self) -> None:
-        """Gives the journal up."""
+        """Close the journal."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -373,10 +229,10 @@ class DurableAgent(Generic[Output, Deps]):
         first: JournalRecord | None = None
         history = load_messages(messages)
         if prompt is None and run_id is not None and not history:
-            claim = await self.query_journal(open_run(run_id))
+            claim = await self.query_journal(lambda journal: open_run(journal, run_id))
         else:
-            first, title = self._build_first_record(prompt, run_id, history)
-            claim = await self.query_journal(begin_run(first, title))
+            first, title = record, _ = self._build_first_record(prompt, run_id, history)
+            claim = await self.query_journal(lambda journal: begin_run(journal, record, title))
         async with RunLease(self._writer, claim) as lease:
             if first is not None:
                 _check_same_input(lease.state, first)
@@ -384,13 +240,13 @@ class DurableAgent(Generic[Output, Deps]):
 
     async def _resume(
         self,
-        run: str | RunResult[Any],  # Any: as above
+        run: str | AnyResult,
         decisions: Mapping[str, Decision | bool],
         deps: object,
         emit: Emit | None = None,
     ) -> RunResult[Output]:
         run_id = run if isinstance(run, str) else run.run_id
-        claim = await self.query_journal(claim_run(run_id))
+        claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
         async with RunLease(self._writer, claim) as lease:
             execution = RunExecution(self.agent, lease, deps, emit)
             await execution.record_decisions(decisions)
@@ -399,7 +255,7 @@ class DurableAgent(Generic[Output, Deps]):
     def _build_first_record(
         self, prompt: Prompt | None, run_id: str | None, messages: History
     ) -> tuple[JournalRecord, str]:
-        """The first record of a run, and its title."""
+        """Return the first record of a run, and its title."""
         run_id = generate_run_id() if run_id is None else run_id
         check_run_id(run_id)
         conversation_messages, start = prepare_messages(prompt, messages)
@@ -407,14 +263,14 @@ class DurableAgent(Generic[Output, Deps]):
             "agent": self.agent.name,
             "messages": [to_json(message) for message in conversation_messages],
             "start": start,
-            "code": AgentFingerprint.from_agent(self.agent).json(),
+            "code": AgentFingerprint.from_agent(self.agent).to_json(),
             "recipe": self._recipe,
             "at": round(time(), 3),
         }
         return seal_record(run_id, 1, "begin", body, ""), _make_title(conversation_messages[-1])
 
-    def _restore_output(self, result: RunResult[Any]) -> RunResult[Output]:
-        """A recorded result with an output of the agent's type, where it still fits."""
+    def _restore_output(self, result: AnyResult) -> RunResult[Output]:
+        """Return the result with an output of the agent's type, if the value fits."""
         output = self.agent.spec.output
         if output.schema is None or isinstance(result.answer, MissingOutput):
             return result
@@ -429,19 +285,19 @@ def _make_title(message: Message) -> str:
 
 
 def _check_same_input(state: DurableRunState, first: JournalRecord) -> None:
-    """Raises UsageError if the run that is there began otherwise."""
+    """Raise UsageError if the existing run began with other messages."""
     messages = load_messages(first.fields["messages"])
     if state.begin.messages != messages:
         raise UsageError(
-            f"the run {state.run_id} began with another prompt; leave the prompt out to go on "
-            "with it, or use another id"
+            f"the run {state.run_id} began with another prompt; omit the prompt to continue "
+            "it, or use another id"
         )
 
 
 async def _stream_events(
-    work: Callable[[Emit], Coroutine[Any, Any, RunResult[Any]]],  # Any: as the agent says
+    work: Callable[[Emit], Coroutine[Any, Any, AnyResult]],  # Any: what it yields and is sent
 ) -> AsyncGenerator[Event, None]:
-    """The events of a run that is given where to put them."""
+    """Yield the events that the work emits."""
     events: asyncio.Queue[Event | None] = asyncio.Queue()
     task = asyncio.ensure_future(work(events.put_nowait))
     task.add_done_callback(lambda _: events.put_nowait(None))
@@ -452,3 +308,136 @@ async def _stream_events(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+class RunExecution(Generic[Output, Deps]):
+    """One execution of a leased run, from its recorded state to its end or to a pause."""
+
+    def __init__(
+        self, agent: Agent[Output, Deps], lease: RunLease, deps: object, emit: Emit | None
+    ) -> None:
+        self._agent = agent
+        self._lease = lease
+        self._state = lease.state
+        self._recorder = lease.recorder
+        self._deps = deps
+        self._emit = emit
+        self._finished_event: RunFinished | None = None
+
+    async def execute(self) -> RunResult[Output]:
+        """Execute the run and return its result. Raises ModelError, JournalError and RunBusy."""
+        await self.record_changes()
+        spec = replace(self._agent.spec, steps=self._recorder)
+        emit = None if self._emit is None else self._forward_event
+        task = asyncio.ensure_future(AgentRun(spec, self._build_input(), emit).execute())
+        self._lease.watch(task)
+        try:
+            result = await task
+        except ModelError:
+            self._emit_event(self._finished_event)
+            raise
+        except asyncio.CancelledError:
+            if not self._lease.is_stopped:
+                raise
+            if not await self._lease.is_cancelled():
+                raise RunBusy(
+                    f"the run {self._state.run_id} was taken over by another process"
+                ) from None
+            result = self._state.build_cancelled_result("it was cancelled")
+        result = replace(result, notes=tuple(self._state.notes))
+        body = {"result": result_to_json(result, self._state.get_messages(result.run_id))}
+        if result.pending:
+            await self._recorder.append("pause", body, "paused", result.stop_reason)
+        else:
+            await self._recorder.append("finish", body, "finished", result.stop_reason)
+        self._emit_event(RunFinished(result))
+        return result
+
+    async def record_decisions(self, decisions: Mapping[str, Decision | bool]) -> None:
+        """Record a person's decisions about the waiting calls. Raises UsageError."""
+        waiting = self._state.paused_result
+        if waiting is None:
+            raise UsageError(f"the run {self._state.run_id} does not wait for a decision")
+        prepare_resume(waiting, decisions, self._agent.spec)  # raises for decisions that do not fit
+        ids = map_decision_ids(waiting)
+        for key, call in self._state.interrupted_calls.items():
+            decision = decisions.get(ids.get((get_call_run_id(key), call.id), ""))
+            if decision is False or isinstance(decision, Denied):
+                await self._recorder.record_unknown_outcome(
+                    key, _build_denied_result(call, decision or Denied())
+                )
+        wire = {name: decision_to_json(decision) for name, decision in decisions.items()}
+        await self._recorder.append("decide", {"decisions": wire})
+
+    async def record_changes(self) -> None:
+        """Record who continues the run and what has changed; nothing if the run has just begun."""
+        now = AgentFingerprint.from_agent(self._agent)
+        changes = self._state.fingerprint.describe_changes(now)
+        for call in self._state.interrupted_calls.values():
+            if call.name not in self._agent.registry:
+                changes.append(describe_unknown_outcome(call))
+        if self._state.sequence > 1 or changes:
+            body: dict[str, JSON] = {
+                "by": self._lease.claim.lease_id,
+                "code": now.to_json(),
+                "notes": changes,
+            }
+            await self._recorder.append("resume", body)
+
+    def _build_input(self) -> RunInput:
+        state = self._state
+        origin = RunInput(
+            run_id=state.run_id,
+            messages=state.begin.messages,
+            start=state.begin.start,
+            deps=self._deps,
+            elapsed_seconds=state.spent,
+        )
+        if state.pending_resume is None:
+            return origin
+        before, decisions = state.pending_resume
+        origin = prepare_resume(before, decisions, self._agent.spec, self._deps)
+        return replace(origin, elapsed_seconds=state.spent)
+
+    def _forward_event(self, event: Event) -> None:
+        """Emit an event, except RunFinished, which waits until the result is on the disk."""
+        if isinstance(event, RunFinished):
+            self._finished_event = event
+        else:
+            self._emit_event(event)
+
+    def _emit_event(self, event: Event | None) -> None:
+        if self._emit is not None and event is not None:
+            self._emit(event)
+
+
+def _build_denied_result(call: ToolCall, decision: Denied) -> ToolResult:
+    reason = f": {decision.reason}" if decision.reason else "."
+    return ToolResult(call.id, call.name, _NOT_REPEATED + reason, is_error=True, assessed=True)
+
+
+def cancel_run(journal: Journal, run_id: str) -> str:
+    """Cancel a run, or ask the process that executes it to do so; return a message that says which.
+
+    Raises UsageError if the run does not exist or has ended.
+    """
+    header = journal.find_run(run_id)
+    if header is None:
+        raise UsageError(f"there is no run {run_id} in {journal.database.location}")
+    if header.state == "finished":
+        raise UsageError(f"the run {run_id} has ended already: {header.outcome}")
+    journal.request_cancel(run_id)
+    if journal.is_leased(header):
+        return f"asked {describe_owner(header.holder)} to stop the run {run_id}"
+    claim = claim_run(journal, run_id)
+    try:
+        state = DurableRunState(run_id, claim.records)
+        result = state.build_cancelled_result("it was cancelled")
+        body = {"result": result_to_json(result, state.get_messages(run_id))}
+        record = seal_record(run_id, state.sequence + 1, "finish", body, state.digest)
+        entry = JournalEntry(record, claim.lease_id, state.digest, "finished", result.stop_reason)
+        for error in filter(None, journal.append([entry])):
+            raise error
+    finally:
+        journal.release(run_id, claim.lease_id)
+    return f"cancelled the run {run_id}"

@@ -1,10 +1,9 @@
-"""A batch: many tasks, each a durable run; here, or left to workers.
+"""A batch: many tasks, each a durable run, executed in this process or by workers.
 
-The files of a batch: tasks, one a line of JSON, and their results, one a line as they end.
-
-A task is a text, or an object: `prompt` or `messages` (as in the chat completions API), and an
-`id` if the line's number is not enough. A result has `id`, `run_id`, `output`, `stop_reason`,
-`usage` and `error`.
+Tasks and results are files of JSON lines. A task is a text, or an object with `prompt` or
+`messages` (as in the chat completions API) and optionally an `id`; the default id is the line
+number. A result has `id`, `run_id`, `output`, `stop_reason`, `usage` and `error`, and is written
+when its run ends.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ import orjson
 from typing_extensions import Self
 
 from agentcall.durable.agent import DurableAgent
-from agentcall.durable.journal import compute_digest
 from agentcall.durable.state import DurableRunState
 from agentcall.errors import AgentCallError, JournalError, UsageError
 from agentcall.messages import JSON, Message, encode_json, load_messages
-from agentcall.result import MissingOutput, RunResult
+from agentcall.result import MissingOutput
+from agentcall.storage.codec import AnyResult, compute_digest
 from agentcall.storage.locks import try_lock
 from agentcall.storage.private_files import open_private
 from agentcall.tools.serialize import to_json_value
@@ -32,7 +31,7 @@ from agentcall.tools.serialize import to_json_value
 
 @dataclass(frozen=True, slots=True)
 class BatchTask:
-    """A line of the tasks; `fault` says what is wrong with it, if anything is."""
+    """A line of the tasks; `error` describes an invalid one."""
 
     id: str | int
     run_id: str
@@ -42,10 +41,10 @@ class BatchTask:
 
 
 def parse_tasks(data: bytes, batch: str = "") -> list[BatchTask]:
-    """The tasks of a file's text. `batch` stands before their run ids.
+    """Read tasks. `batch` is a prefix of their run ids.
 
-    A run id is made of the line's number and its content: a task that is edited is another one.
-    Raises UsageError for two tasks of one id.
+    A run id contains the line number and a digest of the line, so an edited task is a new run.
+    Raises UsageError if two tasks have the same id.
     """
     tasks: list[BatchTask] = []
     seen: set[str | int] = set()
@@ -62,37 +61,35 @@ def parse_tasks(data: bytes, batch: str = "") -> list[BatchTask]:
 
 
 def _parse_task(number: int, run_id: str, line: bytes) -> BatchTask:
+    """Read a line; an invalid one is a task with an error."""
     try:
         wire: object = orjson.loads(line)
-    except ValueError as error:
-        return BatchTask(number, run_id, error=f"line {number} is no JSON: {error}")
+    except ValueError as problem:
+        return BatchTask(number, run_id, error=f"line {number} is not JSON: {problem}")
     if isinstance(wire, str):
         wire = {"prompt": wire}
     if not isinstance(wire, Mapping):
         return BatchTask(number, run_id, error=f'line {number}: use a text, or {{"prompt": "..."}}')
     fields = cast("Mapping[str, JSON]", wire)
-    name = fields.get("id", number)
-    name = name if isinstance(name, (str, int)) else number
-    return _build_task(name, run_id, fields, f"line {number}")
-
-
-def _build_task(name: str | int, run_id: str, fields: Mapping[str, JSON], where: str) -> BatchTask:
-    prompt, history = fields.get("prompt"), fields.get("messages", ())
-    unknown = ", ".join(fields.keys() - {"id", "prompt", "messages"})
+    given_id, prompt = fields.get("id", number), fields.get("prompt")
+    task_id = given_id if isinstance(given_id, (str, int)) else number
     try:
-        messages = load_messages(cast("Iterable[Mapping[str, JSON]]", history))
-    except (UsageError, TypeError, AttributeError) as error:
-        return BatchTask(name, run_id, error=f"{where}: {error}")
-    if unknown:
-        return BatchTask(name, run_id, error=f"{where} has {unknown}; use id, prompt, messages")
-    said = prompt if isinstance(prompt, str) and prompt.strip() else None
-    if said is None and (prompt is not None or not messages):
-        return BatchTask(name, run_id, error=f'{where} asks for nothing; it needs a "prompt"')
-    return BatchTask(name, run_id, said, messages)
+        history = cast("Iterable[Mapping[str, JSON]]", fields.get("messages", ()))
+        messages = load_messages(history)
+    except (UsageError, TypeError, AttributeError) as problem:
+        return BatchTask(task_id, run_id, error=f"line {number}: {problem}")
+    if unknown := ", ".join(fields.keys() - {"id", "prompt", "messages"}):
+        error = f"line {number} has {unknown}; use id, prompt, messages"
+        return BatchTask(task_id, run_id, error=error)
+    text = prompt if isinstance(prompt, str) and prompt.strip() else None
+    if text is None and (prompt is not None or not messages):
+        error = f'line {number} has no prompt; it needs a "prompt"'
+        return BatchTask(task_id, run_id, error=error)
+    return BatchTask(task_id, run_id, text, messages)
 
 
-def build_result_line(task: BatchTask, result: RunResult[Any]) -> dict[str, JSON]:
-    """The line of a run that ended, or waits."""
+def build_result_line(task: BatchTask, result: AnyResult) -> dict[str, JSON]:
+    """Return the line of a run that has ended or waits for approval."""
     is_missing = isinstance(result.answer, MissingOutput)
     line: dict[str, JSON] = {
         "id": task.id,
@@ -110,7 +107,7 @@ def build_result_line(task: BatchTask, result: RunResult[Any]) -> dict[str, JSON
 
 
 def build_error_line(task: BatchTask, kind: str, message: str) -> dict[str, JSON]:
-    """The line of a run that gave no result."""
+    """Return the line of a run without a result."""
     return {
         "id": task.id,
         "run_id": task.run_id,
@@ -122,10 +119,10 @@ def build_error_line(task: BatchTask, kind: str, message: str) -> dict[str, JSON
 
 
 class BatchResults:
-    """The file of results, open for one process alone, and for its owner; a context manager.
+    """The file of results, locked by this process and private to its owner; a context manager.
 
-    A last line that was torn is cut off. `done` are the run ids that have a line.
-    Raises UsageError if another process writes it, or if it holds something else.
+    An incomplete last line is removed. Raises UsageError if another process writes the file, or if
+    it contains something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,25 +130,27 @@ class BatchResults:
         self._file = open_private(path, os.O_CREAT | os.O_RDWR)
         if not try_lock(self._file):
             os.close(self._file)
-            raise UsageError(f"another process writes {path}; wait for it, or choose another file")
+            raise UsageError(
+                f"another process writes {path}; wait for it to end, or choose another file"
+            )
         self.lines = self._read_lines()
 
     @property
     def finished_ids(self) -> set[str]:
-        """The run ids that have a line."""
+        """The ids of the runs that have a line."""
         return {str(line["run_id"]) for line in self.lines}
 
-    def remove(self, unwanted: Iterable[str]) -> None:
-        """Takes the lines of these runs out."""
-        gone = set(unwanted)
-        self.lines = [line for line in self.lines if line["run_id"] not in gone]
+    def remove(self, run_ids: Iterable[str]) -> None:
+        """Remove the lines of these runs."""
+        removed = set(run_ids)
+        self.lines = [line for line in self.lines if line["run_id"] not in removed]
         data = b"".join(encode_json(line) + b"\n" for line in self.lines)
         os.lseek(self._file, 0, os.SEEK_SET)
         _write_all(self._file, data)
         os.ftruncate(self._file, len(data))
 
     def add(self, line: dict[str, JSON]) -> None:
-        """Writes a line."""
+        """Append a line."""
         self.lines.append(line)
         _write_all(self._file, encode_json(line) + b"\n")
 
@@ -164,10 +163,11 @@ class BatchResults:
 
     def _read_lines(self) -> list[dict[str, JSON]]:
         data = self._path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        os.ftruncate(self._file, len(whole))
-        os.lseek(self._file, len(whole), os.SEEK_SET)
-        return [self._parse_line(number, line) for number, line in enumerate(whole.splitlines(), 1)]
+        complete = data[: data.rfind(b"\n") + 1]
+        os.ftruncate(self._file, len(complete))
+        os.lseek(self._file, len(complete), os.SEEK_SET)
+        lines = enumerate(complete.splitlines(), start=1)
+        return [self._parse_line(number, line) for number, line in lines]
 
     def _parse_line(self, number: int, line: bytes) -> dict[str, JSON]:
         try:
@@ -176,7 +176,7 @@ class BatchResults:
             wire = None
         if not isinstance(wire, dict) or "run_id" not in wire:
             raise UsageError(
-                f"line {number} of {self._path} is no result of a batch; choose another file"
+                f"line {number} of {self._path} is not a result of a batch; choose another file"
             )
         return cast("dict[str, JSON]", wire)
 
@@ -193,16 +193,17 @@ ResultLine = dict[str, JSON]
 
 MAX_FAILURES = 10
 POLL_SECONDS = 0.5
-"""Seconds between two looks at what the workers have done."""
+"""Seconds between two checks of the runs that workers execute."""
 
 
 async def run_tasks(
     durable: DurableAgent[Any, Any], tasks: Sequence[BatchTask], concurrency: int
 ) -> AsyncIterator[ResultLine]:
-    """The result lines of tasks that run here, so many at a time, as they end.
+    """Execute tasks in this process and yield their result lines as they end.
 
-    What goes wrong with a task is in its line. Raises JournalError; and where `MANY` tasks failed
-    in a row, what the last one raised: so the others may go better later.
+    concurrency: how many tasks run at the same time.
+    The error of a task is in its line. Raises JournalError, and the last error after
+    `MAX_FAILURES` failures in a row: then the remaining tasks can be executed later.
     """
     remaining = iter(tasks)
     outcomes: asyncio.Queue[_TaskOutcome] = asyncio.Queue()
@@ -222,13 +223,13 @@ async def run_tasks(
             if error is not None and (line is None or failures == MAX_FAILURES):
                 raise error
     finally:
-        for one in slots:
-            one.cancel()
+        for running in slots:
+            running.cancel()
         await asyncio.gather(*slots, return_exceptions=True)
 
 
 class _TaskOutcome(NamedTuple):
-    """What came of a task; without a line where the journal failed."""
+    """The outcome of a task; there is no line if the journal failed."""
 
     line: ResultLine | None
     error: AgentCallError | None = None
@@ -249,7 +250,7 @@ async def _run_task(durable: DurableAgent[Any, Any], task: BatchTask) -> _TaskOu
 async def run_on_workers(
     durable: DurableAgent[Any, Any], tasks: Sequence[BatchTask]
 ) -> AsyncIterator[ResultLine]:
-    """The result lines of tasks that workers run, as they end; those that failed are tried again.
+    """Queue tasks for workers and yield their result lines as they end; failed ones are retried.
 
     Raises JournalError.
     """
@@ -265,11 +266,10 @@ async def run_on_workers(
     for run_id in waiting.keys() & set(failed):
         await durable.reopen(run_id)
     while waiting:
-        heads = await durable.query_journal(lambda journal: journal.list_ended(queue))
-        for run_id in heads:
-            task_ended = waiting.pop(run_id, None)
-            if task_ended is not None:
-                yield await _read_result_line(durable, task_ended)
+        for run_id in await durable.query_journal(lambda journal: journal.list_ended(queue)):
+            ended = waiting.pop(run_id, None)
+            if ended is not None:
+                yield await _read_result_line(durable, ended)
         if waiting:
             await asyncio.sleep(POLL_SECONDS)
 

@@ -1,4 +1,4 @@
-"""From a URL to the database of a journal.
+"""Open the database of a journal by its URL.
 
 sqlite:///runs.db                    a file in the current folder; sqlite:////tmp/runs.db elsewhere
 postgresql://user@host:port/name     a database of a PostgreSQL server
@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
-from agentcall.durable.database import JournalDatabase
-from agentcall.durable.sqlite import SQLiteDatabase
+from agentcall.durable.journal import JournalDatabase
+from agentcall.durable.sqlite_journal import SQLiteDatabase
 from agentcall.errors import MissingExtra, UsageError
 from agentcall.models.url import redact_url
 
@@ -23,10 +23,10 @@ _POSTGRES_PREFIXES = ("postgresql://", "postgres://")
 def make_opener(
     url: str, *, lease: float = 30.0, make: bool = True
 ) -> Callable[[], JournalDatabase]:
-    """What opens the database of a URL. Raises UsageError for one that means nothing.
+    """Return a function that opens the database of a URL. Raises UsageError for other URLs.
 
-    lease: seconds after which another machine takes a run over whose worker is silent.
-    make: whether a file that is not there is made.
+    lease: seconds after which another machine takes over a run whose worker is silent.
+    make: whether to create a file that does not exist.
     """
     if url.startswith(_SQLITE_PREFIX) and len(url) > len(_SQLITE_PREFIX):
         return partial(
@@ -36,13 +36,13 @@ def make_opener(
         return partial(_open_postgres, url, lease)
     shown = redact_url(url) or url
     raise UsageError(
-        f"{shown!r} is no journal; use sqlite:///FILE or postgresql://user@host:port/name"
+        f"{shown!r} is not a journal; use sqlite:///FILE or postgresql://user@host:port/name"
     )
 
 
 def _open_postgres(url: str, lease: float) -> JournalDatabase:
     try:
-        from agentcall.durable.postgres import PostgresDatabase
+        from agentcall.durable.postgres_journal import PostgresDatabase
     except ImportError:
         raise MissingExtra(
             "a journal in PostgreSQL needs psycopg: pip install 'agentcall[durable]'"

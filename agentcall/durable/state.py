@@ -1,27 +1,19 @@
-"""What the records of a run say: where it stands, what it has begun, how it ended.
+"""The state of a durable run, built from its records.
 
-The process that runs it takes each record down as it writes it, and the one that goes on with it
-takes them down as it reads them: so both know the same.
+The process that executes a run applies each record when it writes it. A process that continues the
+run applies the records when it reads them, and so arrives at the same state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
 
+from agentcall.agent import Agent
 from agentcall.approvals import Decision, Denied, Edited
-from agentcall.durable.codec import (
-    parse_call,
-    parse_checkpoint,
-    parse_decision,
-    parse_messages,
-    parse_tool_result,
-    parse_turn,
-)
-from agentcall.durable.fingerprint import AgentFingerprint
 from agentcall.durable.journal import JournalRecord, RecordBody
 from agentcall.messages import (
     JSON,
@@ -32,17 +24,74 @@ from agentcall.messages import (
     fill_missing_results,
     is_tainted,
     load_messages,
+    tool_call_from_json,
 )
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.checkpoint import RecordedCall, RunCheckpoint
 from agentcall.runtime.turn import ModelTurn
+from agentcall.storage.codec import (
+    AnyResult,
+    checkpoint_from_json,
+    compute_digest,
+    decision_from_json,
+    result_from_json,
+    tool_result_from_json,
+    turn_from_json,
+)
 
-Result = RunResult[Any]  # Any: the output's type is known to the agent alone
+
+@dataclass(frozen=True, slots=True)
+class AgentFingerprint:
+    """Digests of what the model is given by an agent, to report what changes between processes.
+
+    tools: by name. answer: of the schema of the output.
+    """
+
+    instructions: str = ""
+    answer: str = ""
+    tools: dict[str, str] = field(default_factory=dict[str, str])
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_agent(cls, agent: Agent[Any, Any]) -> AgentFingerprint:  # Any: its own types
+        """Compute the fingerprint of an agent."""
+        prompt = agent.spec.prompt
+        return cls(
+            compute_digest(prompt.instructions),
+            compute_digest(_dump_sorted(prompt.answer_schema)),
+            {tool.name: compute_digest(_dump_sorted(tool.definition)) for tool in prompt.tools},
+        )
+
+    @classmethod
+    def from_json(cls, wire: RecordBody) -> AgentFingerprint:
+        """Read the JSON form."""
+        return cls(wire["instructions"], wire["answer"], dict(wire["tools"]))
+
+    def describe_changes(self, now: AgentFingerprint) -> list[str]:
+        """Describe the differences to a later fingerprint."""
+        changes: list[str] = []
+        if self.instructions != now.instructions:
+            changes.append("the instructions have changed")
+        if self.answer != now.answer:
+            changes.append("the type of the answer has changed")
+        changes += [f"the tool {name} is gone" for name in self.tools.keys() - now.tools.keys()]
+        changes += [f"the tool {name} is new" for name in now.tools.keys() - self.tools.keys()]
+        for name in self.tools.keys() & now.tools.keys():
+            if self.tools[name] != now.tools[name]:
+                changes.append(f"the tool {name} has changed")
+        return changes
+
+
+def _dump_sorted(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class BeginRecord:
-    """How a run began: `start` is where its own messages begin."""
+    """The first record: `start` is the index of the first message of the run itself."""
 
     agent: str
     messages: tuple[Message, ...]
@@ -51,7 +100,14 @@ class BeginRecord:
 
 
 class DurableRunState:
-    """Takes the records of one run."""
+    """The state of one run after its last record.
+
+    sequence, digest: those of the last record.
+    notes: what a person has to know: unknown outcomes, and changes of the agent.
+    spent: seconds that the run has been executed for.
+    pending_resume: the result of the last pause and the decisions about it.
+    error: type and message of the error that the run failed with.
+    """
 
     def __init__(self, run_id: str, records: Iterable[JournalRecord] = ()) -> None:
         self.run_id = run_id
@@ -60,9 +116,9 @@ class DurableRunState:
         self.fingerprint = AgentFingerprint()
         self.notes: list[str] = []
         self.spent = 0.0
-        self.paused_result: Result | None = None
-        self.final_result: Result | None = None
-        self.pending_resume: tuple[Result, Mapping[str, Decision]] | None = None
+        self.paused_result: AnyResult | None = None
+        self.final_result: AnyResult | None = None
+        self.pending_resume: tuple[AnyResult, Mapping[str, Decision]] | None = None
         self.error: tuple[str, str] | None = None
         self._messages: dict[str, tuple[Message, ...]] = {}
         self._checkpoints: dict[str, RunCheckpoint] = {}
@@ -72,7 +128,7 @@ class DurableRunState:
             self.apply(record)
 
     def apply(self, record: JournalRecord) -> None:
-        """Takes a record down."""
+        """Update the state with the next record."""
         self.sequence, self.digest = record.sequence, record.digest
         body = record.fields
         self.spent = max(self.spent, body.get("spent", 0.0))
@@ -84,7 +140,7 @@ class DurableRunState:
             case "turn":
                 self._apply_turn(body)
             case "start":
-                self._calls[body["key"]] = RecordedCall(parse_call(body["call"]), None)
+                self._calls[body["key"]] = RecordedCall(tool_call_from_json(body["call"]), None)
             case "end":
                 self._apply_end(body)
             case "pause":
@@ -92,45 +148,47 @@ class DurableRunState:
             case "decide":
                 self._apply_decide(body)
             case "finish":
-                self.final_result = self._parse_result(body)
+                self.final_result = self._read_result(body)
             case _:
                 self.error = (body["type"], body["message"])
 
     @property
-    def result(self) -> Result | None:
-        """What the run gave, if it ended or waits for approval."""
+    def result(self) -> AnyResult | None:
+        """The result of a run that has ended or waits for approval."""
         return self.final_result or self.paused_result
 
     def get_messages(self, run_id: str) -> tuple[Message, ...]:
-        """The messages that are known of a run, or of a run within it."""
+        """Return the messages that the records contain of a run, or of a run nested in it."""
         return self._messages.get(run_id, ())
 
     def get_checkpoint(self, run_id: str) -> RunCheckpoint | None:
-        """Where a run, or a run within it, stood when the model last answered."""
+        """Return the checkpoint of the last turn of a run, or of a run nested in it."""
         return self._checkpoints.get(run_id)
 
     @property
     def last_turns(self) -> Mapping[str, ModelTurn]:
-        """The last turn of the run, and of each run within it, by key."""
+        """The last turn of the run, and of each run nested in it, by key."""
         return self._turns
 
     def get_call(self, key: str) -> RecordedCall | None:
-        """What became of a call."""
+        """Return a recorded call."""
         return self._calls.get(key)
 
     @property
     def interrupted_calls(self) -> dict[str, ToolCall]:
-        """The calls that were begun and have no result, by key."""
-        return {key: past.call for key, past in self._calls.items() if past.result is None}
+        """The calls that were started and have no result, by key."""
+        return {
+            key: recorded.call for key, recorded in self._calls.items() if recorded.result is None
+        }
 
-    def build_cancelled_result(self, reason: str) -> Result:
-        """The result of a run that is cancelled where it stands."""
-        found = self.paused_result or (self.pending_resume[0] if self.pending_resume else None)
+    def build_cancelled_result(self, reason: str) -> AnyResult:
+        """Build the result of a run that is cancelled in its present state."""
+        paused = self.paused_result or (self.pending_resume[0] if self.pending_resume else None)
         point = self.get_checkpoint(self.run_id)
         if point is None:
-            usage, turns = (found.usage, found.turns) if found else (Usage(), 0)
+            usage, turns = (paused.usage, paused.turns) if paused else (Usage(), 0)
             point = RunCheckpoint(self.get_messages(self.run_id), usage, turns)
-        known = {past.call.id: past.result for past in self._calls.values() if past.result}
+        known = {c.call.id: c.result for c in self._calls.values() if c.result}
         return RunResult(
             answer=MissingOutput(reason),
             messages=fill_missing_results((*point.messages, *self._build_last_turn(point)), known),
@@ -144,16 +202,16 @@ class DurableRunState:
         )
 
     def _build_last_turn(self, point: RunCheckpoint) -> tuple[Message, ...]:
-        """What the model called in its last turn, as far as it was begun."""
+        """Return the model's last message with the calls that were started."""
         key = f"{self.run_id}:{point.turns}"
-        begun = tuple(past.call for name, past in self._calls.items() if _get_run_id(name) == key)
+        started = tuple(c.call for name, c in self._calls.items() if _get_run_id(name) == key)
         turn = self._turns.get(key)
-        if turn is None or not begun:
+        if turn is None or not started:
             return ()
         tainted = is_tainted(point.messages)
-        return (Assistant(turn.text, begun, turn.thinking, tainted, assessed=True),)
+        return (Assistant(turn.text, started, turn.thinking, tainted, assessed=True),)
 
-    # What each kind of record says.
+    # One method for each kind of record.
 
     def _apply_begin(self, body: RecordBody) -> None:
         messages = load_messages(body["messages"])
@@ -168,27 +226,27 @@ class DurableRunState:
 
     def _apply_turn(self, body: RecordBody) -> None:
         run_id, _, _ = body["key"].rpartition(":")
-        point = parse_checkpoint(body["point"], self.get_messages(run_id))
+        point = checkpoint_from_json(body["point"], self.get_messages(run_id))
         self._messages[run_id] = point.messages
         self._checkpoints[run_id] = point
         self._turns = {key: turn for key, turn in self._turns.items() if _get_run_id(key) != run_id}
-        self._turns[body["key"]] = parse_turn(body["turn"])
+        self._turns[body["key"]] = turn_from_json(body["turn"])
 
     def _apply_end(self, body: RecordBody) -> None:
         call = self._calls[body["key"]].call
-        self._calls[body["key"]] = RecordedCall(call, parse_tool_result(body["result"]))
+        self._calls[body["key"]] = RecordedCall(call, tool_result_from_json(body["result"]))
         if "note" in body:
             self.notes.append(body["note"])
 
     def _apply_pause(self, body: RecordBody) -> None:
-        self.paused_result = self._parse_result(body)
+        self.paused_result = self._read_result(body)
         self._messages[self.run_id] = self.paused_result.messages
 
     def _apply_decide(self, body: RecordBody) -> None:
         waiting = self.paused_result
         if waiting is None:
             return
-        decisions = {name: parse_decision(wire) for name, wire in body["decisions"].items()}
+        decisions = {name: decision_from_json(wire) for name, wire in body["decisions"].items()}
         self.pending_resume, self.paused_result = (waiting, decisions), None
         edits = {
             call.id: replace(call, arguments=decision.arguments_json)
@@ -198,29 +256,27 @@ class DurableRunState:
         self._messages[self.run_id] = tuple(
             _apply_edits(message, edits) for message in waiting.messages
         )
-        names = map_decision_ids(waiting)
-        # what waited goes on from the decision, not from the turn that led to it
-        for run_id in {self.run_id, *(run_id for run_id, _ in names)}:
+        decision_ids = map_decision_ids(waiting)
+        # a run that waited continues from the decision, not from the turn before it
+        for run_id in {self.run_id, *(run_id for run_id, _ in decision_ids)}:
             self._checkpoints.pop(run_id, None)
             self._turns = {
                 key: turn for key, turn in self._turns.items() if _get_run_id(key) != run_id
             }
-        again = {
-            place
-            for place, name in names.items()
-            if name in decisions and not isinstance(decisions[name], Denied)
+        retried = {
+            call
+            for call, decision_id in decision_ids.items()
+            if decision_id in decisions and not isinstance(decisions[decision_id], Denied)
         }
         self._calls = {
-            key: past
-            for key, past in self._calls.items()
-            if past.result is not None or (get_call_run_id(key), past.call.id) not in again
+            key: recorded
+            for key, recorded in self._calls.items()
+            if recorded.result is not None
+            or (get_call_run_id(key), recorded.call.id) not in retried
         }
 
-    def _parse_result(self, body: RecordBody) -> Result:
-        wire = dict(body["result"])
-        messages = parse_messages(wire.pop("said"), self.get_messages(self.run_id))
-        wire["messages"] = []
-        return replace(RunResult.from_json(orjson.dumps(wire)), messages=messages)
+    def _read_result(self, body: RecordBody) -> AnyResult:
+        return result_from_json(body["result"], self.get_messages(self.run_id))
 
 
 def _get_run_id(key: str) -> str:
@@ -228,17 +284,20 @@ def _get_run_id(key: str) -> str:
 
 
 def get_call_run_id(key: str) -> str:
-    """The run whose call has this key."""
+    """Return the id of the run that made the call of this key."""
     return key.rsplit(":", 2)[0]
 
 
-def map_decision_ids(result: Result, before: str = "") -> dict[tuple[str, str], str]:
-    """By which names a person decides about the calls that wait, by run and call id."""
+def map_decision_ids(result: AnyResult, prefix: str = "") -> dict[tuple[str, str], str]:
+    """Map each waiting call, as its run and call id, to its id in a person's decisions.
+
+    The id of a call of a nested run begins with the id of the call that runs the agent.
+    """
     ids = [pending.call.id for pending in result.own_pending]
-    names = {(result.run_id, call_id): before + call_id for call_id in ids}
+    decision_ids = {(result.run_id, call_id): prefix + call_id for call_id in ids}
     for paused in result.paused:
-        names |= map_decision_ids(paused.result, f"{before}{paused.call.id}/")
-    return names
+        decision_ids |= map_decision_ids(paused.result, f"{prefix}{paused.call.id}/")
+    return decision_ids
 
 
 def _apply_edits(message: Message, edits: Mapping[str, ToolCall]) -> Message:

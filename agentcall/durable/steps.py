@@ -1,12 +1,12 @@
-"""The steps of a run, each recorded before it counts.
+"""The steps of a run, each recorded before the run depends on it.
 
 Rules:
-1. A call whose result is recorded is never carried out again.
-2. A call is recorded as begun, on the disk, before its tool starts; its result is on the disk
-   before the model is told.
-3. A call that an earlier process began and that has no result is carried out again if its tool is
-   idempotent; else its outcome is unknown, which is recorded as its result.
-4. The model's turn is written without waiting; the records behind it wait for it, too.
+1. A call whose result is recorded is never executed again.
+2. The start of a call is on the disk before its tool starts, and its result is on the disk before
+   the model gets it.
+3. A call that an earlier process started and that has no result is executed again if its tool is
+   idempotent. Otherwise its outcome is unknown, which is recorded as its result.
+4. A model's turn is written without waiting for it; the next record waits for both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from time import monotonic, time
 
-from agentcall.durable.codec import dump_checkpoint, dump_turn
 from agentcall.durable.journal import JournalEntry, RecordKind, RunStatus, seal_record
 from agentcall.durable.state import DurableRunState
 from agentcall.durable.writer_thread import WriterThread, wait_shielded
@@ -27,10 +26,11 @@ from agentcall.runtime.checkpoint import (
     create_unknown_result,
 )
 from agentcall.runtime.turn import ModelTurn
+from agentcall.storage.codec import checkpoint_to_json, turn_to_json
 
 
 class StepRecorder:
-    """Carries out the steps of one run under a hold on it; `ledger` is what is known of it."""
+    """Executes and records the steps of one run, under a lease on it."""
 
     def __init__(self, writer: WriterThread, lease_id: str, state: DurableRunState) -> None:
         self.state = state
@@ -41,12 +41,12 @@ class StepRecorder:
         self._spent, self._started_at = state.spent, monotonic()
 
     def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
-        """Where the model last answered."""
-        is_left = any(key.rpartition(":")[0] == run_id for key in self._turns)
-        return self.state.get_checkpoint(run_id) if is_left else None
+        """Return the checkpoint of the last recorded turn, unless that turn has been used."""
+        is_unused = any(key.rpartition(":")[0] == run_id for key in self._turns)
+        return self.state.get_checkpoint(run_id) if is_unused else None
 
     def find_recorded_call(self, key: str) -> RecordedCall | None:
-        """What became of a call, unless a person wants it carried out again."""
+        """Return a recorded call, unless a person wants it executed again."""
         return self.state.get_call(key)
 
     async def call_model(
@@ -55,22 +55,22 @@ class StepRecorder:
         request: Callable[[], Awaitable[ModelTurn]],
         checkpoint: Callable[[], RunCheckpoint],
     ) -> ModelTurn:
-        """The recorded turn, once; else what the model says now."""
+        """Return the recorded turn once; after that, request and record one."""
         recorded = self._turns.pop(key, None)
         if recorded is not None:
             return recorded
         current = checkpoint()
         turn = await request()
-        run_id, _, _ = key.rpartition(":")
-        dumped_checkpoint = dump_checkpoint(current, self.state.get_messages(run_id))
-        body: dict[str, JSON] = {"key": key, "point": dumped_checkpoint, "turn": dump_turn(turn)}
+        known = self.state.get_messages(key.rpartition(":")[0])
+        point = checkpoint_to_json(current, known)
+        body: dict[str, JSON] = {"key": key, "point": point, "turn": turn_to_json(turn)}
         self._pending_writes.append(self.append_nowait("turn", body))
         return turn
 
     async def call_tool(
         self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
     ) -> ToolResult:
-        """The recorded result; else that of carrying it out, if it may be carried out."""
+        """Return the recorded result; otherwise execute and record the call, if that is allowed."""
         recorded = self.state.get_call(step.key)
         if recorded is not None and recorded.result is not None:
             return recorded.result
@@ -82,7 +82,7 @@ class StepRecorder:
         return result
 
     async def record_unknown_outcome(self, key: str, result: ToolResult) -> ToolResult:
-        """Records what the model is told of a call whose outcome is unknown."""
+        """Record the result that the model gets for a call whose outcome is unknown."""
         call = self.state.interrupted_calls[key]
         body: dict[str, JSON] = {
             "key": key,
@@ -99,11 +99,11 @@ class StepRecorder:
         state: RunStatus = "open",
         outcome: str = "",
     ) -> None:
-        """Writes a record, and waits until it is on the disk. Raises JournalError."""
+        """Write a record and wait until it is on the disk. Raises JournalError."""
         last = self.append_nowait(kind, body, state, outcome)
-        before, self._pending_writes = self._pending_writes, []
-        for order in (*before, last):  # the first that failed says why
-            await wait_shielded(order)
+        earlier, self._pending_writes = self._pending_writes, []
+        for future in (*earlier, last):  # the first one that failed has the cause
+            await wait_shielded(future)
 
     def append_nowait(
         self,
@@ -112,7 +112,7 @@ class StepRecorder:
         state: RunStatus = "open",
         outcome: str = "",
     ) -> Future[None]:
-        """Writes a record behind those that were written before."""
+        """Write a record after the earlier ones; the future is done when it is on the disk."""
         run = self.state
         spent = round(self._spent + monotonic() - self._started_at, 3)
         full_body = {**body, "at": round(time(), 3), "spent": spent}
@@ -125,5 +125,5 @@ class StepRecorder:
 
 
 def describe_unknown_outcome(call: ToolCall) -> str:
-    """What a person is told of a call whose outcome is unknown."""
-    return f"{call.name}({call.arguments}) was begun and cut off; its outcome is unknown"
+    """Describe a call whose outcome is unknown, for a person."""
+    return f"{call.name}({call.arguments}) was started and interrupted; its outcome is unknown"

@@ -1,10 +1,10 @@
-"""A worker: takes the runs that were left to its agent, and brings them to their end.
+"""A worker: claims the queued runs of its agent and executes them.
 
 Rules:
-1. A run that a worker died with is taken over when its hold has run out, by any worker.
-2. A run whose model's server fails is tried again later, by any worker, `TRIES` times without
-   coming on; then it has failed, which is recorded with the reason.
-3. So has a run that took its workers down as often.
+1. If a worker dies, any other worker claims its runs when their leases expire.
+2. A run whose model server fails is tried again later, by any worker. After `MAX_ATTEMPTS` claims
+   in a row without a completed step the run has failed, which is recorded with the reason.
+3. The same holds for a run during which its workers die.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from agentcall.result import RunResult
 
 MAX_ATTEMPTS = 8
 IDLE_SECONDS = 0.5
-"""Seconds between two looks into an empty queue."""
+"""Seconds between two checks of an empty queue."""
 _MAX_PAUSE = 60.0
 
 
 class WorkerResult(NamedTuple):
-    """What became of a run: its result, or what stood against it."""
+    """The outcome of a run: its result or its error."""
 
     run_id: str
-    result: RunResult[Any] | None = None  # Any: the output's type is known to the agent alone
+    result: RunResult[Any] | None = None  # Any: the type of the agent's output
     error: AgentCallError | None = None
 
 
 class DurableWorker:
-    """Works for one agent; `tell` is told what became of each run."""
+    """Executes the queued runs of one agent; `report` is called with the outcome of each."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class DurableWorker:
         self._deps = deps
 
     async def run(self, *, until_empty: bool = False) -> None:
-        """Goes on until it is cancelled, or until no run of the queue is left open.
+        """Work until cancelled; with `until_empty`, until no run of the queue is open.
 
         Raises JournalError if the journal cannot be used any more.
         """
@@ -98,7 +98,7 @@ class DurableWorker:
         try:
             if lease.claim.claims >= MAX_ATTEMPTS:
                 raise _WorkerCrashLoop(
-                    f"{MAX_ATTEMPTS} workers took the run in turn, and none came on with it"
+                    f"{MAX_ATTEMPTS} workers claimed the run in turn, and none completed a step"
                 )
             result = await self._durable.execute(lease, deps=self._deps)
         except RunBusy as error:
@@ -111,7 +111,7 @@ class DurableWorker:
             self._report(WorkerResult(run_id, result))
 
     async def _handle_failure(self, lease: RunLease, error: AgentCallError) -> None:
-        """Leaves a run for later, if it may go better then."""
+        """Leave the run for a later attempt, or record that it has failed."""
         claims = lease.claim.claims
         if _is_retryable(error) and claims + 1 < MAX_ATTEMPTS:
             lease.retry_delay = min(2.0**claims, _MAX_PAUSE)
@@ -121,7 +121,7 @@ class DurableWorker:
 
 
 class _WorkerCrashLoop(AgentCallError):
-    """A run that its workers do not survive."""
+    """A run during which its workers die."""
 
 
 def _is_retryable(error: AgentCallError) -> bool:

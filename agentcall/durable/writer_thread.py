@@ -1,8 +1,8 @@
-"""The one thread that touches a journal: it carries orders out in the order in which they came.
+"""The one thread that uses a journal: it executes work in the order of its arrival.
 
-Records that wait at the same time are written together, so that many runs share what it costs to
-get bytes onto a disk. Between orders it renews the holds of this process, and tells the runs whose
-hold is lost or that somebody wants to stop.
+Records that wait at the same time are written in one transaction, so that many runs share the cost
+of flushing to the disk. Between two batches of work the thread renews the leases of this process
+and stops the runs whose lease is lost or that are to be cancelled.
 """
 
 from __future__ import annotations
@@ -18,27 +18,26 @@ from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from agentcall.durable.database import JournalDatabase
-from agentcall.durable.journal import Journal, JournalEntry
+from agentcall.durable.journal import Journal, JournalDatabase, JournalEntry
 from agentcall.errors import JournalError
 
 T = TypeVar("T")
 
 _MAX_ITEMS = 200
-"""Orders carried out between two looks at the clock."""
+"""Work items executed between two checks of the leases."""
 _JOIN_SECONDS = 5.0
-"""Seconds to wait for the thread at the end."""
+"""Seconds that `close` waits for the thread."""
 
 
 class _WorkItem(NamedTuple):
-    """Work on the journal, or an entry to be written."""
+    """Work on the journal, or an entry to write."""
 
-    work: Callable[[Journal], Any] | JournalEntry  # Any: what the order's own future gives
+    work: Callable[[Journal], Any] | JournalEntry  # Any: the type of the future's result
     future: Future[Any]
 
 
 class WriterThread:
-    """Works on the journal of a database, which is opened with the first order."""
+    """Executes work on the journal of a database, which is opened with the first work item."""
 
     def __init__(self, open_database: Callable[[], JournalDatabase]) -> None:
         self._open_database = open_database
@@ -51,23 +50,23 @@ class WriterThread:
         self._pid = os.getpid()
 
     def submit(self, work: Callable[[Journal], T]) -> Future[T]:
-        """What the work on the journal gives."""
+        """Execute work on the journal; the future has its result."""
         return self._enqueue(work)
 
     def write(self, entry: JournalEntry) -> Future[None]:
-        """Done when the entry is on the disk. Raises JournalError if it never will be."""
+        """Write an entry; the future is done when it is on the disk, or has a JournalError."""
         return self._enqueue(entry)
 
     def watch_lease(self, lease_id: str, stop: Callable[[], None]) -> None:
-        """Renews a hold from now on; `stop` is called, in the clerk's thread, if it has to end."""
+        """Renew a lease from now on; `stop` is called in this thread if its run has to stop."""
         self._leases[lease_id] = stop
 
     def unwatch_lease(self, lease_id: str) -> None:
-        """Renews a hold no longer."""
+        """Stop renewing a lease."""
         self._leases.pop(lease_id, None)
 
     def close(self) -> None:
-        """Ends, after the orders that are there."""
+        """Execute the work that was submitted, then end the thread and close the journal."""
         with self._start_lock:
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -78,7 +77,8 @@ class WriterThread:
     def _enqueue(self, work: Callable[[Journal], T] | JournalEntry) -> Future[Any]:
         item = _WorkItem(work, Future())
         with self._start_lock:
-            if self._pid != os.getpid():  # a fork: neither thread nor connection came along
+            # a forked child has no thread, and must not use its parent's connection
+            if self._pid != os.getpid():
                 self._pid, self._thread, self._journal, self._leases = os.getpid(), None, None, {}
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
@@ -93,14 +93,14 @@ class WriterThread:
         while is_running:
             items = self._take_items()
             is_running = None not in items
-            self._process([order for order in items if order is not None])
+            self._process([item for item in items if item is not None])
             self._renew_leases()
         journal, self._journal = self._journal, None
         if journal is not None:
             journal.database.close()
 
     def _take_items(self) -> list[_WorkItem | None]:
-        """What waits; nothing if for a beat nothing comes."""
+        """Wait for work; return nothing if the leases are due before any arrives."""
         timeout = self._journal.database.heartbeat_seconds if self._journal else None
         items: list[_WorkItem | None] = []
         with suppress(Empty):
@@ -110,32 +110,32 @@ class WriterThread:
         return items
 
     def _process(self, items: Iterable[_WorkItem]) -> None:
-        for is_entry, group in groupby(items, lambda order: isinstance(order.work, JournalEntry)):
+        for is_entry, group in groupby(items, lambda item: isinstance(item.work, JournalEntry)):
             if is_entry:
                 self._write_entries(list(group))
             else:
-                for order in group:
-                    self._execute(order)
+                for item in group:
+                    self._execute(item)
 
     def _execute(self, item: _WorkItem) -> None:
         if isinstance(item.work, JournalEntry):
             return
         try:
             item.future.set_result(item.work(self._get_journal()))
-        except BaseException as error:  # whatever it is, who gave the order has to know
+        except BaseException as error:  # any error belongs to the caller who waits for the future
             item.future.set_exception(error)
 
     def _write_entries(self, items: Sequence[_WorkItem]) -> None:
-        entries = [order.work for order in items if isinstance(order.work, JournalEntry)]
+        entries = [item.work for item in items if isinstance(item.work, JournalEntry)]
         try:
-            faults: Sequence[BaseException | None] = self._get_journal().append(entries)
-        except BaseException as error:  # as above
-            faults = [error] * len(items)
-        for order, fault in zip(items, faults, strict=True):
-            if fault is None:
-                order.future.set_result(None)
+            errors: Sequence[BaseException | None] = self._get_journal().append(entries)
+        except BaseException as error:  # as in `_execute`
+            errors = [error] * len(items)
+        for item, refusal in zip(items, errors, strict=True):
+            if refusal is None:
+                item.future.set_result(None)
             else:
-                order.future.set_exception(fault)
+                item.future.set_exception(refusal)
 
     def _get_journal(self) -> Journal:
         if self._journal is None:
@@ -147,12 +147,12 @@ class WriterThread:
         if journal is None or not leases or time.monotonic() < self._next_renewal:
             return
         self._next_renewal = time.monotonic() + journal.database.heartbeat_seconds
-        with suppress(JournalError):  # whoever writes next will be told
-            for hold in journal.renew_leases(leases):
-                if self._leases.pop(hold, None) is not None:
-                    leases[hold]()
+        with suppress(JournalError):  # the next write reports it
+            for lease_id in journal.renew_leases(leases):
+                if self._leases.pop(lease_id, None) is not None:
+                    leases[lease_id]()
 
 
 async def wait_shielded(future: Future[T]) -> T:
-    """What an order gives; it is carried out even if nobody waits for it any more."""
+    """Wait for a future, which is not cancelled with the task that waits."""
     return await asyncio.shield(asyncio.wrap_future(future))

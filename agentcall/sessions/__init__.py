@@ -1,6 +1,14 @@
-"""Conversations that are kept from run to run."""
+"""Conversations that are stored and continued from run to run."""
 
-from agentcall.runtime.session import Session, SessionSnapshot
+from agentcall.runtime.session import (
+    ChatSession,
+    Session,
+    SessionSnapshot,
+    SessionSummary,
+    StoredRun,
+    check_pending,
+    find_undo_start,
+)
 from agentcall.sessions.compaction import (
     CompactionPlan,
     CompactionResult,
@@ -8,12 +16,11 @@ from agentcall.sessions.compaction import (
     Summary,
     Window,
 )
-from agentcall.sessions.database import default_path
-from agentcall.sessions.rows import SearchHit, SessionSummary, StoredRun, StoredSession
-from agentcall.sessions.sqlite import SQLiteSession
-from agentcall.sessions.store import SessionStore
+from agentcall.sessions.sqlite_session import SQLiteSession
+from agentcall.sessions.store import SearchHit, SessionStore, StoredSession, default_path
 
 __all__ = [
+    "ChatSession",
     "CompactionPlan",
     "CompactionResult",
     "CompactionStrategy",
@@ -27,5 +34,7 @@ __all__ = [
     "StoredSession",
     "Summary",
     "Window",
+    "check_pending",
     "default_path",
+    "find_undo_start",
 ]

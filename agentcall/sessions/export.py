@@ -1,8 +1,8 @@
-"""A session as Markdown, JSON or a web page.
+"""Export a session as Markdown, JSON or a web page.
 
-The page stands alone: no script, no style and no image from elsewhere, and a policy in it that
-forbids any. Everything that somebody said is escaped. Images are shown where they are in the
-message itself; others are named, as a page that fetches them tells a stranger that it was opened.
+The page is self-contained: it has no script and loads nothing, which its content security policy
+enforces. All text is escaped. Images are shown if they are in the message itself. Others are named,
+as loading them would report to their server that the page was opened.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import orjson
 
+from agentcall.errors import UsageError
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -26,7 +27,9 @@ from agentcall.messages import (
     User,
     to_json,
 )
-from agentcall.sessions.rows import StoredRun, StoredSession
+from agentcall.runtime.session import ChatSession, StoredRun
+from agentcall.sessions.sqlite_session import SQLiteSession
+from agentcall.sessions.store import StoredSession
 
 Exporter: TypeAlias = Callable[[StoredSession], str]
 
@@ -46,10 +49,20 @@ pre.code { font: .85em ui-monospace, monospace } img { max-width: 100% }
 """.strip()
 
 
-def export_json(session: StoredSession) -> str:
-    """The session as JSON: `id`, `began`, `changed`, `compacted`, and `runs` with `messages`.
+def load_session(session: ChatSession) -> StoredSession:
+    """Load a session for an exporter. Raises UsageError if it has not begun."""
+    if isinstance(session, SQLiteSession):  # which also knows what compaction has left out
+        return session.store.load_session(session.id)
+    runs = session.history
+    if not runs:
+        raise UsageError(f"there is no session {session.id!r}")
+    return StoredSession(session.id, runs[0].began, runs[-1].began, runs)
 
-    Messages have the form of OpenAI's chat completions, times are seconds since the epoch.
+
+def export_json(session: StoredSession) -> str:
+    """Return the session as JSON: `id`, `began`, `changed`, `compacted`, `runs` with `messages`.
+
+    Messages have the form of OpenAI's chat completions; times are seconds since the epoch.
     """
     wire: dict[str, JSON] = {
         "id": session.id,
@@ -74,7 +87,7 @@ def _dump_run(run: StoredRun) -> Mapping[str, JSON]:
 
 
 def export_markdown(session: StoredSession) -> str:
-    """The session as Markdown: what was said as it is, calls and results as code."""
+    """Return the session as Markdown, with tool calls and results as code."""
     parts = [
         f"# {session.id}",
         *(part for run in session.runs for part in _render_run_markdown(run)),
@@ -100,14 +113,14 @@ def _render_run_markdown(run: StoredRun) -> Iterator[str]:
 
 
 def fence_code(text: str, language: str = "") -> str:
-    """The text in a fence longer than any in it; `kind` names its language."""
+    """Return the text in a code fence that is longer than any fence in the text."""
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def export_html(session: StoredSession) -> str:
-    """The session as a web page that needs nothing else."""
+    """Return the session as a self-contained web page."""
     title = escape(session.id)
     runs = "\n".join(_render_run_html(run) for run in session.runs)
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -170,7 +183,7 @@ def _format_call(call: ToolCall) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """A time as people read it, in the zone of this machine."""
+    """Format a time in the zone of this machine."""
     moment = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
     return moment.strftime("%Y-%m-%d %H:%M")
 
@@ -180,4 +193,4 @@ EXPORTERS: Mapping[str, Exporter] = {
     "json": export_json,
     "html": export_html,
 }
-"""The ways to write a session, by the ending of a file's name."""
+"""Exporters by the suffix of a file name."""

@@ -1,247 +1,308 @@
-"""A file of sessions: what is put down in it, and what can be asked of it."""
+"""A file of sessions: its tables, and what is written to and read from them.
+
+Many threads and processes may use a file at the same time: SQLite's write-ahead log and a busy
+timeout take care of that. Each use opens a connection of its own, so none is carried over a fork.
+Every row that a run depends on has a checksum.
+"""
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
-from agentcall.approvals import approval_rule_from_json, approval_rule_to_json
-from agentcall.errors import UsageError
+from agentcall.approvals import ApprovalRule, approval_rule_from_json, approval_rule_to_json
+from agentcall.errors import SessionError, UsageError
 from agentcall.messages import (
     Message,
     Usage,
     dump_messages,
     encode_json,
-    fill_missing_results,
     from_json,
     load_messages,
+    to_json,
 )
 from agentcall.result import RunResult
-from agentcall.runtime.session import SessionSnapshot
-from agentcall.sessions.database import (
-    SessionDatabase,
-    build_query,
-    default_path,
-    extract_excerpt,
-    extract_text,
-)
-from agentcall.sessions.rows import (
-    MessageRow,
-    RunRows,
-    SearchHit,
+from agentcall.runtime.session import (
+    SessionSnapshot,
     SessionSummary,
     StoredRun,
-    StoredSession,
-    delete_messages,
-    delete_runs,
-    find_session_number,
-    get_session_number,
-    parse_stored,
-    read_runs,
-    write_messages,
-    write_run,
+    complete_messages,
+    find_undo_start,
+    make_title,
+)
+from agentcall.sessions.text_search import build_query, extract_excerpt, extract_text, separate_cjk
+from agentcall.storage.codec import compute_digest
+from agentcall.storage.private_files import make_folder
+from agentcall.storage.sqlite import SQLiteFormat, connect, create_file, translate_errors
+
+T = TypeVar("T")
+
+_FORMAT = SQLiteFormat(
+    name="session file",
+    application_id=0x61676331,  # "agc1"
+    version=2,
+    schema="""
+CREATE TABLE sessions (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  began REAL NOT NULL,
+  changed REAL NOT NULL
+);
+CREATE TABLE runs (
+  number INTEGER PRIMARY KEY,
+  session INTEGER NOT NULL REFERENCES sessions(number) ON DELETE CASCADE,
+  id TEXT NOT NULL,
+  began REAL NOT NULL,
+  agent TEXT NOT NULL,
+  stop_reason TEXT NOT NULL,
+  usage TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  waiting TEXT,
+  checksum TEXT NOT NULL,
+  UNIQUE (session, id)
+);
+CREATE TABLE messages (
+  number INTEGER PRIMARY KEY,
+  run INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+  place INTEGER NOT NULL,
+  at REAL NOT NULL,
+  body TEXT NOT NULL,
+  checksum TEXT NOT NULL,
+  UNIQUE (run, place)
+);
+CREATE TABLE grants (
+  session INTEGER NOT NULL REFERENCES sessions(number) ON DELETE CASCADE,
+  body TEXT NOT NULL,
+  checksum TEXT NOT NULL,
+  UNIQUE (session, body)
+);
+CREATE TABLE compactions (
+  number INTEGER PRIMARY KEY,
+  session INTEGER NOT NULL REFERENCES sessions(number) ON DELETE CASCADE,
+  at REAL NOT NULL,
+  run INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  head TEXT NOT NULL,
+  checksum TEXT NOT NULL
+);
+CREATE VIRTUAL TABLE words USING fts5(text, tokenize='unicode61 remove_diacritics 2');
+""",
+    create_pragmas=("journal_mode = WAL",),
+    pragmas=("foreign_keys = ON", "synchronous = NORMAL", "secure_delete = ON"),
+    error=SessionError,
+    damaged=SessionError,
 )
 
-_TITLE_LENGTH = 80
-_NOTHING_TO_UNDO = (
-    "there is nothing to take back: nothing has been asked yet, or it is summed up already"
-)
+Address: TypeAlias = tuple[int, int]
+"""A message: the number of its run, and its index in the run."""
 
 
-class MessageAddress(NamedTuple):
-    """Where a message stands in a session: the number of its run, and its place in it."""
-
-    run: int
-    place: int
-
-
-class StoredMessage(NamedTuple):
-    """A message and its address; None for one that stands for others."""
-
-    message: Message
-    address: MessageAddress | None
+def default_path() -> Path:
+    """Return `AGENTCALL_SESSIONS`, else sessions.db in agentcall's folder of the user's data."""
+    if configured := os.environ.get("AGENTCALL_SESSIONS"):
+        return Path(configured)
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "agentcall" / "sessions.db"
 
 
-class CompactionPoint(NamedTuple):
-    """Where what the next run is given begins, and what stands for all before it."""
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A whole session.
 
-    address: MessageAddress = MessageAddress(0, 0)
+    compacted: how many of its first messages the next run does not get; it gets `head` instead.
+    """
+
+    id: str
+    began: float
+    changed: float
+    runs: tuple[StoredRun, ...]
+    compacted: int = 0
     head: tuple[Message, ...] = ()
 
-    def includes(self, row: MessageRow) -> bool:
-        """Whether the message is still given."""
-        return (row.run, row.place) >= self.address
+    @property
+    def messages(self) -> Sequence[Message]:
+        """All messages, in order."""
+        return [message for run in self.runs for message in run.messages]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A message that a search found; `place` is its index in the session."""
+
+    session: str
+    place: int
+    role: str
+    at: float
+    excerpt: str
 
 
 class SessionStore:
-    """The sessions in a file; None is the user's own (`default_path`).
+    """The sessions of a file; None is the user's own file (`default_path`).
 
-    Every method raises SessionError for a file that cannot be used, and UsageError for a session
-    that is not there.
+    Methods raise SessionError if the file cannot be used, and UsageError for a session or run that
+    does not exist. Reading does not create the file.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path is not None else default_path()
-        self.database = SessionDatabase(self.path)
 
-    # What is put down.
+    def connect(self) -> Connection:
+        """Return a connection. While one is open, the log file stays, so writing is cheap."""
+        with translate_errors(self.path, _FORMAT):
+            if not self.path.exists():
+                make_folder(self.path.parent)
+                create_file(self.path, _FORMAT)
+            return connect(self.path, _FORMAT)
 
-    def save(self, session: str, result: RunResult[Any]) -> None:  # Any: of whatever type
-        """Puts down what a run has come to, in place of what was known of it."""
+    @contextmanager
+    def _read(self) -> Generator[Connection, None, None]:
+        """Open a transaction that sees one state of the file; an empty one if there is no file."""
+        with translate_errors(self.path, _FORMAT):
+            if self.path.exists():
+                connection = connect(self.path, _FORMAT)
+            else:
+                connection = sqlite3.connect(":memory:", isolation_level=None)
+                connection.executescript(_FORMAT.schema)
+            with closing(connection):
+                connection.execute("BEGIN")
+                yield connection
+
+    @contextmanager
+    def _write(self) -> Generator[Connection, None, None]:
+        """Open a transaction that is committed as a whole, or not at all."""
+        with closing(self.connect()) as connection, translate_errors(self.path, _FORMAT):
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    def save(self, session: str, result: RunResult[Any]) -> None:
+        """Store the state of a run in place of its earlier one."""
         now = time.time()
-        with self.database.write_transaction() as connection:
-            find_session_number(connection, session)
+        with self._write() as connection:
+            _find_session(connection, session)
             (number,) = connection.execute(
                 "INSERT INTO sessions (id, began, changed) VALUES (?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET changed = excluded.changed RETURNING number",
                 (session, now, now),
             ).fetchone()
-            run = write_run(connection, number, result, now)
-            write_messages(connection, run, result.new_messages, now)
-            connection.executemany(
-                "INSERT OR IGNORE INTO grants VALUES (?, ?)",
-                [
-                    (number, encode_json(approval_rule_to_json(grant)).decode())
-                    for grant in result.approval_rules
-                ],
-            )
+            run = _write_run(connection, number, result, now)
+            _write_messages(connection, run, result.new_messages, now)
+            for rule in result.approval_rules:
+                body = encode_json(approval_rule_to_json(rule)).decode()
+                connection.execute(
+                    "INSERT OR IGNORE INTO grants VALUES (?, ?, ?)",
+                    (number, body, compute_digest(number, body)),
+                )
 
-    def save_compaction(
-        self, session: str, address: MessageAddress, head: Sequence[Message]
-    ) -> None:
-        """From now on the next run is given the head, and what is at this address and behind it."""
-        with self.database.write_transaction() as connection:
+    def save_compaction(self, session: str, start: Address, head: Sequence[Message]) -> None:
+        """Give the next runs `head`, followed by the messages from `start` on."""
+        with self._write() as connection:
+            row = (_get_session(connection, session), *start, dump_messages(head))
             connection.execute(
-                "INSERT INTO compactions (session, at, run, place, head) VALUES (?, ?, ?, ?, ?)",
-                (
-                    get_session_number(connection, session),
-                    time.time(),
-                    *address,
-                    dump_messages(head),
-                ),
+                "INSERT INTO compactions (session, run, place, head, at, checksum) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (*row, time.time(), compute_digest(*row)),
             )
 
     def undo(self, session: str, run_id: str | None = None) -> tuple[StoredRun, ...]:
-        """Takes the run of this id and all behind it out, and gives them.
+        """Delete the run of this id and all later ones, and return them.
 
-        Without an id it is the last run that began with words of the user, if the next run is still
-        given any of it. Raises UsageError where there is none.
+        Without an id, the first one is the last run that began with a user message.
         """
-        if not self.database.exists:
-            raise UsageError(_NOTHING_TO_UNDO)
-        with self.database.write_transaction() as connection:
-            number = find_session_number(connection, session) or 0
-            runs = list(read_runs(connection, number))
-            place = _find_undo_start(runs, _load_compaction_point(connection, number), run_id)
-            delete_runs(connection, number, runs[place:])
-            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
-        return tuple(map(_to_stored_run, runs[place:]))
+        with self._read() as connection:  # an error must not create the file
+            find_undo_start(_load_runs(connection, session), run_id)
+        with self._write() as connection:
+            number = _get_session(connection, session)
+            runs = _read_runs(connection, number)
+            stored = tuple(run.to_run() for run in runs)
+            first = find_undo_start(stored, run_id)
+            cut = _read_compaction(connection, number)
+            if run_id is None and not any(cut.get_rest(run) for run in runs[first:]):
+                raise UsageError("there is nothing to undo: the last question is summed up already")
+            _delete_messages(connection, number, runs[first].number)
+            connection.execute(
+                "DELETE FROM runs WHERE session = ? AND number >= ?", (number, runs[first].number)
+            )
+            connection.execute(
+                "DELETE FROM compactions WHERE session = ? AND (run, place) > (?, 0)",
+                (number, runs[first].number),
+            )
+            connection.execute(
+                "UPDATE sessions SET changed = ? WHERE number = ?", (time.time(), number)
+            )
+        return stored[first:]
 
     def rename(self, session: str, name: str) -> None:
-        """Calls a session otherwise. Raises UsageError for a name that another one has."""
-        with self.database.write_transaction() as connection:
-            number = get_session_number(connection, session)
-            if find_session_number(connection, name) is not None:
+        """Rename a session. Raises UsageError if another one has the name."""
+        with self._write() as connection:
+            number = _get_session(connection, session)
+            if _find_session(connection, name) is not None:
                 raise UsageError(f"there is a session {name!r} already; choose another name")
             connection.execute("UPDATE sessions SET id = ? WHERE number = ?", (name, number))
 
     def delete(self, session: str) -> int:
-        """Deletes a session, and wipes its text out of the file; gives how many messages it had."""
-        with self.database.write_transaction() as connection:
-            number = get_session_number(connection, session)
-            rows = connection.execute(
-                "SELECT messages.number FROM messages JOIN runs ON runs.number = run "
-                "WHERE session = ?",
-                (number,),
-            ).fetchall()
-            delete_messages(connection, [row for (row,) in rows])
+        """Delete a session, wipe its text out of the file, and return its number of messages."""
+        with self._write() as connection:
+            number = _get_session(connection, session)
+            count = _delete_messages(connection, number)
             connection.execute("DELETE FROM sessions WHERE number = ?", (number,))
-            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
-        return len(rows)
-
-    # What can be asked.
+        return count
 
     def load_snapshot(self, session: str, run_id: str = "") -> SessionSnapshot:
-        """What the next run is given: the conversation but for the run of this id, and grants."""
-        if not self.database.exists:
-            return SessionSnapshot()
-        with self.database.read_transaction() as connection:
-            number = find_session_number(connection, session)
+        """Return what the next run starts with; the run of this id is left out."""
+        with self._read() as connection:
+            number = _find_session(connection, session)
             if number is None:
                 return SessionSnapshot()
-            placed = _load_messages(connection, number, run_id)
-            grants = connection.execute("SELECT body FROM grants WHERE session = ?", (number,))
-            sure = tuple(approval_rule_from_json(orjson.loads(body)) for (body,) in grants)
-        return SessionSnapshot(tuple(message for message, _ in placed), sure)
+            messages = [message for message, _ in _read_visible(connection, number, run_id)]
+            rules: list[ApprovalRule] = []
+            for body, checksum in connection.execute(
+                "SELECT body, checksum FROM grants WHERE session = ?", (number,)
+            ):
+                if checksum != compute_digest(number, body):
+                    raise ValueError("an approval rule has changed")
+                rules.append(approval_rule_from_json(orjson.loads(body)))
+        return SessionSnapshot(tuple(messages), tuple(rules))
 
-    def load_messages(self, session: str) -> list[StoredMessage]:
-        """What the next run is given, each message with its address."""
-        if not self.database.exists:
-            return []
-        with self.database.read_transaction() as connection:
-            number = find_session_number(connection, session)
-            return [] if number is None else _load_messages(connection, number)
+    def load_messages(self, session: str) -> list[tuple[Message, Address | None]]:
+        """Return the messages that the next run starts with; those that are not stored, as the head
+        of a compaction, have no address."""
+        with self._read() as connection:
+            number = _find_session(connection, session)
+            return [] if number is None else _read_visible(connection, number)
 
-    def check_pending(self, session: str, run_id: str, calls: Collection[str]) -> None:
-        """Raises UsageError if the run does not wait for just these calls any more."""
-        waiting = {result.run_id: result for result in self.load_paused_runs(session)}
-        found = waiting.get(run_id)
-        if found is None or {pending.call.id for pending in found.pending} != set(calls):
-            raise UsageError(
-                f"the run {run_id} of the session {session!r} does not wait for these calls: it "
-                "has gone on since, or is none of this session. Nothing was carried out"
-            )
-
-    def load_paused_runs(self, session: str) -> tuple[RunResult[Any], ...]:  # Any: of whatever type
-        """The runs of a session that wait for approval."""
-        if not self.database.exists:
-            return ()
-        with self.database.read_transaction() as connection:
-            found = connection.execute(
-                "SELECT waiting FROM runs WHERE session = ? AND waiting IS NOT NULL "
-                "ORDER BY number",
-                (find_session_number(connection, session),),
-            ).fetchall()
-            return tuple(parse_stored(RunResult[Any].from_json, text) for (text,) in found)
-
-    def load_usage(self, session: str) -> Usage:
-        """What the runs of a session have used."""
-        if not self.database.exists:
-            return Usage()
-        with self.database.read_transaction() as connection:
-            found = connection.execute(
-                "SELECT usage FROM runs WHERE session = ?",
-                (find_session_number(connection, session),),
-            ).fetchall()
-            return sum((Usage(**orjson.loads(usage)) for (usage,) in found), Usage())
+    def load_runs(self, session: str) -> tuple[StoredRun, ...]:
+        """Return the runs of a session; none if it has not begun."""
+        with self._read() as connection:
+            return _load_runs(connection, session)
 
     def load_session(self, session: str) -> StoredSession:
-        """A session, whole. Raises UsageError if there is none of this id."""
-        if not self.database.exists:
-            raise UsageError(f"there is no session {session!r}: no session has begun yet")
-        with self.database.read_transaction() as connection:
-            number = get_session_number(connection, session)
-            cut = _load_compaction_point(connection, number)
-            runs = list(read_runs(connection, number))
+        """Return a whole session."""
+        with self._read() as connection:
+            number = _get_session(connection, session)
+            cut = _read_compaction(connection, number)
+            runs = _read_runs(connection, number)
             began, changed = connection.execute(
                 "SELECT began, changed FROM sessions WHERE number = ?", (number,)
             ).fetchone()
-        gone = sum(not cut.includes(row) for run in runs for row in run.rows)
-        return StoredSession(
-            session, began, changed, tuple(map(_to_stored_run, runs)), gone, cut.head
-        )
+        compacted = sum(len(run.messages) - len(cut.get_rest(run)) for run in runs)
+        stored = tuple(run.to_run() for run in runs)
+        return StoredSession(session, began, changed, stored, compacted, cut.head)
 
     def list_sessions(self) -> tuple[SessionSummary, ...]:
-        """The sessions, the one that changed last first."""
-        if not self.database.exists:
-            return ()
-        with self.database.read_transaction() as connection:
-            found = connection.execute(
+        """Return the sessions, the one that changed last first."""
+        with self._read() as connection:
+            rows = connection.execute(
                 "SELECT sessions.id, sessions.began, changed, count(runs.number), "
                 "ifnull(sum(size), 0), count(waiting), "
                 "(SELECT body FROM messages JOIN runs AS r ON r.number = run "
@@ -249,23 +310,25 @@ class SessionStore:
                 "FROM sessions LEFT JOIN runs ON session = sessions.number "
                 "GROUP BY sessions.number ORDER BY changed DESC, sessions.number DESC"
             ).fetchall()
-            for row in found:
-                find_session_number(connection, row[0])
-            return tuple(map(_to_summary, found))
+            for row in rows:
+                _find_session(connection, row[0])  # refuses a damaged id
+            return tuple(
+                SessionSummary(id_, began, changed, runs, messages, waiting, title)
+                for id_, began, changed, runs, messages, waiting, body in rows
+                for title in ("" if body is None else make_title(_parse_message(body)),)
+            )
 
     def search(
         self, words: str, session: str | None = None, limit: int = 50
     ) -> tuple[SearchHit, ...]:
-        """The messages that hold all of the words, the best match first."""
+        """Return the messages that contain all of the words, the best match first."""
         query = build_query(words)
         if not query:
-            raise UsageError(f"{words!r} holds no word to search for")
-        if not self.database.exists:
-            return ()
-        with self.database.read_transaction() as connection:
+            raise UsageError(f"{words!r} contains no word to search for")
+        with self._read() as connection:
             if session is not None:
-                get_session_number(connection, session)
-            found = connection.execute(
+                _get_session(connection, session)
+            rows = connection.execute(
                 "SELECT sessions.id, messages.body, at, (SELECT count(*) FROM messages AS m JOIN "
                 "runs AS r ON r.number = m.run WHERE r.session = sessions.number AND "
                 "(m.run, m.place) < (messages.run, messages.place)) "
@@ -274,64 +337,212 @@ class SessionStore:
                 "WHERE words MATCH ? AND (? IS NULL OR sessions.id = ?) ORDER BY rank LIMIT ?",
                 (query, session, session, limit),
             ).fetchall()
-            return tuple(_to_hit(words, *row) for row in found)
+            hits = [(id_, place, at, _parse_message(body)) for id_, body, at, place in rows]
+        return tuple(
+            SearchHit(
+                id_,
+                place,
+                str(to_json(message)["role"]),
+                at,
+                extract_excerpt(extract_text(message), words),
+            )
+            for id_, place, at, message in hits
+        )
 
 
-def _find_undo_start(runs: Sequence[RunRows], point: CompactionPoint, run_id: str | None) -> int:
-    """Where in the runs that begins which is taken back. Raises UsageError."""
-    if run_id is not None:
-        places = [place for place, run in enumerate(runs) if run.id == run_id]
-        if not places:
-            raise UsageError(f"there is no run {run_id!r} in this session")
-        return places[0]
-    asked = [n for n, run in enumerate(runs) if run.has_user_prompt]
-    if not asked or not any(point.includes(row) for run in runs[asked[-1] :] for row in run.rows):
-        raise UsageError(_NOTHING_TO_UNDO)
-    return asked[-1]
+def _load_runs(connection: Connection, session: str) -> tuple[StoredRun, ...]:
+    """Return the runs of a session; none if it has not begun."""
+    number = _find_session(connection, session)
+    return () if number is None else tuple(run.to_run() for run in _read_runs(connection, number))
 
 
-def _load_compaction_point(connection: Connection, session: int) -> CompactionPoint:
-    found = connection.execute(
-        "SELECT run, place, head FROM compactions WHERE session = ? ORDER BY number DESC LIMIT 1",
+class _RunRow(NamedTuple):
+    """A run as it is stored: calls that wait or were interrupted have no result."""
+
+    number: int
+    id: str
+    began: float
+    agent: str
+    stop_reason: str
+    usage: Usage
+    messages: tuple[Message, ...]
+    paused_result: RunResult[Any] | None
+
+    def to_run(self) -> StoredRun:
+        """Return the run with a result for every call."""
+        messages = complete_messages(self.messages, self.paused_result)
+        return StoredRun(*self[1:6], messages, self.paused_result)
+
+
+class _Compaction(NamedTuple):
+    """The first message that the next run gets, and the messages in place of those before it."""
+
+    run: int = 0
+    place: int = 0
+    head: tuple[Message, ...] = ()
+
+    def get_rest(self, run: _RunRow) -> tuple[Message, ...]:
+        """Return the messages of a run that the next run still gets."""
+        if run.number == self.run:
+            return run.messages[self.place :]
+        return run.messages if run.number > self.run else ()
+
+
+def _find_session(connection: Connection, session: str) -> int | None:
+    """Return the number of a session; None if it does not exist.
+
+    An id is stored in the table and in its index. If one of them is damaged, they differ, and the
+    session must not look as if it had not begun.
+    """
+    row = connection.execute("SELECT number FROM sessions WHERE id = ?", (session,)).fetchone()
+    if row is None:
+        unindexed = "SELECT number FROM sessions NOT INDEXED WHERE id = ?"
+        if connection.execute(unindexed, (session,)).fetchone() is not None:
+            raise ValueError(f"the session {session!r} is not in its index")
+        return None
+    number = int(row[0])
+    stored = connection.execute("SELECT id FROM sessions WHERE number = ?", (number,)).fetchone()
+    if stored != (session,):
+        raise ValueError(f"the session id {session!r} has changed")
+    return number
+
+
+def _get_session(connection: Connection, session: str) -> int:
+    number = _find_session(connection, session)
+    if number is None:
+        raise UsageError(f"there is no session {session!r}; `agentcall sessions list` shows all")
+    return number
+
+
+def _read_runs(connection: Connection, session: int) -> list[_RunRow]:
+    """Return the runs of a session, in order, each row checked against its checksum."""
+    messages: defaultdict[int, list[Message]] = defaultdict(list)
+    for run, place, body, checksum in connection.execute(
+        "SELECT run, place, body, messages.checksum FROM messages "
+        "JOIN runs ON runs.number = run WHERE session = ? ORDER BY run, place",
+        (session,),
+    ):
+        if checksum != compute_digest(run, place, body):
+            raise ValueError(f"message {place} of run {run} has changed")
+        messages[run].append(_parse_message(body))
+    runs: list[_RunRow] = []
+    for number, checksum, began, *fields in connection.execute(
+        "SELECT number, checksum, began, id, agent, stop_reason, usage, size, waiting FROM runs "
+        "WHERE session = ? ORDER BY number",
+        (session,),
+    ):
+        run_id, agent, stop_reason, usage, size, waiting = fields
+        if checksum != compute_digest(session, *fields):
+            raise ValueError(f"run {run_id} has changed")
+        own = tuple(messages[number])
+        if len(own) != size:
+            raise ValueError(f"run {run_id} lacks messages")
+        used = Usage(**orjson.loads(usage))
+        paused = None if waiting is None else _parse(RunResult[Any].from_json, waiting)
+        runs.append(_RunRow(number, run_id, began, agent, stop_reason, used, own, paused))
+    return runs
+
+
+def _read_compaction(connection: Connection, session: int) -> _Compaction:
+    row = connection.execute(
+        "SELECT run, place, head, checksum FROM compactions WHERE session = ? "
+        "ORDER BY number DESC LIMIT 1",
         (session,),
     ).fetchone()
-    return (
-        CompactionPoint()
-        if found is None
-        else CompactionPoint(
-            MessageAddress(found[0], found[1]), parse_stored(load_messages, found[2])
-        )
+    if row is None:
+        return _Compaction()
+    run, place, head, checksum = row
+    if checksum != compute_digest(session, run, place, head):
+        raise ValueError("a compaction has changed")
+    return _Compaction(run, place, _parse(load_messages, head))
+
+
+def _read_visible(
+    connection: Connection, session: int, without: str = ""
+) -> list[tuple[Message, Address | None]]:
+    """Return the messages that the next run starts with, with a result for every call."""
+    cut = _read_compaction(connection, session)
+    visible: list[tuple[Message, Address | None]] = [(message, None) for message in cut.head]
+    for run in _read_runs(connection, session):
+        if run.id == without:
+            continue
+        rest = cut.get_rest(run)
+        first = len(run.messages) - len(rest)
+        addresses = {id(m): (run.number, place) for place, m in enumerate(rest, first)}
+        completed = complete_messages(rest, run.paused_result)
+        visible += ((message, addresses.get(id(message))) for message in completed)
+    return visible
+
+
+def _write_run(connection: Connection, session: int, result: RunResult[Any], now: float) -> int:
+    fields = (
+        result.run_id,
+        result.agent,
+        result.stop_reason,
+        orjson.dumps(asdict(result.usage)).decode(),
+        len(result.new_messages),
+        result.to_json() if result.pending else None,
     )
+    (number,) = connection.execute(
+        "INSERT INTO runs (session, id, agent, stop_reason, usage, size, waiting, began, checksum) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (session, id) DO UPDATE SET "
+        "agent = excluded.agent, stop_reason = excluded.stop_reason, usage = excluded.usage, "
+        "size = excluded.size, waiting = excluded.waiting, checksum = excluded.checksum "
+        "RETURNING number",
+        (session, *fields, now, compute_digest(session, *fields)),
+    ).fetchone()
+    return int(number)
 
 
-def _load_messages(connection: Connection, session: int, without: str = "") -> list[StoredMessage]:
-    """What the next run is given; tool pairs whole, whatever became of the runs."""
-    cut = _load_compaction_point(connection, session)
-    placed = [StoredMessage(message, None) for message in cut.head]
-    for run in read_runs(connection, session):
-        rows = [row for row in run.rows if cut.includes(row) and run.id != without]
-        addresses = {id(row.message): MessageAddress(row.run, row.place) for row in rows}
-        messages = fill_missing_results([row.message for row in rows], run.placeholder_results)
-        placed += (StoredMessage(message, addresses.get(id(message))) for message in messages)
-    return placed
+def _write_messages(
+    connection: Connection, run: int, messages: Sequence[Message], now: float
+) -> None:
+    """Write the messages of a run; those that are stored already are not written again."""
+    bodies = [encode_json(to_json(message)).decode() for message in messages]
+    stored: list[tuple[int, str]] = connection.execute(
+        "SELECT number, body FROM messages WHERE run = ? ORDER BY place", (run,)
+    ).fetchall()
+    same = 0
+    while same < min(len(stored), len(bodies)) and stored[same][1] == bodies[same]:
+        same += 1
+    for number, _ in stored[same:]:
+        connection.execute("DELETE FROM words WHERE rowid = ?", (number,))
+        connection.execute("DELETE FROM messages WHERE number = ?", (number,))
+    for place in range(same, len(bodies)):
+        body = bodies[place]
+        (number,) = connection.execute(
+            "INSERT INTO messages (run, place, at, body, checksum) VALUES (?, ?, ?, ?, ?) "
+            "RETURNING number",
+            (run, place, now, body, compute_digest(run, place, body)),
+        ).fetchone()
+        words = separate_cjk(extract_text(messages[place]))
+        connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, words))
 
 
-def _to_stored_run(run: RunRows) -> StoredRun:
-    messages = fill_missing_results([row.message for row in run.rows], run.placeholder_results)
-    return StoredRun(run.id, run.began, run.agent, run.stop_reason, run.usage, messages)
+def _delete_messages(connection: Connection, session: int, first_run: int = 0) -> int:
+    """Delete the messages of a session from a run on, with their indexed text; return how many."""
+    numbers = [
+        number
+        for (number,) in connection.execute(
+            "SELECT messages.number FROM messages JOIN runs ON runs.number = run "
+            "WHERE session = ? AND run >= ?",
+            (session, first_run),
+        )
+    ]
+    for number in numbers:
+        connection.execute("DELETE FROM words WHERE rowid = ?", (number,))
+        connection.execute("DELETE FROM messages WHERE number = ?", (number,))
+    connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # wipes deleted text
+    return len(numbers)
 
 
-def _to_summary(row: Sequence[Any]) -> SessionSummary:  # Any: SQLite's values
-    session, began, changed, runs, messages, waiting, first = row
-    return SessionSummary(session, began, changed, runs, messages, waiting, _make_title(first))
+def _parse_message(body: str) -> Message:
+    return _parse(lambda text: from_json(orjson.loads(text)), body)
 
 
-def _make_title(body: str | None) -> str:
-    text = "" if body is None else " ".join(from_json(orjson.loads(body)).text.split())
-    return text if len(text) <= _TITLE_LENGTH else text[: _TITLE_LENGTH - 1] + "…"
-
-
-def _to_hit(words: str, session: str, body: str, at: float, place: int) -> SearchHit:
-    wire = orjson.loads(body)
-    text = extract_text(from_json(wire))
-    return SearchHit(session, place, str(wire["role"]), at, extract_excerpt(text, words))
+def _parse(read: Callable[[str], T], text: str) -> T:
+    """Read stored text. Raises ValueError, as UsageError would blame the caller."""
+    try:
+        return read(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error

@@ -1,1 +1,1 @@
-"""What sessions and durable runs share: files, locks."""
+"""What sessions and durable runs share: private files, SQLite files, locks and leases, a codec."""

@@ -1,35 +1,22 @@
-"""Whether a process of this machine is still there: it holds a lock on a file that is its own.
+"""Locks on files, and the leases that rest on them.
 
-The kernel takes the lock back when the process ends, however it ends; no pid that is used again,
-no restart and no other process's clock can be mistaken for it.
-
-A lock on an open file, over processes, which the system takes back when its process ends.
-
-The right to run in a session, for one run at a time, over threads and processes.
-
-It is a lock on a small file beside the session file, which the system takes back when its process
-ends, however it ends. Rules:
-1. The file is removed by who holds the lock, so whoever gets a lock looks whether the file it has
-   locked is still the one of that name.
-2. It is given back explicitly: a child that a tool forked has the file open as well.
+The kernel releases a lock when the process that holds it ends, however it ends. A reused process
+id, a restart or a wrong clock cannot make a dead process look alive.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import secrets
 import socket
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from time import monotonic
 from weakref import WeakSet
 
-from agentcall.errors import JournalError, SessionBusy
-from agentcall.storage.private_files import make_folder, open_private
+from agentcall.errors import JournalError
+from agentcall.storage.private_files import open_private
 
 if sys.platform == "win32":
     import msvcrt
@@ -38,7 +25,7 @@ else:
 
 
 def try_lock(file: int) -> bool:
-    """Locks an open file, if nobody else has it locked; the lock goes when the file is closed."""
+    """Lock an open file unless it is locked already. Closing the file releases the lock."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
@@ -49,8 +36,7 @@ def try_lock(file: int) -> bool:
     return True
 
 
-def unlock(file: int) -> None:
-    """Gives the lock back, also where a fork has the file open as well."""
+def _unlock(file: int) -> None:
     if sys.platform == "win32":
         os.lseek(file, 0, os.SEEK_SET)
         msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
@@ -58,42 +44,25 @@ def unlock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-_RETRY_PAUSES = (0.005, 0.1)
-"""Seconds between two tries: the first, and the longest."""
+class FileLock:
+    """An exclusive lock on a file of its own, which contains the id of the process that holds it.
 
-
-@asynccontextmanager
-async def acquire_session_lock(path: Path, name: str, timeout: float) -> AsyncGenerator[None, None]:
-    """Holds the lock; waits for it at most so many seconds. Raises SessionBusy."""
-    end, pause = monotonic() + timeout, _RETRY_PAUSES[0]
-    while (lock := SessionLock.try_acquire(path)) is None:
-        if monotonic() >= end:
-            raise SessionBusy(
-                f"the session {name!r} is in use by a run of {_describe_holder(path)}; there "
-                "is one run at "
-                f"a time in a session, and this one waited {timeout:g} seconds for its turn"
-            )
-        await asyncio.sleep(min(pause, max(end - monotonic(), 0)))
-        pause = min(pause * 2, _RETRY_PAUSES[1])
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class SessionLock:
-    """A lock that is held."""
+    A forked child does not hold the locks of its parent.
+    """
 
     def __init__(self, path: Path, file: int) -> None:
         self._path = path
         self._file = file
+        _held_locks.add(self)
 
     @classmethod
-    def try_acquire(cls, path: Path) -> SessionLock | None:
-        """The lock, if nobody holds it."""
-        make_folder(path.parent)
+    def try_acquire(cls, path: Path, *, create: bool = True) -> FileLock | None:
+        """Return the lock, or None if another thread or process holds it.
+
+        Raises OSError, and FileNotFoundError if the file is missing and `create` is false.
+        """
         while True:
-            file = open_private(path, os.O_RDWR | os.O_CREAT)
+            file = open_private(path, os.O_RDWR | (os.O_CREAT if create else 0))
             if not try_lock(file):
                 os.close(file)
                 return None
@@ -101,14 +70,23 @@ class SessionLock:
                 os.truncate(file, 0)
                 os.write(file, str(os.getpid()).encode())
                 return cls(path, file)
-            os.close(file)
+            os.close(file)  # the holder before removed the file after we had opened it
 
     def release(self) -> None:
-        """Gives it back."""
+        """Remove the file and release the lock."""
+        if self._file < 0:
+            return
         with suppress(OSError):
             self._path.unlink()
-        unlock(self._file)
-        os.close(self._file)
+        with suppress(OSError):
+            _unlock(self._file)  # closing is not enough if a child has inherited the open file
+        self.close_file()
+
+    def close_file(self) -> None:
+        """Close the file without removing it."""
+        with suppress(OSError):
+            os.close(self._file)
+        self._file = -1
 
 
 def _is_same_file(path: Path, file: int) -> bool:
@@ -118,92 +96,85 @@ def _is_same_file(path: Path, file: int) -> bool:
         return False
 
 
-def _describe_holder(path: Path) -> str:
+def describe_lock_holder(path: Path) -> str:
+    """Describe the process that holds the lock on this file."""
     with suppress(OSError):
-        process = path.read_text(encoding="ascii", errors="replace").strip()
-        if process:
-            mine = " (this one)" if process == str(os.getpid()) else ""
-            return f"process {process}{mine}"
+        pid = path.read_text(encoding="ascii", errors="replace").strip()
+        if pid:
+            return f"process {pid}{' (this one)' if pid == str(os.getpid()) else ''}"
     return "another process"
 
 
-_owners: WeakSet[LeaseOwner] = WeakSet()
-
-
 class LeaseOwner:
-    """This process; `name` is `host:pid:random`, and its file is beside the one that is given."""
+    """This process as an owner of leases on runs.
+
+    It holds a `FileLock` beside `base_path` for as long as it lives. The id of a lease is
+    `host:pid:random:number` and names that file, so every process of this machine can check
+    whether the owner of a lease is still there.
+    """
 
     def __init__(self, base_path: Path) -> None:
         self._base_path = base_path
         self._numbers = itertools.count(1)
         self._active: set[str] = set()
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        path = self._lock_path(self.name)
+        path = self._get_lock_path(self.name)
         try:
-            self._file = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+            self._lock = FileLock.try_acquire(path)
         except OSError as error:
-            raise JournalError(f"{path} cannot be made: {error.strerror}") from error
-        try_lock(self._file)
-        _owners.add(self)
+            raise JournalError(f"cannot create {path}: {error.strerror}") from error
 
     def create_lease(self) -> str:
-        """A name for a hold on a run."""
-        hold = f"{self.name}:{next(self._numbers)}"
-        self._active.add(hold)
-        return hold
+        """Create a lease and return its id."""
+        lease_id = f"{self.name}:{next(self._numbers)}"
+        self._active.add(lease_id)
+        return lease_id
 
     def drop_lease(self, lease_id: str) -> None:
-        """Forgets a hold."""
+        """Forget a lease."""
         self._active.discard(lease_id)
 
     def is_lease_alive(self, lease_id: str) -> bool | None:
-        """Whether the process of the hold is there; None if its file is not here."""
+        """Return whether the owner of a lease is alive; None if its file is not on this machine."""
         name, _, _ = lease_id.rpartition(":")
         if name == self.name:
             return lease_id in self._active
-        path = self._lock_path(name)
+        path = self._get_lock_path(name)
         try:
-            file = os.open(path, os.O_RDWR)
+            lock = FileLock.try_acquire(path, create=False)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise JournalError(f"{path} cannot be opened: {error.strerror}") from error
-        try:
-            is_free = try_lock(file)
-        finally:
-            os.close(file)
-        if is_free:
-            path.unlink(missing_ok=True)
-        return not is_free
+            raise JournalError(f"cannot open {path}: {error.strerror}") from error
+        if lock is None:
+            return True
+        lock.release()  # the owner is dead; this removes its file
+        return False
 
     def close(self) -> None:
-        """Takes the file away."""
-        with suppress(OSError):
-            self._lock_path(self.name).unlink(missing_ok=True)
-        self.close_file()
+        """Release the lock and remove its file."""
+        if self._lock is not None:
+            self._lock.release()
 
-    def _lock_path(self, name: str) -> Path:
+    def _get_lock_path(self, name: str) -> Path:
         _, pid, random = name.rsplit(":", 2)
         return self._base_path.with_name(f"{self._base_path.name}-runner-{pid}-{random}")
 
-    def close_file(self) -> None:
-        """Closes the file; the lock stays with whoever else has it open."""
-        with suppress(OSError):
-            os.close(self._file)
-        self._file = -1
-
 
 def describe_owner(lease_id: str) -> str:
-    """The holder in words."""
+    """Describe the process that owns a lease."""
     host, pid, *_ = lease_id.split(":")
     here = " on this machine" if host == socket.gethostname() else f" on {host}"
     return f"the process {pid}{'' if pid == str(os.getpid()) else here}"
 
 
-def _close_all_files() -> None:
-    for holder in tuple(_owners):
-        holder.close_file()
+_held_locks: WeakSet[FileLock] = WeakSet()
 
 
-if hasattr(os, "register_at_fork"):  # a fork that outlives us must not seem to be us
-    os.register_at_fork(after_in_child=_close_all_files)
+def _close_inherited_locks() -> None:
+    for lock in tuple(_held_locks):
+        lock.close_file()
+
+
+if hasattr(os, "register_at_fork"):  # a child that outlives its parent would keep its locks held
+    os.register_at_fork(after_in_child=_close_inherited_locks)

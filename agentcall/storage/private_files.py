@@ -1,8 +1,8 @@
-"""Files that hold conversations: for their owner alone, whatever the umask.
+"""Files that contain conversations: only their owner can read them, whatever the umask.
 
-A new file has the mode 600, and a folder that is made for one 700. A file of ours that others may
-read is tightened when it is opened: what is to be shared is copied. On Windows a user's own folders
-are closed to others already, and nothing is done.
+A new file has the mode 600 and a new folder 700. A file of ours with another mode is tightened when
+it is opened; to share one, copy it. Windows closes a user's own folders to others already, so
+nothing is done there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def open_private(path: str | Path, flags: int) -> int:
-    """Opens a file, and makes it where `flags` say so; gives its descriptor. Raises OSError."""
+    """Open a file, creating it if `flags` say so, and return its descriptor. Raises OSError."""
     file = os.open(path, flags, 0o600)
     if os.name == "posix" and _is_too_open(os.fstat(file)):
         with suppress(OSError):
@@ -23,10 +23,7 @@ def open_private(path: str | Path, flags: int) -> int:
 
 
 def tighten(*paths: Path) -> None:
-    """Closes files of ours to others; what is missing, no file or not ours is left as it is.
-
-    A folder is never touched: who gives one in place of a file has made a mistake.
-    """
+    """Set the mode 600 on files of ours; leave missing files, other owners' files and folders."""
     for path in paths if os.name == "posix" else ():
         with suppress(OSError):
             if _is_too_open(path.stat()):
@@ -34,23 +31,23 @@ def tighten(*paths: Path) -> None:
 
 
 def tighten_folder(path: Path) -> None:
-    """Closes a folder that only this program writes to, such as that of its state."""
+    """Set the mode 700 on a folder that only this program writes to, such as its state folder."""
     with suppress(OSError):
         if os.name == "posix" and path.is_dir() and path.stat().st_uid == os.geteuid():
             path.chmod(0o700)
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder, and those it is in, where they are missing. Raises OSError."""
+    """Create a folder and its missing parents. Raises OSError."""
     if path.is_dir():
         return
     make_folder(path.parent)
-    with suppress(FileExistsError):  # somebody else was faster
+    with suppress(FileExistsError):  # another process was faster
         path.mkdir(mode=0o700)
         path.chmod(0o700)
 
 
-def _is_too_open(found: os.stat_result) -> bool:
-    """Whether this is a regular file of ours with another mode than 600."""
-    is_ours = found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode)
-    return is_ours and stat.S_IMODE(found.st_mode) != 0o600
+def _is_too_open(status: os.stat_result) -> bool:
+    """Return whether this is a regular file of ours with a mode other than 600."""
+    is_ours = status.st_uid == os.geteuid() and stat.S_ISREG(status.st_mode)
+    return is_ours and stat.S_IMODE(status.st_mode) != 0o600

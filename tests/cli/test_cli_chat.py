@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import TOOLS, Terminal, agentcall, asked, model_of
+from dict_session import DictSession
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
@@ -27,9 +28,9 @@ from agentcall.cli.slash import COMMANDS, ChatExit, execute_command
 from agentcall.cli.typed import CommandCompleter, PromptToolkitPrompter
 from agentcall.errors import MissingExtra, UsageError
 from agentcall.events import ModelAnswered
-from agentcall.messages import Image, Usage, User
+from agentcall.messages import Image, Message, Usage, User
 from agentcall.serving.conversation import Conversation
-from agentcall.sessions import SessionStore, SQLiteSession
+from agentcall.sessions import SQLiteSession
 from agentcall.testing import FakeServer, ScriptedCall, ScriptedModel, call, calls, say, status
 
 PIXEL = bytes.fromhex("89504e470d0a1a0a")
@@ -208,6 +209,10 @@ def told(one: TerminalChat, *lines: str) -> str:
     return "\n".join(one.ui.texts)
 
 
+def remembered(one: TerminalChat) -> list[Message]:
+    return [message for run in one.conversation.history for message in run.messages]
+
+
 def asked_by(one: TerminalChat) -> list[str]:
     messages = one.conversation.agent.model.requests[-1].messages  # type: ignore[union-attr]
     return [m["content"] for m in messages]
@@ -222,7 +227,7 @@ def test_the_help_names_every_command(here: Path, loop: InterruptibleLoop) -> No
     ("line", "words"),
     [
         ("/udno", r"no command /udno; did you mean /undo\?"),
-        ("/undo", "nothing to take back"),
+        ("/undo", "nothing to undo"),
         ("/save x", "nothing to save"),
         ("/load x", "no session 'x'"),
         ("/image none.png", "no image file none.png"),
@@ -258,7 +263,7 @@ def test_another_model_goes_on(here: Path, loop: InterruptibleLoop) -> None:
     with FakeServer([say("two")]) as server:
         assert told(one, "1", f"/model {server.url}") == f"the model is '{server.url}'"
         told(one, "2")
-    assert [m.text for m in one.conversation.session.messages] == ["1", "one", "2", "two"]
+    assert [m.text for m in remembered(one)] == ["1", "one", "2", "two"]
 
 
 def test_images_go_with_the_next_question(here: Path, loop: InterruptibleLoop) -> None:
@@ -267,7 +272,7 @@ def test_images_go_with_the_next_question(here: Path, loop: InterruptibleLoop) -
     shown = told(one, "/image a.png")
     assert shown == "1 image will go with the next question; /image - leaves them out"
     told(one, "What is it?", "And now?")
-    first, _, second, _ = one.conversation.session.messages
+    first, _, second, _ = remembered(one)
     assert isinstance(first, User)
     assert isinstance(first.content[0], Image)
     assert second == User("And now?")
@@ -285,13 +290,31 @@ def test_conversations_are_named_listed_left_and_loaded(
     assert one.conversation.session.id == "oslo"
 
 
+def test_a_chat_works_with_a_session_of_ones_own(here: Path, loop: InterruptibleLoop) -> None:
+    one = chat(loop, call("send", to="ann"), say("Sent."), say("b"))
+    one.conversation.session = DictSession({}, "oslo")
+    one.ask("Mail Ann.")
+    told(one, "/approve no not now")
+    assert "not now" in one.conversation.history[0].messages[2].text
+    assert told(one, "/clear") == "begun anew; /load oslo goes back"
+    one.ask("Again.")
+    assert re.search(r"(?s)2 messages  Again\..*oslo .*Mail Ann\.", told(one, "/load"))
+    assert told(one, "/load os").startswith("oslo:")
+    told(one, "/export oslo.json", "/undo")
+    assert "Mail Ann." in (here / "oslo.json").read_text()
+    assert one.conversation.history == ()
+    for line in ("/compact", "/save rome"):
+        with pytest.raises(UsageError, match=r"DictSession cannot|nothing to save"):
+            told(one, line)
+
+
 def test_a_question_is_asked_again_and_the_talk_summed_up(
     here: Path, loop: InterruptibleLoop
 ) -> None:
     one = chat(loop, say("a"), say("b"), say("c"), say("d"), say("e"),
                say("f"), say("They spoke."))  # fmt: skip
     told(one, "1", "/retry", "/retry 2")
-    assert [m.text for m in one.conversation.session.messages] == ["2", "c"]
+    assert [m.text for m in remembered(one)] == ["2", "c"]
     assert told(one, "/compact") == "2 messages: too few to sum up"
     told(one, "3", "4", "5")
     assert told(one, "/compact") == "8 messages -> 6; /export still has all"
@@ -306,11 +329,11 @@ def test_calls_are_decided_about_in_words(
     assert 'send(to="ann")' in capfd.readouterr().err
     assert one.exit_code == 4
     told(one, "/approve no not to her")
-    assert "refused this call: not to her. " in one.conversation.session.messages[2].text
+    assert "refused this call: not to her. " in remembered(one)[2].text
     told(one, "Send.", "/approve tool")
     assert one.exit_code == 0
     told(one, "Send.")
-    assert one.conversation.session.messages[-2].text == "sent to eve"
+    assert remembered(one)[-2].text == "sent to eve"
     assert told(one, "/approve") == "no call waits; approved always:\n  send"
 
 
@@ -337,7 +360,7 @@ def test_without_prompt_toolkit_a_terminal_is_told_what_to_install(
     monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
     monkeypatch.delitem(sys.modules, "agentcall.cli.typed")
     with pytest.raises(MissingExtra, match=re.escape("pip install 'agentcall[chat]'")):
-        _open_terminal_ui(SessionStore(), whole=False)
+        _open_terminal_ui(SQLiteSession("trip"), whole=False)
 
 
 # What is typed.

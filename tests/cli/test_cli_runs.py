@@ -113,7 +113,7 @@ def test_a_second_resume_names_the_first(folder: Path) -> None:
         last = agentcall("runs", "cancel", "x", cwd=folder, env=env)
     assert f"running in the process {process.pid}" in listed
     assert second.returncode == 1
-    assert f"being run by the process {process.pid}" in second.stderr
+    assert f"being executed by the process {process.pid}" in second.stderr
     assert f"asked the process {process.pid}" in stopped.stdout
     assert process.returncode == 1  # it ended without an answer
     assert "has ended already: cancelled" in last.stderr
@@ -295,7 +295,7 @@ def test_a_batch_whose_server_is_gone_stops_before_all_its_tasks_have_failed(fol
         (("no.jsonl", "-o", "out.jsonl"), "cannot be read"),
         (("tasks.jsonl", "-o", "out.jsonl", "--rate", "fast"), "such as 5/s"),
         (("twice.jsonl", "-o", "out.jsonl"), "has the id 'x', which an earlier line has too"),
-        (("tasks.jsonl", "-o", "mine.py"), "is no result of a batch"),
+        (("tasks.jsonl", "-o", "mine.py"), "is not a result of a batch"),
     ],
 )
 def test_a_batch_that_makes_no_sense_is_refused(

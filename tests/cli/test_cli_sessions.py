@@ -13,7 +13,7 @@ from agentcall.cli.run import RunOptions
 from agentcall.cli.running import run_agent
 from agentcall.errors import UsageError
 from agentcall.sessions import SQLiteSession
-from agentcall.storage.locks import SessionLock
+from agentcall.storage.locks import FileLock
 from agentcall.testing import ScriptedModel, call, say
 
 
@@ -93,7 +93,7 @@ def test_a_session_that_cannot_be_meant_is_told(
 
 
 def test_a_session_that_is_in_use_is_told(folder: Path, kept: SQLiteSession) -> None:
-    held = SessionLock.try_acquire(kept._lock_path)
+    held = FileLock.try_acquire(kept._lock_path)
     assert held is not None
     try:
         done = agentcall("run", "x", "-c", "-m", "http://127.0.0.1:9/v1#m", cwd=folder)
@@ -161,5 +161,5 @@ def test_a_foreign_file_is_refused_on_one_line(folder: Path) -> None:
     (folder / "x.db").write_bytes(b"no database" * 100)
     done = agentcall("sessions", "list", cwd=folder, env={"AGENTCALL_SESSIONS": "x.db"})
     assert done.returncode == 1
-    assert "is no session file" in done.stderr
+    assert "is not a session file" in done.stderr
     assert done.stderr.count("\n") == 1

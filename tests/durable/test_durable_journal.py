@@ -133,7 +133,7 @@ def test_a_lost_record_is_missed(path: Path) -> None:
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     path.write_text("a letter to a friend\n" * 500)
-    assert "is no journal" in refuses(path)
+    assert "is not a journal" in refuses(path)
     assert path.read_text().startswith("a letter")
 
 
@@ -143,7 +143,7 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> 
         connection.execute("CREATE TABLE friends (name TEXT)")
     connection.close()
     before = path.read_bytes()
-    assert "no journal of agentcall" in refuses(path)
+    assert "of another program" in refuses(path)
     assert path.read_bytes() == before
 
 
@@ -217,6 +217,6 @@ def test_a_journal_in_a_folder_that_cannot_be_written_begins_nothing(tmp_path: P
     target = Path("/proc/self")  # even root makes no file here
     with (
         durable(Agent(ScriptedModel([say("hi")])), f"sqlite:///{target}/runs.db") as runs,
-        pytest.raises(JournalError, match="no journal can be made"),
+        pytest.raises(JournalError, match="cannot be used"),
     ):
         runs.run_sync("hi")

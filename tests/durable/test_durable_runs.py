@@ -121,7 +121,7 @@ def test_the_id_of_a_run_with_another_prompt_is_refused(url: str) -> None:
             runs.run_sync("hello", run_id="x")
         with pytest.raises(UsageError, match="there is no run y"):
             runs.run_sync(run_id="y")
-        with pytest.raises(UsageError, match="is no run id"):
+        with pytest.raises(UsageError, match="is not a run id"):
             runs.run_sync("hi", run_id="a\nb")
 
 
@@ -161,7 +161,9 @@ async def test_a_call_that_was_cut_off_is_told_to_be_unknown_and_not_repeated(ur
         result = await runs.run(run_id="x")
     assert DONE == ["slow x:1:0"]
     assert later.requests[0].messages[-1]["content"] == UNKNOWN_OUTCOME
-    assert result.notes == ('pay({"to": "slow"}) was begun and cut off; its outcome is unknown',)
+    assert result.notes == (
+        'pay({"to": "slow"}) was started and interrupted; its outcome is unknown',
+    )
 
 
 async def test_an_idempotent_call_is_carried_out_again_with_the_same_key(url: str) -> None:
@@ -385,7 +387,7 @@ async def test_a_tool_that_is_gone_leaves_what_it_did_in_the_conversation(url: s
         "the instructions have changed",
         "the tool add is gone",
         "the tool pay is gone",
-        'pay({"to": "slow"}) was begun and cut off; its outcome is unknown',
+        'pay({"to": "slow"}) was started and interrupted; its outcome is unknown',
     }
 
 
@@ -415,7 +417,7 @@ async def test_a_second_runner_is_refused_at_once_in_the_same_process(url: str) 
         task = asyncio.ensure_future(runs.run("go", run_id="x"))
         await until(lambda: bool(DONE))
         for runner in (runs, others):
-            with pytest.raises(RunBusy, match=f"run by the process {os.getpid()}"):
+            with pytest.raises(RunBusy, match=f"executed by the process {os.getpid()}"):
                 await runner.run(run_id="x")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -607,6 +609,6 @@ async def test_a_paced_model_is_asked_no_faster_than_told() -> None:
 async def test_a_journal_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     with (
         durable(Agent(model(say("hi"))), f"sqlite:///{tmp_path}/no/runs.db") as runs,
-        pytest.raises(JournalError, match="no journal can be made"),
+        pytest.raises(JournalError, match="cannot be used"),
     ):
         await runs.run("hi")

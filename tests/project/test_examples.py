@@ -10,12 +10,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from command_line import model_of
 from fastapi.testclient import TestClient
 
-from agentcall.testing import FakeServer, Reply, call, calls, forever, say, status
+from agentcall import Agent
+from agentcall.errors import SessionBusy
+from agentcall.testing import FakeServer, Reply, ScriptedModel, call, calls, forever, say, status
 
 pytestmark = pytest.mark.processes
 
@@ -36,13 +39,16 @@ FORECAST = {
 }
 
 
-def example(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def example(
+    name: str, *words: str, folder: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("AGENTCALL")}
     return subprocess.run(
         [sys.executable, str(EXAMPLES / name), *words],
         capture_output=True,
         text=True,
         env={**kept, **env},
+        cwd=folder,
         timeout=60,
         check=False,
     )
@@ -94,6 +100,34 @@ def test_structured_output_is_a_value() -> None:
     assert done.stdout.splitlines() == ["2 x coffee at 3.20", "1 x cake at 4.50", "total 10.90"]
 
 
+def test_a_session_in_a_file_remembers(tmp_path: Path) -> None:
+    with model_of(say("Hello, Ann."), say("You are Ann.")) as server:
+        for question in ("I am Ann.", "Who am I?"):
+            done = example(
+                "session_in_a_file.py", question, folder=tmp_path, AGENTCALL_MODEL=server.url
+            )
+        asked = server.requests[-1].messages
+    assert done.stdout.splitlines() == ["You are Ann.", "[2 questions so far]"], done.stderr
+    assert [message["content"] for message in asked] == ["I am Ann.", "Hello, Ann.", "Who am I?"]
+    assert [path.name for path in (tmp_path / "sessions").iterdir()] == ["chat.json"]
+
+
+async def test_a_session_in_a_file_is_listed_undone_and_used_by_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = loaded(monkeypatch, "session_in_a_file")
+    session = module.FileSession(tmp_path / "sessions", "a/b")
+    agent = Agent(ScriptedModel([say("one"), say("two"), say("three")]))
+    await agent.run("1", session=session)
+    await agent.run("2", session=session.open("other"))
+    assert [each.id for each in session.list_sessions()] == ["other", "a/b"]
+    async with session.acquire("x"):
+        with pytest.raises(SessionBusy):
+            await agent.run("3", session=session)
+    assert [run.messages[0].text for run in await session.undo()] == ["1"]
+    assert session.snapshot.messages == ()
+
+
 def test_an_openai_client_of_ones_own_works() -> None:
     with model_of(call("calculator", expression="360*0.125"), say("It is 45.")) as server:
         done = example(
@@ -102,16 +136,21 @@ def test_an_openai_client_of_ones_own_works() -> None:
     assert (done.returncode, done.stdout) == (0, "It is 45.\n"), done.stderr
 
 
+def loaded(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
+    spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
 @contextmanager
 def service(monkeypatch: pytest.MonkeyPatch, *replies: Reply) -> Generator[TestClient, None, None]:
     with model_of(*replies) as server:
         monkeypatch.setenv("AGENTCALL_MODEL", server.url)
-        spec = spec_from_file_location("embed_in_fastapi", EXAMPLES / "embed_in_fastapi.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, "embed_in_fastapi", module)
-        spec.loader.exec_module(module)
+        module = loaded(monkeypatch, "embed_in_fastapi")
         with TestClient(module.app) as client:  # pyright: ignore[reportUnknownVariableType]
             yield client
 

@@ -136,12 +136,12 @@ async def test_what_is_behind_a_run_is_taken_back_with_it(session: SQLiteSession
 
 async def test_there_is_an_end_to_taking_back(session: SQLiteSession) -> None:
     one = talk(session, say("one"))
-    with pytest.raises(UsageError, match="nothing to take back"):
+    with pytest.raises(UsageError, match="nothing to undo"):
         await one.undo()
     await heard(one.ask("1"))
     await one.undo()
     for broken in (one.undo(), heard(one.retry())):
-        with pytest.raises(UsageError, match="nothing to take back"):
+        with pytest.raises(UsageError, match="nothing to undo"):
             await broken
 
 

@@ -180,7 +180,7 @@ async def test_a_summary_stands_before_the_last_messages(session: SQLiteSession)
     (asked,) = model.requests
     told = str(asked.messages[-1]["content"])
     assert 'User: n 0\n\nAssistant: \n(calls look {"at": "at 0"})' in told
-    assert "look gave: saw at 1" in told
+    assert "look returned: saw at 1" in told
     assert "n 2" not in told
     assert len(session.messages) == 12
 

@@ -31,9 +31,8 @@ from agentcall.messages import (
     fill_missing_results,
     to_json,
 )
-from agentcall.runtime.session import SessionSnapshot
-from agentcall.sessions import SessionStore, SQLiteSession, default_path
-from agentcall.sessions.rows import AWAITING_APPROVAL
+from agentcall.runtime.session import AWAITING_APPROVAL, SessionSnapshot
+from agentcall.sessions import SessionStore, SQLiteSession, Window, default_path
 from agentcall.testing import FakeServer, ScriptedModel, call, calls, forever, say, status
 
 
@@ -85,7 +84,7 @@ async def test_a_flipped_bit_in_the_id_of_a_session_is_reported(path: Path) -> N
                 lambda: session.snapshot,
                 lambda: session.messages,
                 lambda: session.paused_runs,
-                lambda: session.store.load_usage(session.id),
+                lambda: session.history,
                 session.store.list_sessions,
             ):
                 with pytest.raises(SessionError, match="damaged"):
@@ -512,9 +511,9 @@ async def test_a_run_that_waits_goes_on_once(path: Path) -> None:
     state = await agent(call("send", to="ann")).run("Mail Ann.", session=session)
     decisions = {state.pending[0].call.id: True}
     await agent(say("Sent.")).resume(state, decisions, session=session)
-    with pytest.raises(UsageError, match="it has gone on since"):
+    with pytest.raises(UsageError, match="it has continued since"):
         await agent(say("Sent.")).resume(state.to_json(), decisions, session=session)
-    with pytest.raises(UsageError, match="none of this session"):
+    with pytest.raises(UsageError, match="not of this session"):
         await agent(say("x")).resume(state, decisions, session=SQLiteSession("other", path))
     assert SENT == ["ann"]
 
@@ -634,7 +633,7 @@ def test_a_file_that_has_changed_is_refused_or_gives_what_was_in_it(path: Path) 
 def test_a_foreign_file_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     for _ in range(2):
-        with pytest.raises(SessionError, match=r"empty|no session file|of another program"):
+        with pytest.raises(SessionError, match=r"empty|not a session file"):
             agent(say("x")).run_sync("hi", session=SQLiteSession("chat", path))
         assert path.read_bytes() == content
 
@@ -647,13 +646,46 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
         SQLiteSession("chat", path).snapshot
 
 
-def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
+@pytest.mark.parametrize(("version", "fix"), [(99, "update"), (1, "use the agentcall that wrote")])
+def test_a_file_of_another_version_is_refused(path: Path, version: int, fix: str) -> None:
     filled(path)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
-    with pytest.raises(SessionError, match=r"newer agentcall \(format 99, this one knows 1\)"):
+    with pytest.raises(SessionError, match=rf"format {version}, .* reads format 2; {fix}"):
         SQLiteSession("chat", path).snapshot
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "UPDATE messages SET body = replace(body, 'ann', 'eve')",
+            "message 0 of run 1",
+        ),
+        ("UPDATE runs SET waiting = replace(waiting, 'ann', 'eve')", "run [0-9a-f]+ has changed"),
+        ("UPDATE runs SET size = 1", "run [0-9a-f]+ has changed"),
+        ("UPDATE grants SET body = replace(body, 'look', 'send')", "an approval rule has changed"),
+        ("UPDATE compactions SET place = 9", "a compaction has changed"),
+    ],
+)
+async def test_a_row_that_has_changed_is_refused_with_its_place(
+    path: Path, change: str, words: str
+) -> None:
+    session = SQLiteSession("chat", path)
+    asking = tool(requires_approval=True)(look.function)
+    state = await agent(call("look"), tools=[asking]).run("ann?", session=session)
+    one = agent(say("ok"), call("send", to="ann"), tools=[asking, send])
+    await one.resume(state, {state.pending[0].call.id: Approved("tool")}, session=session)
+    await one.run("Mail ann.", session=session)
+    await session.compact(Window(2))
+    assert session.snapshot.approval_rules
+    connection = sqlite3.connect(path)
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    with pytest.raises(SessionError, match=f"{path} is damaged .{words}"):
+        session.snapshot
 
 
 # Listing, searching, deleting.

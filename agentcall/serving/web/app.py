@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -36,8 +38,8 @@ from agentcall.serving.web.page import ChatPage, build_page
 from agentcall.serving.web.security import WebSecurityMiddleware
 from agentcall.serving.web.session import CallDurations, ChatTab
 from agentcall.serving.web.uploads import Uploads, get_upload_folder
-from agentcall.sessions import SessionStore, SQLiteSession, default_path
-from agentcall.sessions.export import EXPORTERS
+from agentcall.sessions import ChatSession, SQLiteSession, default_path
+from agentcall.sessions.export import EXPORTERS, load_session
 
 MAX_BODY_BYTES = MAX_IMAGE_BYTES + 2**20
 """The largest request in bytes: an image and the form around it."""
@@ -52,6 +54,8 @@ class WebChat:
     access: which requests are accepted. Without keys all users share the owner's sessions. With
         keys each user's sessions are in a separate file, named after the user.
     path: the owner's session file; None is the file of the command line.
+    sessions: in place of files: returns a session in the store of the user of this name (""
+        is the owner); the session need not exist yet.
     running, waiting: how many runs may execute at the same time, and how many may wait.
     """
 
@@ -61,6 +65,7 @@ class WebChat:
         *,
         access: AccessPolicy | None = None,
         path: str | Path | None = None,
+        sessions: Callable[[str], ChatSession] | None = None,
         running: int = 32,
         waiting: int = 256,
     ) -> None:
@@ -69,6 +74,7 @@ class WebChat:
         self._uploads = Uploads()
         self._agent = agent
         self._path = default_path() if path is None else Path(path)
+        self._get_session = sessions or self._create_session
         self._tabs: OrderedDict[tuple[str, str], ChatTab] = OrderedDict()
         self._durations: defaultdict[str, CallDurations] = defaultdict(CallDurations)
         page = build_page(agent.name, self._find_tab, running=running)
@@ -128,14 +134,15 @@ class WebChat:
         self._tabs.move_to_end(key)
         return self._tabs[key]
 
-    def _open_session(self, user: str, name: str | None) -> SQLiteSession:
-        path = self._get_path(user)
+    def _open_session(self, user: str, name: str | None) -> ChatSession:
+        session = self._get_session(user)
         if name:
-            try:
-                return SQLiteSession(name, path, wait=0)
-            except UsageError:  # an invalid name, typed into the address bar
-                pass
-        return new_session(SQLiteSession("new", path, wait=0))
+            with suppress(UsageError):  # the address contains a name that is not valid
+                return session.open(name)
+        return new_session(session)
+
+    def _create_session(self, user: str) -> SQLiteSession:
+        return SQLiteSession("new", self._get_path(user), wait=0)
 
     def _get_path(self, user: str) -> Path:
         """Return the session file of a user."""
@@ -151,14 +158,15 @@ class WebChat:
             return PlainTextResponse(
                 f"as={format_name!r:.40} is not one of {', '.join(_EXPORT_TYPES)}", 400
             )
-        store = SessionStore(self._get_path(str(request.scope.get(USER_SCOPE_KEY, ""))))
+        user = str(request.scope.get(USER_SCOPE_KEY, ""))
         try:
-            history = await run_in_threadpool(store.load_session, session)
+            opened = self._get_session(user).open(session)
+            stored = await run_in_threadpool(load_session, opened)
         except (SessionError, UsageError) as error:
             return PlainTextResponse(str(error), 404)
         filename = quote(f"{session}.{format_name}", safe="")
         return Response(
-            EXPORTERS[format_name](history),
+            EXPORTERS[format_name](stored),
             media_type=f"{_EXPORT_TYPES[format_name]}; charset=utf-8",
             headers={"content-disposition": f"attachment; filename*=UTF-8''{filename}"},
         )

@@ -24,7 +24,13 @@ from agentcall.errors import AgentCallError
 from agentcall.events import Event
 from agentcall.messages import Image, Text, Usage
 from agentcall.result import MissingOutput
-from agentcall.serving.conversation import Conversation, PendingApproval, get_prompt
+from agentcall.serving.conversation import (
+    Conversation,
+    PendingApproval,
+    get_prompt,
+    list_pending,
+    sum_usage,
+)
 from agentcall.serving.web.messages import (
     ChatMessage,
     ToolCallInfo,
@@ -36,7 +42,7 @@ from agentcall.serving.web.messages import (
 )
 from agentcall.serving.web.stream import ChatStreamState, poll_events
 from agentcall.serving.web.view import WebChatView, format_usage
-from agentcall.sessions import SQLiteSession, StoredRun
+from agentcall.sessions import StoredRun
 
 _LOG = logging.getLogger(__name__)
 _MAX_SESSIONS = 100
@@ -146,8 +152,7 @@ class ChatTab:
     async def open_session(self, session: str) -> AsyncGenerator[WebChatView, None]:
         """Continue another conversation."""
         await self.stop_runs()
-        previous = self.conversation.session
-        self.conversation.session = SQLiteSession(session, previous.store.path, wait=previous.wait)
+        self.conversation.open(session)
         self._reset()
         yield replace(await self._refresh(), draft="")
 
@@ -198,9 +203,8 @@ class ChatTab:
         started = time.monotonic()
         self._reset()
         try:
-            runs, pending = await asyncio.to_thread(
-                lambda: (self.conversation.history, self.conversation.pending)
-            )
+            runs = await asyncio.to_thread(lambda: self.conversation.history)
+            pending = list_pending(runs)
             question = [render_question(tuple(prompt))] if prompt else []
             history: list[ChatMessage] = []
             hidden: frozenset[tuple[str, str]] | None = None
@@ -259,18 +263,19 @@ class ChatTab:
 
     def _build_view(self) -> WebChatView:
         conversation = self.conversation
-        pending = conversation.pending
+        history = conversation.history
+        pending = list_pending(history)
         partial = [render_answer(self._partial_answer)] if self._partial_answer else []
         notes = [render_note(self._note)] if self._note else []
         return WebChatView(
             conversation.session.id,
-            (*self._render_runs(conversation.history, pending), *partial, *notes),
-            conversation.session.store.list_sessions()[:_MAX_SESSIONS],
+            (*self._render_runs(history, pending), *partial, *notes),
+            tuple(conversation.session.list_sessions()[:_MAX_SESSIONS]),
             is_running=self._is_running,
             is_editing=self._is_editing,
             waiting=pending[0] if pending else None,
             more=max(len(pending) - 1, 0),
-            usage=self._format_usage(conversation.usage),
+            usage=self._format_usage(sum_usage(history)),
         )
 
     def _format_usage(self, total: Usage) -> str:

@@ -1,7 +1,7 @@
 """A journal in PostgreSQL: for many machines. Needs the extra `agentcall[durable]`.
 
-A hold lasts `lease` seconds by the server's clock and is renewed four times in that time; when its
-process is gone, another one takes the run over after that.
+A lease expires after `lease` seconds of the server's clock and is renewed four times in that time.
+When its process dies, another one takes the run over after the expiry.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from typing import TypeVar, cast
 
 import psycopg
 
-from agentcall.durable.database import JournalTransaction, SQLRow
+from agentcall.durable.journal import FORMAT_VERSION, JournalTransaction, SQLRow
 from agentcall.errors import JournalDamaged, JournalError
 from agentcall.storage.locks import LeaseOwner
 
 T = TypeVar("T")
 
-FORMAT = 1
 RECONNECT_TIMEOUT = 30.0
-"""Seconds in which a broken connection may come back."""
+"""Seconds for which a broken connection is retried."""
 
 _RETRY_PAUSE = 0.25
-_LOCK = 0x61676361
+_LOCK_ID = 0x61676361
 _TABLES = """
 CREATE TABLE IF NOT EXISTS agentcall_format (version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS agentcall_runs (
@@ -45,7 +44,7 @@ CREATE TABLE IF NOT EXISTS agentcall_records (
 
 
 class PostgresDatabase:
-    """The tables of a journal; `Database` says what it does."""
+    """The tables of a journal; see `JournalDatabase`."""
 
     skip_locked_sql = " FOR UPDATE SKIP LOCKED"
 
@@ -54,7 +53,7 @@ class PostgresDatabase:
         self.lease_seconds = lease
         self.heartbeat_seconds = lease / 4
         self._url = url
-        self._lease_owner = LeaseOwner(Path(tempfile.gettempdir()) / "agentcall")
+        self.lease_owner = LeaseOwner(Path(tempfile.gettempdir()) / "agentcall")
         self._connection: psycopg.Connection | None = None
         self._clock_offset: float | None = None
         try:
@@ -64,7 +63,7 @@ class PostgresDatabase:
             raise
 
     def transact(self, work: Callable[[JournalTransaction], T]) -> T:
-        """Does the work in one transaction; again on a new connection, if the old one broke."""
+        """Execute the work in a transaction; repeat it if the connection breaks."""
         end = time.monotonic() + RECONNECT_TIMEOUT
         while True:
             try:
@@ -78,35 +77,23 @@ class PostgresDatabase:
             time.sleep(_RETRY_PAUSE)
 
     def _is_retryable(self, error: psycopg.Error) -> bool:
-        """Whether the connection broke, or the server that we knew is not there."""
+        """Return whether the connection broke, or a server that was reachable before is not."""
         is_lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
         is_open = self._connection is not None and not self._connection.closed
         return is_lost and not is_open and self._clock_offset is not None
 
     def read(self, work: Callable[[JournalTransaction], T]) -> T:
-        """As `transact`."""
+        """Execute work that changes nothing."""
         return self.transact(work)
 
     def now(self) -> float:
-        """The server's clock, which is asked when we connect."""
+        """Return the time of the server's clock, which is read when a connection is made."""
         return time.monotonic() + (self._clock_offset or 0.0)
 
-    def create_lease(self) -> str:
-        """A new name for a hold of this process."""
-        return self._lease_owner.create_lease()
-
-    def drop_lease(self, lease_id: str) -> None:
-        """Forgets a hold of this process."""
-        self._lease_owner.drop_lease(lease_id)
-
-    def is_lease_alive(self, lease_id: str) -> bool | None:
-        """False for a process of this machine that is gone; of others only the lease can tell."""
-        return False if self._lease_owner.is_lease_alive(lease_id) is False else None
-
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._disconnect()
-        self._lease_owner.close()
+        self.lease_owner.close()
 
     def _connect(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
@@ -140,16 +127,16 @@ def _convert_placeholders(sql: str) -> bytes:
 
 
 def _create_tables(transaction: JournalTransaction) -> None:
-    """Makes the tables where there are none. Raises JournalDamaged for those of another format."""
-    transaction.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    """Create missing tables. Raises JournalDamaged if they have another format."""
+    transaction.execute(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
     for statement in _TABLES.split(";"):
         if statement.strip():
             transaction.execute(statement)
     versions = [row[0] for row in transaction.query("SELECT version FROM agentcall_format")]
     if not versions:
-        transaction.execute("INSERT INTO agentcall_format VALUES (?)", FORMAT)
-    elif versions != [FORMAT]:
+        transaction.execute("INSERT INTO agentcall_format VALUES (?)", FORMAT_VERSION)
+    elif versions != [FORMAT_VERSION]:
         raise JournalDamaged(
-            f"the journal has the format {versions[0]}, and this agentcall knows format {FORMAT} "
-            "alone; use the agentcall that wrote it, or a newer one"
+            f"the journal has the format {versions[0]}, and this agentcall reads format "
+            f"{FORMAT_VERSION}; use the agentcall that wrote it, or a newer one"
         )
