@@ -289,10 +289,9 @@ class _LaneReader:
         joined = name + addition
         if any(tool.startswith(joined) for tool in self._tools):
             return joined
-        is_longer = (
-            len(addition) > len(name) and addition.startswith(name) and name not in self._tools
-        )
-        return addition if is_longer and addition in self._tools else ""
+        is_longer = len(addition) > len(name) and addition.startswith(name)
+        is_whole = is_longer and addition in self._tools and name not in self._tools
+        return addition if is_whole else ""
 
 
 def _has_other_id(call: _CallAssembly, piece: ToolCallDelta) -> bool:

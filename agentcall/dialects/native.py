@@ -148,9 +148,8 @@ class NativeReader:
 
     def close(self, finish_reason: str | None) -> Sequence[MessagePart]:
         """Return the rest of the text, and the native calls or else those in the text."""
-        parts = (
-            self._release_parts(self._text_reader.close(finish_reason)) if self._text_reader else []
-        )
+        rest = self._text_reader.close(finish_reason) if self._text_reader else []
+        parts = self._release_parts(rest)
         native = assemble_calls(self._pieces, self._tools) if self._pieces else []
         return [*parts, *(native or self._text_calls or self._recover_calls(finish_reason))]
 

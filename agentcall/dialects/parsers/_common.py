@@ -199,9 +199,9 @@ def unwrap_arguments(written: str) -> str:
 def decode_string(written: str) -> str | None:
     """Return the text of a JSON string, None if `written` is not a string."""
     parsed = parse_lenient_json(written)
-    return (
-        parsed.value if isinstance(parsed, ParsedJSON) and isinstance(parsed.value, str) else None
-    )
+    if isinstance(parsed, ParsedJSON) and isinstance(parsed.value, str):
+        return parsed.value
+    return None
 
 
 def format_object(members: Members) -> str:

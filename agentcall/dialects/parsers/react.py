@@ -136,11 +136,8 @@ def _create_plain_call(name: str, text: str, tools: ToolSet) -> ToolCallPart:
         if isinstance(call, ToolCallPart) and "=" in text:
             return call
     schema = tools.get_schema(name)
-    properties = schema.get("properties")
-    needed = schema.get("required") or properties or ()
-    keys = (
-        [key for key in needed if isinstance(key, str)] if isinstance(needed, (list, dict)) else []
-    )
+    needed = schema.get("required") or tools.list_parameters(name)
+    keys = [key for key in needed if isinstance(key, str)] if isinstance(needed, list) else []
     if len(keys) == 1 and text:
         value = encode_value(text.strip("\"'"), get_property_schema(schema, keys[0]), schema)
         return ToolCallPart(name, format_object([(keys[0], value)]))

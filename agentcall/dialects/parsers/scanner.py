@@ -240,10 +240,8 @@ class TextScanner:
 
     def _can_backtrack(self, text: str) -> bool:
         # Without a limit, an answer of unfinished openers would be read once for each of them.
-        is_allowed = (
-            self._backtracked + len(text)
-            <= _BACKTRACK_FACTOR * self._consumed + _BACKTRACK_ALLOWANCE
-        )
+        limit = _BACKTRACK_FACTOR * self._consumed + _BACKTRACK_ALLOWANCE
+        is_allowed = self._backtracked + len(text) <= limit
         self._backtracked += len(text) if is_allowed else 0
         return is_allowed
 

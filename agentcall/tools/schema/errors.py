@@ -188,6 +188,11 @@ def _format_object_shape(schema: Schema, depth: int) -> str:
     return f"{{{', '.join(items)}}}"
 
 
+def describe_unknown_argument(known: Sequence[str]) -> str:
+    """Describe what is expected in place of an argument that does not exist."""
+    return f"no such argument; known are {', '.join(known)}" if known else "no arguments"
+
+
 def describe_schema(schema: Schema) -> str:
     """Describe in a few words what a schema expects."""
     type_name = _TYPE_NAMES.get(str(schema.get("type")), "") if "format" not in schema else ""

@@ -16,6 +16,7 @@ from agentcall.tools.schema.errors import (
     ABSENT,
     TypeMismatch,
     describe_schema,
+    describe_unknown_argument,
     make_fields_error,
     make_not_object_error,
     parse_json,
@@ -179,7 +180,7 @@ class FunctionSchema:
         known = [
             a.json_name for a in self._arguments if a.parameter.kind is not Parameter.VAR_KEYWORD
         ]
-        expected = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
+        expected = describe_unknown_argument(known)
         return [ArgumentProblem(name, value, expected) for name, value in unknown.items()]
 
 
