@@ -32,12 +32,7 @@ from agentcall.dialects.base import (
     ToolSpecs,
 )
 from agentcall.dialects.parsers.base import MarkupReader, ParseState, RetractedPart, ToolParser
-from agentcall.dialects.parsers.registry import (
-    TOOL_PARSERS,
-    UNREADABLE,
-    get_parsers,
-    list_families,
-)
+from agentcall.dialects.parsers.registry import TOOL_PARSERS, UNREADABLE, get_parsers, list_families
 from agentcall.dialects.parsers.scanner import Delimiters, Scan, TextScanner
 
 
