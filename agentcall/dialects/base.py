@@ -223,4 +223,5 @@ class MalformedCallPart:
     reason: str
 
 
-MessagePart: TypeAlias = TextPart | ThinkingPart | ToolCallPart | MalformedCallPart
+CallPart: TypeAlias = ToolCallPart | MalformedCallPart
+MessagePart: TypeAlias = TextPart | ThinkingPart | CallPart

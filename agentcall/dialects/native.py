@@ -157,7 +157,7 @@ class NativeReader:
         return create_text_reader(self._tools, self._family, opener=opener, is_assumed=is_assumed)
 
     def _recover_calls(self, finish_reason: str | None) -> list[MessagePart]:
-        """Return calls that end the thinking if there is no text: the server split them wrongly."""
+        """Return calls at the end of the thinking, if the answer has no text of its own."""
         if self._has_text or not self._thinking:
             return []
         reader = self._create_text_reader(_THINK_TAG, is_assumed=False)

@@ -1,4 +1,4 @@
-"""Error messages for invalid arguments, in words that a small model can act on."""
+"""Error messages for invalid arguments, simple enough for a small model to act on."""
 
 from __future__ import annotations
 
