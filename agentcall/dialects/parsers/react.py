@@ -79,7 +79,7 @@ def _read_action(state: ParseState) -> Scan[bool]:
         return bool(calls) and (yield from _drop_observation(state))
     yield from scanner.skip(BLANK)
     if end and (yield from scanner.accept(*_INPUT_LABELS)):
-        return (yield from _read_input(state, name))
+        return (yield from _read_action_arguments(state, name))
     if not (yield from scanner.look_ahead("Observation")):
         if not (state.has_react_labels and scanner.is_complete and scanner.remaining == 0):
             return False
@@ -90,7 +90,7 @@ def _read_action(state: ParseState) -> Scan[bool]:
     return (yield from _drop_observation(state))
 
 
-def _read_input(state: ParseState, name: str) -> Scan[bool]:
+def _read_action_arguments(state: ParseState, name: str) -> Scan[bool]:
     scanner = state.scanner
     yield from scanner.skip(" \t")
     yield from scanner.accept("```json\n", "```\n")

@@ -114,7 +114,7 @@ class FunctionSchema:
             elif argument.adapter.has_default:
                 values[name] = argument.adapter.make_default()
         if remaining:
-            problems += self._list_unknown(remaining)
+            problems += self._describe_unknown_arguments(remaining)
         if problems:
             raise make_fields_error(self.name, problems, self.parameters)
         return values
@@ -176,7 +176,7 @@ class FunctionSchema:
             raise make_not_object_error(self.name, value, self.parameters)
         return value
 
-    def _list_unknown(self, unknown: Mapping[str, JSON]) -> list[ArgumentProblem]:
+    def _describe_unknown_arguments(self, unknown: Mapping[str, JSON]) -> list[ArgumentProblem]:
         known = [
             a.json_name for a in self._arguments if a.parameter.kind is not Parameter.VAR_KEYWORD
         ]
