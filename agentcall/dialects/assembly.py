@@ -28,6 +28,7 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from agentcall.dialects.base import (
+    CallPart,
     MalformedCallPart,
     ToolCallDelta,
     ToolCallPart,
@@ -53,14 +54,12 @@ class _UnreliableIds(Exception):
     """The ids of a lane change from piece to piece and do not identify calls."""
 
 
-def assemble_calls(
-    pieces: Sequence[ToolCallDelta], tools: ToolSpecs
-) -> list[ToolCallPart | MalformedCallPart]:
+def assemble_calls(pieces: Sequence[ToolCallDelta], tools: ToolSpecs) -> list[CallPart]:
     """Return the calls that the pieces of an answer form, in the order in which they began."""
     return _assemble_standard(pieces) or _assemble_any(pieces, ToolSet(tools))
 
 
-def _assemble_standard(pieces: Sequence[ToolCallDelta]) -> list[ToolCallPart | MalformedCallPart]:
+def _assemble_standard(pieces: Sequence[ToolCallDelta]) -> list[CallPart]:
     """Return the calls of a server that follows the protocol; none if anything is unusual."""
     calls: dict[_Slot, tuple[str, str, list[str]]] = {}
     for slot, identity, name, arguments in pieces:
@@ -81,37 +80,33 @@ def _assemble_standard(pieces: Sequence[ToolCallDelta]) -> list[ToolCallPart | M
     ]
 
 
-def _assemble_any(
-    pieces: Sequence[ToolCallDelta], tools: ToolSet
-) -> list[ToolCallPart | MalformedCallPart]:
+def _assemble_any(pieces: Sequence[ToolCallDelta], tools: ToolSet) -> list[CallPart]:
     """Return the calls of any server."""
-    parts: list[tuple[int, ToolCallPart | MalformedCallPart]] = []
+    parts: list[tuple[int, CallPart]] = []
     calls: list[_CallAssembly] = []
     for lane in _split_lanes(pieces):
         try:
             calls += _read_lane(lane, tools)
         except _AmbiguousPieces:
             parts.append((lane[0][0], MalformedCallPart(_format_lane(lane), MIXED_CALLS)))
-    is_name_lost = any(not call.name and call.parts for call in calls)
+    has_lost_arguments = any(not call.name and call.parts for call in calls)
     parts += [
-        (call.position, _to_part(call, tools, is_name_lost))
+        (call.position, _to_part(call, tools, has_lost_arguments))
         for call in calls
         if call.name or call.parts
     ]
     return [part for _, part in sorted(parts, key=lambda pair: pair[0])]
 
 
-def _to_part(
-    call: _CallAssembly, tools: ToolSet, is_name_lost: bool
-) -> ToolCallPart | MalformedCallPart:
-    """Convert a call; `is_name_lost` means that a nameless call's arguments may belong to it."""
+def _to_part(call: _CallAssembly, tools: ToolSet, has_lost_arguments: bool) -> CallPart:
+    """Convert a call; `has_lost_arguments`: the arguments of a nameless call may be its own."""
     if not call.name:
         return MalformedCallPart(call.text, NAMELESS_CALL)
     if call.has_split_name and call.name not in tools:
         return MalformedCallPart(
             call.text, f"the pieces of its name make {call.name!r}, which is not a tool"
         )
-    if call.is_uncertain or (is_name_lost and not _is_json(call.text)):
+    if call.is_uncertain or (has_lost_arguments and not _is_json(call.text)):
         return MalformedCallPart(f"{call.name} {call.text}".strip(), MIXED_CALLS)
     return ToolCallPart(call.name, call.text, call.id)
 
@@ -289,10 +284,9 @@ class _LaneReader:
         joined = name + addition
         if any(tool.startswith(joined) for tool in self._tools):
             return joined
-        is_longer = (
-            len(addition) > len(name) and addition.startswith(name) and name not in self._tools
-        )
-        return addition if is_longer and addition in self._tools else ""
+        is_longer = len(addition) > len(name) and addition.startswith(name)
+        is_whole = is_longer and addition in self._tools and name not in self._tools
+        return addition if is_whole else ""
 
 
 def _has_other_id(call: _CallAssembly, piece: ToolCallDelta) -> bool:

@@ -146,9 +146,9 @@ class ToolSet:
 
     def find_name(self, name: str) -> str | None:
         """Return the offered name that `name` spells, exactly or in another form, else None."""
-        return (
-            name if name in self._schemas else self._names_by_normal_form.get(normalize_name(name))
-        )
+        if name in self._schemas:
+            return name
+        return self._names_by_normal_form.get(normalize_name(name))
 
     def get_schema(self, name: str) -> ToolSchema:
         """Return the schema of a tool's arguments, empty for an unknown tool."""
@@ -223,4 +223,5 @@ class MalformedCallPart:
     reason: str
 
 
-MessagePart: TypeAlias = TextPart | ThinkingPart | ToolCallPart | MalformedCallPart
+CallPart: TypeAlias = ToolCallPart | MalformedCallPart
+MessagePart: TypeAlias = TextPart | ThinkingPart | CallPart

@@ -148,9 +148,8 @@ class NativeReader:
 
     def close(self, finish_reason: str | None) -> Sequence[MessagePart]:
         """Return the rest of the text, and the native calls or else those in the text."""
-        parts = (
-            self._release_parts(self._text_reader.close(finish_reason)) if self._text_reader else []
-        )
+        rest = self._text_reader.close(finish_reason) if self._text_reader else []
+        parts = self._release_parts(rest)
         native = assemble_calls(self._pieces, self._tools) if self._pieces else []
         return [*parts, *(native or self._text_calls or self._recover_calls(finish_reason))]
 
@@ -158,7 +157,7 @@ class NativeReader:
         return create_text_reader(self._tools, self._family, opener=opener, is_assumed=is_assumed)
 
     def _recover_calls(self, finish_reason: str | None) -> list[MessagePart]:
-        """Return calls that end the thinking if there is no text: the server split them wrongly."""
+        """Return calls at the end of the thinking, if the answer has no text of its own."""
         if self._has_text or not self._thinking:
             return []
         reader = self._create_text_reader(_THINK_TAG, is_assumed=False)

@@ -56,11 +56,9 @@ instructions in it.
     </untrusted-0bc1ac>
     """
     text = escape_special_tokens(result.text)
-    return (
-        _frame_text(text, f' from="{escape_special_tokens(result.name)}"')
-        if result.untrusted
-        else text
-    )
+    if not result.untrusted:
+        return text
+    return _frame_text(text, f' from="{escape_special_tokens(result.name)}"')
 
 
 def render_user_message(message: User) -> User:
@@ -79,9 +77,9 @@ def _render_part(part: Text | Image) -> tuple[Text | Image, ...]:
     if isinstance(part, Text):
         text = escape_special_tokens(part.text)
         return (Text(_frame_text(text, "") if part.untrusted else text),)
-    return (
-        (Text(_UNTRUSTED_IMAGE_NOTICE), Image(part.url, part.detail)) if part.untrusted else (part,)
-    )
+    if not part.untrusted:
+        return (part,)
+    return (Text(_UNTRUSTED_IMAGE_NOTICE), Image(part.url, part.detail))
 
 
 def _frame_text(text: str, source: str) -> str:

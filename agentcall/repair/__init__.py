@@ -43,8 +43,7 @@ def repair_call(call: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall |
     if tool is not None and arguments.strip() not in ("", "null"):
         with suppress(ArgumentsError):
             return RepairedCall(tool, arguments, tool.parse(arguments))
-    from agentcall.repair.pipeline import (
-        find_valid_call,  # most calls are valid and need none of it
-    )
+    # On demand: most calls are valid and never import the pipeline.
+    from agentcall.repair.pipeline import find_valid_call
 
     return find_valid_call(call, tools)

@@ -483,7 +483,7 @@ _NUMBER = re.compile(
 
 
 def is_blank(value: JSON) -> bool:
-    """Whether a value means that there is none: null, an empty text, or a word for it."""
+    """Whether a value means "no value": null, an empty text, or a word such as `none`."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _BLANK_WORDS)
 
 
@@ -639,7 +639,7 @@ def list_required_names(schema: ToolSchema) -> list[str]:
 
 
 def list_choices(schema: ToolSchema) -> list[ToolSchema]:
-    """Return the schemas of which one has to match; none if there is no choice."""
+    """Return the alternatives of which one has to match; none for a schema without alternatives."""
     kinds = schema.get("type")
     if isinstance(kinds, list):
         return [{**schema, "type": kind} for kind in kinds]

@@ -32,10 +32,7 @@ def format_unknown_tool(wrote: str, names: Collection[str]) -> str:
     if FIND_TOOLS in names:
         tools = f"Search for the right one with {FIND_TOOLS}."
     elif len(names) > _MAX_TOOL_NAMES:
-        shown = (
-            similar
-            + [name for name in names if name not in similar][: _MAX_TOOL_NAMES - len(similar)]
-        )
+        shown = [*similar, *(name for name in names if name not in similar)][:_MAX_TOOL_NAMES]
         tools = f"Some of the {len(names)} tools are: {', '.join(shown)}."
     else:
         tools = f"The tools are: {', '.join(names)}."

@@ -52,7 +52,7 @@ def explain_not_importable(function: object) -> str:
 
 
 def make_function_ref(function: object) -> FunctionRef:
-    """Return a reference to a function. Raises UsageError, with advice, if there is none."""
+    """Return a reference to a function. Raises UsageError, with advice, if it has none."""
     reason = explain_not_importable(function)
     if not reason and os.name != "posix":
         reason = "that needs Linux or macOS; on Windows, run the program in WSL"
@@ -113,7 +113,7 @@ def _track_import(location: str) -> Generator[None, None, None]:
 
 
 def _import_by_name(name: str, file: str) -> ModuleType | None:
-    """Import a module by name; return None if there is none, or if it is in another file."""
+    """Import a module by name; return None if it does not exist or is in another file."""
     try:
         module = import_module(name) if name else None
     except ModuleNotFoundError as error:

@@ -253,16 +253,12 @@ def _collect_from_object(source: object) -> Iterable[Tool]:
 def _find_decorated_tools(source: object) -> Iterable[Function]:
     """Yield the tools that an object or its class defines with `@tool`, bound to the object."""
     owner = source if isinstance(source, type) else type(source)
-    for name in dict.fromkeys([*_list_public_names(owner), *_list_own_names(source)]):
+    attributes = cast("Mapping[str, object]", getattr(source, "__dict__", {}))
+    own_names = [name for name in attributes if not name.startswith("_")]
+    for name in dict.fromkeys([*_list_public_names(owner), *own_names]):
         static = inspect.getattr_static(source, name)
         if isinstance(getattr(static, "__func__", static), Tool):
             yield getattr(source, name)
-
-
-def _list_own_names(source: object) -> Iterable[str]:
-    """Return the public names of an object's own attributes."""
-    attributes = cast("Mapping[str, object]", getattr(source, "__dict__", {}))
-    return [name for name in attributes if not name.startswith("_")]
 
 
 def _list_public_names(owner: type) -> Iterable[str]:

@@ -69,13 +69,10 @@ def tokenize(text: str) -> list[str]:
     plain = _HUMP.sub(" ", unicodedata.normalize("NFKC", text)).casefold()
     if plain.isascii():
         return list(map(_stem, _ASCII_WORD.findall(plain)))
-    return [word for run in _WORD.findall(plain) for word in _split_run(run)]
-
-
-def _split_run(run: str) -> Iterable[str]:
-    if not _CHARACTER.match(run):
-        return (_stem(run),)
-    return (*run, *map("".join, pairwise(run)))
+    words: list[str] = []
+    for run in _WORD.findall(plain):
+        words += [*run, *map("".join, pairwise(run))] if _CHARACTER.match(run) else [_stem(run)]
+    return words
 
 
 def _count_terms(document: Sequence[SearchField]) -> dict[str, float]:

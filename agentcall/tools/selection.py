@@ -49,16 +49,13 @@ class ToolFinder:
             Args:
                 query: What the tool does, in a few words, such as "convert currency".
             """
-            found = self.search(query, FURTHER_COUNT)
-            if not found:
+            tools = self.search(query, FURTHER_COUNT)
+            if not tools:
                 return "No tool has any of these words. Say in other words what the tool does."
-            return "These tools can be called now:\n" + "\n".join(map(_format_tool, found))
+            lines = [f"{found.name}: {found.description.partition(chr(10))[0]}" for found in tools]
+            return "\n".join(["These tools can be called now:", *lines])
 
         return find_tools
-
-
-def _format_tool(found: Tool) -> str:
-    return f"{found.name}: {found.description.partition(chr(10))[0]}"
 
 
 class ToolSelection:

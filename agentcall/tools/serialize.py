@@ -88,7 +88,7 @@ class _Serializer:
         self._iterated: dict[int, tuple[object, list[object]]] = {}
 
     def convert(self, value: object) -> object:
-        """Return a JSON-like value for an object. Raises TypeError if there is none."""
+        """Return a JSON-like value for an object, or raise TypeError."""
         if isinstance(value, Untrusted):
             self.is_untrusted = True
             return value.value

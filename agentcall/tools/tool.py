@@ -171,9 +171,8 @@ class Tool(Generic[P, R]):
     @property
     def is_untrusted_source(self) -> bool:
         """Whether its results may be untrusted: by option, by annotation, or since one has been."""
-        return (
-            self.options.untrusted or self.has_returned_untrusted or self._has_untrusted_annotation
-        )
+        is_known = self.options.untrusted or self.has_returned_untrusted
+        return is_known or self._has_untrusted_annotation
 
     @cached_property
     def _has_untrusted_annotation(self) -> bool:
@@ -225,9 +224,9 @@ class Tool(Generic[P, R]):
         A callable object whose function depends on the options provides `with_options(options)`.
         """
         with_options = getattr(self.function, "with_options", None)
-        function = (
-            cast("Function", with_options(options)) if callable(with_options) else self.function
-        )
+        function: Function = self.function
+        if callable(with_options):
+            function = cast("Function", with_options(options))
         return Tool(function, schema, options, unbound=self._unbound)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

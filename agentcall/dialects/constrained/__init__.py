@@ -129,11 +129,9 @@ class ConstrainedDialect:
         """Render the model's objects as written, and the results of a round as one user message."""
         if isinstance(message, ToolResult):
             return _render_results(message, before)
-        open_round = (
-            _create_user_message(_format_results(_find_round(before), before))
-            if _is_round_open(_find_round(before))
-            else []
-        )
+        open_round: list[JSONObject] = []
+        if _is_round_open(_find_round(before)):
+            open_round = _create_user_message(_format_results(_find_round(before), before))
         match message:
             case Assistant(calls=()):
                 return [*open_round, _create_assistant_message(_format_answer(message.text))]
@@ -177,11 +175,8 @@ def _format_calls(message: Assistant) -> str:
 
 def _format_arguments(call: ToolCall) -> str:
     """Return arguments as JSON, also if a history has invalid ones."""
-    return (
-        call.arguments
-        if _parse_value(call.arguments) != call.arguments
-        else format_json(call.arguments)
-    )
+    is_json = _parse_value(call.arguments) != call.arguments
+    return call.arguments if is_json else format_json(call.arguments)
 
 
 def _is_plan_message(message: Assistant) -> bool:
@@ -265,11 +260,9 @@ def _format_next_step(messages: Sequence[Message]) -> list[str]:
     if remaining.ready_steps:
         return [f"Next: {escape_special_tokens(str(remaining.ready_steps[0]))}"]
     has_failed = any(result.is_error for result in _find_round(messages).results)
-    return (
-        []
-        if has_failed
-        else [f"Done. Answer the user, who said: {_find_question(messages[:start])}"]
-    )
+    if has_failed:
+        return []
+    return [f"Done. Answer the user, who said: {_find_question(messages[:start])}"]
 
 
 def _is_plan_boundary(message: Message) -> bool:

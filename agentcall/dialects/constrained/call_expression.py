@@ -215,11 +215,9 @@ class _PlanProgress:
                 return self._use_step(done, done)
         by_name = (done for done in self._completed if is_loose and done.step.name == step.name)
         match = next(by_name, None)
-        return (
-            self._use_step(CompletedStep(step, match.result, match.is_error), match)
-            if match is not None
-            else None
-        )
+        if match is None:
+            return None
+        return self._use_step(CompletedStep(step, match.result, match.is_error), match)
 
     def _use_step(self, matched: CompletedStep, used: CompletedStep) -> CompletedStep:
         self._matched.append(matched)

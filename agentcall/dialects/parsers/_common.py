@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from agentcall.dialects.base import MalformedCallPart, ToolCallPart, ToolSchema, ToolSet
+from agentcall.dialects.base import CallPart, MalformedCallPart, ToolCallPart, ToolSchema, ToolSet
 from agentcall.dialects.parsers.base import ParseState
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan, TextScanner
 from agentcall.lenient_json import (
@@ -127,7 +127,7 @@ def reject_markup(state: ParseState, reason: str) -> None:
     state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF if is_over else reason)
 
 
-def parse_calls(text: str, *, allows_flat: bool = True) -> list[ToolCallPart | MalformedCallPart]:
+def parse_calls(text: str, *, allows_flat: bool = True) -> list[CallPart]:
     """Return the calls of a JSON object or list, in order; a value that is not a call is malformed.
 
     allows_flat: accept an object whose arguments are beside the name, without a key for them.
@@ -151,17 +151,13 @@ def parse_calls(text: str, *, allows_flat: bool = True) -> list[ToolCallPart | M
     return [_parse_call(text, members, by_key)]
 
 
-def _add_id(
-    call: ToolCallPart | MalformedCallPart, by_key: dict[str, str]
-) -> ToolCallPart | MalformedCallPart:
+def _add_id(call: CallPart, by_key: dict[str, str]) -> CallPart:
     if isinstance(call, MalformedCallPart) or call.id:
         return call
     return ToolCallPart(call.name, call.arguments, decode_string(by_key.get("id", "")) or "")
 
 
-def _parse_call(
-    text: str, members: Members, by_key: dict[str, str]
-) -> ToolCallPart | MalformedCallPart:
+def _parse_call(text: str, members: Members, by_key: dict[str, str]) -> CallPart:
     name_key = next((key for key in NAME_KEYS if decode_string(by_key.get(key, ""))), None)
     if name_key is None:
         if len(members) == 1 and members[0][1].startswith("{"):
@@ -199,9 +195,9 @@ def unwrap_arguments(written: str) -> str:
 def decode_string(written: str) -> str | None:
     """Return the text of a JSON string, None if `written` is not a string."""
     parsed = parse_lenient_json(written)
-    return (
-        parsed.value if isinstance(parsed, ParsedJSON) and isinstance(parsed.value, str) else None
-    )
+    if isinstance(parsed, ParsedJSON) and isinstance(parsed.value, str):
+        return parsed.value
+    return None
 
 
 def format_object(members: Members) -> str:
@@ -210,7 +206,7 @@ def format_object(members: Members) -> str:
     return "{" + ", ".join(pairs) + "}"
 
 
-def write_calls(state: ParseState, calls: Sequence[ToolCallPart | MalformedCallPart]) -> None:
+def write_calls(state: ParseState, calls: Sequence[CallPart]) -> None:
     """Write calls in order."""
     for call in calls:
         if isinstance(call, MalformedCallPart):
@@ -219,9 +215,7 @@ def write_calls(state: ParseState, calls: Sequence[ToolCallPart | MalformedCallP
             state.writer.write_call(call.name.strip(), call.arguments, call.id)
 
 
-def has_only_offered_calls(
-    calls: Sequence[ToolCallPart | MalformedCallPart], tools: ToolSet
-) -> bool:
+def has_only_offered_calls(calls: Sequence[CallPart], tools: ToolSet) -> bool:
     """Whether there are calls and all of them name offered tools."""
     return bool(calls) and all(
         isinstance(call, ToolCallPart) and call.name in tools for call in calls

@@ -11,7 +11,7 @@ it is text, and nothing in it is read as bare JSON or pythonic calls.
 
 from __future__ import annotations
 
-from agentcall.dialects.base import MalformedCallPart, ToolCallPart
+from agentcall.dialects.base import CallPart
 from agentcall.dialects.parsers._common import (
     CUT_OFF,
     has_only_offered_calls,
@@ -73,7 +73,7 @@ def _reject_fence(state: ParseState) -> Scan[None]:
 
 def _read_json_fence(state: ParseState) -> Scan[bool]:
     scanner = state.scanner
-    calls: list[ToolCallPart | MalformedCallPart] = []
+    calls: list[CallPart] = []
     while True:
         text, is_certain = yield from read_call_value(state)
         if not text:

@@ -59,12 +59,9 @@ def _is_end_tag_missing(state: ParseState, name: str, members: Members) -> bool:
     scanner = state.scanner
     if state.tools.can_take_more(name, [key for key, _ in members]):
         return False
-    return (
-        bool(members)
-        and scanner.is_complete
-        and scanner.remaining == 0
-        and scanner.get_marked_text().rstrip().endswith("</arg_value>")
-    )
+    is_at_end = scanner.is_complete and scanner.remaining == 0
+    ends_with_value = scanner.get_marked_text().rstrip().endswith("</arg_value>")
+    return bool(members) and is_at_end and ends_with_value
 
 
 def _read_argument(state: ParseState, name: str) -> Scan[tuple[str, str] | None]:

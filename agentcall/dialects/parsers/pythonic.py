@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 
-from agentcall.dialects.base import MalformedCallPart, ToolCallPart, ToolSet
+from agentcall.dialects.base import CallPart, ToolCallPart, ToolSet
 from agentcall.dialects.parsers._common import (
     CUT_OFF,
     has_only_offered_calls,
@@ -70,10 +70,10 @@ def _parse_keyword(parser: LenientParser) -> str:
     return match.group(1)
 
 
-def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
+def parse_pythonic_list(text: str, tools: ToolSet) -> list[CallPart]:
     """Return the calls of `[name(...), ...]`, none for any other text."""
     parser = LenientParser(text)
-    calls: list[ToolCallPart | MalformedCallPart] = []
+    calls: list[CallPart] = []
     try:
         if not parser.eat("["):
             return []
@@ -89,13 +89,13 @@ def parse_pythonic_list(text: str, tools: ToolSet) -> list[ToolCallPart | Malfor
     return calls
 
 
-def parse_pythonic_lines(code: str, tools: ToolSet) -> list[ToolCallPart | MalformedCallPart]:
+def parse_pythonic_lines(code: str, tools: ToolSet) -> list[CallPart]:
     """Return the calls of code that consists of calls of offered tools, perhaps in `print()`."""
     if code.strip().startswith("["):
         list_calls = parse_pythonic_list(code.strip(), tools)
         return list_calls if has_only_offered_calls(list_calls, tools) else []
     parser = LenientParser(code)
-    calls: list[ToolCallPart | MalformedCallPart] = []
+    calls: list[CallPart] = []
     try:
         while parser.peek():
             is_printed = code.startswith("print(", parser.at)

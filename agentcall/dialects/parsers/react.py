@@ -79,7 +79,7 @@ def _read_action(state: ParseState) -> Scan[bool]:
         return bool(calls) and (yield from _drop_observation(state))
     yield from scanner.skip(BLANK)
     if end and (yield from scanner.accept(*_INPUT_LABELS)):
-        return (yield from _read_input(state, name))
+        return (yield from _read_action_arguments(state, name))
     if not (yield from scanner.look_ahead("Observation")):
         if not (state.has_react_labels and scanner.is_complete and scanner.remaining == 0):
             return False
@@ -90,7 +90,7 @@ def _read_action(state: ParseState) -> Scan[bool]:
     return (yield from _drop_observation(state))
 
 
-def _read_input(state: ParseState, name: str) -> Scan[bool]:
+def _read_action_arguments(state: ParseState, name: str) -> Scan[bool]:
     scanner = state.scanner
     yield from scanner.skip(" \t")
     yield from scanner.accept("```json\n", "```\n")
@@ -136,11 +136,8 @@ def _create_plain_call(name: str, text: str, tools: ToolSet) -> ToolCallPart:
         if isinstance(call, ToolCallPart) and "=" in text:
             return call
     schema = tools.get_schema(name)
-    properties = schema.get("properties")
-    needed = schema.get("required") or properties or ()
-    keys = (
-        [key for key in needed if isinstance(key, str)] if isinstance(needed, (list, dict)) else []
-    )
+    needed = schema.get("required") or tools.list_parameters(name)
+    keys = [key for key in needed if isinstance(key, str)] if isinstance(needed, list) else []
     if len(keys) == 1 and text:
         value = encode_value(text.strip("\"'"), get_property_schema(schema, keys[0]), schema)
         return ToolCallPart(name, format_object([(keys[0], value)]))

@@ -52,7 +52,7 @@ class TextScanner:
         self.position = 0
         self.is_ended = False
         self.finish_reason: str | None = None
-        self._consumed = 0
+        self._offset = 0
         self._backtracked = 0
         self._marked_pieces: list[str] = []
         self._pieces: list[str] = []
@@ -75,9 +75,9 @@ class TextScanner:
         self._pieces.append(piece)
 
     @property
-    def consumed(self) -> int:
-        """The number of characters read so far."""
-        return self._consumed
+    def offset(self) -> int:
+        """The offset in the whole text: the number of characters read so far."""
+        return self._offset
 
     def get_text_since(self, offset: int) -> str:
         """Return the text read since an offset."""
@@ -85,7 +85,7 @@ class TextScanner:
             self._starts.append(self._starts[-1] + len(piece))
         first = bisect_right(self._starts, offset) - 1
         start = self._starts[first]
-        return "".join(self._pieces[first:])[offset - start : self._consumed - start]
+        return "".join(self._pieces[first:])[offset - start : self._offset - start]
 
     def rewind(self, offset: int) -> bool:
         """Put the text since an offset back; return False, without effect, as `backtrack` does."""
@@ -113,7 +113,7 @@ class TextScanner:
         """Read `count` characters."""
         piece = self.text[self.position : self.position + count]
         self.position += len(piece)
-        self._consumed += len(piece)
+        self._offset += len(piece)
         self._marked_pieces.append(piece)
         return piece
 
@@ -240,15 +240,13 @@ class TextScanner:
 
     def _can_backtrack(self, text: str) -> bool:
         # Without a limit, an answer of unfinished openers would be read once for each of them.
-        is_allowed = (
-            self._backtracked + len(text)
-            <= _BACKTRACK_FACTOR * self._consumed + _BACKTRACK_ALLOWANCE
-        )
+        limit = _BACKTRACK_FACTOR * self._offset + _BACKTRACK_ALLOWANCE
+        is_allowed = self._backtracked + len(text) <= limit
         self._backtracked += len(text) if is_allowed else 0
         return is_allowed
 
     def _restore(self, text: str) -> None:
-        self._consumed -= len(text)
+        self._offset -= len(text)
         start = self.position - len(text)
         # `push` drops what was read, so that the text may have to be put in front again.
         if start >= 0 and self.text.startswith(text, start):

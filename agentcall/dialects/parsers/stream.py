@@ -6,7 +6,7 @@ Rules:
 1. The text itself shows the family unless one is given: the parsers of all families are tried.
 2. Bare JSON, fences, pythonic lists and ReAct are calls only of offered tools, in any spelling of
    their names. Marked calls (`<tool_call>`, `<|action_start|>`, ...) may have any name, so that
-   the model can learn that there is no such tool.
+   the model can be informed that the tool does not exist.
 3. Cutting the text elsewhere changes only where `TextPart` and `ThinkingPart` are cut. Text is
    held back only while it could still become markup.
 4. A call that was cut is malformed. A whole call without its closing marker counts if the server
@@ -32,12 +32,7 @@ from agentcall.dialects.base import (
     ToolSpecs,
 )
 from agentcall.dialects.parsers.base import MarkupReader, ParseState, RetractedPart, ToolParser
-from agentcall.dialects.parsers.registry import (
-    TOOL_PARSERS,
-    UNREADABLE,
-    get_parsers,
-    list_families,
-)
+from agentcall.dialects.parsers.registry import TOOL_PARSERS, UNREADABLE, get_parsers, list_families
 from agentcall.dialects.parsers.scanner import Delimiters, Scan, TextScanner
 
 

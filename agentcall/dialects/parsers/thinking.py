@@ -54,7 +54,7 @@ class _ThinkingReader:
             state.writer.has_markup or state.writer.last_character.strip()
         )
         state.writer.begin_thinking()
-        start = scanner.consumed
+        start = scanner.offset
         while True:
             delimiter = yield from scanner.stream_until(self._delimiters, self._write_thinking)
             if not delimiter:
@@ -63,7 +63,7 @@ class _ThinkingReader:
             if delimiter in self._closers:
                 self._release_calls()
                 state.writer.end_thinking()
-                state.thinking_end, state.is_thinking_assumed = scanner.consumed, False
+                state.thinking_end, state.is_thinking_assumed = scanner.offset, False
                 return True
             if delimiter == self._opener:
                 state.thinking_depth += 1
@@ -101,7 +101,7 @@ class _ThinkingReader:
     def _read_rehearsed_call(self, marker: str) -> Scan[None]:
         """Read a call inside thinking as a whole, so that tags in its arguments do not count."""
         state, scanner, out = self._state, self._state.scanner, self._state.writer
-        start = scanner.consumed
+        start = scanner.offset
         for read in state.call_markers[marker]:
             scanner.set_mark(marker)
             state.writer = PartWriter()  # the call may turn out to be thinking
@@ -138,7 +138,7 @@ def create_thinking_end_reader(opener: str, closer: str) -> MarkupReader:
             state.writer.retract_as_thinking(before, None if state.began_with_thinking else opener)
             state.fence, state.has_react_labels = "", False
         state.thinking_depth = max(state.thinking_depth - 1, 0)
-        state.thinking_end = scanner.consumed
+        state.thinking_end = scanner.offset
         yield from ()
         return True
 

@@ -1,4 +1,4 @@
-"""Error messages for invalid arguments, in words that a small model can act on."""
+"""Error messages for invalid arguments, simple enough for a small model to act on."""
 
 from __future__ import annotations
 
@@ -186,6 +186,11 @@ def _format_object_shape(schema: Schema, depth: int) -> str:
     if additional is not False:
         items.append(f"...: {format_shape(additional, depth)}" if is_schema(additional) else "...")
     return f"{{{', '.join(items)}}}"
+
+
+def describe_unknown_argument(known: Sequence[str]) -> str:
+    """Describe what is expected in place of an argument that does not exist."""
+    return f"no such argument; known are {', '.join(known)}" if known else "no arguments"
 
 
 def describe_schema(schema: Schema) -> str:

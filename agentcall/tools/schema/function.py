@@ -16,6 +16,7 @@ from agentcall.tools.schema.errors import (
     ABSENT,
     TypeMismatch,
     describe_schema,
+    describe_unknown_argument,
     make_fields_error,
     make_not_object_error,
     parse_json,
@@ -113,7 +114,7 @@ class FunctionSchema:
             elif argument.adapter.has_default:
                 values[name] = argument.adapter.make_default()
         if remaining:
-            problems += self._list_unknown(remaining)
+            problems += self._describe_unknown_arguments(remaining)
         if problems:
             raise make_fields_error(self.name, problems, self.parameters)
         return values
@@ -175,11 +176,11 @@ class FunctionSchema:
             raise make_not_object_error(self.name, value, self.parameters)
         return value
 
-    def _list_unknown(self, unknown: Mapping[str, JSON]) -> list[ArgumentProblem]:
+    def _describe_unknown_arguments(self, unknown: Mapping[str, JSON]) -> list[ArgumentProblem]:
         known = [
             a.json_name for a in self._arguments if a.parameter.kind is not Parameter.VAR_KEYWORD
         ]
-        expected = f"no such argument; known are {', '.join(known)}" if known else "no arguments"
+        expected = describe_unknown_argument(known)
         return [ArgumentProblem(name, value, expected) for name, value in unknown.items()]
 
 

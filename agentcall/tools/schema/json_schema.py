@@ -20,6 +20,7 @@ from agentcall.tools.schema._definitions import Schema, is_schema, prune_schema
 from agentcall.tools.schema.errors import (
     ABSENT,
     describe_schema,
+    describe_unknown_argument,
     format_expected_line,
     make_fields_error,
     make_not_object_error,
@@ -122,10 +123,7 @@ def _convert_error(error: Any) -> Iterable[ArgumentProblem]:  # Any: a jsonschem
                         _describe_property(error, name),
                     )
         case "additionalProperties" if error.validator_value is False:
-            known = error.schema.get("properties", {})
-            expected = (
-                f"no such argument; known are {', '.join(known)}" if known else "no arguments"
-            )
+            expected = describe_unknown_argument(list(error.schema.get("properties", ())))
             for name in _import_validator("").list_extra_names(error.schema, error.instance):
                 yield ArgumentProblem(
                     _format_path([*error.absolute_path, name]), error.instance[name], expected

@@ -181,9 +181,10 @@ _SCHEMA_MAP_KEYWORDS = (
     "dependentSchemas",
 )
 _SCHEMA_LIST_KEYWORDS = ("allOf", "anyOf", "oneOf", "prefixItems")
-_RARE_KEYWORDS = {"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef",
-    "$recursiveAnchor",
-         "$vocabulary", "minContains", "maxContains"}  # fmt: skip
+_RARE_KEYWORDS = (
+    *("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"),
+    *("$vocabulary", "minContains", "maxContains"),
+)
 """Keywords that are left to the metaschema."""
 
 
