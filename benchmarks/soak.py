@@ -32,7 +32,7 @@ from time import monotonic
 import aiohttp
 
 from agentcall.testing import FakeServer, Reply, call, say
-from benchmarks.robustness.section import Section, row
+from benchmarks.robustness.section import Section, format_row
 
 USERS, BURST, PER_KEY, RUNNING, WAITING = 200, 600, 4, 32, 256
 MARK = re.compile(r"mark-\d+-\d+")
@@ -230,17 +230,19 @@ def format_table(
     for words in [*crowd.mixed, *burst.mixed][:5]:
         sys.stderr.write(f"mixed up: {words}\n")
     lines = [
-        row("", ""),
-        row("---", "---"),
-        row(f"{USERS} users, {seconds:g} s: answers", format_counts(crowd.statuses)),
-        row("seconds an answer took: median, 99 of 100", _format_quantiles(took)),
-        row(f"{BURST} requests at once, 100 of them of one key", format_counts(burst.statuses)),
-        row(
+        format_row("", ""),
+        format_row("---", "---"),
+        format_row(f"{USERS} users, {seconds:g} s: answers", format_counts(crowd.statuses)),
+        format_row("seconds an answer took: median, 99 of 100", _format_quantiles(took)),
+        format_row(
+            f"{BURST} requests at once, 100 of them of one key", format_counts(burst.statuses)
+        ),
+        format_row(
             "refusals without `Retry-After`", crowd.without_retry_after + burst.without_retry_after
         ),
-        row("answers with the mark of another request", wrong),
+        format_row("answers with the mark of another request", wrong),
         *(
-            row(
+            format_row(
                 f"the process {when}",
                 f"{at.megabytes:.0f} MB, {at.threads} threads, {at.files} files",
             )

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from agentcall import Tool, ToolRegistry
 from agentcall.tools.search import SearchField, SearchIndex
 from agentcall.tools.tool import given_tool
-from benchmarks.robustness.installation import Peer, python_with
+from benchmarks.robustness.installation import Peer, find_python
 
 BFCL = Peer("bfcl", "", ("--no-deps", "bfcl-eval==2026.3.23"))
 CHOSEN_ON = ("simple_python", "live_simple")
@@ -40,7 +40,7 @@ class Question(NamedTuple):
 
 def find_data_folder() -> Path:
     """Where the leaderboard's files are."""
-    (found,) = python_with(BFCL).parent.parent.glob("lib/python*/site-packages/bfcl_eval/data")
+    (found,) = find_python(BFCL).parent.parent.glob("lib/python*/site-packages/bfcl_eval/data")
     return found
 
 

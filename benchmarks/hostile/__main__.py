@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import aiohttp
 
 from agentcall.testing import FakeServer, forever, say
-from benchmarks.hostile.doors import DOORS, Door, outcomes, standing
+from benchmarks.hostile.servers import SERVERS, ServerCommand, parse_outcomes, start_server
 
 
 @dataclass
@@ -50,11 +50,11 @@ class Report:
     gained: dict[str, dict[str, int]] = field(default_factory=dict)
     log: str = ""
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """The report for a person."""
         head = (
             f"{self.door}: {len(self.attacked.last)} answers, {len(self.failures)} failures; "
-            f"{spread(self.attacked)}; before the attack {spread(self.calm)}"
+            f"{format_times(self.attacked)}; before the attack {format_times(self.calm)}"
         )
         gained = (
             f"  {attack}: {', '.join(f'{count} x {what}' for what, count in sorted(got.items()))}"
@@ -63,7 +63,7 @@ class Report:
         return [head, *self.failures[:3], *gained]
 
 
-def spread(times: Times) -> str:
+def format_times(times: Times) -> str:
     """The middle and the slowest of some times."""
     first, last = (
         f"{median(each or [0]) * 1000:.0f}, {max(each, default=0) * 1000:.0f}"
@@ -72,7 +72,7 @@ def spread(times: Times) -> str:
     return f"ms to the head (median, slowest) {first}, to the last byte {last}"
 
 
-def timing(times: Times) -> aiohttp.TraceConfig:
+def make_trace(times: Times) -> aiohttp.TraceConfig:
     """Adds the seconds of each request to these times."""
 
     async def started(_: object, request: SimpleNamespace, __: object) -> None:
@@ -93,13 +93,15 @@ def timing(times: Times) -> aiohttp.TraceConfig:
     return trace
 
 
-async def behaved(door: Door, base: str, report: Report, ended: asyncio.Event) -> None:
+async def run_good_client(
+    door: ServerCommand, base: str, report: Report, ended: asyncio.Event
+) -> None:
     """A client that asks, each time over connections of its own, until the attack has ended."""
     while not ended.is_set():
         try:
             timeout = aiohttp.ClientTimeout(total=60)
             async with aiohttp.ClientSession(
-                timeout=timeout, trace_configs=[timing(report.attacked)]
+                timeout=timeout, trace_configs=[make_trace(report.attacked)]
             ) as client:
                 await door.ask(client, base)
         except (aiohttp.ClientError, asyncio.TimeoutError, AssertionError) as error:
@@ -107,7 +109,7 @@ async def behaved(door: Door, base: str, report: Report, ended: asyncio.Event) -
         await asyncio.sleep(0.05)
 
 
-async def attacked(door: Door, base: str, seconds: float, report: Report) -> None:
+async def attack_server(door: ServerCommand, base: str, seconds: float, report: Report) -> None:
     """The door under attack, with the good client at it."""
     port = base.rpartition(":")[2]
     words = ["-m", "benchmarks.hostile.attackers", port, door.path, str(seconds)]
@@ -115,28 +117,28 @@ async def attacked(door: Door, base: str, seconds: float, report: Report) -> Non
         sys.executable, *words, stdout=asyncio.subprocess.PIPE
     )
     ended = asyncio.Event()
-    good = asyncio.create_task(behaved(door, base, report, ended))
+    good = asyncio.create_task(run_good_client(door, base, report, ended))
     out, _ = await attackers.communicate()
     ended.set()
     await good
-    report.gained = outcomes(out.decode())
+    report.gained = parse_outcomes(out.decode())
 
 
-def run(door: Door, seconds: float) -> Report:
+def measure_attack(door: ServerCommand, seconds: float) -> Report:
     """Attacks a door for so many seconds."""
     report = Report(door.name)
     with FakeServer([forever(say("ok"))]) as model:
-        with standing(door, model.url) as stand:
-            asyncio.run(warmed(door, stand.base, report))
-            asyncio.run(attacked(door, stand.base, seconds, report))
+        with start_server(door, model.url) as stand:
+            asyncio.run(warm_up(door, stand.base, report))
+            asyncio.run(attack_server(door, stand.base, seconds, report))
         report.log = stand.log
     return report
 
 
-async def warmed(door: Door, base: str, report: Report) -> None:
+async def warm_up(door: ServerCommand, base: str, report: Report) -> None:
     """Asks some times; the first time does not count, as much is loaded then."""
     for _ in range(11):
-        async with aiohttp.ClientSession(trace_configs=[timing(report.calm)]) as client:
+        async with aiohttp.ClientSession(trace_configs=[make_trace(report.calm)]) as client:
             await door.ask(client, base)
     del report.calm.first[: len(report.calm.first) // 11]
     del report.calm.last[: len(report.calm.last) // 11]
@@ -145,12 +147,12 @@ async def warmed(door: Door, base: str, report: Report) -> None:
 def main() -> None:
     """Attacks the doors that are named, or all, and prints what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(DOORS)}")
+    parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(SERVERS)}")
     parser.add_argument("--seconds", type=float, default=20)
     given = parser.parse_args()
-    for name in given.doors or DOORS:
+    for name in given.doors or SERVERS:
         began = monotonic()
-        print("\n".join(run(DOORS[name], given.seconds).lines()), flush=True)
+        print("\n".join(measure_attack(SERVERS[name], given.seconds).format_lines()), flush=True)
         print(f"  ({monotonic() - began:.0f} s)", flush=True)
 
 

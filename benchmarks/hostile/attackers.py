@@ -41,7 +41,7 @@ class Target:
 Attack = Callable[[Target], Awaitable[str]]
 
 
-async def stalled(target: Target, sent: bytes, drip: bytes = b"", *, reads: bool = True) -> str:
+async def stall(target: Target, sent: bytes, drip: bytes = b"", *, reads: bool = True) -> str:
     """Sends less than a request, or reads nothing, and waits for what the server does."""
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port, limit=1024)
     try:
@@ -64,7 +64,7 @@ async def stalled(target: Target, sent: bytes, drip: bytes = b"", *, reads: bool
         writer.close()
 
 
-async def asked(target: Target, request: bytes) -> str:
+async def send_request(target: Target, request: bytes) -> str:
     """Sends a whole request; the status of its answer."""
     await asyncio.sleep(0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
@@ -76,46 +76,46 @@ async def asked(target: Target, request: bytes) -> str:
         writer.close()
 
 
-def attacks() -> dict[str, tuple[int, Attack]]:
+def list_attacks() -> dict[str, tuple[int, Attack]]:
     """What is done, and by how many clients at a time."""
     many = json.dumps({"messages": [MESSAGE] * 100_000}).encode()
     deep = b'{"messages": [{"role": "user", "content": ' + b"[" * 500 + b"]" * 500 + b"}]}"
     long = json.dumps({"messages": [MESSAGE], "stream": True}).encode()
     return {
-        "connects and is silent": (100, lambda to: stalled(to, b"")),
-        "half of a head": (100, lambda to: stalled(to, b"GET / HTTP/1.1\r\nHost: x\r\n")),
-        "a head, byte by byte": (50, lambda to: stalled(to, b"GET / HTTP/1.1\r\nX: ", b"a")),
+        "connects and is silent": (100, lambda to: stall(to, b"")),
+        "half of a head": (100, lambda to: stall(to, b"GET / HTTP/1.1\r\nHost: x\r\n")),
+        "a head, byte by byte": (50, lambda to: stall(to, b"GET / HTTP/1.1\r\nX: ", b"a")),
         "a body, byte by byte": (
             50,
-            lambda to: stalled(
-                to, to.head("POST", to.path, f"{JSON}Content-Length: 9999\r\n"), b" "
-            ),
+            lambda to: stall(to, to.head("POST", to.path, f"{JSON}Content-Length: 9999\r\n"), b" "),
         ),
         "an upload, byte by byte": (
             20,
-            lambda to: stalled(to, to.head("POST", "/gradio_api/upload", FORM + "\r\n")[:-2], b"x"),
+            lambda to: stall(to, to.head("POST", "/gradio_api/upload", FORM + "\r\n")[:-2], b"x"),
         ),
-        "reads no answer": (20, lambda to: stalled(to, to.post(long) * 3, reads=False)),
-        "100,000 messages": (2, lambda to: asked(to, to.post(many))),
-        "JSON, 500 levels deep": (2, lambda to: asked(to, to.post(deep))),
-        "10 MB of brackets": (1, lambda to: asked(to, to.post(b"[" * 10_000_000))),
+        "reads no answer": (20, lambda to: stall(to, to.post(long) * 3, reads=False)),
+        "100,000 messages": (2, lambda to: send_request(to, to.post(many))),
+        "JSON, 500 levels deep": (2, lambda to: send_request(to, to.post(deep))),
+        "10 MB of brackets": (1, lambda to: send_request(to, to.post(b"[" * 10_000_000))),
         "a cookie of odd bytes": (
             2,
-            lambda to: asked(to, to.head("GET", "/", f"Cookie: agentcall-{to.port}=\xff\xfe\r\n")),
+            lambda to: send_request(
+                to, to.head("GET", "/", f"Cookie: agentcall-{to.port}=\xff\xfe\r\n")
+            ),
         ),
         "a page of another origin": (
             2,
-            lambda to: asked(to, to.post(long, f"{JSON}Origin: http://localhost:3000\r\n")),
+            lambda to: send_request(to, to.post(long, f"{JSON}Origin: http://localhost:3000\r\n")),
         ),
         "a form of another page": (
             2,
-            lambda to: asked(to, to.post(long, "Content-Type: text/plain\r\n")),
+            lambda to: send_request(to, to.post(long, "Content-Type: text/plain\r\n")),
         ),
-        "another name": (2, lambda to: asked(to, to.head("GET", "/", host="evil.example"))),
+        "another name": (2, lambda to: send_request(to, to.head("GET", "/", host="evil.example"))),
     }
 
 
-async def repeated(name: str, attack: Attack, target: Target, came: Counter[str]) -> None:
+async def repeat_attack(name: str, attack: Attack, target: Target, came: Counter[str]) -> None:
     """Does it until the time is over."""
     while monotonic() < target.end:
         try:
@@ -128,12 +128,12 @@ async def repeated(name: str, attack: Attack, target: Target, came: Counter[str]
         came[f"{name}\t{outcome}"] += 1
 
 
-async def attacked(target: Target) -> Counter[str]:
+async def run_attacks(target: Target) -> Counter[str]:
     """What came of all tries, as `attack TAB outcome`."""
     came: Counter[str] = Counter()
     tasks = [
-        asyncio.create_task(repeated(name, attack, target, came))
-        for name, (clients, attack) in attacks().items()
+        asyncio.create_task(repeat_attack(name, attack, target, came))
+        for name, (clients, attack) in list_attacks().items()
         for _ in range(clients)
     ]
     await asyncio.wait(tasks, timeout=target.end - monotonic() + 2)
@@ -146,5 +146,5 @@ async def attacked(target: Target) -> Counter[str]:
 if __name__ == "__main__":
     port, path, seconds = sys.argv[1:]
     os.nice(19)
-    outcome = asyncio.run(attacked(Target(int(port), path, monotonic() + float(seconds))))
+    outcome = asyncio.run(run_attacks(Target(int(port), path, monotonic() + float(seconds))))
     json.dump(outcome, sys.stdout)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.robustness.installation import PEERS, Peer, python_with
+from benchmarks.robustness.installation import PEERS, Peer, find_python
 
 AIOHTTP, AGENTCALL, OPENAI = "aiohttp by hand", "agentcall", "openai by hand"
 
@@ -39,7 +39,7 @@ class Contestant:
     @property
     def python(self) -> Path:
         """The interpreter, in an environment that is made when there is none."""
-        return Path(sys.executable) if self.peer is None else python_with(self.peer)
+        return Path(sys.executable) if self.peer is None else find_python(self.peer)
 
     @property
     def is_peer(self) -> bool:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from agentcall import tool
-from benchmarks.overhead.adapters.worker import DEFINITIONS, FUNCTIONS, functions_in
+from benchmarks.overhead.adapters.worker import DEFINITIONS, FUNCTIONS, load_functions
 
 _SHAPES = (
     '''
@@ -78,5 +78,5 @@ def write_functions(folder: Path, count: int, output: int) -> None:
     bodies = [_SHAPES[n % len(_SHAPES)].format(name=name) for n, name in enumerate(names)]
     path = folder / FUNCTIONS
     path.write_text("\n".join([head, *bodies]), "utf-8")
-    definitions = [tool(function).definition for function in functions_in(path, count)]
+    definitions = [tool(function).definition for function in load_functions(path, count)]
     (folder / DEFINITIONS).write_text(json.dumps(definitions), "utf-8")

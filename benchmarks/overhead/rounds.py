@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
+from benchmarks.overhead.contestant_process import ContestantError
 from benchmarks.overhead.field import Contestant
 from benchmarks.overhead.results import Results, round_figure
 from benchmarks.overhead.rows import Row
-from benchmarks.overhead.staff import ContestantError
 from benchmarks.overhead.stage import Stage
 from benchmarks.overhead.task import Task
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.overhead.contestant_process import Figures
 from benchmarks.overhead.field import OPENAI, Contestant
-from benchmarks.overhead.staff import Figures
 from benchmarks.overhead.stage import Stage
 from benchmarks.overhead.task import Task
 

@@ -7,10 +7,10 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.overhead.contestant_process import ContestantProcess, Figures, cold_import, cold_run
 from benchmarks.overhead.field import Contestant
 from benchmarks.overhead.functions import write_functions
 from benchmarks.overhead.server import run_server
-from benchmarks.overhead.staff import ContestantProcess, Figures, cold_import, cold_run
 from benchmarks.overhead.task import Task
 
 

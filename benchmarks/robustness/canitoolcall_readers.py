@@ -33,8 +33,8 @@ from typing import Any
 
 from agentcall.dialects.base import MessagePart
 from agentcall.dialects.parsers.stream import ParsedResponse, collect_parts, create_text_reader
-from benchmarks.robustness.installation import Peer, python_with
-from benchmarks.robustness.section import Section, row
+from benchmarks.robustness.installation import Peer, find_python
+from benchmarks.robustness.section import Section, format_row
 
 CANITOOLCALL = Peer("canitoolcall", "", ("canitoolcall==0.1.1",))
 SECTION = Section("python -m benchmarks.robustness.canitoolcall_readers --write")
@@ -101,7 +101,7 @@ def folder(named: Path | None) -> Path:
     if named is not None:
         inner = named / "_data" / "fixtures"
         return inner if inner.is_dir() else named
-    root = python_with(CANITOOLCALL).parents[1]
+    root = find_python(CANITOOLCALL).parents[1]
     return next(root.glob("lib/python*/site-packages/canitoolcall/_data/fixtures"))
 
 
@@ -249,10 +249,10 @@ class Table:
     def markdown(self) -> str:
         """The table as the page shows it."""
         today = datetime.now(timezone.utc).date().isoformat()
-        versions = f"agentcall {version('agentcall')}, {CANITOOLCALL.recipe.strip()}"
+        versions = f"agentcall {version('agentcall')}, {CANITOOLCALL.requirements_text.strip()}"
         lines = [f"{versions.replace('==', ' ')}, {today}.", ""]
-        lines += [row("family", *COLUMNS), "|---" * (len(COLUMNS) + 1) + "|"]
-        lines += [row(name, *figures) for name, figures in self.rows.items()]
+        lines += [format_row("family", *COLUMNS), "|---" * (len(COLUMNS) + 1) + "|"]
+        lines += [format_row(name, *figures) for name, figures in self.rows.items()]
         about = "Calls that came out of answers that hold none or were cut, in all these ways"
         return "\n".join((*lines, "", f"{about}: {self.unfinished}."))
 

@@ -13,7 +13,7 @@ Piece = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Chunked:
+class ChunkedReply:
     """A completion that is plain JSON to a plain request, and these deltas as a stream.
 
     plain: what a plain request gets.
@@ -58,7 +58,7 @@ class Chunked:
         }
 
 
-def piece(
+def make_piece(
     index: object = None,
     *,
     id: str | None = None,  # noqa: A002
@@ -72,6 +72,6 @@ def piece(
     return {**kept, "function": {k: v for k, v in function.items() if v is not None}}
 
 
-def split(text: str, size: int = 4) -> list[str]:
+def split_text(text: str, size: int = 4) -> list[str]:
     """The text in pieces of `size` characters."""
     return [text[start : start + size] for start in range(0, len(text), size)]

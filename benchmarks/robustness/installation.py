@@ -28,7 +28,7 @@ class Peer:
     requirements: tuple[str, ...]
 
     @property
-    def recipe(self) -> str:
+    def requirements_text(self) -> str:
         """What the environment was made from; another one is made when it differs."""
         return "\n".join((*self.requirements, ""))
 
@@ -42,7 +42,7 @@ PEERS = (
 )
 
 
-def python_with(peer: Peer) -> Path:
+def find_python(peer: Peer) -> Path:
     """The interpreter of the peer's environment, which is made when there is none.
 
     Raises:
@@ -50,9 +50,9 @@ def python_with(peer: Peer) -> Path:
     """
     folder = _cache_folder(os.environ) / "venvs" / f"peer-{peer.name}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f"{folder.name}.lock")):
+    with _lock(folder.with_name(f"{folder.name}.lock")):
         if not _is_complete(folder, peer):
-            _make(folder, peer)
+            _create_environment(folder, peer)
     return folder / "bin" / "python"
 
 
@@ -64,7 +64,7 @@ def _cache_folder(environment: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Generator[None, None, None]:
+def _lock(path: Path) -> Generator[None, None, None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -72,35 +72,35 @@ def _locked(path: Path) -> Generator[None, None, None]:
 
 def _is_complete(folder: Path, peer: Peer) -> bool:
     marker = folder / ".complete"
-    return marker.exists() and marker.read_text("utf-8") == peer.recipe
+    return marker.exists() and marker.read_text("utf-8") == peer.requirements_text
 
 
-def _make(folder: Path, peer: Peer) -> None:
+def _create_environment(folder: Path, peer: Peer) -> None:
     # an environment cannot be moved, so it is built in place and a marker is written last
     print(f"{peer.name}: making {folder} (a minute or two, once)", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     # the running pip installs into it: Debian's Python alone cannot put a pip there
-    _run([_base_python(), "-m", "venv", "--without-pip", str(folder)])
+    _run_command([_base_python(), "-m", "venv", "--without-pip", str(folder)])
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
-    _run([*pip, "--quiet", "--disable-pip-version-check", *peer.requirements])
-    (folder / ".complete").write_text(peer.recipe, "utf-8")
+    _run_command([*pip, "--quiet", "--disable-pip-version-check", *peer.requirements])
+    (folder / ".complete").write_text(peer.requirements_text, "utf-8")
 
 
 def _base_python() -> str:
     """Python 3.11 if there is one, so that the figures can be compared, else the running one."""
     for name in ("python3.11", sys.executable):
         found = shutil.which(name)
-        if found and _runs([found, "-c", "import venv"]):
+        if found and _can_run([found, "-c", "import venv"]):
             return found
     return sys.executable
 
 
-def _runs(command: list[str]) -> bool:
+def _can_run(command: list[str]) -> bool:
     # asked by running it: a pyenv shim exists for versions that cannot be run
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def _run(command: list[str]) -> None:
+def _run_command(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         tail = (done.stdout + done.stderr)[-2000:]

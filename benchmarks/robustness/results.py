@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from benchmarks.robustness.scenario import Scenario
-from benchmarks.robustness.verdict import NOT_MEANT, Outcome, complaint
+from benchmarks.robustness.verdict import NOT_MEANT, Outcome, find_problem
 
-WORDS = 200
+MAX_REASON = 200
 """Characters that are kept of why a figure is wrong."""
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -62,38 +62,38 @@ class Record:
         return [figures[scenario.name] for scenario in scenarios if scenario.name in figures]
 
 
-def figure_of(scenario: Scenario, outcome: Outcome) -> Figure:
+def make_figure(scenario: Scenario, outcome: Outcome) -> Figure:
     """The figure that an outcome is."""
     # a port is another one in each run
-    wrong = re.sub(r"(127\.0\.0\.1):\d+", r"\1", complaint(scenario, outcome))
-    return Figure(outcome.requests, " ".join(wrong.split())[:WORDS])
+    wrong = re.sub(r"(127\.0\.0\.1):\d+", r"\1", find_problem(scenario, outcome))
+    return Figure(outcome.requests, " ".join(wrong.split())[:MAX_REASON])
 
 
-def load(path: Path = RESULTS) -> list[Record]:
+def load_records(path: Path = RESULTS) -> list[Record]:
     """The records of a file; none if there is no file."""
     if not path.exists():
         return []
-    return [_record(each) for each in json.loads(path.read_text("utf-8"))]
+    return [_parse_record(each) for each in json.loads(path.read_text("utf-8"))]
 
 
-def save(records: Sequence[Record], path: Path = RESULTS) -> None:
+def save_records(records: Sequence[Record], path: Path = RESULTS) -> None:
     """Writes the records down."""
-    fields = [asdict(record, dict_factory=_without_blanks) for record in records]
+    fields = [asdict(record, dict_factory=_drop_blanks) for record in records]
     text = json.dumps(fields, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", "utf-8")
 
 
-def merged(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
+def merge_records(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
     """The old records, with the new ones in the place of those of the same name."""
     by_name = {record.name: record for record in (*old, *new)}
     return list(by_name.values())
 
 
-def _without_blanks(fields: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
+def _drop_blanks(fields: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
     return {name: value for name, value in fields if value != ""}
 
 
-def _record(fields: dict[str, Any]) -> Record:  # Any: JSON
+def _parse_record(fields: dict[str, Any]) -> Record:  # Any: JSON
     figures: dict[Mode, dict[str, Figure]] = {
         mode: {name: Figure(**figure) for name, figure in by_name.items()}
         for mode, by_name in fields["figures"].items()

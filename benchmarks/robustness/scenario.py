@@ -22,8 +22,8 @@ from agentcall.testing import Completion, RecordedRequest, Reply, call, openai_e
 from agentcall.testing import status as http_status
 from agentcall.testing.fake_server import ServerProfileOptions
 
-GIVES_UP_AT = 41
-UNKNOWING = "I do not know."
+MAX_REQUESTS = 41
+UNKNOWN_ANSWER = "I do not know."
 
 Fault: TypeAlias = Callable[[RecordedRequest], Reply]
 
@@ -39,7 +39,7 @@ class Execution:
         return f"{self.tool}({json.dumps(self.arguments, ensure_ascii=False)[1:-1]})"
 
 
-def ran(tool: str, /, **arguments: object) -> Execution:
+def execution(tool: str, /, **arguments: object) -> Execution:
     """An execution: `ran("add", a=2, b=3)`."""
     return Execution(tool, arguments)
 
@@ -73,16 +73,16 @@ class Scenario:
 
     def script(self, request: RecordedRequest) -> Reply:
         """What the server answers."""
-        if request.number >= GIVES_UP_AT:
-            return _given_up()
+        if request.number >= MAX_REQUESTS:
+            return _refuse()
         if _is_closed(request):
-            return say(self.answer if self._is_known(request) else UNKNOWING)
+            return say(self.answer if self._is_known(request) else UNKNOWN_ANSWER)
         if self._is_known(request) and not self.stubborn:
-            return _final(self.closing or self.answer, request)
+            return _make_final_reply(self.closing or self.answer, request)
         return self.fault(request)
 
     def _is_known(self, request: RecordedRequest) -> bool:
-        heard = _heard(request)
+        heard = _collect_inputs(request)
         return all(result in heard for result in self.results)
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ def in_turns(*replies: Reply) -> Fault:
     return lambda request: replies[(request.number - 1) % len(replies)]
 
 
-def _heard(request: RecordedRequest) -> str:
+def _collect_inputs(request: RecordedRequest) -> str:
     """Everything that was said to the model, in whatever form."""
     said = [message for message in request.messages if message.get("role") != "assistant"]
     return json.dumps(said, ensure_ascii=False)
@@ -119,7 +119,7 @@ def _is_closed(request: RecordedRequest) -> bool:
     return not request.tools or request.body.get("tool_choice") == "none"
 
 
-def _final(text: str, request: RecordedRequest) -> Completion:
+def _make_final_reply(text: str, request: RecordedRequest) -> Completion:
     if not any(tool["function"]["name"] == "final_answer" for tool in request.tools):
         return say(text)
     thinking, mark, rest = text.partition("</think>")
@@ -128,7 +128,7 @@ def _final(text: str, request: RecordedRequest) -> Completion:
     return call("final_answer", answer=rest.strip()).replace(text=thinking + mark)
 
 
-def _given_up() -> Reply:
+def _refuse() -> Reply:
     # the openai client would ask again without this header
-    body = openai_error(f"gave up at request {GIVES_UP_AT}", status=400)
+    body = openai_error(f"gave up at request {MAX_REQUESTS}", status=400)
     return http_status(400, body=body, headers={"x-should-retry": "false"})

@@ -33,6 +33,6 @@ class Section:
         path.write_text(f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}", "utf-8")
 
 
-def row(*cells: object) -> str:
+def format_row(*cells: object) -> str:
     """A line of a table."""
     return f"| {' | '.join(map(str, cells))} |"

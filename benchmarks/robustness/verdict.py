@@ -36,7 +36,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def complaint(scenario: Scenario, outcome: Outcome) -> str:
+def find_problem(scenario: Scenario, outcome: Outcome) -> str:
     """Why an outcome is wrong, in a few words; empty if it is right."""
     if strange := _not_meant(scenario, outcome.executions):
         return f"{NOT_MEANT}{strange[0]}"

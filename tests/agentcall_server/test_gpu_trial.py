@@ -103,7 +103,10 @@ def test_what_others_hold_is_not_the_servers(planned: MemoryPlan) -> None:
 
 
 def test_the_table_names_sizes_and_signs() -> None:
-    lines = [ComparisonRow("held at start", 10 * GIB, 11 * GIB), ComparisonRow("held at most", 12 * GIB, 9 * GIB)]
+    lines = [
+        ComparisonRow("held at start", 10 * GIB, 11 * GIB),
+        ComparisonRow("held at most", 12 * GIB, 9 * GIB),
+    ]
     assert [line.share for line in lines] == [0.1, -0.25]
     rows = format_table(lines).splitlines()
     assert rows[2] == "| held at start | 10.00 GiB | 11.00 GiB | +1.00 GiB (+10.0%) |"

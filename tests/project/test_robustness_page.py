@@ -42,7 +42,7 @@ def expecting(raw: str, *calls: dict[str, Any], content: str = "") -> Fixture:
 def test_the_tables_of_the_battery_are_those_of_the_results(tmp_path: Path) -> None:
     copy = tmp_path / "page.md"
     copy.write_text(PAGE.read_text("utf-8"), "utf-8")
-    page.write(results.load(), copy)
+    page.write_page(results.load_records(), copy)
     assert copy.read_text("utf-8") == PAGE.read_text("utf-8")
 
 
@@ -114,7 +114,7 @@ def asked(question: str, *names: str, stream: bool = False) -> str:
     tools = [{"type": "function", "function": {"name": name}} for name in names]
     messages = [{"role": "user", "content": question}]
     body = {"model": "m", "messages": messages, "tools": tools, "stream": stream}
-    with FakeServer(probe.model) as server:
+    with FakeServer(probe.answer_by_rules) as server:
         return httpx.post(f"{server.url}/chat/completions", json=body, timeout=5).text
 
 
@@ -125,16 +125,18 @@ def test_the_right_model_calls_only_what_is_offered() -> None:
 
 
 def test_a_call_with_further_optional_arguments_is_still_the_right_one() -> None:
-    right = probe.Made("get_weather", {"city": "Paris"})
-    assert probe.Made("get_weather", {"city": "Paris", "unit": "c"}).holds(right)
-    assert not probe.Made("get_weather", {"city": "Oslo"}).holds(right)
-    assert not probe.Made("weather", {"city": "Paris"}).holds(right)
+    right = probe.ParsedCall("get_weather", {"city": "Paris"})
+    assert probe.ParsedCall("get_weather", {"city": "Paris", "unit": "c"}).includes(right)
+    assert not probe.ParsedCall("get_weather", {"city": "Oslo"}).includes(right)
+    assert not probe.ParsedCall("weather", {"city": "Paris"}).includes(right)
 
 
 def test_a_fenced_call_in_the_text_is_read_and_a_native_one_comes_first() -> None:
     text = '```json\n{"name": "add", "arguments": {"a": 1}}\n```'
     native = [{"name": "add", "arguments_raw": '{"a": 2}'}]
     said: dict[str, Any] = {"content": text, "tool_calls": []}
-    assert probe.Outcome("s", "plain", "fail", said).read([ADD]) == [probe.Made("add", {"a": 1})]
-    both = probe.Outcome("s", "plain", "pass", {**said, "tool_calls": native})
-    assert both.read([ADD]) == [probe.Made("add", {"a": 2})]
+    assert probe.ProbeOutcome("s", "plain", "fail", said).parse_calls([ADD]) == [
+        probe.ParsedCall("add", {"a": 1})
+    ]
+    both = probe.ProbeOutcome("s", "plain", "pass", {**said, "tool_calls": native})
+    assert both.parse_calls([ADD]) == [probe.ParsedCall("add", {"a": 2})]

@@ -12,7 +12,7 @@ from benchmarks.overhead.task import QUESTION
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-def looped(job: Job, post: Post) -> Run:
+def make_run(job: Job, post: Post) -> Run:
     """A run over what posts a body and gives the answer."""
     functions = {function.__name__: function for function in job.functions}
     fixed = {"model": job.task.model, "tools": job.definitions}
@@ -33,13 +33,13 @@ def looped(job: Job, post: Post) -> Run:
     return run
 
 
-def asked(job: Job) -> dict[str, Any]:
+def build_stream_body(job: Job) -> dict[str, Any]:
     """The body that asks for a stream."""
     messages = [{"role": "user", "content": QUESTION}]
     return {"model": job.task.model, "tools": job.definitions, "messages": messages, "stream": True}
 
 
-def said(line: str | bytes) -> str:
+def read_text(line: str | bytes) -> str:
     """The text of a line of a stream; nothing where it is no event with text."""
     if not line.startswith("data: {" if isinstance(line, str) else b"data: {"):
         return ""

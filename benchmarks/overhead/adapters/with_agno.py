@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 agno_agent: Any = import_module("agno.agent")  # Any: in this contestant's environment alone
@@ -21,7 +29,7 @@ class WithAgno:
 
     def _agent(self, job: Job) -> Any:
         model = agno_models.OpenAILike(
-            id=job.task.model, base_url=job.url, api_key=KEY, timeout=PATIENCE
+            id=job.task.model, base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT
         )
         return agno_agent.Agent(model=model, tools=list(job.functions), telemetry=False)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.overhead.adapters.by_hand import asked, looped, said
+from benchmarks.overhead.adapters.by_hand import build_stream_body, make_run, read_text
 from benchmarks.overhead.adapters.worker import Function, Job, Run, Stream, serve
 
 
@@ -34,16 +34,16 @@ class WithAiohttp:
             async with session.post(place, json=body) as response:
                 return await response.json()
 
-        return looped(job, post)
+        return make_run(job, post)
 
     def stream(self, job: Job) -> Stream:
         """The pieces of a streamed answer."""
-        session, place, body = self.session, f"{job.url}/chat/completions", asked(job)
+        session, place, body = self.session, f"{job.url}/chat/completions", build_stream_body(job)
 
         async def stream() -> AsyncIterator[str]:
             async with session.post(place, json=body) as response:
                 async for line in response.content:
-                    if text := said(line):
+                    if text := read_text(line):
                         yield text
 
         return stream

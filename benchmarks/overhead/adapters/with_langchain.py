@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 langchain_agents: Any = import_module("langchain.agents")  # Any: in this environment alone
@@ -27,7 +35,7 @@ class WithLangchain:
             model=job.task.model,
             base_url=job.url,
             api_key=KEY,
-            timeout=PATIENCE,
+            timeout=CLIENT_TIMEOUT,
             streaming=job.task.chunks > 0,
         )
         return langchain_agents.create_agent(model, tools=list(job.functions))

@@ -7,8 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.by_hand import asked
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.by_hand import build_stream_body
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 openai: Any = import_module("openai")  # Any: in this contestant's environment alone
@@ -24,7 +32,7 @@ class WithOpenAI:
 
     def _completions(self, job: Job) -> Any:
         self._client = self._client or openai.AsyncOpenAI(
-            base_url=job.url, api_key=KEY, timeout=PATIENCE
+            base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT
         )
         return self._client.chat.completions
 
@@ -51,7 +59,7 @@ class WithOpenAI:
 
     def stream(self, job: Job) -> Stream:
         """The pieces of a streamed answer."""
-        completions, body = self._completions(job), asked(job)
+        completions, body = self._completions(job), build_stream_body(job)
 
         async def stream() -> AsyncIterator[str]:
             async for chunk in await completions.create(**body):

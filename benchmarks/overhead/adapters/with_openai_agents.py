@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 agents: Any = import_module("agents")  # Any: in this contestant's environment alone
@@ -23,7 +31,7 @@ class WithOpenAIAgents:
 
     def _agent(self, job: Job) -> Any:
         self._client = self._client or openai.AsyncOpenAI(
-            base_url=job.url, api_key=KEY, timeout=PATIENCE
+            base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT
         )
         model = agents.OpenAIChatCompletionsModel(model=job.task.model, openai_client=self._client)
         return agents.Agent(name="assistant", model=model, tools=self.schemas(job.functions))

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 pydantic_ai: Any = import_module("pydantic_ai")  # Any: in this contestant's environment alone
@@ -27,7 +35,7 @@ class WithPydanticAI:
 
     def _agent(self, job: Job) -> Any:
         self._provider = self._provider or providers.OpenAIProvider(
-            openai_client=openai.AsyncOpenAI(base_url=job.url, api_key=KEY, timeout=PATIENCE)
+            openai_client=openai.AsyncOpenAI(base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT)
         )
         model = models.OpenAIChatModel(job.task.model, provider=self._provider)
         return pydantic_ai.Agent(model, tools=list(job.functions))

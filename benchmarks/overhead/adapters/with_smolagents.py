@@ -8,7 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 smolagents: Any = import_module("smolagents")  # Any: in this contestant's environment alone
@@ -27,7 +35,7 @@ class WithSmolagents:
             model_id=job.task.model,
             api_base=job.url,
             api_key=KEY,
-            client_kwargs={"timeout": PATIENCE},
+            client_kwargs={"timeout": CLIENT_TIMEOUT},
         )
         return smolagents.ToolCallingAgent(
             tools=tools, model=model, max_steps=10_000, stream_outputs=stream, verbosity_level=0

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 strands: Any = import_module("strands")  # Any: in this contestant's environment alone
@@ -24,7 +32,7 @@ class WithStrands:
 
     def _make(self, job: Job, tools: Sequence[Any]) -> Any:
         self._client = self._client or openai.AsyncOpenAI(
-            base_url=job.url, api_key=KEY, timeout=PATIENCE
+            base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT
         )
         model = models.OpenAIModel(
             client=self._client, model_id=job.task.model, stream=job.task.chunks > 0

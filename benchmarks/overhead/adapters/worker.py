@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from benchmarks.overhead.task import ANSWER, Task
 
 KEY = "no-key"
-PATIENCE = 600.0
+CLIENT_TIMEOUT = 600.0
 """Seconds that a client waits: the official one gives up on a connection after 5, if not told."""
 FUNCTIONS = "made_functions.py"
 DEFINITIONS = "definitions.json"
@@ -45,7 +45,7 @@ class Job(NamedTuple):
     @property
     def functions(self) -> Sequence[Function]:
         """The functions to be made tools of."""
-        return functions_in(self.folder / FUNCTIONS, self.task.tools)
+        return load_functions(self.folder / FUNCTIONS, self.task.tools)
 
     @property
     def definitions(self) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ class Adapter(Protocol):
         ...
 
 
-def functions_in(path: Path, count: int) -> Sequence[Function]:
+def load_functions(path: Path, count: int) -> Sequence[Function]:
     """The first functions of a file."""
     module = sys.modules.get(path.stem)
     if module is None or module.__file__ != str(path):
@@ -85,7 +85,7 @@ def functions_in(path: Path, count: int) -> Sequence[Function]:
     return made[:count]
 
 
-class Worker:
+class DutyRunner:
     """Does what a line says, in one event loop that stays."""
 
     def __init__(self, adapter: Adapter) -> None:
@@ -93,7 +93,7 @@ class Worker:
         self._loop = asyncio.new_event_loop()
         self._ready: dict[Job, Run] = {}
 
-    def done(self, line: dict[str, Any]) -> dict[str, Any]:
+    def run_duty(self, line: dict[str, Any]) -> dict[str, Any]:
         """The figures of what the line says."""
         job = Job(line["url"], Task(*line["task"]), Path(line["folder"]))
         duty = getattr(self, f"_{line['do']}")
@@ -130,13 +130,13 @@ class Worker:
         """Seconds that so many runs `at_once` take; the process's peak of memory, in bytes."""
         run = self._adapter.run(job)
         _check(await run())
-        before = resident()
+        before = measure_resident()
         began, cpu = time.perf_counter(), time.process_time()
         answers = await asyncio.gather(*(run() for _ in range(line["at_once"])))
         wall, spent = time.perf_counter() - began, time.process_time() - cpu
         for answer in answers:
             _check(answer)
-        return {"wall": wall, "cpu": spent, "peak": peak(), "before": before}
+        return {"wall": wall, "cpu": spent, "peak": measure_peak(), "before": before}
 
     async def _streams(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
         """CPU seconds of a streamed answer, and the seconds until its first piece."""
@@ -185,13 +185,13 @@ def _check(answer: object) -> None:
         raise ValueError(f"the answer is {answer!r}, not {ANSWER!r}")
 
 
-def resident() -> float:
+def measure_resident() -> float:
     """Bytes of memory that the process has now."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak() -> float:
+def measure_peak() -> float:
     """Bytes of memory that the process had at most."""
     return getrusage(RUSAGE_SELF).ru_maxrss * 1024
 
@@ -201,22 +201,22 @@ def serve(adapter: Adapter) -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a framework prints would stand between the lines
     if WITHOUT_WALK in sys.argv:
-        switch_walk_off()
-    worker = Worker(adapter)
+        disable_walk()
+    worker = DutyRunner(adapter)
     for line in sys.stdin:
         try:
-            said: dict[str, Any] = worker.done(json.loads(line))
+            said: dict[str, Any] = worker.run_duty(json.loads(line))
         except Exception as error:  # it is told to who asked
             said = {"error": f"{type(error).__name__}: {error}"[:500]}
-        _say(said, out)
+        _write_line(said, out)
 
 
-def _say(value: object, out: Any) -> None:
+def _write_line(value: object, out: Any) -> None:
     out.write(json.dumps(value) + "\n")
     out.flush()
 
 
-def switch_walk_off() -> None:
+def disable_walk() -> None:
     """Keeps the official client from walking over the whole conversation with every request.
 
     It looks in each message for fields that have to be renamed. Chat completions have none, so

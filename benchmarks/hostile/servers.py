@@ -31,11 +31,11 @@ Ask = Callable[[aiohttp.ClientSession, str], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Door:
+class ServerCommand:
     """A command that serves; `path` takes a JSON body. `ask` raises where the answer is wrong."""
 
     name: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     path: str
     ask: Ask
 
@@ -75,13 +75,15 @@ async def ask_mcp(client: aiohttp.ClientSession, base: str) -> None:
         "capabilities": {},
         "clientInfo": {"name": "good", "version": "1"},
     }
-    async with client.post(f"{base}/mcp", json=rpc("initialize", about), headers=head) as answer:
+    async with client.post(
+        f"{base}/mcp", json=build_rpc("initialize", about), headers=head
+    ) as answer:
         check(answer.status == 200, await answer.text())
         head["Mcp-Session-Id"] = answer.headers.get("Mcp-Session-Id", "")
     ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     async with client.post(f"{base}/mcp", json=ready, headers=head) as answer:
         check(answer.status == 202, await answer.text())
-    call = rpc("tools/call", {"name": "add", "arguments": {"a": 3, "b": 5}})
+    call = build_rpc("tools/call", {"name": "add", "arguments": {"a": 3, "b": 5}})
     async with client.post(f"{base}/mcp", json=call, headers=head) as answer:
         told = await answer.text()
         check('"text":"8"' in told.replace(" ", ""), told)
@@ -89,7 +91,7 @@ async def ask_mcp(client: aiohttp.ClientSession, base: str) -> None:
         pass
 
 
-def rpc(method: str, params: object) -> dict[str, object]:
+def build_rpc(method: str, params: object) -> dict[str, object]:
     """A request of JSON-RPC."""
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 
@@ -100,20 +102,22 @@ def check(is_right: bool, told: object) -> None:
         raise AssertionError(f"{told!s:.300}")
 
 
-DOORS = {
+SERVERS = {
     door.name: door
     for door in (
-        Door(
+        ServerCommand(
             "serve", ("serve", "--port", "0", "-t", "tools.py"), "/v1/chat/completions", ask_serve
         ),
-        Door("web", ("web", "--port", "0", "-t", "tools.py"), "/gradio_api/queue/join", ask_web),
-        Door("mcp", ("mcp", "--http", "127.0.0.1:0", "-t", "tools.py"), "/mcp", ask_mcp),
+        ServerCommand(
+            "web", ("web", "--port", "0", "-t", "tools.py"), "/gradio_api/queue/join", ask_web
+        ),
+        ServerCommand("mcp", ("mcp", "--http", "127.0.0.1:0", "-t", "tools.py"), "/mcp", ask_mcp),
     )
 }
 
 
 @dataclass
-class Standing:
+class RunningServer:
     """A server that runs; `log` is what it wrote, once it has ended."""
 
     base: str
@@ -121,7 +125,7 @@ class Standing:
 
 
 @contextmanager
-def standing(door: Door, model: str) -> Iterator[Standing]:
+def start_server(door: ServerCommand, model: str) -> Iterator[RunningServer]:
     """The command of a door, on a free port, with few descriptors."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tools.py").write_text(TOOLS)
@@ -129,12 +133,17 @@ def standing(door: Door, model: str) -> Iterator[Standing]:
         path = Path(folder) / "log"
         with path.open("w") as written:
             process = subprocess.Popen(
-                ["sh", "-c", f'ulimit -n {DESCRIPTORS} && exec "$0" "$@"', *command(door, more)],
+                [
+                    "sh",
+                    "-c",
+                    f'ulimit -n {DESCRIPTORS} && exec "$0" "$@"',
+                    *build_command(door, more),
+                ],
                 cwd=folder,
                 env={**os.environ, "XDG_DATA_HOME": folder, "XDG_STATE_HOME": folder},
                 stderr=written,
             )
-        found = Standing(address(process, path))
+        found = RunningServer(wait_for_url(process, path))
         try:
             yield found
         finally:
@@ -143,12 +152,12 @@ def standing(door: Door, model: str) -> Iterator[Standing]:
             found.log = path.read_text()
 
 
-def command(door: Door, more: tuple[str, ...]) -> list[str]:
+def build_command(door: ServerCommand, more: tuple[str, ...]) -> list[str]:
     """The command as a program and its words."""
-    return [str(Path(sys.executable).with_name("agentcall")), *door.words, *more]
+    return [str(Path(sys.executable).with_name("agentcall")), *door.arguments, *more]
 
 
-def address(process: subprocess.Popen[bytes], log: Path) -> str:
+def wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
     """The address that a server says when it is ready."""
     while process.poll() is None:
         if found := re.search(r"(http://[\d.]+:\d+)", log.read_text()):
@@ -156,7 +165,7 @@ def address(process: subprocess.Popen[bytes], log: Path) -> str:
     raise RuntimeError(f"the server did not start: {log.read_text()}")
 
 
-def outcomes(written: str) -> dict[str, dict[str, int]]:
+def parse_outcomes(written: str) -> dict[str, dict[str, int]]:
     """What the attackers got: by attack, how often each outcome."""
     found: dict[str, dict[str, int]] = {}
     for line, count in json.loads(written).items():
