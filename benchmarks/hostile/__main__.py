@@ -1,13 +1,13 @@
-"""How long a client that behaves well waits while hostile ones do all they can.
+"""Measure how long a well-behaved client waits while hostile clients attack the server.
 
-python -m benchmarks.hostile                    # each door for twenty seconds
+python -m benchmarks.hostile                    # each server for twenty seconds
 python -m benchmarks.hostile serve --seconds 60
 
-The servers are the real commands (`agentcall serve`, `web`, `mcp`) without a key, so that nothing
-is refused for want of one, each with 256 descriptors. 350 clients of a process of their own stall,
-send what is too much, or pose as other pages; a client here asks again and again, each time over
-connections of its own. The model is a fake server that answers at once. The attackers run at the
-lowest priority, as their computers would not be this one.
+The servers are the real commands (`agentcall serve`, `web`, `mcp`), each with 256 file descriptors
+and without a key, so that no request is refused for a missing one. 350 clients in another process
+stall, send too much data, or pose as other pages. A client in this process asks repeatedly, over
+new connections each time. The model is a fake server that answers at once. The attackers run at the
+lowest priority, because real ones would run on other computers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.hostile.servers import SERVERS, ServerCommand, parse_outcomes, s
 
 @dataclass
 class Times:
-    """Seconds of requests: until the head of the answer, and until its last byte."""
+    """Seconds of requests until the head of the answer, and until its last byte."""
 
     first: list[float] = field(default_factory=list)
     last: list[float] = field(default_factory=list)
@@ -36,11 +36,12 @@ class Times:
 
 @dataclass
 class Report:
-    """What came of a run.
+    """The outcome of an attack.
 
-    calm: how long the answers took to the good client before the attack, and `attacked` during it;
-    failures: what it got instead of one.
-    gained: what the attackers got, by attack. log: what the server wrote.
+    calm, attacked: the times of the good client's requests before and during the attack.
+    failures: its failed requests.
+    gained: the attackers' outcomes, by attack.
+    log: the server's log.
     """
 
     door: str
@@ -51,7 +52,7 @@ class Report:
     log: str = ""
 
     def format_lines(self) -> list[str]:
-        """The report for a person."""
+        """Format the report as text."""
         head = (
             f"{self.door}: {len(self.attacked.last)} answers, {len(self.failures)} failures; "
             f"{format_times(self.attacked)}; before the attack {format_times(self.calm)}"
@@ -64,7 +65,7 @@ class Report:
 
 
 def format_times(times: Times) -> str:
-    """The middle and the slowest of some times."""
+    """Format the median and the maximum of times."""
     first, last = (
         f"{median(each or [0]) * 1000:.0f}, {max(each, default=0) * 1000:.0f}"
         for each in (times.first, times.last)
@@ -73,7 +74,7 @@ def format_times(times: Times) -> str:
 
 
 def make_trace(times: Times) -> aiohttp.TraceConfig:
-    """Adds the seconds of each request to these times."""
+    """Return a trace that adds the seconds of each request to `times`."""
 
     async def started(_: object, request: SimpleNamespace, __: object) -> None:
         request.began, request.place = perf_counter(), len(times.last)
@@ -96,7 +97,7 @@ def make_trace(times: Times) -> aiohttp.TraceConfig:
 async def run_good_client(
     door: ServerCommand, base: str, report: Report, ended: asyncio.Event
 ) -> None:
-    """A client that asks, each time over connections of its own, until the attack has ended."""
+    """Ask repeatedly over new connections, until the attack has ended."""
     while not ended.is_set():
         try:
             timeout = aiohttp.ClientTimeout(total=60)
@@ -110,7 +111,7 @@ async def run_good_client(
 
 
 async def attack_server(door: ServerCommand, base: str, seconds: float, report: Report) -> None:
-    """The door under attack, with the good client at it."""
+    """Attack a server while the good client uses it."""
     port = base.rpartition(":")[2]
     words = ["-m", "benchmarks.hostile.attackers", port, door.path, str(seconds)]
     attackers = await asyncio.create_subprocess_exec(
@@ -125,7 +126,7 @@ async def attack_server(door: ServerCommand, base: str, seconds: float, report: 
 
 
 def measure_attack(door: ServerCommand, seconds: float) -> Report:
-    """Attacks a door for so many seconds."""
+    """Attack a server for some seconds, and report the outcome."""
     report = Report(door.name)
     with FakeServer([forever(say("ok"))]) as model:
         with start_server(door, model.url) as stand:
@@ -136,7 +137,7 @@ def measure_attack(door: ServerCommand, seconds: float) -> Report:
 
 
 async def warm_up(door: ServerCommand, base: str, report: Report) -> None:
-    """Asks some times; the first time does not count, as much is loaded then."""
+    """Ask some times; the first request is not counted, because the server loads much for it."""
     for _ in range(11):
         async with aiohttp.ClientSession(trace_configs=[make_trace(report.calm)]) as client:
             await door.ask(client, base)
@@ -145,7 +146,7 @@ async def warm_up(door: ServerCommand, base: str, report: Report) -> None:
 
 
 def main() -> None:
-    """Attacks the doors that are named, or all, and prints what came of it."""
+    """Attack the given servers, or all, and print the reports."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(SERVERS)}")
     parser.add_argument("--seconds", type=float, default=20)

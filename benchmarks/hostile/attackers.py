@@ -1,6 +1,6 @@
-"""What hostile clients do, again and again until the time is over, and what came of each try.
+"""Hostile clients, which repeat their attacks until the time is over and count the outcomes.
 
-They run in a process of their own: `python -m benchmarks.hostile.attackers PORT PATH SECONDS`.
+They run in their own process: `python -m benchmarks.hostile.attackers PORT PATH SECONDS`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ MESSAGE = {"role": "user", "content": "hi"}
 
 @dataclass(frozen=True)
 class Target:
-    """Where to: `path` is one that takes a JSON body; `end` when the time is over."""
+    """The attacked server: `path` accepts a JSON body; `end` is the end of the attack."""
 
     port: int
     path: str
     end: float
 
     def head(self, method: str, path: str, more: str = "", *, host: str = "") -> bytes:
-        """The head of a request."""
+        """Return the head of a request."""
         named = host or f"127.0.0.1:{self.port}"
         return f"{method} {path} HTTP/1.1\r\nHost: {named}\r\n{more}\r\n".encode("latin-1")
 
     def post(self, body: bytes, more: str = JSON) -> bytes:
-        """A request with a body."""
+        """Return a request with a body."""
         return self.head("POST", self.path, f"{more}Content-Length: {len(body)}\r\n") + body
 
 
@@ -42,7 +42,7 @@ Attack = Callable[[Target], Awaitable[str]]
 
 
 async def stall(target: Target, sent: bytes, drip: bytes = b"", *, reads: bool = True) -> str:
-    """Sends less than a request, or reads nothing, and waits for what the server does."""
+    """Send an incomplete request, or read nothing, and wait for the server's reaction."""
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port, limit=1024)
     try:
         writer.write(sent)
@@ -65,7 +65,7 @@ async def stall(target: Target, sent: bytes, drip: bytes = b"", *, reads: bool =
 
 
 async def send_request(target: Target, request: bytes) -> str:
-    """Sends a whole request; the status of its answer."""
+    """Send a complete request and return the status of its answer."""
     await asyncio.sleep(0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
     try:
@@ -77,7 +77,7 @@ async def send_request(target: Target, request: bytes) -> str:
 
 
 def list_attacks() -> dict[str, tuple[int, Attack]]:
-    """What is done, and by how many clients at a time."""
+    """Return the attacks, each with its number of concurrent clients."""
     many = json.dumps({"messages": [MESSAGE] * 100_000}).encode()
     deep = b'{"messages": [{"role": "user", "content": ' + b"[" * 500 + b"]" * 500 + b"}]}"
     long = json.dumps({"messages": [MESSAGE], "stream": True}).encode()
@@ -116,7 +116,7 @@ def list_attacks() -> dict[str, tuple[int, Attack]]:
 
 
 async def repeat_attack(name: str, attack: Attack, target: Target, came: Counter[str]) -> None:
-    """Does it until the time is over."""
+    """Repeat an attack until the time is over."""
     while monotonic() < target.end:
         try:
             outcome = await attack(target)
@@ -129,7 +129,7 @@ async def repeat_attack(name: str, attack: Attack, target: Target, came: Counter
 
 
 async def run_attacks(target: Target) -> Counter[str]:
-    """What came of all tries, as `attack TAB outcome`."""
+    """Run all attacks and count the outcomes, as `attack TAB outcome`."""
     came: Counter[str] = Counter()
     tasks = [
         asyncio.create_task(repeat_attack(name, attack, target, came))

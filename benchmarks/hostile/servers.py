@@ -1,4 +1,4 @@
-"""The servers that are attacked, as commands, and how a client that behaves well asks each."""
+"""The attacked servers, as commands, and the requests of a well-behaved client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uuid import uuid4
 import aiohttp
 
 DESCRIPTORS = 256
-"""What a server may open: that of macOS, and a quarter of most Linuxes'."""
+"""Limit of a server's file descriptors: that of macOS, and a quarter of Linux's usual one."""
 
 TOOLS = '''
 from agentcall import tool
@@ -32,7 +32,7 @@ Ask = Callable[[aiohttp.ClientSession, str], Awaitable[None]]
 
 @dataclass(frozen=True)
 class ServerCommand:
-    """A command that serves; `path` takes a JSON body. `ask` raises where the answer is wrong."""
+    """A server command; `path` accepts a JSON body, `ask` raises if an answer is wrong."""
 
     name: str
     arguments: tuple[str, ...]
@@ -41,7 +41,7 @@ class ServerCommand:
 
 
 async def ask_serve(client: aiohttp.ClientSession, base: str) -> None:
-    """A completion, and whether the server is there."""
+    """Request a completion and the health page."""
     body = {"messages": [{"role": "user", "content": "hi"}]}
     async with client.post(f"{base}/v1/chat/completions", json=body) as answer:
         told = await answer.json()
@@ -51,7 +51,7 @@ async def ask_serve(client: aiohttp.ClientSession, base: str) -> None:
 
 
 async def ask_web(client: aiohttp.ClientSession, base: str) -> None:
-    """The page, and a question to the agent."""
+    """Request the page, and ask the agent a question."""
     async with client.get(f"{base}/config") as answer:
         page = await answer.json()
     submit = next(
@@ -68,7 +68,7 @@ async def ask_web(client: aiohttp.ClientSession, base: str) -> None:
 
 
 async def ask_mcp(client: aiohttp.ClientSession, base: str) -> None:
-    """A tool call in a session of its own."""
+    """Call a tool in a new session."""
     head = {"Accept": "application/json, text/event-stream"}
     about = {
         "protocolVersion": "2025-06-18",
@@ -92,14 +92,14 @@ async def ask_mcp(client: aiohttp.ClientSession, base: str) -> None:
 
 
 def build_rpc(method: str, params: object) -> dict[str, object]:
-    """A request of JSON-RPC."""
+    """Return a JSON-RPC request."""
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 
 
-def check(is_right: bool, told: object) -> None:
-    """Raises AssertionError for a wrong answer."""
+def check(is_right: bool, answer: object) -> None:
+    """Raise AssertionError for a wrong answer."""
     if not is_right:
-        raise AssertionError(f"{told!s:.300}")
+        raise AssertionError(f"{answer!s:.300}")
 
 
 SERVERS = {
@@ -118,7 +118,7 @@ SERVERS = {
 
 @dataclass
 class RunningServer:
-    """A server that runs; `log` is what it wrote, once it has ended."""
+    """A running server; `log` is set when it has ended."""
 
     base: str
     log: str = ""
@@ -126,7 +126,7 @@ class RunningServer:
 
 @contextmanager
 def start_server(door: ServerCommand, model: str) -> Iterator[RunningServer]:
-    """The command of a door, on a free port, with few descriptors."""
+    """Run a server on a free port, with few file descriptors."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tools.py").write_text(TOOLS)
         more = () if door.name == "mcp" else ("-m", model)
@@ -153,12 +153,12 @@ def start_server(door: ServerCommand, model: str) -> Iterator[RunningServer]:
 
 
 def build_command(door: ServerCommand, more: tuple[str, ...]) -> list[str]:
-    """The command as a program and its words."""
+    """Return the command line of a server."""
     return [str(Path(sys.executable).with_name("agentcall")), *door.arguments, *more]
 
 
 def wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
-    """The address that a server says when it is ready."""
+    """Wait until a server is ready, and return its URL."""
     while process.poll() is None:
         if found := re.search(r"(http://[\d.]+:\d+)", log.read_text()):
             return found[1]
@@ -166,7 +166,7 @@ def wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def parse_outcomes(written: str) -> dict[str, dict[str, int]]:
-    """What the attackers got: by attack, how often each outcome."""
+    """Parse the attackers' counts of outcomes, by attack."""
     found: dict[str, dict[str, int]] = {}
     for line, count in json.loads(written).items():
         attack, outcome = line.split("\t")

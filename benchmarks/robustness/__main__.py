@@ -1,11 +1,11 @@
-"""Plays the battery.
+"""Run the battery of scenarios.
 
 python -m benchmarks.robustness              agentcall, plain and streamed
-python -m benchmarks.robustness --peers      and its peers, each in an environment of its own
+python -m benchmarks.robustness --peers      also its peers, each in its own environment
 python -m benchmarks.robustness --peers agno smolagents
 
-The figures go into results.json and the tables of docs/robustness.md; those of frameworks that
-are not measured stay as they are.
+The results are written to results.json and to the tables of docs/robustness.md; those of other
+frameworks are not changed.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from benchmarks.robustness.verdict import Outcome
 
 
 class Run(Protocol):
-    """What plays a scenario with a framework."""
+    """A function that runs a scenario with a framework."""
 
     def __call__(self, scenario: Scenario, *, stream: bool) -> Outcome:
-        """What comes of it."""
+        """Return the outcome."""
         ...
 
 
 def main() -> None:
-    """Measures what the command line names, and writes it down."""
+    """Measure what the command line selects, and save the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness")
     names = [peer.name for peer in PEERS]
     parser.add_argument(

@@ -1,7 +1,7 @@
-"""More scenarios: answers that are cut, broken, empty, or framed otherwise.
+"""More scenarios: answers that are cut, broken, empty, or in another framing.
 
-The first answer's call differs from the one that comes after it, so that it shows whether
-something ran that was never finished.
+The call of the first answer differs from the call of the second, so that an execution of an
+incomplete call is detected.
 """
 
 from __future__ import annotations

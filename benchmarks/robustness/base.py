@@ -21,13 +21,13 @@ TOTAL_SUM = "They add up to 4758."
 def make_adding_scenario(
     name: str, about: str, fault: Reply | Fault, requests: int = 2
 ) -> Scenario:
-    """A scenario of the one tool `add`, which should run once."""
-    made = always(fault) if isinstance(fault, Reply) else fault
-    return Scenario(name, about, ("add",), ADD, made, SUM, (ADDED,), ("4747",), requests)
+    """Return a scenario with the tool `add`, which should run once."""
+    function = always(fault) if isinstance(fault, Reply) else fault
+    return Scenario(name, about, ("add",), ADD, function, SUM, (ADDED,), ("4747",), requests)
 
 
 def make_raw_call(arguments: str, name: str = "add") -> Completion:
-    """A native call whose arguments are these very letters."""
+    """Return a native call with this text as its arguments."""
     return Completion(calls=(ScriptedCall(name, arguments),))
 
 

@@ -1,4 +1,4 @@
-"""More scenarios: models that go round in circles, and conversations that grow too long."""
+"""More scenarios: models that repeat themselves, and conversations that grow too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""agentcall's own runs of the scenarios, with the settings that it has of itself."""
+"""Run the scenarios with agentcall and its default settings."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from benchmarks.robustness.scenario import Execution, Scenario
 from benchmarks.robustness.verdict import Outcome
 
 RUN_TIMEOUT = 60.0
-"""What a run may take."""
+"""Timeout of a run, in seconds."""
 
 
 def run_agentcall(scenario: Scenario, *, stream: bool) -> Outcome:
-    """What comes of a scenario, plain or streamed."""
+    """Return the outcome of a scenario, plain or streamed."""
     with FakeServer(scenario.script, **scenario.traits) as server:
         return asyncio.run(measure_outcome(scenario, server, stream=stream))
 
 
 async def measure_outcome(scenario: Scenario, server: FakeServer, *, stream: bool) -> Outcome:
-    """What comes of a scenario that this server plays."""
+    """Return the outcome of a scenario that this server plays."""
     functions = [getattr(tools, name) for name in scenario.tools]
     agent = Agent(f"{server.url}#fake-model", tools=functions)
     tools.EXECUTIONS.clear()
@@ -37,7 +37,7 @@ async def measure_outcome(scenario: Scenario, server: FakeServer, *, stream: boo
             else agent.run(scenario.question)
         )
         result = await asyncio.wait_for(run, RUN_TIMEOUT)
-    except Exception as raised:  # whatever it is, the run has failed by it
+    except Exception as raised:  # any exception is a failure of the run
         error = f"raised {type(raised).__name__}: {raised}"
     done = tuple(Execution(each["tool"], each["arguments"]) for each in tools.EXECUTIONS)
     answer = result.answer if result is not None and isinstance(result.answer, str) else None

@@ -1,4 +1,4 @@
-"""The tables of `docs/robustness.md`, between their markers."""
+"""Write the tables of `docs/robustness.md`, which are between markers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ END = "<!-- end -->"
 
 
 def write_page(records: Sequence[Record], path: Path = PAGE) -> None:
-    """Puts the tables of these records between the markers of the page.
+    """Write the tables of these records between the markers of the page.
 
     Raises:
         ValueError: the page has no markers.
@@ -63,5 +63,5 @@ def _format_row(*cells: str) -> str:
 
 
 def _escape_markdown(name: str) -> str:
-    """A name as Markdown leaves it: tags and bars would be read as markup."""
+    """Escape tags, bars and fences in a name, which Markdown would read as markup."""
     return name.replace("|", "\\|").replace("<", "&lt;").replace("```", r"\`\`\`")

@@ -1,4 +1,4 @@
-"""A peer at work: its adapter in a process of its own, started again when it hangs or dies."""
+"""The process of a peer's adapter, which is restarted when it hangs or dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.robustness.verdict import Outcome
 
 ROOT = Path(__file__).parents[2]
 RUN_TIMEOUT = 60.0
-"""What a run may take; starting an adapter may take twice as long."""
+"""Timeout of a run, in seconds; starting an adapter may take twice as long."""
 
 _QUIET = {
     "AGNO_TELEMETRY": "false",
@@ -29,11 +29,11 @@ _QUIET = {
 
 
 class PeerError(Exception):
-    """An adapter does not start; the message says whose and how to see why."""
+    """An adapter does not start; the message has its name and command line."""
 
 
 class _NoReply(Exception):
-    """No line came in time, or the process is dead."""
+    """No reply in time, or the process is dead."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class PeerProcess:
     _process: subprocess.Popen[str] | None = None
 
     def run(self, scenario: Scenario, *, stream: bool) -> Outcome:
-        """What comes of a scenario.
+        """Return the outcome of a scenario.
 
         Raises:
             PeerError: the adapter does not start.
@@ -66,17 +66,17 @@ class PeerProcess:
             return _parse_outcome(said, len(server.requests))
 
     def close(self) -> None:
-        """Ends the process."""
+        """Kill the process."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.communicate()
 
     def start(self) -> None:
-        """Starts the process unless it is there.
+        """Start the process unless it is running.
 
         Raises:
-            InstallationError: pip could not make its environment.
+            InstallationError: pip could not create its environment.
             PeerError: the adapter does not start.
         """
         if self._process is not None:

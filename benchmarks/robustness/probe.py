@@ -1,11 +1,11 @@
-"""canitoolcall's live probe, on a fake server that behaves well and on the embedded model.
+"""Run canitoolcall's live probe on a well-behaved fake server and on the embedded model.
 
     python -m benchmarks.robustness.probe               # the fake server, seconds
-    python -m benchmarks.robustness.probe --embedded    # and the embedded model, minutes
-    python -m benchmarks.robustness.probe --write       # both, and the table into the page
+    python -m benchmarks.robustness.probe --embedded    # also the embedded model, minutes
+    python -m benchmarks.robustness.probe --write       # both, and write the table to the page
 
-The fake server plays a model that is right by rule, so what fails there is the server's fault. What
-the embedded model wrote is read once more, by agentcall's readers.
+The fake server plays a rule-based model that is always right, so a failure is the server's fault.
+The embedded model's answers are also read with agentcall's readers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.robustness.section import Section, format_row
 
 SECTION = Section("python -m benchmarks.robustness.probe --write")
 ANSWER_TIMEOUT = 300
-"""What one answer may take; the embedded model reads its prompts on a CPU."""
+"""Timeout of one answer, in seconds; the embedded model runs on a CPU."""
 
 COLUMNS = ("plain", "streamed", "same")
 DESIGN_REVIEW = call(
@@ -59,36 +59,36 @@ RULES: tuple[tuple[str, Completion], ...] = (
     ),
     ("17 + 25", say("42")),
 )
-"""What the model says to a question with these words in it; the first that fits."""
+"""The model's reply to a question that contains a text; the first match applies."""
 
 
 def answer_by_rules(request: RecordedRequest) -> Reply:
-    """A model that is right: it calls what was asked for, and tells what a tool said."""
+    """Answer as a model that is always right: call the right tool, and repeat its result."""
     last = request.messages[-1]
-    said = str(last.get("content"))
+    content = str(last.get("content"))
     if last.get("role") == "tool":
-        return say(f"The tool says: {said}")
-    reply = next((reply for words, reply in RULES if words in said), say("I do not know."))
-    offered = {tool["function"]["name"] for tool in request.tools}
-    is_offered = offered.issuperset(each.name for each in reply.calls)
-    return reply if is_offered else say("There is no tool for it.")
+        return say(f"The tool says: {content}")
+    reply = next((reply for text, reply in RULES if text in content), say("I do not know."))
+    names = {tool["function"]["name"] for tool in request.tools}
+    has_tools = names.issuperset(call.name for call in reply.calls)
+    return reply if has_tools else say("There is no tool for it.")
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedCall:
-    """A call with its arguments."""
+    """A call with its parsed arguments."""
 
     name: str
     arguments: Mapping[str, Any]  # Any: JSON
 
     def includes(self, right: ParsedCall) -> bool:
-        """Whether it is the right call; optional arguments may stand beside the right ones."""
+        """Whether this is the right call; it may have more, optional arguments."""
         return self.name == right.name and right.arguments.items() <= self.arguments.items()
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutcome:
-    """What a probe made of a request: the scenario, the column, the verdict and what was heard."""
+    """The probe's outcome of a request: the scenario, the column, the verdict and the answer."""
 
     scenario: str
     column: str
@@ -97,12 +97,12 @@ class ProbeOutcome:
 
     @property
     def calls(self) -> list[ParsedCall]:
-        """The calls that came as such."""
+        """The native calls."""
         native: Sequence[Mapping[str, Any]] = self.heard.get("tool_calls") or ()
         return [ParsedCall(each["name"], json.loads(each["arguments_raw"])) for each in native]
 
     def parse_calls(self, offers: Sequence[Offer]) -> list[ParsedCall]:
-        """The calls as agentcall has them: those that came as such, else those in the text."""
+        """Return the calls as agentcall reads them: the native ones, else those in the text."""
         reader = create_text_reader(offers)
         parts = reader.feed(self.heard.get("content") or "")
         found = collect_parts(parts + reader.close("stop")).calls
@@ -110,7 +110,7 @@ class ProbeOutcome:
 
 
 def run_probe(url: str, name: str) -> list[ProbeOutcome]:
-    """What the probe finds at a server, one request at a time."""
+    """Run the probe on a server, one request at a time."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         probe = [str(find_python(CANITOOLCALL)), "-m", "canitoolcall", "probe", "--base-url", url]
@@ -129,7 +129,7 @@ def _parse_outcome(found: Mapping[str, Any]) -> ProbeOutcome:  # Any: JSON
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """The probe of the fake server, and of the embedded one if it was probed."""
+    """The outcomes of the probe on the fake server and on the embedded one."""
 
     fake: list[ProbeOutcome]
     offers: dict[str, list[Offer]]
@@ -137,7 +137,7 @@ class ProbeReport:
 
     @property
     def markdown(self) -> str:
-        """The table as the page shows it."""
+        """The table for the page."""
         names = ("agentcall", "xllamacpp")
         versions = ", ".join(f"{name} {version(name)}" for name in names)
         today = datetime.now(timezone.utc).date().isoformat()
@@ -160,7 +160,7 @@ class ProbeReport:
 def _judge_calls(
     fake: Mapping[str, ProbeOutcome], embedded: Mapping[str, ProbeOutcome], offers: Sequence[Offer]
 ) -> str:
-    """Whether the calls in both answers are those that the right model makes."""
+    """Return "pass" if the calls in both answers are those of the right model, else "fail"."""
     right = fake["plain"].calls
     for column in ("plain", "streamed"):
         read = embedded[column].parse_calls(offers)
@@ -171,7 +171,7 @@ def _judge_calls(
 
 
 def probe_fake() -> tuple[list[ProbeOutcome], dict[str, list[Offer]]]:
-    """What the probe finds at the fake server, and the tools that each scenario offers."""
+    """Run the probe on the fake server; return the outcomes and the tools of each scenario."""
     with FakeServer(answer_by_rules) as server:
         found = run_probe(server.url, "fake-model")
         asked = server.requests
@@ -188,7 +188,7 @@ def _make_offer(function: Mapping[str, Any]) -> Offer:  # Any: JSON
 
 
 def probe_embedded() -> list[ProbeOutcome]:
-    """What the probe finds at the embedded server."""
+    """Run the probe on the embedded server."""
     from agentcall_server.embedded_server import EmbeddedServer
 
     with EmbeddedServer() as server:
@@ -196,10 +196,10 @@ def probe_embedded() -> list[ProbeOutcome]:
 
 
 def main() -> None:
-    """Probes, and writes the table into the page if that is asked for."""
+    """Run the probe, and write the table to the page if requested."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness.probe")
-    parser.add_argument("--embedded", action="store_true", help="probe the embedded model too")
-    parser.add_argument("--write", action="store_true", help="both, and the table into the page")
+    parser.add_argument("--embedded", action="store_true", help="also probe the embedded model")
+    parser.add_argument("--write", action="store_true", help="probe both, write the page's table")
     options = parser.parse_args()
     fake, offers = probe_fake()
     if not (options.embedded or options.write):

@@ -1,8 +1,8 @@
-"""Arguments that are nearly JSON, where a part of a value would be lost if the rest ran.
+"""Arguments that are nearly JSON, of which a lenient reader would lose a part.
 
-The first answer's call is broken, and what a reader keeps of it is not what was meant. It should
-not run: the model learns what is wrong and makes the right call. A framework that reads what was
-meant out of the first answer is right as well.
+The first answer's call is broken, and a lenient reading of it differs from the intended arguments.
+It should not run: the model reads what is wrong and makes the right call. A framework that reads
+the intended arguments from the first answer is right as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BROKEN = '{"a": 1900+7, "b": 2840}'
 def _correct_after(
     name: str, about: str, question: str, broken: str, right: Execution, result: str = "4747"
 ) -> Scenario:
-    """A native call whose arguments are these very letters, and then the right one."""
+    """Return a scenario with a native call with broken arguments, then the right call."""
     first = Completion(calls=(ScriptedCall(right.tool, broken),))
     then = call(right.tool, **right.arguments)
     answer = f"Done: {result}."
@@ -114,7 +114,7 @@ TEXTS = (
 
 
 def _write_in_text(name: str, form: Callable[[str], str]) -> Scenario:
-    """The sum where a number belongs, in a call that stands in the text."""
+    """Return a scenario with a sum instead of a number, in a call that is written as text."""
     return make_adding_scenario(
         f"text: a sum where a number belongs, {name}",
         "1900+7; the server parses no calls",
@@ -138,6 +138,6 @@ FORMS: dict[str, Callable[[str], str]] = {
     ),
     "ReAct": lambda arguments: f"Thought: I have to add.\nAction: add\nAction Input: {arguments}",
 }
-"""How a call of `add` with these arguments is written as text."""
+"""Text formats of a call of `add` with these arguments."""
 
 REPAIRS = (*NUMBERS, *TEXTS, *(_write_in_text(name, form) for name, form in FORMS.items()))

@@ -1,4 +1,4 @@
-"""What came of a run, and whether that is right."""
+"""The outcome of a run, and whether it is right."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ MARKUP = (
     *("<think", "</think", "<tool_call", "</tool_call", "<|", "|>", "<｜", "｜>", "<function="),
     *("<parameter=", "[TOOL_CALLS]", "Action Input:", "<arg_key>", '"arguments"', '"parameters"'),
 )
-"""What no user should see, unless the answer itself holds it."""
+"""Texts that no user should see, unless the answer itself contains them."""
 
 NOT_MEANT = "ran what was not meant: "
-"""Begins the complaint about a tool, or arguments, that no right run of the scenario has."""
+"""The prefix of the problem that an unintended call ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     answer: the final answer; None if there is none.
-    shown: everything that was streamed to the user, what was taken back included.
-    error: what was raised; empty if nothing was.
+    shown: everything that was streamed to the user, retracted text included.
+    error: the exception; empty if there was none.
     """
 
     answer: str | None
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def find_problem(scenario: Scenario, outcome: Outcome) -> str:
-    """Why an outcome is wrong, in a few words; empty if it is right."""
+    """Return why an outcome is wrong; empty if it is right."""
     if strange := _not_meant(scenario, outcome.executions):
         return f"{NOT_MEANT}{strange[0]}"
     if outcome.error:
@@ -72,5 +72,5 @@ def _wrong_executions(scenario: Scenario, executions: Sequence[Execution]) -> st
 
 
 def _sign(execution: Execution) -> str:
-    """An execution as text that tells 2 from "2" and from true."""
+    """Return an execution as text, in which 2, "2" and true differ."""
     return f"{execution.tool} {json.dumps(execution.arguments, sort_keys=True)}"

@@ -34,7 +34,7 @@ class WithAgno:
         return agno_agent.Agent(model=model, tools=list(job.functions), telemetry=False)
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         agent = self._agent(job)
 
         async def run() -> object:
@@ -43,7 +43,7 @@ class WithAgno:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._agent(job)
 
         async def stream() -> AsyncIterator[object]:
@@ -54,7 +54,7 @@ class WithAgno:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions, with their schemas."""
+        """Make tools of functions, with their schemas."""
         return [agno_tools.Function.from_callable(function).to_dict() for function in functions]
 
 

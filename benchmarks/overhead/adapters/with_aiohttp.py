@@ -1,4 +1,4 @@
-"""Nothing but aiohttp and json, by hand."""
+"""A loop by hand, with only aiohttp and json."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class WithAiohttp:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The session, made where the loop runs."""
+        """The session, created in the running event loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         return self._session
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         session, place = self.session, f"{job.url}/chat/completions"
 
         async def post(body: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class WithAiohttp:
         return make_run(job, post)
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         session, place, body = self.session, f"{job.url}/chat/completions", build_stream_body(job)
 
         async def stream() -> AsyncIterator[str]:
@@ -49,7 +49,7 @@ class WithAiohttp:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """By hand, schemas are written and not made."""
+        """Return nothing: schemas are written by hand."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Nothing but httpx and json, by hand."""
+"""A loop by hand, with only httpx and json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WithHttpx:
         self._client = httpx.AsyncClient(limits=limits, timeout=CLIENT_TIMEOUT)
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         client, place = self._client, f"{job.url}/chat/completions"
 
         async def post(body: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class WithHttpx:
         return make_run(job, post)
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         client, place, body = self._client, f"{job.url}/chat/completions", build_stream_body(job)
 
         async def stream() -> AsyncIterator[str]:
@@ -45,7 +45,7 @@ class WithHttpx:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """By hand, schemas are written and not made."""
+        """Return nothing: schemas are written by hand."""
         raise NotImplementedError
 
 

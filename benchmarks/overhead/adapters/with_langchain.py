@@ -41,7 +41,7 @@ class WithLangchain:
         return langchain_agents.create_agent(model, tools=list(job.functions))
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         agent = self._agent(job)
 
         async def run() -> object:
@@ -50,7 +50,7 @@ class WithLangchain:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._agent(job)
 
         async def stream() -> AsyncIterator[object]:
@@ -61,7 +61,7 @@ class WithLangchain:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions, with their schemas."""
+        """Make tools of functions, with their schemas."""
         return [langchain_tools.convert_to_openai_tool(function) for function in functions]
 
 

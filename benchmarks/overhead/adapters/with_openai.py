@@ -1,4 +1,4 @@
-"""The official client, by hand, as its own examples show it."""
+"""A loop by hand with the official client, as in its own examples."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WithOpenAI:
         return self._client.chat.completions
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         completions = self._completions(job)
         functions = {function.__name__: function for function in job.functions}
         model, tools = job.task.model, job.definitions
@@ -58,7 +58,7 @@ class WithOpenAI:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         completions, body = self._completions(job), build_stream_body(job)
 
         async def stream() -> AsyncIterator[str]:
@@ -69,7 +69,7 @@ class WithOpenAI:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """By hand, schemas are written and not made."""
+        """Return nothing: schemas are written by hand."""
         raise NotImplementedError
 
 

@@ -37,7 +37,7 @@ class WithOpenAIAgents:
         return agents.Agent(name="assistant", model=model, tools=self.schemas(job.functions))
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         agent = self._agent(job)
 
         async def run() -> object:
@@ -46,7 +46,7 @@ class WithOpenAIAgents:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._agent(job)
 
         async def stream() -> AsyncIterator[object]:
@@ -59,7 +59,7 @@ class WithOpenAIAgents:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions."""
+        """Make tools of functions."""
         return [agents.function_tool(function) for function in functions]
 
 

@@ -42,7 +42,7 @@ class WithSmolagents:
         )
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         tools, free = self.schemas(job.functions), []
 
         def work() -> object:
@@ -57,7 +57,7 @@ class WithSmolagents:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._make(job, self.schemas(job.functions), stream=True)
 
         async def stream() -> AsyncIterator[object]:
@@ -68,7 +68,7 @@ class WithSmolagents:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> list[Any]:
-        """The tools of functions."""
+        """Make tools of functions."""
         return [smolagents.tool(function) for function in functions]
 
 

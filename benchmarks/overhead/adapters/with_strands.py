@@ -40,7 +40,7 @@ class WithStrands:
         return strands.Agent(model, tools=tools, callback_handler=None)
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         tools, free = self.schemas(job.functions), []
 
         async def run() -> str:
@@ -53,7 +53,7 @@ class WithStrands:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._make(job, self.schemas(job.functions))
 
         async def stream() -> AsyncIterator[object]:
@@ -65,7 +65,7 @@ class WithStrands:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> list[Any]:
-        """The tools of functions."""
+        """Make tools of functions."""
         return [strands.tool(function) for function in functions]
 
 
