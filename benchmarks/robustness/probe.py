@@ -23,7 +23,7 @@ from typing import Any
 
 from agentcall.dialects.parsers.stream import collect_parts, create_text_reader
 from agentcall.testing import Completion, FakeServer, RecordedRequest, Reply, call, calls, say
-from benchmarks.robustness.canitoolcall_readers import CANITOOLCALL, Offer
+from benchmarks.robustness.canitoolcall_readers import CANITOOLCALL, OfferedTool
 from benchmarks.robustness.installation import find_python
 from benchmarks.robustness.section import Section, format_row
 
@@ -101,7 +101,7 @@ class ProbeOutcome:
         native: Sequence[Mapping[str, Any]] = self.heard.get("tool_calls") or ()
         return [ParsedCall(each["name"], json.loads(each["arguments_raw"])) for each in native]
 
-    def parse_calls(self, offers: Sequence[Offer]) -> list[ParsedCall]:
+    def parse_calls(self, offers: Sequence[OfferedTool]) -> list[ParsedCall]:
         """Return the calls as agentcall reads them: the native ones, else those in the text."""
         reader = create_text_reader(offers)
         parts = reader.feed(self.heard.get("content") or "")
@@ -132,7 +132,7 @@ class ProbeReport:
     """The outcomes of the probe on the fake server and on the embedded one."""
 
     fake: list[ProbeOutcome]
-    offers: dict[str, list[Offer]]
+    offers: dict[str, list[OfferedTool]]
     embedded: list[ProbeOutcome]
 
     @property
@@ -158,7 +158,9 @@ class ProbeReport:
 
 
 def _judge_calls(
-    fake: Mapping[str, ProbeOutcome], embedded: Mapping[str, ProbeOutcome], offers: Sequence[Offer]
+    fake: Mapping[str, ProbeOutcome],
+    embedded: Mapping[str, ProbeOutcome],
+    offers: Sequence[OfferedTool],
 ) -> str:
     """Return "pass" if the calls in both answers are those of the right model, else "fail"."""
     right = fake["plain"].calls
@@ -170,7 +172,7 @@ def _judge_calls(
     return "pass"
 
 
-def probe_fake() -> tuple[list[ProbeOutcome], dict[str, list[Offer]]]:
+def probe_fake() -> tuple[list[ProbeOutcome], dict[str, list[OfferedTool]]]:
     """Run the probe on the fake server; return the outcomes and the tools of each scenario."""
     with FakeServer(answer_by_rules) as server:
         found = run_probe(server.url, "fake-model")
@@ -183,8 +185,8 @@ def probe_fake() -> tuple[list[ProbeOutcome], dict[str, list[Offer]]]:
     }
 
 
-def _make_offer(function: Mapping[str, Any]) -> Offer:  # Any: JSON
-    return Offer(function["name"], function.get("parameters") or {})
+def _make_offer(function: Mapping[str, Any]) -> OfferedTool:  # Any: JSON
+    return OfferedTool(function["name"], function.get("parameters") or {})
 
 
 def probe_embedded() -> list[ProbeOutcome]:

@@ -1,7 +1,7 @@
-"""Streams of calls, cut in the ways that servers were seen to cut them.
+"""Streams of calls, split in the ways that servers were observed to split them.
 
-Plain, nothing is wrong with any of them. Streamed, the same calls should run as plain, each with
-its own arguments.
+Without a stream none of them has a fault. With a stream the same calls should run, each with its
+own arguments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _add_in_parallel(
     number: int = 2,
     choice: object = 0,
 ) -> Scenario:
-    """A scenario of `number` parallel calls of `add`."""
+    """Return a scenario with `number` parallel calls of `add`."""
     plain = calls(*(ScriptedCall("add", text) for text in _SUMS[:number]))
     return Scenario(
         name,

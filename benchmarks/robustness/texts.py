@@ -1,4 +1,4 @@
-"""More scenarios: calls that stand in the text, and text that only looks like calls."""
+"""More scenarios: calls in the text, and text that only looks like calls."""
 
 from __future__ import annotations
 

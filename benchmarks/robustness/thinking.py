@@ -1,7 +1,7 @@
-"""Calls that are only thought of, and answers that end within a call although they say "stop".
+"""Calls that are only in the thinking, and answers that end inside a call with "stop".
 
-Neither may run. The call that was not meant, or not finished, differs from the one behind it, or
-its tool has a default for what is missing.
+Neither may run. The unintended or incomplete call differs from the one after it, or its tool has a
+default for the missing argument.
 """
 
 from __future__ import annotations

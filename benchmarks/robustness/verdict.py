@@ -38,11 +38,11 @@ class Outcome:
 
 def find_problem(scenario: Scenario, outcome: Outcome) -> str:
     """Return why an outcome is wrong; empty if it is right."""
-    if strange := _not_meant(scenario, outcome.executions):
+    if strange := _list_unintended(scenario, outcome.executions):
         return f"{NOT_MEANT}{strange[0]}"
     if outcome.error:
         return outcome.error
-    wrong = _wrong_executions(scenario, outcome.executions)
+    wrong = _find_wrong_execution(scenario, outcome.executions)
     if wrong:
         return wrong
     answer = " ".join((outcome.answer or "").split())
@@ -56,14 +56,14 @@ def find_problem(scenario: Scenario, outcome: Outcome) -> str:
     return ""
 
 
-def _not_meant(scenario: Scenario, executions: Sequence[Execution]) -> list[Execution]:
-    meant = set(map(_sign, scenario.executions))
-    return [execution for execution in executions if _sign(execution) not in meant]
+def _list_unintended(scenario: Scenario, executions: Sequence[Execution]) -> list[Execution]:
+    meant = set(map(_format_execution, scenario.executions))
+    return [execution for execution in executions if _format_execution(execution) not in meant]
 
 
-def _wrong_executions(scenario: Scenario, executions: Sequence[Execution]) -> str:
-    done = Counter(map(_sign, executions))
-    wanted = {_sign(execution): execution for execution in scenario.executions}
+def _find_wrong_execution(scenario: Scenario, executions: Sequence[Execution]) -> str:
+    done = Counter(map(_format_execution, executions))
+    wanted = {_format_execution(execution): execution for execution in scenario.executions}
     missing = [execution for sign, execution in wanted.items() if not done[sign]]
     if missing:
         return f"never ran {missing[0]}"
@@ -71,6 +71,6 @@ def _wrong_executions(scenario: Scenario, executions: Sequence[Execution]) -> st
     return f"ran {wanted[often[0][0]]} {often[0][1]} times" if often else ""
 
 
-def _sign(execution: Execution) -> str:
+def _format_execution(execution: Execution) -> str:
     """Return an execution as text, in which 2, "2" and true differ."""
     return f"{execution.tool} {json.dumps(execution.arguments, sort_keys=True)}"

@@ -10,16 +10,16 @@ from agentcall.testing import FakeServer
 from benchmarks.robustness import canitoolcall_readers, page, probe, results
 from benchmarks.robustness.canitoolcall_readers import (
     Fixture,
-    Offer,
-    arguments,
-    read,
+    OfferedTool,
+    find_problem,
+    is_equal,
+    parse_arguments,
+    read_answer,
     read_by_regex,
-    same,
-    verdict,
 )
 from benchmarks.robustness.section import END, PAGE, Section
 
-ADD = Offer("add", {"type": "object", "properties": {"a": {"type": "integer"}}})
+ADD = OfferedTool("add", {"type": "object", "properties": {"a": {"type": "integer"}}})
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "add", "parameters": dict(ADD.parameters)},
@@ -73,28 +73,30 @@ def test_a_page_without_the_markers_is_left_alone(tmp_path: Path) -> None:
 def test_an_answer_counts_if_calls_content_and_thinking_are_right() -> None:
     raw = 'Now.\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
     right = expecting(raw, {"name": "add", "arguments": {"a": 1}}, content="Now.")
-    reading = read(right, raw, None)
-    assert verdict(right, reading) == ""
-    assert "content" in verdict(right, reading, strict=True)  # there is a line break after it
-    assert "content" in verdict(expecting(raw, {"name": "add", "arguments": {"a": 1}}), reading)
+    reading = read_answer(right, raw, None)
+    assert find_problem(right, reading) == ""
+    assert "content" in find_problem(right, reading, strict=True)  # there is a line break after it
+    assert "content" in find_problem(
+        expecting(raw, {"name": "add", "arguments": {"a": 1}}), reading
+    )
     other = expecting(raw, {"name": "add", "arguments": {"a": True}}, content="Now.")
-    assert "calls" in verdict(other, reading)
+    assert "calls" in find_problem(other, reading)
 
 
 def test_arguments_are_compared_as_json_at_every_depth() -> None:
-    assert same({"a": [1, {"b": 2}]}, {"a": [1.0, {"b": 2}]})
-    assert not same({"a": [1]}, {"a": [True]})
-    assert not same({"a": 1}, {"a": 1, "b": 2})
-    assert not same([1], [1, 2])
-    assert not same({"a": 3}, {"a": "3"})
-    assert arguments('{"a": NaN}') == '{"a": NaN}'
-    assert arguments('{"a": 1, "a": 2}') == '{"a": 1, "a": 2}'
+    assert is_equal({"a": [1, {"b": 2}]}, {"a": [1.0, {"b": 2}]})
+    assert not is_equal({"a": [1]}, {"a": [True]})
+    assert not is_equal({"a": 1}, {"a": 1, "b": 2})
+    assert not is_equal([1], [1, 2])
+    assert not is_equal({"a": 3}, {"a": "3"})
+    assert parse_arguments('{"a": NaN}') == '{"a": NaN}'
+    assert parse_arguments('{"a": 1, "a": 2}') == '{"a": 1, "a": 2}'
 
 
 def test_a_call_out_of_an_answer_that_holds_none_is_wrong() -> None:
     raw = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
     cut = fixture(raw, expected_error={"accept": ["no_tool_calls"]})
-    assert "a call of an answer that has none" in verdict(cut, read(cut, raw, None))
+    assert "a call in an answer that has none" in find_problem(cut, read_answer(cut, raw, None))
     assert not read_by_regex(cut)
 
 

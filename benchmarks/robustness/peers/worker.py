@@ -40,12 +40,12 @@ def serve(drive: Drive, packages: Iterable[str]) -> None:
     sys.addaudithook(_only_loopback)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a framework's own output must not mix with the lines
-    _say({"versions": {name: version(name) for name in packages}}, out)
+    _write_line({"versions": {name: version(name) for name in packages}}, out)
     for line in sys.stdin:
-        _say(_done(drive, json.loads(line)), out)
+        _write_line(_run_task(drive, json.loads(line)), out)
 
 
-def _done(drive: Drive, line: dict[str, Any]) -> dict[str, object]:  # Any: JSON
+def _run_task(drive: Drive, line: dict[str, Any]) -> dict[str, object]:  # Any: JSON
     functions = tuple(getattr(tools, name) for name in line["tools"])
     tools.EXECUTIONS.clear()
     answer, error, start = None, "", perf_counter()
@@ -61,7 +61,7 @@ def _done(drive: Drive, line: dict[str, Any]) -> dict[str, object]:  # Any: JSON
     }
 
 
-def _say(value: object, out: Any) -> None:  # Any: a text stream
+def _write_line(value: object, out: Any) -> None:  # Any: a text stream
     out.write(json.dumps(value, default=str) + "\n")
     out.flush()
 
