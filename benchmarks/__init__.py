@@ -1,1 +1,1 @@
-"""What agentcall is measured by, each in a folder of its own."""
+"""Benchmarks of agentcall, each in a module or folder of its own."""

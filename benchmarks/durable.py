@@ -1,4 +1,4 @@
-"""Measures what recording a tool step costs, on SQLite and, where it is given, on PostgreSQL.
+"""Measure the cost of recording a tool step, on SQLite and optionally on PostgreSQL.
 
 python -m benchmarks.durable [--postgres postgresql://user@host/name] [--steps 100]
 """
@@ -28,61 +28,60 @@ async def add(a: int, b: int) -> int:
 
 
 def make_agent(steps: int) -> Agent:
-    """An agent that makes so many calls, one a turn, without a server."""
+    """Return an agent that makes `steps` calls, one per turn, without a server."""
     turns = [call("add", a=n, b=1) for n in range(steps)]
     return Agent(ScriptedModel([*turns, say("done")]), tools=[add], limits=Limits(requests=None))
 
 
 async def measure_seconds(work: Callable[[], Awaitable[object]]) -> float:
-    """Seconds that the work took."""
-    began = time.perf_counter()
+    """Return the seconds of an awaitable."""
+    start = time.perf_counter()
     await work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 async def run_plain(steps: int, at_once: int) -> float:
-    """Seconds of runs that nobody records."""
+    """Return the seconds of concurrent runs without a journal."""
     agents = [make_agent(steps) for _ in range(at_once)]
-    return await measure_seconds(lambda: asyncio.gather(*(one.run("go") for one in agents)))
+    return await measure_seconds(lambda: asyncio.gather(*(agent.run("go") for agent in agents)))
 
 
 async def run_recorded(url: str, steps: int, at_once: int) -> float:
-    """Seconds of as many recorded runs; they share one journal and its thread."""
+    """Return the seconds of concurrent recorded runs, which share a journal and its thread."""
     with durable(make_agent(0), url) as runs:
         await runs.run("warm")
-        clerk = runs._writer
         others = [durable(make_agent(steps), url) for _ in range(at_once)]
         for other in others:
-            other._writer = clerk
-        return await measure_seconds(lambda: asyncio.gather(*(one.run("go") for one in others)))
+            other._writer = runs._writer
+        return await measure_seconds(lambda: asyncio.gather(*(other.run("go") for other in others)))
 
 
 def measure_fsync_ms(folder: Path) -> float:
-    """Milliseconds of one write and fsync here, in the median."""
+    """Return the median milliseconds of one write and fsync in a folder."""
     times: list[float] = []
     with (folder / "probe").open("ab", buffering=0) as file:
         for _ in range(50):
-            began = time.perf_counter()
+            start = time.perf_counter()
             file.write(b"x" * 500)
             os.fsync(file.fileno())
-            times.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - start)
     return median(times) * 1000
 
 
 def main() -> None:
-    """Prints the table."""
-    words = argparse.ArgumentParser()
-    words.add_argument("--postgres")
-    words.add_argument("--steps", type=int, default=50)
-    options = words.parse_args()
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.durable", description=__doc__)
+    parser.add_argument("--postgres", help="the URL of a PostgreSQL database")
+    parser.add_argument("--steps", type=int, default=50)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        places = {"SQLite": f"sqlite:///{name}/runs.db"}
+        urls = {"SQLite": f"sqlite:///{name}/runs.db"}
         if options.postgres:
-            places["PostgreSQL"] = options.postgres
+            urls["PostgreSQL"] = options.postgres
         print(f"one fsync here: {measure_fsync_ms(Path(name)):.1f} ms")
         print("| journal | one run, ms a tool step | 50 runs at once, ms a tool step |")
         print("|---|---:|---:|")
-        for label, url in {"none": "", **places}.items():
+        for label, url in {"none": "", **urls}.items():
             cells = [
                 asyncio.run(_measure_step_ms(url, options.steps, at_once)) for at_once in (1, 50)
             ]
@@ -91,11 +90,11 @@ def main() -> None:
 
 async def _measure_step_ms(url: str, steps: int, at_once: int) -> float:
     steps = steps if at_once == 1 else 5
-    took = [
+    times = [
         await (run_recorded(url, steps, at_once) if url else run_plain(steps, at_once))
         for _ in range(ROUNDS)
     ]
-    return median(took) * 1000 / (steps * at_once)
+    return median(times) * 1000 / (steps * at_once)
 
 
 if __name__ == "__main__":

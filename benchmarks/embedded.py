@@ -1,9 +1,9 @@
-"""How many questions the embedded model ends right: python -m benchmarks.embedded [--tasks FILE]
+"""Measure how many tasks the embedded model solves: python -m benchmarks.embedded [--tasks FILE]
 
-A task is a question, the tools it may use, and what has to come of it: `results`, values that tools
-have to give on the way, and `says`, what the final text has to hold (a number, or a pattern); `not`
-is a pattern that it may not hold, and `quiet` says that nothing may be called. Tools are data too:
-a table, or a formula over their parameters, so that a file of tasks is all there is to a set.
+A task is a question, its tools, and the expected outcome: `results` are values that tools must
+return, `says` is what the final text must contain (numbers or patterns), `not` is a pattern that it
+must not contain, and `quiet` forbids any call. Tools are data too, a table or a formula over their
+parameters, so that a set of tasks is one file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A question, its tools, and what has to come of it."""
+    """A question, its tools, and the expected outcome."""
 
     ask: str
     tools: tuple[Tool, ...]
@@ -45,7 +45,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a task; `wrong` is empty if all of it is right."""
+    """The outcome of a task; `wrong` is empty if it was solved."""
 
     task: Task
     calls: str
@@ -56,51 +56,51 @@ class Outcome:
 
 
 def load_tasks(path: Path) -> list[Task]:
-    """The tasks of a file."""
+    """Load the tasks of a file."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    tools = {name: make_task_tool(name, told) for name, told in content["tools"].items()}
+    tools = {name: make_task_tool(name, spec) for name, spec in content["tools"].items()}
     return [
         Task(
-            told["ask"],
-            tuple(tools[name] for name in told["tools"]),
-            tuple(told.get("results", ())),
-            tuple(told.get("says", ())),
-            told.get("not", ""),
-            told.get("quiet", False),
+            spec["ask"],
+            tuple(tools[name] for name in spec["tools"]),
+            tuple(spec.get("results", ())),
+            tuple(spec.get("says", ())),
+            spec.get("not", ""),
+            spec.get("quiet", False),
         )
-        for told in content["tasks"]
+        for spec in content["tasks"]
     ]
 
 
-def make_task_tool(name: str, told: Mapping[str, JSON]) -> Tool:
-    """A tool that looks up or computes what the file says."""
-    takes = cast("Mapping[str, str]", told.get("takes", {}))
-    table = cast("Mapping[str, JSON]", told.get("table", {}))
+def make_task_tool(name: str, spec: Mapping[str, JSON]) -> Tool:
+    """Return a tool that looks values up in a table or computes a formula."""
+    types = cast("Mapping[str, str]", spec.get("takes", {}))
+    table = cast("Mapping[str, JSON]", spec.get("table", {}))
 
     def function(**values: object) -> JSON:
-        if "formula" in told:
-            return compute(str(told["formula"]), values)
+        if "formula" in spec:
+            return compute(str(spec["formula"]), values)
         return look_up(table, values)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = str(told["about"])
+    function.__doc__ = str(spec["about"])
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        inspect.Parameter(key, keyword, annotation=_TYPES[kind]) for key, kind in takes.items()
+        inspect.Parameter(key, keyword, annotation=_TYPES[kind]) for key, kind in types.items()
     ]
     setattr(function, "__signature__", inspect.Signature(parameters))  # noqa: B010 - no such slot
-    function.__annotations__ = {key: _TYPES[kind] for key, kind in takes.items()}
+    function.__annotations__ = {key: _TYPES[kind] for key, kind in types.items()}
     return make_tool(cast("Callable[..., JSON]", function))
 
 
 def compute(formula: str, values: Mapping[str, object]) -> JSON:
-    """What a formula such as `{a} + {b}` gives; a whole number as an integer."""
+    """Compute a formula such as `{a} + {b}`; whole numbers are returned as int."""
     number = float(calculate(formula.format_map({key: f"({v})" for key, v in values.items()})))
     return int(number) if number.is_integer() else number
 
 
 def look_up(table: Mapping[str, JSON], values: Mapping[str, object]) -> JSON:
-    """What a table has for the values, joined by `|`, in any case. Raises ValueError for none."""
+    """Look up the values, joined by `|`, without regard to case. Raises ValueError if unknown."""
     key = "|".join(str(value).strip().casefold() for value in values.values())
     for known, value in table.items():
         if known.casefold() == key or known == "*":
@@ -109,21 +109,21 @@ def look_up(table: Mapping[str, JSON], values: Mapping[str, object]) -> JSON:
 
 
 def run_task(task: Task, model: Model | str) -> Outcome:
-    """Asks a task of a model."""
+    """Run a task with a model."""
     agent = Agent(model, tools=task.tools, limits=Limits(requests=REQUESTS))
     start = time.monotonic()
     result = agent.run_sync(task.ask)
     seconds = time.monotonic() - start
     text = result.text if result.stop_reason == "final" else f"[{result.stop_reason}]"
-    called = [f"{call.name}{call.arguments}" for call, _ in result.tool_calls]
+    calls = [f"{call.name}{call.arguments}" for call, _ in result.tool_calls]
     wrong = find_problem(task, list_results(result), text)
-    return Outcome(task, " ".join(called), text, wrong, seconds, result.usage)
+    return Outcome(task, " ".join(calls), text, wrong, seconds, result.usage)
 
 
 def list_results(result: RunResult[str]) -> list[JSON]:
-    """What the tools gave, calls that failed left out."""
-    came = (got for _, got in result.tool_calls if got is not None and not got.is_error)
-    return [_parse_value(got.text) for got in came]
+    """Return the results of the calls that did not fail."""
+    results = (r for _, r in result.tool_calls if r is not None and not r.is_error)
+    return [_parse_value(tool_result.text) for tool_result in results]
 
 
 def _parse_value(text: str) -> JSON:
@@ -133,38 +133,38 @@ def _parse_value(text: str) -> JSON:
         return text
 
 
-def find_problem(task: Task, came: Sequence[JSON], text: str) -> str:
-    """What is wrong with an answer, empty if nothing is."""
-    if task.quiet and came:
+def find_problem(task: Task, results: Sequence[JSON], text: str) -> str:
+    """Return what is wrong with an outcome; empty if nothing is."""
+    if task.quiet and results:
         return "called a tool without need"
-    for wanted in task.results:
-        if not any(_is_equal(wanted, value) for value in came):
-            return f"no tool gave {wanted}"
-    for wanted in task.says:
-        if not _contains(text, wanted):
-            return f"does not say {wanted}"
+    for expected in task.results:
+        if not any(_is_equal(expected, value) for value in results):
+            return f"no tool returned {expected}"
+    for expected in task.says:
+        if not _contains(text, expected):
+            return f"does not say {expected}"
     return f"says {task.never}" if task.never and _contains(text, task.never) else ""
 
 
-def _is_equal(wanted: JSON, value: JSON) -> bool:
-    if isinstance(wanted, (int, float)) and isinstance(value, (int, float)):
-        return _is_close(value, wanted)
-    return wanted == value
+def _is_equal(expected: JSON, value: JSON) -> bool:
+    if isinstance(expected, (int, float)) and isinstance(value, (int, float)):
+        return _is_close(value, expected)
+    return expected == value
 
 
-def _is_close(value: float, wanted: float) -> bool:
-    return abs(value - wanted) <= max(0.01, 0.0005 * abs(wanted))
+def _is_close(value: float, expected: float) -> bool:
+    return abs(value - expected) <= max(0.01, 0.0005 * abs(expected))
 
 
-def _contains(text: str, wanted: JSON) -> bool:
-    if isinstance(wanted, (int, float)):
+def _contains(text: str, expected: JSON) -> bool:
+    if isinstance(expected, (int, float)):
         plain = re.sub(r"(?<=\d),(?=\d{3})", "", text)
-        return any(_is_close(float(number), wanted) for number in _NUMBER.findall(plain))
-    return re.search(str(wanted), text, re.IGNORECASE | re.DOTALL) is not None
+        return any(_is_close(float(number), expected) for number in _NUMBER.findall(plain))
+    return re.search(str(expected), text, re.IGNORECASE | re.DOTALL) is not None
 
 
 def format_outcome(number: int, outcome: Outcome) -> str:
-    """A task and what came of it, in three lines."""
+    """Format a task and its outcome in three lines."""
     mark = f"WRONG: {outcome.wrong}" if outcome.wrong else "right"
     return (
         f"{number:2} {outcome.task.ask}\n"
@@ -174,7 +174,7 @@ def format_outcome(number: int, outcome: Outcome) -> str:
 
 
 def format_summary(outcomes: Sequence[Outcome]) -> str:
-    """How many ended right, and what that cost."""
+    """Format how many tasks were solved, with the time and tokens."""
     right = sum(not outcome.wrong for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
     usage = sum((outcome.usage for outcome in outcomes), Usage())
@@ -187,7 +187,7 @@ def format_summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def main() -> None:
-    """Runs a file's tasks, one after the other."""
+    """Run the tasks of a file, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.embedded", description=__doc__)
     parser.add_argument("--tasks", type=Path, default=TASKS)
     parser.add_argument("--model", default="embedded")

@@ -1,13 +1,13 @@
-"""Many users at `agentcall serve` for minutes: is anything mixed up, and does anything grow?
+"""Soak test of `agentcall serve` with many users: are answers mixed up, and does anything grow?
 
-python -m benchmarks.soak                      # three minutes, 200 users
-python -m benchmarks.soak --seconds 600 --write  # and puts its table into docs/endpoint.md
+python -m benchmarks.soak                        # three minutes, 200 users
+python -m benchmarks.soak --seconds 600 --write  # also writes the table to docs/endpoint.md
 
-The model is a fake server in this process; the endpoint is the real command in a process of its
-own. Every request carries a mark of its own, which the model hands to a tool and the tool to the
-answer: an answer with another mark, or with two, is mixed up. Half of the answers are streamed; of
-twenty requests one is left after a moment, as by somebody who closes the page. Then 600 requests
-come at once, more than there are places, and more of one user than a key may have.
+The model is a fake server in this process; the endpoint is the real command in its own process.
+Every request has a unique mark, which the model passes to a tool and the tool to the answer: an
+answer with another mark, or with two, is mixed up. Half of the answers are streamed; one request in
+twenty is abandoned, as by a user who closes the page. Finally 600 requests are sent at once, more
+than the endpoint accepts, and more of one user than a key allows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from time import monotonic
 import aiohttp
 
 from agentcall.testing import FakeServer, Reply, call, say
-from benchmarks.robustness.section import Section, row
+from benchmarks.robustness.section import Section, format_row
 
 USERS, BURST, PER_KEY, RUNNING, WAITING = 200, 600, 4, 32, 256
 MARK = re.compile(r"mark-\d+-\d+")
@@ -51,7 +51,7 @@ agent = Agent(tools=[note])
 
 
 def brain(messages: Sequence[Mapping[str, object]], tools: Sequence[object]) -> Reply:
-    """Hands the mark of the last question to the tool, and what that gives to the answer."""
+    """Pass the mark of the last question to the tool, and the tool's result to the answer."""
     last = messages[-1]
     if last.get("role") == "tool":
         return say(f"Done: {last.get('content')}.").replace(
@@ -65,7 +65,7 @@ def brain(messages: Sequence[Mapping[str, object]], tools: Sequence[object]) -> 
 
 @dataclass(slots=True)
 class Observations:
-    """What the users saw."""
+    """What the users observed."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     mixed: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSize:
-    """What the endpoint's process has: resident MB, threads, open files."""
+    """Resident megabytes, threads and open files of the endpoint's process."""
 
     megabytes: float
     threads: int
@@ -83,7 +83,7 @@ class ProcessSize:
 
 
 def measure_process(pid: int) -> ProcessSize:
-    """What a process has now."""
+    """Measure a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     resident = re.search(r"VmRSS:\s+(\d+)", status)
     threads = re.search(r"Threads:\s+(\d+)", status)
@@ -95,14 +95,14 @@ def measure_process(pid: int) -> ProcessSize:
 
 @contextmanager
 def run_endpoint(model: str) -> Iterator[tuple[str, int]]:
-    """The endpoint in a process of its own: its URL and its pid."""
+    """Run the endpoint in its own process; yield its URL and its pid."""
     keys = ",".join(f"user{n}=key-{n}" for n in range(USERS))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "marks.py").write_text(AGENT)
-        words = ["-a", "marks.py:agent", "-m", model, "--port", "0"]
-        places = ["--running", RUNNING, "--waiting", WAITING, "--per-key", PER_KEY]
+        arguments = ["-a", "marks.py:agent", "-m", model, "--port", "0"]
+        limits = ["--running", RUNNING, "--waiting", WAITING, "--per-key", PER_KEY]
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("agentcall"), "serve", *words, *map(str, places)],
+            [Path(sys.executable).with_name("agentcall"), "serve", *arguments, *map(str, limits)],
             cwd=folder,
             env={**os.environ, "AGENTCALL_SERVE_KEYS": keys},
             stderr=subprocess.PIPE,
@@ -118,7 +118,7 @@ def run_endpoint(model: str) -> Iterator[tuple[str, int]]:
 
 
 class Users:
-    """The users, each with a key of its own."""
+    """The users, each with their own key."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url, self._session = url, session
@@ -126,13 +126,13 @@ class Users:
         self.seen = Observations()
 
     async def ask_until(self, user: int, until: float) -> None:
-        """One user asks, reads and asks again."""
+        """Ask again and again as one user, with pauses."""
         while monotonic() < until:
             await self.ask(user, leaves=random.random() < 0.05)
             await asyncio.sleep(random.uniform(0, 1))
 
     async def ask(self, user: int, *, leaves: bool = False) -> None:
-        """One question, and a look at its answer."""
+        """Ask one question and check its answer."""
         self._count += 1
         mark, began = f"mark-{user}-{self._count}", monotonic()
         streamed = random.random() < 0.5
@@ -171,19 +171,19 @@ class Users:
 
 @asynccontextmanager
 async def _leave_early(leaves: bool) -> AsyncIterator[None]:
-    """Raises TimeoutError within after a moment, if so."""
+    """Cancel the block after a moment, as TimeoutError, if `leaves`."""
     task = asyncio.current_task()
     assert task is not None
     if not leaves:
         yield
         return
-    gone = asyncio.get_running_loop().call_later(random.uniform(0.01, 0.2), task.cancel)
+    timer = asyncio.get_running_loop().call_later(random.uniform(0.01, 0.2), task.cancel)
     try:
         yield
     except asyncio.CancelledError:
         raise asyncio.TimeoutError from None
     finally:
-        gone.cancel()
+        timer.cancel()
 
 
 def _read_answer(text: str) -> str:
@@ -191,15 +191,15 @@ def _read_answer(text: str) -> str:
 
 
 def _read_stream(text: str) -> str:
-    said = []
+    parts = []
     for line in text.splitlines():
         with suppress(ValueError, LookupError):
-            said.append(json.loads(line.removeprefix("data: "))["choices"][0]["delta"]["content"])
-    return "".join(part for part in said if part)
+            parts.append(json.loads(line.removeprefix("data: "))["choices"][0]["delta"]["content"])
+    return "".join(part for part in parts if part)
 
 
 async def soak(url: str, pid: int, seconds: float) -> str:
-    """The table of a soak."""
+    """Run the soak test and return its table."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         warm = Users(url, session)
@@ -223,24 +223,26 @@ async def soak(url: str, pid: int, seconds: float) -> str:
 def format_table(
     seconds: float, sizes: Sequence[ProcessSize], crowd: Observations, burst: Observations
 ) -> str:
-    """What was measured, as Markdown."""
+    """Format the results as a Markdown table."""
     before, middle, after, rested = sizes
     took = sorted(crowd.seconds)
     wrong = len(crowd.mixed) + len(burst.mixed)
     for words in [*crowd.mixed, *burst.mixed][:5]:
         sys.stderr.write(f"mixed up: {words}\n")
     lines = [
-        row("", ""),
-        row("---", "---"),
-        row(f"{USERS} users, {seconds:g} s: answers", format_counts(crowd.statuses)),
-        row("seconds an answer took: median, 99 of 100", _format_quantiles(took)),
-        row(f"{BURST} requests at once, 100 of them of one key", format_counts(burst.statuses)),
-        row(
+        format_row("", ""),
+        format_row("---", "---"),
+        format_row(f"{USERS} users, {seconds:g} s: answers", format_counts(crowd.statuses)),
+        format_row("seconds an answer took: median, 99 of 100", _format_quantiles(took)),
+        format_row(
+            f"{BURST} requests at once, 100 of them of one key", format_counts(burst.statuses)
+        ),
+        format_row(
             "refusals without `Retry-After`", crowd.without_retry_after + burst.without_retry_after
         ),
-        row("answers with the mark of another request", wrong),
+        format_row("answers with the mark of another request", wrong),
         *(
-            row(
+            format_row(
                 f"the process {when}",
                 f"{at.megabytes:.0f} MB, {at.threads} threads, {at.files} files",
             )
@@ -262,21 +264,21 @@ def _format_quantiles(took: Sequence[float]) -> str:
 
 
 def format_counts(statuses: Counter[str]) -> str:
-    """How often each came."""
+    """Format the number of each status."""
     return ", ".join(f"{number:,} × {status}" for status, number in sorted(statuses.items()))
 
 
 def main() -> None:
-    """Soaks, prints, and writes if asked."""
+    """Run the test, print the table, and write it if requested."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak")
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--write", action="store_true", help="put the table into docs/endpoint.md")
     options = parser.parse_args()
     with FakeServer(brain=brain) as model, run_endpoint(f"{model.url}#fake-model") as (url, pid):
-        made = asyncio.run(soak(url, pid, options.seconds))
-    print(made)
+        table = asyncio.run(soak(url, pid, options.seconds))
+    print(table)
     if options.write:
-        SECTION.write(made, PAGE)
+        SECTION.write(table, PAGE)
 
 
 if __name__ == "__main__":

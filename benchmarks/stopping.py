@@ -1,4 +1,4 @@
-"""What isolation costs, and what many runs at once need with places and without.
+"""Measure the cost of isolated tools, and of many concurrent runs with and without a limit.
 
 python -m benchmarks.stopping          # prints the tables of docs/stopping.md, about a minute
 """
@@ -23,7 +23,7 @@ from agentcall.runtime.executor import call_tool
 from agentcall.serving.concurrency import ConcurrencyLimiter
 
 CROWDS = ((500, 50, 450), (500, 50, 150), (2000, 50, 450), (500, 500, 0), (2000, 2000, 0))
-"""Runs at once, places, and how many may wait."""
+"""Concurrent runs, and how many may run and wait."""
 
 
 @tool
@@ -64,10 +64,10 @@ TOOLS = ToolRegistry(add, add_apart, end, hang)
 
 
 class Model:
-    """Calls the slow tool once and then answers; keeps nothing."""
+    """Calls the slow tool once and then answers; has no state."""
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        """The parts of an answer."""
+        """Yield the parts of an answer."""
         first = request.transcript[0]
         if isinstance(request.transcript[-1], ToolResult) or not isinstance(first, User):
             yield TextPart("done")
@@ -77,14 +77,14 @@ class Model:
 
 
 async def measure_seconds(name: str, arguments: str = "{}") -> float:
-    """How long a call takes."""
-    began = time.perf_counter()
+    """Return the seconds of a call."""
+    start = time.perf_counter()
     await call_tool(TOOLS, name, arguments)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 async def measure_isolation() -> None:
-    """Prints what calls cost."""
+    """Print the table of the cost of calls."""
     sums = '{"a": 2, "b": 3}'
     first = []
     for _ in range(7):
@@ -104,12 +104,12 @@ async def measure_isolation() -> None:
 
 
 def measure_memory_mb() -> float:
-    """MB of this process that are in memory."""
+    """Return the resident megabytes of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
 async def measure_crowd(size: int, running: int, waiting: int) -> None:
-    """Prints a row on runs that begin at once."""
+    """Print a row for runs that start at the same time."""
     agent, places, refused = (
         Agent(Model(), tools=[slow]),
         ConcurrencyLimiter(running=running, waiting=waiting),
@@ -140,7 +140,7 @@ async def measure_crowd(size: int, running: int, waiting: int) -> None:
 
 
 def main() -> None:
-    """Prints both tables; each crowd has a process of its own."""
+    """Print both tables; each row of the second has its own process."""
     if len(sys.argv) > 1:
         size, running, waiting = map(int, sys.argv[1:])
         asyncio.run(measure_crowd(size, running, waiting))

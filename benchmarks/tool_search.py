@@ -1,11 +1,11 @@
-"""How often the right tool is among the first: BFCL's questions over the pool of all its functions.
+"""Measure the recall of tool search, with BFCL's questions over the pool of all its functions.
 
     python -m benchmarks.tool_search
 
-The Berkeley Function Calling Leaderboard (PyPI `bfcl-eval`, Apache-2.0) comes with functions and
-questions; its package is fetched once into a folder of its own in the cache. A registry holds one
-tool a name: of functions of one name the first counts. A question is answered if each function of
-its ground truth is among the first 5 or 10.
+The Berkeley Function Calling Leaderboard (PyPI `bfcl-eval`, Apache-2.0) contains functions and
+questions; its package is downloaded once into a folder of the cache. A registry has one tool per
+name: the first of several functions with the same name counts. A question is answered if every
+function of its ground truth is among the first 5 or 10.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from agentcall import Tool, ToolRegistry
 from agentcall.tools.search import SearchField, SearchIndex
 from agentcall.tools.tool import tool_from_schema
-from benchmarks.robustness.installation import Peer, python_with
+from benchmarks.robustness.installation import Peer, find_python
 
 BFCL = Peer("bfcl", "", ("--no-deps", "bfcl-eval==2026.3.23"))
 CHOSEN_ON = ("simple_python", "live_simple")
@@ -32,20 +32,20 @@ Search = Callable[[str, int], Sequence[str]]
 
 
 class Question(NamedTuple):
-    """What a user asks, and the names of the functions that it takes."""
+    """A user's question, and the names of the functions that answer it."""
 
     text: str
     names: frozenset[str]
 
 
 def find_data_folder() -> Path:
-    """Where the leaderboard's files are."""
-    (found,) = python_with(BFCL).parent.parent.glob("lib/python*/site-packages/bfcl_eval/data")
+    """Return the folder with the leaderboard's files."""
+    (found,) = find_python(BFCL).parent.parent.glob("lib/python*/site-packages/bfcl_eval/data")
     return found
 
 
 def load_functions(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Every function of the leaderboard's questions."""
+    """Yield every function of the leaderboard's questions."""
     for path in sorted(folder.glob("BFCL_v4_*.json")):
         if "format_sensitivity" not in path.name:
             for line in path.read_text("utf-8").splitlines():
@@ -55,7 +55,7 @@ def load_functions(folder: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def load_questions(folder: Path, name: str) -> list[Question]:
-    """The questions of a category."""
+    """Load the questions of a category."""
     wanted: dict[str, frozenset[str]] = {}
     for line in (folder / "possible_answer" / f"BFCL_v4_{name}.json").read_text().splitlines():
         row = json.loads(line)
@@ -71,7 +71,7 @@ def load_questions(folder: Path, name: str) -> list[Question]:
 
 
 def make_function_tool(function: Mapping[str, Any], suffix: str = "") -> Tool:
-    """A function of the leaderboard as a tool; its types are nearly those of JSON Schema."""
+    """Make a tool of a leaderboard function, whose types are nearly those of JSON Schema."""
     return tool_from_schema(
         _do_nothing,
         name=(_clean_name(function["name"]) + suffix)[-64:],
@@ -100,19 +100,19 @@ def _convert_schema(value: Any) -> Any:
 
 
 def measure_recall(search: Search, asked: Iterable[Question], count: int) -> float:
-    """The share of the questions whose functions are all among the first so many."""
+    """Return the share of questions whose functions are all among the first `count` results."""
     hits = [question.names <= set(search(question.text, count)) for question in asked]
     return sum(hits) / len(hits)
 
 
 def search_descriptions(tools: Sequence[Tool]) -> Search:
-    """Plain BM25 over the descriptions alone."""
+    """Return a search with plain BM25 over only the descriptions."""
     index = SearchIndex([SearchField(tool.description)] for tool in tools)
-    return lambda query, count: [tools[place].name for place in index.search(query, count)]
+    return lambda query, count: [tools[number].name for number in index.search(query, count)]
 
 
 def measure_speed(folder: Path, pool: Sequence[Mapping[str, Any]]) -> str:
-    """How long one query takes among many tools, and how long the first takes; of the processor."""
+    """Return the CPU time of a query among many tools, and of the first query, as text."""
     many = (make_function_tool(pool[n % len(pool)], f"_{n // len(pool)}") for n in range(MANY))
     registry = ToolRegistry(*many)
     began = process_time()

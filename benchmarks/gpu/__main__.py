@@ -1,12 +1,12 @@
-"""Starts a real LMDeploy on this machine's GPU as `agentcall server plan` says, lets agents work on
-it, and compares the plan's memory with nvidia-smi's.
+"""Start a real LMDeploy on this machine's GPU as `agentcall server plan` says, benchmark it with
+agents, and compare the planned memory with nvidia-smi's.
 
     python -m benchmarks.gpu Qwen/Qwen2.5-0.5B-Instruct
     python -m benchmarks.gpu /models/internlm2_5-7b-chat --context 32768 --cache 0.5 --out gpu.json
 
-MODEL is a folder with weights, or a name of `agentcall server plan`'s catalogue that LMDeploy
-fetches. Prints tables for docs/gpu.md. Exit code 1: the model called no tool, or the plan is off by
-more than --tolerance.
+MODEL is a folder with weights, or a name from the catalogue of `agentcall server plan`, which
+LMDeploy downloads. Prints tables for docs/gpu.md. Exit code 1: the model called no tool, or the
+plan is off by more than --tolerance.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ def _make_plan(options: argparse.Namespace, gpu: GPUMemory) -> MemoryPlan:
 
 
 def _query_gpu(options: argparse.Namespace) -> GPUMemory:
-    """The GPU that is meant, as it is now. Raises NoFigure."""
-    found = query_gpus(options.nvidia_smi)
-    for each in found:
-        if each.index == options.gpu:
-            return each
-    raise NvidiaSmiError(f"there is no GPU {options.gpu}; nvidia-smi lists {len(found)}")
+    """Return the current memory of the selected GPU. Raises NvidiaSmiError."""
+    gpus = query_gpus(options.nvidia_smi)
+    for gpu in gpus:
+        if gpu.index == options.gpu:
+            return gpu
+    raise NvidiaSmiError(f"there is no GPU {options.gpu}; nvidia-smi lists {len(gpus)}")
 
 
 def _format_title(planned: MemoryPlan, gpu: GPUMemory) -> str:

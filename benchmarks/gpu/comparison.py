@@ -1,4 +1,4 @@
-"""A plan's figures beside those of nvidia-smi: pure arithmetic, and a table for docs/gpu.md."""
+"""Compare the sizes of a memory plan with those of nvidia-smi, as a table for docs/gpu.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentcall_server.units import format_size
 
 @dataclass(frozen=True, slots=True)
 class MeasuredMemory:
-    """Bytes in use on the GPU: before the server was started, once ready, and at most."""
+    """Used bytes of the GPU: before the server's start, when it is ready, and the peak."""
 
     before: int
     ready: int
@@ -20,7 +20,7 @@ class MeasuredMemory:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One figure, in bytes: what the plan says, and what was measured."""
+    """One size in bytes, as planned and as measured."""
 
     what: str
     planned: int
@@ -28,19 +28,19 @@ class ComparisonRow:
 
     @property
     def difference(self) -> int:
-        """Measured less planned; above zero: the plan promised too much room."""
+        """Measured minus planned; above zero the plan was too optimistic."""
         return self.measured - self.planned
 
     @property
     def share(self) -> float:
-        """The difference as a share of what was planned."""
+        """The difference as a share of the planned size."""
         return self.difference / self.planned if self.planned else 0.0
 
 
 def compare_memory(
     plan: MemoryPlan, measured: MeasuredMemory
 ) -> tuple[ComparisonRow, ComparisonRow]:
-    """What the server holds at the start and at most, others left out."""
+    """Compare the memory of the server alone, at its start and at its peak."""
     return (
         ComparisonRow("held at start", plan.bytes_at_start, measured.ready - measured.before),
         ComparisonRow("held at most", plan.peak_bytes, measured.highest - measured.before),
@@ -48,7 +48,7 @@ def compare_memory(
 
 
 def format_table(lines: Sequence[ComparisonRow]) -> str:
-    """The lines as a table in Markdown."""
+    """Format the rows as a Markdown table."""
     rows = [
         f"| {line.what} | {format_size(line.planned)} | {format_size(line.measured)} "
         f"| {_format_signed(line.difference)} ({line.share:+.1%}) |"

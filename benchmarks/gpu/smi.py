@@ -1,4 +1,4 @@
-"""What `nvidia-smi` says of the memory of a machine's GPUs."""
+"""Read the memory of a machine's GPUs from `nvidia-smi`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY = 0.2
 
 
 class NvidiaSmiError(Exception):
-    """nvidia-smi is not there, or says something else."""
+    """nvidia-smi is missing, or its output has another format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,15 @@ class GPUMemory:
 
 
 def parse_readings(text: str) -> tuple[GPUMemory, ...]:
-    """The readings that QUERY prints. Raises NoFigure.
+    """Parse the output of QUERY. Raises NvidiaSmiError.
 
-    >>> read("index, name, memory.total [MiB], memory.used [MiB]\\n0, NVIDIA L4, 23034 MiB, 4 MiB")
-    (Reading(index=0, name='NVIDIA L4', total=24152899584, used=4194304),)
+    >>> head = "index, name, memory.total [MiB], memory.used [MiB]"
+    >>> parse_readings(f"{head}\\n0, NVIDIA L4, 23034 MiB, 4 MiB")
+    (GPUMemory(index=0, name='NVIDIA L4', total=24152899584, used=4194304),)
     """
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.strip().splitlines())]
     if not rows or rows[0] != ["index", "name", "memory.total [MiB]", "memory.used [MiB]"]:
-        raise NvidiaSmiError(f"nvidia-smi does not print what it was asked for: {text[:200]!r}")
+        raise NvidiaSmiError(f"nvidia-smi printed something unexpected: {text[:200]!r}")
     return tuple(map(_parse_row, rows[1:]))
 
 
@@ -50,23 +51,23 @@ def _parse_row(row: Sequence[str]) -> GPUMemory:
 def _parse_bytes(text: str) -> int:
     number, _, unit = text.partition(" ")
     if unit != "MiB" or not number.isdigit():
-        raise NvidiaSmiError(f"nvidia-smi tells no memory here: {text!r}")
+        raise NvidiaSmiError(f"nvidia-smi reports no memory here: {text!r}")
     return int(number) * MIB
 
 
 def query_gpus(program: str = "nvidia-smi") -> tuple[GPUMemory, ...]:
-    """The readings of now. Raises NoFigure."""
+    """Return the current readings. Raises NvidiaSmiError."""
     try:
         done = subprocess.run(
             [program, *QUERY], capture_output=True, text=True, timeout=30, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise NvidiaSmiError(f"{program} cannot be asked: {error}") from error
+        raise NvidiaSmiError(f"{program} failed: {error}") from error
     return parse_readings(done.stdout)
 
 
 class PeakMemory:
-    """The most that one GPU has in use while a block runs, in bytes."""
+    """Measures the peak of one GPU's used memory during a block, in bytes."""
 
     def __init__(self, program: str, index: int) -> None:
         self._program = program

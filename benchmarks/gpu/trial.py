@@ -1,4 +1,4 @@
-"""A real LMDeploy on a real GPU: started as planned, asked by an agent, and ended."""
+"""Start a real LMDeploy on a GPU as planned, benchmark it with agents, and stop it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from agentcall_server.http_client import send_request
 from agentcall_server.memory_plan import MemoryPlan, build_serve_command
 
 LOAD_TIMEOUT = 1800.0
-"""Seconds that fetching and loading the weights may take."""
+"""Seconds for downloading and loading the weights."""
 
 _GRACE = 30.0
 
 
 class ServerStartError(Exception):
-    """LMDeploy did not come up; the message has the end of its log."""
+    """LMDeploy did not start; the message has the end of its log."""
 
 
 @contextmanager
 def run_server(plan: MemoryPlan, lmdeploy: Path, log: Path) -> Generator[str, None, None]:
-    """The base URL of a server that carries out the plan. Raises NoServer."""
+    """Run a server as planned and yield its base URL. Raises ServerStartError."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -74,7 +74,7 @@ def _stop_process(process: subprocess.Popen[bytes]) -> None:
 
 
 def run_benchmark(url: str, prefill: int) -> BenchReport:
-    """What agents and streams measured, after a prompt as long as one prefill step."""
+    """Benchmark agents and streams, then send a prompt as long as one prefill step."""
     endpoint = HTTPEndpoint(url)
     scope = BenchScope((1, 8, 32), each=2, seconds=60.0)
 

@@ -1,1 +1,1 @@
-"""Hostile clients at a server of ours, and one that behaves well."""
+"""Hostile clients of our servers, and one client that behaves well."""

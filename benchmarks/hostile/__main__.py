@@ -1,13 +1,13 @@
-"""How long a client that behaves well waits while hostile ones do all they can.
+"""Measure how long a well-behaved client waits while hostile clients attack the server.
 
-python -m benchmarks.hostile                    # each door for twenty seconds
+python -m benchmarks.hostile                    # each server for twenty seconds
 python -m benchmarks.hostile serve --seconds 60
 
-The servers are the real commands (`agentcall serve`, `web`, `mcp`) without a key, so that nothing
-is refused for want of one, each with 256 descriptors. 350 clients of a process of their own stall,
-send what is too much, or pose as other pages; a client here asks again and again, each time over
-connections of its own. The model is a fake server that answers at once. The attackers run at the
-lowest priority, as their computers would not be this one.
+The servers are the real commands (`agentcall serve`, `web`, `mcp`), each with 256 file descriptors
+and without a key, so that no request is refused for a missing one. 350 clients in another process
+stall, send too much data, or pose as other pages. A client in this process asks repeatedly, over
+new connections each time. The model is a fake server that answers at once. The attackers run at the
+lowest priority, because real ones would run on other computers.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from types import SimpleNamespace
 import aiohttp
 
 from agentcall.testing import FakeServer, forever, say
-from benchmarks.hostile.doors import DOORS, Door, outcomes, standing
+from benchmarks.hostile.servers import SERVERS, ServerCommand, parse_outcomes, start_server
 
 
 @dataclass
 class Times:
-    """Seconds of requests: until the head of the answer, and until its last byte."""
+    """Seconds of requests until the head of the answer, and until its last byte."""
 
     first: list[float] = field(default_factory=list)
     last: list[float] = field(default_factory=list)
@@ -36,11 +36,12 @@ class Times:
 
 @dataclass
 class Report:
-    """What came of a run.
+    """The outcome of an attack.
 
-    calm: how long the answers took to the good client before the attack, and `attacked` during it;
-    failures: what it got instead of one.
-    gained: what the attackers got, by attack. log: what the server wrote.
+    calm, attacked: the times of the good client's requests before and during the attack.
+    failures: its failed requests.
+    gained: the attackers' outcomes, by attack.
+    log: the server's log.
     """
 
     door: str
@@ -50,11 +51,11 @@ class Report:
     gained: dict[str, dict[str, int]] = field(default_factory=dict)
     log: str = ""
 
-    def lines(self) -> list[str]:
-        """The report for a person."""
+    def format_lines(self) -> list[str]:
+        """Format the report as text."""
         head = (
             f"{self.door}: {len(self.attacked.last)} answers, {len(self.failures)} failures; "
-            f"{spread(self.attacked)}; before the attack {spread(self.calm)}"
+            f"{format_times(self.attacked)}; before the attack {format_times(self.calm)}"
         )
         gained = (
             f"  {attack}: {', '.join(f'{count} x {what}' for what, count in sorted(got.items()))}"
@@ -63,8 +64,8 @@ class Report:
         return [head, *self.failures[:3], *gained]
 
 
-def spread(times: Times) -> str:
-    """The middle and the slowest of some times."""
+def format_times(times: Times) -> str:
+    """Format the median and the maximum of times."""
     first, last = (
         f"{median(each or [0]) * 1000:.0f}, {max(each, default=0) * 1000:.0f}"
         for each in (times.first, times.last)
@@ -72,8 +73,8 @@ def spread(times: Times) -> str:
     return f"ms to the head (median, slowest) {first}, to the last byte {last}"
 
 
-def timing(times: Times) -> aiohttp.TraceConfig:
-    """Adds the seconds of each request to these times."""
+def make_trace(times: Times) -> aiohttp.TraceConfig:
+    """Return a trace that adds the seconds of each request to `times`."""
 
     async def started(_: object, request: SimpleNamespace, __: object) -> None:
         request.began, request.place = perf_counter(), len(times.last)
@@ -93,13 +94,15 @@ def timing(times: Times) -> aiohttp.TraceConfig:
     return trace
 
 
-async def behaved(door: Door, base: str, report: Report, ended: asyncio.Event) -> None:
-    """A client that asks, each time over connections of its own, until the attack has ended."""
+async def run_good_client(
+    door: ServerCommand, base: str, report: Report, ended: asyncio.Event
+) -> None:
+    """Ask repeatedly over new connections, until the attack has ended."""
     while not ended.is_set():
         try:
             timeout = aiohttp.ClientTimeout(total=60)
             async with aiohttp.ClientSession(
-                timeout=timeout, trace_configs=[timing(report.attacked)]
+                timeout=timeout, trace_configs=[make_trace(report.attacked)]
             ) as client:
                 await door.ask(client, base)
         except (aiohttp.ClientError, asyncio.TimeoutError, AssertionError) as error:
@@ -107,50 +110,50 @@ async def behaved(door: Door, base: str, report: Report, ended: asyncio.Event) -
         await asyncio.sleep(0.05)
 
 
-async def attacked(door: Door, base: str, seconds: float, report: Report) -> None:
-    """The door under attack, with the good client at it."""
+async def attack_server(door: ServerCommand, base: str, seconds: float, report: Report) -> None:
+    """Attack a server while the good client uses it."""
     port = base.rpartition(":")[2]
     words = ["-m", "benchmarks.hostile.attackers", port, door.path, str(seconds)]
     attackers = await asyncio.create_subprocess_exec(
         sys.executable, *words, stdout=asyncio.subprocess.PIPE
     )
     ended = asyncio.Event()
-    good = asyncio.create_task(behaved(door, base, report, ended))
+    good = asyncio.create_task(run_good_client(door, base, report, ended))
     out, _ = await attackers.communicate()
     ended.set()
     await good
-    report.gained = outcomes(out.decode())
+    report.gained = parse_outcomes(out.decode())
 
 
-def run(door: Door, seconds: float) -> Report:
-    """Attacks a door for so many seconds."""
+def measure_attack(door: ServerCommand, seconds: float) -> Report:
+    """Attack a server for some seconds, and report the outcome."""
     report = Report(door.name)
     with FakeServer([forever(say("ok"))]) as model:
-        with standing(door, model.url) as stand:
-            asyncio.run(warmed(door, stand.base, report))
-            asyncio.run(attacked(door, stand.base, seconds, report))
+        with start_server(door, model.url) as stand:
+            asyncio.run(warm_up(door, stand.base, report))
+            asyncio.run(attack_server(door, stand.base, seconds, report))
         report.log = stand.log
     return report
 
 
-async def warmed(door: Door, base: str, report: Report) -> None:
-    """Asks some times; the first time does not count, as much is loaded then."""
+async def warm_up(door: ServerCommand, base: str, report: Report) -> None:
+    """Ask some times; the first request is not counted, because the server loads much for it."""
     for _ in range(11):
-        async with aiohttp.ClientSession(trace_configs=[timing(report.calm)]) as client:
+        async with aiohttp.ClientSession(trace_configs=[make_trace(report.calm)]) as client:
             await door.ask(client, base)
     del report.calm.first[: len(report.calm.first) // 11]
     del report.calm.last[: len(report.calm.last) // 11]
 
 
 def main() -> None:
-    """Attacks the doors that are named, or all, and prints what came of it."""
+    """Attack the given servers, or all, and print the reports."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(DOORS)}")
+    parser.add_argument("doors", nargs="*", metavar="DOOR", help=f"of {', '.join(SERVERS)}")
     parser.add_argument("--seconds", type=float, default=20)
     given = parser.parse_args()
-    for name in given.doors or DOORS:
+    for name in given.doors or SERVERS:
         began = monotonic()
-        print("\n".join(run(DOORS[name], given.seconds).lines()), flush=True)
+        print("\n".join(measure_attack(SERVERS[name], given.seconds).format_lines()), flush=True)
         print(f"  ({monotonic() - began:.0f} s)", flush=True)
 
 

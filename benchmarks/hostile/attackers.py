@@ -1,6 +1,6 @@
-"""What hostile clients do, again and again until the time is over, and what came of each try.
+"""Hostile clients, which repeat their attacks until the time is over and count the outcomes.
 
-They run in a process of their own: `python -m benchmarks.hostile.attackers PORT PATH SECONDS`.
+They run in their own process: `python -m benchmarks.hostile.attackers PORT PATH SECONDS`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ MESSAGE = {"role": "user", "content": "hi"}
 
 @dataclass(frozen=True)
 class Target:
-    """Where to: `path` is one that takes a JSON body; `end` when the time is over."""
+    """The attacked server: `path` accepts a JSON body; `end` is the end of the attack."""
 
     port: int
     path: str
     end: float
 
     def head(self, method: str, path: str, more: str = "", *, host: str = "") -> bytes:
-        """The head of a request."""
+        """Return the head of a request."""
         named = host or f"127.0.0.1:{self.port}"
         return f"{method} {path} HTTP/1.1\r\nHost: {named}\r\n{more}\r\n".encode("latin-1")
 
     def post(self, body: bytes, more: str = JSON) -> bytes:
-        """A request with a body."""
+        """Return a request with a body."""
         return self.head("POST", self.path, f"{more}Content-Length: {len(body)}\r\n") + body
 
 
 Attack = Callable[[Target], Awaitable[str]]
 
 
-async def stalled(target: Target, sent: bytes, drip: bytes = b"", *, reads: bool = True) -> str:
-    """Sends less than a request, or reads nothing, and waits for what the server does."""
+async def stall(target: Target, sent: bytes, drip: bytes = b"", *, reads: bool = True) -> str:
+    """Send an incomplete request, or read nothing, and wait for the server's reaction."""
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port, limit=1024)
     try:
         writer.write(sent)
@@ -64,8 +64,8 @@ async def stalled(target: Target, sent: bytes, drip: bytes = b"", *, reads: bool
         writer.close()
 
 
-async def asked(target: Target, request: bytes) -> str:
-    """Sends a whole request; the status of its answer."""
+async def send_request(target: Target, request: bytes) -> str:
+    """Send a complete request and return the status of its answer."""
     await asyncio.sleep(0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
     try:
@@ -76,47 +76,47 @@ async def asked(target: Target, request: bytes) -> str:
         writer.close()
 
 
-def attacks() -> dict[str, tuple[int, Attack]]:
-    """What is done, and by how many clients at a time."""
+def list_attacks() -> dict[str, tuple[int, Attack]]:
+    """Return the attacks, each with its number of concurrent clients."""
     many = json.dumps({"messages": [MESSAGE] * 100_000}).encode()
     deep = b'{"messages": [{"role": "user", "content": ' + b"[" * 500 + b"]" * 500 + b"}]}"
     long = json.dumps({"messages": [MESSAGE], "stream": True}).encode()
     return {
-        "connects and is silent": (100, lambda to: stalled(to, b"")),
-        "half of a head": (100, lambda to: stalled(to, b"GET / HTTP/1.1\r\nHost: x\r\n")),
-        "a head, byte by byte": (50, lambda to: stalled(to, b"GET / HTTP/1.1\r\nX: ", b"a")),
+        "connects and is silent": (100, lambda to: stall(to, b"")),
+        "half of a head": (100, lambda to: stall(to, b"GET / HTTP/1.1\r\nHost: x\r\n")),
+        "a head, byte by byte": (50, lambda to: stall(to, b"GET / HTTP/1.1\r\nX: ", b"a")),
         "a body, byte by byte": (
             50,
-            lambda to: stalled(
-                to, to.head("POST", to.path, f"{JSON}Content-Length: 9999\r\n"), b" "
-            ),
+            lambda to: stall(to, to.head("POST", to.path, f"{JSON}Content-Length: 9999\r\n"), b" "),
         ),
         "an upload, byte by byte": (
             20,
-            lambda to: stalled(to, to.head("POST", "/gradio_api/upload", FORM + "\r\n")[:-2], b"x"),
+            lambda to: stall(to, to.head("POST", "/gradio_api/upload", FORM + "\r\n")[:-2], b"x"),
         ),
-        "reads no answer": (20, lambda to: stalled(to, to.post(long) * 3, reads=False)),
-        "100,000 messages": (2, lambda to: asked(to, to.post(many))),
-        "JSON, 500 levels deep": (2, lambda to: asked(to, to.post(deep))),
-        "10 MB of brackets": (1, lambda to: asked(to, to.post(b"[" * 10_000_000))),
+        "reads no answer": (20, lambda to: stall(to, to.post(long) * 3, reads=False)),
+        "100,000 messages": (2, lambda to: send_request(to, to.post(many))),
+        "JSON, 500 levels deep": (2, lambda to: send_request(to, to.post(deep))),
+        "10 MB of brackets": (1, lambda to: send_request(to, to.post(b"[" * 10_000_000))),
         "a cookie of odd bytes": (
             2,
-            lambda to: asked(to, to.head("GET", "/", f"Cookie: agentcall-{to.port}=\xff\xfe\r\n")),
+            lambda to: send_request(
+                to, to.head("GET", "/", f"Cookie: agentcall-{to.port}=\xff\xfe\r\n")
+            ),
         ),
         "a page of another origin": (
             2,
-            lambda to: asked(to, to.post(long, f"{JSON}Origin: http://localhost:3000\r\n")),
+            lambda to: send_request(to, to.post(long, f"{JSON}Origin: http://localhost:3000\r\n")),
         ),
         "a form of another page": (
             2,
-            lambda to: asked(to, to.post(long, "Content-Type: text/plain\r\n")),
+            lambda to: send_request(to, to.post(long, "Content-Type: text/plain\r\n")),
         ),
-        "another name": (2, lambda to: asked(to, to.head("GET", "/", host="evil.example"))),
+        "another name": (2, lambda to: send_request(to, to.head("GET", "/", host="evil.example"))),
     }
 
 
-async def repeated(name: str, attack: Attack, target: Target, came: Counter[str]) -> None:
-    """Does it until the time is over."""
+async def repeat_attack(name: str, attack: Attack, target: Target, came: Counter[str]) -> None:
+    """Repeat an attack until the time is over."""
     while monotonic() < target.end:
         try:
             outcome = await attack(target)
@@ -128,12 +128,12 @@ async def repeated(name: str, attack: Attack, target: Target, came: Counter[str]
         came[f"{name}\t{outcome}"] += 1
 
 
-async def attacked(target: Target) -> Counter[str]:
-    """What came of all tries, as `attack TAB outcome`."""
+async def run_attacks(target: Target) -> Counter[str]:
+    """Run all attacks and count the outcomes, as `attack TAB outcome`."""
     came: Counter[str] = Counter()
     tasks = [
-        asyncio.create_task(repeated(name, attack, target, came))
-        for name, (clients, attack) in attacks().items()
+        asyncio.create_task(repeat_attack(name, attack, target, came))
+        for name, (clients, attack) in list_attacks().items()
         for _ in range(clients)
     ]
     await asyncio.wait(tasks, timeout=target.end - monotonic() + 2)
@@ -146,5 +146,5 @@ async def attacked(target: Target) -> Counter[str]:
 if __name__ == "__main__":
     port, path, seconds = sys.argv[1:]
     os.nice(19)
-    outcome = asyncio.run(attacked(Target(int(port), path, monotonic() + float(seconds))))
+    outcome = asyncio.run(run_attacks(Target(int(port), path, monotonic() + float(seconds))))
     json.dump(outcome, sys.stdout)

@@ -1,1 +1,1 @@
-"""What agentcall adds to a model call, beside a loop written by hand on aiohttp."""
+"""Measure the overhead of agentcall, compared with a loop written by hand on aiohttp."""

@@ -1,4 +1,4 @@
-"""What we allow ourselves: ratios to a loop by hand on aiohttp, and to the best peer."""
+"""The limits for our overhead: ratios to a loop by hand on aiohttp, and to the best peer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PEERS = tuple(each.name for each in FIELD if each.is_peer)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A ratio that must not be higher: our figure by that of `beside`, or of the best peer.
+    """A limit for the ratio of our figure to that of `baseline`, or of the best peer if None.
 
-    as_rate: the figure is the time of many runs, and runs a second are what is told.
+    as_rate: the figure is the time of many runs, and is shown as runs per second.
     """
 
     label: str
@@ -26,7 +26,7 @@ class Bar:
     as_rate: bool = False
 
     def judge(self, results: Results) -> Verdict | None:
-        """What the bar comes to; None where it was not measured."""
+        """Return the verdict on the bar; None if it was not measured."""
         other = self.baseline or results.find_best(self.row, PEERS, self.figure)
         ratios = results.get_ratios(self.row, AGENTCALL, other, self.figure) if other else []
         return Verdict(self, other or "", tuple(ratios)) if ratios else None
@@ -34,7 +34,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A bar, who stands beside us, and the ratio of each round, sorted."""
+    """A bar, the contestant that we are compared with, and the sorted ratios of the rounds."""
 
     bar: Bar
     baseline: str
@@ -42,17 +42,17 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """The median."""
+        """The median ratio."""
         return statistics.median(self.ratios)
 
     @property
     def is_held(self) -> bool:
-        """Whether it is kept."""
+        """Whether the ratio is within the limit."""
         return self.ratio <= self.bar.limit
 
     @property
     def description(self) -> str:
-        """What is told of it."""
+        """The verdict as text."""
         return "holds" if self.is_held else f"missed by {self.ratio / self.bar.limit - 1:.0%}"
 
 

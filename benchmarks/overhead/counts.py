@@ -1,10 +1,10 @@
-"""What agentcall costs, counted and not timed: the same on every machine, in seconds.
+"""Count the instructions and calls of agentcall, which are the same on every machine.
 
-python -m benchmarks.overhead.counts           counts, and prints them as JSON
-python -m benchmarks.overhead.counts --keep    puts them down for this version of Python
+python -m benchmarks.overhead.counts           print the counts as JSON
+python -m benchmarks.overhead.counts --keep    save them for this version of Python
 
-`make bench-counts` is the second. `tests/project/test_overhead.py` holds each count to what is kept
-and a tenth.
+`make bench-counts` runs the second. `tests/project/test_overhead.py` compares each count with the
+saved one, and allows a tenth more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ANSWER = "The result is 16."
 STEPS, CHUNKS, TOOLS = 2, 200, 20
 
 Counts = dict[str, dict[str, int]]
-"""By what is done: its instructions, its calls of C functions, the most bytes that it held."""
+"""By operation: its instructions, its calls of C functions, its peak of allocated bytes."""
 
 _IMPORT = """
 from benchmarks.overhead.meter import Meter
@@ -41,7 +41,7 @@ print(meter.instructions, meter.calls)
 
 
 class FakeTransport:
-    """A server in the same process: asks for so many tool calls, then answers."""
+    """A server in the same process that requests `steps` tool calls, then answers."""
 
     secrets = ()
 
@@ -49,19 +49,19 @@ class FakeTransport:
         self._steps = steps
 
     async def post(self, body: bytes) -> JSON:
-        """An answer in one piece."""
-        made = body.count(b'"tool_call_id"')
+        """Return a complete answer."""
+        step = body.count(b'"tool_call_id"')
         message: dict[str, JSON] = {"role": "assistant", "content": ANSWER}
-        if made < self._steps:
-            function: JSON = {"name": "add", "arguments": f'{{"a": {made}, "b": 5}}'}
-            call: JSON = {"id": f"c{made}", "type": "function", "function": function}
+        if step < self._steps:
+            function: JSON = {"name": "add", "arguments": f'{{"a": {step}, "b": 5}}'}
+            call: JSON = {"id": f"c{step}", "type": "function", "function": function}
             message |= {"content": None, "tool_calls": [call]}
         usage: JSON = {"prompt_tokens": 120, "completion_tokens": 20}
-        finish = "tool_calls" if made < self._steps else "stop"
+        finish = "tool_calls" if step < self._steps else "stop"
         return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
 
     async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        """An answer in many."""
+        """Yield an answer in chunks."""
         for number in range(CHUNKS):
             yield _event({"content": f"word{number} "}, None)
         yield _event({}, "stop") + b"data: [DONE]\n\n"
@@ -79,36 +79,36 @@ async def add(a: int, b: int) -> int:
         a: The first number.
         b: The second number.
     """
-    return a + b  # async, as threads do not take turns the same way every time
+    return a + b  # async, because the order of threads would change the counts
 
 
 def make_agent(steps: int) -> Agent:
-    """One whose model asks for so many tool calls."""
+    """Return an agent whose model requests `steps` tool calls."""
 
-    async def chosen() -> DialectChoice:
+    async def choose_dialect() -> DialectChoice:
         return DialectChoice("m", NativeDialect(), "as the benchmark says")
 
-    model = ChatClient(FakeTransport(steps), chosen, None)
+    model = ChatClient(FakeTransport(steps), choose_dialect, None)
     return Agent(model, tools=[tool(add)], limits=Limits(requests=None))
 
 
 async def measure_run(steps: int) -> Meter:
-    """What a warm run counts."""
-    made = make_agent(steps)
-    await made.run("Compute.")
+    """Count a warm run."""
+    agent = make_agent(steps)
+    await agent.run("Compute.")
     with Meter() as meter:
-        result = await made.run("Compute.")
+        result = await agent.run("Compute.")
     assert result.output == ANSWER
     assert result.usage.tool_calls == steps
     return meter
 
 
 async def _measure_streamed_run() -> Meter:
-    made = make_agent(0)
-    for _ in range(2):  # the first to warm up
+    agent = make_agent(0)
+    for _ in range(2):  # the first run warms up
         with Meter() as meter:
-            seen = [event async for event in made.run_stream("Tell.")]
-    assert len(seen) > CHUNKS
+            events = [event async for event in agent.run_stream("Tell.")]
+    assert len(events) > CHUNKS
     return meter
 
 
@@ -121,7 +121,7 @@ def _measure_schemas() -> Meter:
 
 
 def _measure_import() -> tuple[int, int]:
-    """In a process of its own, as it counts once."""
+    """Count the import in a new process."""
     command = [sys.executable, "-c", _IMPORT]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     instructions, calls = map(int, done.stdout.split())
@@ -129,18 +129,18 @@ def _measure_import() -> tuple[int, int]:
 
 
 async def _measure_peak(work: Callable[[], Awaitable[object]]) -> int:
-    """The most bytes that were allocated at once, above what was there before."""
+    """Return the peak of allocated bytes, above those allocated before."""
     await work()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     await work()
-    _, most = tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return most - before
+    return peak - before
 
 
 async def count_all() -> Counts:
-    """All counts."""
+    """Return all counts."""
     run, streamed, schemas, imported = (
         await measure_run(STEPS),
         await _measure_streamed_run(),
@@ -158,7 +158,7 @@ async def count_all() -> Counts:
 
 
 def load_counts() -> Counts | None:
-    """What was put down for this version of Python, if anything was."""
+    """Return the saved counts for this version of Python; None if there are none."""
     known: dict[str, Counts] = json.loads(COUNTS_FILE.read_text("utf-8"))
     return known.get(VERSION)
 
@@ -173,7 +173,7 @@ def _save_counts(counts: Counts) -> None:
 
 
 def main() -> None:
-    """Counts."""
+    """Count, print, and save if requested."""
     counts = asyncio.run(count_all())
     print(json.dumps(counts))
     if "--keep" in sys.argv:

@@ -1,4 +1,4 @@
-"""The contestants: loops by hand, agentcall, and its peers, each in an environment of its own."""
+"""The contestants: loops by hand, agentcall, and its peers, each in its own environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.robustness.installation import PEERS, Peer, python_with
+from benchmarks.robustness.installation import PEERS, Peer, find_python
 
 AIOHTTP, AGENTCALL, OPENAI = "aiohttp by hand", "agentcall", "openai by hand"
 
@@ -22,12 +22,12 @@ _INSTALLED = {
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One way of doing the task.
+    """One way to do the task.
 
-    adapter: the module of `adapters` that does it.
-    imports: the statement that a user's file begins with.
-    peer: what is installed for it; None for the environment that runs the benchmark.
-    walk: whether the official client walks over the conversation with every request.
+    adapter: the module in `adapters` that does it.
+    imports: the import statements of a user's file.
+    peer: the packages to install; None for the environment that runs the benchmark.
+    walk: whether the official client converts the whole conversation for every request.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Contestant:
 
     @property
     def python(self) -> Path:
-        """The interpreter, in an environment that is made when there is none."""
-        return Path(sys.executable) if self.peer is None else python_with(self.peer)
+        """The interpreter; its environment is created if necessary."""
+        return Path(sys.executable) if self.peer is None else find_python(self.peer)
 
     @property
     def is_peer(self) -> bool:
-        """Whether it is a framework beside agentcall."""
+        """Whether it is another framework than agentcall."""
         return self.name not in (AIOHTTP, AGENTCALL) and not self.name.endswith("by hand")
 
     def without_walk(self) -> Contestant:
-        """The same with the walk switched off."""
+        """Return the contestant with the conversion turned off."""
         return replace(self, walk=False)
 
 

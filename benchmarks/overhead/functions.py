@@ -1,8 +1,8 @@
-"""Functions to be made tools of, as users write them: a module on disk, with docstrings and types.
+"""Write functions for tools to a module on disk, with docstrings and types, as users do.
 
-Frameworks read a function's source, signature and docstring, so the functions stand in a file. The
-first is `add`, which the server calls; those behind it are of five shapes, each under a name of
-its own. Beside it stands a file with their tool objects, which loops by hand send as they are.
+Frameworks read a function's source, signature and docstring, so the functions are in a file. The
+first one is `add`, which the server calls; the others have five shapes and unique names. A second
+file has their tool definitions, which the loops by hand send unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from agentcall import tool
-from benchmarks.overhead.adapters.worker import DEFINITIONS, FUNCTIONS, functions_in
+from benchmarks.overhead.adapters.worker import DEFINITIONS, FUNCTIONS, load_functions
 
 _SHAPES = (
     '''
@@ -71,12 +71,12 @@ def {name}(values: list[float], note: str | None = None) -> str:
 
 
 def write_functions(folder: Path, count: int, output: int) -> None:
-    """Writes so many functions that give a text of `output` characters, and their tool objects."""
+    """Write `count` functions that return `output` characters, and their tool definitions."""
     names = ["add", *(f"function_{number}" for number in range(1, count))]
-    given = '"16"' if output == 2 else f'"x" * {output}'
-    head = f"from typing import Literal\n\nRESULT = {given}\n"
+    result = '"16"' if output == 2 else f'"x" * {output}'
+    head = f"from typing import Literal\n\nRESULT = {result}\n"
     bodies = [_SHAPES[n % len(_SHAPES)].format(name=name) for n, name in enumerate(names)]
     path = folder / FUNCTIONS
     path.write_text("\n".join([head, *bodies]), "utf-8")
-    definitions = [tool(function).definition for function in functions_in(path, count)]
+    definitions = [tool(function).definition for function in load_functions(path, count)]
     (folder / DEFINITIONS).write_text(json.dumps(definitions), "utf-8")

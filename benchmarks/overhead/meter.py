@@ -1,4 +1,4 @@
-"""Counts what a piece of code does; `sys` and `types` alone, as imports are counted too."""
+"""Count the instructions of code. Imports only `sys` and `types`, because imports are counted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Meter:
-    """Counts what this thread does within the block, the same every time.
+    """Counts the work of this thread within the block; the counts are reproducible.
 
-    instructions: of Python's bytecode. calls: of functions written in C.
-    importlib's own work is left out, as it depends on where the modules lie.
+    instructions: instructions of Python's bytecode. calls: calls of functions written in C.
+    importlib's own work is excluded, because it depends on the location of the modules.
     """
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class Meter:
         sys.settrace(trace)
         sys.setprofile(profile)
 
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:  # Any: as sys.settrace has it
+    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:  # Any: sys.settrace's types
         if _is_importlib(frame):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self._step
 
-    def _step(self, frame: FrameType, event: str, arg: Any) -> Any:  # Any: as above
+    def _step(self, frame: FrameType, event: str, arg: Any) -> Any:  # Any: sys.settrace's types
         self.instructions += event == "opcode"
         return self._step
 

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, between their markers."""
+"""Build the tables of docs/performance.md, which are between markers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from benchmarks.overhead.rows import AT_ONCE, CHUNKS, OUTPUTS, STEPS, TOOLS
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A figure of a row, in a unit: seconds and bytes are multiplied by `scale`.
+    """A column with one figure of a row; seconds and bytes are multiplied by `scale`.
 
-    beside: whose figure is told as it is, and the others' as ratios to it; None for none.
-    at_once: for runs a second, how many the seconds are for.
+    beside: the contestant whose figure is absolute, the others are ratios to it; None for none.
+    at_once: for runs per second, the number of runs in the measured time.
     """
 
     title: str
@@ -29,7 +29,7 @@ class Column:
     at_once: int = 0
 
     def format_cell(self, results: Results, name: str) -> str:
-        """What stands there for a contestant."""
+        """Return the cell of a contestant."""
         values = results.get_values(self.row, name, self.figure)
         if not values:
             return ""
@@ -72,7 +72,7 @@ STREAM = (
 
 
 def build_field_page(results: Results) -> str:
-    """All tables of the whole field."""
+    """Build all tables of the whole field."""
     names = list(results.versions)
     crowd = f"![Runs a second of a thousand at once]({plot.CROWD})"
     growth = f"![CPU of a call by the steps of its run]({plot.GROWTH})"
@@ -91,12 +91,12 @@ def build_field_page(results: Results) -> str:
 
 
 def build_own_page(results: Results) -> str:
-    """The bars beside aiohttp."""
+    """Build the bars compared with aiohttp."""
     return f"{build_bars_table(results)}\n\n{describe_environment(results)}"
 
 
 def build_table(results: Results, names: Sequence[str], columns: Sequence[Column]) -> str:
-    """Contestants down, figures across; a contestant without any is left out."""
+    """Build a table with a row per contestant that has results, and a column per figure."""
     lines = [_format_row(["", *(column.title for column in columns)])]
     lines.append("|---|" + "---:|" * len(columns))
     for name in names:
@@ -107,7 +107,7 @@ def build_table(results: Results, names: Sequence[str], columns: Sequence[Column
 
 
 def build_walk_table(results: Results) -> str:
-    """CPU with the walk and without, and what is left of it, at each number of steps."""
+    """Build the table of the CPU time with and without the client's conversion, by steps."""
     titles = [f"steps: {n}, CPU ms a call, without it, part left" for n in STEPS]
     lines = [_format_row(["", *titles, "agentcall's part of what is left at the end"])]
     lines.append("|---|" + "---:|" * (len(STEPS) + 1))
@@ -123,7 +123,7 @@ def build_walk_table(results: Results) -> str:
 
 
 def describe_walk(results: Results) -> str:
-    """What is left of the peers' longest runs without the walk, beside agentcall's."""
+    """Compare the peers' longest runs without the conversion with agentcall's."""
     row = f"{STEPS[-1]} steps"
     parts: list[str] = []
     for name, told in ((row, "As it is"), (f"{row}, no walk", "Without the walk")):
@@ -148,7 +148,7 @@ def _get_median(results: Results, row: str, name: str) -> float | None:
 
 
 def build_bars_table(results: Results) -> str:
-    """What we allow ourselves, and what it came to."""
+    """Build the table of the bars and their verdicts."""
     head = ["what", "beside", "agentcall", "it", "ratio, lowest to highest", "bar", ""]
     verdicts = [found for bar in BARS if (found := bar.judge(results))]
     lines = [_format_row(head), "|---|---|---:|---:|---:|---:|---|"]
@@ -179,7 +179,7 @@ def _format_figure(figure: str, value: float, as_rate: bool) -> str:
 
 
 def describe_environment(results: Results) -> str:
-    """Versions, machine and day."""
+    """Return versions, machine and date as text."""
     versions: dict[str, str] = {}
     for name, packages in results.versions.items():
         told = ", ".join(f"{package} {number}" for package, number in packages.items())
@@ -209,7 +209,7 @@ def _format_row(cells: Iterable[str]) -> str:
 
 
 def replace_section(page: str, name: str, made: str) -> str:
-    """The page with what was made between the markers of that name. Raises ValueError."""
+    """Replace the text between the markers of this name. Raises ValueError if they are missing."""
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     head, found, rest = page.partition(begin)
     _, ended, tail = rest.partition(end)

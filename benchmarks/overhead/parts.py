@@ -1,4 +1,4 @@
-"""The parts of docs/performance.md: who is measured for each, and what is made of the figures."""
+"""The parts of docs/performance.md: their contestants, results and tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = DOCS / "performance.md"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the page."""
+    """A part of the page, with its contestants and the function that builds it."""
 
     name: str
     contestants: Sequence[Contestant]
@@ -25,7 +25,7 @@ class Part:
 
     @property
     def path(self) -> Path:
-        """Where its figures are kept."""
+        """The file with its results."""
         return Path(__file__).with_name(f"{self.name}.json")
 
 
@@ -34,7 +34,7 @@ WHOLE_FIELD = Part("whole-field", FIELD, build_field_page)
 
 
 def build_pages() -> Mapping[Path, str]:
-    """The page and its pictures, as the figures that are kept make them."""
+    """Build the page and its pictures from the saved results."""
     text, pictures = PAGE.read_text("utf-8"), dict[Path, str]()
     for part in (BESIDE_AIOHTTP, WHOLE_FIELD):
         if part.path.exists():

@@ -1,4 +1,4 @@
-"""Two pictures as SVG: how the CPU of a call grows with a run, and runs a second of a thousand."""
+"""Draw two charts as SVG: the CPU time of a call by steps, and the rate of a thousand runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FONT = 'font-family="sans-serif" font-size="12"'
 
 
 def plot_growth(results: Results) -> str:
-    """CPU milliseconds of a call over the tool steps of its run, both logarithmic."""
+    """Draw the CPU milliseconds of a call by the tool steps of its run, both logarithmic."""
     points: dict[str, list[tuple[float, float]]] = {}
     for name in results.versions:
         for steps in STEPS:
@@ -31,7 +31,7 @@ def plot_growth(results: Results) -> str:
 
 
 def plot_crowd(results: Results) -> str:
-    """Runs a second of a thousand runs at once, as bars."""
+    """Draw the runs per second of a thousand concurrent runs, as bars."""
     rates = {
         name: 1000 / wall
         for name in results.versions
@@ -79,7 +79,7 @@ def _draw_chart(points: Points, title: str) -> str:
 
 
 def _separate_labels(places: Mapping[str, float], least: float = 14) -> dict[str, float]:
-    """The places of labels, moved down where two would stand on each other."""
+    """Move labels down so that no two of them overlap."""
     moved: dict[str, float] = {}
     last = -math.inf
     for name, place in sorted(places.items(), key=lambda item: item[1]):

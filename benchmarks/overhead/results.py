@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON: each round's figures, and what they were made on."""
+"""The results, saved as JSON: the figures of each round, and the machine and versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 Rounds = dict[str, list[dict[str, float]]]
-"""By contestant: the figures of each round."""
+"""The figures of each round, by contestant."""
 
 
 def _describe_machine() -> str:
@@ -28,7 +28,7 @@ def _describe_machine() -> str:
 
 @dataclass(slots=True)
 class Results:
-    """The figures of all rows; seconds and bytes."""
+    """The figures of all rows, in seconds and bytes."""
 
     versions: dict[str, dict[str, str]] = field(default_factory=dict[str, "dict[str, str]"])
     rows: dict[str, Rounds] = field(default_factory=dict[str, Rounds])
@@ -37,49 +37,49 @@ class Results:
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
 
     def get_values(self, row: str, name: str, figure: str) -> list[float]:
-        """One figure of a contestant in each round; empty where it was not measured."""
+        """Return a contestant's figure of each round; empty if it was not measured."""
         return [each[figure] for each in self.rows.get(row, {}).get(name, ()) if figure in each]
 
     def get_median(self, row: str, name: str, figure: str) -> float | None:
-        """Its median."""
+        """Return the median of a contestant's figure; None if it was not measured."""
         values = self.get_values(row, name, figure)
         return statistics.median(values) if values else None
 
     def find_best(self, row: str, names: Sequence[str], figure: str) -> str | None:
-        """Who of these has the lowest median."""
+        """Return the contestant with the lowest median."""
         known = {name: self.get_median(row, name, figure) for name in names}
         measured = {name: value for name, value in known.items() if value is not None}
         return min(measured, key=lambda name: measured[name]) if measured else None
 
     def get_ratios(self, row: str, name: str, other: str, figure: str) -> list[float]:
-        """A contestant's figure by another's, round by round, sorted."""
+        """Return the sorted ratios of two contestants' figures, round by round."""
         ours, theirs = self.get_values(row, name, figure), self.get_values(row, other, figure)
         return sorted(a / b for a, b in zip(ours, theirs, strict=False))
 
     def merge(self, others: Results) -> Results:
-        """The others' rows, and of these the ones that they lack.
+        """Return the other results, with our rows that they lack.
 
-        Raises ValueError if both were not made on the same things.
+        Raises ValueError if the machine or the versions differ.
         """
         if self.rows and (self.machine, self.python, self.versions) != (
             others.machine,
             others.python,
             others.versions,
         ):
-            raise ValueError("the machine or a version is another one: measure all rows again")
+            raise ValueError("the machine or a version has changed: measure all rows again")
         return replace(others, rows={**self.rows, **others.rows})
 
     def save(self, path: Path) -> None:
-        """Writes them down."""
+        """Save the results to a file."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
 
 
 def round_figure(value: float) -> float:
-    """Six digits, which is more than can be measured."""
+    """Round to six digits, which is more than can be measured."""
     return float(f"{value:.6g}")
 
 
 def load_results(path: Path) -> Results:
-    """What was saved."""
+    """Load results from a file."""
     known: dict[str, Any] = json.loads(path.read_text("utf-8"))  # Any: JSON
     return Results(**known)

@@ -1,14 +1,14 @@
-"""Plays the rounds: all contestants one after the other, again and again, row by row."""
+"""Run the rounds of each row: in each round all contestants, one after the other."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 
+from benchmarks.overhead.contestant_process import ContestantError
 from benchmarks.overhead.field import Contestant
 from benchmarks.overhead.results import Results, round_figure
 from benchmarks.overhead.rows import Row
-from benchmarks.overhead.staff import ContestantError
 from benchmarks.overhead.stage import Stage
 from benchmarks.overhead.task import Task
 
@@ -16,7 +16,7 @@ from benchmarks.overhead.task import Task
 def play_rounds(
     stage: Stage, contestants: Sequence[Contestant], rows: Sequence[Row], rounds: int | None
 ) -> Iterator[Results]:
-    """The figures so far, after each row; `rounds` if not each row's own."""
+    """Yield the results so far after each row; `rounds` overrides each row's own number."""
     results = Results()
     for each in contestants:
         results.versions[each.name] = stage.measure_fresh(each, "versions", Task())

@@ -1,12 +1,12 @@
-"""What is measured, row by row: how, how often, and of whom."""
+"""The rows of the benchmark: what is measured, how often, and for which contestants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.overhead.contestant_process import Figures
 from benchmarks.overhead.field import OPENAI, Contestant
-from benchmarks.overhead.staff import Figures
 from benchmarks.overhead.stage import Stage
 from benchmarks.overhead.task import Task
 
@@ -14,10 +14,10 @@ STEPS, TOOLS, OUTPUTS = (1, 10, 50, 200), (1, 10, 100, 1000), (1000, 100_000, 1_
 AT_ONCE = (200, 1000)
 CHUNKS, FUNCTIONS, RUNS = 2000, 1000, 300
 FAULTS = 5
-"""Requests of a hundred that meet each kind of fault."""
+"""Percentage of the requests with each kind of fault."""
 
 _SECONDS = 0.4
-"""For so long a short run is repeated in one round."""
+"""How long short runs are repeated in one round."""
 
 Measurement = Callable[[Stage, Contestant], Figures]
 Filter = Callable[[Contestant], bool]
@@ -38,7 +38,7 @@ def _has_schemas(contestant: Contestant) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A thing that is measured; `rounds` say how often, less often what takes long."""
+    """A measurement; slow ones have fewer `rounds`."""
 
     name: str
     measure: Measurement

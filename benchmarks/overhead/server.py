@@ -1,8 +1,8 @@
-"""A chat server that costs nothing worth measuring: a bare asyncio protocol in its own process.
+"""A chat server with negligible cost: a bare asyncio protocol in its own process.
 
-The model's name says what it answers (`Task.model`). How far a conversation is, it sees by the id
-of the last tool call in it. One that offers a tool `final_answer` gets its answer as a call of
-that, as smolagents wants it.
+The model's name determines the answers (`Task.model`), and the id of the last tool call in a
+conversation is its progress. If a request offers a tool `final_answer`, as smolagents does, the
+answer is a call of it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _MODEL = re.compile(rb'"model": ?"mock\.(\d+)\.(\d+)\.(\d+)\.(\d+)\.([^."]*)\."'
 _STEP = re.compile(STEP.encode() + rb"(\d+)")
 _FINAL = b'"final_answer"'
 _BROKEN = ('{"a": 1, "b": ', "{a: 1, b: 2}", '{"a": 1 "b": 2}', "a=1, b=2")
-"""Arguments that are no JSON."""
+"""Arguments that are not JSON."""
 
 _dice: defaultdict[bytes, random.Random] = defaultdict(partial(random.Random, 0))
 
 
 class _Request(NamedTuple):
-    """What a request asks for; `made` tool calls are in it already, and about so many tokens."""
+    """A parsed request: `made` is the number of tool calls in it, `tokens` its size."""
 
     steps: int
     delay: float
@@ -83,7 +83,7 @@ class _Chat(asyncio.Protocol):
             asyncio.get_running_loop().call_later(delay, self._pace, pieces, delay)
 
     def _pick_fault(self, asked: _Request) -> Callable[[], None] | None:
-        """What is done in place of an answer, for so many of a hundred requests."""
+        """Return the fault to play instead of an answer, if any."""
         kind = _dice[asked.dice].randrange(100) // asked.faults if asked.faults else 3
         if kind == 0:
             return partial(
@@ -101,7 +101,7 @@ class _Chat(asyncio.Protocol):
 
 def _parse_request(data: bytearray) -> _Request:
     found = _MODEL.search(data)
-    assert found, "the model's name is none of ours"
+    assert found, "unknown model name"
     steps, delay, chunks, faults = map(int, found.groups()[:4])
     last = _STEP.match(data, data.rfind(STEP.encode()))
     made = int(last[1]) + 1 if last else 0
@@ -135,7 +135,7 @@ def _build_completion(message: dict[str, object], finish: str, tokens: int) -> b
 
 @cache
 def _build_stream(chunks: int, has_final: bool) -> list[bytes]:
-    """The pieces of a response; where they are sent together they are one."""
+    """Return the pieces of a streamed response."""
     events = [_build_event({"content": f"word{n} "}) for n in range(chunks)]
     if has_final:
         function = {"name": "final_answer", "arguments": json.dumps({"answer": ANSWER})}
@@ -172,7 +172,7 @@ def _serve(door: Connection) -> None:
 
 @contextmanager
 def run_server() -> Generator[str]:
-    """The base URL of a server that runs as long as the block."""
+    """Run a server during the block; yield its base URL."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(there,), daemon=True)

@@ -1,4 +1,4 @@
-"""Where contestants perform: one server, their processes, and the functions on disk."""
+"""The setup of a measurement: the server, the contestants' processes, the functions on disk."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.overhead.contestant_process import ContestantProcess, Figures, cold_import, cold_run
 from benchmarks.overhead.field import Contestant
 from benchmarks.overhead.functions import write_functions
 from benchmarks.overhead.server import run_server
-from benchmarks.overhead.staff import ContestantProcess, Figures, cold_import, cold_run
 from benchmarks.overhead.task import Task
 
 
 class Stage:
-    """Gives figures; a contestant's process stays from row to row, where it need not be fresh."""
+    """Measures contestants; their processes are reused for warm measurements."""
 
     def __init__(self, url: str, folder: Path, stack: ExitStack) -> None:
         self._url = url
@@ -26,7 +26,7 @@ class Stage:
     def measure_warm(
         self, contestant: Contestant, duty: str, task: Task, **more: object
     ) -> Figures:
-        """What the process that stays gives."""
+        """Run a duty in the contestant's reused process."""
         if contestant not in self._staying:
             worker = self._staying[contestant] = ContestantProcess(contestant, self._url)
             self._stack.callback(worker.close)
@@ -35,16 +35,16 @@ class Stage:
     def measure_fresh(
         self, contestant: Contestant, duty: str, task: Task, **more: object
     ) -> Figures:
-        """What a process gives that is made for it."""
+        """Run a duty in a new process."""
         with closing(ContestantProcess(contestant, self._url)) as worker:
             return worker.run_duty(duty, task, self._write_functions(task), **more)
 
     def cold_run(self, contestant: Contestant, task: Task) -> Figures:
-        """What a process costs that does one run and ends."""
+        """Measure a process that does one run and ends."""
         return cold_run(contestant, self._url, task, self._write_functions(task))
 
     def cold_import(self, contestant: Contestant) -> Figures:
-        """What the imports of a user's file cost."""
+        """Measure the imports of a user's file."""
         return cold_import(contestant)
 
     def _write_functions(self, task: Task) -> Path:
@@ -57,6 +57,6 @@ class Stage:
 
 @contextmanager
 def open_stage() -> Generator[Stage]:
-    """A stage that is cleared at the end of the block."""
+    """Open a stage that is cleaned up at the end of the block."""
     with TemporaryDirectory() as folder, run_server() as url, ExitStack() as stack:
         yield Stage(url, Path(folder), stack)

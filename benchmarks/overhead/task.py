@@ -1,4 +1,4 @@
-"""What a run is to do; the standard library alone, as every contestant's process reads it."""
+"""The task of a run. Imports only the standard library: each contestant's process imports it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import NamedTuple
 QUESTION = "Compute (3+5)*2"
 ANSWER = "The result is 16."
 STEP = "call_step"
-"""How the id of a tool call begins; its number follows."""
+"""The prefix of a tool call's id, before its number."""
 
 
 class Task(NamedTuple):
-    """A run: tool calls and then the answer.
+    """A run: tool calls, then the answer.
 
     delay: milliseconds until the server answers, or between two chunks.
-    chunks: how many the answer is streamed in; 0 for an answer in one piece.
-    tools: how many are offered, the one that is called first.
-    output: the characters that a call gives.
-    faults: how many of a hundred requests meet each kind of fault: an HTTP 500, a connection that
-        is reset, and arguments that are no JSON.
-    dice: which faults come; the same for all who name the same number.
+    chunks: number of chunks of the answer; 0 for an answer without a stream.
+    tools: number of tools; the first one is called.
+    output: characters of a tool's result.
+    faults: percentage of the requests with each kind of fault: an HTTP 500, a reset connection, and
+        arguments that are not JSON.
+    dice: the seed of the faults.
     """
 
     steps: int = 2
@@ -32,5 +32,5 @@ class Task(NamedTuple):
 
     @property
     def model(self) -> str:
-        """The name that makes the server do so."""
+        """The model's name, which has the task for the server."""
         return f"mock.{self.steps}.{self.delay}.{self.chunks}.{self.faults}.{self.dice}."

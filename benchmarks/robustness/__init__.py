@@ -1,1 +1,1 @@
-"""How agentcall, and its peers, stand what local models and their servers do wrong."""
+"""Measure how agentcall and its peers handle the faults of local models and servers."""

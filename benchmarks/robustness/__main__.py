@@ -1,11 +1,11 @@
-"""Plays the battery.
+"""Run the battery of scenarios.
 
 python -m benchmarks.robustness              agentcall, plain and streamed
-python -m benchmarks.robustness --peers      and its peers, each in an environment of its own
+python -m benchmarks.robustness --peers      also its peers, each in its own environment
 python -m benchmarks.robustness --peers agno smolagents
 
-The figures go into results.json and the tables of docs/robustness.md; those of frameworks that
-are not measured stay as they are.
+The results are written to results.json and to the tables of docs/robustness.md; those of other
+frameworks are not changed.
 """
 
 from __future__ import annotations
@@ -21,48 +21,50 @@ from typing import Protocol
 from benchmarks.robustness import page, results
 from benchmarks.robustness.installation import PEERS
 from benchmarks.robustness.ours import run_agentcall
-from benchmarks.robustness.results import MODES, Figure, Mode, Record, figure_of
+from benchmarks.robustness.peer_process import PeerProcess
+from benchmarks.robustness.results import MODES, Figure, Mode, Record, make_figure
 from benchmarks.robustness.scenario import Scenario
-from benchmarks.robustness.staff import Worker
 from benchmarks.robustness.suite import GROUPS, SCENARIOS
 from benchmarks.robustness.verdict import Outcome
 
 
 class Run(Protocol):
-    """What plays a scenario with a framework."""
+    """A function that runs a scenario with a framework."""
 
     def __call__(self, scenario: Scenario, *, stream: bool) -> Outcome:
-        """What comes of it."""
+        """Return the outcome."""
         ...
 
 
 def main() -> None:
-    """Measures what the command line names, and writes it down."""
+    """Measure what the command line selects, and save the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness")
     names = [peer.name for peer in PEERS]
     parser.add_argument(
         "--peers", nargs="*", choices=names, default=None, help="peers to measure; all if none"
     )
     options = parser.parse_args()
-    for record in _measured(options.peers):
-        records = results.merged(results.load(), [record])
-        results.save(records)
-        page.write(records)
+    for record in _measure_all(options.peers):
+        records = results.merge_records(results.load_records(), [record])
+        results.save_records(records)
+        page.write_page(records)
 
 
-def _measured(peers: list[str] | None) -> Iterator[Record]:
+def _measure_all(peers: list[str] | None) -> Iterator[Record]:
     versions = {"agentcall": version("agentcall")}
-    yield _record("agentcall", versions, run_agentcall)
+    yield _measure_framework("agentcall", versions, run_agentcall)
     for peer in PEERS if peers is not None else ():
         if not peers or peer.name in peers:
-            with closing(Worker(peer)) as worker:
+            with closing(PeerProcess(peer)) as worker:
                 worker.start()
-                yield _record(peer.name, worker.versions, worker.run)
+                yield _measure_framework(peer.name, worker.versions, worker.run)
 
 
-def _record(name: str, versions: dict[str, str], run: Run) -> Record:
+def _measure_framework(name: str, versions: dict[str, str], run: Run) -> Record:
     start = perf_counter()
-    figures: dict[Mode, dict[str, Figure]] = {mode: _figures(name, mode, run) for mode in MODES}
+    figures: dict[Mode, dict[str, Figure]] = {
+        mode: _measure_mode(name, mode, run) for mode in MODES
+    }
     today = datetime.now(timezone.utc).date().isoformat()
     record = Record(name, versions, today, round(perf_counter() - start, 1), figures)
     for mode in MODES:
@@ -71,10 +73,10 @@ def _record(name: str, versions: dict[str, str], run: Run) -> Record:
     return record
 
 
-def _figures(name: str, mode: Mode, run: Run) -> dict[str, Figure]:
+def _measure_mode(name: str, mode: Mode, run: Run) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for scenario in SCENARIOS:
-        figure = figure_of(scenario, run(scenario, stream=mode == "streamed"))
+        figure = make_figure(scenario, run(scenario, stream=mode == "streamed"))
         figures[scenario.name] = figure
         print(f"{name:14} {mode:9} {figure.cell:6} {scenario}  {figure.wrong}", flush=True)
     return figures

@@ -6,32 +6,34 @@
 from __future__ import annotations
 
 from agentcall.testing import Completion, Reply, ScriptedCall, call, calls, say, status
-from benchmarks.robustness.scenario import Fault, Scenario, always, once, ran, twice
+from benchmarks.robustness.scenario import Fault, Scenario, always, execution, once, twice
 
 ADD = "What is 1907 plus 2840?"
 SUM = "1907 plus 2840 is 4747."
 RIGHT = call("add", a=1907, b=2840)
 RIGHT_JSON = '{"a": 1907, "b": 2840}'
-ADDED = ran("add", a=1907, b=2840)
+ADDED = execution("add", a=1907, b=2840)
 
 TOTAL = "What do 1907, 2840 and 11 add up to?"
 TOTAL_SUM = "They add up to 4758."
 
 
-def adding(name: str, about: str, fault: Reply | Fault, requests: int = 2) -> Scenario:
-    """A scenario of the one tool `add`, which should run once."""
-    made = always(fault) if isinstance(fault, Reply) else fault
-    return Scenario(name, about, ("add",), ADD, made, SUM, (ADDED,), ("4747",), requests)
+def make_adding_scenario(
+    name: str, about: str, fault: Reply | Fault, requests: int = 2
+) -> Scenario:
+    """Return a scenario with the tool `add`, which should run once."""
+    function = always(fault) if isinstance(fault, Reply) else fault
+    return Scenario(name, about, ("add",), ADD, function, SUM, (ADDED,), ("4747",), requests)
 
 
-def written(arguments: str, name: str = "add") -> Completion:
-    """A native call whose arguments are these very letters."""
+def make_raw_call(arguments: str, name: str = "add") -> Completion:
+    """Return a native call with this text as its arguments."""
     return Completion(calls=(ScriptedCall(name, arguments),))
 
 
 ARGUMENTS = (
-    adding("normal native call", "nothing is wrong", RIGHT),
-    adding('"2" for int', "numbers as strings", call("add", a="1907", b="2840")),
+    make_adding_scenario("normal native call", "nothing is wrong", RIGHT),
+    make_adding_scenario('"2" for int', "numbers as strings", call("add", a="1907", b="2840")),
     Scenario(
         '"[2, 3]" for list[int]',
         "a list as a string",
@@ -39,30 +41,44 @@ ARGUMENTS = (
         TOTAL,
         always(call("total", numbers="[1907, 2840, 11]")),
         TOTAL_SUM,
-        (ran("total", numbers=[1907, 2840, 11]),),
+        (execution("total", numbers=[1907, 2840, 11]),),
         ("4758",),
         2,
     ),
-    adding("extra unknown argument", "a key of no parameter", call("add", a=1907, b=2840, unit="")),
-    adding(
+    make_adding_scenario(
+        "extra unknown argument", "a key of no parameter", call("add", a=1907, b=2840, unit="")
+    ),
+    make_adding_scenario(
         'arguments wrapped in {"parameters": {...}}',
         "one object too many",
         call("add", parameters={"a": 1907, "b": 2840}),
     ),
-    adding(
+    make_adding_scenario(
         "arguments double-encoded",
         "a JSON string that holds JSON",
-        written('"{\\"a\\": 1907, \\"b\\": 2840}"'),
+        make_raw_call('"{\\"a\\": 1907, \\"b\\": 2840}"'),
     ),
-    adding("arguments in a ```json fence", "Markdown", written(f"```json\n{RIGHT_JSON}\n```")),
-    adding("arguments without the last brace", "a whole value, unclosed", written(RIGHT_JSON[:-1])),
-    adding("arguments as Python repr", "single quotes", written("{'a': 1907, 'b': 2840}")),
+    make_adding_scenario(
+        "arguments in a ```json fence", "Markdown", make_raw_call(f"```json\n{RIGHT_JSON}\n```")
+    ),
+    make_adding_scenario(
+        "arguments without the last brace",
+        "a whole value, unclosed",
+        make_raw_call(RIGHT_JSON[:-1]),
+    ),
+    make_adding_scenario(
+        "arguments as Python repr", "single quotes", make_raw_call("{'a': 1907, 'b': 2840}")
+    ),
 )
 
 NAMES = (
-    adding("name `Add` for `add`", "a name in another case", written(RIGHT_JSON, "Add")),
-    adding("name `functions.add`", "a name with a prefix", written(RIGHT_JSON, "functions.add")),
-    adding(
+    make_adding_scenario(
+        "name `Add` for `add`", "a name in another case", make_raw_call(RIGHT_JSON, "Add")
+    ),
+    make_adding_scenario(
+        "name `functions.add`", "a name with a prefix", make_raw_call(RIGHT_JSON, "functions.add")
+    ),
+    make_adding_scenario(
         "unknown tool once, then right",
         "the model is told which tools there are",
         once(call("multiply", a=1907, b=2840), RIGHT),
@@ -76,9 +92,9 @@ SHAPES = (
         "an empty text is no JSON",
         ("clock",),
         "What time is it?",
-        always(written("", "clock")),
+        always(make_raw_call("", "clock")),
         "It is a quarter to ten.",
-        (ran("clock"),),
+        (execution("clock"),),
         ("09:47",),
         2,
     ),
@@ -94,15 +110,17 @@ SHAPES = (
             )
         ),
         "4747 and 4758.",
-        (ADDED, ran("total", numbers=[1907, 2840, 11])),
+        (ADDED, execution("total", numbers=[1907, 2840, 11])),
         ("4747", "4758"),
         2,
     ),
-    adding("empty call id", 'id ""', Completion(calls=(ScriptedCall("add", RIGHT_JSON, id=""),))),
+    make_adding_scenario(
+        "empty call id", 'id ""', Completion(calls=(ScriptedCall("add", RIGHT_JSON, id=""),))
+    ),
 )
 
 TEXTS = (
-    adding(
+    make_adding_scenario(
         "text: InternLM2.5 <|action_start|>",
         "the server parses no calls",
         say(
@@ -110,17 +128,17 @@ TEXTS = (
             f'{{"name": "add", "parameters": {RIGHT_JSON}}}<|action_end|>'
         ),
     ),
-    adding(
+    make_adding_scenario(
         "text: Hermes/Qwen <tool_call>",
         "the server parses no calls",
         say(f'<tool_call>\n{{"name": "add", "arguments": {RIGHT_JSON}}}\n</tool_call>'),
     ),
-    adding(
+    make_adding_scenario(
         "text: ```json fence",
         "the server parses no calls",
         say(f'```json\n{{"name": "add", "arguments": {RIGHT_JSON}}}\n```'),
     ),
-    adding(
+    make_adding_scenario(
         "text: XML function/parameter",
         "the server parses no calls",
         say(
@@ -128,17 +146,17 @@ TEXTS = (
             "<parameter=b>\n2840\n</parameter>\n</function>\n</tool_call>"
         ),
     ),
-    adding(
+    make_adding_scenario(
         'text: Llama {"name", "parameters"}',
         "the server parses no calls",
         say(f'{{"name": "add", "parameters": {RIGHT_JSON}}}'),
     ),
-    adding(
+    make_adding_scenario(
         "text: pythonic [add(a=2, b=3)]",
         "the server parses no calls",
         say("[add(a=1907, b=2840)]"),
     ),
-    adding(
+    make_adding_scenario(
         "text: ReAct Action/Action Input",
         "the server parses no calls",
         say(f"Thought: I have to add.\nAction: add\nAction Input: {RIGHT_JSON}"),
@@ -146,7 +164,7 @@ TEXTS = (
 )
 
 RUNS = (
-    adding(
+    make_adding_scenario(
         "empty reply once",
         "an empty text and no call; asked again",
         once(say("").replace(message={"tool_calls": []}), RIGHT),
@@ -159,7 +177,7 @@ RUNS = (
         "Divide 9494 by zero, or else by 2.",
         once(call("divide", a=9494, b=0), call("divide", a=9494, b=2)),
         "It is 4747.",
-        (ran("divide", a=9494, b=0), ran("divide", a=9494, b=2)),
+        (execution("divide", a=9494, b=0), execution("divide", a=9494, b=2)),
         ("4747",),
         3,
     ),
@@ -182,12 +200,12 @@ RUNS = (
         "What is the total of the report on sales?",
         always(call("read_report", topic="sales")),
         "The total is 4747.",
-        (ran("read_report", topic="sales"),),
+        (execution("read_report", topic="sales"),),
         ("4747",),
         5,
         traits={"context": 8192, "like": "openai"},
     ),
-    adding("two 503, then fine", "asked again", twice(status(503), RIGHT), 4),
+    make_adding_scenario("two 503, then fine", "asked again", twice(status(503), RIGHT), 4),
     Scenario(
         "<think> in the answer",
         "thinking is not the answer",

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 from agentcall.testing import Completion, ScriptedCall, call, calls, say, sse
-from benchmarks.robustness.base import ADDED, RIGHT, adding
-from benchmarks.robustness.scenario import Scenario, always, once, ran
+from benchmarks.robustness.base import ADDED, RIGHT, make_adding_scenario
+from benchmarks.robustness.scenario import Scenario, always, execution, once
 
 _CITY = {"city": "北京市朝阳区"}
 _CITY_TEXT = json.dumps({"name": "weather", "parameters": _CITY}, ensure_ascii=False)
@@ -18,7 +18,7 @@ _CHINESE = Scenario(
     "北京朝阳区今天几度？",
     always(sse(call("weather", **_CITY), "split")),
     "今天 23.7 度。",
-    (ran("weather", **_CITY),),
+    (execution("weather", **_CITY),),
     ("23.7",),
     2,
 )
@@ -31,7 +31,7 @@ _BOOKING = Scenario(
     "Book two nights in Oslo.",
     always(call("book", stay=_STRANGE, options={"breakfast": {"vegan": True}})),
     "It is booked.",
-    (ran("book", **_STAY),),
+    (execution("book", **_STAY),),
     ("4747",),
     2,
 )
@@ -47,7 +47,7 @@ _PAIRED = Scenario(
         )
     ),
     "4747 and 4758.",
-    (ADDED, ran("total", numbers=[1907, 2840, 11])),
+    (ADDED, execution("total", numbers=[1907, 2840, 11])),
     ("4747", "4758"),
     2,
 )
@@ -75,7 +75,7 @@ CALLS = (
         "Switch the hall lamp off.",
         always(call("switch", lamp="hall", on="false")),
         "It is off.",
-        (ran("switch", lamp="hall", on=False),),
+        (execution("switch", lamp="hall", on=False),),
         ("4747",),
         2,
     ),
@@ -86,27 +86,27 @@ CALLS = (
         "What time is it?",
         always(Completion(calls=(ScriptedCall("clock", None),))),
         "It is a quarter to ten.",
-        (ran("clock"),),
+        (execution("clock"),),
         ("09:47",),
         2,
     ),
-    adding(
+    make_adding_scenario(
         "name and arguments inside the arguments",
         "a whole call where its arguments should be",
         call("add", name="add", arguments={"a": 1907, "b": 2840}),
     ),
-    adding(
+    make_adding_scenario(
         "a missing argument, then right",
         "the model is told which one",
         once(call("add", a=1907), RIGHT),
         3,
     ),
-    adding(
+    make_adding_scenario(
         "the name in every delta",
         "the name is not doubled (plain: nothing is wrong)",
         RIGHT.replace(quirks=("names_repeated",)),
     ),
-    adding(
+    make_adding_scenario(
         "a new id in every delta",
         "one call stays one call (plain: nothing is wrong)",
         RIGHT.replace(quirks=("ids_renewed",)),
@@ -119,7 +119,7 @@ CALLS = (
         "Which users begin with Ada?",
         once(call("find_userz", name="Ada"), call("find_users", name="Ada")),
         "4747 and 4748.",
-        (ran("find_users", name="Ada"),),
+        (execution("find_users", name="Ada"),),
         ("4747",),
         3,
     ),

@@ -1,21 +1,21 @@
-"""How many of canitoolcall's recorded answers the readers read rightly, per family.
+"""Measure how many of canitoolcall's recorded answers agentcall reads correctly, by family.
 
     python -m benchmarks.robustness.canitoolcall_readers            # prints the table
-    python -m benchmarks.robustness.canitoolcall_readers --write    # and puts it into the page
+    python -m benchmarks.robustness.canitoolcall_readers --write    # also writes it to the page
 
-canitoolcall is installed into an environment of its own, once; another one's fixtures are read if
-their folder is named. `-v` says what is wrong with each answer that is read wrongly.
+canitoolcall is installed once into its own environment; the fixtures of another folder can be given
+as an argument. `-v` shows what is wrong with each answer that is read incorrectly.
 
-Each answer is read whole and character by character, first with its family told by the text
-(plain, chars), then with the reader of its family alone (named). "no prompt" does not tell the
-reader that the prompt ended in an opened `<think>`, which a client cannot always know.
+Each answer is read whole and character by character, first with the family detected from the text
+(plain, chars), then with the reader of its family (named). In "no prompt" the reader does not know
+that the prompt ended in an open `<think>`, which a client cannot always know.
 
-An answer counts if content, thinking, and calls with their arguments are the expected ones, or,
-for answers that were cut or are malformed, if the outcome is one that is accepted. Blanks around
-content and thinking do not count (canitoolcall's `soft-v1`); in the column "strict" they do.
+An answer counts if its content, thinking, and calls with their arguments are the expected ones. An
+answer that was cut or is malformed counts if its outcome is an accepted one. Blanks around content
+and thinking are ignored (canitoolcall's `soft-v1`), except in the column "strict".
 
-The last column is what most tutorials do: a regex for `<tool_call>`, and JSON in it. There an
-answer counts if its calls are the expected ones, whatever becomes of content and thinking.
+The last column is the approach of most tutorials: a regex for `<tool_call>` with JSON in it. There
+an answer counts if its calls are the expected ones; content and thinking are ignored.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from typing import Any
 
 from agentcall.dialects.base import MessagePart
 from agentcall.dialects.parsers.stream import ParsedResponse, collect_parts, create_text_reader
-from benchmarks.robustness.installation import Peer, python_with
-from benchmarks.robustness.section import Section, row
+from benchmarks.robustness.installation import Peer, find_python
+from benchmarks.robustness.section import Section, format_row
 
 CANITOOLCALL = Peer("canitoolcall", "", ("canitoolcall==0.1.1",))
 SECTION = Section("python -m benchmarks.robustness.canitoolcall_readers --write")
@@ -55,7 +55,7 @@ THINKING = ("<think>", "<|open|>think<|sep|>", "<|channel>thought")
 
 
 @dataclass(frozen=True)
-class Offer:
+class OfferedTool:
     """A tool of a fixture."""
 
     name: str
@@ -64,15 +64,15 @@ class Offer:
 
 @dataclass(frozen=True)
 class Fixture:
-    """A recorded answer and what it should be read as."""
+    """A recorded answer and its expected reading."""
 
     record: dict[str, Any]
     prompt: str
 
     @property
-    def offers(self) -> list[Offer]:
+    def offers(self) -> list[OfferedTool]:
         functions = (tool["function"] for tool in self.record["tools"])
-        return [Offer(one["name"], one.get("parameters") or {}) for one in functions]
+        return [OfferedTool(f["name"], f.get("parameters") or {}) for f in functions]
 
     @property
     def family(self) -> str:
@@ -84,11 +84,11 @@ class Fixture:
 
     @property
     def opening(self) -> str:
-        """The thinking that the prompt has opened and not closed."""
+        """The thinking tag that the prompt has left open."""
         for marker in THINKING:
-            _, begun, rest = self.prompt.rpartition(marker)
-            if begun and not rest.strip():
-                return begun + rest
+            _, tag, rest = self.prompt.rpartition(marker)
+            if tag and not rest.strip():
+                return tag + rest
         return ""
 
     @property
@@ -96,17 +96,17 @@ class Fixture:
         return "length" if "truncated" in self.record["tags"] else "stop"
 
 
-def folder(named: Path | None) -> Path:
-    """The folder of fixtures that is named, or of an installed canitoolcall."""
+def find_folder(named: Path | None) -> Path:
+    """Return the given folder of fixtures, or that of an installed canitoolcall."""
     if named is not None:
         inner = named / "_data" / "fixtures"
         return inner if inner.is_dir() else named
-    root = python_with(CANITOOLCALL).parents[1]
+    root = find_python(CANITOOLCALL).parents[1]
     return next(root.glob("lib/python*/site-packages/canitoolcall/_data/fixtures"))
 
 
-def fixtures(root: Path) -> Iterator[Fixture]:
-    """All fixtures, with the end of the prompt that they answer."""
+def load_fixtures(root: Path) -> Iterator[Fixture]:
+    """Yield all fixtures, each with the end of its prompt."""
     for about in sorted(root.glob("*/family.json")):
         family = json.loads(about.read_text(encoding="utf-8"))
         prompts = {
@@ -122,8 +122,8 @@ def fixtures(root: Path) -> Iterator[Fixture]:
                 yield Fixture(record, prompt)
 
 
-def read(fixture: Fixture, pieces: Iterable[str], family: str | None) -> ParsedResponse:
-    """The fixture's answer, read in these pieces."""
+def read_answer(fixture: Fixture, pieces: Iterable[str], family: str | None) -> ParsedResponse:
+    """Read the fixture's answer in these pieces."""
     reader = create_text_reader(fixture.offers, family, opener=fixture.opening)
     parts: list[MessagePart] = []
     for piece in pieces:
@@ -131,58 +131,60 @@ def read(fixture: Fixture, pieces: Iterable[str], family: str | None) -> ParsedR
     return collect_parts(parts + reader.close(fixture.finish))
 
 
-def arguments(text: str) -> Any:
-    """Arguments as a value, or their text where that is no strict JSON."""
+def parse_arguments(text: str) -> Any:
+    """Parse arguments; return the text if it is not strict JSON."""
     try:
-        return json.loads(text, parse_constant=_refused, object_pairs_hook=_without_doubles)
+        return json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
+        )
     except ValueError:
         return text
 
 
-def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+def _refuse_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields := dict(pairs)) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return fields
 
 
-def same(left: Any, right: Any) -> bool:
-    """Whether two JSON values are equal at every depth: `1` is `1.0`, `true` is no `1`."""
+def is_equal(left: Any, right: Any) -> bool:
+    """Whether two JSON values are equal at every depth: `1` equals `1.0`, but not `true`."""
     return _canonical(left) == _canonical(right)
 
 
 def _canonical(value: Any) -> str:
-    return json.dumps(json.loads(json.dumps(value), parse_float=_number), sort_keys=True)
+    return json.dumps(json.loads(json.dumps(value), parse_float=_normalize_number), sort_keys=True)
 
 
-def _number(text: str) -> float:
+def _normalize_number(text: str) -> float:
     number = float(text)
     return int(number) if number.is_integer() else number
 
 
-def same_calls(calls: list[tuple[str, Any]], wanted: list[tuple[str, Any]]) -> bool:
-    """Whether the calls are these, in this order."""
+def has_same_calls(calls: list[tuple[str, Any]], wanted: list[tuple[str, Any]]) -> bool:
+    """Whether the calls are the expected ones, in this order."""
     return len(calls) == len(wanted) and all(
-        name == right and same(given, expected)
+        name == right and is_equal(given, expected)
         for (name, given), (right, expected) in zip(calls, wanted, strict=True)
     )
 
 
-def verdict(fixture: Fixture, reading: ParsedResponse, *, strict: bool = False) -> str:
-    """Empty if the reading is right, else what is wrong with it."""
+def find_problem(fixture: Fixture, reading: ParsedResponse, *, strict: bool = False) -> str:
+    """Return what is wrong with a reading; empty if it is right."""
     expected = fixture.record.get("expected")
     if expected is None:
         accept = fixture.record["expected_error"]["accept"]
         if reading.calls:
-            return f"a call of an answer that has none: {reading.calls}"
+            return f"a call in an answer that has none: {reading.calls}"
         passed = reading.text.strip() == fixture.record["raw_output"].strip()
         return "" if "no_tool_calls" in accept or passed else "not passed through"
-    calls = [(call.name, arguments(call.arguments)) for call in reading.calls]
+    calls = [(call.name, parse_arguments(call.arguments)) for call in reading.calls]
     wanted = [(call["name"], call["arguments"]) for call in expected["tool_calls"]]
-    if not same_calls(calls, wanted):
+    if not has_same_calls(calls, wanted):
         return f"calls {calls}, expected {wanted}, broken {reading.broken}"
     for what, got in (("content", reading.text), ("reasoning_content", reading.thinking)):
         want = expected[what] or ""
@@ -200,14 +202,14 @@ def read_by_regex(fixture: Fixture) -> bool:
             calls.append((call["name"], call["arguments"]))
     expected: dict[str, Any] = fixture.record.get("expected") or {"tool_calls": []}
     wanted = [(call["name"], call["arguments"]) for call in expected["tool_calls"]]
-    return same_calls(calls, wanted)
+    return has_same_calls(calls, wanted)
 
 
 COLUMNS = ("answers", "plain", "chars", "named", "named/chars", "no prompt", "strict", "regex")
 
 
 def measure(fixture: Fixture, figures: list[int], *, verbose: bool) -> int:
-    """Adds one fixture to its row; how often a call came out of an answer that holds none."""
+    """Add a fixture to its row; return how often a call was read from an answer without calls."""
     raw = fixture.record["raw_output"]
     blind = Fixture(fixture.record, "")
     family = fixture.family
@@ -222,10 +224,10 @@ def measure(fixture: Fixture, figures: list[int], *, verbose: bool) -> int:
     figures[7] += read_by_regex(fixture)
     unfinished = 0
     for column, (one, pieces, name) in enumerate(ways, 1):
-        reading = read(one, pieces, name)
-        wrong = verdict(one, reading)
+        reading = read_answer(one, pieces, name)
+        wrong = find_problem(one, reading)
         figures[column] += not wrong
-        figures[6] += column == 1 and not verdict(one, reading, strict=True)
+        figures[6] += column == 1 and not find_problem(one, reading, strict=True)
         unfinished += bool(reading.calls) and "expected_error" in fixture.record
         if wrong and verbose:
             print(f"{fixture.record['id']} [{COLUMNS[column]}] {wrong}\n    {raw[:300]!r}")
@@ -234,7 +236,7 @@ def measure(fixture: Fixture, figures: list[int], *, verbose: bool) -> int:
 
 @dataclass(frozen=True)
 class Table:
-    """The figures by family, and how many calls came out of answers that hold none."""
+    """The figures by family, and how many calls were read from answers without calls."""
 
     rows: dict[str, list[int]]
     unfinished: int
@@ -247,21 +249,21 @@ class Table:
 
     @property
     def markdown(self) -> str:
-        """The table as the page shows it."""
+        """The table for the page."""
         today = datetime.now(timezone.utc).date().isoformat()
-        versions = f"agentcall {version('agentcall')}, {CANITOOLCALL.recipe.strip()}"
+        versions = f"agentcall {version('agentcall')}, {CANITOOLCALL.requirements_text.strip()}"
         lines = [f"{versions.replace('==', ' ')}, {today}.", ""]
-        lines += [row("family", *COLUMNS), "|---" * (len(COLUMNS) + 1) + "|"]
-        lines += [row(name, *figures) for name, figures in self.rows.items()]
+        lines += [format_row("family", *COLUMNS), "|---" * (len(COLUMNS) + 1) + "|"]
+        lines += [format_row(name, *figures) for name, figures in self.rows.items()]
         about = "Calls that came out of answers that hold none or were cut, in all these ways"
         return "\n".join((*lines, "", f"{about}: {self.unfinished}."))
 
 
-def measured(root: Path, *, verbose: bool = False) -> Table:
-    """The figures of the fixtures in a folder."""
+def measure_all(root: Path, *, verbose: bool = False) -> Table:
+    """Measure the fixtures in a folder."""
     rows: dict[str, list[int]] = {}
     unfinished = 0
-    for fixture in fixtures(root):
+    for fixture in load_fixtures(root):
         figures = rows.setdefault(fixture.record["family"], [0] * len(COLUMNS))
         unfinished += measure(fixture, figures, verbose=verbose)
     rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
@@ -269,13 +271,13 @@ def measured(root: Path, *, verbose: bool = False) -> Table:
 
 
 def main() -> None:
-    """Prints the table, and writes it into the page if that is asked for."""
+    """Print the table, and write it to the page if requested."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness.canitoolcall_readers")
     parser.add_argument("folder", nargs="?", type=Path, help="fixtures, or an installed package")
-    parser.add_argument("--write", action="store_true", help="put the table into the page")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what is wrong")
+    parser.add_argument("--write", action="store_true", help="write the table to the page")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show what is wrong")
     options = parser.parse_args()
-    table = measured(folder(options.folder), verbose=options.verbose)
+    table = measure_all(find_folder(options.folder), verbose=options.verbose)
     print(table)
     if options.write:
         SECTION.write(table.markdown)

@@ -1,4 +1,4 @@
-"""A reply whose stream is written out delta by delta, as servers were seen to cut calls."""
+"""A reply whose stream is given delta by delta, as servers were observed to split calls."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Piece = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Chunked:
-    """A completion that is plain JSON to a plain request, and these deltas as a stream.
+class ChunkedReply:
+    """A completion that is sent as JSON, or as these deltas if a stream is requested.
 
-    plain: what a plain request gets.
+    plain: the completion for a request without a stream.
     deltas: the entries of `tool_calls` of each delta.
     choice: the index of the only choice of a stream.
     """
@@ -26,7 +26,7 @@ class Chunked:
     choice: object = 0
 
     def answer(self, request: RecordedRequest) -> FakeResponse:
-        """The completion as JSON, or the deltas."""
+        """Return the completion as JSON, or the deltas as a stream."""
         if not request.stream:
             return self.plain.answer(request)
         events = (b"data: %b\n\n" % encode_json(chunk) for chunk in self._chunks(request))
@@ -58,20 +58,20 @@ class Chunked:
         }
 
 
-def piece(
+def make_piece(
     index: object = None,
     *,
     id: str | None = None,  # noqa: A002
     name: str | None = None,
     arguments: str | None = None,
 ) -> Piece:
-    """An entry of a delta; what is None is left out."""
+    """Return an entry of a delta, without the fields that are None."""
     function = {"name": name, "arguments": arguments}
     fields = {"index": index, "id": id, "type": "function" if name else None}
-    kept = {key: value for key, value in fields.items() if value is not None}
-    return {**kept, "function": {k: v for k, v in function.items() if v is not None}}
+    entry = {key: value for key, value in fields.items() if value is not None}
+    return {**entry, "function": {k: v for k, v in function.items() if v is not None}}
 
 
-def split(text: str, size: int = 4) -> list[str]:
-    """The text in pieces of `size` characters."""
+def split_text(text: str, size: int = 4) -> list[str]:
+    """Split a text into pieces of `size` characters."""
     return [text[start : start + size] for start in range(0, len(text), size)]

@@ -1,4 +1,4 @@
-"""The peers, each in a virtual environment of its own, made once and kept in a cache folder."""
+"""Install the peers, each in its own virtual environment, created once in a cache folder."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ADAPTERS = Path(__file__).parent / "peers"
 
 
 class InstallationError(Exception):
-    """pip could not make an environment; the message holds the end of its output."""
+    """pip could not create an environment; the message has the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A framework beside agentcall: what pip installs, and the script that drives it."""
+    """Another framework: the packages to install, and the script that runs it."""
 
     name: str
     adapter: str
     requirements: tuple[str, ...]
 
     @property
-    def recipe(self) -> str:
-        """What the environment was made from; another one is made when it differs."""
+    def requirements_text(self) -> str:
+        """The requirements of the environment; it is created again when they change."""
         return "\n".join((*self.requirements, ""))
 
 
@@ -42,29 +42,29 @@ PEERS = (
 )
 
 
-def python_with(peer: Peer) -> Path:
-    """The interpreter of the peer's environment, which is made when there is none.
+def find_python(peer: Peer) -> Path:
+    """Return the interpreter of the peer's environment, which is created if necessary.
 
     Raises:
         InstallationError: pip failed.
     """
     folder = _cache_folder(os.environ) / "venvs" / f"peer-{peer.name}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f"{folder.name}.lock")):
+    with _lock(folder.with_name(f"{folder.name}.lock")):
         if not _is_complete(folder, peer):
-            _make(folder, peer)
+            _create_environment(folder, peer)
     return folder / "bin" / "python"
 
 
 def _cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where environments are kept, as agentcall's cache is found."""
+    """Return the folder for environments, in agentcall's cache."""
     if own := environment.get("AGENTCALL_CACHE"):
         return Path(own)
     return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentcall"
 
 
 @contextmanager
-def _locked(path: Path) -> Generator[None, None, None]:
+def _lock(path: Path) -> Generator[None, None, None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -72,35 +72,35 @@ def _locked(path: Path) -> Generator[None, None, None]:
 
 def _is_complete(folder: Path, peer: Peer) -> bool:
     marker = folder / ".complete"
-    return marker.exists() and marker.read_text("utf-8") == peer.recipe
+    return marker.exists() and marker.read_text("utf-8") == peer.requirements_text
 
 
-def _make(folder: Path, peer: Peer) -> None:
-    # an environment cannot be moved, so it is built in place and a marker is written last
-    print(f"{peer.name}: making {folder} (a minute or two, once)", flush=True)
+def _create_environment(folder: Path, peer: Peer) -> None:
+    # An environment cannot be moved, so it is created in place and a marker is written last.
+    print(f"{peer.name}: creating {folder} (a minute or two, once)", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
-    # the running pip installs into it: Debian's Python alone cannot put a pip there
-    _run([_base_python(), "-m", "venv", "--without-pip", str(folder)])
+    # The running pip installs into it, because Debian's Python alone cannot install a pip there.
+    _run_command([_base_python(), "-m", "venv", "--without-pip", str(folder)])
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
-    _run([*pip, "--quiet", "--disable-pip-version-check", *peer.requirements])
-    (folder / ".complete").write_text(peer.recipe, "utf-8")
+    _run_command([*pip, "--quiet", "--disable-pip-version-check", *peer.requirements])
+    (folder / ".complete").write_text(peer.requirements_text, "utf-8")
 
 
 def _base_python() -> str:
-    """Python 3.11 if there is one, so that the figures can be compared, else the running one."""
+    """Return Python 3.11 if available, so that results are comparable, else the running one."""
     for name in ("python3.11", sys.executable):
-        found = shutil.which(name)
-        if found and _runs([found, "-c", "import venv"]):
-            return found
+        path = shutil.which(name)
+        if path and _can_run([path, "-c", "import venv"]):
+            return path
     return sys.executable
 
 
-def _runs(command: list[str]) -> bool:
-    # asked by running it: a pyenv shim exists for versions that cannot be run
+def _can_run(command: list[str]) -> bool:
+    # A pyenv shim may exist for a version that is not installed, so run it.
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def _run(command: list[str]) -> None:
+def _run_command(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         tail = (done.stdout + done.stderr)[-2000:]

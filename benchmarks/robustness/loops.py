@@ -1,11 +1,11 @@
-"""More scenarios: models that go round in circles, and conversations that grow too long."""
+"""More scenarios: models that repeat themselves, and conversations that grow too long."""
 
 from __future__ import annotations
 
 from agentcall.testing import call
 from agentcall.testing.faults import ServerKind
-from benchmarks.robustness.base import ADD, ADDED, RIGHT, SUM, written
-from benchmarks.robustness.scenario import UNKNOWING, Scenario, always, in_turns, ran
+from benchmarks.robustness.base import ADD, ADDED, RIGHT, SUM, make_raw_call
+from benchmarks.robustness.scenario import UNKNOWN_ANSWER, Scenario, always, execution, in_turns
 
 LOOPS = (
     Scenario(
@@ -15,7 +15,7 @@ LOOPS = (
         "Add 1907 and 2840, and add up 1907, 2840 and 11.",
         in_turns(RIGHT, call("total", numbers=[1907, 2840, 11])),
         "4747 and 4758.",
-        (ADDED, ran("total", numbers=[1907, 2840, 11])),
+        (ADDED, execution("total", numbers=[1907, 2840, 11])),
         ("4747", "4758"),
         7,
         repeats=2,
@@ -26,7 +26,11 @@ LOOPS = (
         "keys in another order, blanks: still the same call",
         ("add",),
         ADD,
-        in_turns(RIGHT, written('{"b":2840,"a":1907}'), written('{ "a" : 1907 , "b" : 2840 }')),
+        in_turns(
+            RIGHT,
+            make_raw_call('{"b":2840,"a":1907}'),
+            make_raw_call('{ "a" : 1907 , "b" : 2840 }'),
+        ),
         SUM,
         (ADDED,),
         ("4747",),
@@ -39,8 +43,8 @@ LOOPS = (
         ("stock",),
         "How many screws are in stock?",
         always(call("stock", item="screws")),
-        UNKNOWING,
-        (ran("stock", item="screws"),),
+        UNKNOWN_ANSWER,
+        (execution("stock", item="screws"),),
         ("nothing is waited for",),
         6,
         repeats=4,
@@ -53,7 +57,7 @@ LOOPS = (
         "Pay invoice 12.",
         always(call("pay", invoice="12")),
         "It is paid.",
-        (ran("pay", invoice="12"),),
+        (execution("pay", invoice="12"),),
         ("4747",),
         3,
         repeats=2,
@@ -69,7 +73,7 @@ def _overflowing(name: str, like: ServerKind) -> Scenario:
         "What is the total of the report on sales?",
         always(call("read_report", topic="sales")),
         "The total is 4747.",
-        (ran("read_report", topic="sales"),),
+        (execution("read_report", topic="sales"),),
         ("4747",),
         6,
         traits={"context": 4096, "like": like},

@@ -1,4 +1,4 @@
-"""agentcall's own runs of the scenarios, with the settings that it has of itself."""
+"""Run the scenarios with agentcall and its default settings."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from benchmarks.robustness import tools
 from benchmarks.robustness.scenario import Execution, Scenario
 from benchmarks.robustness.verdict import Outcome
 
-SECONDS = 60.0
-"""What a run may take."""
+RUN_TIMEOUT = 60.0
+"""Timeout of a run, in seconds."""
 
 
 def run_agentcall(scenario: Scenario, *, stream: bool) -> Outcome:
-    """What comes of a scenario, plain or streamed."""
+    """Return the outcome of a scenario, plain or streamed."""
     with FakeServer(scenario.script, **scenario.traits) as server:
-        return asyncio.run(outcome_of(scenario, server, stream=stream))
+        return asyncio.run(measure_outcome(scenario, server, stream=stream))
 
 
-async def outcome_of(scenario: Scenario, server: FakeServer, *, stream: bool) -> Outcome:
-    """What comes of a scenario that this server plays."""
+async def measure_outcome(scenario: Scenario, server: FakeServer, *, stream: bool) -> Outcome:
+    """Return the outcome of a scenario that this server plays."""
     functions = [getattr(tools, name) for name in scenario.tools]
     agent = Agent(f"{server.url}#fake-model", tools=functions)
     tools.EXECUTIONS.clear()
     start, shown, error = perf_counter(), list[str](), ""
     result: RunResult[str] | None = None
     try:
-        run = _streamed(agent, scenario.question, shown) if stream else agent.run(scenario.question)
-        result = await asyncio.wait_for(run, SECONDS)
-    except Exception as raised:  # whatever it is, the run has failed by it
+        run = (
+            _run_as_stream(agent, scenario.question, shown)
+            if stream
+            else agent.run(scenario.question)
+        )
+        result = await asyncio.wait_for(run, RUN_TIMEOUT)
+    except Exception as raised:  # any exception is a failure of the run
         error = f"raised {type(raised).__name__}: {raised}"
     done = tuple(Execution(each["tool"], each["arguments"]) for each in tools.EXECUTIONS)
     answer = result.answer if result is not None and isinstance(result.answer, str) else None
@@ -41,7 +45,7 @@ async def outcome_of(scenario: Scenario, server: FakeServer, *, stream: bool) ->
     return Outcome(answer, done, error, "".join(shown), len(server.requests), seconds)
 
 
-async def _streamed(agent: Agent, question: str, shown: list[str]) -> RunResult[str] | None:
+async def _run_as_stream(agent: Agent, question: str, shown: list[str]) -> RunResult[str] | None:
     result: RunResult[str] | None = None
     async for event in agent.run_stream(question):
         match event:

@@ -1,4 +1,4 @@
-"""The tables of `docs/robustness.md`, between their markers."""
+"""Write the tables of `docs/robustness.md`, which are between markers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BEGIN = "<!-- begin: made by python -m benchmarks.robustness -->"
 END = "<!-- end -->"
 
 
-def write(records: Sequence[Record], path: Path = PAGE) -> None:
-    """Puts the tables of these records between the markers of the page.
+def write_page(records: Sequence[Record], path: Path = PAGE) -> None:
+    """Write the tables of these records between the markers of the page.
 
     Raises:
         ValueError: the page has no markers.
@@ -25,11 +25,11 @@ def write(records: Sequence[Record], path: Path = PAGE) -> None:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} has no lines {BEGIN!r} and {END!r} to write between")
-    tables = "\n".join(_lines(records))
+    tables = "\n".join(_build_lines(records))
     path.write_text(f"{head}{BEGIN}\n\n{tables}\n\n{END}{tail}", "utf-8")
 
 
-def _lines(records: Sequence[Record]) -> Iterator[str]:
+def _build_lines(records: Sequence[Record]) -> Iterator[str]:
     yield "| framework | versions | measured |"
     yield "|---|---|---|"
     for record in records:
@@ -39,25 +39,29 @@ def _lines(records: Sequence[Record]) -> Iterator[str]:
         measured = [record for record in records if record.figures.get(mode)]
         for group in GROUPS:
             yield f"\n### {group.title}, {mode}\n"
-            yield from _table(measured, mode, group.scenarios)
+            yield from _build_table(measured, mode, group.scenarios)
 
 
-def _table(records: Sequence[Record], mode: Mode, scenarios: Sequence[Scenario]) -> Iterator[str]:
-    yield _row("scenario", *(record.name for record in records))
+def _build_table(
+    records: Sequence[Record], mode: Mode, scenarios: Sequence[Scenario]
+) -> Iterator[str]:
+    yield _format_row("scenario", *(record.name for record in records))
     yield "|---" * (len(records) + 1) + "|"
     for scenario in scenarios:
         figures = (record.figures[mode].get(scenario.name) for record in records)
-        yield _row(_plain(scenario.name), *(figure.cell if figure else "" for figure in figures))
+        yield _format_row(
+            _escape_markdown(scenario.name), *(figure.cell if figure else "" for figure in figures)
+        )
     scores = (f"**{record.score(mode, scenarios)}**" for record in records)
-    yield _row("**right**", *scores)
+    yield _format_row("**right**", *scores)
     harm = (f"**{record.harm(mode, scenarios)}**" for record in records)
-    yield _row("**ran what was not meant**", *harm)
+    yield _format_row("**ran what was not meant**", *harm)
 
 
-def _row(*cells: str) -> str:
+def _format_row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _plain(name: str) -> str:
-    """A name as Markdown leaves it: tags and bars would be read as markup."""
+def _escape_markdown(name: str) -> str:
+    """Escape tags, bars and fences in a name, which Markdown would read as markup."""
     return name.replace("|", "\\|").replace("<", "&lt;").replace("```", r"\`\`\`")

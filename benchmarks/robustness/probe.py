@@ -1,11 +1,11 @@
-"""canitoolcall's live probe, on a fake server that behaves well and on the embedded model.
+"""Run canitoolcall's live probe on a well-behaved fake server and on the embedded model.
 
     python -m benchmarks.robustness.probe               # the fake server, seconds
-    python -m benchmarks.robustness.probe --embedded    # and the embedded model, minutes
-    python -m benchmarks.robustness.probe --write       # both, and the table into the page
+    python -m benchmarks.robustness.probe --embedded    # also the embedded model, minutes
+    python -m benchmarks.robustness.probe --write       # both, and write the table to the page
 
-The fake server plays a model that is right by rule, so what fails there is the server's fault. What
-the embedded model wrote is read once more, by agentcall's readers.
+The fake server plays a rule-based model that is always right, so a failure is the server's fault.
+The embedded model's answers are also read with agentcall's readers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any
 
 from agentcall.dialects.parsers.stream import collect_parts, create_text_reader
 from agentcall.testing import Completion, FakeServer, RecordedRequest, Reply, call, calls, say
-from benchmarks.robustness.canitoolcall_readers import CANITOOLCALL, Offer
-from benchmarks.robustness.installation import python_with
-from benchmarks.robustness.section import Section, row
+from benchmarks.robustness.canitoolcall_readers import CANITOOLCALL, OfferedTool
+from benchmarks.robustness.installation import find_python
+from benchmarks.robustness.section import Section, format_row
 
 SECTION = Section("python -m benchmarks.robustness.probe --write")
-SECONDS = 300
-"""What one answer may take; the embedded model reads its prompts on a CPU."""
+ANSWER_TIMEOUT = 300
+"""Timeout of one answer, in seconds; the embedded model runs on a CPU."""
 
 COLUMNS = ("plain", "streamed", "same")
 DESIGN_REVIEW = call(
@@ -59,36 +59,36 @@ RULES: tuple[tuple[str, Completion], ...] = (
     ),
     ("17 + 25", say("42")),
 )
-"""What the model says to a question with these words in it; the first that fits."""
+"""The model's reply to a question that contains a text; the first match applies."""
 
 
-def model(request: RecordedRequest) -> Reply:
-    """A model that is right: it calls what was asked for, and tells what a tool said."""
+def answer_by_rules(request: RecordedRequest) -> Reply:
+    """Answer as a model that is always right: call the right tool, and repeat its result."""
     last = request.messages[-1]
-    said = str(last.get("content"))
+    content = str(last.get("content"))
     if last.get("role") == "tool":
-        return say(f"The tool says: {said}")
-    reply = next((reply for words, reply in RULES if words in said), say("I do not know."))
-    offered = {tool["function"]["name"] for tool in request.tools}
-    is_offered = offered.issuperset(each.name for each in reply.calls)
-    return reply if is_offered else say("There is no tool for it.")
+        return say(f"The tool says: {content}")
+    reply = next((reply for text, reply in RULES if text in content), say("I do not know."))
+    names = {tool["function"]["name"] for tool in request.tools}
+    has_tools = names.issuperset(call.name for call in reply.calls)
+    return reply if has_tools else say("There is no tool for it.")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A call with its arguments."""
+class ParsedCall:
+    """A call with its parsed arguments."""
 
     name: str
     arguments: Mapping[str, Any]  # Any: JSON
 
-    def holds(self, right: Made) -> bool:
-        """Whether it is the right call; optional arguments may stand beside the right ones."""
+    def includes(self, right: ParsedCall) -> bool:
+        """Whether this is the right call; it may have more, optional arguments."""
         return self.name == right.name and right.arguments.items() <= self.arguments.items()
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a probe made of a request: the scenario, the column, the verdict and what was heard."""
+class ProbeOutcome:
+    """The probe's outcome of a request: the scenario, the column, the verdict and the answer."""
 
     scenario: str
     column: str
@@ -96,54 +96,57 @@ class Outcome:
     heard: Mapping[str, Any]  # Any: JSON
 
     @property
-    def calls(self) -> list[Made]:
-        """The calls that came as such."""
+    def calls(self) -> list[ParsedCall]:
+        """The native calls."""
         native: Sequence[Mapping[str, Any]] = self.heard.get("tool_calls") or ()
-        return [Made(each["name"], json.loads(each["arguments_raw"])) for each in native]
+        return [ParsedCall(each["name"], json.loads(each["arguments_raw"])) for each in native]
 
-    def read(self, offers: Sequence[Offer]) -> list[Made]:
-        """The calls as agentcall has them: those that came as such, else those in the text."""
+    def parse_calls(self, offers: Sequence[OfferedTool]) -> list[ParsedCall]:
+        """Return the calls as agentcall reads them: the native ones, else those in the text."""
         reader = create_text_reader(offers)
         parts = reader.feed(self.heard.get("content") or "")
         found = collect_parts(parts + reader.close("stop")).calls
-        return self.calls or [Made(each.name, json.loads(each.arguments)) for each in found]
+        return self.calls or [ParsedCall(each.name, json.loads(each.arguments)) for each in found]
 
 
-def probed(url: str, name: str) -> list[Outcome]:
-    """What the probe finds at a server, one request at a time."""
+def run_probe(url: str, name: str) -> list[ProbeOutcome]:
+    """Run the probe on a server, one request at a time."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        probe = [str(python_with(CANITOOLCALL)), "-m", "canitoolcall", "probe", "--base-url", url]
-        ways = ["--model", name, "--timeout", str(SECONDS), "--concurrency", "1"]
+        probe = [str(find_python(CANITOOLCALL)), "-m", "canitoolcall", "probe", "--base-url", url]
+        ways = ["--model", name, "--timeout", str(ANSWER_TIMEOUT), "--concurrency", "1"]
         subprocess.run([*probe, *ways, "--json", str(report)], check=False)  # 1: a row failed
         found = json.loads(report.read_text("utf-8"))["outcomes"]
-    return [_outcome(each) for each in found]
+    return [_parse_outcome(each) for each in found]
 
 
-def _outcome(found: Mapping[str, Any]) -> Outcome:  # Any: JSON
+def _parse_outcome(found: Mapping[str, Any]) -> ProbeOutcome:  # Any: JSON
     column = "streamed" if found["stream"] else "plain"
     if found["check"] != "scenario":
         column = "same"
-    return Outcome(found["scenario_id"], column, found["status"], found["observed"] or {})
+    return ProbeOutcome(found["scenario_id"], column, found["status"], found["observed"] or {})
 
 
 @dataclass(frozen=True, slots=True)
-class Probing:
-    """The probe of the fake server, and of the embedded one if it was probed."""
+class ProbeReport:
+    """The outcomes of the probe on the fake server and on the embedded one."""
 
-    fake: list[Outcome]
-    offers: dict[str, list[Offer]]
-    embedded: list[Outcome]
+    fake: list[ProbeOutcome]
+    offers: dict[str, list[OfferedTool]]
+    embedded: list[ProbeOutcome]
 
     @property
     def markdown(self) -> str:
-        """The table as the page shows it."""
+        """The table for the page."""
         names = ("agentcall", "xllamacpp")
         versions = ", ".join(f"{name} {version(name)}" for name in names)
         today = datetime.now(timezone.utc).date().isoformat()
-        about = f"{versions}, {CANITOOLCALL.recipe.strip().replace('==', ' ')}, {today}."
+        about = f"{versions}, {CANITOOLCALL.requirements_text.strip().replace('==', ' ')}, {today}."
         heads = [f"{server}, {column}" for server in ("fake", "embedded") for column in COLUMNS]
-        lines = [row("scenario", *heads, "read by agentcall"), "|---" * (len(heads) + 2) + "|"]
+        lines = [
+            format_row("scenario", *heads, "read by agentcall"),
+            "|---" * (len(heads) + 2) + "|",
+        ]
         return "\n".join((about, "", *lines, *self._rows()))
 
     def _rows(self) -> Iterator[str]:
@@ -151,57 +154,59 @@ class Probing:
             fake = {each.column: each for each in self.fake if each.scenario == scenario}
             embedded = {each.column: each for each in self.embedded if each.scenario == scenario}
             verdicts = [found[column].status for found in (fake, embedded) for column in COLUMNS]
-            yield row(scenario, *verdicts, _read(fake, embedded, offers))
+            yield format_row(scenario, *verdicts, _judge_calls(fake, embedded, offers))
 
 
-def _read(
-    fake: Mapping[str, Outcome], embedded: Mapping[str, Outcome], offers: Sequence[Offer]
+def _judge_calls(
+    fake: Mapping[str, ProbeOutcome],
+    embedded: Mapping[str, ProbeOutcome],
+    offers: Sequence[OfferedTool],
 ) -> str:
-    """Whether the calls in both answers are those that the right model makes."""
+    """Return "pass" if the calls in both answers are those of the right model, else "fail"."""
     right = fake["plain"].calls
     for column in ("plain", "streamed"):
-        read = embedded[column].read(offers)
+        read = embedded[column].parse_calls(offers)
         pairs = zip(read, right, strict=False)
-        if len(read) != len(right) or not all(one.holds(other) for one, other in pairs):
+        if len(read) != len(right) or not all(one.includes(other) for one, other in pairs):
             return "fail"
     return "pass"
 
 
-def probe_fake() -> tuple[list[Outcome], dict[str, list[Offer]]]:
-    """What the probe finds at the fake server, and the tools that each scenario offers."""
-    with FakeServer(model) as server:
-        found = probed(server.url, "fake-model")
+def probe_fake() -> tuple[list[ProbeOutcome], dict[str, list[OfferedTool]]]:
+    """Run the probe on the fake server; return the outcomes and the tools of each scenario."""
+    with FakeServer(answer_by_rules) as server:
+        found = run_probe(server.url, "fake-model")
         asked = server.requests
     plain = [each for each in found if each.column == "plain"]
     requests = [request for request in asked if not request.stream]
     return found, {
-        outcome.scenario: [_offer(tool["function"]) for tool in request.tools]
+        outcome.scenario: [_make_offer(tool["function"]) for tool in request.tools]
         for outcome, request in zip(plain, requests, strict=True)
     }
 
 
-def _offer(function: Mapping[str, Any]) -> Offer:  # Any: JSON
-    return Offer(function["name"], function.get("parameters") or {})
+def _make_offer(function: Mapping[str, Any]) -> OfferedTool:  # Any: JSON
+    return OfferedTool(function["name"], function.get("parameters") or {})
 
 
-def probe_embedded() -> list[Outcome]:
-    """What the probe finds at the embedded server."""
+def probe_embedded() -> list[ProbeOutcome]:
+    """Run the probe on the embedded server."""
     from agentcall_server.embedded_server import EmbeddedServer
 
     with EmbeddedServer() as server:
-        return probed(server.url, server.model)
+        return run_probe(server.url, server.model)
 
 
 def main() -> None:
-    """Probes, and writes the table into the page if that is asked for."""
+    """Run the probe, and write the table to the page if requested."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness.probe")
-    parser.add_argument("--embedded", action="store_true", help="probe the embedded model too")
-    parser.add_argument("--write", action="store_true", help="both, and the table into the page")
+    parser.add_argument("--embedded", action="store_true", help="also probe the embedded model")
+    parser.add_argument("--write", action="store_true", help="probe both, write the page's table")
     options = parser.parse_args()
     fake, offers = probe_fake()
     if not (options.embedded or options.write):
         return
-    table = Probing(fake, offers, probe_embedded()).markdown
+    table = ProbeReport(fake, offers, probe_embedded()).markdown
     print(table)
     if options.write:
         SECTION.write(table)

@@ -1,8 +1,8 @@
-"""Arguments that are nearly JSON, where a part of a value would be lost if the rest ran.
+"""Arguments that are nearly JSON, of which a lenient reader would lose a part.
 
-The first answer's call is broken, and what a reader keeps of it is not what was meant. It should
-not run: the model learns what is wrong and makes the right call. A framework that reads what was
-meant out of the first answer is right as well.
+The first answer's call is broken, and a lenient reading of it differs from the intended arguments.
+It should not run: the model reads what is wrong and makes the right call. A framework that reads
+the intended arguments from the first answer is right as well.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentcall.testing import Completion, ScriptedCall, call, say
-from benchmarks.robustness.base import ADDED, RIGHT_JSON, adding
-from benchmarks.robustness.scenario import Execution, Scenario, once, ran
+from benchmarks.robustness.base import ADDED, RIGHT_JSON, make_adding_scenario
+from benchmarks.robustness.scenario import Execution, Scenario, execution, once
 
 BROKEN = '{"a": 1900+7, "b": 2840}'
 
@@ -19,7 +19,7 @@ BROKEN = '{"a": 1900+7, "b": 2840}'
 def _correct_after(
     name: str, about: str, question: str, broken: str, right: Execution, result: str = "4747"
 ) -> Scenario:
-    """A native call whose arguments are these very letters, and then the right one."""
+    """Return a scenario with a native call with broken arguments, then the right call."""
     first = Completion(calls=(ScriptedCall(right.tool, broken),))
     then = call(right.tool, **right.arguments)
     answer = f"Done: {result}."
@@ -46,7 +46,7 @@ NUMBERS = (
         "[1907, 2800+40, 11]",
         _ADD,
         '{"numbers": [1907, 2800+40, 11]}',
-        ran("total", numbers=[1907, 2840, 11]),
+        execution("total", numbers=[1907, 2840, 11]),
         "4758",
     ),
     _correct_after(
@@ -54,7 +54,7 @@ NUMBERS = (
         "2^10",
         _ADD,
         '{"a": 2^10, "b": 2840}',
-        ran("add", a=1024, b=2840),
+        execution("add", a=1024, b=2840),
         "3864",
     ),
     _correct_after(
@@ -62,7 +62,7 @@ NUMBERS = (
         "5 million",
         _ADD,
         '{"a": 5 million, "b": 2840}',
-        ran("add", a=5_000_000, b=2840),
+        execution("add", a=5_000_000, b=2840),
         "5002840",
     ),
     _correct_after(
@@ -77,7 +77,7 @@ NUMBERS = (
         "12.50 USD; the tool takes EUR by default",
         _PAY,
         '{"to": "Ada", "amount": 12.50 USD}',
-        ran("transfer", to="Ada", amount=12.5, currency="USD"),
+        execution("transfer", to="Ada", amount=12.5, currency="USD"),
     ),
 )
 
@@ -87,21 +87,21 @@ TEXTS = (
         '"Call Ada" tomorrow',
         _NOTE,
         '{"text": "Call Ada" tomorrow}',
-        ran("save_note", text="Call Ada tomorrow"),
+        execution("save_note", text="Call Ada tomorrow"),
     ),
     _correct_after(
         "a second text behind a text",
         '"Call Ada" "and Bob"',
         _NOTE,
         '{"text": "Call Ada" "and Bob"}',
-        ran("save_note", text="Call Ada and Bob"),
+        execution("save_note", text="Call Ada and Bob"),
     ),
     _correct_after(
         "a date without quotes",
         "2026-10-01",
         "Note the day of the fair.",
         '{"text": 2026-10-01}',
-        ran("save_note", text="2026-10-01"),
+        execution("save_note", text="2026-10-01"),
     ),
     _correct_after(
         "two objects with words between them",
@@ -114,8 +114,8 @@ TEXTS = (
 
 
 def _write_in_text(name: str, form: Callable[[str], str]) -> Scenario:
-    """The sum where a number belongs, in a call that stands in the text."""
-    return adding(
+    """Return a scenario with a sum instead of a number, in a call that is written as text."""
+    return make_adding_scenario(
         f"text: a sum where a number belongs, {name}",
         "1900+7; the server parses no calls",
         once(say(form(BROKEN)), say(form(RIGHT_JSON))),
@@ -138,6 +138,6 @@ FORMS: dict[str, Callable[[str], str]] = {
     ),
     "ReAct": lambda arguments: f"Thought: I have to add.\nAction: add\nAction Input: {arguments}",
 }
-"""How a call of `add` with these arguments is written as text."""
+"""Text formats of a call of `add` with these arguments."""
 
 REPAIRS = (*NUMBERS, *TEXTS, *(_write_in_text(name, form) for name, form in FORMS.items()))

@@ -1,14 +1,15 @@
-"""A scenario: a question, a model that answers it wrongly in one way, and what should come of it.
+"""A scenario: a question, a model with one fault, and the expected outcome.
 
 Rules:
-1. The model is a function of the request alone. It gives its fault until the results that it
-   waits for stand in the conversation, and then the answer.
-2. A result is known by its words (numbers that stand in no question), in whatever message and role
-   a framework sends it back, so that no framework is bound to a form.
+
+1. The model's reply depends only on the request. It is the fault until the expected results are in
+   the conversation, then the answer.
+2. A result is recognized by its text (numbers that are in no question), in any message and role, so
+   that frameworks are free in how they send it.
 3. Without tools the model gives the answer if it has the results, else it says that it does not
    know. A stubborn model gives the answer only then.
-4. A framework that has a tool `final_answer` for the end of a run is answered through it.
-5. The server gives up with a 400 at request 41.
+4. If a framework offers a tool `final_answer` for the end of a run, the answer is a call of it.
+5. The server refuses request 41 and later ones with a 400.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from agentcall.testing import Completion, RecordedRequest, Reply, call, openai_e
 from agentcall.testing import status as http_status
 from agentcall.testing.fake_server import ServerProfileOptions
 
-GIVES_UP_AT = 41
-UNKNOWING = "I do not know."
+MAX_REQUESTS = 41
+UNKNOWN_ANSWER = "I do not know."
 
 Fault: TypeAlias = Callable[[RecordedRequest], Reply]
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A tool that ran, and with what."""
+    """An execution of a tool."""
 
     tool: str
     arguments: dict[str, Any]  # Any: JSON values, compared with their types
@@ -39,21 +40,20 @@ class Execution:
         return f"{self.tool}({json.dumps(self.arguments, ensure_ascii=False)[1:-1]})"
 
 
-def ran(tool: str, /, **arguments: object) -> Execution:
-    """An execution: `ran("add", a=2, b=3)`."""
+def execution(tool: str, /, **arguments: object) -> Execution:
+    """Return an execution: `execution("add", a=2, b=3)`."""
     return Execution(tool, arguments)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One way in which models or servers fail, and what a framework should make of it.
+    """A fault of models or servers, and the expected outcome.
 
-    tools: the names of the functions of `tools.py` that are offered.
-    fault: what the model says to a request until it knows the `results`.
-    answer: the final answer, to the letter; `closing` is how it is said, if not so.
-    executions: what should run, in any order; each up to `repeats` times, all of them at least
-        once, and nothing else.
-    requests: how many requests to the model are still well spent.
+    tools: the names of the offered functions in `tools.py`.
+    fault: the model's reply to a request until it has the `results`.
+    answer: the exact final answer; `closing` is the text that the model sends for it, if different.
+    executions: the calls that should run, in any order, each once to `repeats` times; no others.
+    requests: the maximum of requests to the model.
     traits: the options of the server.
     """
 
@@ -72,17 +72,17 @@ class Scenario:
     traits: ServerProfileOptions = field(default_factory=ServerProfileOptions)
 
     def script(self, request: RecordedRequest) -> Reply:
-        """What the server answers."""
-        if request.number >= GIVES_UP_AT:
-            return _given_up()
+        """Return the server's reply to a request."""
+        if request.number >= MAX_REQUESTS:
+            return _refuse()
         if _is_closed(request):
-            return say(self.answer if self._is_known(request) else UNKNOWING)
+            return say(self.answer if self._is_known(request) else UNKNOWN_ANSWER)
         if self._is_known(request) and not self.stubborn:
-            return _final(self.closing or self.answer, request)
+            return _make_final_reply(self.closing or self.answer, request)
         return self.fault(request)
 
     def _is_known(self, request: RecordedRequest) -> bool:
-        heard = _heard(request)
+        heard = _collect_inputs(request)
         return all(result in heard for result in self.results)
 
     def __str__(self) -> str:
@@ -90,36 +90,36 @@ class Scenario:
 
 
 def always(reply: Reply) -> Fault:
-    """The same fault to every request."""
+    """Reply with the same fault to every request."""
     return lambda request: reply
 
 
 def once(reply: Reply, then: Reply) -> Fault:
-    """A fault to the first request, and after it what is right."""
+    """Reply with a fault to the first request, then with the right reply."""
     return lambda request: reply if request.number == 1 else then
 
 
 def twice(reply: Reply, then: Reply) -> Fault:
-    """A fault to the first two requests, and after them what is right."""
+    """Reply with a fault to the first two requests, then with the right reply."""
     return lambda request: reply if request.number <= 2 else then
 
 
 def in_turns(*replies: Reply) -> Fault:
-    """One reply after the other, round and round."""
+    """Reply with these replies in turn, and start again after the last."""
     return lambda request: replies[(request.number - 1) % len(replies)]
 
 
-def _heard(request: RecordedRequest) -> str:
-    """Everything that was said to the model, in whatever form."""
-    said = [message for message in request.messages if message.get("role") != "assistant"]
-    return json.dumps(said, ensure_ascii=False)
+def _collect_inputs(request: RecordedRequest) -> str:
+    """Return all messages to the model as JSON text."""
+    inputs = [message for message in request.messages if message.get("role") != "assistant"]
+    return json.dumps(inputs, ensure_ascii=False)
 
 
 def _is_closed(request: RecordedRequest) -> bool:
     return not request.tools or request.body.get("tool_choice") == "none"
 
 
-def _final(text: str, request: RecordedRequest) -> Completion:
+def _make_final_reply(text: str, request: RecordedRequest) -> Completion:
     if not any(tool["function"]["name"] == "final_answer" for tool in request.tools):
         return say(text)
     thinking, mark, rest = text.partition("</think>")
@@ -128,7 +128,7 @@ def _final(text: str, request: RecordedRequest) -> Completion:
     return call("final_answer", answer=rest.strip()).replace(text=thinking + mark)
 
 
-def _given_up() -> Reply:
-    # the openai client would ask again without this header
-    body = openai_error(f"gave up at request {GIVES_UP_AT}", status=400)
+def _refuse() -> Reply:
+    # Without this header the openai client would retry.
+    body = openai_error(f"gave up at request {MAX_REQUESTS}", status=400)
     return http_status(400, body=body, headers={"x-should-retry": "false"})

@@ -1,4 +1,4 @@
-"""The part of a page that a command makes, between a line that names the command and an end."""
+"""A generated section of a page, between a line that names the command and an end marker."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ END = "<!-- end -->"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The part of a page that this command makes."""
+    """The section of a page that a command generates."""
 
     command: str
 
     @property
     def begin(self) -> str:
-        """The line before it."""
+        """The line before the section."""
         return f"<!-- begin: made by {self.command} -->"
 
     def write(self, text: str, path: Path = PAGE) -> None:
-        """Puts the text in the place of what is there.
+        """Replace the section's text.
 
         Raises:
-            ValueError: the page has no such part.
+            ValueError: the page has no such section.
         """
         head, begin, rest = path.read_text("utf-8").partition(self.begin)
         _, end, tail = rest.partition(END)
@@ -33,6 +33,6 @@ class Section:
         path.write_text(f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}", "utf-8")
 
 
-def row(*cells: object) -> str:
-    """A line of a table."""
+def format_row(*cells: object) -> str:
+    """Format a line of a table."""
     return f"| {' | '.join(map(str, cells))} |"

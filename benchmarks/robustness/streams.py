@@ -1,7 +1,7 @@
-"""Streams of calls, cut in the ways that servers were seen to cut them.
+"""Streams of calls, split in the ways that servers were observed to split them.
 
-Plain, nothing is wrong with any of them. Streamed, the same calls should run as plain, each with
-its own arguments.
+Without a stream none of them has a fault. With a stream the same calls should run, each with its
+own arguments.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 
 from agentcall.testing import ScriptedCall, calls
-from benchmarks.robustness.base import ADDED, RIGHT, RIGHT_JSON, adding
-from benchmarks.robustness.chunks import Chunked, Piece, piece, split
-from benchmarks.robustness.scenario import Scenario, always, ran
+from benchmarks.robustness.base import ADDED, RIGHT, RIGHT_JSON, make_adding_scenario
+from benchmarks.robustness.chunks import ChunkedReply, Piece, make_piece, split_text
+from benchmarks.robustness.scenario import Scenario, always, execution
 
 _OTHER_JSON = '{"a": 58, "b": 4800}'
 _THIRD_JSON = '{"a": 61, "b": 4900}'
 _SUMS = (RIGHT_JSON, _OTHER_JSON, _THIRD_JSON)
 _QUESTION = "What are 1907 plus 2840, 58 plus 4800, and 61 plus 4900?"
-_EXECUTIONS = (ADDED, ran("add", a=58, b=4800), ran("add", a=61, b=4900))
+_EXECUTIONS = (ADDED, execution("add", a=58, b=4800), execution("add", a=61, b=4900))
 _RESULTS = ("4747", "4858", "4961")
 
 
@@ -30,14 +30,14 @@ def _add_in_parallel(
     number: int = 2,
     choice: object = 0,
 ) -> Scenario:
-    """A scenario of `number` parallel calls of `add`."""
+    """Return a scenario with `number` parallel calls of `add`."""
     plain = calls(*(ScriptedCall("add", text) for text in _SUMS[:number]))
     return Scenario(
         name,
         about,
         ("add",),
         _QUESTION,
-        always(Chunked(plain, deltas, choice)),
+        always(ChunkedReply(plain, deltas, choice)),
         f"{', '.join(_RESULTS[:number])}.",
         _EXECUTIONS[:number],
         _RESULTS[:number],
@@ -50,14 +50,17 @@ def _whole_call(
     index: object = 0,
     id: str | None = None,  # noqa: A002
 ) -> Piece:
-    return piece(index, id=id, name="add", arguments=_SUMS[number])
+    return make_piece(index, id=id, name="add", arguments=_SUMS[number])
 
 
 def _split_call(number: int, index: object = 0, *, marked: bool = False) -> list[Piece]:
     """A call in pieces: the name with its id, then the arguments, with the id if `marked`."""
     made = f"call_{number}"
-    head = piece(index, id=made, name="add", arguments="")
-    rest = (piece(index, id=made if marked else None, arguments=p) for p in split(_SUMS[number]))
+    head = make_piece(index, id=made, name="add", arguments="")
+    rest = (
+        make_piece(index, id=made if marked else None, arguments=p)
+        for p in split_text(_SUMS[number])
+    )
     return [head, *rest]
 
 
@@ -111,17 +114,17 @@ def _delete_then_read(name: str, arguments: str) -> Scenario:
     """A call without arguments, and behind it, at the same index, one with arguments."""
     keys = '{"path": "keys.txt"}'
     plain = calls(ScriptedCall("delete_file", arguments), ScriptedCall("read_file", keys))
-    first = piece(0, id="call_0", name="delete_file", arguments=arguments)
-    second = piece(0, id="call_1", name="read_file", arguments="")
-    rest = [piece(0, arguments=part) for part in split(keys)]
+    first = make_piece(0, id="call_0", name="delete_file", arguments=arguments)
+    second = make_piece(0, id="call_1", name="read_file", arguments="")
+    rest = [make_piece(0, arguments=part) for part in split_text(keys)]
     return Scenario(
         name,
         "each call has its own arguments; delete_file deletes the scratch file by default",
         ("delete_file", "read_file"),
         "Delete the scratch file and read keys.txt.",
-        always(Chunked(plain, _one_a_delta([first, second, *rest]))),
+        always(ChunkedReply(plain, _one_a_delta([first, second, *rest]))),
         "The scratch file is gone; the key is 4848.",
-        (ran("delete_file", path="scratch.txt"), ran("read_file", path="keys.txt")),
+        (execution("delete_file", path="scratch.txt"), execution("read_file", path="keys.txt")),
         ("4747", "4848"),
         2,
     )
@@ -153,10 +156,10 @@ INDEXES = (
         "a name begins the next call",
         _one_a_delta(
             [
-                piece(name="add", arguments=""),
-                *(piece(arguments=part) for part in split(_SUMS[0])),
-                piece(name="add", arguments=""),
-                *(piece(arguments=part) for part in split(_SUMS[1])),
+                make_piece(name="add", arguments=""),
+                *(make_piece(arguments=part) for part in split_text(_SUMS[0])),
+                make_piece(name="add", arguments=""),
+                *(make_piece(arguments=part) for part in split_text(_SUMS[1])),
             ]
         ),
     ),
@@ -165,10 +168,10 @@ INDEXES = (
         "index 0 and 1",
         _one_a_delta(
             [
-                piece(0, name="add", arguments=_SUMS[0][:9]),
-                piece(0, id="call_0", arguments=_SUMS[0][9:]),
-                piece(1, name="add", arguments=_SUMS[1][:9]),
-                piece(1, id="call_1", arguments=_SUMS[1][9:]),
+                make_piece(0, name="add", arguments=_SUMS[0][:9]),
+                make_piece(0, id="call_0", arguments=_SUMS[0][9:]),
+                make_piece(1, name="add", arguments=_SUMS[1][:9]),
+                make_piece(1, id="call_1", arguments=_SUMS[1][9:]),
             ]
         ),
     ),
@@ -193,18 +196,18 @@ def _split_name(name: str, about: str, *names: str) -> Scenario:
     whole = "".join(names)
     first, *others = names
     deltas = [
-        piece(0, id="call_0", name=first, arguments=""),
-        *(piece(0, name=part, arguments="") for part in others),
-        *(piece(0, arguments=part) for part in split(arguments)),
+        make_piece(0, id="call_0", name=first, arguments=""),
+        *(make_piece(0, name=part, arguments="") for part in others),
+        *(make_piece(0, arguments=part) for part in split_text(arguments)),
     ]
     return Scenario(
         name,
         about,
         ("find_user", "find_users"),
         "Which users begin with Ada?",
-        always(Chunked(calls(ScriptedCall(whole, arguments)), _one_a_delta(deltas))),
+        always(ChunkedReply(calls(ScriptedCall(whole, arguments)), _one_a_delta(deltas))),
         "4747 and 4748.",
-        (ran(whole, name="Ada"),),
+        (execution(whole, name="Ada"),),
         ("4747",),
         2,
     )
@@ -218,15 +221,18 @@ PIECES = (
         "find_user",
         "s",
     ),
-    adding(
+    make_adding_scenario(
         "arguments that hold all so far",
         "each piece begins with the one before it: the last one counts",
-        Chunked(
+        ChunkedReply(
             RIGHT,
             _one_a_delta(
                 [
-                    piece(0, id="call_0", name="add", arguments=""),
-                    *(piece(0, arguments=RIGHT_JSON[:end]) for end in (5, 12, len(RIGHT_JSON))),
+                    make_piece(0, id="call_0", name="add", arguments=""),
+                    *(
+                        make_piece(0, arguments=RIGHT_JSON[:end])
+                        for end in (5, 12, len(RIGHT_JSON))
+                    ),
                 ]
             ),
         ),

@@ -1,4 +1,4 @@
-"""Every scenario of the battery, in the groups that the page shows."""
+"""All scenarios of the battery, in the groups of the page."""
 
 from __future__ import annotations
 

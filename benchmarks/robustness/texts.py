@@ -1,26 +1,26 @@
-"""More scenarios: calls that stand in the text, and text that only looks like calls."""
+"""More scenarios: calls in the text, and text that only looks like calls."""
 
 from __future__ import annotations
 
 from agentcall.testing import calls, say
-from benchmarks.robustness.base import ADDED, RIGHT, RIGHT_JSON, adding
-from benchmarks.robustness.scenario import Scenario, always, ran
+from benchmarks.robustness.base import ADDED, RIGHT, RIGHT_JSON, make_adding_scenario
+from benchmarks.robustness.scenario import Scenario, always, execution
 
 AS_TEXT = f'<tool_call>\n{{"name": "add", "arguments": {RIGHT_JSON}}}\n</tool_call>'
 _PROSE = "I would call add(a, b), for instance add(1, 2), with my tool `add`."
 
 TEXTS = (
-    adding(
+    make_adding_scenario(
         "text: Llama <|python_tag|>",
         "the server parses no calls",
         say(f'<|python_tag|>{{"name": "add", "parameters": {RIGHT_JSON}}}<|eom_id|>'),
     ),
-    adding(
+    make_adding_scenario(
         "text: Mistral [TOOL_CALLS]",
         "the server parses no calls",
         say(f'[TOOL_CALLS] [{{"name": "add", "arguments": {RIGHT_JSON}}}]'),
     ),
-    adding(
+    make_adding_scenario(
         "text: DeepSeek V3.1",
         "the server parses no calls",
         say(
@@ -28,7 +28,7 @@ TEXTS = (
             f"{RIGHT_JSON}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
         ),
     ),
-    adding(
+    make_adding_scenario(
         "text: GLM 4.5",
         "the server parses no calls",
         say(
@@ -36,7 +36,7 @@ TEXTS = (
             "<arg_key>b</arg_key>\n<arg_value>2840</arg_value>\n</tool_call>"
         ),
     ),
-    adding(
+    make_adding_scenario(
         "text: Kimi K2",
         "the server parses no calls",
         say(
@@ -44,7 +44,7 @@ TEXTS = (
             f"<|tool_call_argument_begin|>{RIGHT_JSON}<|tool_call_end|><|tool_calls_section_end|>"
         ),
     ),
-    adding(
+    make_adding_scenario(
         "text: gpt-oss harmony",
         "the server parses no calls",
         say(
@@ -65,7 +65,7 @@ TEXTS = (
             )
         ),
         "4747 and 4758.",
-        (ADDED, ran("total", numbers=[1907, 2840, 11])),
+        (ADDED, execution("total", numbers=[1907, 2840, 11])),
         ("4747", "4758"),
         2,
     ),
@@ -81,7 +81,7 @@ TEXTS = (
             )
         ),
         "It is noted.",
-        (ran("save_note", text="It ends with </tool_call> or <|action_end|>."),),
+        (execution("save_note", text="It ends with </tool_call> or <|action_end|>."),),
         ("4747",),
         2,
     ),
@@ -96,7 +96,7 @@ TEXTS = (
         (),
         1,
     ),
-    adding(
+    make_adding_scenario(
         "a call rehearsed in thinking",
         "what is only thought of does not run",
         say(
@@ -105,12 +105,12 @@ TEXTS = (
             f"{AS_TEXT}"
         ),
     ),
-    adding(
+    make_adding_scenario(
         "a call swallowed by the server's thinking parser",
         "it stands in reasoning_content, and there is no answer",
         say("", thinking=f"I have to add them.\n{AS_TEXT}"),
     ),
-    adding(
+    make_adding_scenario(
         "native call and the same call as text",
         "runs once",
         calls(

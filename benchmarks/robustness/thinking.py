@@ -1,14 +1,14 @@
-"""Calls that are only thought of, and answers that end within a call although they say "stop".
+"""Calls that are only in the thinking, and answers that end inside a call with "stop".
 
-Neither may run. The call that was not meant, or not finished, differs from the one behind it, or
-its tool has a default for what is missing.
+Neither may run. The unintended or incomplete call differs from the one after it, or its tool has a
+default for the missing argument.
 """
 
 from __future__ import annotations
 
 from agentcall.testing import call, say
-from benchmarks.robustness.base import ADD, ADDED, RIGHT, SUM, adding
-from benchmarks.robustness.scenario import Scenario, always, once, ran
+from benchmarks.robustness.base import ADD, ADDED, RIGHT, SUM, make_adding_scenario
+from benchmarks.robustness.scenario import Scenario, always, execution, once
 from benchmarks.robustness.texts import AS_TEXT
 
 _THOUGHT = (
@@ -18,12 +18,12 @@ _THOUGHT = (
 _DELETION = '<tool_call>\n{"name": "delete_file", "arguments": {}}\n</tool_call>'
 
 THOUGHTS = (
-    adding(
+    make_adding_scenario(
         "a call before a lone </think>",
         "the prompt opened the thinking: only the call behind it runs",
         always(say(f"{_THOUGHT}\n</think>\n{AS_TEXT}")),
     ),
-    adding(
+    make_adding_scenario(
         "a native call behind a lone </think>",
         "the call in the thinking does not run",
         always(RIGHT.replace(text=f"{_THOUGHT}\n</think>\n\n")),
@@ -74,7 +74,7 @@ def _cut_deletion(name: str, text: str) -> Scenario:
         "Delete the file old.txt.",
         once(say(text), call("delete_file", path="old.txt")),
         "It is gone.",
-        (ran("delete_file", path="old.txt"),),
+        (execution("delete_file", path="old.txt"),),
         ("4747",),
         3,
     )
@@ -82,7 +82,9 @@ def _cut_deletion(name: str, text: str) -> Scenario:
 
 def _cut_addition(name: str, text: str) -> Scenario:
     """A call that is cut within its last number."""
-    return adding(name, 'finish_reason "stop" all the same', once(say(text), RIGHT), 3)
+    return make_adding_scenario(
+        name, 'finish_reason "stop" all the same', once(say(text), RIGHT), 3
+    )
 
 
 _HARMONY = "<|channel|>analysis<|message|>Go on.<|end|><|start|>assistant<|channel|>"

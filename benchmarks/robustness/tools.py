@@ -1,7 +1,7 @@
-"""The tools of the battery: plain functions that write down how they were called.
+"""The tools of the battery: plain functions that record their calls.
 
-agentcall and every peer import this very module. It needs nothing but the standard library, and
-no function checks its arguments: what a framework lets through is what stands in `EXECUTIONS`.
+agentcall and every peer import this module. It uses only the standard library, and no function
+checks its arguments: `EXECUTIONS` has what a framework lets through.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-EXECUTIONS: list[dict[str, Any]] = []  # Any: arguments as they came, right or wrong
+EXECUTIONS: list[dict[str, Any]] = []  # Any: arguments of any type, right or wrong
 """`{"tool": name, "arguments": {...}}` of each execution since the list was cleared."""
 
 REPORT_LENGTH = 200_000
-"""Characters of a report: far more than the window of the server that has to take it."""
+"""Characters of a report: far more than the context window of the server."""
 
 
 def _record(tool: str, **arguments: object) -> int:
-    """Writes an execution down; gives how many of this tool there are now."""
+    """Record an execution; return how many executions of this tool there are."""
     EXECUTIONS.append({"tool": tool, "arguments": arguments})
     return sum(execution["tool"] == tool for execution in EXECUTIONS)
 

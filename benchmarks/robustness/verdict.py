@@ -1,4 +1,4 @@
-"""What came of a run, and whether that is right."""
+"""The outcome of a run, and whether it is right."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ MARKUP = (
     *("<think", "</think", "<tool_call", "</tool_call", "<|", "|>", "<｜", "｜>", "<function="),
     *("<parameter=", "[TOOL_CALLS]", "Action Input:", "<arg_key>", '"arguments"', '"parameters"'),
 )
-"""What no user should see, unless the answer itself holds it."""
+"""Texts that no user should see, unless the answer itself contains them."""
 
 NOT_MEANT = "ran what was not meant: "
-"""Begins the complaint about a tool, or arguments, that no right run of the scenario has."""
+"""The prefix of the problem that an unintended call ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     answer: the final answer; None if there is none.
-    shown: everything that was streamed to the user, what was taken back included.
-    error: what was raised; empty if nothing was.
+    shown: everything that was streamed to the user, retracted text included.
+    error: the exception; empty if there was none.
     """
 
     answer: str | None
@@ -36,13 +36,13 @@ class Outcome:
     seconds: float = 0.0
 
 
-def complaint(scenario: Scenario, outcome: Outcome) -> str:
-    """Why an outcome is wrong, in a few words; empty if it is right."""
-    if strange := _not_meant(scenario, outcome.executions):
+def find_problem(scenario: Scenario, outcome: Outcome) -> str:
+    """Return why an outcome is wrong; empty if it is right."""
+    if strange := _list_unintended(scenario, outcome.executions):
         return f"{NOT_MEANT}{strange[0]}"
     if outcome.error:
         return outcome.error
-    wrong = _wrong_executions(scenario, outcome.executions)
+    wrong = _find_wrong_execution(scenario, outcome.executions)
     if wrong:
         return wrong
     answer = " ".join((outcome.answer or "").split())
@@ -56,14 +56,14 @@ def complaint(scenario: Scenario, outcome: Outcome) -> str:
     return ""
 
 
-def _not_meant(scenario: Scenario, executions: Sequence[Execution]) -> list[Execution]:
-    meant = set(map(_sign, scenario.executions))
-    return [execution for execution in executions if _sign(execution) not in meant]
+def _list_unintended(scenario: Scenario, executions: Sequence[Execution]) -> list[Execution]:
+    meant = set(map(_format_execution, scenario.executions))
+    return [execution for execution in executions if _format_execution(execution) not in meant]
 
 
-def _wrong_executions(scenario: Scenario, executions: Sequence[Execution]) -> str:
-    done = Counter(map(_sign, executions))
-    wanted = {_sign(execution): execution for execution in scenario.executions}
+def _find_wrong_execution(scenario: Scenario, executions: Sequence[Execution]) -> str:
+    done = Counter(map(_format_execution, executions))
+    wanted = {_format_execution(execution): execution for execution in scenario.executions}
     missing = [execution for sign, execution in wanted.items() if not done[sign]]
     if missing:
         return f"never ran {missing[0]}"
@@ -71,6 +71,6 @@ def _wrong_executions(scenario: Scenario, executions: Sequence[Execution]) -> st
     return f"ran {wanted[often[0][0]]} {often[0][1]} times" if often else ""
 
 
-def _sign(execution: Execution) -> str:
-    """An execution as text that tells 2 from "2" and from true."""
+def _format_execution(execution: Execution) -> str:
+    """Return an execution as text, in which 2, "2" and true differ."""
     return f"{execution.tool} {json.dumps(execution.arguments, sort_keys=True)}"

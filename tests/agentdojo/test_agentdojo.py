@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.robustness.installation import Peer, python_with
+from benchmarks.robustness.installation import Peer, find_python
 
 pytestmark = pytest.mark.agentdojo
 
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 def played(what: str) -> list[Row]:
     done = subprocess.run(
-        [str(python_with(AGENTDOJO)), str(HERE / "play.py"), what],
+        [str(find_python(AGENTDOJO)), str(HERE / "play.py"), what],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -283,7 +283,10 @@ def test_no_whole_answer_ends_with_1_and_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--concurrency", "few"], "numbers such as 1,8,32"), (["--dialect", "x"], "unknown dialect 'x'")],
+    [
+        (["--concurrency", "few"], "numbers such as 1,8,32"),
+        (["--dialect", "x"], "unknown dialect 'x'"),
+    ],
 )
 def test_a_wrong_command_ends_with_2(words: list[str], message: str, tmp_path: Path) -> None:
     with FakeServer([forever(say("hi"))]) as server:

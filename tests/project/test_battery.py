@@ -11,19 +11,26 @@ import pytest
 
 from agentcall.testing import FakeServer, call, forever
 from benchmarks.robustness.base import BASE
-from benchmarks.robustness.chunks import Chunked, piece
+from benchmarks.robustness.chunks import ChunkedReply, make_piece
 from benchmarks.robustness.ours import run_agentcall
-from benchmarks.robustness.results import Figure, Record, figure_of, load, merged, save
-from benchmarks.robustness.scenario import Scenario, ran
+from benchmarks.robustness.results import (
+    Figure,
+    Record,
+    load_records,
+    make_figure,
+    merge_records,
+    save_records,
+)
+from benchmarks.robustness.scenario import Scenario, execution
 from benchmarks.robustness.suite import SCENARIOS
-from benchmarks.robustness.verdict import Outcome, complaint
+from benchmarks.robustness.verdict import Outcome, find_problem
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_fault_does_not_lose_the_answer(scenario: Scenario, stream: bool) -> None:
     outcome = run_agentcall(scenario, stream=stream)
-    assert complaint(scenario, outcome) == ""
+    assert find_problem(scenario, outcome) == ""
 
 
 def test_the_first_scenarios_are_28() -> None:
@@ -45,12 +52,12 @@ RIGHT = Outcome(ADDING.answer, ADDING.executions, requests=2)
         (replace(RIGHT, answer=None), "answered ''"),
         (replace(RIGHT, answer=f"<think>so</think>{ADDING.answer}"), "answered"),
         (replace(RIGHT, executions=()), "never ran add"),
-        (replace(RIGHT, executions=(ran("add", a="1907", b="2840"),)), "not meant: add"),
-        (replace(RIGHT, executions=(ran("add", a=1907.0, b=2840),)), "not meant: add"),
+        (replace(RIGHT, executions=(execution("add", a="1907", b="2840"),)), "not meant: add"),
+        (replace(RIGHT, executions=(execution("add", a=1907.0, b=2840),)), "not meant: add"),
         (replace(RIGHT, executions=ADDING.executions * 2), "2 times"),
         (replace(RIGHT, error="raised KeyError: 'x'"), "raised KeyError"),
         (
-            replace(RIGHT, executions=(ran("add", a=1, b=1),), error="raised KeyError: 'x'"),
+            replace(RIGHT, executions=(execution("add", a=1, b=1),), error="raised KeyError: 'x'"),
             "not meant: add",
         ),
         (replace(RIGHT, requests=3), "took 3 requests"),
@@ -58,10 +65,10 @@ RIGHT = Outcome(ADDING.answer, ADDING.executions, requests=2)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_outcome_is_judged_by_its_executions_and_its_answer(
+def test_an_outcome_is_judged_by_executions_and_answer(
     outcome: Outcome, words: str
 ) -> None:
-    found = complaint(ADDING, outcome)
+    found = find_problem(ADDING, outcome)
     assert words in found
     assert bool(words) == bool(found)
 
@@ -70,22 +77,22 @@ def test_a_new_record_replaces_the_old_one(tmp_path: Path) -> None:
     figures = {"normal native call": Figure(2)}
     old = Record("agentcall", {}, "2026-01-01", 1.0, {"plain": figures, "streamed": {}})
     peer = replace(old, name="peer")
-    save([old, peer], tmp_path / "results.json")
+    save_records([old, peer], tmp_path / "results.json")
     new = replace(old, date="2026-01-02")
-    assert merged(load(tmp_path / "results.json"), [new]) == [new, peer]
+    assert merge_records(load_records(tmp_path / "results.json"), [new]) == [new, peer]
 
 
 def test_a_figure_distinguishes_a_wrong_execution_from_a_missing_answer() -> None:
-    strange = figure_of(ADDING, replace(RIGHT, executions=(ran("add", a=1, b=1),)))
-    silent = figure_of(ADDING, replace(RIGHT, executions=(), answer=None))
+    strange = make_figure(ADDING, replace(RIGHT, executions=(execution("add", a=1, b=1),)))
+    silent = make_figure(ADDING, replace(RIGHT, executions=(), answer=None))
     record = Record("peer", {}, "2026-01-01", 1.0, {"plain": {ADDING.name: strange}})
     assert (strange.is_harmful, silent.is_harmful) == (True, False)
     assert (record.score("plain", [ADDING]), record.harm("plain", [ADDING])) == ("0/1", 1)
 
 
 def test_a_chunked_reply_is_one_message_or_the_given_deltas() -> None:
-    pieces = [piece("0", id="a", name="add", arguments=""), piece(0.0, arguments="{}")]
-    reply = Chunked(call("add", a=1, b=2), [pieces[:1], pieces[1:]], "0")
+    pieces = [make_piece("0", id="a", name="add", arguments=""), make_piece(0.0, arguments="{}")]
+    reply = ChunkedReply(call("add", a=1, b=2), [pieces[:1], pieces[1:]], "0")
     with FakeServer([forever(reply)]) as server:
         url = f"{server.url}/chat/completions"
         plain = httpx.post(url, json={"model": "m", "messages": []}).json()

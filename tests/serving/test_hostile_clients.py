@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.hostile.__main__ import Report, run
-from benchmarks.hostile.doors import DOORS
+from benchmarks.hostile.__main__ import Report, measure_attack
+from benchmarks.hostile.servers import SERVERS
 
 REFUSED = {"400", "403", "404", "413", "415", "422", "503", "ended", "still open", "cut short"}
 
@@ -27,9 +27,9 @@ def check(report: Report, *, opens: bool = False) -> None:
 
 @pytest.mark.processes
 def test_a_good_client_of_the_endpoint_is_answered_while_others_stall_and_attack() -> None:
-    check(run(DOORS["serve"], 8))
+    check(measure_attack(SERVERS["serve"], 8))
 
 
 @pytest.mark.mcp
 def test_a_good_client_of_the_mcp_server_is_answered_while_others_stall_and_attack() -> None:
-    check(run(DOORS["mcp"], 8))
+    check(measure_attack(SERVERS["mcp"], 8))

@@ -1,4 +1,4 @@
-"""The loop that users write by hand: post the conversation, call the functions, go on."""
+"""The loop that users write by hand: post the conversation, call the functions, repeat."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks.overhead.task import QUESTION
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-def looped(job: Job, post: Post) -> Run:
-    """A run over what posts a body and gives the answer."""
+def make_run(job: Job, post: Post) -> Run:
+    """Return a run that uses `post`, which posts a body and returns the answer."""
     functions = {function.__name__: function for function in job.functions}
     fixed = {"model": job.task.model, "tools": job.definitions}
 
@@ -33,14 +33,14 @@ def looped(job: Job, post: Post) -> Run:
     return run
 
 
-def asked(job: Job) -> dict[str, Any]:
-    """The body that asks for a stream."""
+def build_stream_body(job: Job) -> dict[str, Any]:
+    """Return the body of a request for a stream."""
     messages = [{"role": "user", "content": QUESTION}]
     return {"model": job.task.model, "tools": job.definitions, "messages": messages, "stream": True}
 
 
-def said(line: str | bytes) -> str:
-    """The text of a line of a stream; nothing where it is no event with text."""
+def read_text(line: str | bytes) -> str:
+    """Return the text of a line of a stream; empty if it is not an event with text."""
     if not line.startswith("data: {" if isinstance(line, str) else b"data: {"):
         return ""
     delta = json.loads(line[6:])["choices"][0]["delta"]

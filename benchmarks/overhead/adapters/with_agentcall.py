@@ -1,4 +1,4 @@
-"""agentcall, as a user writes it."""
+"""agentcall, as users write it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WithAgentcall:
         return Agent(model, tools=[tool(each) for each in job.functions], limits=_LIMITS)
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         agent = self._agent(job)
 
         async def run() -> str:
@@ -33,7 +33,7 @@ class WithAgentcall:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._agent(job)
 
         async def stream() -> AsyncIterator[str]:
@@ -44,7 +44,7 @@ class WithAgentcall:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions."""
+        """Make tools of functions."""
         return [tool(function) for function in functions]
 
 

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 agno_agent: Any = import_module("agno.agent")  # Any: in this contestant's environment alone
@@ -21,12 +29,12 @@ class WithAgno:
 
     def _agent(self, job: Job) -> Any:
         model = agno_models.OpenAILike(
-            id=job.task.model, base_url=job.url, api_key=KEY, timeout=PATIENCE
+            id=job.task.model, base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT
         )
         return agno_agent.Agent(model=model, tools=list(job.functions), telemetry=False)
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         agent = self._agent(job)
 
         async def run() -> object:
@@ -35,7 +43,7 @@ class WithAgno:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._agent(job)
 
         async def stream() -> AsyncIterator[object]:
@@ -46,7 +54,7 @@ class WithAgno:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions, with their schemas."""
+        """Make tools of functions, with their schemas."""
         return [agno_tools.Function.from_callable(function).to_dict() for function in functions]
 
 

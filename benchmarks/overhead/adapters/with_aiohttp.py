@@ -1,4 +1,4 @@
-"""Nothing but aiohttp and json, by hand."""
+"""A loop by hand, with only aiohttp and json."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.overhead.adapters.by_hand import asked, looped, said
+from benchmarks.overhead.adapters.by_hand import build_stream_body, make_run, read_text
 from benchmarks.overhead.adapters.worker import Function, Job, Run, Stream, serve
 
 
@@ -21,35 +21,35 @@ class WithAiohttp:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The session, made where the loop runs."""
+        """The session, created in the running event loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         return self._session
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         session, place = self.session, f"{job.url}/chat/completions"
 
         async def post(body: dict[str, Any]) -> dict[str, Any]:
             async with session.post(place, json=body) as response:
                 return await response.json()
 
-        return looped(job, post)
+        return make_run(job, post)
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
-        session, place, body = self.session, f"{job.url}/chat/completions", asked(job)
+        """Prepare a streamed run."""
+        session, place, body = self.session, f"{job.url}/chat/completions", build_stream_body(job)
 
         async def stream() -> AsyncIterator[str]:
             async with session.post(place, json=body) as response:
                 async for line in response.content:
-                    if text := said(line):
+                    if text := read_text(line):
                         yield text
 
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """By hand, schemas are written and not made."""
+        """Return nothing: schemas are written by hand."""
         raise NotImplementedError
 
 

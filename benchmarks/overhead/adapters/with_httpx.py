@@ -1,4 +1,4 @@
-"""Nothing but httpx and json, by hand."""
+"""A loop by hand, with only httpx and json."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.by_hand import asked, looped, said
-from benchmarks.overhead.adapters.worker import PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.by_hand import build_stream_body, make_run, read_text
+from benchmarks.overhead.adapters.worker import CLIENT_TIMEOUT, Function, Job, Run, Stream, serve
 
 httpx: Any = import_module("httpx")  # Any: in this contestant's environment alone
 
@@ -19,10 +19,10 @@ class WithHttpx:
 
     def __init__(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._client = httpx.AsyncClient(limits=limits, timeout=PATIENCE)
+        self._client = httpx.AsyncClient(limits=limits, timeout=CLIENT_TIMEOUT)
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         client, place = self._client, f"{job.url}/chat/completions"
 
         async def post(body: dict[str, Any]) -> dict[str, Any]:
@@ -30,22 +30,22 @@ class WithHttpx:
             response.raise_for_status()
             return response.json()
 
-        return looped(job, post)
+        return make_run(job, post)
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
-        client, place, body = self._client, f"{job.url}/chat/completions", asked(job)
+        """Prepare a streamed run."""
+        client, place, body = self._client, f"{job.url}/chat/completions", build_stream_body(job)
 
         async def stream() -> AsyncIterator[str]:
             async with client.stream("POST", place, json=body) as response:
                 async for line in response.aiter_lines():
-                    if text := said(line):
+                    if text := read_text(line):
                         yield text
 
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """By hand, schemas are written and not made."""
+        """Return nothing: schemas are written by hand."""
         raise NotImplementedError
 
 

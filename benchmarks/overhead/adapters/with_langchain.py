@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 langchain_agents: Any = import_module("langchain.agents")  # Any: in this environment alone
@@ -27,13 +35,13 @@ class WithLangchain:
             model=job.task.model,
             base_url=job.url,
             api_key=KEY,
-            timeout=PATIENCE,
+            timeout=CLIENT_TIMEOUT,
             streaming=job.task.chunks > 0,
         )
         return langchain_agents.create_agent(model, tools=list(job.functions))
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         agent = self._agent(job)
 
         async def run() -> object:
@@ -42,7 +50,7 @@ class WithLangchain:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._agent(job)
 
         async def stream() -> AsyncIterator[object]:
@@ -53,7 +61,7 @@ class WithLangchain:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions, with their schemas."""
+        """Make tools of functions, with their schemas."""
         return [langchain_tools.convert_to_openai_tool(function) for function in functions]
 
 

@@ -1,4 +1,4 @@
-"""The official client, by hand, as its own examples show it."""
+"""A loop by hand with the official client, as in its own examples."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.by_hand import asked
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.by_hand import build_stream_body
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 openai: Any = import_module("openai")  # Any: in this contestant's environment alone
@@ -24,12 +32,12 @@ class WithOpenAI:
 
     def _completions(self, job: Job) -> Any:
         self._client = self._client or openai.AsyncOpenAI(
-            base_url=job.url, api_key=KEY, timeout=PATIENCE
+            base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT
         )
         return self._client.chat.completions
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         completions = self._completions(job)
         functions = {function.__name__: function for function in job.functions}
         model, tools = job.task.model, job.definitions
@@ -50,8 +58,8 @@ class WithOpenAI:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
-        completions, body = self._completions(job), asked(job)
+        """Prepare a streamed run."""
+        completions, body = self._completions(job), build_stream_body(job)
 
         async def stream() -> AsyncIterator[str]:
             async for chunk in await completions.create(**body):
@@ -61,7 +69,7 @@ class WithOpenAI:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """By hand, schemas are written and not made."""
+        """Return nothing: schemas are written by hand."""
         raise NotImplementedError
 
 

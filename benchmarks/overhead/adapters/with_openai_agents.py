@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 agents: Any = import_module("agents")  # Any: in this contestant's environment alone
@@ -23,13 +31,13 @@ class WithOpenAIAgents:
 
     def _agent(self, job: Job) -> Any:
         self._client = self._client or openai.AsyncOpenAI(
-            base_url=job.url, api_key=KEY, timeout=PATIENCE
+            base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT
         )
         model = agents.OpenAIChatCompletionsModel(model=job.task.model, openai_client=self._client)
         return agents.Agent(name="assistant", model=model, tools=self.schemas(job.functions))
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         agent = self._agent(job)
 
         async def run() -> object:
@@ -38,7 +46,7 @@ class WithOpenAIAgents:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._agent(job)
 
         async def stream() -> AsyncIterator[object]:
@@ -51,7 +59,7 @@ class WithOpenAIAgents:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions."""
+        """Make tools of functions."""
         return [agents.function_tool(function) for function in functions]
 
 

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 pydantic_ai: Any = import_module("pydantic_ai")  # Any: in this contestant's environment alone
@@ -27,13 +35,13 @@ class WithPydanticAI:
 
     def _agent(self, job: Job) -> Any:
         self._provider = self._provider or providers.OpenAIProvider(
-            openai_client=openai.AsyncOpenAI(base_url=job.url, api_key=KEY, timeout=PATIENCE)
+            openai_client=openai.AsyncOpenAI(base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT)
         )
         model = models.OpenAIChatModel(job.task.model, provider=self._provider)
         return pydantic_ai.Agent(model, tools=list(job.functions))
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         agent = self._agent(job)
 
         async def run() -> object:
@@ -42,7 +50,7 @@ class WithPydanticAI:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._agent(job)
 
         async def stream() -> AsyncIterator[object]:
@@ -53,7 +61,7 @@ class WithPydanticAI:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions, with their schemas."""
+        """Make tools of functions, with their schemas."""
         return [pydantic_ai.Tool(function) for function in functions]
 
 

@@ -8,7 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 smolagents: Any = import_module("smolagents")  # Any: in this contestant's environment alone
@@ -27,14 +35,14 @@ class WithSmolagents:
             model_id=job.task.model,
             api_base=job.url,
             api_key=KEY,
-            client_kwargs={"timeout": PATIENCE},
+            client_kwargs={"timeout": CLIENT_TIMEOUT},
         )
         return smolagents.ToolCallingAgent(
             tools=tools, model=model, max_steps=10_000, stream_outputs=stream, verbosity_level=0
         )
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         tools, free = self.schemas(job.functions), []
 
         def work() -> object:
@@ -49,7 +57,7 @@ class WithSmolagents:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._make(job, self.schemas(job.functions), stream=True)
 
         async def stream() -> AsyncIterator[object]:
@@ -60,7 +68,7 @@ class WithSmolagents:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> list[Any]:
-        """The tools of functions."""
+        """Make tools of functions."""
         return [smolagents.tool(function) for function in functions]
 
 

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from benchmarks.overhead.adapters.worker import KEY, PATIENCE, Function, Job, Run, Stream, serve
+from benchmarks.overhead.adapters.worker import (
+    CLIENT_TIMEOUT,
+    KEY,
+    Function,
+    Job,
+    Run,
+    Stream,
+    serve,
+)
 from benchmarks.overhead.task import QUESTION
 
 strands: Any = import_module("strands")  # Any: in this contestant's environment alone
@@ -24,7 +32,7 @@ class WithStrands:
 
     def _make(self, job: Job, tools: Sequence[Any]) -> Any:
         self._client = self._client or openai.AsyncOpenAI(
-            base_url=job.url, api_key=KEY, timeout=PATIENCE
+            base_url=job.url, api_key=KEY, timeout=CLIENT_TIMEOUT
         )
         model = models.OpenAIModel(
             client=self._client, model_id=job.task.model, stream=job.task.chunks > 0
@@ -32,7 +40,7 @@ class WithStrands:
         return strands.Agent(model, tools=tools, callback_handler=None)
 
     def run(self, job: Job) -> Run:
-        """A run."""
+        """Prepare a run."""
         tools, free = self.schemas(job.functions), []
 
         async def run() -> str:
@@ -45,7 +53,7 @@ class WithStrands:
         return run
 
     def stream(self, job: Job) -> Stream:
-        """The pieces of a streamed answer."""
+        """Prepare a streamed run."""
         agent = self._make(job, self.schemas(job.functions))
 
         async def stream() -> AsyncIterator[object]:
@@ -57,7 +65,7 @@ class WithStrands:
         return stream
 
     def schemas(self, functions: Sequence[Function]) -> list[Any]:
-        """The tools of functions."""
+        """Make tools of functions."""
         return [strands.tool(function) for function in functions]
 
 

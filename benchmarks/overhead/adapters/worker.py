@@ -1,8 +1,8 @@
-"""The frame of a contestant: a JSON line in for each thing to do, a JSON line out with figures.
+"""The main program of a contestant: a JSON line in for each duty, a JSON line out with figures.
 
-A line in names what is to be done (a method of `Worker`), the server's `url`, the `folder` with the
-functions and the `task`. Only the standard library is imported here, and little of it, as all of
-it counts in a cold start.
+A line in has the duty (`do`, a method of `DutyRunner`), the server's `url`, the `folder` with the
+functions and the `task`. Imports little of the standard library and nothing else, because the
+imports are part of a cold start.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any, NamedTuple, Protocol
 from benchmarks.overhead.task import ANSWER, Task
 
 KEY = "no-key"
-PATIENCE = 600.0
-"""Seconds that a client waits: the official one gives up on a connection after 5, if not told."""
+CLIENT_TIMEOUT = 600.0
+"""Timeout of the clients; the official one's default for a connection is 5 seconds."""
 FUNCTIONS = "made_functions.py"
 DEFINITIONS = "definitions.json"
 WITHOUT_WALK = "--without-walk"
 _SHORT = 10
-"""Runs of more steps warm up while they are measured."""
+"""Runs with more steps are not warmed up."""
 
 Function = Callable[..., str]
 Run = Callable[[], Awaitable[object]]
@@ -36,7 +36,7 @@ Stream = Callable[[], AsyncIterator[object]]
 
 
 class Job(NamedTuple):
-    """What an adapter needs for a run: where the server is, and the tools that are offered."""
+    """The input of a run: the server's URL, the task and the folder with the tools."""
 
     url: str
     task: Task
@@ -44,8 +44,8 @@ class Job(NamedTuple):
 
     @property
     def functions(self) -> Sequence[Function]:
-        """The functions to be made tools of."""
-        return functions_in(self.folder / FUNCTIONS, self.task.tools)
+        """The functions for the tools."""
+        return load_functions(self.folder / FUNCTIONS, self.task.tools)
 
     @property
     def definitions(self) -> list[dict[str, Any]]:
@@ -60,20 +60,20 @@ class Adapter(Protocol):
     packages: Iterable[str]
 
     def run(self, job: Job) -> Run:
-        """Whatever can be made ready once; calling it does one run and gives its answer."""
+        """Prepare a run; calling the result does one run and returns its answer."""
         ...
 
     def stream(self, job: Job) -> Stream:
-        """The same for an answer that is streamed: gives its pieces."""
+        """Prepare a streamed run; calling the result yields the pieces of its answer."""
         ...
 
     def schemas(self, functions: Sequence[Function]) -> object:
-        """The tools of functions."""
+        """Make tools of functions."""
         ...
 
 
-def functions_in(path: Path, count: int) -> Sequence[Function]:
-    """The first functions of a file."""
+def load_functions(path: Path, count: int) -> Sequence[Function]:
+    """Load the first `count` functions of a file."""
     module = sys.modules.get(path.stem)
     if module is None or module.__file__ != str(path):
         spec = spec_from_file_location(path.stem, path)
@@ -85,33 +85,33 @@ def functions_in(path: Path, count: int) -> Sequence[Function]:
     return made[:count]
 
 
-class Worker:
-    """Does what a line says, in one event loop that stays."""
+class DutyRunner:
+    """Runs duties in one event loop."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
         self._loop = asyncio.new_event_loop()
         self._ready: dict[Job, Run] = {}
 
-    def done(self, line: dict[str, Any]) -> dict[str, Any]:
-        """The figures of what the line says."""
+    def run_duty(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Run the duty of a line and return its figures."""
         job = Job(line["url"], Task(*line["task"]), Path(line["folder"]))
         duty = getattr(self, f"_{line['do']}")
         return self._loop.run_until_complete(duty(job, line))
 
     async def _versions(self, job: Job, line: dict[str, Any]) -> dict[str, str]:
-        """The versions of what is measured."""
-        from importlib.metadata import version  # not for the cold start
+        """Return the versions of the packages."""
+        from importlib.metadata import version  # not part of the cold start
 
         return {name: version(name) for name in self._adapter.packages}
 
     async def _first(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
-        """One run, and nothing else."""
+        """Do one run."""
         _check(await self._adapter.run(job)())
         return {}
 
     async def _runs(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
-        """CPU seconds of a run: as many, one after another, as fit into the `seconds`."""
+        """Measure the CPU seconds of a run, averaged over as many as fit into `seconds`."""
         run, made = self._ready.get(job), 0
         if run is None:
             run = self._ready[job] = self._adapter.run(job)
@@ -127,19 +127,19 @@ class Worker:
         return {"cpu": spent / made}
 
     async def _crowd(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
-        """Seconds that so many runs `at_once` take; the process's peak of memory, in bytes."""
+        """Measure the seconds of `at_once` concurrent runs, and the peak of memory in bytes."""
         run = self._adapter.run(job)
         _check(await run())
-        before = resident()
+        before = measure_resident()
         began, cpu = time.perf_counter(), time.process_time()
         answers = await asyncio.gather(*(run() for _ in range(line["at_once"])))
         wall, spent = time.perf_counter() - began, time.process_time() - cpu
         for answer in answers:
             _check(answer)
-        return {"wall": wall, "cpu": spent, "peak": peak(), "before": before}
+        return {"wall": wall, "cpu": spent, "peak": measure_peak(), "before": before}
 
     async def _streams(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
-        """CPU seconds of a streamed answer, and the seconds until its first piece."""
+        """Measure the CPU seconds of a streamed answer, and the seconds until its first piece."""
         stream, made, firsts, pieces = self._adapter.stream(job), 0, 0.0, 0
         gc.collect()
         began, cpu = time.perf_counter(), time.process_time()
@@ -155,21 +155,21 @@ class Worker:
         return {"cpu": spent / made, "first": firsts / made, "pieces": pieces / made}
 
     async def _schemas(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
-        """CPU seconds in which functions become tools, the first time."""
+        """Measure the CPU seconds of making tools of functions for the first time."""
         functions = job.functions
         cpu = time.process_time()
         self._adapter.schemas(functions)
         return {"cpu": time.process_time() - cpu}
 
     async def _survival(self, job: Job, line: dict[str, Any]) -> dict[str, float]:
-        """Which part of so many `runs` ends with the answer; ten are under way at once."""
+        """Measure the share of `runs` that end with the answer; ten run concurrently."""
         run, gate = self._adapter.run(job), asyncio.Semaphore(10)
 
         async def survives() -> bool:
             async with gate:
                 try:
                     return _is_answer(await run())
-                except Exception:  # whatever is raised, the run has not survived
+                except Exception:  # the run has failed, whatever it raised
                     return False
 
         well = await asyncio.gather(*(survives() for _ in range(line["runs"])))
@@ -185,42 +185,42 @@ def _check(answer: object) -> None:
         raise ValueError(f"the answer is {answer!r}, not {ANSWER!r}")
 
 
-def resident() -> float:
-    """Bytes of memory that the process has now."""
+def measure_resident() -> float:
+    """Return the process's resident memory in bytes."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak() -> float:
-    """Bytes of memory that the process had at most."""
+def measure_peak() -> float:
+    """Return the process's peak of resident memory in bytes."""
     return getrusage(RUSAGE_SELF).ru_maxrss * 1024
 
 
 def serve(adapter: Adapter) -> None:
-    """Does what comes in, line by line; gives figures, or an `error` in words."""
+    """Run the duties of standard input, line by line; write figures, or an `error`."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a framework prints would stand between the lines
+    os.dup2(2, 1)  # a framework's own output must not mix with the lines
     if WITHOUT_WALK in sys.argv:
-        switch_walk_off()
-    worker = Worker(adapter)
+        disable_walk()
+    worker = DutyRunner(adapter)
     for line in sys.stdin:
         try:
-            said: dict[str, Any] = worker.done(json.loads(line))
-        except Exception as error:  # it is told to who asked
+            said: dict[str, Any] = worker.run_duty(json.loads(line))
+        except Exception as error:  # reported to the parent process
             said = {"error": f"{type(error).__name__}: {error}"[:500]}
-        _say(said, out)
+        _write_line(said, out)
 
 
-def _say(value: object, out: Any) -> None:
+def _write_line(value: object, out: Any) -> None:
     out.write(json.dumps(value) + "\n")
     out.flush()
 
 
-def switch_walk_off() -> None:
-    """Keeps the official client from walking over the whole conversation with every request.
+def disable_walk() -> None:
+    """Keep the official client from converting the whole conversation for every request.
 
-    It looks in each message for fields that have to be renamed. Chat completions have none, so
-    what it sends stays the same.
+    It searches each message for fields to rename. Chat completions have none, so the requests stay
+    the same.
     """
     from openai._utils import is_given  # the openai package is not everywhere
     from openai.resources.chat.completions import completions

@@ -1,4 +1,4 @@
-"""The frame of an adapter: a JSON line in for each run, a JSON line out.
+"""The main program of an adapter: a JSON line in for each run, a JSON line out.
 
 A line in: `{"url", "tools": [names], "question", "stream"}`. A line out: `{"answer", "executions",
 "error", "seconds"}`. The first line out, before any comes in, is `{"versions": {...}}`.
@@ -24,7 +24,7 @@ INSTRUCTIONS = "Answer the question. Use the tools."
 
 @dataclass(frozen=True)
 class Task:
-    """A run to do."""
+    """The input of a run."""
 
     url: str
     tools: tuple[Callable[..., Any], ...]  # Any: a framework looks at the signature itself
@@ -36,22 +36,22 @@ Drive: TypeAlias = Callable[[Task], object]
 
 
 def serve(drive: Drive, packages: Iterable[str]) -> None:
-    """Does the runs that come in; gives the answers, whatever is raised."""
+    """Run the tasks of standard input and write the answers, or the exceptions."""
     sys.addaudithook(_only_loopback)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a framework prints would stand between the lines
-    _say({"versions": {name: version(name) for name in packages}}, out)
+    os.dup2(2, 1)  # a framework's own output must not mix with the lines
+    _write_line({"versions": {name: version(name) for name in packages}}, out)
     for line in sys.stdin:
-        _say(_done(drive, json.loads(line)), out)
+        _write_line(_run_task(drive, json.loads(line)), out)
 
 
-def _done(drive: Drive, line: dict[str, Any]) -> dict[str, object]:  # Any: JSON
+def _run_task(drive: Drive, line: dict[str, Any]) -> dict[str, object]:  # Any: JSON
     functions = tuple(getattr(tools, name) for name in line["tools"])
     tools.EXECUTIONS.clear()
     answer, error, start = None, "", perf_counter()
     try:
         answer = drive(Task(line["url"], functions, line["question"], line["stream"]))
-    except Exception as raised:  # whatever it is, the run has failed by it
+    except Exception as raised:  # any exception is a failure of the run
         error = f"raised {type(raised).__name__}: {raised}"[:300]
     return {
         "answer": None if answer is None else str(answer),
@@ -61,13 +61,13 @@ def _done(drive: Drive, line: dict[str, Any]) -> dict[str, object]:  # Any: JSON
     }
 
 
-def _say(value: object, out: Any) -> None:  # Any: a text stream
+def _write_line(value: object, out: Any) -> None:  # Any: a text stream
     out.write(json.dumps(value, default=str) + "\n")
     out.flush()
 
 
 def _only_loopback(event: str, arguments: tuple[object, ...]) -> None:
-    """Refuses every connection that leaves the machine: no telemetry, no download."""
+    """Refuse connections that leave the machine: no telemetry, no downloads."""
     if event != "socket.connect":
         return
     address = arguments[1]

@@ -1,4 +1,4 @@
-"""A contestant at work: its adapter in a process of its own, which stays until it is closed."""
+"""The process of a contestant's adapter, which runs until it is closed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.overhead.task import Task
 
 ROOT = Path(__file__).parents[2]
 DUTY_TIMEOUT = 600.0
-"""What a duty may take."""
+"""Timeout of a duty, in seconds."""
 
 _QUIET = {
     "AGNO_TELEMETRY": "false",
@@ -32,19 +32,19 @@ Figures = dict[str, Any]  # Any: numbers, and the versions' texts
 
 
 class ContestantError(Exception):
-    """A contestant could not do what it was asked; the message says who, what and why."""
+    """A contestant failed; the message has its name, the duty and the reason."""
 
 
 @dataclass
 class ContestantProcess:
-    """The process of a contestant's adapter, beside a server."""
+    """The process of a contestant's adapter."""
 
     contestant: Contestant
     url: str
     _process: subprocess.Popen[str] | None = field(default=None)
 
     def run_duty(self, duty: str, task: Task, folder: Path, **more: object) -> Figures:
-        """The figures of a duty with the functions in a folder. Raises ContestantError."""
+        """Run a duty with the functions in a folder; return its figures. Raises ContestantError."""
         process = self._process or self._start()
         line = {"do": duty, "url": self.url, "folder": str(folder), "task": task, **more}
         assert process.stdin is not None
@@ -56,7 +56,7 @@ class ContestantProcess:
         return said
 
     def close(self) -> Figures:
-        """Ends the process; gives the CPU seconds that it used from its start to its end."""
+        """End the process; return its CPU seconds and its peak of memory."""
         process, self._process = self._process, None
         if process is None:
             return {}
@@ -95,16 +95,16 @@ class ContestantProcess:
 
 
 def cold_run(contestant: Contestant, url: str, task: Task, folder: Path) -> Figures:
-    """The seconds of a process that does one run and ends, of CPU and of the clock."""
-    began = time.perf_counter()
+    """Measure a process that does one run and ends: CPU and wall-clock seconds."""
+    start = time.perf_counter()
     worker = ContestantProcess(contestant, url)
     worker.run_duty("first", task, folder)
     used = worker.close()
-    return {**used, "wall": time.perf_counter() - began}
+    return {**used, "wall": time.perf_counter() - start}
 
 
 def cold_import(contestant: Contestant) -> Figures:
-    """The CPU seconds of the imports of a user's file, and the memory behind them in bytes."""
+    """Measure the imports of a user's file: CPU seconds and memory in bytes."""
     code = (
         "import time; began = time.process_time()\n"
         f"{contestant.imports}\n"
@@ -121,6 +121,6 @@ def cold_import(contestant: Contestant) -> Figures:
 
 
 def _build_environment() -> dict[str, str]:
-    """Ours, with compiled modules kept, as they are where a framework is used."""
+    """Return our environment, with compiled modules cached, as in normal use."""
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, **_QUIET}

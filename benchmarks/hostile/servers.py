@@ -1,4 +1,4 @@
-"""The servers that are attacked, as commands, and how a client that behaves well asks each."""
+"""The attacked servers, as commands, and the requests of a well-behaved client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uuid import uuid4
 import aiohttp
 
 DESCRIPTORS = 256
-"""What a server may open: that of macOS, and a quarter of most Linuxes'."""
+"""Limit of a server's file descriptors: that of macOS, and a quarter of Linux's usual one."""
 
 TOOLS = '''
 from agentcall import tool
@@ -31,17 +31,17 @@ Ask = Callable[[aiohttp.ClientSession, str], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Door:
-    """A command that serves; `path` takes a JSON body. `ask` raises where the answer is wrong."""
+class ServerCommand:
+    """A server command; `path` accepts a JSON body, `ask` raises if an answer is wrong."""
 
     name: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     path: str
     ask: Ask
 
 
 async def ask_serve(client: aiohttp.ClientSession, base: str) -> None:
-    """A completion, and whether the server is there."""
+    """Request a completion and the health page."""
     body = {"messages": [{"role": "user", "content": "hi"}]}
     async with client.post(f"{base}/v1/chat/completions", json=body) as answer:
         told = await answer.json()
@@ -51,7 +51,7 @@ async def ask_serve(client: aiohttp.ClientSession, base: str) -> None:
 
 
 async def ask_web(client: aiohttp.ClientSession, base: str) -> None:
-    """The page, and a question to the agent."""
+    """Request the page, and ask the agent a question."""
     async with client.get(f"{base}/config") as answer:
         page = await answer.json()
     submit = next(
@@ -68,20 +68,22 @@ async def ask_web(client: aiohttp.ClientSession, base: str) -> None:
 
 
 async def ask_mcp(client: aiohttp.ClientSession, base: str) -> None:
-    """A tool call in a session of its own."""
+    """Call a tool in a new session."""
     head = {"Accept": "application/json, text/event-stream"}
     about = {
         "protocolVersion": "2025-06-18",
         "capabilities": {},
         "clientInfo": {"name": "good", "version": "1"},
     }
-    async with client.post(f"{base}/mcp", json=rpc("initialize", about), headers=head) as answer:
+    async with client.post(
+        f"{base}/mcp", json=build_rpc("initialize", about), headers=head
+    ) as answer:
         check(answer.status == 200, await answer.text())
         head["Mcp-Session-Id"] = answer.headers.get("Mcp-Session-Id", "")
     ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     async with client.post(f"{base}/mcp", json=ready, headers=head) as answer:
         check(answer.status == 202, await answer.text())
-    call = rpc("tools/call", {"name": "add", "arguments": {"a": 3, "b": 5}})
+    call = build_rpc("tools/call", {"name": "add", "arguments": {"a": 3, "b": 5}})
     async with client.post(f"{base}/mcp", json=call, headers=head) as answer:
         told = await answer.text()
         check('"text":"8"' in told.replace(" ", ""), told)
@@ -89,52 +91,59 @@ async def ask_mcp(client: aiohttp.ClientSession, base: str) -> None:
         pass
 
 
-def rpc(method: str, params: object) -> dict[str, object]:
-    """A request of JSON-RPC."""
+def build_rpc(method: str, params: object) -> dict[str, object]:
+    """Return a JSON-RPC request."""
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 
 
-def check(is_right: bool, told: object) -> None:
-    """Raises AssertionError for a wrong answer."""
+def check(is_right: bool, answer: object) -> None:
+    """Raise AssertionError for a wrong answer."""
     if not is_right:
-        raise AssertionError(f"{told!s:.300}")
+        raise AssertionError(f"{answer!s:.300}")
 
 
-DOORS = {
+SERVERS = {
     door.name: door
     for door in (
-        Door(
+        ServerCommand(
             "serve", ("serve", "--port", "0", "-t", "tools.py"), "/v1/chat/completions", ask_serve
         ),
-        Door("web", ("web", "--port", "0", "-t", "tools.py"), "/gradio_api/queue/join", ask_web),
-        Door("mcp", ("mcp", "--http", "127.0.0.1:0", "-t", "tools.py"), "/mcp", ask_mcp),
+        ServerCommand(
+            "web", ("web", "--port", "0", "-t", "tools.py"), "/gradio_api/queue/join", ask_web
+        ),
+        ServerCommand("mcp", ("mcp", "--http", "127.0.0.1:0", "-t", "tools.py"), "/mcp", ask_mcp),
     )
 }
 
 
 @dataclass
-class Standing:
-    """A server that runs; `log` is what it wrote, once it has ended."""
+class RunningServer:
+    """A running server; `log` is set when it has ended."""
 
     base: str
     log: str = ""
 
 
 @contextmanager
-def standing(door: Door, model: str) -> Iterator[Standing]:
-    """The command of a door, on a free port, with few descriptors."""
+def start_server(door: ServerCommand, model: str) -> Iterator[RunningServer]:
+    """Run a server on a free port, with few file descriptors."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tools.py").write_text(TOOLS)
         more = () if door.name == "mcp" else ("-m", model)
         path = Path(folder) / "log"
         with path.open("w") as written:
             process = subprocess.Popen(
-                ["sh", "-c", f'ulimit -n {DESCRIPTORS} && exec "$0" "$@"', *command(door, more)],
+                [
+                    "sh",
+                    "-c",
+                    f'ulimit -n {DESCRIPTORS} && exec "$0" "$@"',
+                    *build_command(door, more),
+                ],
                 cwd=folder,
                 env={**os.environ, "XDG_DATA_HOME": folder, "XDG_STATE_HOME": folder},
                 stderr=written,
             )
-        found = Standing(address(process, path))
+        found = RunningServer(wait_for_url(process, path))
         try:
             yield found
         finally:
@@ -143,21 +152,21 @@ def standing(door: Door, model: str) -> Iterator[Standing]:
             found.log = path.read_text()
 
 
-def command(door: Door, more: tuple[str, ...]) -> list[str]:
-    """The command as a program and its words."""
-    return [str(Path(sys.executable).with_name("agentcall")), *door.words, *more]
+def build_command(door: ServerCommand, more: tuple[str, ...]) -> list[str]:
+    """Return the command line of a server."""
+    return [str(Path(sys.executable).with_name("agentcall")), *door.arguments, *more]
 
 
-def address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """The address that a server says when it is ready."""
+def wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Wait until a server is ready, and return its URL."""
     while process.poll() is None:
         if found := re.search(r"(http://[\d.]+:\d+)", log.read_text()):
             return found[1]
     raise RuntimeError(f"the server did not start: {log.read_text()}")
 
 
-def outcomes(written: str) -> dict[str, dict[str, int]]:
-    """What the attackers got: by attack, how often each outcome."""
+def parse_outcomes(written: str) -> dict[str, dict[str, int]]:
+    """Parse the attackers' counts of outcomes, by attack."""
     found: dict[str, dict[str, int]] = {}
     for line, count in json.loads(written).items():
         attack, outcome = line.split("\t")

@@ -1,4 +1,4 @@
-"""A peer at work: its adapter in a process of its own, started again when it hangs or dies."""
+"""The process of a peer's adapter, which is restarted when it hangs or dies."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from agentcall.testing import FakeServer
-from benchmarks.robustness.installation import Peer, python_with
+from benchmarks.robustness.installation import Peer, find_python
 from benchmarks.robustness.scenario import Execution, Scenario
 from benchmarks.robustness.verdict import Outcome
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
-"""What a run may take; starting an adapter may take twice as long."""
+RUN_TIMEOUT = 60.0
+"""Timeout of a run, in seconds; starting an adapter may take twice as long."""
 
 _QUIET = {
     "AGNO_TELEMETRY": "false",
@@ -29,15 +29,15 @@ _QUIET = {
 
 
 class PeerError(Exception):
-    """An adapter does not start; the message says whose and how to see why."""
+    """An adapter does not start; the message has its name and command line."""
 
 
-class _Silence(Exception):
-    """No line came in time, or the process is dead."""
+class _NoReply(Exception):
+    """No reply in time, or the process is dead."""
 
 
 @dataclass
-class Worker:
+class PeerProcess:
     """The process of a peer's adapter."""
 
     peer: Peer
@@ -45,7 +45,7 @@ class Worker:
     _process: subprocess.Popen[str] | None = None
 
     def run(self, scenario: Scenario, *, stream: bool) -> Outcome:
-        """What comes of a scenario.
+        """Return the outcome of a scenario.
 
         Raises:
             PeerError: the adapter does not start.
@@ -59,30 +59,30 @@ class Worker:
                 "stream": stream,
             }
             try:
-                said = self._asked(task)
-            except _Silence as silence:
+                said = self._request(task)
+            except _NoReply as silence:
                 self.close()
                 return Outcome(None, error=str(silence), requests=len(server.requests))
-            return _outcome(said, len(server.requests))
+            return _parse_outcome(said, len(server.requests))
 
     def close(self) -> None:
-        """Ends the process."""
+        """Kill the process."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.communicate()
 
     def start(self) -> None:
-        """Starts the process unless it is there.
+        """Start the process unless it is running.
 
         Raises:
-            InstallationError: pip could not make its environment.
+            InstallationError: pip could not create its environment.
             PeerError: the adapter does not start.
         """
         if self._process is not None:
             return
         module = f"benchmarks.robustness.peers.{Path(self.peer.adapter).stem}"
-        command = [str(python_with(self.peer)), "-m", module]
+        command = [str(find_python(self.peer)), "-m", module]
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -93,35 +93,35 @@ class Worker:
             text=True,
         )
         try:
-            self.versions = self._line(2 * SECONDS)["versions"]
-        except _Silence as silence:
+            self.versions = self._read_line(2 * RUN_TIMEOUT)["versions"]
+        except _NoReply as silence:
             self.close()
             raise PeerError(f"{self.peer.name}: {silence}; see: {' '.join(command)}") from None
 
-    def _asked(self, task: dict[str, object]) -> dict[str, Any]:  # Any: JSON
+    def _request(self, task: dict[str, object]) -> dict[str, Any]:  # Any: JSON
         process = self._process
         assert process is not None
         assert process.stdin is not None
         process.stdin.write(json.dumps(task) + "\n")
         process.stdin.flush()
-        return self._line(SECONDS)
+        return self._read_line(RUN_TIMEOUT)
 
-    def _line(self, seconds: float) -> dict[str, Any]:  # Any: JSON
+    def _read_line(self, seconds: float) -> dict[str, Any]:  # Any: JSON
         process = self._process
         assert process is not None
         out: IO[str] | None = process.stdout
         assert out is not None
         ready, _, _ = select.select([out], [], [], seconds)
         if not ready:
-            raise _Silence(f"no end after {seconds:g} seconds")
+            raise _NoReply(f"no end after {seconds:g} seconds")
         line = out.readline()
         if not line:
-            raise _Silence("the process died")
+            raise _NoReply("the process died")
         said: dict[str, Any] = json.loads(line)  # Any: JSON
         return said
 
 
-def _outcome(said: dict[str, Any], requests: int) -> Outcome:  # Any: JSON
+def _parse_outcome(said: dict[str, Any], requests: int) -> Outcome:  # Any: JSON
     return Outcome(
         said["answer"],
         tuple(Execution(each["tool"], each["arguments"]) for each in said["executions"]),
