@@ -142,7 +142,7 @@ async def test_redirects_are_followed(status: int) -> None:
     ],
 )
 async def test_each_redirect_is_checked_as_the_first_link_was(target: str) -> None:
-    with pytest.raises(FetchError, match=r"redirects to where nothing|public|private networks"):
+    with pytest.raises(FetchError, match=r"redirects to an address|public|private networks"):
         await fetched(redirecting("/ok", target))
 
 
@@ -207,7 +207,7 @@ async def test_gzip_is_undone_also_in_several_pieces() -> None:
 @pytest.mark.parametrize(
     ("body", "coding", "words"),
     [
-        (gzip.compress(b"x" * 100)[:-9], "gzip", "breaks off"),
+        (gzip.compress(b"x" * 100)[:-9], "gzip", "is incomplete"),
         (b"no gzip at all", "gzip", "damaged"),
         (zlib.compress(b"x"), "deflate", "only gzip"),
         (b"x", "br", "'br'"),
@@ -310,7 +310,7 @@ async def raw(answer: bytes) -> str:
     ],
 )
 async def test_what_is_no_good_http_is_an_error_in_words(answer: bytes) -> None:
-    with pytest.raises(ValueError, match=r"no HTTP|redirects to where nothing|Length|broke"):
+    with pytest.raises(ValueError, match=r"not speak HTTP|redirects to an address|Length|closed the connection"):
         await raw(answer)
 
 
