@@ -213,7 +213,7 @@ def test_a_user_narrows_the_web_down(only: list[str], url: str, is_so: bool) -> 
 
 @pytest.mark.parametrize("text", ["", "http://a.example", "a b", "10.0.0.0/99", "a.example:x", "*"])
 def test_a_place_that_cannot_be_read_is_an_error_of_the_program(text: str) -> None:
-    with pytest.raises(ValueError, match="is no host, address or network"):
+    with pytest.raises(ValueError, match="is not a host, address or network"):
         parse_allowed_host(text)
 
 

@@ -306,7 +306,7 @@ def test_a_long_document_is_read_to_its_end_in_parts(folder: Path, knowledge: Kn
     for _ in range(1_000):
         shown = knowledge.read_knowledge("long.txt", at)
         assert len(shown) < 8_000
-        body, _, more = shown.partition("\n\n[go on with passage=")
+        body, _, more = shown.partition("\n\n[continue with passage=")
         seen += [w for line in body.splitlines() if line[:1] == "w" or line[:2] == " w"
                  for w in line.split()]  # fmt: skip
         if not more:

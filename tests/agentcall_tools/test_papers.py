@@ -93,7 +93,7 @@ async def test_old_ids_and_versions_are_ids_too() -> None:
 
 @pytest.mark.parametrize("id", ["attention", "1706", "../etc", "1706.03762&x=y", "12345.678901"])
 async def test_what_is_no_id_is_refused_before_a_request(id: str) -> None:
-    with pytest.raises(PapersError, match=r"is no arXiv id; write it as 1706\.03762"):
+    with pytest.raises(PapersError, match=r"is not an arXiv id; write it as 1706\.03762"):
         await Papers("http://127.0.0.1:9").read_paper(id)
 
 
@@ -113,9 +113,9 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + feed(ENTRY)
         (feed(ERROR), "refuses the query: incorrect id format"),
         (BOMB, "declares entities"),
         (BOMB.encode("utf-16"), "declares entities"),
-        ("<html>", "no Atom feed"),
-        ("", "no Atom feed"),
-        (b"\xff\xfe", "no Atom feed"),
+        ("<html>", "not an Atom feed"),
+        ("", "not an Atom feed"),
+        (b"\xff\xfe", "not an Atom feed"),
     ],
 )
 async def test_each_bad_answer_has_its_words(answer: str | bytes, words: str) -> None:
@@ -130,7 +130,7 @@ async def unavailable(request: web.Request) -> web.StreamResponse:
 async def test_a_server_that_refuses_is_told() -> None:
     with pytest.raises(PapersError, match="HTTP 503; try again in a minute"):
         await asked(unavailable)
-    with pytest.raises(PapersError, match=r"cannot be asked: could not reach 127\.0\.0\.1"):
+    with pytest.raises(PapersError, match=r"cannot be reached: could not reach 127\.0\.0\.1"):
         await Papers("http://127.0.0.1:9", pause=0).search_papers("x")
 
 

@@ -213,7 +213,7 @@ async def test_full_text_search_is_reading(file: Path, shop: Sql) -> None:
 
 @pytest.mark.parametrize("url", ["mysql://a/b", "sqlite:///http://x"])
 def test_a_database_that_is_not_known_is_an_error_of_the_program(url: str) -> None:
-    with pytest.raises(ValueError, match="is no database that is known"):
+    with pytest.raises(ValueError, match="is not a supported database"):
         Sql(url)
 
 

@@ -178,11 +178,11 @@ async def reset(request: web.Request) -> web.StreamResponse:
         (rate_limited, "429.*wait a minute"),
         (broken, "HTTP 500; try again later"),
         (bad_request, "HTTP 400: Latitude out of range; check the arguments"),
-        (garbage, "no weather data"),
-        (empty_object, "no weather data"),
+        (garbage, "without weather data"),
+        (empty_object, "without weather data"),
         (huge, "over 1000000 bytes"),
         (redirect, "HTTP 302"),
-        (reset, "broke the connection"),
+        (reset, "closed the connection"),
     ],
 )
 async def test_each_failure_of_the_service_has_its_words(

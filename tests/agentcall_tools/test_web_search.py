@@ -73,8 +73,8 @@ def status(code: int) -> Handler:
         (status(429), "wait a minute"),
         (status(500), "HTTP 500; try again later"),
         (status(302), "HTTP 302"),
-        ("<html>", "not that of a SearXNG"),
-        ('{"results": 5}', "not that of a SearXNG"),
+        ("<html>", "is not SearXNG's"),
+        ('{"results": 5}', "is not SearXNG's"),
     ],
 )
 async def test_each_failure_has_its_words(answer: str | Handler, words: str) -> None:
@@ -83,7 +83,7 @@ async def test_each_failure_has_its_words(answer: str | Handler, words: str) -> 
 
 
 async def test_a_server_that_is_not_there_is_told() -> None:
-    with pytest.raises(SearchError, match=r"cannot be asked: could not reach 127\.0\.0\.1"):
+    with pytest.raises(SearchError, match=r"cannot be reached: could not reach 127\.0\.0\.1"):
         await Search("http://127.0.0.1:9").web_search("x")
 
 
@@ -94,7 +94,7 @@ async def test_arguments_out_of_bounds_are_refused(query: str, count: int) -> No
 
 
 def test_an_address_that_is_none_is_an_error_of_the_program() -> None:
-    with pytest.raises(ValueError, match="is no http:// or https:// address"):
+    with pytest.raises(ValueError, match="is not an http:// or https:// address"):
         Search("searx.example")
 
 

@@ -1,4 +1,4 @@
-"""Ready-made tools: small, typed, bounded, each usable as a plain function too."""
+"""Ready-made tools: small, typed, with limits. Each can also be called as a plain function."""
 
 TOOLS: dict[str, str] = {
     "calculator": "agentcall_tools.calculator:calculator",
@@ -22,4 +22,4 @@ KITS: dict[str, str] = {
     "fetch": "agentcall_tools.fetch:Fetch",
     "knowledge": "agentcall_tools.knowledge:Knowledge",
 }
-"""What a user makes tools with, out of a word of theirs: `files=/srv/notes` on the command line."""
+"""Classes that make tools from one argument, such as `files=/srv/notes` on the command line."""

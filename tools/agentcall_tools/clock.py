@@ -1,4 +1,4 @@
-"""The time now, in any zone, and arithmetic with dates and times."""
+"""The current time in any time zone, and arithmetic with dates and times."""
 
 import calendar
 import re
@@ -118,7 +118,7 @@ def _convert_to_zone(moment: datetime, zone: tzinfo) -> datetime:
 
 
 def _parse_moment(text: str, zone: tzinfo) -> tuple[datetime, str]:
-    """The moment that the text names in this zone, and a note if its clock shows it twice."""
+    """Return the time in this zone, and a note if the local time occurs twice."""
     words = text.strip().lower()
     today = datetime.now(zone)
     if words in ("now", "现在"):
@@ -134,7 +134,7 @@ def _parse_moment(text: str, zone: tzinfo) -> tuple[datetime, str]:
 
 
 def _parse_datetime(text: str, today: datetime) -> datetime:
-    """The date and time of a text; without a zone unless the text names one."""
+    """Parse a date and time, which has a zone only if the text has an offset."""
     words = text.strip()
     if len(words) > _MAX_TIME_LENGTH:
         raise ValueError(f"a time of {len(words)} characters cannot be read")
@@ -147,16 +147,13 @@ def _parse_datetime(text: str, today: datetime) -> datetime:
             f"cannot read {words!r} as a time: write 2025-03-01, 2025-03-01 14:30, "
             "14:30, today or now"
         )
-    year, month, number = (int(part) for part in day.groups()) if day else _get_date_parts(today)
+    parts = map(int, day.groups()) if day else (today.year, today.month, today.day)
+    year, month, number = parts
     try:
-        moment = datetime(year, month, number, *_parse_clock(clock))  # noqa: DTZ001  placed by the caller
+        moment = datetime(year, month, number, *_parse_clock(clock))  # noqa: DTZ001  the caller adds the zone
     except ValueError as error:
-        raise ValueError(f"{words!r} is no date and time: {error}") from None
+        raise ValueError(f"{words!r} is not a date and time: {error}") from None
     return moment.replace(tzinfo=_parse_offset(ending))
-
-
-def _get_date_parts(today: datetime) -> tuple[int, int, int]:
-    return today.year, today.month, today.day
 
 
 def _parse_clock(clock: re.Match[str] | None) -> tuple[int, int, int]:
@@ -179,16 +176,16 @@ def _parse_offset(ending: str) -> tzinfo | None:
 
 
 def _localize(moment: datetime, zone: tzinfo) -> tuple[datetime, str]:
-    """The local time in its zone; refused where the clocks skip it, noted where it is twice."""
-    placed = moment.replace(tzinfo=zone)
-    later = placed.replace(fold=1)
-    if placed.utcoffset() == later.utcoffset():
-        return placed, ""
-    if _convert_to_zone(_convert_to_zone(placed, _UTC), zone).replace(tzinfo=None) != moment:
+    """Add the zone to a local time; refuse one that the clocks skip, note one that occurs twice."""
+    local = moment.replace(tzinfo=zone)
+    later = local.replace(fold=1)
+    if local.utcoffset() == later.utcoffset():
+        return local, ""
+    if _convert_to_zone(_convert_to_zone(local, _UTC), zone).replace(tzinfo=None) != moment:
         raise ValueError(
             f"{moment:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks go forward over it"
         )
-    return placed, "; this local time comes twice that day, the first is taken"
+    return local, "; this local time comes twice that day, the first is taken"
 
 
 def _add_months(day: date, months: int) -> date:
@@ -198,7 +195,7 @@ def _add_months(day: date, months: int) -> date:
 
 
 def _format_calendar_span(first: date, last: date) -> str:
-    """The difference as years, months and days of the calendar."""
+    """Format the difference as years, months and days of the calendar."""
     if last < first:
         return f"minus {_format_calendar_span(last, first)}"
     months = (last.year - first.year) * 12 + last.month - first.month

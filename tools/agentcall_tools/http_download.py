@@ -1,12 +1,12 @@
-"""One HTTP GET with bounds on time, size and decompression, over aiohttp.
+"""One HTTP GET with limits on time, size and decompression, over aiohttp.
 
 Rules:
-1. The whole exchange ends after `seconds`, however slowly it drips.
-2. At most `most_bytes` of a body are read, before and after decompression; a longer one is cut.
-3. Only gzip is asked for and undone, piece by piece, so that no bomb ever unfolds in memory; a body
-   that grows more than `RATIO` times is refused.
-4. No proxies, netrc, cookies or redirects: what is asked for is asked of that address and nobody
-   else, whatever the environment says.
+1. The whole exchange ends after `seconds`, however slowly data arrives.
+2. At most `max_bytes` of a body are read, before and after decompression; a longer one is cut.
+3. Only gzip is accepted. It is decompressed in chunks, so that no bomb expands in memory, and a
+   body that grows more than `MAX_RATIO` times is refused.
+4. No proxies, netrc, cookies or redirects: the request goes to that address only, whatever the
+   environment says.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a tool that is never called need not wait for it
+if TYPE_CHECKING:  # imported when first needed, as it is slow to import
     import aiohttp
     from aiohttp.abc import AbstractResolver
 
@@ -30,12 +30,12 @@ _MIN_RATIO_BYTES = 100_000
 
 
 class HTTPDownloadError(ValueError):
-    """Nothing was downloaded; the text says why."""
+    """The download failed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class DownloadBounds:
-    """How many seconds an answer may take in all, and how many bytes of its body are read."""
+class DownloadLimits:
+    """The time limit of a download in seconds, and how many bytes of the body are read."""
 
     seconds: float = 20.0
     max_bytes: int = 2_000_000
@@ -43,7 +43,7 @@ class DownloadBounds:
 
 @dataclass(frozen=True, slots=True)
 class DownloadedResponse:
-    """What a server answered; `is_whole` says whether the body was read to its end."""
+    """A server's response; `is_complete` is false if the body was cut."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,15 +55,18 @@ class DownloadedResponse:
 
 async def download(
     url: str,
-    bounds: DownloadBounds,
+    limits: DownloadLimits,
     *,
     query: Mapping[str, str] | None = None,
     addresses: Sequence[str] | None = None,
 ) -> DownloadedResponse:
-    """The answer to one GET; where `addresses` are given, of a server there and nowhere else.
+    """Send one GET and return the response.
 
-    Raises DownloadError: no connection, no answer in time, an answer that is not HTTP, or a body
-    that cannot be decompressed.
+    addresses: IP addresses to connect to instead of looking up the host.
+
+    Raises:
+        HTTPDownloadError: if there is no connection or no response in time, or if the response is
+            not HTTP or cannot be decompressed.
     """
     import aiohttp
     from yarl import URL
@@ -76,7 +79,7 @@ async def download(
             force_close=True,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=bounds.seconds),
+        timeout=aiohttp.ClientTimeout(total=limits.seconds),
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"},
         auto_decompress=False,
         trust_env=False,
@@ -85,10 +88,10 @@ async def download(
             async with session.get(
                 target.extend_query(query or {}), allow_redirects=False
             ) as response:
-                return await _read_response(response, bounds.max_bytes)
+                return await _read_response(response, limits.max_bytes)
         except asyncio.TimeoutError:
             raise HTTPDownloadError(
-                f"{target.host} did not answer within {bounds.seconds:g} seconds; try again later"
+                f"{target.host} did not answer within {limits.seconds:g} seconds; try again later"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _make_error(target.host or url, error) from None
@@ -107,11 +110,11 @@ def _make_error(host: str, error: Exception) -> HTTPDownloadError:
             f"could not reach {host} ({os.strerror(number) if number else error})"
         )
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return HTTPDownloadError(f"{host} broke the connection or speaks no HTTP ({reason})")
+    return HTTPDownloadError(f"{host} closed the connection or does not speak HTTP ({reason})")
 
 
 def _make_pinned_resolver(addresses: Sequence[str]) -> AbstractResolver:
-    """A resolver that knows these addresses alone, whatever the name."""
+    """Return a resolver that gives these addresses for any name."""
     from aiohttp.abc import AbstractResolver, ResolveResult
 
     class PinnedResolver(AbstractResolver):
@@ -140,7 +143,7 @@ async def _read_response(response: aiohttp.ClientResponse, max_bytes: int) -> Do
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("identity", "gzip", "x-gzip", ""):
         raise HTTPDownloadError(
-            f"{response.url.host} answers in {coding[:40]!r}, and only gzip is read"
+            f"{response.url.host} answers in {coding[:40]!r}, and only gzip is supported"
         )
     body = _BodyReader(max_bytes, is_compressed="gzip" in coding)
     async for chunk in response.content.iter_any():
@@ -157,7 +160,7 @@ async def _read_response(response: aiohttp.ClientResponse, max_bytes: int) -> Do
 
 
 class _BodyReader:
-    """A body as it comes, decompressed, up to so many bytes."""
+    """Collects and decompresses a body, up to `max_bytes`."""
 
     def __init__(self, max_bytes: int, *, is_compressed: bool) -> None:
         self.is_truncated = False
@@ -167,7 +170,7 @@ class _BodyReader:
         self._inflater = zlib.decompressobj(31) if is_compressed else None
 
     def feed(self, chunk: bytes) -> bool:
-        """Adds what came; False once no more is wanted."""
+        """Add a chunk; return False once the limit is reached."""
         for piece in self._decompress(chunk) if self._inflater else self._pass_through(chunk):
             self._body += piece
             size = len(self._body)
@@ -179,10 +182,10 @@ class _BodyReader:
         return True
 
     def finish(self) -> bytes:
-        """What was kept. Raises DownloadError if the compressed body breaks off."""
+        """Return the body. Raise HTTPDownloadError if a compressed body is incomplete."""
         inflater = self._inflater
         if inflater is not None and self._read and not self.is_truncated and not inflater.eof:
-            raise HTTPDownloadError("the compressed body breaks off before its end")
+            raise HTTPDownloadError("the compressed body is incomplete")
         return bytes(self._body[: self._max_bytes])
 
     def _pass_through(self, data: bytes) -> Iterator[bytes]:
@@ -190,10 +193,10 @@ class _BodyReader:
         yield data
 
     def _decompress(self, data: bytes) -> Iterator[bytes]:
-        """The pieces that a compressed chunk holds; several gzip files may follow each other."""
+        """Decompress a chunk in pieces; a body may be several gzip files in a row."""
         piece = b""
         while data or len(piece) == _CHUNK_BYTES:
-            assert self._inflater is not None  # noqa: S101 - the caller has looked
+            assert self._inflater is not None  # noqa: S101 - checked by the caller
             if self._inflater.eof:
                 data = data.lstrip(b"\0")
                 if not data:
@@ -203,7 +206,7 @@ class _BodyReader:
                 piece = self._inflater.decompress(data, _CHUNK_BYTES)
             except zlib.error as error:
                 raise HTTPDownloadError(f"the compressed body is damaged: {error}") from None
-            left = self._inflater.unconsumed_tail or self._inflater.unused_data
-            self._read += len(data) - len(left)
-            data = left
+            rest = self._inflater.unconsumed_tail or self._inflater.unused_data
+            self._read += len(data) - len(rest)
+            data = rest
             yield piece

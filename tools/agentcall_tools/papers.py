@@ -1,7 +1,7 @@
-"""Papers of arXiv, by its API: https://info.arxiv.org/help/api/user-manual.html.
+"""Papers of arXiv, over its API: https://info.arxiv.org/help/api/user-manual.html.
 
-Rules: arXiv asks for one request in three seconds; a `Papers` keeps to it by waiting. Answers are
-Atom; one that declares entities is refused, as no feed does and bombs are made of them.
+Rules: arXiv allows one request every three seconds, so a `Papers` waits between requests. Responses
+are Atom feeds. One that declares entities is refused: no feed needs them, and XML bombs do.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from agentcall import tool
-from agentcall_tools.http_download import DownloadBounds, HTTPDownloadError, download
+from agentcall_tools.http_download import DownloadLimits, HTTPDownloadError, download
 from agentcall_tools.visible_text import remove_invisible
 
 ARXIV_URL = "https://export.arxiv.org/api/query"
 MAX_PAPERS = 25
 PAUSE_SECONDS = 3.0
-_DOWNLOAD_BOUNDS = DownloadBounds(20.0, 2_000_000)
+_DOWNLOAD_LIMITS = DownloadLimits(20.0, 2_000_000)
 _ATOM = "{http://www.w3.org/2005/Atom}"
 _ARXIV = "{http://arxiv.org/schemas/atom}"
 _ID_PATTERN = re.compile(
@@ -31,14 +31,14 @@ _MAX_AUTHORS = 6
 
 
 class PapersError(ValueError):
-    """No papers could be given; the text says why and what to try."""
+    """The papers cannot be read; the message says why and what to try."""
 
 
 class Papers:
     """The papers of arXiv as tools: `Agent(tools=[Papers()])`.
 
-    url: the API's address; by default the public one, or what AGENTCALL_ARXIV_URL says.
-    pause: seconds between two requests, as arXiv asks for.
+    url: the address of the API; by default AGENTCALL_ARXIV_URL, or else the public one.
+    pause: seconds between two requests, as arXiv requires.
     """
 
     def __init__(self, url: str = "", *, pause: float = PAUSE_SECONDS) -> None:
@@ -81,10 +81,10 @@ class Papers:
         Args:
             id: Its id, for example "1706.03762", "hep-th/9901001" or its address on arxiv.org.
         """
-        found = _ID_PATTERN.fullmatch(id.strip().removesuffix(".pdf"))
-        if not found:
-            raise PapersError(f"{id[:80]!r} is no arXiv id; write it as 1706.03762")
-        number = "".join(filter(None, found.groups()))
+        match = _ID_PATTERN.fullmatch(id.strip().removesuffix(".pdf"))
+        if not match:
+            raise PapersError(f"{id[:80]!r} is not an arXiv id; write it as 1706.03762")
+        number = "".join(filter(None, match.groups()))
         entry = (await self._send_request({"id_list": number})).find(f"{_ATOM}entry")
         if entry is None or entry.find(f"{_ATOM}title") is None:
             raise PapersError(f"there is no paper {number} on arXiv; look for it by its title")
@@ -95,23 +95,23 @@ class Papers:
         wait, self._next_request = _reserve_turn(self._next_request, self._pause)
         await asyncio.sleep(wait)
         try:
-            answer = await download(url, _DOWNLOAD_BOUNDS, query=query)
+            answer = await download(url, _DOWNLOAD_LIMITS, query=query)
         except HTTPDownloadError as error:
-            raise PapersError(f"arXiv cannot be asked: {error}") from None
+            raise PapersError(f"arXiv cannot be reached: {error}") from None
         if answer.status not in (200, 400):  # 400 has a reason in its feed
             raise PapersError(f"arXiv answered HTTP {answer.status}; try again in a minute")
         return _parse_feed(answer.body)
 
 
 def _reserve_turn(free: float, pause: float) -> tuple[float, float]:
-    """The seconds to wait for a turn, and when the next one is."""
+    """Return the seconds to wait for a turn, and the time of the next one."""
     now = time.monotonic()
-    mine = max(now, free)
-    return mine - now, mine + pause
+    turn = max(now, free)
+    return turn - now, turn + pause
 
 
 def _build_query(words: str) -> str:
-    """Plain words as a query for all of them; arXiv's own form as it is."""
+    """Return a query for all of the words; a query in arXiv's syntax is unchanged."""
     if _FIELD_PATTERN.search(words):
         return words
     return " AND ".join(f"all:{word}" for word in re.findall(r'"[^"]+"|[^\s"]+', words))
@@ -119,11 +119,13 @@ def _build_query(words: str) -> str:
 
 def _parse_feed(body: bytes) -> ElementTree.Element:
     if b"\0" in body or b"<!" in body.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
-        raise PapersError("arXiv's answer declares entities, and is not read")
+        raise PapersError("arXiv's response declares entities, which is refused")
     try:
         feed = ElementTree.fromstring(body)  # noqa: S314 - without entities it cannot grow
     except ElementTree.ParseError as error:
-        raise PapersError(f"arXiv's answer is no Atom feed ({error}); try again later") from None
+        raise PapersError(
+            f"arXiv's response is not an Atom feed ({error}); try again later"
+        ) from None
     entry = feed.find(f"{_ATOM}entry")
     if entry is not None and _read_text(entry, "title") == "Error":
         raise PapersError(f"arXiv refuses the query: {_read_text(entry, 'summary')[:300]}")

@@ -1,8 +1,8 @@
-"""The program that runs a command and leaves nothing of it: no process, whatever group it is in.
+"""A program that runs a command and kills every process that the command leaves behind.
 
-Its words are the program's path and all its words. On Linux it adopts the processes whose parents
-have ended, so that none gets away, kills what is left when the command ends or when it is told to
-(SIGTERM), and ends as the command did. It needs the standard library alone.
+Its arguments are the program's path and the program's whole argv. It is a subreaper (Linux), so
+that it adopts processes whose parents have ended. It kills all descendants when the command ends or
+on SIGTERM, and exits with the command's exit code. It imports only the standard library.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import time
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _MAX_KILL_SECONDS = 5.0
 CANNOT_RUN_CODE = 126
-"""The exit code where the program cannot be run."""
+"""The exit code if the program cannot be run."""
 
 
 def _read_parents() -> dict[int, int]:
-    """The parent of each process."""
-    found: dict[int, int] = {}
+    """Return the parent of each process, by pid."""
+    parents: dict[int, int] = {}
     for entry in os.scandir("/proc"):
         if not entry.name.isdecimal():
             continue
         try:
             with open(f"{entry.path}/stat", "rb") as file:  # noqa: PTH123 - pathlib imports slowly
-                found[int(entry.name)] = int(file.read().rpartition(b")")[2].split()[1])
+                parents[int(entry.name)] = int(file.read().rpartition(b")")[2].split()[1])
         except (OSError, IndexError, ValueError):
             continue
-    return found
+    return parents
 
 
 def _find_descendants() -> set[int]:
@@ -42,9 +42,9 @@ def _find_descendants() -> set[int]:
 
 
 def _kill_all() -> None:
-    """Kills every descendant, until there is none."""
-    until = time.monotonic() + _MAX_KILL_SECONDS
-    while time.monotonic() < until:
+    """Kill descendants until there are none."""
+    deadline = time.monotonic() + _MAX_KILL_SECONDS
+    while time.monotonic() < deadline:
         for pid in _find_descendants():
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -59,7 +59,7 @@ def _kill_all() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the command, and ends as it does."""
+    """Run the command, and exit as it does."""
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, _handle_sigterm)
     try:
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
         sys.stderr.write(f"{arguments[1]} cannot be run: {error.strerror}\n")
         os._exit(CANNOT_RUN_CODE)
     for number in (0, 1, 2):
-        os.close(number)  # whoever reads it has the end when the command has closed it
+        os.close(number)  # so that a reader gets EOF when the command closes it
     code = child.wait()
     _kill_all()
     if code < 0:

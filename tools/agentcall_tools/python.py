@@ -1,8 +1,8 @@
-"""Runs a model's Python in pydantic-monty, a sandbox: https://github.com/pydantic/monty.
+"""Runs a model's Python in the sandbox pydantic-monty: https://github.com/pydantic/monty.
 
-Rules: the code runs in a process of its own, in an interpreter that has no files, network,
-environment or imports beyond a few harmless modules, and that ends it at a bound on time, memory or
-output. Each call begins afresh, and its process ends with it.
+Rules: each call runs in a new process, in an interpreter without files, network, environment, or
+imports beyond a few harmless modules. The interpreter stops the code at a limit on time, memory or
+output.
 """
 
 from agentcall import tool
@@ -13,14 +13,14 @@ _GRACE_SECONDS = 5.0
 
 
 class PythonError(ValueError):
-    """The code did not run to its end; the text is its traceback, after what it printed."""
+    """The code did not finish; the message has its output and its traceback."""
 
 
 class Python:
-    """The tool `run_python` with other bounds: `Agent(tools=[Python(seconds=30)])`.
+    """The tool `run_python` with other limits: `Agent(tools=[Python(seconds=30)])`.
 
-    seconds: how long the code may compute.
-    memory: bytes that its values may take.
+    seconds: how long the code may run.
+    memory: how many bytes its values may take.
     """
 
     def __init__(self, *, seconds: float = 5.0, memory: int = 100_000_000) -> None:
@@ -49,7 +49,7 @@ class Python:
 
         printed = CollectString(MAX_PRINTED)
         try:
-            # the package's asyncio door aborts now and then when the interpreter ends
+            # Not pydantic-monty's asyncio API, which sometimes aborts at the interpreter's exit.
             with (
                 Monty(max_processes=1, request_timeout=self._seconds + _GRACE_SECONDS) as pool,
                 pool.checkout(
@@ -68,12 +68,12 @@ class Python:
 
 
 def _join_output(printed: str, last: str) -> str:
-    """What was printed, and a last line below it."""
+    """Append a last line to the printed output."""
     return f"{printed.rstrip()}\n{last}" if printed.strip() and last else printed.rstrip() or last
 
 
 def _format_error(error: Exception) -> str:
-    """The traceback, or what else ended the code."""
+    """Return the traceback, or another reason why the code ended."""
     display = getattr(error, "display", None)
     text = str(display()) if callable(display) else f"the sandbox ended: {error}"
     if text.endswith(f"> {MAX_PRINTED} bytes"):

@@ -1,10 +1,10 @@
-"""Which commands only read, by their arguments.
+"""Commands whose arguments are known to only read.
 
 Rules:
-1. What is not known to only read is refused. A program is known, or a command of it (`git log`),
-   with the options that neither write nor run anything; every word is looked at by itself.
-2. Long options are known by their whole name: `--out` for `--output` is not.
-3. A word that does not begin with `-` is a name of something to read, where a command takes any.
+1. Anything that is not known to only read is refused. The table has programs and subcommands (`git
+   log`) with the options that neither write nor run anything. Each word is checked separately.
+2. Long options must have their whole name: `--out` for `--output` is refused.
+3. A word that does not begin with `-` is an operand, such as a file to read.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _SIGNATURE_FORMAT = re.compile(r"%[-+ ]?G|\(signature")
-"""A format for which git runs another program."""
+"""A format for which git runs gpg."""
 _NUMBER = re.compile(r"-\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOnlyCommand:
-    """A command's options that only read.
+    """The options of a command that only read.
 
-    flags: letters; valued: letters behind which the rest of the word is a value. long: names,
-    each with a value or without. words: whole words, as `find` has them, which go on behind `--`.
-    most: how many operands. formats: any with a `+` before them. adds: what is put before the
-    arguments.
+    flags: option letters.
+    value_flags: option letters after which the rest of the word is a value.
+    long_options: names of long options, with or without a value.
+    whole_words: options of `find`, which are accepted after `--`, too.
+    max_operands: the largest number of operands.
+    has_formats: whether `+` begins a format (`date`).
+    added_arguments: options inserted before the arguments.
     """
 
     flags: str = ""
@@ -37,13 +40,13 @@ class ReadOnlyCommand:
     added_arguments: tuple[str, ...] = ()
 
     def find_refused(self, arguments: Sequence[str]) -> str | None:
-        """The first argument that is not known to only read."""
+        """Return the first argument that is not known to only read, or None."""
         operands = 0
-        is_over = False
+        has_ended = False  # whether `--` has ended the options
         for word in arguments:
-            if not is_over and word.startswith("-") and word != "-":
-                is_over = word == "--" and not self.whole_words
-                if not is_over and not self._is_read_only(word):
+            if not has_ended and word.startswith("-") and word != "-":
+                has_ended = word == "--" and not self.whole_words
+                if not has_ended and not self._is_read_only(word):
                     return word
             elif not (self.has_formats and word.startswith("+")):
                 operands += 1
@@ -70,7 +73,7 @@ class ReadOnlyCommand:
 
 
 class _HarmlessCommand(ReadOnlyCommand):
-    """A program that can do nothing but read and print."""
+    """A program that can only read and print, whatever its arguments."""
 
     def find_refused(self, arguments: Sequence[str]) -> str | None:
         return None
@@ -228,7 +231,7 @@ _COMMANDS: Mapping[tuple[str, ...], ReadOnlyCommand] = {
     ),
     ("date",): ReadOnlyCommand(
         "uRI", "d", _options("date utc universal iso-8601 rfc-3339 rfc-email reference"),
-        max_operands=0,  # another one sets the clock
+        max_operands=0,  # an operand would set the clock
         has_formats=True,
     ),
     **{(name,): _CHECKSUM_COMMAND for name in _options("md5sum sha1sum sha224sum sha256sum "
@@ -244,7 +247,7 @@ _COMMANDS: Mapping[tuple[str, ...], ReadOnlyCommand] = {
 
 
 def find_command(words: Sequence[str]) -> tuple[int, ReadOnlyCommand] | None:
-    """How many first words name a command that is known, and what of it only reads."""
+    """Return the number of words that name a known command, and the command; None if unknown."""
     name = words[0].rpartition("/")[2]
     for count in (3, 2, 1):
         found = _COMMANDS.get((name, *words[1:count])) if len(words) >= count else None

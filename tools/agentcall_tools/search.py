@@ -1,6 +1,6 @@
-"""Searches the web by a search engine that the user names: SearXNG, or any page that has results.
+"""Web search with the user's search engine: SearXNG, or any site with a page of results.
 
-SearXNG's API: https://docs.searxng.org/dev/search_api.html; its `formats` have to include json.
+SearXNG's API: https://docs.searxng.org/dev/search_api.html. Its `formats` must include json.
 """
 
 import json
@@ -12,21 +12,21 @@ from agentcall import tool
 from agentcall_tools.fetch.response_text import extract_readable
 from agentcall_tools.fetch.url import FetchError
 from agentcall_tools.http_download import (
-    DownloadBounds,
     DownloadedResponse,
+    DownloadLimits,
     HTTPDownloadError,
     download,
 )
 from agentcall_tools.visible_text import remove_invisible
 
 MAX_RESULTS = 20
-_DOWNLOAD_BOUNDS = DownloadBounds(20.0, 2_000_000)
+_DOWNLOAD_LIMITS = DownloadLimits(20.0, 2_000_000)
 _MAX_QUERY_LENGTH = 400
 _MAX_SHOWN = 10_000
 
 
 class SearchError(ValueError):
-    """Nothing could be searched; the text says why and what to try."""
+    """The search failed; the message says why and what to try."""
 
 
 class _SearchResult(BaseModel):
@@ -36,10 +36,10 @@ class _SearchResult(BaseModel):
     publishedDate: str | None = None  # noqa: N815 - SearXNG's name
 
     def format_lines(self, number: int) -> str:
-        """The result in a few lines."""
+        """Format the result in a few lines."""
         day = f" ({self.publishedDate[:10]})" if self.publishedDate else ""
-        said = " ".join((self.content or "").split())[:500]
-        lines = [f"{number}. {self.title[:200]}{day}", self.url[:500], said]
+        extract = " ".join((self.content or "").split())[:500]
+        lines = [f"{number}. {self.title[:200]}{day}", self.url[:500], extract]
         return remove_invisible("\n".join(filter(None, lines)))
 
 
@@ -49,15 +49,15 @@ class _SearchResults(BaseModel):
 
 
 class Search:
-    """The tool `web_search`, by a search engine of yours: `Agent(tools=[Search(url)])`.
+    """The tool `web_search` with a search engine: `Agent(tools=[Search(url)])`.
 
     url: a SearXNG server, "http://127.0.0.1:8888"; or the address of any search with {query} in
-        it, "https://search.example/?q={query}", whose page or JSON is then given as text.
+        it, "https://search.example/?q={query}", whose page or JSON is returned as text.
     """
 
     def __init__(self, url: str) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{url!r} is no http:// or https:// address of a search engine")
+            raise ValueError(f"{url!r} is not an http:// or https:// address of a search engine")
         self._url = url
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
@@ -76,18 +76,18 @@ class Search:
             return _format_page(
                 await _send_request(self._url.replace("{query}", quote(query, safe="")))
             )
-        asked = urlencode({"q": query, "format": "json"})
+        parameters = urlencode({"q": query, "format": "json"})
         return _format_results(
-            await _send_request(f"{self._url.rstrip('/')}/search?{asked}"), query, count
+            await _send_request(f"{self._url.rstrip('/')}/search?{parameters}"), query, count
         )
 
 
 async def _send_request(url: str) -> DownloadedResponse:
     host = url.split("/", 3)[2]
     try:
-        answer = await download(url, _DOWNLOAD_BOUNDS)
+        answer = await download(url, _DOWNLOAD_LIMITS)
     except HTTPDownloadError as error:
-        raise SearchError(f"the search engine cannot be asked: {error}") from None
+        raise SearchError(f"the search engine cannot be reached: {error}") from None
     if answer.status == 403:
         raise SearchError(
             f"{host} answered HTTP 403; a SearXNG needs json among the formats in its settings"
@@ -103,9 +103,9 @@ def _format_results(answer: DownloadedResponse, query: str, count: int) -> str:
     try:
         found = _SearchResults.model_validate_json(answer.body)
     except ValidationError:
-        raise SearchError("the search engine's answer is not that of a SearXNG") from None
+        raise SearchError("the search engine's response is not SearXNG's") from None
     lines = [result.format_lines(number) for number, result in enumerate(found.results[:count], 1)]
-    answers = [remove_invisible(f"answer: {json.dumps(said)[:500]}") for said in found.answers[:2]]
+    answers = [remove_invisible(f"answer: {json.dumps(item)[:500]}") for item in found.answers[:2]]
     return "\n\n".join([*answers, *lines]) or f"nothing found for {query!r}; try other words"
 
 

@@ -1,16 +1,17 @@
 """Runs programs that the user allows, without a shell.
 
 Rules:
-1. A command is split into words and run as they are: no pipes, redirections, variables or globs.
-2. Its first words are those of an allowed command; the program is the one that was found under
-   that name when the tool was made. Many programs write files or run others where their arguments
-   say so (`git log --output`, `find -exec`). So of a command that is known (`reading`), only the
-   arguments that only read are taken; all others only where `*` allows them: "git log *".
-3. A tool that asks nobody takes nothing else: of a command that is not known, just the words that
-   are allowed.
-4. It gets a clean environment and no input. Whatever it has started is killed when it ends, runs
-   out of time, prints too much or the run is cancelled: on Linux every process (`keeper`),
-   elsewhere those of its process group.
+1. A command is split into words that are passed on unchanged: no pipes, redirections, variables or
+   globs.
+2. Its first words must be those of an allowed command; the program is the one that was found under
+   that name when the tool was made. Many programs write files or run others if their arguments
+   say so (`git log --output`, `find -exec`). So a known command (`readonly_commands`) accepts only
+   arguments that only read, unless `*` allows all of them: "git log *".
+3. Without a person's approval, a command that is not known accepts no arguments beyond the allowed
+   words.
+4. A command has a clean environment and no input. All that it has started is killed when it ends,
+   exceeds a limit on time or output, or the run is cancelled: on Linux every process
+   (`process_reaper`), elsewhere its process group.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ HEAD_BYTES, TAIL_BYTES = 15_000, 5_000
 MAX_PRINTED = 10_000_000
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GIT_SETTINGS = (("core.fsmonitor", "false"), ("log.showSignature", "false"), ("core.pager", "cat"))
-"""What would run programs that a repository names itself."""
+"""Overrides of settings by which a repository could make git run programs."""
 _CLEAN_ENVIRONMENT = {
     "PATH": _PATH,
     "HOME": "/nonexistent",
@@ -51,23 +52,23 @@ _CLEAN_ENVIRONMENT = {
 }
 _REAPER = (sys.executable, "-I", "-S", process_reaper.__file__) if sys.platform == "linux" else ()
 _KILL_SECONDS = 3.0
-"""Seconds until a command is left that does not end when it is killed."""
+"""Seconds to wait for a killed command to end."""
 _SHELL_OPERATORS = re.compile(r"[|&;<>]+|[0-9]*[<>].*|.*[^\\];")
 _ANSI_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class ShellError(ValueError):
-    """A command that was not run, or was stopped; the text says why, after what it printed."""
+    """A command was refused or stopped; the message has its output and the reason."""
 
 
 class Shell:
     """The tool `run_command`: `Agent(tools=[Shell(["git status", "git log", "ls"])])`.
 
-    allow: the commands, each the first words of what may be run; a text has commas between them.
-        With `*` behind them they take any arguments, else those that only read.
-    folder: where they run.
-    seconds: until a command is stopped.
-    variables: for the environment, which has little more than PATH otherwise.
+    allow: the first words of each allowed command; a string separates them by commas. With a
+        final `*` a command accepts any arguments, otherwise only those that only read.
+    folder: the working directory.
+    seconds: the time limit of a command.
+    variables: environment variables, which are little more than PATH otherwise.
     """
 
     def __init__(
@@ -82,14 +83,17 @@ class Shell:
             raise OSError("run_command needs process groups, which this system does not have")
         texts = allow.split(",") if isinstance(allow, str) else allow
         self._allowed = [_AllowedCommand.parse(text) for text in texts if text.strip()]
-        self._programs = {each.words[0]: _find_program(each.words[0]) for each in self._allowed}
+        names = {command.words[0] for command in self._allowed}
+        self._programs = {name: _find_program(name) for name in names}
         self._folder = Path(folder).expanduser().resolve()
         self._seconds = seconds
         self._environment = {**_CLEAN_ENVIRONMENT, **(variables or {})}
-        known = f"{self.run_command.description} Allowed: {self._list_allowed()}."
-        made = tool(description=known, timeout=seconds + 10)(self.run_command)
-        command: Any = Tool(_ShellFunction(self.run, has_approval=True), made.schema, made.options)
-        self.run_command = command
+        description = f"{self.run_command.description} Allowed: {self._list_allowed()}."
+        base = tool(description=description, timeout=seconds + 10)(self.run_command)
+        run_command: Any = Tool(
+            _ShellFunction(self.run, has_approval=True), base.schema, base.options
+        )
+        self.run_command = run_command
 
     @tool(requires_approval=True, sequential=True, untrusted=True, timeout=70)
     async def run_command(self, command: str) -> str:
@@ -103,7 +107,7 @@ class Shell:
         return await self.run(command, has_approval=True)
 
     async def run(self, command: str, *, has_approval: bool) -> str:
-        """As `run_command`; `asks` says that a person sees each command. Raises ShellError."""
+        """Run a command as `run_command` does; `has_approval` is whether a person approved it."""
         words = self._check_command(command, has_approval=has_approval)
         read_end, write_end = os.pipe()
         try:
@@ -140,15 +144,16 @@ class Shell:
                 f"{operator[:80]!r} is for a shell, and there is none: give one program and its "
                 "arguments, and read what it prints"
             )
-        fitting = [each for each in self._allowed if each.matches(words)]
-        if not fitting:
+        matches = [allowed for allowed in self._allowed if allowed.matches(words)]
+        if not matches:
             raise ShellError(f"{command[:200]!r} is not allowed; allowed: {self._list_allowed()}")
-        found = [each.check_arguments(words, has_approval=has_approval) for each in fitting]
-        taken = next((each for each in found if not isinstance(each, _RefusedArguments)), None)
-        if taken is None:
-            refused = next(str(each) for each in found if isinstance(each, _RefusedArguments))
-            raise ShellError(f"{refused}; allowed: {self._list_allowed()}")
-        return taken
+        reasons: list[str] = []
+        for allowed in matches:
+            checked = allowed.check_arguments(words, has_approval=has_approval)
+            if not isinstance(checked, _RefusedArguments):
+                return checked
+            reasons.append(checked)
+        raise ShellError(f"{reasons[0]}; allowed: {self._list_allowed()}")
 
     def _list_allowed(self) -> str:
         return ", ".join(map(str, self._allowed))
@@ -164,7 +169,7 @@ class _RunCommand(Protocol):
 
 
 class _ShellFunction:
-    """What `run_command` calls, for a tool that asks a person or one that does not."""
+    """The function of `run_command`, which knows whether its tool requires approval."""
 
     def __init__(self, run: _RunCommand, *, has_approval: bool) -> None:
         self._run = run
@@ -179,12 +184,12 @@ class _ShellFunction:
 
 
 class _RefusedArguments(str):
-    """Why the arguments of a command are not taken."""
+    """The reason why the arguments of a command are refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class _AllowedCommand:
-    """The first words of what may be run; `is_open` says that any may follow."""
+    """The first words of an allowed command; `is_open` allows any words after them."""
 
     words: tuple[str, ...]
     is_open: bool
@@ -201,7 +206,7 @@ class _AllowedCommand:
     def check_arguments(
         self, words: Sequence[str], *, has_approval: bool
     ) -> Sequence[str] | _RefusedArguments:
-        """The command as it is run, or why it is not."""
+        """Return the words to run, or the reason why they are refused."""
         size = len(self.words)
         known = find_command(words)
         if self.is_open or (len(words) == size and not known):
@@ -225,53 +230,53 @@ class _AllowedCommand:
 
 
 def _split_command(command: str) -> list[str]:
-    """The words of a command; an end of line outside quotes is no space, as it would end one."""
+    """Split a command into words; a newline outside quotes isn't a separator, as in a shell."""
     lexer = shlex.shlex(command.strip(), posix=True)
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
     return list(lexer)
 
 
 def _find_program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         raise FileNotFoundError(f"there is no program {name!r} to allow")
-    return str(Path(found).absolute())
+    return str(Path(path).absolute())
 
 
 async def _wait_for_end(process: asyncio.subprocess.Process, read_end: int, seconds: float) -> str:
-    """What the process printed and how it ended; its group is gone afterwards."""
-    printed = _OutputBuffer()
-    reading = asyncio.ensure_future(printed.read(read_end))
+    """Return the output and exit code of a process, and end its process group."""
+    output = _OutputBuffer()
+    reading = asyncio.ensure_future(output.read(read_end))
     ending = asyncio.ensure_future(process.wait())
-    until = asyncio.get_running_loop().time() + seconds
+    deadline = asyncio.get_running_loop().time() + seconds
     try:
         await asyncio.wait({reading, ending}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if reading.done() and not printed.is_over_limit:  # it closed its output and goes on
-            left = until - asyncio.get_running_loop().time()
-            await asyncio.wait({ending}, timeout=max(left, 0))
-        stopped = not ending.done()
+        if reading.done() and not output.is_over_limit:  # it closed its output and still runs
+            remaining = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait({ending}, timeout=max(remaining, 0))
+        is_late = not ending.done()
     finally:
         _kill_group(process)
         await asyncio.wait({reading, ending}, timeout=_KILL_SECONDS)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        reading.cancel()  # where a process of another group holds the pipe
+        reading.cancel()  # a process of another group may hold the pipe open
         await asyncio.gather(reading, return_exceptions=True)
-    if printed.is_over_limit:
-        raise ShellError(f"{printed.format_text()}\n[stopped: it printed over {MAX_PRINTED} bytes]")
-    if stopped:
-        raise ShellError(f"{printed.format_text()}\n[stopped after {seconds:g} seconds]".lstrip())
-    return f"{printed.format_text()}\n[exit code {process.returncode}]".lstrip()
+    if output.is_over_limit:
+        raise ShellError(f"{output.format_text()}\n[stopped: it printed over {MAX_PRINTED} bytes]")
+    if is_late:
+        raise ShellError(f"{output.format_text()}\n[stopped after {seconds:g} seconds]".lstrip())
+    return f"{output.format_text()}\n[exit code {process.returncode}]".lstrip()
 
 
 def _kill_group(process: asyncio.subprocess.Process) -> None:
-    """Ends a command with all that it has started; on Linux its keeper does, when it is told to."""
+    """End a command and its descendants; on Linux SIGTERM makes its reaper do that."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM if _REAPER else signal.SIGKILL)
 
 
 class _OutputBuffer:
-    """The beginning and the end of what is printed."""
+    """The beginning and the end of a command's output."""
 
     def __init__(self) -> None:
         self.is_over_limit = False
@@ -280,7 +285,7 @@ class _OutputBuffer:
         self._tail = b""
 
     async def read(self, descriptor: int) -> None:
-        """Reads a pipe to its end, or until it is too much."""
+        """Read a pipe to its end or the limit."""
         reader = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
@@ -296,8 +301,8 @@ class _OutputBuffer:
             transport.close()
 
     def format_text(self) -> str:
-        """What was printed, with a note on what was left out."""
-        left_out = self._size - len(self._head) - len(self._tail)
-        note = f"\n[... {left_out} bytes left out ...]\n" if left_out else ""
+        """Return the output as text, with a note about omitted bytes."""
+        omitted = self._size - len(self._head) - len(self._tail)
+        note = f"\n[... {omitted} bytes left out ...]\n" if omitted else ""
         parts = (part.decode("utf-8", "replace") for part in (self._head, self._tail))
         return remove_invisible(_ANSI_COLOURS.sub("", note.join(parts))).rstrip()

@@ -100,7 +100,7 @@ _MAX_NAME_LENGTH = 80
 
 @lru_cache(maxsize=1)
 def _load_zones() -> dict[str, str]:
-    """Every accepted name in lower case, and the IANA name it stands for."""
+    """Return the IANA name for each accepted name in lower case."""
     known = sorted(available_timezones())
     names = {zone.rsplit("/", 1)[-1].lower(): zone for zone in known if "/" in zone}
     names.update((zone.lower(), zone) for zone in known)
@@ -113,7 +113,7 @@ def _load_zones() -> dict[str, str]:
 
 
 def find_zone(name: str) -> tuple[str, tzinfo]:
-    """The zone's IANA name or offset, and the zone; ValueError names close matches."""
+    """Return a zone with its IANA name or offset; the ValueError suggests close matches."""
     text = name.strip()[: _MAX_NAME_LENGTH + 1].replace("−", "-")
     key = re.sub(r"[ _]+", "_", text.lower())
     offset = _OFFSET_PATTERN.fullmatch(key)
@@ -122,8 +122,8 @@ def find_zone(name: str) -> tuple[str, tzinfo]:
     if key in _AMBIGUOUS:
         raise ValueError(f"{name!r} is more than one time zone: use {_ABBREVIATIONS[key]}")
     zones = _load_zones()
-    plain = _SUFFIX_PATTERN.sub("", key).replace("'", "").replace(".", "")
-    zone = zones.get(key) or zones.get(plain)
+    simplified = _SUFFIX_PATTERN.sub("", key).replace("'", "").replace(".", "")
+    zone = zones.get(key) or zones.get(simplified)
     if zone is None:
         near = difflib.get_close_matches(key, zones, n=4, cutoff=0.6)
         matches = ", ".join(dict.fromkeys(zones[match] for match in near))
@@ -141,7 +141,7 @@ def find_zone(name: str) -> tuple[str, tzinfo]:
 def _make_fixed_zone(name: str, offset: re.Match[str]) -> tuple[str, tzinfo]:
     sign, hours, minutes = offset.group(1), int(offset.group(2)), int(offset.group(3) or 0)
     if hours > 14 or minutes > 59:
-        raise ValueError(f"{name!r} is no UTC offset: they go from UTC-12:00 to UTC+14:00")
+        raise ValueError(f"{name!r} is not a UTC offset: they go from UTC-12:00 to UTC+14:00")
     delta = timedelta(hours=hours, minutes=minutes)
     zone = timezone(delta if sign == "+" else -delta)
     return f"UTC{sign}{hours:02}:{minutes:02}", zone

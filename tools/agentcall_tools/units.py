@@ -1,7 +1,8 @@
-"""Conversion of measures by pint, with unit names as models and people write them.
+"""Unit conversion by pint, with unit names as models and people write them.
 
-Rules: pint reads only what `_spell` put together: known unit names, one-digit powers, * and /.
-The text of a model never reaches pint's own expression parser, so it cannot ask for big numbers.
+Rules: pint parses only the output of `_normalize_unit`: known unit names, one-digit powers, * and
+/. A model's text never reaches pint's own expression parser, so it cannot make it compute large
+numbers.
 """
 
 import difflib
@@ -79,7 +80,7 @@ _TOKEN = re.compile(r" *(?:(\*\*|\^)? *(-?[0-9](?![0-9.]))|([^\W\d_][\w%]*|%)|(\
 
 
 class PintUnit(Protocol):
-    """A unit of pint's, as far as it is used here: pint's own types leave most of it unknown."""
+    """The part of pint's Unit that is used here; pint's own types leave most of it unknown."""
 
     @property
     def dimensionality(self) -> Any: ...  # pint's UnitsContainer, only compared
@@ -97,7 +98,7 @@ class PintQuantity(PintUnit, Protocol):
 
 
 class PintRegistry(Protocol):
-    """The units that pint knows."""
+    """pint's registry of units."""
 
     def Quantity(self, value: float, units: PintUnit) -> PintQuantity: ...  # noqa: N802  pint's name
 
@@ -125,20 +126,20 @@ def convert(value: float, from_unit: str, to_unit: str) -> str:
 
 
 def _resolve_units(from_unit: str, to_unit: str) -> tuple[str, str]:
-    """Both units as pint's names; C, F and K are temperatures if both could be."""
+    """Return both units as pint's names; C, F and K are temperatures if both can be."""
     first, second = from_unit.strip(), to_unit.strip()
     temperatures = set(_TEMPERATURE_LETTERS.values())
-    read = [
+    units = [
         _TEMPERATURE_LETTERS.get(unit) or _ALIASES.get(unit.lower(), unit)
         for unit in (first, second)
     ]
-    if all(unit in temperatures for unit in read):
-        return read[0], read[1]
+    if all(unit in temperatures for unit in units):
+        return units[0], units[1]
     return _normalize_unit(first), _normalize_unit(second)
 
 
 def _normalize_unit(unit: str) -> str:
-    """The unit as pint's own names, powers, * and /; ValueError if it is not one."""
+    """Return the unit as pint's names, powers, * and /. Raise ValueError if it isn't one."""
     text = re.sub(r"\s+", " ", unit.strip())
     if not text or len(text) > MAX_UNIT_LENGTH:
         raise ValueError(f"a unit has 1 to {MAX_UNIT_LENGTH} characters, got {len(text)}")
@@ -149,7 +150,7 @@ def _normalize_unit(unit: str) -> str:
 
 
 def _parse_product(unit: str) -> str:
-    """A product of units, factor by factor."""
+    """Parse a product of units, factor by factor."""
     text = unit.translate(_POWERS).replace("·", "*").replace("⋅", "*").replace("×", "*")
     text = re.sub(r"\bper\b|每|÷", "/", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(?:square|sq) (\w+)", r"\1^2", text, flags=re.IGNORECASE)
@@ -162,24 +163,25 @@ def _parse_product(unit: str) -> str:
     if text.startswith("1/"):
         parts, position = ["1"], 1
     while position < len(text.rstrip()):
-        found = _TOKEN.match(text, position)
-        if not found:
+        match = _TOKEN.match(text, position)
+        if not match:
             raise ValueError(_describe_unreadable(unit))
-        position = found.end()
-        power, name, sign = found.group(2), found.group(3), found.group(4)
+        position = match.end()
+        power, name, sign = match.group(2), match.group(3), match.group(4)
         if sign or power:
             parts.append(sign or f"**({power})")
         else:
             factors += 1
-            glued = bool(parts) and parts[-1] not in ("*", "/")
-            parts.extend(["*", _find_unit(name)] if glued else [_find_unit(name)])
+            if parts and parts[-1] not in ("*", "/"):
+                parts.append("*")
+            parts.append(_find_unit(name))
     if not factors or factors > MAX_FACTORS or not _is_well_formed(parts):
         raise ValueError(_describe_unreadable(unit))
     return "".join(parts)
 
 
 def _is_well_formed(parts: list[str]) -> bool:
-    """Whether names, powers and signs follow each other as in m**(2)/s."""
+    """Return whether names, powers and signs have an order as in m**(2)/s."""
     kinds = "".join("s" if p in "*/" else "p" if p.startswith("**") else "n" for p in parts)
     return re.fullmatch(r"np?(?:snp?)*", kinds) is not None
 
@@ -192,7 +194,7 @@ def _describe_unreadable(unit: str) -> str:
 
 
 def _find_unit(name: str) -> str:
-    """One unit's name as pint has it; ValueError names close matches."""
+    """Return pint's name for one unit; the ValueError suggests close matches."""
     lower = name.lower()
     if _CURRENCY.fullmatch(lower):
         raise ValueError(f"{name!r} is a currency: exchange rates change, this tool has none")

@@ -1,8 +1,7 @@
-"""Text that a person would see, and no more.
+"""Removal of invisible characters, in which instructions to a model can hide.
 
-Rules: characters that nobody sees and that no text needs are left out: control characters,
-zero-width spaces and joiners of words, marks that turn the direction of text, and Unicode's tags.
-Instructions for machines alone hide in them. The joiners that scripts and emoji need stay.
+Removed are control characters, zero-width spaces, word joiners, marks of text direction, and
+Unicode's tags. The joiners that scripts and emoji need are kept.
 """
 
 import re
@@ -13,9 +12,9 @@ _INVISIBLE = re.compile(
 
 
 def remove_invisible(text: str) -> str:
-    """The text without the characters that nobody sees.
+    """Return the text without invisible characters.
 
-    >>> visible("zero\\u200bwidth \\x1b[31mred\\r\\n")
+    >>> remove_invisible("zero\\u200bwidth \\x1b[31mred\\r\\n")
     'zerowidth [31mred\\n'
     """
     return _INVISIBLE.sub("", text.replace("\r\n", "\n"))

@@ -1,4 +1,4 @@
-"""Weather now and for the next days, from Open-Meteo: https://open-meteo.com/en/docs."""
+"""Current weather and forecasts from Open-Meteo: https://open-meteo.com/en/docs."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agentcall import tool
-from agentcall_tools.http_download import DownloadBounds, HTTPDownloadError, download
+from agentcall_tools.http_download import DownloadLimits, HTTPDownloadError, download
 
 FORECAST_URL = "https://api.open-meteo.com"
 GEOCODING_URL = "https://geocoding-api.open-meteo.com"
@@ -44,12 +44,12 @@ _WINDS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 
 
 class WeatherError(ValueError):
-    """No weather could be given; the text says why and what to try."""
+    """The weather cannot be read; the message says why and what to try."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeatherService:
-    """Where Open-Meteo's two APIs are, and how many seconds an answer may take in all."""
+    """The addresses of Open-Meteo's two APIs, and the time limit of a report in seconds."""
 
     forecast_url: str = FORECAST_URL
     geocoding_url: str = GEOCODING_URL
@@ -57,14 +57,14 @@ class WeatherService:
 
     @classmethod
     def from_environment(cls) -> "WeatherService":
-        """The public service, or the one that AGENTCALL_WEATHER_URL and _GEOCODING_URL name."""
+        """Return the public service, or that of AGENTCALL_WEATHER_URL and _GEOCODING_URL."""
         return cls(
             os.environ.get("AGENTCALL_WEATHER_URL", FORECAST_URL).rstrip("/"),
             os.environ.get("AGENTCALL_GEOCODING_URL", GEOCODING_URL).rstrip("/"),
         )
 
     async def forecast(self, city: str, country: str, days: int, units: str) -> str:
-        """The weather as text, within this service's seconds; WeatherError says why not."""
+        """Return the weather as text. Raise WeatherError if it cannot be read in time."""
         if not 1 <= days <= MAX_DAYS:
             raise WeatherError(f"days is 1 to {MAX_DAYS}, got {days}")
         name, _, region = city.strip().partition(",")
@@ -83,7 +83,7 @@ class WeatherService:
 
 
 class WeatherPlace(BaseModel):
-    """One place of the geocoding API."""
+    """A place in the geocoding API's response."""
 
     name: str
     latitude: float
@@ -100,13 +100,13 @@ class WeatherPlace(BaseModel):
 
 
 class WeatherPlaces(BaseModel):
-    """The answer of the geocoding API; it has no `results` if there are none."""
+    """The geocoding API's response, which omits `results` if there are none."""
 
     results: list[WeatherPlace] = []
 
 
 class CurrentWeather(BaseModel):
-    """The weather now; None where the station gives no value."""
+    """The current weather; a missing value is None."""
 
     time: str
     temperature_2m: float | None = None
@@ -119,7 +119,7 @@ class CurrentWeather(BaseModel):
 
 
 class DailyWeather(BaseModel):
-    """One column for each measure, one row for each day."""
+    """The forecast: a list for each measure, with one value for each day."""
 
     time: list[str]
     weather_code: list[int | None]
@@ -131,7 +131,7 @@ class DailyWeather(BaseModel):
 
 
 class WeatherForecast(BaseModel):
-    """The answer of the forecast API."""
+    """The forecast API's response."""
 
     timezone: str = ""
     current: CurrentWeather
@@ -178,25 +178,25 @@ async def _write_report(
 async def _find_place(
     service: WeatherService, name: str, region: str
 ) -> tuple[WeatherPlace, list[WeatherPlace]]:
-    """The place that fits best, and others of the same name."""
+    """Return the best match, and other places with the same name."""
     places = await _search_places(service, name)
     if not places:
         raise WeatherError(await _describe_unknown_place(service, name))
-    fitting = [place for place in places if _is_in(place, region)]
-    if not fitting:
+    matches = [place for place in places if _is_in(place, region)]
+    if not matches:
         known = "; ".join(place.title for place in places[:5])
         raise WeatherError(f"no {name!r} found in {region[:60]!r}; found: {known}")
-    same = [place for place in fitting[1:] if place.name == fitting[0].name]
-    return fitting[0], same[:3]
+    same = [place for place in matches[1:] if place.name == matches[0].name]
+    return matches[0], same[:3]
 
 
 def _is_in(place: WeatherPlace, region: str) -> bool:
-    wanted = region.casefold()
-    if wanted in ("", place.country_code.casefold()):
+    query = region.casefold()
+    if query in ("", place.country_code.casefold()):
         return True
     names = (place.country.casefold(), place.admin1.casefold())
     short = {"usa": "US", "uk": "GB", "england": "GB", "america": "US", "uae": "AE"}
-    return any(wanted in part for part in names) or short.get(wanted) == place.country_code
+    return any(query in part for part in names) or short.get(query) == place.country_code
 
 
 async def _search_places(service: WeatherService, name: str) -> list[WeatherPlace]:
@@ -216,9 +216,9 @@ async def _describe_unknown_place(service: WeatherService, name: str) -> str:
 
 
 async def _get_json(url: str, query: dict[str, str], body: type[BodyT]) -> BodyT:
-    """The parsed answer of one GET; WeatherError for everything that can go wrong."""
+    """Return the parsed response to one GET. Raise WeatherError for any failure."""
     try:
-        answer = await download(url, DownloadBounds(SECONDS, MAX_BYTES), query=query)
+        answer = await download(url, DownloadLimits(SECONDS, MAX_BYTES), query=query)
     except HTTPDownloadError as error:
         raise WeatherError(f"{url}: {error}; no network?") from None
     if not answer.is_complete:
@@ -228,7 +228,7 @@ async def _get_json(url: str, query: dict[str, str], body: type[BodyT]) -> BodyT
     try:
         return body.model_validate_json(answer.body)
     except ValidationError:
-        raise WeatherError(f"{url} gave an answer that is no weather data; try later") from None
+        raise WeatherError(f"{url} responded without weather data; try later") from None
 
 
 class _WeatherRefusal(BaseModel):
@@ -303,5 +303,5 @@ def _format_number(value: float | None, unit: str) -> str:
     return "unknown" if value is None else f"{value:g}{unit}"
 
 
-# Not untrusted: it gives numbers, and names of places in at most 60 characters each.
+# Not untrusted: it returns numbers, and names of places of at most 60 characters each.
 weather = tool(name="weather", idempotent=True, read_only=True, timeout=30)(forecast)

@@ -1,4 +1,4 @@
-"""Pages of the web as text, and a guard against what is not of the web."""
+"""Web pages as text, and a guard that only lets public addresses be fetched."""
 
 from agentcall_tools.fetch.fetcher import Fetch, fetch, is_allowed
 from agentcall_tools.fetch.url import FetchError

@@ -1,4 +1,4 @@
-"""Fetches a page of the web, and nothing that is not of the web."""
+"""The tool that fetches a public web page."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from agentcall_tools.fetch.guard import (
 )
 from agentcall_tools.fetch.response_text import ReadableText, extract_readable
 from agentcall_tools.fetch.url import FetchError, FetchURL, parse_url
-from agentcall_tools.http_download import DownloadBounds, DownloadedResponse, download
+from agentcall_tools.http_download import DownloadedResponse, DownloadLimits, download
 
 MAX_REDIRECTS = 5
 MAX_SHOWN = 10_000
@@ -22,14 +22,14 @@ _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
 class Fetch:
-    """The `fetch` tool with other bounds: `Agent(tools=[Fetch(only=["*.wikipedia.org"])])`.
+    """The `fetch` tool with other settings: `Agent(tools=[Fetch(only=["*.wikipedia.org"])])`.
 
-    allow: hosts, addresses and networks that are fetched from although they are not of the public
-        internet: "wiki.corp.example", "*.corp.example", "10.1.0.0/16", "127.0.0.1:8000"; a text
-        has commas between them.
-    only: where given, nothing else is fetched.
-    bounds: seconds for all of a fetch, redirects included, and bytes of a body.
-    lookup: how a name becomes addresses; by default the system's way.
+    allow: hosts, addresses and networks that may be fetched although they are not public:
+        "wiki.corp.example", "*.corp.example", "10.1.0.0/16", "127.0.0.1:8000". A string separates
+        them by commas.
+    only: if given, nothing else may be fetched.
+    limits: the time limit of a fetch, redirects included, and the largest body.
+    lookup: returns the addresses of a host name; by default the system's resolver.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Fetch:
         allow: str | Sequence[str] = (),
         *,
         only: str | Sequence[str] = (),
-        bounds: DownloadBounds | None = None,
+        limits: DownloadLimits | None = None,
         lookup: AddressLookup = look_up_addresses,
     ) -> None:
-        self._bounds = bounds or DownloadBounds()
+        self._limits = limits or DownloadLimits()
         self._guard = FetchGuard(_parse_allowed_hosts(allow), _parse_allowed_hosts(only), lookup)
-        egress = False if only else ("url",)  # with `only` it is the developer who chose the hosts
-        self.fetch = tool(timeout=self._bounds.seconds + 10, egress=egress)(self.fetch)
+        egress = False if only else ("url",)  # with `only` the developer has chosen the hosts
+        self.fetch = tool(timeout=self._limits.seconds + 10, egress=egress)(self.fetch)
 
     @tool(idempotent=True, read_only=True, untrusted=True, egress=("url",), timeout=30)
     async def fetch(self, url: str, start: int = 0) -> str:
@@ -56,10 +56,10 @@ class Fetch:
         if start < 0:
             raise FetchError(f"start is a character's number from 0, got {start}")
         try:
-            found = await asyncio.wait_for(self._follow_redirects(url), self._bounds.seconds)
+            found = await asyncio.wait_for(self._follow_redirects(url), self._limits.seconds)
         except asyncio.TimeoutError:
             raise FetchError(
-                f"{url[:200]} did not answer within {self._bounds.seconds:g} seconds"
+                f"{url[:200]} did not answer within {self._limits.seconds:g} seconds"
             ) from None
         return found.format_part(start)
 
@@ -67,7 +67,7 @@ class Fetch:
         link = parse_url(url)
         for _ in range(MAX_REDIRECTS + 1):
             addresses = await self._guard.resolve_addresses(link)
-            answer = await download(str(link), self._bounds, addresses=addresses)
+            answer = await download(str(link), self._limits, addresses=addresses)
             target = answer.headers.get("Location", "")
             if answer.status not in _REDIRECT_STATUSES or not target:
                 return await _read_answer(link, answer)
@@ -82,7 +82,7 @@ class _FetchedPage:
         self._content = content
 
     def format_part(self, start: int) -> str:
-        """A part of the text, below the title and the address."""
+        """Return a part of the text, after the title and the address."""
         title, text = self._content.title, self._content.text
         if start and start >= len(text):
             raise FetchError(f"{self._link} has {len(text)} characters; start={start} is beyond")
@@ -100,7 +100,7 @@ class _FetchedPage:
 async def _read_answer(link: FetchURL, answer: DownloadedResponse) -> _FetchedPage:
     if answer.status >= 400:
         raise FetchError(f"{link} answered HTTP {answer.status}; {_advise(answer.status)}")
-    # In a thread, as the other runs of this event loop need not wait for a long page.
+    # In a thread, so that a long page does not delay the other runs of this event loop.
     return _FetchedPage(link, answer, await asyncio.to_thread(extract_readable, answer, str(link)))
 
 
@@ -116,22 +116,22 @@ def _resolve_redirect(link: FetchURL, target: str) -> FetchURL:
     try:
         return link.join(target)
     except FetchError as error:
-        raise FetchError(f"{link} redirects to where nothing is fetched: {error}") from None
+        raise FetchError(f"{link} redirects to an address that is not fetched: {error}") from None
 
 
 def _parse_allowed_hosts(texts: str | Sequence[str]) -> tuple[AllowedHost, ...]:
-    each = texts.split(",") if isinstance(texts, str) else texts
-    return tuple(parse_allowed_host(text.strip()) for text in each)
+    items = texts.split(",") if isinstance(texts, str) else texts
+    return tuple(parse_allowed_host(item.strip()) for item in items)
 
 
 def is_allowed(
     url: str, *, allow: str | Sequence[str] = (), only: str | Sequence[str] = ()
 ) -> bool:
-    """Whether `fetch` may ask this URL; `allow` and `only` as in `Fetch`.
+    """Return whether `fetch` may fetch this URL; `allow` and `only` as in `Fetch`.
 
-    A name is looked up, and each of its addresses has to be allowed; one that has no address now
-    is judged by its spelling. The answer holds for now: only `fetch` itself connects to the very
-    addresses that it checked.
+    A name is looked up, and all of its addresses must be allowed. A name without an address is
+    judged by its spelling. The result may change with DNS: only `fetch` itself connects to the
+    addresses that it has checked.
 
     >>> is_allowed("https://93.184.215.14/"), is_allowed("http://127.0.0.1/")
     (True, False)

@@ -1,15 +1,15 @@
-"""What may be fetched: the public internet, and what the user allows beside it.
+"""Checks what may be fetched: the public internet, and what the user allows beside it.
 
 Rules:
-1. A link is judged by its port and its host, and each address of the host once more when it is
-   known, right before it is connected to: `FetchGuard.addresses` looks a name up once, and what it
-   gives is what is connected to. A name that changes its address in between changes nothing.
-2. If one address of a name is refused, the name is.
-3. Names that are kept for private networks are refused whatever their address: those without a
-   dot, localhost, .local, .internal and their like, and names that spell a refused address out
-   or are known to lead to one, as wildcard DNS services have them.
-4. What the user allows is reached on any port, or on the port given. Where a cloud keeps its
-   credentials is reached only if that address itself is allowed.
+1. A URL is checked by its port and host, and then by each address of the host.
+   `FetchGuard.resolve_addresses` looks a name up once, and the connection goes to the addresses
+   that it returns, so a name that changes its address in between (DNS rebinding) has no effect.
+2. A name is refused if one of its addresses is.
+3. Names of private networks are refused whatever their address: names without a dot, localhost,
+   .local, .internal and the like, names that contain a refused address, and names of wildcard DNS
+   services that are known to resolve to one.
+4. An allowed host can be reached on any port, or on the given port only. The metadata address of a
+   cloud, which has its credentials, can be reached only if that address itself is allowed.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from agentcall_tools.fetch.public_address import IPAddress, IPNetwork, is_metada
 from agentcall_tools.fetch.url import FetchError, FetchURL
 
 AddressLookup: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
-"""Gives the addresses of a name; raises OSError where it has none."""
+"""Returns the addresses of a name; raises OSError if it has none."""
 
 ALLOWED_PORTS = frozenset({80, 443, 8080, 8443})
 _PRIVATE_NAMES = frozenset(
@@ -42,22 +42,22 @@ _SPELLED_HEX = re.compile(r"(?:^|[.-])([0-9a-f]{8})\.(?:nip|sslip)\.io$")
 
 
 async def look_up_addresses(name: str) -> Sequence[str]:
-    """The addresses that the system's resolver gives for a name."""
+    """Return the addresses of a name from the system's resolver."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in found))
+    infos = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedHost:
-    """One thing a user allows: a host name, `*.` and a domain, an address or a network; a port."""
+    """An allowed host name, `*.` domain, address or network, on one port or all."""
 
     name: str = ""
     network: IPNetwork | None = None
     port: int | None = None
 
     def matches(self, link: FetchURL) -> bool:
-        """Whether a link's host is of this place."""
+        """Return whether a URL's host is allowed by this entry."""
         if self.port not in (None, link.port):
             return False
         address = link.address
@@ -68,19 +68,19 @@ class AllowedHost:
         return bool(self.name) and link.host == self.name
 
     def matches_address(self, address: IPAddress, port: int) -> bool:
-        """Whether an address is of this place; credentials of a cloud only by their own address."""
+        """Return whether an address is allowed; a metadata address only by an entry of its own."""
         if self.network is None or self.port not in (None, port):
             return False
-        alone = self.network.num_addresses == 1
-        return address in self.network and (alone or not is_metadata(address))
+        is_single = self.network.num_addresses == 1
+        return address in self.network and (is_single or not is_metadata(address))
 
 
 def parse_allowed_host(text: str) -> AllowedHost:
-    """A place as a user writes it: "wiki.example", "*.example:8443", "10.1.0.0/16", "[::1]:80"."""
-    found = re.fullmatch(r"(\[[^\]]+\](?:/\d+)?|[^:]+|[^\[\]]*:[^\[\]]*:[^\[\]]*)(?::(\d+))?", text)
-    if not found:
-        raise ValueError(f"{text!r} is no host, address or network, with a port or without")
-    host, port = found.group(1).strip().lower(), found.group(2)
+    """Parse an entry such as "wiki.example", "*.example:8443", "10.1.0.0/16" or "[::1]:80"."""
+    match = re.fullmatch(r"(\[[^\]]+\](?:/\d+)?|[^:]+|[^\[\]]*:[^\[\]]*:[^\[\]]*)(?::(\d+))?", text)
+    if not match:
+        raise ValueError(f"{text!r} is not a host, address or network, with or without a port")
+    host, port = match.group(1).strip().lower(), match.group(2)
     number = int(port) if port else None
     try:
         return AllowedHost(
@@ -88,7 +88,7 @@ def parse_allowed_host(text: str) -> AllowedHost:
         )
     except ValueError:
         if "/" in host or not re.fullmatch(r"(?:\*\.)?[\w.-]+", host):
-            raise ValueError(f"{text!r} is no host, address or network") from None
+            raise ValueError(f"{text!r} is not a host, address or network") from None
         return AllowedHost(name=host.removesuffix("."), port=number)
 
 
@@ -96,8 +96,8 @@ def parse_allowed_host(text: str) -> AllowedHost:
 class FetchGuard:
     """Decides what may be fetched.
 
-    allow: hosts and networks that are reached although they are not public.
-    only: where given, no other hosts are reached; they still have to be public or allowed.
+    allow: hosts and networks that may be fetched although they are not public.
+    only: if given, no other hosts may be fetched; these must still be public or allowed.
     """
 
     allow: tuple[AllowedHost, ...] = ()
@@ -105,8 +105,8 @@ class FetchGuard:
     lookup: AddressLookup = field(default=look_up_addresses)
 
     def check(self, link: FetchURL) -> None:
-        """Raises FetchError for a link whose host or port is refused, before any lookup."""
-        if self.only and not any(place.matches(link) for place in self.only):
+        """Raise FetchError if the host or port of a URL is refused, before any lookup."""
+        if self.only and not any(entry.matches(link) for entry in self.only):
             raise FetchError(
                 f"{link.host_and_port} is not among the hosts that may be fetched here"
             )
@@ -122,52 +122,52 @@ class FetchGuard:
             )
 
     async def resolve_addresses(self, link: FetchURL) -> Sequence[str]:
-        """The addresses to connect to, each of them checked. Raises FetchError."""
+        """Return the checked addresses to connect to. Raise FetchError if one is refused."""
         self.check(link)
         if link.address is not None:
             return [str(link.address)]
         try:
-            found = await self.lookup(link.host)
+            addresses = await self.lookup(link.host)
         except OSError:
-            found = ()
-        if not found:
+            addresses = ()
+        if not addresses:
             raise FetchError(f"there is no host {link.host}; check the spelling")
-        self.check_addresses(link, found)
-        return found
+        self.check_addresses(link, addresses)
+        return addresses
 
     def check_addresses(self, link: FetchURL, addresses: Sequence[str]) -> None:
-        """Raises FetchError if one of the addresses of a link's name is refused."""
+        """Raise FetchError if one of the addresses of a URL's host is refused."""
         for text in addresses:
             self._check_address(link, ip_address(text.partition("%")[0]))
 
     def _is_allowed(self, link: FetchURL) -> bool:
-        return any(place.matches(link) for place in self.allow)
+        return any(entry.matches(link) for entry in self.allow)
 
     def _check_address(self, link: FetchURL, address: IPAddress) -> None:
-        if any(place.matches_address(address, link.port) for place in self.allow):
+        if any(entry.matches_address(address, link.port) for entry in self.allow):
             return
-        named = self._is_allowed(link) and link.address is None
-        if not is_public(address) and (not named or is_metadata(address)):
-            leads = "" if link.address is not None else f" (it leads to {address})"
+        is_allowed_name = self._is_allowed(link) and link.address is None
+        if not is_public(address) and (not is_allowed_name or is_metadata(address)):
+            target = "" if link.address is not None else f" (it leads to {address})"
             raise FetchError(
-                f"{link.host} is not in the public internet{leads}; only public hosts are fetched"
+                f"{link.host} is not in the public internet{target}; only public hosts are fetched"
             )
 
 
 def _is_private(name: str) -> bool:
-    """Whether a name is one of private networks, or spells a refused address out."""
+    """Return whether a name belongs to private networks, or contains a refused address."""
     if "." not in name:
         return True
     labels = name.split(".")
     if any(".".join(labels[start:]) in _PRIVATE_NAMES for start in range(len(labels))):
         return True
-    addresses = [_parse_ipv4(".".join(found)) for found in _SPELLED_ADDRESS.findall(name)]
-    addresses += [IPv4Address(int(found, 16)) for found in _SPELLED_HEX.findall(name)]
+    addresses = [_parse_ipv4(".".join(parts)) for parts in _SPELLED_ADDRESS.findall(name)]
+    addresses += [IPv4Address(int(digits, 16)) for digits in _SPELLED_HEX.findall(name)]
     return any(address is not None and not is_public(address) for address in addresses)
 
 
 def _parse_ipv4(text: str) -> IPv4Address | None:
-    """The address, or None for what looks more like a version: 0.1.2.3."""
+    """Return the address, or None if it is more likely a version, such as 0.1.2.3."""
     try:
         address = IPv4Address(text)
     except ValueError:

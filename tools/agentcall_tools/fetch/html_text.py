@@ -1,7 +1,8 @@
-"""A page as readable text: headings, lists, tables, code and links as in Markdown.
+"""HTML as readable text, with headings, lists, tables, code and links as in Markdown.
 
-Rules: what a reader does not see is left out: scripts, styles, and elements that are `hidden` or
-styled away, as text for machines alone hides there. A link keeps its address if it is of the web.
+Rules: what a reader does not see is left out, as instructions to a model can hide there: scripts,
+styles, and elements that are `hidden` or made invisible by their style. A link keeps its address if
+it is http or https.
 """
 
 import re
@@ -45,14 +46,14 @@ _HIDDEN_STYLE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """The title of a page, and its text."""
+    """The title and the text of a page."""
 
     title: str
     text: str
 
 
 def extract_page_text(html: str, address: str = "") -> PageText:
-    """The page as text; links are completed with its address."""
+    """Return the page as text; relative links are joined with its address."""
     reader = _PageTextReader(address)
     for piece in islice(tokenize_html(html), MAX_TOKENS):
         reader.feed(piece)
@@ -79,13 +80,13 @@ class _PageTextReader:
         self._hidden_counts: Counter[str] = Counter()
 
     def finish(self) -> PageText:
-        """What has been read."""
+        """Return the text that has been read."""
         self._close_link()
         lines = (line.rstrip() for line in "".join(self._parts).split("\n"))
         return PageText(" ".join(self._title.split())[:300], "\n".join(lines).strip())
 
     def feed(self, piece: HTMLToken) -> None:
-        """The next tag or text of the page."""
+        """Read the next tag or text of the page."""
         if self._hidden and not self._is_visible_again(piece):
             return
         match piece:
@@ -97,7 +98,7 @@ class _PageTextReader:
                 self._end_element(name)
 
     def _is_visible_again(self, piece: HTMLToken) -> bool:
-        """Whether the element that is not seen has ended, and this piece is to be read."""
+        """Return whether the invisible element has ended, so that this piece is visible."""
         if isinstance(piece, str):
             return False
         name = piece.name
@@ -162,7 +163,7 @@ class _PageTextReader:
                 pass
 
     def _make_prefix(self, name: str) -> str:
-        """What stands before the text of an element: # of a heading, - of an item, | of a cell."""
+        """Return the prefix of an element's text: # for a heading, - for an item, | for a cell."""
         if name in _HEADINGS:
             return "#" * int(name[1]) + " "
         if name in ("td", "th"):
@@ -177,7 +178,7 @@ class _PageTextReader:
         return f"{indent}{number + 1}. "
 
     def _break_line(self, name: str, lists_around: int) -> None:
-        """A line ends here, and an empty one follows where the element stands apart."""
+        """End the line; add an empty one if the element is separated from the next."""
         inner = name in ("ul", "ol") and lists_around > 0
         if name in _BLOCKS:
             self._newlines = max(self._newlines, 1 if inner or name in _PLAIN_BLOCKS else 2)
@@ -217,7 +218,7 @@ class _PageTextReader:
         self._href, self._link_at = "", None
 
     def _resolve_link(self, reference: str) -> str:
-        """The address that a link leads to, or nothing where it is none of the web."""
+        """Return the absolute address of a link, or "" if it isn't http or https."""
         words = reference.strip()
         if not words or words.startswith("#"):
             return ""

@@ -1,8 +1,8 @@
 """HTML as tags and text, in one pass.
 
-Rules: this is HTML's own way of reading (WHATWG, "Tokenization") without its tree. What is not
-closed reaches to the end, so that no part is read twice: hostile pages cost no more than others,
-which the standard library's parser and a tree of elements do not promise.
+Rules: this follows the tokenization of the HTML standard (WHATWG) without building a tree. An
+unclosed token extends to the end of the page, so that no part is read twice: the time is linear for
+hostile pages, too, which the standard library's parser does not guarantee.
 """
 
 import re
@@ -24,7 +24,7 @@ _RAW_TEXT_ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class StartTag:
-    """The start of an element; attributes by name in lower case."""
+    """A start tag; attribute names are in lower case."""
 
     name: str
     attributes: dict[str, str] = field(default_factory=dict[str, str])
@@ -32,7 +32,7 @@ class StartTag:
 
 @dataclass(frozen=True, slots=True)
 class EndTag:
-    """The end of an element."""
+    """An end tag."""
 
     name: str
 
@@ -41,7 +41,7 @@ HTMLToken: TypeAlias = str | StartTag | EndTag
 
 
 def tokenize_html(html: str) -> Iterator[HTMLToken]:
-    """The tags and the texts of a page, in order; comments and declarations are left out."""
+    """Yield the tags and texts of a page, in order, without comments and declarations."""
     at = 0
     while at < len(html):
         found = _TAG_START.search(html, at)
@@ -61,7 +61,7 @@ def tokenize_html(html: str) -> Iterator[HTMLToken]:
 
 
 def _read_tag(html: str, at: int) -> tuple[HTMLToken | None, int]:
-    """The tag that begins here and where it ends; None for a comment or what is cut off."""
+    """Return the tag at a position and its end; None for a comment or an unclosed tag."""
     if html.startswith("<!--", at):
         return None, _find_after(html, "-->", at + 2)
     closing = html[at + 1] == "/"
@@ -76,12 +76,12 @@ def _read_tag(html: str, at: int) -> tuple[HTMLToken | None, int]:
 
 
 def _find_after(html: str, closing: str, at: int) -> int:
-    found = html.find(closing, at)
-    return len(html) if found < 0 else found + len(closing)
+    index = html.find(closing, at)
+    return len(html) if index < 0 else index + len(closing)
 
 
 def _read_attributes(html: str, at: int) -> tuple[dict[str, str] | None, int]:
-    """The attributes up to the end of the tag; None if the tag is not closed."""
+    """Return the attributes of a tag and its end; None if the tag is not closed."""
     attributes: dict[str, str] = {}
     while True:
         gap = _GAP.match(html, at)

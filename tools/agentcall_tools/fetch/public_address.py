@@ -1,13 +1,13 @@
-"""Which addresses lie in the public internet.
+"""Whether an IP address is public.
 
-Rules, from the IANA registries of special-purpose addresses (RFC 6890 and what updated it):
+Rules, from the IANA registries of special-purpose addresses (RFC 6890 and its updates):
 1. IPv4 is public outside `_SPECIAL_4`. The list is our own, as Python's differs by version.
-2. IPv6 is public inside 2000::/3 alone, and there outside `_SPECIAL_6`: 6to4, Teredo and the
-   documentation blocks are not.
-3. An IPv6 address that carries an IPv4 address is as public as that one: mapped (::ffff:0:0/96),
-   NAT64 (64:ff9b::/96, which DNS gives for public hosts in networks without IPv4) and ISATAP.
-4. Where a cloud keeps its machines' credentials is refused however it is written, also behind a
-   NAT64 prefix that nobody has registered (RFC 6052 says where the IPv4 address then stands).
+2. IPv6 is public only inside 2000::/3, and there outside `_SPECIAL_6`: 6to4, Teredo and the
+   documentation blocks are not public.
+3. An IPv6 address that contains an IPv4 address is public if that one is: mapped (::ffff:0:0/96),
+   NAT64 (64:ff9b::/96, which DNS returns for public hosts in networks without IPv4) and ISATAP.
+4. The metadata addresses of clouds, which have credentials, are refused in every form, including
+   any NAT64 prefix (RFC 6052 has the positions of the IPv4 address).
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -49,7 +49,7 @@ _METADATA_ADDRESSES = frozenset(
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether the address is one of the public internet."""
+    """Return whether the address is public."""
     if is_metadata(address):
         return False
     if isinstance(address, IPv4Address):
@@ -63,21 +63,21 @@ def is_public(address: IPAddress) -> bool:
 
 
 def is_metadata(address: IPAddress) -> bool:
-    """Whether a cloud hands out a machine's credentials there, or an IPv6 address leads there."""
+    """Return whether the address is, or contains, the metadata address of a cloud."""
     if isinstance(address, IPv4Address):
         return address in _METADATA_ADDRESSES
-    bare = IPv6Address(address.packed)  # without a zone, which is part of equality
+    bare = IPv6Address(address.packed)  # without a zone, which `==` compares, too
     if bare in _METADATA_ADDRESSES or (
         bare.teredo is not None and bare.teredo[1] in _METADATA_ADDRESSES
     ):
         return True
     packed = bare.packed
-    places = (IPv4Address(bytes(packed[i] for i in place)) for place in _EMBEDDED_POSITIONS)
-    return any(place in _METADATA_ADDRESSES for place in places)
+    embedded = (IPv4Address(bytes(packed[i] for i in indices)) for indices in _EMBEDDED_POSITIONS)
+    return any(inner in _METADATA_ADDRESSES for inner in embedded)
 
 
 def find_inner_address(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for, where the form of it says so."""
+    """Return the IPv4 address in a mapped, NAT64 or ISATAP address, or None."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address in _NAT64 or address.packed[8:12] in _ISATAP:

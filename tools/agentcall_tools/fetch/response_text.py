@@ -1,8 +1,8 @@
-"""What a server sent, as text: by its content type and its charset.
+"""The body of a response as text, by its content type and charset.
 
-Rules: the charset is the one of the header, else of a byte order mark, else of the page's own
-`<meta>`, else UTF-8. Of charsets, only those of the web are known (WHATWG, "Encoding"): Python has
-others, such as punycode, that take very long over hostile bytes.
+Rules: the charset is that of a byte order mark, else of the header, else of the page's `<meta>`,
+else UTF-8. Only the charsets of the web are supported (WHATWG, "Encoding"): Python has others, such
+as punycode, that take very long for hostile bytes.
 """
 
 import codecs
@@ -41,14 +41,14 @@ _CHARSETS = {
 
 @dataclass(frozen=True, slots=True)
 class ReadableText:
-    """A title, where there is one, and a text."""
+    """A text, and its title or ""."""
 
     title: str
     text: str
 
 
 def extract_readable(answer: DownloadedResponse, address: str) -> ReadableText:
-    """The body as text. Raises FetchError for what is no text."""
+    """Return the body as text. Raise FetchError if it isn't text."""
     kind = answer.content_type.lower()
     if not _READABLE_TYPES.fullmatch(kind):
         raise FetchError(
@@ -64,7 +64,7 @@ def extract_readable(answer: DownloadedResponse, address: str) -> ReadableText:
 
 
 def decode_body(body: bytes, charset: str) -> str:
-    """The bytes as text; what does not fit the charset becomes U+FFFD."""
+    """Decode the bytes; those that are invalid in the charset become U+FFFD."""
     for mark, name in _BYTE_ORDER_MARKS:
         if body.startswith(mark):
             return body[len(mark) :].decode(name, "replace")
@@ -77,7 +77,7 @@ def decode_body(body: bytes, charset: str) -> str:
 
 
 def _find_codec(name: str) -> str:
-    """The codec of a charset of the web, or nothing."""
+    """Return the codec of a charset of the web, or ""."""
     try:
         return _CHARSETS.get(codecs.lookup(name.strip()).name, "") if name else ""
     except (LookupError, ValueError):

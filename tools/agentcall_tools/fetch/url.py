@@ -1,10 +1,10 @@
-"""A URL, read so strictly that every reader of URLs reads it alike.
+"""A strict URL parser, which accepts only what all URL parsers understand alike.
 
 Rules: `scheme://host[:port][/path][?query]` and nothing else. No user names, spaces, backslashes
-or control characters; a host is a name, an IPv4 address in four decimal numbers or an IPv6 address
-in brackets. Whatever else some readers take for an address (127.1, 0x7f000001, 017700000001,
-2130706433, full-width digits, other dots) is refused, as no two agree on what it is. What is
-asked of the server is put together from the parts that were read, never from the text.
+or control characters. A host is a name, an IPv4 address of four decimal numbers, or an IPv6 address
+in brackets. Other forms that some parsers take for an address (127.1, 0x7f000001, 017700000001,
+2130706433, full-width digits, other dots) are refused, as parsers disagree on them. The request is
+built from the parsed parts, never from the text.
 """
 
 import re
@@ -29,12 +29,12 @@ _DOTS = re.compile(r"[\u3002\uff0e\uff61]")
 
 
 class FetchError(ValueError):
-    """A page that was not fetched; the text says why, and what to do instead."""
+    """The page was not fetched; the message says why, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchURL:
-    """The parts of a URL: the host in ASCII, without brackets; path and query percent-encoded."""
+    """A parsed URL: the host in ASCII without brackets, path and query percent-encoded."""
 
     scheme: str
     host: str
@@ -43,12 +43,12 @@ class FetchURL:
 
     @property
     def address(self) -> IPAddress | None:
-        """The host as an address, or None where it is a name."""
+        """The host as an address, or None if it is a name."""
         return _parse_address(self.host)
 
     @property
     def host_and_port(self) -> str:
-        """The host and the port, as a Host header has them."""
+        """The host and port in the form of a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -56,39 +56,41 @@ class FetchURL:
         return f"{self.scheme}://{self.host_and_port}{self.target}"
 
     def join(self, reference: str) -> "FetchURL":
-        """The link that a reference on this page leads to. Raises FetchError."""
+        """Return the URL of a reference on this page. Raise FetchError if it is refused."""
         return parse_url(urljoin(str(self), reference))
 
 
 def parse_url(url: str) -> FetchURL:
-    """The parts of a URL. Raises FetchError, which says what is wrong with it."""
+    """Parse a URL. Raise FetchError if it is refused."""
     text = url.strip(" \t\r\n")
     if not text or len(text) > MAX_LENGTH:
         raise FetchError(f"a URL has 1 to {MAX_LENGTH} characters, got {len(text)}")
     unsafe = _UNSAFE.search(text)
     if unsafe:
-        raise FetchError(f"{text[:80]!r} holds {unsafe.group()!r}, which no URL may; encode it")
+        raise FetchError(f"{text[:80]!r} contains {unsafe.group()!r}: encode it in a URL")
     found = _URL_PATTERN.fullmatch(text)
     if not found:
-        raise FetchError(f"{text[:80]!r} is no URL: write it as https://host/path")
+        raise FetchError(f"{text[:80]!r} is not a URL: write it as https://host/path")
     scheme, authority, path, query = found.group(1).lower(), *found.group(2, 3, 4)
     if scheme not in DEFAULT_PORTS:
         raise FetchError(f"only http and https are fetched, not {scheme}")
-    if "@" in text.split("/", 3)[2]:  # also behind ? and #, where readers disagree
+    if "@" in text.split("/", 3)[2]:  # also after ? and #, where parsers disagree
         raise FetchError(f"{text[:80]!r} has an @ before its path: no user names in a URL")
     host, port = _parse_authority(authority, DEFAULT_PORTS[scheme])
     return FetchURL(scheme, host, port, _encode(path or "/") + _encode(query or ""))
 
 
 def _encode(part: str) -> str:
-    """Percent-encoded where it is not ASCII or has no place in a request line."""
+    """Percent-encode characters that are not ASCII or not allowed in a request line."""
     return quote(part, safe="%/?:@!$&'()*+,;=[]", errors="replace")
 
 
 def _parse_authority(text: str, port: int) -> tuple[str, int]:
     found = _AUTHORITY_PATTERN.fullmatch(text)
     if not found or not found.group(1):
-        raise FetchError(f"{text[:80]!r} is no host: write https://host/path or https://host:port/")
+        raise FetchError(
+            f"{text[:80]!r} is not a host: write https://host/path or https://host:port/"
+        )
     if found.group(2):
         port = int(found.group(2))
     if port > 65_535:
@@ -104,9 +106,9 @@ def _parse_host(text: str) -> str:
         return name
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1]):
-        raise FetchError(f"{text[:80]!r} is no IPv4 address of four decimal numbers from 0 to 255")
+        raise FetchError(f"{text[:80]!r} is not an IPv4 address of four numbers from 0 to 255")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise FetchError(f"{text[:80]!r} is no host name")
+        raise FetchError(f"{text[:80]!r} is not a host name")
     return name
 
 
@@ -123,18 +125,18 @@ def _parse_ipv6(text: str) -> str:
             raise AddressValueError
         return str(IPv6Address(text))
     except AddressValueError:
-        raise FetchError(f"[{text[:80]}] is no IPv6 address, or one with a zone") from None
+        raise FetchError(f"[{text[:80]}] is not an IPv6 address, or has a zone") from None
 
 
 def _to_ascii(host: str) -> str:
-    """An international name as DNS has it; refused where its look could be of another name."""
+    """Return an international name in DNS's form; refuse look-alike characters."""
     if host.isascii():
         return host
     if _DOTS.search(host) or normalize("NFKC", host) != host:
         raise FetchError(f"{host[:80]!r} is written in look-alike characters; write plain ones")
-    import idna  # its tables take a while, and few names need them
+    import idna  # slow to import, and few names need it
 
     try:
         return idna.encode(host.lower(), std3_rules=True).decode()
     except (idna.IDNAError, UnicodeError) as error:
-        raise FetchError(f"{host[:80]!r} is no host name: {error}") from None
+        raise FetchError(f"{host[:80]!r} is not a host name: {error}") from None

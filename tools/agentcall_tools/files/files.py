@@ -1,4 +1,4 @@
-"""Tools that read and write the files beneath one folder."""
+"""The tools: list, read, search and write files."""
 
 import codecs
 import os
@@ -18,10 +18,10 @@ _MAX_LINE_LENGTH = 300
 
 
 class Files:
-    """The files beneath a folder, as tools: `Agent(tools=[Files("/srv/notes")])`.
+    """The files of a folder and its subfolders as tools: `Agent(tools=[Files("/srv/notes")])`.
 
-    deny: patterns of names that are neither listed, read nor written; hidden ones by default, as
-        keys and settings are kept there.
+    deny: patterns of names that are not listed, read or written; by default hidden files, which
+        often have keys and settings.
     """
 
     def __init__(self, root: str | Path, *, deny: Sequence[str] = (".*",)) -> None:
@@ -69,21 +69,21 @@ class Files:
             path: A folder to stay in; empty for the whole.
             pattern: Only files of such names, for example "*.py".
         """
-        wanted = text.strip().casefold()
-        if not wanted or "\n" in wanted:
+        query = text.strip().casefold()
+        if not query or "\n" in query:
             raise FileError("text is words that stand in one line; it is empty or of several lines")
         walk = FolderWalk(self._root)
-        found: list[str] = []
+        matches: list[str] = []
         for entry in walk.list_entries(self._root.parse_path(path)):
             if not entry.is_folder and entry.matches(pattern):
-                found += _find_lines(entry, wanted)
-            if len(found) > MAX_MATCHES:
+                matches += _find_lines(entry, query)
+            if len(matches) > MAX_MATCHES:
                 break
-        if not found:
+        if not matches:
             return (
                 f"no line contains {text!r}{' as far as was searched' if walk.is_truncated else ''}"
             )
-        return _format_list(found, MAX_MATCHES, is_truncated=walk.is_truncated)
+        return _format_list(matches, MAX_MATCHES, is_truncated=walk.is_truncated)
 
     @tool(idempotent=True, requires_approval=True, sequential=True, timeout=30)
     def write_file(self, path: str, text: str) -> str:
@@ -96,9 +96,9 @@ class Files:
         data = text.encode("utf-8", "replace")
         if len(data) > MAX_WRITTEN:
             raise FileError(f"text has {len(data)} bytes, at most {MAX_WRITTEN} are written")
-        before = self._root.write(self._root.parse_path(path), data)
-        was = "a new file" if before is None else f"it had {before} bytes"
-        return f"wrote {len(data)} bytes to {path} ({was})"
+        old_size = self._root.write(self._root.parse_path(path), data)
+        change = "a new file" if old_size is None else f"it had {old_size} bytes"
+        return f"wrote {len(data)} bytes to {path} ({change})"
 
 
 def _format_list(lines: Sequence[str], limit: int, *, is_truncated: bool) -> str:
@@ -113,16 +113,16 @@ def _format_entry(entry: FolderEntry) -> str:
 
 
 def _format_part(path: str, data: bytes, offset: int, size: int) -> str:
-    """A part of a file as text, with a note on where it goes on."""
+    """Format a part of a file, with the offset of the next part."""
     if b"\0" in data:
         raise FileError(f"{path} is not text; it has {size} bytes")
     start = offset
     while offset and data and 0x80 <= data[0] < 0xC0 and start - offset < 3:
-        data, start = data[1:], start + 1  # the rest of a character that began before
+        data, start = data[1:], start + 1  # the rest of a character that began before the offset
     end = start + len(data)
-    if end < size:
-        whole = data.rfind(b"\n") + 1
-        data = data[:whole] if whole > len(data) // 2 else data
+    if end < size:  # end at a line break if there is one in the second half
+        line_end = data.rfind(b"\n") + 1
+        data = data[:line_end] if line_end > len(data) // 2 else data
     decoder = codecs.getincrementaldecoder("utf-8-sig" if not start else "utf-8")("replace")
     text = decoder.decode(data, final=end == size)
     end = start + len(data) - len(decoder.getstate()[0])
@@ -132,16 +132,17 @@ def _format_part(path: str, data: bytes, offset: int, size: int) -> str:
     return f"{text}\n[bytes {start} to {end} of {size}{more}]"
 
 
-def _find_lines(entry: FolderEntry, wanted: str) -> Iterator[str]:
-    """The lines of a file that contain a text, with their number and the byte they begin at."""
+def _find_lines(entry: FolderEntry, query: str) -> Iterator[str]:
+    """Yield the lines of a file that contain a text, with their numbers and byte offsets."""
     data = entry.read(MAX_SEARCHED)
-    if b"\0" in data or wanted not in data.decode("utf-8", "replace").casefold():
+    if b"\0" in data or query not in data.decode("utf-8", "replace").casefold():
         return
-    at = 0
+    offset = 0
     for number, line in enumerate(data.split(b"\n"), 1):
-        words = line.decode("utf-8", "replace").strip()
-        place = words.casefold().find(wanted)
-        if place >= 0:
-            start = max(place - _MAX_LINE_LENGTH // 2, 0)
-            yield f"{entry.path}:{number} (offset {at}): {words[start : start + _MAX_LINE_LENGTH]}"
-        at += len(line) + 1
+        text = line.decode("utf-8", "replace").strip()
+        index = text.casefold().find(query)
+        if index >= 0:
+            start = max(index - _MAX_LINE_LENGTH // 2, 0)
+            extract = text[start : start + _MAX_LINE_LENGTH]
+            yield f"{entry.path}:{number} (offset {offset}): {extract}"
+        offset += len(line) + 1

@@ -1,15 +1,16 @@
-"""Opens what lies beneath a folder, and nothing else, whatever is changed meanwhile.
+"""Opens files inside one folder only, even if the file system changes at the same time.
 
 Rules:
-1. A path is relative and of plain names. `..`, absolute paths and the names that the user denies
-   are refused by their spelling.
-2. It is opened name by name, each from the descriptor of the folder before, and no symbolic link
-   is followed: one that is put there between a look and an open is an error too, not a way out.
-3. Folders of another file system are not entered: not /proc, /sys, /dev or what is mounted.
-4. Only regular files are opened, and never waited for: no pipes, sockets or devices. A file that
-   has other names (hard links) is not read, as those may lie outside.
-5. What is written becomes a file at once and whole: it is written beside it and then renamed. A
-   rename replaces a name, so that neither a link nor another name's content is ever written to.
+1. A path is relative and consists of plain names. `..`, absolute paths and denied names are
+   refused.
+2. A path is opened name by name, each relative to the descriptor of its parent (openat), and
+   symbolic links are not followed. A link that is created between a check and an open is an error,
+   not a way out.
+3. Folders of other file systems are not entered, such as /proc, /sys, /dev and mounts.
+4. Only regular files are opened, without blocking: no pipes, sockets or devices. A file with other
+   hard links is not read, as those may be outside.
+5. Files are written atomically: to a temporary file, which is then renamed. A rename replaces the
+   name, so that data is never written through a link or into another name's content.
 """
 
 import errno
@@ -30,7 +31,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def _combine_flags(*names: str) -> int:
-    """The flags of open() together; a system that lacks one is refused by `RootFolder`."""
+    """Combine flags of open(); `RootFolder` refuses a system that lacks the important ones."""
     return sum(getattr(os, name, 0) for name in names)
 
 
@@ -40,11 +41,11 @@ _CREATE_FILE = _combine_flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_NOFOLLOW", "O_
 
 
 class FileError(ValueError):
-    """A file that was not read or written; the text says why, and what there is instead."""
+    """A file was not read or written; the message says why, and suggests names."""
 
 
 class RootFolder:
-    """A folder beneath which everything is opened."""
+    """The folder inside which all files are opened."""
 
     def __init__(self, folder: str | Path, deny: Sequence[str]) -> None:
         if os.open not in os.supports_dir_fd or not _combine_flags("O_NOFOLLOW"):
@@ -58,24 +59,24 @@ class RootFolder:
             raise NotADirectoryError(f"{self._folder} is not a folder")
 
     def parse_path(self, path: str) -> tuple[str, ...]:
-        """The names of a path. Raises FileError for what is not plainly beneath the folder."""
+        """Split a path into names. Raise FileError if it is refused."""
         if path.startswith(("/", "~")):
             raise FileError(f"{path[:200]!r} is absolute: paths are relative to the folder, as a/b")
         names = tuple(name for name in path.strip().split("/") if name not in ("", "."))
         if ".." in names:
             raise FileError(f"{path[:200]!r} leads out of the folder: no .. in a path")
         if len(names) > MAX_PATH_NAMES or _UNSAFE.search(path):
-            raise FileError(f"{path[:200]!r} is no path: too deep, or with control characters")
+            raise FileError(f"{path[:200]!r} is not a path: too deep, or with control characters")
         for name in names:
             if self.is_denied(name):
-                raise FileError(f"{name[:200]!r} is not opened here: such names are kept out")
+                raise FileError(f"{name[:200]!r} is not opened here: such names are denied")
             if len(os.fsencode(name)) > _MAX_NAME_BYTES:
                 raise FileError(f"{name[:80]!r}... is too long for a file's name")
         return names
 
     def is_denied(self, name: str) -> bool:
-        """Whether the user keeps files of this name out."""
-        folded = name.casefold()  # some file systems take both for the same
+        """Return whether files of this name are denied."""
+        folded = name.casefold()  # some file systems ignore case
         return any(
             fnmatchcase(name, pattern) or fnmatchcase(folded, pattern.casefold())
             for pattern in self._deny
@@ -83,7 +84,7 @@ class RootFolder:
 
     @contextmanager
     def open_folder(self, names: Sequence[str], *, make: bool = False) -> Generator[int]:
-        """The descriptor of a folder beneath; with `make`, folders that are missing are made."""
+        """Open a folder and yield its descriptor; with `make`, create missing folders."""
         at = os.open(self._folder, _OPEN_FOLDER)
         try:
             self._check_root(at)
@@ -100,7 +101,7 @@ class RootFolder:
 
     @contextmanager
     def open_file(self, names: Sequence[str]) -> Generator[int]:
-        """The descriptor of a regular file beneath, for reading."""
+        """Open a regular file for reading and yield its descriptor."""
         path = "/".join(names)
         with self.open_folder(names[:-1]) as folder:
             descriptor = open_regular_file(
@@ -112,7 +113,7 @@ class RootFolder:
                 os.close(descriptor)
 
     def write(self, names: Sequence[str], data: bytes) -> int | None:
-        """Makes or replaces a file; gives the size of what was replaced, or None."""
+        """Create or replace a file; return the size of the replaced file, or None."""
         path = "/".join(names)
         if not names:
             raise FileError("name a file to write, such as notes/today.md")
@@ -132,7 +133,7 @@ class RootFolder:
     def _check_root(self, at: int) -> None:
         state = os.fstat(at)
         if (state.st_dev, state.st_ino) != (self._root_stat.st_dev, self._root_stat.st_ino):
-            raise FileError("the folder was replaced by another one meanwhile")
+            raise FileError("the folder has been replaced by another one")
 
     def _enter_folder(self, at: int, name: str, path: str) -> int:
         try:
@@ -141,7 +142,7 @@ class RootFolder:
             raise _make_error(at, name, path, error, self.is_denied) from None
         if os.fstat(inner).st_dev != self._root_stat.st_dev:
             os.close(inner)
-            raise FileError(f"{path} is of another file system, which is not entered")
+            raise FileError(f"{path} is on another file system, which is not entered")
         return inner
 
 
@@ -151,16 +152,16 @@ def _make_folder(folder: int, name: str, path: str) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise FileError(f"{path} cannot be made: {error.strerror}") from None
+        raise FileError(f"{path} cannot be created: {error.strerror}") from None
 
 
 def open_regular_file(folder: int, name: str, path: str, is_denied: Callable[[str], bool]) -> int:
-    """The descriptor of a regular file in an open folder. Raises FileError.
+    """Open a regular file in an open folder. Raise FileError if that fails.
 
-    is_denied: which names no message may have.
+    is_denied: whether a name must not be suggested in the message.
     """
     try:
-        # Opening a device may do something, so the kind is looked at before and after.
+        # To open a device may have effects, so the type is checked before and after.
         _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
         descriptor = os.open(name, _OPEN_FILE, dir_fd=folder)
     except OSError as error:
@@ -183,8 +184,8 @@ def _check_regular(state: os.stat_result, path: str) -> None:
 
 
 def _replace_file(folder: int, name: str, data: bytes, mode: int | None) -> None:
-    beside = f".{token_hex(8)}.part"
-    descriptor = os.open(beside, _CREATE_FILE, 0o666, dir_fd=folder)
+    temporary = f".{token_hex(8)}.part"
+    descriptor = os.open(temporary, _CREATE_FILE, 0o666, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if mode is not None:
@@ -192,10 +193,10 @@ def _replace_file(folder: int, name: str, data: bytes, mode: int | None) -> None
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):
-            os.unlink(beside, dir_fd=folder)
+            os.unlink(temporary, dir_fd=folder)
         raise
     with suppress(OSError):  # some file systems cannot
         os.fsync(folder)
@@ -217,7 +218,7 @@ def _describe_kind(state: os.stat_result) -> str:
         stat.S_IFCHR: "a device",
         stat.S_IFBLK: "a device",
     }
-    return kinds.get(stat.S_IFMT(state.st_mode), "no regular file")
+    return kinds.get(stat.S_IFMT(state.st_mode), "not a regular file")
 
 
 def _make_error(
@@ -236,6 +237,6 @@ def _make_error(
 def _suggest_names(folder: int, name: str, is_denied: Callable[[str], bool]) -> str:
     with os.scandir(folder) as entries:
         names = (entry.name for entry in islice(entries, 1_000))
-        known = sorted(each for each in names if not is_denied(each) and not _UNSAFE.search(each))
+        known = sorted(n for n in names if not is_denied(n) and not _UNSAFE.search(n))
     near = get_close_matches(name, known, 3, 0.5) or [n for n in known if n[0] != "."][:10]
     return f"; there is: {', '.join(near)}" if near else ""

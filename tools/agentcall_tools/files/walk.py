@@ -1,4 +1,4 @@
-"""The files beneath a folder, one after the other, within bounds."""
+"""A walk through a folder and its subfolders, within limits."""
 
 import os
 import stat
@@ -17,9 +17,9 @@ MAX_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class FolderEntry:
-    """A file or a folder beneath: its path, its size in bytes, and the open folder it is in.
+    """A file or folder: its path, its size in bytes, and the descriptor of its parent.
 
-    `modified` is its time of change, in nanoseconds; `is_denied` says which names are kept out.
+    `modified` is its time of change in nanoseconds; `is_denied` is `RootFolder.is_denied`.
     """
 
     path: str
@@ -30,12 +30,12 @@ class FolderEntry:
     modified: int = 0
 
     def matches(self, pattern: str) -> bool:
-        """Whether its name, or its path where the pattern has a slash, fits a pattern with *."""
-        whole = self.path if "/" in pattern else self.path.rpartition("/")[2]
-        return fnmatchcase(whole, pattern)
+        """Return whether its name matches; a pattern with a slash is matched with the path."""
+        text = self.path if "/" in pattern else self.path.rpartition("/")[2]
+        return fnmatchcase(text, pattern)
 
     def read(self, limit: int) -> bytes:
-        """The first bytes of the file; none where it may not be read."""
+        """Return the first bytes of the file, or b"" if it cannot be read."""
         try:
             descriptor = open_regular_file(
                 self.folder, self.path.rpartition("/")[2], self.path, self.is_denied
@@ -47,7 +47,7 @@ class FolderEntry:
 
 
 class FolderWalk:
-    """A way through a folder; `is_cut` says that a bound ended it early."""
+    """One walk through a folder; `is_truncated` says that a limit ended it early."""
 
     def __init__(self, root: RootFolder) -> None:
         self.is_truncated = False
@@ -56,9 +56,9 @@ class FolderWalk:
         self._deadline = time.monotonic() + MAX_SECONDS
 
     def list_entries(self, names: Sequence[str], depth: int = MAX_DEPTH) -> Iterator[FolderEntry]:
-        """What lies in a folder, and in its folders up to a depth, sorted by name.
+        """Yield the entries of a folder and its subfolders up to a depth, sorted by name.
 
-        The folder of an entry is open until the next one is asked for.
+        The descriptor of an entry's parent is open until the next entry is requested.
         """
         with self._root.open_folder(names) as folder:
             for entry in self._scan_folder(folder, "/".join(names)):
@@ -71,7 +71,7 @@ class FolderWalk:
     def _list_inner(self, entry: FolderEntry, depth: int) -> Iterator[FolderEntry]:
         try:
             yield from self.list_entries(entry.path.split("/"), depth)
-        except FileError:  # another file system, or gone meanwhile
+        except FileError:  # it is on another file system, or has been deleted
             return
 
     def _scan_folder(self, folder: int, path: str) -> Iterator[FolderEntry]:
@@ -86,9 +86,8 @@ class FolderWalk:
                 continue
             is_folder = stat.S_ISDIR(state.st_mode)
             if is_folder or stat.S_ISREG(state.st_mode):
-                whole = f"{path}/{name}".lstrip("/")
                 yield FolderEntry(
-                    whole,
+                    f"{path}/{name}".lstrip("/"),
                     state.st_size,
                     is_folder,
                     folder,

@@ -1,4 +1,4 @@
-"""Finds passages in the documents beneath a folder: retrieval as a tool."""
+"""Retrieval as a tool: search passages in the documents of a folder."""
 
 from agentcall_tools.knowledge.document import DocumentError
 from agentcall_tools.knowledge.knowledge import Knowledge, KnowledgeError

@@ -1,9 +1,9 @@
-"""A file as numbered text: by its name's ending, with the line or the page that each part is on.
+"""Documents as lines of text, each with its line or page number. The suffix decides the format.
 
-Rules: text and Markdown keep their lines. Of HTML the readable text is taken, and a line of it has
-the number of the source's line that its first long word is on, or that of the line before. Of PDF
-each line has the number of its page. Text is UTF-8, or what its byte order mark says; what is
-neither is GB18030 if its bytes come in pairs, as those of Chinese do, else Windows-1252.
+Rules: text and Markdown keep their lines. HTML becomes readable text, whose lines have the number
+of the source line with their first long word, or the number of the line before. The lines of a PDF
+have the number of their page. Text is UTF-8, or has a byte order mark. Other text is GB18030 if its
+bytes come in pairs, as in Chinese, or else Windows-1252.
 """
 
 import codecs
@@ -32,11 +32,11 @@ _SEARCH_DISTANCE = 200_000
 
 
 class DocumentError(ValueError):
-    """A file that has no text to be read; the text says why."""
+    """A file without readable text; the message says why."""
 
 
 class DocumentLine(NamedTuple):
-    """A line of a document, and the number of the line or the page that it is on."""
+    """A line of a document, with the number of its line or page."""
 
     number: int
     text: str
@@ -44,7 +44,7 @@ class DocumentLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TextDocument:
-    """The text of a file; `unit` says what its lines are numbered by."""
+    """The text of a file; `unit` is the unit of its line numbers, "line" or "page"."""
 
     lines: tuple[DocumentLine, ...]
     unit: str = "line"
@@ -52,12 +52,12 @@ class TextDocument:
 
 
 def is_document(path: str) -> bool:
-    """Whether files of this name are read."""
+    """Return whether files of this name are supported."""
     return PurePosixPath(path).suffix.lower() in SUFFIXES
 
 
 def read_document(path: str, data: bytes) -> TextDocument:
-    """The document in a file's bytes. Raises DocumentError; ImportError without its package."""
+    """Parse a file. Raise DocumentError if it has no text, ImportError without pypdf."""
     kind = PurePosixPath(path).suffix.lower()
     if kind in _PDF:
         return TextDocument(tuple(_read_pdf_lines(data)), unit="page")
@@ -93,7 +93,7 @@ def _read_html_lines(source: str) -> Iterator[DocumentLine]:
             number += source.count("\n", at, found)
             at = found
             yield DocumentLine(number, line)
-            end = found + len(line) - word.start()  # of the line: tags make the source no shorter
+            end = found + len(line) - word.start()  # the line is at least as long in the source
             number += source.count("\n", at, end)
             at = end
         else:
@@ -101,7 +101,7 @@ def _read_html_lines(source: str) -> Iterator[DocumentLine]:
 
 
 def _find_charset(data: bytes) -> str:
-    """The charset that a page names itself, if Python and the web know it."""
+    """Return the charset in a page's `<meta>` if it is a known East Asian one, or ""."""
     found = _CHARSET.search(data[:4096])
     name = found.group(1).decode().lower() if found else ""
     return name if name in ("gbk", "gb2312", "gb18030", "big5", "shift_jis", "euc-kr") else ""

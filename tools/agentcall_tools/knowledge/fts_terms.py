@@ -1,8 +1,8 @@
-"""Words as the index has them, and a question as FTS5 asks it.
+"""Text and queries in the form that SQLite's FTS5 needs.
 
-FTS5's `porter unicode61` cuts text at blanks. Chinese and Japanese have none between words: their
-text, and Korean, is cut into characters and pairs of neighbours, so that a word of two characters
-is found, which FTS5's own `trigram` cannot.
+FTS5's `porter unicode61` splits text at spaces. Chinese and Japanese have none between words, so
+their text, and Korean, is split into characters and pairs of neighbours. Then a word of two
+characters can be found, which FTS5's own `trigram` cannot do.
 """
 
 import re
@@ -16,13 +16,15 @@ _WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+")
 
 
 def separate_words(text: str) -> str:
-    """The text with blanks where FTS5 is to see words.
+    """Insert spaces so that FTS5 finds the words.
 
-    >>> spaced("read_me 上海人")
+    >>> separate_words("read_me 上海人")
     'read me  上 海 人 上海 海人 '
     """
-    apart = text.replace("_", " ")
-    return _RUN.sub(lambda run: f" {' '.join([*run.group(), *_make_pairs(run.group())])} ", apart)
+    return _RUN.sub(
+        lambda run: f" {' '.join([*run.group(), *_make_pairs(run.group())])} ",
+        text.replace("_", " "),
+    )
 
 
 def _make_pairs(run: str) -> Iterator[str]:
@@ -30,9 +32,9 @@ def _make_pairs(run: str) -> Iterator[str]:
 
 
 def build_match_query(text: str) -> str:
-    """The words of a question, each of which may be in a passage, as FTS5 asks for them.
+    """Return an FTS5 query for passages with any word of the text.
 
-    >>> asked_for("上海的 tea?")
+    >>> build_match_query("上海的 tea?")
     '"上海" OR "海的" OR "tea"'
     """
     words: list[str] = []

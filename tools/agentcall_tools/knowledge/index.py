@@ -1,7 +1,7 @@
-"""Passages in SQLite's full text search (FTS5), which ranks by BM25.
+"""An index of passages with SQLite's full text search (FTS5), ranked by BM25.
 
-Words of a path and of headings count twice. What the words are, `words` says; how the index is kept
-in step with the files, `refresh`.
+Words of a path and of headings count twice. `fts_terms` defines the words; `refresh` updates the
+index from the files.
 """
 
 import sqlite3
@@ -38,7 +38,7 @@ WHERE path = ? AND number >= ? ORDER BY number LIMIT ?
 
 
 class FoundPassage(NamedTuple):
-    """A passage, its document, its number in it, and whether it is placed by line or page."""
+    """A passage, the path of its document, its number there, and the unit of its position."""
 
     path: str
     unit: str
@@ -47,7 +47,7 @@ class FoundPassage(NamedTuple):
 
 
 class PassageIndex:
-    """The passages of the documents beneath a folder, in a file."""
+    """The passages of a folder's documents, in a SQLite file."""
 
     def __init__(self, root: RootFolder, folder: Path, file: Path) -> None:
         self._root = root
@@ -55,39 +55,38 @@ class PassageIndex:
         self._file = file
 
     def refresh(self, seconds: float) -> IndexReport:
-        """Brings the index up to date, as far as the time goes."""
-        until = time.monotonic() + seconds
+        """Update the index, for at most `seconds`."""
+        deadline = time.monotonic() + seconds
         with self._connect() as connection:
-            return IndexRefresh(self._root, connection, until).run()
+            return IndexRefresh(self._root, connection, deadline).run()
 
     def search(self, query: str, count: int) -> list[FoundPassage]:
-        """The passages that fit best, the best first."""
-        wanted = build_match_query(query)
-        if not wanted:
+        """Return the best matches, the best first."""
+        match_query = build_match_query(query)
+        if not match_query:
             return []
         with self._connect() as connection:
             return [
-                _make_found_passage(row) for row in connection.execute(_SEARCH, (wanted, count))
+                _make_found_passage(row)
+                for row in connection.execute(_SEARCH, (match_query, count))
             ]
 
     def read_passages(self, path: str, start: int, count: int) -> list[FoundPassage]:
-        """The passages of a document, from one on."""
+        """Return passages of a document, from number `start`."""
         with self._connect() as connection:
-            return [
-                _make_found_passage(row)
-                for row in connection.execute(_READ_PASSAGES, (path, start, count))
-            ]
+            rows = connection.execute(_READ_PASSAGES, (path, start, count))
+            return [_make_found_passage(row) for row in rows]
 
     def list_documents(self, count: int) -> list[str]:
-        """The paths of the first documents, by name."""
-        asked = "SELECT DISTINCT path FROM passages ORDER BY path LIMIT ?"
+        """Return the paths of the first documents, in order."""
+        statement = "SELECT DISTINCT path FROM passages ORDER BY path LIMIT ?"
         with self._connect() as connection:
-            return [str(path) for (path,) in connection.execute(asked, (count,))]
+            return [str(path) for (path,) in connection.execute(statement, (count,))]
 
     @contextmanager
     def _connect(self) -> Generator[sqlite3.Connection, None, None]:
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file.touch(mode=0o600)  # it has the documents' text
+        self._file.touch(mode=0o600)  # private, as it has the documents' text
         connection = sqlite3.connect(self._file, timeout=_LOCK_SECONDS, isolation_level=None)
         try:
             if not self._is_ready(connection):
@@ -97,7 +96,7 @@ class PassageIndex:
             connection.close()
 
     def _is_ready(self, connection: sqlite3.Connection) -> bool:
-        """Whether it is the index of this folder. Raises ValueError if it is anything else."""
+        """Return whether the tables exist. Raise ValueError if it is not this folder's index."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         names = _list_tables(connection)
         if names and "passages" not in names:
@@ -110,10 +109,10 @@ class PassageIndex:
         return True
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Makes the tables, and again where an older version made them."""
+        """Create the tables, and replace those of an older version."""
         connection.execute("PRAGMA journal_mode = WAL")
         with run_transaction(connection):
-            if self._is_ready(connection):  # another process was faster
+            if self._is_ready(connection):  # another process has created them
                 return
             for name in _list_tables(connection) & {"about", "files", "passages", "words"}:
                 connection.execute(f"DROP TABLE {name}")

@@ -1,4 +1,4 @@
-"""Retrieval as a tool: the passages of documents that fit a question, with their place."""
+"""The tools: search passages in documents, and continue reading from one."""
 
 import hashlib
 import os
@@ -14,22 +14,22 @@ from agentcall_tools.knowledge.refresh import IndexReport
 MAX_PASSAGES = 20
 MAX_QUERY_LENGTH = 1_000
 REFRESH_SECONDS = 20.0
-"""How long a search may bring the index up to date before it answers with what it has."""
+"""How long a search may update the index before it searches."""
 _MAX_SHOWN = 6_000
 _MAX_NAMED = 20
 
 
 class KnowledgeError(ValueError):
-    """Nothing could be looked up; the text says why and what to do."""
+    """The search failed; the message says why and what to do."""
 
 
 class Knowledge:
-    """The documents beneath a folder, as tools: `Agent(tools=[Knowledge("/srv/handbook")])`.
+    """The documents of a folder as tools: `Agent(tools=[Knowledge("/srv/handbook")])`.
 
-    about: what they are, in the words that the model is told: "the handbook of Example Ltd".
-    index: the file that the index is kept in; without one, a file in agentcall's cache folder. It
-        holds the text of the documents.
-    deny: patterns of names that are left out; hidden ones by default.
+    about: a description of the documents for the model: "the handbook of Example Ltd".
+    index: the file of the index, which has the documents' text; by default in agentcall's cache
+        folder.
+    deny: patterns of names that are left out; by default hidden files.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class Knowledge:
         index: str | Path | None = None,
         deny: Sequence[str] = (".*",),
     ) -> None:
-        root, place = RootFolder(folder, deny), Path(folder).expanduser().resolve()
+        root, path = RootFolder(folder, deny), Path(folder).expanduser().resolve()
         self._index = PassageIndex(
-            root, place, _get_default_index(place) if index is None else Path(index)
+            root, path, _get_default_index(path) if index is None else Path(index)
         )
         if about:
-            told = f"Searches {about} and returns the passages that fit best, with their place."
-            self.search_knowledge = tool(description=told)(self.search_knowledge)
+            text = f"Searches {about} and returns the passages that fit best, with their place."
+            self.search_knowledge = tool(description=text)(self.search_knowledge)
 
     def refresh(self, seconds: float = 3600.0) -> IndexReport:
-        """Brings the index up to date; searches do so too, but only for `SECONDS`."""
+        """Update the index. A search does so, too, but only for `REFRESH_SECONDS`."""
         try:
             return self._index.refresh(seconds)
         except sqlite3.Error as error:
@@ -79,7 +79,7 @@ class Knowledge:
 
     @tool(idempotent=True, read_only=True, untrusted=True, timeout=60)
     def read_knowledge(self, document: str, passage: int = 1) -> str:
-        """Reads on in a document, from one of its passages.
+        """Continues reading a document from one of its passages.
 
         Args:
             document: Its path, as a search gave it.
@@ -93,20 +93,20 @@ class Knowledge:
             )
         shown = _format_passages(found[:MAX_PASSAGES])
         more = found[len(shown) :]
-        note = [f"[go on with passage={more[0].number}]"] if more else []
+        note = [f"[continue with passage={more[0].number}]"] if more else []
         return "\n\n".join([*shown, *note])
 
 
 def _get_default_index(folder: Path) -> Path:
-    """A file of its own in agentcall's cache folder, found as the rest of agentcall finds it."""
-    own = os.environ.get("AGENTCALL_CACHE")
+    """Return the default file of a folder's index, in agentcall's cache folder."""
+    cache = os.environ.get("AGENTCALL_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return (Path(own) if own else Path(base) / "agentcall") / "knowledge" / f"{name}.db"
+    return (Path(cache) if cache else Path(base) / "agentcall") / "knowledge" / f"{name}.db"
 
 
 def _format_passages(found: Sequence[FoundPassage]) -> list[str]:
-    """The passages, each below its place, as many as there is room for; at least one."""
+    """Format passages with their positions, at least one, up to `_MAX_SHOWN` characters."""
     shown: list[str] = []
     for path, unit, number, passage in found:
         numbers = f"{passage.first}-{passage.last}".removesuffix(f"-{passage.first}")

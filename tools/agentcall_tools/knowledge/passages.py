@@ -1,9 +1,9 @@
-"""Cuts a document into passages that can be found and read on their own.
+"""Splits a document into passages that can be found and read on their own.
 
-Rules: a passage ends at a heading that follows some text, at the end of a page, at a blank line
-once it has `GOOD` characters, and before it would have more than `MOST`. A line that is longer is
-cut behind the end of a sentence, or else anywhere. Headings are those of Markdown, outside of code;
-a passage knows the ones that it stands under.
+Rules: a passage ends before a heading if it has text, at the end of a page, at a blank line once it
+has `GOOD_LENGTH` characters, and before it exceeds `MAX_LENGTH`. A longer line is cut at the end of
+a sentence, or else anywhere. Headings are those of Markdown, outside of code blocks. A passage has
+the headings above it.
 """
 
 import re
@@ -21,7 +21,7 @@ _MAX_HEADING_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document: its first and last line or page, the headings above it, its text."""
+    """A part of a document: its first and last line or page, the headings above it, its text."""
 
     first: int
     last: int
@@ -30,7 +30,7 @@ class Passage:
 
 
 def cut_passages(document: TextDocument) -> Iterator[Passage]:
-    """The passages of a document, in order; together they have all of its words."""
+    """Yield the passages of a document, in order; together they have all of its words."""
     cutter = _PassageCutter(document)
     for line in document.lines:
         yield from cutter.feed(line)
@@ -48,7 +48,7 @@ class _PassageCutter:
         self._has_text = False
 
     def feed(self, line: DocumentLine) -> Iterator[Passage]:
-        """The passages that end before this line or with it."""
+        """Add a line; yield the passages that end before it or with it."""
         heading = self._match_heading(line.text)
         new_page = self._by_page and self._open_lines and self._open_lines[-1].number != line.number
         if (heading and self._has_text) or new_page or self._size + len(line.text) > MAX_LENGTH:
@@ -66,7 +66,7 @@ class _PassageCutter:
             yield from self.close()
 
     def close(self) -> Iterator[Passage]:
-        """The passage that is open, if it says anything."""
+        """Yield the open passage, if it has text."""
         numbers = [line.number for line in self._open_lines if line.text.strip()]
         if numbers:
             text = "\n".join(line.text.rstrip() for line in self._open_lines).strip("\n")
@@ -83,7 +83,7 @@ class _PassageCutter:
 
 
 def _split_line(line: DocumentLine) -> Iterator[DocumentLine]:
-    """The line, cut where it is too long for a passage."""
+    """Yield the line, in parts if it is too long for a passage."""
     rest = line.text
     while len(rest) > MAX_LENGTH:
         ends = [found.end() for found in _SENTENCE.finditer(rest, GOOD_LENGTH, MAX_LENGTH)]

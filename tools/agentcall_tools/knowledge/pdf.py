@@ -1,4 +1,4 @@
-"""The text of a PDF, read by pypdf in a process of its own, as a hostile file may take for ever."""
+"""The text of a PDF, read by pypdf in a separate process, as a hostile file may take forever."""
 
 import subprocess
 import sys
@@ -17,11 +17,11 @@ class _PDFAnswer(BaseModel):
 
 
 def read_pdf_pages(data: bytes) -> list[str]:
-    """The text of each page. Raises ValueError, and ImportError without pypdf."""
+    """Return the text of each page. Raise ValueError if it fails, ImportError without pypdf."""
     if find_spec("pypdf") is None:
         raise ImportError("PDF needs: pip install 'agentcall[knowledge]'")
     try:
-        done = subprocess.run(  # noqa: S603 - a program of our own
+        done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-I", pdf_reader.__file__],
             input=data,
             stdout=subprocess.PIPE,
@@ -32,7 +32,7 @@ def read_pdf_pages(data: bytes) -> list[str]:
         answer = _PDFAnswer.model_validate_json(done.stdout)
     except subprocess.TimeoutExpired:
         raise ValueError(f"the PDF was not read within {MAX_SECONDS:g} seconds") from None
-    except ValidationError:  # it was ended by a limit of the system
+    except ValidationError:  # it was killed by a resource limit
         raise ValueError("the PDF takes too much time or memory to be read") from None
     if answer.error is not None:
         raise ValueError(f"the PDF cannot be read: {answer.error}")

@@ -1,7 +1,7 @@
-"""The program of a process that reads one PDF: bytes come on standard input, JSON goes out.
+"""A program that reads a PDF from standard input and writes its text as JSON.
 
-`{"pages": [text, ...]}` with the text of each page, or `{"error": why}`. The process has limits of
-the system's on time and memory, and whoever started it ends it when it is late.
+The output is `{"pages": [text, ...]}` or `{"error": reason}`. The process has resource limits on
+time and memory, and its parent kills it when it is late.
 """
 
 import io
@@ -17,21 +17,21 @@ MAX_CHARACTERS = 20_000_000
 
 
 def read_pages(data: bytes) -> list[str]:
-    """The text of each page, as far as the bounds allow."""
+    """Return the text of each page, within the limits."""
     from pypdf import PdfReader
 
-    found: list[str] = []
+    texts: list[str] = []
     size = 0
     for page in PdfReader(io.BytesIO(data)).pages:
-        if len(found) == MAX_PAGES or size > MAX_CHARACTERS:
+        if len(texts) == MAX_PAGES or size > MAX_CHARACTERS:
             break
-        found.append(page.extract_text().encode("utf-8", "replace").decode())
-        size += len(found[-1])
-    return found
+        texts.append(page.extract_text().encode("utf-8", "replace").decode())
+        size += len(texts[-1])
+    return texts
 
 
 def _limit_resources() -> None:
-    """Bounds of the system, where it has them."""
+    """Set resource limits, if the system has them."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -41,18 +41,14 @@ def _limit_resources() -> None:
 
 
 def main() -> None:
-    """Reads the PDF of standard input."""
-    logging.disable()  # pypdf warns of every oddity
+    """Read the PDF on standard input."""
+    logging.disable()  # pypdf warns about every irregularity
     data = sys.stdin.buffer.read()
     _limit_resources()
     answer: dict[str, object]
     try:
         answer = {"pages": read_pages(data)}
-    except (
-        Exception,
-        MemoryError,
-        RecursionError,
-    ) as error:  # pypdf raises whatever a file makes it
+    except Exception as error:  # a damaged file makes pypdf raise errors of any type
         answer = {"error": f"{type(error).__name__}: {error}"[:300]}
     json.dump(answer, sys.stdout)
 

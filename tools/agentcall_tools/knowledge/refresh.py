@@ -1,10 +1,10 @@
-"""Brings an index in step with the files beneath a folder.
+"""Updates an index from the files of a folder.
 
 Rules:
-1. A file is read again when its size or its time of change is another; it is indexed again when its
-   digest is. What is gone is dropped. A file that was changed within the last seconds is looked at
-   again next time, as one more change may leave the same time.
-2. Each file is one transaction: an index that was left halfway is right for the files that it has.
+1. A file is read again if its size or time of change differs, and indexed again if its digest does.
+   Deleted files are removed. A file that was changed in the last seconds is read again next time,
+   as another change could have the same time.
+2. Each file is one transaction, so an interrupted update leaves a consistent index.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from agentcall_tools.knowledge.document import MAX_BYTES, DocumentError, is_docu
 from agentcall_tools.knowledge.fts_terms import separate_words
 from agentcall_tools.knowledge.passages import Passage, cut_passages
 
-_FRESH_NANOSECONDS = 2_000_000_000
+_RECENT_NANOSECONDS = 2_000_000_000
 _DELETE_WORDS = "DELETE FROM words WHERE rowid IN (SELECT id FROM passages WHERE path = ?)"
 _UPSERT_FILE = """
 INSERT INTO files VALUES (?, ?, ?, ?, ?)
@@ -32,10 +32,10 @@ ON CONFLICT (path) DO UPDATE SET size = excluded.size, modified = excluded.modif
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """How the index stands: how many documents it has, what a refresh did, and what it could not.
+    """The number of documents in the index, and the changes of a refresh.
 
-    `unread` says of each file why it has no text; `left` counts those that there was no time for;
-    `is_cut` says that the folder has more files than are looked at.
+    `pending` counts the files that there was no time for. `is_truncated` says that the folder has
+    more files than the limit. `unread_files` has the files without text, and the reason for each.
     """
 
     documents: int = 0
@@ -54,7 +54,7 @@ class _FileState(NamedTuple):
 
 
 class _FileText(NamedTuple):
-    """What a file says, or why it says nothing."""
+    """The passages of a file, or the reason why it has none."""
 
     unit: str
     passages: list[Passage]
@@ -62,7 +62,7 @@ class _FileText(NamedTuple):
 
 
 class IndexRefresh:
-    """One way through the folder."""
+    """One update of an index."""
 
     def __init__(self, root: RootFolder, connection: sqlite3.Connection, deadline: float) -> None:
         self._root = root
@@ -75,39 +75,38 @@ class IndexRefresh:
         self._missing_packages: dict[str, str] = {}
 
     def run(self) -> IndexReport:
-        """Goes through it."""
-        new = self._find_changed()
-        for path, state in new.items():
+        """Update the index until it is complete or the deadline has passed."""
+        for path, state in self._find_changed().items():
             if time.monotonic() > self._deadline:
                 self._pending += 1
             else:
                 self._index_file(path, state)
-        asked = "SELECT count(*) FROM files WHERE why IS NULL"
-        (documents,) = self._connection.execute(asked).fetchone()
+        statement = "SELECT count(*) FROM files WHERE why IS NULL"
+        (documents,) = self._connection.execute(statement).fetchone()
         failed = self._connection.execute("SELECT path, why FROM files WHERE why IS NOT NULL")
         done = (self._added, self._changed, self._removed, self._pending, self._is_truncated)
         return IndexReport(documents, *done, {**dict(failed), **self._missing_packages})
 
     def _find_changed(self) -> dict[str, _FileState]:
-        """The files that have to be read; what is gone is dropped."""
+        """Return the files to read, and remove deleted files from the index."""
         walk = FolderWalk(self._root)
-        there = {
+        current = {
             entry.path: _FileState(entry.size, entry.modified)
             for entry in walk.list_entries(())
             if not entry.is_folder and is_document(entry.path)
         }
         self._is_truncated = walk.is_truncated
-        for path in self._known.keys() - there.keys() if not walk.is_truncated else ():
+        for path in self._known.keys() - current.keys() if not walk.is_truncated else ():
             with run_transaction(self._connection):
                 self._delete_file(path)
             self._removed += 1
-        return {path: s for path, s in there.items() if self._known.get(path, ())[:2] != s[:2]}
+        return {path: s for path, s in current.items() if self._known.get(path, ())[:2] != s[:2]}
 
     def _index_file(self, path: str, state: _FileState) -> None:
-        """Reads a file, and puts down what it says."""
+        """Read a file and save its passages."""
         try:
             data = b"" if state.size > MAX_BYTES else self._read(path)
-        except FileError:  # it has gone meanwhile, or is a link now
+        except FileError:  # it has been deleted, or is a link now
             return
         digest = hashlib.sha256(data).hexdigest() if data else f"{state.size} bytes"
         before = self._known.get(path)
@@ -116,7 +115,7 @@ class IndexRefresh:
             return
         try:
             text = _read_text(path, state.size, data)
-        except ImportError as error:  # not noted: the package may be there next time
+        except ImportError as error:  # not saved: the package may be installed next time
             self._missing_packages[path] = str(error)
             return
         with run_transaction(self._connection):
@@ -139,26 +138,27 @@ class IndexRefresh:
         self._connection.execute("DELETE FROM files WHERE path = ?", (path,))
 
     def _insert_passages(self, path: str, text: _FileText) -> None:
-        for number, one in enumerate(text.passages, 1):
-            row = (path, text.unit, number, one.first, one.last, one.heading, one.text)
-            made = self._connection.execute(
+        for number, passage in enumerate(text.passages, 1):
+            first, last, heading = passage.first, passage.last, passage.heading
+            row = (path, text.unit, number, first, last, heading, passage.text)
+            cursor = self._connection.execute(
                 "INSERT INTO passages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row
             )
             self._connection.execute(
                 "INSERT INTO words (rowid, place, heading, text) VALUES (?, ?, ?, ?)",
-                (made.lastrowid, *map(separate_words, (path, one.heading, one.text))),
+                (cursor.lastrowid, *map(separate_words, (path, heading, passage.text))),
             )
 
     def _record_file(
         self, path: str, state: _FileState, digest: str, problem: str | None = None
     ) -> None:
-        fresh = time.time_ns() - state.modified < _FRESH_NANOSECONDS
-        row = (path, state.size, 0 if fresh else state.modified, digest, problem)
+        is_recent = time.time_ns() - state.modified < _RECENT_NANOSECONDS
+        row = (path, state.size, 0 if is_recent else state.modified, digest, problem)
         self._connection.execute(_UPSERT_FILE, row)
 
 
 def _read_text(path: str, size: int, data: bytes) -> _FileText:
-    """What a file says. Raises ImportError where a package is missing."""
+    """Read the passages of a file. Raise ImportError if a package is missing."""
     if size > MAX_BYTES:
         return _FileText("line", [], f"it has {size} bytes, at most {MAX_BYTES} are read")
     try:

@@ -1,12 +1,12 @@
 """PostgreSQL, read only.
 
 Rules:
-1. A query runs in a READ ONLY transaction, which the server holds, and which is rolled back.
-2. It is a cursor's query, sent by the protocol that takes one statement: the server's own grammar
-   then allows nothing but a SELECT. No COPY, SET, DO or CALL, and no second statement.
-3. A function that may have effects is refused (`effects`): no transaction undoes those.
-4. The server ends it at its deadline, and shortens each value before it is sent.
-5. A superuser is refused: functions such as lo_export write files, and no transaction holds them.
+1. A query runs in a READ ONLY transaction, which the server enforces, and which is rolled back.
+2. It is the query of a cursor, sent by the protocol for one statement, so that the server's own
+   grammar allows nothing but a SELECT: no COPY, SET, DO or CALL, and no second statement.
+3. A function that may have effects is refused (`postgres_functions`), as no rollback undoes them.
+4. The server ends the query at its deadline, and shortens each value before it is sent.
+5. A superuser is refused: functions such as lo_export write files, whatever the transaction.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -40,7 +40,7 @@ SELECT format('%s %s (%s)', kind, name, string_agg(line, ', ' ORDER BY place)) F
 
 @dataclass(frozen=True, slots=True)
 class PostgresReader:
-    """A database; each query has a connection of its own."""
+    """A database; each query uses a new connection."""
 
     url: str = field(repr=False)  # it may have a password
     seconds: float
@@ -48,13 +48,13 @@ class PostgresReader:
     functions: Sequence[str] = ()
 
     async def describe_tables(self) -> str:
-        """The tables and views that may be read, with their columns and keys."""
+        """Return the readable tables and views with their columns and keys."""
         async with self._connect() as connection:
             found = await connection.execute(_LIST_TABLES)
             return "\n".join([str(row[0]) async for row in found])
 
     async def run_query(self, query: str) -> QueryRows:
-        """What a query gives. Raises SqlError."""
+        """Return the result of a query. Raise SqlError if it fails or is refused."""
         text = query.strip().rstrip("; \n\t")
         async with self._connect() as connection:
             await check_effects(connection, text, self.functions)
@@ -63,7 +63,7 @@ class PostgresReader:
             # One character more than is shown, so that a cut is seen.
             short = ", ".join(f"left({name}::text, {MAX_CELL_LENGTH + 1})" for name in names)
             within = f"(\n{text}\n) AS q({', '.join(names)})"
-            # The server has taken the text for one whole SELECT, so it stays one in brackets.
+            # The server has accepted the text as one SELECT, so it is one in parentheses, too.
             await _declare_cursor(connection, f"SELECT {short} FROM {within}" if names else text)  # noqa: S608
             fetch = f"FETCH {self.max_rows + 1:d} FROM agentcall_cursor"
             found = await connection.execute(fetch.encode())
@@ -72,7 +72,7 @@ class PostgresReader:
 
     @asynccontextmanager
     async def _connect(self) -> "AsyncGenerator[AsyncConnection[tuple[Any, ...]]]":
-        """A connection in a READ ONLY transaction; what the server says comes as SqlError."""
+        """Open a connection in a READ ONLY transaction; the server's errors become SqlError."""
         try:
             import psycopg
         except ImportError as error:
@@ -88,7 +88,7 @@ class PostgresReader:
                     raise SqlError("the user is a superuser, whom nothing keeps from writing; "
                                    "connect as a role that may only SELECT")  # fmt: skip
                 await connection.execute("BEGIN READ ONLY")
-                # so that a text means what it does for who looks at it
+                # so that backslashes mean the same to the server as to `check_effects`
                 await connection.execute("SET LOCAL standard_conforming_strings = on")
                 for name in ("statement_timeout", "lock_timeout"):
                     await connection.execute(f"SET LOCAL {name} = {milliseconds}".encode())
@@ -104,7 +104,7 @@ class PostgresReader:
 
 
 async def _read_columns(connection: "AsyncConnection[tuple[Any, ...]]", query: str) -> list[str]:
-    """The names of a query's columns; the server checks here that it is a SELECT."""
+    """Return the names of a query's columns; here the server checks that it is a SELECT."""
     await _declare_cursor(connection, query)
     found = await connection.execute("FETCH 0 FROM agentcall_cursor")
     columns = [column.name for column in found.description or ()]
@@ -119,7 +119,7 @@ async def _declare_cursor(connection: "AsyncConnection[tuple[Any, ...]]", query:
 
 
 def _format_error(error: Exception) -> str:
-    """The server's first lines: what is wrong, where, and its hint."""
+    """Return the server's message, with the position and the hint."""
     diagnostic = getattr(error, "diag", None)
     lines = [getattr(diagnostic, name, None) for name in ("message_primary", "message_hint")]
     said = "; ".join(line for line in lines if line) or str(error).strip()

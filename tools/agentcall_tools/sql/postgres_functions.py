@@ -1,11 +1,11 @@
-"""Which functions of a query may have effects, in PostgreSQL.
+"""Refusal of PostgreSQL functions that may have effects.
 
-A READ ONLY transaction keeps tables as they are, and not what functions do beside: end sessions,
-take locks, read files, reload the configuration. PostgreSQL knows of each function whether its
-result depends on its arguments and the tables alone; one of which that is not known (VOLATILE) may
-have effects, and is refused but for those below and those that the user allows.
+A READ ONLY transaction protects the tables, but not against other effects of functions: ending
+sessions, taking locks, reading files, reloading the configuration. PostgreSQL classifies functions
+by volatility. A VOLATILE function may have effects and is refused, except those below and those
+that the user allows.
 
-Names are looked for in the whole text, also in quotes and comments: so no way of quoting hides one.
+Names are searched in the whole text, including quotes and comments, so that no quoting hides one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HARMLESS_FUNCTIONS = [
     "pg_total_relation_size", "pg_xact_commit_timestamp", "random", "random_normal",
     "timeofday", "uuidv4", "uuidv7",
 ]  # fmt: skip
-"""Functions of PostgreSQL itself that are VOLATILE and change nothing; a query has its deadline."""
+"""PostgreSQL's own functions that are VOLATILE but change nothing."""
 
 _NAME_CHARACTER = r"[\w$\u0080-\U0010ffff]"
 _NAME = rf"(?<!{_NAME_CHARACTER})[A-Za-z_\u0080-\U0010ffff]{_NAME_CHARACTER}*(?!{_NAME_CHARACTER})"
@@ -67,18 +67,18 @@ LIMIT 1"""
 async def check_effects(
     connection: AsyncConnection[tuple[Any, ...]], query: str, allowed: Sequence[str]
 ) -> None:
-    """Raises SqlError for a query that may call what has effects."""
+    """Raise SqlError if a query may call a function that has effects."""
     if _UNICODE_ESCAPE.search(query):
         raise SqlError('names and texts of the form U&"..." are not taken; write them as they are')
     calls = [*_CALL.finditer(query), *_QUOTED_CALL.finditer(query)]
-    qualified = [each for each in calls if _is_qualified(query, each.start())]
-    named = {*_NAME_PATTERN.findall(query), *_QUOTED_NAME.findall(query)}
+    qualified = [call for call in calls if _is_qualified(query, call.start())]
+    names = {*_NAME_PATTERN.findall(query), *_QUOTED_NAME.findall(query)}
     found = await connection.execute(
         _FIND_VOLATILE,
         {
-            "called": _list_spellings(each[1] for each in calls),
-            "qualified": _list_spellings(each[1] for each in qualified),
-            "named": _list_spellings(named),
+            "called": _list_spellings(call[1] for call in calls),
+            "qualified": _list_spellings(call[1] for call in qualified),
+            "named": _list_spellings(names),
             "harmless": _HARMLESS_FUNCTIONS,
             "allowed": list(allowed),
             "query": query,
@@ -93,7 +93,7 @@ async def check_effects(
 
 
 def _is_qualified(query: str, start: int) -> bool:
-    """Whether a name of a schema may stand before a place; a comment may hide that it does."""
+    """Return whether a schema's name may precede a position; a comment may hide it."""
     before = query[:start]
     bare = before.rstrip().removesuffix('"').rstrip()
     is_new_line = {"\n", "\r"} & {*before[len(bare) :]}
@@ -101,7 +101,7 @@ def _is_qualified(query: str, start: int) -> bool:
 
 
 def _list_spellings(names: Iterable[str]) -> list[str]:
-    """The names as they are and as PostgreSQL folds and cuts them."""
-    both = {each for name in names for each in (name, name.lower())}
-    cut = {name.encode()[:_MAX_NAME_BYTES].decode("utf-8", "ignore") for name in both}
-    return sorted(both | cut)
+    """Return the names unchanged, and as PostgreSQL folds and truncates them."""
+    folded = {spelling for name in names for spelling in (name, name.lower())}
+    cut = {name.encode()[:_MAX_NAME_BYTES].decode("utf-8", "ignore") for name in folded}
+    return sorted(folded | cut)

@@ -1,4 +1,4 @@
-"""What a query gave, as text."""
+"""The rows of a query as text."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ MAX_CHARACTERS = 20_000
 
 
 class SqlError(ValueError):
-    """A query that gave nothing; the text is the database's own, or says what to change."""
+    """A query failed; the message is the database's, or says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRows:
-    """The columns and the first rows of a result; `is_cut` says that there are more."""
+    """The columns and first rows of a result; `is_truncated` says that there are more."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     is_truncated: bool = False
 
     def format_table(self) -> str:
-        """A line for the columns and one for each row, with their number below."""
+        """Format the columns and rows as lines, followed by the number of rows."""
         lines = [" | ".join(remove_invisible(name) for name in self.columns)]
         size = 0
         for row in self.rows:
@@ -38,7 +38,7 @@ class QueryRows:
 
 
 def format_cell(value: object) -> str:
-    """A value in one line of at most so many characters."""
+    """Format a value as one line of at most `MAX_CELL_LENGTH` characters."""
     if value is None:
         return "NULL"
     if isinstance(value, bytes):
@@ -49,5 +49,5 @@ def format_cell(value: object) -> str:
 
 
 def format_cells(row: Iterable[object]) -> tuple[str, ...]:
-    """A row's values as text."""
+    """Format the values of a row."""
     return tuple(format_cell(value) for value in row)

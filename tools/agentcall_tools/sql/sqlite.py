@@ -1,4 +1,4 @@
-"""SQLite, read only: a process for each query, which is ended when it is late."""
+"""SQLite, read only: each query runs in a process that is killed after the time limit."""
 
 import asyncio
 import json
@@ -31,23 +31,22 @@ class _SQLiteAnswer(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SQLiteReader:
-    """A database file."""
+    """A SQLite database file."""
 
     path: Path
     seconds: float
     max_rows: int
 
     async def describe_tables(self) -> str:
-        """The statements that made the tables and views."""
-        found = await self._run_reader(_LIST_TABLES, _MAX_TABLES, _MAX_TABLE_LENGTH)
-        return "\n\n".join(str(row[0]) for row in found.rows)
+        """Return the CREATE statements of the tables and views."""
+        answer = await self._run_reader(_LIST_TABLES, _MAX_TABLES, _MAX_TABLE_LENGTH)
+        return "\n\n".join(str(row[0]) for row in answer.rows)
 
     async def run_query(self, query: str) -> QueryRows:
-        """What a query gives. Raises SqlError."""
-        found = await self._run_reader(
-            query, self.max_rows, MAX_CELL_LENGTH + 1
-        )  # to see what is cut
-        return QueryRows(found.columns, [format_cells(row) for row in found.rows], found.is_cut)
+        """Return the result of a query. Raise SqlError if it fails or is refused."""
+        # One character more than is shown, so that a cut is seen.
+        answer = await self._run_reader(query, self.max_rows, MAX_CELL_LENGTH + 1)
+        return QueryRows(answer.columns, [format_cells(row) for row in answer.rows], answer.is_cut)
 
     async def _run_reader(self, query: str, rows: int, longest: int) -> _SQLiteAnswer:
         request = sqlite_reader.SQLiteRequest(
@@ -60,10 +59,10 @@ class SQLiteReader:
             stderr=DEVNULL,
         )
         try:
-            told = process.communicate(json.dumps(request).encode())
-            said, _ = await asyncio.wait_for(told, self.seconds + _GRACE_SECONDS)
-            answer = _SQLiteAnswer.model_validate_json(said)
-        except (asyncio.TimeoutError, ValidationError):  # it was late, or its limits ended it
+            exchange = process.communicate(json.dumps(request).encode())
+            output, _ = await asyncio.wait_for(exchange, self.seconds + _GRACE_SECONDS)
+            answer = _SQLiteAnswer.model_validate_json(output)
+        except (asyncio.TimeoutError, ValidationError):  # too late, or ended by its limits
             raise SqlError(self._explain_error("interrupted")) from None
         finally:
             with suppress(ProcessLookupError):
@@ -79,5 +78,5 @@ class SQLiteReader:
         if "out of memory" in error:
             return "the query needs too much memory; narrow it down"
         if "not authorized" in error or "prohibited" in error:
-            return f"{error}: only SELECT is allowed, and nothing that changes or attaches"
+            return f"{error}: only SELECT is allowed; nothing may be changed or attached"
         return error

@@ -1,12 +1,13 @@
-"""The program of a process that runs one query on a SQLite file: https://sqlite.org/security.html.
+"""A program that runs one query on a SQLite file: https://sqlite.org/security.html.
 
-A JSON object comes on standard input (`path`, `query`, `rows`, `longest`, `seconds`), one goes to
-standard output: `columns`, `rows` and `is_cut`, or `error`. It needs the standard library alone.
+It reads a JSON object from standard input (`path`, `query`, `rows`, `longest`, `seconds`) and
+writes one to standard output: `columns`, `rows` and `is_cut`, or `error`. It imports only the
+standard library.
 
-Rules: the file is opened with mode=ro, and SQLite's own authorizer refuses every statement and
-function that does more than read: ATTACH, PRAGMA, load_extension. A query is interrupted at its
-deadline. As some functions cannot be interrupted and may take all memory, the process has limits
-of the system's too, and whoever started it ends it when it is late.
+Rules: the file is opened with mode=ro, and SQLite's authorizer refuses every statement and function
+that does more than read, such as ATTACH, PRAGMA and load_extension. A query is interrupted at its
+deadline. Some functions cannot be interrupted or use all memory, so the process also has resource
+limits, and its parent kills it when it is late.
 """
 
 import json
@@ -19,10 +20,10 @@ from typing import TypedDict
 from urllib.parse import quote
 
 MAX_MEMORY = 512 * 2**20
-MAX_FILE_BYTES = 2**30  # of what it sorts, in a folder for temporary files
+MAX_FILE_BYTES = 2**30  # for temporary files of sorting
 MAX_CHARACTERS = 1_000_000
 _STEPS = 2_000
-_SECONDS_MORE = 2
+_GRACE_SECONDS = 2
 _READ_ACTIONS = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
@@ -40,7 +41,7 @@ _LIMITS = {  # by name, as Python has them from 3.11 on
 
 
 class SQLiteRequest(TypedDict):
-    """What is asked: rows and characters of a value are at most so many."""
+    """A query with limits on the number of rows and the length of a value."""
 
     path: str
     query: str
@@ -50,7 +51,7 @@ class SQLiteRequest(TypedDict):
 
 
 class SQLiteResult(TypedDict):
-    """What was found: a value is a text, or None."""
+    """The result; values are text or None."""
 
     columns: list[str]
     rows: list[list[str | None]]
@@ -58,7 +59,7 @@ class SQLiteResult(TypedDict):
 
 
 def read_rows(request: SQLiteRequest) -> SQLiteResult:
-    """The first rows of a query. Raises sqlite3.Error."""
+    """Return the first rows of a query. Raise sqlite3.Error if it fails."""
     with _connect(request) as connection:
         cursor = connection.execute(request["query"])
         found = SQLiteResult(
@@ -84,10 +85,10 @@ def _connect(request: SQLiteRequest) -> Generator[sqlite3.Connection, None, None
         connection.execute("PRAGMA trusted_schema = OFF")
         limit = getattr(connection, "setlimit", None)
         if limit is not None:
-            for name, most in _LIMITS.items():
-                limit(getattr(sqlite3, name), most)
-        until = time.monotonic() + request["seconds"]
-        connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+            for name, value in _LIMITS.items():
+                limit(getattr(sqlite3, name), value)
+        deadline = time.monotonic() + request["seconds"]
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         connection.set_authorizer(_authorize)
         yield connection
 
@@ -98,7 +99,7 @@ def _authorize(
     match action, first:
         case sqlite3.SQLITE_FUNCTION, _ if (second or "").lower() in _REFUSED_FUNCTIONS:
             return sqlite3.SQLITE_DENY
-        # What SQLite itself does to open a virtual table, such as one of full text search.
+        # SQLite itself needs these to open a virtual table, such as one of full text search.
         case (sqlite3.SQLITE_UPDATE, "sqlite_master") | (sqlite3.SQLITE_PRAGMA, "data_version"):
             return sqlite3.SQLITE_OK
         case _:
@@ -116,18 +117,18 @@ def _shorten(value: object, longest: int) -> str | None:
 
 
 def _limit_resources(seconds: float) -> None:
-    """Bounds of the system, where it has them."""
+    """Set resource limits, if the system has them."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
-        busy = int(seconds) + _SECONDS_MORE
-        resource.setrlimit(resource.RLIMIT_CPU, (busy, busy))
+        cpu_seconds = int(seconds) + _GRACE_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
         resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
 
 def main() -> None:
-    """Answers the request of standard input."""
+    """Answer the request on standard input."""
     request: SQLiteRequest = json.load(sys.stdin)
     _limit_resources(request["seconds"])
     answer: SQLiteResult | dict[str, str]

@@ -1,4 +1,4 @@
-"""Tools that read a database and cannot change it."""
+"""The tools: list the tables of a database, and run a SELECT."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class ReadOnlyDatabase(Protocol):
-    """What is asked: its tables as text, and the rows of a query."""
+    """A database that returns its tables as text, and the rows of a query."""
 
     async def describe_tables(self) -> str: ...
 
@@ -27,9 +27,9 @@ class Sql:
     """A database as tools that only read: `Agent(tools=[Sql("sqlite:///shop.db")])`.
 
     url: "sqlite:///file.db", the path of such a file, or "postgresql://user@host/database".
-    rows: how many rows of a result are given.
-    seconds: until a query is ended.
-    functions: names of functions that a query may call in PostgreSQL though they are VOLATILE.
+    rows: the largest number of rows of a result.
+    seconds: the time limit of a query.
+    functions: VOLATILE functions of PostgreSQL that a query may call.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ def _open_database(
     path = Path(url.removeprefix("sqlite:///")).expanduser().absolute()
     if "://" in url.removeprefix("sqlite:///"):
         raise ValueError(
-            f"{url.partition('://')[0]!r} is no database that is known: sqlite or postgresql"
+            f"{url.partition('://')[0]!r} is not a supported database: use sqlite or postgresql"
         )
     if not path.is_file():
         raise FileNotFoundError(f"there is no database file {path}")
