@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from agentcall.approvals import Decision
     from agentcall.events import Event
     from agentcall.result import RunResult
-    from agentcall.runtime.context import RunInput
     from agentcall.runtime.session import Session
+    from agentcall.runtime.state import RunInput
 
 Output = TypeVar("Output", default=str)
 Deps = TypeVar("Deps", default=None)
@@ -348,7 +348,7 @@ def _check_unique_names(agent: Agent[Any, Any]) -> None:
 def _prepare_run(
     prompt: Prompt | None, messages: History, session: Session | None, deps: object
 ) -> RunInput:
-    from agentcall.runtime.context import RunInput
+    from agentcall.runtime.state import RunInput
 
     if session is None:
         return RunInput(generate_run_id(), *prepare_messages(prompt, messages), deps)

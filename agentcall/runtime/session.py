@@ -1,6 +1,6 @@
-"""A run in a session: it begins with the conversation so far, and is put down as it goes on.
+"""Sessions: the protocol of a conversation that is kept from run to run, and a run in one.
 
-What a session is: a conversation that is kept from run to run.
+A run in a session starts with the conversation so far, and is saved before each of its steps.
 """
 
 from __future__ import annotations
@@ -16,38 +16,39 @@ from agentcall.errors import SessionError, UsageError
 from agentcall.events import Emit, Event, RunFinished
 from agentcall.messages import Message, ToolResult
 from agentcall.result import RunResult
-from agentcall.runtime.checkpoint import RecordedCall, RunCheckpoint, StepExecutor, ToolStep
-from agentcall.runtime.context import RunInput
+from agentcall.runtime.checkpoint import RecordedCall, RunCheckpoint, StepExecutor
+from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.spec import AgentSpec
+from agentcall.runtime.state import RunInput
 from agentcall.runtime.turn import ModelTurn
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
-    """What a session gives a run to begin with: the conversation, and what was approved always."""
+    """What a run in a session starts with: the conversation and the approval rules."""
 
     messages: tuple[Message, ...] = ()
     approval_rules: tuple[ApprovalRule, ...] = ()
 
 
 class Session(Protocol):
-    """Keeps a conversation; `agent.run(prompt, session=...)` goes on with it."""
+    """Keeps a conversation; `agent.run(prompt, session=...)` continues it."""
 
     def acquire(
         self, run_id: str, waiting: Collection[str] = ()
     ) -> AbstractAsyncContextManager[SessionSnapshot]:
-        """The conversation before this run, held for one run at a time.
+        """Lock the session for one run, and return the conversation before it.
 
         waiting: the ids of the calls that a resumed run waits for. Raises UsageError if the session
-            knows that the run has gone on since.
+            knows that the run has continued since.
         """
         ...
 
     async def save(self, result: RunResult[Any]) -> None:
-        """Puts down what a run has come to: before each of its steps, and when it has ended.
+        """Save what a run has achieved: before each of its steps, and when it has ended.
 
-        The last word about a run takes the place of those before.
+        The last result of a run replaces those that were saved before.
         """
         ...
 
@@ -55,18 +56,18 @@ class Session(Protocol):
 async def run_in_session(
     session: Session, spec: AgentSpec, run_input: RunInput, emit: Emit | None
 ) -> RunResult[Any]:  # Any: the agent knows its output's type
-    """What the run gives; it is in the session when this ends, however it ends.
+    """Return the result of the run; it is saved in the session, however the run ends.
 
-    RunFinished is told when the run is in the session. Raises what the run raises, and SessionError
-    with the result where that could not be put down.
+    RunFinished is reported after the run is saved. Raises what the run raises, and SessionError
+    with the result if that could not be saved.
     """
     nested = (pending for paused in run_input.paused for pending in paused.pending)
     waiting = [pending.call.id for pending in (*run_input.pending, *nested)]
     async with session.acquire(run_input.run_id, waiting) as snapshot:
         steps, events = _SavingStepExecutor(spec.steps, session), _DeferredFinish(emit)
-        begin = run_input if waiting else _prepend_history(run_input, snapshot)
+        run_input = run_input if waiting else _prepend_history(run_input, snapshot)
         run = steps.run = AgentRun(
-            replace(spec, steps=steps), begin, None if emit is None else events.handle
+            replace(spec, steps=steps), run_input, None if emit is None else events.handle
         )
         try:
             return await run.execute()
@@ -78,9 +79,9 @@ async def run_in_session(
 
 
 def _prepend_history(run_input: RunInput, snapshot: SessionSnapshot) -> RunInput:
-    """A new run, behind what the session remembers."""
+    """Return the input of a new run after the conversation so far."""
     if not (snapshot.messages or run_input.messages):
-        raise UsageError("a run needs a prompt; this session has none yet to go on with")
+        raise UsageError("a run needs a prompt; this session has none yet to continue")
     return replace(
         run_input,
         messages=(*snapshot.messages, *run_input.messages),
@@ -90,7 +91,7 @@ def _prepend_history(run_input: RunInput, snapshot: SessionSnapshot) -> RunInput
 
 
 class _SavingStepExecutor:
-    """Steps before each of which the session is told what the run has come to."""
+    """Saves the run in its session before each step."""
 
     def __init__(self, steps: StepExecutor, session: Session) -> None:
         self._steps = steps
@@ -100,11 +101,11 @@ class _SavingStepExecutor:
         self.run: AgentRun | None = None
 
     def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
-        """Where the steps below came to."""
+        """Return what the wrapped executor returns."""
         return self._steps.load_checkpoint(run_id)
 
     def find_recorded_call(self, key: str) -> RecordedCall | None:
-        """What the steps below know."""
+        """Return what the wrapped executor returns."""
         return self._steps.find_recorded_call(key)
 
     async def call_model(
@@ -113,19 +114,19 @@ class _SavingStepExecutor:
         request: Callable[[], Awaitable[ModelTurn]],
         checkpoint: Callable[[], RunCheckpoint],
     ) -> ModelTurn:
-        """Notes, and asks."""
+        """Save the run and ask the model."""
         await self._save_changes()
         return await self._steps.call_model(key, request, checkpoint)
 
     async def call_tool(
-        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+        self, step: PlannedCall, call: Callable[[], Awaitable[ToolResult]]
     ) -> ToolResult:
-        """Notes, and calls: no tool begins before its call is put down."""
+        """Save the run and execute the call: no tool starts before its call is saved."""
         await self._save_changes()
         return await self._steps.call_tool(step, call)
 
     async def _save_changes(self) -> None:
-        async with self._lock:  # calls of one turn come here together
+        async with self._lock:  # the calls of one turn arrive together
             if self.run is not None and self.run.message_count != self._saved_count:
                 size = self.run.message_count
                 await self._session.save(self.run.partial_result)
@@ -133,7 +134,7 @@ class _SavingStepExecutor:
 
 
 class _DeferredFinish:
-    """Passes events on, but for the last, which waits until the run is put down."""
+    """Passes events on, except for RunFinished, which waits until the run is saved."""
 
     def __init__(self, emit: Emit | None) -> None:
         self._emit = emit
@@ -150,7 +151,7 @@ class _DeferredFinish:
             self._emit(self._last)
 
 
-async def _save_result(session: Session, result: RunResult[Any]) -> None:  # Any: as above
+async def _save_result(session: Session, result: RunResult[Any]) -> None:  # Any: any output
     try:
         await session.save(result)
     except SessionError as error:
@@ -159,7 +160,7 @@ async def _save_result(session: Session, result: RunResult[Any]) -> None:  # Any
 
 
 async def _finish_despite_cancel(work: Awaitable[None]) -> None:
-    """Waits for the work also when it is cancelled meanwhile."""
+    """Wait for the work to end, even if the waiting task is cancelled."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

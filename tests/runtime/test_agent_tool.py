@@ -28,11 +28,12 @@ from agentcall import (
 from agentcall.errors import ModelError, PolicyFailed, SchemaError, UsageError
 from agentcall.events import ApprovalRequested, Event, Nested, RunFinished, TextDelta
 from agentcall.messages import ToolResult, User
-from agentcall.runtime.checkpoint import InProcessExecutor, ToolStep
-from agentcall.runtime.context import RunInput
+from agentcall.runtime.checkpoint import InProcessExecutor
 from agentcall.runtime.executor import call_tool
+from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
+from agentcall.runtime.state import RunInput
 from agentcall.testing import RecordedRequest, Reply, ScriptedCall, ScriptedModel, call, calls, say
 
 SENT: list[str] = []
@@ -535,7 +536,7 @@ class Recording(InProcessExecutor):
     async def call_model(self, key: str, ask: Callable[[], Any], point: Callable[[], Any]) -> Any:
         return await self._step(key, ask)
 
-    async def call_tool(self, step: ToolStep, call: Callable[[], Any]) -> Any:
+    async def call_tool(self, step: PlannedCall, call: Callable[[], Any]) -> Any:
         return await self._step(step.key, call)
 
     async def _step(self, key: str, work: Callable[[], Any]) -> Any:
