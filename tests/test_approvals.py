@@ -393,7 +393,7 @@ async def test_a_state_is_plain_json_and_any_other_text_is_refused() -> None:
     last = await agent.resume(result.to_json(), {each.call.id: False for each in result.pending})
     assert last.output == "done"
     for text in ("", "{", "[]", "{}", '{"pending": []}'):
-        with pytest.raises(UsageError, match="no result of a run"):
+        with pytest.raises(UsageError, match="not the result of a run"):
             await agent.resume(text, {"x": True})
 
 

@@ -117,7 +117,7 @@ async def test_once_strangers_had_a_word_a_tool_that_acts_waits(brings_it_in: ob
     assert isinstance(asked, ApprovalRequested)
     assert asked.call == result.pending[0].call
     name = brings_it_in.calls[0].name  # type: ignore[attr-defined]
-    assert f"strangers may have written is in the conversation ({name})" in asked.reason
+    assert f"untrusted content is in the conversation (from {name})" in asked.reason
     assert "wire is not marked read_only" in asked.reason
     assert asked.reason in str(result.answer)
     last = await made.resume(result, {result.pending[0].call.id: True})

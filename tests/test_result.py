@@ -68,5 +68,5 @@ def test_a_typed_output_comes_back_as_json() -> None:
     "text", ["", "[]", "{}", json.dumps({**json.loads(RESULT.to_json()), "stop_reason": "x"})]
 )
 def test_what_is_no_result_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no result of a run"):
+    with pytest.raises(UsageError, match="not the result of a run"):
         RunResult.from_json(text)
