@@ -191,7 +191,7 @@ def default_policy(request: ToolCallRequest) -> PolicyDecision:
         risk = _find_risk(request)
         if risk:
             sources = ", ".join(find_untrusted_sources(request.context.messages))
-            return Ask(f"untrusted content is in the conversation (from {sources}), and {risk}")
+            return Ask(f"untrusted content is in the conversation ({sources}), and {risk}")
     return _ASK if request.tool.options.requires_approval else _ALLOW
 
 

@@ -363,7 +363,7 @@ async def test_edited_to_nothing_is_an_empty_object(empty: str) -> None:
 
 async def test_edited_arguments_that_are_no_json_are_refused() -> None:
     agent, _, result = await waiting()
-    with pytest.raises(UsageError, match="no JSON"):
+    with pytest.raises(UsageError, match="not JSON"):
         await agent.resume(result, {result.pending[0].call.id: Edited({"to": object()})})  # type: ignore[dict-item]
 
 

@@ -40,9 +40,9 @@ def test_the_kind_of_an_image_is_told_by_its_bytes(kind: str, name: str, tmp_pat
     ("content", "message"),
     [
         (b"Dear Ann", r"not a PNG, JPEG, WebP or GIF file: it starts with b'Dear Ann'"),
-        (b"RIFF1234WAVE", "it begins with"),
+        (b"RIFF1234WAVE", "it starts with"),
         (b"", "it is empty"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "0 MiB, and at most"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "0 MiB; the maximum is"),
     ],
 )
 def test_a_file_that_cannot_be_sent_is_refused(

@@ -469,7 +469,7 @@ async def test_no_id_of_a_server_can_stand_for_the_call_of_an_agent() -> None:
     assert len({each.call.id for each in result.pending}) == 2
 
 
-# What strangers wrote.
+# Untrusted content.
 
 
 @tool(untrusted=True, read_only=True)
@@ -507,7 +507,7 @@ async def test_what_the_run_above_read_of_strangers_taints_the_agent() -> None:
     (waits,) = (each.call for each in last.result.pending)
     assert (waits.name, SENT) == ("act", [])
     (asked,) = [event for event in events if isinstance(event, ApprovalRequested)]
-    assert "strangers" in asked.reason
+    assert "untrusted content" in asked.reason
     done = await outer.resume(last.result, {waits.id: True})
     assert (done.output, SENT) == ("ok", ["acted on it"])
 
