@@ -11,6 +11,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
+from typing_extensions import assert_never
+
 from agentcall.dialects.base import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
 from agentcall.dialects.parsers.stream import RetractedPart
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelUnreachable
@@ -193,6 +195,8 @@ def build_turn(parts: list[ResponseEvent]) -> ModelTurn:
                 thinking.append(part.text)
             case MalformedCallPart():
                 broken.append(part)
+            case _:
+                assert_never(part)
     return ModelTurn(
         "".join(text), "".join(thinking), tuple(calls), tuple(broken), end.finish_reason, end.usage
     )
