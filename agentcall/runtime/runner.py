@@ -97,7 +97,9 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
         loop = get_background_loop()
     context = contextvars.copy_context()
     if _get_running_loop() is loop:
-        return _run_in_new_thread(coroutine, context)
+        # The caller is an async tool, which blocks the loop until this returns.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(context.run, asyncio.run, coroutine).result()
     outcome: Future[T] = Future()
     tasks: list[asyncio.Task[T]] = []
 
@@ -136,12 +138,6 @@ def _copy_outcome(outcome: Future[T], task: asyncio.Task[T]) -> None:
         outcome.set_exception(error)
 
 
-def _run_in_new_thread(coroutine: Coroutine[Any, Any, T], context: contextvars.Context) -> T:
-    """Run a coroutine for a caller in the background loop: an async tool that calls `run_sync`."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(context.run, asyncio.run, coroutine).result()
-
-
 @cache
 def get_background_loop(name: str = "agentcall") -> asyncio.AbstractEventLoop:
     """Return the event loop of this name, in its own daemon thread; closed at the end."""
@@ -156,21 +152,17 @@ def get_background_loop(name: str = "agentcall") -> asyncio.AbstractEventLoop:
 
 def _close_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     """Close the loop as `asyncio.run` does, so that nothing is left open silently."""
-    with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the waiting
-        _shut_down_loop(loop, thread)
-
-
-def _shut_down_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     if not thread.is_alive():
         return
-    try:
-        asyncio.run_coroutine_threadsafe(_cancel_all_tasks(loop), loop).result(timeout=1.0)
-    except TookTooLong:  # a task that does not end is left behind, without a warning
-        loop.set_exception_handler(lambda _loop, _context: None)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(timeout=1.0)
-    if not thread.is_alive():
-        loop.close()
+    with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the waiting
+        try:
+            asyncio.run_coroutine_threadsafe(_cancel_all_tasks(loop), loop).result(timeout=1.0)
+        except TookTooLong:  # a task that does not end is left behind, without a warning
+            loop.set_exception_handler(lambda _loop, _context: None)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=1.0)
+        if not thread.is_alive():
+            loop.close()
 
 
 async def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:

@@ -63,19 +63,28 @@ async def run_in_session(
     """
     nested = (pending for paused in run_input.paused for pending in paused.pending)
     waiting = [pending.call.id for pending in (*run_input.pending, *nested)]
+    finished: list[RunFinished] = []
+
+    def emit_until_finished(event: Event) -> None:
+        if isinstance(event, RunFinished):
+            finished.append(event)
+        elif emit is not None:
+            emit(event)
+
     async with session.acquire(run_input.run_id, waiting) as snapshot:
-        steps, events = _SavingStepExecutor(spec.steps, session), _DeferredFinish(emit)
-        run_input = run_input if waiting else _prepend_history(run_input, snapshot)
+        steps = _SavingStepExecutor(spec.steps, session)
         run = steps.run = AgentRun(
-            replace(spec, steps=steps), run_input, None if emit is None else events.handle
+            replace(spec, steps=steps),
+            run_input if waiting else _prepend_history(run_input, snapshot),
+            None if emit is None else emit_until_finished,
         )
         try:
             return await run.execute()
         finally:
-            await _finish_despite_cancel(
-                _save_result(session, run.final_result or run.partial_result)
-            )
-            events.flush()
+            await _save_despite_cancel(session, run.final_result or run.partial_result)
+            for event in finished:
+                if emit is not None:
+                    emit(event)
 
 
 def _prepend_history(run_input: RunInput, snapshot: SessionSnapshot) -> RunInput:
@@ -133,37 +142,15 @@ class _SavingStepExecutor:
                 self._saved_count = size
 
 
-class _DeferredFinish:
-    """Passes events on, except for RunFinished, which waits until the run is saved."""
-
-    def __init__(self, emit: Emit | None) -> None:
-        self._emit = emit
-        self._last: Event | None = None
-
-    def handle(self, event: Event) -> None:
-        if isinstance(event, RunFinished):
-            self._last = event
-        elif self._emit is not None:
-            self._emit(event)
-
-    def flush(self) -> None:
-        if self._emit is not None and self._last is not None:
-            self._emit(self._last)
-
-
-async def _save_result(session: Session, result: RunResult[Any]) -> None:  # Any: any output
+async def _save_despite_cancel(session: Session, result: RunResult[Any]) -> None:
+    """Save the result, even if the waiting task is cancelled."""
+    task = asyncio.ensure_future(session.save(result))
     try:
-        await session.save(result)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await task
+            raise
     except SessionError as error:
         error.result = result
-        raise
-
-
-async def _finish_despite_cancel(work: Awaitable[None]) -> None:
-    """Wait for the work to end, even if the waiting task is cancelled."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
         raise

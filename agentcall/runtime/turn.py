@@ -84,11 +84,9 @@ class ModelCaller:
                 usage, self._unreachable_since = turn.usage, None
                 if turn.finish is not None:
                     self._has_answered = True
-                    return (
-                        turn
-                        if self.wasted_usage is _NO_USAGE
-                        else turn._replace(usage=self.wasted_usage + usage)
-                    )
+                    if self.wasted_usage is not _NO_USAGE:
+                        turn = turn._replace(usage=self.wasted_usage + usage)
+                    return turn
             self._has_answered = True
             self.wasted_usage += usage
             if not reserve_retry():
@@ -112,9 +110,8 @@ class ModelCaller:
     async def _wait_for_server(self, error: ModelUnreachable) -> None:
         """Wait a moment. Raises the error if the model never answered, or does not come back."""
         now = monotonic()
-        self._unreachable_since = (
-            now if self._unreachable_since is None else self._unreachable_since
-        )
+        if self._unreachable_since is None:
+            self._unreachable_since = now
         if not self._has_answered or now - self._unreachable_since > RECONNECT_SECONDS:
             raise error
         self._emit_event(AnswerDiscarded(str(error)))
@@ -140,7 +137,7 @@ class ModelCaller:
     def _emit_correction(self, thinking: str, text: str) -> None:
         """Discard the text that was reported, and report what it was in fact."""
         self._emit_event(
-            AnswerDiscarded("it was thinking" if thinking else "it was read otherwise")
+            AnswerDiscarded("it was thinking" if thinking else "it was parsed in another way")
         )
         if thinking:
             self._emit_event(ThinkingDelta(thinking))
