@@ -522,7 +522,7 @@ class EnclosingCall:
     has_read_untrusted: bool = False
 
 
-enclosing_call: ContextVar[EnclosingCall | None] = ContextVar("call_around", default=None)
+enclosing_call: ContextVar[EnclosingCall | None] = ContextVar("enclosing_call", default=None)
 """The innermost tool call in which code runs; None outside of one."""
 
 

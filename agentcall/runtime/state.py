@@ -136,7 +136,7 @@ class Budget:
         return None
 
     def find_exceeded_limit(self) -> tuple[StopReason, str] | None:
-        """The stop reason and its explanation if no further request may be made."""
+        """Return the stop reason and its explanation if no further request may be made."""
         shared = ", and the run that called it may have used the rest" if self.chain[1:] else ""
         for depth, budget in enumerate(self.chain):
             limits, used = budget.limits, budget.used
@@ -208,7 +208,7 @@ class RunState:
     # Interrupted runs.
 
     def create_checkpoint(self) -> RunCheckpoint:
-        """The state to continue from if the process ends during the next request."""
+        """Return the state to continue from if the process ends during the next request."""
         return RunCheckpoint(
             messages=self._offloaded.restore(self.transcript),
             usage=self.budget.used,
