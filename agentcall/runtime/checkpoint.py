@@ -9,7 +9,6 @@ nested run (of an agent as a tool) is the key of its call.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agentcall.messages import Message, ToolCall, ToolResult, Usage
@@ -31,8 +30,7 @@ class RecordedCall(NamedTuple):
     result: ToolResult | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunCheckpoint:
+class RunCheckpoint(NamedTuple):
     """The state of a run when it asks for its turn number `turns`.
 
     messages: the whole conversation, whatever was trimmed.

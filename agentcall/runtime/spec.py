@@ -19,6 +19,13 @@ if TYPE_CHECKING:  # `Agent` imports this file, and an agent that does not run n
     from agentcall.models.base import Model
     from agentcall.tools.selection import ToolFinder
 
+    class AgentToolFunction(Protocol):
+        """The function of a tool that is an agent."""
+
+        def get_spec(self) -> AgentSpec:
+            """Return the spec of the agent."""
+            ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AgentSpec:
@@ -97,14 +104,6 @@ class AgentSpec:
                 if other.name not in seen:
                     seen.add(other.name)
                     queue.append(other)
-
-
-class AgentToolFunction(Protocol):
-    """The function of a tool that is an agent."""
-
-    def get_spec(self) -> AgentSpec:
-        """Return the spec of the agent."""
-        ...
 
 
 def get_agent_spec(tool: Tool) -> AgentSpec | None:
