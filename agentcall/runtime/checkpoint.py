@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none 
     from agentcall.runtime.planned_call import PlannedCall
     from agentcall.runtime.turn import ModelTurn
 
-INTERRUPTED = "it was begun before, and cut off; its outcome is unknown"
+INTERRUPTED = "it was started before and interrupted; its outcome is unknown"
 """Why an interrupted call waits, if its tool declares `after_crash="ask"`."""
 
 
