@@ -6,7 +6,7 @@ from pathlib import Path
 from agentcall.runtime import prompts
 
 RUNTIME = Path(prompts.__file__).parent
-SENTENCES = [name for name in vars(prompts) if name.startswith("format_") or name.isupper()]
+SENTENCES = [name for name in vars(prompts) if re.match("format_|[A-Z]+_?[A-Z_]*$", name)]
 
 
 def test_every_sentence_is_used() -> None:
