@@ -397,10 +397,11 @@ def _tool_calls_from_json(value: Mapping[str, JSON]) -> Iterable[ToolCall]:
     calls = value.get("tool_calls") or ()
     if isinstance(calls, str) or not isinstance(calls, Sequence):
         raise UsageError(f"a message's tool_calls is {calls!r}; use a list of calls")
-    return map(_tool_call_from_json, calls)
+    return map(tool_call_from_json, calls)
 
 
-def _tool_call_from_json(value: JSON) -> ToolCall:
+def tool_call_from_json(value: JSON) -> ToolCall:
+    """Read a tool call. Raises UsageError naming what is wrong with it."""
     function = _get_member(value, "function")
     name, arguments = _get_member(function, "name"), _get_member(function, "arguments")
     if not isinstance(name, str):

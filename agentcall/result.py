@@ -21,6 +21,7 @@ from agentcall.messages import (
     load_messages,
     pair_calls,
     to_json,
+    tool_call_from_json,
     tool_call_to_json,
 )
 from agentcall.tools.serialize import to_json_value
@@ -228,7 +229,7 @@ def _run_result_from_json(
         approval_rules=tuple(map(approval_rule_from_json, wire["grants"])),
         paused=tuple(
             PausedAgentCall(
-                _tool_call_from_json(paused["call"]), _run_result_from_json(paused["result"])
+                tool_call_from_json(paused["call"]), _run_result_from_json(paused["result"])
             )
             for paused in wire["paused"]
         ),
@@ -243,14 +244,5 @@ def _pending_call_to_json(pending: PendingCall) -> dict[str, JSON]:
     }
 
 
-def _pending_call_from_json(wire: Mapping[str, Any]) -> PendingCall:
-    return PendingCall(_tool_call_from_json(wire["call"]), str(wire["agent"]), str(wire["reason"]))
-
-
-def _tool_call_from_json(wire: object) -> ToolCall:
-    (message,) = load_messages(
-        [cast("Mapping[str, JSON]", {"role": "assistant", "tool_calls": [wire]})]
-    )
-    if not isinstance(message, Assistant):
-        raise TypeError(f"{message!r} has no call")
-    return message.calls[0]
+def _pending_call_from_json(wire: Mapping[str, Any]) -> PendingCall:  # Any: as above
+    return PendingCall(tool_call_from_json(wire["call"]), str(wire["agent"]), str(wire["reason"]))

@@ -258,7 +258,7 @@ def test_a_state_that_a_program_has_written_needs_its_agent(folder: Path) -> Non
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"agentcall": 99}', '{"agentcall": 1}'])
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(UsageError, match=r"not the result of a run|not the state|newer agentcall"):
+    with pytest.raises(UsageError, match=r"no result of a run|not the state|newer agentcall"):
         load_paused_run(str(tmp_path / "x.json"))
 
 
