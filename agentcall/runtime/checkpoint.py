@@ -9,12 +9,13 @@ nested run (of an agent as a tool) is the key of its call.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agentcall.messages import Message, ToolCall, ToolResult, Usage
 from agentcall.runtime.prompts import UNKNOWN_OUTCOME
 
-if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
+if TYPE_CHECKING:  # `Agent` imports this file when it is created, and a run the others
     from agentcall.result import StopReason
     from agentcall.runtime.planned_call import PlannedCall
     from agentcall.runtime.turn import ModelTurn
@@ -30,7 +31,8 @@ class RecordedCall(NamedTuple):
     result: ToolResult | None
 
 
-class RunCheckpoint(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RunCheckpoint:
     """The state of a run when it asks for its turn number `turns`.
 
     messages: the whole conversation, whatever was trimmed.

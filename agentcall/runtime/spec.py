@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 from agentcall.dialects.base import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.policy import Policy
-from agentcall.runtime.checkpoint import InProcessExecutor, StepExecutor
 from agentcall.runtime.output import OutputParser
 from agentcall.settings import Limits
 from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.tool import Tool
 
-if TYPE_CHECKING:  # `Agent` imports this file, and an agent that does not run needs neither
+if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
     from agentcall.models.base import Model
+    from agentcall.runtime.checkpoint import StepExecutor
     from agentcall.tools.selection import ToolFinder
 
     class AgentToolFunction(Protocol):
@@ -25,6 +25,12 @@ if TYPE_CHECKING:  # `Agent` imports this file, and an agent that does not run n
         def get_spec(self) -> AgentSpec:
             """Return the spec of the agent."""
             ...
+
+
+def _create_step_executor() -> StepExecutor:
+    from agentcall.runtime.checkpoint import InProcessExecutor
+
+    return InProcessExecutor()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +47,7 @@ class AgentSpec:
     prompt: PromptSpec
     output: OutputParser
     limits: Limits
-    steps: StepExecutor = field(default_factory=InProcessExecutor)
+    steps: StepExecutor = field(default_factory=_create_step_executor)
     policy: Policy | None = None
     finder: ToolFinder | None = None
     name: str = "agent"
