@@ -9,13 +9,13 @@ from agentcall.errors import AgentCallError, ModelError, ModelRetry
 from agentcall.messages import Image
 from agentcall.tools.tool import RunContext, Tool, tool
 
-if TYPE_CHECKING:  # these cost three times the rest to import, and a file of tools needs none
+if TYPE_CHECKING:  # a file of tools needs none of these, and they take most of the import time
     from agentcall.agent import Agent
     from agentcall.approvals import Approved, Denied, Edited
     from agentcall.result import PendingCall, RunResult
     from agentcall.runtime.session import Session
     from agentcall.sessions import SQLiteSession
-    from agentcall.settings import Limits
+    from agentcall.settings import Limits, ModelSettings
     from agentcall.tools.registry import ToolRegistry
 
 _LATE = {
@@ -24,6 +24,7 @@ _LATE = {
     "Denied": "approvals",
     "Edited": "approvals",
     "Limits": "settings",
+    "ModelSettings": "settings",
     "PendingCall": "result",
     "RunResult": "result",
     "SQLiteSession": "sessions",
@@ -53,6 +54,7 @@ __all__ = [
     "Limits",
     "ModelError",
     "ModelRetry",
+    "ModelSettings",
     "PendingCall",
     "RunContext",
     "RunResult",

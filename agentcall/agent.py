@@ -1,7 +1,7 @@
-"""An agent: a model, tools and instructions, ready to be run.
+"""`Agent`: the configuration of a model, tools and instructions; `run` and `resume` execute it.
 
-What carries a run out is imported when the first one begins: it is most of the package, and brings
-asyncio along, while a file of agents is often imported for what it says alone.
+The runtime is imported when the first run starts: it is most of the package and imports asyncio,
+and a file of agents is often imported only for their configuration.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from agentcall.approvals import Decision
     from agentcall.events import Event
     from agentcall.result import RunResult
-    from agentcall.runtime.context import RunInput
     from agentcall.runtime.session import Session
+    from agentcall.runtime.state import RunInput
 
 Output = TypeVar("Output", default=str)
 Deps = TypeVar("Deps", default=None)
@@ -41,26 +41,26 @@ Prompt: TypeAlias = str | Sequence[str | Text | Image]
 History: TypeAlias = Iterable[Message | Mapping[str, JSON]]
 
 
-@dataclass(frozen=True, eq=False)  # no slots: it keeps what it makes of its fields
+@dataclass(frozen=True, eq=False)  # no slots: cached properties need a __dict__
 class Agent(Generic[Output, Deps]):
     """A model with tools, which it calls until it has an answer.
 
     model: a shorthand such as "lmdeploy:internlm2_5-7b-chat", "http://host:port/v1#model" or
-        "embedded", or a Model; a list of these is several servers of one model (docs/scaling.md);
-        None asks AGENTCALL_MODEL, then a local LMDeploy, then embedded.
-    tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. What is
-        added to a registry later is offered from the next run on. See `max_tools`.
-    instructions: what the model is told before everything else.
-    output_type: the type of the output; `str`, or anything pydantic knows. A type checker knows
-        that of a Union if it is named: `Agent[A | B](output_type=A | B)`.
-    deps_type: the type of what tools get as `RunContext.deps`; for type checkers.
-    limits: the bounds of a run.
-    policy: what decides whether a call is carried out, waits for a person, or is denied: a function
-        of a `policy.Attempt`. Without one, `policy.default_policy`.
-    max_tools: of more tools than so many the model is offered those that fit the user's words,
-        and finds others itself with `find_tools` (docs/tool_search.md). None: always all.
-    name: what it is called in results and events, and by agents that hand over to it.
-    handoffs: agents that may take a conversation over from this one; each has a name of its own.
+        "embedded", or a Model; a list of these is several servers of one model (docs/scaling.md).
+        None uses AGENTCALL_MODEL, then a local LMDeploy, then the embedded model.
+    tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. A tool that
+        is added to a registry later is offered from the next run on. See `max_tools`.
+    instructions: the system message.
+    output_type: the type of the output: `str`, or any type that pydantic supports. A type checker
+        infers a Union only if it is named: `Agent[A | B](output_type=A | B)`.
+    deps_type: the type of `RunContext.deps` of the tools; for type checkers.
+    limits: the limits of a run.
+    policy: decides whether a call is executed, waits for a person, or is denied: a function of a
+        `policy.ToolCallRequest`. None uses `policy.default_policy`.
+    max_tools: with more tools than this, the model is offered those that match the user's words,
+        and finds others itself with `find_tools` (docs/tool_search.md). None offers all.
+    name: the agent's name in results and events, and for agents that hand over to it.
+    handoffs: the agents that may take a conversation over; every agent needs a unique name.
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -82,11 +82,11 @@ class Agent(Generic[Output, Deps]):
     name: str = "agent"
     policy: Policy | None = None
     max_tools: int | None = 40
-    handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of whoever answers
+    handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of the agent that answers
 
     def __post_init__(self) -> None:
-        # Tools and types that cannot be offered are refused here, not in a run. The tools of a
-        # server are not known yet: the first run waits for them.
+        # Tools and types that cannot be offered are refused here, not in a run; but the tools of
+        # an MCP server are not known yet: the first run waits for them.
         if not self._remote_sources:
             _ = self.spec
 
@@ -102,16 +102,16 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
-        """Runs to the end.
+        """Run to the end and return the result.
 
-        prompt: what the user says; may be left out if `messages` ends with it.
+        prompt: the user's message; may be omitted if `messages` ends with it.
         messages: the conversation so far, such as `result.messages` of an earlier run.
-        session: where the conversation is kept, instead of `messages`: the run goes on with it.
-        deps: what tools get as `RunContext.deps`.
+        session: keeps the conversation, instead of `messages`: the run continues it.
+        deps: `RunContext.deps` of the tools.
 
-        Raises ModelError if the server fails for good, and PolicyFailed if the policy does; its
-        `result` is what there was until then. So it is with the CancelledError of a run that is
-        cancelled (`agentcall.result.result_of`). Raises SessionError if the session cannot be used.
+        Raises ModelError if the server fails permanently, and PolicyFailed if the policy does; the
+        error's `result` is what the run had achieved. So has the CancelledError of a cancelled run
+        (`agentcall.result.result_of`). Raises SessionError if the session cannot be used.
         """
         return await self._run(_prepare_run(prompt, messages, session, deps), session)
 
@@ -123,9 +123,10 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
-        """As `run`, from sync code; works inside a running event loop too, and blocks it.
+        """As `run`, from sync code; also works inside a running event loop, which it blocks.
 
-        Ctrl-C cancels the run and raises KeyboardInterrupt, whose `result` is what there was.
+        Ctrl-C cancels the run and raises KeyboardInterrupt, whose `result` is what the run had
+        achieved.
         """
         from agentcall.runtime.runner import run_sync
 
@@ -139,9 +140,9 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """The events of a run as they happen; the last is RunFinished, with the result.
+        """Yield the events of a run as they happen; the last is RunFinished, with the result.
 
-        Leaving the loop early cancels the run. Raises what `run` raises, after its events.
+        Leaving the loop early cancels the run. Raises what `run` raises, after the events.
         """
         return self._stream(_prepare_run(prompt, messages, session, deps), session)
 
@@ -153,15 +154,15 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
     ) -> RunResult[Output]:
-        """Goes on with a run that waits for approval.
+        """Continue a run that waits for approval.
 
-        result: one whose `pending` names the calls that wait, or the text that its `to_json` gave.
-        decisions: by call id: Approved(), Edited(arguments), Denied(reason), True or False. A
-            call without a decision goes on waiting.
-        session: that of the run, if it had one: it knows whether the run still waits.
+        result: a result with `pending` calls, or the text of its `to_json`.
+        decisions: by call id: Approved(), Edited(arguments), Denied(reason), True or False. A call
+            without a decision continues to wait.
+        session: the session of the run, if it had one: it knows whether the run still waits.
 
-        Usage and limits count on from where the run stopped. Raises UsageError for a call that
-        does not wait, and for edited arguments that do not fit.
+        Usage and limits include the earlier part of the run. Raises UsageError for a call that does
+        not wait, and for edited arguments that are invalid.
         """
         return await self._run(self._prepare_resume(result, decisions, deps), session)
 
@@ -192,7 +193,7 @@ class Agent(Generic[Output, Deps]):
     def check_decisions(
         self, result: RunResult[Any] | str | bytes, decisions: Mapping[str, Decision | bool]
     ) -> None:
-        """Raises UsageError for decisions that `resume` would refuse; carries nothing out."""
+        """Raise UsageError for decisions that `resume` would refuse; execute nothing."""
         self._prepare_resume(result, decisions, None)
 
     @cached_property
@@ -207,55 +208,62 @@ class Agent(Generic[Output, Deps]):
         description: str | None = None,
         *,
         input_type: object = str,
-        **marks: Unpack[ToolOptionArguments],
+        **options: Unpack[ToolOptionArguments],
     ) -> Tool:
-        """This agent as a tool of another one, which gives its output as the result.
+        """Return this agent as a tool of another agent; its output is the result of the call.
 
-        input_type: what it is asked with: a text, or a type whose fields the model fills in: a
-            pydantic model, a dataclass or a TypedDict.
-        marks: as those of `@tool`; without a `timeout` its own limits end it, and those of the run.
+        input_type: the type of the question: a text, or a type whose fields the model fills in (a
+            pydantic model, a dataclass or a TypedDict).
+        options: as for `@tool`; without a `timeout` its own limits end it, and those of the run.
 
-        Its run counts into the usage and the limits of the run that calls it; a call in it that
+        Its run counts towards the usage and the limits of the run that calls it; a call in it that
         needs approval makes that run wait.
         """
-        first = self.instructions.strip().partition("\n")[0]
         from agentcall.runtime.agent_tool import create_agent_tool
         from agentcall.runtime.handoff import normalize_tool_name
+        from agentcall.runtime.prompts import format_agent_description
 
         return create_agent_tool(
             lambda: self.spec,
             name=name or normalize_tool_name(self.name),
-            description=description or f"Ask the agent {self.name}. {first}".strip(),
+            description=description or format_agent_description(self.name, self.instructions),
             input_type=input_type,
-            **marks,
+            **options,
         )
 
     @cached_property
     def _handoff(self) -> tuple[Tool, Callable[[], AgentSpec]]:
-        """The tool with which another agent hands over to this one, and what it leads to."""
+        """The tool with which another agent hands over to this one, and the spec of this one."""
         from agentcall.runtime.handoff import create_handoff_tool
 
         return create_handoff_tool(self.name, self.instructions), lambda: self.spec
 
     @cached_property
     def _spec_cache(self) -> list[AgentSpec]:
-        """The last plan, in a list of its own as an agent is frozen."""
+        """The last spec, in a list as an agent is frozen."""
         output = OutputParser(self.output_type)
-        for made in self.registry:
-            if made.options.isolated:
-                _ = made.function_ref  # one that no other process can find is refused here
-        offer = PromptSpec(self.instructions, (), output.schema)
-        model, policy = resolve_model(self.model), validate_policy(self.policy)
-        bare = AgentSpec(model, ToolRegistry(), offer, output, self.limits, policy=policy)
-        return [self._bind_tools(replace(bare, name=self.name, agent=self.name))]
+        for tool in self.registry:
+            if tool.options.isolated:
+                _ = tool.function_ref  # refuses a function that no other process can import
+        spec = AgentSpec(
+            model=resolve_model(self.model),
+            registry=ToolRegistry(),
+            prompt=PromptSpec(self.instructions, (), output.schema),
+            output=output,
+            limits=self.limits,
+            policy=validate_policy(self.policy),
+            name=self.name,
+            agent=self.name,
+        )
+        return [self._bind_tools(spec)]
 
     @property
     def spec(self) -> AgentSpec:
-        """What a run that begins now is made of; the same object while the tools are the same."""
-        plans = self._spec_cache
-        if self._all_tools != plans[0].tools:
-            plans[0] = self._bind_tools(plans[0])
-        return plans[0]
+        """The configuration of a run that starts now; the same object while the tools are equal."""
+        cache = self._spec_cache
+        if self._all_tools != cache[0].tools:
+            cache[0] = self._bind_tools(cache[0])
+        return cache[0]
 
     @property
     def _all_tools(self) -> tuple[Tool, ...]:
@@ -266,23 +274,22 @@ class Agent(Generic[Output, Deps]):
     @property
     def _handoff_targets(self) -> Sequence[tuple[Tool, Callable[[], AgentSpec]]]:
         others = (other for other in self.handoffs if other is not self)
-        return [other._handoff for other in others]  # noqa: SLF001 - of this very class
+        return [other._handoff for other in others]  # noqa: SLF001 - of this class
 
     def _bind_tools(self, spec: AgentSpec) -> AgentSpec:
-        """The plan with the tools as they are now."""
+        """Return the spec with the tools of now."""
         _check_unique_names(self)
-        spec = replace(
-            spec, handoffs={tool.name: leads_to for tool, leads_to in self._handoff_targets}
-        )
-        registry, most = ToolRegistry(self._all_tools), self.max_tools
-        if most is None or len(self.registry) <= most:
-            offer = replace(spec.prompt, tools=tuple(registry))
-            return replace(spec, registry=registry, prompt=offer, finder=None)
-        from agentcall.tools.selection import ToolFinder  # here, as few agents have so many tools
+        targets = self._handoff_targets
+        spec = replace(spec, handoffs={tool.name: get_spec for tool, get_spec in targets})
+        registry, max_tools = ToolRegistry(self._all_tools), self.max_tools
+        if max_tools is None or len(self.registry) <= max_tools:
+            prompt = replace(spec.prompt, tools=tuple(registry))
+            return replace(spec, registry=registry, prompt=prompt, finder=None)
+        from agentcall.tools.selection import ToolFinder  # late, as few agents have so many tools
 
-        finder = ToolFinder(registry, most, pinned=[tool for tool, _ in self._handoff_targets])
-        offer = replace(spec.prompt, tools=())
-        return replace(spec, registry=finder.registry, prompt=offer, finder=finder)
+        finder = ToolFinder(registry, max_tools, pinned=[tool for tool, _ in targets])
+        prompt = replace(spec.prompt, tools=())
+        return replace(spec, registry=finder.registry, prompt=prompt, finder=finder)
 
     async def _run(self, run_input: RunInput, session: Session | None) -> RunResult[Output]:
         from agentcall.runtime.runner import run_agent
@@ -315,7 +322,7 @@ class Agent(Generic[Output, Deps]):
         return [source for source in sources if isinstance(source, LazyToolSource)]
 
     async def _wait_for_remote_tools(self) -> None:
-        """Waits for the tools of servers: for each as long as a run may take."""
+        """Wait for the tools of MCP servers, for each as long as a run may take."""
         for source in self._remote_sources:
             await source.wait_until_ready(self.limits.seconds)
 
@@ -328,44 +335,43 @@ class Agent(Generic[Output, Deps]):
         from agentcall.result import RunResult
         from agentcall.runtime.resume import prepare_resume
 
-        state = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
-        return prepare_resume(state, decisions, self.spec, deps)
+        paused = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
+        return prepare_resume(paused, decisions, self.spec, deps)
 
 
 def _check_unique_names(agent: Agent[Any, Any]) -> None:
-    """Raises UsageError if two agents that handoffs lead to are called alike."""
+    """Raise UsageError if two agents that handoffs lead to have one name."""
     known: dict[str, Agent[Any, Any]] = {}
-    waiting = [agent]
-    for one in waiting:
-        if known.setdefault(one.name, one) is not one:
+    agents = [agent]
+    for current in agents:
+        if known.setdefault(current.name, current) is not current:
             raise UsageError(
-                f"two agents that may answer are called {one.name!r}; give each a name of its own: "
+                f"two agents that may answer are called {current.name!r}; give each a unique name: "
                 f"Agent(name=...)"
             )
-        waiting += [other for other in one.handoffs if other not in waiting]
+        agents += [other for other in current.handoffs if other not in agents]
 
 
 def _prepare_run(
     prompt: Prompt | None, messages: History, session: Session | None, deps: object
 ) -> RunInput:
-    from agentcall.runtime.context import RunInput
+    from agentcall.runtime.state import RunInput
 
     if session is None:
         return RunInput(generate_run_id(), *prepare_messages(prompt, messages), deps)
     if tuple(messages):
-        raise UsageError("messages= and session= are both the conversation so far; give one")
-    return RunInput(
-        generate_run_id(), () if prompt is None else (_to_user_message(prompt),), 0, deps
-    )
+        raise UsageError("messages= and session= are both the conversation so far; pass one")
+    new = () if prompt is None else (_to_user_message(prompt),)
+    return RunInput(generate_run_id(), new, 0, deps)
 
 
 def prepare_messages(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:
-    """The messages that a run begins with, and how many of them are its past."""
+    """Return the messages that a run starts with, and the number of messages before the prompt."""
     history = fill_missing_results(load_messages(messages))
-    said = () if prompt is None else (_to_user_message(prompt),)
-    if not history and not said:
+    new = () if prompt is None else (_to_user_message(prompt),)
+    if not history and not new:
         raise UsageError("a run needs a prompt, or messages that end with one")
-    return (*history, *said), len(history)
+    return (*history, *new), len(history)
 
 
 def _to_user_message(prompt: Prompt) -> User:
@@ -375,5 +381,5 @@ def _to_user_message(prompt: Prompt) -> User:
 
 
 def generate_run_id() -> str:
-    """A run id that nobody has."""
+    """Return a new, random run id."""
     return os.urandom(8).hex()

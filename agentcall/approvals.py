@@ -1,9 +1,7 @@
-"""What a person has approved once and for all: a tool, or one call to the letter.
+"""Decisions about tool calls that wait for approval, and rules for calls that need no further one.
 
-What was approved in a clean conversation has to be approved once more when untrusted content has
-come in: whoever approved it approved what the user's words would lead to.
-
-What a person decides about a tool call that waits for approval.
+A call that was approved always in a clean conversation has to be approved again after untrusted
+content has come in: the person approved what the user's own words would lead to.
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ from agentcall.messages import JSON, ToolCall, encode_json
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """The call is carried out as it is.
+    """Execute the call as it is.
 
-    always: what is approved from now on, in this run and in its session: whatever call of the
-        "tool", or the very same "call", to the letter; None for this one alone.
+    always: what is approved from now on, in this run and in its session: any call of the "tool",
+        or the same "call", to the letter; None approves this call only.
     """
 
     always: Literal["tool", "call"] | None = None
@@ -33,10 +31,9 @@ class Approved:
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """The call is carried out with these arguments instead: JSON text, or a mapping.
+    """Execute the call with these arguments instead: JSON text, or a mapping.
 
-    They are validated before anything is carried out, and take the place of the model's own in the
-    conversation.
+    They are validated before any call is executed, and replace the model's own in the conversation.
     """
 
     arguments: str | Mapping[str, JSON]
@@ -49,36 +46,29 @@ class Edited:
         try:
             return encode_json(dict(self.arguments)).decode()
         except TypeError as error:
-            raise UsageError(f"the edited arguments are no JSON: {error}") from error
+            raise UsageError(f"the edited arguments are not JSON: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The call is not carried out; the model is told why."""
+    """Do not execute the call; the model reads the reason."""
 
     reason: str = ""
 
 
 Decision: TypeAlias = Approved | Edited | Denied
-
-
 FinalDecision: TypeAlias = Approved | Denied
-
-
-def format_denial(decision: Denied) -> str:
-    """What the model is told of a call that was denied."""
-    reason = f": {decision.reason}" if decision.reason else ""
-    return f"A person refused this call{reason}. It was not carried out; do not claim that it was."
+"""A decision whose edit is already in the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRule:
-    """Calls that need not be asked about again.
+    """Calls that need no further approval.
 
-    agent: whose tool it is, as a path of names: the tool of another agent is another tool.
-    arguments: the JSON text that was shown; None for whatever arguments.
-    tainted: whether untrusted content was in the conversation when the approved call was asked for;
-        if not, calls that are asked for after such content came in are not covered.
+    agent: the agent with the tool, as a path of names: the tool of another agent is another tool.
+    arguments: the JSON text that was approved; None for any arguments.
+    tainted: whether untrusted content was in the conversation when the approved call was made; if
+        not, the rule does not cover calls that are made after such content came in.
     """
 
     agent: str
@@ -87,9 +77,9 @@ class ApprovalRule:
     tainted: bool = False
 
     def matches(self, call: ToolCall, agent: str, *, tainted: bool) -> bool:
-        """Whether the call is one of those, byte for byte where the arguments were approved.
+        """Whether the rule covers the call; approved arguments are compared byte for byte.
 
-        tainted: whether untrusted content has been read by now.
+        tainted: whether untrusted content was in the conversation before the call.
         """
         if (self.agent, self.tool) != (agent, call.name) or (tainted and not self.tainted):
             return False
@@ -99,12 +89,12 @@ class ApprovalRule:
 def has_matching_rule(
     rules: Iterable[ApprovalRule], call: ToolCall, agent: str, *, tainted: bool
 ) -> bool:
-    """Whether any of the grants covers the call; `tainted` as of the conversation before it."""
-    return any(grant.matches(call, agent, tainted=tainted) for grant in rules)
+    """Whether any of the rules covers the call."""
+    return any(rule.matches(call, agent, tainted=tainted) for rule in rules)
 
 
 def approval_rule_to_json(rule: ApprovalRule) -> dict[str, JSON]:
-    """The JSON form of a grant; `grant_from` reads it."""
+    """Return the JSON form of a rule."""
     return {
         "agent": rule.agent,
         "tool": rule.tool,
@@ -114,9 +104,9 @@ def approval_rule_to_json(rule: ApprovalRule) -> dict[str, JSON]:
 
 
 def approval_rule_from_json(wire: Mapping[str, JSON]) -> ApprovalRule:
-    """The grant that a JSON form says. Raises ValueError, KeyError."""
+    """Return the rule of a JSON form. Raises ValueError, KeyError."""
     arguments = wire["arguments"]
     if arguments is not None and not isinstance(arguments, str):
-        raise ValueError(f"the arguments of a grant are {arguments!r}")
+        raise ValueError(f"the arguments of an approval rule are {arguments!r}")
     tainted = wire.get("tainted") is True
     return ApprovalRule(str(wire["agent"]), str(wire["tool"]), arguments, tainted)

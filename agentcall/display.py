@@ -1,7 +1,4 @@
-"""A tool call as a person reads it: `add(a=3, b=5)`.
-
-Text that models and tools wrote, as it may be shown: no character in it moves another one.
-"""
+"""Text of models and tools for a terminal: without control characters, calls as `add(a=3, b=5)`."""
 
 from __future__ import annotations
 
@@ -14,39 +11,38 @@ from agentcall.messages import ToolCall
 _ESCAPE_SEQUENCE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])"
 )
+_MAX_LINE = 200
 _CONTROL_CHARACTERS = {
     code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
 }
 
 
 def strip_control_characters(text: str) -> str:
-    """The text without control characters but line ends and tabs: no tool moves the cursor."""
+    """Return the text without control characters, except line ends and tabs.
+
+    So no tool can move the cursor.
+    """
     return _ESCAPE_SEQUENCE.sub("", text).translate(_CONTROL_CHARACTERS)
 
 
 def to_single_line(text: str, max_chars: int | None = None) -> str:
-    """The text on one line, at most `most` characters of it."""
+    """Return the text on one line, of at most `max_chars` characters."""
     line = " ".join(strip_control_characters(text).split())
     return line if max_chars is None or len(line) <= max_chars else line[: max_chars - 1] + "…"
 
 
 def escape_invisible(text: str) -> str:
-    """The text with an escape for each character that is not seen, or that moves others."""
-    return "".join(
-        character if character.isprintable() else json.dumps(character)[1:-1] for character in text
-    )
-
-
-_ONE_LINE = 200
+    """Return the text with an escape for each character that is invisible or moves others."""
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def format_call(call: ToolCall, max_chars: int) -> str:
-    """The call on one line, at most `most` characters of its arguments."""
+    """Return the call on one line, with at most `max_chars` characters of its arguments."""
     return f"{to_single_line(call.name, 80)}({format_arguments(call.arguments, max_chars)})"
 
 
 def format_arguments(arguments: str, max_chars: int) -> str:
-    """JSON arguments as `a=3, b="x"`, each value short if all do not fit; else as they are."""
+    """Return JSON arguments as `a=3, b="x"`, with each value shortened if they do not all fit."""
     try:
         parsed: object = json.loads(arguments)
     except ValueError:
@@ -65,11 +61,12 @@ def format_arguments(arguments: str, max_chars: int) -> str:
 
 
 def format_full_call(call: ToolCall, agent: str = "") -> str:
-    """All of a call, for a person who decides about it: nothing is cut, nothing is invisible.
+    """Return all of a call, for a person who decides about it: nothing is cut or invisible.
 
-    asked_by: the agent that asks for it, where it is not the one that the person talks to.
-    An argument a line where they are long. What JSON may say in more ways than one (a name twice,
-    a fraction) is shown as it is written.
+    Long arguments are on a line each. JSON that a parser may read in more than one way (a name
+    twice, a fraction) is shown as it is written.
+
+    agent: the agent that makes the call, if it is not the one that the person talks to.
     """
     name = escape_invisible(f"{agent} ▸ {call.name}" if agent else call.name)
     values = _parse_lossless(call.arguments)
@@ -77,11 +74,11 @@ def format_full_call(call: ToolCall, agent: str = "") -> str:
         return f"{name} {escape_invisible(call.arguments)}"
     shown = [f"{escape_invisible(key)}={escape_invisible(text)}" for key, text in values.items()]
     line = f"{name}({', '.join(shown)})"
-    return line if len(line) <= _ONE_LINE else "\n    ".join([f"{name}", *shown])
+    return line if len(line) <= _MAX_LINE else "\n    ".join([f"{name}", *shown])
 
 
 def _parse_lossless(arguments: str) -> dict[str, str] | None:
-    """The values of arguments as JSON text; None where that might not be what was written."""
+    """Return the values of the arguments as JSON text; None if they are ambiguous."""
     problems: list[str] = []
 
     def record_fraction(text: str) -> float:
@@ -90,7 +87,7 @@ def _parse_lossless(arguments: str) -> dict[str, str] | None:
 
     def reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         if len({key for key, _ in pairs}) != len(pairs):
-            problems.append("a name twice")
+            problems.append("a repeated name")
         return dict(pairs)
 
     try:

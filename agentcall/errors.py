@@ -4,35 +4,35 @@
     ├── UsageError              the caller's fault: fix the program
     │   ├── SchemaError         a function that cannot be offered as a tool
     │   ├── DuplicateTool       two tools of one name
-    │   ├── UnknownModel        a model shorthand that means nothing
-    │   ├── PolicyFailed        a policy raised, or gave no ruling
+    │   ├── UnknownModel        a model shorthand that is not known
+    │   ├── PolicyFailed        a policy raised, or did not return a decision
     │   └── MissingExtra        an optional package that is not installed
     ├── ModelError              the server's or the model's fault
     │   ├── ModelUnreachable    no connection, or it broke
-    │   ├── ModelTimeout        no whole answer before the deadline
-    │   ├── ModelRefused        the server said no; `status`, `body`
+    │   ├── ModelTimeout        no complete answer before the deadline
+    │   ├── ModelRefused        the server answered with an error; `status`, `body`
     │   │   ├── RateLimited     too many requests; `retry_after` in seconds
     │   │   ├── ServerFailed    5xx
     │   │   └── ContextOverflow the conversation is longer than the window
     │   ├── BadAnswer           the body is not a chat completion
     │   └── CutAnswer           the stream ended before the answer did
-    ├── Busy                    more runs at once than may be; `retry_after` in seconds
-    ├── ArgumentsError          the model's arguments do not fit the tool
-    ├── UnknownTool             the model named a tool that is not offered
+    ├── ConcurrencyLimitExceeded  too many runs at once; `retry_after` in seconds
+    ├── ArgumentsError          the arguments of a call are invalid
+    ├── UnknownTool             there is no tool of this name
     ├── JournalError            the journal of durable runs cannot be read or written
-    │   ├── JournalDamaged      it does not hold what was written; says where
-    │   └── RunBusy             another process runs this run; says which
-    ├── SessionError            a session's file cannot be used, or a run cannot be put down in it
-    │   └── SessionBusy         another run of the session is going on
-    └── ToolError               raised by or for a tool; its words go to the model
+    │   ├── JournalDamaged      it does not contain what was written; names the record
+    │   └── RunBusy             another process has this run; names the process
+    ├── SessionError            a session's file cannot be used, or a run cannot be saved in it
+    │   └── SessionBusy         another run of the session is active
+    └── ToolError               raised by or for a tool; the model reads the message
         ├── ModelRetry          the tool asks the model to try again
         └── ToolTimeout         the tool did not end before its deadline
 
-What a tool or a model does wrong is told to the model and ends no run; what a server does wrong
-is retried where that can help and then raised; what the caller does wrong raises at once.
+An error of a tool or a model is reported to the model and does not end the run; an error of a
+server is retried if that can help, and then raised; an error of the caller raises at once.
 
 A ModelError, a KeyboardInterrupt and an asyncio.CancelledError that end a run have a `result`: the
-RunResult of what it had come to, which may be gone on with (`agentcall.result.result_of`).
+RunResult of what the run had achieved, which may be continued (`agentcall.result.result_of`).
 """
 
 from __future__ import annotations
@@ -42,69 +42,69 @@ from typing import Any
 
 
 class AgentCallError(Exception):
-    """The root of the tree."""
+    """The base class of all errors."""
 
 
 def attach_result(error: BaseException, result: object) -> None:
-    """Lets an error that ends a run have its `result`."""
-    setattr(error, "result", result)  # noqa: B010 - errors of Python's own have no such attribute
+    """Set the `result` of an error that ends a run."""
+    setattr(error, "result", result)  # noqa: B010 - built-in errors declare no such attribute
 
 
-def get_attached_result(error: BaseException | None) -> Any:  # Any: a RunResult, of a higher floor
-    """The `result` that an error brings along; None where it brings none."""
-    from asyncio import CancelledError  # late: not every program that knows errors has a loop
+def get_attached_result(error: BaseException | None) -> Any:  # Any: a RunResult, of a higher layer
+    """Return the `result` of an error; None if it has none."""
+    from asyncio import CancelledError  # late, as it takes long to import
 
-    found = getattr(error, "result", None)
-    if found is None and isinstance(error, CancelledError):
-        # Python 3.10 raises a new one where a cancelled task is awaited; the old one is behind it
+    result = getattr(error, "result", None)
+    if result is None and isinstance(error, CancelledError):
+        # Python 3.10 raises a new error when a cancelled task is awaited; the first is its context.
         return get_attached_result(error.__context__)
-    return found
+    return result
 
 
 class UsageError(AgentCallError):
-    """The program that uses agentcall has to change."""
+    """The program that uses agentcall has to be corrected."""
 
 
 class SchemaError(UsageError, TypeError):
-    """A function that cannot be offered as a tool; says where it stands and why."""
+    """A function cannot be offered as a tool; the message has its location and the reason."""
 
 
 class DuplicateTool(UsageError, ValueError):
-    """Two tools of one name; says where both stand."""
+    """Two tools have one name; the message has the locations of both."""
 
 
 class UnknownModel(UsageError, ValueError):
-    """A model shorthand that means nothing; lists the ones that do."""
+    """A model shorthand is not known; the message lists the known ones."""
 
 
 class PolicyFailed(UsageError):
-    """A policy raised, or gave something that is no ruling: nothing of that turn was carried out.
+    """A policy raised, or did not return a decision; no call of the turn was executed.
 
-    `result` is the RunResult of what the run had come to by then.
+    result: the RunResult of what the run had achieved.
     """
 
     result: object = None
 
 
 class MissingExtra(UsageError, ImportError):
-    """An optional package that is not installed; says how to install it."""
+    """An optional package is not installed; the message says how to install it."""
 
 
 class ModelError(AgentCallError):
     """The server or the model failed.
 
-    `result` is the RunResult of what the run had come to by then, where a run failed.
+    result: the RunResult of what the run had achieved, if a run failed.
     """
 
     result: object = None
 
 
 class ModelUnreachable(ModelError):
-    """No connection to the server, or it broke before the answer began."""
+    """There is no connection to the server, or it broke before the answer started."""
 
 
 class ModelTimeout(ModelError, TimeoutError):
-    """No whole answer before the deadline."""
+    """There was no complete answer before the deadline."""
 
 
 class ModelRefused(ModelError):
@@ -117,7 +117,7 @@ class ModelRefused(ModelError):
 
 
 class RateLimited(ModelRefused):
-    """Too many requests; `retry_after` in seconds, where the server says it."""
+    """Too many requests; `retry_after` in seconds, if the server sent it."""
 
     def __init__(
         self, message: str, *, status: int, body: str = "", retry_after: float | None = None
@@ -127,7 +127,7 @@ class RateLimited(ModelRefused):
 
 
 class ServerFailed(RateLimited):
-    """The server failed (5xx); some say in `retry_after` when to come back."""
+    """The server failed (5xx); `retry_after` in seconds, if the server sent it."""
 
 
 class ContextOverflow(ModelRefused):
@@ -135,15 +135,15 @@ class ContextOverflow(ModelRefused):
 
 
 class BadAnswer(ModelError):
-    """The body is not a chat completion."""
+    """The body of the answer is not a chat completion."""
 
 
 class CutAnswer(ModelError):
-    """The stream ended before the answer did; nothing of it was carried out."""
+    """The stream ended before the answer did; no call in it was executed."""
 
 
 class ConcurrencyLimitExceeded(AgentCallError):
-    """Every place is taken and enough wait already; come back in `retry_after` seconds."""
+    """Too many runs are active or waiting; try again after `retry_after` seconds."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -152,7 +152,7 @@ class ConcurrencyLimitExceeded(AgentCallError):
 
 @dataclass(frozen=True, slots=True)
 class ArgumentProblem:
-    """One argument that does not fit: where, what it was, what was expected."""
+    """An invalid argument: its path, its value, and what was expected."""
 
     path: str
     value: object
@@ -160,7 +160,7 @@ class ArgumentProblem:
 
 
 class ArgumentsError(AgentCallError, ValueError):
-    """Arguments that do not fit a tool; `problems` names each wrong field."""
+    """The arguments of a call are invalid; `problems` has each invalid field."""
 
     def __init__(self, message: str, problems: tuple[ArgumentProblem, ...] = ()) -> None:
         super().__init__(message)
@@ -168,43 +168,43 @@ class ArgumentsError(AgentCallError, ValueError):
 
 
 class UnknownTool(AgentCallError, KeyError):
-    """A tool that is not there; names those that are."""
+    """There is no tool of this name; the message has the known names."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class JournalError(AgentCallError):
-    """The journal of durable runs cannot be read or written: what it cannot hold is not begun."""
+    """The journal of durable runs cannot be read or written; nothing unrecorded is started."""
 
 
 class JournalDamaged(JournalError):
-    """The journal does not hold what was written to it; says in which run and record."""
+    """The journal does not contain what was written; the message has the run and the record."""
 
 
 class RunBusy(JournalError):
-    """Another process runs this run, or has taken it over; says which."""
+    """Another process has this run, or has taken it over; the message names it."""
 
 
 class SessionError(AgentCallError):
-    """The file of a session is damaged, of another program, or cannot be written.
+    """The file of a session is damaged, belongs to another program, or cannot be written.
 
-    `result` is the RunResult that could not be put down, where there is one.
+    result: the RunResult that could not be saved, if there is one.
     """
 
     result: object = None
 
 
 class SessionBusy(SessionError):
-    """Another run of the session is going on; says whose process that is."""
+    """Another run of the session is active; the message names its process."""
 
 
 class ToolError(AgentCallError):
-    """A tool failed; the model is told the message."""
+    """A tool failed; the model reads the message."""
 
 
 class ModelRetry(ToolError):
-    """Raised by a tool to ask the model to try again, with what to change."""
+    """Raised by a tool to ask the model to try again; the message says what to change."""
 
 
 class ToolTimeout(ToolError, TimeoutError):

@@ -1,4 +1,4 @@
-"""What happens in a run: frozen values, in the order in which they happen."""
+"""The events of a run: frozen values, in the order in which they happen."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from agentcall.result import RunResult, run_result_to_json
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run begins."""
+    """A run has started."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class DialectChosen:
-    """The dialect that is spoken with the model, and why that one."""
+    """The dialect of the model, and why it was chosen."""
 
     dialect: str
     reason: str
@@ -41,9 +41,9 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswered:
-    """A request to the model has ended: what it used, and the seconds it took.
+    """A request to the model has ended; its usage and duration.
 
-    writing: the seconds of them after the answer's first part had come.
+    writing: the seconds between the first part of the answer and its end.
     """
 
     usage: Usage
@@ -53,10 +53,10 @@ class ModelAnswered:
 
 @dataclass(frozen=True, slots=True)
 class AnswerDiscarded:
-    """The text streamed of the current answer is void.
+    """The text of the current answer that was streamed so far is not valid.
 
-    The model is asked again; or the text was thinking, as its end showed, and what it really was
-    follows as ThinkingDelta and TextDelta.
+    Either the model is asked again; or the end of the text showed that it was thinking, and it
+    follows again as ThinkingDelta and TextDelta.
     """
 
     reason: str
@@ -64,7 +64,7 @@ class AnswerDiscarded:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallRepaired:
-    """What the model wrote was mended before it was carried out."""
+    """A call was repaired: what the model wrote, and what it became."""
 
     call: ToolCall
     rule: str
@@ -74,7 +74,7 @@ class ToolCallRepaired:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDenied:
-    """The policy does not allow the call; the model is told the reason."""
+    """The policy does not allow the call; the model reads the reason."""
 
     call: ToolCall
     reason: str = ""
@@ -82,7 +82,7 @@ class ToolCallDenied:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequested:
-    """The run stops here until somebody approves or denies the call; `reason` says why."""
+    """The call waits until a person approves or denies it; `reason` says why."""
 
     call: ToolCall
     reason: str = ""
@@ -90,7 +90,7 @@ class ApprovalRequested:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallRefused:
-    """A call is not carried out; the result is what the model is told instead."""
+    """A call is not executed; the model reads the result instead."""
 
     call: ToolCall
     result: ToolResult
@@ -98,14 +98,14 @@ class ToolCallRefused:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStarted:
-    """A tool begins its work."""
+    """A call has started."""
 
     call: ToolCall
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallFinished:
-    """A tool has ended, well or with an error; `seconds` it took."""
+    """A call has ended, successfully or with an error, after `seconds`."""
 
     call: ToolCall
     result: ToolResult
@@ -114,7 +114,7 @@ class ToolCallFinished:
 
 @dataclass(frozen=True, slots=True)
 class LoopDetected:
-    """The model repeats itself; what was done about it."""
+    """The model repeats a call or an error; `reason` says which, and the consequence."""
 
     call: ToolCall
     reason: str
@@ -122,7 +122,7 @@ class LoopDetected:
 
 @dataclass(frozen=True, slots=True)
 class ContextTrimmed:
-    """Tool results were shortened to fit the model's window; sizes in characters."""
+    """A tool result was shortened to fit the model's window; sizes in characters."""
 
     call_id: str
     before: int
@@ -131,7 +131,7 @@ class ContextTrimmed:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """The conversation goes on with another agent; the names of both."""
+    """Another agent continues the conversation; the names of both."""
 
     before: str
     after: str
@@ -139,7 +139,7 @@ class HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class Nested:
-    """Something happened in the run of an agent that is a tool: its name, the id of its call."""
+    """An event in the run of an agent as a tool: its name, the id of its call."""
 
     agent: str
     call_id: str
@@ -177,7 +177,7 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 def event_to_json(event: Event) -> dict[str, JSON]:
-    """The JSON form of an event: its fields, and `type`, the name of its class."""
+    """Return the JSON form of an event: its fields, and `type`, the name of its class."""
     fields: dict[str, JSON] = {"type": type(event).__name__}
     for name in type(event).__slots__:
         fields[name] = _value_to_json(getattr(event, name))

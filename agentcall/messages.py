@@ -1,40 +1,29 @@
-"""The words of a conversation: frozen messages, and their JSON form.
+"""The messages of a conversation: frozen values, their JSON form, their provenance.
 
-The JSON form is that of OpenAI's chat completions, so that a history can come from anywhere and
-go anywhere; what that format has no word for (`is_error`, `untrusted`, `reasoning_content`) travels
-as an extra key. Source: the `messages` array of POST /v1/chat/completions.
+In this file, from top to bottom:
 
-Provenance: a message says whether untrusted content is in it, or was read before it was written.
-A run sets these marks, and sets `assessed` on what it has marked: the JSON form then has
-`"untrusted": false` where there is nothing untrusted. A message without that is from elsewhere, and
-the agent that reads it decides what it counts as (`taint`).
+- messages and their parts;
+- the JSON form, which is that of OpenAI's chat completions, so that a history can come from and go
+  to anything that speaks it. What that format has no field for (`is_error`, `untrusted`,
+  `tainted`, `reasoning_content`) is an extra key. Source: the `messages` array of
+  POST /v1/chat/completions;
+- pairing: in a conversation that may be sent, every tool call is followed by a result;
+- provenance: whether untrusted content is in a conversation;
+- the transcript of a run, which encodes each message once;
+- image files as `data:` URLs.
 
-A conversation that may be sent: every tool call in it has a result right behind it.
-
-Image files as the `data:` URLs that vision models are sent: checked here, where words are cheap.
-
-A server says of an image that it cannot read at most that something failed (LMDeploy 0.18: "Request
-preprocessing failed."), and uploads what is no image at full length first.
-
-Whether untrusted content is in a conversation.
-
-Rules:
-1. Untrusted is what a tool marked `untrusted` gave, what a tool gave as `Untrusted(...)`, and what
-   the application marks: messages, and the parts of their content.
+Rules of provenance:
+1. Untrusted is the result of a tool marked `untrusted`, what a tool returns as `Untrusted(...)`,
+   and what the application marks: messages, and the parts of their content.
 2. From then on the conversation is tainted: the model has read the content, and anything that it
-   asks for may be what the content wants. So its own messages carry the mark from then on, too, and
-   a history of which the content itself was cut off is still tainted.
-3. The marks stand in the messages, so that they are kept wherever messages are: in a result that
+   asks for may be what the content wants. So its own messages are marked from then on as well, and
+   a history from which the content itself was cut is still tainted.
+3. The marks are in the messages, so that they are kept wherever messages are: in a result that
    waits for approval, in a session, in a journal, in another process.
-4. What is not known counts as untrusted. A message from elsewhere has no marks of ours (`assessed`
-   is False): the result of a tool is trusted if the agent knows the tool and trusts it, an answer
-   of the model if the agent has no tool that could have brought untrusted content in.
-
-A run's append-only record, which encodes each message once.
-
-Earlier messages are never rewritten, so the bytes of a request begin with the bytes of the one
-before it, and the server's prefix cache hits. Each way of writing messages down (a dialect) has
-its own buffer, filled as far as somebody asked for.
+4. What is not known counts as untrusted. A run sets `assessed` on the messages that it has marked,
+   and their JSON form has `"untrusted": false` if there is nothing untrusted. A message from
+   elsewhere is not assessed: the result of a tool is trusted if the agent has the tool and trusts
+   it, an answer of the model if the agent has no tool that may return untrusted content.
 """
 
 from __future__ import annotations
@@ -45,53 +34,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, Union, cast
+from typing import Protocol, TypeAlias, Union, cast
 
 import orjson
 
 from agentcall.errors import UsageError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
 JSON: TypeAlias = Union[bool, int, float, str, "Sequence[JSON]", "Mapping[str, JSON]", None]
-"""Any value that JSON can hold."""
+"""Any JSON value."""
 
 
-class Untrusted:
-    """What a tool returns in place of `value`, or of a part of its result, that is untrusted.
-
-    For a tool whose results are untrusted at times only; one whose results always may be is marked
-    `untrusted=True`. It may stand anywhere in a result (in a list, a dict, a dataclass, a pydantic
-    model) and among the arguments of an exception. It has no text of its own, as a text would not
-    keep the mark: return `Untrusted(f"...")` rather than `f"{Untrusted(...)}"`.
-    """
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Untrusted) and self.value == other.value
-
-    def __hash__(self) -> int:
-        return hash((Untrusted, self.value))
-
-    def __repr__(self) -> str:
-        return f"Untrusted({self.value!r})"
-
-    def __str__(self) -> str:
-        raise TypeError(
-            "a text made of an Untrusted value would lose its mark; "
-            "return Untrusted(text), and make the text of its .value"
-        )
+# Messages and their parts.
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text part of a user's message; `untrusted` if strangers wrote it, a mail for example."""
+    """A text part of a user's message; `untrusted` if others wrote it, such as an email."""
 
     text: str
     untrusted: bool = False
@@ -99,7 +57,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image part of a user's message: an `https:` or `data:` URL; `untrusted` as of a text."""
+    """An image part of a user's message: an `https:` or `data:` URL; `untrusted` as in `Text`."""
 
     url: str
     detail: str | None = None
@@ -107,8 +65,7 @@ class Image:
 
     @classmethod
     def file(cls, path: str | Path) -> Image:
-        """The image in a local file (PNG, JPEG, WebP, GIF), as a `data:` URL. Raises UsageError."""
-
+        """Read a local image file (PNG, JPEG, WebP, GIF). Raises UsageError."""
         return cls(read_data_url(path))
 
 
@@ -117,7 +74,7 @@ Content: TypeAlias = str | tuple[Text | Image, ...]
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What the agent is told before everything else; `untrusted` if others may have written it."""
+    """Instructions before the conversation; `untrusted` if others may have written them."""
 
     text: str
     untrusted: bool = False
@@ -125,9 +82,9 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """What the user says: a text, or parts of text and images.
+    """A message of the user: a text, or parts of text and images.
 
-    `tainted`: whoever wrote it had read text of strangers, as an agent that asks another one has.
+    tainted: its author had read untrusted content, such as an agent that asks another agent.
     """
 
     content: Content
@@ -135,18 +92,18 @@ class User:
 
     @property
     def text(self) -> str:
-        """The text without the images."""
+        """The text parts, without the images."""
         if isinstance(self.content, str):
             return self.content
         return "\n".join(part.text for part in self.content if isinstance(part, Text))
 
     @property
     def trusted_text(self) -> str:
-        """The text without what strangers wrote."""
+        """The text parts that are not untrusted."""
         if isinstance(self.content, str):
             return self.content
-        own = (part for part in self.content if isinstance(part, Text) and not part.untrusted)
-        return "\n".join(part.text for part in own)
+        texts = (part for part in self.content if isinstance(part, Text) and not part.untrusted)
+        return "\n".join(part.text for part in texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +117,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """What the model says: text, thinking, tool calls.
+    """A message of the model: text, thinking, tool calls.
 
     untrusted: whether untrusted content had been read when it was written.
     assessed: whether a run has set that mark; False for a message from elsewhere.
@@ -175,7 +132,7 @@ class Assistant:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call gave; `untrusted` if others may have written a part of it.
+    """The result of a tool call; `untrusted` if others may have written a part of it.
 
     assessed: whether a run has set that mark; False for a result from elsewhere.
     """
@@ -193,7 +150,7 @@ Message: TypeAlias = System | User | Assistant | ToolResult
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run has used so far: counts of requests, tokens and tool calls."""
+    """The usage of a run: counts of requests, tokens and tool calls."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -219,8 +176,11 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
+# The JSON form.
+
+
 def to_json(message: object) -> dict[str, JSON]:
-    """The JSON form of a message. Raises UsageError for anything that is not one."""
+    """Return the JSON form of a message. Raises UsageError for anything else."""
     match message:
         case User():
             return _user_to_json(message)
@@ -245,39 +205,39 @@ def to_json(message: object) -> dict[str, JSON]:
 
 def _user_to_json(message: User) -> dict[str, JSON]:
     content = message.content
-    said = content if isinstance(content, str) else [_part_to_json(part) for part in content]
-    wire: dict[str, JSON] = {"role": "user", "content": said}
+    parts = content if isinstance(content, str) else [_part_to_json(part) for part in content]
+    wire: dict[str, JSON] = {"role": "user", "content": parts}
     if message.tainted:
         wire["tainted"] = True
     return wire
 
 
 def _add_provenance(wire: dict[str, JSON], message: Assistant | ToolResult) -> dict[str, JSON]:
-    """The JSON form with what is known of the message's provenance."""
+    """Add the key `untrusted`, unless the message is not assessed and not marked."""
     if message.untrusted or message.assessed:
         wire["untrusted"] = message.untrusted
     return wire
 
 
 def system_to_json(text: str) -> dict[str, JSON]:
-    """The JSON form of instructions."""
+    """Return the JSON form of instructions."""
     return {"role": "system", "content": text}
 
 
 def assistant_to_json(text: str, calls: Iterable[ToolCall]) -> dict[str, JSON]:
-    """The JSON form of what the model says."""
-    listed = [tool_call_to_json(call) for call in calls]
+    """Return the JSON form of a message of the model."""
+    tool_calls = [tool_call_to_json(call) for call in calls]
     wire: dict[str, JSON] = {"role": "assistant", "content": text}
-    return {**wire, "tool_calls": listed} if listed else wire
+    return {**wire, "tool_calls": tool_calls} if tool_calls else wire
 
 
 def tool_result_to_json(call_id: str, name: str, text: str) -> dict[str, JSON]:
-    """The JSON form of what a tool call gave."""
+    """Return the JSON form of the result of a tool call."""
     return {"role": "tool", "tool_call_id": call_id, "name": name, "content": text}
 
 
 def tool_call_to_json(call: ToolCall) -> dict[str, JSON]:
-    """The JSON form of a tool call."""
+    """Return the JSON form of a tool call."""
     return {
         "id": call.id,
         "type": "function",
@@ -296,7 +256,7 @@ def _part_to_json(part: Text | Image) -> dict[str, JSON]:
 
 
 def from_json(value: Mapping[str, JSON]) -> Message:
-    """The message that a JSON form says. Raises UsageError naming what is wrong with it."""
+    """Return the message of a JSON form. Raises UsageError that names the problem."""
     role = value.get("role")
     untrusted, assessed = _has_untrusted_flag(value), value.get("untrusted") is False
     match role:
@@ -328,27 +288,27 @@ def from_json(value: Mapping[str, JSON]) -> Message:
 
 
 def encode_json(value: JSON) -> bytes:
-    """JSON text in UTF-8, characters beyond ASCII as they are; a lone surrogate becomes `?`."""
+    """Return JSON text in UTF-8, without escapes of non-ASCII; a lone surrogate becomes `?`."""
     try:
         return orjson.dumps(value)
-    except TypeError:  # a lone surrogate, or a whole number of more than 64 bits
+    except TypeError:  # a lone surrogate, or an integer of more than 64 bits
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def format_json(value: object) -> str:
-    """JSON text as models write it: blanks after commas, characters beyond ASCII as they are."""
+    """Return JSON text as models write it: spaces after commas, no escapes of non-ASCII."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def dump_messages(messages: Iterable[Message]) -> str:
-    """The messages as JSON text, a list; `load` reads it."""
+    """Return the messages as a JSON list; `load_messages` reads it."""
     return encode_json([to_json(message) for message in messages]).decode()
 
 
 def load_messages(
     history: str | bytes | Iterable[Message | Mapping[str, JSON]],
 ) -> tuple[Message, ...]:
-    """Messages out of JSON text, or out of messages and their JSON forms, mixed as you like.
+    """Return the messages of a JSON text, or of a mix of messages and their JSON forms.
 
     Raises UsageError for anything else.
     """
@@ -375,8 +335,8 @@ def _check_message(item: object) -> Message:
 
 
 def _get_string(value: Mapping[str, JSON], key: str) -> str:
-    found = value.get(key)
-    return found if isinstance(found, str) else ""
+    text = value.get(key)
+    return text if isinstance(text, str) else ""
 
 
 def _get_text(value: Mapping[str, JSON]) -> str:
@@ -396,7 +356,7 @@ def _get_content(value: Mapping[str, JSON]) -> Content:
 
 
 def _has_untrusted_flag(value: Mapping[str, JSON]) -> bool:
-    """Whether a message or a part of its content is marked as untrusted, by either word."""
+    """Whether a message or a part of its content is marked, as `untrusted` or `tainted`."""
     if _has_flag(value, "untrusted") or _has_flag(value, "tainted"):
         return True
     content = value.get("content")
@@ -406,14 +366,14 @@ def _has_untrusted_flag(value: Mapping[str, JSON]) -> bool:
 
 
 def _has_untrusted_part_flag(part: JSON) -> bool:
-    """Whether a part of a message's content is marked, or the image in it."""
-    places = (part, _get_member(part, "image_url"))
-    return any(_has_flag(place, mark) for place in places for mark in ("untrusted", "tainted"))
+    """Whether a part of a message's content, or the image in it, is marked."""
+    objects = (part, _get_member(part, "image_url"))
+    return any(_has_flag(each, flag) for each in objects for flag in ("untrusted", "tainted"))
 
 
-def _has_flag(value: JSON, mark: str) -> bool:
-    """Whether the mark is there; any value but false and null is read as true."""
-    return _get_member(value, mark) not in (None, False)
+def _has_flag(value: JSON, flag: str) -> bool:
+    """Whether a flag is set; any value but false and null counts as true."""
+    return _get_member(value, flag) not in (None, False)
 
 
 def _part_from_json(value: JSON) -> Text | Image:
@@ -447,15 +407,19 @@ def tool_call_from_json(value: JSON) -> ToolCall:
     if not isinstance(name, str):
         raise UsageError(f"a tool call is {value!r}; it needs function.name and .arguments")
     text = arguments if isinstance(arguments, str) else encode_json(arguments or {}).decode()
-    identity = _get_member(value, "id")
-    return ToolCall(identity if isinstance(identity, str) else "", name, text)
+    call_id = _get_member(value, "id")
+    return ToolCall(call_id if isinstance(call_id, str) else "", name, text)
 
 
 def _get_member(value: JSON, key: str) -> JSON:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
+# Pairing of calls and results.
+
+
 NO_RESULT = "The run ended before this call did; its outcome is unknown."
+"""What the model reads as the result of a call that has none."""
 
 
 def fill_missing_results(
@@ -464,10 +428,10 @@ def fill_missing_results(
     *,
     pending: Collection[ToolCall] = (),
 ) -> tuple[Message, ...]:
-    """The messages, with a result for each call that has none.
+    """Return the messages, with a result for each call that has none.
 
-    known: results by call id; a call that is not there gets words that say so.
-    waiting: calls that are left without a result.
+    results: known results by call id; for any other call the model reads `NO_RESULT`.
+    pending: calls that stay without a result.
     """
     return tuple(
         _iter_with_results(messages, results or {}, frozenset(call.id for call in pending))
@@ -482,15 +446,14 @@ def _iter_with_results(
         if isinstance(message, ToolResult):
             open_calls.pop(message.call_id, None)
         else:
-            if open_calls:
-                yield from (
-                    results.get(id_) or _missing_result(call) for id_, call in open_calls.items()
-                )
-                open_calls = {}
+            for call_id, call in open_calls.items():
+                yield results.get(call_id) or _missing_result(call)
+            open_calls = {}
         yield message
         if isinstance(message, Assistant):
             open_calls = {call.id: call for call in message.calls if call.id not in pending}
-    yield from (results.get(id_) or _missing_result(call) for id_, call in open_calls.items())
+    for call_id, call in open_calls.items():
+        yield results.get(call_id) or _missing_result(call)
 
 
 def _missing_result(call: ToolCall) -> ToolResult:
@@ -498,7 +461,7 @@ def _missing_result(call: ToolCall) -> ToolResult:
 
 
 def pair_calls(messages: Iterable[Message]) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
-    """Each tool call with the result behind it; None for one that has none."""
+    """Return each tool call with the result that follows it, or None."""
     pairs: list[tuple[ToolCall, ToolResult | None]] = []
     start = 0
     for message in messages:
@@ -506,95 +469,78 @@ def pair_calls(messages: Iterable[Message]) -> tuple[tuple[ToolCall, ToolResult 
             start = len(pairs)
             pairs += [(call, None) for call in message.calls]
         elif isinstance(message, ToolResult):
-            _attach_result(pairs, start, message)
+            # The first call of the turn with this id: a history from elsewhere may repeat an id.
+            for index in range(start, len(pairs)):
+                call, result = pairs[index]
+                if result is None and call.id == message.call_id:
+                    pairs[index] = (call, message)
+                    break
     return tuple(pairs)
 
 
-def _attach_result(
-    pairs: list[tuple[ToolCall, ToolResult | None]], start: int, result: ToolResult
-) -> None:
-    """Puts a result down beside the first call of the turn that it may belong to."""
-    for place in range(start, len(pairs)):
-        call, found = pairs[place]
-        if found is None and call.id == result.call_id:
-            pairs[place] = (call, result)
-            return
+# Provenance.
 
 
-MAX_IMAGE_BYTES = 20 * 2**20
-"""Bytes of a file that is sent; a model sees a few million pixels, and photos have 2 to 8 MiB."""
+class Untrusted:
+    """Marks a result of a tool, or a part of it, as untrusted: return it in place of `value`.
 
-_IMAGE_SIGNATURES = {
-    "png": b"\x89PNG\r\n\x1a\n",
-    "jpeg": b"\xff\xd8\xff",
-    "gif": b"GIF8",
-    "webp": b"RIFF",
-}
-
-
-def read_data_url(path: str | Path) -> str:
-    """The image in a file as a `data:` URL, of the kind that its bytes are.
-
-    Raises UsageError: no such file, no image that servers take, or a larger one than LARGEST.
+    For a tool whose results are untrusted only sometimes; a tool whose results always may be is
+    marked `untrusted=True`. It may be anywhere in a result (in a list, a dict, a dataclass, a
+    pydantic model) and among the arguments of an exception. It cannot be formatted, as the text
+    would lose the mark: return `Untrusted(f"...")` rather than `f"{Untrusted(...)}"`.
     """
-    file = Path(path).expanduser()
-    try:
-        size = file.stat().st_size
-        if size > MAX_IMAGE_BYTES:
-            raise UsageError(
-                f"the image {path} has {size / 2**20:.0f} MiB, and at most "
-                f"{MAX_IMAGE_BYTES >> 20} are "
-                f"sent; make it smaller"
-            )
-        data = file.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"there is no image file {path}") from None
-    except OSError as error:
-        raise UsageError(f"the image {path} cannot be read: {error.strerror or error}") from error
-    kind = _detect_image_type(data)
-    if kind is None:
-        begins = f"it begins with {data[:8]!r}" if data else "it is empty"
-        raise UsageError(f"{path} is no PNG, JPEG, WebP or GIF: {begins}")
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
+    __slots__ = ("value",)
 
-def _detect_image_type(data: bytes) -> str | None:
-    for kind, beginning in _IMAGE_SIGNATURES.items():
-        if data.startswith(beginning) and (kind != "webp" or data[8:12] == b"WEBP"):
-            return kind
-    return None
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Untrusted) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash((Untrusted, self.value))
+
+    def __repr__(self) -> str:
+        return f"Untrusted({self.value!r})"
+
+    def __str__(self) -> str:
+        raise TypeError(
+            "a text made of an Untrusted value would lose its mark; "
+            "return Untrusted(text), and format its .value"
+        )
 
 
 @dataclass(slots=True)
 class EnclosingCall:
-    """The tool call in which code runs, for an agent that a tool runs by itself.
+    """The tool call in which code runs, for an agent that a tool runs itself.
 
-    tainted: whether the run that made the call had read untrusted content. has_read: whether a run
-    that was made in it has.
+    tainted: whether the run that made the call had read untrusted content.
+    has_read_untrusted: whether a run that was started in the call has.
     """
 
     tainted: bool
     has_read_untrusted: bool = False
 
 
-enclosing_call: ContextVar[EnclosingCall | None] = ContextVar("call_around", default=None)
-"""The innermost tool call in which code runs; None outside of any."""
+enclosing_call: ContextVar[EnclosingCall | None] = ContextVar("enclosing_call", default=None)
+"""The innermost tool call in which code runs; None outside of one."""
 
 
 class ToolTrust(Protocol):
-    """An agent's word on what its tools may bring into a conversation."""
+    """Whether the tools of an agent may return untrusted content."""
 
     def is_trusted_tool(self, name: str) -> bool:
-        """Whether the agent knows the tool of this name, and its results are never untrusted."""
+        """Whether the agent has a tool of this name, and its results are never untrusted."""
         ...
 
     def is_untrusted_tool(self, name: str) -> bool:
-        """Whether the agent knows a tool of this name that is marked untrusted."""
+        """Whether the agent has a tool of this name that is marked untrusted."""
         ...
 
     @property
     def can_read_untrusted_content(self) -> bool:
-        """Whether any of its tools may bring untrusted content in."""
+        """Whether any of its tools may return untrusted content."""
         ...
 
 
@@ -604,7 +550,7 @@ def is_tainted(messages: Iterable[Message]) -> bool:
 
 
 def has_taint(message: Message) -> bool:
-    """Whether the message holds untrusted content, or was written after some was read."""
+    """Whether the message contains untrusted content, or was written after some was read."""
     if not isinstance(message, User):
         return message.untrusted
     if message.tainted or isinstance(message.content, str):
@@ -613,14 +559,14 @@ def has_taint(message: Message) -> bool:
 
 
 def find_untrusted_sources(messages: Iterable[Message]) -> tuple[str, ...]:
-    """Where the untrusted content came from: names of tools, "user", "system".
+    """Return the sources of untrusted content: names of tools, "user", "system".
 
-    "assistant" where nothing but the model's own messages shows that there was some.
+    "assistant" is returned if only the model's own messages show that there was some.
     """
-    found = dict.fromkeys(_name_source(message) for message in messages if has_taint(message))
-    if len(found) > 1:
-        found.pop("assistant", None)
-    return tuple(found)
+    sources = dict.fromkeys(_name_source(message) for message in messages if has_taint(message))
+    if len(sources) > 1:
+        sources.pop("assistant", None)
+    return tuple(sources)
 
 
 def _name_source(message: Message) -> str:
@@ -636,7 +582,7 @@ def _name_source(message: Message) -> str:
 
 
 def clear_provenance(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """The messages without a word on what is trusted in them, as a client may have written it."""
+    """Return the messages as not assessed, as a client may have written their marks."""
     return tuple(
         replace(message, assessed=False)
         if isinstance(message, (Assistant, ToolResult))
@@ -646,7 +592,7 @@ def clear_provenance(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def mark_messages(messages: Iterable[Message], *, tainted: bool) -> tuple[Message, ...]:
-    """Messages that stand for others, with the mark of those."""
+    """Return messages that replace others, with the mark of those."""
     return tuple(_mark_message(message, tainted) for message in messages)
 
 
@@ -661,39 +607,30 @@ def _mark_message(message: Message, tainted: bool) -> Message:
 
 
 def assess_messages(messages: Sequence[Message], trust: ToolTrust) -> Sequence[Message]:
-    """The messages, each with a mark where it is untrusted, or may be as far as the judge knows.
+    """Return the messages, each marked if it is untrusted or may be, by what the agent knows.
 
-    A result without a name gets that of the call that it answers: OpenAI's form has it there alone.
+    A result without a name gets the name of its call, as in OpenAI's form only the call has it.
     """
-    return tuple(_assess_each(messages, trust))
-
-
-def _assess_each(messages: Iterable[Message], trust: ToolTrust) -> Iterator[Message]:
-    calls: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}  # of the calls of the turn, by call id
+    assessed: list[Message] = []
     for message in messages:
         if isinstance(message, Assistant):
-            calls = {call.id: [] for call in message.calls}
+            names = {call.id: [] for call in message.calls}
             for call in message.calls:
-                calls[call.id].append(call.name)
-            yield _assess_answer(message, trust)
+                names[call.id].append(call.name)
+            if not message.assessed:
+                untrusted = message.untrusted or trust.can_read_untrusted_content
+                message = replace(message, untrusted=untrusted, assessed=True)
         elif isinstance(message, ToolResult):
-            yield _assess_result(message, calls, trust)
-        else:
-            yield message
-
-
-def _assess_answer(message: Assistant, trust: ToolTrust) -> Assistant:
-    if message.assessed:
-        return message
-    return replace(
-        message, untrusted=message.untrusted or trust.can_read_untrusted_content, assessed=True
-    )
+            message = _assess_result(message, names, trust)
+        assessed.append(message)
+    return tuple(assessed)
 
 
 def _assess_result(
     message: ToolResult, calls: Mapping[str, Sequence[str]], trust: ToolTrust
 ) -> ToolResult:
-    """The result; one without its call is not trusted, as a part of the history is missing."""
+    """Assess a result; without its call it is untrusted, as a part of the history is missing."""
     names = calls.get(message.call_id, ())
     name = message.name or (names[0] if names else "")
     if message.untrusted or not names:
@@ -707,8 +644,11 @@ def _assess_result(
     return replace(message, name=name, untrusted=untrusted, assessed=True)
 
 
+# The transcript of a run.
+
+
 RenderMessage: TypeAlias = Callable[[Message, Sequence[Message]], Iterable[dict[str, JSON]]]
-"""Writes one message for the wire; the second argument is the conversation before it."""
+"""Renders a message as JSON objects; the second argument is the conversation before it."""
 
 
 @dataclass(slots=True)
@@ -718,20 +658,24 @@ class _Buffer:
 
 
 class Transcript:
-    """Messages, in order; grows at its end only."""
+    """The messages of a run, in order; it only grows, and encodes each message once.
+
+    As earlier messages are never rewritten, a request starts with the bytes of the request before
+    it, and the server's prefix cache hits. Each dialect has a buffer of its own.
+    """
 
     def __init__(self, messages: Iterable[Message] = ()) -> None:
         self._messages: list[Message] = list(messages)
         self._buffers: dict[object, _Buffer] = {}
 
     def append(self, message: Message) -> None:
-        """Adds a message at the end."""
+        """Append a message."""
         self._messages.append(message)
 
     def encode(self, key: object, render: RenderMessage) -> bytes:
-        """The messages as JSON objects joined by commas, as `render` writes them.
+        """Return the messages as JSON objects joined by commas, as `render` writes them.
 
-        `key` names the way of writing: the same key has always to come with the same `render`.
+        key: identifies `render`, whose output is cached under it.
         """
         buffer = self._buffers.get(key)
         if buffer is None:
@@ -742,7 +686,7 @@ class Transcript:
                 if buffer.data:
                     buffer.data += b","
                 buffer.data += encode_json(wire)
-            before.append(message)  # a copy for each message would cost their number squared
+            before.append(message)  # copying the list for each message would be quadratic
         buffer.count = len(self._messages)
         return bytes(buffer.data)
 
@@ -756,36 +700,50 @@ class Transcript:
         return self._messages[index]
 
 
-__all__ = [
-    "JSON",
-    "Assistant",
-    "Content",
-    "EnclosingCall",
-    "Image",
-    "Message",
-    "System",
-    "Text",
-    "ToolCall",
-    "ToolResult",
-    "ToolTrust",
-    "Untrusted",
-    "Usage",
-    "User",
-    "assess_messages",
-    "assistant_to_json",
-    "clear_provenance",
-    "dump_messages",
-    "enclosing_call",
-    "encode_json",
-    "find_untrusted_sources",
-    "format_json",
-    "from_json",
-    "has_taint",
-    "is_tainted",
-    "load_messages",
-    "mark_messages",
-    "system_to_json",
-    "to_json",
-    "tool_call_to_json",
-    "tool_result_to_json",
-]
+# Image files.
+
+
+MAX_IMAGE_BYTES = 20 * 2**20
+"""The largest file that is sent; a model sees a few million pixels, and photos have 2 to 8 MiB."""
+
+_IMAGE_SIGNATURES = {
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpeg": b"\xff\xd8\xff",
+    "gif": b"GIF8",
+    "webp": b"RIFF",
+}
+
+
+def read_data_url(path: str | Path) -> str:
+    """Return an image file as a `data:` URL; its type is detected from its content.
+
+    Raises UsageError if there is no such file, if it is not an image that servers accept, or if it
+    is larger than `MAX_IMAGE_BYTES`. Checked here, as a server reports of an image that it cannot
+    read at most that something failed (LMDeploy 0.18: "Request preprocessing failed."), and only
+    after the whole upload.
+    """
+    file = Path(path).expanduser()
+    try:
+        size = file.stat().st_size
+        if size > MAX_IMAGE_BYTES:
+            raise UsageError(
+                f"the image {path} has {size / 2**20:.0f} MiB; the maximum is "
+                f"{MAX_IMAGE_BYTES >> 20}; make it smaller"
+            )
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"there is no image file {path}") from None
+    except OSError as error:
+        raise UsageError(f"the image {path} cannot be read: {error.strerror or error}") from error
+    kind = _detect_image_type(data)
+    if kind is None:
+        start = f"it starts with {data[:8]!r}" if data else "it is empty"
+        raise UsageError(f"{path} is not a PNG, JPEG, WebP or GIF file: {start}")
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _detect_image_type(data: bytes) -> str | None:
+    for kind, signature in _IMAGE_SIGNATURES.items():
+        if data.startswith(signature) and (kind != "webp" or data[8:12] == b"WEBP"):
+            return kind
+    return None

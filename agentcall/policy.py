@@ -1,30 +1,30 @@
-"""Whether a call that the model asks for may be carried out: allow, ask a person, or deny.
+"""Decides whether a tool call may be executed: allow it, ask a person, or deny it.
 
 Rules:
-1. A policy is a function, or any object that can be called: it is given an `Attempt` and gives
-   `Allow()`, `Ask(reason)`, `Deny(reason)`, or None to leave it to `default_policy`.
-2. It is asked about every call that is valid and no repetition, after repairs: what it sees is what
-   would run. When a person edits or approves a call it is asked again; a denial stands.
-3. It decides by what it is given and nothing else, as a run that is replayed asks again. What needs
-   a look elsewhere is an `Ask`, which the application answers in its own time.
-4. Every ruling is an event: ToolCallStarted for a call that is allowed, ApprovalRequested,
+1. A policy is a function, or any callable object: it receives a `ToolCallRequest` and returns
+   `Allow()`, `Ask(reason)`, `Deny(reason)`, or None to use `default_policy`.
+2. It decides about every call that is valid and not a repetition, after repairs: it sees the call
+   that would run. When a person edits or approves a call it decides again; a denial is final.
+3. It decides by its argument only, as a run that is replayed asks it again. A decision that needs
+   other information is an `Ask`, which the application answers in its own time.
+4. Every decision is an event: ToolCallStarted for a call that is allowed, ApprovalRequested,
    ToolCallDenied.
-5. It fails closed: where it raises or gives anything else, nothing of the turn is carried out and
-   the run raises PolicyFailed, as a program with such a policy has to change.
+5. It fails closed: if it raises or returns anything else, no call of the turn is executed and the
+   run raises PolicyFailed, as the program with such a policy has to be corrected.
 
-What a call sends out: arguments that leave for an address, and whether the user wrote them.
+Egress: the arguments that leave for an address, and whether the user wrote them.
 
-A tool that only looks may still carry data out in what it asks for: the server of a URL reads the
-URL. A model that has read untrusted content may have been told which URL to ask for, and to put
-into it what it knows. What the user wrote can be sent: nobody else chose it.
+A tool that only reads may still send data out in its request: the server of a URL reads the URL. A
+model that has read untrusted content may have been instructed which URL to request, and to put what
+it knows into it. What the user wrote may be sent: nobody else chose it.
 
-Rules:
-1. Texts and numbers count, keys of objects included; true, false, null and a parameter's default
-   carry nothing.
-2. The user wrote a value if it stands in a message of the user as a whole: a part of a longer
-   address or word is another address or word. `www.example.org` stands for `https://www.example.org/`,
-   and for host names upper and lower case are the same.
-3. Messages that are tainted, and parts that are untrusted, are not the user's words.
+Rules of egress:
+1. Strings and numbers count, including the keys of objects; true, false, null and a parameter's
+   default carry no information.
+2. The user wrote a value if it is in a message of the user as a whole: a part of a longer address
+   or word is another address or word. `www.example.org` is equal to `https://www.example.org/`, and
+   host names are compared without case.
+3. Tainted messages, and untrusted parts of messages, are not the user's words.
 """
 
 from __future__ import annotations
@@ -41,43 +41,49 @@ from agentcall.errors import PolicyFailed, UsageError
 from agentcall.messages import JSON, Message, ToolCall, User, find_untrusted_sources
 from agentcall.tools.tool import RunContext, Tool
 
-_LETTER = r"[^\W\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]"  # Chinese and Japanese have no blanks
+# A word ends at a letter of a script that is written without spaces, such as Chinese.
+_LETTER = r"[^\W\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 _BEFORE = rf"(?<!{_LETTER})(?<![-./@:%?&=#+~])"
 _AFTER = rf"(?!{_LETTER})(?![-/@%&=#+~])(?![.:?!,;]+\w)"
 
 
 def find_foreign_arguments(tool: Tool, call: ToolCall, messages: Iterable[Message]) -> list[str]:
-    """The names of the arguments that the tool sends out and that the user did not write."""
-    leaving = _select_egress(tool, call)
-    if not leaving:
+    """Return the names of the arguments that the tool sends out and the user did not write."""
+    sent = _select_egress(tool, call)
+    if not sent:
         return []
     user_text = " ".join("\n".join(_iter_user_texts(messages)).split())
     return [
         name
-        for name, value in leaving.items()
+        for name, value in sent.items()
         if not all(_contains_word(word, user_text) for word in _iter_texts(value))
     ]
 
 
 def _select_egress(tool: Tool, call: ToolCall) -> dict[str, JSON]:
-    """The arguments that are sent out, without those that have their default."""
-    marked = tool.options.egress
-    if not marked:
+    """Return the arguments that are sent out, except those that have their default."""
+    egress = tool.options.egress
+    if not egress:
         return {}
-    given = _parse_object(call.arguments)
-    if given is None:
+    arguments = _parse_object(call.arguments)
+    if arguments is None:
         return {"arguments": call.arguments}
-    defaults = dict(_iter_defaults(tool))
+    properties = cast("Mapping[str, JSON]", tool.parameters.get("properties", {}))
+    defaults = {
+        name: schema["default"]
+        for name, schema in properties.items()
+        if isinstance(schema, Mapping) and "default" in schema
+    }
     return {
         name: value
-        for name, value in given.items()
-        if (marked is True or name in marked) and not (name in defaults and defaults[name] == value)
+        for name, value in arguments.items()
+        if (egress is True or name in egress) and not (name in defaults and defaults[name] == value)
     }
 
 
 def _parse_object(arguments: str) -> Mapping[str, JSON] | None:
-    """The arguments by name; None where they cannot be read here."""
-    if arguments.strip() in ("", "null"):  # as a tool without required parameters takes them
+    """Return the arguments by name; None if they are not a JSON object."""
+    if arguments.strip() in ("", "null"):  # accepted by a tool without required parameters
         return {}
     try:
         value: JSON = orjson.loads(arguments)
@@ -86,38 +92,31 @@ def _parse_object(arguments: str) -> Mapping[str, JSON] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def _iter_defaults(tool: Tool) -> Iterator[tuple[str, JSON]]:
-    properties = cast("Mapping[str, JSON]", tool.parameters.get("properties", {}))
-    for name, schema in properties.items():
-        if isinstance(schema, Mapping) and "default" in schema:
-            yield name, schema["default"]
-
-
 def _iter_user_texts(messages: Iterable[Message]) -> Iterator[str]:
-    """What the user wrote."""
+    """Yield what the user wrote."""
     for message in messages:
         if isinstance(message, User) and not message.tainted:
             yield message.trusted_text
 
 
 def _iter_texts(value: JSON) -> Iterator[str]:
-    """The texts in a value, however deep."""
-    left = [value]
-    while left:
-        match left.pop():
+    """Yield the strings, numbers and keys in a value, at any depth."""
+    stack = [value]
+    while stack:
+        match stack.pop():
             case None | bool():
                 pass
-            case Mapping() as inner:
-                yield from inner
-                left += inner.values()
+            case Mapping() as fields:
+                yield from fields
+                stack += fields.values()
             case str() | int() | float() as plain:
                 yield str(plain)
             case items:
-                left += items
+                stack += items
 
 
 def _contains_word(word: str, text: str) -> bool:
-    """Whether the word stands in the text, and is no part of a longer one."""
+    """Whether the word is in the text, and not as a part of a longer word."""
     word = " ".join(word.split())
     scheme, found, rest = word.partition("://")
     if not found or scheme.lower() not in ("http", "https"):
@@ -131,19 +130,19 @@ def _contains_word(word: str, text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """The call is carried out."""
+    """Execute the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A person decides; the run waits. `reason` is shown to that person."""
+    """Ask a person, who is shown the reason; the run waits."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The call is not carried out, whoever may approve it; the model is told the reason."""
+    """Do not execute the call, even if a person approves it; the model reads the reason."""
 
     reason: str = ""
 
@@ -155,9 +154,9 @@ PolicyDecision: TypeAlias = Allow | Ask | Deny
 class ToolCallRequest:
     """A call that the model asks for.
 
-    call: as it would run, its arguments repaired JSON.
+    call: the call that would run, with its repaired JSON arguments.
     arguments: the validated Python values, by parameter name.
-    context: what the tool would get: deps, messages before the call, usage.
+    context: what the tool would receive: deps, the messages before the call, usage.
     """
 
     call: ToolCall
@@ -167,15 +166,15 @@ class ToolCallRequest:
 
     @property
     def tainted(self) -> bool:
-        """Whether text of strangers was in the conversation when the model asked."""
+        """Whether untrusted content was in the conversation when the model made the call."""
         return self.context.tainted
 
 
 class Policy(Protocol):
-    """Decides about calls; a plain function is one."""
+    """Decides about calls; a function is a policy."""
 
     def __call__(self, request: ToolCallRequest, /) -> PolicyDecision | None:
-        """The ruling; None leaves it to the default policy. Fast, without I/O."""
+        """Return the decision; None uses the default policy. Has to be fast, without I/O."""
         ...
 
 
@@ -183,71 +182,63 @@ _ALLOW, _ASK = Allow(), Ask()
 
 
 def default_policy(request: ToolCallRequest) -> PolicyDecision:
-    """Asks for a tool with `requires_approval`; once strangers had a word, for two more kinds.
+    """Ask for a tool with `requires_approval`; in a tainted conversation, for two more kinds.
 
-    These are a tool that acts, which is any that is not marked `read_only`, and a tool marked
-    `egress` whose arguments the user did not write.
+    These are a tool that acts, which is any tool that is not marked `read_only`, and a tool marked
+    `egress` with arguments that the user did not write.
     """
     if request.context.tainted:
-        why = _find_risk(request)
-        if why:
-            where = ", ".join(find_untrusted_sources(request.context.messages))
-            return Ask(
-                f"text that strangers may have written is in the conversation ({where}), and {why}"
-            )
+        risk = _find_risk(request)
+        if risk:
+            sources = ", ".join(find_untrusted_sources(request.context.messages))
+            return Ask(f"untrusted content is in the conversation ({sources}), and {risk}")
     return _ASK if request.tool.options.requires_approval else _ALLOW
 
 
 def _find_risk(request: ToolCallRequest) -> str:
-    """What the call could do for whoever wrote untrusted content; empty if nothing."""
-    made = request.tool
-    if not made.options.read_only:
-        return f"{made.name} is not marked read_only"
-    names = find_foreign_arguments(made, request.call, request.context.messages)
+    """Return what the author of untrusted content could gain by the call; empty if nothing."""
+    tool = request.tool
+    if not tool.options.read_only:
+        return f"{tool.name} is not marked read_only"
+    names = find_foreign_arguments(tool, request.call, request.context.messages)
     if not names:
         return ""
-    return f"{made.name} sends out its {', '.join(names)}, which the user did not write"
+    return f"{tool.name} sends out its {', '.join(names)}, which the user did not write"
 
 
 def requires_approval_policy(request: ToolCallRequest) -> PolicyDecision:
-    """Asks for a tool with `requires_approval`, and for nothing else."""
+    """Ask for a tool with `requires_approval`, and for nothing else."""
     return _ASK if request.tool.options.requires_approval else _ALLOW
 
 
 def evaluate_policy(policy: Policy, request: ToolCallRequest) -> PolicyDecision:
-    """What the policy says, or else the default one. Raises PolicyFailed."""
+    """Return the decision of the policy, or of the default policy. Raises PolicyFailed."""
     try:
         decision = policy(request)
     except Exception as error:
         raise PolicyFailed(
             f"the policy raised {type(error).__name__} about {request.call.name}: {error}; "
-            "no call of this turn was carried out"
+            "no call of this turn was executed"
         ) from error
     if decision is None:
         return default_policy(request)
     if not isinstance(cast("object", decision), (Allow, Ask, Deny)):
         raise PolicyFailed(
-            f"the policy gave {decision!r} about {request.call.name}; "
-            "give Allow(), Ask(reason), Deny(reason) or None"
+            f"the policy returned {decision!r} about {request.call.name}; "
+            "return Allow(), Ask(reason), Deny(reason) or None"
         )
     return decision
 
 
 def validate_policy(policy: Policy | None) -> Policy | None:
-    """The policy. Raises UsageError for what cannot be one."""
+    """Return the policy. Raises UsageError if it cannot be called as one."""
     if policy is None:
         return None
     if not callable(policy) or isinstance(policy, type):
-        raise UsageError(f"policy={policy!r} cannot be asked; use a function of an Attempt")
+        raise UsageError(f"policy={policy!r} is not a function of a ToolCallRequest")
     if iscoroutinefunction(policy) or iscoroutinefunction(type(policy).__call__):
         raise UsageError(
-            f"policy={policy!r} is async; a policy decides at once. Let it give Ask(), and answer "
-            "what waits as slowly as you like"
+            f"policy={policy!r} is async; a policy decides at once. Return Ask(), and decide about "
+            "the call that waits in your own time"
         )
     return policy
-
-
-def format_policy_denial(deny: Deny) -> str:
-    """What the model is told of a call that the policy denied."""
-    reason = f": {deny.reason}" if deny.reason else ""
-    return f"This call is not allowed{reason}. It was not carried out; do not claim that it was."

@@ -1,4 +1,4 @@
-"""What a run gave, and why it ended."""
+"""The result of a run, and why it ended."""
 
 from __future__ import annotations
 
@@ -39,25 +39,26 @@ StopReason = Literal[
     "approval",
     "error",
 ]
+"""Why a run ended; docs/stopping.md has a table. `tests/test_result.py` names what handles them."""
 
 
 class NoOutput(AgentCallError, LookupError):
-    """The run ended without an output of the type that was asked for."""
+    """The run ended without an output of the agent's output type."""
 
 
 @dataclass(frozen=True, slots=True)
 class MissingOutput:
-    """Stands where an output would be, and says why there is none."""
+    """Replaces the output of a run that has none; `reason` says why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A call that waits until a person has decided about it.
+    """A call that waits for the decision of a person.
 
-    agent: the name of the agent that asked for it.
-    reason: why a person has to decide; empty where the tool's own mark says all there is to say.
+    agent: the name of the agent that made the call.
+    reason: why a person has to decide; empty if only the tool's `requires_approval` says so.
     """
 
     call: ToolCall
@@ -71,14 +72,14 @@ class PendingCall:
 
 @dataclass(frozen=True, slots=True)
 class PausedAgentCall:
-    """A call of a tool that is an agent, and what its own run waits with."""
+    """A call of an agent as a tool, and the result with which the agent's run waits."""
 
     call: ToolCall
     result: RunResult[Any]  # Any: there is no output yet
 
     @property
     def pending(self) -> tuple[PendingCall, ...]:
-        """The calls that the agent waits for, each with an id that begins with that of its own."""
+        """The calls that wait in the agent's run; their ids are prefixed by the agent's call."""
         return tuple(map(self._prefix_call_id, self.result.pending))
 
     def _prefix_call_id(self, pending: PendingCall) -> PendingCall:
@@ -88,14 +89,17 @@ class PausedAgentCall:
 
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
 class RunResult(Generic[Output]):
-    """What a run gave.
+    """The result of a run.
 
-    `messages` is the whole conversation and may be handed to the next run; `start` is where this
-    run's own messages begin in it, `turns` how often the model took its turn. `pending` are the
-    calls that wait for approval, each with its reason, those of agents that are tools included;
-    `paused` are the calls of these agents. `agent` is the name of the agent that answered, `grants`
-    what was approved always. `notes` tell a person what a crash left unknown, and what has changed
-    since.
+    answer: the output, or why there is none; see `output`.
+    messages: the whole conversation, which may be passed to the next run.
+    start: the index of this run's first message.
+    turns: the number of the model's turns.
+    pending: the calls that wait for approval, including those of agents as tools.
+    paused: the calls of these agents.
+    agent: the name of the agent that answered.
+    approval_rules: the calls that were approved always.
+    notes: for a person, what a crash left unknown and what has changed since.
     """
 
     answer: Output | MissingOutput
@@ -113,72 +117,74 @@ class RunResult(Generic[Output]):
 
     @property
     def own_pending(self) -> tuple[PendingCall, ...]:
-        """The calls that wait and are not those of an agent that is a tool."""
-        below = {each.call.id for paused in self.paused for each in paused.pending}
-        return tuple(each for each in self.pending if each.call.id not in below)
+        """The calls that wait, without those of agents as tools."""
+        nested = {pending.call.id for paused in self.paused for pending in paused.pending}
+        return tuple(pending for pending in self.pending if pending.call.id not in nested)
 
     def get_agent_path(self, call_id: str) -> str:
-        """Which agent asks for a call that waits: the names of tools, joined by slashes; "" for
-        the run's own agent."""
+        """Return the agent that made a call that waits, as names of tools joined by slashes.
+
+        Empty for the run's own agent.
+        """
         for paused in self.paused:
-            inside = call_id.removeprefix(f"{paused.call.id}/")
-            if inside != call_id:
-                return f"{paused.call.name}/{paused.result.get_agent_path(inside)}".rstrip("/")
+            nested_id = call_id.removeprefix(f"{paused.call.id}/")
+            if nested_id != call_id:
+                return f"{paused.call.name}/{paused.result.get_agent_path(nested_id)}".rstrip("/")
         return ""
 
     @property
     def output(self) -> Output:
-        """The answer. Raises NoOutput if the run ended without one of the right type."""
+        """The output. Raises NoOutput if the run ended without one."""
         if isinstance(self.answer, MissingOutput):
             raise NoOutput(
                 f"the run has no output ({self.stop_reason}): {self.answer.reason}. "
-                "result.text holds what the model said last."
+                "result.text is the last text of the model."
             )
         return self.answer
 
     @property
     def text(self) -> str:
-        """What the model said last in this run, as text."""
-        said = (m.text for m in reversed(self.new_messages) if isinstance(m, Assistant) and m.text)
-        return next(said, "")
+        """The last text of the model in this run."""
+        texts = (m.text for m in reversed(self.new_messages) if isinstance(m, Assistant) and m.text)
+        return next(texts, "")
 
     @property
     def new_messages(self) -> tuple[Message, ...]:
-        """The messages of this run alone, the prompt included."""
+        """The messages of this run, including the prompt."""
         return self.messages[self.start :]
 
     @property
     def tool_calls(self) -> tuple[tuple[ToolCall, ToolResult | None], ...]:
-        """Each tool call of this run with its result; None for one that waits for approval."""
+        """Each tool call of this run with its result; None if it waits for approval."""
         return pair_calls(self.new_messages)
 
     def to_json(self) -> str:
-        """The result as JSON text, to be kept until somebody has decided; see `from_json`."""
+        """Return the result as JSON text, to save it until a decision; see `from_json`."""
         return encode_json(run_result_to_json(self)).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> RunResult[Any]:  # Any: the type is not in the text
-        """The result that `to_json` wrote; a typed output comes back as its JSON value.
+        """Return the result that `to_json` wrote; a typed output is returned as its JSON value.
 
-        Raises UsageError if it is no such text.
+        Raises UsageError for any other text.
         """
         try:
             return _run_result_from_json(cast("Mapping[str, JSON]", orjson.loads(text)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"this is no result of a run: {error!r}") from error
+            raise UsageError(f"this is not the result of a run: {error!r}") from error
 
     def __str__(self) -> str:
         return str(self.answer) if not isinstance(self.answer, MissingOutput) else self.text
 
 
 def result_of(error: BaseException) -> RunResult[Any] | None:  # Any: known to the agent
-    """What a run had come to when this error, Ctrl-C or cancellation ended it; None for no run."""
-    found: RunResult[Any] | None = get_attached_result(error)
-    return found if isinstance(found, RunResult) else None
+    """Return what a run had achieved when this error or Ctrl-C ended it; None if it ended none."""
+    result: RunResult[Any] | None = get_attached_result(error)
+    return result if isinstance(result, RunResult) else None
 
 
 def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
-    """The JSON form of a result; `missing` says why there is no output."""
+    """Return the JSON form of a result; its key `missing` says why there is no output."""
     answer = result.answer
     wire: dict[str, JSON] = {
         "run_id": result.run_id,
@@ -191,7 +197,7 @@ def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
         "start": result.start,
         "turns": result.turns,
         "agent": result.agent,
-        "grants": [approval_rule_to_json(grant) for grant in result.approval_rules],
+        "grants": [approval_rule_to_json(rule) for rule in result.approval_rules],
         "paused": [
             {"call": tool_call_to_json(paused.call), "result": run_result_to_json(paused.result)}
             for paused in result.paused
@@ -206,7 +212,7 @@ def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
 
 def _run_result_from_json(
     wire: Mapping[str, Any],
-) -> RunResult[Any]:  # Any: checked by what is made of it
+) -> RunResult[Any]:  # Any: checked by the constructors
     if wire["stop_reason"] not in get_args(StopReason):
         raise ValueError(f"stop_reason is {wire['stop_reason']!r}")
     return RunResult(
@@ -220,7 +226,7 @@ def _run_result_from_json(
         turns=int(wire["turns"]),
         notes=tuple(wire.get("notes", ())),
         agent=str(wire["agent"]),
-        approval_rules=tuple(approval_rule_from_json(grant) for grant in wire["grants"]),
+        approval_rules=tuple(map(approval_rule_from_json, wire["grants"])),
         paused=tuple(
             PausedAgentCall(
                 tool_call_from_json(paused["call"]), _run_result_from_json(paused["result"])

@@ -15,10 +15,11 @@ from agentcall.approvals import ApprovalRule
 from agentcall.errors import UsageError
 from agentcall.events import ApprovalRequested, RunFinished, ToolCallStarted
 from agentcall.messages import Assistant, ToolResult, User
-from agentcall.runtime.checkpoint import InProcessExecutor, ToolStep
-from agentcall.runtime.context import RunInput
+from agentcall.runtime.checkpoint import InProcessExecutor
+from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
+from agentcall.runtime.state import RunInput
 from agentcall.runtime.turn import ModelTurn
 from agentcall.testing import ScriptedCall, ScriptedModel, call, calls, say
 
@@ -146,7 +147,7 @@ async def test_keys_stay_unique_over_a_resume() -> None:
             keys.append(key)
             return await super().call_model(key, ask, point)  # type: ignore[arg-type]
 
-        async def call_tool(self, step: ToolStep, call: object) -> ToolResult:
+        async def call_tool(self, step: PlannedCall, call: object) -> ToolResult:
             keys.append(step.key)
             return await super().call_tool(step, call)  # type: ignore[arg-type]
 
@@ -362,7 +363,7 @@ async def test_edited_to_nothing_is_an_empty_object(empty: str) -> None:
 
 async def test_edited_arguments_that_are_no_json_are_refused() -> None:
     agent, _, result = await waiting()
-    with pytest.raises(UsageError, match="no JSON"):
+    with pytest.raises(UsageError, match="not JSON"):
         await agent.resume(result, {result.pending[0].call.id: Edited({"to": object()})})  # type: ignore[dict-item]
 
 
@@ -392,7 +393,7 @@ async def test_a_state_is_plain_json_and_any_other_text_is_refused() -> None:
     last = await agent.resume(result.to_json(), {each.call.id: False for each in result.pending})
     assert last.output == "done"
     for text in ("", "{", "[]", "{}", '{"pending": []}'):
-        with pytest.raises(UsageError, match="no result of a run"):
+        with pytest.raises(UsageError, match="not the result of a run"):
             await agent.resume(text, {"x": True})
 
 

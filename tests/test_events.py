@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from agentcall.cli.lines import LineDisplay
 from agentcall.events import (
     AnswerDiscarded,
     ApprovalRequested,
@@ -28,6 +30,7 @@ from agentcall.events import (
 )
 from agentcall.messages import ToolCall, ToolResult, Usage
 from agentcall.result import MissingOutput, RunResult
+from agentcall.serving.openai_api.response import format_step
 
 CALL = ToolCall("a", "f", '{"x": 1}')
 RESULT: RunResult[str] = RunResult(MissingOutput("why"), (), 0, Usage(1), "timeout", "r")
@@ -54,6 +57,44 @@ EVENTS: list[Event] = [
 
 def test_every_event_is_tried_here() -> None:
     assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+def test_the_docs_have_a_row_for_every_event() -> None:
+    page = (Path(__file__).parents[1] / "docs/observability.md").read_text("utf-8")
+    names = [type(event).__name__ for event in EVENTS]
+    assert [name for name in names if f"\n| `{name}` |" not in page] == []
+
+
+SHOWN: dict[type[Event], set[str]] = {
+    RunStarted: set(),
+    DialectChosen: {"terminal"},
+    TextDelta: set(),
+    ThinkingDelta: {"endpoint"},
+    ModelAnswered: set(),
+    AnswerDiscarded: {"terminal"},
+    ToolCallRepaired: {"terminal"},
+    ToolCallDenied: set(),
+    ApprovalRequested: {"endpoint"},
+    ToolCallStarted: {"endpoint"},
+    ToolCallRefused: {"endpoint"},
+    ToolCallFinished: {"endpoint", "terminal"},
+    LoopDetected: {"terminal"},
+    ContextTrimmed: {"terminal"},
+    HandedOver: {"terminal"},
+    Nested: set(),
+    RunFinished: set(),
+}
+"""Where an event is shown as a step: the endpoint's reasoning text, the terminal's lines."""
+
+
+def test_every_event_is_shown_where_it_should_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(SHOWN) == set(get_args(Event))
+    for event in EVENTS:
+        LineDisplay(verbose=True).handle(event)
+        shown = {"terminal"} if capsys.readouterr().err else set()
+        if format_step(event) is not None:
+            shown.add("endpoint")
+        assert shown == SHOWN[type(event)], event
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)

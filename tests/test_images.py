@@ -39,10 +39,10 @@ def test_the_kind_of_an_image_is_told_by_its_bytes(kind: str, name: str, tmp_pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"Dear Ann", r"no PNG, JPEG, WebP or GIF: it begins with b'Dear Ann'"),
-        (b"RIFF1234WAVE", "it begins with"),
+        (b"Dear Ann", r"not a PNG, JPEG, WebP or GIF file: it starts with b'Dear Ann'"),
+        (b"RIFF1234WAVE", "it starts with"),
         (b"", "it is empty"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "0 MiB, and at most"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "0 MiB; the maximum is"),
     ],
 )
 def test_a_file_that_cannot_be_sent_is_refused(
@@ -133,7 +133,7 @@ def test_an_image_alone_is_a_question(tmp_path: Path) -> None:
     ("image", "message"),
     [
         ("no.png", "there is no image file no.png"),
-        ("letter.png", "letter.png is no PNG, JPEG, WebP or GIF"),
+        ("letter.png", "letter.png is not a PNG, JPEG, WebP or GIF"),
         (".", "the image . cannot be read"),
     ],
 )

@@ -117,7 +117,7 @@ async def test_once_strangers_had_a_word_a_tool_that_acts_waits(brings_it_in: ob
     assert isinstance(asked, ApprovalRequested)
     assert asked.call == result.pending[0].call
     name = brings_it_in.calls[0].name  # type: ignore[attr-defined]
-    assert f"strangers may have written is in the conversation ({name})" in asked.reason
+    assert f"untrusted content is in the conversation ({name})" in asked.reason
     assert "wire is not marked read_only" in asked.reason
     assert asked.reason in str(result.answer)
     last = await made.resume(result, {result.pending[0].call.id: True})
@@ -352,7 +352,7 @@ async def test_a_policy_that_raises_stops_the_run_before_anything_of_the_turn_is
 
 async def test_a_policy_that_gives_anything_else_fails_too() -> None:
     made = agent(call("wire", to="Ann"), policy=lambda _: True)  # type: ignore[arg-type,return-value]
-    with pytest.raises(PolicyFailed, match=r"gave True about wire; give Allow\(\), Ask"):
+    with pytest.raises(PolicyFailed, match=r"returned True about wire; return Allow\(\), Ask"):
         await made.run("go")
     assert DONE == []
 

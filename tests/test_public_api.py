@@ -16,6 +16,7 @@ FACE = [
     "Limits",
     "ModelError",
     "ModelRetry",
+    "ModelSettings",
     "PendingCall",
     "RunContext",
     "RunResult",

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentcall import PendingCall, RunResult
+from agentcall.cli.endings import describe_ending
+from agentcall.dialects.base import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, ToolCall, ToolResult, Usage, User
-from agentcall.result import MissingOutput, NoOutput
+from agentcall.result import MissingOutput, NoOutput, StopReason
+from agentcall.runtime.hooks import AgentSpan, get_instrumentation
+from agentcall.serving.openai_api.response import get_finish_reason
+from agentcall.tracing import instrument
 
 CALL = ToolCall("a", "加", '{"x": "一"}')
 WAITING = PendingCall(CALL, "算", "a reason; 加 waits for approval: none")
@@ -68,5 +78,56 @@ def test_a_typed_output_comes_back_as_json() -> None:
     "text", ["", "[]", "{}", json.dumps({**json.loads(RESULT.to_json()), "stop_reason": "x"})]
 )
 def test_what_is_no_result_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no result of a run"):
+    with pytest.raises(UsageError, match="not the result of a run"):
         RunResult.from_json(text)
+
+
+FINISH_REASONS: dict[StopReason, str] = {
+    "final": "stop",
+    "max_requests": "length",
+    "max_tool_calls": "stop",
+    "max_tokens": "length",
+    "loop": "stop",
+    "timeout": "stop",
+    "cancelled": "stop",
+    "approval": "stop",
+    "error": "stop",
+}
+"""Of the endpoint, by stop reason. A new stop reason has to be handled in each test below."""
+
+FAILED: set[StopReason] = {"timeout", "cancelled", "error"}
+"""The stop reasons with which the span of a run is a failed one."""
+
+
+def test_every_stop_reason_is_in_these_tests() -> None:
+    assert set(FINISH_REASONS) == set(get_args(StopReason))
+
+
+@pytest.mark.parametrize("reason", FINISH_REASONS)
+def test_the_endpoint_has_a_finish_reason_for_every_stop_reason(reason: StopReason) -> None:
+    assert get_finish_reason(replace(RESULT, stop_reason=reason)) == FINISH_REASONS[reason]
+
+
+@pytest.mark.parametrize("reason", FINISH_REASONS)
+def test_the_command_line_explains_every_stop_reason_but_final(reason: StopReason) -> None:
+    assert bool(describe_ending(replace(RESULT, stop_reason=reason))) == (reason != "final")
+
+
+@pytest.mark.parametrize("reason", FINISH_REASONS)
+def test_a_span_has_a_status_for_every_stop_reason(reason: StopReason) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with instrument(tracer_provider=provider):
+        instrumentation = get_instrumentation()
+        assert instrumentation is not None
+        span = AgentSpan("a", "r", PromptSpec("", (), None), ())
+        with instrumentation.observe(span) as record:
+            record(replace(RESULT, stop_reason=reason))
+    (finished,) = exporter.get_finished_spans()
+    assert finished.status.is_ok == (reason not in FAILED)
+    assert dict(finished.attributes or {})["agentcall.stop_reason"] == reason
+
+
+def test_the_docs_have_a_row_for_every_stop_reason() -> None:
+    page = (Path(__file__).parents[1] / "docs/stopping.md").read_text("utf-8")
+    assert [reason for reason in FINISH_REASONS if f"\n| `{reason}` |" not in page] == []

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from agentcall import Limits
+from agentcall import Limits, ModelSettings
 from agentcall.errors import UsageError
 
-NAMES = ["requests", "tool_calls", "tokens", "seconds", "parallel", "result_chars"]
+NAMES = [*Limits.__slots__]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -22,3 +22,15 @@ def test_a_bound_that_is_not_above_zero_is_refused(name: str, value: Any) -> Non
 def test_none_is_no_bound(name: str) -> None:
     bounds: dict[str, Any] = {name: None}
     assert getattr(Limits(**bounds), name) is None
+
+
+def test_model_settings_are_the_fields_that_are_set() -> None:
+    assert ModelSettings().to_fields() == {}
+    settings = ModelSettings(temperature=0.0, stop=("END",), extra={"top_k": 1})
+    assert settings.to_fields() == {"temperature": 0.0, "stop": ["END"], "top_k": 1}
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "stream", "stream_options"])
+def test_a_field_of_every_request_is_not_a_model_setting(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        ModelSettings(extra={name: 1})

@@ -14,7 +14,8 @@ from agentcall.dialects.base import ToolCallPart
 from agentcall.display import strip_control_characters
 from agentcall.messages import ToolCall, ToolResult
 from agentcall.repair import RefusedCall, RepairedCall, repair_call
-from agentcall.runtime.executor import ToolInvocation, execute_call
+from agentcall.runtime.executor import execute_call
+from agentcall.runtime.planned_call import PlannedCall
 from agentcall.tools.tool import RunContext
 
 _MAX_RESULT = 10_000_000
@@ -43,9 +44,9 @@ def call_tool(options: ToolCallOptions) -> bool:
 def _run_call(asked: RepairedCall) -> ToolResult:
     call = ToolCall("call_1", asked.tool.name, asked.arguments)
     context = RunContext[object](deps=None, tool_call_id=call.id, tool_name=call.name)
-    job = ToolInvocation(call, asked.tool, asked.values, context)
+    planned = PlannedCall(call, "run", asked.tool, asked.values, context)
     with InterruptibleLoop() as loop:
-        return loop.run(execute_call(job, _MAX_RESULT))
+        return loop.run(execute_call(planned, _MAX_RESULT))
 
 
 def _print_failure(text: str) -> bool:

@@ -22,10 +22,10 @@ from agentcall.diagnostics.doctor import DoctorReport, examine
 from agentcall.diagnostics.smoke import QUESTIONS, SmokeCheck, ask_question
 from agentcall.dialects.constrained import ConstrainedDialect
 from agentcall.display import to_single_line
-from agentcall.models.base import ModelSettings
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.local_servers import find_api_key
+from agentcall.settings import ModelSettings
 from agentcall_server.errors import ServerNotRunning
 from agentcall_server.progress import make_progress
 from agentcall_server.server_registry import ServerEntry, list_entries

@@ -44,11 +44,11 @@ from agentcall.messages import (
     to_json,
 )
 from agentcall.result import MissingOutput, RunResult
-from agentcall.runtime.context import RunInput
 from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.runner import run_sync
+from agentcall.runtime.state import RunInput
 from agentcall.storage.codec import AnyResult, decision_to_json, result_to_json
 from agentcall.storage.locks import describe_owner
 from agentcall.tools.serialize import to_json_value

@@ -22,9 +22,9 @@ from agentcall.messages import JSON, ToolCall, ToolResult, to_json, tool_call_to
 from agentcall.runtime.checkpoint import (
     RecordedCall,
     RunCheckpoint,
-    ToolStep,
     create_unknown_result,
 )
+from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.turn import ModelTurn
 from agentcall.storage.codec import checkpoint_to_json, turn_to_json
 
@@ -68,13 +68,13 @@ class StepRecorder:
         return turn
 
     async def call_tool(
-        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+        self, step: PlannedCall, call: Callable[[], Awaitable[ToolResult]]
     ) -> ToolResult:
         """Return the recorded result; otherwise execute and record the call, if that is allowed."""
         recorded = self.state.get_call(step.key)
         if recorded is not None and recorded.result is not None:
             return recorded.result
-        if recorded is not None and not step.marks.idempotent:
+        if recorded is not None and not step.tool.options.idempotent:
             return await self.record_unknown_outcome(step.key, create_unknown_result(recorded.call))
         await self.append("start", {"key": step.key, "call": tool_call_to_json(step.call)})
         result = await call()

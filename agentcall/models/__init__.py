@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agentcall.models.base import Model, ModelSettings
+    from agentcall.models.base import Model
     from agentcall.models.fallback import Fallback, RateLimitedModel
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.load_balancer import LoadBalancer
@@ -21,7 +21,6 @@ _LATE = {
     "HTTPChat": "http_chat",
     "LoadBalancer": "load_balancer",
     "Model": "base",
-    "ModelSettings": "base",
     "OpenAIChat": "openai_client",
     "RateLimitedModel": "fallback",
 }
@@ -43,7 +42,6 @@ __all__ = [
     "HTTPChat",
     "LoadBalancer",
     "Model",
-    "ModelSettings",
     "OpenAIChat",
     "RateLimitedModel",
 ]

@@ -3,47 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from agentcall.dialects.base import MessagePart, PromptSpec, ToolChoice
-from agentcall.errors import UsageError
-from agentcall.messages import JSON, Transcript, Usage
-
-_RESERVED_FIELDS = ("model", "messages", "stream", "stream_options")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """How the model samples; None leaves it to the server. `extra` are further request fields.
-
-    Raises UsageError if `extra` has a field that is not a setting.
-    """
-
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    extra: dict[str, JSON] = field(default_factory=dict[str, JSON])
-
-    def __post_init__(self) -> None:
-        reserved = [name for name in _RESERVED_FIELDS if name in self.extra]
-        if reserved:
-            raise UsageError(
-                f"Settings.extra has {', '.join(reserved)}, which the request says itself; leave it"
-            )
-
-    def to_fields(self) -> dict[str, JSON]:
-        """The settings as fields of a chat completion request."""
-        settings = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-            "stop": list(self.stop) or None,
-        }
-        return {**{k: v for k, v in settings.items() if v is not None}, **self.extra}
+from agentcall.messages import Transcript, Usage
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,10 +35,11 @@ from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parsers.stream import RetractedPart
 from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
 from agentcall.messages import JSON, Image, User
-from agentcall.models.base import ModelRequest, ModelSettings, ResponseEvent, ResponseStart
+from agentcall.models.base import ModelRequest, ResponseEvent, ResponseStart
 from agentcall.models.capabilities import DialectChoice, choose_without_tools
 from agentcall.models.errors import mask_secrets
 from agentcall.models.stream import ResponseReader
+from agentcall.settings import ModelSettings
 
 LARGE_ANSWER_BYTES = 16_384
 """An answer, or a piece of one, of at least this size is parsed in a thread: a megabyte of text

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from agentcall.dialects.base import Dialect
 from agentcall.messages import JSON
-from agentcall.models.base import ModelRequest, ModelSettings, ResponseEvent
+from agentcall.models.base import ModelRequest, ResponseEvent
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice, choose_dialect
 from agentcall.models.chat_completions import ChatClient
 from agentcall.models.http import HTTPEndpoint
+from agentcall.settings import ModelSettings
 
 
 class HTTPChat:

@@ -143,10 +143,10 @@ class _LazyModel:
 def _create_http_model(
     url: str, model: str | None, tries: int, temperature: float | None = None
 ) -> Model:
-    from agentcall.models.base import ModelSettings
     from agentcall.models.http import HTTPEndpoint
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.local_servers import find_api_key
+    from agentcall.settings import ModelSettings
 
     settings = ModelSettings(temperature=temperature)
     return HTTPChat(HTTPEndpoint(url, find_api_key(url), tries=tries), model, settings=settings)
@@ -176,9 +176,9 @@ def _detect_shorthand() -> str:
 
 def _create_embedded_model(name: str | None) -> Model:
     from agentcall.dialects.constrained import ConstrainedDialect
-    from agentcall.models.base import ModelSettings
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.local_servers import find_embedded_server
+    from agentcall.settings import ModelSettings
     from agentcall_server.embedded_server import ensure
     from agentcall_server.errors import RuntimeMissing, ServerError, UnknownModelName
 

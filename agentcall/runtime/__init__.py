@@ -1,1 +1,1 @@
-"""The loop of an agent: model turns, tool calls, approvals, sessions."""
+"""The loop of an agent: model turns, tool calls, approvals, handoffs, nested agents, sessions."""

@@ -1,14 +1,14 @@
-"""An agent as a tool of another one.
+"""An agent as a tool of another agent.
 
 Rules:
-1. Its run is named by the key of the call, `run:turn:index`, and makes its steps through those of
-   the run above it, so that who records that run records this one too.
-2. What it uses counts above as well, and it may use no more than is left there (`budget`).
-3. Its events are told above as `Nested`; when the run above is cancelled, so is this one.
-4. Where it waits for approval, the run above waits, and what is decided there goes down to it.
-5. Untrusted content is known on both sides: a run that has read some asks with a mark, and an
-   agent that has read some answers with one, errors included.
-6. Agents ask each other `DEEPEST` deep at most.
+1. The id of the nested run is the key of its call, `run:turn:index`, and its steps go through the
+   step executor of the run above it, so that a recorder of that run records it as well.
+2. What it uses counts in the run above, and it may use what is left there (`state.Budget`).
+3. Its events are reported there as `Nested`; when the run above is cancelled, so is this one.
+4. When it waits for approval, the run above waits, and decisions are passed down to it.
+5. Untrusted content is marked in both directions: a run that has read some marks its question, and
+   an agent that has read some marks its answer, errors included.
+6. Agents call each other at most `MAX_AGENT_DEPTH` deep.
 """
 
 from __future__ import annotations
@@ -20,24 +20,20 @@ from typing import Any
 from typing_extensions import Unpack
 
 from agentcall.errors import ModelError, ToolError
-from agentcall.events import Emit, Nested
+from agentcall.events import Event, Nested
 from agentcall.messages import Untrusted, User, is_tainted
 from agentcall.result import MissingOutput, RunResult
-from agentcall.runtime.context import (
-    AgentRunFailed,
-    AgentRunPaused,
-    RunInput,
-    RunScope,
-    current_scope,
-)
+from agentcall.runtime.executor import AgentRunFailed, AgentRunPaused
+from agentcall.runtime.prompts import format_no_answer, format_too_deep
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.spec import AgentSpec
+from agentcall.runtime.state import RunInput, current_run
 from agentcall.tools.schema import function_schema, input_schema
 from agentcall.tools.serialize import serialize
 from agentcall.tools.tool import RunContext, Tool, ToolOptionArguments, ToolOptions
 
 MAX_AGENT_DEPTH = 5
-"""How many agents may ask one another in a row."""
+"""How many agents may call each other in a row."""
 
 SpecFactory = Callable[[], AgentSpec]
 
@@ -48,22 +44,22 @@ def create_agent_tool(
     name: str,
     description: str,
     input_type: object = str,
-    **marks: Unpack[ToolOptionArguments],
+    **options: Unpack[ToolOptionArguments],
 ) -> Tool:
-    """The tool that asks the agent of this plan, for a text or for a value of `input_type`."""
-    mark_arguments: ToolOptionArguments = {"timeout": None, **marks}
-    tool_marks = replace(ToolOptions(**mark_arguments), delegates=True)
+    """Create the tool that asks an agent for a text, or with a value of `input_type`."""
+    arguments: ToolOptionArguments = {"timeout": None, **options}
+    tool_options = replace(ToolOptions(**arguments), delegates=True)
     if input_type is str:
         text_function = TextAgentTool(get_spec)
         text_schema = function_schema(
             text_function, name=name, description=description, context_type=RunContext
         )
-        return Tool(text_function, text_schema, tool_marks)
-    structured_function = StructuredAgentTool(get_spec)
-    structured_schema = input_schema(
-        structured_function, input_type, name=name, description=description, context_type=RunContext
+        return Tool(text_function, text_schema, tool_options)
+    function = StructuredAgentTool(get_spec)
+    schema = input_schema(
+        function, input_type, name=name, description=description, context_type=RunContext
     )
-    return Tool(structured_function, structured_schema, tool_marks)
+    return Tool(function, schema, tool_options)
 
 
 class TextAgentTool:
@@ -73,7 +69,7 @@ class TextAgentTool:
         self.get_spec = get_spec
 
     async def __call__(self, context: RunContext[object], task: str) -> object:
-        """Asks.
+        """Ask the agent.
 
         Args:
             task: What it is to do or to answer, with all that it has to know: it sees nothing of
@@ -83,43 +79,46 @@ class TextAgentTool:
 
 
 class StructuredAgentTool:
-    """An agent that is asked with the fields of a value, which it is told as JSON."""
+    """An agent that is asked with a value, which it reads as JSON."""
 
     def __init__(self, get_spec: SpecFactory) -> None:
         self.get_spec = get_spec
 
     async def __call__(self, context: RunContext[object], value: object) -> object:
-        """Asks."""
+        """Ask the agent."""
         return await _run_agent(self.get_spec(), context, serialize(value))
 
 
 async def _run_agent(spec: AgentSpec, context: RunContext[object], task: str) -> object:
-    """The output of the agent's run. Raises Through, and ToolError where there is no output."""
-    spec, scope = replace(spec, name=context.tool_name), current_scope.get()
+    """Return the output of the agent's run.
+
+    Raises ToolError if there is no output, AgentRunPaused, and AgentRunFailed.
+    """
+    spec, parent = replace(spec, name=context.tool_name), current_run.get()
     messages = (User(task, tainted=context.tainted),)
-    if scope is None:
-        return _extract_answer(
-            await AgentRun(
-                spec, RunInput(context.tool_call_id, messages, 0, context.deps)
-            ).execute()
-        )
-    if scope.depth + 1 >= MAX_AGENT_DEPTH:
-        raise ToolError(
-            f"Not asked: {MAX_AGENT_DEPTH} agents have asked one another already. Answer now."
-        )
-    resumed_input = scope.children.get(context.tool_call_id)
+    if parent is None:
+        run_input = RunInput(context.tool_call_id, messages, 0, context.deps)
+        return _extract_answer(await AgentRun(spec, run_input).execute())
+    if parent.depth + 1 >= MAX_AGENT_DEPTH:
+        raise ToolError(format_too_deep(MAX_AGENT_DEPTH))
+    resumed_input = parent.input.children.get(context.tool_call_id)
     run_input = resumed_input or RunInput(context.idempotency_key, messages, 0, context.deps)
+    emit = parent.emit
+
+    def emit_nested(event: Event) -> None:
+        if emit is not None:
+            emit(Nested(spec.name, context.tool_call_id, event))
+
     run = AgentRun(
-        replace(spec, steps=scope.steps),
-        replace(run_input, parent=scope, approval_rules=scope.approval_rules),
-        _wrap_emit(scope, spec.name, context.tool_call_id),
+        replace(spec, steps=parent.steps),
+        replace(run_input, parent=parent, approval_rules=parent.input.approval_rules),
+        None if emit is None else emit_nested,
     )
     try:
         result = await run.execute()
     except ModelError as error:
-        if run.final_result is not None and is_tainted(
-            run.final_result.messages
-        ):  # a server may quote those
+        if run.final_result is not None and is_tainted(run.final_result.messages):
+            # The server may quote the conversation in its error.
             raise ToolError(Untrusted(f"{type(error).__name__}: {error}")) from error
         raise
     except Exception as error:
@@ -129,17 +128,11 @@ async def _run_agent(spec: AgentSpec, context: RunContext[object], task: str) ->
     return _extract_answer(result)
 
 
-def _wrap_emit(scope: RunScope, agent: str, call_id: str) -> Emit | None:
-    emit = scope.emit
-    return None if emit is None else lambda event: emit(Nested(agent, call_id, event))
-
-
 def _extract_answer(result: RunResult[Any]) -> object:  # Any: the agent knows its output's type
-    """The output; untrusted if untrusted content is in the agent's conversation."""
+    """Return the output; untrusted if untrusted content is in the agent's conversation."""
     tainted = is_tainted(result.messages)
     if not isinstance(result.answer, MissingOutput):
         output: object = result.answer
         return Untrusted(output) if tainted else output
-    said = f" It said last: {result.text}" if result.text else ""
-    message = f"No answer ({result.stop_reason}): {result.answer.reason}.{said}"
+    message = format_no_answer(result.stop_reason, result.answer.reason, result.text)
     raise ToolError(Untrusted(message) if tainted else message)

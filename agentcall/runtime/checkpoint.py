@@ -1,8 +1,9 @@
 """The seam through which a run makes every model request and every tool call.
 
-The default awaits. Another implementation may record, and go on where an earlier process was cut
-off: keys are `run:turn` for a model request and `run:turn:index` for a tool call, the same when a
-run is resumed. A run within a run (an agent that is a tool) has the key of its call for a run id.
+The default executes each step and records nothing. Another implementation may record the steps
+and continue a run that was interrupted. The keys of the steps are `run:turn` for a model request
+and `run:turn:index` for a tool call, and they stay the same when the run is resumed. The id of a
+nested run (of an agent as a tool) is the key of its call.
 """
 
 from __future__ import annotations
@@ -12,23 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agentcall.messages import Message, ToolCall, ToolResult, Usage
+from agentcall.runtime.prompts import UNKNOWN_OUTCOME
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `Agent` imports this file when it is created, and a run the others
     from agentcall.result import StopReason
+    from agentcall.runtime.planned_call import PlannedCall
     from agentcall.runtime.turn import ModelTurn
-    from agentcall.tools.tool import ToolOptions
 
-
-class ToolStep(NamedTuple):
-    """A tool call that is to be carried out, its key, and what its tool declares."""
-
-    key: str
-    call: ToolCall
-    marks: ToolOptions
+INTERRUPTED = "it was started before and interrupted; its outcome is unknown"
+"""Why an interrupted call waits, if its tool declares `after_crash="ask"`."""
 
 
 class RecordedCall(NamedTuple):
-    """A call that an earlier process began; `result` is None where it left none."""
+    """A call that an earlier process started; `result` is None if the process ended before it."""
 
     call: ToolCall
     result: ToolResult | None
@@ -36,12 +33,14 @@ class RecordedCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunCheckpoint:
-    """Where a run stands when it asks for its turn number `turns`.
+    """The state of a run when it asks for its turn number `turns`.
 
-    closed: why the tools are closed, if they are. faults: answers in a row that were no good.
-    trims: how often the conversation was shortened; `messages` are whole all the same. prompt and
-    counted: the tokens of the last request and the messages that were counted with it. agent: the
-    name of the agent that goes on.
+    messages: the whole conversation, whatever was trimmed.
+    close_reason: why the tools are closed, if they are.
+    faults: the number of invalid answers in a row.
+    trims: how often the conversation was shortened.
+    prompt_tokens, counted_messages: the tokens of the last request, and the messages in it.
+    agent: the name of the agent that continues.
     """
 
     messages: tuple[Message, ...]
@@ -56,14 +55,14 @@ class RunCheckpoint:
 
 
 class StepExecutor(Protocol):
-    """Carries out the steps of runs."""
+    """Executes the steps of runs."""
 
     def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
-        """Where an earlier process came to in this run."""
+        """Return the state in which an earlier process left this run."""
         ...
 
     def find_recorded_call(self, key: str) -> RecordedCall | None:
-        """What an earlier process began under this key, unless it is to be done again."""
+        """Return the call that an earlier process started, unless it is to be executed again."""
         ...
 
     async def call_model(
@@ -72,25 +71,25 @@ class StepExecutor(Protocol):
         request: Callable[[], Awaitable[ModelTurn]],
         checkpoint: Callable[[], RunCheckpoint],
     ) -> ModelTurn:
-        """The model's turn, in a run that stands at `point`."""
+        """Return the model's turn; `checkpoint` creates the state before it."""
         ...
 
     async def call_tool(
-        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+        self, step: PlannedCall, call: Callable[[], Awaitable[ToolResult]]
     ) -> ToolResult:
-        """The result of a tool call."""
+        """Return the result of a tool call."""
         ...
 
 
 class InProcessExecutor:
-    """Carries each step out, and keeps nothing."""
+    """Executes each step and records nothing."""
 
     def load_checkpoint(self, run_id: str) -> RunCheckpoint | None:
-        """Nowhere."""
+        """Return None: there is no earlier process."""
         return None
 
     def find_recorded_call(self, key: str) -> RecordedCall | None:
-        """Nothing."""
+        """Return None: there is no earlier process."""
         return None
 
     async def call_model(
@@ -99,26 +98,16 @@ class InProcessExecutor:
         request: Callable[[], Awaitable[ModelTurn]],
         checkpoint: Callable[[], RunCheckpoint],
     ) -> ModelTurn:
-        """Asks."""
+        """Ask the model."""
         return await request()
 
     async def call_tool(
-        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+        self, step: PlannedCall, call: Callable[[], Awaitable[ToolResult]]
     ) -> ToolResult:
-        """Calls."""
+        """Execute the call."""
         return await call()
 
 
-INTERRUPTED = "it was begun before, and cut off; its outcome is unknown"
-"""Why a call waits that its tool wants a person asked about."""
-
-UNKNOWN_OUTCOME = (
-    "This call was begun, and then the program that ran it was cut off. Its outcome is unknown: it "
-    "may have done its work, wholly or in part, or not at all. It was not carried out again. Do "
-    "not call it again before you know what became of it; if you cannot find out, say so."
-)
-
-
 def create_unknown_result(call: ToolCall) -> ToolResult:
-    """What the model is told of a call that was begun and left no result."""
+    """Create the result of a call that was started and never finished."""
     return ToolResult(call.id, call.name, UNKNOWN_OUTCOME, is_error=True, assessed=True)

@@ -1,10 +1,10 @@
-"""Who watches: what stands around the runs of this process, their requests and their calls.
+"""Instrumentation: hooks around the runs of this process, their requests and their tool calls.
 
 Rules:
-1. Nobody watches before `watch` is called; until then a run makes nothing and calls nothing more.
-2. What a run, a request or a call does, it does inside `around`, in the same task or in one begun
-   there: context variables that are set there are seen by the tool and by the HTTP client.
-3. A run keeps the watcher that it began with, and its tools that are agents have the same.
+1. Without instrumentation a run creates no spans and makes no additional calls.
+2. A run, a request or a call happens inside `observe`, in the same task or in one that is started
+   there: the tool and the HTTP client see context variables that are set in it.
+3. A run keeps the instrumentation that it started with, and so do its nested runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agentcall.tools.tool import Tool
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AgentSpan:
-    """A run of an agent, or the part of one that another agent took over."""
+    """A run of an agent, or the part of a run after a handoff."""
 
     agent: str
     run_id: str
@@ -44,7 +44,7 @@ class ModelSpan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ToolSpan:
-    """One call of a tool."""
+    """One tool call."""
 
     agent: str
     call: ToolCall
@@ -56,14 +56,14 @@ SpanResult: TypeAlias = (
     "ResponseEvent | ToolResult | RunResult[Any]"  # Any: the agent knows its output's type
 )
 RecordResult: TypeAlias = Callable[[SpanResult], None]
-"""Takes what comes of a work: the parts of an answer, a call's result, a run's."""
+"""Records what a span produces: the parts of an answer, or the result of a call or a run."""
 
 
 class Instrumentation(Protocol):
-    """Stands around what runs do."""
+    """Observes what runs do."""
 
     def observe(self, span: InstrumentedSpan) -> AbstractContextManager[RecordResult]:
-        """What is entered before a work and left after it, with the error if it raised."""
+        """Return a context that is entered before the work, and left after it, with its error."""
         ...
 
 
@@ -71,19 +71,19 @@ _instrumentations: list[Instrumentation] = []
 
 
 def add_instrumentation(instrumentation: Instrumentation) -> InstrumentationHandle:
-    """Has every run of this process that begins from now on watched."""
+    """Observe every run of this process that starts from now on."""
     _instrumentations.append(instrumentation)
     return InstrumentationHandle(instrumentation)
 
 
 class InstrumentationHandle:
-    """A watcher that is there until `stop`, or until the end of a `with`."""
+    """An instrumentation that is active until `remove`, or until the end of a `with` block."""
 
     def __init__(self, instrumentation: Instrumentation) -> None:
         self._instrumentation = instrumentation
 
     def remove(self) -> None:
-        """Watches no run that begins later."""
+        """Observe no run that starts later."""
         if self._instrumentation in _instrumentations:
             _instrumentations.remove(self._instrumentation)
 
@@ -95,7 +95,7 @@ class InstrumentationHandle:
 
 
 def get_instrumentation() -> Instrumentation | None:
-    """Who watches a run that begins now."""
+    """Return the instrumentation of a run that starts now."""
     if not _instrumentations:
         return None
     return (
@@ -106,7 +106,7 @@ def get_instrumentation() -> Instrumentation | None:
 
 
 class _InstrumentationChain:
-    """Watchers as one, the first of them outside."""
+    """Several instrumentations as one, the first of them outermost."""
 
     def __init__(self, instrumentations: tuple[Instrumentation, ...]) -> None:
         self._instrumentations = instrumentations
@@ -114,24 +114,22 @@ class _InstrumentationChain:
     @contextmanager
     def observe(self, span: InstrumentedSpan) -> Generator[RecordResult, None, None]:
         with ExitStack() as stack:
-            recorders = [
-                stack.enter_context(watcher.observe(span)) for watcher in self._instrumentations
-            ]
+            recorders = [stack.enter_context(each.observe(span)) for each in self._instrumentations]
 
             def record(result: SpanResult) -> None:
-                for each in recorders:
-                    each(result)
+                for record_one in recorders:
+                    record_one(result)
 
             yield record
 
 
 def instrument_model(model: Model, agent: str, instrumentation: Instrumentation | None) -> Model:
-    """The model, its requests watched if somebody does."""
+    """Return the model, with its requests observed if there is an instrumentation."""
     return model if instrumentation is None else _InstrumentedModel(model, agent, instrumentation)
 
 
 class _InstrumentedModel:
-    """A model with somebody around its requests."""
+    """A model whose requests are observed."""
 
     def __init__(self, model: Model, agent: str, instrumentation: Instrumentation) -> None:
         self._model = model
@@ -139,7 +137,7 @@ class _InstrumentedModel:
         self._instrumentation = instrumentation
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
-        """The parts of the model's answer."""
+        """Yield the parts of the model's answer."""
         with self._instrumentation.observe(ModelSpan(self._agent, self._model, request)) as record:
             answer = self._model.ask(request)
             try:

@@ -1,17 +1,17 @@
-"""Notices a model that goes round in circles.
+"""Detects a model that repeats itself.
 
-Rules, over the turns in which something was carried out, in order:
+Rules, over the turns with at least one executed call, in order:
 1. A call (a tool and its values) that the last turn made too is a repetition, unless that turn
-   also made another one that is not asked for again: read, act, read is no circle.
-2. So is a call that begins the third round of a circle of up to `LONGEST_CIRCLE` turns, if both
-   rounds gave the same results.
-3. A repetition is not carried out; the model is told what the call gave. A second turn of nothing
-   but repetitions closes the tools: the model is asked for its answer.
-4. So does the same error in `SAME_ERRORS` turns, or in as many as the tool's own retries allow, if
-   no call went well in between.
-5. A call that failed may be made again: rule 4 is for it.
-6. A call of a tool that declares `polling` is no repetition, and between two calls it counts as
-   another one.
+   also made another call that is not repeated: read, act, read is not a loop.
+2. So is a call that starts the third round of a cycle of up to `MAX_CYCLE_TURNS` turns, if both
+   rounds had the same results.
+3. A repetition is not executed; the model reads the result that the call had. A second turn of
+   nothing but repetitions closes the tools: the model is asked for its final answer.
+4. So does the same error in `MAX_SAME_ERRORS` turns, or in as many as the tool's own retries allow,
+   if no call succeeded in between.
+5. A call that failed may be made again: rule 4 limits it.
+6. A call of a tool that declares `polling` is never a repetition, and between two equal calls it
+   counts as another call.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 @dataclass(slots=True)
 class LoopGuard:
-    """Remembers what the turns of a run called; calls are known by their `sign`."""
+    """Records the calls of a run's turns, by their fingerprints."""
 
     _turns: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     _texts: dict[str, str] = field(default_factory=dict[str, str])
@@ -40,35 +40,35 @@ class LoopGuard:
     _repeated_turns: int = 0
 
     def find_repetitions(self, fingerprints: Set[str]) -> Set[str]:
-        """Those of the calls that a turn asks for which are repetitions."""
-        found = {sign for sign in fingerprints if self._is_repetition(sign, fingerprints)}
+        """Return the calls of a turn that are repetitions."""
+        found = {each for each in fingerprints if self._is_repetition(each, fingerprints)}
         if fingerprints:
             self._repeated_turns = self._repeated_turns + 1 if found == fingerprints else 0
         return found
 
     @property
     def is_looping(self) -> bool:
-        """Whether the model has asked for nothing but repetitions twice in a row."""
+        """Whether the last two turns were nothing but repetitions."""
         return self._repeated_turns >= 2
 
     def get_last_text(self, fingerprint: str) -> str:
-        """What the call gave the last time."""
+        """Return the last result of the call."""
         return self._texts.get(fingerprint, "")
 
     def record(self, results: Mapping[str, str]) -> None:
-        """Remembers what the calls of a turn gave."""
+        """Record the results of a turn, by fingerprint."""
         if results:
             self._turns.append({**results})
             self._texts.update(results)
 
     def record_errors(self, errors: Mapping[str, int], *, all_failed: bool) -> bool:
-        """Remembers a turn's errors, each with the turns that it may come back in.
+        """Record a turn's errors, each with the number of turns that may have it in a row.
 
-        Says whether one of them has come back too often.
+        Returns whether one of them has occurred too often.
         """
         before = self._errors if all_failed else {}
-        self._errors = {words: before.get(words, 0) + 1 for words in errors}
-        return any(self._errors[words] >= most for words, most in errors.items())
+        self._errors = {error: before.get(error, 0) + 1 for error in errors}
+        return any(self._errors[error] >= limit for error, limit in errors.items())
 
     def _is_repetition(self, fingerprint: str, fingerprints: Set[str]) -> bool:
         last = self._turns[-1] if self._turns else {}
@@ -83,31 +83,23 @@ class LoopGuard:
 
 
 def call_fingerprint(name: str, values: Mapping[str, object]) -> str:
-    """What a call is known by: calls that differ in spelling alone have the same."""
-    given = dict(values)
+    """Return what identifies a call: calls that differ only in spelling are equal."""
+    arguments = dict(values)
     try:
-        is_plain = _SCALARS.issuperset(map(type, given.values()))
-        plain = _normalize(cast("JSON", given)) if is_plain else _normalize_snapshot(given)
+        is_plain = _SCALARS.issuperset(map(type, arguments.values()))
+        plain = _normalize(cast("JSON", arguments)) if is_plain else _normalize_objects(arguments)
         text = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # what orjson refuses, a snapshot can say
-        text = orjson.dumps(_normalize_snapshot(given), option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # such as an integer of more than 64 bits
+        text = orjson.dumps(_normalize_objects(arguments), option=orjson.OPT_SORT_KEYS)
     return f"{name} {text.decode()}"
 
 
-def _normalize_snapshot(values: dict[str, object]) -> JSON:
+def _normalize_objects(values: dict[str, object]) -> JSON:
     return _normalize(orjson.loads(serialize(values)))
 
 
-def format_repeated_call(name: str, last: str) -> str:
-    """What the model is told of a call that it repeats."""
-    return (
-        f"You have already called {name} with these arguments, and it was not called again. "
-        f"It gave:\n{last}\nUse that result, call another tool, or give your final answer."
-    )
-
-
 def _normalize(value: JSON) -> JSON:
-    """The value without what spelling varies: white space, and 1.0 for 1."""
+    """Return the value with white space collapsed, and 1 for 1.0."""
     match value:
         case str():
             return " ".join(value.split())
@@ -119,12 +111,3 @@ def _normalize(value: JSON) -> JSON:
             return [_normalize(item) for item in value]
         case _:
             return value
-
-
-__all__ = [
-    "MAX_CYCLE_TURNS",
-    "MAX_SAME_ERRORS",
-    "LoopGuard",
-    "call_fingerprint",
-    "format_repeated_call",
-]

@@ -1,11 +1,11 @@
-"""What follows from decisions about the calls that wait: where the resumed run begins.
+"""Applies decisions to a run that waits for approval: the input of the run that continues it.
 
 Rules:
-1. A decision names a call that waits; anything else is refused before something is carried out.
-2. Edited arguments are validated first, and take the place of the model's own.
-3. What was approved always, now or earlier, is approved for every call that waits; but what was
-   approved before untrusted content came in is not approved for what is asked for after it.
-4. Decisions about the calls of an agent that is a tool go down to its run.
+1. A decision names a call that waits; anything else is refused before a call is executed.
+2. Edited arguments are validated first, and replace the model's own in the conversation.
+3. A call that was approved always, now or earlier, is approved wherever it waits; but what was
+   approved before untrusted content came in is not approved for a call that was made after it.
+4. Decisions about the calls of an agent that is a tool are passed down to its run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any, cast
+from typing import Any
 
 from agentcall.approvals import (
     ApprovalRule,
@@ -26,9 +26,9 @@ from agentcall.approvals import (
 )
 from agentcall.errors import ArgumentsError, UsageError
 from agentcall.messages import Assistant, Message, ToolCall, is_tainted
-from agentcall.result import PendingCall, RunResult
-from agentcall.runtime.context import AgentToolFunction, RunInput
-from agentcall.runtime.spec import AgentSpec
+from agentcall.result import RunResult
+from agentcall.runtime.spec import AgentSpec, get_agent_spec
+from agentcall.runtime.state import RunInput
 from agentcall.tools.registry import ToolRegistry
 
 AnyRunResult = RunResult[Any]  # Any: the output's type does not matter here
@@ -40,25 +40,23 @@ def prepare_resume(
     spec: AgentSpec,
     deps: object = None,
 ) -> RunInput:
-    """Where a run goes on that waited.
+    """Return the input of the run that continues a result.
 
-    Raises UsageError for a call that does not wait, and for edited arguments that do not fit.
+    Raises UsageError for a call that does not wait, and for edited arguments that are invalid.
     """
     waiting = [pending.call.id for pending in result.pending]
-    unknown = [identity for identity in decisions if identity not in waiting]
+    unknown = [call_id for call_id in decisions if call_id not in waiting]
     if unknown or not waiting:
-        asked = f"{unknown[0]!r} does not wait" if unknown else "none waits"
+        subject = f"{unknown[0]!r} does not wait" if unknown else "none waits"
         known = ", ".join(waiting) or "none"
-        raise UsageError(f"of the calls of this result {asked} for approval; waiting: {known}")
+        raise UsageError(f"of the calls of this result {subject} for approval; waiting: {known}")
     normalized = {
-        identity: _normalize_decision(identity, decision)
-        for identity, decision in decisions.items()
+        call_id: _normalize_decision(call_id, decision) for call_id, decision in decisions.items()
     }
-    new_rules = _ResumeInputBuilder(normalized, result.approval_rules, deps).collect_rules(
-        result, result.agent
-    )
+    builder = _ResumeInputBuilder(normalized, result.approval_rules, deps)
+    new_rules = builder.collect_rules(result, result.agent)
     rules = tuple(dict.fromkeys([*result.approval_rules, *new_rules]))
-    return _ResumeInputBuilder(normalized, rules, deps).build(result, spec, result.agent)
+    return replace(builder, rules=rules).build(result, spec, result.agent)
 
 
 def _normalize_decision(call_id: str, decision: object) -> Decision:
@@ -74,30 +72,36 @@ def _normalize_decision(call_id: str, decision: object) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class _ResumeInputBuilder:
-    """Goes through a result and the results of agents in it; `path` is whose result it is."""
+    """Walks a result and the results of nested agents in it.
+
+    The parameter `path` is the path of the agent that a result is from, as in `ApprovalRule`.
+    """
 
     decisions: Mapping[str, Decision]
     rules: tuple[ApprovalRule, ...]
     deps: object
 
     def collect_rules(self, result: AnyRunResult, path: str) -> Iterator[ApprovalRule]:
-        """What is approved always."""
-        for call in _get_calls(result.own_pending):
-            decision = self.decisions.get(call.id)
+        """Yield a rule for each call that is approved always."""
+        for pending in result.own_pending:
+            call, decision = pending.call, self.decisions.get(pending.call.id)
             if isinstance(decision, Approved) and decision.always:
                 arguments = call.arguments if decision.always == "call" else None
-                yield ApprovalRule(
-                    path, call.name, arguments, _is_tainted_before(result.messages, call)
-                )
+                tainted = _is_tainted_before(result.messages, call)
+                yield ApprovalRule(path, call.name, arguments, tainted)
         for paused in result.paused:
-            nested = replace(self, decisions=_select_nested_decisions(paused.call, self.decisions))
+            nested = self._select_nested(paused.call)
             yield from nested.collect_rules(paused.result, f"{path}/{paused.result.agent}")
 
     def build(self, result: AnyRunResult, spec: AgentSpec, path: str) -> RunInput:
-        """Where the run of this result goes on."""
+        """Return the input of the run that continues this result."""
         spec = spec.for_agent(result.agent)
-        own_pending = result.own_pending
-        edited = dict(self._iter_edits(_get_calls(own_pending), spec.registry))
+        edited: dict[str, ToolCall] = {}
+        for pending in result.own_pending:
+            decision = self.decisions.get(pending.call.id)
+            if isinstance(decision, Edited):
+                call = _edit_call(pending.call, decision.arguments_json, spec.registry)
+                edited[call.id] = call
         new = (_replace_calls(message, edited) for message in result.new_messages)
         return RunInput(
             run_id=result.run_id,
@@ -105,7 +109,8 @@ class _ResumeInputBuilder:
             start=result.start,
             deps=self.deps,
             pending=tuple(
-                replace(each, call=edited.get(each.call.id, each.call)) for each in own_pending
+                replace(pending, call=edited.get(pending.call.id, pending.call))
+                for pending in result.own_pending
             ),
             decisions=dict(self._iter_decisions(result, path)),
             usage=result.usage,
@@ -116,19 +121,11 @@ class _ResumeInputBuilder:
             children=dict(self._iter_children(result, spec, path)),
         )
 
-    def _iter_edits(
-        self, calls: Iterable[ToolCall], registry: ToolRegistry
-    ) -> Iterator[tuple[str, ToolCall]]:
-        for call in calls:
-            decision = self.decisions.get(call.id)
-            if isinstance(decision, Edited):
-                yield call.id, _edit_call(call, decision.arguments_json, registry)
-
     def _iter_decisions(
         self, result: AnyRunResult, path: str
     ) -> Iterator[tuple[str, FinalDecision]]:
-        for call in _get_calls(result.own_pending):
-            decision = self.decisions.get(call.id)
+        for pending in result.own_pending:
+            call, decision = pending.call, self.decisions.get(pending.call.id)
             if decision is not None:
                 yield call.id, decision if isinstance(decision, Denied) else Approved()
             elif has_matching_rule(
@@ -140,54 +137,44 @@ class _ResumeInputBuilder:
         self, result: AnyRunResult, spec: AgentSpec, path: str
     ) -> Iterator[tuple[str, RunInput]]:
         for paused in result.paused:
-            nested = replace(self, decisions=_select_nested_decisions(paused.call, self.decisions))
-            child_spec = _get_agent_spec(paused.call, spec.registry)
-            if child_spec is None:  # the tools have changed since; the run tells the model so
+            tool = spec.registry.by_name.get(paused.call.name)
+            child_spec = None if tool is None else get_agent_spec(tool)
+            if child_spec is None:  # the tools have changed since; the run reports it to the model
                 continue
-            child_input = nested.build(paused.result, child_spec, f"{path}/{paused.result.agent}")
+            child_input = self._select_nested(paused.call).build(
+                paused.result,
+                replace(child_spec, name=paused.call.name),
+                f"{path}/{paused.result.agent}",
+            )
             if child_input.decisions or child_input.children:
                 yield paused.call.id, child_input
 
-
-def _get_calls(pending_calls: Iterable[PendingCall]) -> Iterator[ToolCall]:
-    return (pending.call for pending in pending_calls)
+    def _select_nested(self, call: ToolCall) -> _ResumeInputBuilder:
+        """Return a builder with the decisions about the calls of a nested agent, by their ids."""
+        prefix = f"{call.id}/"
+        decisions = {
+            call_id.removeprefix(prefix): decision
+            for call_id, decision in self.decisions.items()
+            if call_id.startswith(prefix)
+        }
+        return replace(self, decisions=decisions)
 
 
 def _is_tainted_before(messages: Iterable[Message], call: ToolCall) -> bool:
-    """Whether untrusted content was in the conversation when the call was asked for."""
+    """Whether untrusted content was in the conversation when the call was made."""
     return is_tainted(takewhile(lambda message: not _has_call(message, call), messages))
 
 
 def _has_call(message: Message, call: ToolCall) -> bool:
-    return isinstance(message, Assistant) and any(asked.id == call.id for asked in message.calls)
+    return isinstance(message, Assistant) and any(made.id == call.id for made in message.calls)
 
 
-def _select_nested_decisions(
-    call: ToolCall, decisions: Mapping[str, Decision]
-) -> Mapping[str, Decision]:
-    """The decisions about the calls of an agent that was called, by their own ids."""
-    start = f"{call.id}/"
-    return {
-        identity.removeprefix(start): decision
-        for identity, decision in decisions.items()
-        if identity.startswith(start)
-    }
-
-
-def _get_agent_spec(call: ToolCall, registry: ToolRegistry) -> AgentSpec | None:
-    """The plan of the agent that a tool is."""
-    tool = registry.by_name.get(call.name)
-    if tool is None or not tool.options.delegates:
-        return None
-    return replace(cast("AgentToolFunction", tool.function).get_spec(), name=call.name)
-
-
-def _edit_call(call: ToolCall, text: str, registry: ToolRegistry) -> ToolCall:
+def _edit_call(call: ToolCall, arguments: str, registry: ToolRegistry) -> ToolCall:
     try:
-        registry[call.name].parse(text)
+        registry[call.name].parse(arguments)
     except ArgumentsError as error:
         raise UsageError(f"the edited arguments of {call.id!r} do not fit: {error}") from error
-    return replace(call, arguments=text)
+    return replace(call, arguments=arguments)
 
 
 def _replace_calls(message: Message, edited: Mapping[str, ToolCall]) -> Message:

@@ -1,9 +1,8 @@
-"""The thin door from sync code to the async core.
+"""Starts the runs of agents: in a session or without, awaited, streamed, or from sync code.
 
-One background thread holds one event loop for all sync runs of the process: connections stay
-open between runs, and a caller that already runs in an event loop (Jupyter, FastAPI) may use it.
-
-The course of an agent's run: in a session or without, told as it happens or at its end.
+For sync code, one background thread runs one event loop for all runs of the process: connections
+stay open between runs, and a caller that is itself inside an event loop (Jupyter, FastAPI) may use
+it.
 """
 
 from __future__ import annotations
@@ -24,16 +23,23 @@ from typing import Any, TypeVar
 from agentcall.errors import attach_result, get_attached_result
 from agentcall.events import Emit, Event
 from agentcall.result import RunResult
-from agentcall.runtime.context import RunInput
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.session import Session, run_in_session
 from agentcall.runtime.spec import AgentSpec
+from agentcall.runtime.state import RunInput
+
+T = TypeVar("T")
+
+_CANCEL_SECONDS = 1.5
+"""Seconds that a cancelled run may take to clean up: more than it gives its tools."""
+
+_start_lock = threading.Lock()
 
 
 async def run_agent(
     spec: AgentSpec, run_input: RunInput, session: Session | None, emit: Emit | None = None
 ) -> RunResult[Any]:  # Any: the agent knows its output's type
-    """What the run gives. Raises what it raises."""
+    """Run to the end and return the result. Raises what the run raises."""
     if session is not None:
         return await run_in_session(session, spec, run_input, emit)
     return await AgentRun(spec, run_input, emit).execute()
@@ -42,7 +48,7 @@ async def run_agent(
 async def stream_agent(
     spec: AgentSpec, run_input: RunInput, session: Session | None
 ) -> AsyncGenerator[Event, None]:
-    """The events of the run as they happen; leaving the loop early cancels it."""
+    """Yield the events of the run as they happen; leaving the loop early cancels the run."""
     events: deque[Event] = deque()
     wakeup = asyncio.Event()
 
@@ -68,38 +74,32 @@ async def stream_agent(
 
 
 async def _cancel_and_wait(task: asyncio.Task[RunResult[Any]]) -> None:
-    """Waits until a run has ended, which is cancelled if it has not."""
+    """Cancel a run if it has not ended, and wait for its end."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 def _get_result(task: asyncio.Task[RunResult[Any]]) -> object:
-    """What a run had come to that has ended."""
+    """Return what an ended run had achieved, also if it raised."""
     try:
         return task.result()
     except BaseException as error:  # asyncio.CancelledError too
         return get_attached_result(error)
 
 
-T = TypeVar("T")
-
-_CANCEL_SECONDS = 1.5
-"""Seconds that a cancelled run has to put things in order: more than it gives its tools."""
-
-_start_lock = threading.Lock()
-
-
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine sends is its own
-    """What the coroutine gives; it sees the caller's context variables.
+    """Run a coroutine from sync code, with the caller's context variables, and return its result.
 
-    Ctrl-C cancels it, waits a moment for its end, and is raised then, with the `result` of a run
-    that was cancelled. A second Ctrl-C does not wait.
+    Ctrl-C cancels the coroutine, waits a moment for its end, and is then raised with the `result`
+    of the cancelled run. A second Ctrl-C does not wait.
     """
     with _start_lock:
         loop = get_background_loop()
     context = contextvars.copy_context()
     if _get_running_loop() is loop:
-        return _run_in_new_thread(coroutine, context)
+        # The caller is an async tool, which blocks the loop until this returns.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(context.run, asyncio.run, coroutine).result()
     outcome: Future[T] = Future()
     tasks: list[asyncio.Task[T]] = []
 
@@ -116,7 +116,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
     try:
         return outcome.result()
     except BaseException as error:
-        if not outcome.done():  # the error is not the coroutine's: it is Ctrl-C or the like
+        if not outcome.done():  # Ctrl-C, or another error that is not from the coroutine
             loop.call_soon_threadsafe(stop)
             wait([outcome], _CANCEL_SECONDS)
             if outcome.done():
@@ -134,19 +134,13 @@ def _get_running_loop() -> asyncio.AbstractEventLoop | None:
 def _copy_outcome(outcome: Future[T], task: asyncio.Task[T]) -> None:
     try:
         outcome.set_result(task.result())
-    except BaseException as error:  # asyncio.CancelledError too, with what it brings along
+    except BaseException as error:  # asyncio.CancelledError too, with its `result`
         outcome.set_exception(error)
-
-
-def _run_in_new_thread(coroutine: Coroutine[Any, Any, T], context: contextvars.Context) -> T:
-    """For a call from within the background loop: an async tool that runs an agent by run_sync."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(context.run, asyncio.run, coroutine).result()
 
 
 @cache
 def get_background_loop(name: str = "agentcall") -> asyncio.AbstractEventLoop:
-    """The event loop of this name, in a daemon thread of its own; closed when the process ends."""
+    """Return the event loop of this name, in its own daemon thread; closed at the end."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=name, daemon=True)
     thread.start()
@@ -157,22 +151,18 @@ def get_background_loop(name: str = "agentcall") -> asyncio.AbstractEventLoop:
 
 
 def _close_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """Ends the loop as `asyncio.run` does, so that nothing is left open without a word."""
-    with suppress(KeyboardInterrupt):  # whoever cannot wait for that need not
-        _shut_down_loop(loop, thread)
-
-
-def _shut_down_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Close the loop as `asyncio.run` does, so that nothing is left open silently."""
     if not thread.is_alive():
         return
-    try:
-        asyncio.run_coroutine_threadsafe(_cancel_all_tasks(loop), loop).result(timeout=1.0)
-    except TookTooLong:  # a task that will not end has to be left, without a word
-        loop.set_exception_handler(lambda _loop, _context: None)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(timeout=1.0)
-    if not thread.is_alive():
-        loop.close()
+    with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the waiting
+        try:
+            asyncio.run_coroutine_threadsafe(_cancel_all_tasks(loop), loop).result(timeout=1.0)
+        except TookTooLong:  # a task that does not end is left behind, without a warning
+            loop.set_exception_handler(lambda _loop, _context: None)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=1.0)
+        if not thread.is_alive():
+            loop.close()
 
 
 async def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:

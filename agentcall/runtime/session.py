@@ -18,10 +18,11 @@ from agentcall.errors import SessionError, UsageError
 from agentcall.events import Emit, Event, RunFinished
 from agentcall.messages import Message, ToolResult, Usage, User, fill_missing_results
 from agentcall.result import RunResult
-from agentcall.runtime.checkpoint import RecordedCall, RunCheckpoint, StepExecutor, ToolStep
-from agentcall.runtime.context import RunInput
+from agentcall.runtime.checkpoint import RecordedCall, RunCheckpoint, StepExecutor
+from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.spec import AgentSpec
+from agentcall.runtime.state import RunInput
 from agentcall.runtime.turn import ModelTurn
 
 AWAITING_APPROVAL = "This call waits for a person's approval and has not been carried out."
@@ -273,7 +274,7 @@ class _SavingStepExecutor:
         return await self._steps.call_model(key, request, checkpoint)
 
     async def call_tool(
-        self, step: ToolStep, call: Callable[[], Awaitable[ToolResult]]
+        self, step: PlannedCall, call: Callable[[], Awaitable[ToolResult]]
     ) -> ToolResult:
         """Save, then call the tool: no tool starts before its call is stored."""
         await self._save_changes()

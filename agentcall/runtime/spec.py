@@ -1,32 +1,45 @@
-"""What a run is made of and does not change: everything that an agent decides."""
+"""The frozen configuration that a run uses: an `Agent` with its model and tools resolved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 from agentcall.dialects.base import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.policy import Policy
-from agentcall.runtime.checkpoint import InProcessExecutor, StepExecutor
 from agentcall.runtime.output import OutputParser
 from agentcall.settings import Limits
 from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.tool import Tool
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
     from agentcall.models.base import Model
+    from agentcall.runtime.checkpoint import StepExecutor
     from agentcall.tools.selection import ToolFinder
+
+    class AgentToolFunction(Protocol):
+        """The function of a tool that is an agent."""
+
+        def get_spec(self) -> AgentSpec:
+            """Return the spec of the agent."""
+            ...
+
+
+def _create_step_executor() -> StepExecutor:
+    from agentcall.runtime.checkpoint import InProcessExecutor
+
+    return InProcessExecutor()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AgentSpec:
     """An agent as a run sees it.
 
-    name: what it is called in the run: its own name, or that of the tool that it is.
+    name: its name in the run: its own name, or the name of the tool that it is called as.
     agent: its own name.
-    handoffs: the agents that may take the conversation over, by the name of the tool for it.
+    handoffs: the agents that may take the conversation over, by the names of the handoff tools.
     """
 
     model: Model
@@ -34,7 +47,7 @@ class AgentSpec:
     prompt: PromptSpec
     output: OutputParser
     limits: Limits
-    steps: StepExecutor = field(default_factory=InProcessExecutor)
+    steps: StepExecutor = field(default_factory=_create_step_executor)
     policy: Policy | None = None
     finder: ToolFinder | None = None
     name: str = "agent"
@@ -45,69 +58,73 @@ class AgentSpec:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """The agent's own tools and its handoffs, offered or not."""
+        """The agent's tools and handoff tools, offered from the start or found by search."""
         return self.prompt.tools if self.finder is None else self.finder.tools
 
     def is_trusted_tool(self, name: str) -> bool:
-        """Whether this agent, or one that it hands over to, knows the tool and trusts it."""
+        """Whether a reachable agent has the tool, and its results are never untrusted."""
         found = self._find_tools(name)
         return bool(found) and not any(map(_can_return_untrusted_content, found))
 
     def is_untrusted_tool(self, name: str) -> bool:
-        """Whether a tool of this name is known that is marked untrusted."""
+        """Whether a reachable agent has a tool of this name that is marked untrusted."""
         return any(tool.options.untrusted for tool in self._find_tools(name))
 
     @property
     def can_read_untrusted_content(self) -> bool:
-        """Whether any tool that the conversation can come to may bring untrusted content in."""
+        """Whether a tool of a reachable agent may return untrusted content."""
         return any(
-            _can_return_untrusted_content(t)
-            for plan in self.iter_reachable()
-            for t in plan.registry
+            _can_return_untrusted_content(tool)
+            for spec in self.iter_reachable()
+            for tool in spec.registry
         )
 
     def _find_tools(self, name: str) -> list[Tool]:
-        plans = self.iter_reachable() if self.handoffs else (self,)
-        return [plan.registry.by_name[name] for plan in plans if name in plan.registry.by_name]
+        specs = self.iter_reachable() if self.handoffs else (self,)
+        return [spec.registry.by_name[name] for spec in specs if name in spec.registry.by_name]
 
     def for_agent(self, name: str) -> AgentSpec:
-        """This plan, or that of the agent of this name which the conversation may come to.
-
-        Raises UsageError if there is none.
-        """
+        """Return the spec of the reachable agent of this name. Raises UsageError."""
         known: list[str] = []
-        for plan in self.iter_reachable():
-            if plan.name == name:
-                return plan if plan is self else self.hand_over_to(plan)
-            known.append(plan.name)
+        for spec in self.iter_reachable():
+            if spec.name == name:
+                return spec if spec is self else self.hand_over_to(spec)
+            known.append(spec.name)
         raise UsageError(
-            f"the result is one of the agent {name!r}, which is not among: {', '.join(known)}"
+            f"the result is from the agent {name!r}, which is not among: {', '.join(known)}"
         )
 
     def hand_over_to(self, other: AgentSpec) -> AgentSpec:
-        """The plan of another agent that goes on, within the limits of this run."""
+        """Return the spec of another agent that continues the run, within the limits of the run."""
         return replace(other, limits=self.limits, steps=self.steps)
 
     def iter_reachable(self) -> Iterator[AgentSpec]:
-        """This plan and all that handoffs lead to, the nearest first, each name once."""
-        waiting: list[AgentSpec] = [self]
+        """Yield this spec and all that handoffs lead to, the nearest first, each name once."""
+        queue: list[AgentSpec] = [self]
         seen = {self.name}
-        while waiting:
-            plan = waiting.pop(0)
-            yield plan
-            for make in plan.handoffs.values():
-                other = make()
+        while queue:
+            spec = queue.pop(0)
+            yield spec
+            for get_spec in spec.handoffs.values():
+                other = get_spec()
                 if other.name not in seen:
                     seen.add(other.name)
-                    waiting.append(other)
+                    queue.append(other)
+
+
+def get_agent_spec(tool: Tool) -> AgentSpec | None:
+    """Return the spec of the agent that a tool is; None for any other tool."""
+    if not tool.options.delegates:
+        return None
+    return cast("AgentToolFunction", tool.function).get_spec()
 
 
 def _can_return_untrusted_content(tool: Tool, above: tuple[Tool, ...] = ()) -> bool:
-    """Whether the results of a tool may be untrusted; of an agent, whether a tool of its own is."""
+    """Whether the results of a tool, or of a tool of the agent that it is, may be untrusted."""
     if tool.is_untrusted_source:
         return True
-    if not tool.options.delegates or tool in above:
+    agent = None if tool in above else get_agent_spec(tool)
+    if agent is None:
         return False
-    plan: AgentSpec = getattr(tool.function, "get_spec")()  # noqa: B009 - `origin.Delegate`, a layer above
-    tools = (own for each in plan.iter_reachable() for own in each.registry)
+    tools = (own for spec in agent.iter_reachable() for own in spec.registry)
     return any(_can_return_untrusted_content(own, (*above, tool)) for own in tools)

@@ -1,11 +1,23 @@
-"""How far a run has come: the conversation, what it used, and the result that this makes."""
+"""The state of a run: its input, its budget, and all that changes until its result.
+
+How the budgets of nested runs work:
+1. What an agent as a tool uses, the run that calls it has used too.
+2. So a nested run may use what is left of both limits, and one request less than the run above it
+   has left: that run needs one for its own answer.
+3. A request is reserved before it is made, so that agents that run at the same time do not exceed
+   a limit together.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agentcall.events import ContextTrimmed
+from agentcall.approvals import ApprovalRule, FinalDecision
+from agentcall.events import Emit, Event
 from agentcall.messages import (
     Assistant,
     Message,
@@ -14,138 +26,306 @@ from agentcall.messages import (
     Usage,
     User,
     fill_missing_results,
+    is_tainted,
 )
 from agentcall.result import MissingOutput, PausedAgentCall, PendingCall, RunResult, StopReason
-from agentcall.runtime.budget import Budget
 from agentcall.runtime.checkpoint import RunCheckpoint
-from agentcall.runtime.context import RunInput
 from agentcall.runtime.context_window import OffloadedResults
+from agentcall.runtime.hooks import Instrumentation, get_instrumentation
+from agentcall.runtime.loop_guard import LoopGuard
+from agentcall.runtime.prompts import FINAL_ANSWER
+from agentcall.runtime.spec import AgentSpec
+from agentcall.settings import Limits
+from agentcall.tools.selection import ToolSelection
 from agentcall.tools.tool import Tool
 
-_FINAL_ANSWER_PROMPT = (
-    "For this question no more tools can be called. "
-    "Give your final answer to it now, with what you know."
-)
 _MIN_NEW_CHARS = 4_000
 _MAX_CHARS_PER_TOKEN = 40
-"""Far more than any text has: a prompt that grew by less did not grow by the new text."""
+"""Far more than any text has: a prompt that grew by fewer tokens did not contain the new text."""
+
+_NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunInput:
+    """What a run starts with.
+
+    messages: the conversation; the run's own messages begin at `start`.
+    pending, decisions, paused, usage, turns, agent: of a run that is resumed: the calls that
+        waited, the decisions about them by call id, the calls of nested agents that waited, what
+        the run had used, and the name of the agent that continues.
+    children: the inputs of the nested runs that continue, by the ids of their calls.
+    parent: the run that calls this agent as a tool.
+    elapsed_seconds: the time that an interrupted run had taken in earlier processes.
+    """
+
+    run_id: str
+    messages: Sequence[Message]
+    start: int
+    deps: object = None
+    pending: tuple[PendingCall, ...] = ()
+    decisions: Mapping[str, FinalDecision] = field(default_factory=dict[str, FinalDecision])
+    usage: Usage = field(default_factory=Usage)
+    turns: int = 0
+    agent: str = ""
+    approval_rules: tuple[ApprovalRule, ...] = ()
+    paused: tuple[PausedAgentCall, ...] = ()
+    children: Mapping[str, RunInput] = field(default_factory=dict[str, "RunInput"])
+    parent: RunState | None = None
+    elapsed_seconds: float = 0.0
+
+
+class Budget:
+    """Counts what a run uses, against its own limits and those of the runs above it.
+
+    used: what was used. reserved: the requests that are under way.
+    """
+
+    def __init__(
+        self, limits: Limits, used: Usage = _NO_USAGE, parent: Budget | None = None
+    ) -> None:
+        self.limits = limits
+        self.used = used
+        self.reserved = 0
+        self.chain: tuple[Budget, ...] = (self, *(parent.chain if parent is not None else ()))
+
+    @property
+    def requests_left(self) -> int | None:
+        """The number of requests that may still be made; None if there is no limit."""
+        return min(
+            (
+                budget.limits.requests - budget.used.requests - budget.reserved - depth
+                for depth, budget in enumerate(self.chain)
+                if budget.limits.requests is not None
+            ),
+            default=None,
+        )
+
+    def reserve_request(self) -> bool:
+        """Reserve a request before it is made; False if none is left."""
+        for depth, budget in enumerate(self.chain):
+            limit = budget.limits.requests
+            if limit is not None and limit - budget.used.requests - budget.reserved <= depth:
+                return False
+        for budget in self.chain:
+            budget.reserved += 1
+        return True
+
+    def commit_usage(self, reserved: int, usage: Usage) -> None:
+        """Count the usage of `reserved` requests, which have ended."""
+        for budget in self.chain:
+            budget.reserved -= reserved
+            budget.used += usage
+
+    def add_to_parents(self, usage: Usage) -> None:
+        """Count what this run had used before it was interrupted in the runs above it."""
+        for budget in self.chain[1:]:
+            budget.used += usage
+
+    def count_tool_call(self, *, approved: bool = False) -> int | None:
+        """Count a tool call, or return the limit that is reached, in this run or above.
+
+        approved: a person has approved the call, so it is counted whatever is left.
+        """
+        for budget in self.chain:
+            limit = budget.limits.tool_calls
+            if limit is not None and budget.used.tool_calls >= limit and not approved:
+                return limit
+        for budget in self.chain:
+            budget.used = replace(budget.used, tool_calls=budget.used.tool_calls + 1)
+        return None
+
+    def find_exceeded_limit(self) -> tuple[StopReason, str] | None:
+        """Return the stop reason and its explanation if no further request may be made."""
+        shared = ", and the run that called it may have used the rest" if self.chain[1:] else ""
+        for depth, budget in enumerate(self.chain):
+            limits, used = budget.limits, budget.used
+            requests = used.requests + budget.reserved + depth
+            if limits.requests is not None and requests >= limits.requests:
+                return "max_requests", f"it made {self.used.requests} requests{shared}"
+            if limits.tokens is not None and used.total_tokens >= limits.tokens:
+                return "max_tokens", f"it used {self.used.total_tokens} tokens{shared}"
+        return None
 
 
 class RunState:
-    """What a run has come to so far; `closed` says why its tools are closed, if they are."""
+    """All that changes in a run; the loop, the planner and the executor work on it.
 
-    def __init__(self, run_input: RunInput, budget: Budget, agent: str) -> None:
+    A nested run reads the state of the run above it: see `current_run`.
+    """
+
+    def __init__(self, spec: AgentSpec, run_input: RunInput, emit: Emit | None = None) -> None:
+        parent = run_input.parent
+        self.input = run_input
         self.run_id = run_input.run_id
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.steps = spec.steps
+        self.emit = emit
+        self.instrumentation: Instrumentation | None = (
+            get_instrumentation() if parent is None else parent.instrumentation
+        )
+        parent_budget = None if parent is None else parent.budget
+        self.budget: Budget = Budget(spec.limits, run_input.usage, parent_budget)
+        # The conversation.
         self.transcript = Transcript(run_input.messages)
-        self.budget = budget
+        self.is_tainted = is_tainted(run_input.messages)
         self.turns = run_input.turns
-        self.close_reason: StopReason | None = None
-        self.agent = agent
-        self._input = run_input
+        self.invalid_answers = 0  # in a row
+        self.trims = 0
         self._offloaded = OffloadedResults()
-        self._prompt_tokens = 0
+        self._prompt_tokens = 0  # of the last request, for the messages counted below
         self._counted_messages = 0
+        # The tool calls: every result by call id, also those of a turn that is under way.
+        self.results: dict[str, ToolResult] = {}
+        self.call_ids = {
+            call.id for m in run_input.messages if isinstance(m, Assistant) for call in m.calls
+        }
+        self.failures: Counter[str] = Counter()  # in a row, by tool
+        self.loop_guard = LoopGuard()
+        self.paused_runs: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
+        self.is_restoring = False  # until the calls of the interrupted turn are planned
+        # Why the tools will be closed when this turn ends, and why they are closed.
+        self.closing_reason: StopReason | None = None
+        self.close_reason: StopReason | None = None
+        self.switch_agent(spec)
+
+    def switch_agent(self, spec: AgentSpec) -> None:
+        """Continue as this agent, with its prompt and tools."""
+        self.spec = spec
+        parent = self.input.parent
+        self.path: str = spec.name if parent is None else f"{parent.path}/{spec.name}"
+        self.prompt = spec.prompt
+        self.tools: Mapping[str, Tool] = spec.registry.by_name
+        self._tool_selection = None if spec.finder is None else ToolSelection(spec.finder)
+        self._reader_tools: tuple[Tool, ...] = ()
+        self._prompt_tokens = 0  # prompts of two agents cannot be compared
+
+    def emit_event(self, event: Event) -> None:
+        """Report an event, if anybody listens."""
+        if self.emit is not None:
+            self.emit(event)
+
+    # Interrupted runs.
 
     def create_checkpoint(self) -> RunCheckpoint:
-        """Where the run stands."""
+        """Return the state to continue from if the process ends during the next request."""
         return RunCheckpoint(
             messages=self._offloaded.restore(self.transcript),
             usage=self.budget.used,
             turns=self.turns,
             close_reason=self.close_reason,
+            faults=self.invalid_answers,
+            trims=self.trims,
             prompt_tokens=self._prompt_tokens,
             counted_messages=self._counted_messages,
-            agent=self.agent,
+            agent=self.spec.name,
         )
 
     def restore(self, checkpoint: RunCheckpoint) -> None:
-        """Remembers what the messages of a point do not say."""
+        """Restore what the messages of a checkpoint do not contain."""
+        self.invalid_answers = checkpoint.faults
+        for _ in range(checkpoint.trims):
+            self.trim()
         self.close_reason = checkpoint.close_reason
-        self._prompt_tokens, self._counted_messages = (
-            checkpoint.prompt_tokens,
-            checkpoint.counted_messages,
-        )
+        self._prompt_tokens = checkpoint.prompt_tokens
+        self._counted_messages = checkpoint.counted_messages
 
-    def switch_agent(self, agent: str) -> None:
-        """Another agent goes on, whose prompts are not to be compared with those before."""
-        self.agent = agent
+    # The prompt.
+
+    def close_tools(self, reason: StopReason) -> None:
+        """Close the tools and ask for the final answer; the first reason is kept."""
+        if self.close_reason is None:
+            self.close_reason = reason
+            self.transcript.append(User(FINAL_ANSWER))
+
+    def update_offered_tools(self) -> None:
+        """Offer the tools that the new messages select, if the agent selects its tools."""
+        if self._tool_selection is not None:
+            tools = (*self._tool_selection.update(self.transcript), *self._reader_tools)
+            if tools != self.prompt.tools:
+                self.prompt = replace(self.prompt, tools=tools)
+
+    def trim(self) -> bool:
+        """Shorten the largest tool results and offer `read_result`; False if none is long."""
+        messages, trimmed = self._offloaded.shorten(tuple(self.transcript))
+        if not trimmed:
+            return False
+        self.trims += 1
+        self.transcript = Transcript(messages)
         self._prompt_tokens = 0
-
-    def trim(self) -> Sequence[ContextTrimmed]:
-        """Shortens the largest tool results; nothing where there is nothing to shorten."""
-        messages, cuts = self._offloaded.shorten(tuple(self.transcript))
-        if cuts:
-            self.transcript = Transcript(messages)
-            self._prompt_tokens = 0
-        return cuts
+        for event in trimmed:
+            self.emit_event(event)
+        reader = self._offloaded.create_reader_tool()
+        if not self._reader_tools and reader.name not in self.spec.registry:
+            self._reader_tools = (reader,)
+            self.prompt = replace(self.prompt, tools=(*self.prompt.tools, reader))
+            self.tools = {**self.tools, reader.name: reader}
+        return True
 
     def is_context_cut(self, usage: Usage) -> bool:
-        """Whether the server has left a part of the conversation out, without a word.
+        """Whether the server silently dropped a part of the conversation.
 
-        A prompt that was given much new text has to cost more tokens than the one before it.
+        A prompt with much new text has to cost more tokens than the prompt before it.
         """
         prompt = usage.input_tokens // max(usage.requests, 1)
         size = len(self.transcript)
         new = sum(
-            _count_characters(self.transcript[place])
-            for place in range(self._counted_messages, size)
+            _count_characters(self.transcript[index])
+            for index in range(self._counted_messages, size)
         )
         before, self._prompt_tokens, self._counted_messages = self._prompt_tokens, prompt, size
-        much = new >= _MIN_NEW_CHARS and before > 0 and prompt > 0
-        return much and prompt - before < new // _MAX_CHARS_PER_TOKEN
+        is_much = new >= _MIN_NEW_CHARS and before > 0 and prompt > 0
+        return is_much and prompt - before < new // _MAX_CHARS_PER_TOKEN
 
-    def create_reader_tool(self) -> Tool:
-        """The tool with which the model reads what was shortened."""
-        return self._offloaded.create_reader_tool()
-
-    def close_tools(self, reason: StopReason) -> None:
-        """Closes the tools and asks for the answer; the first reason stays."""
-        if self.close_reason is None:
-            self.close_reason = reason
-            self.transcript.append(User(_FINAL_ANSWER_PROMPT))
+    # The result.
 
     def build_result(
         self,
         reason: StopReason,
         answer: object,
         *,
-        results: Mapping[str, ToolResult] | None = None,
         pending: tuple[PendingCall, ...] = (),
         paused: tuple[PausedAgentCall, ...] = (),
     ) -> RunResult[Any]:  # Any: the agent knows its output's type
-        """The result with this answer; `known` are results that came too late to be sent."""
-        waiting = [each.call for each in pending] + [each.call for each in paused]
+        """Build the result that ends the run; every call in it that does not wait has a result."""
+        waiting = [call.call for call in pending] + [call.call for call in paused]
         return RunResult(
             answer=answer,
             messages=fill_missing_results(
-                self._offloaded.restore(self.transcript), results, pending=waiting
+                self._offloaded.restore(self.transcript), self.results, pending=waiting
             ),
-            start=self._input.start,
+            start=self.input.start,
             usage=self.budget.used,
             stop_reason=reason,
             run_id=self.run_id,
             pending=pending,
             turns=self.turns,
-            agent=self.agent,
-            approval_rules=self._input.approval_rules,
+            agent=self.spec.name,
+            approval_rules=self.input.approval_rules,
             paused=paused,
         )
 
-    def find_best_answer(self, why: str, results: Mapping[str, ToolResult]) -> str | MissingOutput:
-        """What comes nearest to an answer in words.
+    def build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:
+        """Build the result of a run that ends without a complete answer.
 
-        What the model said last without a call; else, of a model that does not answer when its
-        tools are closed, what its last tool gave.
+        Its answer is the last text of the model, if plain text was asked for; of a model that
+        does not answer when its tools are closed, the last result of a tool.
         """
-        new = fill_missing_results(self.transcript, results)[self._input.start :]
-        said = [m.text for m in new if isinstance(m, Assistant) and m.text and not m.calls]
+        if self.spec.output.schema is not None:
+            return self.build_result(reason, MissingOutput(why))
+        new = fill_missing_results(self.transcript, self.results)[self.input.start :]
+        texts = [m.text for m in new if isinstance(m, Assistant) and m.text and not m.calls]
         if self.close_reason is not None:
-            said = said or [m.text for m in new if isinstance(m, ToolResult) and not m.is_error]
-        return said[-1] if said else MissingOutput(why)
+            texts = texts or [m.text for m in new if isinstance(m, ToolResult) and not m.is_error]
+        return self.build_result(reason, texts[-1] if texts else MissingOutput(why))
+
+
+current_run: ContextVar[RunState | None] = ContextVar("current_run", default=None)
+"""The run that calls an agent as a tool; None outside of such a call."""
 
 
 def _count_characters(message: Message) -> int:
-    """How many characters of a tool's result are no blanks."""
+    """The number of characters of a tool result that are not blank."""
     if not isinstance(message, ToolResult):
         return 0
     return len(message.text) - message.text.count(" ") - message.text.count("\n")

@@ -1,558 +1,419 @@
-"""The calls of a turn: repaired, judged, carried out; each ends in a result or waits for approval.
+"""The tool calls of a turn, in three steps: resolve, decide, execute.
+
+1. Resolve: each parsed call is repaired, and gets an id and a fingerprint.
+2. Decide: each becomes a `PlannedCall` that runs, waits for approval, is refused, duplicates
+   another call of the turn, or has a recorded result.
+3. Execute: the executor runs the calls; each call has a result in the transcript, or waits.
 
 Rules:
-1. What was repaired is what is judged, shown for approval, carried out and recorded.
-2. Every call of a conversation has an id of its own, whatever the server gave.
-3. A call that is refused has a result that says why; it costs no tool call.
-4. What a turn asks for twice is carried out once, and both calls have its result.
-5. The policy rules on a call before it is carried out, and once more when a person has decided.
-
-A call of a turn and what is to become of it; and what became of a turn's calls.
+1. The repaired call is the one that is decided about, shown for approval, executed and recorded.
+2. Every call of a conversation has an id of its own, whatever id the server sent.
+3. A call that is refused has a result that says why; it does not count as a tool call.
+4. Equal calls of one turn are executed once, and all have the result.
+5. The policy decides about a call before it runs, and again after a person has approved it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from agentcall.approvals import Approved, Denied, format_denial, has_matching_rule
+from agentcall.approvals import Denied, has_matching_rule
 from agentcall.dialects.base import ToolCallPart
 from agentcall.events import (
     ApprovalRequested,
-    Event,
     LoopDetected,
     ToolCallDenied,
     ToolCallRefused,
     ToolCallRepaired,
 )
-from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, is_tainted
+from agentcall.messages import Assistant, Message, ToolCall, ToolResult
 from agentcall.policy import (
     Ask,
     Deny,
-    Policy,
     PolicyDecision,
     ToolCallRequest,
     default_policy,
     evaluate_policy,
-    format_policy_denial,
 )
 from agentcall.repair import RefusedCall, RepairedCall, repair_call
-from agentcall.result import PausedAgentCall, PendingCall, RunResult, StopReason
+from agentcall.result import PausedAgentCall, PendingCall
 from agentcall.runtime.checkpoint import INTERRUPTED, RecordedCall, create_unknown_result
-from agentcall.runtime.context import RunScope
-from agentcall.runtime.executor import ToolInvocation, execute_calls
-from agentcall.runtime.loop_guard import (
-    MAX_SAME_ERRORS,
-    LoopGuard,
-    call_fingerprint,
+from agentcall.runtime.executor import execute_calls
+from agentcall.runtime.loop_guard import MAX_SAME_ERRORS, call_fingerprint
+from agentcall.runtime.planned_call import PlannedCall, refuse_call
+from agentcall.runtime.prompts import (
+    DUPLICATE_PENDING,
+    TOOL_CHANGED,
+    format_duplicate_result,
+    format_person_denial,
+    format_policy_denial,
     format_repeated_call,
+    format_too_many_calls,
+    format_tool_call_limit,
 )
-from agentcall.settings import Limits
-from agentcall.tools.registry import ToolRegistry
+from agentcall.runtime.state import RunState
 from agentcall.tools.tool import RunContext
 
-
-class PlannedCall(NamedTuple):
-    """A call and its place in its turn, and one of: work to do, words that answer it, a call of
-    the same turn that it repeats, a result that it has, or none of them: it waits for approval.
-
-    `reason` is why it waits. `sign` is what the loop guard knows it by, empty for calls that it
-    does not mind; `is_wrong` says that the words are about a mistake in the call itself,
-    `untrusted` that strangers may have written of them.
-    """
-
-    call: ToolCall
-    invocation: ToolInvocation | None = None
-    message: str = ""
-    duplicate_of: str = ""
-    result: ToolResult | None = None
-    reason: str = ""
-    fingerprint: str = ""
-    is_invalid: bool = False
-    untrusted: bool = False
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether a person has to decide."""
-        return not (self.invocation or self.message or self.duplicate_of or self.result)
-
-    @property
-    def message_result(self) -> ToolResult:
-        """The result of a call that is answered with words."""
-        call, words = self.call, self.message
-        return ToolResult(call.id, call.name, words, True, self.untrusted, assessed=True)
-
-
-class TurnResults(NamedTuple):
-    """What became of the calls of a turn.
-
-    `close` says why the tools have to be closed. `pending` has the calls of agents that are tools
-    too; `paused` are the calls of these agents.
-    """
-
-    results: tuple[ToolResult, ...]
-    pending: tuple[PendingCall, ...]
-    close_reason: StopReason | None
-    paused: tuple[PausedAgentCall, ...] = ()
-
-
-def collect_texts(
-    planned: Iterable[PlannedCall], results: Mapping[str, ToolResult]
-) -> dict[str, str]:
-    """What the calls of a turn gave, by sign; a polled call has its id for one.
-
-    A call that failed has another sign, as it may be made again.
-    """
-    texts: dict[str, str] = {}
-    for item in planned:
-        if item.fingerprint and not item.is_pending:
-            result = results[item.call.id]
-            failed = item.invocation is not None and result.is_error
-            texts[f"failed {item.fingerprint}" if failed else item.fingerprint] = result.text
-        elif item.invocation:
-            texts[item.call.id] = ""
-    return texts
-
-
-_TOOL_CHANGED = (
-    "The tool has changed since this call was made, and it was not called. Call it again."
-)
 _REAPPROVAL_REASON = "it was approved always before untrusted content came into the conversation"
-_NO_STARTED_CALLS: Mapping[int, RecordedCall] = {}
-_DUPLICATE_NOTE = "(You made this call twice in one turn; it was carried out once, and gave:)\n"
+_NO_RECORDED_CALLS: Mapping[int, RecordedCall] = {}
 
 
-class TurnContext(NamedTuple):
-    """Where calls are made: what their tools may know of the run."""
+class TurnPlanner:
+    """Resolves the calls of one turn and decides about each."""
 
-    run_id: str
-    turn: int
-    deps: object
-    usage: Usage
-    messages: tuple[Message, ...]
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+        # What the tools are given: the state before the first call of the turn.
+        self._messages = tuple(state.transcript)
+        self._usage = state.budget.used
 
-    def make_call_key(self, index: int) -> str:
-        """The idempotency key of the turn's call at this place."""
-        return f"{self.run_id}:{self.turn}:{index}"
-
-
-class ToolCallProcessor:
-    """Takes the calls of a run's turns; remembers what the run has called.
-
-    `known` has every result so far by call id, also those of a turn that is under way;
-    `is_tainted` says whether untrusted content has been read.
-    """
-
-    def __init__(
-        self,
-        registry: ToolRegistry,
-        limits: Limits,
-        scope: RunScope,
-        *,
-        policy: Policy | None = None,
-    ) -> None:
-        self._registry = registry
-        self._policy = policy
-        self.is_tainted = False
-        self._limits = limits
-        self._scope = scope
-        self._is_restoring = False
-        self._loop_guard = LoopGuard()
-        self._failures: Counter[str] = Counter()
-        self._ids: set[str] = set()
-        self._close_reason: StopReason | None = None
-        self._paused_runs: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
-        self.results: dict[str, ToolResult] = {}
-
-    def set_tools(self, registry: ToolRegistry) -> None:
-        """Takes calls of these tools from now on."""
-        self._registry = registry
-
-    def set_agent(self, scope: RunScope, policy: Policy | None) -> None:
-        """Makes calls for another agent from now on."""
-        self._scope = scope
-        self._policy = policy
-
-    def load_history(self, history: Sequence[Message]) -> None:
-        """Remembers what came before: used ids, and whether untrusted content is in it."""
-        self._ids.update(c.id for m in history if isinstance(m, Assistant) for c in m.calls)
-        self.is_tainted = is_tainted(history)
-
-    def restore_turns(self, messages: Sequence[Message]) -> None:
-        """Takes down what the turns of this run called in an earlier process, and goes on."""
-        self._is_restoring = True
-        for place, message in enumerate(messages):
-            if not isinstance(message, Assistant) or not message.calls:
-                continue
-            behind = takewhile(lambda m: isinstance(m, ToolResult), messages[place + 1 :])
-            results = {m.call_id: m for m in behind if isinstance(m, ToolResult)}
-            texts: dict[str, str] = {}
-            for call in message.calls:
-                result = results.get(call.id)
-                sign = _compute_fingerprint(
-                    repair_call(ToolCallPart(call.name, call.arguments), self._registry.by_name)
-                )
-                if result is not None and sign:
-                    texts[f"failed {sign}" if result.is_error else sign] = result.text
-                    self._failures[call.name] += 1
-                    if not result.is_error:
-                        self._failures[call.name] = 0
-            self._loop_guard.record(texts)
-
-    def plan_calls(
-        self, parsed_calls: Sequence[ToolCallPart], turn_context: TurnContext
-    ) -> list[PlannedCall]:
-        """The calls that a turn asks for, each with what is to become of it."""
-        repairs = [repair_call(called, self._registry.by_name) for called in parsed_calls]
-        fingerprints = [_compute_fingerprint(found) for found in repairs]
-        repeated = self._loop_guard.find_repetitions({sign for sign in fingerprints if sign})
-        if self._loop_guard.is_looping:
-            self._close_reason = "loop"
-        started = (
-            self._find_recorded_calls(len(parsed_calls), turn_context)
-            if self._is_restoring
-            else _NO_STARTED_CALLS
+    def plan_calls(self, parsed_calls: Sequence[ToolCallPart]) -> list[PlannedCall]:
+        """Plan the calls that the model asks for."""
+        state = self._state
+        repairs = [repair_call(parsed, state.tools) for parsed in parsed_calls]
+        fingerprints = [_compute_fingerprint(repaired) for repaired in repairs]
+        repeated = state.loop_guard.find_repetitions({text for text in fingerprints if text})
+        if state.loop_guard.is_looping:
+            state.closing_reason = "loop"
+        recorded = (
+            self._find_recorded_calls(len(parsed_calls))
+            if state.is_restoring
+            else _NO_RECORDED_CALLS
         )
-        first: dict[str, str] = {}
+        first_ids: dict[str, str] = {}  # by fingerprint
         planned: list[PlannedCall] = []
-        for index, (called, found, fingerprint) in enumerate(
-            zip(parsed_calls, repairs, fingerprints, strict=True)
-        ):
-            if index in started:
-                if fingerprint:
-                    first.setdefault(fingerprint, started[index].call.id)
-                planned.append(self._plan_recorded_call(started[index], turn_context, index))
-                continue
-            identity = self._assign_id(called.id, turn_context.turn, index)
-            if isinstance(found, RefusedCall):
-                call = ToolCall(identity, called.name, _object_or_empty(called.arguments))
-                planned.append(PlannedCall(call, message=found.message, is_invalid=True))
-                continue
-            call = ToolCall(identity, found.tool.name, found.arguments)
-            self._emit_repairs(call, found)
-            if fingerprint in repeated:
-                planned.append(self._plan_repeated_call(call, fingerprint, turn_context))
-            elif fingerprint in first:
-                planned.append(PlannedCall(call, duplicate_of=first[fingerprint]))
+        for index, fingerprint in enumerate(fingerprints):
+            repaired = repairs[index]
+            if index in recorded:
+                item = self._plan_recorded_call(recorded[index], index)
+            elif isinstance(repaired, RefusedCall):
+                item = self._refuse_invalid_call(parsed_calls[index], repaired, index)
             else:
-                if fingerprint:
-                    first[fingerprint] = identity
-                planned.append(self._plan_call(call, found, fingerprint, turn_context, index))
+                call = self._resolve_call(parsed_calls[index], repaired, index)
+                if fingerprint in repeated:
+                    item = self._refuse_repeated_call(call, fingerprint)
+                elif fingerprint in first_ids:
+                    item = PlannedCall(call, "duplicate", duplicate_of=first_ids[fingerprint])
+                else:
+                    item = self._decide(call, repaired, fingerprint, index)
+            if fingerprint:
+                first_ids.setdefault(fingerprint, item.call.id)
+            planned.append(item)
         return planned
 
-    def apply_decisions(
-        self,
-        pending_calls: Sequence[PendingCall],
-        decisions: Mapping[str, Approved | Denied],
-        turn_context: TurnContext,
-    ) -> list[PlannedCall]:
-        """Calls that waited, each with what was decided; one without a decision waits on."""
-        indexes = _index_calls(turn_context.messages)
+    def plan_resumed_calls(self) -> list[PlannedCall]:
+        """Plan the calls that waited; one without a decision continues to wait."""
+        state, indexes = self._state, _index_calls(self._messages)
         planned: list[PlannedCall] = []
-        for pending in pending_calls:
+        for pending in state.input.pending:
             index = indexes.get(pending.call.id, 0)
-            recorded = self._scope.steps.find_recorded_call(turn_context.make_call_key(index))
-            if recorded is not None:
-                planned.append(self._plan_recorded_call(recorded, turn_context, index))
-            else:
-                decision = decisions.get(pending.call.id)
-                planned.append(self._plan_decided_call(pending, decision, turn_context, index))
+            recorded = state.steps.find_recorded_call(self._make_key(index))
+            planned.append(
+                self._plan_pending_call(pending, index)
+                if recorded is None
+                else self._plan_recorded_call(recorded, index)
+            )
+        state.paused_runs = {paused.call.id: paused.result for paused in state.input.paused}
+        for paused in state.input.paused:
+            index = indexes.get(paused.call.id, 0)
+            planned.append(self._plan_paused_call(paused.call, index))
         return planned
 
-    def plan_paused_calls(
-        self, paused: Iterable[PausedAgentCall], turn_context: TurnContext
-    ) -> list[PlannedCall]:
-        """Calls of agents that waited: those about which something was decided go on."""
-        indexes = _index_calls(turn_context.messages)
-        self._paused_runs = {each.call.id: each.result for each in paused}
-        return [
-            self._plan_paused_call(each.call, turn_context, indexes.get(each.call.id, 0))
-            for each in paused
-        ]
+    # Step 1: resolve.
 
-    async def execute(self, planned: Sequence[PlannedCall]) -> TurnResults:
-        """What became of the calls."""
-        for item in planned:
-            if item.message:
-                result = self.results[item.call.id] = item.message_result
-                self._emit_event(ToolCallRefused(item.call, result))
-            elif item.result:
-                self.results[item.call.id] = item.result
-        invocations = [item.invocation for item in planned if item.invocation is not None]
-        paused = await execute_calls(invocations, self._limits, self._scope, self.results)
-        if paused:
-            self._paused_runs |= paused
-            planned = [_pause_call(item, paused) for item in planned]
-        for item in planned:
-            if item.duplicate_of:
-                self.results[item.call.id] = self._copy_duplicate_result(item)
-        self._record_results(planned)
-        pending_items = [item for item in planned if item.is_pending]
-        calls = (item.call for item in planned)
-        results = tuple(self.results[call.id] for call in calls if call.id in self.results)
-        self.is_tainted = self.is_tainted or is_tainted(results)
-        if not pending_items:
-            return TurnResults(results, (), self._close_reason)
-        pending, paused_agents = self._collect_pending(pending_items)
-        return TurnResults(results, pending, self._close_reason, paused_agents)
+    def _resolve_call(self, parsed: ToolCallPart, repaired: RepairedCall, index: int) -> ToolCall:
+        call_id = self._assign_id(parsed.id, index)
+        call = ToolCall(call_id, repaired.tool.name, repaired.arguments)
+        for fix in repaired.fixes:
+            self._state.emit_event(ToolCallRepaired(call, fix.rule, fix.before, fix.after))
+        return call
 
-    def _collect_pending(
-        self, items: Sequence[PlannedCall]
-    ) -> tuple[tuple[PendingCall, ...], tuple[PausedAgentCall, ...]]:
-        """The calls that wait, with those of agents; and the calls of these agents."""
-        agent = self._scope.own_name
-        own = (
-            PendingCall(i.call, agent, i.reason)
-            for i in items
-            if i.call.id not in self._paused_runs
-        )
-        calls = (item.call for item in items)
-        paused = tuple(
-            PausedAgentCall(c, self._paused_runs[c.id]) for c in calls if c.id in self._paused_runs
-        )
-        nested = [pending for each in paused for pending in each.pending]
-        for pending in nested:
-            self._emit_event(ApprovalRequested(pending.call, pending.reason))
-        return (*own, *nested), paused
-
-    def _plan_call(
-        self,
-        call: ToolCall,
-        repaired: RepairedCall,
-        fingerprint: str,
-        turn_context: TurnContext,
-        index: int,
-    ) -> PlannedCall:
-        """A valid call that is no repetition."""
-        max_calls = self._limits.calls_per_turn
-        if max_calls is not None and index >= max_calls:
-            message = (
-                f"Not called: only {max_calls} calls of one turn are. Make it in your next turn."
-            )
-            return PlannedCall(call, message=message)
-        invocation = self._create_invocation(call, repaired, turn_context, index)
-        decision = self._evaluate_policy(invocation)
-        if isinstance(decision, Deny):
-            return PlannedCall(
-                call,
-                message=format_policy_denial(decision),
-                fingerprint=fingerprint,
-                is_invalid=True,
-            )
-        scope = self._scope
-        if isinstance(decision, Ask) and not self._has_approval_rule(call, tainted=self.is_tainted):
-            was_granted = self.is_tainted and self._has_approval_rule(call, tainted=False)
-            reason = decision.reason or (_REAPPROVAL_REASON if was_granted else "")
-            self._emit_event(ApprovalRequested(call, reason))
-            return PlannedCall(call, reason=reason, fingerprint=fingerprint)
-        limit = scope.budget.count_tool_call()
-        if limit is not None:
-            self._close_reason = "max_tool_calls"
-            message = f"Not called: this run may make {limit} tool calls, and all are used up."
-            return PlannedCall(call, message=message)
-        return PlannedCall(call, invocation, fingerprint=fingerprint)
-
-    def _has_approval_rule(self, call: ToolCall, *, tainted: bool) -> bool:
-        return has_matching_rule(
-            self._scope.approval_rules, call, self._scope.path, tainted=tainted
-        )
-
-    def _find_recorded_calls(
-        self, count: int, turn_context: TurnContext
-    ) -> Mapping[int, RecordedCall]:
-        """The calls of a turn that an earlier process began; asked once, for its last turn."""
-        self._is_restoring = False
-        found = {
-            index: self._scope.steps.find_recorded_call(turn_context.make_call_key(index))
-            for index in range(count)
-        }
-        return {index: past for index, past in found.items() if past is not None}
-
-    def _plan_recorded_call(
-        self, recorded: RecordedCall, turn_context: TurnContext, index: int
-    ) -> PlannedCall:
-        """A call that an earlier process began; its tool may have changed since."""
-        call = recorded.call
-        self._ids.add(call.id)
-        found = repair_call(ToolCallPart(call.name, call.arguments), self._registry.by_name)
-        if isinstance(found, RefusedCall):
-            self._scope.budget.count_tool_call(approved=True)
-            return PlannedCall(call, result=recorded.result or create_unknown_result(call))
-        marks = found.tool.options
-        if recorded.result is None and marks.after_crash == "ask" and not marks.idempotent:
-            self._emit_event(ApprovalRequested(call, INTERRUPTED))
-            return PlannedCall(call, reason=INTERRUPTED, fingerprint=_compute_fingerprint(found))
-        self._scope.budget.count_tool_call(approved=True)
-        return PlannedCall(
-            call,
-            self._create_invocation(call, found, turn_context, index),
-            fingerprint=_compute_fingerprint(found),
-        )
-
-    def _plan_decided_call(
-        self,
-        pending: PendingCall,
-        decision: Approved | Denied | None,
-        turn_context: TurnContext,
-        index: int,
-    ) -> PlannedCall:
-        call = pending.call
-        if decision is None:
-            return PlannedCall(call, reason=pending.reason)
-        found = self._resolve_exactly(call)
-        if isinstance(found, RefusedCall):
-            return PlannedCall(call, message=found.message, is_invalid=True)
-        fingerprint = _compute_fingerprint(found)
-        if isinstance(decision, Denied):
-            return PlannedCall(call, message=format_denial(decision), fingerprint=fingerprint)
-        invocation = self._create_invocation(call, found, turn_context, index)
-        policy_decision = self._evaluate_policy(invocation)
-        if isinstance(policy_decision, Deny):
-            return PlannedCall(
-                call, message=format_policy_denial(policy_decision), fingerprint=fingerprint
-            )
-        self._scope.budget.count_tool_call(approved=True)
-        return PlannedCall(call, invocation, fingerprint=fingerprint)
-
-    def _plan_paused_call(
-        self, call: ToolCall, turn_context: TurnContext, index: int
-    ) -> PlannedCall:
-        found = self._resolve_exactly(call)
-        if isinstance(found, RefusedCall) or not found.tool.options.delegates:
-            del self._paused_runs[call.id]
-            return PlannedCall(call, message=_TOOL_CHANGED, is_invalid=True)
-        if call.id not in self._scope.children:
-            return PlannedCall(call)
-        del self._paused_runs[call.id]
-        return PlannedCall(
-            call,
-            self._create_invocation(call, found, turn_context, index),
-            fingerprint=_compute_fingerprint(found),
-        )
+    def _assign_id(self, server_id: str, index: int) -> str:
+        """Return the server's id, or another one if that is missing or taken."""
+        # A slash joins the ids of the calls of nested agents: no server may send such an id.
+        call_ids = self._state.call_ids
+        is_free = server_id and server_id not in call_ids and "/" not in server_id
+        call_id = server_id if is_free else f"call_{self._state.turns}_{index}"
+        while call_id in call_ids:
+            call_id += "_"
+        call_ids.add(call_id)
+        return call_id
 
     def _resolve_exactly(self, call: ToolCall) -> RepairedCall | RefusedCall:
-        """The call to the letter: nothing else was approved. Refused if the tools have changed."""
-        found = repair_call(ToolCallPart(call.name, call.arguments), self._registry.by_name)
-        if isinstance(found, RefusedCall) or _is_verbatim(found, call):
-            return found
-        return RefusedCall(_TOOL_CHANGED)
+        """Resolve a call that was shown to a person: refused unless it is valid to the letter."""
+        repaired = repair_call(ToolCallPart(call.name, call.arguments), self._state.tools)
+        if isinstance(repaired, RefusedCall):
+            return repaired
+        is_verbatim = (repaired.tool.name, repaired.arguments) == (call.name, call.arguments)
+        return repaired if is_verbatim else RefusedCall(TOOL_CHANGED)
 
-    def _evaluate_policy(self, invocation: ToolInvocation) -> PolicyDecision:
-        request = ToolCallRequest(
-            invocation.call,
-            invocation.tool,
-            MappingProxyType(invocation.values),
-            invocation.context,
+    # Step 2: decide.
+
+    def _refuse_invalid_call(
+        self, parsed: ToolCallPart, refused: RefusedCall, index: int
+    ) -> PlannedCall:
+        call_id = self._assign_id(parsed.id, index)
+        call = ToolCall(call_id, parsed.name, _object_or_empty(parsed.arguments))
+        return refuse_call(call, refused.message, is_invalid=True)
+
+    def _refuse_repeated_call(self, call: ToolCall, fingerprint: str) -> PlannedCall:
+        state = self._state
+        note = "; the tools are closed" if state.loop_guard.is_looping else ""
+        state.emit_event(LoopDetected(call, f"the same call again{note}"))
+        message = format_repeated_call(call.name, state.loop_guard.get_last_text(fingerprint))
+        # The message quotes a result, which has to keep its mark.
+        results = (
+            m for m in (*self._messages, *state.results.values()) if isinstance(m, ToolResult)
         )
-        policy = self._policy
-        decision = default_policy(request) if policy is None else evaluate_policy(policy, request)
-        if isinstance(decision, Deny):
-            self._emit_event(ToolCallDenied(invocation.call, decision.reason))
-        return decision
+        untrusted = any(result.untrusted for result in results if result.name == call.name)
+        return refuse_call(call, message, untrusted=untrusted)
 
-    def _create_invocation(
-        self, call: ToolCall, repaired: RepairedCall, turn_context: TurnContext, index: int
-    ) -> ToolInvocation:
+    def _decide(
+        self, call: ToolCall, repaired: RepairedCall, fingerprint: str, index: int
+    ) -> PlannedCall:
+        """Decide about a new, valid call by the limits, the policy and the approvals."""
+        state = self._state
+        max_calls = state.spec.limits.calls_per_turn
+        if max_calls is not None and index >= max_calls:
+            return refuse_call(call, format_too_many_calls(max_calls))
+        item = self._plan_run(call, repaired, fingerprint, index)
+        decision = self._evaluate_policy(item)
+        if isinstance(decision, Deny):
+            message = format_policy_denial(decision.reason)
+            return refuse_call(call, message, fingerprint=fingerprint, is_invalid=True)
+        if isinstance(decision, Ask) and not self._is_approved(call, tainted=state.is_tainted):
+            was_approved = state.is_tainted and self._is_approved(call, tainted=False)
+            reason = decision.reason or (_REAPPROVAL_REASON if was_approved else "")
+            return self._ask(call, reason, fingerprint)
+        limit = state.budget.count_tool_call()
+        if limit is not None:
+            state.closing_reason = "max_tool_calls"
+            return refuse_call(call, format_tool_call_limit(limit))
+        return item
+
+    def _plan_pending_call(self, pending: PendingCall, index: int) -> PlannedCall:
+        """Apply a person's decision to a call that waited."""
+        call, decision = pending.call, self._state.input.decisions.get(pending.call.id)
+        if decision is None:
+            return PlannedCall(call, "ask", reason=pending.reason)
+        repaired = self._resolve_exactly(call)
+        if isinstance(repaired, RefusedCall):
+            return refuse_call(call, repaired.message, is_invalid=True)
+        fingerprint = _compute_fingerprint(repaired)
+        if isinstance(decision, Denied):
+            message = format_person_denial(decision.reason)
+            return refuse_call(call, message, fingerprint=fingerprint)
+        item = self._plan_run(call, repaired, fingerprint, index)
+        policy_decision = self._evaluate_policy(item)
+        if isinstance(policy_decision, Deny):
+            message = format_policy_denial(policy_decision.reason)
+            return refuse_call(call, message, fingerprint=fingerprint)
+        self._state.budget.count_tool_call(approved=True)
+        return item
+
+    def _plan_paused_call(self, call: ToolCall, index: int) -> PlannedCall:
+        """Continue an agent whose run waited, if anything was decided about its calls."""
+        repaired = self._resolve_exactly(call)
+        if isinstance(repaired, RefusedCall) or not repaired.tool.options.delegates:
+            del self._state.paused_runs[call.id]
+            return refuse_call(call, TOOL_CHANGED, is_invalid=True)
+        if call.id not in self._state.input.children:
+            return PlannedCall(call, "ask")
+        del self._state.paused_runs[call.id]
+        return self._plan_run(call, repaired, _compute_fingerprint(repaired), index)
+
+    def _plan_recorded_call(self, recorded: RecordedCall, index: int) -> PlannedCall:
+        """Plan a call that an earlier process started; its tool may have changed since."""
+        call, budget = recorded.call, self._state.budget
+        self._state.call_ids.add(call.id)
+        repaired = repair_call(ToolCallPart(call.name, call.arguments), self._state.tools)
+        if isinstance(repaired, RefusedCall):
+            budget.count_tool_call(approved=True)
+            result = recorded.result or create_unknown_result(call)
+            return PlannedCall(call, "recorded", result=result)
+        fingerprint, options = _compute_fingerprint(repaired), repaired.tool.options
+        if recorded.result is None and options.after_crash == "ask" and not options.idempotent:
+            return self._ask(call, INTERRUPTED, fingerprint)
+        budget.count_tool_call(approved=True)
+        # It runs as a step, which returns the recorded result if there is one.
+        return self._plan_run(call, repaired, fingerprint, index)
+
+    def _plan_run(
+        self, call: ToolCall, repaired: RepairedCall, fingerprint: str, index: int
+    ) -> PlannedCall:
+        state = self._state
         context: RunContext[Any] = RunContext(  # Any: the user's own type
-            deps=turn_context.deps,
-            usage=turn_context.usage,
-            messages=turn_context.messages,
-            retry=self._failures[call.name],
+            deps=state.input.deps,
+            usage=self._usage,
+            messages=self._messages,
+            retry=state.failures[call.name],
             tool_call_id=call.id,
             tool_name=call.name,
-            run_id=turn_context.run_id,
-            idempotency_key=f"{turn_context.run_id}:{turn_context.turn}:{index}",
-            tainted=self.is_tainted,
+            run_id=state.run_id,
+            idempotency_key=f"{state.run_id}:{state.turns}:{index}",
+            tainted=state.is_tainted,
         )
-        return ToolInvocation(call, repaired.tool, repaired.values, context)
-
-    def _plan_repeated_call(
-        self, call: ToolCall, fingerprint: str, turn_context: TurnContext
-    ) -> PlannedCall:
-        note = "; the tools are closed" if self._loop_guard.is_looping else ""
-        self._emit_event(LoopDetected(call, f"the same call again{note}"))
-        message = format_repeated_call(call.name, self._loop_guard.get_last_text(fingerprint))
-        results = (
-            m for m in (*turn_context.messages, *self.results.values()) if isinstance(m, ToolResult)
+        return PlannedCall(
+            call, "run", repaired.tool, repaired.values, context, fingerprint=fingerprint
         )
-        untrusted = is_tainted(result for result in results if result.name == call.name)
-        return PlannedCall(call, message=message, untrusted=untrusted)
 
-    def _copy_duplicate_result(self, item: PlannedCall) -> ToolResult:
-        found = self.results.get(item.duplicate_of)
-        if found is None:
-            message = "Not called: the same call of this turn waits for approval."
-            return item._replace(message=message).message_result
-        return replace(found, call_id=item.call.id, text=_DUPLICATE_NOTE + found.text)
+    def _ask(self, call: ToolCall, reason: str, fingerprint: str) -> PlannedCall:
+        self._state.emit_event(ApprovalRequested(call, reason))
+        return PlannedCall(call, "ask", reason=reason, fingerprint=fingerprint)
 
-    def _record_results(self, planned: Sequence[PlannedCall]) -> None:
-        """Lets the guard know what a turn gave."""
-        self._loop_guard.record(collect_texts(planned, self.results))
-        errors = {item.message: MAX_SAME_ERRORS for item in planned if item.is_invalid}
-        has_succeeded: dict[str, bool] = {}
-        for invocation in (item.invocation for item in planned if item.invocation):
-            name, result = invocation.call.name, self.results[invocation.call.id]
-            has_succeeded[name] = has_succeeded.get(name, False) or not result.is_error
-            if result.is_error:
-                message = f"{name}: {result.text}"
-                errors[message] = max(MAX_SAME_ERRORS, invocation.tool.options.retries + 1)
-        for name, well in has_succeeded.items():
-            self._failures[name] = 0 if well else self._failures[name] + 1
-        if errors or has_succeeded:
-            stuck = self._loop_guard.record_errors(
-                errors, all_failed=not any(has_succeeded.values())
-            )
-            if stuck:
-                self._close_reason = "loop"
-                self._emit_event(LoopDetected(planned[-1].call, "the same error again and again"))
+    def _evaluate_policy(self, item: PlannedCall) -> PolicyDecision:
+        request = ToolCallRequest(item.call, item.tool, MappingProxyType(item.values), item.context)
+        policy = self._state.spec.policy
+        decision = default_policy(request) if policy is None else evaluate_policy(policy, request)
+        if isinstance(decision, Deny):
+            self._state.emit_event(ToolCallDenied(item.call, decision.reason))
+        return decision
 
-    def _assign_id(self, given: str, turn: int, index: int) -> str:
-        # A slash joins the ids of calls of agents that are tools: no server may make such an id.
-        is_free = given and given not in self._ids and "/" not in given
-        identity = given if is_free else f"call_{turn}_{index}"
-        while identity in self._ids:
-            identity += "_"
-        self._ids.add(identity)
-        return identity
+    def _is_approved(self, call: ToolCall, *, tainted: bool) -> bool:
+        """Whether a person has approved the call always."""
+        state = self._state
+        return has_matching_rule(state.input.approval_rules, call, state.path, tainted=tainted)
 
-    def _emit_repairs(self, call: ToolCall, repaired: RepairedCall) -> None:
-        for fix in repaired.fixes:
-            self._emit_event(ToolCallRepaired(call, fix.rule, fix.before, fix.after))
+    def _find_recorded_calls(self, count: int) -> Mapping[int, RecordedCall]:
+        """Return the calls of the turn that an earlier process started, by their index."""
+        self._state.is_restoring = False  # only the turn that was interrupted has any
+        calls = (
+            (index, self._state.steps.find_recorded_call(self._make_key(index)))
+            for index in range(count)
+        )
+        return {index: call for index, call in calls if call is not None}
 
-    def _emit_event(self, event: Event) -> None:
-        if self._scope.emit is not None:
-            self._scope.emit(event)
+    def _make_key(self, index: int) -> str:
+        """Return the idempotency key of the turn's call with this index."""
+        return f"{self._state.run_id}:{self._state.turns}:{index}"
 
 
-def _pause_call(item: PlannedCall, paused: Collection[str]) -> PlannedCall:
-    """A call that was carried out and is not done: the agent that it asks waits."""
-    return item._replace(invocation=None) if item.call.id in paused else item
+# Step 3: execute.
 
 
-def _is_verbatim(repaired: RepairedCall, call: ToolCall) -> bool:
-    return (repaired.tool.name, repaired.arguments) == (call.name, call.arguments)
+async def execute_plan(planned: Sequence[PlannedCall], state: RunState) -> list[PlannedCall]:
+    """Execute the calls of a turn and append their results; return the calls that wait."""
+    results = state.results
+    for item in planned:
+        if item.result is not None:
+            results[item.call.id] = item.result
+            if item.decision == "refuse":
+                state.emit_event(ToolCallRefused(item.call, item.result))
+    paused = await execute_calls(planned, state)
+    if paused:
+        planned = [
+            item._replace(decision="ask") if item.call.id in paused else item for item in planned
+        ]
+    for item in planned:
+        if item.decision == "duplicate":
+            results[item.call.id] = _copy_result(item.call, results.get(item.duplicate_of))
+    _record_turn(planned, state)
+    for item in planned:
+        if item.call.id in results:
+            result = results[item.call.id]
+            state.transcript.append(result)
+            state.is_tainted = state.is_tainted or result.untrusted
+    return [item for item in planned if item.decision == "ask"]
+
+
+def _copy_result(call: ToolCall, result: ToolResult | None) -> ToolResult:
+    """Return the result of the first of two equal calls for the second one."""
+    if result is None:
+        return ToolResult(call.id, call.name, DUPLICATE_PENDING, is_error=True, assessed=True)
+    return replace(result, call_id=call.id, text=format_duplicate_result(result.text))
+
+
+def _record_turn(planned: Sequence[PlannedCall], state: RunState) -> None:
+    """Record the results and the errors of a turn for the loop guard."""
+    texts: dict[str, str] = {}
+    errors: dict[str, int] = {}
+    has_succeeded: dict[str, bool] = {}
+    for item in planned:
+        if item.decision == "ask":
+            continue
+        result, name = state.results[item.call.id], item.call.name
+        if item.is_invalid:
+            errors[result.text] = MAX_SAME_ERRORS
+        if item.decision != "run":
+            if item.fingerprint:
+                texts[item.fingerprint] = result.text
+            continue
+        has_succeeded[name] = has_succeeded.get(name, False) or not result.is_error
+        if result.is_error:
+            errors[f"{name}: {result.text}"] = max(MAX_SAME_ERRORS, item.tool.options.retries + 1)
+        # A call that failed has another fingerprint, as it may be made again; a polled call, which
+        # has none, breaks a circle.
+        mark = "failed " if result.is_error else ""
+        texts[f"{mark}{item.fingerprint}" if item.fingerprint else item.call.id] = (
+            result.text if item.fingerprint else ""
+        )
+    state.loop_guard.record(texts)
+    for name, succeeded in has_succeeded.items():
+        state.failures[name] = 0 if succeeded else state.failures[name] + 1
+    if (errors or has_succeeded) and state.loop_guard.record_errors(
+        errors, all_failed=not any(has_succeeded.values())
+    ):
+        state.closing_reason = "loop"
+        state.emit_event(LoopDetected(planned[-1].call, "the same error again and again"))
+
+
+def collect_pending(
+    waiting: Iterable[PlannedCall], state: RunState
+) -> tuple[tuple[PendingCall, ...], tuple[PausedAgentCall, ...]]:
+    """Return the calls that wait, with those of nested agents; and the calls of these agents."""
+    own: list[PendingCall] = []
+    paused: list[PausedAgentCall] = []
+    for item in waiting:
+        if item.call.id in state.paused_runs:
+            paused.append(PausedAgentCall(item.call, state.paused_runs[item.call.id]))
+        else:
+            own.append(PendingCall(item.call, state.spec.agent, item.reason))
+    nested = [pending for agent_call in paused for pending in agent_call.pending]
+    for pending in nested:
+        state.emit_event(ApprovalRequested(pending.call, pending.reason))
+    return (*own, *nested), tuple(paused)
+
+
+def restore_turns(messages: Sequence[Message], state: RunState) -> None:
+    """Record the calls that the turns of this run made in an earlier process."""
+    state.is_restoring = True
+    for index, message in enumerate(messages):
+        if not isinstance(message, Assistant) or not message.calls:
+            continue
+        following = takewhile(lambda m: isinstance(m, ToolResult), messages[index + 1 :])
+        results = {m.call_id: m for m in following if isinstance(m, ToolResult)}
+        texts: dict[str, str] = {}
+        for call in message.calls:
+            result = results.get(call.id)
+            repaired = repair_call(ToolCallPart(call.name, call.arguments), state.tools)
+            fingerprint = _compute_fingerprint(repaired)
+            if result is not None and fingerprint:
+                texts[f"failed {fingerprint}" if result.is_error else fingerprint] = result.text
+                state.failures[call.name] = state.failures[call.name] + 1 if result.is_error else 0
+        state.loop_guard.record(texts)
 
 
 def _compute_fingerprint(repaired: RepairedCall | RefusedCall) -> str:
+    """Return what identifies a valid call for the loop guard; empty if its tool is polled."""
     if isinstance(repaired, RefusedCall) or repaired.tool.options.polling:
         return ""
     return call_fingerprint(repaired.tool.name, repaired.values)
 
 
 def _index_calls(messages: Iterable[Message]) -> dict[str, int]:
-    """Where each call stands in its turn."""
+    """Return the index of each call in its turn, by call id."""
     turns = (message.calls for message in messages if isinstance(message, Assistant))
-    return {call.id: place for calls in turns for place, call in enumerate(calls)}
+    return {call.id: index for calls in turns for index, call in enumerate(calls)}
 
 
 def _object_or_empty(arguments: str) -> str:
-    """The arguments if they are a JSON object, else an empty one: servers refuse anything else."""
+    """Return the arguments if they are a JSON object, else `{}`: servers refuse anything else."""
     try:
         return arguments if isinstance(orjson.loads(arguments), dict) else "{}"
     except ValueError:

@@ -1,7 +1,7 @@
-"""One turn of the model: what it said, thought and called, and how its answer ended.
+"""One turn of the model: its text, thinking and tool calls, and how its answer ended.
 
-A model that has answered before and cannot be reached has `RETURN` seconds to come back: a server
-that is started anew needs them, and a run of many steps is worth the wait.
+A model that has answered before and cannot be reached has `RECONNECT_SECONDS` to come back: a
+server that restarts needs them, and a run of many steps is worth the wait.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
+
+from typing_extensions import assert_never
 
 from agentcall.dialects.base import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
 from agentcall.dialects.parsers.stream import RetractedPart
@@ -35,9 +37,12 @@ from agentcall.models.base import (
 RECONNECT_SECONDS = 30.0
 _RETRY_PAUSE = 0.5
 
+_NO_END = ResponseEnd(None, Usage(1))
+_NO_USAGE = Usage()
+
 
 class ModelTurn(NamedTuple):
-    """What one answer came to; `finish` is None for an answer that was cut."""
+    """One answer of a model; `finish` is None for an answer that was cut."""
 
     text: str
     thinking: str
@@ -48,7 +53,7 @@ class ModelTurn(NamedTuple):
 
 
 class ModelCaller:
-    """Asks a model for its turns; `lost` is what those answers used that were of no use."""
+    """Asks a model for its turns; `wasted_usage` is the usage of the answers it discarded."""
 
     def __init__(self, model: Model, emit: Callable[[Event], None] | None = None) -> None:
         self._model = model
@@ -61,9 +66,9 @@ class ModelCaller:
     async def request_turn(
         self, request: ModelRequest, reserve_retry: Callable[[], bool]
     ) -> ModelTurn:
-        """A turn with an end; an answer that is cut or garbled is asked for `again`, where it may.
+        """Return a complete turn; retry an answer that is cut or garbled if `reserve_retry` allows.
 
-        The turn's usage is that of all tries. Raises ModelError.
+        The turn's usage includes all attempts. Raises ModelError.
         """
         self.wasted_usage = _NO_USAGE
         while True:
@@ -74,17 +79,14 @@ class ModelCaller:
                 await self._wait_for_server(error)
                 continue
             except BadAnswer as error:
-                usage = Usage(1)
-                failure = error
+                usage, failure = Usage(1), error
             else:
                 usage, self._unreachable_since = turn.usage, None
                 if turn.finish is not None:
                     self._has_answered = True
-                    return (
-                        turn
-                        if self.wasted_usage is _NO_USAGE
-                        else turn._replace(usage=self.wasted_usage + usage)
-                    )
+                    if self.wasted_usage is not _NO_USAGE:
+                        turn = turn._replace(usage=self.wasted_usage + usage)
+                    return turn
             self._has_answered = True
             self.wasted_usage += usage
             if not reserve_retry():
@@ -92,7 +94,7 @@ class ModelCaller:
             self._emit_event(AnswerDiscarded(str(failure)))
 
     async def request_once(self, request: ModelRequest) -> ModelTurn:
-        """What the model answers once; its text is told as it arrives."""
+        """Return one answer of the model; its text is reported as it arrives."""
         parts: list[ResponseEvent] = []
         clock = None if self._emit is None else _ResponseTimer()
         answer = self._model.ask(request)
@@ -106,11 +108,10 @@ class ModelCaller:
         return build_turn(parts)
 
     async def _wait_for_server(self, error: ModelUnreachable) -> None:
-        """Waits a moment. Raises the error of a model that never answered, or is gone for good."""
+        """Wait a moment. Raises the error if the model never answered, or does not come back."""
         now = monotonic()
-        self._unreachable_since = (
-            now if self._unreachable_since is None else self._unreachable_since
-        )
+        if self._unreachable_since is None:
+            self._unreachable_since = now
         if not self._has_answered or now - self._unreachable_since > RECONNECT_SECONDS:
             raise error
         self._emit_event(AnswerDiscarded(str(error)))
@@ -122,8 +123,8 @@ class ModelCaller:
                 self._emit_event(clock.finish(usage))
             case TextPart(text):
                 self._emit_event(TextDelta(text))
-            case RetractedPart(thinking, said):
-                self._emit_correction(thinking, said)
+            case RetractedPart(thinking, text):
+                self._emit_correction(thinking, text)
             case ThinkingPart(text):
                 self._emit_event(ThinkingDelta(text))
             case ResponseStart(dialect, reason) if (dialect, reason) != self._dialect:
@@ -133,15 +134,15 @@ class ModelCaller:
                 pass
         clock.observe(part)
 
-    def _emit_correction(self, thinking: str, said: str) -> None:
-        """What was told of the answer so far is void; this is what it was."""
+    def _emit_correction(self, thinking: str, text: str) -> None:
+        """Discard the text that was reported, and report what it was in fact."""
         self._emit_event(
-            AnswerDiscarded("it was thinking" if thinking else "it was read otherwise")
+            AnswerDiscarded("it was thinking" if thinking else "it was parsed in another way")
         )
         if thinking:
             self._emit_event(ThinkingDelta(thinking))
-        if said:
-            self._emit_event(TextDelta(said))
+        if text:
+            self._emit_event(TextDelta(text))
 
     def _emit_event(self, event: Event) -> None:
         if self._emit is not None:
@@ -149,30 +150,30 @@ class ModelCaller:
 
 
 class _ResponseTimer:
-    """How long an answer takes, and how long of that it is being written."""
+    """Measures how long an answer takes, and how long the model writes it."""
 
     def __init__(self) -> None:
-        self._began = monotonic()
+        self._started = monotonic()
         self._first = 0.0
 
     def observe(self, part: ResponseEvent) -> None:
-        """The first part that is of the answer itself counts."""
+        """Start the writing time at the first part of the answer itself."""
         if not self._first and not isinstance(part, ResponseStart):
             self._first = monotonic()
 
     def finish(self, usage: Usage) -> ModelAnswered:
-        """The answer is over."""
+        """Return the event of an answer that has ended."""
         now = monotonic()
-        return ModelAnswered(usage, now - self._began, now - (self._first or now))
+        return ModelAnswered(usage, now - self._started, now - (self._first or now))
 
 
 def build_turn(parts: list[ResponseEvent]) -> ModelTurn:
-    """The turn that the parts of an answer make."""
+    """Build the turn from the parts of an answer."""
     text: list[str] = []
     thinking: list[str] = []
     calls: list[ToolCallPart] = []
     broken: list[MalformedCallPart] = []
-    ended = _NO_END
+    end = _NO_END
     for part in parts:
         match part:
             case TextPart():
@@ -180,7 +181,7 @@ def build_turn(parts: list[ResponseEvent]) -> ModelTurn:
             case ToolCallPart():
                 calls.append(part)
             case ResponseEnd():
-                ended = part
+                end = part
             case ResponseStart():
                 pass
             case RetractedPart():
@@ -191,11 +192,8 @@ def build_turn(parts: list[ResponseEvent]) -> ModelTurn:
                 thinking.append(part.text)
             case MalformedCallPart():
                 broken.append(part)
-    answer, thoughts = "".join(text), "".join(thinking)
+            case _:
+                assert_never(part)
     return ModelTurn(
-        answer, thoughts, tuple(calls), tuple(broken), ended.finish_reason, ended.usage
+        "".join(text), "".join(thinking), tuple(calls), tuple(broken), end.finish_reason, end.usage
     )
-
-
-_NO_END = ResponseEnd(None, Usage(1))
-_NO_USAGE = Usage()

@@ -27,7 +27,7 @@ from agentcall.messages import Assistant, ToolResult, Usage
 from agentcall.models.base import ResponseEnd, ResponseEvent, ResponseStart, collect_secrets
 from agentcall.models.errors import expand_secrets, mask_text
 from agentcall.result import RunResult
-from agentcall.runtime.context import AgentRunPaused
+from agentcall.runtime.executor import AgentRunPaused
 from agentcall.runtime.hooks import (
     AgentSpan,
     InstrumentedSpan,

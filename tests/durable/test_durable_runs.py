@@ -24,7 +24,7 @@ from agentcall.errors import JournalError, ModelRefused, ModelUnreachable, RunBu
 from agentcall.events import ApprovalRequested, RunFinished, RunStarted, ToolCallFinished
 from agentcall.messages import Assistant, ToolResult, User
 from agentcall.models.fallback import RateLimitedModel
-from agentcall.runtime.checkpoint import UNKNOWN_OUTCOME
+from agentcall.runtime.prompts import UNKNOWN_OUTCOME
 from agentcall.testing import ScriptedModel, call, calls, drop, overflow, say, status
 
 DONE: list[str] = []

@@ -22,11 +22,10 @@ from agentcall.errors import (
     UnknownModel,
 )
 from agentcall.events import DialectChosen, Event, RunFinished, TextDelta
-from agentcall.models.base import ModelSettings
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.result import RunResult
-from agentcall.settings import Limits
+from agentcall.settings import Limits, ModelSettings
 from agentcall.tools.tool import Tool, tool
 
 SPEAKS = {

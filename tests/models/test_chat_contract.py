@@ -31,10 +31,11 @@ from agentcall.errors import (
 )
 from agentcall.events import AnswerDiscarded, DialectChosen, Event, RunFinished, ToolCallStarted
 from agentcall.messages import ToolResult
-from agentcall.models.base import Model, ModelSettings, ResponseEnd, ResponseStart
+from agentcall.models.base import Model, ResponseEnd, ResponseStart
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.openai_client import OpenAIChat
+from agentcall.settings import ModelSettings
 from agentcall.testing import (
     MISSING,
     Completion,

@@ -9,8 +9,9 @@ from agentcall import Agent, Limits, tool
 from agentcall.dialects.base import PromptSpec
 from agentcall.messages import Assistant, ToolCall, ToolResult, Transcript, Usage, User
 from agentcall.models import base
-from agentcall.models.base import ModelSettings, ResponseEnd
+from agentcall.models.base import ResponseEnd
 from agentcall.models.http_chat import HTTPChat
+from agentcall.settings import ModelSettings
 from agentcall.testing import FakeServer, RecordedRequest, call, say
 from agentcall.testing.replies import Completion
 from agentcall_server import ensure

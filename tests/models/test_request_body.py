@@ -12,8 +12,9 @@ from agentcall.dialects.base import DialectReader, PromptSpec, RequestPrelude, T
 from agentcall.dialects.native import NativeDialect
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, Message, System, Transcript, User
-from agentcall.models.base import ModelRequest, ModelSettings
+from agentcall.models.base import ModelRequest
 from agentcall.models.chat_completions import RequestEncoder
+from agentcall.settings import ModelSettings
 
 
 @tool

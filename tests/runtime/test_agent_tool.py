@@ -28,11 +28,12 @@ from agentcall import (
 from agentcall.errors import ModelError, PolicyFailed, SchemaError, UsageError
 from agentcall.events import ApprovalRequested, Event, Nested, RunFinished, TextDelta
 from agentcall.messages import ToolResult, User
-from agentcall.runtime.checkpoint import InProcessExecutor, ToolStep
-from agentcall.runtime.context import RunInput
+from agentcall.runtime.checkpoint import InProcessExecutor
 from agentcall.runtime.executor import call_tool
+from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
+from agentcall.runtime.state import RunInput
 from agentcall.testing import RecordedRequest, Reply, ScriptedCall, ScriptedModel, call, calls, say
 
 SENT: list[str] = []
@@ -468,7 +469,7 @@ async def test_no_id_of_a_server_can_stand_for_the_call_of_an_agent() -> None:
     assert len({each.call.id for each in result.pending}) == 2
 
 
-# What strangers wrote.
+# Untrusted content.
 
 
 @tool(untrusted=True, read_only=True)
@@ -506,7 +507,7 @@ async def test_what_the_run_above_read_of_strangers_taints_the_agent() -> None:
     (waits,) = (each.call for each in last.result.pending)
     assert (waits.name, SENT) == ("act", [])
     (asked,) = [event for event in events if isinstance(event, ApprovalRequested)]
-    assert "strangers" in asked.reason
+    assert "untrusted content" in asked.reason
     done = await outer.resume(last.result, {waits.id: True})
     assert (done.output, SENT) == ("ok", ["acted on it"])
 
@@ -535,7 +536,7 @@ class Recording(InProcessExecutor):
     async def call_model(self, key: str, ask: Callable[[], Any], point: Callable[[], Any]) -> Any:
         return await self._step(key, ask)
 
-    async def call_tool(self, step: ToolStep, call: Callable[[], Any]) -> Any:
+    async def call_tool(self, step: PlannedCall, call: Callable[[], Any]) -> Any:
         return await self._step(step.key, call)
 
     async def _step(self, key: str, work: Callable[[], Any]) -> Any:

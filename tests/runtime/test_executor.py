@@ -13,39 +13,47 @@ from typing import Any
 import pytest
 
 from agentcall import Limits, ModelRetry, RunContext, ToolRegistry
+from agentcall.dialects.base import PromptSpec
 from agentcall.errors import ToolError
 from agentcall.events import Emit, Event, ToolCallFinished, ToolCallStarted
 from agentcall.messages import ToolCall, ToolResult
-from agentcall.runtime.budget import Budget
-from agentcall.runtime.checkpoint import InProcessExecutor
-from agentcall.runtime.context import RunScope
-from agentcall.runtime.executor import ToolInvocation, call_tool, execute_call, execute_calls
+from agentcall.runtime.executor import call_tool, execute_call, execute_calls
+from agentcall.runtime.output import OutputParser
+from agentcall.runtime.planned_call import PlannedCall
+from agentcall.runtime.spec import AgentSpec
+from agentcall.runtime.state import RunInput, RunState
+from agentcall.testing import ScriptedModel
 from agentcall.tools.tool import make_tool
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
 
 
-def home(emit: Emit | None = None) -> RunScope:
-    return RunScope("agent", 0, InProcessExecutor(), Budget(Limits()), emit)
+def make_state(emit: Emit | None = None, limits: Limits | None = None) -> RunState:
+    spec = AgentSpec(
+        ScriptedModel([]),
+        ToolRegistry(),
+        PromptSpec("", (), None),
+        OutputParser(str),
+        limits or Limits(),
+    )
+    return RunState(spec, RunInput("r", (), 0), emit)
 
 
-def job(
-    function: Callable[..., Any], number: int = 0, retry: int = 0, **marks: Any
-) -> ToolInvocation:
+def job(function: Callable[..., Any], number: int = 0, retry: int = 0, **marks: Any) -> PlannedCall:
     tool = make_tool(function, **marks)
     call = ToolCall(f"c{number}", tool.name, "{}")
     context = RunContext[Any](deps=None, retry=retry, idempotency_key=f"r:1:{number}")
-    return ToolInvocation(call, tool, {}, context)
+    return PlannedCall(call, "run", tool, {}, context)
 
 
 async def result_of(function: Callable[..., Any], **marks: Any) -> ToolResult:
     return await execute_call(job(function, **marks), 1000)
 
 
-async def all_of(jobs: list[ToolInvocation], limits: Limits | None = None) -> dict[str, ToolResult]:
-    results: dict[str, ToolResult] = {}
-    await execute_calls(jobs, limits or Limits(), home(), results)
-    return results
+async def all_of(jobs: list[PlannedCall], limits: Limits | None = None) -> dict[str, ToolResult]:
+    state = make_state(limits=limits)
+    await execute_calls(jobs, state)
+    return state.results
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -301,22 +309,22 @@ async def test_a_cancelled_run_cancels_its_tools_and_keeps_what_was_done() -> No
         finally:
             ended.append("slow")
 
-    results: dict[str, ToolResult] = {}
+    state = make_state()
     jobs = [job(coroutine, 0), job(slow, 1), job(slow, 2)]
-    task = asyncio.ensure_future(execute_calls(jobs, Limits(), home(), results))
+    task = asyncio.ensure_future(execute_calls(jobs, state))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == ["slow", "slow"]
-    assert list(results) == ["c0"]
+    assert list(state.results) == ["c0"]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_what_happens_is_told_in_order() -> None:
     events: list[Event] = []
     done = job(coroutine)
-    await execute_calls([done], Limits(), home(events.append), {})
+    await execute_calls([done], make_state(events.append))
     started, finished = events
     assert started == ToolCallStarted(done.call)
     assert isinstance(finished, ToolCallFinished)

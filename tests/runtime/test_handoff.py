@@ -69,7 +69,7 @@ async def test_the_other_agent_goes_on_with_its_model_instructions_and_tools() -
 async def test_the_tool_says_what_the_other_agent_is_told() -> None:
     other = Agent(scripted(), name="billing", instructions="You know invoices.\nBe brief.")
     (made,) = agent("triage", handoffs=[other]).spec.registry
-    assert "What billing is told: You know invoices." in made.description
+    assert "The instructions of billing: You know invoices." in made.description
     assert "Be brief" not in made.description
 
 

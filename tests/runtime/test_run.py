@@ -24,8 +24,8 @@ from agentcall.events import (
 )
 from agentcall.messages import NO_RESULT, Assistant, ToolCall, ToolResult, User
 from agentcall.result import MissingOutput, NoOutput
-from agentcall.runtime.context import RunInput
 from agentcall.runtime.run import AgentRun
+from agentcall.runtime.state import RunInput
 from agentcall.testing import (
     RecordedRequest,
     ScriptedCall,

@@ -165,7 +165,7 @@ async def test_the_prompt_may_be_left_out_to_go_on(path: Path) -> None:
 
 
 async def test_messages_and_a_session_are_one_too_many(path: Path) -> None:
-    with pytest.raises(UsageError, match="give one"):
+    with pytest.raises(UsageError, match="pass one"):
         await agent().run("a", messages=[User("x")], session=SQLiteSession("chat", path))
 
 

@@ -15,10 +15,11 @@ from agentcall.diagnostics.bench.load import (
 from agentcall.diagnostics.bench.stats import AgentStats, StreamStats
 from agentcall.dialects.base import Dialect
 from agentcall.errors import ModelError, UsageError
-from agentcall.models.base import Model, ModelSettings
+from agentcall.models.base import Model
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.load_balancer import LoadBalancer
+from agentcall.settings import ModelSettings
 
 _AGENT_TOKENS = 512
 """Maximum tokens of an agent's answer: a call, or a sentence."""

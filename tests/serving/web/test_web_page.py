@@ -218,7 +218,7 @@ def test_what_is_no_image_is_said(visit: Open) -> None:
     )
     expect(chat.page.locator("#box .thumbnail-item, #box img").first).to_be_visible()
     chat.page.locator("#box textarea").press("Enter")
-    chat.sees("is no PNG, JPEG, WebP or GIF")
+    chat.sees("is not a PNG, JPEG, WebP or GIF")
     assert not chat.model.requests
 
 

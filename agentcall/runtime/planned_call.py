@@ -1,0 +1,59 @@
+"""A tool call of a turn, with the decision about it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+from agentcall.messages import ToolCall, ToolResult
+from agentcall.tools.tool import RunContext, Tool
+
+CallDecision: TypeAlias = Literal["run", "ask", "refuse", "duplicate", "recorded"]
+
+_NO_TOOL = cast("Tool", None)
+_NO_CONTEXT = RunContext[Any](deps=None)  # Any: the user's own type
+
+
+class PlannedCall(NamedTuple):
+    """A call and the decision about it.
+
+    run: the executor runs `tool` with `values` and `context`; the three are set in no other case.
+    ask: a person has to decide, because of `reason`; the run pauses.
+    refuse: the call is not executed; `result` says why.
+    duplicate: the call gets the result of `duplicate_of`, the id of an equal call of this turn.
+    recorded: an earlier process executed the call; `result` is what it recorded.
+
+    fingerprint: identifies the call for the loop guard; empty for calls that it ignores.
+    is_invalid: the call is refused for a mistake of the model, which counts towards the limit of
+        equal errors.
+    """
+
+    call: ToolCall
+    decision: CallDecision
+    tool: Tool = _NO_TOOL
+    values: dict[str, object] = {}  # noqa: RUF012 - nobody changes it
+    context: RunContext[Any] = _NO_CONTEXT  # Any: the user's own type
+    result: ToolResult | None = None
+    reason: str = ""
+    duplicate_of: str = ""
+    fingerprint: str = ""
+    is_invalid: bool = False
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of a call that runs: `run:turn:index`."""
+        return self.context.idempotency_key
+
+
+def refuse_call(
+    call: ToolCall,
+    message: str,
+    *,
+    fingerprint: str = "",
+    is_invalid: bool = False,
+    untrusted: bool = False,
+) -> PlannedCall:
+    """Plan a call that is not executed; `message` tells the model why."""
+    result = ToolResult(call.id, call.name, message, True, untrusted, assessed=True)
+    return PlannedCall(
+        call, "refuse", result=result, fingerprint=fingerprint, is_invalid=is_invalid
+    )

@@ -1,0 +1,171 @@
+"""Every sentence that the runtime writes to the model, in one place.
+
+Constants, and one function for each sentence with a value in it. Change or measure the wording
+here; nothing else in `runtime/` contains text for the model. The other sentences are beside the
+data that they describe:
+
+- calls that do not fit a tool: `repair/error_messages.py` and `tools/schema/`;
+- errors that a tool raises, and the note at the end of a truncated result: `workers/invoke.py` and
+  `tools/serialize.py`;
+- a call without a result in a history: `messages.NO_RESULT`;
+- an interrupted call that a person decides not to repeat: `durable/agent.py`;
+- the search for tools: `tools/selection.py`;
+- the format of calls and of structured output: `dialects/`;
+- the parameters of `read_result` and of an agent as a tool: the docstrings of their functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_MAX_QUOTED_CHARS = 1_000
+_MAX_INSTRUCTION_CHARS = 200
+
+# Calls that are not executed.
+
+ONE_HANDOFF_ONLY = "Not called: a conversation is handed over to one agent at a time."
+DUPLICATE_PENDING = "Not called: the same call of this turn waits for approval."
+TOOL_CHANGED = (
+    "The tool has changed since this call was made, and it was not called. Call it again."
+)
+UNKNOWN_OUTCOME = (
+    "This call was started, and then the program that ran it was interrupted. Its outcome is "
+    "unknown: it may have completed, in whole or in part, or not at all. It was not executed "
+    "again. Do not call it again before you know what happened; if you cannot find out, say so."
+)
+
+
+def format_too_many_calls(max_calls: int) -> str:
+    """A call beyond `Limits.calls_per_turn`."""
+    return f"Not called: only {max_calls} calls of one turn are. Make it in your next turn."
+
+
+def format_tool_call_limit(limit: int) -> str:
+    """A call beyond `Limits.tool_calls`."""
+    return f"Not called: this run may make {limit} tool calls, and all are used up."
+
+
+def format_repeated_call(name: str, last_result: str) -> str:
+    """A call that the loop guard does not execute again."""
+    return (
+        f"You have already called {name} with these arguments, and it was not called again. "
+        f"It gave:\n{last_result}\nUse that result, call another tool, or give your final answer."
+    )
+
+
+def format_duplicate_result(result: str) -> str:
+    """The result of a call that the model made twice in one turn."""
+    return f"(You made this call twice in one turn; it was executed once, and gave:)\n{result}"
+
+
+def format_person_denial(reason: str) -> str:
+    """A call that a person denied."""
+    because = f": {reason}" if reason else ""
+    return f"A person refused this call{because}. It was not carried out; do not claim that it was."
+
+
+def format_policy_denial(reason: str) -> str:
+    """A call that the policy denied."""
+    because = f": {reason}" if reason else ""
+    return f"This call is not allowed{because}. It was not carried out; do not claim that it was."
+
+
+# Calls that failed.
+
+
+def format_timeout(name: str, seconds: float | None, *, may_be_running: bool) -> str:
+    """A call that reached its deadline; a sync tool cannot be stopped, so it may be running."""
+    note = "; it may still be running" if may_be_running else ""
+    return f"{name} did not end within {seconds:g} seconds{note}"
+
+
+def format_self_cancellation(name: str) -> str:
+    """An async tool that raised CancelledError, although nobody cancelled it."""
+    return f"{name} cancelled itself"
+
+
+# Answers that the run does not accept.
+
+EMPTY_ANSWER = "Your answer was empty. Call a tool, or give your final answer."
+TRUNCATED_CALL = (
+    "Your answer reached the length limit before the tool call was complete, so nothing was "
+    "called. Call again, with fewer words."
+)
+FINAL_ANSWER = (
+    "For this question no more tools can be called. "
+    "Give your final answer to it now, with what you know."
+)
+
+
+def format_malformed_call(reason: str, text: str, tools: Iterable[str]) -> str:
+    """A tool call that the dialect could not read."""
+    return (
+        f"A tool call in your answer could not be read: {reason}. You wrote:\n"
+        f"{text[:_MAX_QUOTED_CHARS]}\nWrite the call again, its arguments as one JSON object. "
+        f"The tools are: {', '.join(tools)}."
+    )
+
+
+def format_invalid_output(error: object) -> str:
+    """An answer that is not a value of the output type."""
+    return (
+        f"Your answer does not fit. {error}\n"
+        "Answer again with one JSON value of that form, and nothing else."
+    )
+
+
+# Results that were shortened to fit the context window.
+
+
+def format_shortened_result(text: str, length: int, call_id: str) -> str:
+    """The first characters of a result of `length` characters, and how to read the rest."""
+    return (
+        f"{text}\n[shortened: the first {len(text)} of {length} characters; "
+        f'continue with read_result(call_id="{call_id}", page=1)]'
+    )
+
+
+def format_page(text: str, page: int, pages: int) -> str:
+    """A page of a shortened result."""
+    return f"[page {page} of {pages}]\n{text}"
+
+
+def format_unknown_result(call_id: str, known: Iterable[str]) -> str:
+    """`read_result` was called with the id of no shortened result."""
+    return f"no shortened result has the id {call_id!r}; there are: {', '.join(known)}"
+
+
+def format_unknown_page(page: int, pages: int) -> str:
+    """`read_result` was called with a page that does not exist."""
+    return f"the result has the pages 1 to {pages}, not {page}"
+
+
+# Other agents: handoffs, and agents as tools.
+
+
+def format_handoff(name: str) -> str:
+    """The result of a handoff; the agent that takes over reads it."""
+    return f"You are {name} now, and the conversation is yours. Continue."
+
+
+def format_handoff_description(name: str, instructions: str) -> str:
+    """The description of the tool that hands the conversation over to an agent."""
+    first_line = instructions.strip().partition("\n")[0][:_MAX_INSTRUCTION_CHARS]
+    note = f" The instructions of {name}: {first_line}" if first_line else ""
+    return f"Hand the conversation over to {name}, who continues it.{note}"
+
+
+def format_agent_description(name: str, instructions: str) -> str:
+    """The description of an agent as a tool."""
+    return f"Ask the agent {name}. {instructions.strip().partition(chr(10))[0]}".strip()
+
+
+def format_no_answer(stop_reason: str, why: str, last_text: str) -> str:
+    """An agent as a tool ended without an output."""
+    note = f" Its last message: {last_text}" if last_text else ""
+    return f"No answer ({stop_reason}): {why}.{note}"
+
+
+def format_too_deep(max_depth: int) -> str:
+    """An agent that would be called by an agent that is called by an agent, and so on."""
+    return f"Not called: {max_depth} agents are already calling each other. Answer now."
