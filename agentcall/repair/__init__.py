@@ -28,7 +28,7 @@ from contextlib import suppress
 
 from agentcall.dialects.base import ToolCallPart
 from agentcall.errors import ArgumentsError
-from agentcall.repair.types import Fix, RefusedCall, RepairedCall
+from agentcall.repair.fixes import Fix, RefusedCall, RepairedCall
 from agentcall.tools.tool import Tool
 
 __all__ = ["Fix", "RefusedCall", "RepairedCall", "repair_call"]

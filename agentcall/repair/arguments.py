@@ -44,8 +44,8 @@ from agentcall.dialects.base import ToolSchema
 from agentcall.lenient_json import WrittenFloat, WrittenInt, is_exact
 from agentcall.messages import JSON
 from agentcall.repair.arguments_json import ParsedArguments, parse_inner
+from agentcall.repair.fixes import Fix, dump_json, make_drop_fix, make_fix, make_value_fix
 from agentcall.repair.tool_name import find_only_near, find_tool_name, normalize_spelling
-from agentcall.repair.types import Fix, dump_json, make_drop_fix, make_fix, make_value_fix
 from agentcall.tools.tool import Tool
 
 

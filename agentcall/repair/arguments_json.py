@@ -39,7 +39,7 @@ from agentcall.lenient_json import (
     parse_strict_json,
 )
 from agentcall.messages import JSON
-from agentcall.repair.types import Fixes, dump_json, make_fix
+from agentcall.repair.fixes import Fixes, dump_json, make_fix
 
 MAX_REPAIR_LENGTH = 100_000
 """Longer invalid JSON is refused, since repair is slow (characters)."""

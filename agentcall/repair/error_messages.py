@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 from agentcall.errors import ArgumentsError
 from agentcall.repair.arguments import get_properties
+from agentcall.repair.fixes import shorten
 from agentcall.repair.tool_name import find_similar_names
-from agentcall.repair.types import shorten
 from agentcall.tools.search import FIND_TOOLS
 from agentcall.tools.tool import Tool
 

@@ -24,8 +24,7 @@ from agentcall.repair.error_messages import (
     format_unreadable_arguments,
     format_wrong_arguments,
 )
-from agentcall.repair.tool_name import find_tool_name
-from agentcall.repair.types import (
+from agentcall.repair.fixes import (
     Fixes,
     RefusedCall,
     RepairedCall,
@@ -33,6 +32,7 @@ from agentcall.repair.types import (
     make_fix,
     summarize_fixes,
 )
+from agentcall.repair.tool_name import find_tool_name
 from agentcall.tools.tool import Tool
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-from agentcall.repair.types import Fixes, make_fix
+from agentcall.repair.fixes import Fixes, make_fix
 
 _MAX_NAME_LENGTH = 200
 _MIN_SIMILARITY = 0.6

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tool_call_formats import FORMATS, JSON_FORMATS, K3_TYPES, TAGGED_FORMATS, bare, dumps
 
 from agentcall.dialects.base import ToolCallPart
-from agentcall.dialects.parsers.registry import TOOL_PARSERS
+from agentcall.dialects.parsers.families import TOOL_PARSERS
 from agentcall.dialects.parsers.stream import (
     ParsedResponse,
     collect_parts,

@@ -17,7 +17,7 @@ from agentcall.dialects.base import (
 )
 from agentcall.dialects.constrained.parser import ConstrainedReader
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parsers.registry import TOOL_PARSERS
+from agentcall.dialects.parsers.families import TOOL_PARSERS
 from agentcall.dialects.parsers.stream import (
     ParsedResponse,
     RetractedPart,

@@ -1,1 +1,1 @@
-"""The parsers of the model families: one module each; `registry` lists them, `stream` runs them."""
+"""The parsers of the model families: one module each; `families` lists them, `stream` runs them."""

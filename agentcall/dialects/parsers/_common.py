@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from agentcall.dialects.base import CallPart, MalformedCallPart, ToolCallPart, ToolSchema, ToolSet
-from agentcall.dialects.parsers.base import ParseState
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan, TextScanner
+from agentcall.dialects.parsers.tool_parser import ParseState
 from agentcall.lenient_json import (
     Members,
     ParsedJSON,

@@ -22,8 +22,8 @@ from agentcall.dialects.parsers._common import (
     parse_calls,
     write_calls,
 )
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 from agentcall.lenient_json import BracketMatcher
 
 _WORD_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/"

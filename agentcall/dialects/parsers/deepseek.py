@@ -39,8 +39,8 @@ from agentcall.dialects.parsers._common import (
     reject_markup,
     unwrap_arguments,
 )
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 from agentcall.lenient_json import Members
 
 _DSML_BARS = ("｜DSML｜", "｜DSML｜ ", "")

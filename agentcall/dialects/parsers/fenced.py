@@ -19,9 +19,9 @@ from agentcall.dialects.parsers._common import (
     write_calls,
 )
 from agentcall.dialects.parsers.bare_json import read_call_value
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 
 _JSON_LABELS = frozenset(
     {"", "json", "jsonc", "json5", "tool_call", "tool_calls", "tool", "function"}

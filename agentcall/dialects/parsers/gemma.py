@@ -15,9 +15,9 @@ import re
 from typing import cast
 
 from agentcall.dialects.parsers._common import CUT_OFF
-from agentcall.dialects.parsers.base import MarkupReader, ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import Delimiters, Scan
 from agentcall.dialects.parsers.thinking import create_tag_readers
+from agentcall.dialects.parsers.tool_parser import MarkupReader, ParseState, ToolParser
 from agentcall.lenient_json import MAX_DEPTH
 from agentcall.messages import JSON
 

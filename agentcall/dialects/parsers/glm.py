@@ -19,8 +19,8 @@ from agentcall.dialects.parsers._common import (
     read_tagged_value,
     reject_markup,
 )
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 from agentcall.lenient_json import Members
 
 _BEGIN_KEY = "<arg_key>"

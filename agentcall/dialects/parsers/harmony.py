@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 
 from agentcall.dialects.parsers._common import CUT_OFF
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 
 _MESSAGE = "<|message|>"
 _START = "<|start|>assistant"

@@ -11,10 +11,10 @@ and Qwen/Qwen3-8B (tokenizer_config.json).
 from __future__ import annotations
 
 from agentcall.dialects.parsers._common import read_json_block, reject_markup, write_calls
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.thinking import END_TAGS
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 
 _END_CALL = "</tool_call>"
 _CALL_ENDS = Delimiters(_END_CALL, *END_TAGS)

@@ -22,9 +22,9 @@ from agentcall.dialects.parsers._common import (
     write_calls,
 )
 from agentcall.dialects.parsers.bare_json import BARE_JSON
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.fenced import FENCED
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 
 _END_TOKENS = ("<|action_end|>", "[UNUSED_TOKEN_143]")
 _PLUGIN_TOKENS = ("<|plugin|>", "[UNUSED_TOKEN_141]")

@@ -32,9 +32,9 @@ from agentcall.dialects.parsers._common import (
     reject_markup,
     unwrap_arguments,
 )
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.thinking import create_thinking_end_reader, create_thinking_reader
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 from agentcall.lenient_json import Members
 
 _K3_BEGIN_ARGUMENT = "<|open|>argument "

@@ -18,9 +18,9 @@ from agentcall.dialects.parsers._common import (
     write_calls,
 )
 from agentcall.dialects.parsers.bare_json import BARE_JSON
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.pythonic import parse_pythonic_lines, parse_pythonic_list
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 
 _END_TOKENS = ("<|eom_id|>", "<|eot_id|>")
 _CODE_END = Delimiters(*_END_TOKENS)

@@ -12,8 +12,8 @@ Magistral see thinking.py.
 from __future__ import annotations
 
 from agentcall.dialects.parsers._common import read_json_block, reject_markup
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 
 _MARKER = "[TOOL_CALLS]"
 _NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"

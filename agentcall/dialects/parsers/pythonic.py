@@ -24,8 +24,8 @@ from agentcall.dialects.parsers._common import (
     reject_markup,
     write_calls,
 )
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 from agentcall.lenient_json import BracketMatcher, LenientParser, MalformedJSON
 from agentcall.messages import JSON
 

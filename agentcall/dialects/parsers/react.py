@@ -31,9 +31,9 @@ from agentcall.dialects.parsers._common import (
     unwrap_arguments,
     write_calls,
 )
-from agentcall.dialects.parsers.base import ParseState, ToolParser
 from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 
 _THOUGHT_LABEL = "Thought:"
 _ACTION_LABELS = ("Action:", "**Action:**")

@@ -31,9 +31,14 @@ from agentcall.dialects.base import (
     ToolSet,
     ToolSpecs,
 )
-from agentcall.dialects.parsers.base import MarkupReader, ParseState, RetractedPart, ToolParser
-from agentcall.dialects.parsers.registry import TOOL_PARSERS, UNREADABLE, get_parsers, list_families
+from agentcall.dialects.parsers.families import TOOL_PARSERS, UNREADABLE, get_parsers, list_families
 from agentcall.dialects.parsers.scanner import Delimiters, Scan, TextScanner
+from agentcall.dialects.parsers.tool_parser import (
+    MarkupReader,
+    ParseState,
+    RetractedPart,
+    ToolParser,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,9 @@ swiss-ai/Apertus-8B-Instruct-2509 (`<|tools_prefix|>`, the tool's name as the ke
 from __future__ import annotations
 
 from agentcall.dialects.parsers._common import read_json_block, reject_markup
-from agentcall.dialects.parsers.base import MarkupReader, ParseState, ToolParser
 from agentcall.dialects.parsers.scanner import BLANK, Scan
 from agentcall.dialects.parsers.thinking import create_tag_readers
+from agentcall.dialects.parsers.tool_parser import MarkupReader, ParseState, ToolParser
 
 
 def _create_json_reader(

@@ -23,8 +23,8 @@ from __future__ import annotations
 from typing import cast
 
 from agentcall.dialects.base import MessagePart, ToolCallPart
-from agentcall.dialects.parsers.base import MarkupReader, ParseState, PartWriter, ToolParser
 from agentcall.dialects.parsers.scanner import Delimiters, Scan
+from agentcall.dialects.parsers.tool_parser import MarkupReader, ParseState, PartWriter, ToolParser
 
 
 def create_thinking_reader(opener: str, *closers: str) -> MarkupReader:

@@ -14,7 +14,6 @@ are tried one after another, and the first one that recognizes its format reads 
 from __future__ import annotations
 
 from agentcall.dialects.parsers.bare_json import BARE_JSON
-from agentcall.dialects.parsers.base import ToolParser
 from agentcall.dialects.parsers.deepseek import DEEPSEEK, DSML
 from agentcall.dialects.parsers.fenced import FENCED
 from agentcall.dialects.parsers.gemma import GEMMA
@@ -30,6 +29,7 @@ from agentcall.dialects.parsers.qwen_coder import QWEN_CODER
 from agentcall.dialects.parsers.react import REACT
 from agentcall.dialects.parsers.tagged_json import COHERE, GRANITE, JAMBA, PHI
 from agentcall.dialects.parsers.thinking import THINKING
+from agentcall.dialects.parsers.tool_parser import ToolParser
 from agentcall.errors import UsageError
 
 UNREADABLE = ToolParser("unreadable", markers={"<tool_call>": read_unreadable})
