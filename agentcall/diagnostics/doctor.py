@@ -15,12 +15,12 @@ from agentcall.errors import (
     UsageError,
 )
 from agentcall.models.capabilities import (
-    SOUND_PARSER_SINCE,
     DialectChoice,
     ServerCapabilities,
     ToolSupport,
     can_stream_tools,
     describe_server,
+    has_sound_parser,
     is_internlm2,
     list_models,
     match_model,
@@ -162,7 +162,7 @@ async def _examine_model(endpoint: HTTPEndpoint, capabilities: ServerCapabilitie
         tools=capabilities.tool_support,
         streams_with_tools=None
         if streamed is None
-        else streamed and _has_sound_calls(capabilities),
+        else streamed and has_sound_parser(capabilities),
         dialect=choice.dialect.name,
         reason=choice.reason,
         findings=(*findings, *list_findings(capabilities, streamed, choice)),
@@ -192,7 +192,7 @@ def list_findings(
 def _check_server(capabilities: ServerCapabilities, url: str) -> Finding:
     name = _SERVER_NAMES.get(capabilities.server, capabilities.server) or "an unknown server"
     what = f"{name} {capabilities.version}".strip() + f" answers at {url}"
-    if capabilities.server != "lmdeploy" or capabilities.min_version >= SOUND_PARSER_SINCE:
+    if has_sound_parser(capabilities):
         return Finding("ok", what)
     if not capabilities.min_version:
         advice = "launch without --disable-fastapi-docs, so that its version can be detected"
@@ -254,7 +254,7 @@ def _advise_on_tools(capabilities: ServerCapabilities) -> str:
 def _check_stream(
     capabilities: ServerCapabilities, choice: DialectChoice, *, streamed: bool
 ) -> Finding:
-    if streamed and _has_sound_calls(capabilities):
+    if streamed and has_sound_parser(capabilities):
         return Finding("ok", "a stream with tools works")
     fault = "garbles the calls in a stream" if streamed else "answers without a stream"
     what = f"a stream with tools does not work: the server {fault}"
@@ -270,10 +270,6 @@ def _check_dialect(capabilities: ServerCapabilities, choice: DialectChoice) -> F
         reason = "before 0.10.2 LMDeploy does not constrain answers to a schema on every engine"
         return Finding("warn", f"{what}; {reason}", "upgrade LMDeploy to 0.13 or later")
     return Finding("ok", what)
-
-
-def _has_sound_calls(capabilities: ServerCapabilities) -> bool:
-    return capabilities.server != "lmdeploy" or capabilities.min_version >= SOUND_PARSER_SINCE
 
 
 async def _explain_listing_error(endpoint: HTTPEndpoint, error: ModelError) -> Finding:

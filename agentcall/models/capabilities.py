@@ -34,7 +34,7 @@ from agentcall.models.stream import parse_completion
 
 CHAT_PATH = "/chat/completions"
 
-SOUND_PARSER_SINCE = (0, 13)
+_SOUND_PARSER_SINCE = (0, 13)
 """The first LMDeploy whose tool parsers share no state between requests and stream correctly."""
 
 _JINJA_SINCE = (0, 10)
@@ -189,7 +189,7 @@ def select_dialect(capabilities: ServerCapabilities) -> DialectChoice:
     reason = _explain_support(capabilities)
     if capabilities.tool_support in ("dropped", "refused"):
         return DialectChoice(model, get_dialect("constrained"), reason)
-    return DialectChoice(model, get_dialect("native"), reason, _has_sound_parser(capabilities))
+    return DialectChoice(model, get_dialect("native"), reason, has_sound_parser(capabilities))
 
 
 def _select_for_internlm2(capabilities: ServerCapabilities) -> DialectChoice:
@@ -202,7 +202,7 @@ def _select_for_internlm2(capabilities: ServerCapabilities) -> DialectChoice:
         )
         return DialectChoice(model, get_dialect("internlm-named"), reason)
     reason = _explain_support(capabilities)
-    if capabilities.tool_support == "reach" and _has_sound_parser(capabilities):
+    if capabilities.tool_support == "reach" and has_sound_parser(capabilities):
         return DialectChoice(model, get_dialect("native"), reason)
     return DialectChoice(model, get_dialect("internlm"), f"{reason}; {raw_mode}")
 
@@ -212,9 +212,9 @@ def _has_builtin_template(capabilities: ServerCapabilities) -> bool:
     return capabilities.server == "lmdeploy" and () < capabilities.min_version < _JINJA_SINCE
 
 
-def _has_sound_parser(capabilities: ServerCapabilities) -> bool:
+def has_sound_parser(capabilities: ServerCapabilities) -> bool:
     """Whether the calls that the server parses are reliable, also in streams."""
-    return capabilities.server != "lmdeploy" or capabilities.min_version >= SOUND_PARSER_SINCE
+    return capabilities.server != "lmdeploy" or capabilities.min_version >= _SOUND_PARSER_SINCE
 
 
 def _explain_support(capabilities: ServerCapabilities) -> str:
@@ -228,12 +228,12 @@ def _explain_support(capabilities: ServerCapabilities) -> str:
             reason = (
                 f"tools reach the prompt ({without_tool} tokens without one, {with_tool} with one)"
             )
-            return reason if _has_sound_parser(capabilities) else f"{reason}, but {unsound}"
+            return reason if has_sound_parser(capabilities) else f"{reason}, but {unsound}"
         case "dropped":
             return f"the chat template drops tools ({without_tool} prompt tokens in both cases)"
         case "refused":
             return f"the server refuses tools ({_shorten_refusal(capabilities.refusal)})"
-        case "unknown" if not _has_sound_parser(capabilities):
+        case "unknown" if not has_sound_parser(capabilities):
             return unsound
         case "unknown":
             return f"{capabilities.server or 'the server'} is assumed to support the tools field"

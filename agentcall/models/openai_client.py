@@ -160,7 +160,7 @@ class _OpenAITransport:
             CHAT_PATH,
             body=orjson.loads(body),
             cast_to=object,
-            stream=True,  # the client passes bytes on as they arrive; the body decides what it asks
+            stream=True,  # the client returns bytes as they arrive, also of plain JSON
             stream_cls=AsyncStream[object],
         )
         try:

@@ -127,8 +127,7 @@ class ResponseReader:
     def end(self) -> list[ResponseEvent]:
         """Return the last parts of an answer; its finish reason is None if it was cut off."""
         reason = None if self._finish_reason in _ABORT_REASONS else self._finish_reason
-        has_output = self._deltas or (self._usage and self._usage.output_tokens)
-        if reason == "length" and not has_output:
+        if reason == "length" and not (self._deltas or (self._usage and self._usage.output_tokens)):
             raise ContextOverflow(
                 "the server had no room for an answer: the conversation is longer than its context",
                 status=200,
