@@ -85,7 +85,7 @@ class LimitedConnection(H11Protocol):
         self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check_timeout)
         if len(self.connections) <= self.limits.max_connections:
             return
-        others = [
+        others: list[LimitedConnection] = [
             other
             for other in self.connections
             if isinstance(other, LimitedConnection)

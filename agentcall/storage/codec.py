@@ -49,11 +49,10 @@ def turn_to_json(turn: ModelTurn) -> dict[str, JSON]:
 
 def turn_from_json(wire: JSONObject) -> ModelTurn:
     """Read a model's turn."""
-    parts = {
-        "calls": tuple(ToolCallPart(**part) for part in wire["calls"]),
-        "broken": tuple(MalformedCallPart(**part) for part in wire["broken"]),
-    }
-    return ModelTurn(**{**wire, **parts, "usage": Usage(**wire["usage"])})
+    values: dict[str, Any] = {**wire, "usage": Usage(**wire["usage"])}  # Any: fields of a tuple
+    values["calls"] = tuple(ToolCallPart(**part) for part in wire["calls"])
+    values["broken"] = tuple(MalformedCallPart(**part) for part in wire["broken"])
+    return ModelTurn(**values)
 
 
 def checkpoint_to_json(checkpoint: RunCheckpoint, known: Sequence[Message]) -> dict[str, JSON]:
@@ -65,8 +64,9 @@ def checkpoint_to_json(checkpoint: RunCheckpoint, known: Sequence[Message]) -> d
 
 def checkpoint_from_json(wire: JSONObject, known: Sequence[Message]) -> RunCheckpoint:
     """Read a checkpoint, given the messages that were known when it was written."""
-    messages = _new_messages_from_json(wire["messages"], known)
-    return RunCheckpoint(**{**wire, "usage": Usage(**wire["usage"]), "messages": messages})
+    values: dict[str, Any] = {**wire, "usage": Usage(**wire["usage"])}  # Any: fields of a class
+    values["messages"] = _new_messages_from_json(wire["messages"], known)
+    return RunCheckpoint(**values)
 
 
 def result_to_json(result: AnyResult, known: Sequence[Message]) -> dict[str, JSON]:

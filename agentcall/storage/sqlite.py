@@ -82,7 +82,11 @@ def connect(path: Path, kind: SQLiteFormat) -> sqlite3.Connection:
         path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
     )
     if kind.text_errors != "strict":
-        connection.text_factory = lambda data: data.decode("utf-8", kind.text_errors)
+
+        def decode(data: bytes) -> str:
+            return data.decode("utf-8", kind.text_errors)
+
+        connection.text_factory = decode
     try:
         _check_header(connection, path, size, kind)
         for pragma in kind.pragmas:

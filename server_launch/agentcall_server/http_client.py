@@ -44,8 +44,11 @@ class HTTPReply:
         cards = self.fields.get("data")
         if not isinstance(cards, list):
             return ()
-        objects = [card for card in cast("list[object]", cards) if isinstance(card, dict)]
-        ids = [cast("dict[str, object]", card).get("id") for card in objects]
+        ids = [
+            cast("dict[str, object]", card).get("id")
+            for card in cast("list[object]", cards)
+            if isinstance(card, dict)
+        ]
         return tuple(str(model_id) for model_id in ids if model_id)
 
     @property

@@ -173,7 +173,9 @@ class NodeWatch:
 
 
 def _parse_state(url: str, status: object) -> NodeState:
-    fields = cast("Mapping[str, object]", status) if isinstance(status, Mapping) else {}
+    fields: Mapping[str, object] = {}
+    if isinstance(status, Mapping):
+        fields = cast("Mapping[str, object]", status)
     models, latencies = _as_list(fields.get("models")), _as_list(fields.get("latency"))
     unfinished = fields.get("unfinished")
     seconds = [value for value in latencies if isinstance(value, (int, float))]
