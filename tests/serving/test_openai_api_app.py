@@ -195,7 +195,11 @@ def test_a_call_that_needs_approval_is_not_made_and_said_so() -> None:
         (b'{"messages": []}', 400, "messages is not a list"),
         (b'{"messages": [{"role": "assistant", "content": "x"}]}', 400, "not the user's"),
         (b'{"messages": [{"role": "user", "content": 5}]}', 400, "content is 5"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt"}', 404, "does not exist"),
+        (
+            b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt"}',
+            404,
+            "does not exist",
+        ),
         (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', 400, "one answer"),
         (
             b'{"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}',
