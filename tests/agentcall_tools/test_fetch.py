@@ -310,7 +310,9 @@ async def raw(answer: bytes) -> str:
     ],
 )
 async def test_what_is_no_good_http_is_an_error_in_words(answer: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not speak HTTP|redirects to an address|Length|closed the connection"):
+    with pytest.raises(
+        ValueError, match=r"not speak HTTP|redirects to an address|Length|closed the connection"
+    ):
         await raw(answer)
 
 

@@ -176,7 +176,9 @@ USES: list[Callable[[Files, str], str]] = [
 def test_a_path_that_is_not_plainly_beneath_is_refused(
     files: Files, path: str, use: Callable[[Files, str], str]
 ) -> None:
-    with pytest.raises(FileError, match=r"absolute|leads out|not a path|are denied|too long") as caught:
+    with pytest.raises(
+        FileError, match=r"absolute|leads out|not a path|are denied|too long"
+    ) as caught:
         use(files, path)
     assert SECRET not in str(caught.value)
 

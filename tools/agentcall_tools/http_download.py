@@ -60,13 +60,10 @@ async def download(
     query: Mapping[str, str] | None = None,
     addresses: Sequence[str] | None = None,
 ) -> DownloadedResponse:
-    """Send one GET and return the response.
-
-    addresses: IP addresses to connect to instead of looking up the host.
+    """Send one GET and return the response; connect to `addresses` instead of looking up the host.
 
     Raises:
-        HTTPDownloadError: if there is no connection or no response in time, or if the response is
-            not HTTP or cannot be decompressed.
+        HTTPDownloadError: if there is no response in time, or it cannot be read.
     """
     import aiohttp
     from yarl import URL

@@ -110,11 +110,11 @@ def _reserve_turn(free: float, pause: float) -> tuple[float, float]:
     return turn - now, turn + pause
 
 
-def _build_query(words: str) -> str:
+def _build_query(text: str) -> str:
     """Return a query for all of the words; a query in arXiv's syntax is unchanged."""
-    if _FIELD_PATTERN.search(words):
-        return words
-    return " AND ".join(f"all:{word}" for word in re.findall(r'"[^"]+"|[^\s"]+', words))
+    if _FIELD_PATTERN.search(text):
+        return text
+    return " AND ".join(f"all:{word}" for word in re.findall(r'"[^"]+"|[^\s"]+', text))
 
 
 def _parse_feed(body: bytes) -> ElementTree.Element:

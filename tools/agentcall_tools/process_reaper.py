@@ -35,10 +35,10 @@ def _read_parents() -> dict[int, int]:
 
 
 def _find_descendants() -> set[int]:
-    parents, found = _read_parents(), {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {os.getpid()}
+    parents, pids = _read_parents(), {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return pids - {os.getpid()}
 
 
 def _kill_all() -> None:

@@ -250,7 +250,7 @@ def find_command(words: Sequence[str]) -> tuple[int, ReadOnlyCommand] | None:
     """Return the number of words that name a known command, and the command; None if unknown."""
     name = words[0].rpartition("/")[2]
     for count in (3, 2, 1):
-        found = _COMMANDS.get((name, *words[1:count])) if len(words) >= count else None
-        if found is not None:
-            return count, found
+        command = _COMMANDS.get((name, *words[1:count])) if len(words) >= count else None
+        if command is not None:
+            return count, command
     return None

@@ -101,11 +101,11 @@ async def _send_request(url: str) -> DownloadedResponse:
 
 def _format_results(answer: DownloadedResponse, query: str, count: int) -> str:
     try:
-        found = _SearchResults.model_validate_json(answer.body)
+        body = _SearchResults.model_validate_json(answer.body)
     except ValidationError:
         raise SearchError("the search engine's response is not SearXNG's") from None
-    lines = [result.format_lines(number) for number, result in enumerate(found.results[:count], 1)]
-    answers = [remove_invisible(f"answer: {json.dumps(item)[:500]}") for item in found.answers[:2]]
+    lines = [result.format_lines(number) for number, result in enumerate(body.results[:count], 1)]
+    answers = [remove_invisible(f"answer: {json.dumps(item)[:500]}") for item in body.answers[:2]]
     return "\n\n".join([*answers, *lines]) or f"nothing found for {query!r}; try other words"
 
 

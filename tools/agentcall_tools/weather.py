@@ -171,8 +171,8 @@ async def _write_report(
         "forecast_days": str(days),
         **(_IMPERIAL if units == "imperial" else {}),
     }
-    found = await _get_json(f"{service.forecast_url}/v1/forecast", query, WeatherForecast)
-    return _format_report(place, others, found, units)
+    forecast = await _get_json(f"{service.forecast_url}/v1/forecast", query, WeatherForecast)
+    return _format_report(place, others, forecast, units)
 
 
 async def _find_place(
@@ -203,8 +203,8 @@ async def _search_places(service: WeatherService, name: str) -> list[WeatherPlac
     # Names come back in this language, so a region in Chinese is compared with Chinese names.
     language = "zh" if any("\u4e00" <= character <= "\u9fff" for character in name) else "en"
     query = {"name": name, "count": "10", "language": language, "format": "json"}
-    found = await _get_json(f"{service.geocoding_url}/v1/search", query, WeatherPlaces)
-    return found.results
+    places = await _get_json(f"{service.geocoding_url}/v1/search", query, WeatherPlaces)
+    return places.results
 
 
 async def _describe_unknown_place(service: WeatherService, name: str) -> str:

@@ -168,11 +168,11 @@ def _build_box() -> Component:
 
 
 def _build_footer() -> FooterComponents:
-    words = ("Retry", "Edit", "Undo", "Export Markdown", "Export JSON")
+    labels = ("Retry", "Edit", "Undo", "Export Markdown", "Export JSON")
     with gr.Row(elem_id="tools"):
         retry, edit, undo, markdown, json = (
-            gr.Button(word, size="sm", min_width=60, elem_id=word.lower().replace(" ", "-"))
-            for word in words
+            gr.Button(label, size="sm", min_width=60, elem_id=label.lower().replace(" ", "-"))
+            for label in labels
         )
     with gr.Row(elem_id="foot"):
         usage, session = gr.Markdown(elem_id="usage"), gr.Markdown(elem_id="session")

@@ -307,7 +307,7 @@ def test_an_export_says_what_is_not_there(free: str) -> None:
     assert httpx.get(f"{free}/export?session=none&as=md").status_code == 404
     wrong = httpx.get(f"{free}/export?session=none&as=html")
     assert wrong.status_code == 400
-    assert "none of md, json" in wrong.text
+    assert "not one of md, json" in wrong.text
 
 
 def test_beyond_this_machine_a_key_is_made_and_shown_as_a_link(tmp_path: Path) -> None:

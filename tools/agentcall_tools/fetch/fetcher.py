@@ -56,12 +56,12 @@ class Fetch:
         if start < 0:
             raise FetchError(f"start is a character's number from 0, got {start}")
         try:
-            found = await asyncio.wait_for(self._follow_redirects(url), self._limits.seconds)
+            page = await asyncio.wait_for(self._follow_redirects(url), self._limits.seconds)
         except asyncio.TimeoutError:
             raise FetchError(
                 f"{url[:200]} did not answer within {self._limits.seconds:g} seconds"
             ) from None
-        return found.format_part(start)
+        return page.format_part(start)
 
     async def _follow_redirects(self, url: str) -> "_FetchedPage":
         link = parse_url(url)
@@ -149,10 +149,10 @@ def is_allowed(
 
 def _look_up(name: str) -> Sequence[str]:
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError:
         return ()
-    return [str(info[4][0]) for info in found]
+    return [str(info[4][0]) for info in infos]
 
 
 fetch = Fetch().fetch

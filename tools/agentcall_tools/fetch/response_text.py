@@ -65,11 +65,11 @@ def extract_readable(answer: DownloadedResponse, address: str) -> ReadableText:
 
 def decode_body(body: bytes, charset: str) -> str:
     """Decode the bytes; those that are invalid in the charset become U+FFFD."""
-    for mark, name in _BYTE_ORDER_MARKS:
-        if body.startswith(mark):
-            return body[len(mark) :].decode(name, "replace")
-    found = _META_CHARSET.search(body[:4096])
-    for name in (charset, found.group(1).decode() if found else ""):
+    for bom, name in _BYTE_ORDER_MARKS:
+        if body.startswith(bom):
+            return body[len(bom) :].decode(name, "replace")
+    match = _META_CHARSET.search(body[:4096])
+    for name in (charset, match.group(1).decode() if match else ""):
         known = _find_codec(name)
         if known:
             return body.decode(known, "replace")

@@ -68,10 +68,10 @@ def parse_url(url: str) -> FetchURL:
     unsafe = _UNSAFE.search(text)
     if unsafe:
         raise FetchError(f"{text[:80]!r} contains {unsafe.group()!r}: encode it in a URL")
-    found = _URL_PATTERN.fullmatch(text)
-    if not found:
+    match = _URL_PATTERN.fullmatch(text)
+    if not match:
         raise FetchError(f"{text[:80]!r} is not a URL: write it as https://host/path")
-    scheme, authority, path, query = found.group(1).lower(), *found.group(2, 3, 4)
+    scheme, authority, path, query = match.group(1).lower(), *match.group(2, 3, 4)
     if scheme not in DEFAULT_PORTS:
         raise FetchError(f"only http and https are fetched, not {scheme}")
     if "@" in text.split("/", 3)[2]:  # also after ? and #, where parsers disagree
@@ -86,16 +86,16 @@ def _encode(part: str) -> str:
 
 
 def _parse_authority(text: str, port: int) -> tuple[str, int]:
-    found = _AUTHORITY_PATTERN.fullmatch(text)
-    if not found or not found.group(1):
+    match = _AUTHORITY_PATTERN.fullmatch(text)
+    if not match or not match.group(1):
         raise FetchError(
             f"{text[:80]!r} is not a host: write https://host/path or https://host:port/"
         )
-    if found.group(2):
-        port = int(found.group(2))
+    if match.group(2):
+        port = int(match.group(2))
     if port > 65_535:
         raise FetchError(f"there is no port {port}")
-    return _parse_host(found.group(1)), port
+    return _parse_host(match.group(1)), port
 
 
 def _parse_host(text: str) -> str:

@@ -75,8 +75,8 @@ class FolderWalk:
             return
 
     def _scan_folder(self, folder: int, path: str) -> Iterator[FolderEntry]:
-        with os.scandir(folder) as found:
-            names = sorted(entry.name for entry in islice(found, MAX_ENTRIES))
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in islice(entries, MAX_ENTRIES))
         for name in names:
             if self._root.is_denied(name):
                 continue

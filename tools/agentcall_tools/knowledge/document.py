@@ -61,7 +61,7 @@ def read_document(path: str, data: bytes) -> TextDocument:
     kind = PurePosixPath(path).suffix.lower()
     if kind in _PDF:
         return TextDocument(tuple(_read_pdf_lines(data)), unit="page")
-    if b"\0" in data[:10_000] and not data.startswith(tuple(mark for mark, _ in _BYTE_ORDER_MARKS)):
+    if b"\0" in data[:10_000] and not data.startswith(tuple(bom for bom, _ in _BYTE_ORDER_MARKS)):
         raise DocumentError("it is not text")
     if kind in _HTML:
         return TextDocument(
@@ -108,9 +108,9 @@ def _find_charset(data: bytes) -> str:
 
 
 def _decode(data: bytes, charset: str = "") -> str:
-    for mark, name in _BYTE_ORDER_MARKS:
-        if data.startswith(mark):
-            return data[len(mark) :].decode(name, "replace")
+    for bom, name in _BYTE_ORDER_MARKS:
+        if data.startswith(bom):
+            return data[len(bom) :].decode(name, "replace")
     if charset:
         return data.decode(charset, "replace")
     try:

@@ -165,8 +165,8 @@ def _read_text(path: str, size: int, data: bytes) -> _FileText:
         document = read_document(path, data)
     except DocumentError as error:
         return _FileText("line", [], str(error))
-    found = list(cut_passages(document))
-    return _FileText(document.unit, found, None if found else "it has no text")
+    passages = list(cut_passages(document))
+    return _FileText(document.unit, passages, None if passages else "it has no text")
 
 
 @contextmanager

@@ -50,8 +50,8 @@ class PostgresReader:
     async def describe_tables(self) -> str:
         """Return the readable tables and views with their columns and keys."""
         async with self._connect() as connection:
-            found = await connection.execute(_LIST_TABLES)
-            return "\n".join([str(row[0]) async for row in found])
+            cursor = await connection.execute(_LIST_TABLES)
+            return "\n".join([str(row[0]) async for row in cursor])
 
     async def run_query(self, query: str) -> QueryRows:
         """Return the result of a query. Raise SqlError if it fails or is refused."""
@@ -66,8 +66,8 @@ class PostgresReader:
             # The server has accepted the text as one SELECT, so it is one in parentheses, too.
             await _declare_cursor(connection, f"SELECT {short} FROM {within}" if names else text)  # noqa: S608
             fetch = f"FETCH {self.max_rows + 1:d} FROM agentcall_cursor"
-            found = await connection.execute(fetch.encode())
-            rows = [format_cells(row) for row in await found.fetchall()]
+            cursor = await connection.execute(fetch.encode())
+            rows = [format_cells(row) for row in await cursor.fetchall()]
         return QueryRows(columns, rows[: self.max_rows], is_truncated=len(rows) > self.max_rows)
 
     @asynccontextmanager
@@ -106,8 +106,8 @@ class PostgresReader:
 async def _read_columns(connection: "AsyncConnection[tuple[Any, ...]]", query: str) -> list[str]:
     """Return the names of a query's columns; here the server checks that it is a SELECT."""
     await _declare_cursor(connection, query)
-    found = await connection.execute("FETCH 0 FROM agentcall_cursor")
-    columns = [column.name for column in found.description or ()]
+    cursor = await connection.execute("FETCH 0 FROM agentcall_cursor")
+    columns = [column.name for column in cursor.description or ()]
     await connection.execute("CLOSE agentcall_cursor")
     return columns
 
@@ -122,5 +122,5 @@ def _format_error(error: Exception) -> str:
     """Return the server's message, with the position and the hint."""
     diagnostic = getattr(error, "diag", None)
     lines = [getattr(diagnostic, name, None) for name in ("message_primary", "message_hint")]
-    said = "; ".join(line for line in lines if line) or str(error).strip()
-    return said[:1_000] or type(error).__name__
+    message = "; ".join(line for line in lines if line) or str(error).strip()
+    return message[:1_000] or type(error).__name__

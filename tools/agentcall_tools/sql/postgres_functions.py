@@ -73,7 +73,7 @@ async def check_effects(
     calls = [*_CALL.finditer(query), *_QUOTED_CALL.finditer(query)]
     qualified = [call for call in calls if _is_qualified(query, call.start())]
     names = {*_NAME_PATTERN.findall(query), *_QUOTED_NAME.findall(query)}
-    found = await connection.execute(
+    cursor = await connection.execute(
         _FIND_VOLATILE,
         {
             "called": _list_spellings(call[1] for call in calls),
@@ -84,7 +84,7 @@ async def check_effects(
             "query": query,
         },
     )
-    row = await found.fetchone()
+    row = await cursor.fetchone()
     if row is not None:
         raise SqlError(
             f"{row[0]} may have effects, and a query is read-only: leave it out, or have the user "

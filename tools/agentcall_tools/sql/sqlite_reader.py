@@ -62,18 +62,18 @@ def read_rows(request: SQLiteRequest) -> SQLiteResult:
     """Return the first rows of a query. Raise sqlite3.Error if it fails."""
     with _connect(request) as connection:
         cursor = connection.execute(request["query"])
-        found = SQLiteResult(
+        result = SQLiteResult(
             columns=[c[0] for c in cursor.description or ()], rows=[], is_cut=False
         )
         size = 0
         for row in cursor:  # one by one, as each is shortened before the next is read
-            if len(found["rows"]) == request["rows"] or size > MAX_CHARACTERS:
-                found["is_cut"] = True
+            if len(result["rows"]) == request["rows"] or size > MAX_CHARACTERS:
+                result["is_cut"] = True
                 break
             values = [_shorten(value, request["longest"]) for value in row]
             size += sum(len(value or "") for value in values)
-            found["rows"].append(values)
-        return found
+            result["rows"].append(values)
+        return result
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-// The address names the session, so that a reload, a bookmark or another tab comes back to it.
+// Keep the session's name in the address, so that a reload or a bookmark opens the same one.
 (() => {
   let shown = "";
   const follow = () => {
     const name = document.querySelector("#session .md")?.textContent.trim() ?? "";
     if (name === "" || name === shown) return;
-    // on a phone the list of conversations would hide the one that is open
+    // On a phone the sidebar would cover the conversation.
     if (shown === "" && window.innerWidth < 768)
       document.querySelector(".sidebar.open .toggle-button")?.click();
     shown = name;
@@ -19,8 +19,8 @@
   });
 })();
 
-// Gradio takes the HTML of an answer for its text: in the button that copies it, and where a screen
-// reader is told what it says.
+// Gradio takes the HTML of an answer for its text, in its copy button and in the aria-label for
+// screen readers.
 (() => {
   const write = (text) => {
     if (navigator.clipboard) return void navigator.clipboard.writeText(text);
@@ -32,25 +32,25 @@
     box.remove();
   };
   const button = (pre) => {
-    const made = document.createElement("button");
-    made.textContent = "Copy";
-    made.addEventListener("click", () => write(pre.querySelector("code").innerText));
-    return made;
+    const copy = document.createElement("button");
+    copy.textContent = "Copy";
+    copy.addEventListener("click", () => write(pre.querySelector("code").innerText));
+    return copy;
   };
   document.addEventListener(
     "click",
     (event) => {
       const row = event.target.closest?.("#chat .message-buttons-left")?.previousElementSibling;
       if (!row) return;
-      const said = [...row.querySelectorAll("[data-testid=bot] > .message-content .md > div")];
-      write(said.map((each) => each.innerText).join("\n\n"));
+      const parts = [...row.querySelectorAll("[data-testid=bot] > .message-content .md > div")];
+      write(parts.map((part) => part.innerText).join("\n\n"));
       event.stopImmediatePropagation();
     },
     true,
   );
   new MutationObserver(() => {
-    for (const each of document.querySelectorAll('#chat [aria-label*="<div"]'))
-      each.removeAttribute("aria-label");
+    for (const element of document.querySelectorAll('#chat [aria-label*="<div"]'))
+      element.removeAttribute("aria-label");
     for (const pre of document.querySelectorAll("#chat .prose pre:not(:has(> button))"))
       pre.append(button(pre));
   }).observe(document.documentElement, { childList: true, subtree: true });
