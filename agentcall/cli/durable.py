@@ -1,0 +1,179 @@
+"""The journal of the command line: recorded runs, and runs that wait for approval.
+
+`agentcall run --durable` records each step. Any other run is recorded when it pauses: its first
+record holds the prompt and how its agent was made, its last one the paused result. Both are
+continued by `agentcall resume`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from agentcall.agent import Agent, Prompt, generate_run_id
+from agentcall.approvals import Decision
+from agentcall.cli.approvals import format_pending_calls
+from agentcall.cli.load import AgentArguments, get_state_folder, make_recipe, strip_credentials
+from agentcall.cli.terminal import style_text
+from agentcall.display import to_single_line
+from agentcall.durable import DurableAgent
+from agentcall.durable.codec import build_result_body
+from agentcall.durable.fingerprint import AgentFingerprint
+from agentcall.durable.journal import Journal, JournalEntry, RunStatus, seal_record
+from agentcall.durable.lease import begin_run, claim_run
+from agentcall.durable.open import make_opener
+from agentcall.durable.state import DurableRunState
+from agentcall.errors import UsageError
+from agentcall.events import Event
+from agentcall.messages import JSON, to_json
+from agentcall.result import RunResult
+from agentcall.storage.private_files import make_folder, tighten_folder
+
+AnyRunResult = RunResult[Any]  # Any: only the user's agent knows its output type
+
+
+def resolve_journal_url(url: str | None) -> str:
+    """Return the given URL, else AGENTCALL_DB, else that of a file in the user's state folder."""
+    if url or os.environ.get("AGENTCALL_DB"):
+        return url or os.environ["AGENTCALL_DB"]
+    folder = get_state_folder()
+    try:
+        make_folder(folder)
+        tighten_folder(folder)
+    except OSError as error:
+        raise UsageError(
+            f"the folder {folder} cannot be made ({error.strerror}); use --db"
+        ) from error
+    return f"sqlite:///{folder}/runs.db"
+
+
+@contextmanager
+def open_journal(url: str | None) -> Generator[Journal, None, None]:
+    """Open the journal; the file of a given URL has to exist. Raises UsageError."""
+    database = make_opener(resolve_journal_url(url), make=url is None)()
+    try:
+        yield Journal(database)
+    finally:
+        database.close()
+
+
+def load_run_state(run_id: str, url: str | None) -> DurableRunState:
+    """Read the records of a run. Raises UsageError if there is none."""
+    with open_journal(url) as journal:
+        records = journal.read_records(run_id)
+    if not records:
+        raise make_unknown_run_error(run_id, journal)
+    return DurableRunState(run_id, records)
+
+
+def make_unknown_run_error(run_id: str, journal: Journal) -> UsageError:
+    """Return the error for a run that is not in the journal."""
+    return UsageError(
+        f"there is no run {run_id} in {journal.database.location}; "
+        "`agentcall runs list` lists the runs"
+    )
+
+
+def record_result(
+    agent: Agent[Any, Any],  # Any: the user's own types
+    result: AnyRunResult,
+    recipe: Mapping[str, JSON],
+) -> None:
+    """Record the result of a run that is not durable: its pause, or its end after a pause."""
+    prompt = result.messages[: result.start + 1]
+    body: dict[str, JSON] = {
+        "agent": agent.name,
+        "messages": [to_json(message) for message in prompt],
+        "start": result.start,
+        "code": AgentFingerprint.from_agent(agent).json(),
+        "recipe": recipe,
+        "at": round(time.time(), 3),
+    }
+    first = seal_record(result.run_id, 1, "begin", body, "")
+    text = "".join(getattr(message, "text", "") for message in prompt[-1:])
+    title = to_single_line(text, 200).encode("utf-8", "replace").decode()
+    with open_journal(None) as journal:
+        is_new = journal.find_run(result.run_id) is None
+        claim = (begin_run(first, title) if is_new else claim_run(result.run_id))(journal)
+        try:
+            state = DurableRunState(result.run_id, claim.records)
+            status: RunStatus = "paused" if result.pending else "finished"
+            record = seal_record(
+                result.run_id,
+                state.sequence + 1,
+                "pause" if result.pending else "finish",
+                build_result_body(result, state.get_messages(result.run_id)),
+                state.digest,
+            )
+            entry = JournalEntry(record, claim.lease_id, state.digest, status, result.stop_reason)
+            for error in filter(None, journal.append([entry])):
+                raise error
+        finally:
+            journal.release(result.run_id, claim.lease_id)
+
+
+def print_pending_calls(result: AnyRunResult, run_id: str, db: str | None = None) -> None:
+    """Print the calls that wait for approval, and the commands that decide about them."""
+    call_id = result.pending[0].call.id
+    name = call_id if call_id.replace("_", "").replace("/", "").isalnum() else "ID"
+    command = _format_resume_command(run_id, db)
+    lines = [
+        *format_pending_calls(result),
+        f"approve: {command} --approve {name}",
+        f"or:      {command} --deny {name}=WHY, or --edit {name}=JSON; at a terminal it asks",
+    ]
+    sys.stderr.write(style_text("\n".join(lines), "yellow", sys.stderr) + "\n")
+
+
+def _format_resume_command(run_id: str, db: str | None) -> str:
+    journal = "" if db is None else f" --db {strip_credentials(db)}"
+    return f"agentcall resume {run_id}{journal}"
+
+
+class DurableRunner:
+    """Runs an agent once, with each step recorded under an id that is known beforehand."""
+
+    def __init__(
+        self,
+        agent: Agent[Any, Any],  # Any: the user's own types
+        arguments: AgentArguments,
+        *,
+        db: str | None,
+        run_id: str | None = None,
+    ) -> None:
+        self.run_id = run_id or generate_run_id()
+        self._durable = DurableAgent(agent, resolve_journal_url(db), recipe=make_recipe(arguments))
+        self._db = db
+
+    def run_stream(self, prompt: Prompt | None) -> AsyncGenerator[Event, None]:
+        """Start or continue the run and yield its events."""
+        return self._durable.run_stream(prompt, run_id=self.run_id)
+
+    def resume_stream(
+        self, result: AnyRunResult, decisions: Mapping[str, Decision | bool]
+    ) -> AsyncGenerator[Event, None]:
+        """Continue the run after a person has decided and yield its events."""
+        return self._durable.resume_stream(result, decisions)
+
+    def check(self, result: AnyRunResult, decisions: Mapping[str, Decision | bool]) -> None:
+        """Raise UsageError for decisions that cannot be applied."""
+        self._durable.agent.check_decisions(result, decisions)
+
+    def handle_result(self, result: AnyRunResult) -> None:
+        """Print how to resume a run that waits; its result is recorded already."""
+        if result.pending:
+            print_pending_calls(result, self.run_id, self._db)
+
+    def print_resume_hint(self) -> None:
+        """Print the command that continues the run."""
+        command = _format_resume_command(self.run_id, self._db)
+        hint = f"the run is recorded; continue it: {command}"
+        sys.stderr.write(style_text(hint, "yellow", sys.stderr) + "\n")
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._durable.close()
