@@ -293,7 +293,7 @@ def test_a_question_is_asked_again_and_the_talk_summed_up(
     assert [m.text for m in one.conversation.session.messages] == ["2", "c"]
     assert told(one, "/compact") == "2 messages: too few to summarize"
     told(one, "3", "4", "5")
-    assert told(one, "/compact") == "8 messages -> 6; /export still has all"
+    assert told(one, "/compact") == "8 messages -> 6; /export still has all of them"
 
 
 def test_calls_are_decided_about_in_words(

@@ -225,7 +225,7 @@ def test_words_are_decisions(options: ResumeOptions, decided: object) -> None:
             ResumeOptions(approve=["nope"]),
             "'nope' names no pending call; these are pending: a, a=b, c",
         ),
-        (ResumeOptions(approve=["a=why"]), "names no call"),
+        (ResumeOptions(approve=["a=why"]), "names no pending call"),
         (ResumeOptions(approve=["all"], deny=["a"]), "there are two decisions about a"),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_session_is_compacted_and_deleted(folder: Path, kept: SQLiteSession) -
     wrong = agentcall("sessions", "compact", "trip", "-m", "embedded", cwd=folder)
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "error: -m is for --summary, which a model writes\n",
+        "error: -m is the model that writes the summary; add --summary\n",
     )
     assert (
         agentcall("sessions", "delete", "trip", cwd=folder).stdout == "deleted trip (4 messages)\n"
