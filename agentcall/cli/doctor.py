@@ -82,7 +82,9 @@ class DoctorOptions:
 class SmokeOptions:
     """Options of `agentcall server smoke`."""
 
-    server: Annotated[str | None, typer.Argument(help="A name, a URL or lmdeploy:NAME.")] = None
+    server: Annotated[
+        str | None, typer.Argument(metavar="SERVER", help="A name, a URL or lmdeploy:NAME.")
+    ] = None
     model: ServedModelOption = None
     json: JSONOption = False
 

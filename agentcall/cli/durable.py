@@ -8,6 +8,7 @@ continued by `agentcall resume`.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
@@ -82,6 +83,7 @@ def record_result(
     agent: Agent[Any, Any],  # Any: the user's own types
     result: AnyRunResult,
     recipe: Mapping[str, JSON],
+    url: str | None = None,
 ) -> None:
     """Record the result of a run that is not durable: its pause, or its end after a pause."""
     prompt = result.messages[: result.start + 1]
@@ -96,7 +98,7 @@ def record_result(
     first = seal_record(result.run_id, 1, "begin", body, "")
     text = "".join(getattr(message, "text", "") for message in prompt[-1:])
     title = to_single_line(text, 200).encode("utf-8", "replace").decode()
-    with open_journal(None) as journal:
+    with open_journal(url) as journal:
         is_new = journal.find_run(result.run_id) is None
         claim = (begin_run(first, title) if is_new else claim_run(result.run_id))(journal)
         try:
@@ -118,8 +120,7 @@ def record_result(
 
 def print_pending_calls(result: AnyRunResult, run_id: str, db: str | None = None) -> None:
     """Print the calls that wait for approval, and the commands that decide about them."""
-    call_id = result.pending[0].call.id
-    name = call_id if call_id.replace("_", "").replace("/", "").isalnum() else "ID"
+    name = shlex.quote(to_single_line(result.pending[0].call.id))
     command = _format_resume_command(run_id, db)
     lines = [
         *format_pending_calls(result),

@@ -163,7 +163,8 @@ class RunOptions(AgentSessionOptions):
     """Options of `agentcall run`."""
 
     prompt: Annotated[
-        str | None, typer.Argument(help="The prompt; - reads it from standard input.")
+        str | None,
+        typer.Argument(metavar="PROMPT", help="The prompt; - reads it from standard input."),
     ] = None
     images: Annotated[
         list[str] | None,
@@ -213,7 +214,7 @@ class ResumeOptions(DecisionOptions):
     run_id: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN]", help="The run's id, or a file that holds `RunResult.to_json()`."
+            metavar="RUN", help="The run's id, or a file that holds `RunResult.to_json()`."
         ),
     ] = None
     model: Annotated[

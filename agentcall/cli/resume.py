@@ -66,7 +66,9 @@ def resume_run(options: ResumeOptions) -> int:
     agent = build_agent(run_options)
     session = _open_session(state)
     if session is not None and state.paused_result is not None:
-        runner = AgentRunner(agent, session, make_recipe(run_options), is_recorded=True)
+        runner = AgentRunner(
+            agent, session, make_recipe(run_options), db=options.db, is_recorded=True
+        )
         return _decide_and_resume(runner, state.paused_result, options, run_options)
     return run_durably(_DecidedRunner(agent, run_options, options), None, run_options)
 

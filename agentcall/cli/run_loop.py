@@ -199,6 +199,7 @@ class AgentRunner:
     """Runs an agent; only a run that pauses is recorded.
 
     recipe: how the agent was made, so that another process can make it.
+    db: the journal, if it is not the default one.
     is_recorded: whether the run is in the journal already, because it paused before.
     """
 
@@ -208,11 +209,13 @@ class AgentRunner:
         session: SQLiteSession | None,
         recipe: Mapping[str, JSON],
         *,
+        db: str | None = None,
         is_recorded: bool = False,
     ) -> None:
         self._agent = agent
         self._session = session
         self._recipe = recipe
+        self._db = db
         self._is_recorded = is_recorded
 
     def run_stream(self, prompt: Prompt | None) -> AsyncIterator[Event]:
@@ -239,9 +242,9 @@ class AgentRunner:
         if self._session is not None:
             path = str(self._session.store.path.absolute())
             recipe["session"] = {"id": self._session.id, "file": path}
-        record_result(self._agent, result, recipe)
+        record_result(self._agent, result, recipe, self._db)
         if result.pending:
-            print_pending_calls(result, result.run_id)
+            print_pending_calls(result, result.run_id, self._db)
 
 
 def run_durably(runner: DurableRunner, prompt: Prompt | None, options: RunOptions) -> int:

@@ -250,6 +250,6 @@ add_command(
     "call",
     ToolCallOptions,
     call_tool,
-    "Call a tool with JSON arguments, repaired and validated as in a run; print its result.\n\n"
-    "Exit code 1: the arguments do not fit, or the tool failed.",
+    "Call a tool by hand and print its result.\n\nThe JSON arguments are repaired and validated "
+    "as in a run. Exit code 1: they do not fit, or the tool failed.",
 )

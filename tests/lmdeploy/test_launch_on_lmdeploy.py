@@ -261,7 +261,7 @@ def test_the_smoke_test_passes_on_a_model_that_does_it_right(
         here = {"AGENTCALL_STATE": str(state)}
         done = agentcall("server", "smoke", name, cwd=tmp_path, env=here)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 of 5 questions were answered rightly" in done.stdout
+    assert "5 of 5 questions were answered correctly" in done.stdout
 
 
 # --- deaths ---

@@ -34,7 +34,6 @@ lines starts and ends with """.
   agentcall chat -c
   cat questions.txt | agentcall chat -m embedded
 
-\b
 Conversations are saved (agentcall sessions); -c continues the last one. Exit codes are those of
 `agentcall run`; with piped input it is that of the last question.
 '''

@@ -60,7 +60,7 @@ Exit code 1: NAME is not ready. Without NAME it is always 0.
 LOGS_HELP = """Show the log of a server. Default: the only one, or the only one that runs."""
 
 ServerNameArgument = Annotated[
-    str | None, typer.Argument(help="The server's name, or that of its model.")
+    str | None, typer.Argument(metavar="NAME", help="The server's name, or that of its model.")
 ]
 
 _PHASE_STYLES = {

@@ -230,8 +230,8 @@ def _format_counts(plan: MemoryPlan) -> dict[str, str]:
         "tokens in the cache": f"{plan.tokens:,}",
         f"sessions of {request.session_length:,} tokens": f"{plan.sessions:,}",
         f"longest of {request.sessions} session(s)": f"{plan.max_session_length:,} tokens",
-        "used at start": format_size(plan.bytes_at_start),
-        "used at most": format_size(plan.peak_bytes),
+        "held at start": format_size(plan.bytes_at_start),
+        "held at most": format_size(plan.peak_bytes),
         "verdict": "fits" if plan.fits else "does not fit",
     }
 
