@@ -93,18 +93,11 @@ class LineDisplay:
             case ToolCallRepaired(call, rule, before, after):
                 change = f": {before} -> {after}" if self._verbose else ""
                 write_note(f"repaired: {call.name}: {rule}{change}")
-            case LoopDetected(call, reason):
-                write_note(f"loop: {call.name}: {reason}")
-            case AnswerDiscarded(reason):
-                write_note(f"discarded: {reason}")
-            case HandedOver(agent, other):
-                write_note(f"handed over: {agent} to {other}")
             case Nested(agent, _, inner):
                 self._handle_nested_event(agent, inner)
-            case ContextTrimmed(call_id, before, after):
-                write_note(f"trimmed: the result of {call_id} from {before} to {after} characters")
             case _:
-                pass
+                if notice := _describe_notice(event):
+                    write_note(notice)
 
     def _handle_nested_event(self, agent: str, event: Event) -> None:
         match event:
@@ -181,7 +174,8 @@ class CardDisplay:
             case ToolCallRepaired(call):
                 self._repairs.setdefault(call.id, []).append(event)
             case _:
-                self._show_notice(event)
+                if notice := _describe_notice(event):
+                    self._console.print(Text(to_single_line(notice), "yellow"))
 
     def show_refusal(self, call: ToolCall, result: ToolResult) -> None:
         """Show the card of a call that was answered without being executed."""
@@ -249,19 +243,6 @@ class CardDisplay:
             case _:
                 pass
 
-    def _show_notice(self, event: Event) -> None:
-        match event:
-            case LoopDetected(call, reason):
-                notice = f"loop: {call.name}: {reason}"
-            case AnswerDiscarded(reason):
-                notice = f"discarded: {reason}"
-            case HandedOver(before, after):
-                notice = f"handed over: {before} to {after}"
-            case ContextTrimmed(_, before, after):
-                notice = f"trimmed: a result from {before:,} to {after:,} characters"
-            case _:
-                return
-        self._console.print(Text(to_single_line(notice), "yellow"))
 
     def _shorten(self, text: str) -> str:
         """Return the first lines of a result, none wider than the terminal."""
@@ -274,6 +255,21 @@ class CardDisplay:
         if more <= 1:
             return "\n".join(shown)
         return "\n".join([*shown[:_MAX_RESULT_LINES], f"… {more} more lines"])
+
+
+def _describe_notice(event: Event) -> str:
+    """Return one line about an event that changed the run's course; "" for other events."""
+    match event:
+        case LoopDetected(call, reason):
+            return f"loop: {call.name}: {reason}"
+        case AnswerDiscarded(reason):
+            return f"discarded: {reason}"
+        case HandedOver(agent, other):
+            return f"handed over: {agent} to {other}"
+        case ContextTrimmed(call_id, before, after):
+            return f"trimmed: the result of {call_id} from {before:,} to {after:,} characters"
+        case _:
+            return ""
 
 
 def _format_state(result: ToolResult) -> Text:
