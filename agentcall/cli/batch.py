@@ -6,11 +6,11 @@ import re
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import typer
 
@@ -19,14 +19,8 @@ from agentcall.cli.command import make_app
 from agentcall.cli.errors import UNFINISHED
 from agentcall.cli.interrupt import InterruptibleLoop
 from agentcall.cli.load import build_agent
-from agentcall.cli.options import (
-    AgentOption,
-    InstructionsOption,
-    MaxRequestsOption,
-    ModelOption,
-    ToolsOption,
-)
-from agentcall.cli.terminal import is_terminal
+from agentcall.cli.options import AgentOptions
+from agentcall.cli.terminal import is_terminal, write_note
 from agentcall.durable import DurableAgent
 from agentcall.durable.batch import (
     MAX_FAILURES,
@@ -59,8 +53,8 @@ server failed ten tasks in a row, 130 Ctrl-C.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class BatchOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions(AgentOptions):
     """Options of `agentcall batch`."""
 
     tasks_file: Annotated[
@@ -69,11 +63,6 @@ class BatchOptions:
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="The file of results.")
     ]
-    model: ModelOption = None
-    tools: ToolsOption = None
-    agent: AgentOption = None
-    instructions: InstructionsOption = None
-    max_requests: MaxRequestsOption = None
     concurrency: Annotated[
         int,
         typer.Option(
@@ -124,8 +113,12 @@ def run_batch_file(options: BatchOptions) -> int:
                 lines = run_on_workers(durable, open_tasks)
             else:
                 lines = run_tasks(durable, open_tasks, options.concurrency)
-            with _open_progress(tasks, open_tasks, options) as progress:
-                _write_results(lines, results, progress)
+            done = len(tasks) - len(open_tasks)
+            with (
+                _open_progress(len(tasks), done, quiet=options.quiet) as advance,
+                InterruptibleLoop() as loop,
+            ):
+                loop.run(_write_results(lines, results, advance))
         code = _summarize(tasks, results, options)
     if code == 0 and options.db is None:
         for path in journal_file.parent.glob(f"{journal_file.name}*"):
@@ -154,22 +147,12 @@ def _is_final(line: ResultLine) -> bool:
     return line["stop_reason"] == "final"
 
 
-class _TaskProgress(Protocol):
-    def advance(self, line: ResultLine) -> None: ...
-
-
-def _write_results(
-    lines: AsyncIterator[ResultLine], results: BatchResults, progress: _TaskProgress
+async def _write_results(
+    lines: AsyncIterator[ResultLine], results: BatchResults, advance: Callable[[ResultLine], None]
 ) -> None:
-    """Write the lines as they arrive. Raises KeyboardInterrupt at Ctrl-C."""
-
-    async def write() -> None:
-        async for line in lines:
-            results.add(line)
-            progress.advance(line)
-
-    with InterruptibleLoop() as loop:
-        loop.run(write())
+    async for line in lines:
+        results.add(line)
+        advance(line)
 
 
 @contextmanager
@@ -186,43 +169,34 @@ def _report_interruption() -> Generator[None, None, None]:
         raise
 
 
-class _SilentProgress:
-    def advance(self, line: ResultLine) -> None:
-        """Show nothing."""
-
-
-class _LineProgress:
-    """Writes about twenty lines in all, for logs."""
-
-    def __init__(self, done: int, total: int) -> None:
-        self._done, self._total, self._failed = done, total, 0
-
-    def advance(self, line: ResultLine) -> None:
-        self._done += 1
-        self._failed += not _is_final(line)
-        if self._done == self._total or self._done % max(self._total // 20, 1) == 0:
-            failed = f", {self._failed} without an answer" if self._failed else ""
-            sys.stderr.write(f"{self._done} of {self._total}{failed}\n")
-            sys.stderr.flush()
-
-
 @contextmanager
 def _open_progress(
-    tasks: Sequence[BatchTask], open_tasks: Sequence[BatchTask], options: BatchOptions
-) -> Generator[_TaskProgress, None, None]:
-    """Yield a bar on a terminal, else plain lines."""
-    done = len(tasks) - len(open_tasks)
-    if options.quiet or not open_tasks:
-        yield _SilentProgress()
-    elif is_terminal(sys.stderr):
-        with _open_progress_bar(done, len(tasks)) as bar:
-            yield bar
-    else:
-        yield _LineProgress(done, len(tasks))
+    total: int, done: int, *, quiet: bool
+) -> Generator[Callable[[ResultLine], None], None, None]:
+    """Yield what shows each result: a bar on a terminal, about twenty lines in all for logs."""
+    failed = 0
+    if quiet or done == total:
+        yield lambda line: None
+        return
+    if is_terminal(sys.stderr):
+        with _open_progress_bar(total, done) as advance_bar:
+            yield advance_bar
+        return
+
+    def advance(line: ResultLine) -> None:
+        nonlocal done, failed
+        done += 1
+        failed += not _is_final(line)
+        if done == total or done % max(total // 20, 1) == 0:
+            write_note(f"{done} of {total}" + (f", {failed} without an answer" if failed else ""))
+
+    yield advance
 
 
 @contextmanager
-def _open_progress_bar(done: int, total: int) -> Generator[_TaskProgress, None, None]:
+def _open_progress_bar(
+    total: int, done: int
+) -> Generator[Callable[[ResultLine], None], None, None]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -233,13 +207,13 @@ def _open_progress_bar(done: int, total: int) -> Generator[_TaskProgress, None, 
         TimeRemainingColumn,
     )
 
-    class BarProgress:
-        failed = 0
+    failed = 0
 
-        def advance(self, line: ResultLine) -> None:
-            self.failed += not _is_final(line)
-            shown = f"{self.failed} without an answer" if self.failed else ""
-            progress.update(task, advance=1, failed=shown)
+    def advance(line: ResultLine) -> None:
+        nonlocal failed
+        failed += not _is_final(line)
+        shown = f"{failed} without an answer" if failed else ""
+        progress.update(task, advance=1, failed=shown)
 
     with Progress(
         BarColumn(),
@@ -251,7 +225,7 @@ def _open_progress_bar(done: int, total: int) -> Generator[_TaskProgress, None, 
         console=Console(stderr=True),
     ) as progress:
         task = progress.add_task("", total=total, completed=done, failed="")
-        yield BarProgress()
+        yield advance
 
 
 def _summarize(tasks: Sequence[BatchTask], results: BatchResults, options: BatchOptions) -> int:

@@ -18,7 +18,8 @@ from typing import Any
 from agentcall.agent import Agent, Prompt, generate_run_id
 from agentcall.approvals import Decision
 from agentcall.cli.approvals import format_pending_calls
-from agentcall.cli.load import AgentArguments, get_state_folder, make_recipe, strip_credentials
+from agentcall.cli.load import get_state_folder, make_recipe, strip_credentials
+from agentcall.cli.options import AgentOptions
 from agentcall.cli.terminal import style_text
 from agentcall.display import to_single_line
 from agentcall.durable import DurableAgent
@@ -141,13 +142,13 @@ class DurableRunner:
     def __init__(
         self,
         agent: Agent[Any, Any],  # Any: the user's own types
-        arguments: AgentArguments,
+        options: AgentOptions,
         *,
         db: str | None,
         run_id: str | None = None,
     ) -> None:
         self.run_id = run_id or generate_run_id()
-        self._durable = DurableAgent(agent, resolve_journal_url(db), recipe=make_recipe(arguments))
+        self._durable = DurableAgent(agent, resolve_journal_url(db), recipe=make_recipe(options))
         self._db = db
 
     def run_stream(self, prompt: Prompt | None) -> AsyncGenerator[Event, None]:

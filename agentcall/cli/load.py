@@ -36,7 +36,7 @@ from types import ModuleType
 from typing import Any, Protocol, cast
 
 from agentcall.agent import Agent
-from agentcall.cli.options import AgentSessionOptions, ResumeOptions
+from agentcall.cli.options import AgentOptions, AgentSessionOptions, ResumeOptions
 from agentcall.cli.terminal import write_note
 from agentcall.errors import UnknownTool, UsageError
 from agentcall.messages import JSON, Image, Text
@@ -263,37 +263,18 @@ def _format_choices(names: Iterable[str]) -> str:
 # Agents, and how they were made.
 
 
-class AgentArguments(Protocol):
-    """The options that an agent is built from; None leaves the agent's own setting."""
-
-    @property
-    def agent(self) -> str | None: ...
-
-    @property
-    def tools(self) -> Sequence[str] | None: ...
-
-    @property
-    def model(self) -> str | None: ...
-
-    @property
-    def instructions(self) -> str | None: ...
-
-    @property
-    def max_requests(self) -> int | None: ...
-
-
-def build_agent(arguments: AgentArguments) -> Agent[Any, Any]:  # Any: the user's own types
+def build_agent(options: AgentOptions) -> Agent[Any, Any]:  # Any: the user's own types
     """Return the agent that the options describe. Raises UsageError."""
-    agent: Agent[Any, Any] = load_agent(arguments.agent) if arguments.agent else Agent()
-    tools = load_tools(arguments.tools or ())
+    agent: Agent[Any, Any] = load_agent(options.agent) if options.agent else Agent()
+    tools = load_tools(options.tools or ())
     if tools:
         agent = replace(agent, tools=agent.registry.merge(tools))
-    if arguments.model is not None:
-        agent = replace(agent, model=arguments.model)
-    if arguments.instructions is not None:
-        agent = replace(agent, instructions=arguments.instructions)
-    if arguments.max_requests is not None:
-        agent = replace(agent, limits=replace(agent.limits, requests=arguments.max_requests))
+    if options.model is not None:
+        agent = replace(agent, model=options.model)
+    if options.instructions is not None:
+        agent = replace(agent, instructions=options.instructions)
+    if options.max_requests is not None:
+        agent = replace(agent, limits=replace(agent.limits, requests=options.max_requests))
     return agent
 
 
@@ -313,14 +294,14 @@ _QUERY = re.compile(r"\?[^#]*")
 _RECIPE_FIELDS = ("agent", "tools", "model", "instructions", "max_requests")
 
 
-def make_recipe(arguments: AgentArguments) -> dict[str, JSON]:
+def make_recipe(options: AgentOptions) -> dict[str, JSON]:
     """Return the options as JSON, so that another process can build the agent; without secrets."""
     recipe: dict[str, JSON] = {
-        "agent": arguments.agent and _make_absolute(arguments.agent),
-        "tools": [_make_absolute(word) for word in arguments.tools or ()],
-        "model": arguments.model and strip_credentials(arguments.model),
-        "instructions": arguments.instructions,
-        "max_requests": arguments.max_requests,
+        "agent": options.agent and _make_absolute(options.agent),
+        "tools": [_make_absolute(word) for word in options.tools or ()],
+        "model": options.model and strip_credentials(options.model),
+        "instructions": options.instructions,
+        "max_requests": options.max_requests,
     }
     return {name: value for name, value in recipe.items() if value}
 

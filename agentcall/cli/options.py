@@ -139,6 +139,12 @@ class AgentOptions:
     agent: AgentOption = None
     instructions: InstructionsOption = None
     max_requests: MaxRequestsOption = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions(AgentOptions):
+    """How to build the agent, and whether to launch its server; see `launch.ensure_server`."""
+
     launch: Annotated[
         bool,
         typer.Option("--launch", help="Start the server of -m lmdeploy:NAME if it is not running."),
@@ -146,7 +152,7 @@ class AgentOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentSessionOptions(AgentOptions):
+class AgentSessionOptions(LaunchOptions):
     """How to build the agent, and its session; see `load.open_session`."""
 
     session: Annotated[

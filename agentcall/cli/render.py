@@ -243,7 +243,6 @@ class CardDisplay:
             case _:
                 pass
 
-
     def _shorten(self, text: str) -> str:
         """Return the first lines of a result, none wider than the terminal."""
         lines = strip_control_characters(text).expandtabs(4).strip("\n").split("\n")

@@ -15,8 +15,8 @@ import typer
 
 from agentcall.cli.command import make_app
 from agentcall.cli.options import (
-    AgentOptions,
     HostOption,
+    LaunchOptions,
     MaxRunningOption,
     OriginsOption,
     PortOption,
@@ -50,7 +50,7 @@ KEYS_VARIABLE = "AGENTCALL_SERVE_KEYS"
 
 
 @dataclass(frozen=True, slots=True)
-class ServeOptions(AgentOptions):
+class ServeOptions(LaunchOptions):
     """Options of `agentcall serve`."""
 
     name: Annotated[

@@ -9,8 +9,8 @@ import typer
 
 from agentcall.cli.command import make_app
 from agentcall.cli.options import (
-    AgentOptions,
     HostOption,
+    LaunchOptions,
     MaxRunningOption,
     OriginsOption,
     PortOption,
@@ -39,7 +39,7 @@ Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class WebOptions(AgentOptions):
+class WebOptions(LaunchOptions):
     """Options of `agentcall web`."""
 
     host: HostOption = "127.0.0.1"
