@@ -22,8 +22,6 @@ EditValidator = Callable[[Edited], None]
 ALL_CALLS = "all"
 """The id that means every pending call."""
 
-DECISION_HINT = "decide with --approve ID, --deny ID=WHY or --edit ID=JSON"
-
 _CHOICES: dict[str, Decision] = {
     "y": Approved(),
     "yes": Approved(),

@@ -25,7 +25,7 @@ from agentcall.display import to_single_line
 from agentcall.durable import DurableAgent
 from agentcall.durable.codec import build_result_body
 from agentcall.durable.fingerprint import AgentFingerprint
-from agentcall.durable.journal import Journal, JournalEntry, RunStatus, seal_record
+from agentcall.durable.journal import Journal, JournalEntry, RecordKind, RunStatus, seal_record
 from agentcall.durable.lease import begin_run, claim_run
 from agentcall.durable.open import make_opener
 from agentcall.durable.state import DurableRunState
@@ -105,13 +105,10 @@ def record_result(
         try:
             state = DurableRunState(result.run_id, claim.records)
             status: RunStatus = "paused" if result.pending else "finished"
-            record = seal_record(
-                result.run_id,
-                state.sequence + 1,
-                "pause" if result.pending else "finish",
-                build_result_body(result, state.get_messages(result.run_id)),
-                state.digest,
-            )
+            kind: RecordKind = "pause" if result.pending else "finish"
+            known = state.get_messages(result.run_id)
+            body = {**build_result_body(result, known), "at": round(time.time(), 3)}
+            record = seal_record(result.run_id, state.sequence + 1, kind, body, state.digest)
             entry = JournalEntry(record, claim.lease_id, state.digest, status, result.stop_reason)
             for error in filter(None, journal.append([entry])):
                 raise error

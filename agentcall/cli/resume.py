@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -10,9 +11,7 @@ from typing import Any, cast
 
 from agentcall.agent import Agent, Prompt
 from agentcall.cli.approvals import (
-    DECISION_HINT,
     TerminalPrompter,
-    format_pending_calls,
     parse_decision_options,
 )
 from agentcall.cli.command import make_app
@@ -21,6 +20,7 @@ from agentcall.cli.durable import (
     DurableRunner,
     load_run_state,
     open_journal,
+    print_pending_calls,
 )
 from agentcall.cli.errors import WAITING, print_warning
 from agentcall.cli.load import build_agent, make_recipe, merge_recipe
@@ -106,8 +106,7 @@ def _decide_and_resume(
     if decisions:
         runner.check(result, decisions)
     elif not TerminalPrompter().is_available:
-        sys.stderr.writelines(f"{line}\n" for line in format_pending_calls(result))
-        sys.stderr.write(f"{DECISION_HINT}\n")
+        print_pending_calls(result, shlex.quote(str(options.run_id)), options.db)
         return WAITING
     return resume_and_print(runner, result, decisions, run_options)
 

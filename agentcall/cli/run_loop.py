@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from agentcall.agent import Agent, Prompt
 from agentcall.approvals import Approved, Decision, Edited
@@ -31,6 +31,8 @@ from agentcall.sessions import SQLiteSession
 
 if TYPE_CHECKING:
     from agentcall.cli.durable import DurableRunner
+
+    Runner: TypeAlias = "AgentRunner | DurableRunner"
 
 AnyRunResult = RunResult[Any]  # Any: only the user's agent knows its output type
 
@@ -58,25 +60,13 @@ class SupportsResume(Protocol):
         ...
 
 
-class SupportsRun(SupportsResume, Protocol):
-    """Runs an agent: directly, in a session, or with its steps recorded."""
-
-    def run_stream(self, prompt: Prompt | None, /) -> AsyncIterator[Event]:
-        """Run and yield the events."""
-        ...
-
-    def handle_result(self, result: AnyRunResult, /) -> None:
-        """Record the result if needed; print how to resume a run that waits for approval."""
-        ...
-
-
-def run_and_print(runner: SupportsRun, prompt: Prompt | None, options: RunOptions) -> int:
+def run_and_print(runner: Runner, prompt: Prompt | None, options: RunOptions) -> int:
     """Run, print the answer, and return the exit code."""
     return _run_and_print(runner, options, lambda loop: loop.run(runner.run_stream(prompt)))
 
 
 def resume_and_print(
-    runner: SupportsRun,
+    runner: Runner,
     result: AnyRunResult,
     decisions: Mapping[str, Decision | bool],
     options: RunOptions,
@@ -86,7 +76,7 @@ def resume_and_print(
 
 
 def _run_and_print(
-    runner: SupportsRun, options: RunOptions, start: Callable[[ApprovalLoop], LoopOutcome]
+    runner: Runner, options: RunOptions, start: Callable[[ApprovalLoop], LoopOutcome]
 ) -> int:
     writer = choose_answer_writer(options)
     display = RunDisplay(writer, choose_display(options))
