@@ -133,8 +133,7 @@ def serve_app(
     origins: origins of pages on other servers that may send requests too.
     """
     try:
-        # Any: it needs an extra
-        connection: Any = import_module("agentcall.serving.http_connection")
+        from agentcall.serving.http_connection import create_server
     except ImportError as error:
         raise MissingExtra("this needs uvicorn: pip install 'agentcall[serve]'") from error
     keys = _read_keys(address)
@@ -147,7 +146,7 @@ def serve_app(
         path += key_query + ("KEY" if os.environ.get(KEYS_VARIABLE) else next(iter(keys)))
     sys.stderr.write(f"{title} at http://{shown_host}:{port}{path} (Ctrl-C stops it)\n")
     sys.stderr.flush()
-    server = connection.server_of(_add_cors(app, access) if access.origins else app)
+    server = create_server(_add_cors(app, access) if access.origins else app)
     if isinstance(app, SupportsShutdown):
         server.handle_exit = _shut_down_before_exit(app, server.handle_exit)
     server.run(sockets=[listener])
