@@ -1,4 +1,7 @@
-"""The command line: `agentcall run`, `chat`, `sessions`, `runs`, `batch`, `serve`, `web`."""
+"""The command line: `agentcall run`, `chat`, `sessions`, `runs`, `batch`, `serve`, `web` and more.
+
+A command's module is imported when the command is called, so that the others cost nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +10,56 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli import (
-    batch,
-    chat,
-    doctor,
-    mcp,
-    resume,
-    run,
-    runs,
-    serve,
-    server,
-    sessions,
-    tools,
-    web,
-    worker,
-)
-from agentcall.cli.options import make_command
-from agentcall.cli.tracing import trace_from_environment
+from agentcall.cli.command import make_lazy_group, trace_from_environment
+
+_COMMANDS = {
+    "run": ("agentcall.cli.run:app", "Ask a model, with tools, and print its answer."),
+    "chat": ("agentcall.cli.chat:app", "Chat with a model, with tools."),
+    "resume": (
+        "agentcall.cli.resume:app",
+        "Continue a run that waits for approval or was stopped.",
+    ),
+    "sessions": (
+        "agentcall.cli.sessions:app",
+        "List, show, search, export, compact and delete sessions.",
+    ),
+    "runs": ("agentcall.cli.runs:app", "List, show, resume and cancel recorded runs."),
+    "batch": (
+        "agentcall.cli.batch:app",
+        "Run many tasks from a file; write a line of JSON for each.",
+    ),
+    "worker": (
+        "agentcall.cli.worker:app",
+        "Run the runs that were queued for an agent's workers.",
+    ),
+    "tools": ("agentcall.cli.tools:app", "List tools, show their schemas, call them by hand."),
+    "server": (
+        "agentcall.cli.server:app",
+        "Plan, launch, check and quantize model servers on this machine.",
+    ),
+    "serve": ("agentcall.cli.serve:app", "Serve an agent to clients that speak OpenAI's API."),
+    "web": ("agentcall.cli.web:app", "Chat with an agent in the browser."),
+    "mcp": ("agentcall.cli.mcp:app", "Serve tools over the Model Context Protocol."),
+    "doctor": (
+        "agentcall.cli.doctor:app",
+        "Examine a model server: is it up, do tools reach the model, what to change.",
+    ),
+}
+
 
 app = typer.Typer(
     name="agentcall",
+    cls=make_lazy_group(_COMMANDS),
     help="Function-calling agents for people who run their own models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", help=run.RUN_HELP)(make_command(run.RunOptions, run.run))
-app.command("chat", help=chat.CHAT_HELP)(make_command(chat.ChatOptions, chat.start_chat))
-app.command("resume", help=resume.RESUME_HELP)(make_command(resume.ResumeOptions, resume.resume))
-app.add_typer(sessions.app, name="sessions")
-app.add_typer(runs.app, name="runs")
-app.command("batch", help=batch.BATCH_HELP)(make_command(batch.BatchOptions, batch.batch))
-app.command("worker", help=worker.WORKER_HELP)(
-    make_command(worker.WorkerOptions, worker.start_worker)
-)
-app.add_typer(tools.app, name="tools")
-app.add_typer(server.app, name="server")
-app.command("serve", help=serve.SERVE_HELP)(make_command(serve.ServeOptions, serve.serve_endpoint))
-app.command("web", help=web.WEB_HELP)(make_command(web.WebOptions, web.serve_web))
-app.command("mcp", help=mcp.MCP_HELP)(make_command(mcp.MCPOptions, mcp.serve_mcp))
-app.command("doctor", help=doctor.DOCTOR_HELP)(make_command(doctor.DoctorOptions, doctor.doctor))
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         from importlib.metadata import version
 
         typer.echo(f"agentcall {version('agentcall')}")
@@ -71,16 +79,16 @@ def handle_global_options(
 
 
 def main() -> None:
-    """The console script: every error becomes one line and an exit code, without a traceback."""
+    """Run the console script: an error becomes one line and an exit code, without a traceback."""
     try:
         with trace_from_environment():
             app(prog_name="agentcall")
     except KeyboardInterrupt:
-        from agentcall.cli.faults import INTERRUPTED
+        from agentcall.cli.errors import INTERRUPTED
 
         sys.exit(INTERRUPTED)
     except Exception as error:
-        from agentcall.cli.faults import get_exit_code, is_debugging, print_error
+        from agentcall.cli.errors import get_exit_code, is_debugging, print_error
 
         if is_debugging():
             raise

@@ -1,4 +1,4 @@
-"""`agentcall mcp`: tools served by the Model Context Protocol."""
+"""`agentcall mcp`: tools served over the Model Context Protocol."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import OriginsOption
+from agentcall.cli.command import make_app
+from agentcall.cli.options import OriginsOption
+from agentcall.cli.serve import parse_address, serve_app
 
-MCP_HELP = """Serve tools by the Model Context Protocol.
+MCP_HELP = """Serve tools over the Model Context Protocol.
 
-By standard input and output, as editors and desktop programs start it, or with --http at an
-address. Tools that need approval are left out, as nobody is asked here.
+Over standard input and output, as editors and desktop programs start it, or over HTTP with --http.
+Tools that need approval are left out, as nobody can be asked.
 
 \b
   agentcall mcp -t calculator -t current_time
   agentcall mcp -t my_tools.py --http 127.0.0.1:8765
   {"mcpServers": {"mine": {"command": "agentcall", "args": ["mcp", "-t", "/path/to/my_tools.py"]}}}
 
-Beyond this machine (--http 0.0.0.0:8765) a key is needed: AGENTCALL_SERVE_KEYS, or one is made
-and shown.
+Beyond this machine (--http 0.0.0.0:8765) a key is required: AGENTCALL_SERVE_KEYS, or one is
+generated and printed.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class MCPOptions:
-    """What `agentcall mcp` is told."""
+    """Options of `agentcall mcp`."""
 
     tools: Annotated[
         list[str] | None,
@@ -40,32 +42,29 @@ class MCPOptions:
     ] = None
     http: Annotated[
         str | None,
-        typer.Option("--http", metavar="HOST:PORT", help="Serve streamable HTTP at /mcp there."),
+        typer.Option(
+            "--http", metavar="HOST:PORT", help="Serve streamable HTTP at /mcp of this address."
+        ),
     ] = None
     origins: OriginsOption = None
 
 
 def serve_mcp(options: MCPOptions) -> None:
-    """Serves until it is stopped."""
-    from agentcall.cli.loading import load_tools
+    """Serve until stopped."""
+    from agentcall.cli.errors import print_warning
+    from agentcall.cli.load import load_tools
     from agentcall.mcp import MCPServer
     from agentcall.runtime.runner import run_sync
     from agentcall.tools.registry import ToolRegistry
 
-    found = load_tools(options.tools) if options.tools else ToolRegistry.discover()
-    server = MCPServer(found)
-    _warn_about_omissions(server.skipped_tools)
+    server = MCPServer(load_tools(options.tools) if options.tools else ToolRegistry.discover())
+    if server.skipped_tools:
+        print_warning(f"not served, as they need approval: {', '.join(server.skipped_tools)}")
     if options.http is None:
         run_sync(server.run_stdio())
         return
-    from agentcall.cli.serving import parse_address, serve_app
-
     address = parse_address(options.http)
     serve_app(server.app, address, path="/mcp", title="MCP", origins=options.origins or ())
 
 
-def _warn_about_omissions(names: tuple[str, ...]) -> None:
-    if names:
-        from agentcall.cli.faults import print_warning
-
-        print_warning(f"not served, as they need approval: {', '.join(names)}")
+app = make_app(MCPOptions, serve_mcp, MCP_HELP)

@@ -7,13 +7,22 @@ from typing import Annotated
 
 import typer
 
-from agentcall.cli.flags import HostOption, MaxRunningOption, OriginsOption, PortOption
-from agentcall.cli.words import AgentOptions
+from agentcall.cli.command import make_app
+from agentcall.cli.options import (
+    HostOption,
+    LaunchOptions,
+    MaxRunningOption,
+    OriginsOption,
+    PortOption,
+)
+from agentcall.cli.serve import ListenAddress, serve_app
+from agentcall.errors import MissingExtra
+from agentcall.serving.http_security import AccessPolicy, ASGIApp
 
 WEB_HELP = """Chat with an agent in the browser.
 
-Everything comes from this machine. Conversations are kept: those of `agentcall run --session` and
-of other chats are in the list too.
+The page loads nothing from other machines. Conversations are saved; those of `agentcall run
+--session` and of other chats are in the list too.
 
 \b
   agentcall web -t calculator
@@ -22,33 +31,30 @@ of other chats are in the list too.
 
 \b
 Environment:
-  AGENTCALL_SERVE_KEYS  the keys that people bring, NAME=KEY,NAME=KEY, in a link such as
+  AGENTCALL_SERVE_KEYS  the keys of users, NAME=KEY,NAME=KEY, in a link such as
                         http://host:7860/?token=KEY. Each name has its own conversations. Beyond
-                        this machine (--host 0.0.0.0) one is needed; without any, one is made and
-                        shown.
+                        this machine (--host 0.0.0.0) a key is required; without any, one is
+                        generated and printed.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class WebOptions(AgentOptions):
-    """What `agentcall web` is told."""
+class WebOptions(LaunchOptions):
+    """Options of `agentcall web`."""
 
     host: HostOption = "127.0.0.1"
     port: PortOption = 7860
     origins: OriginsOption = None
     running: MaxRunningOption = 32
     waiting: Annotated[
-        int, typer.Option("--waiting", min=1, help="Runs that may wait besides.")
+        int, typer.Option("--waiting", min=1, help="Maximum number of runs that wait for a place.")
     ] = 256
 
 
 def serve_web(options: WebOptions) -> None:
-    """Serves until it is stopped."""
-    from agentcall.cli import serving
-    from agentcall.cli.launching import ensure_server
-    from agentcall.cli.making import build_agent
-    from agentcall.errors import MissingExtra
-    from agentcall.serving.http_security import AccessPolicy, ASGIApp
+    """Serve until stopped."""
+    from agentcall.cli.launch import ensure_server
+    from agentcall.cli.load import build_agent
 
     try:
         from agentcall.serving.web.app import WebChat
@@ -60,15 +66,17 @@ def serve_web(options: WebOptions) -> None:
     if options.launch:
         ensure_server(options.model)
 
-    def make(terms: AccessPolicy) -> ASGIApp:
-        return WebChat(agent, access=terms, running=options.running, waiting=options.waiting)
+    def make_chat(access: AccessPolicy) -> ASGIApp:
+        return WebChat(agent, access=access, running=options.running, waiting=options.waiting)
 
-    address = serving.ListenAddress(options.host, options.port)
-    serving.serve_app(
-        make,
-        address,
+    serve_app(
+        make_chat,
+        ListenAddress(options.host, options.port),
         path="/",
         title=agent.name,
         key_query="?token=",
         origins=options.origins or (),
     )
+
+
+app = make_app(WebOptions, serve_web, WEB_HELP)

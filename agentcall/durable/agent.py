@@ -13,8 +13,16 @@ from typing_extensions import Self
 
 from agentcall.agent import Agent, Deps, History, Output, Prompt, generate_run_id, prepare_messages
 from agentcall.approvals import Decision, Denied
-from agentcall.durable.journal import Journal, JournalEntry, JournalRecord, seal_record
+from agentcall.durable.journal import (
+    Journal,
+    JournalEntry,
+    JournalRecord,
+    RecordKind,
+    RunStatus,
+    seal_record,
+)
 from agentcall.durable.lease import (
+    ClaimedRun,
     RunLease,
     begin_run,
     check_run_id,
@@ -430,14 +438,50 @@ def cancel_run(journal: Journal, run_id: str) -> str:
     if journal.is_leased(header):
         return f"asked {describe_owner(header.holder)} to stop the run {run_id}"
     claim = claim_run(journal, run_id)
+    _write_result(journal, claim, None)
+    return f"cancelled the run {run_id}"
+
+
+def record_result(
+    journal: Journal,
+    agent: Agent[Any, Any],  # Any: the types of the output and of deps do not matter here
+    result: AnyResult,
+    recipe: Mapping[str, JSON],
+) -> None:
+    """Record the result of a run that was not durable: its pause, or its end after a pause.
+
+    Raises JournalError, RunBusy.
+    """
+    prompt = result.messages[: result.start + 1]
+    body: dict[str, JSON] = {
+        "agent": agent.name,
+        "messages": [to_json(message) for message in prompt],
+        "start": result.start,
+        "code": AgentFingerprint.from_agent(agent).to_json(),
+        "recipe": recipe,
+        "at": round(time(), 3),
+    }
+    if journal.find_run(result.run_id) is None:
+        first = seal_record(result.run_id, 1, "begin", body, "")
+        claim = begin_run(journal, first, _make_title(prompt[-1]))
+    else:
+        claim = claim_run(journal, result.run_id)
+    _write_result(journal, claim, result)
+
+
+def _write_result(journal: Journal, claim: ClaimedRun, result: AnyResult | None) -> None:
+    """Append the last record of a claimed run, and release the run. None: it was cancelled."""
     try:
-        state = DurableRunState(run_id, claim.records)
-        result = state.build_cancelled_result("it was cancelled")
-        body = {"result": result_to_json(result, state.get_messages(run_id))}
-        record = seal_record(run_id, state.sequence + 1, "finish", body, state.digest)
-        entry = JournalEntry(record, claim.lease_id, state.digest, "finished", result.stop_reason)
+        state = DurableRunState(claim.run_id, claim.records)
+        if result is None:
+            result = state.build_cancelled_result("it was cancelled")
+        kind: RecordKind = "pause" if result.pending else "finish"
+        status: RunStatus = "paused" if result.pending else "finished"
+        wire = result_to_json(result, state.get_messages(claim.run_id))
+        body: dict[str, JSON] = {"result": wire, "at": round(time(), 3)}
+        record = seal_record(claim.run_id, state.sequence + 1, kind, body, state.digest)
+        entry = JournalEntry(record, claim.lease_id, state.digest, status, result.stop_reason)
         for error in filter(None, journal.append([entry])):
             raise error
     finally:
-        journal.release(run_id, claim.lease_id)
-    return f"cancelled the run {run_id}"
+        journal.release(claim.run_id, claim.lease_id)

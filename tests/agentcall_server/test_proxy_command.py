@@ -149,7 +149,7 @@ def test_a_dry_run_shows_the_command_and_no_key(tmp_path: Path) -> None:
 def test_a_wrong_command_ends_with_2(tmp_path: Path) -> None:
     open_to_all = agentcall("server", "proxy", "--host", "0.0.0.0", cwd=tmp_path)
     assert open_to_all.returncode == 2
-    assert "set AGENTCALL_API_KEY to the key that they need, or say --no-key" in open_to_all.stderr
+    assert "set AGENTCALL_API_KEY to the key that they need, or add --no-key" in open_to_all.stderr
     without = agentcall("server", "proxy", cwd=tmp_path)
     assert without.returncode == 2
     assert "LMDeploy is not installed" in without.stderr

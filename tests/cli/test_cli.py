@@ -43,7 +43,7 @@ def test_an_unknown_option_is_a_usage_error_without_a_traceback(tmp_path: Path) 
 def test_the_doors_themselves_import_nothing_heavy() -> None:
     code = "import agentcall.cli, sys; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-    heavy = {"aiohttp", "rich", "agentcall.models.http_chat", "agentcall.cli.conversation"}
+    heavy = {"aiohttp", "rich", "agentcall.models.http_chat", "agentcall.cli.run_loop"}
     assert heavy & set(modules.split()) == set()
 
 

@@ -16,16 +16,15 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from agentcall import Agent, tool
-from agentcall.cli.answer import AnswerWriter, FinalAnswerWriter
-from agentcall.cli.approving import TerminalPrompter
-from agentcall.cli.chatter import TerminalChat
-from agentcall.cli.chatting import _open_terminal_ui
-from agentcall.cli.fence import strip_fence
-from agentcall.cli.interruptible import InterruptibleLoop
-from agentcall.cli.lines import LineDisplay
-from agentcall.cli.screen import ActivityDisplay
-from agentcall.cli.slash import COMMANDS, ChatExit, execute_command
-from agentcall.cli.typed import CommandCompleter, PromptToolkitPrompter
+from agentcall.cli.approvals import TerminalPrompter
+from agentcall.cli.chat import _open_terminal_ui
+from agentcall.cli.chat.commands import COMMANDS, ChatExit, execute_command
+from agentcall.cli.chat.loop import TerminalChat
+from agentcall.cli.chat.prompt import CommandCompleter, PromptToolkitPrompter
+from agentcall.cli.chat.ui import strip_fence
+from agentcall.cli.interrupt import InterruptibleLoop
+from agentcall.cli.output import ActivityDisplay, AnswerWriter, FinalAnswerWriter
+from agentcall.cli.render import LineDisplay
 from agentcall.errors import MissingExtra, UsageError
 from agentcall.events import ModelAnswered
 from agentcall.messages import Image, Message, Usage, User
@@ -80,7 +79,7 @@ def test_a_conversation_with_tools_approvals_undo_export_and_resume(
         shown.type("y\r")
         prompted(shown, "It is gone.")
         shown.type("/undo\r")
-        prompted(shown, "taken back: Then the other.; what tools did stays done")
+        prompted(shown, "removed: Then the other.; the effects of its tool calls remain")
         shown.type("/export talk.md\r")
         prompted(shown, "written: talk.md")
         shown.type("/exit\r")
@@ -94,15 +93,15 @@ def test_a_conversation_with_tools_approvals_undo_export_and_resume(
         assert "It stays." in exported
         assert "It is gone." not in exported
 
-        (name,) = re.findall(r"kept: agentcall chat --session (\S+)", text)
+        (name,) = re.findall(r"saved: agentcall chat --session (\S+)", text)
         again = Terminal("chat", "-c", *words, cwd=folder)
         opened.append(again)
         prompted(again, "It stays.")
-        assert f"{name}, 1 exchange before this:" in again.text
+        assert f"{name}, after 1 exchange:" in again.text
         again.type("Tell me more.\r")
         again.wait_for("first words")
         again.type("\x03")
-        prompted(again, "stopped; Ctrl-C once more leaves")
+        prompted(again, "stopped; press Ctrl-C again to leave")
         again.type("And now?\r")
         prompted(again, "Back again.")
         said = [m["content"] for m in asked(server)[-1].messages if m["role"] == "user"]
@@ -112,10 +111,10 @@ def test_a_conversation_with_tools_approvals_undo_export_and_resume(
     again.type("/usage\r")
     prompted(again, "5 requests, 2 tool calls")
     again.type("\x03")
-    prompted(again, "\nCtrl-C once more leaves")
+    prompted(again, "\npress Ctrl-C again to leave")
     again.type("\x03")
     assert again.end() == 130
-    assert again.text.endswith(f"kept: agentcall chat --session {name}\ninterrupted\n")
+    assert again.text.endswith(f"saved: agentcall chat --session {name}\ninterrupted\n")
     assert "Traceback" not in again.text
 
 
@@ -251,11 +250,11 @@ def test_a_path_and_what_follows_a_blank_are_questions(here: Path, loop: Interru
 def test_the_tools_and_what_the_model_is_told(here: Path, loop: InterruptibleLoop) -> None:
     one = chat(loop, say("x"))
     assert told(one, "/tools") == "send (asks first): Send."
-    assert told(one, "/system") == "the model is told nothing first"
-    assert told(one, "/system Be brief.") == "the model is told first: Be brief."
+    assert told(one, "/system") == "there are no instructions"
+    assert told(one, "/system Be brief.") == "the instructions are: Be brief."
     one.ask("Hi.")
     assert asked_by(one) == ["Be brief.", "Hi."]
-    assert told(one, "/system -") == "the model is told nothing first"
+    assert told(one, "/system -") == "there are no instructions"
 
 
 def test_another_model_goes_on(here: Path, loop: InterruptibleLoop) -> None:
@@ -270,7 +269,7 @@ def test_images_go_with_the_next_question(here: Path, loop: InterruptibleLoop) -
     (here / "a.png").write_bytes(PIXEL)
     one = chat(loop, say("A pixel."), say("x"))
     shown = told(one, "/image a.png")
-    assert shown == "1 image will go with the next question; /image - leaves them out"
+    assert shown == "1 image will be sent with the next question; /image - removes them"
     told(one, "What is it?", "And now?")
     first, _, second, _ = remembered(one)
     assert isinstance(first, User)
@@ -282,8 +281,8 @@ def test_conversations_are_named_listed_left_and_loaded(
     here: Path, loop: InterruptibleLoop
 ) -> None:
     one = chat(loop, say("Cold."), say("Warm."))
-    assert told(one, "How is Oslo?", "/save oslo") == "this conversation is kept as oslo"
-    assert told(one, "/clear") == "begun anew; /load oslo goes back"
+    assert told(one, "How is Oslo?", "/save oslo") == "this conversation is saved as oslo"
+    assert told(one, "/clear") == "new conversation; /load oslo returns to the old one"
     told(one, "How is Rome?", "/save rome")
     assert re.search(r"^rome .*2 messages  How is Rome\?\noslo ", told(one, "/load"))
     assert told(one, "/load os") == "oslo:\n\n> How is Oslo?\nCold."
@@ -315,9 +314,9 @@ def test_a_question_is_asked_again_and_the_talk_summed_up(
                say("f"), say("They spoke."))  # fmt: skip
     told(one, "1", "/retry", "/retry 2")
     assert [m.text for m in remembered(one)] == ["2", "c"]
-    assert told(one, "/compact") == "2 messages: too few to sum up"
+    assert told(one, "/compact") == "2 messages: too few to summarize"
     told(one, "3", "4", "5")
-    assert told(one, "/compact") == "8 messages -> 6; /export still has all"
+    assert told(one, "/compact") == "8 messages -> 6; /export still has all of them"
 
 
 def test_calls_are_decided_about_in_words(
@@ -334,7 +333,7 @@ def test_calls_are_decided_about_in_words(
     assert one.exit_code == 0
     told(one, "Send.")
     assert remembered(one)[-2].text == "sent to eve"
-    assert told(one, "/approve") == "no call waits; approved always:\n  send"
+    assert told(one, "/approve") == "no call waits for approval\nalways approved: send"
 
 
 def test_the_gauge_shows_the_speed_and_how_full_the_window_is(
@@ -358,9 +357,9 @@ def test_without_prompt_toolkit_a_terminal_is_told_what_to_install(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
-    monkeypatch.delitem(sys.modules, "agentcall.cli.typed")
+    monkeypatch.delitem(sys.modules, "agentcall.cli.chat.prompt")
     with pytest.raises(MissingExtra, match=re.escape("pip install 'agentcall[chat]'")):
-        _open_terminal_ui(SQLiteSession("trip"), whole=False)
+        _open_terminal_ui(SQLiteSession("trip"), verbose=False)
 
 
 # What is typed.

@@ -66,4 +66,4 @@ def test_of_several_servers_the_first_is_examined(tmp_path: Path) -> None:
 def test_what_is_no_server_is_a_usage_error(tmp_path: Path) -> None:
     done = agentcall("doctor", "embedded", cwd=tmp_path)
     assert done.returncode == 2
-    assert "'embedded' is no model server" in done.stderr
+    assert "'embedded' is not a model server" in done.stderr

@@ -17,8 +17,8 @@ from fake_lmdeploy import act, written
 from supervised import server_of, state_in, until
 from typer.testing import CliRunner
 
-from agentcall.cli import app, launching
-from agentcall.cli.faults import get_exit_code
+from agentcall.cli import app, launch
+from agentcall.cli.errors import get_exit_code
 from agentcall.models import resolve
 from agentcall.testing import FakeServer, forever, say
 from agentcall_server.ports import reserve_port
@@ -218,7 +218,7 @@ def test_a_run_may_launch_its_model_which_stays(
 ) -> None:
     with reserve_port("127.0.0.1") as held:
         usual = held.getsockname()
-    for module in (launching, resolve):
+    for module in (launch, resolve):
         monkeypatch.setattr(module, "LMDEPLOY", usual)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -226,7 +226,7 @@ def test_a_run_may_launch_its_model_which_stays(
     words = ["run", "hi", "-m", f"lmdeploy:{NAME}"]
     alone = CliRunner().invoke(app, words)
     assert alone.exit_code == 3
-    assert "--launch starts one" in alone.stderr
+    assert "--launch starts it" in alone.stderr
     with FakeServer([forever(say("hello"))], models=[f"internlm/{NAME}"]) as behind:
         monkeypatch.setenv("AGENTCALL_MODEL", behind.url)
         launched = CliRunner().invoke(app, [*words, "--launch"])

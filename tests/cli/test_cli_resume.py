@@ -12,9 +12,9 @@ import pytest
 from command_line import TOOLS, Terminal, agentcall, asked, model_of
 
 from agentcall import Agent, Approved, Denied, Edited, tool
-from agentcall.cli.resume import ResumeOptions
-from agentcall.cli.said import parse_decision_options
-from agentcall.cli.waiting import load_paused_run
+from agentcall.cli.approvals import parse_decision_options
+from agentcall.cli.options import ResumeOptions
+from agentcall.cli.resume import resume_run
 from agentcall.display import format_full_call
 from agentcall.errors import UsageError
 from agentcall.messages import ToolCall, Usage
@@ -53,8 +53,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def states(folder: Path) -> list[Path]:
-    return sorted((folder / "state" / "agentcall" / "waiting").glob("*"))
+def journal(folder: Path) -> Path:
+    return folder / "state" / "agentcall" / "runs.db"
+
+
+def state_of(folder: Path, run: str) -> str:
+    """The state of a run, as `agentcall runs list` says it."""
+    rows = json.loads(agentcall("runs", "list", "--json", cwd=folder).stdout)
+    return next(row["state"] for row in rows if row["run_id"] == run)
 
 
 def begun(folder: Path, server: FakeServer, *more: str) -> str:
@@ -66,23 +72,21 @@ def begun(folder: Path, server: FakeServer, *more: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def one_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state of a run that waits for `send(to="ann")`, call_1."""
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A journal with a run that waits for `send(to="ann")`, call_1; and the run's id."""
     folder = tmp_path_factory.mktemp("begun")
     (folder / "mine.py").write_text(TOOLS + MORE)
     with model_of(calls(ScriptedCall("send", {"to": "ann"}, id="call_1"))) as server:
-        begun(folder, server)
-    (path,) = states(folder)
-    return path
+        run = begun(folder, server)
+    return journal(folder), run
 
 
 @pytest.fixture
-def run(folder: Path, one_state: Path) -> str:
+def run(folder: Path, one_run: tuple[Path, str]) -> str:
     """The id of that run, which waits in the folder."""
-    waiting = folder / "state" / "agentcall" / "waiting"
-    waiting.mkdir(parents=True)
-    shutil.copy(one_state, waiting)
-    return one_state.stem
+    path, run = one_run
+    shutil.copytree(path.parent, journal(folder).parent)
+    return run
 
 
 def resumed(folder: Path, run: str, url: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -110,7 +114,7 @@ def test_a_run_goes_on_in_another_process(
         assert (done.returncode, done.stdout) == (0, "Well.\n"), done.stderr
         assert told in asked(server)[-1].messages[-1]["content"]
     assert sent(folder) == did
-    assert states(folder) == []
+    assert state_of(folder, run) == "ended: final"
 
 
 def test_the_state_is_for_its_owner_and_holds_no_secret(folder: Path) -> None:
@@ -121,13 +125,16 @@ def test_the_state_is_for_its_owner_and_holds_no_secret(folder: Path) -> None:
             env={"AGENTCALL_API_KEY": "canary-key"},
         )  # fmt: skip
     assert done.returncode == 4
-    (path,) = states(folder)
-    assert path.stat().st_mode & 0o777 == 0o600
+    path = journal(folder)
     assert path.parent.stat().st_mode & 0o077 == 0
-    assert "canary" not in path.read_text()
+    for file in path.parent.glob("runs.db*"):
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert b"canary" not in file.read_bytes()
     assert "canary" not in done.stderr
-    recipe = json.loads(path.read_text())["recipe"]
-    assert recipe["tools"] == [str(folder / "mine.py")]
+    run = re.findall(r"agentcall resume (\w+) ", done.stderr)[0]
+    records = json.loads(agentcall("runs", "show", run, "--json", cwd=folder).stdout)
+    assert [record["kind"] for record in records] == ["begin", "pause"]
+    assert records[0]["recipe"]["tools"] == [str(folder / "mine.py")]
 
 
 def test_a_run_is_made_again_as_it_was_and_goes_on_once(folder: Path) -> None:
@@ -136,8 +143,8 @@ def test_a_run_is_made_again_as_it_was_and_goes_on_once(folder: Path) -> None:
         done = agentcall("resume", run, "--approve", "all", cwd=folder)
         assert (done.returncode, done.stdout) == (0, "Well.\n")
         again = agentcall("resume", run, "--approve", "all", cwd=folder)
-    assert (again.returncode, sent(folder)) == (2, ["ann"])
-    assert f"no run '{run}' waits" in again.stderr
+    assert (again.returncode, again.stdout, sent(folder)) == (0, "Well.\n", ["ann"])
+    assert "no call waits for approval" in again.stderr
 
 
 def test_what_was_begun_and_killed_is_told(folder: Path, run: str) -> None:
@@ -146,14 +153,17 @@ def test_what_was_begun_and_killed_is_told(folder: Path, run: str) -> None:
     with model_of(say("Well.")) as server:
         assert resumed(folder, run, server.url, "--approve", "all").returncode == 9
         again = resumed(folder, run, server.url, "--approve", "all")
-    assert (again.returncode, sent(folder)) == (2, ["ann"])
-    assert "may have been carried out" in again.stderr
+    assert sent(folder) == ["ann"]
+    assert "outcome is unknown" in again.stderr
 
 
-def test_where_nothing_was_carried_out_the_state_is_given_back(folder: Path, run: str) -> None:
+def test_a_decision_is_kept_where_the_server_is_gone(folder: Path, run: str) -> None:
     done = resumed(folder, run, "http://127.0.0.1:9/v1#m", "--deny", "all")
     assert done.returncode == 3
-    assert [path.name for path in states(folder)] == [f"{run}.json"]
+    assert f"continue it: agentcall resume {run}" in done.stderr
+    with model_of(say("Well.")) as server:
+        again = resumed(folder, run, server.url)
+    assert (again.returncode, again.stdout, sent(folder)) == (0, "Well.\n", [])
 
 
 def test_a_run_may_wait_again(folder: Path) -> None:
@@ -180,8 +190,8 @@ def test_what_waits_is_listed_and_shown(folder: Path, run: str) -> None:
     assert listed.stdout == f'{run}\tcall_1\tsend(to="ann")\n'
     shown = agentcall("resume", run, "-t", "mine.py", cwd=folder)
     assert shown.returncode == 4
-    assert "decide with --approve ID" in shown.stderr
-    assert len(states(folder)) == 1
+    assert f"agentcall resume {run} --approve call_1" in shown.stderr
+    assert state_of(folder, run) == "waits for approval"
 
 
 WAITING = RunResult(
@@ -211,9 +221,12 @@ def test_words_are_decisions(options: ResumeOptions, decided: object) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (ResumeOptions(approve=["nope"]), "'nope' names no call that waits; there are: a, a=b, c"),
-        (ResumeOptions(approve=["a=why"]), "names no call"),
-        (ResumeOptions(approve=["all"], deny=["a"]), "two decisions are about a"),
+        (
+            ResumeOptions(approve=["nope"]),
+            "'nope' names no pending call; these are pending: a, a=b, c",
+        ),
+        (ResumeOptions(approve=["a=why"]), "names no pending call"),
+        (ResumeOptions(approve=["all"], deny=["a"]), "there are two decisions about a"),
     ],
 )
 def test_decisions_that_make_no_sense_are_refused(options: ResumeOptions, said: str) -> None:
@@ -225,7 +238,7 @@ def test_an_edit_that_does_not_fit_carries_nothing_out(folder: Path, run: str) -
     done = resumed(folder, run, "http://127.0.0.1:9/v1#m", "--edit", 'all={"nobody": 1}')
     assert done.returncode == 2
     assert "do not fit" in done.stderr
-    assert len(states(folder)) == 1
+    assert state_of(folder, run) == "waits for approval"
 
 
 def test_a_state_that_a_program_has_written_needs_its_agent(folder: Path) -> None:
@@ -256,10 +269,10 @@ def test_a_state_that_a_program_has_written_needs_its_agent(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"agentcall": 99}', '{"agentcall": 1}'])
-def test_a_file_that_is_no_state_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(UsageError, match=r"no result of a run|not the state|newer agentcall"):
-        load_paused_run(str(tmp_path / "x.json"))
+    with pytest.raises(UsageError, match="result of a run"):
+        resume_run(ResumeOptions(run_id=str(tmp_path / "x.json")))
 
 
 def test_json_says_what_waits(folder: Path) -> None:
@@ -282,6 +295,7 @@ def test_a_run_in_a_session_goes_on_in_it(folder: Path) -> None:
         assert f"agentcall resume {run}" in warned.stderr
         done = agentcall("resume", run, "--approve", "all", cwd=folder)
         assert done.stdout in ("Sent.\n", "Yes.\n")
+    assert state_of(folder, run) == "ended: final"
     shown = agentcall("sessions", "show", "mail", cwd=folder).stdout
     assert 'send(to="ann")' in shown
     assert "-> sent to ann" in shown
@@ -399,11 +413,11 @@ def test_resume_asks_at_a_terminal(folder: Path, opened: list[Terminal], run: st
         assert shown.end() == 0
     assert "Well." in shown.text
     assert sent(folder) == ["ann"]
-    assert states(folder) == []
+    assert state_of(folder, run) == "ended: final"
 
 
 def test_a_server_that_is_gone_after_an_approval_is_an_error(folder: Path, run: str) -> None:
     with model_of(forever(status(400))) as server:
         done = resumed(folder, run, server.url, "--approve", "all")
     assert (done.returncode, sent(folder)) == (3, ["ann"])
-    assert states(folder) == []
+    assert state_of(folder, run) == "stopped"

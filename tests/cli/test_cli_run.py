@@ -85,7 +85,7 @@ def test_bytes_that_are_no_text_do_not_break_a_run(folder: Path) -> None:
 def test_nothing_to_ask_is_a_usage_error(folder: Path) -> None:
     done = agentcall("run", cwd=folder)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: there is nothing to ask")
+    assert done.stderr.startswith("error: there is no prompt")
 
 
 def test_the_model_may_come_from_the_environment(folder: Path) -> None:

@@ -75,8 +75,8 @@ def test_a_run_is_listed_shown_and_its_answer_given_again(folder: Path) -> None:
     [row] = json.loads(agentcall("runs", "list", "--json", cwd=folder, env=env).stdout)
     assert (row["run_id"], row["prompt"], row["outcome"]) == ("sum", "3+5?", "final")
     shown = agentcall("runs", "show", "sum", cwd=folder, env=env).stdout
-    assert "begun: 3+5?" in shown
-    assert "started: add(a=3, b=5)" in shown
+    assert "started: 3+5?" in shown
+    assert "calls: add(a=3, b=5)" in shown
     records = json.loads(agentcall("runs", "show", "sum", "--json", cwd=folder, env=env).stdout)
     kinds = [record["kind"] for record in records]
     assert kinds == ["begin", "turn", "start", "end", "turn", "finish"]
@@ -91,7 +91,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_from_another_folder(folder: Path) -> N
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)
         assert process.returncode == 130
-        command = told.partition("go on with it: agentcall ")[2].splitlines()[0].split()
+        command = told.partition("continue it: agentcall ")[2].splitlines()[0].split()
         elsewhere = folder / "elsewhere"
         elsewhere.mkdir()
         done = agentcall(*command, cwd=elsewhere, env=env)
@@ -126,8 +126,8 @@ def test_a_server_that_fails_leaves_a_run_that_goes_on(folder: Path) -> None:
         words = ("run", "go", "-t", "mine.py", "-m", server.url, "--db", "sqlite:///own.db")
         done = agentcall(*words, cwd=folder, env=env)
     assert done.returncode == 3
-    assert "agentcall runs resume" in done.stderr
-    command = done.stderr.partition("go on with it: agentcall ")[2].splitlines()[0].split()
+    assert "agentcall resume" in done.stderr
+    command = done.stderr.partition("continue it: agentcall ")[2].splitlines()[0].split()
     with model_of(say("done")) as server:
         again = agentcall(*command, "-m", server.url, cwd=folder, env=env)
     assert again.stdout == "done\n"
@@ -254,7 +254,7 @@ def test_two_batches_do_not_write_one_file(folder: Path) -> None:
     assert second.returncode == 2
     assert "another process writes" in second.stderr
     assert process.returncode == 130
-    assert "the same command goes on" in told
+    assert "the same command continues" in told
 
 
 @pytest.mark.durable
@@ -362,7 +362,7 @@ def test_a_durable_run_goes_on_with_the_decisions_that_are_said(
         assert agentcall(*words, cwd=folder, env=env).returncode == 4
         wrong = agentcall("runs", "resume", "x", "--approve", "nobody", cwd=folder, env=env)
         assert wrong.returncode == 2
-        assert "'nobody' names no call that waits" in wrong.stderr
+        assert "'nobody' names no pending call" in wrong.stderr
         done = agentcall("runs", "resume", "x", *decision, cwd=folder, env=env)
         assert (done.returncode, done.stdout) == (0, "Well.\n"), done.stderr
         assert told in asked(server)[-1].messages[-1]["content"]
@@ -378,4 +378,4 @@ def test_a_call_waits_for_approval_without_a_terminal(folder: Path) -> None:
         words = ("run", "go", "-t", "mine.py", "-m", server.url, "--durable")
         done = agentcall(*words, cwd=folder, env=env)
     assert (done.returncode, done.stdout) == (4, "")
-    assert "agentcall runs resume" in done.stderr
+    assert "agentcall resume" in done.stderr

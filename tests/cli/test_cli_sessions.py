@@ -8,9 +8,9 @@ import pytest
 from command_line import TOOLS, agentcall, asked, model_of
 
 from agentcall import Agent, tool
-from agentcall.cli import keptsessions, sessions
-from agentcall.cli.run import RunOptions
-from agentcall.cli.running import run_agent
+from agentcall.cli import sessions
+from agentcall.cli.options import RunOptions
+from agentcall.cli.run import run_agent
 from agentcall.errors import UsageError
 from agentcall.sessions import SQLiteSession
 from agentcall.storage.locks import FileLock
@@ -58,11 +58,11 @@ def test_a_session_is_begun_gone_on_with_and_read(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        (keptsessions.print_session, sessions.SessionShowOptions("none")),
-        (keptsessions.delete_sessions, sessions.SessionDeleteOptions(["none"])),
-        (keptsessions.compact_session, sessions.SessionCompactOptions("none")),
-        (keptsessions.export_session, sessions.SessionExportOptions("none")),
-        (keptsessions.search_sessions, sessions.SessionSearchOptions("word", "none")),
+        (sessions.show_session, sessions.SessionShowOptions("none")),
+        (sessions.delete_sessions, sessions.SessionDeleteOptions(["none"])),
+        (sessions.compact_session, sessions.SessionCompactOptions("none")),
+        (sessions.export_session, sessions.SessionExportOptions("none")),
+        (sessions.search_sessions, sessions.SessionSearchOptions("word", "none")),
     ],
 )
 def test_a_session_that_is_not_there_is_told(
@@ -78,7 +78,7 @@ def test_a_session_that_is_not_there_is_told(
     [
         (
             RunOptions(prompt="x", last=True),
-            "there is no session in .*; begin one with --session ID",
+            "there is no session in .*; start one with --session ID",
         ),
         (RunOptions(prompt="x", last=True, session="a"), "choose one"),
         (RunOptions(prompt="x", session=" "), "session id"),
@@ -130,7 +130,7 @@ def test_a_session_is_exported_in_the_form_of_the_files_name(
     wrong = agentcall("sessions", "export", "trip", "-f", "pdf", cwd=folder)
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "error: --format pdf is none of md, json, html\n",
+        "error: --format pdf is not one of md, json, html\n",
     )
 
 
@@ -138,7 +138,7 @@ def test_a_session_is_compacted_and_deleted(folder: Path, kept: SQLiteSession) -
     done = agentcall("sessions", "compact", "trip", "--keep", "1", cwd=folder)
     assert done.stdout == "trip: 4 messages -> 2\n"
     shown = agentcall("sessions", "show", "trip", cwd=folder).stdout
-    assert "compacted: the next run is given" in shown
+    assert "compacted: the next run gets" in shown
     assert "user: How is Oslo?" in shown
     with model_of(say("Oslo is cold.")) as server:
         done = agentcall(
@@ -149,7 +149,7 @@ def test_a_session_is_compacted_and_deleted(folder: Path, kept: SQLiteSession) -
     wrong = agentcall("sessions", "compact", "trip", "-m", "embedded", cwd=folder)
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "error: -m is for --summary, which a model writes\n",
+        "error: -m is the model that writes the summary; add --summary\n",
     )
     assert (
         agentcall("sessions", "delete", "trip", cwd=folder).stdout == "deleted trip (4 messages)\n"

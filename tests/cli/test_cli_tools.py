@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import TOOLS, Terminal, agentcall
 
-from agentcall.cli.loading import load_agent, load_tools
+from agentcall.cli.load import load_agent, load_tools
 from agentcall.errors import UsageError
 
 
@@ -188,7 +188,7 @@ def test_a_package_of_ready_tools_is_all_of_them() -> None:
 @pytest.mark.usefixtures("here")
 def test_an_agent_has_a_place_too() -> None:
     assert load_agent("mine.py:agent").instructions == "Mind the sums."
-    with pytest.raises(UsageError, match=r"mine\.py names no agent; .*there is: agent"):
+    with pytest.raises(UsageError, match=r"mine\.py names no agent; .*it has: agent"):
         load_agent("mine.py")
     with pytest.raises(UsageError, match=r"mine\.py:word is a str, not an Agent"):
         load_agent("mine.py:word")
@@ -204,7 +204,7 @@ def test_a_wrong_place_is_one_line_and_ends_with_2(folder: Path) -> None:
     [
         ("calculater", "did you mean calculator?"),
         ("nonsense", "Ready tools: calculator, "),
-        ("nonsense", "With a word of yours: files=ROOT, sql=URL"),
+        ("nonsense", "Toolkits: files=ROOT, sql=URL"),
         ("files", "write it as files=ROOT"),
         ("files=/no/such/folder", "there is no folder /no/such/folder"),
         ("python=5", "write it as python"),
@@ -212,9 +212,9 @@ def test_a_wrong_place_is_one_line_and_ends_with_2(folder: Path) -> None:
         ("filez=/tmp", "there is no ready tool and no module 'filez=/tmp'"),
         (
             "mine.py:ad",
-            "has no 'ad'; there is: add, mul, lines, delete, fail, nap, registry, agent",
+            "has no 'ad'; it has: add, mul, lines, delete, fail, nap, registry, agent",
         ),
-        ("min.py", "there is: broken.py, garbled.py, mine.py"),
+        ("min.py", "it has: broken.py, garbled.py, mine.py"),
         ("nowhere:f", "there is no module 'nowhere'"),
         ("broken.py", "ZeroDivisionError: division by zero"),
         ("broken", "broken.py:2"),

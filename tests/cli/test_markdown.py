@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from agentcall.cli.rendered import MarkdownAnswerWriter, split_blocks
+from agentcall.cli.markdown import MarkdownAnswerWriter, split_blocks
 from agentcall.events import AnswerDiscarded, TextDelta, ToolCallFinished
 from agentcall.messages import ToolCall, ToolResult
 

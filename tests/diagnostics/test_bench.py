@@ -251,8 +251,8 @@ def test_bench_prints_what_it_measured(tmp_path: Path) -> None:
     with FakeServer(brain=shop) as server:
         done = bench(server, "--concurrency", "1,2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "the server does not tell what it had cached" in " ".join(done.stdout.split())
-    assert "streams of 128 tokens at most, 1 each" in done.stdout
+    assert "the server does not report cached tokens" in " ".join(done.stdout.split())
+    assert "streams of up to 128 tokens, 1 each" in done.stdout
     assert "agents with two tools, 1 runs each" in done.stdout
     assert "1 at a time: agents" in done.stderr
 
@@ -271,7 +271,7 @@ def test_a_model_that_calls_no_tool_is_noticed(tmp_path: Path) -> None:
     with FakeServer([forever(say("hi"))]) as server:
         done = bench(server, "--concurrency", "1", cwd=tmp_path)
     assert done.returncode == 0
-    assert "in 1 of 1 runs no tool was called" in done.stdout
+    assert "1 of 1 runs called no tool" in done.stdout
 
 
 def test_no_whole_answer_ends_with_1_and_says_why(tmp_path: Path) -> None:

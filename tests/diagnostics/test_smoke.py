@@ -105,7 +105,7 @@ def test_the_command_ends_with_0_where_all_is_right(tmp_path: Path) -> None:
     with FakeServer(brain=able) as server:
         done = agentcall("server", "smoke", server.url, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 of 5 questions were answered rightly" in done.stdout
+    assert "5 of 5 questions were answered correctly" in done.stdout
     assert "mul(2, 8)" in done.stdout
     assert "ok" in done.stdout  # the doctor's findings
 

@@ -171,7 +171,7 @@ def test_a_model_that_one_node_serves_alone_is_noticed(proxy: Proxy) -> None:
     with FakeServer([], models=["m"]) as one, FakeServer([], models=["/data/m"]) as two:
         assert agentcall("add", one.url, "--proxy", proxy.url).stderr == ""
         done = agentcall("add", two.url, "--proxy", proxy.url)
-        assert "served by one node alone: m, /data/m" in done.stderr
+        assert "served by one node only: m, /data/m" in done.stderr
         for node in (one, two):
             agentcall("remove", node.url, "--proxy", proxy.url)
 

@@ -21,8 +21,8 @@ from stand import Reply, Stand
 from supervised import server_of, state_in, until
 
 from agentcall.agent import Agent
-from agentcall.cli import launching
-from agentcall.cli.launching import ensure_server
+from agentcall.cli import launch
+from agentcall.cli.launch import ensure_server
 from agentcall.diagnostics.doctor import examine
 from agentcall.models import resolve
 from agentcall.models.http import HTTPEndpoint
@@ -110,7 +110,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No LMDeploy at its usual port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        for module in (resolve, launching):
+        for module in (resolve, launch):
             monkeypatch.setattr(module, "LMDEPLOY", free.getsockname())
         yield
 
@@ -261,7 +261,7 @@ def test_the_smoke_test_passes_on_a_model_that_does_it_right(
         here = {"AGENTCALL_STATE": str(state)}
         done = agentcall("server", "smoke", name, cwd=tmp_path, env=here)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 of 5 questions were answered rightly" in done.stdout
+    assert "5 of 5 questions were answered correctly" in done.stdout
 
 
 # --- deaths ---

@@ -13,8 +13,7 @@ from asking import heard, question
 from test_server_registry import WANTED, ready
 
 from agentcall import Agent
-from agentcall.cli.launching import ensure_server, print_launch_hint
-from agentcall.cli.whereabouts import resolve_server
+from agentcall.cli.launch import ensure_server, print_launch_hint, resolve_server
 from agentcall.errors import BadAnswer, ModelUnreachable, UsageError
 from agentcall.models import resolve
 from agentcall.models.local_servers import find_api_key, find_local_server
@@ -133,11 +132,11 @@ def test_commands_mean_the_same_server(server: FakeServer) -> None:
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No LMDeploy at its usual port."""
-    from agentcall.cli import launching
+    from agentcall.cli import launch
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        for module in (resolve, launching):
+        for module in (resolve, launch):
             monkeypatch.setattr(module, "LMDEPLOY", free.getsockname())
         yield
 
@@ -161,7 +160,7 @@ def test_the_flag_is_named_where_it_would_have_helped(
     with pytest.raises(ModelUnreachable) as failed:
         Agent("lmdeploy:internlm2_5-7b-chat").run_sync("hi")
     print_launch_hint("lmdeploy:internlm2_5-7b-chat", failed.value)
-    assert "--launch starts one" in capsys.readouterr().err
+    assert "--launch starts it" in capsys.readouterr().err
     print_launch_hint("http://h/v1", failed.value)
     print_launch_hint("lmdeploy:x", BadAnswer("no"))
     print_launch_hint("lmdeploy:x", None)

@@ -65,9 +65,7 @@ RIGHT = Outcome(ADDING.answer, ADDING.executions, requests=2)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_outcome_is_judged_by_executions_and_answer(
-    outcome: Outcome, words: str
-) -> None:
+def test_an_outcome_is_judged_by_executions_and_answer(outcome: Outcome, words: str) -> None:
     found = find_problem(ADDING, outcome)
     assert words in found
     assert bool(words) == bool(found)

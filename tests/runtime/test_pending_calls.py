@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentcall import Agent, PendingCall, RunResult, SQLiteSession, tool
-from agentcall.cli.calltext import format_pending_calls
+from agentcall.cli.approvals import format_pending_calls
 from agentcall.display import format_full_call
 from agentcall.durable import durable
 from agentcall.errors import UsageError

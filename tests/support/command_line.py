@@ -76,9 +76,9 @@ word = "no tool"
 
 
 _IMPORTED = (
-    "agentcall.cli", "agentcall.cli.running", "agentcall.cli.continuing", "agentcall.cli.kits",
-    "agentcall.cli.keeping", "agentcall.cli.batching", "agentcall.cli.keptsessions",
-    "agentcall.cli.runlist", "agentcall.dialects.parsers", "agentcall.models.http_chat",
+    "agentcall.cli", "agentcall.cli.run", "agentcall.cli.resume", "agentcall.cli.load",
+    "agentcall.cli.durable", "agentcall.cli.batch", "agentcall.cli.sessions",
+    "agentcall.cli.runs", "agentcall.dialects.parsers", "agentcall.models.http_chat",
     "agentcall_tools", "aiohttp", "pydantic.type_adapter", "rich.markdown",
     "typer._click.decorators",
 )  # fmt: skip
