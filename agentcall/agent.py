@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast
 
 from typing_extensions import TypeVar, Unpack
 
-from agentcall.dialects.base import PromptSpec
+from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Image, Message, Text, User, fill_missing_results, load_messages
 from agentcall.models.resolve import ModelLike, describe_model, resolve_model

@@ -20,7 +20,7 @@ from typing import cast
 
 from agentcall import Agent, Limits
 from agentcall.messages import JSON, Usage
-from agentcall.models.base import Model
+from agentcall.models.model import Model
 from agentcall.result import RunResult
 from agentcall.tools.tool import Tool, make_tool
 from agentcall_tools.calculator import calculate

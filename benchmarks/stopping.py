@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import median
 
 from agentcall import Agent, ToolRegistry, tool
-from agentcall.dialects.base import TextPart, ToolCallPart
+from agentcall.dialects.parts import TextPart, ToolCallPart
 from agentcall.errors import ConcurrencyLimitExceeded
 from agentcall.messages import ToolResult, Usage, User
-from agentcall.models.base import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
 from agentcall.runtime.executor import call_tool
 from agentcall.serving.concurrency import ConcurrencyLimiter
 

@@ -40,7 +40,7 @@ REFERENCE = (
     "agentcall.models.openai_client",
     "agentcall.models.fallback",
     "agentcall.models.load_balancer",
-    "agentcall.models.base",
+    "agentcall.models.model",
     "agentcall.sessions",
     "agentcall.durable",
     "agentcall.mcp",

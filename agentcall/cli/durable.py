@@ -24,7 +24,7 @@ from agentcall.display import to_single_line
 from agentcall.durable import DurableAgent
 from agentcall.durable.journal import Journal
 from agentcall.durable.open import make_opener
-from agentcall.durable.state import DurableRunState
+from agentcall.durable.run_state import DurableRunState
 from agentcall.errors import UsageError
 from agentcall.events import Event
 from agentcall.result import RunResult

@@ -27,7 +27,7 @@ from agentcall.cli.load import build_agent, make_recipe, merge_recipe
 from agentcall.cli.options import ResumeOptions, RunOptions
 from agentcall.cli.run_loop import AgentRunner, resume_and_print, run_durably
 from agentcall.display import format_full_call, to_single_line
-from agentcall.durable.state import DurableRunState
+from agentcall.durable.run_state import DurableRunState
 from agentcall.errors import UsageError
 from agentcall.events import Event, RunFinished
 from agentcall.messages import JSON

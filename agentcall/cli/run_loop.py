@@ -227,7 +227,7 @@ class AgentRunner:
         if not (result.pending or self._is_recorded):
             return
         from agentcall.cli.durable import open_journal, print_pending_calls
-        from agentcall.durable.agent import record_result
+        from agentcall.durable.durable_agent import record_result
 
         recipe = dict(self._recipe)
         if self._session is not None:

@@ -16,7 +16,7 @@ from agentcall.cli.options import DatabaseOption, JSONArrayOption, ResumeOptions
 from agentcall.cli.resume import RESUME_HELP, resume_run
 from agentcall.cli.terminal import is_terminal, make_table, write_json
 from agentcall.display import format_call, to_single_line
-from agentcall.durable.agent import cancel_run
+from agentcall.durable.durable_agent import cancel_run
 from agentcall.durable.journal import Journal, JournalRecord, RecordBody, RunHeader
 from agentcall.messages import JSON, load_messages, tool_call_from_json
 from agentcall.storage.locks import describe_owner

@@ -16,7 +16,7 @@ from typing import Any, cast
 from agentcall.agent import Agent
 from agentcall.errors import AgentCallError
 from agentcall.events import RunFinished
-from agentcall.models.base import Model
+from agentcall.models.model import Model
 from agentcall.result import RunResult
 from agentcall.settings import Limits
 from agentcall.tools.tool import Tool, tool

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # loaded on demand: offering tools alone needs no parser
-    from agentcall.dialects.parsers.stream import (
+    from agentcall.dialects.parsers.response_parser import (
         ParsedResponse,
         TextReader,
         create_text_reader,
@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # loaded on demand: offering tools alone needs no parser
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'agentcall.dialects' has no attribute {name!r}")
-    from agentcall.dialects.parsers import stream
+    from agentcall.dialects.parsers import response_parser
 
-    return getattr(stream, name)
+    return getattr(response_parser, name)
 
 
 __all__ = ["ParsedResponse", "TextReader", "create_text_reader", "list_families", "read_text"]

@@ -20,7 +20,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agentcall.dialects.base import (
+from agentcall.dialects.dialect import (
     DialectReader,
     JSONObject,
     PromptSpec,

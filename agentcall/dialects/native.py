@@ -13,21 +13,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from agentcall.dialects.assembly import assemble_calls
-from agentcall.dialects.base import (
+from agentcall.dialects.dialect import (
     DialectReader,
     JSONObject,
-    MessageDelta,
-    MessagePart,
     PromptSpec,
     RequestPrelude,
+    ToolChoice,
+    ToolSpecs,
+)
+from agentcall.dialects.parsers.response_parser import RetractedPart, TextReader, create_text_reader
+from agentcall.dialects.parts import (
+    MessageDelta,
+    MessagePart,
     TextPart,
     ThinkingPart,
     ToolCallDelta,
     ToolCallPart,
-    ToolChoice,
-    ToolSpecs,
 )
-from agentcall.dialects.parsers.stream import RetractedPart, TextReader, create_text_reader
 from agentcall.dialects.prompt_safety import (
     escape_special_tokens,
     render_result_text,

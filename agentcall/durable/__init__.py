@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentcall.agent import Agent, Deps, Output
-from agentcall.durable.agent import DurableAgent
+from agentcall.durable.durable_agent import DurableAgent
 
 __all__ = ["DurableAgent", "durable"]
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, cast
 import orjson
 from typing_extensions import Self
 
-from agentcall.durable.agent import DurableAgent
-from agentcall.durable.state import DurableRunState
+from agentcall.durable.durable_agent import DurableAgent
+from agentcall.durable.run_state import DurableRunState
 from agentcall.errors import AgentCallError, JournalError, UsageError
 from agentcall.messages import JSON, Message, encode_json, load_messages
 from agentcall.result import MissingOutput

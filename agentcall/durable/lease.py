@@ -9,7 +9,7 @@ from typing import NamedTuple
 from typing_extensions import Self
 
 from agentcall.durable.journal import Journal, JournalRecord
-from agentcall.durable.state import DurableRunState
+from agentcall.durable.run_state import DurableRunState
 from agentcall.durable.steps import StepRecorder
 from agentcall.durable.writer_thread import WriterThread, wait_shielded
 from agentcall.errors import JournalDamaged, JournalError, UsageError

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from time import monotonic, time
 
 from agentcall.durable.journal import JournalEntry, RecordKind, RunStatus, seal_record
-from agentcall.durable.state import DurableRunState
+from agentcall.durable.run_state import DurableRunState
 from agentcall.durable.writer_thread import WriterThread, wait_shielded
 from agentcall.messages import JSON, ToolCall, ToolResult, to_json, tool_call_to_json
 from agentcall.runtime.checkpoint import (

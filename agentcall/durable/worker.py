@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from agentcall.durable.agent import DurableAgent
+from agentcall.durable.durable_agent import DurableAgent
 from agentcall.durable.lease import RunLease
 from agentcall.errors import (
     AgentCallError,

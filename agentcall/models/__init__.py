@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agentcall.models.base import Model
     from agentcall.models.fallback import Fallback, RateLimitedModel
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.load_balancer import LoadBalancer
+    from agentcall.models.model import Model
     from agentcall.models.openai_client import OpenAIChat
 
 _LATE = {

@@ -25,12 +25,12 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from agentcall.dialects.base import Dialect, get_dialect
+from agentcall.dialects.dialect import Dialect, get_dialect
 from agentcall.errors import BadAnswer, ModelRefused, RateLimited, ServerFailed, UnknownModel
 from agentcall.messages import JSON
 from agentcall.models.http import HTTPEndpoint
+from agentcall.models.response_reader import parse_completion
 from agentcall.models.server_version import detect_lmdeploy_version, get_nested
-from agentcall.models.stream import parse_completion
 
 CHAT_PATH = "/chat/completions"
 

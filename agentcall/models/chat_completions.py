@@ -30,15 +30,15 @@ from typing import Protocol, TypeAlias
 
 import orjson
 
-from agentcall.dialects.base import Dialect, DialectReader, JSONObject, PromptSpec, ToolChoice
+from agentcall.dialects.dialect import Dialect, DialectReader, JSONObject, PromptSpec, ToolChoice
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parsers.stream import RetractedPart
+from agentcall.dialects.parsers.response_parser import RetractedPart
 from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
 from agentcall.messages import JSON, Image, User
-from agentcall.models.base import ModelRequest, ResponseEvent, ResponseStart
 from agentcall.models.capabilities import DialectChoice, choose_without_tools
 from agentcall.models.errors import mask_secrets
-from agentcall.models.stream import ResponseReader
+from agentcall.models.model import ModelRequest, ResponseEvent, ResponseStart
+from agentcall.models.response_reader import ResponseReader
 from agentcall.settings import ModelSettings
 
 LARGE_ANSWER_BYTES = 16_384

@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator, Collection
 from time import monotonic
 
 from agentcall.errors import ModelError, UsageError
-from agentcall.models.base import Model, ModelRequest, ResponseEvent, ResponseStart, collect_secrets
+from agentcall.models.model import (
+    Model,
+    ModelRequest,
+    ResponseEvent,
+    ResponseStart,
+    collect_secrets,
+)
 from agentcall.models.resolve import ModelLike, resolve_model
 
 

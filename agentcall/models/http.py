@@ -44,7 +44,7 @@ from agentcall.models.errors import (
     parse_error_response,
     parse_retry_after,
 )
-from agentcall.models.stream import decode_json
+from agentcall.models.response_reader import decode_json
 from agentcall.models.url import (
     extract_url_secrets,
     format_authorization,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass
 
-from agentcall.dialects.base import Dialect
+from agentcall.dialects.dialect import Dialect
 from agentcall.messages import JSON
-from agentcall.models.base import ModelRequest, ResponseEvent
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice, choose_dialect
 from agentcall.models.chat_completions import ChatClient
 from agentcall.models.http import HTTPEndpoint
+from agentcall.models.model import ModelRequest, ResponseEvent
 from agentcall.settings import ModelSettings
 
 

@@ -32,7 +32,7 @@ from agentcall.errors import (
     RateLimited,
     UsageError,
 )
-from agentcall.models.base import (
+from agentcall.models.model import (
     Model,
     ModelRequest,
     ResponseEnd,

@@ -25,15 +25,15 @@ from openai import (
 )
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
-from agentcall.dialects.base import Dialect, get_dialect
+from agentcall.dialects.dialect import Dialect, get_dialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
 from agentcall.messages import JSON
-from agentcall.models.base import ModelRequest, ResponseEvent
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice
 from agentcall.models.chat_completions import ChatClient
 from agentcall.models.errors import build_not_json_error, parse_error_response, parse_retry_after
 from agentcall.models.http import MAX_BYTES
-from agentcall.models.stream import decode_json
+from agentcall.models.model import ModelRequest, ResponseEvent
+from agentcall.models.response_reader import decode_json
 from agentcall.models.url import extract_named_secrets, extract_url_secrets, redact_url
 from agentcall.settings import ModelSettings
 

@@ -25,8 +25,8 @@ from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
 from agentcall.models.url import add_v1_path, redact_url
 
 if TYPE_CHECKING:
-    from agentcall.models.base import Model, ModelRequest, ResponseEvent
     from agentcall.models.load_balancer import LoadBalancer
+    from agentcall.models.model import Model, ModelRequest, ResponseEvent
 
 LMDEPLOY = ("127.0.0.1", 23333)
 """The default address of LMDeploy's api_server."""
@@ -120,7 +120,7 @@ class _LazyModel:
 
     @property
     def secrets(self) -> Collection[str]:
-        from agentcall.models.base import collect_secrets
+        from agentcall.models.model import collect_secrets
 
         return () if self._model is None else collect_secrets([self._model])
 

@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
-from agentcall.dialects.base import ToolSchema
+from agentcall.dialects.dialect import ToolSchema
 from agentcall.lenient_json import WrittenFloat, WrittenInt, is_exact
 from agentcall.messages import JSON
 from agentcall.repair.arguments_json import ParsedArguments, parse_inner

@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeAlias
 
 from typing_extensions import Self
 
-from agentcall.dialects.base import PromptSpec
+from agentcall.dialects.dialect import PromptSpec
 from agentcall.messages import Message, ToolCall, ToolResult
-from agentcall.models.base import Model, ModelRequest, ResponseEvent, close_response
+from agentcall.models.model import Model, ModelRequest, ResponseEvent, close_response
 from agentcall.result import RunResult
 from agentcall.tools.tool import Tool
 

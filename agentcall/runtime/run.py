@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from agentcall.dialects.base import MalformedCallPart
+from agentcall.dialects.parts import MalformedCallPart
 from agentcall.errors import (
     BadAnswer,
     ContextOverflow,
@@ -43,7 +43,7 @@ from agentcall.messages import (
     enclosing_call,
     is_tainted,
 )
-from agentcall.models.base import ModelRequest
+from agentcall.models.model import ModelRequest
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.checkpoint import RunCheckpoint
 from agentcall.runtime.handoff import find_handoff, keep_first_handoff

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, cast
 
-from agentcall.dialects.base import PromptSpec
+from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.policy import Policy
 from agentcall.runtime.output import OutputParser
@@ -15,7 +15,7 @@ from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.tool import Tool
 
 if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
-    from agentcall.models.base import Model
+    from agentcall.models.model import Model
     from agentcall.runtime.checkpoint import StepExecutor
     from agentcall.tools.selection import ToolFinder
 

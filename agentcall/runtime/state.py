@@ -30,7 +30,7 @@ from agentcall.messages import (
 )
 from agentcall.result import MissingOutput, PausedAgentCall, PendingCall, RunResult, StopReason
 from agentcall.runtime.checkpoint import RunCheckpoint
-from agentcall.runtime.context_window import OffloadedResults
+from agentcall.runtime.context_trimming import OffloadedResults
 from agentcall.runtime.hooks import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.prompts import FINAL_ANSWER

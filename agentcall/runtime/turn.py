@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from typing_extensions import assert_never
 
-from agentcall.dialects.base import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
-from agentcall.dialects.parsers.stream import RetractedPart
+from agentcall.dialects.parsers.response_parser import RetractedPart
+from agentcall.dialects.parts import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelUnreachable
 from agentcall.events import (
     AnswerDiscarded,
@@ -25,7 +25,7 @@ from agentcall.events import (
     ThinkingDelta,
 )
 from agentcall.messages import Usage
-from agentcall.models.base import (
+from agentcall.models.model import (
     Model,
     ModelRequest,
     ResponseEnd,

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agentcall.dialects.base import PromptSpec
+from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import BadAnswer, ContextOverflow, UsageError
 from agentcall.messages import (
     Assistant,
@@ -26,7 +26,7 @@ from agentcall.messages import (
     is_tainted,
     mark_messages,
 )
-from agentcall.models.base import Model, ModelRequest
+from agentcall.models.model import Model, ModelRequest
 from agentcall.models.resolve import resolve_model
 from agentcall.runtime.turn import ModelCaller
 from agentcall.tools.serialize import truncate_text

@@ -32,7 +32,7 @@ from agentcall.testing.faults import (
     sse,
     status,
 )
-from agentcall.testing.http import FakeResponse, RecordedRequest
+from agentcall.testing.raw_http import FakeResponse, RecordedRequest
 from agentcall.testing.replies import (
     MISSING,
     Completion,

@@ -16,7 +16,7 @@ from typing_extensions import Self, TypedDict, Unpack
 
 from agentcall.errors import UsageError
 from agentcall.testing.faults import OverflowReply, ServerKind, no_tools_error, openai_error, status
-from agentcall.testing.http import (
+from agentcall.testing.raw_http import (
     FakeResponse,
     RecordedRequest,
     make_json_response,

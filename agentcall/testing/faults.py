@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from agentcall.testing.http import (
+from agentcall.testing.raw_http import (
     BreakKind,
     ConnectionBreak,
     FakeResponse,

@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from typing_extensions import Self, TypedDict, Unpack
 
 from agentcall.errors import UsageError
-from agentcall.testing.http import (
+from agentcall.testing.raw_http import (
     FakeResponse,
     JSONFields,
     RecordedRequest,

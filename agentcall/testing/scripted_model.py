@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from agentcall.dialects.base import Dialect
+from agentcall.dialects.dialect import Dialect
 from agentcall.dialects.native import NativeDialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelUnreachable, UsageError
 from agentcall.messages import JSON
-from agentcall.models.base import ModelRequest, ResponseEvent
 from agentcall.models.capabilities import DialectChoice
 from agentcall.models.chat_completions import ChatClient
 from agentcall.models.errors import parse_error_response, parse_retry_after
-from agentcall.testing.http import FakeResponse, RecordedRequest
+from agentcall.models.model import ModelRequest, ResponseEvent
+from agentcall.testing.raw_http import FakeResponse, RecordedRequest
 from agentcall.testing.replies import (
     Reply,
     ReplyFunction,

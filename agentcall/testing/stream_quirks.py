@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate, zip_longest
 from typing import Literal
 
-from agentcall.testing.http import JSONFields
+from agentcall.testing.raw_http import JSONFields
 
 StreamQuirk = Literal[
     "whole_calls",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agentcall.testing import Completion, FakeResponse, RecordedRequest
-from agentcall.testing.http import encode_json
+from agentcall.testing.raw_http import encode_json
 
 Piece = Mapping[str, object]
 """An entry of a delta's `tool_calls`."""

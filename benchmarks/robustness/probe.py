@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agentcall.dialects.parsers.stream import collect_parts, create_text_reader
+from agentcall.dialects.parsers.response_parser import collect_parts, create_text_reader
 from agentcall.testing import Completion, FakeServer, RecordedRequest, Reply, call, calls, say
 from benchmarks.robustness.canitoolcall_readers import CANITOOLCALL, OfferedTool
 from benchmarks.robustness.installation import find_python

@@ -295,7 +295,7 @@ def test_a_chat_works_with_a_session_of_ones_own(here: Path, loop: Interruptible
     one.ask("Mail Ann.")
     told(one, "/approve no not now")
     assert "not now" in one.conversation.history[0].messages[2].text
-    assert told(one, "/clear") == "begun anew; /load oslo goes back"
+    assert told(one, "/clear") == "new conversation; /load oslo returns to the old one"
     one.ask("Again.")
     assert re.search(r"(?s)2 messages  Again\..*oslo .*Mail Ann\.", told(one, "/load"))
     assert told(one, "/load os").startswith("oslo:")

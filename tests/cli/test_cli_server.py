@@ -73,7 +73,7 @@ def test_every_size_on_the_screen_has_its_unit() -> None:
         (["--gpu", "24GiB", "--kv", "int2"], "16, int8, int4"),
         (["--gpu", "24GiB", "--quant", "w3"], "w4a16 (awq)"),
         (["--gpu", "24GiB", "--context", "0"], "not a number of tokens"),
-        (["--gpu", "24GiB", "--backend", "vllm"], "turbomind and pytorch"),
+        (["--gpu", "24GiB", "--backend", "vllm"], "turbomind or pytorch"),
         (["--gpu", "24GiB", "--release", "x"], "not a version of LMDeploy"),
         (["--gpu", "24GiB", "--batch", "0"], "at least 1"),
         (["--gpu", "24GiB", "--used", "24GiB"], "nothing is left"),

@@ -208,7 +208,7 @@ def test_a_wrong_place_is_one_line_and_ends_with_2(folder: Path) -> None:
         ("files", "write it as files=ROOT"),
         ("files=/no/such/folder", "there is no folder /no/such/folder"),
         ("python=5", "write it as python"),
-        ("search=searx", "no http:// or https:// address"),
+        ("search=searx", "not an http:// or https:// address"),
         ("filez=/tmp", "there is no ready tool and no module 'filez=/tmp'"),
         (
             "mine.py:ad",

@@ -15,27 +15,29 @@ from command_line import SCRIPT, agentcall
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.diagnostics.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
-from agentcall.diagnostics.bench.load import (
-    LoadProfile,
-    measure_agents,
-    measure_prefix_cache,
-    measure_streams,
-)
-from agentcall.diagnostics.bench.stats import (
+from agentcall.diagnostics.bench import (
     AnswerTiming,
+    BenchReport,
+    BenchScope,
+    BenchServer,
+    BenchTarget,
     IncompleteCounts,
+    LoadProfile,
     Percentiles,
     TimedModel,
     compute_agent_stats,
     compute_percentiles,
     compute_stream_stats,
+    measure,
+    measure_agents,
+    measure_prefix_cache,
+    measure_streams,
 )
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import Usage
-from agentcall.models.base import ModelRequest, ResponseEvent
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
+from agentcall.models.model import ModelRequest, ResponseEvent
 from agentcall.testing import (
     FakeServer,
     Reply,

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from agentcall.dialects.assembly import MIXED_CALLS, NAMELESS_CALL, assemble_calls
-from agentcall.dialects.base import MalformedCallPart, ToolCallDelta, ToolCallPart
 from agentcall.dialects.native import NativeReader
-from agentcall.models.stream import ResponseReader
+from agentcall.dialects.parts import MalformedCallPart, ToolCallDelta, ToolCallPart
+from agentcall.models.response_reader import ResponseReader
 from agentcall.testing import MISSING, Completion, RecordedRequest, ScriptedCall
 
 TOOLS = ("delete_file", "read_file", "add", "refresh", "search", "search_all", "edit_existing_file")

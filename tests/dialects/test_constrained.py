@@ -11,19 +11,17 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentcall import tool
-from agentcall.dialects.base import (
-    JSONObject,
+from agentcall.dialects.constrained import ConstrainedDialect
+from agentcall.dialects.dialect import JSONObject, PromptSpec, ToolChoice
+from agentcall.dialects.parts import (
     MalformedCallPart,
     MessageDelta,
     MessagePart,
-    PromptSpec,
     TextPart,
     ThinkingPart,
     ToolCallDelta,
     ToolCallPart,
-    ToolChoice,
 )
-from agentcall.dialects.constrained import ConstrainedDialect
 from agentcall.messages import (
     JSON,
     Assistant,

@@ -10,8 +10,8 @@ import pytest
 from tool_call_formats import FORMATS, bare, dumps, pythonic, qwen_coder, tagged
 
 from agentcall import tool
-from agentcall.dialects.base import ToolSet
-from agentcall.dialects.parsers.stream import collect_parts, create_text_reader
+from agentcall.dialects.dialect import ToolSet
+from agentcall.dialects.parsers.response_parser import collect_parts, create_text_reader
 from agentcall.repair import RefusedCall, repair_call
 
 Render = Callable[[str, dict[str, Any]], str]

@@ -5,17 +5,16 @@ from typing import cast
 
 import pytest
 
-from agentcall.dialects.base import (
-    JSONObject,
+from agentcall.dialects.dialect import JSONObject, PromptSpec
+from agentcall.dialects.internlm import DEFAULT_SYSTEM, INTERNLM, INTERNLM_NAMED, InternLMDialect
+from agentcall.dialects.parts import (
     MalformedCallPart,
     MessageDelta,
     MessagePart,
-    PromptSpec,
     TextPart,
     ToolCallDelta,
     ToolCallPart,
 )
-from agentcall.dialects.internlm import DEFAULT_SYSTEM, INTERNLM, INTERNLM_NAMED, InternLMDialect
 from agentcall.messages import Assistant, Image, System, Text, ToolCall, ToolResult, User
 from agentcall.tools.tool import tool
 

@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcall import dialects
-from agentcall.dialects.base import (
-    MalformedCallPart,
-    MessagePart,
-    TextPart,
-    ThinkingPart,
-    ToolCallPart,
-)
 from agentcall.dialects.parsers.families import TOOL_PARSERS
-from agentcall.dialects.parsers.stream import (
+from agentcall.dialects.parsers.response_parser import (
     ParsedResponse,
     RetractedPart,
     create_text_reader,
     list_families,
     read_text,
+)
+from agentcall.dialects.parts import (
+    MalformedCallPart,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
 )
 from agentcall.errors import UsageError
 

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tool_call_formats import FORMATS, JSON_FORMATS, K3_TYPES, TAGGED_FORMATS, bare, dumps
 
-from agentcall.dialects.base import ToolCallPart
 from agentcall.dialects.parsers.families import TOOL_PARSERS
-from agentcall.dialects.parsers.stream import (
+from agentcall.dialects.parsers.response_parser import (
     ParsedResponse,
     collect_parts,
     create_text_reader,
     read_text,
 )
+from agentcall.dialects.parts import ToolCallPart
 from agentcall.lenient_json import ParsedJSON, parse_lenient_json
 from agentcall.messages import JSON
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall import Agent, tool
-from agentcall.dialects.base import Dialect
 from agentcall.dialects.constrained import ConstrainedDialect
+from agentcall.dialects.dialect import Dialect
 from agentcall.dialects.internlm import INTERNLM, INTERNLM_NAMED
 from agentcall.dialects.native import NativeDialect
 from agentcall.dialects.prompt_safety import render_result_text, render_user_message

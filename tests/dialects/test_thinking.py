@@ -8,23 +8,18 @@ import pytest
 from tool_call_formats import FORMATS
 
 from agentcall import Agent, tool
-from agentcall.dialects.base import (
-    MalformedCallPart,
-    MessageDelta,
-    PromptSpec,
-    TextPart,
-    ToolCallPart,
-)
 from agentcall.dialects.constrained.parser import ConstrainedReader
+from agentcall.dialects.dialect import PromptSpec
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parsers.families import TOOL_PARSERS
-from agentcall.dialects.parsers.stream import (
+from agentcall.dialects.parsers.response_parser import (
     ParsedResponse,
     RetractedPart,
     collect_parts,
     create_text_reader,
     read_text,
 )
+from agentcall.dialects.parts import MalformedCallPart, MessageDelta, TextPart, ToolCallPart
 from agentcall.events import AnswerDiscarded, Event, RunFinished, TextDelta, ThinkingDelta
 from agentcall.models.http_chat import HTTPChat
 from agentcall.result import RunResult

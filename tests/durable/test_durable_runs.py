@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunContext, tool
 from agentcall.durable import DurableAgent, durable
-from agentcall.durable.agent import cancel_run
+from agentcall.durable.durable_agent import cancel_run
 from agentcall.durable.journal import Journal
 from agentcall.durable.open import make_opener
 from agentcall.durable.worker import DurableWorker, WorkerResult

@@ -18,7 +18,7 @@ from asking import Heard, eventually, heard, question
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, Limits, ToolRegistry, tool
-from agentcall.dialects.base import TextPart, ToolCallPart
+from agentcall.dialects.parts import TextPart, ToolCallPart
 from agentcall.errors import (
     BadAnswer,
     ContextOverflow,
@@ -31,9 +31,9 @@ from agentcall.errors import (
 )
 from agentcall.events import AnswerDiscarded, DialectChosen, Event, RunFinished, ToolCallStarted
 from agentcall.messages import ToolResult
-from agentcall.models.base import Model, ResponseEnd, ResponseStart
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
+from agentcall.models.model import Model, ResponseEnd, ResponseStart
 from agentcall.models.openai_client import OpenAIChat
 from agentcall.settings import ModelSettings
 from agentcall.testing import (

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from agentcall.dialects.base import MessageDelta, ToolCallDelta
+from agentcall.dialects.parts import MessageDelta, ToolCallDelta
 from agentcall.errors import BadAnswer, ModelRefused
 from agentcall.messages import Usage
-from agentcall.models.stream import decode_json, parse_chunk, parse_completion, parse_usage
+from agentcall.models.response_reader import decode_json, parse_chunk, parse_completion, parse_usage
 
 
 def message(**fields: Any) -> Any:

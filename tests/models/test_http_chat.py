@@ -7,9 +7,9 @@ from asking import heard, question
 
 from agentcall import Agent
 from agentcall.errors import UnknownModel, UsageError
-from agentcall.models.base import ResponseStart
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
+from agentcall.models.model import ResponseStart
 from agentcall.testing import FakeServer, call, forever, say
 
 

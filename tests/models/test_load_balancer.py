@@ -9,7 +9,7 @@ import pytest
 from asking import heard, question
 
 from agentcall import Agent, tool
-from agentcall.dialects.base import PromptSpec
+from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import (
     ContextOverflow,
     ModelError,
@@ -20,10 +20,10 @@ from agentcall.errors import (
 )
 from agentcall.messages import Assistant, Message, Transcript, User
 from agentcall.models import load_balancer
-from agentcall.models.base import ModelRequest
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.load_balancer import LoadBalancer, PrefixAffinity, hash_prefixes
+from agentcall.models.model import ModelRequest
 from agentcall.models.resolve import resolve_model
 from agentcall.testing import (
     FakeServer,

@@ -8,12 +8,12 @@ import orjson
 import pytest
 
 from agentcall import ToolRegistry, tool
-from agentcall.dialects.base import DialectReader, PromptSpec, RequestPrelude, ToolChoice
+from agentcall.dialects.dialect import DialectReader, PromptSpec, RequestPrelude, ToolChoice
 from agentcall.dialects.native import NativeDialect
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, Message, System, Transcript, User
-from agentcall.models.base import ModelRequest
 from agentcall.models.chat_completions import RequestEncoder
+from agentcall.models.model import ModelRequest
 from agentcall.settings import ModelSettings
 
 

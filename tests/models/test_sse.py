@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.models.stream import SSEDecoder
+from agentcall.models.response_reader import SSEDecoder
 
 
 def events(*pieces: bytes) -> list[bytes]:

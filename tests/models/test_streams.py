@@ -10,11 +10,11 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, tool
 from agentcall.events import RunFinished
-from agentcall.models.base import Model
 from agentcall.models.fallback import Fallback
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.load_balancer import LoadBalancer
+from agentcall.models.model import Model
 from agentcall.models.openai_client import OpenAIChat
 from agentcall.result import RunResult
 from agentcall.testing import MISSING, Completion, FakeServer, Reply, ScriptedCall, call, calls, say

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentcall import Limits, ModelRetry, RunContext, ToolRegistry
-from agentcall.dialects.base import PromptSpec
+from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import ToolError
 from agentcall.events import Emit, Event, ToolCallFinished, ToolCallStarted
 from agentcall.messages import ToolCall, ToolResult

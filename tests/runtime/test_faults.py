@@ -726,7 +726,7 @@ def test_deadlines_hold_while_the_clock_jumps() -> None:
 
 WAITING = ["runtime/executor", "runtime/run", "runtime/runner", "runtime/turn"]
 WAITING += ["workers/process_pool", "workers/threads", "serving/concurrency"]
-WAITING += ["cli/interruptible", "models/http", "models/openai_client"]
+WAITING += ["cli/interrupt", "models/http", "models/openai_client"]
 
 
 @pytest.mark.parametrize("module", WAITING)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from agentcall import Approved, Denied, Limits, ToolRegistry, tool
-from agentcall.dialects.base import PromptSpec, ToolCallPart
+from agentcall.dialects.dialect import PromptSpec
+from agentcall.dialects.parts import ToolCallPart
 from agentcall.events import ApprovalRequested, Event, LoopDetected, ToolCallRepaired
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User
 from agentcall.result import PendingCall

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agentcall import Agent, tool
-from agentcall.dialects.base import TextPart, ToolCallPart
+from agentcall.dialects.parts import TextPart, ToolCallPart
 from agentcall.errors import ConcurrencyLimitExceeded, UsageError
 from agentcall.messages import ToolResult, Usage, User
-from agentcall.models.base import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
 from agentcall.serving.concurrency import ConcurrencyLimiter
 
 

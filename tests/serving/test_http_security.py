@@ -12,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcall.errors import UsageError
-from agentcall.serving.http_security import AccessPolicy, SecurityMiddleware, build_access_policy
-from agentcall.serving.json_limits import JSONLimits
+from agentcall.serving.http_security import (
+    AccessPolicy,
+    JSONLimits,
+    SecurityMiddleware,
+    build_access_policy,
+)
 
 JSON = "application/json"
 

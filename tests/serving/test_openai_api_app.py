@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from agentcall import Agent, RunContext, tool
 from agentcall.errors import UsageError
-from agentcall.models.base import Model
+from agentcall.models.model import Model
 from agentcall.serving.http_security import AccessPolicy, build_access_policy
 from agentcall.serving.openai_api import Capacity, OpenAIEndpoint
 from agentcall.testing import (

@@ -18,9 +18,9 @@ from pydantic import TypeAdapter
 from test_openai_api_app import add, adder
 
 from agentcall import Agent
-from agentcall.dialects.base import TextPart, ToolCallPart
+from agentcall.dialects.parts import TextPart, ToolCallPart
 from agentcall.messages import Usage, User
-from agentcall.models.base import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
 from agentcall.serving.openai_api import OpenAIEndpoint
 from agentcall.testing import FakeServer, Reply, ScriptedModel, call, calls, cut, say, status
 

@@ -23,8 +23,8 @@ from agentcall.events import (
 )
 from agentcall.messages import Assistant, Image, Text, ToolCall, ToolResult, Usage, User
 from agentcall.serving.web import markdown
-from agentcall.serving.web.messages import ToolCallInfo, render_history, render_question
-from agentcall.serving.web.stream import ChatStreamState
+from agentcall.serving.web.chat_messages import ToolCallInfo, render_history, render_question
+from agentcall.serving.web.stream_state import ChatStreamState
 from agentcall.sessions import StoredRun
 
 ADD = ToolCall("c1", "add", '{"a": 3, "b": 5}')

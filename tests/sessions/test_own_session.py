@@ -98,7 +98,7 @@ async def test_it_remembers_what_a_session_in_sqlite_does(
 
 
 async def test_a_page_of_the_browser_works_with_it(sessions: Sessions) -> None:
-    web = pytest.importorskip("agentcall.serving.web.session")
+    web = pytest.importorskip("agentcall.serving.web.chat_tab")
 
     def load_image(path: str) -> Image:
         raise UsageError(path)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcall import Tool
-from agentcall.dialects.base import PromptSpec, TextPart, ThinkingPart, ToolCallPart
+from agentcall.dialects.dialect import PromptSpec
+from agentcall.dialects.parts import TextPart, ThinkingPart, ToolCallPart
 from agentcall.messages import Transcript, Usage, User
-from agentcall.models.base import ModelRequest, ResponseEnd, ResponseEvent
+from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from pathlib import Path
 import psycopg
 
 from agentcall import Agent, Limits, RunContext, ToolRegistry, tool
-from agentcall.dialects.base import TextPart, ToolCallPart
+from agentcall.dialects.parts import TextPart, ToolCallPart
 from agentcall.durable import durable
-from agentcall.models.base import Model, ModelRequest, ResponseEvent
 from agentcall.models.http_chat import HTTPChat
+from agentcall.models.model import Model, ModelRequest, ResponseEvent
 from agentcall.testing import Reply, call, say
 
 

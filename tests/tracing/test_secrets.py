@@ -24,10 +24,10 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from agentcall import Agent, Limits, ToolRegistry, tool
 from agentcall.errors import AgentCallError, ModelError, UsageError
 from agentcall.events import event_to_json
-from agentcall.models.base import Model
 from agentcall.models.fallback import Fallback
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
+from agentcall.models.model import Model
 from agentcall.models.openai_client import OpenAIChat
 from agentcall.result import result_of
 from agentcall.runtime.executor import call_tool

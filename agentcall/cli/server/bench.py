@@ -17,8 +17,17 @@ from agentcall.cli.launch import get_default_server, resolve_server
 from agentcall.cli.options import JSONObjectOption
 from agentcall.cli.render import format_duration
 from agentcall.cli.terminal import make_table, write_json, write_note
-from agentcall.diagnostics.bench import BenchReport, BenchScope, BenchServer, BenchTarget, measure
-from agentcall.diagnostics.bench.stats import AgentStats, IncompleteCounts, Percentiles, StreamStats
+from agentcall.diagnostics.bench import (
+    AgentStats,
+    BenchReport,
+    BenchScope,
+    BenchServer,
+    BenchTarget,
+    IncompleteCounts,
+    Percentiles,
+    StreamStats,
+    measure,
+)
 from agentcall.dialects.constrained import ConstrainedDialect
 from agentcall.display import to_single_line
 from agentcall.errors import UsageError

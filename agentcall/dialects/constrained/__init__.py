@@ -31,13 +31,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agentcall.dialects.base import (
-    DialectReader,
-    JSONObject,
-    PromptSpec,
-    RequestPrelude,
-    ToolChoice,
-)
 from agentcall.dialects.constrained.call_expression import (
     CompletedStep,
     PlanStep,
@@ -45,6 +38,13 @@ from agentcall.dialects.constrained.call_expression import (
     parse_plan,
 )
 from agentcall.dialects.constrained.parser import ConstrainedReader
+from agentcall.dialects.dialect import (
+    DialectReader,
+    JSONObject,
+    PromptSpec,
+    RequestPrelude,
+    ToolChoice,
+)
 from agentcall.dialects.prompt_safety import (
     escape_special_tokens,
     render_result_text,

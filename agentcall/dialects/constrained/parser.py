@@ -11,18 +11,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from agentcall.dialects.base import (
+from agentcall.dialects.constrained.call_expression import parse_plan
+from agentcall.dialects.dialect import PromptSpec
+from agentcall.dialects.native import NativeReader
+from agentcall.dialects.parsers.thinking import END_TAGS
+from agentcall.dialects.parts import (
     MalformedCallPart,
     MessageDelta,
     MessagePart,
-    PromptSpec,
     TextPart,
     ThinkingPart,
     ToolCallPart,
 )
-from agentcall.dialects.constrained.call_expression import parse_plan
-from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parsers.thinking import END_TAGS
 from agentcall.lenient_json import STRICT_DECODER
 from agentcall.messages import JSON, format_json
 from agentcall.tools.tool import Tool

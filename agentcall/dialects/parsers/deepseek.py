@@ -29,7 +29,7 @@ from __future__ import annotations
 import json
 import re
 
-from agentcall.dialects.base import ToolSchema
+from agentcall.dialects.dialect import ToolSchema
 from agentcall.dialects.parsers._common import (
     ValueTags,
     encode_value,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 
-from agentcall.dialects.base import CallPart, ToolCallPart, ToolSet
+from agentcall.dialects.dialect import ToolSet
 from agentcall.dialects.parsers._common import (
     CUT_OFF,
     has_only_offered_calls,
@@ -26,6 +26,7 @@ from agentcall.dialects.parsers._common import (
 )
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
+from agentcall.dialects.parts import CallPart, ToolCallPart
 from agentcall.lenient_json import BracketMatcher, LenientParser, MalformedJSON
 from agentcall.messages import JSON
 

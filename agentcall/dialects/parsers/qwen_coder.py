@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentcall.dialects.base import ToolSchema
+from agentcall.dialects.dialect import ToolSchema
 from agentcall.dialects.parsers._common import (
     ValueTags,
     encode_value,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 
-from agentcall.dialects.base import ToolCallPart, ToolSet
+from agentcall.dialects.dialect import ToolSet
 from agentcall.dialects.parsers._common import (
     CUT_OFF,
     encode_value,
@@ -34,6 +34,7 @@ from agentcall.dialects.parsers._common import (
 from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
+from agentcall.dialects.parts import ToolCallPart
 
 _THOUGHT_LABEL = "Thought:"
 _ACTION_LABELS = ("Action:", "**Action:**")

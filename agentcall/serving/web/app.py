@@ -33,10 +33,9 @@ from agentcall.serving.http_security import (
     Scope,
     Send,
 )
-from agentcall.serving.web.ownership import UserIsolationMiddleware
+from agentcall.serving.web.chat_tab import CallDurations, ChatTab
 from agentcall.serving.web.page import ChatPage, build_page
-from agentcall.serving.web.security import WebSecurityMiddleware
-from agentcall.serving.web.session import CallDurations, ChatTab
+from agentcall.serving.web.security import UserIsolationMiddleware, WebSecurityMiddleware
 from agentcall.serving.web.uploads import Uploads, get_upload_folder
 from agentcall.sessions import ChatSession, SQLiteSession, default_path
 from agentcall.sessions.export import EXPORTERS, load_session

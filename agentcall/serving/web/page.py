@@ -19,7 +19,7 @@ from agentcall.errors import UsageError
 from agentcall.messages import Text
 from agentcall.serving.conversation import PendingApproval
 from agentcall.serving.web import markdown
-from agentcall.serving.web.session import ChatTab
+from agentcall.serving.web.chat_tab import ChatTab
 from agentcall.serving.web.view import WebChatView
 from agentcall.sessions import SessionSummary
 

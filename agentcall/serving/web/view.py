@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agentcall.messages import Usage
 from agentcall.serving.conversation import PendingApproval
-from agentcall.serving.web.messages import ChatMessage
+from agentcall.serving.web.chat_messages import ChatMessage
 from agentcall.sessions import SessionSummary
 
 

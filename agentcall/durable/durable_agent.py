@@ -31,7 +31,7 @@ from agentcall.durable.lease import (
     open_run,
 )
 from agentcall.durable.open import make_opener
-from agentcall.durable.state import (
+from agentcall.durable.run_state import (
     AgentFingerprint,
     DurableRunState,
     get_call_run_id,

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import orjson
 
-from agentcall.dialects.base import (
-    DialectReader,
+from agentcall.dialects.dialect import DialectReader
+from agentcall.dialects.parts import (
     MessageDelta,
     MessagePart,
     TextPart,
@@ -36,8 +36,8 @@ from agentcall.dialects.base import (
 )
 from agentcall.errors import BadAnswer, ContextOverflow, RateLimited
 from agentcall.messages import JSON, Usage
-from agentcall.models.base import ResponseEnd, ResponseEvent
 from agentcall.models.errors import build_not_json_error, parse_error_response, shorten_body
+from agentcall.models.model import ResponseEnd, ResponseEvent
 
 CompletionBody = Mapping[str, JSON]
 

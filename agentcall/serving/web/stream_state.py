@@ -32,7 +32,7 @@ from agentcall.events import (
     ToolCallStarted,
 )
 from agentcall.result import RunResult
-from agentcall.serving.web.messages import (
+from agentcall.serving.web.chat_messages import (
     ChatMessage,
     ToolCallView,
     render_answer,

@@ -22,15 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from agentcall.dialects.base import (
-    MalformedCallPart,
-    MessagePart,
-    TextPart,
-    ThinkingPart,
-    ToolCallPart,
-    ToolSet,
-    ToolSpecs,
-)
+from agentcall.dialects.dialect import ToolSet, ToolSpecs
 from agentcall.dialects.parsers.families import TOOL_PARSERS, UNREADABLE, get_parsers, list_families
 from agentcall.dialects.parsers.scanner import Delimiters, Scan, TextScanner
 from agentcall.dialects.parsers.tool_parser import (
@@ -38,6 +30,13 @@ from agentcall.dialects.parsers.tool_parser import (
     ParseState,
     RetractedPart,
     ToolParser,
+)
+from agentcall.dialects.parts import (
+    MalformedCallPart,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
 )
 
 

@@ -1,4 +1,4 @@
-"""The dialect protocol, the offered tools, and the parts that readers exchange.
+"""The dialect protocol, and the tools that are offered.
 
 A dialect is pure: no I/O, no clock, no state except in its readers. Rules:
 1. The output of `create_prelude` and `render` depends on their arguments only, so that the bytes of
@@ -17,11 +17,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message
 from agentcall.tools.tool import Tool
+
+if TYPE_CHECKING:  # types only: an agent is made without them
+    from agentcall.dialects.parts import MessageDelta, MessagePart
 
 JSONObject: TypeAlias = dict[str, JSON]
 ToolChoice: TypeAlias = Literal["auto", "none", "required"]
@@ -166,62 +169,3 @@ class ToolSet:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._schemas)
-
-
-class ToolCallDelta(NamedTuple):
-    """A piece of a native tool call; the pieces of one call share `slot`."""
-
-    slot: int | None
-    id: str
-    name: str
-    arguments: str
-
-
-class MessageDelta(NamedTuple):
-    """A piece of an answer: text, thinking and native tool calls, each possibly empty.
-
-    is_all: the calls are whole and complete, and replace all pieces before them.
-    """
-
-    text: str = ""
-    thinking: str = ""
-    calls: tuple[ToolCallDelta, ...] = ()
-    is_all: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TextPart:
-    """Text for the user."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ThinkingPart:
-    """The model's thinking."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallPart:
-    """A whole tool call as the model wrote it; `arguments` is JSON, or nearly JSON.
-
-    `id` is the server's, or empty.
-    """
-
-    name: str
-    arguments: str
-    id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MalformedCallPart:
-    """Markup of a call that could not be read, and the reason; never executed or displayed."""
-
-    text: str
-    reason: str
-
-
-CallPart: TypeAlias = ToolCallPart | MalformedCallPart
-MessagePart: TypeAlias = TextPart | ThinkingPart | CallPart

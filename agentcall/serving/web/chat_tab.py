@@ -31,7 +31,7 @@ from agentcall.serving.conversation import (
     list_pending,
     sum_usage,
 )
-from agentcall.serving.web.messages import (
+from agentcall.serving.web.chat_messages import (
     ChatMessage,
     ToolCallInfo,
     format_duration,
@@ -40,7 +40,7 @@ from agentcall.serving.web.messages import (
     render_note,
     render_question,
 )
-from agentcall.serving.web.stream import ChatStreamState, poll_events
+from agentcall.serving.web.stream_state import ChatStreamState, poll_events
 from agentcall.serving.web.view import WebChatView, format_usage
 from agentcall.sessions import StoredRun
 
