@@ -21,8 +21,8 @@ from agentcall.errors import UsageError
 from agentcall.messages import JSON, Image, Message, Text, User, fill_missing_results, load_messages
 from agentcall.models.resolve import ModelLike, describe_model, resolve_model
 from agentcall.policy import Policy, validate_policy
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.output import OutputParser
-from agentcall.runtime.spec import AgentSpec
 from agentcall.settings import Limits
 from agentcall.tools.registry import LazyToolSource, ToolRegistry
 from agentcall.tools.tool import Tool, ToolOptionArguments

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from agentcall import Agent, ToolRegistry, tool
-from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.dialects.answer_parts import TextPart, ToolCallPart
 from agentcall.errors import ConcurrencyLimitExceeded
 from agentcall.messages import ToolResult, Usage, User
 from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent

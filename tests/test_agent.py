@@ -307,7 +307,7 @@ async def test_parallel_calls_of_a_turn_take_the_time_of_one(fake_server: Serve)
 
 
 async def test_a_model_of_ones_own_is_any_object_that_answers() -> None:
-    from agentcall.dialects.parts import TextPart
+    from agentcall.dialects.answer_parts import TextPart
     from agentcall.messages import Usage
     from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from agentcall.cli.render import LineDisplay
 
+from agentcall.cli.render import LineDisplay
 from agentcall.events import (
     AnswerDiscarded,
     ApprovalRequested,

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from agentcall.cli.errors import describe_ending
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentcall import PendingCall, RunResult
+from agentcall.cli.errors import describe_ending
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.messages import Assistant, ToolCall, ToolResult, Usage, User

@@ -124,7 +124,7 @@ def _open_keyboard() -> Generator[TextIO | None, None, None]:
     else:  # standard input is a pipe, but the terminal itself may still be there
         terminal: TextIO | None = None
         with suppress(OSError):
-            terminal = open("/dev/tty", encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115
+            terminal = open("/dev/tty", encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115 - a device, closed by its owner
         try:
             yield terminal
         finally:

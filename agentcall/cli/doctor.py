@@ -13,7 +13,7 @@ from rich.text import Text
 from agentcall.cli.command import make_app
 from agentcall.cli.errors import UNFINISHED, UNREACHABLE
 from agentcall.cli.interrupt import InterruptibleLoop
-from agentcall.cli.launch import get_default_server, resolve_server
+from agentcall.cli.model_server import get_default_server, resolve_server
 from agentcall.cli.options import JSONObjectOption, JSONOption, ServedModelOption
 from agentcall.cli.server.local import get_server
 from agentcall.cli.terminal import make_table, write_json

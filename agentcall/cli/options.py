@@ -143,7 +143,7 @@ class AgentOptions:
 
 @dataclass(frozen=True, slots=True)
 class LaunchOptions(AgentOptions):
-    """How to build the agent, and whether to launch its server; see `launch.ensure_server`."""
+    """How to build the agent, and whether to launch its server; see `cli.model_server`."""
 
     launch: Annotated[
         bool,

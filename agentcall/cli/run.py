@@ -7,8 +7,8 @@ from typing import Any
 from agentcall.agent import Agent, Prompt
 from agentcall.cli.command import make_app, trace_to
 from agentcall.cli.errors import print_warning
-from agentcall.cli.launch import ensure_server
 from agentcall.cli.load import build_agent, build_prompt, make_recipe, open_session
+from agentcall.cli.model_server import ensure_server
 from agentcall.cli.options import RunOptions
 from agentcall.cli.run_loop import AgentRunner, run_and_print, run_durably
 from agentcall.errors import UsageError

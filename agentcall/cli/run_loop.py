@@ -19,7 +19,7 @@ from agentcall.cli.errors import (
     print_warning,
 )
 from agentcall.cli.interrupt import InterruptibleLoop
-from agentcall.cli.launch import print_launch_hint
+from agentcall.cli.model_server import print_launch_hint
 from agentcall.cli.options import RunOptions
 from agentcall.cli.output import AnswerWriter, RunDisplay, choose_answer_writer, choose_display
 from agentcall.display import format_full_call

@@ -72,8 +72,8 @@ class ServeOptions(LaunchOptions):
 
 def serve_endpoint(options: ServeOptions) -> None:
     """Serve until stopped."""
-    from agentcall.cli.launch import ensure_server
     from agentcall.cli.load import build_agent
+    from agentcall.cli.model_server import ensure_server
     from agentcall.serving.openai_api import Capacity, OpenAIEndpoint
 
     agent = build_agent(options)

@@ -17,7 +17,7 @@ from agentcall.cli.interrupt import InterruptibleLoop
 from agentcall.cli.load import load_tool, load_toolkits, load_tools, read_stdin
 from agentcall.cli.options import JSONArrayOption
 from agentcall.cli.terminal import is_terminal, make_table, style_text, write_json, write_text
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.display import strip_control_characters, to_single_line
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, ToolCall

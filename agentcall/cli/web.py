@@ -53,8 +53,8 @@ class WebOptions(LaunchOptions):
 
 def serve_web(options: WebOptions) -> None:
     """Serve until stopped."""
-    from agentcall.cli.launch import ensure_server
     from agentcall.cli.load import build_agent
+    from agentcall.cli.model_server import ensure_server
 
     try:
         from agentcall.serving.web.app import WebChat

@@ -1,10 +1,6 @@
-"""Measure a model under load, with concurrent streams and agents, and a server's prefix cache.
-
-Time the answers of a model, and compute the statistics of a benchmark.
+"""Benchmark a model server: its prefix cache, then streams and agents at increasing concurrency.
 
 Percentiles use the nearest rank: they are always one of the samples, never interpolated.
-
-Benchmark a model server: its prefix cache, then streams and agents at increasing concurrency.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
+from agentcall.dialects.answer_parts import CallPart, MalformedCallPart, ToolCallDelta, ToolCallPart
 from agentcall.dialects.dialect import ToolSet, ToolSpecs
-from agentcall.dialects.parts import CallPart, MalformedCallPart, ToolCallDelta, ToolCallPart
 from agentcall.lenient_json import BracketMatcher
 
 MIXED_CALLS = "the server mixed the pieces of several calls up; make one call at a time"

@@ -24,7 +24,7 @@ from agentcall.messages import JSON, Message
 from agentcall.tools.tool import Tool
 
 if TYPE_CHECKING:  # types only: an agent is made without them
-    from agentcall.dialects.parts import MessageDelta, MessagePart
+    from agentcall.dialects.answer_parts import MessageDelta, MessagePart
 
 JSONObject: TypeAlias = dict[str, JSON]
 ToolChoice: TypeAlias = Literal["auto", "none", "required"]

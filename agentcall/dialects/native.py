@@ -12,6 +12,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from agentcall.dialects.answer_parts import (
+    MessageDelta,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallDelta,
+    ToolCallPart,
+)
 from agentcall.dialects.assembly import assemble_calls
 from agentcall.dialects.dialect import (
     DialectReader,
@@ -22,14 +30,6 @@ from agentcall.dialects.dialect import (
     ToolSpecs,
 )
 from agentcall.dialects.parsers.response_parser import RetractedPart, TextReader, create_text_reader
-from agentcall.dialects.parts import (
-    MessageDelta,
-    MessagePart,
-    TextPart,
-    ThinkingPart,
-    ToolCallDelta,
-    ToolCallPart,
-)
 from agentcall.dialects.prompt_safety import (
     escape_special_tokens,
     render_result_text,

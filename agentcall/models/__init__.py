@@ -20,7 +20,7 @@ _LATE = {
     "Fallback": "fallback",
     "HTTPChat": "http_chat",
     "LoadBalancer": "load_balancer",
-    "Model": "base",
+    "Model": "model",
     "OpenAIChat": "openai_client",
     "RateLimitedModel": "fallback",
 }

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from agentcall.dialects.answer_parts import MessagePart
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
-from agentcall.dialects.parts import MessagePart
 from agentcall.messages import Transcript, Usage
 
 

@@ -25,8 +25,7 @@ from typing import NamedTuple
 
 import orjson
 
-from agentcall.dialects.dialect import DialectReader
-from agentcall.dialects.parts import (
+from agentcall.dialects.answer_parts import (
     MessageDelta,
     MessagePart,
     TextPart,
@@ -34,6 +33,7 @@ from agentcall.dialects.parts import (
     ToolCallDelta,
     ToolCallPart,
 )
+from agentcall.dialects.dialect import DialectReader
 from agentcall.errors import BadAnswer, ContextOverflow, RateLimited
 from agentcall.messages import JSON, Usage
 from agentcall.models.errors import build_not_json_error, parse_error_response, shorten_body

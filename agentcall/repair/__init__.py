@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.errors import ArgumentsError
 from agentcall.repair.fixes import Fix, RefusedCall, RepairedCall
 from agentcall.tools.tool import Tool

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.errors import ArgumentsError
 from agentcall.lenient_json import WrittenFloat, WrittenInt
 from agentcall.messages import JSON

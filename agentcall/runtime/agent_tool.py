@@ -23,10 +23,10 @@ from agentcall.errors import ModelError, ToolError
 from agentcall.events import Event, Nested
 from agentcall.messages import Untrusted, User, is_tainted
 from agentcall.result import MissingOutput, RunResult
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.executor import AgentRunFailed, AgentRunPaused
 from agentcall.runtime.prompts import format_no_answer, format_too_deep
 from agentcall.runtime.run import AgentRun
-from agentcall.runtime.spec import AgentSpec
 from agentcall.runtime.state import RunInput, current_run
 from agentcall.tools.schema import function_schema, input_schema
 from agentcall.tools.serialize import serialize

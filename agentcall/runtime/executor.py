@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 from weakref import WeakSet
 
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.errors import ToolTimeout
 from agentcall.events import ToolCallFinished, ToolCallStarted
 from agentcall.messages import EnclosingCall, ToolCall, ToolResult, enclosing_call

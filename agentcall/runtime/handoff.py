@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from agentcall.messages import Assistant, ToolResult, Transcript
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.planned_call import PlannedCall, refuse_call
 from agentcall.runtime.prompts import ONE_HANDOFF_ONLY, format_handoff, format_handoff_description
-from agentcall.runtime.spec import AgentSpec
 from agentcall.tools.tool import Tool, make_tool
 
 

@@ -27,7 +27,7 @@ from agentcall.approvals import (
 from agentcall.errors import ArgumentsError, UsageError
 from agentcall.messages import Assistant, Message, ToolCall, is_tainted
 from agentcall.result import RunResult
-from agentcall.runtime.spec import AgentSpec, get_agent_spec
+from agentcall.runtime.agent_spec import AgentSpec, get_agent_spec
 from agentcall.runtime.state import RunInput
 from agentcall.tools.registry import ToolRegistry
 

@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from agentcall.dialects.parts import MalformedCallPart
+from agentcall.dialects.answer_parts import MalformedCallPart
 from agentcall.errors import (
     BadAnswer,
     ContextOverflow,
@@ -45,13 +45,13 @@ from agentcall.messages import (
 )
 from agentcall.models.model import ModelRequest
 from agentcall.result import MissingOutput, RunResult
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.checkpoint import RunCheckpoint
 from agentcall.runtime.handoff import find_handoff, keep_first_handoff
 from agentcall.runtime.hooks import AgentSpan, instrument_model
 from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.prompts import EMPTY_ANSWER, TRUNCATED_CALL, format_malformed_call
-from agentcall.runtime.spec import AgentSpec
 from agentcall.runtime.state import RunInput, RunState
 from agentcall.runtime.tool_calls import TurnPlanner, collect_pending, execute_plan, restore_turns
 from agentcall.runtime.turn import ModelCaller, ModelTurn

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 from agentcall.errors import attach_result, get_attached_result
 from agentcall.events import Emit, Event
 from agentcall.result import RunResult
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.session import Session, run_in_session
-from agentcall.runtime.spec import AgentSpec
 from agentcall.runtime.state import RunInput
 
 T = TypeVar("T")

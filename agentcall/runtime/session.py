@@ -18,10 +18,10 @@ from agentcall.errors import SessionError, UsageError
 from agentcall.events import Emit, Event, RunFinished
 from agentcall.messages import Message, ToolResult, Usage, User, fill_missing_results
 from agentcall.result import RunResult
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.checkpoint import RecordedCall, RunCheckpoint, StepExecutor
 from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.run import AgentRun
-from agentcall.runtime.spec import AgentSpec
 from agentcall.runtime.state import RunInput
 from agentcall.runtime.turn import ModelTurn
 

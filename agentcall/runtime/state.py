@@ -29,12 +29,12 @@ from agentcall.messages import (
     is_tainted,
 )
 from agentcall.result import MissingOutput, PausedAgentCall, PendingCall, RunResult, StopReason
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.checkpoint import RunCheckpoint
 from agentcall.runtime.context_trimming import OffloadedResults
 from agentcall.runtime.hooks import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.prompts import FINAL_ANSWER
-from agentcall.runtime.spec import AgentSpec
 from agentcall.settings import Limits
 from agentcall.tools.selection import ToolSelection
 from agentcall.tools.tool import Tool

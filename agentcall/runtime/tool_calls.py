@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from agentcall.approvals import Denied, has_matching_rule
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.events import (
     ApprovalRequested,
     LoopDetected,

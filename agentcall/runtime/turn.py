@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from typing_extensions import assert_never
 
+from agentcall.dialects.answer_parts import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
 from agentcall.dialects.parsers.response_parser import RetractedPart
-from agentcall.dialects.parts import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelUnreachable
 from agentcall.events import (
     AnswerDiscarded,

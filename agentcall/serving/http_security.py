@@ -16,11 +16,9 @@ the user's browser can send requests to):
 6. If there are keys, a request without one is refused with 401. It is sent as `Authorization:
    Bearer KEY`. An address that other machines can reach must have keys.
 
-Limits on the depth and the number of values of a JSON text, checked while it arrives.
-
-Parsing JSON is fast, but handling a million values or ten thousand levels is not. Nothing is parsed
-here: strings are cut out of each chunk and the rest is counted, so that a text is refused at the
-first chunk that exceeds a limit.
+Parsing JSON is fast, but handling a million values or ten thousand levels is not. So depth and
+values are counted while a body arrives, without parsing it, and it is refused at the first chunk
+that exceeds a limit.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from agentcall.approvals import Approved, Decision, Denied, Edited
-from agentcall.dialects.parts import MalformedCallPart, ToolCallPart
+from agentcall.dialects.answer_parts import MalformedCallPart, ToolCallPart
 from agentcall.messages import (
     JSON,
     Message,

@@ -180,7 +180,7 @@ def _parse_body(raw: bytes) -> JSONFields:
         body: object = json.loads(raw)
     except (ValueError, RecursionError):
         return {}
-    return body if isinstance(body, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return body if isinstance(body, dict) else {}  # pyright: ignore[reportUnknownVariableType]  # JSON
 
 
 async def send_response(

@@ -165,7 +165,7 @@ def _convert(value: object) -> object:
         return list(cast("Sequence[object]", value))
     if isinstance(value, int) or is_dataclass(value):
         raise TypeError  # orjson has rejected it already
-    return _describe_object(value)  # pyright: ignore[reportUnknownArgumentType] - what is left of `object`
+    return _describe_object(value)  # pyright: ignore[reportUnknownArgumentType]  # what is left of `object`
 
 
 def _has_hidden_untrusted_value(value: object, converted: object) -> bool:

@@ -275,7 +275,7 @@ def make_tool(
     if isinstance(inner, Tool):
         function = _bind_inner_tool(function, cast("Tool", inner))
     if isinstance(function, Tool):
-        return _override_tool(function, name, description, options)  # pyright: ignore[reportUnknownArgumentType]
+        return _override_tool(function, name, description, options)  # pyright: ignore[reportUnknownArgumentType]  # any
     _check_options(options)
     unbound = _is_in_class_body(function)
     schema = function_schema(

@@ -9,8 +9,6 @@
 The spans are `invoke_agent NAME` for a run, `chat MODEL` for a request and `execute_tool NAME` for
 a tool call, each a child of the span in which it happens. They contain messages, arguments and
 results only with `content=True`, and never the API keys of the models.
-
-Turn tracing on: `instrument` for OpenTelemetry, `write_trace` for a file.
 """
 
 from __future__ import annotations

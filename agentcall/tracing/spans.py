@@ -11,10 +11,8 @@ OpenTelemetry or a file. Rules:
 Source: open-telemetry/semantic-conventions 1.41, docs/gen-ai, gen-ai-agent-spans.md and
 gen-ai-spans.md (both in development). Attributes without a name there are called `agentcall.*`.
 
-Format messages as in OpenTelemetry's GenAI conventions: roles with parts, as JSON text.
-
-Source: open-telemetry/semantic-conventions 1.41, docs/gen-ai, the JSON schemas
-gen-ai-input-messages, gen-ai-output-messages and gen-ai-system-instructions.
+Messages are JSON text of roles with parts, after the JSON schemas gen-ai-input-messages,
+gen-ai-output-messages and gen-ai-system-instructions there.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def _handle_call(message: WorkerMessage, base_size: int) -> bytes:
 
 def _run_call(message: WorkerMessage) -> ToolOutput:
     options = ToolOptions(timeout=None, retries=message["retries"])
-    function_tool = make_tool(FunctionRef(*message["function"]).load())  # type: ignore[arg-type]
+    function_tool = make_tool(FunctionRef(*message["function"]).load())  # type: ignore[arg-type]  # JSON
     schema = replace(function_tool.schema, name=message["name"])
     tool = function_tool.copy_with(schema, options)
     try:

@@ -31,12 +31,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from agentcall.dialects.answer_parts import MessagePart
 from agentcall.dialects.parsers.response_parser import (
     ParsedResponse,
     collect_parts,
     create_text_reader,
 )
-from agentcall.dialects.parts import MessagePart
 from benchmarks.robustness.installation import Peer, find_python
 from benchmarks.robustness.section import Section, format_row
 

@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
         if hasattr(module, "get_calib_loaders"):
             # before 0.12 the function also returns a test set, which is not used
             paired = "calib_loader, _ =" in inspect.getsource(module)
-            setattr(module, "get_calib_loaders", _add_empty_test_set(get) if paired else get)  # noqa: B010
+            setattr(module, "get_calib_loaders", _add_empty_test_set(get) if paired else get)  # noqa: B010 - untyped
     sys.argv = ["lmdeploy", *arguments[1:]]
     import_module("lmdeploy.cli").run()
 

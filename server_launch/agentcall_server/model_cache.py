@@ -64,7 +64,7 @@ def count_bytes(folder: Path) -> int:
 def hash_files(files: Sequence[Path], target: Path | None = None) -> tuple[int, str]:
     """Return size in bytes and SHA-256 of the files joined in order; also write `target`."""
     digest, size = hashlib.sha256(), 0
-    with target.open("wb") if target else open(os.devnull, "wb") as out:  # noqa: PTH123
+    with target.open("wb") if target else open(os.devnull, "wb") as out:  # noqa: PTH123 - a device
         for file in files:
             with file.open("rb") as stream:
                 while chunk := stream.read(CHUNK_BYTES):

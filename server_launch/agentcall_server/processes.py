@@ -67,7 +67,7 @@ def _read_start_from_proc(pid: int) -> str:
 def _read_start_from_ps(pid: int) -> str:
     """Return the date of the start, on systems without /proc."""
     command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ps
     state, _, started = result.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else started.strip()
 

@@ -17,7 +17,7 @@ from fake_lmdeploy import act, written
 from supervised import server_of, state_in, until
 from typer.testing import CliRunner
 
-from agentcall.cli import app, launch
+from agentcall.cli import app, model_server
 from agentcall.cli.errors import get_exit_code
 from agentcall.models import resolve
 from agentcall.testing import FakeServer, forever, say
@@ -218,7 +218,7 @@ def test_a_run_may_launch_its_model_which_stays(
 ) -> None:
     with reserve_port("127.0.0.1") as held:
         usual = held.getsockname()
-    for module in (launch, resolve):
+    for module in (model_server, resolve):
         monkeypatch.setattr(module, "LMDEPLOY", usual)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

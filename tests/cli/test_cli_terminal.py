@@ -114,7 +114,10 @@ def test_a_person_is_told_why_a_call_waits(terminal: Open, folder: Path) -> None
         shown.wait_for("or the reason why not:")
         shown.type("n\n")
         assert shown.end() == 0
-    asked, why = shown.text.index("approve nap(seconds=30)"), shown.text.index("why: untrusted content")
+    asked, why = (
+        shown.text.index("approve nap(seconds=30)"),
+        shown.text.index("why: untrusted content"),
+    )
     assert asked < why < shown.text.index("not marked read_only")
 
 

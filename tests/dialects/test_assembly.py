@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from agentcall.dialects.answer_parts import MalformedCallPart, ToolCallDelta, ToolCallPart
 from agentcall.dialects.assembly import MIXED_CALLS, NAMELESS_CALL, assemble_calls
 from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parts import MalformedCallPart, ToolCallDelta, ToolCallPart
 from agentcall.models.response_reader import ResponseReader
 from agentcall.testing import MISSING, Completion, RecordedRequest, ScriptedCall
 

@@ -11,9 +11,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentcall import tool
-from agentcall.dialects.constrained import ConstrainedDialect
-from agentcall.dialects.dialect import JSONObject, PromptSpec, ToolChoice
-from agentcall.dialects.parts import (
+from agentcall.dialects.answer_parts import (
     MalformedCallPart,
     MessageDelta,
     MessagePart,
@@ -22,6 +20,8 @@ from agentcall.dialects.parts import (
     ToolCallDelta,
     ToolCallPart,
 )
+from agentcall.dialects.constrained import ConstrainedDialect
+from agentcall.dialects.dialect import JSONObject, PromptSpec, ToolChoice
 from agentcall.messages import (
     JSON,
     Assistant,

@@ -5,9 +5,7 @@ from typing import cast
 
 import pytest
 
-from agentcall.dialects.dialect import JSONObject, PromptSpec
-from agentcall.dialects.internlm import DEFAULT_SYSTEM, INTERNLM, INTERNLM_NAMED, InternLMDialect
-from agentcall.dialects.parts import (
+from agentcall.dialects.answer_parts import (
     MalformedCallPart,
     MessageDelta,
     MessagePart,
@@ -15,6 +13,8 @@ from agentcall.dialects.parts import (
     ToolCallDelta,
     ToolCallPart,
 )
+from agentcall.dialects.dialect import JSONObject, PromptSpec
+from agentcall.dialects.internlm import DEFAULT_SYSTEM, INTERNLM, INTERNLM_NAMED, InternLMDialect
 from agentcall.messages import Assistant, Image, System, Text, ToolCall, ToolResult, User
 from agentcall.tools.tool import tool
 

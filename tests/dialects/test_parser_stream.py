@@ -10,6 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcall import dialects
+from agentcall.dialects.answer_parts import (
+    MalformedCallPart,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
 from agentcall.dialects.parsers.families import TOOL_PARSERS
 from agentcall.dialects.parsers.response_parser import (
     ParsedResponse,
@@ -17,13 +24,6 @@ from agentcall.dialects.parsers.response_parser import (
     create_text_reader,
     list_families,
     read_text,
-)
-from agentcall.dialects.parts import (
-    MalformedCallPart,
-    MessagePart,
-    TextPart,
-    ThinkingPart,
-    ToolCallPart,
 )
 from agentcall.errors import UsageError
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tool_call_formats import FORMATS, JSON_FORMATS, K3_TYPES, TAGGED_FORMATS, bare, dumps
 
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.dialects.parsers.families import TOOL_PARSERS
 from agentcall.dialects.parsers.response_parser import (
     ParsedResponse,
@@ -20,7 +21,6 @@ from agentcall.dialects.parsers.response_parser import (
     create_text_reader,
     read_text,
 )
-from agentcall.dialects.parts import ToolCallPart
 from agentcall.lenient_json import ParsedJSON, parse_lenient_json
 from agentcall.messages import JSON
 

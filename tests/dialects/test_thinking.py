@@ -8,6 +8,7 @@ import pytest
 from tool_call_formats import FORMATS
 
 from agentcall import Agent, tool
+from agentcall.dialects.answer_parts import MalformedCallPart, MessageDelta, TextPart, ToolCallPart
 from agentcall.dialects.constrained.parser import ConstrainedReader
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.dialects.native import NativeReader
@@ -19,7 +20,6 @@ from agentcall.dialects.parsers.response_parser import (
     create_text_reader,
     read_text,
 )
-from agentcall.dialects.parts import MalformedCallPart, MessageDelta, TextPart, ToolCallPart
 from agentcall.events import AnswerDiscarded, Event, RunFinished, TextDelta, ThinkingDelta
 from agentcall.models.http_chat import HTTPChat
 from agentcall.result import RunResult

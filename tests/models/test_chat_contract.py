@@ -18,7 +18,7 @@ from asking import Heard, eventually, heard, question
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, Limits, ToolRegistry, tool
-from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.dialects.answer_parts import TextPart, ToolCallPart
 from agentcall.errors import (
     BadAnswer,
     ContextOverflow,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agentcall.dialects.parts import MessageDelta, ToolCallDelta
+from agentcall.dialects.answer_parts import MessageDelta, ToolCallDelta
 from agentcall.errors import BadAnswer, ModelRefused
 from agentcall.messages import Usage
 from agentcall.models.response_reader import decode_json, parse_chunk, parse_completion, parse_usage

@@ -13,7 +13,7 @@ from asking import heard, question
 from test_server_registry import WANTED, ready
 
 from agentcall import Agent
-from agentcall.cli.launch import ensure_server, print_launch_hint, resolve_server
+from agentcall.cli.model_server import ensure_server, print_launch_hint, resolve_server
 from agentcall.errors import BadAnswer, ModelUnreachable, UsageError
 from agentcall.models import resolve
 from agentcall.models.local_servers import find_api_key, find_local_server
@@ -132,11 +132,11 @@ def test_commands_mean_the_same_server(server: FakeServer) -> None:
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No LMDeploy at its usual port."""
-    from agentcall.cli import launch
+    from agentcall.cli import model_server
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        for module in (resolve, launch):
+        for module in (resolve, model_server):
             monkeypatch.setattr(module, "LMDEPLOY", free.getsockname())
         yield
 

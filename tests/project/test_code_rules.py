@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,14 @@ def test_no_module_evaluates_code_or_unpickles(path: Path) -> None:
 def test_every_module_has_a_docstring(path: Path) -> None:
     if path.read_text().strip():
         assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_silenced_check_gives_its_reason(path: Path) -> None:
+    silenced = re.compile(r"# (noqa|type: ignore|pyright: ignore)(?:: [A-Z0-9, ]+|\[[^\]]+\])?(.*)")
+    bare = [
+        f"{number}: {line.strip()}"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (found := silenced.search(line)) and not re.search(r"\w\w", found[2])
+    ]
+    assert bare == []

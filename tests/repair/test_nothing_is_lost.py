@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tool_call_formats import FORMATS, TAGGED_FORMATS
 
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.dialects.parsers.response_parser import read_text
-from agentcall.dialects.parts import ToolCallPart
 from agentcall.repair import RepairedCall, repair_call
 from agentcall.tools.tool import Tool, tool
 

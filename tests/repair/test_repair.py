@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.dialects.parts import ToolCallPart
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.repair import Fix, RefusedCall, RepairedCall, repair_call
 from agentcall.repair.tool_name import edit_distance, find_tool_name, fold_name, is_near
 from agentcall.tools.tool import Tool, tool

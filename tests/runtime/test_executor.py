@@ -17,10 +17,10 @@ from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import ToolError
 from agentcall.events import Emit, Event, ToolCallFinished, ToolCallStarted
 from agentcall.messages import ToolCall, ToolResult
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.executor import call_tool, execute_call, execute_calls
 from agentcall.runtime.output import OutputParser
 from agentcall.runtime.planned_call import PlannedCall
-from agentcall.runtime.spec import AgentSpec
 from agentcall.runtime.state import RunInput, RunState
 from agentcall.testing import ScriptedModel
 from agentcall.tools.tool import make_tool

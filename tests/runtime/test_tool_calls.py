@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from agentcall import Approved, Denied, Limits, ToolRegistry, tool
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.dialects.dialect import PromptSpec
-from agentcall.dialects.parts import ToolCallPart
 from agentcall.events import ApprovalRequested, Event, LoopDetected, ToolCallRepaired
 from agentcall.messages import Assistant, Message, ToolCall, ToolResult, Usage, User
 from agentcall.result import PendingCall
+from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.output import OutputParser
 from agentcall.runtime.planned_call import PlannedCall
-from agentcall.runtime.spec import AgentSpec
 from agentcall.runtime.state import RunInput, RunState
 from agentcall.runtime.tool_calls import (
     TurnPlanner,

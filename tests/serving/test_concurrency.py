@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agentcall import Agent, tool
-from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.dialects.answer_parts import TextPart, ToolCallPart
 from agentcall.errors import ConcurrencyLimitExceeded, UsageError
 from agentcall.messages import ToolResult, Usage, User
 from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent

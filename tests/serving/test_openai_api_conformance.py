@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from test_openai_api_app import add, adder
 
 from agentcall import Agent
-from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.dialects.answer_parts import TextPart, ToolCallPart
 from agentcall.messages import Usage, User
 from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
 from agentcall.serving.openai_api import OpenAIEndpoint

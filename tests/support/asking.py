@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcall import Tool
+from agentcall.dialects.answer_parts import TextPart, ThinkingPart, ToolCallPart
 from agentcall.dialects.dialect import PromptSpec
-from agentcall.dialects.parts import TextPart, ThinkingPart, ToolCallPart
 from agentcall.messages import Transcript, Usage, User
 from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import psycopg
 
 from agentcall import Agent, Limits, RunContext, ToolRegistry, tool
-from agentcall.dialects.parts import TextPart, ToolCallPart
+from agentcall.dialects.answer_parts import TextPart, ToolCallPart
 from agentcall.durable import durable
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.model import Model, ModelRequest, ResponseEvent

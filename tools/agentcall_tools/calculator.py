@@ -189,6 +189,8 @@ def _refuse_ambiguous_product(left: ast.expr) -> None:
                 "a product without * after a division, a power or a root can be read in two ways: "
                 "write 1/(2*pi) or (1/2)*pi, with * and ( ) where you mean them"
             )
+        case _:
+            pass
 
 
 def _describe_misplaced(node: ast.expr) -> str:

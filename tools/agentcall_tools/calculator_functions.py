@@ -183,13 +183,62 @@ def _use_angle(function: Callable[[float], float], numbers: Arithmetic, a: Numbe
     return 0 if abs(float(result)) < FLOAT_NOISE * abs(float(a)) else result
 
 
+def _log10(numbers: Arithmetic, a: Number) -> Number:
+    return _logarithm(numbers, a, 10)
+
+
+def _log2(numbers: Arithmetic, a: Number) -> Number:
+    return _logarithm(numbers, a, 2)
+
+
+def _degrees(numbers: Arithmetic, a: Number) -> Number:
+    return numbers.divide(numbers.multiply(a, 180), CONSTANTS["pi"])
+
+
+def _radians(numbers: Arithmetic, a: Number) -> Number:
+    return numbers.divide(numbers.multiply(a, CONSTANTS["pi"]), 180)
+
+
+def _hypotenuse(numbers: Arithmetic, *values: Number) -> Number:
+    squares = [numbers.multiply(value, value) for value in values]
+    return _square_root(numbers, _sum(numbers, *squares))
+
+
+def _identity(numbers: Arithmetic, a: Number) -> Number:
+    return a
+
+
+def _sign(numbers: Arithmetic, a: Number) -> Number:
+    return (a > 0) - (a < 0)
+
+
+def _ceil(numbers: Arithmetic, a: Number) -> Number:
+    return numbers.simplify(math.ceil(numbers.to_exact(a)))
+
+
+def _truncate(numbers: Arithmetic, a: Number) -> Number:
+    return numbers.simplify(math.trunc(numbers.to_exact(a)))
+
+
+def _minimum(numbers: Arithmetic, *values: Number) -> Number:
+    return reduce(lambda x, y: y if numbers.compare(y, x) < 0 else x, values)
+
+
+def _maximum(numbers: Arithmetic, *values: Number) -> Number:
+    return reduce(lambda x, y: y if numbers.compare(y, x) > 0 else x, values)
+
+
+def _mean(numbers: Arithmetic, *values: Number) -> Number:
+    return numbers.divide(_sum(numbers, *values), len(values))
+
+
 _FUNCTIONS_BY_NAMES: dict[str, tuple[Callable[..., Number], int, float]] = {
     "sqrt": (_square_root, 1, 1),
     "cbrt": (_cube_root, 1, 1),
     "log": (_logarithm, 1, 2),
     "ln": (_logarithm, 1, 1),
-    "log10 lg": (lambda numbers, a: _logarithm(numbers, a, 10), 1, 1),
-    "log2": (lambda numbers, a: _logarithm(numbers, a, 2), 1, 1),
+    "log10 lg": (_log10, 1, 1),
+    "log2": (_log2, 1, 1),
     "exp": (_exponential, 1, 1),
     "sin": (partial(_use_angle, math.sin), 1, 1),
     "cos": (partial(_use_angle, math.cos), 1, 1),
@@ -201,20 +250,20 @@ _FUNCTIONS_BY_NAMES: dict[str, tuple[Callable[..., Number], int, float]] = {
     "sinh": (partial(_use_floats, math.sinh), 1, 1),
     "cosh": (partial(_use_floats, math.cosh), 1, 1),
     "tanh": (partial(_use_floats, math.tanh), 1, 1),
-    "degrees": (lambda n, a: n.divide(n.multiply(a, 180), CONSTANTS["pi"]), 1, 1),
-    "radians": (lambda n, a: n.divide(n.multiply(a, CONSTANTS["pi"]), 180), 1, 1),
-    "hypot": (lambda n, *a: _square_root(n, _sum(n, *(n.multiply(x, x) for x in a))), 1, inf),
+    "degrees": (_degrees, 1, 1),
+    "radians": (_radians, 1, 1),
+    "hypot": (_hypotenuse, 1, inf),
     "abs fabs": (_magnitude, 1, 1),
-    "sign": (lambda numbers, a: (a > 0) - (a < 0), 1, 1),
-    "float": (lambda numbers, a: a, 1, 1),
+    "sign": (_sign, 1, 1),
+    "float": (_identity, 1, 1),
     "round": (_round_half_up, 1, 2),
     "floor": (Arithmetic.floor, 1, 1),
-    "ceil": (lambda n, a: n.simplify(math.ceil(n.to_exact(a))), 1, 1),
-    "trunc int": (lambda n, a: n.simplify(math.trunc(n.to_exact(a))), 1, 1),
-    "min": (lambda n, *a: reduce(lambda x, y: y if n.compare(y, x) < 0 else x, a), 1, inf),
-    "max": (lambda n, *a: reduce(lambda x, y: y if n.compare(y, x) > 0 else x, a), 1, inf),
+    "ceil": (_ceil, 1, 1),
+    "trunc int": (_truncate, 1, 1),
+    "min": (_minimum, 1, inf),
+    "max": (_maximum, 1, inf),
     "sum": (_sum, 0, inf),
-    "mean average avg": (lambda n, *a: n.divide(_sum(n, *a), len(a)), 1, inf),
+    "mean average avg": (_mean, 1, inf),
     "factorial": (_factorial, 1, 1),
     "gcd": (_greatest_divisor, 0, inf),
     "lcm": (_least_multiple, 0, inf),

@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, _handle_sigterm)
     try:
-        child = subprocess.Popen(arguments[1:], executable=arguments[0], start_new_session=True)  # noqa: S603
+        child = subprocess.Popen(arguments[1:], executable=arguments[0], start_new_session=True)  # noqa: S603 - allowed
     except OSError as error:
         sys.stderr.write(f"{arguments[1]} cannot be run: {error.strerror}\n")
         os._exit(CANNOT_RUN_CODE)

@@ -11,8 +11,8 @@ from agentcall.cli.chat.loop import TerminalChat
 from agentcall.cli.chat.ui import PipeUI, TerminalUI
 from agentcall.cli.command import make_app
 from agentcall.cli.interrupt import DeferredInterrupt, InterruptibleLoop
-from agentcall.cli.launch import ensure_server
 from agentcall.cli.load import build_agent, open_session
+from agentcall.cli.model_server import ensure_server
 from agentcall.cli.options import AgentSessionOptions, VerboseOption
 from agentcall.cli.render import format_count
 from agentcall.cli.terminal import is_terminal, write_note

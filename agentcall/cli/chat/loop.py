@@ -20,7 +20,7 @@ from agentcall.cli.errors import (
     print_warning,
 )
 from agentcall.cli.interrupt import InterruptibleLoop
-from agentcall.cli.launch import print_launch_hint
+from agentcall.cli.model_server import print_launch_hint
 from agentcall.cli.output import AnswerWriter, RunDisplay
 from agentcall.cli.run_loop import ApprovalLoop, LoopOutcome
 from agentcall.errors import UsageError

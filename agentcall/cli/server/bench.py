@@ -13,7 +13,7 @@ from rich.text import Text
 from agentcall.cli.command import make_app
 from agentcall.cli.errors import UNFINISHED
 from agentcall.cli.interrupt import InterruptibleLoop
-from agentcall.cli.launch import get_default_server, resolve_server
+from agentcall.cli.model_server import get_default_server, resolve_server
 from agentcall.cli.options import JSONObjectOption
 from agentcall.cli.render import format_duration
 from agentcall.cli.terminal import make_table, write_json, write_note

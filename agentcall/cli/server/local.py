@@ -14,7 +14,7 @@ from rich.text import Text
 
 from agentcall.cli.command import make_app
 from agentcall.cli.errors import print_warning
-from agentcall.cli.launch import find_previous_launch, wait_for_server
+from agentcall.cli.model_server import find_previous_launch, wait_for_server
 from agentcall.cli.options import JSONOption, LMDeployOption
 from agentcall.cli.terminal import make_table, style_text, write_json
 from agentcall.display import strip_control_characters, to_single_line

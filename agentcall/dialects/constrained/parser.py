@@ -11,11 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from agentcall.dialects.constrained.call_expression import parse_plan
-from agentcall.dialects.dialect import PromptSpec
-from agentcall.dialects.native import NativeReader
-from agentcall.dialects.parsers.thinking import END_TAGS
-from agentcall.dialects.parts import (
+from agentcall.dialects.answer_parts import (
     MalformedCallPart,
     MessageDelta,
     MessagePart,
@@ -23,6 +19,10 @@ from agentcall.dialects.parts import (
     ThinkingPart,
     ToolCallPart,
 )
+from agentcall.dialects.constrained.call_expression import parse_plan
+from agentcall.dialects.dialect import PromptSpec
+from agentcall.dialects.native import NativeReader
+from agentcall.dialects.parsers.thinking import END_TAGS
 from agentcall.lenient_json import STRICT_DECODER
 from agentcall.messages import JSON, format_json
 from agentcall.tools.tool import Tool

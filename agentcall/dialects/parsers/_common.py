@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from agentcall.dialects.answer_parts import CallPart, MalformedCallPart, ToolCallPart
 from agentcall.dialects.dialect import ToolSchema, ToolSet
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan, TextScanner
 from agentcall.dialects.parsers.tool_parser import ParseState
-from agentcall.dialects.parts import CallPart, MalformedCallPart, ToolCallPart
 from agentcall.lenient_json import (
     Members,
     ParsedJSON,

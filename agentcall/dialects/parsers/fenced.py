@@ -11,6 +11,7 @@ it is text, and nothing in it is read as bare JSON or pythonic calls.
 
 from __future__ import annotations
 
+from agentcall.dialects.answer_parts import CallPart
 from agentcall.dialects.parsers._common import (
     CUT_OFF,
     has_only_offered_calls,
@@ -21,7 +22,6 @@ from agentcall.dialects.parsers.bare_json import read_call_value
 from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
-from agentcall.dialects.parts import CallPart
 
 _JSON_LABELS = frozenset(
     {"", "json", "jsonc", "json5", "tool_call", "tool_calls", "tool", "function"}

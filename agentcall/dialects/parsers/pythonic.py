@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 
+from agentcall.dialects.answer_parts import CallPart, ToolCallPart
 from agentcall.dialects.dialect import ToolSet
 from agentcall.dialects.parsers._common import (
     CUT_OFF,
@@ -26,7 +27,6 @@ from agentcall.dialects.parsers._common import (
 )
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
-from agentcall.dialects.parts import CallPart, ToolCallPart
 from agentcall.lenient_json import BracketMatcher, LenientParser, MalformedJSON
 from agentcall.messages import JSON
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 
+from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.dialects.dialect import ToolSet
 from agentcall.dialects.parsers._common import (
     CUT_OFF,
@@ -34,7 +35,6 @@ from agentcall.dialects.parsers._common import (
 from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
-from agentcall.dialects.parts import ToolCallPart
 
 _THOUGHT_LABEL = "Thought:"
 _ACTION_LABELS = ("Action:", "**Action:**")

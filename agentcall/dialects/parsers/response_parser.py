@@ -22,6 +22,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from agentcall.dialects.answer_parts import (
+    MalformedCallPart,
+    MessagePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
 from agentcall.dialects.dialect import ToolSet, ToolSpecs
 from agentcall.dialects.parsers.families import TOOL_PARSERS, UNREADABLE, get_parsers, list_families
 from agentcall.dialects.parsers.scanner import Delimiters, Scan, TextScanner
@@ -30,13 +37,6 @@ from agentcall.dialects.parsers.tool_parser import (
     ParseState,
     RetractedPart,
     ToolParser,
-)
-from agentcall.dialects.parts import (
-    MalformedCallPart,
-    MessagePart,
-    TextPart,
-    ThinkingPart,
-    ToolCallPart,
 )
 
 

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from typing import cast
 
+from agentcall.dialects.answer_parts import MessagePart, ToolCallPart
 from agentcall.dialects.parsers.scanner import Delimiters, Scan
 from agentcall.dialects.parsers.tool_parser import MarkupReader, ParseState, PartWriter, ToolParser
-from agentcall.dialects.parts import MessagePart, ToolCallPart
 
 
 def create_thinking_reader(opener: str, *closers: str) -> MarkupReader:

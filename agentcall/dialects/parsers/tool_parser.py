@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from agentcall.dialects.dialect import ToolSet
-from agentcall.dialects.parsers.scanner import Scan, TextScanner
-from agentcall.dialects.parts import (
+from agentcall.dialects.answer_parts import (
     MalformedCallPart,
     MessagePart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
 )
+from agentcall.dialects.dialect import ToolSet
+from agentcall.dialects.parsers.scanner import Scan, TextScanner
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class _AnnotationRewriter:
     def _rewrite_typed_dict(self, cls: type) -> object:
         items = list_typed_dict_items(cls)
         names = {name: Any for name, _, _ in items}
-        twin: Any = TypedDict(cls.__name__, names)  # type: ignore[misc]
+        twin: Any = TypedDict(cls.__name__, names)  # type: ignore[misc]  # made at run time
         twin.__doc__, twin.__module__, twin.__qualname__ = cls.__doc__, cls.__module__, cls.__name__
         config = getattr(cls, "__pydantic_config__", None)
         if config is not None:

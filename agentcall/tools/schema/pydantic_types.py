@@ -91,7 +91,7 @@ def _build_with_cache(annotation: object, text: str) -> PydanticAdapter:  # text
 
 
 def _build_adapter(annotation: object) -> PydanticAdapter:
-    item = TypedDict("Value", {_ITEM: rewrite_annotation(annotation)})  # type: ignore[misc]
+    item = TypedDict("Value", {_ITEM: rewrite_annotation(annotation)})  # type: ignore[misc]  # made at run time
     setattr(item, "__pydantic_config__", _CONFIG)  # noqa: B010 - unknown to the type checkers
     adapter: TypeAdapter[dict[str, object]] = TypeAdapter(cast("type[dict[str, object]]", item))
     generated = adapter.json_schema(schema_generator=_SchemaGenerator)

@@ -64,7 +64,7 @@ class PostgresReader:
             short = ", ".join(f"left({name}::text, {MAX_CELL_LENGTH + 1})" for name in names)
             within = f"(\n{text}\n) AS q({', '.join(names)})"
             # The server has accepted the text as one SELECT, so it is one in parentheses, too.
-            await _declare_cursor(connection, f"SELECT {short} FROM {within}" if names else text)  # noqa: S608
+            await _declare_cursor(connection, f"SELECT {short} FROM {within}" if names else text)  # noqa: S608 - quoted
             fetch = f"FETCH {self.max_rows + 1:d} FROM agentcall_cursor"
             cursor = await connection.execute(fetch.encode())
             rows = [format_cells(row) for row in await cursor.fetchall()]
