@@ -8,7 +8,7 @@ data that they describe:
 - errors that a tool raises, and the note at the end of a truncated result: `workers/invoke.py` and
   `tools/serialize.py`;
 - a call without a result in a history: `messages.NO_RESULT`;
-- an interrupted call that a person decides not to repeat: `durable/agent.py`;
+- an interrupted call that a person decides not to repeat: `durable/durable_agent.py`;
 - the search for tools: `tools/selection.py`;
 - the format of calls and of structured output: `dialects/`;
 - the parameters of `read_result` and of an agent as a tool: the docstrings of their functions.

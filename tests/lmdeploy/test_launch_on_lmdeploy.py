@@ -15,7 +15,7 @@ import pytest
 import reference_format as reference
 from command_line import agentcall
 from installation import NoInterpreterError, python_with
-from model_server import STANDIN, free_ports
+from launch import STANDIN, free_ports
 from programs import real, scripted
 from stand import Reply, Stand
 from supervised import server_of, state_in, until
@@ -237,8 +237,8 @@ def test_a_model_of_the_hubs_cache_gets_the_template_as_well(rig: Rig, tmp_path:
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text("0" * 40)
     shutil.copytree(rig.model, cached / "snapshots" / ("0" * 40))
-    model_server = Launch(NAME, lmdeploy=str(rig.program), backend="pytorch")
-    with LMDeployServer(model_server, report=NoProgress()) as server:
+    launch = Launch(NAME, lmdeploy=str(rig.program), backend="pytorch")
+    with LMDeployServer(launch, report=NoProgress()) as server:
         rig.script(LOOP)
         assert answer(server.model) == "It is 16."
         assert "<|im_start|>system name=<|plugin|>" in rig.prompts()[0]
@@ -267,8 +267,8 @@ def test_the_smoke_test_passes_on_a_model_that_does_it_right(
 # --- deaths ---
 
 
-def death_of(model_server: Launch) -> StartFailed:
-    found = launch_server(model_server, NoProgress())
+def death_of(launch: Launch) -> StartFailed:
+    found = launch_server(launch, NoProgress())
     with pytest.raises(StartFailed) as failed:
         wait_until_ready(found, NoProgress())
     assert str(found.entry.log) in str(failed.value)
@@ -308,12 +308,12 @@ def test_a_value_that_lmdeploy_refuses_is_repeated(rig: Rig) -> None:
 
 
 def test_a_parser_that_is_not_there_is_told_before_or_after(rig: Rig) -> None:
-    model_server = rig.launch(flags=("--tool-call-parser", "qwen9"))
+    launch = rig.launch(flags=("--tool-call-parser", "qwen9"))
     if rig.version == "0.5.3":
         with pytest.raises(LMDeployUnavailable, match="has no --tool-call-parser"):
-            launch_server(model_server, NoProgress())
+            launch_server(launch, NoProgress())
         return
-    failed = death_of(model_server)
+    failed = death_of(launch)
     assert failed.diagnosis.cause == "parser"
     assert "qwen9" in failed.diagnosis.what
     assert "internlm" in failed.diagnosis.what
