@@ -503,6 +503,18 @@ async def test_cancelling_a_run_that_nobody_runs_ends_it(url: str) -> None:
         assert (await runs.run(run_id="x")).stop_reason == "cancelled"
 
 
+async def test_a_cancelled_run_that_waited_does_not_go_on(url: str) -> None:
+    with durable(Agent(model(call("pay", to="ann"), say("Done.")), tools=[sending]), url) as runs:
+        result = await runs.run("go", run_id="x")
+        database = make_opener(url)()
+        assert cancel_run(Journal(database), "x") == "cancelled the run x"
+        database.close()
+        with pytest.raises(UsageError, match="does not wait for a decision"):
+            await runs.resume(result, {result.pending[0].call.id: Approved()})
+        assert (await runs.run(run_id="x")).stop_reason == "cancelled"
+    assert DONE == []
+
+
 # Events.
 
 
