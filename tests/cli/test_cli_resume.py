@@ -24,7 +24,8 @@ from command_line import (
 
 from agentcall import Agent, Approved, Denied, Edited, tool
 from agentcall.cli.approvals import parse_decision_options
-from agentcall.cli.options import ResumeOptions
+from agentcall.cli.load import make_recipe
+from agentcall.cli.options import ResumeOptions, RunOptions
 from agentcall.cli.resume import resume_run
 from agentcall.display import format_full_call
 from agentcall.errors import UsageError
@@ -277,6 +278,15 @@ def test_a_state_that_a_program_has_written_needs_its_agent(folder: Path) -> Non
         )
     assert (done.stdout, sent(folder)) == ("Well.\n", ["ann"])
     assert (folder / "state.json").exists()
+
+
+def test_how_an_agent_was_made_names_its_mcp_servers_without_secrets() -> None:
+    tools = ["mcp:agentcall mcp -t mine.py", "mcp:https://me:secret@host/mcp?key=secret", "mine.py"]
+    assert make_recipe(RunOptions(tools=tools))["tools"] == [
+        "mcp:agentcall mcp -t mine.py",
+        "mcp:https://host/mcp",
+        str(Path("mine.py").absolute()),
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"agentcall": 99}', '{"agentcall": 1}'])
