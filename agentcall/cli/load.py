@@ -298,7 +298,7 @@ def make_recipe(options: AgentOptions) -> dict[str, JSON]:
     """Return the options as JSON, so that another process can build the agent; without secrets."""
     recipe: dict[str, JSON] = {
         "agent": options.agent and _make_absolute(options.agent),
-        "tools": [_make_absolute(word) for word in options.tools or ()],
+        "tools": [_make_portable(word) for word in options.tools or ()],
         "model": options.model and strip_credentials(options.model),
         "instructions": options.instructions,
         "max_requests": options.max_requests,
@@ -313,6 +313,13 @@ def merge_recipe(
     recorded = {name: recipe[name] for name in _RECIPE_FIELDS if name in recipe}
     given = {"model": options.model, "tools": options.tools, "agent": options.agent}
     return recorded | {name: value for name, value in given.items() if value}
+
+
+def _make_portable(word: str) -> str:
+    """Return the word for tools as another process may use it; without secrets."""
+    if word.startswith(("mcp:http://", "mcp:https://")):
+        return strip_credentials(word)
+    return word if word.startswith("mcp:") else _make_absolute(word)
 
 
 def _make_absolute(word: str) -> str:

@@ -87,11 +87,12 @@ def _run_and_print(
             if (partial := result_of(interrupt)) is not None:
                 writer.handle(RunFinished(partial))
                 writer.finish(partial, None)
+                runner.handle_result(partial)
             raise
         finally:
             display.close()
     code = _print_outcome(outcome, writer, display)
-    if outcome.result is not None and outcome.error is None:
+    if outcome.result is not None and not (outcome.error and outcome.result.pending):
         runner.handle_result(outcome.result)
     print_launch_hint(options.model, outcome.error)
     return code

@@ -461,12 +461,11 @@ def record_result(
         "recipe": recipe,
         "at": round(time(), 3),
     }
-    if journal.find_run(result.run_id) is None:
-        first = seal_record(result.run_id, 1, "begin", body, "")
-        claim = begin_run(journal, first, _make_title(prompt[-1]))
-    else:
-        claim = claim_run(journal, result.run_id)
-    _write_result(journal, claim, result)
+    first = seal_record(result.run_id, 1, "begin", body, "")
+    # One transaction: of a run without its result, every call would be executed again.
+    last = _build_last_entry(DurableRunState(result.run_id, [first]), "", result)
+    if not journal.create_run(first, "", title=_make_title(prompt[-1]), last=last):
+        _write_result(journal, claim_run(journal, result.run_id), result)
 
 
 def _write_result(journal: Journal, claim: ClaimedRun, result: AnyResult | None) -> None:
@@ -475,13 +474,17 @@ def _write_result(journal: Journal, claim: ClaimedRun, result: AnyResult | None)
         state = DurableRunState(claim.run_id, claim.records)
         if result is None:
             result = state.build_cancelled_result("it was cancelled")
-        kind: RecordKind = "pause" if result.pending else "finish"
-        status: RunStatus = "paused" if result.pending else "finished"
-        wire = result_to_json(result, state.get_messages(claim.run_id))
-        body: dict[str, JSON] = {"result": wire, "at": round(time(), 3)}
-        record = seal_record(claim.run_id, state.sequence + 1, kind, body, state.digest)
-        entry = JournalEntry(record, claim.lease_id, state.digest, status, result.stop_reason)
+        entry = _build_last_entry(state, claim.lease_id, result)
         for error in filter(None, journal.append([entry])):
             raise error
     finally:
         journal.release(claim.run_id, claim.lease_id)
+
+
+def _build_last_entry(state: DurableRunState, lease_id: str, result: AnyResult) -> JournalEntry:
+    kind: RecordKind = "pause" if result.pending else "finish"
+    status: RunStatus = "paused" if result.pending else "finished"
+    wire = result_to_json(result, state.get_messages(state.run_id))
+    body: dict[str, JSON] = {"result": wire, "at": round(time(), 3)}
+    record = seal_record(state.run_id, state.sequence + 1, kind, body, state.digest)
+    return JournalEntry(record, lease_id, state.digest, status, result.stop_reason)

@@ -184,11 +184,18 @@ class Journal:
         self.database = database
 
     def create_run(
-        self, first: JournalRecord, lease_id: str, *, queue: str = "", title: str = ""
+        self,
+        first: JournalRecord,
+        lease_id: str,
+        *,
+        queue: str = "",
+        title: str = "",
+        last: JournalEntry | None = None,
     ) -> bool:
         """Create a run with its first record; return False if it exists already.
 
         lease_id: the lease of the process that executes it; "" leaves it to a worker of the queue.
+        last: the second record, of a run that is recorded when it pauses.
         """
         run_id, now = first.run_id, self.database.now()
         until = now + self.database.lease_seconds if lease_id else 0.0
@@ -204,6 +211,8 @@ class Journal:
             )
             if added:
                 _insert_record(transaction, first)
+            if added and last is not None:
+                _append_entry(transaction, last)
             return bool(added)
 
         return self.database.transact(work)

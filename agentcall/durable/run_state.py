@@ -148,7 +148,7 @@ class DurableRunState:
             case "decide":
                 self._apply_decide(body)
             case "finish":
-                self.final_result = self._read_result(body)
+                self.final_result, self.paused_result = self._read_result(body), None
             case _:
                 self.error = (body["type"], body["message"])
 

@@ -3,17 +3,29 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from command_line import TOOLS, Terminal, agentcall, asked, model_of
+from command_line import (
+    SCRIPT,
+    TOOLS,
+    Terminal,
+    agentcall,
+    asked,
+    environment,
+    kept_in,
+    model_of,
+)
 
 from agentcall import Agent, Approved, Denied, Edited, tool
 from agentcall.cli.approvals import parse_decision_options
-from agentcall.cli.options import ResumeOptions
+from agentcall.cli.load import make_recipe
+from agentcall.cli.options import ResumeOptions, RunOptions
 from agentcall.cli.resume import resume_run
 from agentcall.display import format_full_call
 from agentcall.errors import UsageError
@@ -268,6 +280,15 @@ def test_a_state_that_a_program_has_written_needs_its_agent(folder: Path) -> Non
     assert (folder / "state.json").exists()
 
 
+def test_how_an_agent_was_made_names_its_mcp_servers_without_secrets() -> None:
+    tools = ["mcp:agentcall mcp -t mine.py", "mcp:https://me:secret@host/mcp?key=secret", "mine.py"]
+    assert make_recipe(RunOptions(tools=tools))["tools"] == [
+        "mcp:agentcall mcp -t mine.py",
+        "mcp:https://host/mcp",
+        str(Path("mine.py").absolute()),
+    ]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"agentcall": 99}', '{"agentcall": 1}'])
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
@@ -299,6 +320,48 @@ def test_a_run_in_a_session_goes_on_in_it(folder: Path) -> None:
     shown = agentcall("sessions", "show", "mail", cwd=folder).stdout
     assert 'send(to="ann")' in shown
     assert "-> sent to ann" in shown
+
+
+def test_a_run_in_a_session_that_has_ended_gives_its_answer_again(folder: Path) -> None:
+    with model_of(call("send", to="ann"), say("Sent.")) as server:
+        run = begun(folder, server, "--session", "mail")
+        agentcall("resume", run, "--approve", "all", cwd=folder)
+        for decision in ([], ["--approve", "all"]):
+            done = agentcall("resume", run, *decision, cwd=folder)
+            assert (done.returncode, done.stdout) == (0, "Sent.\n"), done.stderr
+    assert sent(folder) == ["ann"]
+
+
+def test_a_run_in_a_session_that_fails_waits_no_longer(folder: Path) -> None:
+    with model_of(call("send", to="ann"), forever(status(400))) as server:
+        run = begun(folder, server, "--session", "mail")
+        done = agentcall("resume", run, "--approve", "all", cwd=folder)
+        assert done.returncode == 3
+        assert agentcall("resume", cwd=folder).stdout == ""
+        assert state_of(folder, run) == "ended: error"
+    assert sent(folder) == ["ann"]
+
+
+def test_a_run_in_a_session_that_is_interrupted_waits_no_longer(folder: Path) -> None:
+    slow = MORE.replace("    return f", "    time.sleep(60)\n    return f")
+    (folder / "mine.py").write_text(TOOLS + slow)
+    with model_of(call("send", to="ann")) as server:
+        run = begun(folder, server, "--session", "mail")
+        process = subprocess.Popen(
+            [SCRIPT, "resume", run, "--approve", "all"],
+            cwd=folder,
+            env=environment(**kept_in(folder)),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        end = time.monotonic() + 20
+        while not sent(folder) and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert agentcall("resume", cwd=folder).stdout == ""
+        assert state_of(folder, run) == "ended: cancelled"
+    assert sent(folder) == ["ann"]
 
 
 def test_an_agent_in_an_agent_is_asked_about_at_the_command_line(folder: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 
 from agentcall import Agent, Approved, Denied, Edited, Limits, RunContext, tool
 from agentcall.durable import DurableAgent, durable
-from agentcall.durable.durable_agent import cancel_run
+from agentcall.durable.durable_agent import cancel_run, record_result
 from agentcall.durable.journal import Journal
 from agentcall.durable.open import make_opener
 from agentcall.durable.worker import DurableWorker, WorkerResult
@@ -501,6 +502,43 @@ async def test_cancelling_a_run_that_nobody_runs_ends_it(url: str) -> None:
     database.close()
     with durable(Agent(model()), url) as runs:
         assert (await runs.run(run_id="x")).stop_reason == "cancelled"
+
+
+async def test_a_cancelled_run_that_waited_does_not_go_on(url: str) -> None:
+    with durable(Agent(model(call("pay", to="ann"), say("Done.")), tools=[sending]), url) as runs:
+        result = await runs.run("go", run_id="x")
+        database = make_opener(url)()
+        assert cancel_run(Journal(database), "x") == "cancelled the run x"
+        database.close()
+        with pytest.raises(UsageError, match="does not wait for a decision"):
+            await runs.resume(result, {result.pending[0].call.id: Approved()})
+        assert (await runs.run(run_id="x")).stop_reason == "cancelled"
+    assert DONE == []
+
+
+async def test_a_run_that_pauses_is_recorded_whole_or_not_at_all(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(model(call("pay", to="ann"), say("ok")), tools=[sending])
+    result = await agent.run("go")
+    database = make_opener(url)()
+    journal, transact = Journal(database), database.transact
+
+    def fail(*_: object) -> None:
+        raise JournalError("the disk is full")
+
+    for allowed in (0, 1):
+        left = iter(range(allowed))
+        monkeypatch.setattr(
+            database,
+            "transact",
+            lambda work, left=left: fail() if next(left, None) is None else transact(work),
+        )
+        with suppress(JournalError):
+            record_result(journal, agent, result, {})
+        header = journal.find_run(result.run_id)
+        assert (header.state if header else None) == ("paused" if allowed else None)
+    database.close()
 
 
 # Events.
