@@ -144,7 +144,7 @@ def told(result: RunResult[str]) -> list[str]:
         ("refuses", "refused tools/list: not today"),
         ("dies", "ended during tools/list.*hello from the server"),
         ("dead", "cannot be used: .*hello from the server"),
-        ("floods", f"tools/list (within|.*over {stdio.MAX_MESSAGES} messages to one request)"),
+        ("floods", f"tools/list( within|.*over {stdio.MAX_MESSAGES} messages to one request)"),
         ("'endless line'", f"a line of over {stdio.MAX_MESSAGE_BYTES} bytes on its standard"),
         ("'long line'", f"ended during tools/list.*a line of over {stdio.MAX_MESSAGE_BYTES} bytes"),
         ("'same page'", r"repeats a page of tools \(the cursor 'again'\)"),
