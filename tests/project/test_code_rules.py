@@ -68,3 +68,18 @@ def test_every_silenced_check_gives_its_reason(path: Path) -> None:
         if (found := silenced.search(line)) and not re.search(r"\w\w", found[2])
     ]
     assert bare == []
+
+
+def test_a_class_name_is_defined_once_in_the_product() -> None:
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_agentcall_has_few_subpackages_and_few_files_beside_them() -> None:
+    package = ROOT / "agentcall"
+    assert len([path for path in package.iterdir() if (path / "__init__.py").exists()]) <= 16
+    assert len(list(package.glob("*.py"))) <= 11  # __init__.py and ten others
