@@ -9,7 +9,7 @@ from agentcall import Agent, Limits, tool
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.messages import Assistant, ToolCall, ToolResult, Transcript, Usage, User
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.model import ResponseEnd
+from agentcall.models.model import ModelRequest, ResponseEnd
 from agentcall.settings import ModelSettings
 from agentcall.testing import FakeServer, RecordedRequest, call, say
 from agentcall.testing.replies import Completion
@@ -88,7 +88,7 @@ async def test_each_request_begins_with_the_bytes_of_the_one_before(
 
 
 async def used(model: HTTPChat, transcript: Transcript) -> Usage:
-    request = model.ModelRequest(transcript, PromptSpec("Count.", (add,)))
+    request = ModelRequest(transcript, PromptSpec("Count.", (add,)))
     ended = [part async for part in model.ask(request) if isinstance(part, ResponseEnd)]
     return ended[0].usage
 
