@@ -152,7 +152,7 @@ def test_a_node_that_does_not_answer_is_not_added(proxy: Proxy) -> None:
 def test_what_is_wrong_with_a_node_is_told(proxy: Proxy) -> None:
     done = agentcall("remove", "http://127.0.0.1:1", "--proxy", proxy.url)
     assert done.returncode == 3
-    assert "has no node http://127.0.0.1:1; there are: none" in done.stderr
+    assert "has no node http://127.0.0.1:1; its nodes: none" in done.stderr
     refusal = status(401)
     with FakeServer([], pages={"/v1/models": refusal}) as node:
         done = agentcall("add", node.url, "--proxy", proxy.url)
