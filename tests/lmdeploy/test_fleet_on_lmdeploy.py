@@ -156,7 +156,7 @@ def test_what_is_wrong_with_a_node_is_told(proxy: Proxy) -> None:
     refusal = status(401)
     with FakeServer([], pages={"/v1/models": refusal}) as node:
         done = agentcall("add", node.url, "--proxy", proxy.url)
-    assert "wants another key" in done.stderr
+    assert "requires another key" in done.stderr
     assert agentcall("add", "gpu1:nowhere", "--proxy", proxy.url).returncode == 2
 
 
