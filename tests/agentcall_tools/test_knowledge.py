@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -226,6 +227,21 @@ def test_two_processes_at_once_make_one_index(folder: Path, tmp_path: Path) -> N
 
 
 # The index's file.
+
+
+def test_an_index_that_another_process_is_creating_is_waited_for(
+    folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "index.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+    release.start()
+    try:
+        assert Knowledge(folder, index=file).refresh().documents
+    finally:
+        release.join()
+        other.close()
 
 
 def test_the_index_is_for_its_owner_alone(knowledge: Knowledge, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class PassageIndex:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Create the tables, and replace those of an older version."""
-        connection.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(connection)
         with run_transaction(connection):
             if self._is_ready(connection):  # another process has created them
                 return
@@ -120,6 +120,19 @@ class PassageIndex:
                 connection.execute(statement)
             connection.execute("INSERT INTO about VALUES (?)", (str(self._folder),))
             connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL mode; raise sqlite3.OperationalError if it stays locked."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:  # SQLite does not wait for the lock of another process here, unlike elsewhere
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def _list_tables(connection: sqlite3.Connection) -> set[str]:
