@@ -70,7 +70,8 @@ class DoctorOptions:
     url: Annotated[
         str | None,
         typer.Argument(
-            help="http://host:port/v1, http://host:port/v1#NAME or lmdeploy:NAME. "
+            help="http://host:port/v1, http://host:port/v1#NAME, lmdeploy:NAME or ollama:NAME "
+            "(vllm, llamacpp, ...). "
             "Default: AGENTCALL_MODEL if it is one of these, else http://127.0.0.1:23333/v1.",
         ),
     ] = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agentcall.cli.errors import print_warning
 from agentcall.errors import ModelError, ModelUnreachable, UsageError
 from agentcall.models.local_servers import find_local_server
-from agentcall.models.resolve import LMDEPLOY, split_shorthands
+from agentcall.models.resolve import LMDEPLOY, LOCAL_PORTS, get_local_url, split_shorthands
 
 if TYPE_CHECKING:
     from agentcall_server.launch import Launch
@@ -25,10 +25,13 @@ def resolve_server(address: str) -> tuple[str, str | None]:
     kind, _, rest = address.partition(":")
     if kind == "lmdeploy" and rest and (server := find_local_server(rest)):
         return server.url, server.model
+    if kind in LOCAL_PORTS:
+        return get_local_url(kind), rest or None
     url, _, name = (_local_url(), "", rest) if kind == "lmdeploy" else address.partition("#")
     if not url.startswith(("http://", "https://")):
         raise UsageError(
-            f"{address!r} is not a model server; use http://host:port/v1 or lmdeploy:NAME"
+            f"{address!r} is not a model server; use http://host:port/v1, lmdeploy:NAME, or one of "
+            f"{', '.join(LOCAL_PORTS)} with its usual port on this machine"
         )
     return url.rstrip("/"), name or None
 
@@ -36,7 +39,8 @@ def resolve_server(address: str) -> tuple[str, str | None]:
 def get_default_server() -> str:
     """Return the server of AGENTCALL_MODEL, else the URL of a local LMDeploy."""
     model = os.environ.get("AGENTCALL_MODEL", "")
-    return model if model.startswith(("http:", "https:", "lmdeploy:")) else _local_url()
+    kind = model.partition(":")[0]
+    return model if kind in ("http", "https", "lmdeploy", *LOCAL_PORTS) else _local_url()
 
 
 def _local_url() -> str:

@@ -4,6 +4,8 @@
                                      its name; else LMDeploy at 127.0.0.1:23333
     "http://host:port/v1"            the first model of the server; /v1 is added to a bare host
     "http://host:port/v1#model"      this model of the server
+    "ollama:NAME", "vllm:NAME", ...  a model of a server at its usual port on 127.0.0.1
+                                     (`LOCAL_PORTS`); without NAME the first that it lists
     "embedded", "embedded:NAME"      the embedded model on the CPU, started by the first request
     several, as a list or "URL,URL"  a `LoadBalancer`: the least busy server, or the next if it
                                      fails
@@ -31,14 +33,35 @@ if TYPE_CHECKING:
 LMDEPLOY = ("127.0.0.1", 23333)
 """The default address of LMDeploy's api_server."""
 
+LOCAL_PORTS = {
+    "ollama": 11434,
+    "vllm": 8000,
+    "llamacpp": 8080,
+    "lmstudio": 1234,
+    "sglang": 30000,
+    "tgi": 8080,
+    "litellm": 4000,
+    "koboldcpp": 5001,
+    "localai": 8080,
+    "tabbyapi": 5000,
+    "mistralrs": 1234,
+}
+"""The usual ports of servers that a shorthand may name, on 127.0.0.1. Sources: docs/servers.md."""
+
 ModelLike: TypeAlias = "Model | str | Sequence[Model | str]"
 """A model, its shorthand, or several of them that serve the same model."""
 
 _SINGLE_TRIES, _BALANCED_TRIES = 4, 1
 """Attempts of a request on one server; a load balancer asks another server instead."""
 
-_SEPARATOR = re.compile(r"\s*,\s*(?=https?:|lmdeploy\b|embedded\b)")
+_SEPARATOR = re.compile(
+    rf"\s*,\s*(?=https?:|(?:{'|'.join(LOCAL_PORTS)}|lmdeploy|embedded)(?![\w-]))"
+)
 """Separates shorthands; the name of a model may contain commas."""
+
+_KINDS = (*LOCAL_PORTS, "lmdeploy", "embedded")
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d{2,5}(?:/|#|$)")
+"""Matches an address without its scheme, such as `localhost:8000`."""
 
 
 def resolve_model(model: ModelLike | None) -> Model:
@@ -91,14 +114,40 @@ def _resolve_shorthand(shorthand: str, tries: int) -> Model:
         url, _, model = shorthand.partition("#")
         url = add_v1_path(url)
         return _LazyModel(lambda: _create_http_model(url, model or None, tries))
+    if kind in LOCAL_PORTS:
+        local_url, name = get_local_url(kind), rest.strip() or None
+        return _LazyModel(lambda: _create_http_model(local_url, name, tries))
     if kind == "lmdeploy":
         return _LazyModel(lambda: _create_lmdeploy_model(rest, tries))
     if kind == "embedded":
         return _LazyModel(lambda: _create_embedded_model(rest or None))
     raise UnknownModel(
-        f"{redact_url(shorthand)!r} is not the name of a model; use lmdeploy:NAME, "
-        "http://host:port/v1, http://host:port/v1#NAME, embedded, or embedded:NAME"
+        f"{redact_url(shorthand)!r} is not the name of a model; {_suggest_shorthand(shorthand)}"
     )
+
+
+def get_local_url(kind: str) -> str:
+    """Return the base URL of a kind of server (a key of `LOCAL_PORTS`) at its usual port."""
+    return f"http://127.0.0.1:{LOCAL_PORTS[kind]}/v1"
+
+
+def _suggest_shorthand(text: str) -> str:
+    """Return the forms of a shorthand, after the one that was probably meant."""
+    from difflib import get_close_matches
+
+    first, *others = LOCAL_PORTS
+    forms = (
+        "http://host:port/v1, http://host:port/v1#NAME, lmdeploy:NAME, embedded, embedded:NAME, or "
+        f"{first}:NAME for a server at its usual port on this machine (likewise "
+        f"{', '.join(others)})"
+    )
+    kind, _, name = text.partition(":")
+    kinds = get_close_matches(re.sub(r"[ ._-]", "", kind.lower()), _KINDS, 1, 0.75)
+    if _HOST_AND_PORT.match(text):
+        return f"use http://{text} for a server at this address; the forms are {forms}"
+    if kinds and "@" not in name:
+        return f"did you mean {kinds[0]}:{name}? The forms are {forms}"
+    return f"use {forms}"
 
 
 class _LazyModel:

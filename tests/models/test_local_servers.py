@@ -13,7 +13,12 @@ from asking import heard, question
 from test_server_registry import WANTED, ready
 
 from agentcall import Agent
-from agentcall.cli.model_server import ensure_server, print_launch_hint, resolve_server
+from agentcall.cli.model_server import (
+    ensure_server,
+    get_default_server,
+    print_launch_hint,
+    resolve_server,
+)
 from agentcall.errors import BadAnswer, ModelUnreachable, UsageError
 from agentcall.models import resolve
 from agentcall.models.local_servers import find_api_key, find_local_server
@@ -124,6 +129,18 @@ def test_commands_mean_the_same_server(server: FakeServer) -> None:
     enter(server, "mine")
     assert resolve_server("lmdeploy:mine") == (server.url, "/m/internlm2_5-7b-chat")
     assert resolve_server("lmdeploy:none")[1] == "none"
+    assert resolve_server("ollama:qwen3:8b") == ("http://127.0.0.1:11434/v1", "qwen3:8b")
+    assert resolve_server("vllm") == ("http://127.0.0.1:8000/v1", None)
+    with pytest.raises(UsageError, match="not a model server; use .*ollama"):
+        resolve_server("embedded")
+
+
+@pytest.mark.parametrize("model", ["ollama:qwen3:8b", "lmstudio", "http://h/v1", "lmdeploy:x"])
+def test_the_doctor_examines_the_server_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setenv("AGENTCALL_MODEL", model)
+    assert get_default_server() == model
 
 
 # --- run --launch ---

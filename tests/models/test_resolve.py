@@ -5,7 +5,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from asking import heard, question
@@ -93,6 +95,86 @@ def test_none_is_the_embedded_model_where_nothing_else_is(
         free.bind(("127.0.0.1", 0))
         monkeypatch.setattr(resolve, "LMDEPLOY", free.getsockname())
         assert resolve._detect_shorthand() == "embedded"
+
+
+@pytest.fixture
+def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A server in place of each server with a usual port, on a port of its own."""
+    models = ("llama3.2:latest", "qwen3:8b")
+    with FakeServer([forever(say("hi"))], models=models, owned_by="library") as server:
+        port = urlsplit(server.url).port
+        ports = dict.fromkeys(resolve.LOCAL_PORTS, port)
+        monkeypatch.setattr(resolve, "LOCAL_PORTS", ports)
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("shorthand", "model"),
+    [
+        ("ollama:qwen3:8b", "qwen3:8b"),
+        ("ollama:llama3.2", "llama3.2:latest"),
+        ("ollama:", "llama3.2:latest"),
+        ("ollama", "llama3.2:latest"),
+        ("vllm:org/qwen3:8b", "qwen3:8b"),
+        *((f"{kind}: qwen3:8b ", "qwen3:8b") for kind in resolve.LOCAL_PORTS),
+    ],
+)
+async def test_a_servers_name_is_that_server_at_its_usual_port(
+    ollama: FakeServer, shorthand: str, model: str
+) -> None:
+    await heard(resolve_model(shorthand).ask(question()))
+    assert ollama.requests[-1].body["model"] == model
+
+
+def test_the_usual_ports_are_those_of_the_servers_own_docs() -> None:
+    assert resolve.get_local_url("ollama") == "http://127.0.0.1:11434/v1"
+    assert resolve.get_local_url("vllm") == "http://127.0.0.1:8000/v1"
+    assert resolve.get_local_url("llamacpp") == "http://127.0.0.1:8080/v1"
+    assert resolve.get_local_url("lmstudio") == "http://127.0.0.1:1234/v1"
+    assert resolve.get_local_url("sglang") == "http://127.0.0.1:30000/v1"
+
+
+async def test_a_model_that_the_local_server_lacks_is_refused_with_those_it_has(
+    ollama: FakeServer,
+) -> None:
+    with pytest.raises(UnknownModel, match=r"'mistral'.*llama3\.2:latest, qwen3:8b"):
+        await heard(resolve_model("ollama:mistral").ask(question()))
+
+
+def test_shorthands_of_local_servers_are_told_apart_from_commas_in_names() -> None:
+    text = "ollama:a,b, vllm:c,ollama-like,lmdeploy ,sglang"
+    assert resolve.split_shorthands(text) == [
+        "ollama:a,b",
+        "vllm:c,ollama-like",
+        "lmdeploy",
+        "sglang",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("ollma:qwen3:8b", "did you mean ollama:qwen3:8b?"),
+        ("Ollama:x", "did you mean ollama:x?"),
+        ("llama.cpp:x", "did you mean llamacpp:x?"),
+        ("LM Studio:x", "did you mean lmstudio:x?"),
+        ("lm-deploy:x", "did you mean lmdeploy:x?"),
+        ("localhost:8000", "use http://localhost:8000 for"),
+        ("127.0.0.1:8000/v1#m", "use http://127.0.0.1:8000/v1#m for"),
+        ("qwen3:8b", "use http://host:port/v1, "),
+        ("gpt-12", "ollama:NAME for a server at its usual port"),
+    ],
+)
+def test_a_wrong_shorthand_gets_the_one_that_was_meant(wrong: str, hint: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        resolve_model(wrong)
+    assert hint in str(caught.value)
+
+
+def test_no_password_of_a_wrong_shorthand_is_repeated() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        resolve_model("ollma://me:hidden@host/v1")
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "gpt-12", "localhost:8000", "ftp://h", "lm-deploy:x"])
