@@ -131,7 +131,7 @@ def test_commands_mean_the_same_server(server: FakeServer) -> None:
     assert resolve_server("lmdeploy:none")[1] == "none"
     assert resolve_server("ollama:qwen3:8b") == ("http://127.0.0.1:11434/v1", "qwen3:8b")
     assert resolve_server("vllm") == ("http://127.0.0.1:8000/v1", None)
-    with pytest.raises(UsageError, match="not a model server; use .*ollama"):
+    with pytest.raises(UsageError, match=r"not a model server; use .*ollama"):
         resolve_server("embedded")
 
 
