@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from subprocess import DEVNULL
 from typing import Any
+from urllib.parse import urlsplit
 
 from agentcall.errors import MissingExtra, UsageError
+from agentcall.models.proxy import is_loopback
 
 _LOG_CHARS = 1000
 
@@ -66,13 +68,21 @@ class MCPTransport:
                 raise
 
         connect = import_optional("mcp.client.streamable_http").streamable_http_client
-        headers = {"Accept-Encoding": "identity", **self.headers}
-        async with import_optional("mcp.shared._httpx_utils").create_mcp_http_client(
-            headers
-        ) as client:
-            client.event_hooks = {"response": [check_response]}
-            async with connect(self.url, http_client=client) as streams:
-                yield streams
+        defaults = import_optional("mcp.shared._httpx_utils")
+        httpx = import_optional("httpx2")
+        async with (
+            httpx.AsyncClient(
+                headers={"Accept-Encoding": "identity", **self.headers},
+                timeout=httpx.Timeout(
+                    defaults.MCP_DEFAULT_TIMEOUT, read=defaults.MCP_DEFAULT_SSE_READ_TIMEOUT
+                ),
+                event_hooks={"response": [check_response]},
+                # The environment's proxy, but never for this machine, which it cannot reach.
+                trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
+            ) as client,
+            connect(self.url, http_client=client) as streams,
+        ):
+            yield streams
 
 
 class ServerLog:

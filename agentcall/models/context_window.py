@@ -8,21 +8,18 @@ names it (since 0.16, before it computes anything). Which length is certainly to
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-import aiohttp
 import orjson
 
 from agentcall.errors import ModelError, ModelRefused, UsageError
 from agentcall.messages import JSON
 from agentcall.models.capabilities import CHAT_PATH, ServerCapabilities, identify_server
-from agentcall.models.http import HTTPEndpoint, get_shared_session
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.server_version import get_nested, get_root_endpoint
-from agentcall.models.url import format_authorization, join_url
 
 _VERSION_PATHS = {
     "vllm": ("/version", "version"),
@@ -115,17 +112,11 @@ def find_longest_step(metrics: str) -> int | None:
 
 async def _fetch_metrics(endpoint: HTTPEndpoint) -> str:
     """Return the metrics page, which is not JSON; empty if there is none."""
-    root = get_root_endpoint(endpoint)
-    headers = {"Authorization": format_authorization(root.api_key)} if root.api_key else {}
-    timeout = aiohttp.ClientTimeout(total=10)
     try:
-        session = await get_shared_session()
-        async with session.get(
-            join_url(root.url, "/metrics"), headers=headers, timeout=timeout
-        ) as page:
-            return await page.text() if page.status == 200 else ""
-    except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError):
+        page = await get_root_endpoint(endpoint).get_bytes("/metrics")
+    except ModelError:
         return ""
+    return page.decode("utf-8", "replace")
 
 
 async def _fetch_json(endpoint: HTTPEndpoint, path: str) -> Mapping[str, JSON]:

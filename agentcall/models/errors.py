@@ -52,6 +52,7 @@ _ADVICE = {
     403: "check the API key and its permissions",
     404: _PATH_ADVICE,
     405: _PATH_ADVICE,
+    407: "the proxy asks for credentials (http://user:password@host:port)",
     413: "the request is larger than the server accepts",
     422: "the server does not know a field of the request",
 }

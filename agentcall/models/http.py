@@ -6,6 +6,8 @@ client walks the whole history on every call (docs/performance.md). Rules:
 1. One deadline covers a request from its first attempt to its last byte.
 2. A request is retried only until a part of its answer has been passed on.
 3. No error message contains a key, user name or password, even if the server echoes it.
+4. A redirect is followed only within the server, and only if the request stays the same: a POST
+   that becomes a GET is an error that names the target, and a key is sent to no other server.
 
 There is one aiohttp session per event loop, shared by all servers. A session cannot be used by two
 loops, and no caller is responsible for closing it, so an async generator owns it: `asyncio.run`,
@@ -19,11 +21,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from os import PathLike
+from ssl import SSLContext, create_default_context
 from time import monotonic
 from typing import TypeVar
+from urllib.parse import urljoin
 
 import aiohttp
 
@@ -31,9 +36,11 @@ from agentcall.errors import (
     BadAnswer,
     CutAnswer,
     ModelError,
+    ModelRefused,
     ModelTimeout,
     ModelUnreachable,
     RateLimited,
+    UsageError,
 )
 from agentcall.messages import JSON
 from agentcall.models.errors import (
@@ -44,10 +51,13 @@ from agentcall.models.errors import (
     parse_error_response,
     parse_retry_after,
 )
+from agentcall.models.proxy import find_proxy
 from agentcall.models.response_reader import decode_json
 from agentcall.models.url import (
+    build_headers,
+    extract_named_secrets,
     extract_url_secrets,
-    format_authorization,
+    is_same_server,
     join_url,
     parse_url,
     redact_url,
@@ -55,6 +65,8 @@ from agentcall.models.url import (
 
 _KEEPALIVE_SECONDS = 4.0
 """Must be below 5: uvicorn, under LMDeploy and vLLM, closes an idle connection after 5 seconds."""
+_MAX_HEADER_BYTES = 2**17
+_MAX_REDIRECTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,10 @@ async def get_shared_session() -> aiohttp.ClientSession:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=2**18,
+            # Gateways send policies and traces in headers of more than aiohttp's 8 kB.
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            max_headers=1024,
         )
         pooled = _sessions[loop] = _PooledSession(session, _close_with_loop(session, loop))
         await pooled.closer.__anext__()
@@ -147,6 +163,13 @@ class HTTPEndpoint:
     timeout: seconds for one request from its first attempt to its last byte, retries included.
     tries: maximum number of attempts.
     max_bytes: maximum size of an answer.
+    proxy: the URL of an HTTP proxy, with its credentials; None selects that of the environment
+        (`agentcall.models.proxy`), "" none.
+    headers: sent with each request, in addition to or instead of the usual ones.
+    ssl: the certificates to accept: those of the system, or of a file of CA certificates (PEM), or
+        any if False; or an `ssl.SSLContext`, such as one with a client certificate.
+
+    Raises UsageError for a URL, key, header, proxy or file that cannot be used.
     """
 
     url: str
@@ -154,21 +177,32 @@ class HTTPEndpoint:
     timeout: float = 600.0
     tries: int = 4
     max_bytes: int = MAX_BYTES
+    proxy: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    ssl: SSLContext | bool | str | PathLike[str] = True
+    _proxy: str = field(init=False, default="", compare=False)
+    _headers: Mapping[str, str] = field(init=False, default_factory=dict[str, str], compare=False)
 
     def __post_init__(self) -> None:
         parsed_url = parse_url(self.url)
+        api_key = self.api_key.strip() or parsed_url.api_key
         object.__setattr__(self, "url", parsed_url.url)
-        object.__setattr__(self, "api_key", self.api_key.strip() or parsed_url.api_key)
+        object.__setattr__(self, "api_key", api_key)
+        object.__setattr__(self, "ssl", _load_certificates(self.ssl))
+        object.__setattr__(self, "_proxy", find_proxy(parsed_url.url, self.proxy))
+        object.__setattr__(self, "_headers", build_headers(api_key, self.headers))
 
     async def get(self, path: str) -> JSON:
         """Return the JSON at a path below the base URL; one attempt. Raises ModelError."""
-        return await self._request_json("GET", path, None, monotonic() + min(10.0, self.timeout))
+        return self._decode(await self.get_bytes(path))
+
+    async def get_bytes(self, path: str) -> bytes:
+        """Return the page at a path below the base URL; one attempt. Raises ModelError."""
+        return await self._request("GET", path, None, monotonic() + min(10.0, self.timeout))
 
     def post(self, path: str, body: bytes) -> Awaitable[JSON]:
         """Post a body and return the JSON answer. Raises ModelError."""
-        return self._run_with_retries(
-            lambda deadline: self._request_json("POST", path, body, deadline)
-        )
+        return self._run_with_retries(lambda deadline: self._post_json(path, body, deadline))
 
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """Post a body and yield the bytes of the answer as they arrive.
@@ -198,8 +232,13 @@ class HTTPEndpoint:
 
     @property
     def secrets(self) -> Collection[str]:
-        """The API key and the secrets in the URL, which no error may contain."""
-        return [self.api_key, *extract_url_secrets(self.url)]
+        """The API key, and the secrets in the URLs and headers, which no error may contain."""
+        return [
+            self.api_key,
+            *extract_url_secrets(self.url),
+            *extract_url_secrets(self._proxy),
+            *extract_named_secrets(self.headers.items()),
+        ]
 
     async def _run_with_retries(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         """Await an attempt, and repeat it after transient errors until the deadline."""
@@ -233,17 +272,20 @@ class HTTPEndpoint:
             raise mask_secrets(build_lost_node_error(data, self.display_url), self.secrets)
         return response, data
 
-    async def _request_json(
-        self, method: str, path: str, body: bytes | None, deadline: float
-    ) -> JSON:
+    async def _post_json(self, path: str, body: bytes, deadline: float) -> JSON:
+        return self._decode(await self._request("POST", path, body, deadline))
+
+    async def _request(self, method: str, path: str, body: bytes | None, deadline: float) -> bytes:
         began = monotonic()
         response = await self._open_response(method, path, body, deadline)
         try:
-            data = await self._read_body(response)
+            return await self._read_body(response)
         except _TRANSPORT_ERRORS as error:
             raise self._convert_error(error, deadline - began) from _get_safe_cause(error)
         finally:
             response.release()
+
+    def _decode(self, data: bytes) -> JSON:
         if is_lost_node(data):
             raise mask_secrets(build_lost_node_error(data, self.display_url), self.secrets)
         try:
@@ -266,20 +308,51 @@ class HTTPEndpoint:
         self, method: str, path: str, body: bytes | None, deadline: float
     ) -> aiohttp.ClientResponse:
         seconds = max(deadline - monotonic(), 0.001)
-        timeout = _get_client_timeout(round(seconds, 2) or 0.001)
-        headers = {"Content-Type": "application/json", "User-Agent": "agentcall"}
-        if self.api_key:
-            headers["Authorization"] = format_authorization(self.api_key)
+        url = join_url(self.url, path)
         try:
-            session = await get_shared_session()
-            response = await session.request(
-                method, join_url(self.url, path), data=body, headers=headers, timeout=timeout
-            )
-            if response.status < 400:
-                return response
-            raise await self._read_error(response)
+            for _ in range(_MAX_REDIRECTS):
+                response = await self._send(method, url, body, deadline)
+                if response.status < 300:
+                    return response
+                if not (response.status < 400 and "Location" in response.headers):
+                    raise await self._read_error(response)
+                url = self._resolve_redirect(response, method, path, url)
         except _TRANSPORT_ERRORS as error:
             raise self._convert_error(error, seconds) from _get_safe_cause(error)
+        raise ModelRefused(f"{self.display_url} redirects in a circle", status=response.status)
+
+    async def _send(
+        self, method: str, url: str, body: bytes | None, deadline: float
+    ) -> aiohttp.ClientResponse:
+        seconds = max(deadline - monotonic(), 0.001)
+        session = await get_shared_session()
+        return await session.request(
+            method,
+            url,
+            data=body,
+            headers=self._headers,
+            timeout=_get_client_timeout(round(seconds, 2) or 0.001),
+            allow_redirects=False,
+            proxy=self._proxy or None,
+            ssl=self.ssl,
+        )
+
+    def _resolve_redirect(
+        self, response: aiohttp.ClientResponse, method: str, path: str, url: str
+    ) -> str:
+        """Return the target of a redirect. Raises ModelRefused if it may not be followed."""
+        response.release()
+        target = urljoin(url, response.headers["Location"].strip())
+        is_unchanged = method == "GET" or response.status in (307, 308)
+        if is_unchanged and is_same_server(url, target):
+            return target
+        shown = redact_url(target).removesuffix(path)
+        error = ModelRefused(
+            f"{self.display_url} redirects to {shown} (HTTP {response.status}), where the request "
+            "cannot follow; if that is the server, use it as the base URL",
+            status=response.status,
+        )
+        raise mask_secrets(error, self.secrets)
 
     async def _read_error(self, response: aiohttp.ClientResponse) -> ModelError:
         try:
@@ -287,9 +360,8 @@ class HTTPEndpoint:
         finally:
             response.release()
         retry_after = parse_retry_after(response.headers.get("Retry-After"))
-        error = parse_error_response(
-            response.status, data, url=self.display_url, retry_after=retry_after
-        )
+        url = f"{self.display_url}{self._format_proxy()}"
+        error = parse_error_response(response.status, data, url=url, retry_after=retry_after)
         return mask_secrets(error, self.secrets)
 
     def _convert_cut(self, error: Exception) -> ModelError:
@@ -305,30 +377,75 @@ class HTTPEndpoint:
 
     def _convert_error(self, error: Exception, seconds: float) -> ModelError:
         """Convert an error of aiohttp to a ModelError."""
+        through = self._format_proxy()
         # Below 10 seconds the connection limit is the whole timeout: see _get_client_timeout.
         if isinstance(error, aiohttp.ConnectionTimeoutError) and self.timeout > 10:
             return ModelUnreachable(
-                f"{self.display_url} does not accept connections; is it running?"
+                f"{self.display_url} does not accept connections{through}; is it running?"
             )
         if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
             return ModelTimeout(
-                f"{self.display_url} gave no complete answer in {seconds:.3g} seconds; "
+                f"{self.display_url} gave no complete answer in {seconds:.3g} seconds{through}; "
                 "give it more time with timeout=, or a smaller task"
             )
         if isinstance(error, aiohttp.ClientConnectorError):
-            reason = error.strerror or error
+            return ModelUnreachable(self._explain_no_connection(error))
+        if isinstance(error, aiohttp.ClientHttpProxyError):
             return ModelUnreachable(
-                f"no server answers at {self.display_url} ({reason}); is it running?"
+                f"the proxy {redact_url(self._proxy)} refuses the connection to "
+                f"{self.display_url}: {error.status} {error.message}; check its credentials "
+                "(http://user:password@host:port), or name the server in NO_PROXY"
             )
         if isinstance(error, aiohttp.InvalidURL):
             message: object = "a redirect points to an invalid URL"
         else:  # the str() of a ClientResponseError contains the URL, its message does not
             message = getattr(error, "message", None) or error
         kind = type(error).__name__
-        return ModelUnreachable(f"the connection to {self.display_url} broke: {kind}: {message}")
+        return ModelUnreachable(
+            f"the connection to {self.display_url}{through} broke: {kind}: {message}"
+        )
+
+    def _format_proxy(self) -> str:
+        return f" through the proxy {redact_url(self._proxy)}" if self._proxy else ""
+
+    def _explain_no_connection(self, error: aiohttp.ClientConnectorError) -> str:
+        match error:
+            case aiohttp.ClientProxyConnectionError():
+                return (
+                    f"the proxy {redact_url(self._proxy)} does not answer ({error.strerror}); "
+                    "check proxy=, HTTP_PROXY and HTTPS_PROXY, or name the host of "
+                    f"{self.display_url} in NO_PROXY"
+                )
+            case aiohttp.ClientConnectorCertificateError():
+                reason = getattr(error.certificate_error, "verify_message", "") or error
+                return (
+                    f"the certificate of {self.display_url} is not trusted ({reason}); give the "
+                    "file of its CA as ssl= or SSL_CERT_FILE, or ssl=False to accept any"
+                )
+            case aiohttp.ClientConnectorSSLError():
+                reason = getattr(error.os_error, "reason", "") or error.os_error
+                return (
+                    f"no TLS connection to {self.display_url} is possible ({reason}); if the "
+                    "server does not use TLS, write http:// instead of https://"
+                )
+            case _:
+                reason = error.strerror or error
+                return f"no server answers at {self.display_url} ({reason}); is it running?"
 
     def __repr__(self) -> str:
         return f"HTTPEndpoint({self.display_url!r})"
+
+
+def _load_certificates(ssl: SSLContext | bool | str | PathLike[str]) -> SSLContext | bool:
+    """Return the context for a file of CA certificates. Raises UsageError."""
+    if isinstance(ssl, (SSLContext, bool)):
+        return ssl
+    try:
+        return create_default_context(cafile=ssl)
+    except OSError as error:  # SSLError too
+        raise UsageError(
+            f"ssl={str(ssl)!r} is not a file of CA certificates in PEM format: {error}"
+        ) from error
 
 
 def _get_safe_cause(error: Exception) -> Exception | None:

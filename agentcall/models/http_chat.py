@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from ssl import SSLContext
+from typing import Any
 
 from agentcall.dialects.dialect import Dialect
 from agentcall.messages import JSON
@@ -21,6 +24,9 @@ class HTTPChat:
     model: the model's name on the server, or the last part of its path; None selects the first
         model that the server lists.
     dialect: how tools are offered and calls are read; "auto" probes the server once.
+    api_key, proxy, headers, ssl, timeout: of the connection to the server, as in `HTTPEndpoint`.
+
+    >>> model = HTTPChat("https://gpu.example/v1", proxy="http://proxy.example:3128", timeout=60)
     """
 
     def __init__(
@@ -30,8 +36,24 @@ class HTTPChat:
         *,
         dialect: Dialect | str = "auto",
         settings: ModelSettings | None = None,
+        api_key: str | None = None,
+        proxy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl: SSLContext | bool | str | PathLike[str] | None = None,
+        timeout: float | None = None,
     ) -> None:
-        self.endpoint = endpoint if isinstance(endpoint, HTTPEndpoint) else HTTPEndpoint(endpoint)
+        options: dict[str, Any] = {  # Any: of the fields of HTTPEndpoint, as they are typed above
+            "api_key": api_key,
+            "proxy": proxy,
+            "headers": headers,
+            "ssl": ssl,
+            "timeout": timeout,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        if isinstance(endpoint, str):
+            self.endpoint = HTTPEndpoint(endpoint, **given)
+        else:
+            self.endpoint = replace(endpoint, **given) if given else endpoint
         self.model = model
         self.dialect = dialect
         self._chat_client = ChatClient(

@@ -55,7 +55,7 @@ _SINGLE_TRIES, _BALANCED_TRIES = 4, 1
 """Attempts of a request on one server; a load balancer asks another server instead."""
 
 _SEPARATOR = re.compile(
-    rf"\s*,\s*(?=https?:|(?:{'|'.join(LOCAL_PORTS)}|lmdeploy|embedded)(?![\w-]))"
+    rf"\s*,\s*(?=(?i:https?):|(?:{'|'.join(LOCAL_PORTS)}|lmdeploy|embedded)(?![\w-]))"
 )
 """Separates shorthands; the name of a model may contain commas."""
 
@@ -109,10 +109,11 @@ def _create_load_balancer(nodes: Sequence[Model | str]) -> LoadBalancer:
 
 
 def _resolve_shorthand(shorthand: str, tries: int) -> Model:
+    shorthand = shorthand.strip()
     kind, _, rest = shorthand.partition(":")
-    if kind in ("http", "https"):
+    if kind.lower() in ("http", "https"):
         url, _, model = shorthand.partition("#")
-        url = add_v1_path(url)
+        url, model = add_v1_path(url), model.strip()
         return _LazyModel(lambda: _create_http_model(url, model or None, tries))
     if kind in LOCAL_PORTS:
         local_url, name = get_local_url(kind), rest.strip() or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -12,6 +12,9 @@ from agentcall.errors import UsageError
 
 _CHAT_PATH = "/chat/completions"
 _INVALID_PORT = re.compile(r":[^:\]]*[^:\]\d][^:\]]*$")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _SECRET_NAME = re.compile("key|token|secret|password|sig|auth", re.IGNORECASE)
 
 
@@ -69,12 +72,49 @@ def join_url(url: str, path: str) -> str:
 def add_v1_path(url: str) -> str:
     """Append the usual `/v1` to a base URL that has no path."""
     parts = _split_url(url)
-    return url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1"))
+    return url.strip() if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1"))
 
 
 def format_authorization(api_key: str) -> str:
     """Return the Authorization header for a key; "Bearer" is added unless it names a scheme."""
     return api_key if api_key.startswith(("Basic ", "Bearer ")) else f"Bearer {api_key}"
+
+
+def build_headers(api_key: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a request; the given ones replace the usual ones.
+
+    Raises UsageError, without the value, for one that HTTP cannot carry.
+    """
+    usual = {"Content-Type": "application/json", "User-Agent": "agentcall"}
+    if api_key:
+        usual["Authorization"] = format_authorization(api_key)
+    given = {name.lower() for name in headers}
+    merged = {name: value for name, value in usual.items() if name.lower() not in given}
+    merged.update(headers)
+    for name, value in merged.items():
+        if _CONTROL_CHARACTER.search(value):
+            source = f"the header {name}" if name.lower() in given else "the API key"
+            raise UsageError(
+                f"{source} contains a line break or another control character; was it copied "
+                "with a part of something else?"
+            )
+        if not _HEADER_NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is not the name of an HTTP header")
+    return merged
+
+
+def is_same_server(url: str, target: str) -> bool:
+    """Whether a redirect stays on the server: the same origin, or from its HTTP to its HTTPS."""
+    try:
+        before, after = urlsplit(url), urlsplit(target)
+        ports = [parts.port or _DEFAULT_PORTS.get(parts.scheme) for parts in (before, after)]
+    except ValueError:
+        return False
+    if before.hostname != after.hostname or after.username is not None:
+        return False
+    if before.scheme == after.scheme:
+        return ports[0] == ports[1]
+    return (before.scheme, after.scheme, *ports) == ("http", "https", 80, 443)
 
 
 def _split_url(url: str) -> SplitResult:

@@ -160,6 +160,8 @@ async def read_request(
         raw = await _read_body(reader, headers)
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
         return None
+    if "://" in target:  # the absolute form that a proxy gets, and every server accepts
+        target = "/" + target.partition("://")[2].partition("/")[2]
     return RecordedRequest(method, target.partition("?")[0], headers, raw, _parse_body(raw))
 
 

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 import zlib
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from loopback import Handler, saying, serving
+from loopback import Handler, make_certificate, saying, serving
 
 from agentcall_tools.fetch import Fetch, FetchError, fetch
 from agentcall_tools.http_download import DownloadLimits
@@ -346,12 +345,7 @@ print(asyncio.run(how.fetch(f"https://{host}:{port}/")))
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
 async def test_a_pinned_address_keeps_the_name_of_the_certificate(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test"
-    names = ["-addext", "subjectAltName=DNS:wiki.example", "-keyout", key, "-out", certificate]
-    subprocess.run([*command.split(), *names], check=True, capture_output=True)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
+    certificate, tls = make_certificate(tmp_path, "DNS:wiki.example")
     asked: list[str | None] = []
     tls.sni_callback = lambda connection, name, context: asked.append(name)
 

@@ -231,6 +231,16 @@ def test_agentcall_mcp_serves_by_http(tmp_path: Path) -> None:
         assert told(Agent(model, tools=tools).run_sync("?")) == ["7"]
 
 
+def test_a_server_on_this_machine_is_not_reached_through_the_environments_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path) as url:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+        with MCPTools(url) as tools:
+            assert len(tools.tools) > 3
+
+
 def test_a_token_is_asked_for_and_taken(tmp_path: Path) -> None:
     with served(tmp_path, AGENTCALL_SERVE_KEYS="canary") as url:
         with pytest.raises(MCPConnectionError, match="401"):

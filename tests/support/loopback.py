@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from aiohttp import web
 
@@ -34,7 +37,7 @@ async def serving(
         return await handler(request)
 
     app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
+    app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, address, 0, ssl_context=tls).start()
@@ -52,3 +55,65 @@ def saying(text: str | bytes, content_type: str = "text/plain", **headers: str) 
         return web.Response(body=body, headers={"Content-Type": content_type, **named})
 
     return handler
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for a name ("DNS:wiki.example"), and a server's context with it."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test"
+    names = ["-addext", f"subjectAltName={name}", "-keyout", key, "-out", certificate]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    return certificate, tls
+
+
+class ForwardProxy:
+    """An HTTP proxy whose every target is one server on loopback; `heads` is what it was asked."""
+
+    def __init__(self, upstream: int) -> None:
+        self.url = ""
+        self.heads: list[str] = []
+        self.connections: set[asyncio.Task[None]] = set()
+        self._upstream = upstream
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(asyncio.ensure_future(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.heads.append(head.decode())
+            if head.startswith(b"CONNECT "):
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                up_writer.write(head)
+            await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))
+        finally:
+            for each in (writer, up_writer):
+                each.close()
+                with suppress(ConnectionError):
+                    await each.wait_closed()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def proxying(upstream: int) -> AsyncIterator[ForwardProxy]:
+    """A proxy in front of a port."""
+    proxy = ForwardProxy(upstream)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for connection in proxy.connections:
+            connection.cancel()
+        await asyncio.gather(*proxy.connections, return_exceptions=True)
