@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from inspect import iscoroutinefunction
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast
 
 from typing_extensions import TypeVar, Unpack
 
@@ -30,7 +31,7 @@ from agentcall.tools.tool import Tool, ToolOptionArguments
 if TYPE_CHECKING:
     from agentcall.approvals import Decision
     from agentcall.events import Event
-    from agentcall.result import RunResult
+    from agentcall.result import RunResult, ToolErrorHandler
     from agentcall.runtime.session import Session
     from agentcall.runtime.state import RunInput
 
@@ -61,6 +62,10 @@ class Agent(Generic[Output, Deps]):
         and finds others itself with `find_tools` (docs/tool_search.md). None offers all.
     name: the agent's name in results and events, and for agents that hand over to it.
     handoffs: the agents that may take a conversation over; every agent needs a unique name.
+    on_tool_error: what happens when a tool raises an exception other than ToolError and ModelRetry.
+        None: the model reads the type and the message. "raise": the run ends with that exception. A
+        function of a `result.ToolFailure` returns the text for the model, or raises. In each case
+        the exception is logged and in `result.tool_errors` (docs/observability.md).
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -83,6 +88,7 @@ class Agent(Generic[Output, Deps]):
     policy: Policy | None = None
     max_tools: int | None = 40
     handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of the agent that answers
+    on_tool_error: Literal["raise"] | ToolErrorHandler | None = None
 
     def __post_init__(self) -> None:
         # Tools and types that cannot be offered are refused here, not in a run; but the tools of
@@ -252,6 +258,7 @@ class Agent(Generic[Output, Deps]):
             output=output,
             limits=self.limits,
             policy=validate_policy(self.policy),
+            on_tool_error=_resolve_error_handler(self.on_tool_error),
             name=self.name,
             agent=self.name,
         )
@@ -337,6 +344,23 @@ class Agent(Generic[Output, Deps]):
 
         paused = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
         return prepare_resume(paused, decisions, self.spec, deps)
+
+
+def _resolve_error_handler(
+    handler: Literal["raise"] | ToolErrorHandler | None,
+) -> ToolErrorHandler | None:
+    """Return the function that decides about a tool's exception. Raises UsageError."""
+    if handler == "raise":
+        from agentcall.result import raise_tool_error
+
+        return raise_tool_error
+    if handler is None or (
+        callable(handler) and not isinstance(handler, type) and not iscoroutinefunction(handler)
+    ):
+        return handler
+    raise UsageError(
+        f'on_tool_error={handler!r} is not None, "raise" or a function, not async, of a ToolFailure'
+    )
 
 
 def _check_unique_names(agent: Agent[Any, Any]) -> None:

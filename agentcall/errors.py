@@ -22,6 +22,7 @@
     ├── JournalError            the journal of durable runs cannot be read or written
     │   ├── JournalDamaged      it does not contain what was written; names the record
     │   └── RunBusy             another process has this run; names the process
+    ├── IsolatedToolFailed      an isolated tool raised, or its process ended
     ├── SessionError            a session's file cannot be used, or a run cannot be saved in it
     │   └── SessionBusy         another run of the session is active
     └── ToolError               raised by or for a tool; the model reads the message
@@ -197,6 +198,13 @@ class SessionError(AgentCallError):
 
 class SessionBusy(SessionError):
     """Another run of the session is active; the message names its process."""
+
+
+class IsolatedToolFailed(AgentCallError):
+    """An isolated tool raised an exception, or its process ended without a result.
+
+    The message has the type and the text of the exception; `__cause__` has its traceback.
+    """
 
 
 class ToolError(AgentCallError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from agentcall.messages import JSON, ToolCall, ToolResult, Usage, to_json, tool_call_to_json
@@ -105,11 +105,15 @@ class ToolCallStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallFinished:
-    """A call has ended, successfully or with an error, after `seconds`."""
+    """A call has ended, successfully or with an error, after `seconds`.
+
+    exception: what the tool raised; its JSON form is the name of its type.
+    """
 
     call: ToolCall
     result: ToolResult
     seconds: float
+    exception: BaseException | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,15 @@ def event_to_json(event: Event) -> dict[str, JSON]:
 
 
 def _value_to_json(
-    value: str | float | ToolCall | ToolResult | Usage | RunResult[Any] | Event | None,
+    value: str
+    | float
+    | ToolCall
+    | ToolResult
+    | Usage
+    | RunResult[Any]
+    | BaseException
+    | Event
+    | None,
 ) -> JSON:
     match value:
         case None | str() | int() | float():
@@ -198,5 +210,7 @@ def _value_to_json(
             return asdict(value)
         case RunResult():
             return run_result_to_json(value)
+        case BaseException():
+            return type(value).__name__
         case _:
             return event_to_json(value)

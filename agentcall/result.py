@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, Literal, TypeVar, cast, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 import orjson
 
 from agentcall.approvals import ApprovalRule, approval_rule_from_json, approval_rule_to_json
-from agentcall.errors import AgentCallError, UsageError, get_attached_result
+from agentcall.errors import AgentCallError, ToolError, UsageError, get_attached_result
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -87,6 +87,32 @@ class PausedAgentCall:
         return replace(pending, call=replace(call, id=f"{self.call.id}/{call.id}"))
 
 
+@dataclass(frozen=True, slots=True)
+class ToolFailure:
+    """A tool raised an exception, which the model read as an error message.
+
+    agent: the name of the agent that made the call.
+    """
+
+    call: ToolCall
+    exception: BaseException
+    agent: str = "agent"
+
+
+ToolErrorHandler: TypeAlias = Callable[[ToolFailure], str | None]
+"""Decides about a tool's exception: returns the text for the model (None: the usual one) or raises,
+which ends the run."""
+
+
+def raise_tool_error(failure: ToolFailure) -> None:
+    """Raise a tool's exception, which ends the run: `Agent(on_tool_error="raise")`."""
+    if isinstance(failure.exception, Exception):
+        raise failure.exception
+    # SystemExit and its like would end the event loop, and not only the run.
+    name = type(failure.exception).__name__
+    raise ToolError(f"{failure.call.name} raised {name}") from failure.exception
+
+
 @dataclass(frozen=True)  # no slots: a subscripted generic sets an attribute on what it makes
 class RunResult(Generic[Output]):
     """The result of a run.
@@ -100,6 +126,8 @@ class RunResult(Generic[Output]):
     agent: the name of the agent that answered.
     approval_rules: the calls that were approved always.
     notes: for a person, what a crash left unknown and what has changed since.
+    tool_errors: the exceptions that tools raised in this run, including those of agents as tools.
+        Not in the JSON form.
     """
 
     answer: Output | MissingOutput
@@ -114,6 +142,7 @@ class RunResult(Generic[Output]):
     agent: str = "agent"
     approval_rules: tuple[ApprovalRule, ...] = ()
     paused: tuple[PausedAgentCall, ...] = ()
+    tool_errors: tuple[ToolFailure, ...] = field(default=(), compare=False)
 
     @property
     def own_pending(self) -> tuple[PendingCall, ...]:

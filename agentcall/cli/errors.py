@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agentcall.cli.terminal import write_note
+from agentcall.display import strip_control_characters, to_single_line
 from agentcall.errors import (
     AgentCallError,
     BadAnswer,
     CutAnswer,
     ModelError,
+    ToolError,
     UnknownTool,
     UsageError,
 )
-from agentcall.result import MissingOutput, RunResult, StopReason
+from agentcall.result import MissingOutput, RunResult, StopReason, ToolFailure
 
 UNFINISHED = 1
 USAGE_ERROR = 2
@@ -92,6 +99,46 @@ def print_error(error: BaseException) -> None:
             "AGENTCALL_DEBUG=1 shows the traceback"
         )
     write_note(f"error: {text}", "red")
+
+
+def print_tool_errors(failures: Sequence[ToolFailure], *, verbose: bool) -> None:
+    """Print a line for each exception of a tool that is a mistake in it; or its traceback."""
+    lines: list[str] = []
+    for failure in failures:
+        error, name = failure.exception, failure.call.name
+        if isinstance(error, ToolError):  # a message that the tool means for the model
+            continue
+        if verbose or is_debugging():
+            text = "".join(traceback.format_exception(_strip_own_frames(error)))
+            sys.stderr.write(f"{name} raised an exception\n{strip_control_characters(text)}")
+            continue
+        summary = to_single_line(traceback.format_exception_only(error)[-1].strip(), 200)
+        lines.append(f"tool {name} raised {summary}{_locate_error(error)}")
+    for line in dict.fromkeys(lines):
+        print_warning(f"{line}; -v shows the traceback")
+
+
+def _strip_own_frames(error: BaseException) -> BaseException:
+    """Return the error with a traceback that begins in the tool's own code."""
+    frames, own = error.__traceback__, f"{Path(__file__).parents[1]}{os.sep}"
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(own):
+        frames = frames.tb_next
+    return error if frames is None else error.with_traceback(frames)
+
+
+def _locate_error(error: BaseException) -> str:
+    """Return the file and line that raised, in brackets; "" for an error of another process."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+
+
+def log_to_stderr() -> None:
+    """Write the log of agentcall to standard error: of a server, whose user reads nothing else."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("agentcall")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if is_debugging() else logging.WARNING)
 
 
 def print_warning(text: str) -> None:

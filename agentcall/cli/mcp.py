@@ -51,7 +51,7 @@ class MCPOptions:
 
 def serve_mcp(options: MCPOptions) -> None:
     """Serve until stopped."""
-    from agentcall.cli.errors import print_warning
+    from agentcall.cli.errors import log_to_stderr, print_warning
     from agentcall.cli.load import load_tools
     from agentcall.mcp import MCPServer
     from agentcall.runtime.runner import run_sync
@@ -61,6 +61,7 @@ def serve_mcp(options: MCPOptions) -> None:
     if server.skipped_tools:
         print_warning(f"not served, as they need approval: {', '.join(server.skipped_tools)}")
     if options.http is None:
+        log_to_stderr()
         run_sync(server.run_stdio())
         return
     address = parse_address(options.http)

@@ -86,7 +86,11 @@ QuietOption = Annotated[
 ]
 VerboseOption = Annotated[
     bool,
-    typer.Option("-v", "--verbose", help="Show the dialect, all thinking and complete results."),
+    typer.Option(
+        "-v",
+        "--verbose",
+        help="Show the dialect, all thinking, complete results, and tracebacks of tools.",
+    ),
 ]
 LMDeployOption = Annotated[str | None, typer.Option(help="The `lmdeploy` program to use.")]
 ServedModelOption = Annotated[

@@ -16,6 +16,7 @@ from agentcall.cli.errors import (
     WAITING,
     get_exit_code,
     print_error,
+    print_tool_errors,
     print_warning,
 )
 from agentcall.cli.interrupt import InterruptibleLoop
@@ -92,6 +93,8 @@ def _run_and_print(
         finally:
             display.close()
     code = _print_outcome(outcome, writer, display)
+    if outcome.result is not None:
+        print_tool_errors(outcome.result.tool_errors, verbose=options.verbose)
     if outcome.result is not None and not (outcome.error and outcome.result.pending):
         runner.handle_result(outcome.result)
     print_launch_hint(options.model, outcome.error)

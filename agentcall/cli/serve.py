@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 import typer
 
 from agentcall.cli.command import make_app
+from agentcall.cli.errors import log_to_stderr
 from agentcall.cli.options import (
     HostOption,
     LaunchOptions,
@@ -136,6 +137,7 @@ def serve_app(
         from agentcall.serving.http_connection import create_server
     except ImportError as error:
         raise MissingExtra("this needs uvicorn: pip install 'agentcall[serve]'") from error
+    log_to_stderr()
     keys = _read_keys(address)
     access = build_access_policy(address.host, keys, origins)
     listener = _open_socket(address)

@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import typer
 
 from agentcall.cli.command import add_command, make_group
-from agentcall.cli.errors import print_warning
+from agentcall.cli.errors import is_debugging, print_tool_errors, print_warning
 from agentcall.cli.interrupt import InterruptibleLoop
 from agentcall.cli.load import load_tool, load_toolkits, load_tools, read_stdin
 from agentcall.cli.options import JSONArrayOption
@@ -22,7 +22,8 @@ from agentcall.display import strip_control_characters, to_single_line
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, ToolCall
 from agentcall.repair import RefusedCall, repair_call
-from agentcall.runtime.executor import execute_call
+from agentcall.result import ToolFailure
+from agentcall.runtime.executor import execute_once
 from agentcall.runtime.planned_call import PlannedCall
 from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.tool import RunContext, Tool, ToolOptions
@@ -111,7 +112,10 @@ def call_tool(options: ToolCallOptions) -> int:
     context = RunContext[object](deps=None, tool_call_id=call.id, tool_name=call.name)
     planned = PlannedCall(call, "run", repaired.tool, repaired.values, context)
     with InterruptibleLoop() as loop:
-        result = loop.run(execute_call(planned, _MAX_RESULT))
+        result, exception = loop.run(execute_once(planned, _MAX_RESULT))
+    if exception is not None and is_debugging():
+        failure = ToolFailure(call, exception)
+        print_tool_errors([failure], verbose=True)
     if result.is_error:
         return _print_failure(result.text)
     write_text(strip_control_characters(result.text) + "\n")

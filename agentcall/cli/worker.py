@@ -12,7 +12,7 @@ import typer
 
 from agentcall.cli.command import make_app
 from agentcall.cli.durable import resolve_journal_url
-from agentcall.cli.errors import print_error, print_warning
+from agentcall.cli.errors import log_to_stderr, print_error, print_warning
 from agentcall.cli.interrupt import InterruptibleLoop
 from agentcall.cli.load import load_agent
 from agentcall.cli.options import DatabaseOption
@@ -73,6 +73,7 @@ def run_worker(options: WorkerOptions) -> None:
     """Work until stopped, or until the queue is empty. Raises KeyboardInterrupt for SIGTERM."""
     agent = load_agent(options.agent)
     signal.signal(signal.SIGTERM, _interrupt)
+    log_to_stderr()
     with durable(agent, resolve_journal_url(options.db), lease=options.lease) as runs:
         if not options.quiet:
             write_note(f"worker {os.getpid()} takes the runs of the agent {agent.name!r}")

@@ -39,7 +39,7 @@ from agentcall.durable.run_state import (
 )
 from agentcall.durable.steps import describe_unknown_outcome
 from agentcall.durable.writer_thread import WriterThread, wait_shielded
-from agentcall.errors import ModelError, RunBusy, UsageError
+from agentcall.errors import RunBusy, UsageError
 from agentcall.events import Emit, Event, RunFinished
 from agentcall.messages import (
     JSON,
@@ -341,7 +341,7 @@ class RunExecution(Generic[Output, Deps]):
         self._lease.watch(task)
         try:
             result = await task
-        except ModelError:
+        except Exception:  # an error of the model, or of a tool (Agent.on_tool_error)
             self._emit_event(self._finished_event)
             raise
         except asyncio.CancelledError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Collection
 from time import monotonic
 
+from agentcall.display import to_single_line
 from agentcall.errors import ModelError, UsageError
 from agentcall.models.model import (
     Model,
@@ -15,6 +17,8 @@ from agentcall.models.model import (
     collect_secrets,
 )
 from agentcall.models.resolve import ModelLike, resolve_model
+
+_log = logging.getLogger("agentcall.models")
 
 
 class RateLimitedModel:
@@ -75,8 +79,9 @@ class Fallback:
                     has_answered = has_answered or not isinstance(part, ResponseStart)
                     yield part
                 return
-            except ModelError:
+            except ModelError as error:
                 if has_answered:
                     raise
+                _log.warning("asking the next model: %s", to_single_line(str(error)))
         async for part in last.ask(request):
             yield part

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 
+from agentcall.display import to_single_line
 from agentcall.errors import (
     BadAnswer,
     CutAnswer,
@@ -148,6 +150,8 @@ def _close_remaining() -> None:
 MAX_BYTES = 64 * 1024 * 1024
 """Default limit for the size of an answer, in bytes."""
 
+_log = logging.getLogger("agentcall.models")
+
 T = TypeVar("T")
 _INITIAL_BACKOFF, _MAX_BACKOFF = 0.125, 8.0
 _RETRYABLE_ERRORS = (ModelUnreachable, RateLimited)
@@ -252,6 +256,9 @@ class HTTPEndpoint:
                 seconds = _compute_backoff(error, failures)
                 if failures >= self.tries or monotonic() + seconds > deadline:
                     raise
+                _log.warning(
+                    "trying again in %.1f seconds: %s", seconds, to_single_line(str(error))
+                )
             await asyncio.sleep(seconds)
 
     async def _start_stream(

@@ -18,11 +18,13 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import aclosing
 from time import monotonic
 
+from agentcall.display import to_single_line
 from agentcall.errors import (
     BadAnswer,
     CutAnswer,
@@ -41,6 +43,8 @@ from agentcall.models.model import (
     close_response,
     collect_secrets,
 )
+
+_log = logging.getLogger("agentcall.models")
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait before all nodes are asked again after each has failed."""
@@ -146,6 +150,7 @@ class ServerNode:
                 yield part
         except _NODE_FAILURES as error:
             self._start_cooldown(started_at, getattr(error, "retry_after", None))
+            _log.warning("a server of the load balancer failed: %s", to_single_line(str(error)))
             if has_answered or isinstance(error, BadAnswer):
                 raise
             raise _NodeFailed(error) from error

@@ -16,6 +16,7 @@ from agentcall.tools.tool import Tool
 
 if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
     from agentcall.models.model import Model
+    from agentcall.result import ToolErrorHandler
     from agentcall.runtime.checkpoint import StepExecutor
     from agentcall.tools.selection import ToolFinder
 
@@ -49,6 +50,7 @@ class AgentSpec:
     limits: Limits
     steps: StepExecutor = field(default_factory=_create_step_executor)
     policy: Policy | None = None
+    on_tool_error: ToolErrorHandler | None = None
     finder: ToolFinder | None = None
     name: str = "agent"
     agent: str = "agent"

@@ -14,17 +14,21 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from time import perf_counter
+from types import NoneType
 from typing import Any
 from weakref import WeakSet
 
 from agentcall.dialects.answer_parts import ToolCallPart
-from agentcall.errors import ToolTimeout
+from agentcall.display import to_single_line
+from agentcall.errors import ToolError, ToolTimeout, UsageError
 from agentcall.events import ToolCallFinished, ToolCallStarted
 from agentcall.messages import EnclosingCall, ToolCall, ToolResult, enclosing_call
 from agentcall.repair import RefusedCall, repair_call
-from agentcall.result import RunResult
+from agentcall.result import RunResult, ToolFailure
 from agentcall.runtime.hooks import ToolSpan
 from agentcall.runtime.planned_call import PlannedCall
 from agentcall.runtime.prompts import format_self_cancellation, format_timeout
@@ -43,6 +47,9 @@ from agentcall.workers.invoke import (
 )
 from agentcall.workers.process_pool import call_in_process
 from agentcall.workers.threads import BRIEF_SECONDS, run_in_thread
+
+_log = logging.getLogger("agentcall.tools")
+logging.getLogger("agentcall").addHandler(logging.NullHandler())  # silent until it is configured
 
 _CANCEL_SECONDS = 1.0
 """Seconds that a cancelled tool may take to clean up."""
@@ -105,6 +112,8 @@ async def execute_calls(planned: Iterable[PlannedCall], state: RunState) -> set[
             state.results[item.call.id] = await state.steps.call_tool(
                 item, lambda: _execute_with_hooks(item, limits.result_chars, state)
             )
+            if state.fatal_error is not None:
+                raise state.fatal_error
             return
         token = current_run.set(state)
         try:
@@ -118,6 +127,8 @@ async def execute_calls(planned: Iterable[PlannedCall], state: RunState) -> set[
             raise failure.error from None
         finally:
             current_run.reset(token)
+        if state.fatal_error is not None:
+            raise state.fatal_error
 
     for batch in _split_batches(planned):
         if len(batch) == 1:
@@ -176,12 +187,47 @@ async def _execute_with_hooks(item: PlannedCall, limit: int | None, state: RunSt
 
 async def _execute_with_events(item: PlannedCall, limit: int | None, state: RunState) -> ToolResult:
     if state.emit is None:
-        return await execute_call(item, limit)
+        result, exception = await execute_once(item, limit)
+        return result if exception is None else _handle_exception(item, result, exception, state)
     state.emit(ToolCallStarted(item.call))
     started = perf_counter()
-    result = await execute_call(item, limit)
-    state.emit(ToolCallFinished(item.call, result, perf_counter() - started))
+    result, exception = await execute_once(item, limit)
+    if exception is not None:
+        result = _handle_exception(item, result, exception, state)
+    state.emit(ToolCallFinished(item.call, result, perf_counter() - started, exception))
     return result
+
+
+def _handle_exception(
+    item: PlannedCall, result: ToolResult, exception: BaseException, state: RunState
+) -> ToolResult:
+    """Record a tool's exception, and let the agent's `on_tool_error` decide about it."""
+    failure = ToolFailure(item.call, exception, state.spec.agent)
+    state.record_tool_error(failure)
+    handle = state.spec.on_tool_error
+    if handle is None or isinstance(exception, ToolError):  # a ToolError is a message to the model
+        return result
+    try:
+        text: object = handle(failure)
+        if not isinstance(text, (str, NoneType)):
+            raise UsageError(f"on_tool_error returned {text!r}; return a text or None, or raise")
+    except Exception as error:
+        state.end_with_error(error)
+        return result
+    if text is None:
+        return result
+    return replace(result, text=truncate_text(text, state.spec.limits.result_chars))
+
+
+def _log_exception(item: PlannedCall, exception: BaseException, text: str) -> None:
+    """Log a tool's exception: a mistake in the tool with its traceback."""
+    name, call_id = item.call.name, item.call.id
+    if isinstance(exception, ToolTimeout):
+        _log.warning("%s (call %s)", to_single_line(text), call_id)
+    elif isinstance(exception, ToolError):
+        _log.info("tool %s (call %s) reports: %s", name, call_id, to_single_line(text))
+    else:
+        _log.error("tool %s (call %s) raised an exception", name, call_id, exc_info=exception)
 
 
 async def execute_call(item: PlannedCall, limit: int | None) -> ToolResult:
@@ -190,6 +236,13 @@ async def execute_call(item: PlannedCall, limit: int | None) -> ToolResult:
     Raises asyncio.CancelledError if the run is cancelled, ControlFlowSignal if the tool is an
     agent whose run pauses or fails, and nothing else.
     """
+    return (await execute_once(item, limit))[0]
+
+
+async def execute_once(
+    item: PlannedCall, limit: int | None
+) -> tuple[ToolResult, BaseException | None]:
+    """As `execute_call`; also return what the tool raised."""
     tool, context = item.tool, item.context
     enclosing = EnclosingCall(context.tainted)
     before = enclosing_call.get()
@@ -213,9 +266,12 @@ async def execute_call(item: PlannedCall, limit: int | None) -> ToolResult:
     elif output.is_error:
         # The error of a tool that may return untrusted content may quote it.
         untrusted = untrusted or tool.is_untrusted_source
-    return ToolResult(
+    if output.exception is not None:
+        _log_exception(item, output.exception, output.text)
+    result = ToolResult(
         item.call.id, item.call.name, output.text, output.is_error, untrusted, assessed=True
     )
+    return result, output.exception
 
 
 async def _invoke_with_timeout(item: PlannedCall) -> ToolOutput:
@@ -259,7 +315,8 @@ async def _await_with_timeout(
         await _cancel_task(task)
         return _fail_on_timeout(item)
     if task.cancelled():
-        return ToolOutput(format_self_cancellation(item.tool.name), is_error=True)
+        text = format_self_cancellation(item.tool.name)
+        return ToolOutput(text, is_error=True, exception=asyncio.CancelledError(text))
     return task.result()
 
 

@@ -129,6 +129,11 @@ class AgentRun:
             result = self._finish(state.build_partial_result("cancelled", "it was cancelled"))
             attach_result(error, result)
             raise
+        except Exception as error:
+            if error is state.fatal_error:
+                why = f"a tool raised {type(error).__name__}"
+                attach_result(error, self._finish(state.build_partial_result("error", why)))
+            raise
         return self._finish(result)
 
     def _finish(self, result: RunResult[Any]) -> RunResult[Any]:

@@ -28,7 +28,14 @@ from agentcall.messages import (
     fill_missing_results,
     is_tainted,
 )
-from agentcall.result import MissingOutput, PausedAgentCall, PendingCall, RunResult, StopReason
+from agentcall.result import (
+    MissingOutput,
+    PausedAgentCall,
+    PendingCall,
+    RunResult,
+    StopReason,
+    ToolFailure,
+)
 from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.checkpoint import RunCheckpoint
 from agentcall.runtime.context_trimming import OffloadedResults
@@ -184,6 +191,9 @@ class RunState:
         self.loop_guard = LoopGuard()
         self.paused_runs: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
         self.is_restoring = False  # until the calls of the interrupted turn are planned
+        self.tool_errors: list[ToolFailure] = []
+        # An exception of a tool that ends the run, as `Agent.on_tool_error` decided.
+        self.fatal_error: Exception | None = None
         # Why the tools will be closed when this turn ends, and why they are closed.
         self.closing_reason: StopReason | None = None
         self.close_reason: StopReason | None = None
@@ -204,6 +214,18 @@ class RunState:
         """Report an event, if anybody listens."""
         if self.emit is not None:
             self.emit(event)
+
+    def record_tool_error(self, failure: ToolFailure) -> None:
+        """Keep a tool's exception for the result of this run and of the runs above it."""
+        self.tool_errors.append(failure)
+        if self.input.parent is not None:
+            self.input.parent.record_tool_error(failure)
+
+    def end_with_error(self, error: Exception) -> None:
+        """End this run and the runs above it with this error when the current call is recorded."""
+        self.fatal_error = self.fatal_error or error
+        if self.input.parent is not None:
+            self.input.parent.end_with_error(error)
 
     # Interrupted runs.
 
@@ -303,6 +325,7 @@ class RunState:
             agent=self.spec.name,
             approval_rules=self.input.approval_rules,
             paused=paused,
+            tool_errors=tuple(self.tool_errors),
         )
 
     def build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:

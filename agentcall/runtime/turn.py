@@ -7,6 +7,7 @@ server that restarts needs them, and a run of many steps is worth the wait.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from typing_extensions import assert_never
 
 from agentcall.dialects.answer_parts import MalformedCallPart, TextPart, ThinkingPart, ToolCallPart
 from agentcall.dialects.parsers.response_parser import RetractedPart
+from agentcall.display import to_single_line
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelUnreachable
 from agentcall.events import (
     AnswerDiscarded,
@@ -33,6 +35,8 @@ from agentcall.models.model import (
     ResponseStart,
     close_response,
 )
+
+_log = logging.getLogger("agentcall.models")
 
 RECONNECT_SECONDS = 30.0
 _RETRY_PAUSE = 0.5
@@ -91,6 +95,7 @@ class ModelCaller:
             self.wasted_usage += usage
             if not reserve_retry():
                 raise failure
+            _log.warning("asking the model again: %s", to_single_line(str(failure)))
             self._emit_event(AnswerDiscarded(str(failure)))
 
     async def request_once(self, request: ModelRequest) -> ModelTurn:
@@ -114,6 +119,7 @@ class ModelCaller:
             self._unreachable_since = now
         if not self._has_answered or now - self._unreachable_since > RECONNECT_SECONDS:
             raise error
+        _log.warning("waiting for the model's server: %s", to_single_line(str(error)))
         self._emit_event(AnswerDiscarded(str(error)))
         await asyncio.sleep(_RETRY_PAUSE)
 

@@ -28,11 +28,15 @@ class ControlFlowSignal(Exception):
 
 
 class ToolOutput(NamedTuple):
-    """The result of a call as the model reads it; `untrusted` if it has untrusted content."""
+    """The result of a call as the model reads it; `untrusted` if it has untrusted content.
+
+    exception: what the tool raised, for the developer.
+    """
 
     text: str
     is_error: bool = False
     untrusted: bool = False
+    exception: BaseException | None = None
 
 
 class PendingAwaitable(NamedTuple):
@@ -123,7 +127,7 @@ def format_tool_error(tool: Tool, context: ToolContext, error: BaseException) ->
         text = message
     else:
         text = f"{name}: {message}" if message else name
-    return ToolOutput(text, is_error=True, untrusted=untrusted)
+    return ToolOutput(text, is_error=True, untrusted=untrusted, exception=error)
 
 
 def _read_error_message(error: BaseException) -> tuple[str, bool]:

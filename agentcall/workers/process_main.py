@@ -1,9 +1,9 @@
 """The main program of a worker process: import a tool's function, then call it on request.
 
 Messages are lines of JSON. The first one names a function, which is imported; the reply has the
-reason if that failed. Each further message is a call; the reply is its `ToolOutput` and `is_fit`:
-whether the process can be reused, because the call left no thread, no child process and little
-memory behind.
+reason if that failed. Each further message is a call; the reply is its `ToolOutput`, with the
+exception as text, and `is_fit`: whether the process can be reused, because the call left no thread,
+no child process and little memory behind.
 
 Memory is limited with RLIMIT_AS on Linux, where Python raises MemoryError above it. macOS accepts
 that limit but does not enforce it: there a thread measures the process ten times a second and kills
@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -29,10 +30,10 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from agentcall.errors import ArgumentsError
+from agentcall.errors import ArgumentsError, ToolError
 from agentcall.messages import JSON, EnclosingCall, Usage, enclosing_call, load_messages
 from agentcall.tools.importable import FunctionRef
-from agentcall.tools.serialize import truncate_text
+from agentcall.tools.serialize import serialize, truncate_text
 from agentcall.tools.tool import RunContext, Tool, ToolOptions, make_tool
 from agentcall.workers.invoke import (
     PendingAwaitable,
@@ -50,6 +51,8 @@ WorkerMessage: TypeAlias = Mapping[str, Any]
 
 _MAX_RESULT = 50_000_000
 """Characters of a result if the tool has no limit."""
+_MAX_TRACEBACK = 20_000
+"""Characters of a traceback; the last ones, as the innermost frame is at the end."""
 _POLL_SECONDS = 0.1
 
 
@@ -91,7 +94,23 @@ def _handle_call(message: WorkerMessage, base_size: int) -> bytes:
             stream.flush()
     growth = measure_memory() - base_size
     is_fit = _has_no_leftovers() and (memory is None or growth < memory / 2)
-    return _encode_line({**output._asdict(), "is_fit": is_fit})
+    error = output.exception
+    reply: dict[str, JSON] = {
+        **output._replace(exception=None)._asdict(),
+        "exception": None if error is None else _exception_to_json(error),
+        "is_fit": is_fit,
+    }
+    return _encode_line(reply)
+
+
+def _exception_to_json(error: BaseException) -> JSON:
+    """Return what the parent process gets of an exception, which is text in any case."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    return {
+        "kind": type(error).__name__ if isinstance(error, ToolError) else "",
+        "summary": serialize("".join(traceback.format_exception_only(type(error), error)).strip()),
+        "traceback": serialize("".join(lines)[-_MAX_TRACEBACK:]),
+    }
 
 
 def _run_call(message: WorkerMessage) -> ToolOutput:

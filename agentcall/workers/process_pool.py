@@ -39,7 +39,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import orjson
 
-from agentcall.errors import ToolTimeout, UsageError
+from agentcall.errors import IsolatedToolFailed, ToolError, ToolTimeout, UsageError
 from agentcall.messages import JSON, to_json
 from agentcall.tools.importable import FunctionRef
 from agentcall.tools.tool import Tool
@@ -104,7 +104,7 @@ async def call_in_process(
     try:
         function = tool.function_ref
     except UsageError as error:
-        return ToolOutput(str(error), is_error=True)
+        return ToolOutput(str(error), is_error=True, exception=error)
     slots = _worker_slots.setdefault(
         asyncio.get_running_loop(), asyncio.Semaphore(MAX_BUSY_WORKERS)
     )
@@ -119,7 +119,7 @@ async def _call_in_worker(
     key = _WorkerKey(function.module, function.file, tuple(tool.options.variables))
     worker = _pop_idle_worker(key) or await _start_worker(key, function)
     if isinstance(worker, str):
-        return ToolOutput(f"{tool.name} could not be started: {worker}", is_error=True)
+        return _fail(f"{tool.name} could not be started: {worker}")
     seconds = tool.options.timeout
     try:
         reply = await _send_message(worker, message, seconds)
@@ -129,12 +129,33 @@ async def _call_in_worker(
         )
         return format_tool_error(tool, context, timeout)
     if isinstance(reply, WorkerExit):
-        return ToolOutput(f"{tool.name} gave no result: its process {reply.reason}", is_error=True)
+        return _fail(f"{tool.name} gave no result: its process {reply.reason}")
     if reply["is_fit"] and sum(map(len, _idle_workers.values())) < MAX_IDLE_WORKERS:
         _idle_workers.setdefault(key, []).append(worker)
     else:
         await _stop_worker(worker)
-    return ToolOutput(str(reply["text"]), bool(reply["is_error"]), bool(reply["untrusted"]))
+    exception = reply["exception"]
+    return ToolOutput(
+        str(reply["text"]),
+        bool(reply["is_error"]),
+        bool(reply["untrusted"]),
+        _exception_from_json(exception) if isinstance(exception, Mapping) else None,
+    )
+
+
+class WorkerTraceback(Exception):
+    """The traceback of an exception in a worker process, as text: the cause of the one here."""
+
+
+def _exception_from_json(wire: Mapping[str, JSON]) -> Exception:
+    summary = str(wire["summary"])
+    error: Exception = ToolError(summary) if wire["kind"] else IsolatedToolFailed(summary)
+    error.__cause__ = WorkerTraceback(f"\n{wire['traceback']}")
+    return error
+
+
+def _fail(message: str) -> ToolOutput:
+    return ToolOutput(message, is_error=True, exception=IsolatedToolFailed(message))
 
 
 async def _start_worker(key: _WorkerKey, function: FunctionRef) -> WorkerProcess | str:

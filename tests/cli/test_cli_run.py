@@ -46,6 +46,27 @@ def test_without_a_terminal_each_call_is_one_plain_line(folder: Path) -> None:
     assert "\x1b" not in done.stderr
 
 
+def test_an_exception_of_a_tool_is_one_line_with_its_place(folder: Path) -> None:
+    with model_of(call("fail"), call("fail"), say("Done.")) as server:
+        done = agentcall("run", "?", "-t", "mine.py", "-m", server.url, cwd=folder)
+    number = TOOLS.splitlines().index('    raise ValueError("no disk")') + 1
+    assert done.stderr.splitlines()[-1] == (
+        f"tool fail raised ValueError: no disk (mine.py:{number}); -v shows the traceback"
+    )
+    assert done.stderr.count("-v shows") == 1
+    assert done.stdout == "Done.\n"
+
+
+def test_verbose_shows_the_traceback_of_a_tool_from_its_own_code_on(folder: Path) -> None:
+    with model_of(call("fail"), say("Done.")) as server:
+        done = agentcall("run", "?", "-t", "mine.py", "-m", server.url, "-v", cwd=folder)
+    report = done.stderr.partition("fail raised an exception\n")[2].splitlines()
+    assert report[0] == "Traceback (most recent call last):"
+    assert report[1].endswith("in fail")
+    assert "mine.py" in report[1]
+    assert report[-1] == "ValueError: no disk"
+
+
 def test_the_usage_line_counts_requests_tokens_calls_and_seconds(folder: Path) -> None:
     with model_of(call("add", a=3, b=5), say("8")) as server:
         done = agentcall("run", "3+5?", "-t", "mine.py", "-m", server.url, cwd=folder)

@@ -54,12 +54,14 @@ def run_chat(options: ChatOptions) -> int:
     with InterruptibleLoop() as loop:
         if sys.stdin is None or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
             chat = TerminalChat(conversation, loop, PipeUI())
+            chat.verbose = options.verbose
             chat.print_pending_calls()
             while (line := chat.ui.read("")) is not None and _handle_line(chat, line):
                 pass
             return chat.exit_code
         ui = _open_terminal_ui(conversation.session, verbose=options.verbose)
         chat = TerminalChat(conversation, loop, ui)
+        chat.verbose = options.verbose
         _print_greeting(chat)
         try:
             with DeferredInterrupt() as interrupt:

@@ -17,6 +17,7 @@ from agentcall.cli.errors import (
     get_exit_code,
     is_debugging,
     print_error,
+    print_tool_errors,
     print_warning,
 )
 from agentcall.cli.interrupt import InterruptibleLoop
@@ -93,6 +94,7 @@ class TerminalChat:
     """Runs the questions of a conversation and shows the answers.
 
     images: images for the next question.
+    verbose: whether the traceback of a tool's exception is shown.
     exit_code: the exit code of the last question.
     is_interrupted: whether the last input was Ctrl-C.
     """
@@ -102,6 +104,7 @@ class TerminalChat:
         self.ui = ui
         self.meter = UsageMeter()
         self.images: list[Image] = []
+        self.verbose = False
         self.exit_code = 0
         self.is_interrupted = False
         self._loop = loop
@@ -199,6 +202,7 @@ class TerminalChat:
         if result is None:
             return
         display.end(result, outcome.seconds)
+        print_tool_errors(result.tool_errors, verbose=self.verbose)
         for note in result.notes:
             print_warning(note)
         self.exit_code = 0 if result.stop_reason == "final" else UNFINISHED
