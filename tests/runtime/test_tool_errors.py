@@ -13,7 +13,7 @@ import pytest
 from agentcall import Agent, ModelRetry, SQLiteSession
 from agentcall.durable import durable
 from agentcall.errors import IsolatedToolFailed, ToolError, ToolTimeout, UsageError
-from agentcall.events import Nested, RunFinished, ToolCallFinished, event_to_json
+from agentcall.events import Event, Nested, RunFinished, ToolCallFinished, event_to_json
 from agentcall.result import RunResult, ToolFailure, result_of
 from agentcall.testing import ScriptedModel, call, calls, say
 from agentcall.tools.tool import make_tool
@@ -135,10 +135,14 @@ def test_an_agent_may_raise_the_exception_of_a_tool() -> None:
 
 
 async def test_a_stream_ends_with_the_result_before_the_exception_is_raised() -> None:
-    events = []
-    with pytest.raises(NameError):
+    events: list[Event] = []
+
+    async def read() -> None:
         async for event in make_agent("misspelled", on_tool_error="raise").run_stream("go"):
-            events.append(event)
+            events.append(event)  # noqa: PERF401 - a comprehension would lose them
+
+    with pytest.raises(NameError):
+        await read()
     assert isinstance(events[-1], RunFinished)
 
 
@@ -270,9 +274,9 @@ def test_a_session_keeps_a_run_that_a_tool_ended(tmp_path: Path) -> None:
 
 def test_a_durable_run_continues_after_the_exception_of_a_tool(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'runs.db'}"
-    with durable(make_agent("misspelled", on_tool_error="raise"), url) as runs:
-        with pytest.raises(NameError):
-            runs.run_sync("go", run_id="r1")
+    agent = make_agent("misspelled", on_tool_error="raise")
+    with durable(agent, url) as runs, pytest.raises(NameError):
+        runs.run_sync("go", run_id="r1")
     with durable(make_agent("misspelled"), url) as runs:
         result = runs.run_sync(run_id="r1")
     assert result.output == "done"
