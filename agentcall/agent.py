@@ -24,7 +24,7 @@ from agentcall.models.resolve import ModelLike, describe_model, resolve_model
 from agentcall.policy import Policy, validate_policy
 from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.output import OutputParser
-from agentcall.settings import Limits
+from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import LazyToolSource, ToolRegistry
 from agentcall.tools.tool import Tool, ToolOptionArguments
 
@@ -66,6 +66,7 @@ class Agent(Generic[Output, Deps]):
         None: the model reads the type and the message. "raise": the run ends with that exception. A
         function of a `result.ToolFailure` returns the text for the model, or raises. In each case
         the exception is logged and in `result.tool_errors` (docs/observability.md).
+    settings: how the model answers: temperature, max_tokens, ... (docs/settings.md).
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -89,8 +90,10 @@ class Agent(Generic[Output, Deps]):
     max_tools: int | None = 40
     handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of the agent that answers
     on_tool_error: Literal["raise"] | ToolErrorHandler | None = None
+    settings: ModelSettings | None = None
 
     def __post_init__(self) -> None:
+        check_settings(self.settings)
         # Tools and types that cannot be offered are refused here, not in a run; but the tools of
         # an MCP server are not known yet: the first run waits for them.
         if not self._remote_sources:
@@ -107,6 +110,7 @@ class Agent(Generic[Output, Deps]):
         messages: History = (),
         session: Session | None = None,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """Run to the end and return the result.
 
@@ -114,12 +118,13 @@ class Agent(Generic[Output, Deps]):
         messages: the conversation so far, such as `result.messages` of an earlier run.
         session: keeps the conversation, instead of `messages`: the run continues it.
         deps: `RunContext.deps` of the tools.
+        settings: how the model answers in this run; they replace those of the agent, one by one.
 
         Raises ModelError if the server fails permanently, and PolicyFailed if the policy does; the
         error's `result` is what the run had achieved. So has the CancelledError of a cancelled run
         (`agentcall.result.result_of`). Raises SessionError if the session cannot be used.
         """
-        return await self._run(_prepare_run(prompt, messages, session, deps), session)
+        return await self._run(_prepare_run(prompt, messages, session, deps, settings), session)
 
     def run_sync(
         self,
@@ -128,6 +133,7 @@ class Agent(Generic[Output, Deps]):
         messages: History = (),
         session: Session | None = None,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """As `run`, from sync code; also works inside a running event loop, which it blocks.
 
@@ -136,7 +142,9 @@ class Agent(Generic[Output, Deps]):
         """
         from agentcall.runtime.runner import run_sync
 
-        return run_sync(self.run(prompt, messages=messages, session=session, deps=deps))
+        return run_sync(
+            self.run(prompt, messages=messages, session=session, deps=deps, settings=settings)
+        )
 
     def run_stream(
         self,
@@ -145,12 +153,13 @@ class Agent(Generic[Output, Deps]):
         messages: History = (),
         session: Session | None = None,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of a run as they happen; the last is RunFinished, with the result.
 
         Leaving the loop early cancels the run. Raises what `run` raises, after the events.
         """
-        return self._stream(_prepare_run(prompt, messages, session, deps), session)
+        return self._stream(_prepare_run(prompt, messages, session, deps, settings), session)
 
     async def resume(
         self,
@@ -159,6 +168,7 @@ class Agent(Generic[Output, Deps]):
         *,
         session: Session | None = None,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """Continue a run that waits for approval.
 
@@ -166,11 +176,14 @@ class Agent(Generic[Output, Deps]):
         decisions: by call id: Approved(), Edited(arguments), Denied(reason), True or False. A call
             without a decision continues to wait.
         session: the session of the run, if it had one: it knows whether the run still waits.
+        deps: as in `run`; they are not saved, so they have to be given again.
+        settings: replace those that the run was started with, one by one. Its `extra_headers` are
+            not saved.
 
         Usage and limits include the earlier part of the run. Raises UsageError for a call that does
         not wait, and for edited arguments that are invalid.
         """
-        return await self._run(self._prepare_resume(result, decisions, deps), session)
+        return await self._run(self._prepare_resume(result, decisions, deps, settings), session)
 
     def resume_sync(
         self,
@@ -179,11 +192,14 @@ class Agent(Generic[Output, Deps]):
         *,
         session: Session | None = None,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """As `resume`, from sync code."""
         from agentcall.runtime.runner import run_sync
 
-        return run_sync(self.resume(result, decisions, session=session, deps=deps))
+        return run_sync(
+            self.resume(result, decisions, session=session, deps=deps, settings=settings)
+        )
 
     def resume_stream(
         self,
@@ -192,15 +208,16 @@ class Agent(Generic[Output, Deps]):
         *,
         session: Session | None = None,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> AsyncGenerator[Event, None]:
         """As `resume`, with the events as they happen."""
-        return self._stream(self._prepare_resume(result, decisions, deps), session)
+        return self._stream(self._prepare_resume(result, decisions, deps, settings), session)
 
     def check_decisions(
         self, result: RunResult[Any] | str | bytes, decisions: Mapping[str, Decision | bool]
     ) -> None:
         """Raise UsageError for decisions that `resume` would refuse; execute nothing."""
-        self._prepare_resume(result, decisions, None)
+        self._prepare_resume(result, decisions, None, None)
 
     @cached_property
     def registry(self) -> ToolRegistry:
@@ -261,6 +278,7 @@ class Agent(Generic[Output, Deps]):
             on_tool_error=_resolve_error_handler(self.on_tool_error),
             name=self.name,
             agent=self.name,
+            settings=self.settings,
         )
         return [self._bind_tools(spec)]
 
@@ -338,12 +356,15 @@ class Agent(Generic[Output, Deps]):
         result: RunResult[Any] | str | bytes,
         decisions: Mapping[str, Decision | bool],
         deps: object,
+        settings: ModelSettings | None,
     ) -> RunInput:
         from agentcall.result import RunResult
         from agentcall.runtime.resume import prepare_resume
 
         paused = result if isinstance(result, RunResult) else RunResult[Any].from_json(result)
-        return prepare_resume(paused, decisions, self.spec, deps)
+        run_input = prepare_resume(paused, decisions, self.spec, deps)
+        check_settings(settings)
+        return replace(run_input, settings=merge_settings(run_input.settings, settings))
 
 
 def _resolve_error_handler(
@@ -377,16 +398,21 @@ def _check_unique_names(agent: Agent[Any, Any]) -> None:
 
 
 def _prepare_run(
-    prompt: Prompt | None, messages: History, session: Session | None, deps: object
+    prompt: Prompt | None,
+    messages: History,
+    session: Session | None,
+    deps: object,
+    settings: ModelSettings | None,
 ) -> RunInput:
     from agentcall.runtime.state import RunInput
 
     if session is None:
-        return RunInput(generate_run_id(), *prepare_messages(prompt, messages), deps)
+        conversation = prepare_messages(prompt, messages)
+        return RunInput(generate_run_id(), *conversation, deps, settings=settings)
     if tuple(messages):
         raise UsageError("messages= and session= are both the conversation so far; pass one")
     new = () if prompt is None else (_to_user_message(prompt),)
-    return RunInput(generate_run_id(), new, 0, deps)
+    return RunInput(generate_run_id(), new, 0, deps, settings=settings)
 
 
 def prepare_messages(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:

@@ -24,6 +24,7 @@ from agentcall.messages import (
     tool_call_from_json,
     tool_call_to_json,
 )
+from agentcall.settings import ModelSettings
 from agentcall.tools.serialize import to_json_value
 
 Output = TypeVar("Output", covariant=True)
@@ -125,6 +126,7 @@ class RunResult(Generic[Output]):
     paused: the calls of these agents.
     agent: the name of the agent that answered.
     approval_rules: the calls that were approved always.
+    settings: the model settings that the run was started with.
     notes: for a person, what a crash left unknown and what has changed since.
     tool_errors: the exceptions that tools raised in this run, including those of agents as tools.
         Not in the JSON form.
@@ -143,6 +145,7 @@ class RunResult(Generic[Output]):
     approval_rules: tuple[ApprovalRule, ...] = ()
     paused: tuple[PausedAgentCall, ...] = ()
     tool_errors: tuple[ToolFailure, ...] = field(default=(), compare=False)
+    settings: ModelSettings | None = None
 
     @property
     def own_pending(self) -> tuple[PendingCall, ...]:
@@ -232,6 +235,8 @@ def run_result_to_json(result: RunResult[Any]) -> dict[str, JSON]:
             for paused in result.paused
         ],
     }
+    if result.settings is not None:
+        wire["settings"] = result.settings.to_json()
     if result.notes:
         wire["notes"] = list(result.notes)
     if isinstance(answer, MissingOutput):
@@ -262,6 +267,7 @@ def _run_result_from_json(
             )
             for paused in wire["paused"]
         ),
+        settings=ModelSettings.from_json(wire["settings"]) if "settings" in wire else None,
     )
 
 

@@ -26,11 +26,11 @@ def test_none_is_no_bound(name: str) -> None:
 
 def test_model_settings_are_the_fields_that_are_set() -> None:
     assert ModelSettings().to_fields() == {}
-    settings = ModelSettings(temperature=0.0, stop=("END",), extra={"top_k": 1})
+    settings = ModelSettings(temperature=0.0, stop=("END",), extra_body={"top_k": 1})
     assert settings.to_fields() == {"temperature": 0.0, "stop": ["END"], "top_k": 1}
 
 
 @pytest.mark.parametrize("name", ["model", "messages", "stream", "stream_options"])
 def test_a_field_of_every_request_is_not_a_model_setting(name: str) -> None:
     with pytest.raises(UsageError, match=name):
-        ModelSettings(extra={name: 1})
+        ModelSettings(extra_body={name: 1})

@@ -27,7 +27,8 @@ if TYPE_CHECKING:  # types only: an agent is made without them
     from agentcall.dialects.answer_parts import MessageDelta, MessagePart
 
 JSONObject: TypeAlias = dict[str, JSON]
-ToolChoice: TypeAlias = Literal["auto", "none", "required"]
+ToolChoice: TypeAlias = Literal["auto", "none", "required"] | str
+"""Whether the model may, may not or must call tools, or the name of the tool that it must call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +72,7 @@ class Dialect(Protocol):
         ...
 
     def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
-        """Render the prompt; `tool_choice` is whether the model may, may not or must call tools."""
+        """Render the prompt; `tool_choice` is "auto", "none", "required" or a tool's name."""
         ...
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:

@@ -27,7 +27,7 @@ from agentcall.dialects.dialect import (
     RequestPrelude,
     ToolChoice,
 )
-from agentcall.dialects.native import NativeReader, append_answer_format
+from agentcall.dialects.native import NativeReader, append_answer_format, append_tool_choice
 from agentcall.dialects.prompt_safety import (
     escape_special_tokens,
     render_result_text,
@@ -71,7 +71,9 @@ class InternLMDialect:
 
     def create_prelude(self, prompt: PromptSpec, tool_choice: ToolChoice) -> RequestPrelude:
         """Return the system message, a message with the tools, and the fields of raw mode."""
-        instructions = append_answer_format(prompt) or DEFAULT_SYSTEM
+        instructions = append_tool_choice(
+            append_answer_format(prompt) or DEFAULT_SYSTEM, prompt, tool_choice
+        )
         messages: list[JSONObject] = [system_to_json(instructions)]
         if prompt.tools:
             functions = [tool.definition["function"] for tool in prompt.tools]

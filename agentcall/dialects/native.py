@@ -61,6 +61,15 @@ def append_answer_format(prompt: PromptSpec) -> str:
     return f"{prompt.instructions}\n\n{notice}" if prompt.instructions else notice
 
 
+def append_tool_choice(text: str, prompt: PromptSpec, tool_choice: ToolChoice) -> str:
+    """Append which tool the model has to call, for a server that cannot be told in a field."""
+    if tool_choice in ("auto", "none") or not prompt.tools:
+        return text
+    subject = "a tool" if tool_choice == "required" else f"the tool {tool_choice}"
+    notice = f"Call {subject} now: your next message is a call of {subject}, without an answer."
+    return f"{text}\n\n{notice}" if text else notice
+
+
 @dataclass(frozen=True, slots=True)
 class NativeDialect:
     """The `tools` field, the `tool_calls` list and the `tool` role."""
@@ -72,8 +81,10 @@ class NativeDialect:
         fields: JSONObject = {}
         if prompt.tools:
             fields["tools"] = [tool.definition for tool in prompt.tools]
-            if tool_choice != "auto":
+            if tool_choice in ("none", "required"):
                 fields["tool_choice"] = tool_choice
+            elif tool_choice != "auto":
+                fields["tool_choice"] = {"type": "function", "function": {"name": tool_choice}}
         instructions = append_answer_format(prompt)
         system: list[JSONObject] = [system_to_json(instructions)] if instructions else []
         return RequestPrelude(tuple(system), fields)

@@ -34,7 +34,7 @@ from agentcall.dialects.dialect import Dialect, DialectReader, JSONObject, Promp
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parsers.response_parser import RetractedPart
 from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
-from agentcall.messages import JSON, Image, User
+from agentcall.messages import JSON, Image, User, encode_json
 from agentcall.models.capabilities import DialectChoice, choose_without_tools
 from agentcall.models.errors import mask_secrets
 from agentcall.models.model import ModelRequest, ResponseEvent, ResponseStart
@@ -62,6 +62,10 @@ class ChatTransport(Protocol):
         """Keys and passwords, which no error may contain."""
         ...
 
+    def configure(self, headers: Mapping[str, str], timeout: float | None) -> ChatTransport:
+        """Return a transport that also sends these headers, with this timeout if one is given."""
+        ...
+
     def post(self, body: bytes) -> Awaitable[JSON]:
         """Send a request and return the JSON answer. Raises ModelError."""
         ...
@@ -77,29 +81,33 @@ class ChatTransport(Protocol):
 class ChatClient:
     """Sends the requests of one model over a transport.
 
-    choose_dialect: called once, by the first request, to select the model and its dialect.
+    choose_dialect: called once, by the first request, with its transport, to select the model and
+        its dialect.
     url: the server's URL without secrets, for tracing.
     """
 
     def __init__(
         self,
         transport: ChatTransport,
-        choose_dialect: Callable[[], Awaitable[DialectChoice]],
+        choose_dialect: Callable[[ChatTransport], Awaitable[DialectChoice]],
         settings: ModelSettings | None,
         *,
         url: str = "",
     ) -> None:
+        self._settings = settings or ModelSettings()
         self._transport = transport
+        self._configured: tuple[ModelSettings | None, ChatTransport] = None, transport
+        self._transport = self._configure_transport(self._settings)
         self._url = url
         self._choose_dialect = choose_dialect
-        self._encoder = RequestEncoder(settings or ModelSettings())
+        self._encoder = RequestEncoder(self._settings)
         self._dialect_choice: DialectChoice | None = None
         self._thinking_opener = ""
 
-    async def resolve_dialect(self) -> DialectChoice:
+    async def resolve_dialect(self, transport: ChatTransport | None = None) -> DialectChoice:
         """Return the model's name, the dialect and the reason."""
         if self._dialect_choice is None:
-            self._dialect_choice = await self._choose_dialect()
+            self._dialect_choice = await self._choose_dialect(transport or self._transport)
         return self._dialect_choice
 
     @property
@@ -109,7 +117,10 @@ class ChatClient:
 
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the parts of one answer. Raises ModelError."""
-        choice = self._dialect_choice or await self.resolve_dialect()
+        transport = self._transport
+        if request.settings is not None:
+            transport = self._configure_transport(request.settings)
+        choice = self._dialect_choice or await self.resolve_dialect(transport)
         if not choice.accepts_images:
             _require_no_image(choice.model, request)
         has_answered = False
@@ -117,28 +128,28 @@ class ChatClient:
             yield ResponseStart(choice.dialect.name, choice.reason, choice.model, self._url)
             try:
                 if request.stream and choice.can_stream:
-                    async for part in self._request_stream(choice, request):
+                    async for part in self._request_stream(transport, choice, request):
                         has_answered = True
                         yield part
                     return
-                parts = await self._request_whole(choice, request)
+                parts = await self._request_whole(transport, choice, request)
                 break
             except ModelRefused as refused:
                 adapted = None if has_answered else self._adapt(refused, choice, request)
                 if adapted is None:
-                    raise mask_secrets(refused, self._transport.secrets) from None
+                    raise mask_secrets(refused, transport.secrets) from None
                 choice = adapted
             except ModelError as error:
-                raise mask_secrets(error, self._transport.secrets) from error.__cause__
+                raise mask_secrets(error, transport.secrets) from error.__cause__
         for part in parts:
             yield part
 
     async def _request_whole(
-        self, choice: DialectChoice, request: ModelRequest
+        self, transport: ChatTransport, choice: DialectChoice, request: ModelRequest
     ) -> list[ResponseEvent]:
         body = self._encoder.encode(choice.model, choice.dialect, request)
         reader = ResponseReader(self._create_reader(choice, request), len(body))
-        answer = await self._transport.post(body)
+        answer = await transport.post(body)
         if _count_characters(answer) < LARGE_ANSWER_BYTES:
             parts = reader.read_whole(answer)
         else:
@@ -149,12 +160,12 @@ class ChatClient:
         return parts
 
     async def _request_stream(
-        self, choice: DialectChoice, request: ModelRequest
+        self, transport: ChatTransport, choice: DialectChoice, request: ModelRequest
     ) -> AsyncIterator[ResponseEvent]:
         body = self._encoder.encode(choice.model, choice.dialect, request)
         reader = ResponseReader(self._create_reader(choice, request), len(body))
         length = 0
-        async with aclosing(self._transport.stream(body)) as pieces:
+        async with aclosing(transport.stream(body)) as pieces:
             try:
                 async for data in pieces:
                     length += len(data)
@@ -177,6 +188,16 @@ class ChatClient:
             if isinstance(part, RetractedPart):
                 self._learn_opener(part)
             yield part
+
+    def _configure_transport(self, settings: ModelSettings) -> ChatTransport:
+        """Return the transport with the headers and the timeout of the settings."""
+        if not settings.extra_headers and settings.timeout is None:
+            return self._transport
+        known, transport = self._configured
+        if known is not settings:
+            transport = self._transport.configure(settings.extra_headers, settings.timeout)
+            self._configured = settings, transport
+        return transport
 
     def _create_reader(self, choice: DialectChoice, request: ModelRequest) -> DialectReader:
         reader = choice.dialect.create_reader(request.prompt)
@@ -245,7 +266,9 @@ async def _drain_stream(pieces: AsyncGenerator[bytes, None]) -> None:
         return
 
 
-_HeadKey: TypeAlias = "tuple[str, Dialect, PromptSpec, ToolChoice, bool, bool]"
+_HeadKey: TypeAlias = (
+    "tuple[str, Dialect, PromptSpec, ToolChoice, bool, bool, ModelSettings | None]"
+)
 
 
 class RequestEncoder:
@@ -271,30 +294,63 @@ class RequestEncoder:
         self, model: str, dialect: Dialect, request: ModelRequest
     ) -> tuple[bytes, bytes]:
         """Return the fields before the messages, and the messages that the dialect begins with."""
-        stream, asks_usage = request.stream, self.asks_stream_usage
-        key = (model, dialect, request.prompt, request.tool_choice, stream, asks_usage)
+        stream, asks_usage, settings = request.stream, self.asks_stream_usage, request.settings
+        tool_choice = request.tool_choice or "auto"
+        if self._settings.tool_choice is not None:
+            tool_choice = _merge_tool_choice(self._settings.tool_choice, request)
+        key = (model, dialect, request.prompt, tool_choice, stream, asks_usage, settings)
         head = self._heads.get(key)
         if head is None:
-            prelude = dialect.create_prelude(request.prompt, request.tool_choice)
-            fields = {"model": model, **_merge_fields(prelude.fields, self._settings.to_fields())}
+            _check_tool_choice(tool_choice, request.prompt)
+            prelude = dialect.create_prelude(request.prompt, tool_choice)
+            merged = self._settings if settings is None else self._settings.merge(settings)
+            fields = {"model": model, **_merge_fields(dialect.name, prelude.fields, merged)}
             if stream:
                 fields["stream"] = True
                 if asks_usage:
                     fields["stream_options"] = {"include_usage": True}
             messages = b",".join(map(orjson.dumps, prelude.messages))
-            head = self._heads[key] = (orjson.dumps(fields)[:-1] + b",", messages)
+            head = self._heads[key] = (encode_json(fields)[:-1] + b",", messages)
             if len(self._heads) > self._capacity:
                 self._heads.popitem(last=False)
         return head
 
 
-def _merge_fields(dialect: Mapping[str, JSON], settings: Mapping[str, JSON]) -> JSONObject:
-    """Merge both sets of fields, and their stop words.
+def _merge_tool_choice(own: ToolChoice, request: ModelRequest) -> ToolChoice:
+    """Return the choice of a request to a model that has one of its own, for the first turn."""
+    if request.tool_choice is None:
+        return own
+    has_choice = request.settings is not None and request.settings.tool_choice is not None
+    return "none" if own == "none" and not has_choice else request.tool_choice
 
-    Stop words are joined because a request's replace those of the server's chat template.
+
+def _check_tool_choice(choice: ToolChoice, prompt: PromptSpec) -> None:
+    """Raise UsageError for the name of a tool that is not offered."""
+    names = [tool.name for tool in prompt.tools]
+    if choice not in ("auto", "none", "required", *names):
+        raise UsageError(
+            f"tool_choice={choice!r}: no such tool is offered ({', '.join(names) or 'none is'}); "
+            'it is "auto", "none", "required", or the name of a tool'
+        )
+
+
+def _merge_fields(name: str, dialect: Mapping[str, JSON], settings: ModelSettings) -> JSONObject:
+    """Merge the fields of the dialect of this name and of the settings, and their stop words.
+
+    Stop words are joined because a request's replace those of the server's chat template. Raises
+    UsageError for a field that the dialect needs with another value.
     """
-    stops: list[JSON] = list(dict.fromkeys([*_get_stops(dialect), *_get_stops(settings)]))
-    return {**dialect, **settings, **({"stop": stops} if stops else {})}
+    fields = settings.to_fields()
+    for key in settings.extra_body:
+        if key in dialect and dialect[key] != fields[key]:
+            raise UsageError(
+                f"ModelSettings(extra_body={{{key!r}: ...}}): the dialect {name} sends "
+                f"{dialect[key]!r:.100}; remove it, or choose another dialect"
+            )
+    if "tools" not in dialect:  # OpenAI and vLLM refuse it without tools
+        fields.pop("parallel_tool_calls", None)
+    stops: list[JSON] = list(dict.fromkeys([*_get_stops(dialect), *_get_stops(fields)]))
+    return {**dialect, **fields, **({"stop": stops} if stops else {})}
 
 
 def _get_stops(fields: Mapping[str, JSON]) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 from agentcall.dialects.dialect import Dialect
 from agentcall.messages import JSON
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice, choose_dialect
-from agentcall.models.chat_completions import ChatClient
+from agentcall.models.chat_completions import ChatClient, ChatTransport
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.model import ModelRequest, ResponseEvent
-from agentcall.settings import ModelSettings
+from agentcall.settings import ModelSettings, merge_headers
 
 
 class HTTPChat:
@@ -24,6 +24,7 @@ class HTTPChat:
     model: the model's name on the server, or the last part of its path; None selects the first
         model that the server lists.
     dialect: how tools are offered and calls are read; "auto" probes the server once.
+    settings: those of an agent or a run replace them, one by one.
     api_key, proxy, headers, ssl, timeout: of the connection to the server, as in `HTTPEndpoint`.
 
     >>> model = HTTPChat("https://gpu.example/v1", proxy="http://proxy.example:3128", timeout=60)
@@ -76,8 +77,9 @@ class HTTPChat:
         """Return the model's full name, the dialect and the reason; asks the server once."""
         return await self._chat_client.resolve_dialect()
 
-    async def _choose_dialect(self) -> DialectChoice:
-        return await choose_dialect(self.endpoint, self.model, self.dialect)
+    async def _choose_dialect(self, transport: ChatTransport) -> DialectChoice:
+        endpoint = transport.endpoint if isinstance(transport, _HTTPTransport) else self.endpoint
+        return await choose_dialect(endpoint, self.model, self.dialect)
 
     def __repr__(self) -> str:
         return f"HTTPChat({self.endpoint.display_url!r}, {self.model!r})"
@@ -90,6 +92,16 @@ class _HTTPTransport:
     @property
     def secrets(self) -> Collection[str]:
         return self.endpoint.secrets
+
+    def configure(self, headers: Mapping[str, str], timeout: float | None) -> _HTTPTransport:
+        endpoint = self.endpoint
+        return _HTTPTransport(
+            replace(
+                endpoint,
+                headers=merge_headers(endpoint.headers, headers),
+                timeout=endpoint.timeout if timeout is None else timeout,
+            )
+        )
 
     def post(self, body: bytes) -> Awaitable[JSON]:
         return self.endpoint.post(CHAT_PATH, body)

@@ -9,19 +9,25 @@ from typing import Protocol, TypeAlias
 from agentcall.dialects.answer_parts import MessagePart
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
 from agentcall.messages import Transcript, Usage
+from agentcall.settings import ModelSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelRequest:
     """One request to a model: the conversation so far, the instructions and the tools.
 
-    `stream` asks for text as it arrives; a model that cannot stream answers in one piece.
+    tool_choice: "auto", "none", "required" or a tool's name; None leaves it to the model's own
+        settings, and is "auto" without any.
+    stream: asks for text as it arrives; a model that cannot stream answers in one piece.
+    settings: those of the agent and the run, which replace the model's own, one by one. Their
+        `tool_choice` is in `tool_choice` already.
     """
 
     transcript: Transcript
     prompt: PromptSpec
-    tool_choice: ToolChoice = "auto"
+    tool_choice: ToolChoice | None = "auto"
     stream: bool = False
+    settings: ModelSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ rest (docs/performance.md), is skipped. The fastest transport is aiohttp's:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Mapping
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -29,13 +29,13 @@ from agentcall.dialects.dialect import Dialect, get_dialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
 from agentcall.messages import JSON
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice
-from agentcall.models.chat_completions import ChatClient
+from agentcall.models.chat_completions import ChatClient, ChatTransport
 from agentcall.models.errors import build_not_json_error, parse_error_response, parse_retry_after
 from agentcall.models.http import MAX_BYTES
 from agentcall.models.model import ModelRequest, ResponseEvent
 from agentcall.models.response_reader import decode_json
 from agentcall.models.url import extract_named_secrets, extract_url_secrets, redact_url
-from agentcall.settings import ModelSettings
+from agentcall.settings import ModelSettings, merge_headers
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ class OpenAIChat:
     model: the model's name at the provider.
     dialect: how tools are offered and calls are read; "auto" means "native". A native dialect is
         replaced when the server refuses tools.
+    settings: those of an agent or a run replace them, one by one.
     timeout: seconds for one request from its first attempt to its last byte, retries included.
     """
 
@@ -82,7 +83,7 @@ class OpenAIChat:
         """Return the model's name, the dialect and the reason."""
         return await self._chat_client.resolve_dialect()
 
-    async def _choose_dialect(self) -> DialectChoice:
+    async def _choose_dialect(self, _transport: ChatTransport) -> DialectChoice:
         return self._dialect_choice
 
     def __repr__(self) -> str:
@@ -92,15 +93,26 @@ class OpenAIChat:
 class _OpenAITransport:
     """The client as a `ChatTransport`."""
 
-    def __init__(self, client: AsyncOpenAI, timeout: float) -> None:
+    def __init__(
+        self, client: AsyncOpenAI, timeout: float, options: Mapping[str, Any] | None = None
+    ) -> None:
         self._client = client
         self._timeout = timeout
+        self._options: Any = options or {}  # Any: openai does not export their type
         self.display_url = redact_url(str(client.base_url))
+
+    def configure(self, headers: Mapping[str, str], timeout: float | None) -> _OpenAITransport:
+        headers = merge_headers(self._options.get("headers", {}), headers)
+        options = {**self._options, "headers": headers}
+        if timeout is not None:
+            options["timeout"] = timeout  # else the client's own may end an attempt earlier
+        return _OpenAITransport(self._client, timeout or self._timeout, options)
 
     @property
     def secrets(self) -> Collection[str]:
         client = self._client
-        fields = [*client.default_headers.items(), *client.default_query.items()]
+        headers = {**client.default_headers, **self._options.get("headers", {})}
+        fields = [*headers.items(), *client.default_query.items()]
         return [
             client.api_key,
             *extract_named_secrets(fields),
@@ -160,6 +172,7 @@ class _OpenAITransport:
             CHAT_PATH,
             body=orjson.loads(body),
             cast_to=object,
+            options=self._options,
             stream=True,  # the client returns bytes as they arrive, also of plain JSON
             stream_cls=AsyncStream[object],
         )

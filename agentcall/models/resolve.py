@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
 from agentcall.models.url import add_v1_path, redact_url
+from agentcall.settings import ModelSettings
 
 if TYPE_CHECKING:
     from agentcall.models.load_balancer import LoadBalancer
@@ -50,6 +51,10 @@ LOCAL_PORTS = {
 
 ModelLike: TypeAlias = "Model | str | Sequence[Model | str]"
 """A model, its shorthand, or several of them that serve the same model."""
+
+EMBEDDED_SETTINGS = ModelSettings(temperature=0.0, max_tokens=1024)
+"""The settings of the embedded model, unless an agent or a run has others: a small model calls
+tools most reliably at temperature 0, and may write without an end."""
 
 _SINGLE_TRIES, _BALANCED_TRIES = 4, 1
 """Attempts of a request on one server; a load balancer asks another server instead."""
@@ -190,16 +195,12 @@ class _LazyModel:
             return self._model
 
 
-def _create_http_model(
-    url: str, model: str | None, tries: int, temperature: float | None = None
-) -> Model:
+def _create_http_model(url: str, model: str | None, tries: int) -> Model:
     from agentcall.models.http import HTTPEndpoint
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.local_servers import find_api_key
-    from agentcall.settings import ModelSettings
 
-    settings = ModelSettings(temperature=temperature)
-    return HTTPChat(HTTPEndpoint(url, find_api_key(url), tries=tries), model, settings=settings)
+    return HTTPChat(HTTPEndpoint(url, find_api_key(url), tries=tries), model)
 
 
 def _create_lmdeploy_model(name: str, tries: int) -> Model:
@@ -207,7 +208,7 @@ def _create_lmdeploy_model(name: str, tries: int) -> Model:
 
     server = find_local_server(name) if name else None
     url = server.url if server else "http://{}:{}/v1".format(*LMDEPLOY)
-    return _create_http_model(url, server.model if server else name or None, tries, temperature=0.0)
+    return _create_http_model(url, server.model if server else name or None, tries)
 
 
 def _detect_shorthand() -> str:
@@ -228,7 +229,6 @@ def _create_embedded_model(name: str | None) -> Model:
     from agentcall.dialects.constrained import ConstrainedDialect
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.local_servers import find_embedded_server
-    from agentcall.settings import ModelSettings
     from agentcall_server.embedded_server import ensure
     from agentcall_server.errors import RuntimeMissing, ServerError, UnknownModelName
 
@@ -240,5 +240,6 @@ def _create_embedded_model(name: str | None) -> Model:
         raise UnknownModel(str(error)) from error
     except ServerError as error:
         raise ModelUnreachable(str(error)) from error
-    settings = ModelSettings(temperature=0.0, max_tokens=1024)
-    return HTTPChat(server.url, server.model, dialect=ConstrainedDialect(), settings=settings)
+    return HTTPChat(
+        server.url, server.model, dialect=ConstrainedDialect(), settings=EMBEDDED_SETTINGS
+    )

@@ -10,7 +10,7 @@ from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.policy import Policy
 from agentcall.runtime.output import OutputParser
-from agentcall.settings import Limits
+from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.tool import Tool
 
@@ -41,6 +41,7 @@ class AgentSpec:
     name: its name in the run: its own name, or the name of the tool that it is called as.
     agent: its own name.
     handoffs: the agents that may take the conversation over, by the names of the handoff tools.
+    settings: how its model answers; those of a run replace them.
     """
 
     model: Model
@@ -57,11 +58,34 @@ class AgentSpec:
     handoffs: Mapping[str, Callable[[], AgentSpec]] = field(
         default_factory=dict[str, "Callable[[], AgentSpec]"]
     )
+    settings: ModelSettings | None = None
 
     @property
     def tools(self) -> tuple[Tool, ...]:
         """The agent's tools and handoff tools, offered from the start or found by search."""
         return self.prompt.tools if self.finder is None else self.finder.tools
+
+    def check_run(self, settings: ModelSettings | None) -> None:
+        """Raise UsageError for settings that do not fit this agent or one that may take over."""
+        check_settings(settings)
+        merged = merge_settings(self.settings, settings)
+        if merged is not None:
+            self._check_tool_choice(merged.tool_choice)
+        for spec in self.iter_reachable() if self.handoffs else ():
+            if spec.settings is not None and spec is not self:
+                spec._check_tool_choice(spec.settings.tool_choice)  # noqa: SLF001 - of this class
+
+    def _check_tool_choice(self, choice: str | None) -> None:
+        if choice in (None, "auto", "none") or choice in self.registry:
+            return
+        if choice != "required":
+            known = ", ".join(self.registry.names) or "it has no tools"
+            raise UsageError(
+                f"tool_choice={choice!r}: the agent {self.name!r} has no such tool ({known}); "
+                'it is "auto", "none", "required", or the name of a tool'
+            )
+        if not self.registry:
+            raise UsageError(f'tool_choice="required": the agent {self.name!r} has no tools')
 
     def is_trusted_tool(self, name: str) -> bool:
         """Whether a reachable agent has the tool, and its results are never untrusted."""

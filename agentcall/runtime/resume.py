@@ -119,6 +119,7 @@ class _ResumeInputBuilder:
             approval_rules=self.rules,
             paused=result.paused,
             children=dict(self._iter_children(result, spec, path)),
+            settings=result.settings,
         )
 
     def _iter_decisions(

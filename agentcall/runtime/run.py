@@ -78,6 +78,7 @@ class AgentRun:
             run_input = _start_at_checkpoint(checkpoint, run_input)
         if run_input.agent:
             spec = spec.for_agent(run_input.agent)
+        spec.check_run(run_input.settings)
         self._enclosing_call = enclosing_call.get()
         messages = _inherit_taint(
             self._enclosing_call, run_input, assess_messages(run_input.messages, spec)
@@ -209,8 +210,9 @@ class AgentRun:
         request = ModelRequest(
             state.transcript,
             state.prompt,
-            "none" if state.close_reason else "auto",
+            "none" if state.close_reason else state.tool_choice,
             stream=state.emit is not None,
+            settings=state.settings,
         )
         reserved = 1
 
@@ -236,7 +238,7 @@ class AgentRun:
 
     async def _process_turn(self, turn: ModelTurn) -> RunResult[Any] | None:
         """Act on a turn: return the run's result, or None to continue."""
-        is_open = not self._state.close_reason
+        is_open = not self._state.close_reason and self._state.tool_choice != "none"
         if turn.finish == "length":
             return self._process_truncated_answer(turn)
         if turn.calls and is_open:
@@ -250,6 +252,7 @@ class AgentRun:
     async def _process_calls(self, turn: ModelTurn) -> RunResult[Any] | None:
         state = self._state
         state.invalid_answers = 0
+        state.free_tool_choice()
         planned = TurnPlanner(state).plan_calls(turn.calls)
         if state.spec.handoffs:
             planned = keep_first_handoff(planned, state.spec.handoffs)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentcall.approvals import ApprovalRule, FinalDecision
+from agentcall.dialects.dialect import ToolChoice
 from agentcall.events import Emit, Event
 from agentcall.messages import (
     Assistant,
@@ -42,7 +43,7 @@ from agentcall.runtime.context_trimming import OffloadedResults
 from agentcall.runtime.hooks import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.prompts import FINAL_ANSWER
-from agentcall.settings import Limits
+from agentcall.settings import Limits, ModelSettings, merge_settings
 from agentcall.tools.selection import ToolSelection
 from agentcall.tools.tool import Tool
 
@@ -64,6 +65,7 @@ class RunInput:
     children: the inputs of the nested runs that continue, by the ids of their calls.
     parent: the run that calls this agent as a tool.
     elapsed_seconds: the time that an interrupted run had taken in earlier processes.
+    settings: the model settings of the run, which replace those of its agents.
     """
 
     run_id: str
@@ -80,6 +82,7 @@ class RunInput:
     children: Mapping[str, RunInput] = field(default_factory=dict[str, "RunInput"])
     parent: RunState | None = None
     elapsed_seconds: float = 0.0
+    settings: ModelSettings | None = None
 
 
 class Budget:
@@ -198,17 +201,31 @@ class RunState:
         self.closing_reason: StopReason | None = None
         self.close_reason: StopReason | None = None
         self.switch_agent(spec)
+        if self.turns:
+            self.free_tool_choice()
 
     def switch_agent(self, spec: AgentSpec) -> None:
-        """Continue as this agent, with its prompt and tools."""
+        """Continue as this agent, with its prompt, tools and settings."""
         self.spec = spec
+        self.settings = merge_settings(spec.settings, self.input.settings)
+        # For the next turn; None leaves it to the model's own settings. The choice of a run is that
+        # of its first turn, and does not concern an agent that takes over.
+        first = spec.settings if self.turns else self.settings
+        self.tool_choice: ToolChoice | None = None if first is None else first.tool_choice
         parent = self.input.parent
         self.path: str = spec.name if parent is None else f"{parent.path}/{spec.name}"
         self.prompt = spec.prompt
         self.tools: Mapping[str, Tool] = spec.registry.by_name
-        self._tool_selection = None if spec.finder is None else ToolSelection(spec.finder)
+        self._tool_selection = None
+        if spec.finder is not None:
+            self._tool_selection = ToolSelection(spec.finder, self.tool_choice)
         self._reader_tools: tuple[Tool, ...] = ()
         self._prompt_tokens = 0  # prompts of two agents cannot be compared
+
+    def free_tool_choice(self) -> None:
+        """Leave it to the model whether it calls tools, unless it may call none."""
+        if self.tool_choice != "none":
+            self.tool_choice = "auto"
 
     def emit_event(self, event: Event) -> None:
         """Report an event, if anybody listens."""
@@ -326,6 +343,7 @@ class RunState:
             approval_rules=self.input.approval_rules,
             paused=paused,
             tool_errors=tuple(self.tool_errors),
+            settings=self.input.settings,
         )
 
     def build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:

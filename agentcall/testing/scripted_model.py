@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import orjson
@@ -13,7 +13,7 @@ from agentcall.dialects.native import NativeDialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelUnreachable, UsageError
 from agentcall.messages import JSON
 from agentcall.models.capabilities import DialectChoice
-from agentcall.models.chat_completions import ChatClient
+from agentcall.models.chat_completions import ChatClient, ChatTransport
 from agentcall.models.errors import parse_error_response, parse_retry_after
 from agentcall.models.model import ModelRequest, ResponseEvent
 from agentcall.testing.raw_http import FakeResponse, RecordedRequest
@@ -61,7 +61,7 @@ class ScriptedModel:
         """Yield the parts of the next reply. Raises ModelError if the reply is a fault."""
         return self._chat_client.ask(request)
 
-    async def _choose_dialect(self) -> DialectChoice:
+    async def _choose_dialect(self, _transport: ChatTransport) -> DialectChoice:
         return DialectChoice("scripted", self.dialect, "the model is scripted")
 
 
@@ -73,6 +73,11 @@ class _ScriptTransport:
     brain: ReplyFunction | None
     requests: list[RecordedRequest] = field(default_factory=list[RecordedRequest])
     secrets: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def configure(self, headers: Mapping[str, str], timeout: float | None) -> _ScriptTransport:
+        """Record these headers with the requests; a script has no timeout."""
+        return replace(self, headers={**self.headers, **headers})
 
     async def post(self, body: bytes) -> JSON:
         """Return the next reply as JSON."""
@@ -100,7 +105,8 @@ class _ScriptTransport:
         """Return the next reply. Raises ModelError if it is an error or a broken connection."""
         number = len(self.requests) + 1
         fields = orjson.loads(body)
-        request = RecordedRequest("POST", "/v1/chat/completions", {}, body, fields, number)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = RecordedRequest("POST", "/v1/chat/completions", headers, body, fields, number)
         self.requests.append(request)
         response = self._next_reply(request).answer(request)
         await asyncio.sleep(response.latency)

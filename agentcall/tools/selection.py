@@ -59,13 +59,18 @@ class ToolFinder:
 
 
 class ToolSelection:
-    """The tools that a conversation has selected so far."""
+    """The tools that a conversation has selected so far.
 
-    def __init__(self, finder: ToolFinder) -> None:
+    wanted: the name of a tool that is offered from the beginning, if there is such a tool.
+    """
+
+    def __init__(self, finder: ToolFinder, wanted: str | None = None) -> None:
         self._finder = finder
-        first = (finder.registry[FIND_TOOLS], *finder.pinned)
+        first = [finder.registry[FIND_TOOLS], *finder.pinned]
+        if wanted is not None and wanted in finder.registry:
+            first.append(finder.registry[wanted])
         self._tools = {pinned.name: pinned for pinned in first}
-        self._initial_size = len(first)
+        self._initial_size = len(self._tools)
         self._read_count = 0
 
     def update(self, messages: Transcript) -> tuple[Tool, ...]:

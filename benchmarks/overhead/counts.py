@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from agentcall import Agent, Limits, tool
@@ -47,6 +47,10 @@ class FakeTransport:
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
+
+    def configure(self, headers: Mapping[str, str], timeout: float | None) -> FakeTransport:
+        """Return this transport: it sends nothing."""
+        return self
 
     async def post(self, body: bytes) -> JSON:
         """Return a complete answer."""
@@ -85,7 +89,7 @@ async def add(a: int, b: int) -> int:
 def make_agent(steps: int) -> Agent:
     """Return an agent whose model requests `steps` tool calls."""
 
-    async def choose_dialect() -> DialectChoice:
+    async def choose_dialect(_transport: object) -> DialectChoice:
         return DialectChoice("m", NativeDialect(), "as the benchmark says")
 
     model = ChatClient(FakeTransport(steps), choose_dialect, None)

@@ -776,7 +776,7 @@ async def test_nothing_empty_is_sent(make: Make, stream: bool) -> None:
 
 async def test_settings_are_sent_and_stop_words_add_up(make: Make, stream: bool) -> None:
     settings = ModelSettings(
-        temperature=0.5, max_tokens=9, seed=7, stop=("END",), extra={"top_k": 3}
+        temperature=0.5, max_tokens=9, seed=7, stop=("END",), extra_body={"top_k": 3}
     )
     with FakeServer([say("hi")]) as server:
         await heard(make(server.url, settings=settings).ask(question(stream)))

@@ -79,9 +79,11 @@ async def test_a_server_is_asked_with_its_own_key_whatever_the_environment_has(
     assert request.body["model"] == "/m/internlm2_5-7b-chat"
 
 
-async def test_a_launched_lmdeploy_samples_as_lmdeploy_does(server: FakeServer) -> None:
+@pytest.mark.parametrize("name", ["lmdeploy:mine", "{url}"])
+async def test_a_shorthand_has_no_settings_of_its_own(server: FakeServer, name: str) -> None:
     enter(server, "mine")
-    assert (await asked(server, "lmdeploy:mine")).body["temperature"] == 0.0
+    body = (await asked(server, name.format(url=server.url))).body
+    assert not {"temperature", "top_p", "max_tokens", "seed", "stop"} & body.keys()
 
 
 async def test_a_server_that_has_ended_is_forgotten_with_its_key(

@@ -23,6 +23,9 @@ class Wire:
 
     secrets = ()
 
+    def configure(self, headers: object, timeout: object) -> Wire:
+        return self
+
     async def post(self, body: bytes) -> JSON:
         message: JSON = {"role": "assistant", "content": TEXT}
         return {"choices": [{"message": message, "finish_reason": "stop"}]}
@@ -40,7 +43,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-async def chosen() -> DialectChoice:
+async def chosen(_transport: object) -> DialectChoice:
     return DialectChoice("test", NativeDialect(), "it is said so", can_stream=True)
 
 

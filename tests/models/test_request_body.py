@@ -71,7 +71,7 @@ def test_instructions_alone_are_a_request() -> None:
 
 
 def test_messages_come_last() -> None:
-    settings = ModelSettings(temperature=0.1, extra={"zzz": 1})
+    settings = ModelSettings(temperature=0.1, extra_body={"zzz": 1})
     body = sent(settings, prompt=PromptSpec("x", ADD), stream=True)
     assert next(reversed(body)) == "messages"
 
@@ -116,7 +116,7 @@ def test_stop_words_add_up(stop: tuple[str, ...], expected: list[str]) -> None:
 
 def test_one_stop_word_may_be_a_text() -> None:
     request = ModelRequest(Transcript([User("hi")]), PromptSpec())
-    body = RequestEncoder(ModelSettings(extra={"stop": "END"})).encode("m", Stopping(), request)
+    body = RequestEncoder(ModelSettings(stop="END")).encode("m", Stopping(), request)
     assert orjson.loads(body)["stop"] == ["<|im_end|>", "END"]
 
 
@@ -146,4 +146,4 @@ def test_heads_of_many_offers_are_not_all_kept() -> None:
 @pytest.mark.parametrize("name", ["model", "messages", "stream", "stream_options"])
 def test_settings_do_not_take_what_is_the_requests(name: str) -> None:
     with pytest.raises(UsageError, match=name):
-        ModelSettings(extra={name: 1})
+        ModelSettings(extra_body={name: 1})

@@ -359,23 +359,29 @@ _DEFS = ("$defs", "definitions")
 
 
 def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> JSONObject:
-    """Build the schema of a turn; `tool_choice` is whether the model may or must call tools."""
+    """Build the schema of a turn, which holds the model to the `tool_choice`.
+
+    A tool's name leaves only a call of this tool: no plan, which may begin with another one.
+    """
     definitions: JSONObject = {}
     options: list[JSONObject] = []
-    if prompt.tools and tool_choice != "none":
-        plan: JSONObject = {
-            "type": "string",
-            "pattern": build_plan_pattern([tool.name for tool in prompt.tools]),
-        }
-        options.append(_create_object_schema(plan=plan))
+    is_named = tool_choice not in ("auto", "none", "required")
+    tools = [tool for tool in prompt.tools if not is_named or tool.name == tool_choice]
+    if tools and tool_choice != "none":
+        if not is_named:
+            plan: JSONObject = {
+                "type": "string",
+                "pattern": build_plan_pattern([tool.name for tool in tools]),
+            }
+            options.append(_create_object_schema(plan=plan))
         options += [
             _create_object_schema(
                 name={"const": tool.name},
                 arguments=_lift_definitions(tool.parameters, tool.name, definitions),
             )
-            for tool in prompt.tools
+            for tool in tools
         ]
-    if tool_choice != "required" or not options:
+    if tool_choice in ("auto", "none") or not options:
         options.append(
             _create_object_schema(
                 answer=_lift_definitions(
