@@ -19,7 +19,18 @@ from typing_extensions import TypeVar, Unpack
 
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
-from agentcall.messages import JSON, Image, Message, Text, User, fill_missing_results, load_messages
+from agentcall.messages import (
+    JSON,
+    Image,
+    Message,
+    Picture,
+    Text,
+    User,
+    fill_missing_results,
+    is_image,
+    load_messages,
+    to_image,
+)
 from agentcall.models.resolve import ModelLike, describe_model, resolve_model
 from agentcall.policy import Policy, validate_policy
 from agentcall.runtime.agent_spec import AgentSpec
@@ -38,7 +49,8 @@ if TYPE_CHECKING:
 Output = TypeVar("Output", default=str)
 Deps = TypeVar("Deps", default=None)
 
-Prompt: TypeAlias = str | Sequence[str | Text | Image]
+PromptPart: TypeAlias = str | Text | Image | bytes | Picture
+Prompt: TypeAlias = PromptPart | Sequence[PromptPart]
 History: TypeAlias = Iterable[Message | Mapping[str, JSON]]
 
 
@@ -114,7 +126,9 @@ class Agent(Generic[Output, Deps]):
     ) -> RunResult[Output]:
         """Run to the end and return the result.
 
-        prompt: the user's message; may be omitted if `messages` ends with it.
+        prompt: the user's message: a text, an image, or a list of these. An image is an `Image`,
+            the bytes of an image file, or an image of Pillow. May be omitted if `messages` ends
+            with it.
         messages: the conversation so far, such as `result.messages` of an earlier run.
         session: keeps the conversation, instead of `messages`: the run continues it.
         deps: `RunContext.deps` of the tools.
@@ -427,7 +441,19 @@ def prepare_messages(prompt: Prompt | None, messages: History) -> tuple[tuple[Me
 def _to_user_message(prompt: Prompt) -> User:
     if isinstance(prompt, str):
         return User(prompt)
-    return User(tuple(Text(part) if isinstance(part, str) else part for part in prompt))
+    parts = prompt if isinstance(prompt, (list, tuple)) else [prompt]
+    return User(tuple(_to_content_part(part, index) for index, part in enumerate(parts)))
+
+
+def _to_content_part(part: object, index: int) -> Text | Image:
+    if isinstance(part, (str, Text)):
+        return Text(part) if isinstance(part, str) else part
+    if is_image(part):
+        return to_image(part)
+    raise UsageError(
+        f"part {index} of the prompt is {part!r:.100}; use a text, or an image: Image.file(path), "
+        "the bytes of an image file, or an image of Pillow"
+    )
 
 
 def generate_run_id() -> str:

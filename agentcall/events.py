@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
-from agentcall.messages import JSON, ToolCall, ToolResult, Usage, to_json, tool_call_to_json
+from agentcall.messages import (
+    JSON,
+    ToolCall,
+    ToolResult,
+    Usage,
+    hide_image_data,
+    to_json,
+    tool_call_to_json,
+)
 from agentcall.result import RunResult, run_result_to_json
 
 
@@ -181,7 +189,10 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 def event_to_json(event: Event) -> dict[str, JSON]:
-    """Return the JSON form of an event: its fields, and `type`, the name of its class."""
+    """Return the JSON form of an event: its fields, and `type`, the name of its class.
+
+    It is for logs and displays: an image is only described.
+    """
     fields: dict[str, JSON] = {"type": type(event).__name__}
     for name in type(event).__slots__:
         fields[name] = _value_to_json(getattr(event, name))
@@ -205,12 +216,18 @@ def _value_to_json(
         case ToolCall():
             return tool_call_to_json(value)
         case ToolResult():
-            return to_json(value)
+            return to_json(hide_image_data(value))
         case Usage():
             return asdict(value)
         case RunResult():
-            return run_result_to_json(value)
+            return run_result_to_json(_hide_images(value))
         case BaseException():
             return type(value).__name__
         case _:
             return event_to_json(value)
+
+
+def _hide_images(result: RunResult[Any]) -> RunResult[Any]:
+    paused = (replace(call, result=_hide_images(call.result)) for call in result.paused)
+    messages = tuple(map(hide_image_data, result.messages))
+    return replace(result, messages=messages, paused=tuple(paused))

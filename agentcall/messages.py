@@ -10,7 +10,7 @@ In this file, from top to bottom:
 - pairing: in a conversation that may be sent, every tool call is followed by a result;
 - provenance: whether untrusted content is in a conversation;
 - the transcript of a run, which encodes each message once;
-- image files as `data:` URLs.
+- images as `data:` URLs.
 
 Rules of provenance:
 1. Untrusted is the result of a tool marked `untrusted`, what a tool returns as `Untrusted(...)`,
@@ -29,12 +29,15 @@ Rules of provenance:
 from __future__ import annotations
 
 import base64
+import binascii
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Protocol, TypeAlias, Union, cast
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, Union, cast
 
 import orjson
 
@@ -55,9 +58,12 @@ class Text:
     untrusted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Image:
-    """An image part of a user's message: an `https:` or `data:` URL; `untrusted` as in `Text`."""
+    """An image, of a user's message or of a tool's result; `untrusted` as in `Text`.
+
+    url: an `https:` or `data:` URL. detail: "low", "high" or "auto", for servers that know it.
+    """
 
     url: str
     detail: str | None = None
@@ -67,6 +73,26 @@ class Image:
     def file(cls, path: str | Path) -> Image:
         """Read a local image file (PNG, JPEG, WebP, GIF). Raises UsageError."""
         return cls(read_data_url(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Image:
+        """Return the image of these bytes (PNG, JPEG, WebP, GIF). Raises UsageError."""
+        return cls(encode_data_url(data, f"an image of {len(data)} bytes"))
+
+    @property
+    def description(self) -> str:
+        """The type and the size, such as "image/png, 1024 bytes"; else the beginning of the URL."""
+        if not self.url.startswith("data:"):
+            return self.url[:_MAX_URL_LENGTH]
+        head, _, data = self.url.partition(",")
+        size = len(data) * 3 // 4 - data[-2:].count("=")
+        return f"{head[5:].partition(';')[0] or 'an image'}, {size} bytes"
+
+    def __repr__(self) -> str:
+        return f"Image({self.description!r})"
+
+
+_MAX_URL_LENGTH = 200
 
 
 Content: TypeAlias = str | tuple[Text | Image, ...]
@@ -135,6 +161,7 @@ class ToolResult:
     """The result of a tool call; `untrusted` if others may have written a part of it.
 
     assessed: whether a run has set that mark; False for a result from elsewhere.
+    images: the images of the result; the text says where each belongs.
     """
 
     call_id: str
@@ -143,6 +170,7 @@ class ToolResult:
     is_error: bool = False
     untrusted: bool = False
     assessed: bool = field(default=False, compare=False, repr=False)
+    images: tuple[Image, ...] = ()
 
 
 Message: TypeAlias = System | User | Assistant | ToolResult
@@ -193,6 +221,8 @@ def to_json(message: object) -> dict[str, JSON]:
             wire = tool_result_to_json(message.call_id, message.name, message.text)
             if message.is_error:
                 wire["is_error"] = True
+            if message.images:
+                wire["images"] = [_part_to_json(image) for image in message.images]
             return _add_provenance(wire, message)
         case System():
             wire = system_to_json(message.text)
@@ -273,13 +303,15 @@ def from_json(value: Mapping[str, JSON]) -> Message:
                 _get_text(value), tuple(_tool_calls_from_json(value)), thinking, untrusted, assessed
             )
         case "tool" | "function":
+            text, images = join_result_parts(_get_content(value))
             return ToolResult(
                 _get_string(value, "tool_call_id"),
                 _get_string(value, "name"),
-                _get_text(value),
+                text,
                 value.get("is_error") is True,
                 untrusted,
                 assessed,
+                (*images, *_get_images(value)),
             )
         case _:
             raise UsageError(
@@ -355,14 +387,47 @@ def _get_content(value: Mapping[str, JSON]) -> Content:
     return tuple(_part_from_json(part) for part in content)
 
 
+def join_result_parts(content: Content) -> tuple[str, tuple[Image, ...]]:
+    """Return the text of a tool's result, which says where its images belong, and the images."""
+    if isinstance(content, str):
+        return content, ()
+    images = [part for part in content if isinstance(part, Image)]
+    numbers = iter(range(1, len(images) + 1))
+    lines = (
+        part.text if isinstance(part, Text) else format_image(part, next(numbers))
+        for part in content
+    )
+    return "\n".join(lines), tuple(images)
+
+
+def format_image(image: Image, number: int) -> str:
+    """Return what the text of a tool's result has in place of an image."""
+    return f"[image {number}: {image.description}]"
+
+
+def _get_images(value: Mapping[str, JSON]) -> Iterator[Image]:
+    """Yield what `to_json` wrote of the images of a tool's result."""
+    images = value.get("images")
+    if images is None:
+        return
+    if isinstance(images, str) or not isinstance(images, Sequence):
+        raise UsageError(f"a message's images is {images!r:.100}; use a list of image_url parts")
+    for part in map(_part_from_json, images):
+        if not isinstance(part, Image):
+            raise UsageError(f"an image of a message is {part!r:.100}; use an image_url part")
+        yield part
+
+
 def _has_untrusted_flag(value: Mapping[str, JSON]) -> bool:
     """Whether a message or a part of its content is marked, as `untrusted` or `tainted`."""
     if _has_flag(value, "untrusted") or _has_flag(value, "tainted"):
         return True
-    content = value.get("content")
-    if isinstance(content, str) or not isinstance(content, Sequence):
-        return False
-    return any(map(_has_untrusted_part_flag, content))
+    return any(
+        _has_untrusted_part_flag(part)
+        for parts in (value.get("content"), value.get("images"))
+        if not isinstance(parts, str) and isinstance(parts, Sequence)
+        for part in parts
+    )
 
 
 def _has_untrusted_part_flag(part: JSON) -> bool:
@@ -390,7 +455,7 @@ def _part_from_json(value: JSON) -> Text | Image:
         case str():
             return Text(value)
         case _:
-            raise UsageError(f"a content part is {value!r}; use a text or an image_url part")
+            raise UsageError(f"a content part is {value!r:.200}; use a text or an image_url part")
 
 
 def _tool_calls_from_json(value: Mapping[str, JSON]) -> Iterable[ToolCall]:
@@ -662,15 +727,20 @@ class Transcript:
 
     As earlier messages are never rewritten, a request starts with the bytes of the request before
     it, and the server's prefix cache hits. Each dialect has a buffer of its own.
+
+    `has_images` is whether a message has an image.
     """
 
     def __init__(self, messages: Iterable[Message] = ()) -> None:
         self._messages: list[Message] = list(messages)
         self._buffers: dict[object, _Buffer] = {}
+        self.has_images = any(map(_has_images, self._messages))
 
     def append(self, message: Message) -> None:
         """Append a message."""
         self._messages.append(message)
+        if not self.has_images and isinstance(message, ToolResult):
+            self.has_images = bool(message.images)
 
     def encode(self, key: object, render: RenderMessage) -> bytes:
         """Return the messages as JSON objects joined by commas, as `render` writes them.
@@ -700,11 +770,19 @@ class Transcript:
         return self._messages[index]
 
 
-# Image files.
+def _has_images(message: Message) -> bool:
+    if isinstance(message, ToolResult):
+        return bool(message.images)
+    if not isinstance(message, User) or isinstance(message.content, str):
+        return False
+    return any(isinstance(part, Image) for part in message.content)
+
+
+# Images.
 
 
 MAX_IMAGE_BYTES = 20 * 2**20
-"""The largest file that is sent; a model sees a few million pixels, and photos have 2 to 8 MiB."""
+"""The largest image that is sent; a model sees a few million pixels, and photos have 2 to 8 MiB."""
 
 _IMAGE_SIGNATURES = {
     "png": b"\x89PNG\r\n\x1a\n",
@@ -712,6 +790,120 @@ _IMAGE_SIGNATURES = {
     "gif": b"GIF8",
     "webp": b"RIFF",
 }
+_IMAGE_URL = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,[\w+/]{60,}={0,2}", re.ASCII)
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+
+
+class Picture(Protocol):
+    """An image of Pillow, which is not imported here: `PIL.Image.Image` has these members."""
+
+    @property
+    def mode(self) -> str:
+        """How a pixel is stored, such as "RGB"."""
+        ...
+
+    @property
+    def save(self) -> Callable[..., object]:
+        """Write the image to a file: `save(file, format="PNG")`."""
+        ...
+
+    @property
+    def convert(self) -> Callable[..., Any]:  # Any: another image
+        """Return the image in another mode: `convert("RGB")`."""
+        ...
+
+
+def is_image(value: object) -> bool:
+    """Whether a value is an image: `Image`, the bytes of an image file, or an image of Pillow."""
+    if isinstance(value, (bytes, bytearray)):
+        return detect_image_type(value) is not None
+    return isinstance(value, Image) or _is_picture(value)
+
+
+def _is_picture(value: object) -> TypeGuard[Picture]:
+    # Not an isinstance check, which takes as long as a whole result of a tool.
+    kind = type(value)
+    return hasattr(kind, "save") and hasattr(kind, "convert") and hasattr(kind, "tobytes")
+
+
+def to_image(value: object) -> Image:
+    """Return a value for which `is_image` is true as an `Image` that can be sent.
+
+    Raises UsageError if it cannot be sent: it is too large, or its URL is a path.
+    """
+    if isinstance(value, Image):
+        return _check_image(value)
+    if _is_picture(value):
+        return Image.from_bytes(_save_picture(value))
+    return Image.from_bytes(bytes(cast("bytes", value)))
+
+
+def _check_image(image: Image) -> Image:
+    scheme, _, data = image.url.partition(":")
+    if scheme.lower() not in ("data", "https", "http", "file"):
+        raise UsageError(f"{image!r} has no URL; use Image.file(path) for a file")
+    if scheme.lower() == "data" and len(data) * 3 // 4 > MAX_IMAGE_BYTES + len(data) // 100:
+        raise _build_size_error(f"{image!r}", len(data) * 3 // 4)
+    return image
+
+
+def _build_size_error(name: str, size: int) -> UsageError:
+    return UsageError(
+        f"{name} has {size / 2**20:.0f} MiB; the maximum is {MAX_IMAGE_BYTES >> 20}; "
+        "make it smaller"
+    )
+
+
+def _save_picture(picture: Picture) -> bytes:
+    """Return the file of an image of Pillow, in its own format if servers accept that."""
+    kind = getattr(picture, "format", None)
+    kind = kind if kind in ("PNG", "JPEG", "GIF", "WEBP") else "PNG"
+    buffer = BytesIO()
+    try:
+        if kind == "PNG" and picture.mode not in _PNG_MODES:
+            picture = cast("Picture", picture.convert("RGB"))
+        picture.save(buffer, format=kind, quality=95)
+    except Exception as error:  # any error of another library
+        raise UsageError(f"{picture!r} cannot be saved as {kind}: {error}") from error
+    return buffer.getvalue()
+
+
+def extract_images(text: str, first: int = 1) -> tuple[str, tuple[Image, ...]]:
+    """Return a text without the images that it has as `data:` URLs, and these images.
+
+    A URL that is not a whole image is left as it is. `first` is the number of the first image.
+    """
+    if ";base64," not in text:
+        return text, ()
+    images: list[Image] = []
+
+    def replace_url(match: re.Match[str]) -> str:
+        image = Image(match.group())
+        decoded = decode_image(image)
+        if decoded is None or detect_image_type(decoded[1]) is None:
+            return match.group()
+        images.append(image)
+        return format_image(image, first + len(images) - 1)
+
+    return _IMAGE_URL.sub(replace_url, text), tuple(images)
+
+
+def hide_image_data(message: Message) -> Message:
+    """Return the message with descriptions in place of `data:` URLs, for logs and displays."""
+    if isinstance(message, ToolResult) and message.images:
+        return replace(message, images=tuple(map(_hide_data, message.images)))
+    if isinstance(message, User) and not isinstance(message.content, str):
+        return replace(message, content=tuple(map(_hide_data, message.content)))
+    return message
+
+
+_Part = TypeVar("_Part", Text, Image, Text | Image)
+
+
+def _hide_data(part: _Part) -> _Part:
+    if isinstance(part, Image) and part.url.startswith("data:"):
+        return replace(part, url=f"[{part.description}]")
+    return part
 
 
 def read_data_url(path: str | Path) -> str:
@@ -726,23 +918,42 @@ def read_data_url(path: str | Path) -> str:
     try:
         size = file.stat().st_size
         if size > MAX_IMAGE_BYTES:
-            raise UsageError(
-                f"the image {path} has {size / 2**20:.0f} MiB; the maximum is "
-                f"{MAX_IMAGE_BYTES >> 20}; make it smaller"
-            )
+            raise _build_size_error(f"the image {path}", size)
         data = file.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"there is no image file {path}") from None
     except OSError as error:
         raise UsageError(f"the image {path} cannot be read: {error.strerror or error}") from error
-    kind = _detect_image_type(data)
+    return encode_data_url(data, str(path))
+
+
+def encode_data_url(data: bytes, name: str) -> str:
+    """Return the bytes of an image file as a `data:` URL; `name` is for the error.
+
+    Raises UsageError if they are not an image that servers accept, or too many.
+    """
+    kind = detect_image_type(data)
     if kind is None:
         start = f"it starts with {data[:8]!r}" if data else "it is empty"
-        raise UsageError(f"{path} is not a PNG, JPEG, WebP or GIF file: {start}")
+        raise UsageError(f"{name} is not a PNG, JPEG, WebP or GIF file: {start}")
+    if len(data) > MAX_IMAGE_BYTES:
+        raise _build_size_error(name, len(data))
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _detect_image_type(data: bytes) -> str | None:
+def decode_image(image: Image) -> tuple[str, bytes] | None:
+    """Return the MIME type and the bytes of an image with a `data:` URL; None for any other."""
+    head, _, data = image.url.partition(";base64,")
+    if not head.startswith("data:"):
+        return None
+    try:
+        return head[5:], base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def detect_image_type(data: bytes | bytearray) -> str | None:
+    """Return "png", "jpeg", "gif" or "webp" by the first bytes of a file; None for other files."""
     for kind, signature in _IMAGE_SIGNATURES.items():
         if data.startswith(signature) and (kind != "webp" or data[8:12] == b"WEBP"):
             return kind

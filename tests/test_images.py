@@ -99,8 +99,9 @@ async def test_internlm_is_sent_no_image_and_a_conversation_without_one_goes() -
         with pytest.raises(UsageError, match="internlm2_5-7b-chat reads only text"):
             await agent.run(["What is it?", Image("https://x/y.png")])
         history = [User((Text("See"), Image("https://x/y.png")))]
-        with pytest.raises(UsageError, match="reads only text"):
-            await agent.run("And?", messages=history)
+        assert (await agent.run("And?", messages=history)).output == "hi"
+        sent = server.requests[-1].messages[-2]["content"]
+        assert sent == "See\n(an image is not shown, as you read only text: https://x/y.png)"
         assert (await agent.run(["only", "text"])).output == "hi"
 
 

@@ -25,7 +25,7 @@ from agentcall.events import (
     ToolCallRefused,
     event_to_json,
 )
-from agentcall.messages import JSON, ToolCall, ToolResult, to_json
+from agentcall.messages import JSON, ToolCall, ToolResult, hide_image_data, to_json
 from agentcall.result import MissingOutput, RunResult
 from agentcall.tools.serialize import serialize, to_json_value
 
@@ -139,7 +139,7 @@ def _result_to_json(result: AnyRunResult) -> dict[str, JSON]:
         "stop_reason": result.stop_reason,
         "usage": asdict(result.usage),
         "tool_calls": [_call_to_json(call, output) for call, output in result.tool_calls],
-        "messages": [to_json(message) for message in result.messages],
+        "messages": [to_json(hide_image_data(message)) for message in result.messages],
     }
     if result.pending:
         document["run_id"] = result.run_id

@@ -22,10 +22,10 @@ from typing import Any, cast
 import orjson
 from typing_extensions import Self, Unpack
 
-from agentcall.errors import SchemaError, ToolError
+from agentcall.errors import SchemaError, ToolError, UsageError
 from agentcall.mcp.connection import CALL, MCPConnection, MCPConnectionError
 from agentcall.mcp.transport import parse_transport
-from agentcall.messages import JSON
+from agentcall.messages import JSON, Image, decode_image, is_image
 from agentcall.tools.registry import LazyToolSource
 from agentcall.tools.schema.json_schema import strip_titles
 from agentcall.tools.schema.regex import drop_unchecked_patterns
@@ -226,37 +226,51 @@ class _RemoteTool:
     def location(self) -> str:
         return f"the MCP server {self.connection.transport.label}"
 
-    async def __call__(self, arguments: dict[str, JSON]) -> str:
+    async def __call__(self, arguments: dict[str, JSON]) -> str | Image | list[str | Image]:
         # The tool's own deadline comes first in a run, hence the grace period.
         timeout = None if self.timeout is None else self.timeout + _GRACE_SECONDS
         future = self.connection.submit(
             lambda client: client.call_tool(self.name, arguments), CALL, timeout
         )
         result = await asyncio.wrap_future(future)
-        text = format_contents(result.content, result.structured_content)
+        parts = read_contents(result.content, result.structured_content)
         if result.is_error:
-            raise ToolError(text or f"{self.name} failed without a message")
-        return text
+            raise ToolError(*(parts or [f"{self.name} failed without a message"]))
+        return parts[0] if len(parts) == 1 else parts
 
 
-def format_contents(contents: Sequence[Any], structured: object) -> str:
-    """Return the text of a tool's result; other content is described by its type and size."""
-    text = "\n".join(_format_part(part) for part in contents)
-    if not text and structured is not None:
-        return orjson.dumps(structured).decode()
-    return text
+def read_contents(contents: Sequence[Any], structured: object) -> list[str | Image]:
+    """Return the texts and images of a tool's result; other content is described by its type."""
+    parts = [part for content in contents if (part := _read_part(content))]
+    if not parts and structured is not None:
+        return [orjson.dumps(structured).decode()]
+    texts = [part for part in parts if isinstance(part, str)]
+    return parts if len(texts) < len(parts) else ["\n".join(texts)]
 
 
-def _format_part(part: Any) -> str:
+def _read_part(part: Any) -> str | Image:
     match part.type:
         case "text":
             return str(part.text)
         case "image" | "audio":
-            return f"<{part.type} {part.mime_type}, {len(part.data) * 3 // 4} bytes, not shown>"
+            return _read_data(part.type, part.mime_type, part.data)
         case "resource_link":
             return f"<resource {part.name}: {part.uri}>"
         case "resource":
             resource = part.resource
+            if data := getattr(resource, "blob", ""):
+                return _read_data("resource", resource.mime_type or str(resource.uri), data)
             return str(getattr(resource, "text", "")) or f"<resource {resource.uri}, not text>"
         case kind:
             return f"<{kind}, not shown>"
+
+
+def _read_data(kind: str, mime_type: str, data: str) -> str | Image:
+    """Return base64 data as an image, or a description if servers of models do not accept it."""
+    decoded = decode_image(Image(f"data:{mime_type};base64,{data}"))
+    if decoded is None or not is_image(decoded[1]):
+        return f"<{kind} {mime_type}, {len(data) * 3 // 4} bytes, not shown>"
+    try:
+        return Image.from_bytes(decoded[1])
+    except UsageError as error:
+        return f"<{kind} {mime_type}, not shown: {error}>"

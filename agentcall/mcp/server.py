@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 
 from agentcall.mcp.transport import import_optional
+from agentcall.messages import decode_image
 from agentcall.runtime.executor import call_once
 from agentcall.serving.http_security import AccessPolicy, ASGIApp, SecurityMiddleware
 from agentcall.tools.registry import ToolRegistry
@@ -68,6 +70,9 @@ class MCPServer:
         arguments = orjson.dumps(call.arguments or {}).decode()
         result = await call_once(self.registry, call.name, arguments, deps=self._deps)
         content = [types.TextContent(type="text", text=result.text)]
+        for mime_type, data in filter(None, map(decode_image, result.images)):
+            encoded = base64.b64encode(data).decode()
+            content.append(types.ImageContent(type="image", data=encoded, mime_type=mime_type))
         return types.CallToolResult(content=content, is_error=result.is_error)
 
 

@@ -10,6 +10,8 @@ Rules:
    assumed to begin inside one, until an answer shows the opposite.
 5. `messages` is the last field of a request and grows only at its end, so that the bytes of a
    request begin with those of the request before it. What does not change in a run is encoded once.
+6. A model that reads only text, or whose server refuses images, gets a line for each image. But an
+   image in the question itself is an error: without it the question is another one.
 """
 
 from __future__ import annotations
@@ -26,17 +28,19 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 import orjson
 
 from agentcall.dialects.dialect import Dialect, DialectReader, JSONObject, PromptSpec, ToolChoice
+from agentcall.dialects.images import render_with_images, render_without_images
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parsers.response_parser import RetractedPart
 from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
 from agentcall.messages import JSON, Image, User, encode_json
 from agentcall.models.capabilities import DialectChoice, choose_without_tools
-from agentcall.models.errors import mask_secrets
+from agentcall.models.errors import is_about_images, mask_secrets
 from agentcall.models.model import ModelRequest, ResponseEvent, ResponseStart
 from agentcall.models.response_reader import ResponseReader
 from agentcall.settings import ModelSettings
@@ -121,8 +125,11 @@ class ChatClient:
         if request.settings is not None:
             transport = self._configure_transport(request.settings)
         choice = self._dialect_choice or await self.resolve_dialect(transport)
-        if not choice.accepts_images:
-            _require_no_image(choice.model, request)
+        if not choice.accepts_images and _asks_about_image(request):
+            raise UsageError(
+                f"{choice.model} reads only text, but the question has an image; use a vision "
+                "model such as InternVL2, or remove the image"
+            )
         has_answered = False
         while True:
             yield ResponseStart(choice.dialect.name, choice.reason, choice.model, self._url)
@@ -147,7 +154,7 @@ class ChatClient:
     async def _request_whole(
         self, transport: ChatTransport, choice: DialectChoice, request: ModelRequest
     ) -> list[ResponseEvent]:
-        body = self._encoder.encode(choice.model, choice.dialect, request)
+        body = self._encode(choice, request)
         reader = ResponseReader(self._create_reader(choice, request), len(body))
         answer = await transport.post(body)
         if _count_characters(answer) < LARGE_ANSWER_BYTES:
@@ -162,7 +169,7 @@ class ChatClient:
     async def _request_stream(
         self, transport: ChatTransport, choice: DialectChoice, request: ModelRequest
     ) -> AsyncIterator[ResponseEvent]:
-        body = self._encoder.encode(choice.model, choice.dialect, request)
+        body = self._encode(choice, request)
         reader = ResponseReader(self._create_reader(choice, request), len(body))
         length = 0
         async with aclosing(transport.stream(body)) as pieces:
@@ -188,6 +195,11 @@ class ChatClient:
             if isinstance(part, RetractedPart):
                 self._learn_opener(part)
             yield part
+
+    def _encode(self, choice: DialectChoice, request: ModelRequest) -> bytes:
+        return self._encoder.encode(
+            choice.model, choice.dialect, request, with_images=choice.accepts_images
+        )
 
     def _configure_transport(self, settings: ModelSettings) -> ChatTransport:
         """Return the transport with the headers and the timeout of the settings."""
@@ -220,9 +232,15 @@ class ChatClient:
         if request.stream and encoder.asks_stream_usage and "stream_options" in message:
             encoder.asks_stream_usage = False
             return choice
+        can_omit_images = choice.accepts_images and _has_earlier_images(request)
+        if can_omit_images and is_about_images(refused.body):
+            self._dialect_choice = replace(choice, accepts_images=False)
+            return self._dialect_choice
         if request.prompt.tools and choice.dialect.name == "native" and _is_about_tools(refused):
             self._dialect_choice = choose_without_tools(choice, refused.body)
             return self._dialect_choice
+        if can_omit_images and refused.status in (400, 413, 415, 422, 500, 501):
+            return replace(choice, accepts_images=False)  # perhaps it cannot read one of them
         return None
 
 
@@ -235,15 +253,17 @@ def _count_characters(answer: JSON) -> int:
             return 0
 
 
-def _require_no_image(model: str, request: ModelRequest) -> None:
-    """Raise UsageError for an image: LMDeploy before 0.6 writes its base64 into the prompt."""
-    for message in request.transcript:
-        content = message.content if isinstance(message, User) else ""
-        if any(isinstance(part, Image) for part in content):
-            raise UsageError(
-                f"{model} reads only text, but the conversation has an image; use a vision model "
-                "such as InternVL2, or remove the image"
-            )
+def _asks_about_image(request: ModelRequest) -> bool:
+    """Whether the last message is the user's and has an image."""
+    transcript = request.transcript
+    last = transcript[len(transcript) - 1] if transcript.has_images else None
+    content = last.content if isinstance(last, User) else ""
+    return any(isinstance(part, Image) for part in content)
+
+
+def _has_earlier_images(request: ModelRequest) -> bool:
+    """Whether there are images, but not in the question itself."""
+    return request.transcript.has_images and not _asks_about_image(request)
 
 
 def _is_about_tools(refused: ModelRefused) -> bool:
@@ -283,10 +303,18 @@ class RequestEncoder:
         self._capacity = capacity
         self._heads: OrderedDict[_HeadKey, tuple[bytes, bytes]] = OrderedDict()
 
-    def encode(self, model: str, dialect: Dialect, request: ModelRequest) -> bytes:
-        """Encode a whole request as JSON."""
+    def encode(
+        self, model: str, dialect: Dialect, request: ModelRequest, *, with_images: bool = True
+    ) -> bytes:
+        """Encode a whole request as JSON; `with_images` is whether the model sees images."""
         head, opening = self._encode_head(model, dialect, request)
-        messages = request.transcript.encode(dialect, dialect.render)
+        transcript = request.transcript
+        if not transcript.has_images:
+            messages = transcript.encode(dialect, dialect.render)
+        elif with_images:
+            messages = transcript.encode((dialect, True), render_with_images(dialect.render))
+        else:
+            messages = transcript.encode((dialect, False), render_without_images(dialect.render))
         separator = b"," if opening and messages else b""
         return b'%b"messages":[%b%b%b]}' % (head, opening, separator, messages)
 

@@ -42,6 +42,12 @@ _NO_VISION_PATTERN = re.compile(
 )
 """Matches how LMDeploy, llama.cpp, vLLM, SGLang and Ollama refuse images for a text model."""
 
+_IMAGE_PATTERN = re.compile(
+    r"image|multi-?modal|vision|content\b.{0,60}\b(?:string|text)|(?:string|text)\b.{0,60}\bcontent",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Matches the words about images, and how servers refuse a list as the content of a message."""
+
 _NO_VISION_ADVICE = (
     "the model does not accept images: serve one that does, such as InternVL2, or remove them"
 )
@@ -79,6 +85,11 @@ def parse_error_response(
         return ServerFailed(message, status=status, body=reason, retry_after=retry_after)
     advice = _ADVICE.get(status)
     return ModelRefused(f"{message}; {advice}" if advice else message, status=status, body=reason)
+
+
+def is_about_images(reason: str) -> bool:
+    """Whether a server may have refused a request because of an image in it, by its words."""
+    return _IMAGE_PATTERN.search(reason) is not None
 
 
 def build_not_json_error(data: bytes, server_url: str) -> BadAnswer:

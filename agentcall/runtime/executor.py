@@ -269,7 +269,13 @@ async def execute_once(
     if output.exception is not None:
         _log_exception(item, output.exception, output.text)
     result = ToolResult(
-        item.call.id, item.call.name, output.text, output.is_error, untrusted, assessed=True
+        item.call.id,
+        item.call.name,
+        output.text,
+        output.is_error,
+        untrusted,
+        assessed=True,
+        images=output.images,
     )
     return result, output.exception
 

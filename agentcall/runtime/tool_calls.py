@@ -326,7 +326,8 @@ def _copy_result(call: ToolCall, result: ToolResult | None) -> ToolResult:
     """Return the result of the first of two equal calls for the second one."""
     if result is None:
         return ToolResult(call.id, call.name, DUPLICATE_PENDING, is_error=True, assessed=True)
-    return replace(result, call_id=call.id, text=format_duplicate_result(result.text))
+    text = format_duplicate_result(result.text)
+    return replace(result, call_id=call.id, text=text, images=())
 
 
 def _record_turn(planned: Sequence[PlannedCall], state: RunState) -> None:

@@ -199,10 +199,10 @@ def sum_usage(runs: Iterable[StoredRun]) -> Usage:
     return sum((run.usage for run in runs), Usage())
 
 
-def get_prompt(run: StoredRun) -> Prompt:
+def get_prompt(run: StoredRun) -> Content:
     """Return the user message at the beginning of a run, as a prompt that can be asked again."""
-    content: Content = next((m.content for m in run.messages if isinstance(m, User)), "")
-    return content
+    empty: Content = ""
+    return next((m.content for m in run.messages if isinstance(m, User)), empty)
 
 
 def new_session(template: ChatSession | None = None) -> ChatSession:

@@ -101,7 +101,7 @@ def _render_run_markdown(run: StoredRun) -> Iterator[str]:
         yield f"### {_format_heading(message)}"
         match message:
             case ToolResult():
-                yield fence_code(message.text)
+                yield fence_code(message.text)  # it describes the images
             case User(content) if not isinstance(content, str):
                 yield from (_describe_image(p) if isinstance(p, Image) else p.text for p in content)
             case _ if message.text:
@@ -154,6 +154,8 @@ def _render_body(message: Message) -> Iterator[str]:
             yield _render_image(part) if isinstance(part, Image) else _render_text(part.text)
     elif message.text:
         yield _render_text(message.text, "code" if isinstance(message, ToolResult) else "")
+    if isinstance(message, ToolResult):
+        yield from map(_render_image, message.images)
     if isinstance(message, Assistant):
         yield from (_render_text(_format_call(call), "code") for call in message.calls)
 
@@ -169,7 +171,7 @@ def _render_image(image: Image) -> str:
 
 
 def _describe_image(image: Image) -> str:
-    return "[image]" if image.url.startswith("data:") else f"[image: {image.url}]"
+    return f"[image: {image.description}]"
 
 
 def _format_heading(message: Message) -> str:

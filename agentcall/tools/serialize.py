@@ -6,6 +6,10 @@ are UTF-8, else base64. Sets become sorted lists, generators lists of their firs
 models and dataclasses objects, arrays lists. `Untrusted` is replaced by its value. Other objects
 become the result of `str` or `repr` if their class defines it, else their public attributes. A
 cycle becomes `<cycle>`. Nothing here raises an Exception.
+
+Images (`Image`, the bytes of an image file, an image of Pillow, a `data:` URL) are not text: the
+text has a note at their place, such as `[image 1: image/png, 1024 bytes]`. A list of texts and
+images becomes their lines.
 """
 
 from __future__ import annotations
@@ -16,18 +20,39 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from dataclasses import is_dataclass
 from itertools import islice
-from typing import cast
+from typing import NamedTuple, cast
 
 import orjson
 
-from agentcall.messages import JSON, Untrusted
+from agentcall.errors import UsageError
+from agentcall.messages import (
+    JSON,
+    Image,
+    Text,
+    Untrusted,
+    extract_images,
+    format_image,
+    is_image,
+    to_image,
+)
 
 MAX_DEPTH = 60
 MAX_ITEMS = 10_000
 _MAX_DIGIT_BITS = 10_000
 _HIDDEN_DEPTH = 4
+_JSON_TYPES = frozenset({int, float, bool, type(None), dict})
 _CONTAINERS = (bytes, bytearray, memoryview, Set, Mapping, Sequence, ValuesView)
-_ORJSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_ORJSON_OPTIONS = (
+    orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+)
+
+
+class SerializedOutput(NamedTuple):
+    """A tool's output: its text, whether any part is `Untrusted`, and its images."""
+
+    text: str
+    is_untrusted: bool = False
+    images: tuple[Image, ...] = ()
 
 
 def serialize(value: object) -> str:
@@ -36,24 +61,54 @@ def serialize(value: object) -> str:
     >>> serialize({"city": "上海", "degrees": {3, 1, 2}})
     '{"city":"上海","degrees":[1,2,3]}'
     """
-    return serialize_with_provenance(value)[0]
+    return serialize_output(value).text
 
 
-def serialize_with_provenance(value: object) -> tuple[str, bool]:
-    """Return the value as text, and whether any part of it is `Untrusted`."""
+def serialize_output(value: object) -> SerializedOutput:
+    """Return the value as text, with its images and provenance."""
     if isinstance(value, Untrusted):
-        return serialize_with_provenance(value.value)[0], True
-    if type(value) is str and value.isascii():
-        return value, False
+        return serialize_output(value.value)._replace(is_untrusted=True)
     if isinstance(value, str):
-        return str.__str__(value).encode("utf-8", "replace").decode(), False
+        text = value if type(value) is str and value.isascii() else _encode_text(value)
+        return SerializedOutput(text) if ";base64," not in text else _extract_images(text)
     serializer = _Serializer()
+    if type(value) not in _JSON_TYPES:
+        parts = cast("Sequence[object]", value) if _is_content(value) else [value]
+        if parts is value or is_image(value):
+            text = "\n".join(map(serializer.format_part, parts))
+            return SerializedOutput(text, serializer.is_untrusted, tuple(serializer.images))
     try:
         text = orjson.dumps(value, default=serializer.convert, option=_ORJSON_OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):
+        serializer.images.clear()
         text = json.dumps(serializer.walk(value, ()), ensure_ascii=False, separators=(",", ":"))
         text = text.encode("utf-8", "replace").decode()
-    return text, serializer.is_untrusted
+    output = SerializedOutput(text, serializer.is_untrusted, tuple(serializer.images))
+    return output if ";base64," not in text else _extract_images(*output)
+
+
+def _encode_text(value: str) -> str:
+    return str.__str__(value).encode("utf-8", "replace").decode()
+
+
+def _extract_images(
+    text: str, is_untrusted: bool = False, images: tuple[Image, ...] = ()
+) -> SerializedOutput:
+    text, more = extract_images(text, len(images) + 1)
+    return SerializedOutput(text, is_untrusted, (*images, *more))
+
+
+def _is_content(value: object) -> bool:
+    """Whether a value is a list of texts and images, with at least one image."""
+    if not isinstance(value, (list, tuple)) or hasattr(value, "_asdict"):
+        return False
+    has_image = False
+    for item in cast("Sequence[object]", value):
+        if not isinstance(item, (str, Text)):
+            if not is_image(item):
+                return False
+            has_image = True
+    return has_image
 
 
 def to_json_value(value: object) -> JSON:
@@ -85,6 +140,7 @@ class _Serializer:
 
     def __init__(self) -> None:
         self.is_untrusted = False
+        self.images: list[Image] = []
         self._iterated: dict[int, tuple[object, list[object]]] = {}
 
     def convert(self, value: object) -> object:
@@ -92,11 +148,30 @@ class _Serializer:
         if isinstance(value, Untrusted):
             self.is_untrusted = True
             return value.value
+        if is_image(value):
+            return self.format_part(value)
         if isinstance(value, Iterator):
             return self._drain(cast("Iterator[object]", value))
         converted = _convert(value)
         self.is_untrusted = self.is_untrusted or _has_hidden_untrusted_value(value, converted)
         return converted
+
+    def format_part(self, part: object) -> str:
+        """Return a text, or the note for an image, which is collected."""
+        if isinstance(part, str):
+            text, images = extract_images(_encode_text(part), len(self.images) + 1)
+            self.images += images
+            return text
+        if isinstance(part, Text):
+            self.is_untrusted = self.is_untrusted or part.untrusted
+            return self.format_part(part.text)
+        try:
+            image = to_image(part)
+        except UsageError as error:
+            return f"[image that cannot be sent: {error}]"
+        self.images.append(image)
+        self.is_untrusted = self.is_untrusted or image.untrusted
+        return format_image(image, len(self.images))
 
     def walk(self, value: object, ancestors: tuple[int, ...]) -> JSON:
         """Return a JSON value for any object; slower than orjson, but never fails."""
@@ -123,10 +198,8 @@ class _Serializer:
                 return {self._key(key): self.walk(item, ancestors) for key, item in pairs}
             case list() | tuple() if not is_named:
                 return [self.walk(item, ancestors) for item in cast("Sequence[object]", value)]
-            case _ if is_dataclass(value) and not isinstance(value, type):
-                names: list[str] = list(getattr(value, "__dataclass_fields__", {}))
-                fields = {name: getattr(value, name) for name in names}
-                return self.walk(fields, ancestors)
+            case _ if is_dataclass(value) and not isinstance(value, (type, Image)):
+                return self.walk(_get_fields(value), ancestors)
             case _:
                 return self.walk(self.convert(value), ancestors)
 
@@ -155,6 +228,8 @@ def _convert(value: object) -> object:
         return _bytes_to_json(bytes(cast("bytes", value)))
     if isinstance(value, Set):
         return _sort(cast("Set[object]", value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _get_fields(value)
     for name in ("model_dump", "_asdict", "tolist", "isoformat"):
         method = getattr(value, name, None)
         if callable(method) and not isinstance(value, type):
@@ -163,9 +238,15 @@ def _convert(value: object) -> object:
         return dict(cast("Mapping[object, object]", value))
     if isinstance(value, (Sequence, ValuesView)):
         return list(cast("Sequence[object]", value))
-    if isinstance(value, int) or is_dataclass(value):
+    if isinstance(value, int):
         raise TypeError  # orjson has rejected it already
     return _describe_object(value)  # pyright: ignore[reportUnknownArgumentType]  # what is left of `object`
+
+
+def _get_fields(value: object) -> dict[str, object]:
+    """Return the public fields of a dataclass."""
+    names: list[str] = list(getattr(value, "__dataclass_fields__", {}))
+    return {name: getattr(value, name) for name in names if not name.startswith("_")}
 
 
 def _has_hidden_untrusted_value(value: object, converted: object) -> bool:

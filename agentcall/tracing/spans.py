@@ -142,8 +142,7 @@ def _build_part(part: Text | Image) -> JSON:
         return _build_text_part(part.text)
     if not part.url.startswith("data:"):
         return {"type": "uri", "modality": "image", "uri": part.url}
-    mime_type, _, data = part.url.removeprefix("data:").partition(";base64,")
-    return {"type": "blob", "modality": "image", "mime_type": mime_type, "content": data}
+    return _build_text_part(f"[{part.description}]")  # a trace is no place for a picture
 
 
 def _build_call_part(call: ToolCall) -> JSON:

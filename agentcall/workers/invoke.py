@@ -12,8 +12,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from agentcall.errors import ModelRetry, ToolError
-from agentcall.messages import Untrusted
-from agentcall.tools.serialize import MAX_ITEMS, list_items, serialize, serialize_with_provenance
+from agentcall.messages import Image, Untrusted
+from agentcall.tools.serialize import (
+    MAX_ITEMS,
+    SerializedOutput,
+    list_items,
+    serialize,
+    serialize_output,
+)
 from agentcall.tools.tool import RunContext, Tool
 
 ToolContext: TypeAlias = RunContext[Any]  # Any: the user's own type
@@ -31,12 +37,14 @@ class ToolOutput(NamedTuple):
     """The result of a call as the model reads it; `untrusted` if it has untrusted content.
 
     exception: what the tool raised, for the developer.
+    images: those that the text has notes for.
     """
 
     text: str
     is_error: bool = False
     untrusted: bool = False
     exception: BaseException | None = None
+    images: tuple[Image, ...] = ()
 
 
 class PendingAwaitable(NamedTuple):
@@ -96,8 +104,8 @@ def _normalize_result(tool: Tool, context: ToolContext, value: object) -> ToolOu
 
 
 def _serialize_result(value: object) -> ToolOutput:
-    text, untrusted = serialize_with_provenance(value)
-    return ToolOutput(text, untrusted=untrusted)
+    text, untrusted, images = serialize_output(value)
+    return ToolOutput(text, untrusted=untrusted, images=images)
 
 
 def _drain_generator(value: object) -> object:
@@ -117,7 +125,7 @@ async def _drain_async_generator(values: AsyncIterator[object]) -> list[object]:
 def format_tool_error(tool: Tool, context: ToolContext, error: BaseException) -> ToolOutput:
     """Return the error message that the model reads for an exception of the tool."""
     name = type(error).__name__
-    message, untrusted = _read_error_message(error)
+    message, untrusted, images = _read_error_message(error)
     if isinstance(error, ModelRetry):
         if tool.options.retries > context.retry:
             text = f"{message}\nPlease try again."
@@ -127,16 +135,15 @@ def format_tool_error(tool: Tool, context: ToolContext, error: BaseException) ->
         text = message
     else:
         text = f"{name}: {message}" if message else name
-    return ToolOutput(text, is_error=True, untrusted=untrusted, exception=error)
+    return ToolOutput(text, True, untrusted, error, images)
 
 
-def _read_error_message(error: BaseException) -> tuple[str, bool]:
-    """Return the message of an error, and whether any of its arguments is untrusted."""
-    arguments, untrusted = serialize_with_provenance(error.args)
+def _read_error_message(error: BaseException) -> SerializedOutput:
+    """Return the message of an error, with what its arguments contain."""
+    output = serialize_output(error.args[0] if len(error.args) == 1 else error.args)
+    if output.is_untrusted or output.images:
+        return output._replace(text=output.text.strip())
     try:
-        message = arguments if untrusted else serialize(str(error))
+        return output._replace(text=serialize(str(error)).strip())
     except Exception:  # the __str__ of a user's exception may raise anything
-        return "", untrusted
-    if untrusted and len(error.args) == 1:
-        message = serialize(error.args[0])
-    return message.strip(), untrusted
+        return output._replace(text="")

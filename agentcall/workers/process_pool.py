@@ -30,17 +30,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 import orjson
 
 from agentcall.errors import IsolatedToolFailed, ToolError, ToolTimeout, UsageError
-from agentcall.messages import JSON, to_json
+from agentcall.messages import JSON, Image, to_json
 from agentcall.tools.importable import FunctionRef
 from agentcall.tools.tool import Tool
 from agentcall.workers.invoke import ToolContext, ToolOutput, format_tool_error
@@ -135,11 +135,13 @@ async def _call_in_worker(
     else:
         await _stop_worker(worker)
     exception = reply["exception"]
+    images = cast("Sequence[Mapping[str, Any]]", reply["images"])  # Any: the fields of an Image
     return ToolOutput(
         str(reply["text"]),
         bool(reply["is_error"]),
         bool(reply["untrusted"]),
         _exception_from_json(exception) if isinstance(exception, Mapping) else None,
+        tuple(Image(**image) for image in images),
     )
 
 

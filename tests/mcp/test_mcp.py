@@ -4,6 +4,7 @@ of the protocol's reference servers; and our server under the official client.""
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import pytest
 from command_line import SCRIPT, TOOLS, agentcall, environment
 from mcp import Client, StdioServerParameters
 
-from agentcall import Agent, RunResult
+from agentcall import Agent, RunResult, tool
 from agentcall.errors import UsageError
 from agentcall.mcp import MCPServer, MCPTools
 from agentcall.mcp.connection import MCPConnectionError
@@ -372,3 +373,66 @@ async def test_the_official_client_is_served_by_a_command(tmp_path: Path) -> Non
 async def test_the_official_client_is_served_by_http(tmp_path: Path) -> None:
     with served(tmp_path) as url:
         await official_client_is_served(url)
+
+
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJg"
+    "gg=="
+)
+DRAWING = """
+from mcp.server.mcpserver import MCPServer
+from mcp_types import AudioContent, BlobResourceContents, EmbeddedResource
+from mcp_types import ImageContent, TextContent
+
+server = MCPServer("drawing")
+data = "PIXEL"
+image = ImageContent(data=data, mime_type="image/png")
+
+@server.tool()
+def draw() -> list:
+    "Draw."
+    return [TextContent(text="a dot:"), image]
+
+@server.tool()
+def load() -> list:
+    "Load."
+    blob = BlobResourceContents(uri="file:///dot.png", blob=data, mime_type="image/png")
+    return [EmbeddedResource(resource=blob)]
+
+@server.tool()
+def other() -> list:
+    "Other content."
+    vector = ImageContent(data="PHN2Zy8+", mime_type="image/svg+xml")
+    return [vector, AudioContent(data="AAAA", mime_type="audio/wav")]
+
+server.run("stdio")
+""".replace("PIXEL", PIXEL)
+
+
+def test_the_images_of_a_server_reach_the_model_as_untrusted_content(tmp_path: Path) -> None:
+    (tmp_path / "drawing.py").write_text(DRAWING)
+    model = ScriptedModel([call("draw"), call("load"), call("other"), say("dots")])
+    with MCPTools(f"{sys.executable} {tmp_path / 'drawing.py'}", read_only=True) as tools:
+        result = Agent(model, tools=[tools]).run_sync("Draw")
+    drawn, loaded, other = told(result)
+    assert drawn == "a dot:\n[image 1: image/png, 70 bytes]"
+    assert loaded == "[image 1: image/png, 70 bytes]"
+    assert (
+        other == "<image image/svg+xml, 6 bytes, not shown>\n<audio audio/wav, 3 bytes, not shown>"
+    )
+    carrier = model.requests[1].messages[-1]
+    assert f"data:image/png;base64,{PIXEL}" in str(carrier["content"])
+    assert "untrusted data" in str(carrier["content"])
+
+
+async def test_our_server_sends_the_images_of_its_tools() -> None:
+    @tool
+    def draw() -> list[object]:
+        """Draw."""
+        return ["a dot:", base64.b64decode(PIXEL)]
+
+    async with Client(MCPServer(draw)._server) as client:
+        answer = await client.call_tool("draw", {})
+    text, image = answer.content
+    assert text.text == "a dot:\n[image 1: image/png, 70 bytes]"  # type: ignore[union-attr]
+    assert (image.type, image.data, image.mime_type) == ("image", PIXEL, "image/png")  # type: ignore[union-attr]

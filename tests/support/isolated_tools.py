@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ctypes
 import os
 import signal
@@ -18,6 +19,11 @@ from pathlib import Path
 
 from agentcall import ModelRetry, RunContext, tool
 from agentcall.errors import ToolError
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJg"
+    "gg=="
+)
 
 
 @dataclass
@@ -274,3 +280,9 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
         return False
+
+
+@tool(isolated=True)
+def picture() -> list[object]:
+    """A picture of one pixel, as the bytes of a PNG file."""
+    return ["a dot:", PIXEL]

@@ -174,7 +174,7 @@ async def test_with_content_the_spans_hold_what_was_said_in_the_form_of_the_conv
             "parts": [
                 {"type": "text", "content": "How much?"},
                 {"type": "uri", "modality": "image", "uri": "https://host/x.png"},
-                {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "AA=="},
+                {"type": "text", "content": "[image/png, 1 bytes]"},
             ],
         }
     ]

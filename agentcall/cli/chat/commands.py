@@ -15,7 +15,7 @@ from agentcall.cli.render import format_count
 from agentcall.cli.terminal import write_file
 from agentcall.display import escape_invisible, strip_control_characters, to_single_line
 from agentcall.errors import UsageError
-from agentcall.messages import Assistant
+from agentcall.messages import Assistant, Text
 from agentcall.models.resolve import describe_model
 from agentcall.serving.conversation import get_prompt
 from agentcall.sessions import SessionSummary, StoredRun
@@ -149,8 +149,8 @@ def show_history(chat: TerminalChat) -> None:
 
 def _format_question(run: StoredRun) -> str:
     prompt = get_prompt(run)
-    parts = [prompt] if isinstance(prompt, str) else prompt
-    text = "\n".join(p if isinstance(p, str) else getattr(p, "text", "[image]") for p in parts)
+    parts = [Text(prompt)] if isinstance(prompt, str) else prompt
+    text = "\n".join(p.text if isinstance(p, Text) else f"[{p.description}]" for p in parts)
     return strip_control_characters(text)
 
 

@@ -103,7 +103,7 @@ def render_question(content: Content) -> ChatMessage:
 def _render_image(image: Image) -> str:
     if markdown.INLINE_IMAGE.fullmatch(image.url):
         return markdown.render_image(image.url)
-    return markdown.render_text(f"[image: {image.url:.200}]")
+    return markdown.render_text(f"[image: {image.description}]")
 
 
 def render_answer(text: str) -> ChatMessage:
@@ -177,6 +177,7 @@ def _render_parts(view: ToolCallView) -> Iterator[str]:
     if view.result is not None:
         yield markdown.render_text("Error" if view.result.is_error else "Result")
         yield markdown.render_code(truncate_text(view.result.text, _MAX_RESULT_CHARS))
+        yield from map(_render_image, view.result.images)
 
 
 def _format_json(arguments: str) -> str:

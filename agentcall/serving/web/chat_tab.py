@@ -18,11 +18,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeAlias
 
-from agentcall.agent import Prompt
 from agentcall.approvals import Decision
 from agentcall.errors import AgentCallError
 from agentcall.events import Event
-from agentcall.messages import Image, Text, Usage
+from agentcall.messages import Content, Image, Text, Usage
 from agentcall.result import MissingOutput
 from agentcall.serving.conversation import (
     Conversation,
@@ -288,10 +287,10 @@ class ChatTab:
         return " · ".join([*answer, conversation])
 
 
-def _to_parts(prompt: Prompt) -> PromptParts:
+def _to_parts(prompt: Content) -> PromptParts:
     if isinstance(prompt, str):
         return [Text(prompt)] if prompt else []
-    return [Text(part) if isinstance(part, str) else part for part in prompt]
+    return prompt
 
 
 def _join_text(prompt: PromptParts) -> str:
