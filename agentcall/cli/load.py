@@ -35,12 +35,15 @@ from threading import Timer
 from types import ModuleType
 from typing import Any, Protocol, cast
 
+import orjson
+
 from agentcall.agent import Agent
 from agentcall.cli.options import AgentOptions, AgentSessionOptions, ResumeOptions
 from agentcall.cli.terminal import write_note
 from agentcall.errors import UnknownTool, UsageError
 from agentcall.messages import JSON, Image, Text
 from agentcall.sessions import SessionStore, SQLiteSession
+from agentcall.settings import ModelSettings, merge_settings
 from agentcall.tools.registry import ENTRY_POINT_GROUP, ToolRegistry
 from agentcall.tools.tool import Tool
 
@@ -275,7 +278,35 @@ def build_agent(options: AgentOptions) -> Agent[Any, Any]:  # Any: the user's ow
         agent = replace(agent, instructions=options.instructions)
     if options.max_requests is not None:
         agent = replace(agent, limits=replace(agent.limits, requests=options.max_requests))
-    return agent
+    settings = merge_settings(agent.settings, parse_settings(options))
+    return agent if settings is agent.settings else replace(agent, settings=settings)
+
+
+def parse_settings(options: AgentOptions) -> ModelSettings | None:
+    """Return the model settings that the options give; None without any. Raises UsageError."""
+    given: dict[str, Any] = {  # Any: of the fields of ModelSettings
+        name: value
+        for name in _SETTING_FIELDS
+        if (value := getattr(options, name)) not in (None, [])
+    }
+    if options.extra_body is not None:
+        try:
+            given["extra_body"] = orjson.loads(options.extra_body)
+        except ValueError as error:
+            raise UsageError(
+                f"--extra-body {options.extra_body!r} is not JSON ({error}); it is an object such "
+                """as '{"top_k": 1}'"""
+            ) from error
+    if options.headers:
+        given["extra_headers"] = dict(map(_parse_header, options.headers))
+    return ModelSettings(**given) if given else None
+
+
+def _parse_header(word: str) -> tuple[str, str]:
+    name, colon, value = word.partition(":")
+    if not (colon and name.strip()):
+        raise UsageError("a --header is not NAME:VALUE, such as 'X-Tenant: lab'")
+    return name.strip(), value.strip()
 
 
 def load_agent(word: str) -> Agent[object, object]:
@@ -291,19 +322,35 @@ def load_agent(word: str) -> Agent[object, object]:
 
 _USER_INFO = re.compile(r"(https?://)[^/@\s]*@")
 _QUERY = re.compile(r"\?[^#]*")
-_RECIPE_FIELDS = ("agent", "tools", "model", "instructions", "max_requests")
+_SETTING_FIELDS = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "seed",
+    "stop",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "timeout",
+)
+_SAVED_SETTINGS = (*_SETTING_FIELDS, "extra_body")
+_RECIPE_FIELDS = ("agent", "tools", "model", "instructions", "max_requests", *_SAVED_SETTINGS)
 
 
 def make_recipe(options: AgentOptions) -> dict[str, JSON]:
-    """Return the options as JSON, so that another process can build the agent; without secrets."""
+    """Return the options as JSON, so that another process can build the agent.
+
+    Without secrets: the headers are left out.
+    """
     recipe: dict[str, JSON] = {
         "agent": options.agent and _make_absolute(options.agent),
         "tools": [_make_portable(word) for word in options.tools or ()],
         "model": options.model and strip_credentials(options.model),
         "instructions": options.instructions,
         "max_requests": options.max_requests,
+        **{name: getattr(options, name) for name in _SAVED_SETTINGS},
     }
-    return {name: value for name, value in recipe.items() if value}
+    return {name: value for name, value in recipe.items() if value not in (None, "", [])}
 
 
 def merge_recipe(

@@ -137,13 +137,75 @@ class DecisionOptions:
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
-    """How to build the agent; see `load.build_agent`."""
+    """How to build the agent, and how its model answers; see `load.build_agent`."""
 
     model: ModelOption = None
     tools: ToolsOption = None
     agent: AgentOption = None
     instructions: InstructionsOption = None
     max_requests: MaxRequestsOption = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            metavar="NUMBER",
+            help="The sampling temperature; 0 takes the likeliest words.",
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            "--top-p",
+            metavar="NUMBER",
+            help="Sample from the likeliest words up to this probability.",
+        ),
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", metavar="N", help="Maximum tokens of one answer."),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="The seed of the sampling.")
+    ] = None
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", metavar="TEXT", help="End an answer before this text. Repeatable."),
+    ] = None
+    tool_choice: Annotated[
+        str | None,
+        typer.Option(
+            "--tool-choice",
+            metavar="CHOICE",
+            help="auto, none, required, or the tool that the model has to call first.",
+        ),
+    ] = None
+    parallel_tool_calls: Annotated[
+        bool | None,
+        typer.Option(
+            "--parallel-tool-calls/--no-parallel-tool-calls",
+            help="Whether the model may call several tools at once.",
+        ),
+    ] = None
+    reasoning_effort: Annotated[
+        str | None,
+        typer.Option("--reasoning-effort", metavar="LEVEL", help="Such as low, medium or high."),
+    ] = None
+    extra_body: Annotated[
+        str | None,
+        typer.Option(
+            "--extra-body", metavar="JSON", help="Further fields of the requests, as an object."
+        ),
+    ] = None
+    headers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--header", metavar="NAME:VALUE", help="A header of the requests. Repeatable."
+        ),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="Maximum time of one request."),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.runner import run_sync
 from agentcall.runtime.state import RunInput
+from agentcall.settings import ModelSettings, merge_settings
 from agentcall.storage.codec import AnyResult, decision_to_json, result_to_json
 from agentcall.storage.locks import describe_owner
 from agentcall.tools.serialize import to_json_value
@@ -101,6 +102,7 @@ class DurableAgent(Generic[Output, Deps]):
         run_id: str | None = None,
         messages: History = (),
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """Execute a run, or continue the run of this id.
 
@@ -108,12 +110,14 @@ class DurableAgent(Generic[Output, Deps]):
             have to be the same as at its start.
         run_id: 1 to 200 characters; by default a new id, which `result.run_id` returns.
         deps: what tools get as `RunContext.deps`. It is not recorded, so it has to be given again.
+        settings: as in `Agent.run`. They are recorded when the run starts, without
+            `extra_headers`, and apply to its whole life; those that are given again replace them.
 
         Raises what `Agent.run` raises; RunBusy if another process executes the run; JournalError
         if a step cannot be recorded; JournalDamaged if the journal is not what was written. The run
         can be continued after all of them except JournalDamaged.
         """
-        return await self._run(prompt, run_id, messages, deps)
+        return await self._run(prompt, run_id, messages, deps, settings)
 
     def run_sync(
         self,
@@ -122,9 +126,12 @@ class DurableAgent(Generic[Output, Deps]):
         run_id: str | None = None,
         messages: History = (),
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """Like `run`, from sync code."""
-        return run_sync(self.run(prompt, run_id=run_id, messages=messages, deps=deps))
+        return run_sync(
+            self.run(prompt, run_id=run_id, messages=messages, deps=deps, settings=settings)
+        )
 
     def run_stream(
         self,
@@ -133,12 +140,15 @@ class DurableAgent(Generic[Output, Deps]):
         run_id: str | None = None,
         messages: History = (),
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Like `run`, with the events as they happen. Recorded steps emit no events.
 
         The last event, RunFinished, comes when the result is on the disk.
         """
-        return _stream_events(lambda emit: self._run(prompt, run_id, messages, deps, emit))
+        return _stream_events(
+            lambda emit: self._run(prompt, run_id, messages, deps, settings, emit)
+        )
 
     async def resume(
         self,
@@ -146,12 +156,13 @@ class DurableAgent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """Continue a run that waits for approval, like `Agent.resume`.
 
         run: its id or its result.
         """
-        return await self._resume(run, decisions, deps)
+        return await self._resume(run, decisions, deps, settings)
 
     def resume_sync(
         self,
@@ -159,9 +170,10 @@ class DurableAgent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """Like `resume`, from sync code."""
-        return run_sync(self.resume(run, decisions, deps=deps))
+        return run_sync(self.resume(run, decisions, deps=deps, settings=settings))
 
     def resume_stream(
         self,
@@ -169,18 +181,30 @@ class DurableAgent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         *,
         deps: Deps | None = None,
+        settings: ModelSettings | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Like `resume`, with the events as they happen."""
-        return _stream_events(lambda emit: self._resume(run, decisions, deps, emit))
+        return _stream_events(lambda emit: self._resume(run, decisions, deps, settings, emit))
 
     async def enqueue(
-        self, prompt: Prompt | None = None, *, run_id: str | None = None, messages: History = ()
+        self,
+        prompt: Prompt | None = None,
+        *,
+        run_id: str | None = None,
+        messages: History = (),
+        settings: ModelSettings | None = None,
     ) -> str:
         """Queue a run for the workers of agents with this name, and return its id.
 
-        Does nothing if the run exists.
+        Does nothing if the run exists. Raises UsageError for settings with `extra_headers`, which
+        are not recorded.
         """
-        first, title = self._build_first_record(prompt, run_id, messages)
+        if settings is not None and settings.extra_headers:
+            raise UsageError(
+                "the extra_headers of a queued run are not recorded; give them to the agent of "
+                "the workers: Agent(settings=)"
+            )
+        first, title = self._build_first_record(prompt, run_id, messages, settings)
         name = self.agent.name
         await self.query_journal(
             lambda journal: journal.create_run(first, "", queue=name, title=title)
@@ -201,7 +225,12 @@ class DurableAgent(Generic[Output, Deps]):
         return None if claim is None else RunLease(self._writer, claim)
 
     async def execute(
-        self, lease: RunLease, *, deps: object = None, emit: Emit | None = None
+        self,
+        lease: RunLease,
+        *,
+        deps: object = None,
+        settings: ModelSettings | None = None,
+        emit: Emit | None = None,
     ) -> RunResult[Output]:
         """Execute a leased run to its end. Raises what `run` raises."""
         recorded = lease.state.result
@@ -210,7 +239,7 @@ class DurableAgent(Generic[Output, Deps]):
             if emit is not None:
                 emit(RunFinished(result))
             return result
-        return await RunExecution(self.agent, lease, deps, emit).execute()
+        return await RunExecution(self.agent, lease, deps, emit, settings).execute()
 
     async def query_journal(self, work: Callable[[Journal], T]) -> T:
         """Execute work on the journal in its thread and return the result."""
@@ -232,36 +261,44 @@ class DurableAgent(Generic[Output, Deps]):
         run_id: str | None,
         messages: History,
         deps: object,
+        settings: ModelSettings | None,
         emit: Emit | None = None,
     ) -> RunResult[Output]:
+        self.agent.spec.check_run(settings)
         first: JournalRecord | None = None
         history = load_messages(messages)
         if prompt is None and run_id is not None and not history:
             claim = await self.query_journal(lambda journal: open_run(journal, run_id))
         else:
-            first, title = record, _ = self._build_first_record(prompt, run_id, history)
+            first, title = record, _ = self._build_first_record(prompt, run_id, history, settings)
             claim = await self.query_journal(lambda journal: begin_run(journal, record, title))
         async with RunLease(self._writer, claim) as lease:
             if first is not None:
                 _check_same_input(lease.state, first)
-            return await self.execute(lease, deps=deps, emit=emit)
+            return await self.execute(lease, deps=deps, settings=settings, emit=emit)
 
     async def _resume(
         self,
         run: str | AnyResult,
         decisions: Mapping[str, Decision | bool],
         deps: object,
+        settings: ModelSettings | None,
         emit: Emit | None = None,
     ) -> RunResult[Output]:
+        self.agent.spec.check_run(settings)
         run_id = run if isinstance(run, str) else run.run_id
         claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
         async with RunLease(self._writer, claim) as lease:
-            execution = RunExecution(self.agent, lease, deps, emit)
+            execution = RunExecution(self.agent, lease, deps, emit, settings)
             await execution.record_decisions(decisions)
             return await execution.execute()
 
     def _build_first_record(
-        self, prompt: Prompt | None, run_id: str | None, messages: History
+        self,
+        prompt: Prompt | None,
+        run_id: str | None,
+        messages: History,
+        settings: ModelSettings | None,
     ) -> tuple[JournalRecord, str]:
         """Return the first record of a run, and its title."""
         run_id = generate_run_id() if run_id is None else run_id
@@ -275,6 +312,8 @@ class DurableAgent(Generic[Output, Deps]):
             "recipe": self._recipe,
             "at": round(time(), 3),
         }
+        if settings is not None:
+            body["settings"] = settings.to_json()
         return seal_record(run_id, 1, "begin", body, ""), _make_title(conversation_messages[-1])
 
     def _restore_output(self, result: AnyResult) -> RunResult[Output]:
@@ -322,13 +361,19 @@ class RunExecution(Generic[Output, Deps]):
     """One execution of a leased run, from its recorded state to its end or to a pause."""
 
     def __init__(
-        self, agent: Agent[Output, Deps], lease: RunLease, deps: object, emit: Emit | None
+        self,
+        agent: Agent[Output, Deps],
+        lease: RunLease,
+        deps: object,
+        emit: Emit | None,
+        settings: ModelSettings | None = None,
     ) -> None:
         self._agent = agent
         self._lease = lease
         self._state = lease.state
         self._recorder = lease.recorder
         self._deps = deps
+        self._settings = settings
         self._emit = emit
         self._finished_event: RunFinished | None = None
 
@@ -394,18 +439,20 @@ class RunExecution(Generic[Output, Deps]):
 
     def _build_input(self) -> RunInput:
         state = self._state
+        settings = merge_settings(state.begin.settings, self._settings)
         origin = RunInput(
             run_id=state.run_id,
             messages=state.begin.messages,
             start=state.begin.start,
             deps=self._deps,
             elapsed_seconds=state.spent,
+            settings=settings,
         )
         if state.pending_resume is None:
             return origin
         before, decisions = state.pending_resume
         origin = prepare_resume(before, decisions, self._agent.spec, self._deps)
-        return replace(origin, elapsed_seconds=state.spent)
+        return replace(origin, elapsed_seconds=state.spent, settings=settings)
 
     def _forward_event(self, event: Event) -> None:
         """Emit an event, except RunFinished, which waits until the result is on the disk."""
@@ -461,6 +508,8 @@ def record_result(
         "recipe": recipe,
         "at": round(time(), 3),
     }
+    if result.settings is not None:
+        body["settings"] = result.settings.to_json()
     first = seal_record(result.run_id, 1, "begin", body, "")
     # One transaction: of a run without its result, every call would be executed again.
     last = _build_last_entry(DurableRunState(result.run_id, [first]), "", result)

@@ -29,6 +29,7 @@ from agentcall.messages import (
 from agentcall.result import MissingOutput, RunResult
 from agentcall.runtime.checkpoint import RecordedCall, RunCheckpoint
 from agentcall.runtime.turn import ModelTurn
+from agentcall.settings import ModelSettings
 from agentcall.storage.codec import (
     AnyResult,
     checkpoint_from_json,
@@ -97,6 +98,7 @@ class BeginRecord:
     messages: tuple[Message, ...]
     start: int
     recipe: Mapping[str, JSON] | None
+    settings: ModelSettings | None = None
 
 
 class DurableRunState:
@@ -215,7 +217,10 @@ class DurableRunState:
 
     def _apply_begin(self, body: RecordBody) -> None:
         messages = load_messages(body["messages"])
-        self.begin = BeginRecord(body["agent"], messages, body["start"], body.get("recipe"))
+        settings = ModelSettings.from_json(body["settings"]) if "settings" in body else None
+        self.begin = BeginRecord(
+            body["agent"], messages, body["start"], body.get("recipe"), settings
+        )
         self.fingerprint = AgentFingerprint.from_json(body["code"])
         self._messages[self.run_id] = messages
 

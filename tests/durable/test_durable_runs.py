@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from agentcall import Agent, Approved, Denied, Edited, Limits, RunContext, tool
+from agentcall import Agent, Approved, Denied, Edited, Limits, ModelSettings, RunContext, tool
 from agentcall.durable import DurableAgent, durable
 from agentcall.durable.durable_agent import cancel_run, record_result
 from agentcall.durable.journal import Journal
@@ -266,6 +266,52 @@ async def test_deciding_about_a_run_that_does_not_wait_is_refused(url: str) -> N
         with pytest.raises(UsageError, match="does not wait"):
             await runs.resume("x", {"call_1": True})
         assert (await runs.run(run_id="x")).output == "a"
+
+
+async def test_the_settings_of_a_run_are_recorded_and_apply_after_a_crash(url: str) -> None:
+    first = model(call("add", a=1, b=1), status(401))
+    settings = ModelSettings(temperature=0, seed=1, stop="X", extra_headers={"X-Key": "secret"})
+    agent = Agent(first, tools=[add], settings=ModelSettings(top_p=0.5))
+    with durable(agent, url) as runs, pytest.raises(ModelRefused):
+        await runs.run("go", run_id="x", settings=settings)
+    later = model(say("2"))
+    with durable(replace(agent, model=later), url) as runs:
+        result = await runs.run(run_id="x", settings=ModelSettings(seed=2))
+    before, after = first.requests[0], later.requests[0]
+    assert before.headers == {"x-key": "secret"}
+    assert result.output == "2"
+    assert after.headers == {}
+    sent = {name: after.body[name] for name in ("temperature", "seed", "stop", "top_p")}
+    assert sent == {"temperature": 0, "seed": 2, "stop": ["X"], "top_p": 0.5}
+    assert b"secret" not in Path(url.removeprefix("sqlite:///")).read_bytes()
+
+
+async def test_a_resumed_durable_run_has_the_settings_that_it_was_started_with(url: str) -> None:
+    played = model(call("pay", to="ann"), say("ok"))
+    settings = ModelSettings(temperature=0, tool_choice="required")
+    with durable(Agent(played, tools=[sending]), url) as runs:
+        paused = await runs.run("go", run_id="x", settings=settings)
+        await runs.resume("x", {paused.pending[0].call.id: True}, settings=ModelSettings(seed=3))
+    first, second = (request.body for request in played.requests)
+    assert (first["tool_choice"], "tool_choice" in second) == ("required", False)
+    assert (second["temperature"], second["seed"]) == (0, 3)
+
+
+async def test_a_queued_run_has_its_settings(url: str) -> None:
+    played = model(say("ok"))
+    with durable(Agent(played), url) as runs:
+        await runs.enqueue("go", settings=ModelSettings(max_tokens=9))
+        with pytest.raises(UsageError, match="extra_headers"):
+            await runs.enqueue("go", settings=ModelSettings(extra_headers={"a": "b"}))
+        await DurableWorker(runs, lambda _: None).run(until_empty=True)
+    assert [request.body["max_tokens"] for request in played.requests] == [9]
+
+
+async def test_settings_that_do_not_fit_begin_no_run(url: str) -> None:
+    with durable(Agent(model(), tools=[add]), url) as runs:
+        with pytest.raises(UsageError, match="gone"):
+            await runs.run("go", run_id="x", settings=ModelSettings(tool_choice="gone"))
+        assert kinds(url, "x") == []
 
 
 async def test_requests_count_on_over_a_crash(url: str) -> None:

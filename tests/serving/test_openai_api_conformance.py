@@ -17,7 +17,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
 from test_openai_api_app import add, adder
 
-from agentcall import Agent
+from agentcall import Agent, ModelSettings
 from agentcall.dialects.answer_parts import TextPart, ToolCallPart
 from agentcall.messages import Usage, User
 from agentcall.models.model import ModelRequest, ResponseEnd, ResponseEvent
@@ -160,12 +160,49 @@ async def test_a_server_behind_it_that_fails_is_an_error_and_no_answer(stream: b
     assert error["type"] == "server_error"
 
 
-async def test_what_samples_is_taken_and_left_aside() -> None:
-    more = {"temperature": 0.1, "top_p": 1, "max_tokens": 9, "seed": 1, "stop": ["x"], "user": "u"}
-    agent = Agent(ScriptedModel([say("5")]), name="adder")
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_samples_is_sent_to_the_model(stream: bool) -> None:
+    more = {"temperature": 0.1, "top_p": 1, "seed": 1, "stop": "x"}
+    model = ScriptedModel([say("5")])
+    agent = Agent(model, name="adder", settings=ModelSettings(temperature=0.9, max_tokens=50))
+    limits = {"max_tokens": 7, "max_completion_tokens": 9, "user": "u", "logit_bias": None}
     async with client_of(agent) as client:
-        answer = await client.post("/chat/completions", json={**ASKED, **more})
+        asked = {**ASKED, **more, **limits, "stream": stream}
+        answer = await client.post("/chat/completions", json=asked)
     assert answer.status_code == 200
+    body = model.requests[0].body
+    assert {name: body[name] for name in more} == {**more, "stop": ["x"]}
+    assert body["max_tokens"] == 9
+    assert "user" not in body
+
+
+@pytest.mark.parametrize(
+    ("param", "value"),
+    [
+        ("temperature", -1),
+        ("temperature", "warm"),
+        ("top_p", 1.5),
+        ("max_tokens", 0),
+        ("max_completion_tokens", 0.5),
+        ("seed", True),
+        ("stop", [""]),
+    ],
+)
+async def test_a_setting_that_cannot_be_is_a_400_that_names_it(param: str, value: object) -> None:
+    model = ScriptedModel([])
+    async with client_of(Agent(model, name="adder")) as client:
+        answer = await client.post("/chat/completions", json={**ASKED, param: value})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert "ModelSettings" not in answer.json()["error"]["message"]
+    assert model.requests == []
+
+
+async def test_settings_of_one_request_are_not_those_of_the_next() -> None:
+    model = ScriptedModel([say("5"), say("6")])
+    async with client_of(Agent(model, name="adder")) as client:
+        await client.post("/chat/completions", json={**ASKED, "temperature": 0.1})
+        await client.post("/chat/completions", json=ASKED)
+    assert ["temperature" in request.body for request in model.requests] == [True, False]
 
 
 async def test_a_request_leaves_nothing_behind() -> None:

@@ -201,7 +201,11 @@ class OpenAIEndpoint:
         deps = self._deps(request) if self._deps else None
         began = monotonic()
         async with aclosing(
-            self._agent.run_stream(messages=completion_request.messages, deps=deps)
+            self._agent.run_stream(
+                messages=completion_request.messages,
+                deps=deps,
+                settings=completion_request.settings,
+            )
         ) as events:
             run = _RunStream(events)
             try:

@@ -1,19 +1,21 @@
 """The body of POST /v1/chat/completions, parsed and checked.
 
-Source: OpenAI's API reference, "Create chat completion". Sampling is up to the agent, so the fields
-for it are ignored. Fields that would change the form of the answer are refused.
+Source: OpenAI's API reference, "Create chat completion". The fields for sampling are the settings
+of the run, and replace those of the agent; other fields are ignored. Fields that would change the
+form of the answer are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
 from agentcall.errors import UsageError
 from agentcall.messages import JSON, Message, clear_provenance, load_messages
+from agentcall.settings import ModelSettings, merge_settings
 
 MAX_MESSAGES = 2_000
 """The largest number of messages in a request."""
@@ -39,9 +41,13 @@ class InvalidRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """A parsed request; `include_steps` asks for the tool steps as `reasoning_content`."""
+    """A parsed request; `include_steps` asks for the tool steps as `reasoning_content`.
+
+    settings: the settings of the run; None if the request has none.
+    """
 
     messages: tuple[Message, ...]
+    settings: ModelSettings | None
     stream: bool
     include_usage: bool
     include_steps: bool
@@ -61,7 +67,11 @@ def parse_request(body: bytes, model: str) -> CompletionRequest:
     wants_usage = isinstance(options, Mapping) and options.get("include_usage") is True
     steps = fields.get("include_steps") is True
     return CompletionRequest(
-        _parse_messages(fields), fields.get("stream") is True, wants_usage, steps
+        _parse_messages(fields),
+        _parse_settings(fields),
+        fields.get("stream") is True,
+        wants_usage,
+        steps,
     )
 
 
@@ -79,6 +89,29 @@ def _check_fields(fields: Mapping[str, JSON], model: str) -> None:
             raise InvalidRequest(message, param=param)
     if fields.get("n") not in (None, 1):
         raise InvalidRequest(f"n is {fields['n']!r:.100}; only one answer is supported", param="n")
+
+
+_SETTINGS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",  # OpenAI's deprecated name of the next one, which most clients send
+    "max_completion_tokens": "max_tokens",
+    "seed": "seed",
+    "stop": "stop",
+}
+
+
+def _parse_settings(fields: Mapping[str, JSON]) -> ModelSettings | None:
+    settings: ModelSettings | None = None
+    for param, name in _SETTINGS.items():
+        if (value := fields.get(param)) is not None:
+            given: dict[str, Any] = {name: value}  # Any: checked by ModelSettings
+            try:
+                settings = merge_settings(settings, ModelSettings(**given))
+            except UsageError as error:
+                reason = str(error).rpartition("): ")[2]
+                raise InvalidRequest(f"{param} is {value!r:.100}: {reason}", param=param) from None
+    return settings
 
 
 def _parse_messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
