@@ -28,8 +28,8 @@ import orjson
 from agentcall.dialects.dialect import Dialect, get_dialect
 from agentcall.errors import BadAnswer, ModelRefused, RateLimited, ServerFailed, UnknownModel
 from agentcall.messages import JSON
+from agentcall.models.completion_body import parse_completion
 from agentcall.models.http import HTTPEndpoint
-from agentcall.models.response_reader import parse_completion
 from agentcall.models.server_version import detect_lmdeploy_version, get_nested
 
 CHAT_PATH = "/chat/completions"
@@ -407,4 +407,4 @@ def _encode_probe(model: str, **fields: JSON) -> bytes:
 async def _count_prompt_tokens(endpoint: HTTPEndpoint, body: bytes) -> int:
     """Return the number of prompt tokens of a request; 0 if the server does not report it."""
     usage = parse_completion(await endpoint.post(CHAT_PATH, body)).usage
-    return usage.input_tokens if usage else 0
+    return (usage.input or 0) if usage else 0

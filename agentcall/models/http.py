@@ -53,8 +53,8 @@ from agentcall.models.errors import (
     parse_error_response,
     parse_retry_after,
 )
+from agentcall.models.event_stream import decode_answer
 from agentcall.models.proxy import find_proxy
-from agentcall.models.response_reader import decode_json
 from agentcall.models.url import (
     build_headers,
     extract_named_secrets,
@@ -296,7 +296,7 @@ class HTTPEndpoint:
         if is_lost_node(data):
             raise mask_secrets(build_lost_node_error(data, self.display_url), self.secrets)
         try:
-            return decode_json(data)
+            return decode_answer(data)
         except ValueError:
             raise mask_secrets(build_not_json_error(data, self.display_url), self.secrets) from None
 

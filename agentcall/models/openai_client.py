@@ -31,9 +31,9 @@ from agentcall.messages import JSON
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice
 from agentcall.models.chat_completions import ChatClient, ChatTransport
 from agentcall.models.errors import build_not_json_error, parse_error_response, parse_retry_after
+from agentcall.models.event_stream import decode_answer
 from agentcall.models.http import MAX_BYTES
 from agentcall.models.model import ModelRequest, ResponseEvent
-from agentcall.models.response_reader import decode_json
 from agentcall.models.url import extract_named_secrets, extract_url_secrets, redact_url
 from agentcall.settings import ModelSettings, merge_headers
 
@@ -135,7 +135,7 @@ class _OpenAITransport:
         except CutAnswer as error:
             raise ModelUnreachable(str(error)) from error
         try:
-            return decode_json(data)
+            return decode_answer(data)
         except ValueError:
             raise build_not_json_error(data, self.display_url) from None
 

@@ -1,13 +1,11 @@
 """Read chat completions, complete or streamed, into the parts of an answer.
 
-Formats: the chat completion object and the chat completion chunk object of the OpenAI API
-reference; server-sent events (WHATWG HTML, section 9.2). Also accepted, as servers send them: flat
-error bodies and errors under HTTP 200 (LMDeploy), content as a list of parts, arguments as an
-object, the legacy `function_call`, `reasoning_content` or `reasoning`. Rules:
+Formats: `completion_body.py` for each body or chunk, `event_stream.py` for a stream. Rules:
 
 1. An answer is complete if the server sent a finish reason or `[DONE]`, or did not stream. An
    answer that the server abandoned (finish reason "error" or "abort") is not.
-2. Usage that the server does not report is estimated at four bytes per token.
+2. Each count of tokens that the server does not report, or reports as zero, is estimated at four
+   bytes per token. Of several reports the largest counts.
 3. Only one of several choices is read: the first in the stream.
 4. An answer with finish reason "length" and no content means that the conversation is longer than
    the context: LMDeploy 0.5 reports it so, instead of an error.
@@ -15,13 +13,15 @@ object, the legacy `function_call`, `reasoning_content` or `reasoning`. Rules:
    with `{`, `[` or `<`.
 6. A message at the end of a stream may repeat all of it: its text adds only what is new, and its
    calls replace those received in pieces.
+7. Nothing is read after `[DONE]`. Events that are JSON but not an object (`null`, `[]`) and
+   keep-alives are skipped; any other event that is not JSON is an error, as text may be lost.
+8. A plain answer may arrive as events or as one JSON object per line (NDJSON), whatever was asked
+   for; so may a JSON object that events follow.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import orjson
 
@@ -30,23 +30,31 @@ from agentcall.dialects.answer_parts import (
     MessagePart,
     TextPart,
     ThinkingPart,
-    ToolCallDelta,
     ToolCallPart,
 )
 from agentcall.dialects.dialect import DialectReader
-from agentcall.errors import BadAnswer, ContextOverflow, RateLimited
+from agentcall.errors import BadAnswer, ContextOverflow
 from agentcall.messages import JSON, Usage
-from agentcall.models.errors import build_not_json_error, parse_error_response, shorten_body
+from agentcall.models.completion_body import (
+    CompletionChunk,
+    TokenCounts,
+    decode_json,
+    find_first_choice,
+    parse_chunk,
+    parse_completion,
+    renumber_calls,
+)
+from agentcall.models.errors import build_not_json_error, shorten_body
+from agentcall.models.event_stream import (
+    DONE,
+    SSEDecoder,
+    decode_answer,
+    decode_event,
+    is_keep_alive,
+)
 from agentcall.models.model import ResponseEnd, ResponseEvent
 
-CompletionBody = Mapping[str, JSON]
-
-_OTHER_ROLES = ("system", "developer", "user", "tool", "function")
-"""Roles that an answer cannot have; an unknown role is accepted as the model's own."""
-
-
-_DONE_EVENT = b"[DONE]"
-_ABORT_REASONS = ("error", "abort")
+_ABORTED = "error"
 _BYTES_PER_TOKEN = 4
 
 
@@ -63,7 +71,7 @@ class ResponseReader:
         self._request_bytes = request_bytes
         self._parts: list[MessagePart] = []
         self._finish_reason: str | None = None
-        self._usage: Usage | None = None
+        self._counts: TokenCounts | None = None
         self._sse_decoder: SSEDecoder | None = None
         self._buffer: list[bytes] = []
         self._deltas: list[MessageDelta] = []
@@ -71,8 +79,13 @@ class ResponseReader:
         self.is_done = False
 
     def read_whole(self, body: JSON) -> list[ResponseEvent]:
-        """Return the parts of an answer in one body."""
-        parts = self._read_chunk(parse_completion(body))
+        """Return the parts of an answer in one body, or in a list of events."""
+        if isinstance(body, list) and body:
+            parts = [part for event in body for part in self._read_event_body(event)]
+            if len(body) > 1:
+                return [*parts, *self.end()]
+        else:
+            parts = list(self._read_chunk(parse_completion(body)))
         self._finish_reason = self._finish_reason or "stop"
         return [*parts, *self.end()]
 
@@ -87,8 +100,11 @@ class ResponseReader:
 
     def _is_event_stream(self, data: bytes) -> bool:
         """Whether the bytes so far begin a stream of events; if not, they are kept for `close`."""
+        is_first_line = not any(b"\n" in piece for piece in self._buffer)
         self._buffer.append(data)
         first = next((text[:1] for piece in self._buffer if (text := piece.lstrip())), b"")
+        if first == b"{" and is_first_line and b"\n" in data:
+            return _is_chunk(b"".join(self._buffer).lstrip().partition(b"\n")[0])
         return first != b"" and first not in b"{[<"
 
     def feed_all(self, data: bytes) -> list[ResponseEvent]:
@@ -105,18 +121,24 @@ class ResponseReader:
         if not data.strip():
             return self.end()
         try:
-            body = decode_json(data)
+            body = decode_answer(data)
         except ValueError:
             raise build_not_json_error(data, "the server") from None
         return self.read_whole(body)
 
     def read_event(self, data: bytes) -> Sequence[ResponseEvent]:
         """Return the parts that one event of a stream completes."""
-        if data.strip() == _DONE_EVENT:
-            self._finish_reason = self._finish_reason or "stop"
-            self.is_done = True
+        if self.is_done:
             return ()
-        body = _decode_event(data)
+        try:
+            body: JSON = orjson.loads(data)
+        except ValueError:
+            body = _decode_odd_event(data)
+        return self._read_event_body(body)
+
+    def _read_event_body(self, body: JSON) -> Sequence[ResponseEvent]:
+        if type(body) is not dict:
+            return self._read_odd_event(body)
         if self._choice_index is None:
             self._choice_index = find_first_choice(body)
         chunk = parse_chunk(body, self._choice_index or 0)
@@ -124,38 +146,69 @@ class ResponseReader:
             chunk = chunk._replace(delta=_remove_repeats(self._deltas, chunk.delta))
         return self._read_chunk(chunk)
 
+    def _read_odd_event(self, body: JSON) -> Sequence[ResponseEvent]:
+        """Read `[DONE]` or a list of chunks; skip a keep-alive."""
+        if body == DONE:
+            self._finish_reason = self._finish_reason or "stop"
+            self.is_done = True
+            return ()
+        if isinstance(body, list):
+            return [part for event in body for part in self._read_event_body(event)]
+        if isinstance(body, str) and body and not is_keep_alive(body):
+            raise BadAnswer(f"an event of the stream is only a text: {shorten_body(body)}")
+        return ()
+
     def end(self) -> list[ResponseEvent]:
         """Return the last parts of an answer; its finish reason is None if it was cut off."""
-        reason = None if self._finish_reason in _ABORT_REASONS else self._finish_reason
-        if reason == "length" and not (self._deltas or (self._usage and self._usage.output_tokens)):
+        reason = None if self._finish_reason == _ABORTED else self._finish_reason
+        if reason == "length" and not (self._deltas or (self._counts and self._counts.output)):
             raise ContextOverflow(
                 "the server had no room for an answer: the conversation is longer than its context",
                 status=200,
             )
         parts = self._dialect_reader.close(reason)
         self._parts += parts
-        return [*parts, ResponseEnd(reason, self._usage or self._estimate_usage())]
+        return [*parts, ResponseEnd(reason, self._build_usage())]
 
     def _read_chunk(self, chunk: CompletionChunk) -> Sequence[MessagePart]:
         self._finish_reason = chunk.finish_reason or self._finish_reason
-        self._usage = chunk.usage or self._usage
+        if chunk.usage is not None:
+            before = self._counts
+            self._counts = chunk.usage if before is None else before.merge(chunk.usage)
         if any(chunk.delta):
             self._deltas.append(chunk.delta)
         parts = self._dialect_reader.feed(chunk.delta)
         self._parts += parts
         return parts
 
-    def _estimate_usage(self) -> Usage:
-        size = sum(map(_measure_part, self._parts))
-        return Usage(1, self._request_bytes // _BYTES_PER_TOKEN, -(-size // _BYTES_PER_TOKEN))
+    def _build_usage(self) -> Usage:
+        """Return the usage, with an estimate for each count that the server did not report."""
+        found, output, cached = self._counts or TokenCounts()
+        if output is None:
+            output = -(-sum(map(_measure_part, self._parts)) // _BYTES_PER_TOKEN)
+        return Usage(1, found or self._request_bytes // _BYTES_PER_TOKEN, output, cached or 0)
 
 
-def _decode_event(data: bytes) -> JSON:
+def _decode_odd_event(data: bytes) -> JSON:
+    """Return the JSON of an event that is not strictly JSON. Raises BadAnswer."""
     try:
-        return decode_json(data)
+        return decode_event(data)
     except ValueError:
         text = data.decode("utf-8", "replace")
         raise BadAnswer(f"an event of the stream is not JSON: {shorten_body(text)}") from None
+
+
+def _is_chunk(line: bytes) -> bool:
+    """Whether a line of JSON is a chunk of a stream, and not a whole answer."""
+    try:
+        value = decode_json(line)
+    except ValueError:
+        return False
+    match value:
+        case {"choices": [{"delta": {}}, *_]} | {"done": False}:
+            return True
+        case _:
+            return False
 
 
 def _remove_repeats(before: Sequence[MessageDelta], delta: MessageDelta) -> MessageDelta:
@@ -179,231 +232,3 @@ def _measure_part(part: MessagePart) -> int:
             return len(part.name) + len(part.arguments.encode())
         case _:
             return len(part.text.encode())
-
-
-class CompletionChunk(NamedTuple):
-    """The content of one body or chunk: a delta, and the finish reason and usage if it has them.
-
-    is_message: the delta was a whole `message`, which may repeat the deltas before it.
-    """
-
-    delta: MessageDelta
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    is_message: bool = False
-
-
-def decode_json(data: bytes) -> JSON:
-    """Decode the JSON of a body or an event. Raises ValueError.
-
-    Lone surrogates, which servers send when a token ends inside a character, become U+FFFD.
-    """
-    try:
-        value: JSON = orjson.loads(data)
-    except ValueError:  # orjson also refuses lone surrogates and NaN, which json accepts
-        try:
-            text = json.dumps(json.loads(data), ensure_ascii=False)
-        except RecursionError as error:
-            raise ValueError("the JSON is nested too deeply") from error
-        value = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    return value
-
-
-def parse_completion(body: JSON) -> CompletionChunk:
-    """Parse a complete answer. Raises ModelRefused or BadAnswer."""
-    checked = _require_body(body)
-    choice = _find_choice(checked, 0) or _find_choice(checked, find_first_choice(body))
-    if choice is None:
-        raise BadAnswer(f"the server's answer has no choices: {shorten_body(body)}")
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        raise BadAnswer(f"the server's answer has no message: {shorten_body(body)}")
-    text, thinking, calls, _ = _parse_delta(message)
-    delta = MessageDelta(text, thinking, renumber_calls(calls) if calls else ())
-    return CompletionChunk(delta, _get_finish_reason(choice), parse_usage(checked))
-
-
-def renumber_calls(calls: Iterable[ToolCallDelta]) -> tuple[ToolCallDelta, ...]:
-    """Give each call of a whole message its own index: they are complete, and not pieces."""
-    return tuple([ToolCallDelta(index, *call[1:]) for index, call in enumerate(calls)])
-
-
-def parse_chunk(body: JSON, index: int = 0) -> CompletionChunk:
-    """Parse one chunk of a stream: its choice with this index, if it has one, and its usage."""
-    checked = _require_body(body)
-    choice = _find_choice(checked, index)
-    if choice is None:
-        return CompletionChunk(MessageDelta(), None, parse_usage(checked))
-    delta = choice.get("delta")
-    message = delta or choice.get("message")
-    return CompletionChunk(
-        _parse_delta(message) if isinstance(message, dict) else MessageDelta(),
-        _get_finish_reason(choice),
-        parse_usage(checked),
-        is_message=not delta,
-    )
-
-
-def _require_body(body: JSON) -> CompletionBody:
-    if not isinstance(body, dict):
-        raise BadAnswer(f"the server's answer is not a JSON object: {shorten_body(body)}")
-    error = body.get("error")
-    if error or body.get("object") == "error":  # an error under HTTP 200, or inside a stream
-        code = error.get("code") if isinstance(error, dict) else body.get("code")
-        status = code if isinstance(code, int) and 400 <= code < 600 else 500
-        refusal = parse_error_response(status, body)
-        # The answer has begun, so a transient error cannot be retried here: the run repeats the
-        # request after a BadAnswer.
-        raise BadAnswer(str(refusal)) if isinstance(refusal, RateLimited) else refusal
-    return body
-
-
-def find_first_choice(body: JSON) -> int | None:
-    """Return the index of the choice to read: 0 if there is one, else the first; None if none."""
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices:
-        return None
-    indexes = [
-        _parse_index(choice.get("index")) or 0 for choice in choices if isinstance(choice, dict)
-    ]
-    return 0 if 0 in indexes or not indexes else indexes[0]
-
-
-def _find_choice(body: CompletionBody, index: int | None) -> CompletionBody | None:
-    """Return the choice with this index; None if there is none."""
-    choices = body.get("choices")
-    if not isinstance(choices, list):
-        return None
-    for choice in choices:
-        if not isinstance(choice, dict):
-            raise BadAnswer(f"a choice is not a JSON object: {shorten_body(body)}")
-        choice_index = choice.get("index")
-        if choice_index == index or (_parse_index(choice_index) or 0) == index:
-            return choice
-    return None
-
-
-def _parse_index(index: JSON) -> int | None:
-    """Return the index, which servers send as a number or as text; None if there is none."""
-    if isinstance(index, str) and index.strip().isdecimal():
-        return int(index)
-    if isinstance(index, float) and index.is_integer():
-        return int(index)
-    return index if isinstance(index, int) and not isinstance(index, bool) else None
-
-
-def _get_finish_reason(choice: CompletionBody) -> str | None:
-    reason = choice.get("finish_reason")
-    return reason if isinstance(reason, str) and reason else None
-
-
-def _parse_delta(message: CompletionBody) -> MessageDelta:
-    if message.get("role") in _OTHER_ROLES:
-        raise BadAnswer(
-            f"the server answered with the role {message['role']!r}: {shorten_body(message)}"
-        )
-    content = message.get("content") or message.get("refusal")
-    thinking = message.get("reasoning_content") or message.get("reasoning")
-    return MessageDelta(
-        content if isinstance(content, str) else _join_text(content),
-        thinking if isinstance(thinking, str) else "",
-        _parse_tool_calls(message),
-    )
-
-
-def _parse_tool_calls(message: CompletionBody) -> tuple[ToolCallDelta, ...]:
-    calls = message.get("tool_calls")
-    if not calls:
-        legacy = message.get("function_call")
-        return (
-            (_parse_tool_call({"index": 0, "function": legacy}),)
-            if isinstance(legacy, dict)
-            else ()
-        )
-    if not isinstance(calls, list):
-        raise BadAnswer(f"tool_calls is not a list: {shorten_body(message)}")
-    return tuple([_parse_tool_call(call) for call in calls if isinstance(call, dict)])
-
-
-def _join_text(content: JSON) -> str:
-    if not isinstance(content, Sequence):
-        return ""
-    parts = (part.get("text") if isinstance(part, dict) else part for part in content)
-    return "".join(part for part in parts if isinstance(part, str))
-
-
-def _parse_tool_call(call: CompletionBody) -> ToolCallDelta:
-    function = call.get("function")
-    fields = function if isinstance(function, dict) else call
-    name, arguments = fields.get("name"), fields.get("arguments")
-    if arguments is not None and not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    index, call_id = call.get("index"), call.get("id")
-    return ToolCallDelta(
-        index if type(index) is int else _parse_index(index),
-        str(call_id) if call_id else "",
-        name if isinstance(name, str) else "",
-        arguments or "",
-    )
-
-
-def parse_usage(body: CompletionBody) -> Usage | None:
-    """Return the usage of one request that a body reports; None if it reports none."""
-    usage = body.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("prompt_tokens_details")
-    cached = _get_count(details, "cached_tokens") if isinstance(details, dict) else 0
-    return Usage(
-        1, _get_count(usage, "prompt_tokens"), _get_count(usage, "completion_tokens"), cached
-    )
-
-
-def _get_count(usage: CompletionBody, key: str) -> int:
-    value = usage.get(key)
-    return value if isinstance(value, int) else 0
-
-
-_BOM = b"\xef\xbb\xbf"
-
-
-class SSEDecoder:
-    """Splits a byte stream into the data of its events.
-
-    Lines end with LF, CR LF or CR. Comments, other fields and events without data are skipped.
-    """
-
-    def __init__(self) -> None:
-        self._incomplete_line: list[bytes] = []
-        self._data_lines: list[bytes] = []
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the data of each event that these bytes complete."""
-        # A CR at the end may be the first half of a CR LF: the line is kept as incomplete.
-        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, max(len(data) - 1, 0))) + 1
-        if not end:
-            self._incomplete_line.append(data)
-            return []
-        lines = b"".join((*self._incomplete_line, data[:end])).splitlines()
-        self._incomplete_line = [data[end:]]
-        return self._consume_lines(lines)
-
-    def close(self) -> list[bytes]:
-        """Return the data of the events that the end of the stream completes."""
-        lines = b"".join(self._incomplete_line).splitlines()
-        self._incomplete_line = []
-        return self._consume_lines([*lines, b""])
-
-    def _consume_lines(self, lines: list[bytes]) -> list[bytes]:
-        events: list[bytes] = []
-        for line in lines:
-            if not line:
-                event = b"\n".join(self._data_lines)
-                self._data_lines.clear()
-                if event:
-                    events.append(event)
-                continue
-            text = line.removeprefix(_BOM)
-            if text.startswith(b"data:"):  # the space after the colon is optional
-                self._data_lines.append(text[6:] if text.startswith(b"data: ") else text[5:])
-        return events

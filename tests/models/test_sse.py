@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcall.models.response_reader import SSEDecoder
+from agentcall.models.event_stream import SSEDecoder
 
 
 def events(*pieces: bytes) -> list[bytes]:
