@@ -34,6 +34,17 @@ class DialectChosen:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerAdapted:
+    """The server refuses a form of request; `name` is what it is sent instead, `reason` says why.
+
+    Emitted once in each run: when it is learned, or at the first request if it was known before.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """A piece of the model's answer, as it arrives."""
 
@@ -168,6 +179,7 @@ class RunFinished:
 Event: TypeAlias = (
     RunStarted
     | DialectChosen
+    | ServerAdapted
     | TextDelta
     | ThinkingDelta
     | ModelAnswered

@@ -19,6 +19,7 @@ from agentcall.events import (
     Nested,
     RunFinished,
     RunStarted,
+    ServerAdapted,
     TextDelta,
     ThinkingDelta,
     ToolCallDenied,
@@ -37,6 +38,7 @@ RESULT: RunResult[str] = RunResult(MissingOutput("why"), (), 0, Usage(1), "timeo
 EVENTS: list[Event] = [
     RunStarted("r"),
     DialectChosen("native", "because"),
+    ServerAdapted("alternating roles", "roles must alternate"),
     TextDelta("你好"),
     ThinkingDelta("hm"),
     ModelAnswered(Usage(1, 10, 5), 2.0, 1.5),
@@ -68,6 +70,7 @@ def test_the_docs_have_a_row_for_every_event() -> None:
 SHOWN: dict[type[Event], set[str]] = {
     RunStarted: set(),
     DialectChosen: {"terminal"},
+    ServerAdapted: {"terminal"},
     TextDelta: set(),
     ThinkingDelta: {"endpoint"},
     ModelAnswered: set(),

@@ -27,6 +27,7 @@ from agentcall.events import (
     LoopDetected,
     ModelAnswered,
     Nested,
+    ServerAdapted,
     ThinkingDelta,
     ToolCallFinished,
     ToolCallRepaired,
@@ -81,6 +82,7 @@ class LineDisplay:
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
         self._dialect = ""
+        self._adapted: set[str] = set()
 
     def handle(self, event: Event) -> None:
         """Write a line for an event that needs one."""
@@ -88,6 +90,10 @@ class LineDisplay:
             case DialectChosen(dialect, reason) if self._verbose and dialect != self._dialect:
                 self._dialect = dialect
                 write_note(f"dialect: {dialect} ({reason})")
+            case ServerAdapted(name, reason):
+                if name not in self._adapted:
+                    self._adapted.add(name)
+                    write_note(f"server: {name}: {reason}")
             case ToolCallFinished(call, result, seconds):
                 self._write_call(call, result, seconds)
             case ToolCallRepaired(call, rule, before, after):
@@ -150,6 +156,7 @@ class CardDisplay:
         self._spinner = WaitSpinner(self._console)
         self._thinking = ThinkingText()
         self._dialect = ""
+        self._adapted: set[str] = set()
         self._running: dict[str, str] = {}
         self._repairs: dict[str, list[ToolCallRepaired]] = {}
 
@@ -161,6 +168,8 @@ class CardDisplay:
             case DialectChosen(dialect, reason):
                 self._show_dialect(dialect, reason)
                 self._spinner.show("waiting for the model")
+            case ServerAdapted(name, reason):
+                self._show_adaptation(name, reason)
             case ThinkingDelta(text):
                 self._thinking.add(text)
                 self._spinner.show(f"thinking: {self._thinking.tail}")
@@ -197,6 +206,11 @@ class CardDisplay:
         if self._verbose and dialect != self._dialect:
             self._console.print(Text(to_single_line(f"dialect {dialect}: {reason}"), "dim"))
         self._dialect = dialect
+
+    def _show_adaptation(self, name: str, reason: str) -> None:
+        if name not in self._adapted:
+            self._adapted.add(name)
+            self._console.print(Text(to_single_line(f"server: {name}: {reason}"), "dim"))
 
     def _show_thinking(self) -> None:
         if self._thinking:

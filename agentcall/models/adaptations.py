@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias
 
+from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import ContextOverflow, ModelRefused, RateLimited, ServerFailed
 from agentcall.messages import JSON
 from agentcall.models import wire_messages as wire
@@ -49,8 +50,8 @@ class Adaptation:
     pattern: finds the refusal in the server's words.
     change: returns the changed body, or an equal one if there is nothing to change.
     stage: rows of a lower stage change a request first, as later ones need their result.
-    is_fallback: the words have another, more likely meaning, or the row costs much: it is not
-        learned while the server has accepted such requests.
+    is_fallback: the words may well mean something else: the row is not learned if the server has
+        accepted what it gives up.
     """
 
     name: str
@@ -204,7 +205,8 @@ _NO_TOOL_ROLE = (
     r".?tool|tool (?:role|messages?) (?:is |are )?(?:not supported|unsupported|not allowed)"
     r"|only user, (?:system and assistant|assistant and system)|unexpected role .?tool"
     r"|unexpected (?:message )?role\b|got tool\b|unknown variant `tool`|roleenum\.tool"
-    r"|only (?:\S+ )?user(?:,| and) .{0,20}assistant roles (?:are|is) supported(?!, with)|input should be .?system.?, .?user.? or"
+    r"|only (?:\S+ )?user(?:,| and) .{0,20}assistant roles (?:are|is) supported(?!, with)"
+    r"|input should be .?system.?, .?user.? or"
     r"|role.{0,30}does not support .?tool"
 )
 _EMPTY = (
@@ -227,7 +229,7 @@ _NO_CONTENT = (
 _NO_RESULT = (
     r"same number of function calls and responses|must be followed by tool messages"
     r"|must be a response to a prec\w+ message|did not have response messages"
-    r"|tool_call_ids? .{0,40}(?:not found|no (?:response|result))|without .{0,20}tool (?:result|res)"
+    r"|tool_call_ids? .{0,40}(?:not found|no (?:response|result))|without .{0,20}tool res"
     r"|tool (?:message|result|response)s? .{0,60}(?:without|no|missing|preced|corresponding)"
     r"|number of function response parts|unexpected tool call id|no tool (?:output|call) found"
     r"|unexpected role .?tool.? after"
@@ -249,8 +251,10 @@ _IMAGES = (
     r"(?:supported|allowed|enabled|available|accepted)"
     r"|image_?(?:url|input)?.{0,30}(?:not supported|unsupported|not allowed|invalid type)"
     r"|(?:unknown|unsupported|invalid|unexpected)[^.]{0,40}image|mmproj"
-    r"|only (?:text|support text)|type.{0,8}(?:must|should) be .?text|only .?text.? (?:content|is|type)"
-    r"|unknown variant `image_url`|unsupported content|content.{0,20}type.{0,40}not supported"
+    r"|only (?:text|support text)|type.{0,8}(?:must|should) be .?text"
+    r"|only .?text.? (?:content|is|type)"
+    r"|image_url.{0,40}only supported by|unknown variant `image_url`|unsupported content"
+    r"|content.{0,20}type.{0,40}not supported"
 )
 _NO_TOOLS = (
     r"(?:tools?|tool[ _](?:use|choice|call(?:s|ing)?)|function[ _]?call(?:s|ing)?|functions?)\b"
@@ -263,7 +267,8 @@ _NO_TOOLS = (
     r"|enable-auto-tool-choice|tools? (?:is|are) not|without tool support"
 )
 _STREAM_ONLY = (
-    r"only supports? (?:\S+ )?stream|(?:only|requires?) stream(?:ing)?|stream(?:ing)? (?:mode )?only"
+    r"only supports? (?:\S+ )?stream|(?:only|requires?) stream(?:ing)?"
+    r"|stream(?:ing)? (?:mode )?only"
     r"|non-?stream\w*[^.]{0,30}not|stream[^.]{0,30}(?:must|should|has to|needs to) be "
     r"(?:set to )?.?(?:true|enabled|on)|(?:must|please|should) (?:set|use|enable) .?stream"
     r"|(?:set|use|enable) .?stream.?(?:=|: ?| to )?true|stream(?:ing)? is required"
@@ -292,6 +297,8 @@ _RANGE = re.compile(
 """A value that the server does not accept, which the caller must know."""
 
 NO_TOOLS = "no tools field"
+NO_SYSTEM_ROLE = "no system role"
+NO_TOOL_ROLE = "no tool role"
 NO_IMAGES = "no images"
 STREAM_ONLY = "streams only"
 PLAIN_ONLY = "no streams"
@@ -434,14 +441,14 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         stage=_ORDER_STAGE + 1,
     ),
     Adaptation(
-        "no system role",
+        NO_SYSTEM_ROLE,
         "the instructions stand at the beginning of the first message of the user",
         _compile(_NO_SYSTEM),
         _change_messages(wire.move_system_to_user),
         stage=_SYSTEM_STAGE + 1,
     ),
     Adaptation(
-        "no system role",
+        NO_SYSTEM_ROLE,
         "the instructions stand at the beginning of the first message of the user",
         _compile(f"{_ONLY_USER_AND_ASSISTANT}|{_ALTERNATE}|{_ONE_SYSTEM}"),
         _change_messages(wire.move_system_to_user),
@@ -449,7 +456,7 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         is_fallback=True,
     ),
     Adaptation(
-        "no tool role",
+        NO_TOOL_ROLE,
         "calls and results of tools are sent as text of the model and of the user",
         _compile(
             f"{_NO_TOOL_ROLE}|{_ONLY_USER_AND_ASSISTANT}|{_ALTERNATE}|{_NO_RESULT}|{_CALL_ID}"
@@ -500,6 +507,17 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         "tools are described in the prompt",
         _compile(_NO_TOOLS),
         _drop_tools,
+    ),
+    Adaptation(
+        NO_IMAGES,
+        "images are left out; the model reads a line in their place",
+        _compile(
+            r"image|multi-?modal|vision|content\b.{0,60}\b(?:string|text)"
+            r"|(?:string|text)\b.{0,60}\bcontent"
+        ),
+        _change_messages(wire.replace_images),
+        stage=_CONTENT_STAGE,
+        is_fallback=True,
     ),
     Adaptation(
         NO_TOOLS,
@@ -564,32 +582,42 @@ def _find_refused_fields(words: str, body: RequestBody) -> Iterable[Adaptation]:
         return
     for name in body:
         if name not in _ESSENTIAL_FIELDS[:4] and re.search(rf"\b{re.escape(name)}\b", words):
-            yield Adaptation(
-                f"no {name}", f"{name} is left out", re.compile(""), _drop_field(name)
-            )
+            yield Adaptation(f"no {name}", f"{name} is left out", re.compile(""), _drop_field(name))
 
 
 class LearnedAdaptations:
     """What is known of one model of one server: the rows that were learned, by name.
 
-    active: the learned rows, in the order in which they change a request; an empty tuple for a
-        server that refuses nothing.
     accepts_tools, accepts_system: whether a request with tools, or with instructions, was answered.
     clock: seconds; `monotonic` outside of tests.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self.active: tuple[LearnedAdaptation, ...] = ()
         self.accepts_tools = False
         self.accepts_system = False
+        self._learned: tuple[LearnedAdaptation, ...] = ()
         self._clock = clock
 
+    @property
+    def active(self) -> tuple[LearnedAdaptation, ...]:
+        """The rows that were learned in the last hour, in the order in which they apply."""
+        if self._learned:
+            since = self._clock() - REMEMBER_SECONDS
+            if any(item.at < since for item in self._learned):
+                self._learned = tuple(item for item in self._learned if item.at >= since)
+        return self._learned
+
     def learn(
-        self, refused: ModelRefused, body: RequestBody, used: Sequence[LearnedAdaptation]
+        self,
+        refused: ModelRefused,
+        body: RequestBody,
+        used: Sequence[LearnedAdaptation],
+        excluded: Collection[str] = (),
     ) -> LearnedAdaptation | None:
         """Return what a refusal teaches; None if it is final.
 
         body, used: the body that was refused, and the rows that it had been changed by.
+        excluded: names of rows that must not change this request.
         """
         if isinstance(refused, ContextOverflow) or refused.status in (401, 402, 407):
             return None
@@ -597,45 +625,48 @@ class LearnedAdaptations:
             return None
         used_names = {learned.name for learned in used}
         for row in find_adaptations(refused, body):
-            if row.name in used_names or self._is_doubtful(row, refused.status, body):
+            if row.name in used_names or row.name in excluded:
+                continue
+            if row.is_fallback and not self._may_guess(row, refused.status, body, used_names):
                 continue
             known = next((item for item in self.active if item.name == row.name), None)
             return known or self._add(row, refused)
         return None
 
-    def _is_doubtful(self, row: Adaptation, status: int, body: RequestBody) -> bool:
-        """Whether an uncertain row would give up what the server has accepted."""
-        if not row.is_fallback:
-            return False
+    def _may_guess(
+        self, row: Adaptation, status: int, body: RequestBody, used: Collection[str]
+    ) -> bool:
+        """Whether an uncertain row gives up nothing that the server has accepted."""
+        if row.name == NO_SYSTEM_ROLE:
+            return not self.accepts_system
         if row.name != NO_TOOLS:
-            return self.accepts_system
-        is_accepted = self.accepts_tools or wire.has_tool_messages(body.get("messages"))
-        return is_accepted or status not in (400, 422, 501)
+            return True
+        has_results = NO_TOOL_ROLE in used or wire.has_tool_messages(body.get("messages"))
+        return not (self.accepts_tools or has_results) and status in (400, 422, 501)
 
     def _add(self, row: Adaptation, refused: ModelRefused) -> LearnedAdaptation:
         words = " ".join(extract_words(refused.body).split())
         shown = words if len(words) <= _WORDS_LENGTH else words[:_WORDS_LENGTH] + "..."
         learned = LearnedAdaptation(row, refused.status, shown, self._clock())
-        self.active = tuple(
+        self._learned = tuple(
             sorted((*self.active, learned), key=lambda item: item.adaptation.stage)
         )
         _logger.info("learned of a server: %s: %s", learned.name, learned.reason)
         return learned
 
-    def unlearn(self, learned: Iterable[LearnedAdaptation]) -> None:
+    def unlearn(self, learned: Iterable[LearnedAdaptation | None]) -> None:
         """Forget rows that did not help."""
-        names = {item.name for item in learned}
-        self.active = tuple(item for item in self.active if item.name not in names)
+        names = {item.name for item in learned if item is not None}
+        self._learned = tuple(item for item in self._learned if item.name not in names)
 
-    def drop_expired(self) -> None:
-        """Forget rows that were learned more than an hour ago."""
-        since = self._clock() - REMEMBER_SECONDS
-        if any(learned.at < since for learned in self.active):
-            self.active = tuple(learned for learned in self.active if learned.at >= since)
+    def note_accepted(self, prompt: PromptSpec) -> None:
+        """Note that a request with this prompt was answered."""
+        self.accepts_tools = self.accepts_tools or bool(prompt.tools)
+        self.accepts_system = self.accepts_system or bool(prompt.instructions)
 
     def forget(self) -> None:
         """Forget everything, as the server may be another one now."""
-        self.active, self.accepts_tools, self.accepts_system = (), False, False
+        self._learned, self.accepts_tools, self.accepts_system = (), False, False
 
 
 def apply_adaptations(body: RequestBody, learned: Iterable[LearnedAdaptation]) -> RequestBody:

@@ -28,6 +28,7 @@ import orjson
 from agentcall.dialects.dialect import Dialect, get_dialect
 from agentcall.errors import BadAnswer, ModelRefused, RateLimited, ServerFailed, UnknownModel
 from agentcall.messages import JSON
+from agentcall.models.adaptations import forget_server
 from agentcall.models.completion_body import parse_completion
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.server_version import detect_lmdeploy_version, get_nested
@@ -133,6 +134,15 @@ async def choose_dialect(
 def clear_dialect_cache() -> None:
     """Forget all choices, so that servers are asked again, as after a restart of one."""
     _choices.clear()
+    forget_server()
+
+
+def forget_choice(endpoint: HTTPEndpoint) -> None:
+    """Forget the choices for a server, as its models have changed."""
+    for key in list(_choices):
+        if (key[0], key[2]) == (endpoint.url, endpoint.api_key):
+            _choices.pop(key, None)
+    forget_server(endpoint.display_url)
 
 
 def _share_detection(endpoint: HTTPEndpoint, key: _ChoiceKey) -> asyncio.Task[DialectChoice]:

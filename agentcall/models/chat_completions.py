@@ -2,8 +2,9 @@
 
 Rules:
 
-1. If a server refuses an optional feature of a request (`stream_options`, or tools as a field), the
-   client stops using it; without the tools field it changes the dialect.
+1. If a server refuses the form of a request (`stream_options`, a role order, tools as a field),
+   the client learns what to send instead (`adaptations.py`) and repeats the request; without the
+   tools field it changes the dialect.
 2. A request is not repeated after the first part of its answer.
 3. A stream that breaks ends without a finish reason.
 4. If an answer shows that the server's chat template opens the thinking block, the next answer is
@@ -12,12 +13,12 @@ Rules:
    request begin with those of the request before it. What does not change in a run is encoded once.
 6. A model that reads only text, or whose server refuses images, gets a line for each image. But an
    image in the question itself is an error: without it the question is another one.
+7. If the server's model is gone, the model is looked up again and the request repeated once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import OrderedDict
 from collections.abc import (
     AsyncGenerator,
@@ -26,10 +27,11 @@ from collections.abc import (
     Callable,
     Collection,
     Mapping,
+    Sequence,
 )
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import orjson
 
@@ -37,12 +39,24 @@ from agentcall.dialects.dialect import Dialect, DialectReader, JSONObject, Promp
 from agentcall.dialects.images import render_with_images, render_without_images
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parsers.response_parser import RetractedPart
-from agentcall.errors import ContextOverflow, CutAnswer, ModelError, ModelRefused, UsageError
-from agentcall.messages import JSON, Image, User, encode_json
+from agentcall.errors import CutAnswer, ModelError, ModelRefused, UsageError
+from agentcall.messages import JSON, Assistant, Image, Message, RenderMessage, User, encode_json
+from agentcall.models.adaptations import (
+    NO_IMAGES,
+    NO_TOOLS,
+    PLAIN_ONLY,
+    STREAM_ONLY,
+    LearnedAdaptation,
+    LearnedAdaptations,
+    RequestBody,
+    apply_adaptations,
+    get_learned,
+)
 from agentcall.models.capabilities import DialectChoice, choose_without_tools
-from agentcall.models.errors import is_about_images, mask_secrets
+from agentcall.models.errors import is_model_gone, mask_secrets
 from agentcall.models.model import ModelRequest, ResponseEvent, ResponseStart
 from agentcall.models.response_reader import ResponseReader
+from agentcall.models.wire_messages import WireMessages, strip_private_keys
 from agentcall.settings import ModelSettings
 
 LARGE_ANSWER_BYTES = 16_384
@@ -50,12 +64,6 @@ LARGE_ANSWER_BYTES = 16_384
 that looks like many calls takes seconds."""
 _LINGER_SECONDS = 0.25
 """Seconds to wait after [DONE] for the end of the stream, so that its connection can be reused."""
-
-_NO_TOOLS_PATTERN = re.compile(
-    r"tool.{0,60}(?:not support|unsupported|requires)|not support.{0,40}tool|--jinja"
-    r"|tool-call-parser",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 class ChatTransport(Protocol):
@@ -85,9 +93,10 @@ class ChatTransport(Protocol):
 class ChatClient:
     """Sends the requests of one model over a transport.
 
-    choose_dialect: called once, by the first request, with its transport, to select the model and
-        its dialect.
-    url: the server's URL without secrets, for tracing.
+    choose_dialect: called by the first request, with its transport, to select the model and its
+        dialect, and again after `forget_choice` when the server answers that the model is gone.
+    url, api_key: the server's URL without secrets, and the key; clients of the same server, key and
+        model share what they learn. Without a URL a client learns alone.
     """
 
     def __init__(
@@ -97,64 +106,111 @@ class ChatClient:
         settings: ModelSettings | None,
         *,
         url: str = "",
+        api_key: str = "",
+        forget_choice: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings or ModelSettings()
         self._transport = transport
         self._configured: tuple[ModelSettings | None, ChatTransport] = None, transport
         self._transport = self._configure_transport(self._settings)
         self._url = url
+        self._api_key = api_key
         self._choose_dialect = choose_dialect
+        self._forget_choice = forget_choice
         self._encoder = RequestEncoder(self._settings)
-        self._dialect_choice: DialectChoice | None = None
+        self._target: _Target | None = None
         self._thinking_opener = ""
 
-    async def resolve_dialect(self, transport: ChatTransport | None = None) -> DialectChoice:
+    async def resolve_dialect(self) -> DialectChoice:
         """Return the model's name, the dialect and the reason."""
-        if self._dialect_choice is None:
-            self._dialect_choice = await self._choose_dialect(transport or self._transport)
-        return self._dialect_choice
+        target = self._target or await self._find_target(self._transport)
+        return _adapt_choice(target.choice, target.knowledge.active)
+
+    async def _find_target(self, transport: ChatTransport) -> _Target:
+        choice = await self._choose_dialect(transport)
+        if self._url:
+            knowledge = get_learned(self._url, choice.model, self._api_key)
+        else:
+            knowledge = LearnedAdaptations()
+        self._target = _Target(choice, knowledge)
+        return self._target
 
     @property
     def secrets(self) -> Collection[str]:
         """Keys and passwords that the transport uses."""
         return self._transport.secrets
 
+    @property
+    def learned(self) -> Sequence[LearnedAdaptation]:
+        """What the server has refused, and what it is sent instead."""
+        return () if self._target is None else self._target.knowledge.active
+
     async def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
         """Yield the parts of one answer. Raises ModelError."""
         transport = self._transport
         if request.settings is not None:
             transport = self._configure_transport(request.settings)
-        choice = self._dialect_choice or await self.resolve_dialect(transport)
-        if not choice.accepts_images and _asks_about_image(request):
-            raise UsageError(
-                f"{choice.model} reads only text, but the question has an image; use a vision "
-                "model such as InternVL2, or remove the image"
-            )
+        target = self._target or await self._find_target(transport)
+        attempts: list[_Attempt] = []
         has_answered = False
         while True:
-            yield ResponseStart(choice.dialect.name, choice.reason, choice.model, self._url)
+            attempt = _Attempt(target, request)
+            if not attempt.choice.accepts_images:
+                _require_no_image_in_question(attempt.choice.model, request)
+            yield attempt.create_start(self._url)
             try:
-                if request.stream and choice.can_stream:
-                    async for part in self._request_stream(transport, choice, request):
+                if attempt.request.stream and attempt.choice.can_stream:
+                    async for part in self._request_stream(transport, attempt):
                         has_answered = True
                         yield part
+                    target.knowledge.note_accepted(request.prompt)
                     return
-                parts = await self._request_whole(transport, choice, request)
+                parts = await self._request_whole(transport, attempt)
                 break
-            except ModelRefused as refused:
-                adapted = None if has_answered else self._adapt(refused, choice, request)
-                if adapted is None:
-                    raise mask_secrets(refused, transport.secrets) from None
-                choice = adapted
             except ModelError as error:
-                raise mask_secrets(error, transport.secrets) from error.__cause__
+                failure = mask_secrets(error, transport.secrets)
+                if has_answered or not isinstance(failure, ModelRefused):
+                    raise failure from error.__cause__
+                attempts.append(attempt)
+                target = await self._recover(failure, attempts, transport)
+        target.knowledge.note_accepted(request.prompt)
         for part in parts:
             yield part
 
+    async def _recover(
+        self, refused: ModelRefused, attempts: Sequence[_Attempt], transport: ChatTransport
+    ) -> _Target:
+        """Return what to repeat a request with, after the refusal of the last of the attempts.
+
+        Raises the refusal if nothing new was learned from it, and the server has no other model.
+        """
+        last = attempts[-1]
+        choice, knowledge = last.target
+        excluded = (NO_IMAGES,) if _asks_about_image(last.request) else ()
+        body = last.build_body(self._encoder)
+        lesson = knowledge.learn(refused, body, last.learned, excluded)
+        if lesson is not None and all(lesson is not attempt.lesson for attempt in attempts):
+            last.lesson = lesson
+            return last.target
+        has_images = last.choice.accepts_images and _has_earlier_images(last.request)
+        if has_images and refused.status in (400, 413, 415, 422, 500, 501):
+            # Perhaps it cannot read one of them: nothing is learned.
+            return _Target(replace(choice, accepts_images=False), knowledge)
+        found: _Target | None = None
+        if is_model_gone(refused):
+            with suppress(ModelError, UsageError):
+                self._forget_choice()
+                found = await self._find_target(transport)
+        if found is None or any(found.choice.model == each.choice.model for each in attempts):
+            knowledge.unlearn(attempt.lesson for attempt in attempts)
+            raise refused from None
+        return found
+
     async def _request_whole(
-        self, transport: ChatTransport, choice: DialectChoice, request: ModelRequest
+        self, transport: ChatTransport, attempt: _Attempt
     ) -> list[ResponseEvent]:
-        body = self._encode(choice, request)
+        choice, request = attempt.choice, attempt.request
+        body = self._encode(attempt)
         reader = ResponseReader(self._create_reader(choice, request), len(body))
         answer = await transport.post(body)
         if _count_characters(answer) < LARGE_ANSWER_BYTES:
@@ -167,9 +223,10 @@ class ChatClient:
         return parts
 
     async def _request_stream(
-        self, transport: ChatTransport, choice: DialectChoice, request: ModelRequest
+        self, transport: ChatTransport, attempt: _Attempt
     ) -> AsyncIterator[ResponseEvent]:
-        body = self._encode(choice, request)
+        choice, request = attempt.choice, attempt.request
+        body = self._encode(attempt)
         reader = ResponseReader(self._create_reader(choice, request), len(body))
         length = 0
         async with aclosing(transport.stream(body)) as pieces:
@@ -196,9 +253,14 @@ class ChatClient:
                 self._learn_opener(part)
             yield part
 
-    def _encode(self, choice: DialectChoice, request: ModelRequest) -> bytes:
+    def _encode(self, attempt: _Attempt) -> bytes:
+        choice = attempt.choice
         return self._encoder.encode(
-            choice.model, choice.dialect, request, with_images=choice.accepts_images
+            choice.model,
+            choice.dialect,
+            attempt.request,
+            attempt.learned,
+            with_images=choice.accepts_images,
         )
 
     def _configure_transport(self, settings: ModelSettings) -> ChatTransport:
@@ -222,26 +284,67 @@ class ChatClient:
         if part.opener is not None:
             self._thinking_opener = part.opener
 
-    def _adapt(
-        self, refused: ModelRefused, choice: DialectChoice, request: ModelRequest
-    ) -> DialectChoice | None:
-        """Return the choice to retry a refused request with, or None if the refusal is final."""
-        if isinstance(refused, ContextOverflow):
-            return None
-        encoder, message = self._encoder, refused.body.lower()
-        if request.stream and encoder.asks_stream_usage and "stream_options" in message:
-            encoder.asks_stream_usage = False
-            return choice
-        can_omit_images = choice.accepts_images and _has_earlier_images(request)
-        if can_omit_images and is_about_images(refused.body):
-            self._dialect_choice = replace(choice, accepts_images=False)
-            return self._dialect_choice
-        if request.prompt.tools and choice.dialect.name == "native" and _is_about_tools(refused):
-            self._dialect_choice = choose_without_tools(choice, refused.body)
-            return self._dialect_choice
-        if can_omit_images and refused.status in (400, 413, 415, 422, 500, 501):
-            return replace(choice, accepts_images=False)  # perhaps it cannot read one of them
-        return None
+
+class _Target(NamedTuple):
+    """Where requests are sent: the model, its dialect, and what is known of its server."""
+
+    choice: DialectChoice
+    knowledge: LearnedAdaptations
+
+
+class _Attempt:
+    """One sending of a request: as the caller made it, and as the server accepts it.
+
+    lesson: what the refusal of this attempt taught.
+    """
+
+    __slots__ = ("choice", "learned", "lesson", "request", "target")
+
+    def __init__(self, target: _Target, request: ModelRequest) -> None:
+        self.target = target
+        self.choice = target.choice
+        self.request = request
+        self.learned = target.knowledge.active
+        self.lesson: LearnedAdaptation | None = None
+        if self.learned:
+            self.choice = _adapt_choice(target.choice, self.learned)
+            self.request = _adapt_stream(request, self.learned)
+
+    def create_start(self, url: str) -> ResponseStart:
+        """Return the first part of an answer."""
+        choice = self.choice
+        adaptations = tuple([(each.name, each.reason) for each in self.learned])
+        return ResponseStart(choice.dialect.name, choice.reason, choice.model, url, adaptations)
+
+    def build_body(self, encoder: RequestEncoder) -> RequestBody:
+        """Return the body that was sent, with private keys."""
+        choice = self.choice
+        return encoder.build_body(
+            choice.model,
+            choice.dialect,
+            self.request,
+            self.learned,
+            with_images=choice.accepts_images,
+        )
+
+
+def _adapt_choice(choice: DialectChoice, learned: Sequence[LearnedAdaptation]) -> DialectChoice:
+    """Return the choice for a server that may have refused tools or images."""
+    for each in learned:
+        if each.name == NO_TOOLS and choice.dialect.name == "native":
+            choice = choose_without_tools(choice, each.words)
+        elif each.name == NO_IMAGES:
+            choice = replace(choice, accepts_images=False)
+    return choice
+
+
+def _adapt_stream(request: ModelRequest, learned: Sequence[LearnedAdaptation]) -> ModelRequest:
+    """Return the request, streamed or not as the server accepts it."""
+    stream = request.stream
+    for each in learned:
+        if each.name in (STREAM_ONLY, PLAIN_ONLY):
+            stream = each.name == STREAM_ONLY
+    return request if stream == request.stream else replace(request, stream=stream)
 
 
 def _count_characters(answer: JSON) -> int:
@@ -251,6 +354,15 @@ def _count_characters(answer: JSON) -> int:
             return len(text)
         case _:
             return 0
+
+
+def _require_no_image_in_question(model: str, request: ModelRequest) -> None:
+    """Raise UsageError if the question has an image: without it, it is another question."""
+    if _asks_about_image(request):
+        raise UsageError(
+            f"{model} reads only text, but the question has an image; use a vision model such as "
+            "InternVL2, or remove the image"
+        )
 
 
 def _asks_about_image(request: ModelRequest) -> bool:
@@ -266,13 +378,6 @@ def _has_earlier_images(request: ModelRequest) -> bool:
     return request.transcript.has_images and not _asks_about_image(request)
 
 
-def _is_about_tools(refused: ModelRefused) -> bool:
-    """Whether a server refused a request because of its tools field."""
-    if refused.status in (400, 422, 501):
-        return "tool" in refused.body.lower()
-    return refused.status == 500 and _NO_TOOLS_PATTERN.search(refused.body) is not None
-
-
 async def _drain_stream(pieces: AsyncGenerator[bytes, None]) -> None:
     """Wait briefly for the end of a stream after [DONE], so that its connection can be reused."""
 
@@ -286,62 +391,106 @@ async def _drain_stream(pieces: AsyncGenerator[bytes, None]) -> None:
         return
 
 
-_HeadKey: TypeAlias = (
-    "tuple[str, Dialect, PromptSpec, ToolChoice, bool, bool, ModelSettings | None]"
-)
+_HeadKey: TypeAlias = "tuple[str, Dialect, PromptSpec, ToolChoice, bool, ModelSettings | None]"
 
 
 class RequestEncoder:
-    """Encodes request bodies; caches all fields but the messages for the last few prompts.
-
-    `asks_stream_usage` is whether streams are requested with their usage, which old servers refuse.
-    """
+    """Encodes request bodies; caches all fields but the messages for the last few prompts."""
 
     def __init__(self, settings: ModelSettings, capacity: int = 16) -> None:
-        self.asks_stream_usage = True
         self._settings = settings
         self._capacity = capacity
         self._heads: OrderedDict[_HeadKey, tuple[bytes, bytes]] = OrderedDict()
 
     def encode(
-        self, model: str, dialect: Dialect, request: ModelRequest, *, with_images: bool = True
+        self,
+        model: str,
+        dialect: Dialect,
+        request: ModelRequest,
+        learned: Sequence[LearnedAdaptation] = (),
+        *,
+        with_images: bool = True,
     ) -> bytes:
-        """Encode a whole request as JSON; `with_images` is whether the model sees images."""
+        """Encode a whole request as JSON.
+
+        learned: how the server wants it, if it has refused OpenAI's form.
+        with_images: whether the model sees images.
+        """
+        if learned:
+            body = self.build_body(model, dialect, request, learned, with_images=with_images)
+            messages = strip_private_keys(cast("WireMessages", body.pop("messages")))
+            return encode_json({**body, "messages": messages})
         head, opening = self._encode_head(model, dialect, request)
         transcript = request.transcript
         if not transcript.has_images:
-            messages = transcript.encode(dialect, dialect.render)
-        elif with_images:
-            messages = transcript.encode((dialect, True), render_with_images(dialect.render))
+            encoded = transcript.encode(dialect, dialect.render)
         else:
-            messages = transcript.encode((dialect, False), render_without_images(dialect.render))
-        separator = b"," if opening and messages else b""
-        return b'%b"messages":[%b%b%b]}' % (head, opening, separator, messages)
+            render = _get_image_renderer(dialect, with_images=with_images)
+            encoded = transcript.encode((dialect, with_images), render)
+        separator = b"," if opening and encoded else b""
+        return b'%b"messages":[%b%b%b]}' % (head, opening, separator, encoded)
+
+    def build_body(
+        self,
+        model: str,
+        dialect: Dialect,
+        request: ModelRequest,
+        learned: Sequence[LearnedAdaptation],
+        *,
+        with_images: bool = True,
+    ) -> RequestBody:
+        """Return a request as JSON values, changed by what was learned; with private keys."""
+        fields, messages = self._build_head(model, dialect, request)
+        render: RenderMessage = dialect.render
+        if request.transcript.has_images:
+            render = _get_image_renderer(dialect, with_images=with_images)
+        before: list[Message] = []
+        for message in request.transcript:
+            for rendered in render(message, before):
+                if isinstance(message, Assistant) and message.thinking:
+                    rendered["_thinking"] = message.thinking
+                messages.append(rendered)
+            before.append(message)
+        return apply_adaptations({**fields, "messages": messages}, learned)
 
     def _encode_head(
         self, model: str, dialect: Dialect, request: ModelRequest
     ) -> tuple[bytes, bytes]:
         """Return the fields before the messages, and the messages that the dialect begins with."""
-        stream, asks_usage, settings = request.stream, self.asks_stream_usage, request.settings
-        tool_choice = request.tool_choice or "auto"
-        if self._settings.tool_choice is not None:
-            tool_choice = _merge_tool_choice(self._settings.tool_choice, request)
-        key = (model, dialect, request.prompt, tool_choice, stream, asks_usage, settings)
+        tool_choice = self._choose_tools(request)
+        key = (model, dialect, request.prompt, tool_choice, request.stream, request.settings)
         head = self._heads.get(key)
         if head is None:
-            _check_tool_choice(tool_choice, request.prompt)
-            prelude = dialect.create_prelude(request.prompt, tool_choice)
-            merged = self._settings if settings is None else self._settings.merge(settings)
-            fields = {"model": model, **_merge_fields(dialect.name, prelude.fields, merged)}
-            if stream:
-                fields["stream"] = True
-                if asks_usage:
-                    fields["stream_options"] = {"include_usage": True}
-            messages = b",".join(map(orjson.dumps, prelude.messages))
+            fields, opening = self._build_head(model, dialect, request)
+            messages = b",".join(map(orjson.dumps, opening))
             head = self._heads[key] = (encode_json(fields)[:-1] + b",", messages)
             if len(self._heads) > self._capacity:
                 self._heads.popitem(last=False)
         return head
+
+    def _choose_tools(self, request: ModelRequest) -> ToolChoice:
+        if self._settings.tool_choice is None:
+            return request.tool_choice or "auto"
+        return _merge_tool_choice(self._settings.tool_choice, request)
+
+    def _build_head(
+        self, model: str, dialect: Dialect, request: ModelRequest
+    ) -> tuple[JSONObject, WireMessages]:
+        """Return the fields before the messages, and the messages that the dialect begins with."""
+        tool_choice, settings = self._choose_tools(request), request.settings
+        _check_tool_choice(tool_choice, request.prompt)
+        prelude = dialect.create_prelude(request.prompt, tool_choice)
+        merged = self._settings if settings is None else self._settings.merge(settings)
+        fields = {"model": model, **_merge_fields(dialect.name, prelude.fields, merged)}
+        if request.stream:
+            fields["stream"] = True
+            fields["stream_options"] = {"include_usage": True}
+        return fields, list(prelude.messages)
+
+
+def _get_image_renderer(dialect: Dialect, *, with_images: bool) -> RenderMessage:
+    wrap = render_with_images if with_images else render_without_images
+    return wrap(dialect.render)
 
 
 def _merge_tool_choice(own: ToolChoice, request: ModelRequest) -> ToolChoice:

@@ -23,6 +23,7 @@ from agentcall.errors import (
     ServerFailed,
 )
 from agentcall.messages import JSON
+from agentcall.models.adaptations import is_refusal
 
 Failure = TypeVar("Failure", bound=ModelError)
 
@@ -42,15 +43,17 @@ _NO_VISION_PATTERN = re.compile(
 )
 """Matches how LMDeploy, llama.cpp, vLLM, SGLang and Ollama refuse images for a text model."""
 
-_IMAGE_PATTERN = re.compile(
-    r"image|multi-?modal|vision|content\b.{0,60}\b(?:string|text)|(?:string|text)\b.{0,60}\bcontent",
-    re.IGNORECASE | re.DOTALL,
-)
-"""Matches the words about images, and how servers refuse a list as the content of a message."""
-
 _NO_VISION_ADVICE = (
     "the model does not accept images: serve one that does, such as InternVL2, or remove them"
 )
+_MODEL_GONE_PATTERN = re.compile(
+    r"model.{0,100}(?:not found|(?:does not|doesn't|not) exist|not (?:loaded|available|served)"
+    r"|no longer|unloaded|not a valid)|(?:no such|unknown|invalid|unsupported) model"
+    r"|model_not_found|not a valid model",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Matches how vLLM, LMDeploy, Ollama, LM Studio, LiteLLM and OpenRouter miss a model."""
+
 _LOST_NODE_PATTERN = re.compile(rb'\s*\{\s*"error_code"\s*:\s*1040[12]\b')
 _PATH_ADVICE = "check the base URL (it usually ends in /v1) and the model's name"
 _ADVICE = {
@@ -81,15 +84,17 @@ def parse_error_response(
         return ModelRefused(f"{message}; {_NO_VISION_ADVICE}", status=status, body=reason)
     if status in (408, 409, 425, 429):
         return RateLimited(message, status=status, body=reason, retry_after=retry_after)
-    if status >= 500 and status != 501:
+    if status >= 500 and status != 501 and not (status == 500 and is_refusal(reason)):
         return ServerFailed(message, status=status, body=reason, retry_after=retry_after)
     advice = _ADVICE.get(status)
     return ModelRefused(f"{message}; {advice}" if advice else message, status=status, body=reason)
 
 
-def is_about_images(reason: str) -> bool:
-    """Whether a server may have refused a request because of an image in it, by its words."""
-    return _IMAGE_PATTERN.search(reason) is not None
+def is_model_gone(refused: ModelRefused) -> bool:
+    """Whether a server says that it does not have the model of a request."""
+    if refused.status not in (400, 404, 410, 422):
+        return False
+    return _MODEL_GONE_PATTERN.search(refused.body) is not None
 
 
 def build_not_json_error(data: bytes, server_url: str) -> BadAnswer:
@@ -159,13 +164,18 @@ def shorten_body(body: object) -> str:
 
 
 def extract_error_message(body: JSON) -> str:
-    """Return the message of an error body: `error.message`, `message`, `detail`, or its text."""
+    """Return the message of an error body: `error.message`, `message`, `detail`, or its text.
+
+    A gateway's message is followed by the provider's (`error.metadata.raw` of OpenRouter).
+    """
     if isinstance(body, Mapping):
         error = body.get("error")
         inner = error if isinstance(error, Mapping) else body
         for key in ("message", "detail", "error", "msg", "text"):
-            if inner.get(key):
-                return _to_text(inner[key])[:1024]
+            if value := inner.get(key):
+                metadata = inner.get("metadata")
+                raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+                return ": ".join(map(_to_text, (value, raw) if raw else (value,)))[:1024]
     text = _to_text(body) if body else ""
     if "<html" in text[:1024].lower() or "<!doctype" in text[:1024].lower():
         text = re.sub(r"<[^<>]{0,200}>", " ", text[:8192])
@@ -173,7 +183,25 @@ def extract_error_message(body: JSON) -> str:
 
 
 def _to_text(value: JSON) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str):
+        return value
+    problems = value.get("detail") if isinstance(value, Mapping) else value
+    if problems and isinstance(problems, list) and all(map(_is_problem, problems)):
+        return "; ".join(map(_format_problem, problems))
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _is_problem(value: JSON) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("loc"), list)
+
+
+def _format_problem(problem: JSON) -> str:
+    """Return a validation error of FastAPI without its input: `body.messages.0: too long`."""
+    match problem:
+        case {"loc": [*path], "msg": message}:
+            return f"{'.'.join(map(str, path))}: {message}"
+        case _:
+            return _to_text(problem)
 
 
 def _decode_body(data: bytes) -> JSON:

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentcall.dialects.dialect import Dialect
 from agentcall.messages import JSON
-from agentcall.models.capabilities import CHAT_PATH, DialectChoice, choose_dialect
+from agentcall.models.capabilities import CHAT_PATH, DialectChoice, choose_dialect, forget_choice
 from agentcall.models.chat_completions import ChatClient, ChatTransport
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.model import ModelRequest, ResponseEvent
@@ -62,6 +62,8 @@ class HTTPChat:
             self._choose_dialect,
             settings,
             url=self.endpoint.display_url,
+            api_key=self.endpoint.api_key,
+            forget_choice=self._forget_choice,
         )
 
     def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:
@@ -80,6 +82,9 @@ class HTTPChat:
     async def _choose_dialect(self, transport: ChatTransport) -> DialectChoice:
         endpoint = transport.endpoint if isinstance(transport, _HTTPTransport) else self.endpoint
         return await choose_dialect(endpoint, self.model, self.dialect)
+
+    def _forget_choice(self) -> None:
+        forget_choice(self.endpoint)
 
     def __repr__(self) -> str:
         return f"HTTPChat({self.endpoint.display_url!r}, {self.model!r})"

@@ -35,13 +35,15 @@ class ResponseStart:
     """The dialect of an answer and the reason for it; an optional first part.
 
     `model` is the model's name on its server and `url` the server's URL without secrets; both are
-    empty for a model without a server.
+    empty for a model without a server. `adaptations` has, for each form of a request that the
+    server has refused, the name of what is sent instead, and the reason.
     """
 
     dialect: str
     reason: str
     model: str = ""
     url: str = ""
+    adaptations: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,11 @@ class OpenAIChat:
         self._dialect_choice = DialectChoice(model, dialect, "the caller named it")
         self._transport = _OpenAITransport(client, timeout)
         self._chat_client = ChatClient(
-            self._transport, self._choose_dialect, settings, url=self._transport.display_url
+            self._transport,
+            self._choose_dialect,
+            settings,
+            url=self._transport.display_url,
+            api_key=client.api_key,
         )
 
     def ask(self, request: ModelRequest) -> AsyncIterator[ResponseEvent]:

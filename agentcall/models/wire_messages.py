@@ -87,7 +87,7 @@ def alternate_roles(messages: WireMessages) -> WireMessages:
     changed: WireMessages = []
     for message in others:
         role = message.get("role")
-        last = changed[-1] if changed else {"role": "system"}
+        last: WireMessage = changed[-1] if changed else {"role": "system"}
         if role == "assistant" and not (message.get("content") or message.get("tool_calls")):
             continue
         if (role == "user" and last["role"] == "user") or (

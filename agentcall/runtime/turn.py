@@ -23,6 +23,7 @@ from agentcall.events import (
     DialectChosen,
     Event,
     ModelAnswered,
+    ServerAdapted,
     TextDelta,
     ThinkingDelta,
 )
@@ -63,6 +64,7 @@ class ModelCaller:
         self._model = model
         self._emit = emit
         self._dialect: tuple[str, str] | None = None
+        self._adapted: set[str] = set()
         self._unreachable_since: float | None = None
         self._has_answered = False
         self.wasted_usage = _NO_USAGE
@@ -133,12 +135,21 @@ class ModelCaller:
                 self._emit_correction(thinking, text)
             case ThinkingPart(text):
                 self._emit_event(ThinkingDelta(text))
-            case ResponseStart(dialect, reason) if (dialect, reason) != self._dialect:
-                self._dialect = (dialect, reason)
-                self._emit_event(DialectChosen(dialect, reason))
+            case ResponseStart(dialect, reason, _, _, adaptations):
+                if (dialect, reason) != self._dialect:
+                    self._dialect = (dialect, reason)
+                    self._emit_event(DialectChosen(dialect, reason))
+                if adaptations:
+                    self._emit_adaptations(adaptations)
             case _:
                 pass
         clock.observe(part)
+
+    def _emit_adaptations(self, adaptations: tuple[tuple[str, str], ...]) -> None:
+        for name, reason in adaptations:
+            if name not in self._adapted:
+                self._adapted.add(name)
+                self._emit_event(ServerAdapted(name, reason))
 
     def _emit_correction(self, thinking: str, text: str) -> None:
         """Discard the text that was reported, and report what it was in fact."""

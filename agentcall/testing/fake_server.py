@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing_extensions import Self, TypedDict, Unpack
 
 from agentcall.errors import UsageError
+from agentcall.models.adaptations import forget_server
 from agentcall.testing.faults import OverflowReply, ServerKind, no_tools_error, openai_error, status
 from agentcall.testing.raw_http import (
     FakeResponse,
@@ -190,9 +191,12 @@ class FakeServer:
 
     def start(self) -> None:
         """Listen on a free port; after a `stop`, on the same port again."""
+        is_new = self._port == 0
         ready: Future[_ServerThread] = Future()
         threading.Thread(target=self._run, args=(ready,), name="FakeServer", daemon=True).start()
         self._running = ready.result()
+        if is_new:  # the port may have been another server's before
+            forget_server(self.url)
 
     def stop(self) -> None:
         """Close the port and all connections; does nothing if the server is not running."""

@@ -10,8 +10,9 @@ import pytest
 from agentcall import ToolRegistry, tool
 from agentcall.dialects.dialect import DialectReader, PromptSpec, RequestPrelude, ToolChoice
 from agentcall.dialects.native import NativeDialect
-from agentcall.errors import UsageError
+from agentcall.errors import ModelRefused, UsageError
 from agentcall.messages import Assistant, Message, System, Transcript, User
+from agentcall.models.adaptations import LearnedAdaptations
 from agentcall.models.chat_completions import RequestEncoder
 from agentcall.models.model import ModelRequest
 from agentcall.settings import ModelSettings
@@ -81,11 +82,12 @@ def test_a_stream_asks_for_its_usage_unless_that_was_refused() -> None:
         RequestEncoder(ModelSettings()),
         ModelRequest(Transcript([User("hi")]), PromptSpec(), "auto", True),
     )
-    assert orjson.loads(bodies.encode("m", NativeDialect(), request))["stream_options"] == {
-        "include_usage": True
-    }
-    bodies.asks_stream_usage = False
-    body = orjson.loads(bodies.encode("m", NativeDialect(), request))
+    full = orjson.loads(bodies.encode("m", NativeDialect(), request))
+    assert full["stream_options"] == {"include_usage": True}
+    refused = ModelRefused("no", status=400, body="unknown field: stream_options")
+    learned = LearnedAdaptations().learn(refused, full, ())
+    assert learned is not None
+    body = orjson.loads(bodies.encode("m", NativeDialect(), request, (learned,)))
     assert "stream_options" not in body
     assert body["stream"] is True
 
