@@ -465,6 +465,17 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         stage=_TOOL_STAGE,
     ),
     Adaptation(
+        NO_IMAGES,
+        "images are left out; the model reads a line in their place",
+        _compile(
+            r"image|multi-?modal|vision|content\b.{0,60}\b(?:string|text)"
+            r"|(?:string|text)\b.{0,60}\bcontent"
+        ),
+        _change_messages(wire.replace_images),
+        stage=_CONTENT_STAGE,
+        is_fallback=True,
+    ),
+    Adaptation(
         "null content beside calls",
         "the content of a message with calls is null if it has no text",
         _compile(_EMPTY),
@@ -507,17 +518,6 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         "tools are described in the prompt",
         _compile(_NO_TOOLS),
         _drop_tools,
-    ),
-    Adaptation(
-        NO_IMAGES,
-        "images are left out; the model reads a line in their place",
-        _compile(
-            r"image|multi-?modal|vision|content\b.{0,60}\b(?:string|text)"
-            r"|(?:string|text)\b.{0,60}\bcontent"
-        ),
-        _change_messages(wire.replace_images),
-        stage=_CONTENT_STAGE,
-        is_fallback=True,
     ),
     Adaptation(
         NO_TOOLS,

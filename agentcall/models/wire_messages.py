@@ -285,10 +285,10 @@ def null_empty_content(messages: WireMessages) -> WireMessages:
 
 
 def drop_empty_content(messages: WireMessages) -> WireMessages:
-    """Leave out the empty content of a message with calls."""
+    """Leave out the content of a message with calls if it is null."""
     return [
         {key: value for key, value in message.items() if key != "content"}
-        if message.get("tool_calls") and not message.get("content")
+        if message.get("tool_calls") and message.get("content", "") is None
         else message
         for message in messages
     ]
