@@ -168,10 +168,10 @@ async def test_a_model_that_reads_only_text_gets_a_line(dialect: str, *, stream:
     model = ScriptedModel([call("shot"), say("no idea")], dialect=get_dialect(dialect))
     choose = model._choose_dialect
 
-    async def choose_blind() -> Any:
+    async def choose_blind(transport: Any) -> Any:
         from dataclasses import replace
 
-        return replace(await choose(), accepts_images=False)
+        return replace(await choose(transport), accepts_images=False)
 
     model._chat_client._choose_dialect = choose_blind
     agent = Agent(model, tools=[shot])
