@@ -17,7 +17,6 @@ from isolated_tools import picture as isolated_picture
 
 from agentcall import Agent, Image, tool
 from agentcall.approvals import Approved
-from agentcall.dialects.dialect import get_dialect
 from agentcall.errors import ModelRefused, ToolError, UsageError
 from agentcall.events import event_to_json
 from agentcall.messages import Text, ToolResult, Untrusted, User, load_messages, to_json
@@ -165,19 +164,12 @@ def _part(url: str) -> dict[str, object]:
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_model_that_reads_only_text_gets_a_line(dialect: str, *, stream: bool) -> None:
-    model = ScriptedModel([call("shot"), say("no idea")], dialect=get_dialect(dialect))
-    choose = model._choose_dialect
-
-    async def choose_blind(transport: Any) -> Any:
-        from dataclasses import replace
-
-        return replace(await choose(transport), accepts_images=False)
-
-    model._chat_client._choose_dialect = choose_blind
-    agent = Agent(model, tools=[shot])
-    result = await _run(agent, "Look", stream)
+    refusal = http_status(400, body=openai_error("m is not a multimodal model"))
+    with FakeServer([call("shot"), refusal, say("no idea")]) as server:
+        agent = Agent(HTTPChat(server.url, "m", dialect=dialect), tools=[shot])
+        result = await _run(agent, "Look", stream)
+        sent = orjson.dumps(server.requests[-1].messages).decode()
     assert result.output == "no idea"
-    sent = orjson.dumps(model.requests[-1].messages).decode()
     assert _is_hidden(sent)
     assert f"(image 1 is not shown, as you read only text: {NOTE})" in sent
 
