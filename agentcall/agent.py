@@ -20,15 +20,12 @@ from typing_extensions import TypeVar, Unpack
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
 from agentcall.messages import (
-    JSON,
     Image,
     Message,
     Picture,
     Text,
     User,
-    fill_missing_results,
     is_image,
-    load_messages,
     to_image,
 )
 from agentcall.models.resolve import ModelLike, describe_model, resolve_model
@@ -51,7 +48,7 @@ Deps = TypeVar("Deps", default=None)
 
 PromptPart: TypeAlias = str | Text | Image | bytes | Picture
 Prompt: TypeAlias = PromptPart | Sequence[PromptPart]
-History: TypeAlias = Iterable[Message | Mapping[str, JSON]]
+History: TypeAlias = str | bytes | Iterable[object] | None
 
 
 @dataclass(frozen=True, eq=False)  # no slots: cached properties need a __dict__
@@ -129,7 +126,8 @@ class Agent(Generic[Output, Deps]):
         prompt: the user's message: a text, an image, or a list of these. An image is an `Image`,
             the bytes of an image file, or an image of Pillow. May be omitted if `messages` ends
             with it.
-        messages: the conversation so far, such as `result.messages` of an earlier run.
+        messages: the conversation so far, such as `result.messages` of an earlier run; also one of
+            another library, see `agentcall.runtime.history`.
         session: keeps the conversation, instead of `messages`: the run continues it.
         deps: `RunContext.deps` of the tools.
         settings: how the model answers in this run; they replace those of the agent, one by one.
@@ -423,7 +421,7 @@ def _prepare_run(
     if session is None:
         conversation = prepare_messages(prompt, messages)
         return RunInput(generate_run_id(), *conversation, deps, settings=settings)
-    if tuple(messages):
+    if messages and prepare_messages("", messages)[1]:
         raise UsageError("messages= and session= are both the conversation so far; pass one")
     new = () if prompt is None else (_to_user_message(prompt),)
     return RunInput(generate_run_id(), new, 0, deps, settings=settings)
@@ -431,7 +429,13 @@ def _prepare_run(
 
 def prepare_messages(prompt: Prompt | None, messages: History) -> tuple[tuple[Message, ...], int]:
     """Return the messages that a run starts with, and the number of messages before the prompt."""
-    history = fill_missing_results(load_messages(messages))
+    history: tuple[Message, ...] = ()
+    if messages:
+        from agentcall.runtime.history import (
+            read_history,
+        )  # late, as most runs begin without a history
+
+        history = read_history(messages)
     new = () if prompt is None else (_to_user_message(prompt),)
     if not history and not new:
         raise UsageError("a run needs a prompt, or messages that end with one")

@@ -858,7 +858,8 @@ async def test_names_are_found_by_the_id_of_the_call() -> None:
     ]  # fmt: skip
     result = await agent(say("ok")).run("go", messages=history)  # type: ignore[arg-type]
     found = [(m.name, m.untrusted) for m in result.messages if isinstance(m, ToolResult)]
-    assert found == [("fetch", True), ("balance", False), ("", True)]
+    assert found == [("fetch", True), ("balance", False)]
+    assert [m.tainted for m in result.messages if isinstance(m, User)] == [False, True, False]
 
 
 def test_the_marks_of_runs_that_go_on_at_the_same_time_are_apart() -> None:

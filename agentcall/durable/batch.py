@@ -21,8 +21,9 @@ from typing_extensions import Self
 from agentcall.durable.durable_agent import DurableAgent
 from agentcall.durable.run_state import DurableRunState
 from agentcall.errors import AgentCallError, JournalError, UsageError
-from agentcall.messages import JSON, Message, encode_json, load_messages
+from agentcall.messages import JSON, Message, encode_json
 from agentcall.result import MissingOutput
+from agentcall.runtime.history import read_history
 from agentcall.storage.codec import AnyResult, compute_digest
 from agentcall.storage.locks import try_lock
 from agentcall.storage.private_files import open_private
@@ -74,8 +75,7 @@ def _parse_task(number: int, run_id: str, line: bytes) -> BatchTask:
     given_id, prompt = fields.get("id", number), fields.get("prompt")
     task_id = given_id if isinstance(given_id, (str, int)) else number
     try:
-        history = cast("Iterable[Mapping[str, JSON]]", fields.get("messages", ()))
-        messages = load_messages(history)
+        messages = read_history(fields.get("messages", ()))
     except (UsageError, TypeError, AttributeError) as problem:
         return BatchTask(task_id, run_id, error=f"line {number}: {problem}")
     if unknown := ", ".join(fields.keys() - {"id", "prompt", "messages"}):

@@ -48,10 +48,10 @@ from agentcall.messages import (
     ToolResult,
     User,
     encode_json,
-    load_messages,
     to_json,
 )
 from agentcall.result import MissingOutput, RunResult
+from agentcall.runtime.history import read_history
 from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
@@ -266,7 +266,7 @@ class DurableAgent(Generic[Output, Deps]):
     ) -> RunResult[Output]:
         self.agent.spec.check_run(settings)
         first: JournalRecord | None = None
-        history = load_messages(messages)
+        history = read_history(messages)
         if prompt is None and run_id is not None and not history:
             claim = await self.query_journal(lambda journal: open_run(journal, run_id))
         else:
@@ -333,7 +333,7 @@ def _make_title(message: Message) -> str:
 
 def _check_same_input(state: DurableRunState, first: JournalRecord) -> None:
     """Raise UsageError if the existing run began with other messages."""
-    messages = load_messages(first.fields["messages"])
+    messages = read_history(first.fields["messages"])
     if state.begin.messages != messages:
         raise UsageError(
             f"the run {state.run_id} began with another prompt; omit the prompt to continue "

@@ -14,7 +14,8 @@ from typing import Any, cast
 import orjson
 
 from agentcall.errors import UsageError
-from agentcall.messages import JSON, Message, clear_provenance, load_messages
+from agentcall.messages import JSON, Message, clear_provenance
+from agentcall.runtime.history import read_history
 from agentcall.settings import ModelSettings, merge_settings
 
 MAX_MESSAGES = 2_000
@@ -128,6 +129,6 @@ def _parse_messages(fields: Mapping[str, JSON]) -> tuple[Message, ...]:
     if not isinstance(last, Mapping) or last.get("role") != "user":
         raise InvalidRequest("the last message is not the user's", param="messages")
     try:
-        return clear_provenance(load_messages(cast("Sequence[Mapping[str, JSON]]", messages)))
+        return clear_provenance(read_history(messages))
     except (UsageError, AttributeError, TypeError, KeyError) as error:
         raise InvalidRequest(f"{error!s:.500}", param="messages") from None
