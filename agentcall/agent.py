@@ -12,8 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import iscoroutinefunction
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, cast, overload
 
 from typing_extensions import TypeVar, Unpack
 
@@ -30,21 +29,35 @@ from agentcall.messages import (
 )
 from agentcall.models.resolve import ModelLike, describe_model, resolve_model
 from agentcall.policy import Policy, validate_policy
-from agentcall.runtime.agent_spec import AgentSpec
+from agentcall.runtime.agent_spec import AgentSpec, find_required_deps
 from agentcall.runtime.output import OutputParser
 from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import LazyToolSource, ToolRegistry
 from agentcall.tools.tool import Tool, ToolOptionArguments
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from agentcall.approvals import Decision
-    from agentcall.events import Event
+    from agentcall.events import ProgressEvent, RunFinished
     from agentcall.result import RunResult, ToolErrorHandler
     from agentcall.runtime.session import Session
     from agentcall.runtime.state import RunInput
 
+    class ResumeArguments(TypedDict, total=False):
+        """The keyword arguments of `Agent.resume`, without the deps."""
+
+        session: Session | None
+        settings: ModelSettings | None
+
+    class RunArguments(ResumeArguments, total=False):
+        """The keyword arguments of `Agent.run`, without the deps."""
+
+        messages: History
+
+
 Output = TypeVar("Output", default=str)
-Deps = TypeVar("Deps", default=None)
+Deps = TypeVar("Deps", default=None, contravariant=True)
 
 PromptPart: TypeAlias = str | Text | Image | bytes | Picture
 Prompt: TypeAlias = PromptPart | Sequence[PromptPart]
@@ -61,9 +74,10 @@ class Agent(Generic[Output, Deps]):
     tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. A tool that
         is added to a registry later is offered from the next run on. See `max_tools`.
     instructions: the system message.
-    output_type: the type of the output: `str`, or any type that pydantic supports. A type checker
-        infers a Union only if it is named: `Agent[A | B](output_type=A | B)`.
-    deps_type: the type of `RunContext.deps` of the tools; for type checkers.
+    output_type: the type of the output: `str`, or any type that pydantic supports, such as a model,
+        `list[A]`, `A | B` or a Literal. Type checkers infer the type of `result.output` from it.
+    deps_type: the type of `RunContext.deps` of the tools. A run of an agent that declares it, or
+        has a tool that takes `RunContext[T]`, needs deps, unless None is of the type.
     limits: the limits of a run.
     policy: decides whether a call is executed, waits for a person, or is denied: a function of a
         `policy.ToolCallRequest`. None uses `policy.default_policy`.
@@ -91,8 +105,8 @@ class Agent(Generic[Output, Deps]):
     model: ModelLike | None = None
     tools: object = ()
     instructions: str = ""
-    output_type: type[Output] | UnionType = cast("type[Output]", str)  # noqa: RUF009 - no call
-    deps_type: type[Deps] | None = None
+    output_type: TypeForm[Output] = cast("TypeForm[Output]", str)  # noqa: RUF009 - no call
+    deps_type: TypeForm[Deps] = cast("TypeForm[Deps]", None)  # noqa: RUF009 - as above
     limits: Limits = field(default_factory=Limits)
     name: str = "agent"
     policy: Policy | None = None
@@ -111,6 +125,25 @@ class Agent(Generic[Output, Deps]):
     def __repr__(self) -> str:
         tools = ", ".join(self.registry.names)
         return f"Agent({describe_model(self.model)}, tools=[{tools}], name={self.name!r})"
+
+    if TYPE_CHECKING:
+
+        @overload
+        async def run(
+            self: Agent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[RunArguments],
+        ) -> RunResult[Output]: ...
+        @overload
+        async def run(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[RunArguments],
+        ) -> RunResult[Output]: ...
 
     async def run(
         self,
@@ -138,6 +171,25 @@ class Agent(Generic[Output, Deps]):
         """
         return await self._run(_prepare_run(prompt, messages, session, deps, settings), session)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def run_sync(
+            self: Agent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[RunArguments],
+        ) -> RunResult[Output]: ...
+        @overload
+        def run_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[RunArguments],
+        ) -> RunResult[Output]: ...
+
     def run_sync(
         self,
         prompt: Prompt | None = None,
@@ -154,9 +206,27 @@ class Agent(Generic[Output, Deps]):
         """
         from agentcall.runtime.runner import run_sync
 
-        return run_sync(
-            self.run(prompt, messages=messages, session=session, deps=deps, settings=settings)
-        )
+        run_input = _prepare_run(prompt, messages, session, deps, settings)
+        return run_sync(self._run(run_input, session))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def run_stream(
+            self: Agent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[RunArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
+        @overload
+        def run_stream(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[RunArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
 
     def run_stream(
         self,
@@ -166,12 +236,33 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
         """Yield the events of a run as they happen; the last is RunFinished, with the result.
 
         Leaving the loop early cancels the run. Raises what `run` raises, after the events.
         """
         return self._stream(_prepare_run(prompt, messages, session, deps, settings), session)
+
+    if TYPE_CHECKING:
+
+        @overload
+        async def resume(
+            self: Agent[Output, None],
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: None = None,
+            **options: Unpack[ResumeArguments],
+        ) -> RunResult[Output]: ...
+        @overload
+        async def resume(
+            self,
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: Deps,
+            **options: Unpack[ResumeArguments],
+        ) -> RunResult[Output]: ...
 
     async def resume(
         self,
@@ -197,6 +288,27 @@ class Agent(Generic[Output, Deps]):
         """
         return await self._run(self._prepare_resume(result, decisions, deps, settings), session)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def resume_sync(
+            self: Agent[Output, None],
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: None = None,
+            **options: Unpack[ResumeArguments],
+        ) -> RunResult[Output]: ...
+        @overload
+        def resume_sync(
+            self,
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: Deps,
+            **options: Unpack[ResumeArguments],
+        ) -> RunResult[Output]: ...
+
     def resume_sync(
         self,
         result: RunResult[Any] | str | bytes,
@@ -209,9 +321,29 @@ class Agent(Generic[Output, Deps]):
         """As `resume`, from sync code."""
         from agentcall.runtime.runner import run_sync
 
-        return run_sync(
-            self.resume(result, decisions, session=session, deps=deps, settings=settings)
-        )
+        run_input = self._prepare_resume(result, decisions, deps, settings)
+        return run_sync(self._run(run_input, session))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def resume_stream(
+            self: Agent[Output, None],
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: None = None,
+            **options: Unpack[ResumeArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
+        @overload
+        def resume_stream(
+            self,
+            result: RunResult[Any] | str | bytes,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: Deps,
+            **options: Unpack[ResumeArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
 
     def resume_stream(
         self,
@@ -221,7 +353,7 @@ class Agent(Generic[Output, Deps]):
         session: Session | None = None,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
         """As `resume`, with the events as they happen."""
         return self._stream(self._prepare_resume(result, decisions, deps, settings), session)
 
@@ -317,8 +449,12 @@ class Agent(Generic[Output, Deps]):
         """Return the spec with the tools of now."""
         _check_unique_names(self)
         targets = self._handoff_targets
-        spec = replace(spec, handoffs={tool.name: get_spec for tool, get_spec in targets})
         registry, max_tools = ToolRegistry(self._all_tools), self.max_tools
+        spec = replace(
+            spec,
+            handoffs={tool.name: get_spec for tool, get_spec in targets},
+            required_deps=find_required_deps(self.name, self.deps_type, registry),
+        )
         if max_tools is None or len(self.registry) <= max_tools:
             prompt = replace(spec.prompt, tools=tuple(registry))
             return replace(spec, registry=registry, prompt=prompt, finder=None)
@@ -335,7 +471,9 @@ class Agent(Generic[Output, Deps]):
             await self._wait_for_remote_tools()
         return await run_agent(self.spec, run_input, session)
 
-    def _stream(self, run_input: RunInput, session: Session | None) -> AsyncGenerator[Event, None]:
+    def _stream(
+        self, run_input: RunInput, session: Session | None
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
         from agentcall.runtime.runner import stream_agent
 
         if self._remote_sources:
@@ -344,7 +482,7 @@ class Agent(Generic[Output, Deps]):
 
     async def _stream_when_ready(
         self, run_input: RunInput, session: Session | None
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
         from agentcall.runtime.runner import stream_agent
 
         await self._wait_for_remote_tools()

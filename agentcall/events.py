@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias
+
+from typing_extensions import TypeVar
 
 from agentcall.messages import (
     JSON,
@@ -16,6 +18,8 @@ from agentcall.messages import (
     tool_call_to_json,
 )
 from agentcall.result import RunResult, run_result_to_json
+
+Output = TypeVar("Output", covariant=True, default=Any)  # Any: of any agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +174,13 @@ class Nested:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(Generic[Output]):
     """A run has ended."""
 
-    result: RunResult[Any]  # Any: the agent knows its output's type
+    result: RunResult[Output]
 
 
-Event: TypeAlias = (
+ProgressEvent: TypeAlias = (
     RunStarted
     | DialectChosen
     | ServerAdapted
@@ -194,8 +198,10 @@ Event: TypeAlias = (
     | ContextTrimmed
     | HandedOver
     | Nested
-    | RunFinished
 )
+"""What happens until a run ends."""
+
+Event: TypeAlias = ProgressEvent | RunFinished
 
 Emit: TypeAlias = Callable[[Event], None]
 

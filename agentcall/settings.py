@@ -152,6 +152,11 @@ def check_settings(settings: object) -> None:
         )
 
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, section 5.1: a token."""
+_LINE_END = re.compile(r"[\r\n\0]")
+
+
 def _is_number(value: object, low: float, high: float = inf) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
@@ -175,16 +180,25 @@ def _is_stop(value: object) -> bool:
 
 def _is_json_object(value: object) -> bool:
     try:
-        return isinstance(value, Mapping) and bool(encode_json(dict(value)))
+        if not isinstance(value, Mapping):
+            return False
+        return bool(encode_json(dict(cast("Mapping[str, JSON]", value))))
     except (TypeError, ValueError):
         return False
 
 
 def _are_headers(value: object) -> bool:
-    return isinstance(value, Mapping) and all(
-        _is_text(name) and isinstance(text, str) and not re.search(r"[\r\n\0]", name + text)
-        for name, text in value.items()
+    if not isinstance(value, Mapping):
+        return False
+    headers = cast("Mapping[object, object]", value)
+    return all(
+        isinstance(name, str) and _HEADER_NAME.fullmatch(name) and _is_header_value(text)
+        for name, text in headers.items()
     )
+
+
+def _is_header_value(value: object) -> bool:
+    return isinstance(value, str) and _LINE_END.search(value) is None
 
 
 _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {

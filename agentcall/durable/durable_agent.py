@@ -7,9 +7,9 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import replace
 from time import time
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from agentcall.agent import Agent, Deps, History, Output, Prompt, generate_run_id, prepare_messages
 from agentcall.approvals import Decision, Denied
@@ -40,7 +40,7 @@ from agentcall.durable.run_state import (
 from agentcall.durable.steps import describe_unknown_outcome
 from agentcall.durable.writer_thread import WriterThread, wait_shielded
 from agentcall.errors import RunBusy, UsageError
-from agentcall.events import Emit, Event, RunFinished
+from agentcall.events import Emit, Event, ProgressEvent, RunFinished
 from agentcall.messages import (
     JSON,
     Message,
@@ -61,6 +61,20 @@ from agentcall.settings import ModelSettings, merge_settings
 from agentcall.storage.codec import AnyResult, decision_to_json, result_to_json
 from agentcall.storage.locks import describe_owner
 from agentcall.tools.serialize import to_json_value
+
+if TYPE_CHECKING:
+
+    class DurableResumeArguments(TypedDict, total=False):
+        """The keyword arguments of `DurableAgent.resume`, without the deps."""
+
+        settings: ModelSettings | None
+
+    class DurableRunArguments(DurableResumeArguments, total=False):
+        """The keyword arguments of `DurableAgent.run`, without the deps."""
+
+        run_id: str | None
+        messages: History
+
 
 T = TypeVar("T")
 
@@ -95,6 +109,25 @@ class DurableAgent(Generic[Output, Deps]):
         self._writer = WriterThread(make_opener(url, lease=lease))
         self._finalizer = weakref.finalize(self, self._writer.close)
 
+    if TYPE_CHECKING:
+
+        @overload
+        async def run(
+            self: DurableAgent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[DurableRunArguments],
+        ) -> RunResult[Output]: ...
+        @overload
+        async def run(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[DurableRunArguments],
+        ) -> RunResult[Output]: ...
+
     async def run(
         self,
         prompt: Prompt | None = None,
@@ -119,6 +152,25 @@ class DurableAgent(Generic[Output, Deps]):
         """
         return await self._run(prompt, run_id, messages, deps, settings)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def run_sync(
+            self: DurableAgent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[DurableRunArguments],
+        ) -> RunResult[Output]: ...
+        @overload
+        def run_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[DurableRunArguments],
+        ) -> RunResult[Output]: ...
+
     def run_sync(
         self,
         prompt: Prompt | None = None,
@@ -129,9 +181,26 @@ class DurableAgent(Generic[Output, Deps]):
         settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """Like `run`, from sync code."""
-        return run_sync(
-            self.run(prompt, run_id=run_id, messages=messages, deps=deps, settings=settings)
-        )
+        return run_sync(self._run(prompt, run_id, messages, deps, settings))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def run_stream(
+            self: DurableAgent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[DurableRunArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
+        @overload
+        def run_stream(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[DurableRunArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
 
     def run_stream(
         self,
@@ -141,7 +210,7 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History = (),
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
         """Like `run`, with the events as they happen. Recorded steps emit no events.
 
         The last event, RunFinished, comes when the result is on the disk.
@@ -149,6 +218,27 @@ class DurableAgent(Generic[Output, Deps]):
         return _stream_events(
             lambda emit: self._run(prompt, run_id, messages, deps, settings, emit)
         )
+
+    if TYPE_CHECKING:
+
+        @overload
+        async def resume(
+            self: DurableAgent[Output, None],
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: None = None,
+            **options: Unpack[DurableResumeArguments],
+        ) -> RunResult[Output]: ...
+        @overload
+        async def resume(
+            self,
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: Deps,
+            **options: Unpack[DurableResumeArguments],
+        ) -> RunResult[Output]: ...
 
     async def resume(
         self,
@@ -164,6 +254,27 @@ class DurableAgent(Generic[Output, Deps]):
         """
         return await self._resume(run, decisions, deps, settings)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def resume_sync(
+            self: DurableAgent[Output, None],
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: None = None,
+            **options: Unpack[DurableResumeArguments],
+        ) -> RunResult[Output]: ...
+        @overload
+        def resume_sync(
+            self,
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: Deps,
+            **options: Unpack[DurableResumeArguments],
+        ) -> RunResult[Output]: ...
+
     def resume_sync(
         self,
         run: str | AnyResult,
@@ -173,7 +284,28 @@ class DurableAgent(Generic[Output, Deps]):
         settings: ModelSettings | None = None,
     ) -> RunResult[Output]:
         """Like `resume`, from sync code."""
-        return run_sync(self.resume(run, decisions, deps=deps, settings=settings))
+        return run_sync(self._resume(run, decisions, deps, settings))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def resume_stream(
+            self: DurableAgent[Output, None],
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: None = None,
+            **options: Unpack[DurableResumeArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
+        @overload
+        def resume_stream(
+            self,
+            run: str | AnyResult,
+            decisions: Mapping[str, Decision | bool],
+            *,
+            deps: Deps,
+            **options: Unpack[DurableResumeArguments],
+        ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]: ...
 
     def resume_stream(
         self,
@@ -182,7 +314,7 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: Deps | None = None,
         settings: ModelSettings | None = None,
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
         """Like `resume`, with the events as they happen."""
         return _stream_events(lambda emit: self._resume(run, decisions, deps, settings, emit))
 
@@ -264,7 +396,7 @@ class DurableAgent(Generic[Output, Deps]):
         settings: ModelSettings | None,
         emit: Emit | None = None,
     ) -> RunResult[Output]:
-        self.agent.spec.check_run(settings)
+        self.agent.spec.check_settings(settings)
         first: JournalRecord | None = None
         history = read_history(messages)
         if prompt is None and run_id is not None and not history:
@@ -285,7 +417,7 @@ class DurableAgent(Generic[Output, Deps]):
         settings: ModelSettings | None,
         emit: Emit | None = None,
     ) -> RunResult[Output]:
-        self.agent.spec.check_run(settings)
+        self.agent.spec.check_settings(settings)
         run_id = run if isinstance(run, str) else run.run_id
         claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
         async with RunLease(self._writer, claim) as lease:
@@ -342,10 +474,10 @@ def _check_same_input(state: DurableRunState, first: JournalRecord) -> None:
 
 
 async def _stream_events(
-    work: Callable[[Emit], Coroutine[Any, Any, AnyResult]],  # Any: what it yields and is sent
+    work: Callable[[Emit], Coroutine[Any, Any, RunResult[T]]],  # Any: what it yields and is sent
 ) -> AsyncGenerator[Event, None]:
     """Yield the events that the work emits."""
-    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    events: asyncio.Queue[Any] = asyncio.Queue()  # Any: the work's events know their type
     task = asyncio.ensure_future(work(events.put_nowait))
     task.add_done_callback(lambda _: events.put_nowait(None))
     try:

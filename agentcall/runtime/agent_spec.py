@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, cast
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Protocol,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import UsageError
@@ -12,7 +23,7 @@ from agentcall.policy import Policy
 from agentcall.runtime.output import OutputParser
 from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import ToolRegistry
-from agentcall.tools.tool import Tool
+from agentcall.tools.tool import RunContext, Tool
 
 if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
     from agentcall.models.model import Model
@@ -42,6 +53,7 @@ class AgentSpec:
     agent: its own name.
     handoffs: the agents that may take the conversation over, by the names of the handoff tools.
     settings: how its model answers; those of a run replace them.
+    required_deps: who needs the deps of the run, and of which type; empty if nobody does.
     """
 
     model: Model
@@ -59,13 +71,14 @@ class AgentSpec:
         default_factory=dict[str, "Callable[[], AgentSpec]"]
     )
     settings: ModelSettings | None = None
+    required_deps: str = ""
 
     @property
     def tools(self) -> tuple[Tool, ...]:
         """The agent's tools and handoff tools, offered from the start or found by search."""
         return self.prompt.tools if self.finder is None else self.finder.tools
 
-    def check_run(self, settings: ModelSettings | None) -> None:
+    def check_settings(self, settings: ModelSettings | None) -> None:
         """Raise UsageError for settings that do not fit this agent or one that may take over."""
         check_settings(settings)
         merged = merge_settings(self.settings, settings)
@@ -74,6 +87,16 @@ class AgentSpec:
         for spec in self.iter_reachable() if self.handoffs else ():
             if spec.settings is not None and spec is not self:
                 spec._check_tool_choice(spec.settings.tool_choice)  # noqa: SLF001 - of this class
+
+    def check_deps(self, deps: object) -> None:
+        """Raise UsageError if this agent, or one that may take over, needs deps and has none."""
+        if deps is not None:
+            return
+        for spec in self.iter_reachable() if self.handoffs else (self,):
+            if spec.required_deps:
+                raise UsageError(
+                    f"{spec.required_deps}, but the run has no deps; pass deps= to the run"
+                )
 
     def _check_tool_choice(self, choice: str | None) -> None:
         if choice in (None, "auto", "none") or choice in self.registry:
@@ -136,6 +159,34 @@ class AgentSpec:
                 if other.name not in seen:
                     seen.add(other.name)
                     queue.append(other)
+
+
+def find_required_deps(name: str, deps_type: object, tools: Iterable[Tool]) -> str:
+    """Return who needs the deps of a run, and of which type; empty if nobody does."""
+    if not _accepts_none(deps_type):
+        return f"the agent {name!r} needs deps of the type {_format_type(deps_type)}"
+    for tool in tools:
+        context = None if tool.schema.context_parameter is None else tool.schema.context_type
+        (declared,) = get_args(context) if get_origin(context) is RunContext else (None,)
+        if not _accepts_none(declared):
+            return f"the tool {tool.name} takes RunContext[{_format_type(declared)}]"
+    return ""
+
+
+def _accepts_none(declared: object) -> bool:
+    """Whether None is of the type, or may be."""
+    if declared in (None, type(None), Any, object) or isinstance(declared, (str, TypeVar)):
+        return True
+    if hasattr(declared, "__value__"):  # of a `type` statement
+        return _accepts_none(getattr(declared, "__value__"))  # noqa: B009 - of an object
+    if get_origin(declared) is Annotated:
+        return _accepts_none(get_args(declared)[0])
+    is_union = get_origin(declared) in (Union, UnionType)
+    return is_union and any(map(_accepts_none, get_args(declared)))
+
+
+def _format_type(declared: object) -> str:
+    return declared.__name__ if type(declared) is type else str(declared)
 
 
 def get_agent_spec(tool: Tool) -> AgentSpec | None:

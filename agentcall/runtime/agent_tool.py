@@ -19,7 +19,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from agentcall.errors import ModelError, ToolError
+from agentcall.errors import ModelError, ToolError, UsageError
 from agentcall.events import Event, Nested
 from agentcall.messages import Untrusted, User, is_tainted
 from agentcall.result import MissingOutput, RunResult
@@ -109,11 +109,14 @@ async def _run_agent(spec: AgentSpec, context: RunContext[object], task: str) ->
         if emit is not None:
             emit(Nested(spec.name, context.tool_call_id, event))
 
-    run = AgentRun(
-        replace(spec, steps=parent.steps),
-        replace(run_input, parent=parent, approval_rules=parent.input.approval_rules),
-        None if emit is None else emit_nested,
-    )
+    try:
+        run = AgentRun(
+            replace(spec, steps=parent.steps),
+            replace(run_input, parent=parent, approval_rules=parent.input.approval_rules),
+            None if emit is None else emit_nested,
+        )
+    except UsageError as error:  # the program is wrong, not the model
+        raise AgentRunFailed(error) from error
     try:
         result = await run.execute()
     except ModelError as error:

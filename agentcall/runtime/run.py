@@ -78,7 +78,8 @@ class AgentRun:
             run_input = _start_at_checkpoint(checkpoint, run_input)
         if run_input.agent:
             spec = spec.for_agent(run_input.agent)
-        spec.check_run(run_input.settings)
+        spec.check_settings(run_input.settings)
+        spec.check_deps(run_input.deps)
         self._enclosing_call = enclosing_call.get()
         messages = _inherit_taint(
             self._enclosing_call, run_input, assess_messages(run_input.messages, spec)

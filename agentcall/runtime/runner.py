@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from agentcall.errors import attach_result, get_attached_result
-from agentcall.events import Emit, Event
+from agentcall.events import Emit, Event, ProgressEvent, RunFinished
 from agentcall.result import RunResult
 from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.run import AgentRun
@@ -47,7 +47,7 @@ async def run_agent(
 
 async def stream_agent(
     spec: AgentSpec, run_input: RunInput, session: Session | None
-) -> AsyncGenerator[Event, None]:
+) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:  # Any: as above
     """Yield the events of the run as they happen; leaving the loop early cancels the run."""
     events: deque[Event] = deque()
     wakeup = asyncio.Event()

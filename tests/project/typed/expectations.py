@@ -1,0 +1,139 @@
+"""What type checkers infer for agents: read by `test_types.py`, and never executed.
+
+A line whose comment is `# wrong: ...` has to be an error in both mypy and pyright.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional, TypedDict
+
+from pydantic import BaseModel
+from typing_extensions import assert_type
+
+from agentcall import Agent, RunContext, RunResult, tool
+from agentcall.durable import DurableAgent, durable
+from agentcall.events import RunFinished, TextDelta
+
+
+class City(BaseModel):
+    name: str
+
+
+class Country(BaseModel):
+    name: str
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Movie(TypedDict):
+    title: str
+
+
+class Database:
+    url: str = ""
+
+
+# The output.
+
+assert_type(Agent().run_sync("?").output, str)
+assert_type(Agent("m", output_type=str).run_sync("?").output, str)
+assert_type(Agent("m", output_type=int).run_sync("?").output, int)
+assert_type(Agent("m", output_type=City).run_sync("?").output, City)
+assert_type(Agent("m", output_type=Point).run_sync("?").output, Point)
+assert_type(Agent("m", output_type=Movie).run_sync("?").output, Movie)
+assert_type(Agent("m", output_type=list[City]).run_sync("?").output, list[City])
+assert_type(Agent("m", output_type=dict[str, Point]).run_sync("?").output, dict[str, Point])
+assert_type(Agent("m", output_type=tuple[int, str]).run_sync("?").output, tuple[int, str])
+assert_type(Agent("m", output_type=City | Country).run_sync("?").output, City | Country)
+assert_type(Agent("m", output_type=City | None).run_sync("?").output, City | None)
+assert_type(Agent("m", output_type=Optional[City]).run_sync("?").output, City | None)  # noqa: UP045
+assert_type(Agent("m", output_type=list[City | Point]).run_sync("?").output, list[City | Point])
+assert_type(Agent("m", output_type=None).run_sync("?").output, None)
+assert_type(Agent("m", output_type=bool | Literal["?"]).run_sync("?").output, bool | Literal["?"])
+
+COLOUR = Agent("m", output_type=Literal["red", "blue"])
+assert_type(COLOUR, Agent[Literal["red", "blue"], None])
+assert_type(COLOUR.run_sync("?").output, Literal["red", "blue"])
+_text: str = Agent("m", output_type=City).run_sync("?").output  # wrong: it is a City
+
+
+async def check_all_ways_to_run() -> None:
+    agent = Agent("m", output_type=City | Country)
+    result = await agent.run("?")
+    assert_type(result, RunResult[City | Country])
+    assert_type(await agent.resume(result, {}), RunResult[City | Country])
+    assert_type(agent.resume_sync(result.to_json(), {}).output, City | Country)
+    async for event in agent.run_stream("?"):
+        if isinstance(event, RunFinished):
+            assert_type(event.result.output, City | Country)
+    async for event in agent.resume_stream(result, {}):
+        match event:
+            case RunFinished(done):
+                assert_type(done.output, City | Country)
+            case TextDelta(text):
+                assert_type(text, str)
+            case _:
+                pass
+
+
+async def check_durable_runs() -> None:
+    runs = durable(Agent("m", output_type=City | None), "sqlite:///runs.db")
+    assert_type(runs, DurableAgent[City | None, None])
+    result = await runs.run("?", run_id="a")
+    assert_type(result.output, City | None)
+    assert_type(runs.run_sync(run_id="a").output, City | None)
+    assert_type((await runs.resume("a", {"call": True})).output, City | None)
+    async for event in runs.run_stream("?"):
+        if isinstance(event, RunFinished):
+            assert_type(event.result.output, City | None)
+
+
+# The deps.
+
+
+@tool
+def read(context: RunContext[Database]) -> str:
+    """Read."""
+    assert_type(context.deps, Database)
+    return context.deps.url
+
+
+NEEDS = Agent("m", tools=[read], deps_type=Database, output_type=City)
+MAY_HAVE = Agent("m", deps_type=Database | None)
+
+
+async def check_deps() -> None:
+    assert_type(NEEDS, Agent[City, Database])
+    result = await NEEDS.run("?", deps=Database())
+    assert_type(result.output, City)
+    NEEDS.run_sync("?", deps=Database())
+    NEEDS.resume_sync(result, {}, deps=Database())
+    await NEEDS.run("?")  # wrong: no deps
+    NEEDS.run_sync("?")  # wrong: no deps
+    NEEDS.run_sync("?", deps=None)  # wrong: no deps
+    NEEDS.run_sync("?", deps="a text")  # wrong: other deps
+    NEEDS.run_stream("?")  # wrong: no deps
+    await NEEDS.resume(result, {})  # wrong: no deps
+    NEEDS.resume_sync(result, {})  # wrong: no deps
+    NEEDS.resume_stream(result, {})  # wrong: no deps
+    durable(NEEDS, "sqlite:///runs.db").run_sync("?")  # wrong: no deps
+    durable(NEEDS, "sqlite:///runs.db").run_sync("?", deps=Database())
+    MAY_HAVE.run_sync("?")
+    MAY_HAVE.run_sync("?", deps=Database())
+    Agent("m").run_sync("?", deps=Database())  # wrong: the agent declares no deps
+    NEEDS.run_sync("?", deps=Database(), temperature=1)  # wrong: no such argument
+
+
+def ask(agent: Agent[City, Database]) -> City:
+    return agent.run_sync("?", deps=Database()).output
+
+
+ask(NEEDS)
+ANY_DEPS = Agent("m", output_type=City, deps_type=object)
+NO_DEPS = Agent("m", output_type=City)
+ask(ANY_DEPS)
+ask(NO_DEPS)  # wrong: it takes no Database
