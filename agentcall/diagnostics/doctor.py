@@ -22,14 +22,13 @@ from agentcall.models.capabilities import (
     describe_server,
     has_sound_parser,
     is_internlm2,
-    list_models,
-    match_model,
     needs_tool_probe,
     probe_tool_support,
     select_dialect,
 )
 from agentcall.models.context_window import fetch_context_window, fetch_version
 from agentcall.models.http import HTTPEndpoint
+from agentcall.models.model_listing import list_models, match_model
 from agentcall.models.url import join_url
 
 FindingLevel: TypeAlias = Literal["ok", "warn", "error"]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -26,12 +25,20 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from agentcall.dialects.dialect import Dialect, get_dialect
-from agentcall.errors import BadAnswer, ModelRefused, RateLimited, ServerFailed, UnknownModel
+from agentcall.errors import (
+    ModelError,
+    ModelRefused,
+    ModelTimeout,
+    ModelUnreachable,
+    RateLimited,
+    ServerFailed,
+)
 from agentcall.messages import JSON
 from agentcall.models.adaptations import forget_server
 from agentcall.models.completion_body import parse_completion
 from agentcall.models.http import HTTPEndpoint
-from agentcall.models.server_version import detect_lmdeploy_version, get_nested
+from agentcall.models.model_listing import ModelListing, list_models, match_model
+from agentcall.models.server_version import detect_lmdeploy_version
 
 CHAT_PATH = "/chat/completions"
 
@@ -45,12 +52,6 @@ _TOOL_ROLE_SINCE = (0, 6)
 """The first LMDeploy that accepts messages with the role `tool`."""
 
 _INTERNLM2 = re.compile(r"internlm[-_ ]?2", re.IGNORECASE)
-_SERVER_NAMES = {"llamacpp": "llama.cpp", "library": "ollama"}
-"""The kind of a server by the `owned_by` of its models, where they differ."""
-
-_ANY_NAME_SERVERS = ("llama.cpp", "openai", "system", "")
-"""Servers and gateways that accept more model names than they list."""
-
 _PROBE_TOOL: JSON = {
     "type": "function",
     "function": {
@@ -80,6 +81,7 @@ class ServerCapabilities:
     prompt_tokens: the prompt tokens of the probe without and with a tool.
     refusal: the message with which the server refused tools.
     context_window: in tokens.
+    is_complete: false if the server did not answer, so that it has to be asked again.
     """
 
     model: str
@@ -91,6 +93,7 @@ class ServerCapabilities:
     prompt_tokens: tuple[int, int] | None = None
     refusal: str = ""
     context_window: int | None = None
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +159,11 @@ def _share_detection(endpoint: HTTPEndpoint, key: _ChoiceKey) -> asyncio.Task[Di
 
 
 async def _detect_choice(endpoint: HTTPEndpoint, key: _ChoiceKey) -> DialectChoice:
-    choice = select_dialect(await detect_capabilities(endpoint, key[1]))
-    for name in (key[1], choice.model):
-        _choices[endpoint.url, name, endpoint.api_key] = choice
+    capabilities = await detect_capabilities(endpoint, key[1])
+    choice = select_dialect(capabilities)
+    if capabilities.is_complete:  # else another client asks the server again
+        for name in (key[1], choice.model):
+            _choices[endpoint.url, name, endpoint.api_key] = choice
     return choice
 
 
@@ -261,16 +266,18 @@ def _shorten_refusal(message: str) -> str:
 
 
 async def identify_server(endpoint: HTTPEndpoint, model: str | None) -> ServerCapabilities:
-    """Identify the server and the model; None selects the first that it lists.
+    """Identify the server and the model; None selects the first chat model that it lists.
 
-    Raises ModelError, UnknownModel.
+    A server whose list cannot be read is asked for a model that is named anyway. Raises ModelError
+    if no model is named or the key is refused, and UnknownModel.
     """
     try:
         listing = await list_models(endpoint)
-    except (ModelRefused, BadAnswer) as error:
-        if model is None or (isinstance(error, ModelRefused) and error.status in (401, 403)):
+    except ModelError as error:
+        if model is None or (isinstance(error, ModelRefused) and error.status == 401):
             raise
-        return ServerCapabilities(model)
+        is_silent = isinstance(error, (ModelUnreachable, ModelTimeout))
+        return ServerCapabilities(model, is_complete=not is_silent)
     name = match_model(model, listing, endpoint.display_url)
     return await describe_server(endpoint, listing, name)
 
@@ -286,72 +293,6 @@ async def describe_server(
         return capabilities
     version = await detect_lmdeploy_version(endpoint)
     return replace(capabilities, version=version.text, min_version=version.min_version)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelListing:
-    """The models that a server lists: their cards, each of which has an `id`."""
-
-    cards: tuple[Mapping[str, JSON], ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the models."""
-        return tuple(str(card["id"]) for card in self.cards)
-
-    @property
-    def server(self) -> str:
-        """The kind of the server, from the owner of its first model."""
-        owner = str(self.cards[0].get("owned_by") or "") if self.cards else ""
-        return _SERVER_NAMES.get(owner, owner)
-
-    def get_context_window(self, model: str) -> int | None:
-        """Return the window of a model in tokens; None if its card does not report it."""
-        for card in self.cards:
-            if card["id"] == model:  # vLLM and SGLang, OpenRouter, llama.cpp
-                sizes = (
-                    card.get("max_model_len"),
-                    card.get("context_length"),
-                    get_nested(card, "meta").get("n_ctx"),
-                )
-                return next((size for size in sizes if isinstance(size, int) and size > 0), None)
-        return None
-
-
-async def list_models(endpoint: HTTPEndpoint) -> ModelListing:
-    """Return what a server lists at `/models`. Raises ModelError."""
-    body = await endpoint.get("/models")
-    data = body.get("data") if isinstance(body, Mapping) else None
-    if not isinstance(data, Sequence) or isinstance(data, str):
-        return ModelListing()
-    return ModelListing(
-        tuple(card for card in data if isinstance(card, Mapping) and card.get("id"))
-    )
-
-
-def match_model(model: str | None, listing: ModelListing, server_url: str) -> str:
-    """Return the name of the listed model that equals a name, or ends in its last path segment.
-
-    Raises UnknownModel, which lists the served models, if there is no such model.
-    """
-    names = listing.names
-    if model is None:
-        if not names:
-            raise UnknownModel(f"{server_url} lists no model; name one after a # in the URL")
-        return names[0]
-    if model in names or not names:
-        return model
-    base_name = _get_base_name(model)
-    for name in names:
-        if base_name in (_get_base_name(name), _get_base_name(name).removesuffix(":latest")):
-            return name
-    if listing.server in _ANY_NAME_SERVERS:
-        return model
-    raise UnknownModel(f"{server_url} does not serve {model!r}; it serves {', '.join(names[:20])}")
-
-
-def _get_base_name(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2].lower()
 
 
 async def probe_tool_support(

@@ -7,11 +7,10 @@ from agentcall.models.capabilities import (
     ServerCapabilities,
     can_stream_tools,
     identify_server,
-    list_models,
-    match_model,
     probe_tool_support,
 )
 from agentcall.models.http import HTTPEndpoint
+from agentcall.models.model_listing import list_models, match_model
 from agentcall.testing import (
     FakeServer,
     Reply,
