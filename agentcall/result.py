@@ -34,6 +34,7 @@ StopReason = Literal[
     "max_requests",
     "max_tool_calls",
     "max_tokens",
+    "content_filter",
     "loop",
     "timeout",
     "cancelled",

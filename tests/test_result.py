@@ -87,6 +87,7 @@ FINISH_REASONS: dict[StopReason, str] = {
     "max_requests": "length",
     "max_tool_calls": "stop",
     "max_tokens": "length",
+    "content_filter": "content_filter",
     "loop": "stop",
     "timeout": "stop",
     "cancelled": "stop",

@@ -33,6 +33,7 @@ _STOP_REASON_TEXTS: dict[StopReason, str] = {
     "max_requests": "it reached the limit of requests; --max-requests allows more",
     "max_tool_calls": "it reached the limit of tool calls",
     "max_tokens": "it reached a token limit",
+    "content_filter": "the server's content filter stopped the answer",
     "loop": "the model repeated itself",
     "timeout": "it reached the time limit",
     "cancelled": "it was cancelled",

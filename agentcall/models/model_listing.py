@@ -1,7 +1,8 @@
 """The models that a server lists, and which of them a name means.
 
-Formats: `GET /models` of the OpenAI API reference; further fields of a model's card as vLLM, SGLang,
-llama.cpp, LM Studio, Xinference, Infinity, OpenRouter, Together, Fireworks and Mistral have them.
+Formats: `GET /models` of the OpenAI API reference; further fields of a model's card as vLLM,
+SGLang, llama.cpp, LM Studio, Xinference, Infinity, OpenRouter, Together, Fireworks and Mistral have
+them.
 """
 
 from __future__ import annotations

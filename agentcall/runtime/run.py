@@ -32,7 +32,14 @@ from agentcall.errors import (
     UsageError,
     attach_result,
 )
-from agentcall.events import AnswerDiscarded, Emit, HandedOver, RunFinished, RunStarted
+from agentcall.events import (
+    AnswerDiscarded,
+    Emit,
+    HandedOver,
+    RunFinished,
+    RunStarted,
+    TextDelta,
+)
 from agentcall.messages import (
     Assistant,
     EnclosingCall,
@@ -60,6 +67,11 @@ from agentcall.tools.importable import is_importing
 MAX_INVALID_ANSWERS = 3
 """How many answers in a row may be cut, empty or invalid before the run gives up."""
 
+_ONLY_THINKING = (
+    "it wrote only thinking, or the server takes its answers for thinking: try the server without "
+    "its reasoning parser (--reasoning-parser of LMDeploy, vLLM and SGLang, --reasoning-format "
+    "none of llama.cpp), or with thinking off"
+)
 _RUN_DURING_IMPORT = (
     "the file of an isolated tool runs an agent when it is imported; put the run under "
     '`if __name__ == "__main__":`'
@@ -242,6 +254,8 @@ class AgentRun:
         is_open = not self._state.close_reason and self._state.tool_choice != "none"
         if turn.finish == "length":
             return self._process_truncated_answer(turn)
+        if turn.finish == "content_filter":
+            return self._process_filtered_answer(turn)
         if turn.calls and is_open:
             return await self._process_calls(turn)
         if turn.broken and is_open:
@@ -306,16 +320,41 @@ class AgentRun:
                 return state.build_result("max_tokens", value)
         return state.build_partial_result("max_tokens", "the answer reached the length limit")
 
+    def _process_filtered_answer(self, turn: ModelTurn) -> RunResult[Any]:
+        """End the run: what the filter removed is not known, so no call is executed."""
+        state, why = self._state, "the server's content filter stopped the answer"
+        value: object = MissingOutput(why)
+        if turn.text:
+            self._append_answer(turn.text, thinking=turn.thinking)
+            value = state.spec.output.parse(turn.text)
+        answer = MissingOutput(why) if isinstance(value, InvalidOutput) else value
+        return state.build_result("content_filter", answer)
+
     def _process_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         if not turn.text.strip():
-            return self._process_empty_answer()
+            return self._process_thinking(turn) or self._process_empty_answer(turn)
         value = self._state.spec.output.parse(turn.text)
         if isinstance(value, InvalidOutput):
             return self._reject_answer(turn.text, value.message)
         self._append_answer(turn.text, thinking=turn.thinking)
         return self._state.build_result(self._state.close_reason or "final", value)
 
-    def _process_empty_answer(self) -> RunResult[Any] | None:
+    def _process_thinking(self, turn: ModelTurn) -> RunResult[Any] | None:
+        """Take the thinking as the answer if the model has given no other one before.
+
+        Some servers take everything that a model writes for thinking.
+        """
+        state = self._state
+        if not turn.thinking.strip() or not (state.invalid_answers or state.close_reason):
+            return None
+        value = state.spec.output.parse(turn.thinking.strip())
+        if isinstance(value, InvalidOutput):
+            return None
+        state.emit_event(TextDelta(turn.thinking))
+        self._append_answer(turn.thinking)
+        return state.build_result(state.close_reason or "final", value)
+
+    def _process_empty_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         """Ask again as it was, then with a note about it, then give up."""
         state = self._state
         if state.close_reason:
@@ -323,7 +362,8 @@ class AgentRun:
             return state.build_partial_result(state.close_reason, why)
         state.invalid_answers += 1
         if state.invalid_answers >= MAX_INVALID_ANSWERS:
-            raise BadAnswer(f"the model gave an empty answer {MAX_INVALID_ANSWERS} times")
+            advice = f"; {_ONLY_THINKING}" if turn.thinking.strip() else ""
+            raise BadAnswer(f"the model gave an empty answer {MAX_INVALID_ANSWERS} times{advice}")
         if state.invalid_answers == MAX_INVALID_ANSWERS - 1:
             state.transcript.append(User(EMPTY_ANSWER))
         return None

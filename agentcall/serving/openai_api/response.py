@@ -11,6 +11,7 @@ from time import time
 from typing import Any
 
 import orjson
+from typing_extensions import assert_never
 
 from agentcall.events import (
     AnswerDiscarded,
@@ -127,7 +128,15 @@ def format_answer(result: RunResult[Any]) -> str:
 
 def get_finish_reason(result: RunResult[Any]) -> str:
     """Return OpenAI's `finish_reason`."""
-    return "length" if result.stop_reason in ("max_tokens", "max_requests") else "stop"
+    match result.stop_reason:
+        case "max_tokens" | "max_requests":
+            return "length"
+        case "content_filter":
+            return "content_filter"
+        case "final" | "max_tool_calls" | "loop" | "timeout" | "cancelled" | "approval" | "error":
+            return "stop"
+        case _:
+            assert_never(result.stop_reason)
 
 
 def dump_usage(usage: Usage) -> JSON:
