@@ -12,6 +12,7 @@ from agentcall.tools.tool import RunContext, Tool, tool
 if TYPE_CHECKING:  # a file of tools needs none of these, and they take most of the import time
     from agentcall.agent import Agent
     from agentcall.approvals import Approved, Denied, Edited
+    from agentcall.events import RunFinished, TextDelta, ToolCallFinished
     from agentcall.result import PendingCall, RunResult
     from agentcall.runtime.session import Session
     from agentcall.sessions import SQLiteSession
@@ -26,9 +27,12 @@ _LATE = {
     "Limits": "settings",
     "ModelSettings": "settings",
     "PendingCall": "result",
+    "RunFinished": "events",
     "RunResult": "result",
     "SQLiteSession": "sessions",
     "Session": "runtime.session",
+    "TextDelta": "events",
+    "ToolCallFinished": "events",
     "ToolRegistry": "tools.registry",
 }
 
@@ -57,10 +61,13 @@ __all__ = [
     "ModelSettings",
     "PendingCall",
     "RunContext",
+    "RunFinished",
     "RunResult",
     "SQLiteSession",
     "Session",
+    "TextDelta",
     "Tool",
+    "ToolCallFinished",
     "ToolRegistry",
     "tool",
 ]

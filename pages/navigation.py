@@ -12,7 +12,15 @@ from pages.reference import REFERENCE
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Start": ["index.md", "tutorial.md", "tools.md", "writing_tools.md", "testing.md"],
-    "Models": ["lmdeploy.md", "remote.md", "embedded.md", "servers.md", "memory.md", "scaling.md"],
+    "Models": [
+        "lmdeploy.md",
+        "remote.md",
+        "embedded.md",
+        "servers.md",
+        "settings.md",
+        "memory.md",
+        "scaling.md",
+    ],
     "Agents": [
         "agents.md",
         "sessions.md",

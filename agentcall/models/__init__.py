@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agentcall.models.fallback import Fallback, RateLimitedModel
+    from agentcall.models.http import HTTPEndpoint
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.load_balancer import LoadBalancer
     from agentcall.models.model import Model
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _LATE = {
     "Fallback": "fallback",
     "HTTPChat": "http_chat",
+    "HTTPEndpoint": "http",
     "LoadBalancer": "load_balancer",
     "Model": "model",
     "OpenAIChat": "openai_client",
@@ -40,6 +42,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Fallback",
     "HTTPChat",
+    "HTTPEndpoint",
     "LoadBalancer",
     "Model",
     "OpenAIChat",
