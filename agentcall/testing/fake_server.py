@@ -16,6 +16,7 @@ from typing_extensions import Self, TypedDict, Unpack
 
 from agentcall.errors import UsageError
 from agentcall.models.adaptations import forget_server
+from agentcall.testing.chat_rules import ChatRules
 from agentcall.testing.faults import OverflowReply, ServerKind, no_tools_error, openai_error, status
 from agentcall.testing.raw_http import (
     FakeResponse,
@@ -45,6 +46,7 @@ class ServerProfileOptions(TypedDict, total=False):
     drops_tools: bool
     refuses_tools: bool
     answers_probes: bool
+    rules: ChatRules | None
     pages: Mapping[str, object]
 
 
@@ -62,6 +64,8 @@ class ServerProfile:
         the server does with tools) consumes no reply of a sequence. It is answered with "Hi", or
         with the reply that the script repeats for ever, and recorded with the number 0. A function
         or a brain gets probes anyway. If false, a probe is a request like any other.
+    rules: checks of the conversation, as chat templates make them (`agentcall.testing.chat_rules`);
+        a refusal consumes no reply of the script.
     pages: additional or replaced pages by path: a reply, a JSON value, or None for a 404.
     """
 
@@ -72,6 +76,7 @@ class ServerProfile:
     drops_tools: bool = False
     refuses_tools: bool = False
     answers_probes: bool = True
+    rules: ChatRules | None = None
     pages: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def answer_page(self, request: RecordedRequest) -> FakeResponse:
@@ -99,6 +104,8 @@ class ServerProfile:
         """Return the refusal of a chat request that does not reach the model, or None."""
         if problem := _find_problem(request):
             return make_json_response(openai_error(problem, status=400), status=400)
+        if self.rules is not None and (refusal := self.rules.refuse(request)):
+            return refusal
         if self.refuses_tools and request.tools:
             return make_json_response(no_tools_error(), status=400)
         filtered = self.filter_request(request)
