@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from agentcall.diagnostics.refusals import RefusalReport, probe_refusals
 from agentcall.errors import (
     BadAnswer,
     ModelError,
@@ -78,6 +79,7 @@ class DoctorReport:
     tools: what happens to the tools of a request; see `ToolSupport`.
     streams_with_tools: whether a request for a stream with tools works; None if unknown.
     dialect, reason: the choice of `dialect="auto"` and its reason; "" if there is none.
+    adaptations: names of what the server is sent in place of what it refuses.
     """
 
     url: str
@@ -90,6 +92,7 @@ class DoctorReport:
     streams_with_tools: bool | None = None
     dialect: str = ""
     reason: str = ""
+    adaptations: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -104,7 +107,8 @@ async def examine(endpoint: HTTPEndpoint | str, model: str | None = None) -> Doc
     endpoint: the server, or its base URL.
     model: the name as in `Agent`; None selects the first model that the server lists.
 
-    Sends three requests for one token each, and at most one that LMDeploy refuses.
+    Sends six requests for one token each, at most one that LMDeploy refuses, and one more for each
+    form of request that the server refuses.
     """
     try:
         server = HTTPEndpoint(endpoint) if isinstance(endpoint, str) else endpoint
@@ -155,6 +159,7 @@ async def _examine_model(endpoint: HTTPEndpoint, capabilities: ServerCapabilitie
         capabilities, context_window=await fetch_context_window(endpoint, capabilities)
     )
     choice = predict_choice(capabilities)
+    refusals = await probe_refusals(endpoint, capabilities.model, choice.dialect)
     return replace(
         report,
         context=capabilities.context_window,
@@ -164,7 +169,12 @@ async def _examine_model(endpoint: HTTPEndpoint, capabilities: ServerCapabilitie
         else streamed and has_sound_parser(capabilities),
         dialect=choice.dialect.name,
         reason=choice.reason,
-        findings=(*findings, *list_findings(capabilities, streamed, choice)),
+        adaptations=tuple(learned.name for learned in refusals.learned),
+        findings=(
+            *findings,
+            *list_findings(capabilities, streamed, choice),
+            *_explain_refusals(refusals),
+        ),
     )
 
 
@@ -269,6 +279,16 @@ def _check_dialect(capabilities: ServerCapabilities, choice: DialectChoice) -> F
         reason = "before 0.10.2 LMDeploy does not constrain answers to a schema on every engine"
         return Finding("warn", f"{what}; {reason}", "upgrade LMDeploy to 0.13 or later")
     return Finding("ok", what)
+
+
+def _explain_refusals(refusals: RefusalReport) -> tuple[Finding, ...]:
+    """List what was learned of the server from what it refuses."""
+    findings = [Finding("ok", f"learned: {item.name}: {item.reason}") for item in refusals.learned]
+    if refusals.failure:
+        what = f"a conversation with a call and its result is refused: {refusals.failure}"
+        advice = "try another chat template; agentcall does not know this refusal"
+        findings.append(Finding("warn", what, advice))
+    return tuple(findings)
 
 
 async def _explain_listing_error(endpoint: HTTPEndpoint, error: ModelError) -> Finding:

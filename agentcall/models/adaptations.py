@@ -448,14 +448,6 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         stage=_SYSTEM_STAGE + 1,
     ),
     Adaptation(
-        NO_SYSTEM_ROLE,
-        "the instructions stand at the beginning of the first message of the user",
-        _compile(f"{_ONLY_USER_AND_ASSISTANT}|{_ALTERNATE}|{_ONE_SYSTEM}"),
-        _change_messages(wire.move_system_to_user),
-        stage=_SYSTEM_STAGE + 1,
-        is_fallback=True,
-    ),
-    Adaptation(
         NO_TOOL_ROLE,
         "calls and results of tools are sent as text of the model and of the user",
         _compile(
@@ -463,6 +455,14 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         ),
         _change_messages(wire.write_calls_as_text),
         stage=_TOOL_STAGE,
+    ),
+    Adaptation(
+        NO_SYSTEM_ROLE,
+        "the instructions stand at the beginning of the first message of the user",
+        _compile(f"{_ONLY_USER_AND_ASSISTANT}|{_ALTERNATE}|{_ONE_SYSTEM}"),
+        _change_messages(wire.move_system_to_user),
+        stage=_SYSTEM_STAGE + 1,
+        is_fallback=True,
     ),
     Adaptation(
         NO_IMAGES,

@@ -33,8 +33,13 @@ from agentcall.errors import (
     RateLimited,
     ServerFailed,
 )
-from agentcall.messages import JSON
-from agentcall.models.adaptations import forget_server
+from agentcall.messages import JSON, encode_json
+from agentcall.models.adaptations import (
+    NO_TOOLS,
+    LearnedAdaptations,
+    RequestBody,
+    forget_server,
+)
 from agentcall.models.completion_body import parse_completion
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.model_listing import ModelListing, list_models, match_model
@@ -357,5 +362,16 @@ def _encode_probe(model: str, **fields: JSON) -> bytes:
 
 async def _count_prompt_tokens(endpoint: HTTPEndpoint, body: bytes) -> int:
     """Return the number of prompt tokens of a request; 0 if the server does not report it."""
-    usage = parse_completion(await endpoint.post(CHAT_PATH, body)).usage
-    return (usage.input or 0) if usage else 0
+    learned = LearnedAdaptations()
+    fields: RequestBody = orjson.loads(body)
+    while True:
+        try:
+            answer = await endpoint.post(CHAT_PATH, encode_json(fields))
+        except ModelRefused as refused:  # of a field, perhaps; whether tools are is the question
+            lesson = learned.learn(refused, fields, learned.active, (NO_TOOLS,))
+            if lesson is None:
+                raise
+            fields = lesson.adaptation.change(fields)
+        else:
+            usage = parse_completion(answer).usage
+            return (usage.input or 0) if usage else 0

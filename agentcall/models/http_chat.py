@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from ssl import SSLContext
@@ -10,6 +10,7 @@ from typing import Any
 
 from agentcall.dialects.dialect import Dialect
 from agentcall.messages import JSON
+from agentcall.models.adaptations import LearnedAdaptation
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice, choose_dialect, forget_choice
 from agentcall.models.chat_completions import ChatClient, ChatTransport
 from agentcall.models.http import HTTPEndpoint
@@ -74,6 +75,11 @@ class HTTPChat:
     def secrets(self) -> Collection[str]:
         """The server's keys and passwords, which no output may contain."""
         return self._chat_client.secrets
+
+    @property
+    def learned(self) -> Sequence[LearnedAdaptation]:
+        """What the server has refused, and what it is sent instead."""
+        return self._chat_client.learned
 
     async def resolve_dialect(self) -> DialectChoice:
         """Return the model's full name, the dialect and the reason; asks the server once."""

@@ -9,7 +9,7 @@ rest (docs/performance.md), is skipped. The fastest transport is aiohttp's:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from agentcall.dialects.dialect import Dialect, get_dialect
 from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
 from agentcall.messages import JSON
+from agentcall.models.adaptations import LearnedAdaptation
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice
 from agentcall.models.chat_completions import ChatClient, ChatTransport
 from agentcall.models.errors import build_not_json_error, parse_error_response, parse_retry_after
@@ -82,6 +83,11 @@ class OpenAIChat:
     def secrets(self) -> Collection[str]:
         """The client's keys and passwords, which no output may contain."""
         return self._chat_client.secrets
+
+    @property
+    def learned(self) -> Sequence[LearnedAdaptation]:
+        """What the server has refused, and what it is sent instead."""
+        return self._chat_client.learned
 
     async def resolve_dialect(self) -> DialectChoice:
         """Return the model's name, the dialect and the reason."""

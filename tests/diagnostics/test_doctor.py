@@ -29,6 +29,7 @@ from agentcall.testing import (
     say,
     status,
 )
+from agentcall.testing.chat_rules import GEMMA, GEMMA_3, MISTRAL, OPENAI, QWEN, ChatRules
 
 INTERNLM = "internlm2_5-7b-chat"
 HI = forever(say("Hi"))
@@ -64,10 +65,60 @@ async def test_a_server_with_nothing_wrong_has_no_advice() -> None:
     assert finding(report, "vLLM 0.8.5 answers at").level == "ok"
 
 
-async def test_an_examination_costs_three_requests_for_one_token() -> None:
+async def test_an_examination_costs_six_requests_for_one_token() -> None:
     with FakeServer([HI], models=["qwen"]) as server:
         await examine(server.url)
-        assert [request.body["max_tokens"] for request in server.requests] == [1, 1, 1]
+        assert [request.body["max_tokens"] for request in server.requests] == [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("rules", "learned"),
+    [
+        (OPENAI, ()),
+        (MISTRAL, ("alternating roles",)),
+        (GEMMA, ("no tool role", "no system role", "alternating roles")),
+        (replace(GEMMA_3, status=500), ("no tool role", "alternating roles")),
+        (QWEN, ("one system message",)),
+    ],
+)
+async def test_what_is_learned_of_a_server_is_listed(
+    rules: ChatRules, learned: tuple[str, ...]
+) -> None:
+    with FakeServer([HI], models=["m"], rules=rules) as server:
+        report = await examine(server.url)
+    assert set(report.adaptations) == set(learned)
+    for name in learned:
+        assert finding(report, f"learned: {name}: ").level == "ok"
+    assert report.healthy
+
+
+async def test_a_server_that_refuses_fields_and_images_can_be_examined() -> None:
+    def answer(request: RecordedRequest) -> Reply:
+        for field in ("max_tokens", "temperature", "stream_options"):
+            if field in request.body:
+                words = f"Unsupported parameter: '{field}' is not supported with this model."
+                return status(400, body=openai_error(words, status=400))
+        if "image_url" in str(request.messages):
+            return status(400, body=openai_error("m is not a multimodal model", status=400))
+        return say("Hi")
+
+    with FakeServer(answer, models=["m"]) as server:
+        report = await examine(server.url)
+    assert (report.tools, report.healthy) == ("reach", True)
+    assert set(report.adaptations) == {
+        *("max_completion_tokens", "no temperature", "no stream_options", "no images")
+    }
+
+
+async def test_a_refusal_that_is_not_known_is_a_warning() -> None:
+    def answer(request: RecordedRequest) -> Reply:
+        if len(request.messages) > 4:
+            return status(400, body=openai_error("Computer says no", status=400))
+        return say("Hi")
+
+    with FakeServer(answer, models=["m"]) as server:
+        report = await examine(server.url)
+    assert "Computer says no" in finding(report, "a conversation with a call").what
 
 
 @pytest.mark.parametrize(
