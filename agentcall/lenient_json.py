@@ -233,8 +233,7 @@ class MalformedJSON(ValueError):
     """Text that even the lenient grammar rejects; the message has the position."""
 
 
-_UNSTRUCTURED = re.compile(r"[^\"'{}\[\]()<`]*")
-STRING_CONTENT = {'"': re.compile(r'[^"\\]*'), "'": re.compile(r"[^'\\]*")}
+_UNSTRUCTURED = re.compile(r"[^\"'{}\[\]()<`“‘＂＇「『｛｝［］（）]*")
 CLOSERS = {"{": "}", "[": "]", "(": ")"}
 _SPACE = re.compile(r"\s*")
 _WORD = re.compile(r"[A-Za-z_$][\w$.\-]*")
@@ -244,15 +243,16 @@ _AMBIGUOUS_NUMBER = re.compile(r"\+|[+-]?0[\d_]")
 _KEY_AHEAD = re.compile(r'"(?:[^"\\\n]|\\.){1,80}"\s*[:：]')
 _DIVISION = re.compile(r"//+[ \t]*[-+(]*[\d.]")
 """After a value this may be Python's floor division or a comment, which cannot be distinguished."""
-_WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|\\\\[\w.$-]+)(?:\\[^\\/:*?\"<>|\n]+)+\\?")
-_FULL_WIDTH = dict(zip("：，｛｝［］（）", ":,{}[]()", strict=True))
+WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|\\\\[\w.$-]+)(?:\\[^\\/:*?\"<>|\n]+)+\\?")
+_PATH_IN_TEXT = re.compile(
+    r"(?:(?<![^\s\"'(=,;])|(?<=\\[nrt]))(?:[A-Za-z]:|\\\\[\w.$-]+)(?:\\[^\\/:*?\"'<>|,;\s]+)+\\?"
+)
+_CONTROL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\([bf])")
+FULL_WIDTH = dict(zip("：，、；｛｝［］（）", ":,,;{}[]()", strict=True))
 """Punctuation of Chinese and Japanese keyboards, which counts outside strings."""
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
-_STRING_CONTENT_BY_QUOTE = {
-    **STRING_CONTENT,
-    "”": re.compile(r"[^”\\]*"),
-    "’": re.compile(r"[^’\\]*"),
-}
+QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "＂": "＂", "＇": "＇", "「": "」", "『": "』"}
+"""The quotes around a string, by the opening one."""
+STRING_CONTENT = {end: re.compile(rf"[^{end}\\]*") for end in QUOTES.values()}
 _LITERALS: dict[str, JSON] = {"true": True, "false": False, "null": None}
 _PYTHON_LITERALS: dict[str, JSON] = {"True": True, "False": False, "None": None}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
@@ -291,10 +291,10 @@ class LenientParser:
             self._skip_comment()
         self._peek_end = self.at
         char = self.text[self.at : self.at + 1]
-        if char not in _FULL_WIDTH:
+        if char not in FULL_WIDTH:
             return char
         self.rules.add("full-width punctuation")
-        return _FULL_WIDTH[char]
+        return FULL_WIDTH[char]
 
     def _skip_comment(self) -> None:
         if self._last_character not in ("", ",", "{", "[", "(", ":") and self._is_division():
@@ -335,25 +335,23 @@ class LenientParser:
             value: JSON = self._parse_object() if char == "{" else self._parse_list(char)
             self._depth -= 1
             return value
-        if char in _QUOTES:
+        if char in QUOTES:
             return self.parse_string()
         return self._parse_scalar()
 
     def parse_string(self) -> str:
         """Parse the string at this position, in any quotes. Raises MalformedJSON."""
         opener = self.peek()
-        if opener not in _QUOTES:
+        if opener not in QUOTES:
             raise self.make_error("a string")
         if opener != '"':
             self.rules.add("single quotes" if opener == "'" else "full-width punctuation")
-        quote = _QUOTES[opener]
+        quote = QUOTES[opener]
         self.at += 1
         start, has_bad_escape = self.at, False
         pieces: list[str] = []
         while True:
-            end = cast(
-                "re.Match[str]", _STRING_CONTENT_BY_QUOTE[quote].match(self.text, self.at)
-            ).end()
+            end = cast("re.Match[str]", STRING_CONTENT[quote].match(self.text, self.at)).end()
             pieces.append(self._read_raw_text(end))
             if end >= len(self.text):
                 raise self.make_error("the end of a string")
@@ -363,11 +361,11 @@ class LenientParser:
             self.at = end + 1
             pieces.append(self._read_escape())
             has_bad_escape = has_bad_escape or (pieces[-1].startswith("\\") and len(pieces[-1]) > 1)
-        raw = self.text[start:end]
         if has_bad_escape:
             self.rules.add("bad escape")
-        # In an unescaped Windows path, \t and \n begin names and are not escapes.
-        return raw if has_bad_escape and _WINDOWS_PATH.fullmatch(raw) else "".join(pieces)
+            raw = self.text[start:end]
+            return _decode_badly_escaped(opener, raw) or "".join(pieces)
+        return "".join(pieces)
 
     def _read_raw_text(self, end: int) -> str:
         raw = self.text[self.at : end]
@@ -382,7 +380,7 @@ class LenientParser:
         self.at += 1
         if char in _HEX_ESCAPE_DIGITS:
             return self._read_code_point(char, _HEX_ESCAPE_DIGITS[char])
-        if char in "\"'\\/”’":
+        if char in "\\/" or char in STRING_CONTENT:
             return char
         is_octal = char == "0" and self.text[self.at : self.at + 1].isdigit()
         return _ESCAPES[char] if char in _ESCAPES and not is_octal else "\\" + char
@@ -464,7 +462,7 @@ class LenientParser:
 
     def parse_key(self) -> str:
         """Parse the key at this position, quoted or bare. Raises MalformedJSON."""
-        if self.peek() in _QUOTES:
+        if self.peek() in QUOTES:
             return self.parse_string()
         word = _WORD.match(self.text, self.at)
         if word is None:
@@ -488,6 +486,19 @@ class LenientParser:
             is_separated = self.text[self.at - 1].isspace()
             return is_separated and _KEY_AHEAD.match(self.text, self.at) is not None
         return self.peek() == "{" and self._last_character == "}"
+
+
+def _decode_badly_escaped(opener: str, raw: str) -> str:
+    r"""Decode a string with backslashes that were not escaped; empty if all escapes are plain.
+
+    In a Windows path, `\t` and `\n` begin names. `\b` and `\f` belong to a regular expression or to
+    TeX, as no text contains a backspace or a form feed.
+    """
+    if WINDOWS_PATH.fullmatch(raw):
+        return raw
+    kept = _PATH_IN_TEXT.sub(lambda match: match.group().replace("\\", "\\\\"), raw)
+    kept = _CONTROL_ESCAPE.sub(r"\1\\\\\2", kept)
+    return "" if kept == raw else LenientParser(f"{opener}{kept}{QUOTES[opener]}").parse_string()
 
 
 class WrittenInt(int):
@@ -573,13 +584,14 @@ class BracketMatcher:
         return at
 
     def _step(self, char: str) -> bool:
+        char = FULL_WIDTH.get(char, char)
         if char in CLOSERS:
             self.open_closers.append(CLOSERS[char])
             self.has_begun = True
             return True
         if not self.open_closers:
             return False
-        if char in STRING_CONTENT:
-            self.quote = char
+        if char in QUOTES:
+            self.quote = QUOTES[char]
             return True
         return char == self.open_closers.pop() if char in "}])" else False

@@ -7,7 +7,8 @@ computed. The one exception is a whole argument that the tool does not have (`dr
 arguments.py), which its `Fix` reports.
 
 Rules:
-1. Valid arguments stay exactly as written; that takes one parse and nothing else.
+1. Valid arguments stay exactly as written; that takes one parse and nothing else. Exception: a
+   Windows path in which `\\n` and `\\t` begin names, not lines and columns (windows_path.py).
 2. The tool's schema guides and its validator decides: the cheapest step is tried first, and a step
    that does not lead to valid arguments leaves no trace.
 3. Every step that changes something is a `Fix`.
@@ -23,6 +24,7 @@ for the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -34,13 +36,18 @@ from agentcall.tools.tool import Tool
 __all__ = ["Fix", "RefusedCall", "RepairedCall", "repair_call"]
 
 
+_ESCAPED_PATH = re.compile(r'"(?:[A-Za-z]:|\\\\[\w.$-]{1,64})\\[bfnrt]')
+"""A text that may be a Windows path with backslashes that were not escaped."""
+
+
 def repair_call(call: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCall | RefusedCall:
     """Return the valid call that a model meant, or an error message for it; never raises.
 
     tools: the offered tools by name, in the order in which the model sees them.
     """
     tool, arguments = tools.get(call.name), call.arguments
-    if tool is not None and arguments.strip() not in ("", "null"):
+    is_plain = arguments.strip() not in ("", "null") and not _ESCAPED_PATH.search(arguments)
+    if tool is not None and is_plain:
         with suppress(ArgumentsError):
             return RepairedCall(tool, arguments, tool.parse(arguments))
     # On demand: most calls are valid and never import the pipeline.

@@ -8,6 +8,8 @@ Rules, in this order:
 - surplus: only closing brackets or special tokens follow the whole value; or the server sent the
   same value twice, or an empty object before the real one. Two different values are two calls, and
   neither is executed.
+- surplus-text: a sentence stands before or after one whole object. It has no digit, bracket, quote
+  or operator, so that it holds no value; a word right behind the object (a unit) is no sentence.
 - double-encoded: the quotes are still escaped, without a string around them: `{\"a\": 2}`.
 - python-literal, json-syntax: repairs of `agentcall.lenient_json`, with Python literals or without.
 - missing-comma: the next member follows without a comma. Such a value has to match as it is, and no
@@ -88,7 +90,14 @@ def _iter_candidates(text: str) -> Iterator[ParsedArguments]:
     if strict:
         yield ParsedArguments(strict[0])
         return
-    for step in (_strip_fence, _drop_surplus, _unescape_quotes, _parse_leniently, _close_brackets):
+    for step in (
+        _strip_fence,
+        _drop_surplus,
+        _unescape_quotes,
+        _parse_leniently,
+        _close_brackets,
+        _drop_sentences,
+    ):
         reading = step(text)
         if reading:
             yield reading
@@ -180,6 +189,45 @@ def _split_values(text: str) -> list[JSON]:
             return []
         values.append(value)
     return []
+
+
+def _drop_sentences(text: str) -> ParsedArguments | None:
+    """Return the only object of a text that has a sentence before or after it."""
+    start = text.find("{")
+    end = BracketMatcher().scan(text, start) if start >= 0 else -1
+    if end < 0 or len(text) > MAX_REPAIR_LENGTH:
+        return None
+    before, after = _FENCE_LINE.sub("\n", text[:start]), _FENCE_LINE.sub("\n", text[end:])
+    if not (_is_sentence(before, is_before=True) and _is_sentence(after)):
+        return None
+    strict = _parse_strictly(text[start:end])
+    inner = ParsedArguments(strict[0]) if strict else _parse_leniently(text[start:end])
+    if inner is None or is_guess(inner) or not inner.value:
+        return None
+    return ParsedArguments(
+        inner.value, (make_fix("surplus-text", text, text[start:end]), *inner.fixes)
+    )
+
+
+_FENCE_LINE = re.compile(r"(?:^|\n)[ \t]*(?:```|~~~)[ \t]*[a-z0-9]*[ \t]*(?:\n|$)")
+_SENTENCE = re.compile(r"""[^\d{}\[\]"“”`<>=+*/\\|@#$%^&~_€£¥°×÷]*""")
+_WORDS = re.compile(r"[^\W\d_]+")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}")
+_MIN_WORDS = 3
+
+
+def _is_sentence(text: str, *, is_before: bool = False) -> bool:
+    """Whether a text beside an object is blank, or a sentence that holds no value."""
+    if not text.strip(" \t\r\n.,;"):
+        return True
+    if not _SENTENCE.fullmatch(text):
+        return False
+    if text.lstrip().startswith(("--", "—", "(")):  # a remark
+        return True
+    is_apart = "\n" in text[: len(text) - len(text.lstrip())] or (
+        is_before and text.rstrip().endswith((":", "：", "."))
+    )
+    return is_apart or len(_WORDS.findall(text)) >= _MIN_WORDS or bool(_CJK.search(text))
 
 
 def _close_brackets(text: str) -> ParsedArguments | None:

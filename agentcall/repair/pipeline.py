@@ -33,6 +33,7 @@ from agentcall.repair.fixes import (
     summarize_fixes,
 )
 from agentcall.repair.tool_name import find_tool_name
+from agentcall.repair.windows_path import restore_paths, restore_written_paths
 from agentcall.tools.tool import Tool
 
 
@@ -46,6 +47,10 @@ def find_valid_call(call: ToolCallPart, tools: Mapping[str, Tool]) -> RepairedCa
         fixes = (*fixes, make_fix("empty", arguments, "{}"))
         arguments = "{}"
     try:
+        restored = restore_written_paths(arguments)
+        if restored is not None:
+            arguments, path_fixes = restored
+            fixes = (*fixes, *path_fixes)
         return RepairedCall(tool, arguments, tool.parse(arguments), fixes)
     except ArgumentsError as error:
         return _repair_arguments(tool, arguments, fixes, error)
@@ -114,15 +119,16 @@ class _RepairSearch:
     def _try_candidate(self, candidate: ParsedArguments) -> RepairedCall | None:
         if not isinstance(candidate.value, dict):
             return None
+        value, path_fixes = restore_paths(candidate.value)
         try:
-            arguments = dump_json(candidate.value)
+            arguments = dump_json(value)
             values = self.tool.parse(arguments)
         except ArgumentsError as error:
             self.last_error = error
             return None
         if _has_changed_digits(candidate.value, values):
             return None
-        return RepairedCall(self.tool, arguments, values, candidate.fixes)
+        return RepairedCall(self.tool, arguments, values, (*candidate.fixes, *path_fixes))
 
 
 def _has_changed_digits(arguments: JSON, value: object) -> bool:

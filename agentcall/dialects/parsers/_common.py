@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -25,7 +26,15 @@ from agentcall.lenient_json import (
 )
 from agentcall.messages import JSON
 
-NAME_KEYS = ("name", "tool_name", "function_name", "tool", "function", "action")
+NAME_KEYS = (
+    "name",
+    "tool_name",
+    "function_name",
+    "recipient_name",
+    "tool",
+    "function",
+    "action",
+)
 ARGUMENT_KEYS = (
     "arguments",
     "parameters",
@@ -34,10 +43,29 @@ ARGUMENT_KEYS = (
     "kwargs",
     "input",
     "tool_input",
+    "tool_arguments",
+    "tool_args",
+    "function_arguments",
     "action_input",
 )
-ENVELOPE_KEYS = ("tool_calls", "function_call", "tool_call", "function")
+ENVELOPE_KEYS = (
+    "tool_calls",
+    "function_call",
+    "function_calls",
+    "tool_call",
+    "tool_uses",
+    "function",
+    "message",
+    "choices",
+)
 OTHER_KEYS = ("type", "id", "index", "tool_call_id", "call_id")
+MESSAGE_KEYS = (
+    *("role", "content", "refusal", "audio", "annotations", "reasoning_content"),
+    *("finish_reason", "logprobs", "object", "model", "created", "usage", "system_fingerprint"),
+)
+"""Keys beside the calls of a message or a response of OpenAI's API."""
+OPENERS = ("{", "[", "｛", "［")
+"""The characters that begin an object or a list."""
 COMMENT_KEYS = (
     "thought",
     "thoughts",
@@ -63,41 +91,77 @@ def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = Fa
     """
     scanner = state.scanner
     texts: list[str] = []
+    remark: str | None = ""
     while True:
-        yield from scanner.skip(BLANK + (",;}])" if texts else ""))
+        yield from scanner.skip(BLANK + (",;}])，；｝］" if texts else ""))
         if closers and (yield from scanner.accept(*closers)):
             break
-        if (yield from scanner.peek()) not in ("{", "["):
+        if texts and (yield from scanner.look_ahead(*COMMENTS)):
+            _, end = yield from scanner.read_until(Delimiters("\n", *closers))
+            if end in closers:
+                break
+            continue
+        if (yield from scanner.peek()) not in OPENERS:
             if not texts:
                 return False
-            is_over = scanner.accept_partial(*closers) or scanner.remaining == 0
-            if is_over and not (scanner.is_complete or is_self_closing):
-                state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
-                return True
-            if closers and (yield from _has_trailing_text(state, closers)):
-                state.writer.write_malformed_call(
-                    scanner.get_marked_text(), "there is text after its JSON"
-                )
-                return True
+            remark = yield from _end_json_block(state, closers, is_self_closing=is_self_closing)
             break
         text = yield from scanner.read_value()
         if not text:
             yield from _reject_bad_json(state, closers)
             return True
         texts.append(text)
-    for text in texts:
-        write_calls(state, parse_calls(text))
-    if not texts:
-        state.writer.write_malformed_call(scanner.get_marked_text(), "there is no call in it")
+    _write_json_block(state, texts, remark)
     return True
 
 
-def _has_trailing_text(state: ParseState, closers: tuple[str, ...]) -> Scan[bool]:
-    """Whether there is text between the JSON and a closing marker on the same line."""
+def _write_json_block(state: ParseState, texts: Sequence[str], remark: str | None) -> None:
+    """Write the calls and the remark behind them; a remark of None was malformed."""
+    if remark is None:
+        return
+    for text in texts:
+        write_calls(state, parse_calls(text))
+    state.writer.write_text(remark)
+    if not texts:
+        state.writer.write_malformed_call(state.scanner.get_marked_text(), "there is no call in it")
+
+
+def _end_json_block(
+    state: ParseState, closers: tuple[str, ...], *, is_self_closing: bool
+) -> Scan[str | None]:
+    """Read what follows JSON in place of a closer: return a remark, None if it is malformed."""
+    scanner = state.scanner
+    is_over = scanner.accept_partial(*closers) or scanner.remaining == 0
+    if is_over and not (scanner.is_complete or is_self_closing):
+        state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+        return None
+    remark = (yield from _read_remark(state, closers)) if closers else None
+    if remark is None or is_remark(remark):
+        return remark or ""
+    state.writer.write_malformed_call(scanner.get_marked_text(), "there is text after its JSON")
+    return None
+
+
+def _read_remark(state: ParseState, closers: tuple[str, ...]) -> Scan[str | None]:
+    """Read the text between the JSON and a closing marker on the same line; None without one."""
     scanner = state.scanner
     before = len(scanner.get_marked_text())
-    _, delimiter = yield from scanner.read_until(Delimiters("\n", *closers))
-    return delimiter in closers or not scanner.backtrack(before)
+    text, delimiter = yield from scanner.read_until(Delimiters("\n", *closers))
+    return None if delimiter not in closers and scanner.backtrack(before) else text
+
+
+COMMENTS = ("//", "#", "/*", "--")
+_SENTENCE = re.compile(r"[^\n{}\[\]<>]*[.!?。！？…]\s*")
+
+
+def is_remark(text: str) -> bool:
+    """Whether the text behind a call is a sentence of its own, not a part of what it says."""
+    body = text.strip()
+    return body in (".", "。") or bool(
+        body
+        and (body[0].isupper() or body[0] > "\u2e7f" or body[0] in "(（*")
+        and _SENTENCE.fullmatch(body)
+    )
 
 
 def _reject_bad_json(state: ParseState, closers: tuple[str, ...]) -> Scan[None]:
@@ -133,7 +197,7 @@ def parse_calls(text: str, *, allows_flat: bool = True) -> list[CallPart]:
 
     allows_flat: accept an object whose arguments are beside the name, without a key for them.
     """
-    items = split_items(text) if text.lstrip().startswith("[") else None
+    items = split_items(text) if text.lstrip().startswith(("[", "［")) else None
     if items is not None:
         return [call for item in items for call in parse_calls(item, allows_flat=allows_flat)]
     members = split_members(text)
@@ -143,7 +207,10 @@ def parse_calls(text: str, *, allows_flat: bool = True) -> list[CallPart]:
     if len(by_key) < len(members):
         return [MalformedCallPart(text, "it has the same key twice")]
     for key in ENVELOPE_KEYS:
-        if by_key.get(key, "").startswith(("{", "[")):
+        if by_key.get(key, "").startswith(OPENERS):
+            known = (key, *OTHER_KEYS, *MESSAGE_KEYS, *COMMENT_KEYS)
+            if any(k not in known and value not in _EMPTY_VALUES for k, value in members):
+                return [MalformedCallPart(text, f'it has keys beside "{key}" that are not calls')]
             return [
                 _add_id(call, by_key) for call in parse_calls(by_key[key], allows_flat=allows_flat)
             ]
@@ -161,7 +228,7 @@ def _add_id(call: CallPart, by_key: dict[str, str]) -> CallPart:
 def _parse_call(text: str, members: Members, by_key: dict[str, str]) -> CallPart:
     name_key = next((key for key in NAME_KEYS if decode_string(by_key.get(key, ""))), None)
     if name_key is None:
-        if len(members) == 1 and members[0][1].startswith("{"):
+        if len(members) == 1 and members[0][1].startswith(("{", "｛")):
             return ToolCallPart(*members[0])
         return MalformedCallPart(text, 'it has no "name"')
     name = decode_string(by_key[name_key]) or ""
@@ -205,6 +272,19 @@ def format_object(members: Members) -> str:
     """Return the JSON object of keys and the JSON texts of their values."""
     pairs = (f"{json.dumps(key, ensure_ascii=False)}: {value}" for key, value in members)
     return "{" + ", ".join(pairs) + "}"
+
+
+def read_message_text(text: str) -> str:
+    """Return the text beside the calls of a message in OpenAI's form, empty if it has none."""
+    by_key = dict(split_members(text) or ())
+    if by_key.keys().isdisjoint(("tool_calls", "function_call", "message", "choices")):
+        return ""
+    inner = next((by_key[key] for key in ("message", "choices") if key in by_key), "")
+    items = split_items(inner) if inner.startswith("[") else None
+    inner = items[0] if items else inner
+    return decode_string(by_key.get("content", "")) or (
+        read_message_text(inner) if inner.startswith("{") else ""
+    )
 
 
 def write_calls(state: ParseState, calls: Sequence[CallPart]) -> None:

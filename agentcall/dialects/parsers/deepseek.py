@@ -93,6 +93,8 @@ def _read_invoke(state: ParseState) -> Scan[bool]:
             yield from scanner.skip(BLANK)
             if (yield from scanner.accept(*_END_INVOKES)):
                 break
+            if not members and (yield from scanner.peek()) == "{":
+                return (yield from _read_json_body(state, name))
             tag = yield from scanner.accept(*_PARAMETERS)
             member = (yield from _read_parameter(state, name, tag)) if tag else None
             if member is None:
@@ -100,6 +102,17 @@ def _read_invoke(state: ParseState) -> Scan[bool]:
                 return False
             members.append(member)
     state.writer.write_call(name, format_object(members))
+    return True
+
+
+def _read_json_body(state: ParseState, name: str) -> Scan[bool]:
+    """Read one JSON object in place of the parameters."""
+    text = yield from state.scanner.read_value()
+    yield from state.scanner.skip(BLANK)
+    if not text or not (yield from state.scanner.accept(*_END_INVOKES)):
+        reject_markup(state, "its tags are not well formed")
+        return False
+    state.writer.write_call(name, unwrap_arguments(text))
     return True
 
 
@@ -120,11 +133,17 @@ def _read_parameter(state: ParseState, name: str, tag: str) -> Scan[tuple[str, s
     return key, encode_value(value, value_schema, schema)
 
 
+def _read_bare_invoke(state: ParseState) -> Scan[bool]:
+    """Read a call without the section around it; what is malformed is reported, and not text."""
+    yield from _read_invoke(state)
+    return True
+
+
 DSML = ToolParser(
     "dsml",
     markers={
         **{f"<{section}": _read_dsml_section for section in _DSML_SECTIONS},
-        **dict.fromkeys(_INVOKES, _read_invoke),
+        **dict.fromkeys(_INVOKES, _read_bare_invoke),
     },
     ignored_tokens=(*_END_SECTIONS, "<｜end▁of▁sentence｜>"),
 )

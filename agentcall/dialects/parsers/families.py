@@ -27,7 +27,14 @@ from agentcall.dialects.parsers.mistral import MISTRAL
 from agentcall.dialects.parsers.pythonic import PYTHONIC
 from agentcall.dialects.parsers.qwen_coder import QWEN_CODER
 from agentcall.dialects.parsers.react import REACT
-from agentcall.dialects.parsers.tagged_json import COHERE, GRANITE, JAMBA, PHI
+from agentcall.dialects.parsers.tagged_json import (
+    COHERE,
+    GLAIVE,
+    GRANITE,
+    JAMBA,
+    PHI,
+    PROMPTED,
+)
 from agentcall.dialects.parsers.thinking import THINKING
 from agentcall.dialects.parsers.tool_parser import ToolParser
 from agentcall.errors import UsageError
@@ -53,6 +60,8 @@ TOOL_PARSERS = (
     PHI,
     COHERE,
     JAMBA,
+    GLAIVE,
+    PROMPTED,
     FENCED,
     BARE_JSON,
     PYTHONIC,

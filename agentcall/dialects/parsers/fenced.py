@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from agentcall.dialects.answer_parts import CallPart
 from agentcall.dialects.parsers._common import (
+    COMMENTS,
     CUT_OFF,
+    OPENERS,
     has_only_offered_calls,
     parse_calls,
     write_calls,
 )
 from agentcall.dialects.parsers.bare_json import read_call_value
-from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
+from agentcall.dialects.parsers.pythonic import parse_pythonic_lines, read_program
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
 
@@ -27,8 +29,11 @@ _JSON_LABELS = frozenset(
     {"", "json", "jsonc", "json5", "tool_call", "tool_calls", "tool", "function"}
 )
 _CODE_LABELS = frozenset({"tool_code", "tool_call", "tool_calls", "tool"})
+_PROGRAM_LABELS = frozenset({"", "python", "py", "python3", "text", "plaintext"})
+"""Labels of code that is only calls if there is nothing beside it in the answer."""
 _LABEL_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+#. \t"
 _FENCE_END = Delimiters("```")
+_COMMENT_END = Delimiters("\n", "```")
 
 
 def _read_fence(state: ParseState) -> Scan[bool]:
@@ -40,10 +45,13 @@ def _read_fence(state: ParseState) -> Scan[bool]:
     first = yield from scanner.peek()
     if (yield from _begin_marked_fence(state)):
         return True
-    if label in _JSON_LABELS and first in ("{", "["):
+    is_first = not state.writer.has_text and not state.writer.has_call
+    if label in _JSON_LABELS and first in (*OPENERS, "/", "#"):
         is_call = yield from _read_json_fence(state)
     elif label in _CODE_LABELS and first:
         is_call = yield from _read_code_fence(state)
+    elif label in _PROGRAM_LABELS and first and is_first:
+        is_call = (yield from read_program(state)) == "calls"
     else:
         is_call = False
     if not is_call:
@@ -74,6 +82,7 @@ def _reject_fence(state: ParseState) -> Scan[None]:
 def _read_json_fence(state: ParseState) -> Scan[bool]:
     scanner = state.scanner
     calls: list[CallPart] = []
+    yield from _skip_comments(state)
     while True:
         text, is_certain = yield from read_call_value(state)
         if not text:
@@ -81,15 +90,25 @@ def _read_json_fence(state: ParseState) -> Scan[bool]:
         calls += parse_calls(text, allows_flat=False)
         if not has_only_offered_calls(calls, state.tools):
             return False
-        yield from scanner.skip(BLANK + ",;")
+        yield from scanner.skip(BLANK + ",;，；")
+        yield from _skip_comments(state)
         if (yield from scanner.accept("```")):
             break
-        if (yield from scanner.peek()) not in ("{", "["):
+        if (yield from scanner.peek()) not in OPENERS:
             if scanner.remaining or not scanner.is_complete:
                 return _reject_cut_fence(state)
             break
     write_calls(state, calls)
     return True
+
+
+def _skip_comments(state: ParseState) -> Scan[None]:
+    """Skip comments and blanks; a fence on the same line ends a comment."""
+    while (yield from state.scanner.look_ahead(*COMMENTS)):
+        _, end = yield from state.scanner.read_until(_COMMENT_END)
+        if end == "```":
+            state.scanner.unread(end)
+        yield from state.scanner.skip(BLANK)
 
 
 def _reject_cut_fence(state: ParseState) -> bool:

@@ -11,7 +11,7 @@ and Qwen/Qwen3-8B (tokenizer_config.json).
 from __future__ import annotations
 
 from agentcall.dialects.parsers._common import read_json_block, reject_markup, write_calls
-from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
+from agentcall.dialects.parsers.pythonic import parse_named_object, parse_pythonic_lines
 from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.thinking import END_TAGS
 from agentcall.dialects.parsers.tool_parser import ParseState, ToolParser
@@ -40,7 +40,7 @@ def read_unreadable(state: ParseState) -> Scan[bool]:
     body, delimiter = yield from state.scanner.read_until(_CALL_ENDS)
     if delimiter in END_TAGS:  # a tag that was only mentioned, or part of thinking
         return False
-    calls = parse_pythonic_lines(body, state.tools)
+    calls = parse_pythonic_lines(body, state.tools) or parse_named_object(body, state.tools)
     if calls and (delimiter or state.scanner.is_complete):
         write_calls(state, calls)
     elif not body.strip() and state.writer.has_call and state.scanner.is_complete:

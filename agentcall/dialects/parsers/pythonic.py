@@ -8,13 +8,17 @@ around the call, `default_api.` before it). LFM2 writes them between <|tool_call
 <|tool_call_end|> (LiquidAI/LFM2-1.2B), OLMo 3 between <function_calls> tags, one per line
 (allenai/Olmo-3-7B-Instruct). Values are Python literals; nothing is evaluated.
 
-A list is read as calls if it begins a line and all names in it are offered tools.
+A list is read as calls if it begins a line and all names in it are offered tools. Calls without a
+list or tags are read only if the answer consists of nothing else, perhaps in a code fence; so is
+`get_weather {"city": "Paris"}`, which is what remains of Mistral's calls without special tokens.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import string
+from typing import Literal
 
 from agentcall.dialects.answer_parts import CallPart, ToolCallPart
 from agentcall.dialects.dialect import ToolSet
@@ -105,6 +109,7 @@ def parse_pythonic_lines(code: str, tools: ToolSet) -> list[CallPart]:
             if is_printed and not parser.eat(")"):
                 return []
             parser.eat(";")
+            parser.eat(",")
     except MalformedJSON:
         return []
     return calls if has_only_offered_calls(calls, tools) else []
@@ -163,9 +168,66 @@ def _read_marked_code(state: ParseState) -> Scan[bool]:
     return True
 
 
+_CALL_PREFIXES = ("functions.", "default_api.", "tools.")
+_TEXT_END = Delimiters("\0")
+_PROGRAM_STARTS = f"{string.ascii_letters}_`"
+
+
+def read_program(state: ParseState) -> Scan[Literal["", "cut", "calls"]]:
+    """Read an answer that is nothing but calls of offered tools, or one name and its JSON.
+
+    `print` may be around each call. Returns empty if the rest of the answer is anything else, and
+    "cut" if it ends inside a call of a model that had not finished.
+    """
+    scanner = state.scanner
+    quote = yield from scanner.accept("`")
+    head = yield from scanner.accept("print(")
+    head += yield from scanner.accept(*_CALL_PREFIXES)
+    name = (yield from scanner.accept(*state.tools)) if [*state.tools] else ""
+    if not name:
+        return ""
+    blank = yield from scanner.skip(f"{BLANK}:")
+    start = yield from scanner.peek()
+    if start != "(" and (start not in ("{", "｛", "[") or head):
+        return ""
+    rest, _ = yield from scanner.read_until(_TEXT_END)
+    body = rest.rstrip()
+    for end in ("```", quote):
+        body = body.removesuffix(end).rstrip() if end else body
+    if start == "(":
+        calls = parse_pythonic_lines(head + name + blank + body, state.tools)
+    else:
+        calls = parse_named_object(f"{name} {body}", state.tools)
+    if calls:
+        write_calls(state, calls)
+        return "calls"
+    is_cut = not scanner.is_complete and BracketMatcher().scan(rest, 0) < 0
+    return "cut" if is_cut else ""
+
+
+def parse_named_object(text: str, tools: ToolSet) -> list[CallPart]:
+    """Return the call of an offered tool's name and an object; none for any other text."""
+    match = _NAME_PATTERN.match(text.strip())
+    if match is None:
+        return []
+    body = text.strip()[match.end() :].lstrip(f"{BLANK}:").removeprefix("[ARGS]").strip()
+    is_whole = body[:1] in ("{", "｛") and BracketMatcher().scan(body, 0) == len(body)
+    return [ToolCallPart(match[0], body)] if is_whole and match[0] in tools else []
+
+
+def _read_program(state: ParseState) -> Scan[bool]:
+    """Read calls without any markup, which are calls only if the answer is nothing else."""
+    if state.writer.has_text or state.writer.has_call:
+        return False
+    result = yield from read_program(state)
+    if result == "cut":
+        state.writer.write_malformed_call(state.scanner.get_marked_text(), CUT_OFF)
+    return bool(result)
+
+
 PYTHONIC = ToolParser(
     "pythonic",
     markers=dict.fromkeys(_BEGIN_TAGS, _read_marked_code),
-    line_starts={"[": _read_list},
+    line_starts={"[": _read_list, _PROGRAM_STARTS: _read_program},
     ignored_tokens=(*_END_TAGS, "<|eom|>", "<|eot|>"),
 )

@@ -40,6 +40,7 @@ _END_CALL = "</tool_call>"
 _AFTER_VALUE = (_BEGIN_PARAMETER, _END_FUNCTION, _END_CALL)
 _AFTER_FUNCTION = (_END_CALL, "<tool_call>", _BEGIN_FUNCTION)
 _HEAD_END = Delimiters(">", "\n")
+_NAME_END = Delimiters(">", "\n", "{")
 
 
 def _read_tool_call(state: ParseState) -> Scan[bool]:
@@ -70,7 +71,9 @@ def _read_bare_function(state: ParseState) -> Scan[bool]:
 def _read_function(state: ParseState) -> Scan[bool]:
     """Read one function after `<function=`; return whether it was whole."""
     scanner = state.scanner
-    name, end = yield from scanner.read_until(_HEAD_END)
+    name, end = yield from scanner.read_until(_NAME_END)
+    if end == "{":  # Llama 3 forgets the bracket
+        scanner.unread(end)
     yield from scanner.skip(BLANK)
     if end and (yield from scanner.peek()) == "{":
         return (yield from _read_json_arguments(state, name))

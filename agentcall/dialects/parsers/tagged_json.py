@@ -31,14 +31,39 @@ Jamba, Hunyuan A13B, LongCat, Apertus.
 Source: chat_template of ai21labs/AI21-Jamba-Mini-1.6 and tencent/Hunyuan-A13B-Instruct
 (`<tool_calls>`), meituan-longcat/LongCat-Flash-Chat (`<longcat_tool_call>`),
 swiss-ai/Apertus-8B-Instruct-2509 (`<|tools_prefix|>`, the tool's name as the key).
+
+Glaive function calling: the arguments are an object in single quotes, unescaped.
+
+    <functioncall> {"name": "get_weather", "arguments": '{"city": "Paris"}'} <|endoftext|>
+
+Source: glaiveai/glaive-function-calling-v2 (data set card), on which many models were trained.
+
+Tags that models were prompted to write, among them LM Studio's default for models without a format
+of their own. They occur in prose and data as well, so that they count only around offered tools.
+
+    [TOOL_REQUEST]{"name": "get_weather", "arguments": {"city": "Paris"}}[END_TOOL_REQUEST]
+
+Source: the tool use page of LM Studio's documentation.
 """
 
 from __future__ import annotations
 
-from agentcall.dialects.parsers._common import read_json_block, reject_markup
-from agentcall.dialects.parsers.scanner import BLANK, Scan
+import re
+
+from agentcall.dialects.parsers._common import (
+    OPENERS,
+    has_only_offered_calls,
+    parse_calls,
+    read_json_block,
+    reject_markup,
+    strip_fence,
+    write_calls,
+)
+from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
+from agentcall.dialects.parsers.scanner import BLANK, Delimiters, Scan
 from agentcall.dialects.parsers.thinking import create_tag_readers
 from agentcall.dialects.parsers.tool_parser import MarkupReader, ParseState, ToolParser
+from agentcall.lenient_json import BracketMatcher
 
 
 def _create_json_reader(
@@ -71,6 +96,75 @@ def _read_functools(state: ParseState) -> Scan[bool]:
     return (yield from read_json_block(state, is_self_closing=True))
 
 
+def _create_offered_reader(*closers: str) -> MarkupReader:
+    """Create a reader of JSON or of Python calls in a tag that may also be prose or data.
+
+    It is read only if it has whole calls of offered tools, and nothing else, up to its closer.
+    """
+    ends = Delimiters(*closers)
+
+    def read(state: ParseState) -> Scan[bool]:
+        scanner = state.scanner
+        body, end = yield from scanner.read_until(ends)
+        if not end and not scanner.is_complete:
+            return False
+        body = strip_fence(body).strip()
+        if body.startswith(OPENERS):
+            is_whole = BracketMatcher().scan(body, 0) == len(body)
+            calls = parse_calls(body, allows_flat=False) if is_whole else []
+        else:
+            calls = parse_pythonic_lines(body, state.tools)
+        if not has_only_offered_calls(calls, state.tools):
+            return False
+        write_calls(state, calls)
+        return True
+
+    return read
+
+
+class _QuotedObjectMatcher(BracketMatcher):
+    """Finds the end of an object in which an object in single quotes may have apostrophes."""
+
+    def _skip_string(self, text: str, at: int) -> int:
+        if self.quote == "'" and not self._after_backslash and text[at] in "{[":
+            self.quote = ""
+            self.open_closers.append("'")
+            return at
+        return super()._skip_string(text, at)
+
+    def _step(self, char: str) -> bool:
+        if char == "'" and self.open_closers and self.open_closers[-1] == "'":
+            self.open_closers.pop()
+            return True
+        return super()._step(char)
+
+
+_QUOTED_ARGUMENTS = re.compile(
+    r"""\s*\{\s*["']name["']\s*:\s*["']([\w.\-]+)["']\s*,\s*["'](?:arguments|parameters)["']\s*:"""
+    r"""\s*'(\{.*\})'\s*\}\s*""",
+    re.DOTALL,
+)
+
+
+def _read_glaive_call(state: ParseState) -> Scan[bool]:
+    """Read an object whose arguments may be an object in single quotes, unescaped."""
+    scanner = state.scanner
+    yield from scanner.skip(BLANK)
+    if (yield from scanner.peek()) != "{":
+        return False
+    text = yield from scanner.read_value(_QuotedObjectMatcher())
+    quoted = _QUOTED_ARGUMENTS.fullmatch(text)
+    if not text:
+        reject_markup(state, "its JSON is not well formed")
+    elif quoted:
+        state.writer.write_call(quoted[1], quoted[2])
+    else:
+        write_calls(state, parse_calls(text))
+    yield from scanner.skip(BLANK)
+    yield from scanner.accept("</functioncall>")
+    return True
+
+
 _read_granite_call = _create_json_reader(
     "<|/tool_call|>", "</tool_call>", "</function_call>", is_self_closing=True
 )
@@ -91,6 +185,27 @@ PHI = ToolParser(
         "<|tool_call|>": _create_json_reader("<|/tool_call|>", is_self_closing=True),
     },
     ignored_tokens=("<|end|>", "<|/tool_call|>"),
+)
+GLAIVE = ToolParser(
+    "glaive",
+    markers={"<functioncall>": _read_glaive_call},
+    ignored_tokens=("</functioncall>", "<|endoftext|>"),
+)
+PROMPTED = ToolParser(
+    "prompted",
+    markers={
+        opening: _create_offered_reader(closing)
+        for opening, closing in {
+            "<tool>": "</tool>",
+            "<tools>": "</tools>",
+            "<tool_use>": "</tool_use>",
+            "<toolcall>": "</toolcall>",
+            "<tool_code>": "</tool_code>",
+            "[TOOL_REQUEST]": "[END_TOOL_REQUEST]",
+            "[tool_call]": "[/tool_call]",
+            "[TOOL_CALL]": "[/TOOL_CALL]",
+        }.items()
+    },
 )
 COHERE = ToolParser(
     "cohere",

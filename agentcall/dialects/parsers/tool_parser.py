@@ -40,6 +40,7 @@ class PartWriter:
         self._is_in_thinking = False
         self.is_at_line_start = True
         self.last_character = ""
+        self.has_text = False
         self._parts: list[MessagePart] = []
         self._texts: list[str] = []
         self._blanks: list[str] = []
@@ -61,6 +62,7 @@ class PartWriter:
             text = text.lstrip() if self._trims_next else self._join_blanks() + text
             self._is_beside_markup = self._trims_next = False
             self._blanks = []
+        self.has_text = True
         self._texts.append(text)
         self._parts.append(TextPart(text))
 
@@ -108,6 +110,7 @@ class PartWriter:
     def retract_as_thinking(self, thinking: str, opener: str | None) -> None:
         """Turn everything before into thinking, whose opener the chat template had written."""
         self._texts = []
+        self.has_text = False
         self._note_markup()
         self._trims_next = True
         if thinking.strip():
