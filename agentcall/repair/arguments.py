@@ -2,8 +2,9 @@
 
 `ArgumentCoercer` leaves a value that matches as it is. Others are repaired in place, at any depth:
 - stringified: a text that contains the expected list or object as JSON.
-- number-from-text, bool-from-text, null-from-text: `"2"`, `"true"`, `"None"`.
-- text-from-number: `3.10` for a text, with the same digits.
+- number-from-text, bool-from-text, null-from-text: `"2"`, `"true"` or `"yes"`, `"None"`.
+- text-from-number: `3.10` for a text, with the same digits; not for a date or another format.
+- bool-from-number: 1 or 0 for a boolean.
 - list-from-one: a single value for a list. list-from-text: `"2, 3"` for a list, but not of texts:
   a text with commas may be one item or several, and is left to the model.
 - list-from-object: `{"0": "a", "1": "b"}` for a list. one-from-list: `[2]` for a single 2.
@@ -17,7 +18,8 @@
   Therefore it is applied only on request; never to a wrapper with content; never if an object with
   properties got nothing else; and never, unless the value is empty, if a property is missing, as
   the key may be meant for that one.
-Of several choices (`anyOf`) the one that needs the fewest fixes is used; if two do, none.
+Of several choices (`anyOf`) the one that needs the fewest fixes is used; if two do, none. A list
+made of one value counts twice: a choice that takes the value itself is preferred.
 
 `unwrap_layers` and `wrap_in_object` find the arguments in the form that a model gave them:
 - double-encoded: JSON text inside a JSON string.
@@ -246,7 +248,8 @@ class ArgumentCoercer:
             fixes = self.fixes[start:]
             del self.fixes[start:]
             if self.matcher.matches(repaired, branch):
-                candidates.append((len(fixes), dump_json(repaired), repaired, fixes))
+                cost = len(fixes) + sum(fix.rule.startswith("list-from-") for fix in fixes)
+                candidates.append((cost, dump_json(repaired), repaired, fixes))
         fewest = min((count for count, *_ in candidates), default=0)
         best = {
             text: (repaired, fixes)
@@ -284,9 +287,13 @@ class ArgumentCoercer:
                 return value
             self._record_fix(match[0], path, value, match[1])
             return match[1]
-        if read is SCALAR_READERS["string"] and isinstance(value, (WrittenInt, WrittenFloat)):
-            self._record_fix("text-from-number", path, value, value.text)
-            return value.text
+        if read is _read_text and is_kind(value, "number") and "format" not in schema:
+            text = _get_written_number(cast("float", value))
+            self._record_fix("text-from-number", path, value, text)
+            return text
+        if read is _read_bool and is_kind(value, "integer") and value in (0, 1):
+            self._record_fix("bool-from-number", path, value, value == 1)
+            return value == 1
         return self._unwrap_lone_value(value, schema, path)
 
     def _unwrap_lone_value(self, value: JSON, schema: ToolSchema, path: str) -> JSON:
@@ -476,6 +483,11 @@ def _format_enum_value(option: JSON) -> str:
 ScalarMatch: TypeAlias = "tuple[str, JSON]"
 ScalarReader: TypeAlias = Callable[[str], "ScalarMatch | None"]
 _BLANK_WORDS = frozenset({"", "none", "null", "undefined", "nil"})
+_BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "f", "n", "0"), False),
+}
+"""The words that pydantic reads as a boolean."""
 _INTEGER = re.compile(r"\s*[+-]?\d{1,400}(?:\.0{1,40})?\s*", re.ASCII)
 _NUMBER = re.compile(
     r"\s*[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,3})?\s*", re.ASCII
@@ -498,6 +510,11 @@ def get_scalar_rule(value: JSON) -> str:
             return "number-from-text"
 
 
+def _get_written_number(value: float) -> str:
+    """Return a number with the digits that the model wrote."""
+    return value.text if isinstance(value, (WrittenInt, WrittenFloat)) else repr(value)
+
+
 def _read_integer(text: str) -> ScalarMatch | None:
     if not _INTEGER.fullmatch(text):
         return None
@@ -513,8 +530,8 @@ def _read_number(text: str) -> ScalarMatch | None:
 
 
 def _read_bool(text: str) -> ScalarMatch | None:
-    plain = text.strip().lower()
-    return ("bool-from-text", plain == "true") if plain in ("true", "false") else None
+    value = _BOOLEANS.get(text.strip().lower())
+    return None if value is None else ("bool-from-text", value)
 
 
 def _read_null(text: str) -> ScalarMatch | None:

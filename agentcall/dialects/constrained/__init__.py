@@ -9,8 +9,9 @@ For small models, and for servers whose own tool calling fails but which support
 
 Rules:
 1. Calls of a plan that need no results are made at once. Below the results follows the next call
-   with the results inserted: the model only has to copy it, and may do otherwise. Below the last
-   result the question is repeated.
+   with the results inserted: the model only has to copy it, and may do otherwise. A sentence or an
+   error is never inserted: there the model chooses the argument. Below the last result the
+   question is repeated.
 2. `name` precedes `arguments`, so that the model first chooses a tool and is then bound to it.
 3. The first object of an answer counts, and objects with further calls right after it. What follows
    is a weak model's imagination of the next turns. Text that is not an object is read as text.
@@ -258,7 +259,9 @@ def _format_next_step(messages: Sequence[Message]) -> list[str]:
     if remaining.ready_steps and remaining.has_strays:
         return []
     if remaining.ready_steps:
-        return [f"Next: {escape_special_tokens(str(remaining.ready_steps[0]))}"]
+        step = remaining.ready_steps[0]
+        note = ", with ... taken from the results" if step.has_open_value else ""
+        return [f"Next: {escape_special_tokens(str(step))}{note}"]
     has_failed = any(result.is_error for result in _find_round(messages).results)
     if has_failed:
         return []

@@ -4,7 +4,8 @@
 
 A small model that decides call by call often stops a step early; it is far better at writing the
 whole task as nested or named calls. The program only substitutes: each result replaces its call,
-and the next call is shown to the model. Nothing is evaluated.
+and the next call is shown to the model. A result that is a sentence or an error is not inserted:
+the call is shown with `...` in its place. Nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ MAX_NAMED_CALLS = 6
 """The number of named calls before the answer that the pattern allows."""
 
 
+class OpenValue(str):
+    """A result that no argument can be: the model chooses the argument, with the result before it.
+
+    It is a sentence, of which the argument is a part, or the report of an error.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class PlanStep:
     """A call of a plan: positional values, then those of `keys`."""
@@ -40,6 +50,11 @@ class PlanStep:
         """Return the values by parameter name; `parameters` are the tool's, in order."""
         count = len(self.values) - len(self.keys)
         return dict(zip((*parameters[:count], *self.keys), self.values, strict=False))
+
+    @property
+    def has_open_value(self) -> bool:
+        """Whether the model has to choose one of the arguments."""
+        return any(isinstance(value, OpenValue) for value in self.values)
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(_shorten_value, self.values))})"
@@ -200,7 +215,7 @@ class _PlanProgress:
             step, is_loose=any(not isinstance(v, (int, float)) for v in substituted)
         )
         if completed is not None:
-            return None if completed.is_error else (_unwrap_result(completed.result),)
+            return None if completed.is_error else (_to_argument(completed.result),)
         if not any(_is_same_call(step, other) for other in self.ready_steps):
             self.ready_steps.append(step)
         return None
@@ -225,11 +240,28 @@ class _PlanProgress:
         return matched
 
 
-def _unwrap_result(result: JSON) -> JSON:
+_MAX_ARGUMENT_WORDS = 6
+_SENTENCE = re.compile(r"\S+\s+\S+\s.*[.!?]|.*[。！？]|.*\n.*", re.DOTALL)
+_ERROR = re.compile(
+    r"\W*(?:error|fail(?:ed|ure)|exception|traceback|warning|no such|no results?|not found|unknown"
+    r"|invalid|unable|can(?:not|'t)|could(?: not|n't)|does(?: not|n't)|timed? ?out)\b"
+    r"|\w+(?:Error|Exception)\b",
+    re.IGNORECASE,
+)
+
+
+def _to_argument(result: JSON) -> JSON:
     """Return the value that the next call needs: the member of an object with only one."""
+    if isinstance(result, Mapping) and any(result.get(key) for key in ("error", "errors")):
+        return OpenValue(format_json(result))
     if isinstance(result, Mapping) and len(result) == 1:
-        return next(iter(result.values()))
-    return result
+        result = next(iter(result.values()))
+    return OpenValue(result) if isinstance(result, str) and _is_prose(result.strip()) else result
+
+
+def _is_prose(text: str) -> bool:
+    is_long = len(text.split()) > _MAX_ARGUMENT_WORDS
+    return is_long or bool(_SENTENCE.fullmatch(text)) or bool(_ERROR.match(text))
 
 
 def _is_same_call(one: PlanStep, other: PlanStep) -> bool:
@@ -253,6 +285,8 @@ def _normalize_value(value: JSON) -> str:
 
 
 def _shorten_value(value: JSON) -> str:
+    if isinstance(value, OpenValue):
+        return "..."
     text = format_json(value)
     return text if len(text) <= MAX_VALUE_LENGTH else text[:MAX_VALUE_LENGTH] + "..."
 

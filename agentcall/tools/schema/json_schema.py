@@ -105,8 +105,8 @@ def _import_validator(name: str) -> Any:  # Any: a module
         return import_module("agentcall.tools.schema.validator")
     except ImportError as error:
         raise MissingExtra(
-            f"the tool {name} has a JSON Schema of its own, which needs jsonschema: "
-            f"pip install jsonschema"
+            f"the tool {name} has a JSON Schema of its own, and the package jsonschema that checks "
+            f"its arguments is not installed ({error}): pip install jsonschema"
         ) from error
 
 
