@@ -53,7 +53,7 @@ from agentcall.models.adaptations import (
     get_learned,
 )
 from agentcall.models.capabilities import DialectChoice, choose_without_tools
-from agentcall.models.errors import is_model_gone, mask_secrets
+from agentcall.models.errors import UnparsedAnswer, is_model_gone, mask_secrets
 from agentcall.models.model import ModelRequest, ResponseEvent, ResponseStart
 from agentcall.models.response_reader import ResponseReader
 from agentcall.models.wire_messages import WireMessages, strip_private_keys
@@ -212,11 +212,14 @@ class ChatClient:
         choice, request = attempt.choice, attempt.request
         body = self._encode(attempt)
         reader = ResponseReader(self._create_reader(choice, request), len(body))
-        answer = await transport.post(body)
-        if _count_characters(answer) < LARGE_ANSWER_BYTES:
-            parts = reader.read_whole(answer)
-        else:
-            parts = await asyncio.to_thread(reader.read_whole, answer)
+        try:
+            answer = await transport.post(body)
+            if _count_characters(answer) < LARGE_ANSWER_BYTES:
+                parts = reader.read_whole(answer)
+            else:
+                parts = await asyncio.to_thread(reader.read_whole, answer)
+        except UnparsedAnswer as error:
+            parts = reader.read_unparsed(error, self._create_reader(choice, request))
         for part in parts:
             if isinstance(part, RetractedPart):
                 self._learn_opener(part)
@@ -244,10 +247,11 @@ class ChatClient:
                     if reader.is_done:
                         await _drain_stream(pieces)
                         break
-                end = reader.close
+                rest = await _call_in_thread_if(length >= LARGE_ANSWER_BYTES, reader.close)
             except CutAnswer:
-                end = reader.end
-            rest = end() if length < LARGE_ANSWER_BYTES else await asyncio.to_thread(end)
+                rest = await _call_in_thread_if(length >= LARGE_ANSWER_BYTES, reader.end)
+            except UnparsedAnswer as error:
+                rest = reader.read_unparsed(error, self._create_reader(choice, request))
         for part in rest:
             if isinstance(part, RetractedPart):
                 self._learn_opener(part)
@@ -345,6 +349,12 @@ def _adapt_stream(request: ModelRequest, learned: Sequence[LearnedAdaptation]) -
         if each.name in (STREAM_ONLY, PLAIN_ONLY):
             stream = each.name == STREAM_ONLY
     return request if stream == request.stream else replace(request, stream=stream)
+
+
+async def _call_in_thread_if(
+    is_long: bool, read: Callable[[], list[ResponseEvent]]
+) -> list[ResponseEvent]:
+    return await asyncio.to_thread(read) if is_long else read()
 
 
 def _count_characters(answer: JSON) -> int:

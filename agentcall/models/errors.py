@@ -67,6 +67,54 @@ _ADVICE = {
 }
 
 
+class UnparsedAnswer(ModelRefused):
+    """The server failed to parse the answer that its model had written.
+
+    text: what the model wrote, or its end, as far as the error has it.
+    is_whole: whether the text is all of the answer.
+    """
+
+    def __init__(
+        self, message: str, *, status: int, body: str, text: str = "", is_whole: bool = False
+    ) -> None:
+        super().__init__(message, status=status, body=body)
+        self.text = text
+        self.is_whole = is_whole
+
+
+_UNPARSED_PATTERN = re.compile(
+    r"Failed to parse input(?: at pos (?P<position>\d+))?(?:: (?P<text>.*))?"
+    r"|Failed to parse tool call|Invalid diff: "
+    r"|error parsing tool call|XML syntax error on line \d+: "
+    r"|Failed to parse fc related info"
+    r"|expecting start token|tokens remaining in message header",
+    re.DOTALL,
+)
+"""Matches how llama.cpp, LM Studio, Ollama, LMDeploy and vLLM (gpt-oss) report an answer that they
+cannot parse. llama.cpp adds the text from the position on: common/chat.cpp, common_chat_peg_parse.
+"""
+_UNPARSED_STATUSES = (400, 422, 500, 502)
+
+
+def _find_unparsed_answer(status: int, body: JSON, message: str) -> UnparsedAnswer | None:
+    """Return the error for an answer that the server could not parse; None for any other error."""
+    if status not in _UNPARSED_STATUSES:
+        return None
+    details = body.get("error") if isinstance(body, Mapping) else None
+    generation = details.get("failed_generation") if isinstance(details, Mapping) else None
+    full = _find_message(body)
+    reason = shorten_body(extract_error_message(body))
+    if isinstance(generation, str):  # Groq, and gateways that follow it
+        return UnparsedAnswer(message, status=status, body=reason, text=generation, is_whole=True)
+    match = _UNPARSED_PATTERN.search(full)
+    if match is None:
+        return None
+    is_encoded = not isinstance(body, Mapping) and full.lstrip().startswith(("{", "["))
+    text = "" if is_encoded else match["text"] or ""
+    is_whole = match["position"] == "0"
+    return UnparsedAnswer(message, status=status, body=reason, text=text, is_whole=is_whole)
+
+
 def parse_error_response(
     status: int, body: JSON | bytes, *, url: str = "", retry_after: float | None = None
 ) -> ModelRefused:
@@ -76,6 +124,9 @@ def parse_error_response(
     reason = extract_error_message(body)
     location = f" at {url}" if url else ""
     message = f"the server{location} answered {status}: {reason}"
+    unparsed = _find_unparsed_answer(status, body, message)
+    if unparsed is not None:  # first, as the model's text may contain any words
+        return unparsed
     if status in (400, 413, 422, 500) and _OVERFLOW_PATTERN.search(
         f"{reason} {_get_error_type(body)}"
     ):
@@ -164,7 +215,17 @@ def shorten_body(body: object) -> str:
 
 
 def extract_error_message(body: JSON) -> str:
-    """Return the message of an error body: `error.message`, `message`, `detail`, or its text.
+    """Return at most 1,024 characters of the message of an error body, or of its text."""
+    text = _find_message(body)
+    if body and isinstance(body, Mapping) and text != _to_text(body):
+        return text[:1024]
+    if "<html" in text[:1024].lower() or "<!doctype" in text[:1024].lower():
+        text = re.sub(r"<[^<>]{0,200}>", " ", text[:8192])
+    return " ".join(text.split())[:1024] or "(an empty body)"
+
+
+def _find_message(body: JSON) -> str:
+    """Return `error.message`, `message` or `detail` of an error body, or all of its text.
 
     A gateway's message is followed by the provider's (`error.metadata.raw` of OpenRouter).
     """
@@ -175,11 +236,8 @@ def extract_error_message(body: JSON) -> str:
             if value := inner.get(key):
                 metadata = inner.get("metadata")
                 raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
-                return ": ".join(map(_to_text, (value, raw) if raw else (value,)))[:1024]
-    text = _to_text(body) if body else ""
-    if "<html" in text[:1024].lower() or "<!doctype" in text[:1024].lower():
-        text = re.sub(r"<[^<>]{0,200}>", " ", text[:8192])
-    return " ".join(text.split())[:1024] or "(an empty body)"
+                return ": ".join(map(_to_text, (value, raw) if raw else (value,)))
+    return _to_text(body) if body else ""
 
 
 def _to_text(value: JSON) -> str:

@@ -147,6 +147,8 @@ def _close_remaining() -> None:
     _drop_orphans()
 
 
+MAX_ERROR_BYTES = 1024 * 1024
+"""How much of an error's body is read: it may contain an answer that the server cannot parse."""
 MAX_BYTES = 64 * 1024 * 1024
 """Default limit for the size of an answer, in bytes."""
 
@@ -363,7 +365,7 @@ class HTTPEndpoint:
 
     async def _read_error(self, response: aiohttp.ClientResponse) -> ModelError:
         try:
-            data = await response.content.read(65536)
+            data = await _read_start(response.content, MAX_ERROR_BYTES)
         finally:
             response.release()
         retry_after = parse_retry_after(response.headers.get("Retry-After"))
@@ -453,6 +455,15 @@ def _load_certificates(ssl: SSLContext | bool | str | PathLike[str]) -> SSLConte
         raise UsageError(
             f"ssl={str(ssl)!r} is not a file of CA certificates in PEM format: {error}"
         ) from error
+
+
+async def _read_start(content: aiohttp.StreamReader, size: int) -> bytes:
+    """Read a body up to its end or to `size` bytes."""
+    pieces: list[bytes] = []
+    while size > 0 and not content.at_eof():
+        pieces.append(await content.read(size))
+        size -= len(pieces[-1])
+    return b"".join(pieces)
 
 
 def _get_safe_cause(error: Exception) -> Exception | None:

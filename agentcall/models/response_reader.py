@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from agentcall.dialects.answer_parts import (
+    MalformedCallPart,
     MessageDelta,
     MessagePart,
     TextPart,
@@ -44,7 +45,7 @@ from agentcall.models.completion_body import (
     parse_completion,
     renumber_calls,
 )
-from agentcall.models.errors import build_not_json_error, shorten_body
+from agentcall.models.errors import UnparsedAnswer, build_not_json_error, shorten_body
 from agentcall.models.event_stream import (
     DONE,
     SSEDecoder,
@@ -169,6 +170,29 @@ class ResponseReader:
         parts = self._dialect_reader.close(reason)
         self._parts += parts
         return [*parts, ResponseEnd(reason, self._build_usage())]
+
+    def read_unparsed(self, error: UnparsedAnswer, reader: DialectReader) -> list[ResponseEvent]:
+        """Return the end of an answer that the server could not parse, from the text in its error.
+
+        Calls that were received in pieces do not count: they may be parts of one. Text that is only
+        the end of the answer counts if it consists of whole calls. Whatever cannot be read is a
+        malformed call, so that the model is informed. reader: a new one of the same dialect.
+        """
+        text = error.text
+        if error.is_whole:
+            text = text.removeprefix("".join(delta.text for delta in self._deltas))
+        parts = [*reader.feed(MessageDelta(text)), *reader.close(None)]
+        has_call = any(isinstance(part, ToolCallPart) for part in parts)
+        is_read = has_call or any(isinstance(part, MalformedCallPart) for part in parts)
+        if error.is_whole:
+            is_read = is_read or any(isinstance(part, TextPart) for part in parts)
+        elif not all(isinstance(part, ToolCallPart) for part in parts):
+            is_read = False
+        if not is_read:
+            why = "" if text.strip() else f" ({error.body})"
+            parts = [MalformedCallPart(text, f"the server failed to parse it{why}")]
+        self._parts += parts
+        return [*parts, ResponseEnd("stop", self._build_usage())]
 
     def _read_chunk(self, chunk: CompletionChunk) -> Sequence[MessagePart]:
         self._finish_reason = chunk.finish_reason or self._finish_reason

@@ -99,9 +99,10 @@ FINAL_ANSWER = (
 
 def format_malformed_call(reason: str, text: str, tools: Iterable[str]) -> str:
     """A tool call that the dialect could not read."""
+    wrote = f" You wrote:\n{text[:_MAX_QUOTED_CHARS]}\n" if text.strip() else " "
     return (
-        f"A tool call in your answer could not be read: {reason}. You wrote:\n"
-        f"{text[:_MAX_QUOTED_CHARS]}\nWrite the call again, its arguments as one JSON object. "
+        f"A tool call in your answer could not be read: {reason}.{wrote}"
+        "Write the call again, its arguments as one JSON object. "
         f"The tools are: {', '.join(tools)}."
     )
 
