@@ -85,6 +85,9 @@ class Agent(Generic[Output, Deps]):
         and finds others itself with `find_tools` (docs/tool_search.md). None offers all.
     name: the agent's name in results and events, and for agents that hand over to it.
     handoffs: the agents that may take a conversation over; every agent needs a unique name.
+    required_tools: the tools, or their names, that have to be called with success before an answer.
+        A model that answers without them, or only announces what it will do, is informed once;
+        after that the run ends with the stop reason "error".
     on_tool_error: what happens when a tool raises an exception other than ToolError and ModelRetry.
         None: the model reads the type and the message. "raise": the run ends with that exception. A
         function of a `result.ToolFailure` returns the text for the model, or raises. In each case
@@ -112,6 +115,9 @@ class Agent(Generic[Output, Deps]):
     policy: Policy | None = None
     max_tools: int | None = 40
     handoffs: Sequence[Agent[Any, Any]] = ()  # Any: the output is that of the agent that answers
+    required_tools: Sequence[
+        str | Callable[..., Any]
+    ] = ()  # Any: a tool may take and give anything
     on_tool_error: Literal["raise"] | ToolErrorHandler | None = None
     settings: ModelSettings | None = None
 
@@ -449,18 +455,20 @@ class Agent(Generic[Output, Deps]):
         """Return the spec with the tools of now."""
         _check_unique_names(self)
         targets = self._handoff_targets
+        required = _resolve_required_tools(self)
         registry, max_tools = ToolRegistry(self._all_tools), self.max_tools
         spec = replace(
             spec,
             handoffs={tool.name: get_spec for tool, get_spec in targets},
             required_deps=find_required_deps(self.name, self.deps_type, registry),
+            required_tools=tuple([tool.name for tool in required]),
         )
         if max_tools is None or len(self.registry) <= max_tools:
             prompt = replace(spec.prompt, tools=tuple(registry))
             return replace(spec, registry=registry, prompt=prompt, finder=None)
         from agentcall.tools.selection import ToolFinder  # late, as few agents have so many tools
 
-        finder = ToolFinder(registry, max_tools, pinned=[tool for tool, _ in targets])
+        finder = ToolFinder(registry, max_tools, pinned=[*(tool for tool, _ in targets), *required])
         prompt = replace(spec.prompt, tools=())
         return replace(spec, registry=finder.registry, prompt=prompt, finder=finder)
 
@@ -532,6 +540,21 @@ def _resolve_error_handler(
     raise UsageError(
         f'on_tool_error={handler!r} is not None, "raise" or a function, not async, of a ToolFailure'
     )
+
+
+def _resolve_required_tools(agent: Agent[Any, Any]) -> list[Tool]:
+    """Return the tools that have to be called. Raises UsageError for one that the agent lacks."""
+    if isinstance(agent.required_tools, str):
+        raise UsageError(f"required_tools={agent.required_tools!r} is not a list of tools")
+    tools = agent.registry.by_name
+    found: list[Tool] = []
+    for item in agent.required_tools:
+        name = item if isinstance(item, str) else getattr(item, "name", None) or item.__name__
+        if name not in tools:
+            known = ", ".join(tools) or "none"
+            raise UsageError(f"required_tools has {name!r}, which is not among its tools: {known}")
+        found.append(tools[name])
+    return found
 
 
 def _check_unique_names(agent: Agent[Any, Any]) -> None:

@@ -54,6 +54,7 @@ class AgentSpec:
     handoffs: the agents that may take the conversation over, by the names of the handoff tools.
     settings: how its model answers; those of a run replace them.
     required_deps: who needs the deps of the run, and of which type; empty if nobody does.
+    required_tools: the names of the tools that have to succeed before an answer.
     """
 
     model: Model
@@ -72,6 +73,7 @@ class AgentSpec:
     )
     settings: ModelSettings | None = None
     required_deps: str = ""
+    required_tools: tuple[str, ...] = ()
 
     @property
     def tools(self) -> tuple[Tool, ...]:

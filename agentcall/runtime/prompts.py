@@ -16,7 +16,7 @@ data that they describe:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _MAX_QUOTED_CHARS = 1_000
 _MAX_INSTRUCTION_CHARS = 200
@@ -104,6 +104,14 @@ def format_malformed_call(reason: str, text: str, tools: Iterable[str]) -> str:
         f"A tool call in your answer could not be read: {reason}.{wrote}"
         "Write the call again, its arguments as one JSON object. "
         f"The tools are: {', '.join(tools)}."
+    )
+
+
+def format_missing_steps(names: Sequence[str]) -> str:
+    """An answer before the tools in `Agent.required_tools` were called with success."""
+    return (
+        f"This is not the answer yet: first call {' and '.join(names)}. Do not say that you will; "
+        "make the call now, and answer with its result."
     )
 
 

@@ -58,7 +58,12 @@ from agentcall.runtime.handoff import find_handoff, keep_first_handoff
 from agentcall.runtime.hooks import AgentSpan, instrument_model
 from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.planned_call import PlannedCall
-from agentcall.runtime.prompts import EMPTY_ANSWER, TRUNCATED_CALL, format_malformed_call
+from agentcall.runtime.prompts import (
+    EMPTY_ANSWER,
+    TRUNCATED_CALL,
+    format_malformed_call,
+    format_missing_steps,
+)
 from agentcall.runtime.state import RunInput, RunState
 from agentcall.runtime.tool_calls import TurnPlanner, collect_pending, execute_plan, restore_turns
 from agentcall.runtime.turn import ModelCaller, ModelTurn
@@ -333,6 +338,9 @@ class AgentRun:
     def _process_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         if not turn.text.strip():
             return self._process_thinking(turn) or self._process_empty_answer(turn)
+        missing = self._state.list_missing_steps()
+        if missing:
+            return self._reject_early_answer(turn, missing)
         value = self._state.spec.output.parse(turn.text)
         if isinstance(value, InvalidOutput):
             return self._reject_answer(turn.text, value.message)
@@ -347,12 +355,29 @@ class AgentRun:
         state = self._state
         if not turn.thinking.strip() or not (state.invalid_answers or state.close_reason):
             return None
+        if state.list_missing_steps():
+            return None
         value = state.spec.output.parse(turn.thinking.strip())
         if isinstance(value, InvalidOutput):
             return None
         state.emit_event(TextDelta(turn.thinking))
         self._append_answer(turn.thinking)
         return state.build_result(state.close_reason or "final", value)
+
+    def _reject_early_answer(
+        self, turn: ModelTurn, missing: Sequence[str]
+    ) -> RunResult[Any] | None:
+        """Inform the model once that an answer needs other steps before; then end the run."""
+        state = self._state
+        message = format_missing_steps(missing)
+        is_informed = any(m.text == message for m in state.new_messages if isinstance(m, User))
+        self._append_answer(turn.text, thinking=turn.thinking)
+        if is_informed:
+            why = MissingOutput(f"the model answered without {', '.join(missing)}")
+            return state.build_result("error", why)
+        state.emit_event(AnswerDiscarded(message))
+        self._append_correction(message)
+        return None
 
     def _process_empty_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         """Ask again as it was, then with a note about it, then give up."""

@@ -346,6 +346,22 @@ class RunState:
             settings=self.input.settings,
         )
 
+    @property
+    def new_messages(self) -> Sequence[Message]:
+        """The messages of this run."""
+        return tuple(self.transcript)[self.input.start :]
+
+    def list_missing_steps(self) -> list[str]:
+        """Return the names of the required tools that have not been called with success.
+
+        None are missing once the tools are closed.
+        """
+        if not self.spec.required_tools or self.close_reason:
+            return []
+        results = (m for m in self.new_messages if isinstance(m, ToolResult))
+        done = {result.name for result in results if not result.is_error}
+        return [name for name in self.spec.required_tools if name not in done]
+
     def build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:
         """Build the result of a run that ends without a complete answer.
 
