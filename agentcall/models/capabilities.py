@@ -7,10 +7,13 @@ The choice is made once per server and model. The first matching rule applies:
    sound (LMDeploy since 0.13); otherwise raw mode, in the format for the server's version.
 3. Any other model behind LMDeploy uses `native` if tools reach the prompt and the server accepts
    tool results (LMDeploy since 0.6), else `constrained`.
-4. Any other server gets `native`; if it refuses tools, `constrained` from then on.
+4. A server that may drop tools without a word (`_MAY_DROP_TOOLS`) uses `native` if tools reach the
+   prompt, else `constrained`. So does Ollama, which lists what a model supports.
+5. Any other server gets `native`; if it refuses tools, `constrained` from then on.
 
-Whether tools reach the prompt is measured with two requests for one token, with and without a tool:
-the server counts more prompt tokens for one of them. Versions: docs/lmdeploy.md.
+Whether tools reach the prompt is seen in the prompt that llama.cpp renders at `/apply-template`, or
+measured with two requests for one token, with and without a tool: the server counts more prompt
+tokens for one of them. Versions: docs/lmdeploy.md.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import orjson
 
 from agentcall.dialects.dialect import Dialect, get_dialect
 from agentcall.errors import (
+    BadAnswer,
     ModelError,
     ModelRefused,
     ModelTimeout,
@@ -43,7 +47,7 @@ from agentcall.models.adaptations import (
 from agentcall.models.completion_body import parse_completion
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.model_listing import ModelListing, list_models, match_model
-from agentcall.models.server_version import detect_lmdeploy_version
+from agentcall.models.server_version import detect_lmdeploy_version, get_root_endpoint
 
 CHAT_PATH = "/chat/completions"
 
@@ -57,10 +61,15 @@ _TOOL_ROLE_SINCE = (0, 6)
 """The first LMDeploy that accepts messages with the role `tool`."""
 
 _INTERNLM2 = re.compile(r"internlm[-_ ]?2", re.IGNORECASE)
+_MAY_DROP_TOOLS = ("llama.cpp", "vllm", "sglang", "me")
+"""Servers that render tools with the model's own template, which may ignore them. They are local,
+so that a probe costs next to nothing. `me` is the server of llama-cpp-python."""
+
+_PROBE_TOOL_NAME = "look_up_a_word_in_the_dictionary"
 _PROBE_TOOL: JSON = {
     "type": "function",
     "function": {
-        "name": "look_up_a_word_in_the_dictionary",
+        "name": _PROBE_TOOL_NAME,
         "description": "Gives the meaning of one word of the English language.",
         "parameters": {
             "type": "object",
@@ -181,16 +190,61 @@ def _retrieve_exception(task: asyncio.Task[DialectChoice]) -> None:
 async def detect_capabilities(endpoint: HTTPEndpoint, model: str | None) -> ServerCapabilities:
     """Detect what the choice depends on; the model is probed only if necessary."""
     capabilities = await identify_server(endpoint, model)
-    if needs_tool_probe(capabilities):
+    if not needs_tool_probe(capabilities):
+        return capabilities
+    if is_internlm2(capabilities.model) or capabilities.server == "lmdeploy":
         return await probe_tool_support(endpoint, capabilities)
-    return capabilities
+    if capabilities.server == "ollama":
+        return await _read_listed_support(endpoint, capabilities)
+    if capabilities.server == "llama.cpp":
+        support = await _look_for_tool_in_prompt(endpoint)
+        if support != "unknown":
+            return replace(capabilities, tool_support=support)
+    try:
+        return await probe_tool_support(endpoint, capabilities)
+    except (ModelRefused, BadAnswer):  # the probe was refused: the first request may not be
+        return capabilities
 
 
 def needs_tool_probe(capabilities: ServerCapabilities) -> bool:
     """Whether the choice depends on what the server does with tools."""
     if is_internlm2(capabilities.model):
         return not _has_builtin_template(capabilities)
-    return capabilities.server == "lmdeploy"
+    return capabilities.server in ("lmdeploy", "ollama", *_MAY_DROP_TOOLS)
+
+
+async def _look_for_tool_in_prompt(endpoint: HTTPEndpoint) -> ToolSupport:
+    """Let llama.cpp render a prompt with a tool: no token is computed.
+
+    Source: tools/server/README.md of llama.cpp, POST /apply-template. "unknown" if it refuses.
+    """
+    root = replace(get_root_endpoint(endpoint), tries=1)
+    messages: JSON = [{"role": "user", "content": "Hi"}]
+    body: JSON = {"messages": messages, "tools": [_PROBE_TOOL]}
+    try:
+        answer = await root.post("/apply-template", orjson.dumps(body))
+    except (ModelRefused, BadAnswer):
+        return "unknown"
+    prompt = answer.get("prompt") if isinstance(answer, Mapping) else None
+    if not isinstance(prompt, str) or not prompt:
+        return "unknown"
+    return "reach" if _PROBE_TOOL_NAME in prompt else "dropped"
+
+
+async def _read_listed_support(
+    endpoint: HTTPEndpoint, capabilities: ServerCapabilities
+) -> ServerCapabilities:
+    """Read what Ollama lists for a model: POST /api/show, `capabilities` (docs/api.md of Ollama)."""
+    root = replace(get_root_endpoint(endpoint), tries=1)
+    try:
+        answer = await root.post("/api/show", orjson.dumps({"model": capabilities.model}))
+    except (ModelRefused, BadAnswer):
+        return capabilities
+    listed = answer.get("capabilities") if isinstance(answer, Mapping) else None
+    if not isinstance(listed, list) or "tools" in listed:
+        return capabilities
+    refusal = f"Ollama lists no tools among what {capabilities.model} supports"
+    return replace(capabilities, tool_support="refused", refusal=refusal)
 
 
 def is_internlm2(model: str) -> bool:
@@ -199,7 +253,7 @@ def is_internlm2(model: str) -> bool:
 
 
 def select_dialect(capabilities: ServerCapabilities) -> DialectChoice:
-    """Apply the rules 2 to 4 of this module."""
+    """Apply the rules 2 to 5 of this module."""
     model, version = capabilities.model, capabilities.version
     if is_internlm2(model):
         return replace(_select_for_internlm2(capabilities), accepts_images=False)
@@ -244,6 +298,10 @@ def _explain_support(capabilities: ServerCapabilities) -> str:
     else:
         unsound = "this LMDeploy hides its version and may be too old to stream tool calls"
     match capabilities.tool_support:
+        case "reach" if not with_tool:
+            return "the chat template writes tools into the prompt"
+        case "dropped" if not without_tool:
+            return "the chat template drops tools"
         case "reach":
             reason = (
                 f"tools reach the prompt ({without_tool} tokens without one, {with_tool} with one)"

@@ -156,13 +156,20 @@ async def test_another_model_behind_lmdeploy_is_told_the_name_of_no_wrong_parser
 
 
 async def test_tools_that_a_server_drops_where_auto_does_not_look_are_an_error() -> None:
-    with FakeServer([HI], owned_by="vllm", models=["qwen"], drops_tools=True) as server:
+    with FakeServer([HI], owned_by="somebody", models=["qwen"], drops_tools=True) as server:
         report = await examine(server.url)
     assert (report.tools, report.dialect) == ("dropped", "native")
     dropped = finding(report, "tools do not reach the prompt")
     assert dropped.level == "error"
     assert 'dialect="constrained"' in dropped.advice
     assert not report.healthy
+
+
+async def test_a_local_server_that_drops_tools_is_spoken_to_in_another_dialect() -> None:
+    with FakeServer([HI], owned_by="vllm", models=["qwen"], drops_tools=True) as server:
+        report = await examine(server.url)
+    assert (report.tools, report.dialect) == ("dropped", "constrained")
+    assert finding(report, "tools do not reach the prompt").level == "warn"
 
 
 async def test_internlm_speaks_raw_mode_wherever_tools_are_dropped() -> None:

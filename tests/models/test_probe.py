@@ -18,6 +18,7 @@ from agentcall.models.capabilities import (
 )
 from agentcall.models.http import HTTPEndpoint
 from agentcall.testing import FakeServer, forever, say
+from agentcall.testing.faults import openai_error, status
 
 INTERNLM = "internlm/internlm2_5-7b-chat"
 
@@ -148,13 +149,74 @@ def test_a_server_that_turned_out_to_refuse_tools_gets_another_dialect() -> None
 # --- asking ---
 
 
-@pytest.mark.parametrize("owner", ["vllm", "llamacpp", "library", "sglang", "openai", "somebody"])
-async def test_other_servers_are_asked_nothing_that_costs(owner: str) -> None:
+@pytest.mark.parametrize("owner", ["openai", "system", "somebody"])
+async def test_servers_that_may_be_remote_are_asked_nothing_that_costs(owner: str) -> None:
     with FakeServer([say("the only reply")], owned_by=owner, models=["qwen"]) as server:
         choice = await choose_dialect(HTTPEndpoint(server.url), None, "auto")
         assert (choice.model, choice.dialect.name) == ("qwen", "native")
         assert server.requests == []
         assert [visit.path for visit in server.all_requests] == ["/v1/models"]
+
+
+@pytest.mark.parametrize("owner", ["llamacpp", "vllm", "sglang", "me"])
+@pytest.mark.parametrize(("drops", "dialect"), [(False, "native"), (True, "constrained")])
+async def test_local_servers_that_may_drop_tools_are_probed_once(
+    owner: str, drops: bool, dialect: str
+) -> None:
+    script = [say("the only reply")]
+    with FakeServer(script, owned_by=owner, models=["qwen"], drops_tools=drops) as server:
+        for _ in range(2):
+            choice = await choose_dialect(HTTPEndpoint(server.url), None, "auto")
+            assert choice.dialect.name == dialect
+        assert [request.body["max_tokens"] for request in server.requests] == [1, 1]
+
+
+@pytest.mark.parametrize("owner", ["llamacpp", "vllm", "sglang", "me"])
+async def test_local_servers_that_refuse_tools_are_known_before_the_first_request(
+    owner: str,
+) -> None:
+    with FakeServer(owned_by=owner, models=["qwen"], refuses_tools=True) as server:
+        choice = await choose_dialect(HTTPEndpoint(server.url), None, "auto")
+        assert choice.dialect.name == "constrained"
+        assert "refuses tools" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("prompt", "dialect"),
+    [
+        ("<|im_start|>system\n# Tools\n... look_up_a_word_in_the_dictionary ...", "native"),
+        ("<|im_start|>user\nHi<|im_end|>", "constrained"),
+    ],
+)
+async def test_llama_cpp_shows_its_prompt_and_computes_nothing(prompt: str, dialect: str) -> None:
+    pages = {"/apply-template": {"prompt": prompt}}
+    with FakeServer(owned_by="llamacpp", models=["qwen"], pages=pages) as server:
+        choice = await choose_dialect(HTTPEndpoint(server.url), None, "auto")
+        assert choice.dialect.name == dialect
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "dialect"),
+    [
+        (["completion", "tools"], "native"),
+        (["completion"], "constrained"),
+        (None, "native"),
+    ],
+)
+async def test_ollama_lists_what_a_model_supports(listed: list[str] | None, dialect: str) -> None:
+    pages = {"/api/show": {"details": {}, "capabilities": listed}}
+    with FakeServer(owned_by="library", models=["qwen"], pages=pages) as server:
+        choice = await choose_dialect(HTTPEndpoint(server.url), None, "auto")
+        assert choice.dialect.name == dialect
+        assert server.requests == []
+
+
+async def test_a_probe_that_is_refused_leaves_the_decision_to_the_first_request() -> None:
+    refusal = status(400, body=openai_error("max_tokens is not supported", status=400), times=9)
+    with FakeServer([refusal], owned_by="vllm", models=["qwen"], answers_probes=False) as server:
+        choice = await choose_dialect(HTTPEndpoint(server.url), None, "auto")
+        assert choice.dialect.name == "native"
 
 
 async def test_a_named_dialect_is_spoken_without_asking() -> None:
