@@ -234,7 +234,7 @@ async def _look_for_tool_in_prompt(endpoint: HTTPEndpoint) -> ToolSupport:
 async def _read_listed_support(
     endpoint: HTTPEndpoint, capabilities: ServerCapabilities
 ) -> ServerCapabilities:
-    """Read what Ollama lists for a model: POST /api/show, `capabilities` (docs/api.md of Ollama)."""
+    """Read what Ollama lists for a model: `capabilities` of POST /api/show (docs/api.md)."""
     root = replace(get_root_endpoint(endpoint), tries=1)
     try:
         answer = await root.post("/api/show", orjson.dumps({"model": capabilities.model}))

@@ -224,9 +224,10 @@ def _is_sentence(text: str, *, is_before: bool = False) -> bool:
         return False
     if text.lstrip().startswith(("--", "—", "(")):  # a remark
         return True
-    is_apart = "\n" in text[: len(text) - len(text.lstrip())] or (
-        is_before and text.rstrip().endswith((":", "：", "."))
-    )
+    if is_before:
+        is_apart = "\n" in text[len(text.rstrip()) :] or text.rstrip().endswith((":", "："))
+    else:
+        is_apart = "\n" in text[: len(text) - len(text.lstrip())]
     return is_apart or len(_WORDS.findall(text)) >= _MIN_WORDS or bool(_CJK.search(text))
 
 

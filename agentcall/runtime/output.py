@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 from agentcall.errors import ArgumentsError
 from agentcall.lenient_json import ParsedJSON, parse_lenient_json
@@ -48,6 +50,9 @@ class OutputParser:
                 # The error of a JSON value is more helpful than "this text is not JSON".
                 if best_error is None or candidate in _find_json_values(candidate):
                     best_error = error
+        for candidate in _iter_unwrapped(text, self._type.name):
+            with suppress(ArgumentsError):
+                return self._type.parse(candidate)
         return InvalidOutput(format_invalid_output(best_error))
 
 
@@ -62,6 +67,50 @@ def _iter_candidates(text: str) -> Iterator[str]:
         yield from _repair_json(text_with_errors)
     if not found:
         yield json.dumps(whole.strip("\"'`*. \n"))
+
+
+_WRAPPER_KEYS = frozenset(
+    {
+        *("answer", "final_answer", "output", "final_output", "result", "final_result"),
+        *("response", "value", "data", "arguments", "parameters", "properties"),
+    }
+)
+_MAX_LAYERS = 4
+
+
+def _iter_unwrapped(text: str, type_name: str) -> Iterator[str]:
+    """Yield what is inside the layers around the JSON of an answer, with nothing beside it.
+
+    A layer is an object with one key such as `answer` or the name of the type, a list with one
+    item, or a text that is JSON itself. In prose only one object counts: `[1]` may be a footnote.
+    """
+    whole = text.strip()
+    fenced = [block.strip() for block in reversed(_FENCE.findall(text))]
+    found = [found for found in _find_json_values(text) if found.startswith("{")]
+    for candidate in (whole, *fenced, *(found if len(found) == 1 else ())):
+        parsed = parse_lenient_json(candidate)
+        value = parsed.value if isinstance(parsed, ParsedJSON) else None
+        for _ in range(_MAX_LAYERS):
+            value = _unwrap(value, type_name)
+            if value is None:
+                break
+            yield json.dumps(value, ensure_ascii=False)
+
+
+def _unwrap(value: JSON, type_name: str) -> JSON:
+    """Return what is inside one layer; None if there is none."""
+    if isinstance(value, str):
+        parsed = parse_lenient_json(value)
+        return parsed.value if isinstance(parsed, ParsedJSON) else None
+    if isinstance(value, list):
+        return cast("list[JSON]", value)[0] if len(value) == 1 else None
+    members = dict(value) if isinstance(value, Mapping) else {}
+    if members.get("type") == "object" or members.get("name") in _WRAPPER_KEYS:
+        members = {key: item for key, item in members.items() if key not in ("type", "name")}
+    if len(members) != 1:
+        return None
+    ((key, item),) = members.items()
+    return item if key in _WRAPPER_KEYS or key == type_name else None
 
 
 def _repair_json(text: str) -> Iterator[str]:

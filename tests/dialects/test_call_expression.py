@@ -179,3 +179,51 @@ def test_the_pattern_lets_pass_plans_over_these_tools(text: str, fits: bool) -> 
 def test_the_pattern_grows_with_the_tools_and_no_faster() -> None:
     few, many = (build_plan_pattern([f"tool_{i:03}" for i in range(count)]) for count in (10, 100))
     assert len(many) < 11 * len(few)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "The population of Paris is 2,102,650 people.",
+        "Paris has 2102650 inhabitants, as of the year 2026",
+        "line one\nline two",
+        "Error: there is no such city",
+        "no results",
+        "Not found",
+        "ValueError: bad city",
+        "cannot reach the server",
+        "人口は二百万人です。",
+        {"error": "not found"},
+        {"error": {"code": 5}, "value": 3},
+    ],
+)
+def test_prose_and_errors_are_left_to_the_model(result: JSON) -> None:
+    (step,) = (
+        plan("mul(3, search('Paris'))")
+        .get_remaining([CompletedStep(PlanStep("search", ("Paris",)), result)])
+        .ready_steps
+    )
+    assert str(step) == "mul(3, ...)"
+    assert step.has_open_value
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        (4, "mul(3, 4)"),
+        ("2102650", 'mul(3, "2102650")'),
+        ("San Francisco, California", 'mul(3, "San Francisco, California")'),
+        ("12 Main St., Springfield", 'mul(3, "12 Main St., Springfield")'),
+        ("18 °C", 'mul(3, "18 °C")'),
+        ({"celsius": 18}, "mul(3, 18)"),
+        ({"error": None, "value": 3}, 'mul(3, {"error": null, "value": 3})'),
+        ([1, 2], "mul(3, [1, 2])"),
+    ],
+)
+def test_values_are_inserted(result: JSON, shown: str) -> None:
+    assert ready("mul(3, search('Paris'))", ("search", ("Paris",), result)) == [shown]
+
+
+def test_a_call_with_a_chosen_argument_continues_the_plan() -> None:
+    steps = [("search", ("Paris",), "It has 2102650 people."), ("mul", (3, 2102650), 6307950)]
+    assert ready("half(mul(3, search('Paris')))", *steps) == ["half(6307950)"]

@@ -86,7 +86,7 @@ def test_text_that_is_not_a_call_comes_out_whole(text: str) -> None:
         assert "".join(part.text for part in found if isinstance(part, TextPart)) == text
 
 
-@given(st.text(st.characters(exclude_characters="<[{`")).filter(lambda text: "to=" not in text))
+@given(st.text(st.characters(exclude_characters="<[{`(◁")).filter(lambda text: "to=" not in text))
 def test_any_text_without_markup_comes_out_whole(text: str) -> None:
     plain = text.replace("Action", "").replace("Thought", "").replace("functools", "")
     assert read_text(plain, TOOLS) == ParsedResponse(plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tool_call_formats import FORMATS, JSON_FORMATS, K3_TYPES, TAGGED_FORMATS, bare, dumps
+from tool_call_formats import (
+    FORMATS,
+    JSON_FORMATS,
+    K3_TYPES,
+    TAGGED_FORMATS,
+    WHOLE_FORMATS,
+    bare,
+    dumps,
+)
 
 from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.dialects.parsers.families import TOOL_PARSERS
@@ -81,6 +90,11 @@ def cut(data: st.DataObject, text: str) -> list[str]:
     return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
 
 
+def keyword_like(arguments: dict[str, Any]) -> bool:
+    """Whether a key has a name that Python reserves."""
+    return any(map(keyword.iskeyword, arguments))
+
+
 @pytest.mark.parametrize("name", sorted(JSON_FORMATS))
 @given(data=st.data(), arguments=ARGUMENTS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -100,6 +114,134 @@ def test_any_call_between_tags_is_read_back_in_any_pieces(
     assume(not CLOSERS.search(dumps(arguments).replace('\\"', '"')))
     text = TAGGED_FORMATS[name]("get_weather", arguments)
     assert calls(read_text(cut(data, text), [tool(arguments)])) == [("get_weather", arguments)]
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE_FORMATS))
+@given(data=st.data(), arguments=ARGUMENTS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_whole_answer_that_is_a_call_is_read_back_in_any_pieces(
+    name: str, data: st.DataObject, arguments: dict[str, Any]
+) -> None:
+    assume(not name.startswith("program") or not {"True", "None"} & arguments.keys())
+    text = WHOLE_FORMATS[name]("get_weather", arguments)
+    assume(not keyword_like(arguments))
+    assert calls(read_text(cut(data, text), [tool(arguments)])) == [("get_weather", arguments)]
+
+
+@pytest.mark.parametrize("beside", ["I call {}", "{} gives the weather.", "{}\nDone.", "{} -> 4"])
+@pytest.mark.parametrize("name", sorted(WHOLE_FORMATS))
+def test_what_is_only_a_part_of_an_answer_is_text(name: str, beside: str) -> None:
+    text = beside.format(WHOLE_FORMATS[name]("search", {"q": "x"}))
+    for pieces in (text, list(text)):
+        assert read_text(pieces, TOOLS) == ParsedResponse(text)
+
+
+@pytest.mark.parametrize("finish", ["length", None])
+@pytest.mark.parametrize("name", sorted(WHOLE_FORMATS))
+def test_a_whole_answer_that_was_cut_is_no_call(name: str, finish: str | None) -> None:
+    text = WHOLE_FORMATS[name]("search", {"q": "a {b} c", "n": 12})
+    for end in range(len(text.rstrip("\n` )"))):
+        reader = create_text_reader(TOOLS)
+        parts = [*reader.feed(text[:end]), *reader.close(finish)]
+        assert not any(isinstance(part, ToolCallPart) for part in parts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "result = search(q='x')",
+        "search(q=x)",
+        "search(q='a' + 'b')",
+        "search(q=add(a=1, b=2))",
+        "import tools\nsearch(q='x')",
+        "await search(q='x')",
+        "open_file(q='x')",
+        "search",
+        "search(q='x', q='y')",
+        "search(q='x') if True else add(a=1)",
+        "```python\nsearch(q='x')\n```\nThis is how to search.",
+        "Use this:\n```python\nsearch(q='x')\n```",
+    ],
+)
+def test_code_that_is_more_than_calls_is_text(text: str) -> None:
+    assert read_text(text, TOOLS) == ParsedResponse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'search(q="x")\nadd(a=2, b=3)',
+        'search(q="x"); add(a=2, b=3)',
+        'search(q="x"), add(a=2, b=3)',
+        'search(\n    q="x",  # the words\n)\n\nadd(a=2, b=3)\n',
+        "```\nsearch(q='x')\nadd(a=2, b=3)\n```",
+        "```py\nprint(search(q='x'))\nprint(add(a=2, b=3))\n```",
+        "<think>Both.</think>\nsearch(q='x')\nfunctions.add(a=2, b=3)",
+        "`search(q='x')\nadd(a=2, b=3)`",
+    ],
+)
+def test_an_answer_of_several_calls_as_code(text: str) -> None:
+    for pieces in (text, list(text)):
+        found = [
+            (name.removeprefix("functions."), given)
+            for name, given in calls(read_text(pieces, TOOLS))
+        ]
+        assert found == [("search", {"q": "x"}), ("add", {"a": 2, "b": 3})]
+
+
+SEARCH = '{"name": "search", "arguments": {"q": "x"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (f"{SEARCH} // to find it", "// to find it"),
+        (f"{SEARCH} # to find it", "# to find it"),
+        (f"{SEARCH} I will look it up.", "I will look it up."),
+        (f"{SEARCH}.", "."),
+        (f"{SEARCH} 我来查一下。", "我来查一下。"),
+        (f"{SEARCH},", ""),
+        (f"{SEARCH}；", ""),
+        (f"```json\n// a call\n{SEARCH} // done\n```", ""),
+        (f"<tool_call>{SEARCH} # done\n</tool_call>", ""),
+        (f"<tool_call>{SEARCH} I look it up.</tool_call>", "I look it up."),
+        ("<tool_call>search\n{'q': 'x'}\n</tool_call>", ""),
+        ('<function=search{"q": "x"}</function>', ""),
+        ('{"content": "I look.", "tool_calls": [' + SEARCH + "]}", "I look."),
+        ('{"choices": [{"message": {"content": "So.", "tool_calls": [' + SEARCH + "]}}]}", "So."),
+        ('{"tool_uses": [{"recipient_name": "search", "parameters": {"q": "x"}}]}', ""),
+        ('{"type": "tool_use", "id": "1", "name": "search", "input": {"q": "x"}}', ""),
+        ('{"reasoning": "so", "tool": "search", "tool_arguments": {"q": "x"}}', ""),
+        ("｛“name”：“search”，“arguments”：｛“q”：“x”｝｝", ""),
+        ("<tool_code>search(q='x')</tool_code>", ""),
+        ("""<functioncall>{"name": "search", "arguments": '{"q": "x"}'}""", ""),
+    ],
+)
+def test_further_ways_to_write_a_call(text: str, rest: str) -> None:
+    for pieces in (text, list(text)):
+        reading = read_text(pieces, TOOLS)
+        assert calls(reading) == [("search", {"q": "x"})]
+        assert (reading.text, reading.broken) == (rest, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SEARCH} is how a search looks.",
+        f"{SEARCH} searches for x.",
+        f"Like this: {SEARCH}",
+        f"Example:\n{SEARCH} I would write that.",
+        '{"tool_calls": [' + SEARCH + '], "answer": "42"}',
+        '{"answer": "42", "tool_calls": [' + SEARCH + "]}",
+        "<tools>Hammer and nails</tools>",
+        f"<tool>{SEARCH} or not</tool>",
+        '<tool>{"name": "unknown", "arguments": {}}</tool>',
+        '[TOOL_REQUEST]{"name": "unknown", "arguments": {}}[END_TOOL_REQUEST]',
+    ],
+)
+def test_what_only_mentions_a_call_is_text(text: str) -> None:
+    for pieces in (text, list(text)):
+        assert read_text(pieces, TOOLS) == ParsedResponse(text)
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
@@ -135,14 +277,19 @@ def test_no_true_prefix_of_a_call_gives_a_call(name: str, finish: str | None) ->
 
 CLOSED_EARLY = {
     "dsml", "dsml_v41", "minimax", "kimi", "kimi_k3", "deepseek_v3", "deepseek_v31", "mistral_v3",
-    "granite", "granite31", "phi", "qwen_coder",
+    "granite", "granite31", "phi", "qwen_coder", "glaive", "tool_tag",
 }  # fmt: skip
 """Formats in which something follows the end of a call: the end of its section."""
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(FORMATS) - {"pythonic", "react", "bare", "openai", "fenced"})
-)
+SOFT_FORMATS = {
+    *("pythonic", "react", "bare", "openai", "fenced", "openai_message", "thought_first"),
+    *("full_width", "tool_tag", "lm_studio", "commented"),
+}
+"""Formats whose markup may be text as well."""
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - SOFT_FORMATS))
 def test_markup_never_reaches_the_user(name: str) -> None:
     text = FORMATS[name]("search", {"q": "x"})
     for end in range(len(text) + 1):

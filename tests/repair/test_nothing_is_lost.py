@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tool_call_formats import FORMATS, TAGGED_FORMATS
+from tool_call_formats import FORMATS, TAGGED_FORMATS, WHOLE_FORMATS, widen
 
 from agentcall.dialects.answer_parts import ToolCallPart
 from agentcall.dialects.parsers.response_parser import read_text
@@ -78,10 +78,24 @@ def native_unclosed(name: str, arguments: dict[str, Any]) -> str:
     return json.dumps(arguments)[:-1]
 
 
+def native_full_width(name: str, arguments: dict[str, Any]) -> str:
+    """Return the arguments of a native call with the punctuation of a Chinese keyboard."""
+    return widen(arguments)
+
+
+def native_announced(name: str, arguments: dict[str, Any]) -> str:
+    """Return the arguments of a native call between sentences."""
+    return f"Here are the arguments:\n{json.dumps(arguments)}\nThat is all that it needs."
+
+
 NATIVE: dict[str, Render] = {
-    each.__name__: each for each in (native, native_python, native_indented, native_unclosed)
+    each.__name__: each
+    for each in (
+        *(native, native_python, native_indented, native_unclosed),
+        *(native_full_width, native_announced),
+    )
 }
-WRITTEN: dict[str, Render] = {**NATIVE, **FORMATS}
+WRITTEN: dict[str, Render] = {**NATIVE, **FORMATS, **WHOLE_FORMATS}
 
 WORDS = st.text("bdghjkqvwxyz", min_size=3, max_size=6)
 NUMBERS = st.integers(1001, 9999) | st.integers(100, 999).map(lambda n: n + 0.25)

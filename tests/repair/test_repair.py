@@ -374,6 +374,105 @@ def test_full_width_punctuation_is_read_outside_of_strings_alone() -> None:
     assert outcome.values == {"city": "上海，浦东", "max_results": 3}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (r'{"path": "C:\new\temp", "content": ""}', r"C:\new\temp"),
+        (r'{"path": "C:\temp", "content": ""}', r"C:\temp"),
+        (
+            r'{"path": "D:\reports\final budget\new.txt", "content": ""}',
+            r"D:\reports\final budget\new.txt",
+        ),
+        (r'{"path": "\\server\new\temp", "content": ""}', r"\\server\new\temp"),
+        (r"{'path': 'C:\new\temp', 'content': ''}", r"C:\new\temp"),
+        (r'{"path": "C:\new\temp", "content": "",}', r"C:\new\temp"),
+        (r'{"arguments": {"path": "C:\new\temp", "content": ""}}', r"C:\new\temp"),
+        (r'{"path": "C:\Users\new\temp", "content": ""}', r"C:\Users\new\temp"),
+    ],
+)
+def test_the_backslashes_of_a_path_are_no_line_breaks(arguments: str, path: str) -> None:
+    repaired = mended("write_file", arguments)
+    assert repaired.values["path"] == path
+    assert repaired.fixes
+
+
+def test_a_path_within_badly_escaped_text_keeps_its_backslashes_and_lines_stay_lines() -> None:
+    text = r'{"path": "a", "content": "cd C:\Users\new\temp\ndir \d+\b"}'
+    content = mended("write_file", text).values["content"]
+    assert content == "cd C:\\Users\\new\\temp\\ndir \\d+\\b"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["Q:\nWhat?\nA:\nThis.", "A:\tyes", "a:\nb", "C:\n", "x = 1\ty = 2", "C:/new/temp\n"],
+)
+def test_lines_and_columns_of_valid_arguments_stay(content: str) -> None:
+    arguments = json.dumps({"path": "notes.txt", "content": content})
+    assert mended("write_file", arguments) == RepairedCall(
+        TOOLS["write_file"], arguments, {"path": "notes.txt", "content": content}
+    )
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "{} // the sum",
+        "{} # the sum",
+        "{} /* the sum */",
+        "{},",
+        "{} ;",
+        "{}.",
+        "{} I will now add the two.",
+        "{}\n\nThis adds them.",
+        "{} -- the sum",
+        "{} (both numbers)",
+        "{} 我将计算总和。",
+        "Here are the arguments: {}",
+        "Sure!\n{}\nDone.",
+        "```json\n{}\n```\nThis adds them.",
+    ],
+)
+def test_a_remark_beside_whole_arguments_is_left_out_and_reported(beside: str) -> None:
+    written = beside.replace("{}", '{"a": 2, "b": 3}')
+    repaired = mended("add", written)
+    assert repaired.values == {"a": 2, "b": 3}
+    assert repaired.fixes[0].before == written
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "{} kg",
+        "{} or so",
+        "{} and 7 of the others",
+        '{} but with "b" as it was',
+        "{} and then {}",
+        "{} = the two of them",
+        "{} + the other two of them",
+        "5 times the following: {}",
+    ],
+)
+def test_what_may_belong_to_the_arguments_is_not_left_out(beside: str) -> None:
+    refused("add", beside.replace("{}", '{"a": 2, "b": 3}', 1).replace("{}", '{"a": 4, "b": 3}'))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "｛“a”：2，“b”：3｝",
+        '｛"a"：2，"b"：3｝',
+        '{"a"： 2、 "b"： 3}',
+        "{＂a＂：2，＂b＂：３}",
+        "{「a」：2，「b」：3}",
+        "｛‘a’：2，‘b’：3，｝",
+        '［｛"a"：2，"b"：3｝］',
+        '{"arguments"：｛“a”：“2”，“b”：3｝}',
+    ],
+)
+def test_the_punctuation_of_any_keyboard_is_read(arguments: str) -> None:
+    assert mended("add", arguments).values == {"a": 2, "b": 3}
+
+
 def test_a_path_of_windows_keeps_its_backslashes() -> None:
     outcome = mended("write_file", r'{"path": "C:\new\data\temp", "content": "x"}')
     assert outcome.values["path"] == r"C:\new\data\temp"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from dataclasses import dataclass
 from typing import Any, Literal, Optional, Union
 
@@ -87,6 +88,73 @@ def test_an_answer_that_does_not_fit_says_what_is_wrong(kind: Any, text: str, wo
     assert isinstance(unfit, InvalidOutput)
     assert words in unfit.message
     assert "Answer again with one JSON value" in unfit.message
+
+
+CITY = '{"name": "x", "people": 3}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "value"),
+    [
+        (City, CITY, City(name="x", people=3)),
+        (list[int], "[1, 2]", [1, 2]),
+        (int, "3", 3),
+        (bool, "false", False),
+        (float, "1.5", 1.5),
+        (Literal["red", "blue"], '"red"', "red"),
+        (dict[str, int], '{"k": 1}', {"k": 1}),
+    ],
+)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        '{"answer": GOOD}',
+        '{"output": GOOD}',
+        '{"result": GOOD}',
+        '{"final_answer": GOOD}',
+        "[GOOD]",
+        '{"answer": [GOOD]}',
+        '{"type": "object", "properties": GOOD}',
+        '{"name": "final_answer", "arguments": GOOD}',
+        '```json\n{"answer": GOOD}\n```',
+        'Here it is: {"answer": GOOD}',
+        "{'response': GOOD,}",
+        "TEXT",
+        '{"answer": TEXT}',
+    ],
+)
+def test_an_answer_in_layers_is_taken_out_of_them(
+    kind: Any, good: str, value: Any, wrapped: str
+) -> None:
+    text = wrapped.replace("GOOD", good).replace("TEXT", json.dumps(good))
+    assert OutputParser(kind).parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (City, f'{{"answer": {CITY}, "but": "perhaps"}}'),
+        (City, f"[{CITY}, {CITY}]"),
+        (City, f'Either {{"answer": {CITY}}} or {{"answer": {CITY}}}'),
+        (int, "The sources are [1]. I do not know."),
+        (int, "[3, 4]"),
+        (int, "true"),
+        (int, '{"answer": true}'),
+        (float, "[false]"),
+        (int, '{"price": 3}'),
+        (int, '{"answer": {"answer": null}}'),
+    ],
+)
+def test_what_is_beside_an_answer_is_not_dropped(kind: Any, text: str) -> None:
+    assert isinstance(OutputParser(kind).parse(text), InvalidOutput)
+
+
+def test_an_own_field_of_a_wrappers_name_is_no_wrapper() -> None:
+    class Reply(BaseModel):
+        answer: str
+
+    assert OutputParser(Reply).parse('{"answer": "hi"}') == Reply(answer="hi")
+    assert OutputParser(Reply).parse('{"answer": {"answer": "hi"}}') == Reply(answer="hi")
 
 
 def test_plain_text_has_no_schema_and_a_type_has_one() -> None:

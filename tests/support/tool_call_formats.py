@@ -215,12 +215,81 @@ def react(name: str, arguments: dict[str, Any]) -> str:
     return f"Action: {name}\nAction Input: {dumps(arguments)}"
 
 
+def lm_studio(name: str, arguments: dict[str, Any]) -> str:
+    call = dumps({"name": name, "arguments": arguments})
+    return f"[TOOL_REQUEST]{call}[END_TOOL_REQUEST]"
+
+
+def tool_tag(name: str, arguments: dict[str, Any]) -> str:
+    return f"<tool>\n{dumps({'name': name, 'arguments': arguments})}\n</tool>"
+
+
+def glaive(name: str, arguments: dict[str, Any]) -> str:
+    call = f'{{"name": "{name}", "arguments": \'{dumps(arguments)}\'}}'
+    return f"<functioncall> {call} <|endoftext|>"
+
+
+def openai_message(name: str, arguments: dict[str, Any]) -> str:
+    function = {"name": name, "arguments": dumps(arguments)}
+    call = {"id": "call_1", "type": "function", "function": function}
+    return dumps({"role": "assistant", "content": None, "tool_calls": [call]})
+
+
+def thought_first(name: str, arguments: dict[str, Any]) -> str:
+    return dumps({"thought": "I need it.", "name": name, "arguments": arguments})
+
+
+def full_width(name: str, arguments: dict[str, Any]) -> str:
+    return widen({"name": name, "arguments": arguments})
+
+
+def widen(item: Any) -> str:
+    """Return JSON with the punctuation of a Chinese keyboard outside of strings."""
+    if isinstance(item, dict):
+        return f"｛{'，'.join(f'{dumps(key)}：{widen(value)}' for key, value in item.items())}｝"
+    return f"［{'，'.join(map(widen, item))}］" if isinstance(item, list) else dumps(item)
+
+
+def function_attribute(name: str, arguments: dict[str, Any]) -> str:
+    return f'<function name="{name}">{dumps(arguments)}</function>'
+
+
+def function_json(name: str, arguments: dict[str, Any]) -> str:
+    return f"<function={name}>{dumps(arguments)}</function>"
+
+
+def commented(name: str, arguments: dict[str, Any]) -> str:
+    return f"<tool_call>\n{dumps({'name': name, 'arguments': arguments})} // so\n</tool_call>"
+
+
+def program(name: str, arguments: dict[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+
+
+def program_fenced(name: str, arguments: dict[str, Any]) -> str:
+    return f"```python\n{program(name, arguments)}\n```"
+
+
+def program_printed(name: str, arguments: dict[str, Any]) -> str:
+    return f"print({program(name, arguments)})"
+
+
+def named_object(name: str, arguments: dict[str, Any]) -> str:
+    return f"{name} {dumps(arguments)}"
+
+
+WHOLE_FORMATS: dict[str, Callable[[str, dict[str, Any]], str]] = {
+    one.__name__: one for one in (program, program_fenced, program_printed, named_object)
+}
+"""What is a call only if the answer consists of nothing else."""
 JSON_FORMATS: dict[str, Callable[[str, dict[str, Any]], str]] = {
     one.__name__: one
     for one in (
         internlm, internlm_spaced, internlm_old, hermes, hermes_python, llama3, bare, openai,
         fenced, mistral_v3, mistral_v11, mistral_v13, deepseek_v3, deepseek_v31, kimi, harmony,
         granite, granite31, phi, react, pythonic, llama4, cohere, jamba, apertus, lfm2,
+        lm_studio, tool_tag, glaive, openai_message, thought_first, full_width,
+        function_attribute, function_json, commented,
     )
 }  # fmt: skip
 TAGGED_FORMATS: dict[str, Callable[[str, dict[str, Any]], str]] = {

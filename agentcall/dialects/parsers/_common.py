@@ -135,19 +135,19 @@ def _end_json_block(
     if is_over and not (scanner.is_complete or is_self_closing):
         state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
         return None
-    remark = (yield from _read_remark(state, closers)) if closers else None
-    if remark is None or is_remark(remark):
-        return remark or ""
+    if not closers:
+        return ""
+    before = len(scanner.get_marked_text())
+    remark, delimiter = yield from scanner.read_until(Delimiters("\n", *closers))
+    if not delimiter and not (scanner.is_complete or is_self_closing):
+        state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+        return None
+    if delimiter not in closers and scanner.backtrack(before):
+        return ""
+    if is_remark(remark):
+        return remark
     state.writer.write_malformed_call(scanner.get_marked_text(), "there is text after its JSON")
     return None
-
-
-def _read_remark(state: ParseState, closers: tuple[str, ...]) -> Scan[str | None]:
-    """Read the text between the JSON and a closing marker on the same line; None without one."""
-    scanner = state.scanner
-    before = len(scanner.get_marked_text())
-    text, delimiter = yield from scanner.read_until(Delimiters("\n", *closers))
-    return None if delimiter not in closers and scanner.backtrack(before) else text
 
 
 COMMENTS = ("//", "#", "/*", "--")

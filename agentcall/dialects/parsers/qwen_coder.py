@@ -135,7 +135,8 @@ def _read_json_arguments(state: ParseState, name: str) -> Scan[bool]:
     text = yield from state.scanner.read_value()
     yield from state.scanner.skip(BLANK)
     closer = yield from state.scanner.accept(_END_FUNCTION)
-    if not text or not (closer or state.scanner.remaining or state.scanner.is_complete):
+    is_cut = state.scanner.accept_partial(_END_FUNCTION) and not state.scanner.is_complete
+    if is_cut or not text or not (closer or state.scanner.remaining or state.scanner.is_complete):
         return _reject_function(state)
     state.writer.write_call(name.strip(), unwrap_arguments(text))
     return True

@@ -51,12 +51,12 @@ from __future__ import annotations
 import re
 
 from agentcall.dialects.parsers._common import (
+    CUT_OFF,
     OPENERS,
     has_only_offered_calls,
     parse_calls,
     read_json_block,
     reject_markup,
-    strip_fence,
     write_calls,
 )
 from agentcall.dialects.parsers.pythonic import parse_pythonic_lines
@@ -105,16 +105,23 @@ def _create_offered_reader(*closers: str) -> MarkupReader:
 
     def read(state: ParseState) -> Scan[bool]:
         scanner = state.scanner
-        body, end = yield from scanner.read_until(ends)
-        if not end and not scanner.is_complete:
-            return False
-        body = strip_fence(body).strip()
-        if body.startswith(OPENERS):
-            is_whole = BracketMatcher().scan(body, 0) == len(body)
-            calls = parse_calls(body, allows_flat=False) if is_whole else []
+        yield from scanner.skip(BLANK)
+        yield from scanner.accept("```json", "```")
+        yield from scanner.skip(BLANK)
+        if (yield from scanner.peek()) in OPENERS:
+            text = yield from scanner.read_value()
+            calls = parse_calls(text, allows_flat=False) if text else []
+            yield from scanner.skip(f"{BLANK}`")
+            end = yield from scanner.accept(*closers)
         else:
-            calls = parse_pythonic_lines(body, state.tools)
-        if not has_only_offered_calls(calls, state.tools):
+            text, end = yield from scanner.read_until(ends)
+            calls = parse_pythonic_lines(text, state.tools)
+        is_over = scanner.is_ended and scanner.remaining == 0
+        if not end and is_over and text[:1] in OPENERS and not scanner.is_complete:
+            state.writer.write_malformed_call(scanner.get_marked_text(), CUT_OFF)
+            return True
+        is_whole = end or (scanner.is_complete and is_over)
+        if not is_whole or not has_only_offered_calls(calls, state.tools):
             return False
         write_calls(state, calls)
         return True
@@ -150,9 +157,10 @@ def _read_glaive_call(state: ParseState) -> Scan[bool]:
     """Read an object whose arguments may be an object in single quotes, unescaped."""
     scanner = state.scanner
     yield from scanner.skip(BLANK)
-    if (yield from scanner.peek()) != "{":
+    first = yield from scanner.peek()
+    if first not in ("{", ""):
         return False
-    text = yield from scanner.read_value(_QuotedObjectMatcher())
+    text = (yield from scanner.read_value(_QuotedObjectMatcher())) if first else ""
     quoted = _QUOTED_ARGUMENTS.fullmatch(text)
     if not text:
         reject_markup(state, "its JSON is not well formed")
