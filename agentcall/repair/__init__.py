@@ -3,8 +3,9 @@
 The first rule: nothing is lost. The repaired value accounts for every character that the model
 wrote, except white space, quotes, commas, brackets, comments and fences. Otherwise the call is
 refused with a message that shows what could not be read. Expressions such as `3+5` are not
-computed. The one exception is a whole argument that the tool does not have (`dropped-unknown` in
-arguments.py), which its `Fix` reports.
+computed. There are two exceptions, which their `Fix` reports: a whole argument that the tool does
+not have (`dropped-unknown` in arguments.py), and a sentence beside the whole arguments that can hold
+no value (`surplus-text` in arguments_json.py).
 
 Rules:
 1. Valid arguments stay exactly as written; that takes one parse and nothing else. Exception: a
