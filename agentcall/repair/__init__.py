@@ -4,7 +4,7 @@ The first rule: nothing is lost. The repaired value accounts for every character
 wrote, except white space, quotes, commas, brackets, comments and fences. Otherwise the call is
 refused with a message that shows what could not be read. Expressions such as `3+5` are not
 computed. There are two exceptions, which their `Fix` reports: a whole argument that the tool does
-not have (`dropped-unknown` in arguments.py), and a sentence beside the whole arguments that can hold
+not have (`dropped-unknown` in arguments.py), and a sentence beside whole arguments that can hold
 no value (`surplus-text` in arguments_json.py).
 
 Rules:
