@@ -170,8 +170,8 @@ class RunResult(Generic[Output]):
         """The output. Raises NoOutput if the run ended without one."""
         if isinstance(self.answer, MissingOutput):
             raise NoOutput(
-                f"the run has no output ({self.stop_reason}): {self.answer.reason}. "
-                "result.text is the last text of the model."
+                f"the run has no output ({self.stop_reason}): {self.answer.reason}. result.text is "
+                "the last text of the model, result.last_tool_result that of a tool."
             )
         return self.answer
 
@@ -180,6 +180,15 @@ class RunResult(Generic[Output]):
         """The last text of the model in this run."""
         texts = (m.text for m in reversed(self.new_messages) if isinstance(m, Assistant) and m.text)
         return next(texts, "")
+
+    @property
+    def last_tool_result(self) -> str | None:
+        """The text of the last tool result of this run that is not an error; None without one.
+
+        For a run without an output, such as one that ended in a loop.
+        """
+        results = (m for m in reversed(self.new_messages) if isinstance(m, ToolResult))
+        return next((result.text for result in results if not result.is_error), None)
 
     @property
     def new_messages(self) -> tuple[Message, ...]:

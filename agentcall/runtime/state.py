@@ -365,15 +365,13 @@ class RunState:
     def build_partial_result(self, reason: StopReason, why: str) -> RunResult[Any]:
         """Build the result of a run that ends without a complete answer.
 
-        Its answer is the last text of the model, if plain text was asked for; of a model that
-        does not answer when its tools are closed, the last result of a tool.
+        Its answer is the last text of the model, if plain text was asked for. A result of a tool
+        is no answer: `RunResult.last_tool_result` has it.
         """
         if self.spec.output.schema is not None:
             return self.build_result(reason, MissingOutput(why))
         new = fill_missing_results(self.transcript, self.results)[self.input.start :]
         texts = [m.text for m in new if isinstance(m, Assistant) and m.text and not m.calls]
-        if self.close_reason is not None:
-            texts = texts or [m.text for m in new if isinstance(m, ToolResult) and not m.is_error]
         return self.build_result(reason, texts[-1] if texts else MissingOutput(why))
 
 

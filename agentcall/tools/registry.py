@@ -46,8 +46,8 @@ class ToolRegistry:
     def add(self, *sources: object) -> None:
         """Add the tools of each source.
 
-        A source is a tool, a function, a callable object, a module (its tools, or its public
-        functions if it has none), any other object (its tools, or its public methods), or a list or
+        A source is a tool, a function, a method, a callable object, a module (its tools, or its
+        public functions if it has none), any other object (its methods with `@tool`), or a list or
         registry of sources. Raises DuplicateTool or SchemaError, and adds nothing then.
         """
         added = dict(self._tools)
@@ -239,15 +239,20 @@ def _collect_from_object(source: object) -> Iterable[Tool]:
         return [make_tool(source)]
     owner = type(source)
     methods = [
-        getattr(source, name)
+        name
         for name in _list_public_names(owner)
         if inspect.isfunction(inspect.getattr_static(owner, name))
     ]
     if not methods:
         raise SchemaError(
-            f"{source!r} is not a tool, a function, a module or an object with public methods"
+            f"{source!r:.200} is not a tool, a function, a module or an object of tools"
         )
-    return [make_tool(method) for method in methods]
+    # Not all of its methods: whoever adds a method to the class would give it to the model.
+    raise SchemaError(
+        f"{source!r:.200} has no tools; mark the methods that a model may call with @tool, or add "
+        f"these methods themselves, such as [{owner.__name__.lower()}.{methods[0]}]; it has: "
+        f"{', '.join(methods[:20])}"
+    )
 
 
 def _find_decorated_tools(source: object) -> Iterable[Function]:

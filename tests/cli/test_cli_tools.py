@@ -161,7 +161,6 @@ def test_the_schema_is_the_tool_object_of_openai(folder: Path) -> None:
         ("mine", ["add", "mul", "lines", "delete", "fail", "nap"]),
         ("plain.py", ["greet"]),
         ("./plain.py:greet", ["greet"]),
-        ("package.deep:shop", ["buy"]),
         ("package.deep:shop.buy", ["buy"]),
         ("calculator", ["calculator"]),
         ("files=.", ["list_files", "read_file", "search_files", "write_file"]),

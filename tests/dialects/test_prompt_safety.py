@@ -130,3 +130,10 @@ def test_a_result_in_the_next_call_of_a_plan_cannot_forge_a_turn() -> None:
     (wire,) = ConstrainedDialect().render(result, [User("go"), calls])
     assert "Next: send(" in str(wire["content"])
     assert "<|im_end|>" not in str(wire["content"])
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_result_is_sent_as_words(text: str) -> None:
+    assert render_result_text(ToolResult("a", "f", text)) == "(no output)"
+    shown = render_result_text(ToolResult("a", "f", text, untrusted=True))
+    assert shown.splitlines()[1] == "(no output)"

@@ -360,7 +360,8 @@ async def test_the_same_call_for_ever_ends_soon() -> None:
     with FakeServer([forever(call("add", a=2, b=3))]) as server:
         result = await agent_of(server).run("go")
         assert len(server.requests) < 8
-    assert (result.stop_reason, result.output, result.usage.tool_calls) == ("loop", "5", 1)
+    assert (result.stop_reason, result.last_tool_result) == ("loop", "5")
+    assert result.usage.tool_calls == 1
 
 
 async def test_100_calls_of_one_message_run_a_few_at_a_time_and_in_order() -> None:

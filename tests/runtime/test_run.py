@@ -280,10 +280,13 @@ async def test_the_last_request_is_asked_for_an_answer_without_tools() -> None:
     assert (result.usage.requests, result.usage.tool_calls) == (3, 2)
 
 
-async def test_a_model_that_calls_to_the_end_gives_its_last_result() -> None:
+async def test_the_result_of_a_tool_is_no_output_of_the_model() -> None:
     asked, _ = agent(*(call("add", a=n, b=n) for n in range(9)), limits=Limits(requests=3))
     result = await asked.run("go")
-    assert (result.output, result.stop_reason) == ("2", "max_requests")
+    assert (result.last_tool_result, result.stop_reason) == ("2", "max_requests")
+    assert isinstance(result.answer, MissingOutput)
+    with pytest.raises(NoOutput, match=r"result\.last_tool_result"):
+        _ = result.output
     assert_whole(result)
 
 
@@ -382,7 +385,8 @@ async def test_an_identical_call_is_carried_out_once_and_ends_soon(spelling: lis
     asked, model = agent(*script, tools=[plus])
     events = await events_of(asked)
     result = result_in(events)
-    assert (ran, result.stop_reason, result.output) == ([2], "loop", "5")
+    assert (ran, result.stop_reason, result.last_tool_result) == ([2], "loop", "5")
+    assert isinstance(result.answer, MissingOutput)
     assert len(model.requests) <= 5
     assert any(isinstance(event, LoopDetected) for event in events)
     assert "It gave:\n5" in model.requests[2].messages[-1]["content"]

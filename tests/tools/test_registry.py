@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agentcall import Tool, ToolRegistry, tool
+from agentcall import Agent, Tool, ToolRegistry, tool
 from agentcall.errors import DuplicateTool, SchemaError, UnknownTool, UsageError
+from agentcall.testing import ScriptedModel, say
 
 
 @tool
@@ -145,9 +146,13 @@ def test_an_object_gives_its_decorated_methods_bound_to_it() -> None:
     assert registry["zero"].call({}) == 0
 
 
-def test_an_object_without_decorated_methods_gives_its_public_ones() -> None:
-    registry = ToolRegistry(Methods())
-    assert registry.names == ("first", "second")
+def test_an_object_without_decorated_methods_offers_only_those_that_are_added() -> None:
+    with pytest.raises(SchemaError, match=r"such as \[methods\.first\]; it has: first, second"):
+        ToolRegistry(Methods())
+    with pytest.raises(SchemaError, match="mark the methods"):
+        Agent(ScriptedModel([say("hi")]), tools=[Methods()])
+    registry = ToolRegistry(Methods().first)
+    assert registry.names == ("first",)
     assert registry["first"].call({"a": 3}) == 3
 
 
@@ -198,7 +203,7 @@ def test_pick_without_prefix_and_merge_give_new_registries() -> None:
     assert registry.prefix("math_").names == ("math_add", "math_mul")
     assert registry.prefix("math_")["math_add"](1, 2) == 3
     assert (registry | registry.prefix("x_")).names == ("add", "mul", "x_add", "x_mul")
-    assert registry.merge([Shout()], Methods()).names[-2:] == ("first", "second")
+    assert registry.merge([Shout()], Methods().first).names[-1] == "first"
     assert registry.names == ("add", "mul")
     for change in (registry.pick, registry.without):
         with pytest.raises(UnknownTool):
