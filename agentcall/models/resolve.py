@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
 from agentcall.models.url import add_v1_path, redact_url
-from agentcall.settings import ModelSettings
 
 if TYPE_CHECKING:
     from agentcall.models.load_balancer import LoadBalancer
@@ -51,10 +50,6 @@ LOCAL_PORTS = {
 
 ModelLike: TypeAlias = "Model | str | Sequence[Model | str]"
 """A model, its shorthand, or several of them that serve the same model."""
-
-EMBEDDED_SETTINGS = ModelSettings(temperature=0.0, max_tokens=1024)
-"""The settings of the embedded model, unless an agent or a run has others: a small model calls
-tools most reliably at temperature 0, and may write without an end."""
 
 _SINGLE_TRIES, _BALANCED_TRIES = 4, 1
 """Attempts of a request on one server; a load balancer asks another server instead."""
@@ -229,6 +224,7 @@ def _create_embedded_model(name: str | None) -> Model:
     from agentcall.dialects.constrained import ConstrainedDialect
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.local_servers import find_embedded_server
+    from agentcall.settings import ModelSettings
     from agentcall_server.embedded_server import ensure
     from agentcall_server.errors import RuntimeMissing, ServerError, UnknownModelName
 
@@ -240,6 +236,7 @@ def _create_embedded_model(name: str | None) -> Model:
         raise UnknownModel(str(error)) from error
     except ServerError as error:
         raise ModelUnreachable(str(error)) from error
-    return HTTPChat(
-        server.url, server.model, dialect=ConstrainedDialect(), settings=EMBEDDED_SETTINGS
-    )
+    # Replaced by those of an agent or a run (docs/settings.md): a small model calls tools most
+    # reliably at temperature 0, and may write without an end.
+    settings = ModelSettings(temperature=0.0, max_tokens=1024)
+    return HTTPChat(server.url, server.model, dialect=ConstrainedDialect(), settings=settings)

@@ -272,7 +272,8 @@ class AgentRun:
     async def _process_calls(self, turn: ModelTurn) -> RunResult[Any] | None:
         state = self._state
         state.invalid_answers = 0
-        state.free_tool_choice()
+        if state.tool_choice != "auto":
+            state.free_tool_choice()
         planned = TurnPlanner(state).plan_calls(turn.calls)
         if state.spec.handoffs:
             planned = keep_first_handoff(planned, state.spec.handoffs)
