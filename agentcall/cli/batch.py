@@ -18,7 +18,7 @@ from agentcall.agent import Agent
 from agentcall.cli.command import make_app
 from agentcall.cli.errors import UNFINISHED
 from agentcall.cli.interrupt import InterruptibleLoop
-from agentcall.cli.load import build_agent
+from agentcall.cli.load import build_agent, parse_settings
 from agentcall.cli.options import AgentOptions
 from agentcall.cli.terminal import is_terminal, write_note
 from agentcall.durable import DurableAgent
@@ -110,7 +110,7 @@ def run_batch_file(options: BatchOptions) -> int:
         open_tasks = [task for task in tasks if task.run_id not in finished_ids]
         with DurableAgent(agent, url) as durable, _report_interruption():
             if is_shared:
-                lines = run_on_workers(durable, open_tasks)
+                lines = run_on_workers(durable, open_tasks, parse_settings(options))
             else:
                 lines = run_tasks(durable, open_tasks, options.concurrency)
             done = len(tasks) - len(open_tasks)

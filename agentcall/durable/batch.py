@@ -24,6 +24,7 @@ from agentcall.errors import AgentCallError, JournalError, UsageError
 from agentcall.messages import JSON, Message, encode_json
 from agentcall.result import MissingOutput
 from agentcall.runtime.history import read_history
+from agentcall.settings import ModelSettings
 from agentcall.storage.codec import AnyResult, compute_digest
 from agentcall.storage.locks import try_lock
 from agentcall.storage.private_files import open_private
@@ -248,11 +249,14 @@ async def _run_task(durable: DurableAgent[Any, Any], task: BatchTask) -> _TaskOu
 
 
 async def run_on_workers(
-    durable: DurableAgent[Any, Any], tasks: Sequence[BatchTask]
+    durable: DurableAgent[Any, Any],
+    tasks: Sequence[BatchTask],
+    settings: ModelSettings | None = None,
 ) -> AsyncIterator[ResultLine]:
     """Queue tasks for workers and yield their result lines as they end; failed ones are retried.
 
-    Raises JournalError.
+    settings: of the runs; they replace those of the workers' agent. Raises JournalError, and
+    UsageError for settings with `extra_headers`.
     """
     waiting = {task.run_id: task for task in tasks}
     for task in tasks:
@@ -260,7 +264,9 @@ async def run_on_workers(
             del waiting[task.run_id]
             yield build_error_line(task, "BadTask", task.error)
         else:
-            await durable.enqueue(task.prompt, run_id=task.run_id, messages=task.messages)
+            await durable.enqueue(
+                task.prompt, run_id=task.run_id, messages=task.messages, settings=settings
+            )
     queue = durable.agent.name
     failed = await durable.query_journal(lambda journal: journal.list_ended(queue, "failed"))
     for run_id in waiting.keys() & set(failed):

@@ -420,7 +420,7 @@ def tool(
     5
     """
     if function is not None:
-        return make_tool(function)
+        return make_tool(function, name=name, description=description, **options)
 
     def decorate(target: Function) -> Tool:
         return make_tool(target, name=name, description=description, **options)

@@ -54,6 +54,7 @@ from agentcall.runtime.hooks import (
     ToolSpan,
 )
 from agentcall.runtime.turn import ModelTurn, build_turn
+from agentcall.settings import ModelSettings
 from agentcall.tools.tool import Tool
 
 
@@ -285,6 +286,8 @@ def _build_start(source: InstrumentedSpan) -> SpanStart:
             attributes["gen_ai.operation.name"] = "chat"
             attributes["gen_ai.request.stream"] = request.stream
             attributes["gen_ai.output.type"] = "json" if has_schema else "text"
+            if request.settings is not None:
+                attributes |= _describe_settings(request.settings)
             return SpanStart("chat", "client", attributes)  # renamed when the model is known
         case ToolSpan(_, call, tool):
             attributes["gen_ai.operation.name"] = "execute_tool"
@@ -294,6 +297,18 @@ def _build_start(source: InstrumentedSpan) -> SpanStart:
             if tool.description:
                 attributes["gen_ai.tool.description"] = tool.description
             return SpanStart(f"execute_tool {call.name}", "internal", attributes)
+
+
+def _describe_settings(settings: ModelSettings) -> dict[str, AttributeValue]:
+    """Return the settings of an agent and a run; those of its model are not known here."""
+    values: dict[str, AttributeValue | None] = {
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_tokens": settings.max_tokens,
+        "seed": settings.seed,
+        "stop_sequences": list(settings.stop) if settings.stop else None,
+    }
+    return {f"gen_ai.request.{name}": v for name, v in values.items() if v is not None}
 
 
 def _make_writer(

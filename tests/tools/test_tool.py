@@ -288,3 +288,9 @@ async def test_an_awaitable_comes_out_of_an_async_tool() -> None:
 
     assert await slow() == 3
     assert await slow.call({}) == 3
+
+
+def test_a_function_and_options_in_one_call_are_a_tool_with_these_options() -> None:
+    make: Any = tool  # type checkers know only the two usual forms
+    made = make(lambda x: x, name="echo", description="Echo.", retries=3)
+    assert (made.name, made.description, made.options.retries) == ("echo", "Echo.", 3)

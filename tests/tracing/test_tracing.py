@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from agentcall import Agent, Limits, SQLiteSession, tool
+from agentcall import Agent, Limits, ModelSettings, SQLiteSession, tool
 from agentcall.durable import durable
 from agentcall.errors import ModelError, UsageError
 from agentcall.messages import Image
@@ -273,6 +273,15 @@ async def test_a_stream_has_the_same_spans_and_says_when_its_first_piece_came(se
     chat = seen.of("chat m")
     assert chat["gen_ai.request.stream"] is True
     assert 0 <= chat["gen_ai.response.time_to_first_chunk"] < 30
+
+
+async def test_a_request_has_the_settings_of_its_agent_and_its_run(seen: Seen) -> None:
+    agent = Agent(ScriptedModel([say("hi")]), settings=ModelSettings(temperature=0.5, top_p=0.9))
+    await agent.run("?", settings=ModelSettings(temperature=0, max_tokens=9, seed=1, stop="END"))
+    chat = seen.of("chat scripted")
+    names = ("temperature", "top_p", "max_tokens", "seed", "stop_sequences")
+    values = [chat[f"gen_ai.request.{name}"] for name in names]
+    assert values == [0, 0.9, 9, 1, ("END",)]
 
 
 async def test_a_stream_that_is_left_ends_its_spans_as_cancelled(seen: Seen) -> None:
