@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from types import NoneType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 from agentcall.dialects.answer_parts import ToolCallPart
@@ -208,7 +208,7 @@ def _handle_exception(
     if handle is None or isinstance(exception, ToolError):  # a ToolError is a message to the model
         return result
     try:
-        text: object = handle(failure)
+        text = cast("object", handle(failure))
         if not isinstance(text, (str, NoneType)):
             raise UsageError(f"on_tool_error returned {text!r}; return a text or None, or raise")
     except Exception as error:
