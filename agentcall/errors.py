@@ -90,6 +90,19 @@ class PolicyFailed(UsageError):
 class MissingExtra(UsageError, ImportError):
     """An optional package is not installed; the message says how to install it."""
 
+    @classmethod
+    def for_feature(
+        cls, feature: str, extra: str, cause: ImportError | None = None
+    ) -> MissingExtra:
+        """Return the error for a feature that needs an extra of agentcall.
+
+        The message names the packages that are missing, and the command for this installation.
+        """
+        from agentcall_server.extras import describe_missing_extra
+
+        module = "" if cause is None else cause.name or ""
+        return cls(describe_missing_extra(feature, extra, module))
+
 
 class ModelError(AgentCallError):
     """The server or the model failed.

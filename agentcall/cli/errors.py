@@ -89,7 +89,7 @@ def _get_server_exit_code(error: BaseException) -> int:
 
 
 def print_error(error: BaseException) -> None:
-    """Print an error in red, on one line of standard error."""
+    """Print an error in red on standard error: on one line, or a UsageError on several."""
     from agentcall_server.errors import ServerError
 
     if isinstance(error, (AgentCallError, ServerError)):
@@ -99,7 +99,9 @@ def print_error(error: BaseException) -> None:
             f"agentcall failed: {type(error).__name__}: {error}; "
             "AGENTCALL_DEBUG=1 shows the traceback"
         )
-    write_note(f"error: {text}", "red")
+    lines = text.splitlines() if isinstance(error, UsageError) else [text]
+    for index, line in enumerate(lines):
+        write_note(line if index else f"error: {line}", "red")
 
 
 def print_tool_errors(failures: Sequence[ToolFailure], *, verbose: bool) -> None:

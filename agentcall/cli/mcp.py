@@ -65,7 +65,9 @@ def serve_mcp(options: MCPOptions) -> None:
         run_sync(server.run_stdio())
         return
     address = parse_address(options.http)
-    serve_app(server.app, address, path="/mcp", title="MCP", origins=options.origins or ())
+    serve_app(
+        server.app, address, path="/mcp", title="MCP", origins=options.origins or (), extra="mcp"
+    )
 
 
 app = make_app(MCPOptions, serve_mcp, MCP_HELP)

@@ -126,21 +126,23 @@ def serve_app(
     title: str,
     key_query: str = "",
     origins: Sequence[str] = (),
+    extra: str = "serve",
 ) -> None:
     """Serve an application until Ctrl-C, and print its address. Raises UsageError.
 
     make: makes the application for the access policy of the address.
     key_query: what precedes the key at the end of the printed address; "" prints no key.
     origins: origins of pages on other servers that may send requests too.
+    extra: the extra of the command, which has the same name.
     """
     try:
         from agentcall.serving.http_connection import create_server
     except ImportError as error:
-        raise MissingExtra("this needs uvicorn: pip install 'agentcall[serve]'") from error
+        raise MissingExtra.for_feature(f"agentcall {extra}", extra, error) from None
     log_to_stderr()
+    listener = _open_socket(address)
     keys = _read_keys(address)
     access = build_access_policy(address.host, keys, origins)
-    listener = _open_socket(address)
     host, port = listener.getsockname()[:2]
     app = make(access)
     shown_host = f"[{host}]" if ":" in host else host

@@ -16,7 +16,6 @@ from agentcall.cli.options import (
     PortOption,
 )
 from agentcall.cli.serve import ListenAddress, serve_app
-from agentcall.errors import MissingExtra
 from agentcall.serving.http_security import AccessPolicy, ASGIApp
 
 WEB_HELP = """Chat with an agent in the browser.
@@ -55,13 +54,8 @@ def serve_web(options: WebOptions) -> None:
     """Serve until stopped."""
     from agentcall.cli.load import build_agent
     from agentcall.cli.model_server import ensure_server
+    from agentcall.serving.web.app import WebChat
 
-    try:
-        from agentcall.serving.web.app import WebChat
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"the browser chat needs {error.name}: pip install 'agentcall[web]'"
-        ) from error
     agent = build_agent(options)
     if options.launch:
         ensure_server(options.model)
@@ -76,6 +70,7 @@ def serve_web(options: WebOptions) -> None:
         title=agent.name,
         key_query="?token=",
         origins=options.origins or (),
+        extra="web",
     )
 
 

@@ -43,8 +43,6 @@ def make_opener(
 def _open_postgres(url: str, lease: float) -> JournalDatabase:
     try:
         from agentcall.durable.postgres_journal import PostgresDatabase
-    except ImportError:
-        raise MissingExtra(
-            "a journal in PostgreSQL needs psycopg: pip install 'agentcall[durable]'"
-        ) from None
+    except ImportError as error:
+        raise MissingExtra.for_feature("a journal in PostgreSQL", "durable", error) from None
     return PostgresDatabase(url, redact_url(url), lease=lease)

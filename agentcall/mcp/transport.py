@@ -119,4 +119,4 @@ def import_optional(module: str) -> Any:  # Any: a module of an optional package
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingExtra("MCP needs its package: pip install 'agentcall[mcp]'") from error
+        raise MissingExtra.for_feature("MCP", "mcp", error) from None

@@ -14,19 +14,17 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import orjson
-from openai import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    APITimeoutError,
-    AsyncOpenAI,
-    AsyncStream,
-    OpenAIError,
-)
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from agentcall.dialects.dialect import Dialect, get_dialect
-from agentcall.errors import BadAnswer, CutAnswer, ModelError, ModelTimeout, ModelUnreachable
+from agentcall.errors import (
+    BadAnswer,
+    CutAnswer,
+    MissingExtra,
+    ModelError,
+    ModelTimeout,
+    ModelUnreachable,
+)
 from agentcall.messages import JSON
 from agentcall.models.adaptations import LearnedAdaptation
 from agentcall.models.capabilities import CHAT_PATH, DialectChoice
@@ -37,6 +35,19 @@ from agentcall.models.http import MAX_BYTES
 from agentcall.models.model import ModelRequest, ResponseEvent
 from agentcall.models.url import extract_named_secrets, extract_url_secrets, redact_url
 from agentcall.settings import ModelSettings, merge_headers
+
+try:
+    from openai import (
+        APIConnectionError,
+        APIError,
+        APIStatusError,
+        APITimeoutError,
+        AsyncOpenAI,
+        AsyncStream,
+        OpenAIError,
+    )
+except ModuleNotFoundError as error:
+    raise MissingExtra.for_feature("OpenAIChat", "openai", error) from None
 
 T = TypeVar("T")
 

@@ -67,9 +67,7 @@ _HOST_AND_PORT = re.compile(r"[\w.-]+:\d{2,5}(?:/|#|$)")
 def resolve_model(model: ModelLike | None) -> Model:
     """Resolve a model or a shorthand; None selects the default. Raises UnknownModel, UsageError."""
     if model is None:
-        return _LazyModel(
-            lambda: resolve_model(os.environ.get("AGENTCALL_MODEL") or _detect_shorthand())
-        )
+        return _LazyModel(_create_default_model)
     if isinstance(model, str):
         shorthands = split_shorthands(model)
         if len(shorthands) == 1:
@@ -206,6 +204,24 @@ def _create_lmdeploy_model(name: str, tries: int) -> Model:
     return _create_http_model(url, server.model if server else name or None, tries)
 
 
+def _create_default_model() -> Model:
+    """Return the model of AGENTCALL_MODEL, else a local one. Raises UsageError if there is none."""
+    shorthand = os.environ.get("AGENTCALL_MODEL") or _detect_shorthand()
+    if shorthand != "embedded":
+        return resolve_model(shorthand)
+    try:
+        return _create_embedded_model(None)
+    except MissingExtra as error:
+        raise MissingExtra(
+            "no model was named, and none was found:\n"
+            '- AGENTCALL_MODEL is not set: set it to a server such as "http://host:port/v1" or '
+            '"ollama:NAME", or name it with Agent(model) or -m\n'
+            f"- no LMDeploy answers at {LMDEPLOY[0]}:{LMDEPLOY[1]}: `agentcall server start MODEL` "
+            "starts one on a machine with a GPU\n"
+            f"- {error}"
+        ) from None
+
+
 def _detect_shorthand() -> str:
     """Return the shorthand of a running local LMDeploy, else of the embedded model."""
     import socket
@@ -231,7 +247,7 @@ def _create_embedded_model(name: str | None) -> Model:
     try:
         server = find_embedded_server(name) or ensure(name)
     except RuntimeMissing as error:
-        raise MissingExtra(str(error)) from error
+        raise MissingExtra(str(error)) from None
     except UnknownModelName as error:
         raise UnknownModel(str(error)) from error
     except ServerError as error:

@@ -55,10 +55,11 @@ def instrument(
     try:
         from agentcall.tracing.otel import OpenTelemetryTracer
     except ModuleNotFoundError as error:
+        missing = MissingExtra.for_feature("instrument", "otel", error)
         raise MissingExtra(
-            "OpenTelemetry is not installed: pip install 'agentcall[otel]', and an SDK with an "
-            "exporter, such as opentelemetry-exporter-otlp; write_trace needs neither"
-        ) from error
+            f"{missing}\nIt also needs an SDK and an exporter, such as opentelemetry-sdk and "
+            "opentelemetry-exporter-otlp. write_trace writes spans to a file, and needs neither."
+        ) from None
     if content is None:
         variable = os.environ.get(CONTENT_VARIABLE, "").lower()
         content = variable in ("1", "true", "span_only", "span_and_event")

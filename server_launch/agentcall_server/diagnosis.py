@@ -12,6 +12,8 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
+from agentcall_server.extras import format_install_command
+
 FailureCause = Literal[
     "memory", "main memory", "port", "flag", "parser", "code", "model", "network", "driver",
     "package", "disk", "hung", "unwell", "unknown",
@@ -157,7 +159,7 @@ _LOG_PATTERNS = (
         "package",
         r"\"failed\": \"runtime\", \"why\": \"([^\"]*)",
         "the runtime of the embedded model is missing ({0})",
-        "pip install 'agentcall[embedded]'",
+        format_install_command("embedded"),
     ),
     _LogPattern(
         "disk",

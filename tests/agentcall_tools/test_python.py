@@ -162,4 +162,5 @@ def test_without_the_package_the_words_say_what_to_install() -> None:
         "asyncio.run(run_python('1'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "run_python needs: pip install 'agentcall[python]'" in done.stderr
+    assert "run_python needs pydantic_monty" in done.stderr
+    assert "Install the extra 'python': pip install" in done.stderr

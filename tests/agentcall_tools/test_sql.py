@@ -545,4 +545,5 @@ def test_without_the_package_the_words_say_what_to_install() -> None:
         "asyncio.run(Sql('postgresql://a@127.0.0.1/b').query_database('SELECT 1'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "PostgreSQL needs: pip install 'agentcall[postgres]'" in done.stderr
+    assert "PostgreSQL needs psycopg" in done.stderr
+    assert "Install the extra 'postgres': pip install" in done.stderr

@@ -678,7 +678,8 @@ def test_a_missing_extra_names_the_pip_command() -> None:
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "pip install 'agentcall[durable]'" in done.stdout
+    assert "a journal in PostgreSQL needs psycopg" in done.stdout
+    assert "Install the extra 'durable': pip install" in done.stdout
 
 
 async def test_a_paced_model_is_asked_no_faster_than_told() -> None:

@@ -611,5 +611,6 @@ def test_without_opentelemetry_a_file_is_written_and_the_extra_is_named(tmp_path
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
     )
-    assert "pip install 'agentcall[otel]'" in done.stdout
+    assert "instrument needs opentelemetry" in done.stdout
+    assert "Install the extra 'otel': pip install" in done.stdout
     assert len(lines_of(tmp_path / "t.jsonl")) == 2

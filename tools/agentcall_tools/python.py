@@ -5,7 +5,7 @@ imports beyond a few harmless modules. The interpreter stops the code at a limit
 output.
 """
 
-from agentcall import tool
+from agentcall import MissingExtra, tool
 
 MAX_PRINTED = 20_000
 MAX_CODE_LENGTH = 50_000
@@ -45,7 +45,7 @@ class Python:
         try:
             from pydantic_monty import CollectString, Monty, MontyError
         except ImportError as error:
-            raise ImportError("run_python needs: pip install 'agentcall[python]'") from error
+            raise MissingExtra.for_feature("run_python", "python", error) from None
 
         printed = CollectString(MAX_PRINTED)
         try:

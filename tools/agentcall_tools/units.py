@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from agentcall import tool
+from agentcall import MissingExtra, tool
 
 MAX_UNIT_LENGTH = 60
 MAX_FACTORS = 8
@@ -253,7 +253,7 @@ def _load_registry() -> PintRegistry:
     try:
         from pint import UnitRegistry
     except ImportError as error:
-        raise ImportError("convert_units needs: pip install 'agentcall[tools]'") from error
+        raise MissingExtra.for_feature("convert_units", "tools", error) from None
 
     registry = cast(PintRegistry, UnitRegistry())
     for definition in _DEFINITIONS:

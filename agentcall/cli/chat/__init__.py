@@ -78,9 +78,7 @@ def _open_terminal_ui(current: ChatSession, *, verbose: bool) -> TerminalUI:
     try:
         from agentcall.cli.chat.prompt import PromptToolkitPrompter
     except ImportError as error:
-        raise MissingExtra(
-            "agentcall chat needs prompt_toolkit at a terminal: pip install 'agentcall[chat]'"
-        ) from error
+        raise MissingExtra.for_feature("agentcall chat", "chat", error) from None
     from rich.console import Console
 
     completions: dict[str, Callable[[], list[str]]] = dict.fromkeys(COMMANDS, list)

@@ -4,6 +4,11 @@ The agent calls its tools on the server, and the client gets a plain completion.
 `serve`.
 """
 
-from agentcall.serving.openai_api.app import Capacity, OpenAIEndpoint
+from agentcall.errors import MissingExtra
+
+try:
+    from agentcall.serving.openai_api.app import Capacity, OpenAIEndpoint
+except ModuleNotFoundError as error:
+    raise MissingExtra.for_feature("the endpoint", "serve", error) from None
 
 __all__ = ["Capacity", "OpenAIEndpoint"]

@@ -17,12 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-
 from agentcall.agent import Agent
-from agentcall.errors import SessionError, UsageError
+from agentcall.errors import MissingExtra, SessionError, UsageError
 from agentcall.messages import MAX_IMAGE_BYTES
 from agentcall.serving.conversation import Conversation, new_session
 from agentcall.serving.http_security import (
@@ -33,12 +29,20 @@ from agentcall.serving.http_security import (
     Scope,
     Send,
 )
-from agentcall.serving.web.chat_tab import CallDurations, ChatTab
-from agentcall.serving.web.page import ChatPage, build_page
-from agentcall.serving.web.security import UserIsolationMiddleware, WebSecurityMiddleware
-from agentcall.serving.web.uploads import Uploads, get_upload_folder
 from agentcall.sessions import ChatSession, SQLiteSession, default_path
 from agentcall.sessions.export import EXPORTERS, load_session
+
+try:
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
+
+    from agentcall.serving.web.chat_tab import CallDurations, ChatTab
+    from agentcall.serving.web.page import ChatPage, build_page
+    from agentcall.serving.web.security import UserIsolationMiddleware, WebSecurityMiddleware
+    from agentcall.serving.web.uploads import Uploads, get_upload_folder
+except ModuleNotFoundError as error:
+    raise MissingExtra.for_feature("the web chat", "web", error) from None
 
 MAX_BODY_BYTES = MAX_IMAGE_BYTES + 2**20
 """The largest request in bytes: an image and the form around it."""

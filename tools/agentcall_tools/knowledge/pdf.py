@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 from pydantic import BaseModel, ValidationError
 
+from agentcall import MissingExtra
 from agentcall_tools.knowledge import pdf_reader
 
 MAX_SECONDS = 60.0
@@ -17,9 +18,9 @@ class _PDFAnswer(BaseModel):
 
 
 def read_pdf_pages(data: bytes) -> list[str]:
-    """Return the text of each page. Raise ValueError if it fails, ImportError without pypdf."""
+    """Return the text of each page. Raise ValueError if it fails, MissingExtra without pypdf."""
     if find_spec("pypdf") is None:
-        raise ImportError("PDF needs: pip install 'agentcall[knowledge]'")
+        raise MissingExtra.for_feature("reading PDF files", "knowledge")
     try:
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-I", pdf_reader.__file__],

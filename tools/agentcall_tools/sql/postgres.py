@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agentcall import MissingExtra
 from agentcall_tools.sql.postgres_functions import check_effects
 from agentcall_tools.sql.rows import MAX_CELL_LENGTH, QueryRows, SqlError, format_cells
 
@@ -76,7 +77,7 @@ class PostgresReader:
         try:
             import psycopg
         except ImportError as error:
-            raise ImportError("PostgreSQL needs: pip install 'agentcall[postgres]'") from error
+            raise MissingExtra.for_feature("PostgreSQL", "postgres", error) from None
 
         milliseconds = f"{self.seconds * 1000:.0f}"
         try:
