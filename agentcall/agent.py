@@ -122,6 +122,7 @@ class Agent(Generic[Output, Deps]):
     settings: ModelSettings | None = None
 
     def __post_init__(self) -> None:
+        _check_fields(self)
         check_settings(self.settings)
         # Tools and types that cannot be offered are refused here, not in a run; but the tools of
         # an MCP server are not known yet: the first run waits for them.
@@ -557,6 +558,37 @@ def _resolve_required_tools(agent: Agent[Any, Any]) -> list[Tool]:
     return found
 
 
+def _check_fields(agent: Agent[Any, Any]) -> None:
+    """Raise UsageError for a field of the wrong type, which would fail later or not at all."""
+
+    def refuse(name: str, value: object, expected: str) -> UsageError:
+        return UsageError(f"Agent({name}={value!r:.100}): it has to be {expected}")
+
+    fields: Mapping[str, Any] = vars(agent)  # Any: a program without a type checker
+    instructions, name, limits = fields["instructions"], fields["name"], fields["limits"]
+    handoffs, max_tools, output = fields["handoffs"], fields["max_tools"], fields["output_type"]
+    if not isinstance(instructions, str):
+        raise refuse("instructions", instructions, "a text")
+    if not isinstance(name, str) or not name:
+        raise refuse("name", name, "a text")
+    if not isinstance(limits, Limits):
+        raise refuse("limits", limits, "a Limits, such as Limits(requests=5)")
+    if not (max_tools is None or (isinstance(max_tools, int) and max_tools > 0)):
+        raise refuse("max_tools", max_tools, "a number above 0, or None")
+    if not isinstance(handoffs, (list, tuple)) or not all(isinstance(a, Agent) for a in handoffs):
+        raise refuse("handoffs", handoffs, "a list of agents")
+    if isinstance(output, (str, bytes, Mapping, list, tuple)):
+        raise refuse("output_type", output, "a type, such as int, list[str] or a class")
+
+
+def _check_conversation(messages: object, session: object) -> None:
+    """Raise UsageError for `messages` or a `session` of a type that is often confused with it."""
+    if hasattr(messages, "new_messages"):
+        raise UsageError("messages= is a RunResult; pass result.messages")
+    if not (session is None or hasattr(session, "acquire")):
+        raise UsageError(f"session={session!r:.100} is not a session; use SQLiteSession(id)")
+
+
 def _check_unique_names(agent: Agent[Any, Any]) -> None:
     """Raise UsageError if two agents that handoffs lead to have one name."""
     known: dict[str, Agent[Any, Any]] = {}
@@ -579,6 +611,7 @@ def _prepare_run(
 ) -> RunInput:
     from agentcall.runtime.state import RunInput
 
+    _check_conversation(messages, session)
     if session is None:
         conversation = prepare_messages(prompt, messages)
         return RunInput(generate_run_id(), *conversation, deps, settings=settings)

@@ -212,8 +212,12 @@ class RunResult(Generic[Output]):
         """
         try:
             return _run_result_from_json(cast("Mapping[str, JSON]", orjson.loads(text)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"this is not the result of a run: {error!r}") from error
+        except orjson.JSONDecodeError as error:
+            raise UsageError(f"this is not the result of a run: it is not JSON ({error})") from None
+        except KeyError as error:
+            raise UsageError(f"this is not the result of a run: it has no {error}") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"this is not the result of a run: {error}") from error
 
     def __str__(self) -> str:
         return str(self.answer) if not isinstance(self.answer, MissingOutput) else self.text

@@ -37,8 +37,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name in type(self).__slots__:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"Limits({name}={value!r}): it has to be above 0, or None")
+            if value is None or (isinstance(value, (int, float)) and value > 0):
+                continue
+            raise UsageError(f"Limits({name}={value!r}): it has to be a number above 0, or None")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import typer
 
 from agentcall.agent import Agent
 from agentcall.cli.command import make_app
-from agentcall.cli.errors import UNFINISHED
+from agentcall.cli.errors import UNFINISHED, print_warning
 from agentcall.cli.interrupt import InterruptibleLoop
 from agentcall.cli.load import build_agent, parse_settings
 from agentcall.cli.options import AgentOptions
@@ -89,6 +89,7 @@ class BatchOptions(AgentOptions):
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")] = False
 
 
+_MAX_ERRORS = 3
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|min|h))?")
 _UNIT_SECONDS = {None: 1, "s": 1, "min": 60, "h": 3600}
 
@@ -239,8 +240,20 @@ def _summarize(tasks: Sequence[BatchTask], results: BatchResults, options: Batch
     if reasons["final"] == len(tasks):
         return 0
     if not options.quiet:
+        _print_first_errors(lines)
         sys.stderr.write("--retry runs those without a final answer again\n")
     return UNFINISHED
+
+
+def _print_first_errors(lines: Sequence[ResultLine]) -> None:
+    """Print the first errors that differ, each with the task that it belongs to."""
+    shown: dict[str, str] = {}
+    for line in lines:
+        error = line["error"]
+        if isinstance(error, Mapping):
+            shown.setdefault(str(error["message"]), str(line["id"]))
+    for message, task_id in list(shown.items())[:_MAX_ERRORS]:
+        print_warning(f"task {task_id}: {message}")
 
 
 app = make_app(BatchOptions, run_batch_file, BATCH_HELP)

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from agentcall.cli.command import make_app
-from agentcall.cli.errors import UNFINISHED, UNREACHABLE
+from agentcall.cli.errors import UNFINISHED, UNREACHABLE, print_warning
 from agentcall.cli.interrupt import InterruptibleLoop
 from agentcall.cli.model_server import get_default_server, resolve_server
 from agentcall.cli.options import JSONObjectOption, JSONOption, ServedModelOption
@@ -101,6 +101,11 @@ def run_doctor(options: DoctorOptions) -> int:
         write_json(_report_to_json(report), indent=True)
     else:
         _print_report(report)
+        if options.url is None and not (report.model or report.served):
+            print_warning(
+                "to examine another server: agentcall doctor http://host:port/v1 (or ollama:NAME); "
+                "without a server: agentcall run -m embedded, a model on this machine's CPU"
+            )
     if report.healthy:
         return 0
     return UNFINISHED if report.model or report.served else UNREACHABLE

@@ -89,7 +89,10 @@ def _list_paused_runs(db: str | None) -> None:
 
 def _resume_from_file(path: Path, options: ResumeOptions) -> int:
     """Continue a run from a result that a program has saved; the file stays."""
-    result = AnyRunResult.from_json(path.read_bytes())
+    try:
+        result = AnyRunResult.from_json(path.read_bytes())
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     if not result.pending:
         raise UsageError(f"the run {result.run_id} does not wait for approval; it has ended")
     if not (options.agent or options.tools):

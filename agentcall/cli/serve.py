@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -203,9 +204,23 @@ def _open_socket(address: ListenAddress) -> socket.socket:
         listener.listen()  # a client that reads the printed address can connect at once
     except OSError as error:
         listener.close()
-        shown = f"{address.host}:{address.port}"
-        raise UsageError(f"cannot listen at {shown}: {error.strerror}; choose another") from error
+        raise UsageError(_explain_no_address(address, error)) from None
     return listener
+
+
+def _explain_no_address(address: ListenAddress, error: OSError) -> str:
+    """Describe why the address cannot be listened at, and what to choose instead."""
+    shown = f"{address.host}:{address.port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"another program listens at {shown}; choose another port, or 0 for a free one"
+        case errno.EACCES:
+            return f"this user may not listen at {shown}; choose a port above 1023"
+        case _:
+            return (
+                f"cannot listen at {shown}: {error.strerror}; the host has to be an address of "
+                "this machine, such as 127.0.0.1, or 0.0.0.0 for all of them"
+            )
 
 
 app = make_app(ServeOptions, serve_endpoint, SERVE_HELP)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -438,7 +439,9 @@ class HTTPEndpoint:
                     "server does not use TLS, write http:// instead of https://"
                 )
             case _:
-                reason = error.strerror or error
+                number = error.os_error.errno or 0
+                # asyncio's own words are "Connect call failed ('127.0.0.1', 80)".
+                reason = os.strerror(number) if number > 0 else error.strerror or error
                 return f"no server answers at {self.display_url} ({reason}); is it running?"
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel
+from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel, UsageError
 from agentcall.models.url import add_v1_path, redact_url
 
 if TYPE_CHECKING:
@@ -73,7 +73,28 @@ def resolve_model(model: ModelLike | None) -> Model:
         if len(shorthands) == 1:
             return _resolve_shorthand(model, _SINGLE_TRIES)
         return _create_load_balancer(shorthands)
-    return _create_load_balancer(model) if isinstance(model, Sequence) else model
+    if isinstance(model, Sequence):
+        return _create_load_balancer(model)
+    return _require_model(model)
+
+
+def _require_model(value: Model) -> Model:
+    """Return the model. Raises UsageError for anything else that a program passes."""
+    if isinstance(value, type) or not hasattr(value, "ask"):
+        raise UsageError(_explain_no_model(value))
+    return value
+
+
+def _explain_no_model(value: object) -> str:
+    if hasattr(value, "chat") and hasattr(value, "models"):
+        return (
+            f"model={value!r:.100} is a client of the openai package; use "
+            "OpenAIChat(client, model) of agentcall.models.openai_client"
+        )
+    return (
+        f'model={value!r:.100} is not a model; use a shorthand such as "http://host:port/v1", or '
+        "an object with the method `ask` of agentcall.models.model.Model"
+    )
 
 
 def describe_model(model: ModelLike | None) -> str:
@@ -100,7 +121,9 @@ def _create_load_balancer(nodes: Sequence[Model | str]) -> LoadBalancer:
 
     return LoadBalancer(
         *(
-            _resolve_shorthand(node, _BALANCED_TRIES) if isinstance(node, str) else node
+            _resolve_shorthand(node, _BALANCED_TRIES)
+            if isinstance(node, str)
+            else _require_model(node)
             for node in nodes
         )
     )

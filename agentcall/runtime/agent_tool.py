@@ -30,7 +30,13 @@ from agentcall.runtime.run import AgentRun
 from agentcall.runtime.state import RunInput, current_run
 from agentcall.tools.schema import function_schema, input_schema
 from agentcall.tools.serialize import serialize
-from agentcall.tools.tool import RunContext, Tool, ToolOptionArguments, ToolOptions
+from agentcall.tools.tool import (
+    RunContext,
+    Tool,
+    ToolOptionArguments,
+    ToolOptions,
+    check_options,
+)
 
 MAX_AGENT_DEPTH = 5
 """How many agents may call each other in a row."""
@@ -48,6 +54,7 @@ def create_agent_tool(
 ) -> Tool:
     """Create the tool that asks an agent for a text, or with a value of `input_type`."""
     arguments: ToolOptionArguments = {"timeout": None, **options}
+    check_options(arguments)
     tool_options = replace(ToolOptions(**arguments), delegates=True)
     if input_type is str:
         text_function = TextAgentTool(get_spec)

@@ -22,9 +22,13 @@ _MAX_ATTEMPTS = 50
 
 @dataclass(frozen=True, slots=True)
 class InvalidOutput:
-    """An answer that is not of the output type; `message` tells the model why."""
+    """An answer that is not of the output type.
+
+    message: tells the model why, and what to do. reason: tells the developer why.
+    """
 
     message: str
+    reason: str
 
 
 class OutputParser:
@@ -53,7 +57,17 @@ class OutputParser:
         for candidate in _iter_unwrapped(text, self._type.name):
             with suppress(ArgumentsError):
                 return self._type.parse(candidate)
-        return InvalidOutput(format_invalid_output(best_error))
+        reason = "it is not JSON" if best_error is None else _explain_mismatch(best_error)
+        return InvalidOutput(format_invalid_output(best_error), reason)
+
+
+def _explain_mismatch(error: ArgumentsError) -> str:
+    """Return the problems of an answer on one line."""
+    problems = [
+        f"{problem.path or 'the value'} is {problem.value!r:.100}, expected {problem.expected}"
+        for problem in error.problems
+    ]
+    return "; ".join(problems) or "it is not JSON"
 
 
 def _iter_candidates(text: str) -> Iterator[str]:

@@ -46,10 +46,12 @@ def prepare_resume(
     """
     waiting = [pending.call.id for pending in result.pending]
     unknown = [call_id for call_id in decisions if call_id not in waiting]
-    if unknown or not waiting:
-        subject = f"{unknown[0]!r} does not wait" if unknown else "none waits"
-        known = ", ".join(waiting) or "none"
-        raise UsageError(f"of the calls of this result {subject} for approval; waiting: {known}")
+    if not waiting:
+        raise UsageError("this run does not wait for approval: none of its calls is pending")
+    if unknown:
+        raise UsageError(
+            f"the call {unknown[0]!r} does not wait for approval; these do: {', '.join(waiting)}"
+        )
     normalized = {
         call_id: _normalize_decision(call_id, decision) for call_id, decision in decisions.items()
     }

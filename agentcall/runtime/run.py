@@ -264,7 +264,9 @@ class AgentRun:
         if turn.calls and is_open:
             return await self._process_calls(turn)
         if turn.broken and is_open:
-            return self._reject_answer(turn.text, self._format_malformed_call(turn.broken[0]))
+            reason = f"had a tool call that cannot be parsed: {turn.broken[0].reason}"
+            message = self._format_malformed_call(turn.broken[0])
+            return self._reject_answer(turn.text, message, reason)
         return self._process_answer(turn)
 
     # Tool calls.
@@ -315,7 +317,8 @@ class AgentRun:
     def _process_truncated_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         state = self._state
         if (turn.calls or turn.broken) and not state.close_reason:
-            return self._reject_answer(turn.text, TRUNCATED_CALL)
+            reason = "had a tool call that the length limit cut off"
+            return self._reject_answer(turn.text, TRUNCATED_CALL, reason)
         if not (turn.text or turn.thinking) and state.trim():
             # LMDeploy 0.5 reports a conversation that is longer than its window in this way.
             return None
@@ -344,7 +347,8 @@ class AgentRun:
             return self._reject_early_answer(turn, missing)
         value = self._state.spec.output.parse(turn.text)
         if isinstance(value, InvalidOutput):
-            return self._reject_answer(turn.text, value.message)
+            reason = f"did not fit the output type: {value.reason}"
+            return self._reject_answer(turn.text, value.message, reason)
         self._append_answer(turn.text, thinking=turn.thinking)
         return self._state.build_result(self._state.close_reason or "final", value)
 
@@ -394,14 +398,18 @@ class AgentRun:
             state.transcript.append(User(EMPTY_ANSWER))
         return None
 
-    def _reject_answer(self, text: str, message: str) -> RunResult[Any] | None:
-        """Report to the model what is wrong with its answer; end the run if that did not help."""
+    def _reject_answer(self, text: str, message: str, reason: str) -> RunResult[Any] | None:
+        """Report to the model what is wrong with its answer; end the run if that did not help.
+
+        reason: follows "the answer" in a sentence for the developer.
+        """
         state = self._state
         state.invalid_answers += 1
         if text:
             self._append_answer(text)
         if state.invalid_answers >= MAX_INVALID_ANSWERS:
-            return state.build_partial_result(state.close_reason or "error", message)
+            why = f"{MAX_INVALID_ANSWERS} answers in a row were rejected; the last one {reason}"
+            return state.build_partial_result(state.close_reason or "error", why)
         state.emit_event(AnswerDiscarded(message))
         self._append_correction(message)
         return None

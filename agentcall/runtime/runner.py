@@ -12,15 +12,25 @@ import atexit
 import contextvars
 import os
 import threading
+import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
-from agentcall.errors import attach_result, get_attached_result
+from agentcall.errors import (
+    AgentCallError,
+    ModelError,
+    PolicyFailed,
+    SessionError,
+    UsageError,
+    attach_result,
+    get_attached_result,
+)
 from agentcall.events import Emit, Event, ProgressEvent, RunFinished
 from agentcall.result import RunResult
 from agentcall.runtime.agent_spec import AgentSpec
@@ -32,6 +42,9 @@ T = TypeVar("T")
 
 _CANCEL_SECONDS = 1.5
 """Seconds that a cancelled run may take to clean up: more than it gives its tools."""
+
+_OWN_FOLDER = f"{Path(__file__).parents[1]}{os.sep}"
+_LIBRARY_FOLDER = f"{Path(os.__file__).parent}{os.sep}"
 
 _start_lock = threading.Lock()
 
@@ -115,6 +128,9 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
     loop.call_soon_threadsafe(start)
     try:
         return outcome.result()
+    except (ModelError, SessionError, UsageError) as error:
+        _hide_own_frames(error)
+        raise
     except BaseException as error:
         if not outcome.done():  # Ctrl-C, or another error that is not from the coroutine
             loop.call_soon_threadsafe(stop)
@@ -122,6 +138,26 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
             if outcome.done():
                 attach_result(error, get_attached_result(outcome.exception()))
         raise
+
+
+def _hide_own_frames(error: AgentCallError) -> None:
+    """Reduce the printed traceback to the caller's code and the message.
+
+    It would show the frames of the other thread, and those of the HTTP client for the cause, which
+    is kept as the context. A traceback with other code than ours is left as it is.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    is_own = all(_is_own_file(frame.f_code.co_filename) for frame, _ in frames)
+    if is_own and not isinstance(error, PolicyFailed):  # its cause is the user's code
+        error.__context__, error.__cause__ = error.__cause__ or error.__context__, None
+        error.__suppress_context__ = True
+        error.__traceback__ = None
+
+
+def _is_own_file(name: str) -> bool:
+    """Whether a file belongs to agentcall or to the standard library."""
+    is_installed = "site-packages" in name or "dist-packages" in name
+    return name.startswith(_OWN_FOLDER) or (name.startswith(_LIBRARY_FOLDER) and not is_installed)
 
 
 def _get_running_loop() -> asyncio.AbstractEventLoop | None:

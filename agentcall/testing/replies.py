@@ -284,7 +284,12 @@ def require_replies(script: Sequence[object]) -> list[Reply]:
     replies: list[Reply] = []
     for item in script:
         if not isinstance(item, Reply):
-            raise UsageError(f"{item!r} is not a reply; write a text as say({item!r})")
+            hint = "use say(text), call(name, ...) or calls(...)"
+            if isinstance(item, str):
+                hint = f"write a text as say({item!r:.100})"
+            elif isinstance(item, (list, tuple)):
+                hint = "several calls of one answer are calls(call(...), call(...))"
+            raise UsageError(f"{item!r:.100} is not a reply; {hint}")
         replies.append(item)
     return replies
 

@@ -209,6 +209,10 @@ def collect_tools(source: object) -> Iterable[Tool]:
         return [t for s in cast("Mapping[Any, object]", source).values() for t in collect_tools(s)]
     if isinstance(source, (str, bytes)):
         raise UsageError(f"{source!r} is a text, not a tool; add the function itself")
+    if source is None:
+        raise UsageError("None is not a tool; leave tools= out, or pass a list of functions")
+    if hasattr(source, "as_tool"):
+        raise UsageError(f"{source!r:.100} is an agent; add its as_tool(), or name it in handoffs=")
     if isinstance(source, Iterable):
         return [t for s in cast("Iterable[object]", source) for t in collect_tools(s)]
     return _collect_from_object(source)
@@ -221,7 +225,10 @@ def _collect_from_module(module: ModuleType) -> Iterable[Tool]:
         return tools
     functions = [f for f in public if inspect.isfunction(f) and f.__module__ == module.__name__]
     if not functions:
-        raise UsageError(f"the module {module.__name__} has no tools and no public functions")
+        place = getattr(module, "__file__", None) or f"the module {module.__name__}"
+        raise UsageError(
+            f"{place} has no tools: decorate a function with @tool, or define a public one"
+        )
     return [make_tool(function) for function in functions]
 
 
@@ -245,7 +252,8 @@ def _collect_from_object(source: object) -> Iterable[Tool]:
     ]
     if not methods:
         raise SchemaError(
-            f"{source!r:.200} is not a tool, a function, a module or an object of tools"
+            f"{source!r:.200} is not a tool, a function, a module or an object of tools; if a call "
+            "returned it, add the function itself, without ()"
         )
     # Not all of its methods: whoever adds a method to the class would give it to the model.
     raise SchemaError(

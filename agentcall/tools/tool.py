@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial, update_wrapper
 from types import MethodType
 from typing import Any, Generic, Literal, TypeAlias, cast, get_args, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
-from agentcall.errors import UsageError
+from agentcall.errors import SchemaError, UsageError
 from agentcall.messages import JSON, Message, Usage
 from agentcall.tools.importable import FunctionRef, explain_not_importable, make_function_ref
 from agentcall.tools.schema import ExternalSchema, FunctionSchema, function_schema
@@ -107,6 +107,9 @@ class ToolOptions:
     variables: Sequence[str] = ()
     after_crash: AfterCrash = "tell"
     delegates: bool = False
+
+
+_DEFAULT_OPTIONS = ToolOptions()
 
 
 class Tool(Generic[P, R]):
@@ -276,7 +279,7 @@ def make_tool(
         function = _bind_inner_tool(function, cast("Tool", inner))
     if isinstance(function, Tool):
         return _override_tool(function, name, description, options)  # pyright: ignore[reportUnknownArgumentType]  # any
-    _check_options(options)
+    check_options(options)
     unbound = _is_in_class_body(function)
     schema = function_schema(
         getattr(function, "__func__", function) if unbound else function,
@@ -306,7 +309,7 @@ def tool_from_schema(
     >>> tool_from_schema(forecast, name="forecast", description="", parameters=schema).name
     'forecast'
     """
-    _check_options(options)
+    check_options(options)
     return Tool(
         function,
         ExternalSchema.from_parameters(name, description, parameters),
@@ -332,7 +335,7 @@ def _override_tool(
         return inner_tool
     described = inner_tool.description if description is None else description
     schema = replace(inner_tool.schema, name=name or inner_tool.name, description=described)
-    _check_options(options)
+    check_options(options)
     return inner_tool.copy_with(schema, replace(inner_tool.options, **options))
 
 
@@ -365,7 +368,30 @@ def _check_egress(
         )
 
 
-def _check_options(options: ToolOptionArguments) -> None:
+def _check_option_types(options: Mapping[str, object]) -> None:
+    """Raise SchemaError for an option that does not exist, or whose value has another type."""
+    known = [option.name for option in fields(ToolOptions) if option.name != "delegates"]
+    for name, value in options.items():
+        if name not in known:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name.replace("_", ""), known, 1)
+            meant = f"; did you mean {close[0]}?" if close else "."
+            raise SchemaError(
+                f"@tool has no option {name!r}{meant} The options are name, description, "
+                f"{', '.join(known)}"
+            )
+        default: object = getattr(_DEFAULT_OPTIONS, name)
+        if name != "egress" and isinstance(default, bool) and not isinstance(value, bool):
+            raise SchemaError(f"@tool({name}={value!r}): it has to be True or False")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if name in ("timeout", "memory", "retries") and not (is_number or value is None):
+            raise SchemaError(f"@tool({name}={value!r}): it has to be a number")
+
+
+def check_options(options: ToolOptionArguments) -> None:
+    """Raise UsageError for options of a tool that do not exist, or have a wrong value."""
+    _check_option_types(cast("Mapping[str, object]", options))
     bounds = [name for name in ("memory", "variables") if name in options]
     if bounds and not options.get("isolated"):
         raise UsageError(f"{bounds[0]}= is for isolated tools; add isolated=True")
@@ -419,6 +445,11 @@ def tool(
     >>> add(2, 3)
     5
     """
+    if function is not None and not callable(function):
+        raise SchemaError(
+            f"@tool({function!r:.100}): it has to be a function; write @tool, or "
+            "@tool(name=...) for its options"
+        )
     if function is not None:
         return make_tool(function, name=name, description=description, **options)
 
