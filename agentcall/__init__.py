@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from agentcall.errors import AgentCallError, MissingExtra, ModelError, ModelRetry
+from agentcall.errors import AgentCallError, ModelError, ModelRetry
 from agentcall.messages import Image
 from agentcall.tools.tool import RunContext, Tool, tool
 
@@ -56,7 +56,6 @@ __all__ = [
     "Edited",
     "Image",
     "Limits",
-    "MissingExtra",
     "ModelError",
     "ModelRetry",
     "ModelSettings",

@@ -120,10 +120,10 @@ async def test_a_call_without_a_decision_waits_on() -> None:
 
 async def test_a_call_that_does_not_wait_is_refused_by_its_id() -> None:
     agent, _, result = await waiting(say("done"))
-    with pytest.raises(UsageError, match=r"'nope' does not wait.*waiting: call_1_0, call_1_2"):
+    with pytest.raises(UsageError, match=r"'nope' does not wait.*these do: call_1_0, call_1_2"):
         await agent.resume(result, {"nope": True})
     over = await agent.resume(result, {each.call.id: False for each in result.pending})
-    with pytest.raises(UsageError, match="none waits"):
+    with pytest.raises(UsageError, match="does not wait for approval"):
         await agent.resume(over, {})
 
 

@@ -12,8 +12,14 @@ from typing import Any
 
 import pytest
 
-from agentcall import Agent, Limits, MissingExtra, RunResult, SQLiteSession, ToolRegistry, tool
-from agentcall.errors import AgentCallError, ModelUnreachable, SchemaError, UsageError
+from agentcall import Agent, Limits, RunResult, SQLiteSession, ToolRegistry, tool
+from agentcall.errors import (
+    AgentCallError,
+    MissingExtra,
+    ModelUnreachable,
+    SchemaError,
+    UsageError,
+)
 from agentcall.result import NoOutput
 from agentcall.testing import ScriptedModel, call, forever, say
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -119,7 +118,7 @@ def _open_keyboard() -> Generator[TextIO | None, None, None]:
         yield None
     elif sys.stdin is not None and sys.stdin.isatty():
         yield sys.stdin
-    elif os.name != "posix":
+    elif sys.platform == "win32":
         yield None
     else:  # standard input is a pipe, but the terminal itself may still be there
         terminal: TextIO | None = None

@@ -87,7 +87,7 @@ def run_worker(options: WorkerOptions) -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _print_result(report: WorkerResult) -> None:

@@ -14,6 +14,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -173,10 +174,10 @@ async def _stop_process(process: Process) -> None:
     cast("asyncio.StreamWriter", process.stdin).close()
     try:
         if not await _wait_for_exit(process):
-            _send_signal(process, signal.SIGTERM)
+            _send_signal(process, "SIGTERM")
             await _wait_for_exit(process)
     finally:
-        _send_signal(process, signal.SIGKILL)
+        _send_signal(process, "SIGKILL")
     await _wait_for_exit(process)
     transport: Any = getattr(process, "_transport", None)
     if transport is not None:  # a descendant outside the session may hold the pipes open
@@ -192,6 +193,9 @@ async def _wait_for_exit(process: Process) -> bool:
     return process.returncode is not None
 
 
-def _send_signal(process: Process, number: int) -> None:
+def _send_signal(process: Process, name: str) -> None:
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+        if sys.platform == "win32":  # no process groups there: only the command itself is ended
+            process.kill()
+        else:
+            os.killpg(process.pid, getattr(signal, name))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ class MCPTransport:
         """
         if not self.command:
             return self._open_http(log)
-        if os.name == "posix":
+        if sys.platform != "win32":
             return import_optional("agentcall.mcp.stdio").open_process_streams(
                 self.command, self.env, log
             )
@@ -104,7 +104,7 @@ def parse_transport(
         if env:
             raise UsageError(f"env= goes with a command, and {server!r} is a URL; use headers=")
         return MCPTransport(url=server, headers=dict(headers or {}))
-    words = tuple(shlex.split(server, posix=os.name == "posix"))
+    words = tuple(shlex.split(server, posix=sys.platform != "win32"))
     if headers:
         raise UsageError(f"headers= goes with a URL, and {server!r} is a command; use env=")
     if not words:

@@ -24,24 +24,25 @@ else:
     import fcntl
 
 
+_LOCKED_BYTE = 2**30
+"""Where Windows locks a byte, which other processes cannot read: far behind the content."""
+
+
 def try_lock(file: int) -> bool:
     """Lock an open file unless it is locked already. Closing the file releases the lock."""
     try:
         if sys.platform == "win32":
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+            position = os.lseek(file, 0, os.SEEK_CUR)
+            os.lseek(file, _LOCKED_BYTE, os.SEEK_SET)
+            try:
+                msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+            finally:
+                os.lseek(file, position, os.SEEK_SET)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
-
-
-def _unlock(file: int) -> None:
-    if sys.platform == "win32":
-        os.lseek(file, 0, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 class FileLock:
@@ -76,10 +77,15 @@ class FileLock:
         """Remove the file and release the lock."""
         if self._file < 0:
             return
+        if sys.platform == "win32":  # an open file cannot be removed there
+            self.close_file()
+            with suppress(OSError):
+                self._path.unlink()
+            return
         with suppress(OSError):
             self._path.unlink()
-        with suppress(OSError):
-            _unlock(self._file)  # closing is not enough if a child has inherited the open file
+        with suppress(OSError):  # closing is not enough if a child has inherited the open file
+            fcntl.flock(self._file, fcntl.LOCK_UN)
         self.close_file()
 
     def close_file(self) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 
 def open_private(path: str | Path, flags: int) -> int:
     """Open a file, creating it if `flags` say so, and return its descriptor. Raises OSError."""
-    file = os.open(path, flags, 0o600)
-    if os.name == "posix" and _is_too_open(os.fstat(file)):
+    file = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600)
+    if sys.platform != "win32" and _is_too_open(os.fstat(file)):
         with suppress(OSError):
             os.fchmod(file, 0o600)
     return file
@@ -24,7 +25,7 @@ def open_private(path: str | Path, flags: int) -> int:
 
 def tighten(*paths: Path) -> None:
     """Set the mode 600 on files of ours; leave missing files, other owners' files and folders."""
-    for path in paths if os.name == "posix" else ():
+    for path in paths if sys.platform != "win32" else ():
         with suppress(OSError):
             if _is_too_open(path.stat()):
                 path.chmod(0o600)
@@ -33,7 +34,7 @@ def tighten(*paths: Path) -> None:
 def tighten_folder(path: Path) -> None:
     """Set the mode 700 on a folder that only this program writes to, such as its state folder."""
     with suppress(OSError):
-        if os.name == "posix" and path.is_dir() and path.stat().st_uid == os.geteuid():
+        if sys.platform != "win32" and path.is_dir() and path.stat().st_uid == os.geteuid():
             path.chmod(0o700)
 
 

@@ -54,7 +54,7 @@ def explain_not_importable(function: object) -> str:
 def make_function_ref(function: object) -> FunctionRef:
     """Return a reference to a function. Raises UsageError, with advice, if it has none."""
     reason = explain_not_importable(function)
-    if not reason and os.name != "posix":
+    if not reason and sys.platform == "win32":
         reason = "that needs Linux or macOS; on Windows, run the program in WSL"
     ref = FunctionRef("", "", "") if reason else _locate_function(function)
     if not reason and not (ref.module or ref.file):

@@ -445,7 +445,7 @@ def tool(
     >>> add(2, 3)
     5
     """
-    if function is not None and not callable(function):
+    if function is not None and not callable(getattr(function, "__func__", function)):
         raise SchemaError(
             f"@tool({function!r:.100}): it has to be a function; write @tool, or "
             "@tool(name=...) for its options"

@@ -60,10 +60,10 @@ _WORKER_CODE = (
     "from agentcall.workers.process_main import main; main(int(fd), token)"
 )
 _STRAY_OUTPUT = "wrote to the socket that is reserved for its result"
-_SIGNAL_HINTS: Mapping[int, str] = {
-    signal.SIGSEGV: " (it crashed)",
-    signal.SIGABRT: " (it crashed)",
-    signal.SIGKILL: " (the machine may be short of memory)",
+_SIGNAL_HINTS = {
+    "SIGSEGV": " (it crashed)",
+    "SIGABRT": " (it crashed)",
+    "SIGKILL": " (the machine may be short of memory)",
 }
 MAX_IDLE_WORKERS = max(2, os.cpu_count() or 2)
 """Maximum number of idle workers that are kept."""
@@ -358,8 +358,8 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return WorkerExit("closed its connection")
         if code < 0:
-            hint = _SIGNAL_HINTS.get(-code, "")
-            return WorkerExit(f"was ended by {signal.Signals(-code).name}{hint}")
+            name = signal.Signals(-code).name
+            return WorkerExit(f"was ended by {name}{_SIGNAL_HINTS.get(name, '')}")
         return WorkerExit(f"was ended with exit code {code}")
 
 

@@ -199,12 +199,16 @@ def _diagnose_by_log(lines: tuple[str, ...]) -> Diagnosis | None:
 def _diagnose_by_exit_code(code: int, last_line: str) -> Diagnosis:
     # a shell reports a signal as 128 and its number
     number = -code if code < 0 else max(0, code - 128)
-    match number:
-        case signal.SIGKILL:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # not a signal
+        name = ""
+    match name:
+        case "SIGKILL":
             what = "it was killed (SIGKILL): by a user, or by the system out of main memory"
             return Diagnosis("main memory", what, "see `dmesg`; if so, use a smaller model")
-        case signal.SIGSEGV | signal.SIGBUS | signal.SIGILL | signal.SIGABRT:
-            what = f"it crashed ({signal.Signals(number).name}); last line: {last_line}"
+        case "SIGSEGV" | "SIGBUS" | "SIGILL" | "SIGABRT":
+            what = f"it crashed ({name}); last line: {last_line}"
             advice = f"its binaries may not fit this machine: {_DRIVER_ADVICE}"
             return Diagnosis("driver", what, advice)
         case _:

@@ -8,9 +8,9 @@ or from an index.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -74,7 +74,7 @@ def _format_requirement(installed: Distribution, extra: str) -> str:
 
 def _quote(text: str) -> str:
     """Quote an argument for a shell, or for cmd.exe, which knows double quotes only."""
-    return f'"{text}"' if os.name == "nt" else shlex.quote(text)
+    return f'"{text}"' if sys.platform == "win32" else shlex.quote(text)
 
 
 def _find_missing_packages(installed: Distribution, extra: str) -> list[str]:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has one way to end a process
 GRACE_SECONDS = 10.0
 """Seconds that a process group has to end after SIGTERM."""
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[1])
@@ -116,16 +117,19 @@ def end_group(process: subprocess.Popen[bytes], grace: float = GRACE_SECONDS) ->
     signal_group(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(grace)
-    signal_group(process.pid, signal.SIGKILL)
+    signal_group(process.pid, SIGKILL)
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
 
 
 def signal_group(leader: int, number: signal.Signals) -> None:
-    """Send a signal to a process group, if any of it is left."""
+    """Send a signal to a process group, if any of it is left; on Windows end the leader."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, number)
+        if sys.platform == "win32":
+            os.kill(leader, number)
+        else:
+            os.killpg(leader, number)
 
 
 def exit_with_parent() -> None:

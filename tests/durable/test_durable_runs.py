@@ -251,7 +251,7 @@ async def test_what_was_approved_is_not_asked_again_after_a_crash(url: str) -> N
         first = await runs.run("go", run_id="x")
         yes = {each.call.id: True for each in first.pending}
         task = asyncio.ensure_future(runs.resume("x", yes))
-        await until(lambda: "end" in kinds(url, "x"))
+        await until(lambda: "end" in kinds(url, "x") and len(DONE) == 2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     with durable(Agent(model(say("ok")), tools=[sending]), url) as runs:

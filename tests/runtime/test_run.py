@@ -520,7 +520,7 @@ async def test_an_output_that_never_fits_is_missing_with_the_reason() -> None:
     assert result.stop_reason == "error"
     assert len(model.requests) == 3
     assert result.text == "I do not know."
-    with pytest.raises(NoOutput, match="does not fit"):
+    with pytest.raises(NoOutput, match="did not fit the output type"):
         result.output
 
 

@@ -5,7 +5,8 @@ imports beyond a few harmless modules. The interpreter stops the code at a limit
 output.
 """
 
-from agentcall import MissingExtra, tool
+from agentcall import tool
+from agentcall.errors import MissingExtra
 
 MAX_PRINTED = 20_000
 MAX_CODE_LENGTH = 50_000

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from agentcall import MissingExtra, tool
+from agentcall import tool
+from agentcall.errors import MissingExtra
 
 MAX_UNIT_LENGTH = 60
 MAX_FACTORS = 8

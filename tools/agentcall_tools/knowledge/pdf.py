@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from pydantic import BaseModel, ValidationError
 
-from agentcall import MissingExtra
+from agentcall.errors import MissingExtra
 from agentcall_tools.knowledge import pdf_reader
 
 MAX_SECONDS = 60.0

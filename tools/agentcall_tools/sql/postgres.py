@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agentcall import MissingExtra
+from agentcall.errors import MissingExtra
 from agentcall_tools.sql.postgres_functions import check_effects
 from agentcall_tools.sql.rows import MAX_CELL_LENGTH, QueryRows, SqlError, format_cells
 
