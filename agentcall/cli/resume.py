@@ -40,9 +40,9 @@ The agent is made again as it was. Without a decision it asks at the terminal; a
 decision keeps waiting. A run that has ended prints its recorded answer.
 
 \b
-  agentcall resume 3f2a9c0d1e4b5a67 --approve call_1_0
-  agentcall resume 3f2a9c0d1e4b5a67 --deny call_1_0="not on a Sunday"
-  agentcall resume 3f2a9c0d1e4b5a67 --edit call_1_0='{"to": "ann"}'
+  agentcall resume 3f2a9c0d1e4b5a67 --approve call00100
+  agentcall resume 3f2a9c0d1e4b5a67 --deny call00100="not on a Sunday"
+  agentcall resume 3f2a9c0d1e4b5a67 --edit call00100='{"to": "ann"}'
   agentcall resume result.json -a mine.py:agent
 
 Exit codes are those of `agentcall run`.

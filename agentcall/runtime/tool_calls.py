@@ -135,13 +135,18 @@ class TurnPlanner:
         return call
 
     def _assign_id(self, server_id: str, index: int) -> str:
-        """Return the server's id, or another one if that is missing or taken."""
+        """Return the server's id, or another one if that is missing or taken.
+
+        The other one has nine letters and digits, as the templates of Mistral's models require.
+        """
         # A slash joins the ids of the calls of nested agents: no server may send such an id.
         call_ids = self._state.call_ids
         is_free = server_id and server_id not in call_ids and "/" not in server_id
-        call_id = server_id if is_free else f"call_{self._state.turns}_{index}"
+        number = 100 * self._state.turns + index
+        call_id = server_id if is_free else f"call{number:05}"
         while call_id in call_ids:
-            call_id += "_"
+            number += 1
+            call_id = f"call{number:05}"
         call_ids.add(call_id)
         return call_id
 

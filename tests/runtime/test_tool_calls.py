@@ -107,7 +107,7 @@ async def test_results_come_in_the_order_of_the_calls() -> None:
     planned = plan(state, *(asks("note", text=word) for word in "abc"))
     results, left = await execute(state, planned)
     assert [result.text for result in results] == ["noted a", "noted b", "noted c"]
-    assert [item.call.id for item in planned] == ["call_1_0", "call_1_1", "call_1_2"]
+    assert [item.call.id for item in planned] == ["call00100", "call00101", "call00102"]
     assert (left, state.closing_reason, state.budget.used.tool_calls) == ([], None, 3)
 
 
@@ -117,7 +117,7 @@ async def test_a_call_that_needs_approval_waits_while_the_others_are_executed() 
     planned = plan(state, asks("send", text="x"), asks("note", text="y"))
     assert [item.decision for item in planned] == ["ask", "run"]
     results, left = await execute(state, planned)
-    assert left == [ToolCall("call_1_0", "send", '{"text": "x"}')]
+    assert left == [ToolCall("call00100", "send", '{"text": "x"}')]
     assert collect_pending(planned[:1], state) == ((waiting(left[0]),), ())
     assert [result.text for result in results] == ["noted y"]
     assert ApprovalRequested(left[0]) in events
@@ -176,16 +176,16 @@ async def test_every_repair_is_reported_with_the_repaired_call() -> None:
     repairs = [event for event in events if isinstance(event, ToolCallRepaired)]
     assert len(repairs) >= 2
     assert all(event.call == planned.call for event in repairs)
-    assert planned.call == ToolCall("call_1_0", "note", planned.call.arguments)
+    assert planned.call == ToolCall("call00100", "note", planned.call.arguments)
     assert json.loads(planned.call.arguments) == {"text": "x"}
 
 
 async def test_ids_and_counts_continue_from_what_came_before() -> None:
-    history = [Assistant("", (ToolCall("call_1_0", "note", "{}"),))]
+    history = [Assistant("", (ToolCall("call00100", "note", "{}"),))]
     state = state_of(ToolRegistry(note, send), history=history, tool_calls=3)
     state.budget.used = Usage(tool_calls=2)
-    planned = plan(state, asks("note", text="a"), asks("note", "call_1_0", text="b"))
-    assert [item.call.id for item in planned] == ["call_1_0_", "call_1_1"]
+    planned = plan(state, asks("note", text="a"), asks("note", "call00100", text="b"))
+    assert [item.call.id for item in planned] == ["call00101", "call00102"]
     results, _ = await execute(state, planned)
     assert [result.is_error for result in results] == [False, True]
     assert state.closing_reason == "max_tool_calls"
