@@ -90,10 +90,18 @@ class NativeDialect:
         return RequestPrelude(tuple(system), fields)
 
     def render(self, message: Message, before: Sequence[Message]) -> Sequence[JSONObject]:
-        """Render a message in OpenAI's form, without thinking and our own annotations."""
+        """Render a message in OpenAI's form, without our own annotations.
+
+        The thinking that led to calls is sent back as `reasoning_content`: the templates of models
+        that think between calls (Qwen3, GLM-4.5, Kimi-K2, MiniMax-M2, DeepSeek-V3.2) render it
+        within the current turn, and others ignore it.
+        """
         match message:
             case Assistant():
-                return [assistant_to_json(message.text, map(escape_call, message.calls))]
+                wire = assistant_to_json(message.text, map(escape_call, message.calls))
+                if message.thinking and message.calls:
+                    wire["reasoning_content"] = message.thinking
+                return [wire]
             case ToolResult():
                 return [
                     tool_result_to_json(message.call_id, message.name, render_result_text(message))
