@@ -41,6 +41,7 @@ class Task:
     says: tuple[JSON, ...]
     never: str
     quiet: bool
+    instructions: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def load_tasks(path: Path) -> list[Task]:
             tuple(spec.get("says", ())),
             spec.get("not", ""),
             spec.get("quiet", False),
+            spec.get("instructions", ""),
         )
         for spec in content["tasks"]
     ]
@@ -110,7 +112,9 @@ def look_up(table: Mapping[str, JSON], values: Mapping[str, object]) -> JSON:
 
 def run_task(task: Task, model: Model | str) -> Outcome:
     """Run a task with a model."""
-    agent = Agent(model, tools=task.tools, limits=Limits(requests=REQUESTS))
+    agent = Agent(
+        model, tools=task.tools, instructions=task.instructions, limits=Limits(requests=REQUESTS)
+    )
     start = time.monotonic()
     result = agent.run_sync(task.ask)
     seconds = time.monotonic() - start
