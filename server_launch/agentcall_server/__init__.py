@@ -5,10 +5,11 @@ The package imports nothing of agentcall, so it can be used on the machine of th
 
 from agentcall_server.download import fetch
 from agentcall_server.embedded_models import MODELS, EmbeddedModel, lookup
-from agentcall_server.embedded_server import EmbeddedServer, ensure
+from agentcall_server.embedded_server import EmbeddedServer
 from agentcall_server.errors import ServerError
 from agentcall_server.launch import Launch
 from agentcall_server.lmdeploy_server import LMDeployServer
+from agentcall_server.shared_server import SharedServer, ensure
 
 __all__ = [
     "MODELS",
@@ -17,6 +18,7 @@ __all__ = [
     "LMDeployServer",
     "Launch",
     "ServerError",
+    "SharedServer",
     "ensure",
     "fetch",
     "lookup",

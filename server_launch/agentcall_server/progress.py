@@ -64,7 +64,7 @@ class LineProgress:
 
 
 class BarProgress:
-    """A bar or a spinner on a terminal. A printed line ends it; the next call starts another."""
+    """A bar or a spinner on a terminal, until the next printed line."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -81,8 +81,6 @@ class BarProgress:
             self._stop()
             self._bar, self._task = _start_bar(total)
         self._bar.update(self._task, completed=done, total=total)
-        if total is not None and done >= total:
-            self._stop()
 
     def wait(self, text: str) -> None:
         if not text:

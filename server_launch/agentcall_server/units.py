@@ -1,4 +1,4 @@
-"""Sizes in bytes and numbers of tokens: parsed from options and formatted for output.
+"""Sizes in bytes, numbers of tokens and durations: parsed from options and formatted for output.
 
 A number without a unit is rejected: 24 GB is 22.35 GiB, and a card sold as "24 GB" has 24 GiB.
 Output is always in GiB or MiB, with its unit.
@@ -19,6 +19,7 @@ _SIZES = {
     "gb": 10**9,
     "tb": 10**12,
 }
+_DURATIONS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _COUNTS = {"": 1, "k": KIB, "m": MIB}
 _NUMBER_WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
@@ -52,6 +53,19 @@ def parse_count(text: str) -> int:
     if count <= 0:
         raise BadValue(f"{text!r} is not a number of tokens; write 32768, 32k or 1m")
     return count
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of 5m, 300s, 1h or 300. Raises BadValue.
+
+    >>> parse_duration("5m")
+    300.0
+    """
+    match = _NUMBER_WITH_UNIT.fullmatch(text.strip())
+    unit = match[2].lower() if match else ""
+    if match is None or unit not in _DURATIONS:
+        raise BadValue(f"{text!r} is not a duration; write 5m, 300s, 1h, or 0")
+    return float(match[1]) * _DURATIONS[unit]
 
 
 def format_size(size: float) -> str:
