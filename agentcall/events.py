@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias
 
 from typing_extensions import TypeVar
 
@@ -46,6 +46,18 @@ class ServerAdapted:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProgress:
+    """What happens before the model answers: `fetching` its file, `loading` it, or `reading`.
+
+    done, total: bytes of the file, or tokens of the conversation; 0 if they are not known.
+    """
+
+    stage: Literal["fetching", "loading", "reading"]
+    done: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +196,7 @@ ProgressEvent: TypeAlias = (
     RunStarted
     | DialectChosen
     | ServerAdapted
+    | ModelProgress
     | TextDelta
     | ThinkingDelta
     | ModelAnswered

@@ -24,11 +24,11 @@ from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.load_balancer import LoadBalancer
 from agentcall.models.model import (
+    BEFORE_ANSWER,
     Model,
     ModelRequest,
     ResponseEnd,
     ResponseEvent,
-    ResponseStart,
     close_response,
 )
 from agentcall.runtime.turn import ModelCaller
@@ -72,7 +72,7 @@ class TimedModel:
             async for part in answer:
                 if isinstance(part, ResponseEnd):
                     self._record(part, monotonic() - start, times)
-                elif not isinstance(part, ResponseStart):
+                elif not isinstance(part, BEFORE_ANSWER):
                     times.append(monotonic() - start)
                 yield part
         finally:

@@ -13,7 +13,7 @@ A dialect is pure: no I/O, no clock, no state except in its readers. Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -82,6 +82,15 @@ class Dialect(Protocol):
     def create_reader(self, prompt: PromptSpec) -> DialectReader:
         """Create a reader for one answer."""
         ...
+
+
+StartAnswer: TypeAlias = Callable[
+    [PromptSpec, Sequence[Message]], "tuple[PromptSpec, Sequence[Message]] | None"
+]
+"""A dialect's optional method `start_answer`, which takes the prompt and the conversation.
+
+It returns the conversation that the next answer is written in, if that is another one.
+"""
 
 
 _DIALECT_LOCATIONS = {

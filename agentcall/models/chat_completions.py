@@ -35,12 +35,28 @@ from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import orjson
 
-from agentcall.dialects.dialect import Dialect, DialectReader, JSONObject, PromptSpec, ToolChoice
+from agentcall.dialects.dialect import (
+    Dialect,
+    DialectReader,
+    JSONObject,
+    PromptSpec,
+    StartAnswer,
+    ToolChoice,
+)
 from agentcall.dialects.images import render_with_images, render_without_images
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parsers.response_parser import RetractedPart
 from agentcall.errors import CutAnswer, ModelError, ModelRefused, UsageError
-from agentcall.messages import JSON, Assistant, Image, Message, RenderMessage, User, encode_json
+from agentcall.messages import (
+    JSON,
+    Assistant,
+    Image,
+    Message,
+    RenderMessage,
+    Transcript,
+    User,
+    encode_json,
+)
 from agentcall.models.adaptations import (
     NO_IMAGES,
     NO_TOOLS,
@@ -151,6 +167,7 @@ class ChatClient:
         if request.settings is not None:
             transport = self._configure_transport(request.settings)
         target = self._target or await self._find_target(transport)
+        request = _start_answer(target.choice.dialect, request)
         attempts: list[_Attempt] = []
         has_answered = False
         while True:
@@ -355,6 +372,16 @@ async def _call_in_thread_if(
     is_long: bool, read: Callable[[], list[ResponseEvent]]
 ) -> list[ResponseEvent]:
     return await asyncio.to_thread(read) if is_long else read()
+
+
+def _start_answer(dialect: Dialect, request: ModelRequest) -> ModelRequest:
+    """Return the request of a turn that the dialect has written in a conversation of its own."""
+    start: StartAnswer | None = getattr(dialect, "start_answer", None)
+    own = None if start is None else start(request.prompt, tuple(request.transcript))
+    if own is None:
+        return request
+    prompt, messages = own
+    return replace(request, prompt=prompt, transcript=Transcript(messages), tool_choice=None)
 
 
 def _count_characters(answer: JSON) -> int:

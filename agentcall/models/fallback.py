@@ -10,10 +10,10 @@ from time import monotonic
 from agentcall.display import to_single_line
 from agentcall.errors import ModelError, UsageError
 from agentcall.models.model import (
+    BEFORE_ANSWER,
     Model,
     ModelRequest,
     ResponseEvent,
-    ResponseStart,
     collect_secrets,
 )
 from agentcall.models.resolve import ModelLike, resolve_model
@@ -76,7 +76,7 @@ class Fallback:
             has_answered = False
             try:
                 async for part in model.ask(request):
-                    has_answered = has_answered or not isinstance(part, ResponseStart)
+                    has_answered = has_answered or not isinstance(part, BEFORE_ANSWER)
                     yield part
                 return
             except ModelError as error:

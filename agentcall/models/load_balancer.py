@@ -35,11 +35,11 @@ from agentcall.errors import (
     UsageError,
 )
 from agentcall.models.model import (
+    BEFORE_ANSWER,
     Model,
     ModelRequest,
     ResponseEnd,
     ResponseEvent,
-    ResponseStart,
     close_response,
     collect_secrets,
 )
@@ -146,7 +146,7 @@ class ServerNode:
                     self._start_cooldown(started_at)
                 elif isinstance(part, ResponseEnd):
                     self._failures = 0
-                has_answered = has_answered or not isinstance(part, ResponseStart)
+                has_answered = has_answered or not isinstance(part, BEFORE_ANSWER)
                 yield part
         except _NODE_FAILURES as error:
             self._start_cooldown(started_at, getattr(error, "retry_after", None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from agentcall.dialects.answer_parts import MessagePart
 from agentcall.dialects.dialect import PromptSpec, ToolChoice
@@ -47,6 +47,19 @@ class ResponseStart:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseProgress:
+    """What happens before an answer begins, and how much of it is done, if that is known.
+
+    fetching: the model's file, in bytes. loading: the file into memory. reading: the conversation,
+    in tokens.
+    """
+
+    stage: Literal["fetching", "loading", "reading"]
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseEnd:
     """The last part of every answer: the server's finish reason, and the tokens used.
 
@@ -57,7 +70,11 @@ class ResponseEnd:
     usage: Usage
 
 
-ResponseEvent: TypeAlias = MessagePart | ResponseStart | ResponseEnd
+ResponseEvent: TypeAlias = MessagePart | ResponseStart | ResponseProgress | ResponseEnd
+
+
+BEFORE_ANSWER = (ResponseStart, ResponseProgress)
+"""Parts after which another model may still be asked instead."""
 
 
 class Model(Protocol):

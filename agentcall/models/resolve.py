@@ -21,9 +21,9 @@ import os
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from agentcall.errors import MissingExtra, ModelUnreachable, UnknownModel, UsageError
+from agentcall.errors import MissingExtra, UnknownModel, UsageError
 from agentcall.models.url import add_v1_path, redact_url
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def describe_model(model: ModelLike | None) -> str:
 
 def get_resolved_model(model: Model) -> Model | None:
     """Return the model that a shorthand was resolved to; None before its first request."""
-    return model.inner_model if isinstance(model, _LazyModel) else model
+    return model.inner_model if isinstance(model, _WrapsModel) else model
 
 
 def split_shorthands(shorthand: str) -> list[str]:
@@ -170,6 +170,16 @@ def _suggest_shorthand(text: str) -> str:
     if kinds and "@" not in name:
         return f"did you mean {kinds[0]}:{name}? The forms are {forms}"
     return f"use {forms}"
+
+
+@runtime_checkable
+class _WrapsModel(Protocol):
+    """A model that creates another one by its first request."""
+
+    @property
+    def inner_model(self) -> Model | None:
+        """The other model; None before the first request."""
+        ...
 
 
 class _LazyModel:
@@ -260,22 +270,6 @@ def _detect_shorthand() -> str:
 
 
 def _create_embedded_model(name: str | None) -> Model:
-    from agentcall.dialects.constrained import ConstrainedDialect
-    from agentcall.models.http_chat import HTTPChat
-    from agentcall.models.local_servers import find_embedded_server
-    from agentcall.settings import ModelSettings
-    from agentcall_server.embedded_server import ensure
-    from agentcall_server.errors import RuntimeMissing, ServerError, UnknownModelName
+    from agentcall.models.embedded import EmbeddedChat
 
-    try:
-        server = find_embedded_server(name) or ensure(name)
-    except RuntimeMissing as error:
-        raise MissingExtra(str(error)) from None
-    except UnknownModelName as error:
-        raise UnknownModel(str(error)) from error
-    except ServerError as error:
-        raise ModelUnreachable(str(error)) from error
-    # Replaced by those of an agent or a run (docs/settings.md): a small model calls tools most
-    # reliably at temperature 0, and may write without an end.
-    settings = ModelSettings(temperature=0.0, max_tokens=1024)
-    return HTTPChat(server.url, server.model, dialect=ConstrainedDialect(), settings=settings)
+    return EmbeddedChat(name)

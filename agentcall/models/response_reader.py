@@ -53,7 +53,7 @@ from agentcall.models.event_stream import (
     decode_event,
     is_keep_alive,
 )
-from agentcall.models.model import ResponseEnd, ResponseEvent
+from agentcall.models.model import ResponseEnd, ResponseEvent, ResponseProgress
 
 _ABORTED = "error"
 _BYTES_PER_TOKEN = 4
@@ -140,6 +140,8 @@ class ResponseReader:
     def _read_event_body(self, body: JSON) -> Sequence[ResponseEvent]:
         if type(body) is not dict:
             return self._read_odd_event(body)
+        if "prompt_progress" in body:
+            return _parse_progress(body["prompt_progress"])
         if self._choice_index is None:
             self._choice_index = find_first_choice(body)
         chunk = parse_chunk(body, self._choice_index or 0)
@@ -211,6 +213,20 @@ class ResponseReader:
         if output is None:
             output = -(-sum(map(_measure_part, self._parts)) // _BYTES_PER_TOKEN)
         return Usage(1, found or self._request_bytes // _BYTES_PER_TOKEN, output, cached or 0)
+
+
+_MIN_PROGRESS_TOKENS = 64
+
+
+def _parse_progress(progress: JSON) -> Sequence[ResponseEvent]:
+    """Return the tokens of the prompt that llama.cpp has read, without those it had cached."""
+    match progress:
+        case {"total": int(total), "cache": int(cached), "processed": int(processed)}:
+            is_worth_showing = total - cached >= _MIN_PROGRESS_TOKENS
+            done = ResponseProgress("reading", processed - cached, total - cached)
+            return (done,) if is_worth_showing else ()
+        case _:
+            return ()
 
 
 def _decode_odd_event(data: bytes) -> JSON:

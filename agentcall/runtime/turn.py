@@ -23,16 +23,19 @@ from agentcall.events import (
     DialectChosen,
     Event,
     ModelAnswered,
+    ModelProgress,
     ServerAdapted,
     TextDelta,
     ThinkingDelta,
 )
 from agentcall.messages import Usage
 from agentcall.models.model import (
+    BEFORE_ANSWER,
     Model,
     ModelRequest,
     ResponseEnd,
     ResponseEvent,
+    ResponseProgress,
     ResponseStart,
     close_response,
 )
@@ -135,6 +138,8 @@ class ModelCaller:
                 self._emit_correction(thinking, text)
             case ThinkingPart(text):
                 self._emit_event(ThinkingDelta(text))
+            case ResponseProgress(stage, done, total):
+                self._emit_event(ModelProgress(stage, done, total))
             case ResponseStart(dialect, reason, _, _, adaptations):
                 if (dialect, reason) != self._dialect:
                     self._dialect = (dialect, reason)
@@ -175,7 +180,7 @@ class _ResponseTimer:
 
     def observe(self, part: ResponseEvent) -> None:
         """Start the writing time at the first part of the answer itself."""
-        if not self._first and not isinstance(part, ResponseStart):
+        if not self._first and not isinstance(part, BEFORE_ANSWER):
             self._first = monotonic()
 
     def finish(self, usage: Usage) -> ModelAnswered:
@@ -199,7 +204,7 @@ def build_turn(parts: list[ResponseEvent]) -> ModelTurn:
                 calls.append(part)
             case ResponseEnd():
                 end = part
-            case ResponseStart():
+            case ResponseStart() | ResponseProgress():
                 pass
             case RetractedPart():
                 text, calls, broken = [part.kept_text], [], []

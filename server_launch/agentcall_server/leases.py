@@ -20,6 +20,7 @@ import hmac
 import json
 import os
 import secrets
+import select
 import socket
 import threading
 import time
@@ -37,6 +38,8 @@ START_SECONDS = 30.0
 """Seconds that the program that started the server has to take its lease."""
 _POLL_SECONDS = 0.25
 _MAX_LINE = 1 << 22
+_NO_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
+_MAY_BLOCK = _NO_WAIT == 0  # Windows has no such flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +138,13 @@ class Lease:
     def is_held(self) -> bool:
         """Whether the server still holds its end of the connection."""
         try:
-            self._socket.setblocking(False)
-            return self._socket.recv(1, socket.MSG_PEEK) != b""
+            if _MAY_BLOCK and not select.select([self._socket], [], [], 0)[0]:
+                return True
+            return self._socket.recv(1, socket.MSG_PEEK | _NO_WAIT) != b""
         except BlockingIOError:
             return True
-        except OSError:
+        except (OSError, ValueError):
             return False
-        finally:
-            with suppress(OSError):
-                self._socket.setblocking(True)
 
     def _send(self, message: Mapping[str, object]) -> None:
         try:

@@ -111,10 +111,12 @@ def _parse_sizes(text: str) -> tuple[int, ...]:
 def _make_bench_server(address: str, dialect: str) -> BenchServer:
     kind, _, name = address.partition(":")
     if kind == "embedded":
-        from agentcall_server.embedded_server import ensure
+        from agentcall_server.shared_server import ensure
 
         server = ensure(name or None)
-        return BenchServer(HTTPEndpoint(server.url), server.model, ConstrainedDialect())
+        return BenchServer(
+            HTTPEndpoint(server.url, server.api_key), server.model, ConstrainedDialect()
+        )
     url, model = resolve_server(address)
     return BenchServer(HTTPEndpoint(url, find_api_key(url)), model, dialect)
 

@@ -13,11 +13,15 @@ Rules:
    error is never inserted: there the model chooses the argument. Below the last result the
    question is repeated.
 2. `name` precedes `arguments`, so that the model first chooses a tool and is then bound to it.
-3. The first object of an answer counts, and objects with further calls right after it. What follows
+3. The answer after the last result of a plan is written as plain text in a conversation of its own:
+   the results, then the question. Asked to say first what the results say, a small model judges
+   them far better ("Do I need a coat?") than inside a constrained object, below examples of calls.
+   An answer of a requested type is an object all the same.
+4. The first object of an answer counts, and objects with further calls right after it. What follows
    is a weak model's imagination of the next turns. Text that is not an object is read as text.
-4. A plan is the thinking of its message, so that it is saved wherever the conversation is.
-5. The `$defs` of a tool move to the root, under unique names: a `$ref` is resolved from the root.
-6. No `pattern` of a tool is sent: grammar engines support a subset of regular expressions and
+5. A plan is the thinking of its message, so that it is saved wherever the conversation is.
+6. The `$defs` of a tool move to the root, under unique names: a `$ref` is resolved from the root.
+7. No `pattern` of a tool is sent: grammar engines support a subset of regular expressions and
    reject a request with any other (llama.cpp requires both anchors). The tool validates it.
 
 Measured on Qwen2.5-Coder-1.5B: calls alone solve half of the multi-step questions, and a free field
@@ -29,12 +33,14 @@ which take a third of the tokens.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agentcall.dialects.constrained.call_expression import (
     CompletedStep,
     PlanStep,
+    RemainingPlan,
     build_plan_pattern,
     parse_plan,
 )
@@ -78,8 +84,8 @@ Reply with one JSON object, one of:
 Facts come from tools, never from memory.
 
 Examples with other tools:
-User: Hi, who are you?
-{{"answer": "I am an assistant. How can I help you?"}}
+User: Hi! What can you do?
+{{"answer": "I can look things up with my tools. How can I help you?"}}
 User: What do 3 teas and 2 cakes cost in euros?
 {{"plan": "a = mul(3, price('tea')); b = mul(2, price('cake')); answer = to_euros(add(a, b))"}}
 price("tea") = 4
@@ -99,6 +105,26 @@ Done. Answer the user, who said: Which river is longer, the Elbe or the Rhine?
 User: Thanks a lot!
 {{"answer": "You are welcome!"}}
 """
+_INSTRUCTIONS_NOTICE = "\nThe style of your words; look every fact up all the same: "
+"""Precedes the user's instructions, which keep a small model from calling otherwise."""
+_ANSWER_INSTRUCTIONS = "You are a helpful assistant."
+_ANSWER_PROMPTS = {
+    False: """\
+These are the results of the lookups:
+{results}
+
+Use them to answer: {question}
+Say first what the results say, then what follows from it.""",
+    True: """\
+这是查询的结果：
+{results}
+
+请根据结果回答：{question}
+先说结果是什么，再说由此得出什么结论。""",
+}
+"""The question of an answer that is written from results, by whether it was asked in Chinese."""
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+MAX_EARLIER_MESSAGES = 4
 _NO_TOOLS_PROMPT = 'Reply with one JSON object: {{"answer": {answer}}}\n'
 
 
@@ -117,7 +143,11 @@ class ConstrainedDialect:
             tools="\n".join(map(format_signature, prompt.tools)),
             answer=format_answer_type(prompt.answer_schema),
         )
-        instructions = f"{task}\n{prompt.instructions}" if prompt.instructions else task
+        instructions = f"{task}{_INSTRUCTIONS_NOTICE}{prompt.instructions}"
+        if not prompt.instructions:
+            instructions = task
+        elif not prompt.tools:
+            instructions = f"{task}\n{prompt.instructions}"
         schema: JSON = {
             "name": "turn",
             "strict": True,
@@ -142,6 +172,16 @@ class ConstrainedDialect:
                 return [*open_round, to_json(render_user_message(message))]
             case System():
                 return [*open_round, system_to_json(message.text)]
+
+    def start_answer(
+        self, prompt: PromptSpec, messages: Sequence[Message]
+    ) -> tuple[PromptSpec, Sequence[Message]] | None:
+        """Return the conversation for the plain answer of a plan whose calls are all made."""
+        if prompt.answer_schema is not None or not prompt.tools:
+            return None
+        if not _is_plan_done(messages):
+            return None
+        return _create_answer_conversation(prompt, messages)
 
     def create_reader(self, prompt: PromptSpec) -> DialectReader:
         """Create a reader of the turn's object, or of text if nothing was constrained."""
@@ -248,24 +288,84 @@ def _format_result(tool_round: _ToolRound, result: ToolResult) -> str:
 
 def _format_next_step(messages: Sequence[Message]) -> list[str]:
     """Return the plan's next call, or the question; nothing without a plan, or if it was left."""
+    start, remaining = _find_remaining(messages)
+    if remaining is None or (remaining.ready_steps and remaining.has_strays):
+        return []
+    if remaining.ready_steps:
+        step = remaining.ready_steps[0]
+        note = ", with ... taken from the results" if step.has_open_value else ""
+        return [f"Next: {escape_special_tokens(str(step))}{note}"]
+    if _has_failed_round(messages):
+        return []
+    question = _find_question(messages[:start])
+    short = question if len(question) <= MAX_QUESTION_LENGTH else question[:MAX_QUESTION_LENGTH]
+    return [f"Done. Answer the user, who said: {short}{'...' if short != question else ''}"]
+
+
+def _find_remaining(messages: Sequence[Message]) -> tuple[int, RemainingPlan | None]:
+    """Return where the last plan is, and what is left of it; None if there is none."""
     start = next(
         (i for i in reversed(range(len(messages))) if _is_plan_boundary(messages[i])), None
     )
     first = None if start is None else messages[start]
     plan = parse_plan(first.thinking) if isinstance(first, Assistant) and first.calls else None
     if plan is None or start is None:
-        return []
-    remaining = plan.get_remaining(_collect_steps(messages[start:]))
-    if remaining.ready_steps and remaining.has_strays:
-        return []
-    if remaining.ready_steps:
-        step = remaining.ready_steps[0]
-        note = ", with ... taken from the results" if step.has_open_value else ""
-        return [f"Next: {escape_special_tokens(str(step))}{note}"]
-    has_failed = any(result.is_error for result in _find_round(messages).results)
-    if has_failed:
-        return []
-    return [f"Done. Answer the user, who said: {_find_question(messages[:start])}"]
+        return 0, None
+    return start, plan.get_remaining(_collect_steps(messages[start:]))
+
+
+def _has_failed_round(messages: Sequence[Message]) -> bool:
+    return any(result.is_error for result in _find_round(messages).results)
+
+
+def _is_plan_done(messages: Sequence[Message]) -> bool:
+    """Whether the last message is the last result of a plan."""
+    if not messages or not isinstance(messages[-1], ToolResult):
+        return False
+    if _is_round_open(_find_round(messages)) or _has_failed_round(messages):
+        return False
+    _, remaining = _find_remaining(messages)
+    return remaining is not None and not remaining.ready_steps
+
+
+def _create_answer_conversation(
+    prompt: PromptSpec, messages: Sequence[Message]
+) -> tuple[PromptSpec, Sequence[Message]]:
+    """Return the instructions, the last words of both sides, the results and the question."""
+    start = _find_question_start(messages)
+    steps = {
+        call.id: str(_to_plan_step(call))
+        for m in messages[start:]
+        if isinstance(m, Assistant)
+        for call in m.calls
+    }
+    results = "\n".join(
+        f"{escape_special_tokens(steps.get(m.call_id, m.name))} = {render_result_text(m)}"
+        for m in messages[start:]
+        if isinstance(m, ToolResult) and not m.is_error
+    )
+    question = _find_question(messages)
+    template = _ANSWER_PROMPTS[_CHINESE.search(question) is not None]
+    earlier = "".join(
+        f"{'User' if isinstance(m, User) else 'You'}: {_shorten_message(m)}\n"
+        for m in messages[:start]
+        if isinstance(m, User) or (isinstance(m, Assistant) and not m.calls)
+    ).splitlines(keepends=True)
+    asked = template.format(results=results, question=question)
+    text = "".join([*earlier[-MAX_EARLIER_MESSAGES:], "\n" if earlier else "", asked])
+    return PromptSpec(prompt.instructions or _ANSWER_INSTRUCTIONS), [User(text)]
+
+
+def _shorten_message(message: User | Assistant) -> str:
+    text = message.trusted_text if isinstance(message, User) else message.text
+    return " ".join(text.split())[:MAX_QUESTION_LENGTH]
+
+
+def _find_question_start(messages: Sequence[Message]) -> int:
+    """Return the position of the question: after the last answer without calls."""
+    answers = (i for i, m in enumerate(messages) if isinstance(m, Assistant) and not m.calls)
+    after = max(answers, default=-1) + 1
+    return next((i for i in range(after, len(messages)) if isinstance(messages[i], User)), after)
 
 
 def _is_plan_boundary(message: Message) -> bool:
@@ -292,8 +392,7 @@ def _find_question(messages: Sequence[Message]) -> str:
             asked = message.trusted_text
         elif asked:
             break
-    short = asked if len(asked) <= MAX_QUESTION_LENGTH else asked[:MAX_QUESTION_LENGTH] + "..."
-    return escape_special_tokens(" ".join(short.split()))
+    return escape_special_tokens(" ".join(asked.split()))
 
 
 def _to_plan_step(call: ToolCall) -> PlanStep:
