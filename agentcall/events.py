@@ -59,6 +59,16 @@ class ModelProgress:
     done: int = 0
     total: int = 0
 
+    def format(self) -> str:
+        """Return it in words: `fetching 34 %`, `loading`, `reading 128 of 450 tokens`."""
+        match self.stage:
+            case "fetching" if self.total:
+                return f"fetching {self.done * 100 // self.total} %"
+            case "reading" if self.total:
+                return f"reading {self.done:,} of {self.total:,} tokens"
+            case stage:
+                return stage
+
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:

@@ -268,6 +268,8 @@ def _format_choices(names: Iterable[str]) -> str:
 
 def build_agent(options: AgentOptions) -> Agent[Any, Any]:  # Any: the user's own types
     """Return the agent that the options describe. Raises UsageError."""
+    if options.keep_alive is not None:
+        keep_model(options.keep_alive)
     agent: Agent[Any, Any] = load_agent(options.agent) if options.agent else Agent()
     tools = load_tools(options.tools or ())
     if tools:
@@ -307,6 +309,18 @@ def _parse_header(word: str) -> tuple[str, str]:
     if not (colon and name.strip()):
         raise UsageError("a --header is not NAME:VALUE, such as 'X-Tenant: lab'")
     return name.strip(), value.strip()
+
+
+def keep_model(duration: str) -> None:
+    """Have the embedded model stay loaded for this time after the command. Raises UsageError."""
+    from agentcall_server.errors import BadValue
+    from agentcall_server.units import parse_duration
+
+    try:
+        parse_duration(duration)
+    except BadValue as error:
+        raise UsageError(f"--keep-alive: {error}") from None
+    os.environ["AGENTCALL_KEEP_ALIVE"] = duration
 
 
 def load_agent(word: str) -> Agent[object, object]:

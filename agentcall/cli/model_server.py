@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentcall.cli.errors import print_warning
 from agentcall.errors import ModelError, ModelUnreachable, UsageError
 from agentcall.models.local_servers import find_local_server
-from agentcall.models.resolve import LMDEPLOY, LOCAL_PORTS, get_local_url, split_shorthands
+from agentcall.models.resolve import (
+    LMDEPLOY,
+    LOCAL_PORTS,
+    get_local_url,
+    prepare_model,
+    split_shorthands,
+)
 
 if TYPE_CHECKING:
+    from agentcall.agent import Agent
     from agentcall_server.launch import Launch
     from agentcall_server.launcher import LaunchedServer
     from agentcall_server.progress import ProgressReporter
@@ -45,6 +54,16 @@ def get_default_server() -> str:
 
 def _local_url() -> str:
     return "http://{}:{}/v1".format(*LMDEPLOY)
+
+
+def prepare_in_background(agent: Agent[Any, Any]) -> None:  # Any: the user's own types
+    """Start an embedded model while the user types, or before the first client comes."""
+
+    def prepare() -> None:
+        with suppress(Exception):  # the first question meets the same error and reports it
+            prepare_model(agent.spec.model, agent.spec.prompt)
+
+    threading.Thread(target=prepare, name="prepare-model", daemon=True).start()
 
 
 def ensure_server(model: str | None) -> None:

@@ -51,6 +51,15 @@ MaxRequestsOption = Annotated[
         help="Maximum requests to the model per run.",
     ),
 ]
+KeepAliveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-alive",
+        metavar="TIME",
+        help="How long the embedded model stays loaded after this command, such as 30m; 0 ends "
+        "it. Default: AGENTCALL_KEEP_ALIVE, else 5m.",
+    ),
+]
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on.")]
 PortOption = Annotated[
     int, typer.Option("--port", min=0, max=65535, help="The port; 0 chooses a free one.")
@@ -206,6 +215,7 @@ class AgentOptions:
         float | None,
         typer.Option("--timeout", metavar="SECONDS", help="Maximum time of one request."),
     ] = None
+    keep_alive: KeepAliveOption = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from agentcall.cli.errors import describe_ending
 from agentcall.cli.terminal import write_note
+from agentcall.dialects.constrained.call_expression import is_plan
 from agentcall.display import (
     format_arguments,
     format_call,
@@ -26,6 +27,7 @@ from agentcall.events import (
     HandedOver,
     LoopDetected,
     ModelAnswered,
+    ModelProgress,
     Nested,
     ServerAdapted,
     ThinkingDelta,
@@ -165,11 +167,8 @@ class CardDisplay:
         if not isinstance(event, ThinkingDelta):
             self._show_thinking()
         match event:
-            case DialectChosen(dialect, reason):
-                self._show_dialect(dialect, reason)
-                self._spinner.show("waiting for the model")
-            case ServerAdapted(name, reason):
-                self._show_adaptation(name, reason)
+            case DialectChosen() | ServerAdapted() | ModelProgress():
+                self._handle_preparation(event)
             case ThinkingDelta(text):
                 self._thinking.add(text)
                 self._spinner.show(f"thinking: {self._thinking.tail}")
@@ -211,6 +210,23 @@ class CardDisplay:
         if name not in self._adapted:
             self._adapted.add(name)
             self._console.print(Text(to_single_line(f"server: {name}: {reason}"), "dim"))
+
+    def _handle_preparation(self, event: DialectChosen | ServerAdapted | ModelProgress) -> None:
+        """Show what happens before an answer."""
+        match event:
+            case DialectChosen(dialect, reason):
+                self._show_dialect(dialect, reason)
+                self._spinner.show("waiting for the model")
+            case ServerAdapted(name, reason):
+                self._show_adaptation(name, reason)
+            case ModelProgress():
+                self._show_progress(event)
+
+    def _show_progress(self, progress: ModelProgress) -> None:
+        if progress.stage == "fetching":
+            self._spinner.hide()  # the download shows a bar of its own
+        else:
+            self._spinner.show(progress.format())
 
     def _show_thinking(self) -> None:
         if self._thinking:
@@ -294,13 +310,15 @@ class ThinkingText:
 
     def __init__(self) -> None:
         self._text = ""
-        self._since = monotonic()
+        self._since = self._until = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._text.strip())
 
     def add(self, text: str) -> None:
-        """Append thinking."""
+        """Append thinking; its time begins with its first piece, not with the waiting for it."""
+        self._until = monotonic()
+        self._since = self._since or self._until
         self._text += text
 
     @property
@@ -315,11 +333,11 @@ class ThinkingText:
 
     @property
     def summary(self) -> str:
-        """The duration and the first words."""
-        return (
-            f"thought for {format_duration(monotonic() - self._since)}: "
-            f"{to_single_line(self._text, 72)}"
-        )
+        """The first words, and how long they took to write if they are not a plan."""
+        text = to_single_line(self._text, 72)
+        if is_plan(self._text):
+            return f"plan: {text}"
+        return f"thought for {format_duration(self._until - self._since)}: {text}"
 
 
 class WaitSpinner:

@@ -75,12 +75,13 @@ class ServeOptions(LaunchOptions):
 def serve_endpoint(options: ServeOptions) -> None:
     """Serve until stopped."""
     from agentcall.cli.load import build_agent
-    from agentcall.cli.model_server import ensure_server
+    from agentcall.cli.model_server import ensure_server, prepare_in_background
     from agentcall.serving.openai_api import Capacity, OpenAIEndpoint
 
     agent = build_agent(options)
     if options.launch:
         ensure_server(options.model)
+    prepare_in_background(agent)
     capacity = Capacity(options.running, options.waiting, options.per_key)
 
     def make_endpoint(access: AccessPolicy) -> ASGIApp:

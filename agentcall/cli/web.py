@@ -53,12 +53,13 @@ class WebOptions(LaunchOptions):
 def serve_web(options: WebOptions) -> None:
     """Serve until stopped."""
     from agentcall.cli.load import build_agent
-    from agentcall.cli.model_server import ensure_server
+    from agentcall.cli.model_server import ensure_server, prepare_in_background
     from agentcall.serving.web.app import WebChat
 
     agent = build_agent(options)
     if options.launch:
         ensure_server(options.model)
+    prepare_in_background(agent)
 
     def make_chat(access: AccessPolicy) -> ASGIApp:
         return WebChat(agent, access=access, running=options.running, waiting=options.waiting)

@@ -27,6 +27,7 @@ from agentcall.errors import MissingExtra, UnknownModel, UsageError
 from agentcall.models.url import add_v1_path, redact_url
 
 if TYPE_CHECKING:
+    from agentcall.dialects.dialect import PromptSpec
     from agentcall.models.load_balancer import LoadBalancer
     from agentcall.models.model import Model, ModelRequest, ResponseEvent
 
@@ -111,6 +112,17 @@ def get_resolved_model(model: Model) -> Model | None:
     return model.inner_model if isinstance(model, _WrapsModel) else model
 
 
+def prepare_model(model: Model, prompt: PromptSpec) -> None:
+    """Do what an embedded model does before its first answer; nothing for a model on a server.
+
+    Blocks. Raises what the first request would raise.
+    """
+    while isinstance(model, _LazyModel):
+        model = model.create_once()
+    if isinstance(model, _SupportsPrepare):
+        model.prepare(prompt)
+
+
 def split_shorthands(shorthand: str) -> list[str]:
     """Split a text at the commas between shorthands; most texts have only one."""
     return _SEPARATOR.split(shorthand.strip())
@@ -182,6 +194,15 @@ class _WrapsModel(Protocol):
         ...
 
 
+@runtime_checkable
+class _SupportsPrepare(Protocol):
+    """A model that can be made ready before its first request."""
+
+    def prepare(self, prompt: PromptSpec) -> None:
+        """Make it ready for conversations with this prompt."""
+        ...
+
+
 class _LazyModel:
     """A model that is created by its first request; concurrent first requests create it once."""
 
@@ -210,11 +231,12 @@ class _LazyModel:
 
         # In a thread: starting the embedded model takes seconds, and its download minutes.
 
-        model = await asyncio.to_thread(self._create_once)
+        model = await asyncio.to_thread(self.create_once)
         async for part in model.ask(request):
             yield part
 
-    def _create_once(self) -> Model:
+    def create_once(self) -> Model:
+        """Return the model, created by the first call."""
         with self._lock:
             if self._model is None:
                 self._model = self._factory()

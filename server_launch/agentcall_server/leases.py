@@ -32,8 +32,9 @@ from typing import cast
 
 from agentcall_server.model_cache import load_texts
 
-HANDSHAKE_SECONDS = 5.0
-"""Seconds that the other side has to prove that it knows the key."""
+HANDSHAKE_SECONDS = 60.0
+"""Seconds that the other side has to prove that it knows the key; llama.cpp keeps Python from running
+while it loads a model."""
 START_SECONDS = 30.0
 """Seconds that the program that started the server has to take its lease."""
 _POLL_SECONDS = 0.25
@@ -239,7 +240,10 @@ class LeaseServer:
             with self._lock:
                 idle = time.monotonic() - self._idle_since
                 if self._count == 0 and idle >= self._keep_alive:
-                    self._listener.close()  # a program that comes now starts another server
+                    # a program that comes now starts another server
+                    with suppress(OSError):  # macOS: it is not connected
+                        self._listener.shutdown(socket.SHUT_RDWR)
+                    self._listener.close()
                     break
         self._on_idle()
 

@@ -22,7 +22,12 @@ from agentcall_server.download import fetch
 from agentcall_server.download_process import DownloadTimeouts
 from agentcall_server.embedded_models import EmbeddedModel, HubFile, LocalFile, WheelParts
 from agentcall_server.errors import AllSourcesFailed, NotEnoughSpace, SourceFailed
-from agentcall_server.model_cache import get_cache_folder, get_hashes_file, get_models_folder
+from agentcall_server.model_cache import (
+    count_arrived_bytes,
+    get_cache_folder,
+    get_hashes_file,
+    get_models_folder,
+)
 from agentcall_server.package_index import find_pip
 from agentcall_server.progress import LineProgress
 
@@ -355,6 +360,21 @@ def test_an_unknown_hash_is_taken_and_kept(host: Host, tmp_path: Path) -> None:
     offer_on_hub(host, b"GGUF another release")
     with pytest.raises(AllSourcesFailed, match="recorded on the first download"):
         fetch(model(HUB, sha256=None), cache=tmp_path, report=Screen(), timeouts=WELL)
+
+
+def test_the_progress_of_a_download_never_decreases(host: Host, tmp_path: Path) -> None:
+    """A wheel lies beside the piece that is extracted from it, and vanishes afterwards."""
+    folder = tmp_path / "parts"
+    (folder / "part2.work").mkdir(parents=True)
+    (folder / "part1.piece").write_bytes(b"x" * 100)
+    (folder / "part2.work" / "part2.whl").write_bytes(b"x" * 70)
+    before = count_arrived_bytes(folder)
+    (folder / "part2.work" / "piece").write_bytes(b"x" * 60)
+    assert count_arrived_bytes(folder) == before == 170
+    screen = Screen()
+    fetch(model(PARTS), cache=tmp_path / "cache", report=screen)
+    assert screen.counts
+    assert screen.counts == sorted(screen.counts)
 
 
 def test_parts_that_came_are_not_fetched_twice(host: Host, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agentcall_server import EmbeddedServer, ensure
+from agentcall_server import EmbeddedServer
 from agentcall_server.embedded_server import require_runtime
 from agentcall_server.errors import BadModelFile, RuntimeMissing, ServerDied
 from agentcall_server.llama_server import count_usable_cores
@@ -52,9 +52,8 @@ class Screen:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedServer]:
-    server = ensure()
-    yield server
-    server.stop()
+    with EmbeddedServer() as server:
+        yield server
 
 
 def get(server: EmbeddedServer, path: str) -> Any:  # Any: JSON of llama.cpp
@@ -188,27 +187,6 @@ def test_a_web_page_may_not_use_it(server: EmbeddedServer) -> None:
         request = urllib.request.Request(f"{root}/health", headers={"Origin": origin})
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert answer.headers["Access-Control-Allow-Origin"] not in ("*", origin)
-
-
-def test_many_threads_get_one_server(server: EmbeddedServer) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        servers = [asked.result() for asked in [pool.submit(ensure) for _ in range(8)]]
-    assert {id(each) for each in servers} == {id(server)}
-    assert len({each.pid for each in servers}) == 1
-
-
-def test_one_that_was_killed_is_started_again(server: EmbeddedServer) -> None:
-    before = server.pid
-    assert before is not None
-    os.kill(before, signal.SIGKILL)
-    end = time.monotonic() + 5
-    while server.is_running and time.monotonic() < end:
-        time.sleep(0.05)  # its threads go one by one, and only then is it gone
-    assert not server.is_running
-    assert ensure() is server
-    assert server.is_running
-    assert server.pid != before
-    assert get(server, "/health") == {"status": "ok"}
 
 
 def test_stop_ends_the_process_and_its_memory(server: EmbeddedServer) -> None:

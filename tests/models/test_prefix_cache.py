@@ -13,7 +13,7 @@ from agentcall.models.model import ModelRequest, ResponseEnd
 from agentcall.settings import ModelSettings
 from agentcall.testing import FakeServer, RecordedRequest, call, say
 from agentcall.testing.replies import Completion
-from agentcall_server import ensure
+from agentcall_server import EmbeddedServer
 
 STEPS = 20
 END = b"]}"
@@ -96,8 +96,7 @@ async def used(model: HTTPChat, transcript: Transcript) -> Usage:
 @pytest.mark.embedded
 async def test_a_server_with_a_prefix_cache_reads_each_message_of_a_run_once() -> None:
     transcript = Transcript([User("Count.")])
-    server = ensure()
-    try:
+    with EmbeddedServer() as server:
         settings = ModelSettings(max_tokens=1)  # what it answers does not matter: the run goes on
         model = HTTPChat(server.url, dialect="constrained", settings=settings)
         before = await used(model, transcript)
@@ -109,5 +108,3 @@ async def test_a_server_with_a_prefix_cache_reads_each_message_of_a_run_once() -
             assert now.input_tokens > before.input_tokens
             assert now.cached_tokens >= before.input_tokens - FEW
             before = now
-    finally:
-        server.stop()

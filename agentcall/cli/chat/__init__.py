@@ -12,7 +12,7 @@ from agentcall.cli.chat.ui import PipeUI, TerminalUI
 from agentcall.cli.command import make_app
 from agentcall.cli.interrupt import DeferredInterrupt, InterruptibleLoop
 from agentcall.cli.load import build_agent, open_session
-from agentcall.cli.model_server import ensure_server
+from agentcall.cli.model_server import ensure_server, prepare_in_background
 from agentcall.cli.options import AgentSessionOptions, VerboseOption
 from agentcall.cli.render import format_count
 from agentcall.cli.terminal import is_terminal, write_note
@@ -51,6 +51,7 @@ def run_chat(options: ChatOptions) -> int:
     conversation = Conversation(build_agent(options), open_session(options) or new_session())
     if options.launch:
         ensure_server(options.model)
+    prepare_in_background(conversation.agent)
     with InterruptibleLoop() as loop:
         if sys.stdin is None or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
             chat = TerminalChat(conversation, loop, PipeUI())

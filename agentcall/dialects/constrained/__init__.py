@@ -14,7 +14,7 @@ Rules:
    question is repeated.
 2. `name` precedes `arguments`, so that the model first chooses a tool and is then bound to it.
 3. The answer after the last result of a plan is written as plain text in a conversation of its own:
-   the results, then the question. Asked to say first what the results say, a small model judges
+   the results, then the question. Asked to state the facts first, a small model judges
    them far better ("Do I need a coat?") than inside a constrained object, below examples of calls.
    An answer of a requested type is an object all the same.
 4. The first object of an answer counts, and objects with further calls right after it. What follows
@@ -114,17 +114,18 @@ These are the results of the lookups:
 {results}
 
 Use them to answer: {question}
-Say first what the results say, then what follows from it.""",
+First state the facts in a sentence, then what follows from them.""",
     True: """\
 这是查询的结果：
 {results}
 
 请根据结果回答：{question}
-先说结果是什么，再说由此得出什么结论。""",
+先用一句话说结果是什么，再用一句话说由此得出什么结论。""",
 }
 """The question of an answer that is written from results, by whether it was asked in Chinese."""
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 MAX_EARLIER_MESSAGES = 4
+"""How many messages before the question are repeated above the results."""
 _NO_TOOLS_PROMPT = 'Reply with one JSON object: {{"answer": {answer}}}\n'
 
 

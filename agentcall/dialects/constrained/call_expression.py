@@ -127,6 +127,11 @@ def parse_plan(text: str) -> CallPlan | None:
     return CallPlan(tuple(calls.calls)) if is_valid and calls.calls else None
 
 
+def is_plan(thinking: str) -> bool:
+    """Whether the thinking of a message is a plan in this form."""
+    return parse_plan(thinking) is not None
+
+
 def _split_statement(statement: ast.stmt) -> list[tuple[str, ast.expr | None]]:
     """Return the expressions of a statement, with the name that each is assigned to."""
     match statement:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from agentcall.dialects.constrained.call_expression import is_plan
 from agentcall.display import format_call, strip_control_characters
 from agentcall.messages import (
     JSON,
@@ -113,16 +114,18 @@ def render_answer(text: str) -> ChatMessage:
 
 def render_thinking(text: str, *, status: str = "done") -> ChatMessage:
     """Render the model's thinking, which Gradio folds once it is done."""
-    metadata: JSON = {"title": "Thinking", "status": status}
+    title = "Plan" if is_plan(text) else "Thinking"
+    metadata: JSON = {"title": title, "status": status}
     return {"role": "assistant", "content": markdown.render_markdown(text), "metadata": metadata}
 
 
-def render_waiting() -> ChatMessage:
-    """Render a placeholder until the model begins to answer."""
+def render_waiting(progress: str = "") -> ChatMessage:
+    """Render a placeholder until the model begins to answer, with what it does until then."""
+    title = f"Model: {progress}" if progress else "Waiting for the model"
     return {
         "role": "assistant",
         "content": "",
-        "metadata": {"title": "Waiting for the model", "status": "pending"},
+        "metadata": {"title": title, "status": "pending"},
     }
 
 

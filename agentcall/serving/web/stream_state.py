@@ -21,6 +21,7 @@ from agentcall.events import (
     HandedOver,
     LoopDetected,
     ModelAnswered,
+    ModelProgress,
     Nested,
     RunFinished,
     RunStarted,
@@ -62,6 +63,7 @@ class ChatStreamState:
     def __init__(self, run_id: str = "") -> None:
         self._parts: list[_TextPart | ToolCallView | str] = []
         self._repairs: dict[tuple[str, ...], str] = {}
+        self._progress = ""
         self._output_tokens, self._writing_seconds = 0, 0.0
         self.run_id = run_id
         self.result: RunResult[Any] | None = None  # Any: of any agent
@@ -93,6 +95,7 @@ class ChatStreamState:
 
     def apply(self, event: Event) -> None:
         """Update the state with an event."""
+        self._progress = event.format() if isinstance(event, ModelProgress) else ""
         match event:
             case TextDelta(text):
                 self._append_text(text, is_thinking=False)
@@ -129,7 +132,7 @@ class ChatStreamState:
                 case _:
                     pass
         if all(isinstance(part, ToolCallView) and part.result for part in parts[-1:]):
-            yield render_waiting()
+            yield render_waiting(self._progress)
 
     def _apply_run_event(self, event: RunStarted | ModelAnswered | RunFinished) -> None:
         match event:
