@@ -33,8 +33,8 @@ from typing import cast
 from agentcall_server.model_cache import load_texts
 
 HANDSHAKE_SECONDS = 60.0
-"""Seconds that the other side has to prove that it knows the key; llama.cpp keeps Python from running
-while it loads a model."""
+"""Seconds that the other side has to prove that it knows the key. While llama.cpp loads a model, no
+Python code runs in its process."""
 START_SECONDS = 30.0
 """Seconds that the program that started the server has to take its lease."""
 _POLL_SECONDS = 0.25

@@ -372,7 +372,8 @@ def test_the_progress_of_a_download_never_decreases(host: Host, tmp_path: Path) 
     (folder / "part2.work" / "piece").write_bytes(b"x" * 60)
     assert count_arrived_bytes(folder) == before == 170
     screen = Screen()
-    fetch(model(PARTS), cache=tmp_path / "cache", report=screen)
+    offer_parts(host)
+    fetch(model(PARTS), cache=tmp_path / "cache", report=screen, timeouts=WELL)
     assert screen.counts
     assert screen.counts == sorted(screen.counts)
 
