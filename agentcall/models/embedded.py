@@ -25,8 +25,8 @@ from agentcall_server.shared_server import SharedServer, find_shared
 EMBEDDED_SETTINGS = ModelSettings(
     temperature=0.0, max_tokens=1024, extra_body={"return_progress": True}
 )
-"""Replaced by those of an agent or a run (docs/settings.md): a small model calls tools most reliably
-at temperature 0, and may write without an end."""
+"""Replaced by those of an agent or a run (docs/settings.md): a small model calls tools most
+reliably at temperature 0, and may write without an end."""
 _POLL_SECONDS = 0.2
 _MAX_PROMPTS = 64
 
