@@ -12,7 +12,9 @@ Rules:
    has another name.
 2. A name in pieces is their concatenation, if the name of a tool begins so.
 3. Arguments are the concatenation of all pieces. They are the last piece alone if each piece begins
-   with the one before it and only the last is JSON. A piece repeated after whole JSON is dropped.
+   with the one before it and only the last is JSON, or if each is an object that contains the one
+   before it. `{}` before a whole object is a placeholder. A piece repeated after whole JSON is
+   dropped.
 4. Pieces that cannot be assigned with certainty are malformed, and so is every call of that lane:
    no call may run with the arguments of another. If only one call is doubtful, such as, without
    ids, an empty one beside one of the same name, or a repeated one, it alone is malformed.
@@ -115,10 +117,13 @@ def _split_lanes(pieces: Sequence[ToolCallDelta]) -> list[list[_PositionedDelta]
     """Group pieces by index; one without an index joins the lane of its id, or the last lane."""
     lanes: dict[_Slot, list[_PositionedDelta]] = {}
     slots_by_id: dict[str, _Slot] = {}
+    ids_by_slot: dict[_Slot, set[str]] = {}
     last: _Slot = None
     for position, piece in enumerate(pieces):
         slot = piece.slot
-        if piece.id in slots_by_id and (slot is None or (slot not in lanes and not piece.name)):
+        if piece.id in slots_by_id and (
+            slot is None or (not piece.name and piece.id not in ids_by_slot.get(slot, ()))
+        ):
             slot = slots_by_id[piece.id]
         elif slot is None:
             slot = last
@@ -127,6 +132,7 @@ def _split_lanes(pieces: Sequence[ToolCallDelta]) -> list[list[_PositionedDelta]
             last = slot
         if piece.id:
             slots_by_id.setdefault(piece.id, slot)
+            ids_by_slot.setdefault(slot, set()).add(piece.id)
     return list(lanes.values())
 
 
@@ -287,6 +293,30 @@ def _has_other_id(call: _CallAssembly, piece: ToolCallDelta) -> bool:
     return bool(piece.id and call.id and piece.id != call.id)
 
 
+def _are_snapshots(parts: Sequence[str]) -> bool:
+    """Whether each piece is a JSON object that contains the object before it."""
+    try:
+        values = [json.loads(part) for part in parts]
+    except (ValueError, RecursionError):
+        return False
+    return all(isinstance(v, dict) for v in values) and all(
+        _contains(later, earlier) for earlier, later in pairwise(values)
+    )
+
+
+def _contains(later: object, earlier: object) -> bool:
+    """Whether a value is another one that has grown."""
+    match earlier, later:
+        case dict(), dict():
+            return all(key in later and _contains(later[key], earlier[key]) for key in earlier)
+        case list(), list():
+            return len(earlier) <= len(later) and all(map(_contains, later, earlier))
+        case str(), str():
+            return later.startswith(earlier)
+        case _:
+            return earlier is None or (type(earlier) is type(later) and earlier == later)
+
+
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
@@ -369,10 +399,19 @@ class _CallAssembly:
 
     @property
     def _cumulative_text(self) -> str:
-        """The last piece if it contains all pieces before it and is JSON, else empty."""
-        if not self._is_cumulative or len(self.parts) < 2:
+        """The arguments, if a piece contains all pieces before it and is JSON, else empty."""
+        if len(self.parts) < 2:
             return ""
-        return self.parts[-1] if _is_json(self.parts[-1]) else ""
+        last = self.parts[-1]
+        if self._is_cumulative:
+            return last if _is_json(last) else ""
+        if not self.parts[0].rstrip().endswith("}"):
+            return ""
+        if self.parts[0].strip() == "{}":  # a placeholder before the arguments
+            rest = "".join(self.parts[1:])
+            if _is_json(rest):
+                return rest
+        return last if _are_snapshots(self.parts) else ""
 
     @property
     def text(self) -> str:

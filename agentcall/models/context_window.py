@@ -1,9 +1,11 @@
-"""Ask a server for its version and the context window of a model; only diagnostics need these.
+"""Ask a server for its version and the context window of a model.
 
-vLLM and SGLang report the window on the model's card, llama.cpp at `/props`, Ollama at `/api/ps`
-once the model is loaded. LMDeploy does not report it, but its refusal of a prompt that is too long
-names it (since 0.16, before it computes anything). Which length is certainly too long follows from
-`/metrics`: the histogram of prompt lengths ends at the window, in steps of 1, 2 and 5.
+Diagnostics need these, and a run whose server may have dropped a part of the conversation. vLLM and
+SGLang report the window on the model's card, llama.cpp at `/props`, Ollama at `/api/ps` once the
+model is loaded, LM Studio at `/api/v0/models`, KoboldCpp on a page of its own. LMDeploy does not
+report it, but its refusal of a prompt that is too long names it (since 0.16, before it computes
+anything). Which length is certainly too long follows from `/metrics`: the histogram of prompt
+lengths ends at the window, in steps of 1, 2 and 5.
 """
 
 from __future__ import annotations
@@ -14,11 +16,10 @@ from dataclasses import replace
 
 import orjson
 
-from agentcall.errors import ModelError, ModelRefused, UsageError
+from agentcall.errors import ModelError, ModelRefused
 from agentcall.messages import JSON
-from agentcall.models.capabilities import CHAT_PATH, ServerCapabilities, identify_server
+from agentcall.models.capabilities import CHAT_PATH, ServerCapabilities
 from agentcall.models.http import HTTPEndpoint
-from agentcall.models.http_chat import HTTPChat
 from agentcall.models.server_version import get_nested, get_root_endpoint
 
 _VERSION_PATHS = {
@@ -48,15 +49,6 @@ async def fetch_version(endpoint: HTTPEndpoint, capabilities: ServerCapabilities
     return version if isinstance(version, str) else ""
 
 
-async def fetch_model_window(model: HTTPChat) -> int | None:
-    """Return the window of a model in tokens; None if its server does not report it or is down."""
-    try:
-        capabilities = await identify_server(model.endpoint, model.model)
-    except (ModelError, UsageError):
-        return None
-    return await fetch_context_window(model.endpoint, capabilities)
-
-
 async def fetch_context_window(
     endpoint: HTTPEndpoint, capabilities: ServerCapabilities
 ) -> int | None:
@@ -68,18 +60,25 @@ async def fetch_context_window(
             props = await _fetch_json(endpoint, "/props")
             return _to_size(get_nested(props, "default_generation_settings").get("n_ctx"))
         case "ollama":
-            return _parse_ollama_window(await _fetch_json(endpoint, "/api/ps"), capabilities.model)
+            models = (await _fetch_json(endpoint, "/api/ps")).get("models")
+            return _find_window(models, "name", capabilities.model, "context_length")
+        case "organization_owner":  # LM Studio
+            models = (await _fetch_json(endpoint, "/api/v0/models")).get("data")
+            return _find_window(models, "id", capabilities.model, "loaded_context_length")
+        case "koboldcpp":
+            page = await _fetch_json(endpoint, "/api/extra/true_max_context_length")
+            return _to_size(page.get("value"))
         case "lmdeploy" if capabilities.min_version >= _REPORTS_WINDOW_SINCE:
             return await _read_refused_window(endpoint, capabilities.model)
         case _:
             return None
 
 
-def _parse_ollama_window(running: Mapping[str, JSON], model: str) -> int | None:
-    models = running.get("models")
+def _find_window(models: JSON, key: str, name: str, window: str) -> int | None:
+    """Return the window in the entry of a model, whose name is under this key."""
     for entry in models if isinstance(models, (list, tuple)) else ():
-        if isinstance(entry, Mapping) and entry.get("name") == model:
-            return _to_size(entry.get("context_length"))
+        if isinstance(entry, Mapping) and entry.get(key) == name:
+            return _to_size(entry.get(window))
     return None
 
 

@@ -9,10 +9,18 @@ from ssl import SSLContext
 from typing import Any
 
 from agentcall.dialects.dialect import Dialect
+from agentcall.errors import ModelError, UsageError
 from agentcall.messages import JSON
 from agentcall.models.adaptations import LearnedAdaptation
-from agentcall.models.capabilities import CHAT_PATH, DialectChoice, choose_dialect, forget_choice
+from agentcall.models.capabilities import (
+    CHAT_PATH,
+    DialectChoice,
+    choose_dialect,
+    forget_choice,
+    identify_server,
+)
 from agentcall.models.chat_completions import ChatClient, ChatTransport
+from agentcall.models.context_window import fetch_context_window
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.model import ModelRequest, ResponseEvent
 from agentcall.settings import ModelSettings, merge_headers
@@ -84,6 +92,14 @@ class HTTPChat:
     async def resolve_dialect(self) -> DialectChoice:
         """Return the model's full name, the dialect and the reason; asks the server once."""
         return await self._chat_client.resolve_dialect()
+
+    async def fetch_context_window(self) -> int | None:
+        """Return the window in tokens; None if the server does not report it or is down."""
+        try:
+            capabilities = await identify_server(self.endpoint, self.model)
+        except (ModelError, UsageError):
+            return None
+        return await fetch_context_window(self.endpoint, capabilities)
 
     async def _choose_dialect(self, transport: ChatTransport) -> DialectChoice:
         endpoint = transport.endpoint if isinstance(transport, _HTTPTransport) else self.endpoint

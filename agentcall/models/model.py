@@ -93,6 +93,13 @@ def collect_secrets(models: Iterable[Model]) -> Collection[str]:
     return {secret for model in models for secret in getattr(model, "secrets", ())}
 
 
+async def fetch_context_window(model: Model) -> int | None:
+    """Return the window of a model in tokens; None if the model cannot tell."""
+    fetch = getattr(model, "fetch_context_window", None)
+    window: int | None = None if fetch is None else await fetch()
+    return window
+
+
 async def close_response(answer: AsyncIterator[ResponseEvent]) -> None:
     """Close an answer that was abandoned before its end, if it is a generator."""
     close = getattr(answer, "aclose", None)

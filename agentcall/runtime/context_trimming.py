@@ -1,5 +1,8 @@
 """Trims a conversation that is longer than the model's window, by its largest tool results.
 
+Most servers refuse such a conversation. Some drop a part of it without a word: Ollama, KoboldCpp
+and LM Studio. That is noticed by the prompt tokens that they report (`PromptMeter`).
+
 Rules:
 1. Only tool results are shortened, the largest first, to their beginning and a note; a result of
    fewer than `MIN_SHORTENED_CHARS` characters stays as it is.
@@ -10,12 +13,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from agentcall.errors import ModelRetry
 from agentcall.events import ContextTrimmed
-from agentcall.messages import Message, ToolResult, Untrusted
+from agentcall.messages import Assistant, Message, ToolResult, Transcript, Untrusted, Usage
 from agentcall.runtime.prompts import (
     format_page,
     format_shortened_result,
@@ -24,11 +27,99 @@ from agentcall.runtime.prompts import (
 )
 from agentcall.tools.tool import Tool, tool
 
+_MIN_NEW_CHARS = 4_000
+_MAX_CHARS_PER_TOKEN = 40
+"""Far more than any text has: a prompt that grew by fewer tokens did not contain the new text."""
+
+_MIN_WINDOW, _WINDOW_STEP, _WINDOW_SLACK = 512, 512, 8
+"""In tokens: windows are multiples of the step, and a few tokens may be left for the answer."""
+
+_CHARS_PER_TOKEN, _OTHER_CHARS_PER_TOKEN = 4, 3
+"""Of ASCII text and of other text. Chinese has fewer, so that its tokens are underestimated."""
+
+_EXCESS, _WINDOW_EXCESS = 1.25, 1.1
+"""How much longer than the reported prompt, and than the window, an estimate has to be to count."""
+
 MIN_SHORTENED_CHARS = 400
 """Characters below which a result is not worth shortening."""
 
 PAGE_CHARS = 4_000
 """Characters of a page of `read_result`."""
+
+
+class PromptMeter:
+    """Compares the prompt tokens that a server reports with the conversation that it was sent.
+
+    Rules:
+    1. A prompt with much new text has to cost more tokens than the prompt before it.
+    2. A prompt that is much longer than its tokens, which are as many as a window has, was cut at
+       the window.
+    3. If the window is known, it decides: a conversation that fits it was not cut, and one that
+       does not was cut. It is asked for only if a rule above applies or the prompt is much longer
+       than its tokens.
+    4. Counts that do not follow the conversation are not a sign: a count that never changes, that
+       is smaller than any window, or that has only the new text (servers with a prefix cache).
+
+    tokens: the prompt tokens of the last request. counted: the messages that it had.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.counted = 0
+        self._estimated = 0
+        self._estimate = 0
+
+    def reset(self) -> None:
+        """Forget the counts, as the conversation or the model is another one."""
+        self.tokens = self._estimated = self._estimate = 0
+
+    async def is_cut(
+        self,
+        messages: Transcript,
+        usage: Usage,
+        fetch_window: Callable[[], Awaitable[int | None]],
+    ) -> bool:
+        """Whether the server dropped a part of these messages; `usage` is that of the request."""
+        tokens = usage.input_tokens // max(usage.requests, 1)
+        size = len(messages)
+        before, counted = self.tokens, self.counted
+        self.tokens, self.counted = tokens, size
+        if tokens < _MIN_WINDOW:
+            return False
+        new = sum(_count_result_characters(messages[i]) for i in range(counted, size))
+        self._estimate += sum(_estimate_tokens(messages[i]) for i in range(self._estimated, size))
+        self._estimated = size
+        is_longer = self._estimate > tokens * _EXCESS
+        is_short = new >= _MIN_NEW_CHARS and tokens - before < new // _MAX_CHARS_PER_TOKEN
+        if not (is_longer or (before and is_short)):
+            return False
+        window = await fetch_window()
+        if window is not None:
+            return self._estimate > window * _WINDOW_EXCESS and tokens <= window
+        if tokens == before:
+            return False
+        if is_longer and -tokens % _WINDOW_STEP <= _WINDOW_SLACK:
+            return True
+        has_only_new_text = tokens < before and tokens > new // (2 * _CHARS_PER_TOKEN)
+        return before > 0 and is_short and not has_only_new_text
+
+
+def _count_result_characters(message: Message) -> int:
+    """Return the number of characters of a tool result that are not blank."""
+    if not isinstance(message, ToolResult):
+        return 0
+    return len(message.text) - message.text.count(" ") - message.text.count("\n")
+
+
+def _estimate_tokens(message: Message) -> int:
+    """Return about how many tokens a message has, rather too few than too many."""
+    texts = [message.text]
+    if isinstance(message, Assistant):
+        texts += (call.arguments for call in message.calls)
+    return sum(
+        len(text) // (_CHARS_PER_TOKEN if text.isascii() else _OTHER_CHARS_PER_TOKEN)
+        for text in texts
+    )
 
 
 class OffloadedResults:

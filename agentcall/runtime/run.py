@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -68,6 +69,8 @@ from agentcall.runtime.state import RunInput, RunState
 from agentcall.runtime.tool_calls import TurnPlanner, collect_pending, execute_plan, restore_turns
 from agentcall.runtime.turn import ModelCaller, ModelTurn
 from agentcall.tools.importable import is_importing
+
+_log = logging.getLogger("agentcall.models")
 
 MAX_INVALID_ANSWERS = 3
 """How many answers in a row may be cut, empty or invalid before the run gives up."""
@@ -218,7 +221,13 @@ class AgentRun:
                 if not state.trim():
                     raise
                 continue
-            if not (state.is_context_cut(turn.usage) and state.trim()):
+            if not await state.is_context_cut(turn.usage):
+                return turn
+            if not state.trim():
+                _log.warning(
+                    "the server left a part of the conversation out, and no tool result is long "
+                    "enough to be shortened"
+                )
                 return turn
             state.emit_event(AnswerDiscarded("the server left a part of the conversation out"))
 

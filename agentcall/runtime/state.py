@@ -29,6 +29,7 @@ from agentcall.messages import (
     fill_missing_results,
     is_tainted,
 )
+from agentcall.models.model import fetch_context_window
 from agentcall.result import (
     MissingOutput,
     PausedAgentCall,
@@ -39,17 +40,13 @@ from agentcall.result import (
 )
 from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.checkpoint import RunCheckpoint
-from agentcall.runtime.context_trimming import OffloadedResults
+from agentcall.runtime.context_trimming import OffloadedResults, PromptMeter
 from agentcall.runtime.hooks import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.prompts import FINAL_ANSWER
 from agentcall.settings import Limits, ModelSettings, merge_settings
 from agentcall.tools.selection import ToolSelection
 from agentcall.tools.tool import Tool
-
-_MIN_NEW_CHARS = 4_000
-_MAX_CHARS_PER_TOKEN = 40
-"""Far more than any text has: a prompt that grew by fewer tokens did not contain the new text."""
 
 _NO_USAGE = Usage()
 
@@ -183,8 +180,7 @@ class RunState:
         self.invalid_answers = 0  # in a row
         self.trims = 0
         self._offloaded = OffloadedResults()
-        self._prompt_tokens = 0  # of the last request, for the messages counted below
-        self._counted_messages = 0
+        self._prompt_meter = PromptMeter()
         # The tool calls: every result by call id, also those of a turn that is under way.
         self.results: dict[str, ToolResult] = {}
         self.call_ids = {
@@ -220,7 +216,9 @@ class RunState:
         if spec.finder is not None:
             self._tool_selection = ToolSelection(spec.finder, self.tool_choice)
         self._reader_tools: tuple[Tool, ...] = ()
-        self._prompt_tokens = 0  # prompts of two agents cannot be compared
+        self._prompt_meter.reset()  # prompts of two agents cannot be compared
+        self._window: int | None = None
+        self._has_fetched_window = False
 
     def free_tool_choice(self) -> None:
         """Leave it to the model whether it calls tools, unless it may call none."""
@@ -255,8 +253,8 @@ class RunState:
             close_reason=self.close_reason,
             faults=self.invalid_answers,
             trims=self.trims,
-            prompt_tokens=self._prompt_tokens,
-            counted_messages=self._counted_messages,
+            prompt_tokens=self._prompt_meter.tokens,
+            counted_messages=self._prompt_meter.counted,
             agent=self.spec.name,
         )
 
@@ -266,8 +264,8 @@ class RunState:
         for _ in range(checkpoint.trims):
             self.trim()
         self.close_reason = checkpoint.close_reason
-        self._prompt_tokens = checkpoint.prompt_tokens
-        self._counted_messages = checkpoint.counted_messages
+        self._prompt_meter.tokens = checkpoint.prompt_tokens
+        self._prompt_meter.counted = checkpoint.counted_messages
 
     # The prompt.
 
@@ -291,7 +289,7 @@ class RunState:
             return False
         self.trims += 1
         self.transcript = Transcript(messages)
-        self._prompt_tokens = 0
+        self._prompt_meter.reset()
         for event in trimmed:
             self.emit_event(event)
         reader = self._offloaded.create_reader_tool()
@@ -301,20 +299,16 @@ class RunState:
             self.tools = {**self.tools, reader.name: reader}
         return True
 
-    def is_context_cut(self, usage: Usage) -> bool:
-        """Whether the server silently dropped a part of the conversation.
+    async def is_context_cut(self, usage: Usage) -> bool:
+        """Whether the server silently dropped a part of the conversation."""
+        return await self._prompt_meter.is_cut(self.transcript, usage, self._fetch_window)
 
-        A prompt with much new text has to cost more tokens than the prompt before it.
-        """
-        prompt = usage.input_tokens // max(usage.requests, 1)
-        size = len(self.transcript)
-        new = sum(
-            _count_characters(self.transcript[index])
-            for index in range(self._counted_messages, size)
-        )
-        before, self._prompt_tokens, self._counted_messages = self._prompt_tokens, prompt, size
-        is_much = new >= _MIN_NEW_CHARS and before > 0 and prompt > 0
-        return is_much and prompt - before < new // _MAX_CHARS_PER_TOKEN
+    async def _fetch_window(self) -> int | None:
+        """Return the window of the agent's model; None if it is not known."""
+        if not self._has_fetched_window:
+            self._window = await fetch_context_window(self.spec.model)
+            self._has_fetched_window = True
+        return self._window
 
     # The result.
 
@@ -377,10 +371,3 @@ class RunState:
 
 current_run: ContextVar[RunState | None] = ContextVar("current_run", default=None)
 """The run that calls an agent as a tool; None outside of such a call."""
-
-
-def _count_characters(message: Message) -> int:
-    """The number of characters of a tool result that are not blank."""
-    if not isinstance(message, ToolResult):
-        return 0
-    return len(message.text) - message.text.count(" ") - message.text.count("\n")

@@ -285,3 +285,42 @@ def test_2000_streams_run_what_the_plain_answers_run_or_are_refused(
     answer: tuple[Completion, Completion],
 ) -> None:
     check_streams(answer)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "wanted"),
+    [
+        # An empty object stands before the arguments.
+        ([(0, "1", "read_file", "{}"), (0, "", "", PATH[:9]), (0, "", "", PATH[9:])], PATH),
+        ([(0, "1", "read_file", "{}"), (0, "1", "", PATH)], PATH),
+        # Each piece is the whole object so far, which a parser of incomplete JSON has closed.
+        (
+            [(0, "1", "add", part) for part in ("{}", '{"a": null}', ONE, '{"a": 1, "b": 2}')],
+            '{"a": 1, "b": 2}',
+        ),
+        ([(0, "1", "search", '{"q": ""}'), (0, "", "", '{"q": "ab"}')], '{"q": "ab"}'),
+        ([(0, "1", "search", '{"q": ["a"]}'), (0, "", "", '{"q": ["a", 2]}')], '{"q": ["a", 2]}'),
+    ],
+)
+def test_arguments_that_are_sent_as_they_grow_are_the_last(pieces: Pieces, wanted: str) -> None:
+    assert calls_of(*pieces) == [(pieces[0][2], wanted)]
+
+
+@pytest.mark.parametrize("first", ['{"a": 2}', '{"a": 12}', '{"b": 1}', '{"a": true}'])
+def test_an_object_that_another_one_contradicts_is_not_dropped(first: str) -> None:
+    ((_, arguments),) = calls_of((0, "1", "add", first), (0, "", "", ONE))
+    assert arguments == first + ONE
+
+
+def test_a_piece_goes_to_the_call_of_its_id_whatever_its_index() -> None:
+    path = '{"path": "b.txt"}'
+    pieces = [(0, "1", "read_file", ""), (1, "2", "delete_file", "")]
+    pieces += [(0, "1", "", PATH), (0, "2", "", path)]
+    assert calls_of(*pieces) == [("read_file", PATH), ("delete_file", path)]
+
+
+def test_an_id_that_several_indexes_share_does_not_move_pieces() -> None:
+    pieces = [(0, "x", "read_file", ""), (1, "x", "add", "")]
+    pieces += [(0, "x", "", PATH[:5]), (1, "x", "", ONE[:4])]
+    pieces += [(0, "x", "", PATH[5:]), (1, "x", "", ONE[4:])]
+    assert calls_of(*pieces) == [("read_file", PATH), ("add", ONE)]

@@ -27,7 +27,6 @@ from agentcall.cli.run_loop import ApprovalLoop, LoopOutcome
 from agentcall.errors import UsageError
 from agentcall.events import Event, ModelAnswered
 from agentcall.messages import Image, Usage
-from agentcall.models.context_window import fetch_model_window
 from agentcall.models.http_chat import HTTPChat
 from agentcall.models.resolve import get_resolved_model
 from agentcall.result import RunResult
@@ -62,7 +61,7 @@ class UsageMeter:
         """Ask the server for its context window, once, when the server is known."""
         model = get_resolved_model(agent.spec.model)
         if self._window_task is None and isinstance(model, HTTPChat):
-            self._window_task = asyncio.ensure_future(fetch_model_window(model))
+            self._window_task = asyncio.ensure_future(model.fetch_context_window())
             await asyncio.wait([self._window_task], timeout=_WINDOW_TIMEOUT)
 
     @property
