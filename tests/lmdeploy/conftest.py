@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from installation import NoInterpreterError, Say
+from environments import NoInterpreterError, make_teller
 from launch import LAUNCHES, SEEING, Launch, Servers
 from stand import Stand
 
@@ -26,7 +25,7 @@ def servers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Servers]:
     """LMDeploy servers; those that the selected tests name are started at once, side by side."""
-    running = Servers(tmp_path_factory.mktemp("lmdeploy"), _teller(request.config))
+    running = Servers(tmp_path_factory.mktemp("lmdeploy"), make_teller(request.config))
     try:
         for name in _wanted(request.session.items):
             # told by the tests that need it, which ask again
@@ -35,19 +34,6 @@ def servers(
         yield running
     finally:
         running.stop()
-
-
-def _teller(config: pytest.Config) -> Say:
-    """A way to the terminal past pytest's capture: making an environment takes minutes."""
-    capture: Any = config.pluginmanager.get_plugin("capturemanager")  # its type is not public
-    terminal = config.get_terminal_writer()
-
-    def say(line: str) -> None:
-        with capture.global_and_fixture_disabled() if capture else nullcontext():
-            terminal.line(line)
-            terminal.flush()
-
-    return say
 
 
 def _wanted(items: list[pytest.Item]) -> list[str]:

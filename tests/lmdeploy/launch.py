@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from installation import Say, python_with
+from environments import Say
+from installation import python_with
 from stand import Stand, exchange
 
 import agentcall_server

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from installation import NoInterpreterError
+from environments import NoInterpreterError
 from launch import START_SECONDS, Launch, Server, start
 from stand import Stand, exchange
 

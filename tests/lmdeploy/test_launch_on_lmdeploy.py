@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import reference_format as reference
 from command_line import agentcall
-from installation import NoInterpreterError, python_with
+from environments import NoInterpreterError
+from installation import python_with
 from launch import STANDIN, free_ports
 from programs import real, scripted
 from stand import Reply, Stand

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from installation import NoInterpreterError, python_with
+from environments import NoInterpreterError
+from installation import python_with
 from launch import STANDIN
 
 from agentcall_server.cli_flags import read_command_flags

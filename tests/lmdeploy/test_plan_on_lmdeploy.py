@@ -8,7 +8,8 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from installation import NoInterpreterError, python_with
+from environments import NoInterpreterError
+from installation import python_with
 from launch import STANDIN
 
 from agentcall_server.kv_cache import BLOCK_TOKENS, make_kv_cache
