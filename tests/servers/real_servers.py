@@ -45,6 +45,7 @@ class RealServer:
         the servers behind it.
     environment: where it is installed; None is the environment of the tests.
     dialect: what `auto` chooses for it.
+    model: the name under which it serves the tiny model.
     behind: the names of the servers that a proxy needs.
     """
 
@@ -134,17 +135,18 @@ def _start(server: RealServer, folder: Path, urls: Mapping[str, str], say: Say) 
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=_make_environment(),
+            env=_make_environment(folder),
             start_new_session=True,
         )
     return RunningServer(server, f"http://127.0.0.1:{port}/v1", process, log)
 
 
-def _make_environment() -> dict[str, str]:
+def _make_environment(folder: Path) -> dict[str, str]:
     """Nothing is asked of a hub or reported to anybody, and each server has one thread."""
     own = {
         "CUDA_VISIBLE_DEVICES": "",
         "DO_NOT_TRACK": "1",
+        "HF_HUB_CACHE": str(folder),  # without it, /v1/models of `transformers serve` fails
         "HF_HUB_OFFLINE": "1",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MASTER_KEY": API_KEY,
@@ -197,21 +199,23 @@ def _run_llama_cpp_without_jinja(folder: Path, port: int, urls: Mapping[str, str
     return [program, "--model", str(file), "--alias", "coder", "--port", str(port), "--no-jinja"]
 
 
-def _run_vllm(*flags: str) -> Callable[[Path, int, Mapping[str, str]], list[str]]:
+def _run_vllm(
+    *flags: str, counts_roles: bool = False
+) -> Callable[[Path, int, Mapping[str, str]], list[str]]:
     def command(folder: Path, port: int, urls: Mapping[str, str]) -> list[str]:
-        model = write_hugging_face(folder / "model", counts_roles="roles" in flags)
+        model = write_hugging_face(folder / "model", counts_roles=counts_roles)
         words = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
         words += ["--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port)]
         words += ["--dtype", "float32", "--max-model-len", str(CONTEXT), "--enforce-eager"]
-        return [*words, *(flag for flag in flags if flag != "roles")]
+        return [*words, *flags]
 
     return command
 
 
 def _run_transformers(folder: Path, port: int, urls: Mapping[str, str]) -> list[str]:
-    model = write_hugging_face(folder / NAME)
+    write_hugging_face(folder / NAME)
     code = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
-    words = ["-c", code, "serve", str(model), "--device", "cpu"]
+    words = ["-c", code, "serve", NAME, "--device", "cpu"]
     return [*words, "--host", "127.0.0.1", "--port", str(port)]
 
 
@@ -236,7 +240,7 @@ SERVERS = {
         RealServer("llama_cpp_roles", _run_llama_cpp(counts_roles=True)),
         RealServer("llama_cpp_plain", _run_llama_cpp_without_jinja, None, "constrained", "coder"),
         RealServer("vllm", _run_vllm(*_PARSER), VLLM),
-        RealServer("vllm_plain", _run_vllm(), VLLM, "constrained"),
+        RealServer("vllm_plain", _run_vllm(counts_roles=True), VLLM, "constrained"),
         RealServer("transformers", _run_transformers, TRANSFORMERS),
         RealServer(
             "litellm",
