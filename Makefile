@@ -7,13 +7,13 @@ BIN := $(VENV)/bin
 SOURCES := agentcall tools server_launch examples tests benchmarks pages
 # markers that `make test` leaves to other targets
 FAST := not lmdeploy and not embedded and not mcp and not deploy and not agentdojo \
-	and not durable and not docs and not web and not processes
+	and not durable and not docs and not web and not processes and not servers
 # further options of pytest; `AGAIN=--last-failed` runs only the tests that failed
 AGAIN :=
 TYPED := agentcall tools/agentcall_tools server_launch/agentcall_server examples pages
 
-.PHONY: demo test check test-processes test-lmdeploy test-embedded test-durable test-mcp test-web test-deploy \
-	test-agentdojo docs test-all format coverage bench bench-peers bench-counts bench-robustness \
+.PHONY: demo test check test-processes test-lmdeploy test-embedded test-durable test-mcp test-servers test-web \
+	test-deploy test-agentdojo docs test-all format coverage bench bench-peers bench-counts bench-robustness \
 	bench-search clean
 
 demo: $(VENV)/.embedded
@@ -39,6 +39,10 @@ test-embedded: $(VENV)/.test $(VENV)/.embedded
 test-mcp: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal tests -m mcp
 
+# Starts llama.cpp, vLLM, `transformers serve` and LiteLLM; installs them on first use, 3 GB.
+test-servers: $(VENV)/.servers
+	$(BIN)/python -m pytest -q $(AGAIN) tests/servers -m servers
+
 # Needs Debian's package chromium, which playwright drives.
 test-web: $(VENV)/.web
 	$(BIN)/python -m pytest -q $(AGAIN) tests/serving/web -m web
@@ -61,8 +65,8 @@ check: $(VENV)/.check
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/project/test_overhead.py
 
-test-all: check test test-processes docs test-durable test-lmdeploy test-embedded test-mcp test-web test-deploy \
-	test-agentdojo
+test-all: check test test-processes docs test-durable test-lmdeploy test-embedded test-mcp test-servers test-web \
+	test-deploy test-agentdojo
 
 # Fails below the floor in pyproject.toml. COVERAGE_CORE=sysmon is faster, from Python 3.12 on.
 coverage: $(VENV)/.test
@@ -106,6 +110,10 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 
 $(VENV)/.web: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet -e ".[webtest]"
+	touch $@
+
+$(VENV)/.servers: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -e ".[servertest]"
 	touch $@
 
 $(VENV)/.deploy: $(VENV)/.test

@@ -30,18 +30,22 @@ Failure = TypeVar("Failure", bound=ModelError)
 _OVERFLOW_PATTERN = re.compile(
     r"context[ _]length|context[ _](?:size|window)|maximum (?:context|sequence)|exceed_context"
     r"|too many (?:input )?tokens|prompt is too long|input (?:is too long|length)"
-    r"|model context length|session_len|longer than the (?:model|context)",
+    r"|model context length|session_len|longer than the (?:model|context)"
+    r"|`inputs` (?:must have less than|tokens \+ `max_new_tokens` must be)|greater than max_seq_len"
+    r"|exceeded model token limit|超过最大长度|超出最大长度",
     re.IGNORECASE,
 )
-"""Matches how LMDeploy, vLLM, llama.cpp, SGLang, Ollama and OpenAI refuse a too long prompt."""
+"""Matches how a too long prompt is refused: LMDeploy, vLLM, llama.cpp, SGLang, Ollama, OpenAI, TGI
+(`inputs`), TabbyAPI (max_seq_len), Moonshot and Zhipu."""
 
 _NO_VISION_PATTERN = re.compile(
     r"multimodal input is not supported|(?:not|n't) support (?:\w+ ){0,2}(?:image|vision)"
     r"|(?:image|vision)s? (?:\w+ ){0,2}(?:is|are) not supported|not a multimodal model"
-    r"|at most 0 image|missing data required for image",
+    r"|at most 0 image|missing data required for image|no endpoints found that support image",
     re.IGNORECASE,
 )
-"""Matches how LMDeploy, llama.cpp, vLLM, SGLang and Ollama refuse images for a text model."""
+"""Matches how LMDeploy, llama.cpp, vLLM, SGLang, Ollama and OpenRouter refuse images for a text
+model."""
 
 _NO_VISION_ADVICE = (
     "the model does not accept images: serve one that does, such as InternVL2, or remove them"
@@ -131,7 +135,7 @@ def parse_error_response(
         f"{reason} {_get_error_type(body)}"
     ):
         return ContextOverflow(message, status=status, body=reason)
-    if status in (400, 415, 422, 500, 501) and _NO_VISION_PATTERN.search(reason):
+    if status in (400, 404, 415, 422, 500, 501) and _NO_VISION_PATTERN.search(reason):
         return ModelRefused(f"{message}; {_NO_VISION_ADVICE}", status=status, body=reason)
     if status in (408, 409, 425, 429):
         return RateLimited(message, status=status, body=reason, retry_after=retry_after)

@@ -20,6 +20,7 @@ from agentcall.events import DialectChosen, RunFinished
 from agentcall.models.capabilities import clear_dialect_cache
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
+from agentcall.result import RunResult
 from agentcall.testing import (
     Completion,
     FakeServer,
@@ -220,22 +221,12 @@ RECORDED = {
                 }
             },
         ),
-        no_tools=(
-            404,
-            {
-                "error": {
-                    "message": "No endpoints found that support tool use. To learn more about "
-                    "provider routing, visit: https://openrouter.ai/docs/provider-routing",
-                    "code": 404,
-                }
-            },
-        ),
         no_vision=(
             404,
             {"error": {"message": "No endpoints found that support image input", "code": 404}},
         ),
     ),
-    # docs.mistral.ai and its templates: ids of nine letters and digits
+    # ericlbuehler.github.io/mistral.rs: HTTP API; ids are UUIDs
     "mistral.rs": RecordedServer(
         "default",
         "local",
@@ -263,18 +254,21 @@ def connect(server: FakeServer) -> HTTPChat:
     return HTTPChat(HTTPEndpoint(server.url, tries=1))
 
 
+async def ask(agent: Agent[str], how: str) -> RunResult[str]:
+    if how == "plain":
+        return await agent.run("Oslo?")
+    finished = [event async for event in agent.run_stream("Oslo?")][-1]
+    assert isinstance(finished, RunFinished)
+    return finished.result
+
+
 @pytest.mark.parametrize("name", RECORDED)
 @pytest.mark.parametrize("how", ["plain", "streamed"])
 async def test_a_call_of_each_server_is_executed_and_answered(name: str, how: str) -> None:
     recorded = RECORDED[name]
     with serve(recorded, recorded.reply, say("21 C in Oslo.")) as server:
         agent = Agent(connect(server), tools=[weather])
-        if how == "plain":
-            result = await agent.run("Oslo?")
-        else:
-            finished = [event async for event in agent.run_stream("Oslo?")][-1]
-            assert isinstance(finished, RunFinished)
-            result = finished.result
+        result = await ask(agent, how)
         bodies = [request.body for request in server.requests]
     calls = [(call.name, json.loads(call.arguments)) for call, _ in result.tool_calls]
     assert calls == [("weather", {"city": "Oslo"})]
@@ -288,13 +282,11 @@ async def test_a_prompt_that_is_too_long_is_a_context_overflow(name: str, how: s
     recorded = RECORDED[name]
     assert recorded.overflow is not None
     code, body = recorded.overflow
-    with serve(recorded, forever(status(code, body=body))) as server:
-        agent = Agent(connect(server))
-        with pytest.raises(ContextOverflow):
-            if how == "plain":
-                await agent.run("Hello?")
-            else:
-                assert not [event async for event in agent.run_stream("Hello?")][-1:]
+    with (
+        serve(recorded, forever(status(code, body=body))) as server,
+        pytest.raises(ContextOverflow),
+    ):
+        await ask(Agent(connect(server)), how)
 
 
 @pytest.mark.parametrize("name", REFUSING_IMAGES)
