@@ -13,10 +13,11 @@ from pages.reference import REFERENCE
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Start": ["index.md", "tutorial.md", "tools.md", "writing_tools.md", "testing.md"],
     "Models": [
+        "servers.md",
         "lmdeploy.md",
+        "launching.md",
         "remote.md",
         "embedded.md",
-        "servers.md",
         "settings.md",
         "memory.md",
         "scaling.md",

