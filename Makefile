@@ -40,8 +40,9 @@ test-mcp: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(AGAIN) -n auto --dist worksteal tests -m mcp
 
 # Starts llama.cpp, vLLM, `transformers serve` and LiteLLM; installs them on first use, 3 GB.
+# `SERVERS=llama_cpp` runs the tests of llama.cpp alone, which needs nothing of that.
 test-servers: $(VENV)/.servers
-	$(BIN)/python -m pytest -q $(AGAIN) tests/servers -m servers
+	$(BIN)/python -m pytest -q $(AGAIN) tests/servers -m servers $(if $(SERVERS),-k $(SERVERS))
 
 # Needs Debian's package chromium, which playwright drives.
 test-web: $(VENV)/.web
