@@ -221,6 +221,16 @@ RECORDED = {
                 }
             },
         ),
+        no_tools=(
+            404,
+            {
+                "error": {
+                    "message": "No endpoints found that support tool use. To learn more about "
+                    "provider routing, visit: https://openrouter.ai/docs/provider-routing",
+                    "code": 404,
+                }
+            },
+        ),
         no_vision=(
             404,
             {"error": {"message": "No endpoints found that support image input", "code": 404}},

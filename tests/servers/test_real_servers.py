@@ -151,11 +151,12 @@ async def end_by_empty_answers(server: RunningServer, how: str, session: SQLiteS
     assert result.stop_reason
 
 
+BAD_ENDS = [end_by_cancellation, end_by_a_limit, end_by_waiting, end_by_empty_answers]
+
+
 @on_every_server
 @in_both_ways
-@pytest.mark.parametrize(
-    "end", [end_by_cancellation, end_by_a_limit, end_by_waiting, end_by_empty_answers]
-)
+@pytest.mark.parametrize("end", BAD_ENDS)
 async def test_a_session_continues_after_a_bad_end(
     server: RunningServer, how: str, end: BadEnd, tmp_path: Path
 ) -> None:
@@ -174,6 +175,34 @@ async def test_a_stream_that_is_left_is_continued(server: RunningServer, tmp_pat
         if isinstance(event, TextDelta):
             break
     result = await agent.run("[one] And now?", session=session)
+    assert result.output == "Oslo has 21 C and sun."
+
+
+@on("llama_cpp_roles", "vllm_plain")
+async def test_rules_for_roles_are_learned_from_the_words_of_each_server(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    session = SQLiteSession("one", path=tmp_path / "sessions.db")
+    agent = Agent(connect(server))
+    async for event in agent.run_stream("[long]", session=session):
+        if isinstance(event, TextDelta):
+            break
+    result = await agent.run("[text] And now?", session=session)
+    assert result.output == "Hello from the tiny model."
+
+
+@on("litellm")
+@in_both_ways
+@pytest.mark.parametrize("end", BAD_ENDS)
+async def test_rules_for_roles_are_learned_through_a_proxy(
+    server: RunningServer, how: str, end: BadEnd, tmp_path: Path
+) -> None:
+    counting = dataclasses.replace(server.server, model="llama_cpp_roles")
+    server = dataclasses.replace(server, server=counting)
+    session = SQLiteSession("one", path=tmp_path / "sessions.db")
+    await end(server, how, session)
+    agent = Agent(connect(server), tools=[weather], instructions="Be brief.")
+    result = await run(agent, "[one] And now?", how, session)
     assert result.output == "Oslo has 21 C and sun."
 
 
