@@ -153,6 +153,7 @@ def _make_environment(folder: Path) -> dict[str, str]:
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MASTER_KEY": API_KEY,
         "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
         "PYTHONUNBUFFERED": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",

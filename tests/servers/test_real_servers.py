@@ -55,7 +55,7 @@ class CityWeather:
 
 def connect(server: RunningServer, settings: ModelSettings | None = None) -> HTTPChat:
     clear_dialect_cache()
-    endpoint = HTTPEndpoint(server.url, server.server.api_key, timeout=60, tries=2)
+    endpoint = HTTPEndpoint(server.url, server.server.api_key, timeout=300, tries=2)
     return HTTPChat(endpoint, server.server.model, settings=settings)
 
 
@@ -147,8 +147,8 @@ async def end_by_waiting(server: RunningServer, how: str, session: SQLiteSession
 
 async def end_by_empty_answers(server: RunningServer, how: str, session: SQLiteSession) -> None:
     """The model says nothing at all."""
-    result = await run(Agent(connect(server)), "[empty]", how, session)
-    assert result.stop_reason
+    with suppress(BadAnswer):  # unless the note about it is another message, and answered
+        await run(Agent(connect(server)), "[empty]", how, session)
 
 
 BAD_ENDS = [end_by_cancellation, end_by_a_limit, end_by_waiting, end_by_empty_answers]

@@ -5,9 +5,9 @@
 
 Its attention and MLP are zero. The embedding of a token is a unit vector, and the output layer maps
 it to the token that follows, so that an answer is a chain of tokens. The chat template ends a
-prompt with the token that begins the chain for the last question: `[one]` in the user's text begins
-one call, and its answer after one result. Servers see an ordinary model of Qwen's format, which
-calls tools in `<tool_call>`.
+prompt with the token that begins a chain, chosen by the last tag in the user's text and the number
+of results since: `[one]` begins one call, and its answer after a result. Servers see an ordinary
+model of Qwen's format, which calls tools in `<tool_call>`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def make_template(*, counts_roles: bool = False) -> str:
 class Vocabulary:
     """The tokens by number, and the token that follows each one."""
 
-    tokens: list[str] = field(default_factory=list)
-    special: list[str] = field(default_factory=list)
-    following: dict[int, int] = field(default_factory=dict)
+    tokens: list[str] = field(default_factory=list[str])
+    special: list[str] = field(default_factory=list[str])
+    following: dict[int, int] = field(default_factory=dict[int, int])
 
     @property
     def size(self) -> int:
