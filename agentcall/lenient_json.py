@@ -244,15 +244,26 @@ _KEY_AHEAD = re.compile(r'"(?:[^"\\\n]|\\.){1,80}"\s*[:：]')
 _DIVISION = re.compile(r"//+[ \t]*[-+(]*[\d.]")
 """After a value this may be Python's floor division or a comment, which cannot be distinguished."""
 WINDOWS_PATH = re.compile(r"(?:[A-Za-z]:|\\\\[\w.$-]+)(?:\\[^\\/:*?\"<>|\n]+)+\\?")
-_PATH_IN_TEXT = re.compile(
+_PATH_IN_TEXT = (
     r"(?:(?<![^\s\"'(=,;])|(?<=\\[nrt]))(?:[A-Za-z]:|\\\\[\w.$-]+)(?:\\[^\\/:*?\"'<>|,;\s]+)+\\?"
 )
-_CONTROL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\([bf])")
+_CONTROL_ESCAPE = r"(?<!\\)((?:\\\\)*)\\([bf])"
 FULL_WIDTH = dict(zip("：，、；｛｝［］（）", ":,,;{}[]()", strict=True))
 """Punctuation of Chinese and Japanese keyboards, which counts outside strings."""
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "＂": "＂", "＇": "＇", "「": "」", "『": "』"}
 """The quotes around a string, by the opening one."""
-STRING_CONTENT = {end: re.compile(rf"[^{end}\\]*") for end in QUOTES.values()}
+_CLOSING_QUOTES = "".join(QUOTES.values())
+
+
+class _ContentPatterns(dict[str, re.Pattern[str]]):
+    """The patterns of the inside of a string by its closing quote; most are rarely needed."""
+
+    def __missing__(self, quote: str) -> re.Pattern[str]:
+        pattern = self[quote] = re.compile(rf"[^{quote}\\]*")
+        return pattern
+
+
+STRING_CONTENT = _ContentPatterns()
 _LITERALS: dict[str, JSON] = {"true": True, "false": False, "null": None}
 _PYTHON_LITERALS: dict[str, JSON] = {"True": True, "False": False, "None": None}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
@@ -380,7 +391,7 @@ class LenientParser:
         self.at += 1
         if char in _HEX_ESCAPE_DIGITS:
             return self._read_code_point(char, _HEX_ESCAPE_DIGITS[char])
-        if char in "\\/" or char in STRING_CONTENT:
+        if char and char in f"\\/{_CLOSING_QUOTES}":
             return char
         is_octal = char == "0" and self.text[self.at : self.at + 1].isdigit()
         return _ESCAPES[char] if char in _ESCAPES and not is_octal else "\\" + char
@@ -496,8 +507,8 @@ def _decode_badly_escaped(opener: str, raw: str) -> str:
     """
     if WINDOWS_PATH.fullmatch(raw):
         return raw
-    kept = _PATH_IN_TEXT.sub(lambda match: match.group().replace("\\", "\\\\"), raw)
-    kept = _CONTROL_ESCAPE.sub(r"\1\\\\\2", kept)
+    kept = re.sub(_PATH_IN_TEXT, lambda match: match.group().replace("\\", "\\\\"), raw)
+    kept = re.sub(_CONTROL_ESCAPE, r"\1\\\\\2", kept)
     return "" if kept == raw else LenientParser(f"{opener}{kept}{QUOTES[opener]}").parse_string()
 
 

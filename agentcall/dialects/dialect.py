@@ -154,6 +154,11 @@ class ToolSet:
         """The names by their normal forms; the first of two that are alike."""
         return {normalize_name(name): name for name in reversed(self._schemas)}
 
+    @cached_property
+    def first_characters(self) -> frozenset[str]:
+        """The characters with which a call as code may begin: a name, `print(` or a prefix."""
+        return frozenset([name[:1] for name in self._schemas] + ["`", "p", "f", "d", "t"])
+
     def __contains__(self, name: str) -> bool:
         return self.find_name(name) is not None
 

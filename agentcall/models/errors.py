@@ -86,13 +86,12 @@ class UnparsedAnswer(ModelRefused):
         self.is_whole = is_whole
 
 
-_UNPARSED_PATTERN = re.compile(
+_UNPARSED_PATTERN = (
     r"Failed to parse input(?: at pos (?P<position>\d+))?(?:: (?P<text>.*))?"
     r"|Failed to parse tool call|Invalid diff: "
     r"|error parsing tool call|XML syntax error on line \d+: "
     r"|Failed to parse fc related info"
-    r"|expecting start token|tokens remaining in message header",
-    re.DOTALL,
+    r"|expecting start token|tokens remaining in message header"
 )
 """Matches how llama.cpp, LM Studio, Ollama, LMDeploy and vLLM (gpt-oss) report an answer that they
 cannot parse. llama.cpp adds the text from the position on: common/chat.cpp, common_chat_peg_parse.
@@ -110,7 +109,7 @@ def _find_unparsed_answer(status: int, body: JSON, message: str) -> UnparsedAnsw
     reason = shorten_body(extract_error_message(body))
     if isinstance(generation, str):  # Groq, and gateways that follow it
         return UnparsedAnswer(message, status=status, body=reason, text=generation, is_whole=True)
-    match = _UNPARSED_PATTERN.search(full)
+    match = re.search(_UNPARSED_PATTERN, full, re.DOTALL)
     if match is None:
         return None
     is_encoded = not isinstance(body, Mapping) and full.lstrip().startswith(("{", "["))

@@ -214,6 +214,13 @@ SEARCH = '{"name": "search", "arguments": {"q": "x"}}'
         ('{"reasoning": "so", "tool": "search", "tool_arguments": {"q": "x"}}', ""),
         ("｛“name”：“search”，“arguments”：｛“q”：“x”｝｝", ""),
         ("<tool_code>search(q='x')</tool_code>", ""),
+        ('commentary to=functions.search json{"q": "x"}', ""),
+        ('search\n{"q": "x"}<|observation|>', ""),
+        (f"<tool_calls>\n<tool_call>{SEARCH}</tool_call>\n</tool_calls>", ""),
+        (f"<tool_call>{{{SEARCH}}}</tool_call>", ""),
+        ('{"calls": [' + SEARCH + "]}", ""),
+        ('{"tool": ' + SEARCH + "}", ""),
+        ("<seed:tool_call><function=search><parameter=q>x</parameter></function>", ""),
         ("""<functioncall>{"name": "search", "arguments": '{"q": "x"}'}""", ""),
     ],
 )

@@ -54,7 +54,12 @@ ENVELOPE_KEYS = (
     "function_calls",
     "tool_call",
     "tool_uses",
+    "tool",
+    "call",
+    "calls",
     "function",
+    "functions",
+    "actions",
     "message",
     "choices",
 )
@@ -150,6 +155,8 @@ def _end_json_block(
     return None
 
 
+_DOUBLED_BRACES = re.compile(r"\s*\{\s*\{.*\}\s*\}\s*", re.DOTALL)
+"""An object in two pairs of braces, as a template for Python's `format` is written."""
 COMMENTS = ("//", "#", "/*", "--")
 _SENTENCE = re.compile(r"[^\n{}\[\]<>]*[.!?。！？…]\s*")
 
@@ -201,6 +208,8 @@ def parse_calls(text: str, *, allows_flat: bool = True) -> list[CallPart]:
     if items is not None:
         return [call for item in items for call in parse_calls(item, allows_flat=allows_flat)]
     members = split_members(text)
+    if members is None and _DOUBLED_BRACES.fullmatch(text):
+        return parse_calls(text.strip()[1:-1], allows_flat=allows_flat)
     if members is None:
         return [MalformedCallPart(text, "it is not a JSON object")]
     by_key = dict(members)

@@ -202,5 +202,12 @@ def _read_call(state: ParseState) -> Scan[bool]:
 DEEPSEEK = ToolParser(
     "deepseek",
     markers={"<｜tool▁calls▁begin｜>": _read_section, _BEGIN_CALL: _read_call},
-    ignored_tokens=(_END_CALL, _END_CALLS, "<｜end▁of▁sentence｜>", "<｜Assistant｜>"),
+    ignored_tokens=(
+        *(_END_CALL, _END_CALLS, "<｜end▁of▁sentence｜>", "<｜Assistant｜>"),
+        *(
+            "<｜tool_calls_begin｜>",
+            "<｜tool calls begin｜>",
+            "<｜tool▁calls｜>",
+        ),  # R1's own spellings
+    ),
 )

@@ -96,14 +96,33 @@ def _read_call(state: ParseState, recipient: str) -> Scan[None]:
         state.writer.write_malformed_call(scanner.get_marked_text(), "its JSON is not well formed")
 
 
+_CHANNELS = ("commentary ", "assistantcommentary ", "assistant<|channel|>commentary ")
+_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
+
 def _read_recipient_first(state: ParseState) -> Scan[bool]:
-    """Read a header that begins with the recipient: the role was part of the prompt."""
+    """Read a header that begins with the recipient: the role was part of the prompt.
+
+    A server that removes special tokens leaves `commentary to=functions.NAME json{...}`, which is a
+    call if nothing else follows.
+    """
     scanner = state.scanner
-    if state.writer.has_markup or state.writer.last_character.strip():
+    if state.writer.has_text or state.writer.has_call:
         return False
+    yield from scanner.accept(*_CHANNELS)
     if not (yield from scanner.accept("to=functions.")):
         return False
-    yield from scanner.skip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- ")
+    name = yield from scanner.skip(_NAME_CHARACTERS)
+    yield from scanner.skip(" ")
+    yield from scanner.accept("json", "code")
+    yield from scanner.skip(" ")
+    if name in state.tools and (yield from scanner.peek()) == "{":
+        text = yield from scanner.read_value()
+        yield from scanner.skip(BLANK)
+        is_all = text and scanner.is_complete and scanner.remaining == 0
+        if is_all:
+            state.writer.write_call(name, text)
+        return bool(is_all)
     if not (yield from scanner.look_ahead(_CHANNEL, _MESSAGE, "<|constrain|>")):
         return False
     return (yield from _read_message(state))
@@ -112,6 +131,6 @@ def _read_recipient_first(state: ParseState) -> Scan[bool]:
 HARMONY = ToolParser(
     "harmony",
     markers={_CHANNEL: _read_message, _START: _read_message},
-    line_starts={"t": _read_recipient_first},
+    line_starts={"tca": _read_recipient_first},
     ignored_tokens=_END_TOKENS,
 )

@@ -170,6 +170,8 @@ def _read_marked_code(state: ParseState) -> Scan[bool]:
 
 _CALL_PREFIXES = ("functions.", "default_api.", "tools.")
 _TEXT_END = Delimiters("\0")
+_END_TOKENS = re.compile(r"(?:\s|<\|\w{1,20}\|>|</s>)*$")
+"""Special tokens at the end of an answer, which a server may leave in the text."""
 _PROGRAM_STARTS = f"{string.ascii_letters}_`"
 
 
@@ -191,7 +193,7 @@ def read_program(state: ParseState) -> Scan[Literal["", "cut", "calls"]]:
     if start != "(" and (start not in ("{", "｛", "[") or head):
         return ""
     rest, _ = yield from scanner.read_until(_TEXT_END)
-    body = rest.rstrip()
+    body = _END_TOKENS.sub("", rest).rstrip()
     for end in ("```", quote):
         body = body.removesuffix(end).rstrip() if end else body
     if start == "(":
@@ -217,7 +219,9 @@ def parse_named_object(text: str, tools: ToolSet) -> list[CallPart]:
 
 def _read_program(state: ParseState) -> Scan[bool]:
     """Read calls without any markup, which are calls only if the answer is nothing else."""
-    if state.writer.has_text or state.writer.has_call:
+    scanner = state.scanner
+    first = scanner.text[scanner.position]  # has arrived, as this reader was chosen by it
+    if state.writer.has_text or state.writer.has_call or first not in state.tools.first_characters:
         return False
     result = yield from read_program(state)
     if result == "cut":

@@ -145,5 +145,5 @@ def _read_json_arguments(state: ParseState, name: str) -> Scan[bool]:
 QWEN_CODER = ToolParser(
     "qwen_coder",
     markers={"<tool_call>": _read_tool_call, _BEGIN_FUNCTION: _read_bare_function},
-    ignored_tokens=(_END_CALL, "<|im_end|>"),
+    ignored_tokens=(_END_CALL, "<|im_end|>", "<seed:tool_call>", "</seed:tool_call>"),
 )

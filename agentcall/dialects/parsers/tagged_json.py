@@ -228,11 +228,24 @@ COHERE = ToolParser(
         "<|END_OF_TURN_TOKEN|>",
     ),
 )
+_read_jamba_calls = _create_json_reader("</tool_calls>")
+
+
+def _read_section(state: ParseState) -> Scan[bool]:
+    """Read JSON, or drop the tag around calls that have tags of their own."""
+    following = yield from state.scanner.look_past_blanks("<tool_call>", "<function=", "<invoke ")
+    if following:
+        state.writer.drop_markup()
+        return True
+    return (yield from _read_jamba_calls(state))
+
+
 JAMBA = ToolParser(
     "jamba",
     markers={
-        "<tool_calls>": _create_json_reader("</tool_calls>"),
+        "<tool_calls>": _read_section,
         "<longcat_tool_call>": _create_json_reader("</longcat_tool_call>"),
         "<|tools_prefix|>": _create_json_reader("<|tools_suffix|>"),
     },
+    ignored_tokens=("</tool_calls>",),
 )
