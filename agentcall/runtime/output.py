@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
 
 from agentcall.errors import ArgumentsError
 from agentcall.lenient_json import ParsedJSON, parse_lenient_json
@@ -117,7 +116,7 @@ def _unwrap(value: JSON, type_name: str) -> JSON:
         parsed = parse_lenient_json(value)
         return parsed.value if isinstance(parsed, ParsedJSON) else None
     if isinstance(value, list):
-        return cast("list[JSON]", value)[0] if len(value) == 1 else None
+        return value[0] if len(value) == 1 else None
     members = dict(value) if isinstance(value, Mapping) else {}
     if members.get("type") == "object" or members.get("name") in _WRAPPER_KEYS:
         members = {key: item for key, item in members.items() if key not in ("type", "name")}

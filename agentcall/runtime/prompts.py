@@ -107,10 +107,11 @@ def format_malformed_call(reason: str, text: str, tools: Iterable[str]) -> str:
     )
 
 
-def format_missing_steps(names: Sequence[str]) -> str:
-    """An answer before the tools in `Agent.required_tools` were called with success."""
+def format_missing_steps(names: Sequence[str | None]) -> str:
+    """An answer before the calls of `Agent.required_tools`, or of `ModelSettings.tool_choice`."""
+    wanted = " and ".join("a tool" if name == "required" else str(name) for name in names)
     return (
-        f"This is not the answer yet: first call {' and '.join(names)}. Do not say that you will; "
+        f"This is not the answer yet: first call {wanted}. Do not say that you will; "
         "make the call now, and answer with its result."
     )
 

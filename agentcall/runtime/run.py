@@ -352,8 +352,15 @@ class AgentRun:
         if not turn.text.strip():
             return self._process_thinking(turn) or self._process_empty_answer(turn)
         missing = self._state.list_missing_steps()
+        if missing or self._state.awaits_first_call:
+            note = format_missing_steps(missing or [self._state.tool_choice])
+            if not self._is_informed(note):
+                self._reject_early_answer(turn, note)
+                return None
         if missing:
-            return self._reject_early_answer(turn, missing)
+            self._append_answer(turn.text, thinking=turn.thinking)
+            why = MissingOutput(f"the model answered without {', '.join(missing)}")
+            return self._state.build_result("error", why)
         value = self._state.spec.output.parse(turn.text)
         if isinstance(value, InvalidOutput):
             reason = f"did not fit the output type: {value.reason}"
@@ -378,20 +385,16 @@ class AgentRun:
         self._append_answer(turn.thinking)
         return state.build_result(state.close_reason or "final", value)
 
-    def _reject_early_answer(
-        self, turn: ModelTurn, missing: Sequence[str]
-    ) -> RunResult[Any] | None:
-        """Inform the model once that an answer needs other steps before; then end the run."""
-        state = self._state
-        message = format_missing_steps(missing)
-        is_informed = any(m.text == message for m in state.new_messages if isinstance(m, User))
+    def _is_informed(self, note: str) -> bool:
+        """Whether the model has got this note in this run."""
+        new = self._state.new_messages
+        return any(message.text == note for message in new if isinstance(message, User))
+
+    def _reject_early_answer(self, turn: ModelTurn, note: str) -> None:
+        """Inform the model, once, that a call has to come before the answer."""
         self._append_answer(turn.text, thinking=turn.thinking)
-        if is_informed:
-            why = MissingOutput(f"the model answered without {', '.join(missing)}")
-            return state.build_result("error", why)
-        state.emit_event(AnswerDiscarded(message))
-        self._append_correction(message)
-        return None
+        self._state.emit_event(AnswerDiscarded(note))
+        self._append_correction(note)
 
     def _process_empty_answer(self, turn: ModelTurn) -> RunResult[Any] | None:
         """Ask again as it was, then with a note about it, then give up."""

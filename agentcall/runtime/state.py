@@ -345,6 +345,12 @@ class RunState:
         """The messages of this run."""
         return tuple(self.transcript)[self.input.start :]
 
+    @property
+    def awaits_first_call(self) -> bool:
+        """Whether `ModelSettings.tool_choice` demands a call that has not been made."""
+        is_open = self.tool_choice in (None, "auto", "none")
+        return not is_open and self.close_reason is None
+
     def list_missing_steps(self) -> list[str]:
         """Return the names of the required tools that have not been called with success.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentcall import Agent, RunResult, tool
+from agentcall import Agent, ModelSettings, RunResult, tool
 from agentcall.errors import ToolError, UsageError
 from agentcall.events import AnswerDiscarded, Event, RunFinished
 from agentcall.messages import User
@@ -129,3 +129,19 @@ async def test_a_required_tool_is_offered_among_many() -> None:
     model = ScriptedModel([call("price", item="tea"), say("4.")])
     await Agent(model, tools=tools, required_tools=["price"]).run("Hi")
     assert "price" in str(model.requests[0].tools)
+
+
+@pytest.mark.parametrize("choice", ["required", "price"])
+async def test_a_server_that_ignores_the_tool_choice_is_made_up_for_once(choice: str) -> None:
+    script = [say(ANNOUNCEMENT), call("price", item="tea"), say("4 euros.")]
+    settings = ModelSettings(tool_choice=choice)
+    agent = Agent(ScriptedModel(script), tools=[price, stock], settings=settings)
+    result = await agent.run("What does tea cost?")
+    assert (result.output, result.usage.requests) == ("4 euros.", 3)
+
+
+async def test_a_model_that_insists_on_text_in_spite_of_the_tool_choice_has_answered() -> None:
+    settings = ModelSettings(tool_choice="required")
+    model = ScriptedModel([say("Hello."), say("Hello!")])
+    result = await Agent(model, tools=[price], settings=settings).run("Hi")
+    assert (result.output, result.stop_reason) == ("Hello!", "final")

@@ -102,8 +102,8 @@ def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = Fa
         if closers and (yield from scanner.accept(*closers)):
             break
         if texts and (yield from scanner.look_ahead(*COMMENTS)):
-            _, end = yield from scanner.read_until(Delimiters("\n", *closers))
-            if end in closers:
+            comment = yield from scanner.read_until(Delimiters("\n", *closers))
+            if comment[1] in closers:
                 break
             continue
         if (yield from scanner.peek()) not in OPENERS:
