@@ -102,8 +102,7 @@ def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = Fa
         if closers and (yield from scanner.accept(*closers)):
             break
         if texts and (yield from scanner.look_ahead(*COMMENTS)):
-            comment = yield from scanner.read_until(Delimiters("\n", *closers))
-            if comment[1] in closers:
+            if (yield from _skip_comment(scanner, closers)):
                 break
             continue
         if (yield from scanner.peek()) not in OPENERS:
@@ -118,6 +117,12 @@ def read_json_block(state: ParseState, *closers: str, is_self_closing: bool = Fa
         texts.append(text)
     _write_json_block(state, texts, remark)
     return True
+
+
+def _skip_comment(scanner: TextScanner, closers: tuple[str, ...]) -> Scan[bool]:
+    """Skip a comment; return whether a closing marker on its line ended it."""
+    _, end = yield from scanner.read_until(Delimiters("\n", *closers))
+    return end in closers
 
 
 def _write_json_block(state: ParseState, texts: Sequence[str], remark: str | None) -> None:
