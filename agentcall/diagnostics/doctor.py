@@ -160,6 +160,7 @@ async def _examine_model(endpoint: HTTPEndpoint, capabilities: ServerCapabilitie
     )
     choice = predict_choice(capabilities)
     refusals = await probe_refusals(endpoint, capabilities.model, choice.dialect)
+    learned = _explain_refusals(refusals)
     return replace(
         report,
         context=capabilities.context_window,
@@ -170,11 +171,7 @@ async def _examine_model(endpoint: HTTPEndpoint, capabilities: ServerCapabilitie
         dialect=choice.dialect.name,
         reason=choice.reason,
         adaptations=tuple(learned.name for learned in refusals.learned),
-        findings=(
-            *findings,
-            *list_findings(capabilities, streamed, choice),
-            *_explain_refusals(refusals),
-        ),
+        findings=(*findings, *list_findings(capabilities, streamed, choice), *learned),
     )
 
 

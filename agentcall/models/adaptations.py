@@ -10,8 +10,8 @@ later ones to this model of this server are changed in the same way. Rules:
    "must alternate user/assistant" also say so of a system message or of a tool's result. The first
    row that changes the request is tried first.
 3. What the server has accepted before is not given up for words that only may mean it.
-4. A row is forgotten after an hour, when the server cannot be reached, when its model is gone or
-   other models are listed.
+4. A row is forgotten after an hour, and when the server cannot be reached or its model is gone, as
+   it may be another version afterwards.
 5. A server that refuses nothing pays nothing.
 
 To add a row: an entry in `ADAPTATIONS`, and the server's words in
@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import ContextOverflow, ModelRefused, RateLimited, ServerFailed
@@ -95,7 +95,7 @@ def _change_messages(
         messages = body.get("messages")
         if not isinstance(messages, list):
             return body
-        return {**body, "messages": change(messages)}
+        return {**body, "messages": change(cast("wire.WireMessages", messages))}
 
     return change_body
 

@@ -46,7 +46,7 @@ from agentcall.dialects.dialect import (
 from agentcall.dialects.images import render_with_images, render_without_images
 from agentcall.dialects.native import NativeReader
 from agentcall.dialects.parsers.response_parser import RetractedPart
-from agentcall.errors import CutAnswer, ModelError, ModelRefused, UsageError
+from agentcall.errors import CutAnswer, ModelError, ModelRefused, ModelUnreachable, UsageError
 from agentcall.messages import (
     JSON,
     Assistant,
@@ -186,6 +186,8 @@ class ChatClient:
                 break
             except ModelError as error:
                 failure = mask_secrets(error, transport.secrets)
+                if isinstance(failure, ModelUnreachable):
+                    target.knowledge.forget()
                 if has_answered or not isinstance(failure, ModelRefused):
                     raise failure from error.__cause__
                 attempts.append(attempt)

@@ -155,7 +155,7 @@ def split_calls(messages: WireMessages) -> WireMessages:
             head = message if number == 0 else {"role": "assistant", "content": ""}
             changed.append({**head, "tool_calls": [call]})
             changed += [each for each in results if each.get("tool_call_id") == call.get("id")]
-        ids = {call.get("id") for call in calls}
+        ids = [call.get("id") for call in calls]
         changed += [each for each in results if each.get("tool_call_id") not in ids]
     return changed
 

@@ -49,11 +49,15 @@ def body(*messages: JSON, **fields: JSON) -> RequestBody:
     return {"model": "m", **fields, "messages": list(messages)}
 
 
+def error_body(words: object) -> Any:
+    """Return the body of an error: words in OpenAI's form, or the body itself."""
+    return {"error": {"message": words}} if isinstance(words, str) else words
+
+
 def change(refusal: object, sent: RequestBody, status: int = 400) -> tuple[str, RequestBody]:
     """Return the name of what a refusal teaches, and the request that is sent next."""
-    raw: Any = refusal if isinstance(refusal, dict) else {"error": {"message": refusal}}
     learned = LearnedAdaptations()
-    lesson = learned.learn(parse_error_response(status, raw), sent, ())
+    lesson = learned.learn(parse_error_response(status, error_body(refusal)), sent, ())
     if lesson is None:
         return "", sent
     return lesson.name, apply_adaptations(sent, learned.active)
@@ -427,8 +431,7 @@ def test_tools_are_given_up_where_the_words_say_so(status: int, words: str) -> N
 def test_no_other_refusal_gives_tools_up_once_they_worked(status: int, words: object) -> None:
     learned = LearnedAdaptations()
     sent = body(USER, CALL, RESULT, NEXT, tools=[TOOL])
-    raw: Any = words if isinstance(words, dict) else {"error": {"message": words}}
-    refused = parse_error_response(status, raw)
+    refused = parse_error_response(status, error_body(words))
     while learned.learn(refused, apply_adaptations(sent, learned.active), learned.active):
         pass
     assert apply_adaptations(sent, learned.active)["tools"] == [TOOL]

@@ -11,12 +11,13 @@ import pytest
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agentcall import Agent, tool
-from agentcall.errors import ModelRefused
+from agentcall.errors import ModelRefused, ModelUnreachable
 from agentcall.events import Event, RunFinished, ServerAdapted
 from agentcall.messages import Image, Text, User
 from agentcall.models import HTTPChat, LoadBalancer, Model
 from agentcall.models.adaptations import forget_server
 from agentcall.models.capabilities import clear_dialect_cache
+from agentcall.models.http import HTTPEndpoint
 from agentcall.models.openai_client import OpenAIChat
 from agentcall.testing import (
     FakeServer,
@@ -290,3 +291,58 @@ async def test_an_image_of_an_earlier_question_is_left_out_and_said(make: Make) 
         assert output(events) == "Hi"
         assert adapted(events) == ["no images"]
         assert "What is this?" in str(server.requests[-1].messages)
+
+
+async def test_a_server_that_was_restarted_is_asked_anew() -> None:
+    clear_dialect_cache()
+    with FakeServer(lambda _: say("Hi"), rules=GEMMA) as server:
+        endpoint = HTTPEndpoint(server.url, tries=1)
+        agent = Agent(HTTPChat(endpoint, "m", dialect="native"), instructions="Be kind.")
+        await agent.run("Hi")
+        server.stop()
+        with pytest.raises(ModelUnreachable):
+            await agent.run("Hi")
+        server.start()
+        await agent.run("Hi")
+        roles = [request.messages[0]["role"] for request in server.requests]
+        assert roles == ["system", "user", "system", "user"]
+
+
+THOUGHT = call("add", a=2, b=3).replace(thinking="I add 2 and 3.")
+
+
+async def test_the_thinking_of_a_call_is_sent_back_with_it(make: Make) -> None:
+    with FakeServer([THOUGHT, say("It is 5.").replace(thinking="5."), say("Bye")]) as server:
+        agent = Agent(make(server), tools=[add])
+        result = await agent.run("2 + 3?")
+        await agent.run("Bye", messages=result.messages)
+        sent = [message.get("reasoning_content") for message in server.requests[-1].messages]
+        assert sent == [None, "I add 2 and 3.", None, None, None]
+        assert server.requests[2].raw.startswith(server.requests[1].raw.removesuffix(b"]}"))
+
+
+async def test_thinking_is_left_out_where_the_server_refuses_it(make: Make) -> None:
+    def answer(request: RecordedRequest) -> Reply:
+        if "reasoning_content" in str(request.messages):
+            return refuse("'messages.1' : property 'reasoning_content' is unsupported")
+        return say("It is 5.") if len(request.messages) > 2 else THOUGHT
+
+    with FakeServer(answer) as server:
+        events = await collect(Agent(make(server), tools=[add]), "2 + 3?")
+        assert output(events) == "It is 5."
+        assert adapted(events) == ["no reasoning sent back"]
+
+
+async def test_every_answer_has_its_thinking_where_the_server_asks_for_it(make: Make) -> None:
+    def answer(request: RecordedRequest) -> Reply:
+        for message in request.messages:
+            if message["role"] == "assistant" and "reasoning_content" not in message:
+                return refuse("The `reasoning_content` in the thinking mode must be passed back.")
+        return say("Hi").replace(thinking="hm")
+
+    with FakeServer(answer) as server:
+        agent = Agent(make(server))
+        result = await agent.run("Hi")
+        again = await agent.run("Hi", messages=result.messages)
+        assert again.output == "Hi"
+        assert server.requests[-1].messages[1]["reasoning_content"] == "hm"
