@@ -10,7 +10,8 @@ the user's browser can send requests to):
    of `origins`; others are refused with 403. A browser names the page in Origin, or says that it
    is another one in Sec-Fetch-Site.
 4. A body of more than `limit` bytes is refused with 413, whether or not its length was declared,
-   and one of a wrong type or with a content coding with 415.
+   and one of a wrong type or with a content coding with 415. The rest of it is read and discarded
+   within limits, so that the client can read the refusal.
 5. A JSON body of more than `depth` levels or `values` values is refused with 400 before it is
    parsed.
 6. If there are keys, a request without one is refused with 401. It is sent as `Authorization:
@@ -23,11 +24,13 @@ that exceeds a limit.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -88,6 +91,8 @@ _SINGLE_HEADERS = frozenset(
 )
 _HOST_HEADER = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _MAX_LENGTH_DIGITS = 18
+_LINGER_BYTES, _LINGER_SECONDS, _LINGER_PAUSE = 2**28, 30.0, 2.0
+"""How much of a refused body is read, for how long, and the longest pause in it."""
 USER_SCOPE_KEY = "agentcall.user"
 """The key in an ASGI scope under which the user of the request's API key is found."""
 
@@ -174,7 +179,7 @@ class SecurityMiddleware:
             return
         refusal = self._find_refusal(scope)
         if refusal is not None:
-            await _send_refusal(scope, send, *refusal)
+            await _send_refusal(scope, receive, send, *refusal)
             return
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
@@ -195,10 +200,11 @@ class SecurityMiddleware:
             chunk, more = message.get("body") or b"", message.get("more_body", False)
             received += len(chunk)
             if received > access.limit:
-                await _send_refusal(scope, send, 413, _format_too_large(access.limit))
+                reason = _format_too_large(access.limit)
+                await _send_refusal(scope, receive if more else None, send, 413, reason)
                 return None
             if problem := limits.find_excess(chunk):
-                await _send_refusal(scope, send, 400, problem)
+                await _send_refusal(scope, receive if more else None, send, 400, problem)
                 return None
             chunks.append(chunk)
         return b"".join(chunks)
@@ -316,7 +322,9 @@ class _FormLimiter:
             return message
         if not (self._is_over or self._has_answered):
             self._is_over = True
-            await _send_refusal(self._scope, self._send, 413, _format_too_large(self._limit))
+            rest = self._receive if message.get("more_body", False) else None
+            reason = _format_too_large(self._limit)
+            await _send_refusal(self._scope, rest, self._send, 413, reason)
         return {"type": "http.disconnect"}
 
     async def send(self, message: ASGIMessage) -> None:
@@ -335,7 +343,10 @@ def _format_too_large(limit: int) -> str:
     return f"the body is larger than {limit:,} bytes"
 
 
-async def _send_refusal(scope: Scope, send: Send, status: int, message: str) -> None:
+async def _send_refusal(
+    scope: Scope, receive: Receive | None, send: Send, status: int, message: str
+) -> None:
+    """Refuse a request, and read the rest of its body if `receive` is given."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": message})
         return
@@ -348,4 +359,25 @@ async def _send_refusal(scope: Scope, send: Send, status: int, message: str) -> 
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    # The end of the response closes the connection. With unread data that resets it, and the client
+    # loses the response that it has not read yet. nginx lingers in the same way.
+    if receive is not None:
+        await _discard_body(scope, receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _discard_body(scope: Scope, receive: Receive) -> None:
+    """Read the rest of a body until its end or until a limit; return if the client is gone."""
+    if any(name.lower() == b"expect" for name, _ in scope["headers"]):
+        return  # the client waits for `100 Continue` and sends nothing without it
+    received, end = 0, monotonic() + _LINGER_SECONDS
+    while received < _LINGER_BYTES:
+        seconds = min(_LINGER_PAUSE, end - monotonic())
+        try:
+            message = await asyncio.wait_for(receive(), seconds)
+        except asyncio.TimeoutError:
+            return
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+        received += len(message.get("body") or b"")

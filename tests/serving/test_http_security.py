@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from agentcall.errors import UsageError
 from agentcall.serving.http_security import (
     AccessPolicy,
+    ASGIMessage,
     JSONLimits,
+    Scope,
     SecurityMiddleware,
     build_access_policy,
 )
@@ -242,3 +244,46 @@ def test_only_a_key_that_was_given_out_lets_in(given: str) -> None:
         assert told(port, "Authorization: BEARER k") == 200
         key = "schl\u00fcssel".encode().decode("latin-1")
         assert told(port, f"Authorization: Bearer {key}") == 200
+
+
+def make_scope(length: int, *headers: tuple[bytes, bytes]) -> Scope:
+    lines = [(b"host", b"localhost"), (b"content-type", b"application/json"), *headers]
+    if length:
+        lines.append((b"content-length", str(length).encode()))
+    return {"type": "http", "method": "POST", "path": "/", "headers": lines}
+
+
+@pytest.mark.parametrize("length", [0, 3_000], ids=["chunked", "declared"])
+async def test_the_rest_of_a_refused_body_is_read_before_the_response_ends(length: int) -> None:
+    log: list[str] = []
+    chunks = iter([b" " * 1_000] * 3)
+
+    async def receive() -> ASGIMessage:
+        chunk = next(chunks, None)
+        log.append("read" if chunk else "read all")
+        return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
+
+    async def send(message: ASGIMessage) -> None:
+        log.append(f"send {message.get('status') or len(message['body'])}")
+
+    access = AccessPolicy(limit=500)
+    await SecurityMiddleware(echo, access)(make_scope(length), receive, send)
+    assert "send 413" in log
+    content = log.index("send 413") + 1
+    assert log[content].startswith("send ")
+    assert log[content + 1 :][-2:] == ["read all", "send 0"]
+
+
+async def test_a_client_that_waits_for_continue_is_not_waited_for() -> None:
+    async def receive() -> ASGIMessage:
+        raise AssertionError("the client sends nothing")
+
+    sent: list[ASGIMessage] = []
+
+    async def send(message: ASGIMessage) -> None:
+        sent.append(message)
+
+    scope = make_scope(3_000, (b"expect", b"100-continue"))
+    await SecurityMiddleware(echo, AccessPolicy(limit=500))(scope, receive, send)
+    assert sent[0]["status"] == 413
+    assert not sent[-1]["more_body"]
