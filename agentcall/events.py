@@ -179,6 +179,16 @@ class ContextTrimmed:
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesOmitted:
+    """The oldest messages were left out of the requests to fit the model's window.
+
+    count: how many. They are still in the result and in the session.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class HandedOver:
     """Another agent continues the conversation; the names of both."""
 
@@ -219,6 +229,7 @@ ProgressEvent: TypeAlias = (
     | ToolCallFinished
     | LoopDetected
     | ContextTrimmed
+    | MessagesOmitted
     | HandedOver
     | Nested
 )

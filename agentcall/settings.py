@@ -22,7 +22,7 @@ class Limits:
     tokens: input and output tokens together.
     seconds: wall-clock time, tools included.
     parallel: calls of one turn that run at the same time.
-    result_chars: characters of a tool's result that the model reads.
+    result_chars: characters of a tool's result that the model gets; it reads the rest in pages.
     calls_per_turn: calls of one turn that are executed; the model is told about the others.
     """
 

@@ -26,6 +26,7 @@ from agentcall.events import (
     Event,
     HandedOver,
     LoopDetected,
+    MessagesOmitted,
     ModelAnswered,
     ModelProgress,
     Nested,
@@ -295,6 +296,8 @@ def _describe_notice(event: Event) -> str:
             return f"discarded: {reason}"
         case HandedOver(agent, other):
             return f"handed over: {agent} to {other}"
+        case MessagesOmitted(count):
+            return f"left out: the {count} oldest messages, to fit the model's window"
         case ContextTrimmed(call_id, before, after):
             return f"trimmed: the result of {call_id} from {before:,} to {after:,} characters"
         case _:

@@ -1,26 +1,43 @@
-"""Trims a conversation that is longer than the model's window, by its largest tool results.
+"""Trims what the model gets of a conversation; the result of the run has all of it.
 
 Most servers refuse such a conversation. Some drop a part of it without a word: Ollama, KoboldCpp
 and LM Studio. That is noticed by the prompt tokens that they report (`PromptMeter`).
 
 Rules:
-1. Only tool results are shortened, the largest first, to their beginning and a note; a result of
-   fewer than `MIN_SHORTENED_CHARS` characters stays as it is.
-2. The full text is kept for the rest of the run, and the model may read it in pages with the tool
+1. A result of more than `Limits.result_chars` characters is sent as its beginning, its end and a
+   note between them.
+2. In a conversation that is longer than the model's window, tool results are shortened, the largest
+   first, to their beginning and a note; a result of fewer than `MIN_SHORTENED_CHARS` characters
+   stays as it is.
+3. If that is not enough, the oldest messages are left out: first those before the question of the
+   run, then the oldest steps of the run. A call is never separated from its results.
+4. The full text of a result is kept, and the model may read it in pages and search it with the tool
    `read_result`.
-3. A trimmed conversation starts a new prefix in the server's cache.
+5. A trimmed conversation starts a new prefix in the server's cache.
 """
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from agentcall.errors import ModelRetry
 from agentcall.events import ContextTrimmed
-from agentcall.messages import Assistant, Message, ToolResult, Transcript, Untrusted, Usage
+from agentcall.messages import (
+    Assistant,
+    Message,
+    System,
+    ToolResult,
+    Transcript,
+    Untrusted,
+    Usage,
+    User,
+)
 from agentcall.runtime.prompts import (
     format_page,
+    format_search,
     format_shortened_result,
     format_unknown_page,
     format_unknown_result,
@@ -45,6 +62,9 @@ MIN_SHORTENED_CHARS = 400
 
 PAGE_CHARS = 4_000
 """Characters of a page of `read_result`."""
+
+_EXCERPT_CHARS = 150
+"""Characters before and after a place that a search found."""
 
 
 class PromptMeter:
@@ -122,12 +142,56 @@ def _estimate_tokens(message: Message) -> int:
     )
 
 
-class OffloadedResults:
-    """The full texts of the results that were shortened in a run."""
+class TrimmedContext:
+    """What was shortened and left out in a run: the full results, and the omitted messages."""
 
     def __init__(self) -> None:
         self._full_results: dict[str, ToolResult] = {}
         self._page_chars = PAGE_CHARS
+        # By the index in the trimmed conversation at which they are missing.
+        self._omitted: defaultdict[int, list[Message]] = defaultdict(list)
+
+    @property
+    def omitted_count(self) -> int:
+        """The number of messages that were left out."""
+        return sum(map(len, self._omitted.values()))
+
+    @property
+    def has_shortened_results(self) -> bool:
+        """Whether there is something to read with `read_result`."""
+        return bool(self._full_results)
+
+    def offload(self, result: ToolResult, limit: int) -> tuple[ToolResult, ContextTrimmed]:
+        """Return a result with about `limit` characters of its text, and the event."""
+        text = self._full_results.setdefault(result.call_id, result).text
+        tail = limit // 5
+        shortened = format_shortened_result(
+            text[: limit - tail], len(text), result.call_id, text[len(text) - tail :]
+        )
+        return replace(result, text=shortened), ContextTrimmed(result.call_id, len(text), limit)
+
+    def omit(self, messages: Sequence[Message], question: int) -> tuple[Sequence[Message], int]:
+        """Return the messages without the older half of what may be left out.
+
+        question: the index of the message that the run answers, which stays; the new one is
+            returned as well.
+        """
+        first = next((i for i, m in enumerate(messages) if not isinstance(m, System)), 0)
+        if first < question:
+            borders = [i for i in range(first + 1, question) if isinstance(messages[i], User)]
+            borders.append(question)
+        else:
+            first = question + 1
+            steps = range(first + 1, len(messages))
+            borders = [i for i in steps if isinstance(messages[i], Assistant)]
+        if not borders:
+            return messages, question
+        sizes = [_measure(message) for message in messages[first : borders[-1]]]
+        half = sum(sizes) // 2
+        end = next((i for i in borders if sum(sizes[: i - first]) >= half), borders[-1])
+        self._omitted[first] += messages[first:end]
+        kept = [*messages[:first], *messages[end:]]
+        return kept, question - (end - first) if first < question else question
 
     def shorten(self, messages: Sequence[Message]) -> tuple[list[Message], list[ContextTrimmed]]:
         """Return the messages with about half of the text of their tool results, and the cuts.
@@ -164,36 +228,61 @@ class OffloadedResults:
         return replace(message, text=text)
 
     def restore(self, messages: Iterable[Message]) -> tuple[Message, ...]:
-        """Return the messages with the full texts of their results."""
-        if not self._full_results:
+        """Return the whole conversation: the full texts of results, and the omitted messages."""
+        if not self._full_results and not self._omitted:
             return tuple(messages)
+        everything = list(messages)
+        for index in sorted(self._omitted, reverse=True):
+            everything[index:index] = self._omitted[index]
         return tuple(
             self._full_results.get(m.call_id, m) if isinstance(m, ToolResult) else m
-            for m in messages
+            for m in everything
         )
 
     def create_reader_tool(self) -> Tool:
         """Create the tool with which the model reads the shortened results."""
 
         @tool(name="read_result", idempotent=True, read_only=True)
-        def read_result(call_id: str, page: int = 1) -> str | Untrusted:
-            """Read a page of a tool result that was shortened.
+        def read_result(call_id: str, page: int = 1, query: str = "") -> str | Untrusted:
+            """Read a page of a tool result that was shortened, or search in all of it.
 
             Args:
                 call_id: The id in the note of the shortened result.
                 page: Which page, from 1.
+                query: A text to search for, in place of reading a page.
             """
-            return self._read_page(call_id, page)
+            full = self._full_results.get(call_id)
+            if full is None:
+                raise ModelRetry(format_unknown_result(call_id, self._full_results))
+            text = full.text
+            found = self._search(text, query) if query.strip() else self._read_page(text, page)
+            return Untrusted(found) if full.untrusted else found
 
         return read_result
 
-    def _read_page(self, call_id: str, page: int) -> str | Untrusted:
-        full = self._full_results.get(call_id)
-        if full is None:
-            raise ModelRetry(format_unknown_result(call_id, self._full_results))
-        pages = -(-len(full.text) // self._page_chars)
+    def _read_page(self, text: str, page: int) -> str:
+        pages = -(-len(text) // self._page_chars)
         if not 1 <= page <= pages:
             raise ModelRetry(format_unknown_page(page, pages))
         start = (page - 1) * self._page_chars
-        text = format_page(full.text[start : start + self._page_chars], page, pages)
-        return Untrusted(text) if full.untrusted else text
+        return format_page(text[start : start + self._page_chars], page, pages)
+
+    def _search(self, text: str, query: str) -> str:
+        """Return where a text contains another one, with what is around it, in one page."""
+        excerpts: list[tuple[int, str]] = []
+        end = size = 0
+        for match in re.finditer(re.escape(query.strip()), text, re.IGNORECASE):
+            if match.end() <= end:  # in the last excerpt
+                continue
+            start, end = max(match.start() - _EXCERPT_CHARS, end), match.end() + _EXCERPT_CHARS
+            excerpts.append((match.start() // self._page_chars + 1, text[start:end]))
+            size += end - start
+            if size >= self._page_chars:
+                break
+        return format_search(query, excerpts, is_complete=size < self._page_chars)
+
+
+def _measure(message: Message) -> int:
+    """Return the approximate size of a message in characters."""
+    calls = message.calls if isinstance(message, Assistant) else ()
+    return len(message.text) + sum(len(call.arguments) for call in calls) + 1

@@ -110,16 +110,14 @@ async def execute_calls(planned: Iterable[PlannedCall], state: RunState) -> set[
     async def execute_one(item: PlannedCall) -> None:
         if not item.tool.options.delegates:
             state.results[item.call.id] = await state.steps.call_tool(
-                item, lambda: _execute_with_hooks(item, limits.result_chars, state)
+                item, lambda: _execute_with_hooks(item, None, state)
             )
             if state.fatal_error is not None:
                 raise state.fatal_error
             return
         token = current_run.set(state)
         try:
-            state.results[item.call.id] = await _execute_with_hooks(
-                item, limits.result_chars, state
-            )
+            state.results[item.call.id] = await _execute_with_hooks(item, None, state)
         except AgentRunPaused as pause:
             paused.add(item.call.id)
             state.paused_runs[item.call.id] = pause.result
@@ -216,7 +214,7 @@ def _handle_exception(
         return result
     if text is None:
         return result
-    return replace(result, text=truncate_text(text, state.spec.limits.result_chars))
+    return replace(result, text=text)
 
 
 def _log_exception(item: PlannedCall, exception: BaseException, text: str) -> None:

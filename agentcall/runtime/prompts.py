@@ -127,17 +127,28 @@ def format_invalid_output(error: object) -> str:
 # Results that were shortened to fit the context window.
 
 
-def format_shortened_result(text: str, length: int, call_id: str) -> str:
-    """The first characters of a result of `length` characters, and how to read the rest."""
+def format_shortened_result(text: str, length: int, call_id: str, end: str = "") -> str:
+    """The first and last characters of a result of `length` characters, and how to read it."""
+    and_end = f" and the last {len(end)}" if end else ""
     return (
-        f"{text}\n[shortened: the first {len(text)} of {length} characters; "
-        f'continue with read_result(call_id="{call_id}", page=1)]'
+        f"{text}\n[shortened: the first {len(text)}{and_end} of {length} characters; "
+        f'continue with read_result(call_id="{call_id}", page=1), or search it with query="..."]'
+        f"{chr(10) if end else ''}{end}"
     )
 
 
 def format_page(text: str, page: int, pages: int) -> str:
     """A page of a shortened result."""
     return f"[page {page} of {pages}]\n{text}"
+
+
+def format_search(query: str, excerpts: Sequence[tuple[int, str]], *, is_complete: bool) -> str:
+    """Where a shortened result contains the query: pages, and what is around it."""
+    if not excerpts:
+        return f"[{query!r} is not in the result]"
+    more = "" if is_complete else "; there are more"
+    found = "\n".join(f"[page {page}] {excerpt}" for page, excerpt in excerpts)
+    return f"[{len(excerpts)} places with {query!r}{more}]\n{found}"
 
 
 def format_unknown_result(call_id: str, known: Iterable[str]) -> str:

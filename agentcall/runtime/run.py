@@ -142,6 +142,8 @@ class AgentRun:
     async def _execute(self) -> RunResult[Any]:
         state = self._state
         state.emit_event(RunStarted(state.run_id))
+        for event in state.trim_events:
+            state.emit_event(event)
         try:
             result = await self._run_with_timeout()
         except (ModelError, PolicyFailed) as error:
@@ -168,7 +170,7 @@ class AgentRun:
     @property
     def message_count(self) -> int:
         """The number of messages in the conversation."""
-        return len(self._state.transcript)
+        return self._state.message_count
 
     @property
     def partial_result(self) -> RunResult[Any]:
@@ -218,12 +220,12 @@ class AgentRun:
             try:
                 turn = await self._request_model()
             except ContextOverflow:
-                if not state.trim():
+                if not (state.trim() or state.omit_messages()):
                     raise
                 continue
             if not await state.is_context_cut(turn.usage):
                 return turn
-            if not state.trim():
+            if not (state.trim() or state.omit_messages()):
                 _log.warning(
                     "the server left a part of the conversation out, and no tool result is long "
                     "enough to be shortened"
@@ -233,6 +235,8 @@ class AgentRun:
 
     async def _request_model(self) -> ModelTurn:
         state, budget = self._state, self._state.budget
+        if state.wait_for_reader is not None:
+            await state.wait_for_reader()
         state.update_offered_tools()
         request = ModelRequest(
             state.transcript,
@@ -328,7 +332,7 @@ class AgentRun:
         if (turn.calls or turn.broken) and not state.close_reason:
             reason = "had a tool call that the length limit cut off"
             return self._reject_answer(turn.text, TRUNCATED_CALL, reason)
-        if not (turn.text or turn.thinking) and state.trim():
+        if not (turn.text or turn.thinking) and (state.trim() or state.omit_messages()):
             # LMDeploy 0.5 reports a conversation that is longer than its window in this way.
             return None
         if turn.text:
@@ -439,8 +443,7 @@ class AgentRun:
 
     def _append_correction(self, message: str) -> None:
         """Append a message that may quote the model: it does not count as the user's words."""
-        transcript = self._state.transcript
-        transcript.append(User(message, tainted=is_tainted(transcript)))
+        self._state.transcript.append(User(message, tainted=self._state.is_tainted))
 
 
 def _inherit_taint(

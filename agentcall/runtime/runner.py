@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,19 +62,30 @@ async def run_agent(
 async def stream_agent(
     spec: AgentSpec, run_input: RunInput, session: Session | None
 ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:  # Any: as above
-    """Yield the events of the run as they happen; leaving the loop early cancels the run."""
+    """Yield the events of the run as they happen; leaving the loop early cancels the run.
+
+    A request is made only when the reader has taken the events before it and waits for more.
+    """
     events: deque[Event] = deque()
-    wakeup = asyncio.Event()
+    wakeup, is_waiting = asyncio.Event(), asyncio.Event()
 
     def emit(event: Event) -> None:
         events.append(event)
         wakeup.set()
 
+    async def wait_for_reader() -> None:
+        while events or not is_waiting.is_set():
+            await is_waiting.wait()
+            await asyncio.sleep(0)
+
+    run_input = replace(run_input, wait_for_reader=wait_for_reader)
     task = asyncio.ensure_future(run_agent(spec, run_input, session, emit))
     task.add_done_callback(lambda _: wakeup.set())
     try:
         while not task.done():
+            is_waiting.set()
             await wakeup.wait()
+            is_waiting.clear()
             wakeup.clear()
             while events:
                 yield events.popleft()

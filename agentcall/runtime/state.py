@@ -11,14 +11,14 @@ How the budgets of nested runs work:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentcall.approvals import ApprovalRule, FinalDecision
 from agentcall.dialects.dialect import ToolChoice
-from agentcall.events import Emit, Event
+from agentcall.events import Emit, Event, MessagesOmitted
 from agentcall.messages import (
     Assistant,
     Message,
@@ -40,7 +40,7 @@ from agentcall.result import (
 )
 from agentcall.runtime.agent_spec import AgentSpec
 from agentcall.runtime.checkpoint import RunCheckpoint
-from agentcall.runtime.context_trimming import OffloadedResults, PromptMeter
+from agentcall.runtime.context_trimming import PromptMeter, TrimmedContext
 from agentcall.runtime.hooks import Instrumentation, get_instrumentation
 from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.prompts import FINAL_ANSWER
@@ -61,6 +61,8 @@ class RunInput:
         the run had used, and the name of the agent that continues.
     children: the inputs of the nested runs that continue, by the ids of their calls.
     parent: the run that calls this agent as a tool.
+    wait_for_reader: waits until the reader of the run's events waits for more; None if nobody reads
+        them one by one.
     elapsed_seconds: the time that an interrupted run had taken in earlier processes.
     settings: the model settings of the run, which replace those of its agents.
     """
@@ -78,6 +80,7 @@ class RunInput:
     paused: tuple[PausedAgentCall, ...] = ()
     children: Mapping[str, RunInput] = field(default_factory=dict[str, "RunInput"])
     parent: RunState | None = None
+    wait_for_reader: Callable[[], Awaitable[None]] | None = None
     elapsed_seconds: float = 0.0
     settings: ModelSettings | None = None
 
@@ -168,18 +171,23 @@ class RunState:
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.steps = spec.steps
         self.emit = emit
+        self.wait_for_reader = run_input.wait_for_reader
+        if parent is not None:
+            self.wait_for_reader = parent.wait_for_reader
         self.instrumentation: Instrumentation | None = (
             get_instrumentation() if parent is None else parent.instrumentation
         )
         parent_budget = None if parent is None else parent.budget
         self.budget: Budget = Budget(spec.limits, run_input.usage, parent_budget)
         # The conversation.
-        self.transcript = Transcript(run_input.messages)
+        self._trimmed = TrimmedContext()
+        self.trim_events: list[Event] = []  # of the history, before the run began
+        self.transcript = Transcript(self._shorten_long_results(run_input.messages, spec.limits))
+        self._question: int | None = None  # see omit_messages
         self.is_tainted = is_tainted(run_input.messages)
         self.turns = run_input.turns
         self.invalid_answers = 0  # in a row
         self.trims = 0
-        self._offloaded = OffloadedResults()
         self._prompt_meter = PromptMeter()
         # The tool calls: every result by call id, also those of a turn that is under way.
         self.results: dict[str, ToolResult] = {}
@@ -216,6 +224,8 @@ class RunState:
         if spec.finder is not None:
             self._tool_selection = ToolSelection(spec.finder, self.tool_choice)
         self._reader_tools: tuple[Tool, ...] = ()
+        if self._trimmed.has_shortened_results:
+            self._offer_reader()
         self._prompt_meter.reset()  # prompts of two agents cannot be compared
         self._window: int | None = None
         self._has_fetched_window = False
@@ -247,7 +257,7 @@ class RunState:
     def create_checkpoint(self) -> RunCheckpoint:
         """Return the state to continue from if the process ends during the next request."""
         return RunCheckpoint(
-            messages=self._offloaded.restore(self.transcript),
+            messages=self._trimmed.restore(self.transcript),
             usage=self.budget.used,
             turns=self.turns,
             close_reason=self.close_reason,
@@ -275,6 +285,11 @@ class RunState:
             self.close_reason = reason
             self.transcript.append(User(FINAL_ANSWER))
 
+    @property
+    def message_count(self) -> int:
+        """The number of messages of the whole conversation."""
+        return len(self.transcript) + self._trimmed.omitted_count
+
     def update_offered_tools(self) -> None:
         """Offer the tools that the new messages select, if the agent selects its tools."""
         if self._tool_selection is not None:
@@ -284,7 +299,7 @@ class RunState:
 
     def trim(self) -> bool:
         """Shorten the largest tool results and offer `read_result`; False if none is long."""
-        messages, trimmed = self._offloaded.shorten(tuple(self.transcript))
+        messages, trimmed = self._trimmed.shorten(tuple(self.transcript))
         if not trimmed:
             return False
         self.trims += 1
@@ -292,12 +307,55 @@ class RunState:
         self._prompt_meter.reset()
         for event in trimmed:
             self.emit_event(event)
-        reader = self._offloaded.create_reader_tool()
+        self._offer_reader()
+        return True
+
+    def omit_messages(self) -> bool:
+        """Leave the oldest messages out of the requests; False if nothing may be left out."""
+        if self._question is None:  # the last message of the user before the run's own
+            last = min(self.input.start, len(self.transcript) - 1)
+            indexes = (i for i in range(last, -1, -1) if isinstance(self.transcript[i], User))
+            self._question = next(indexes, 0)
+        kept, self._question = self._trimmed.omit(tuple(self.transcript), self._question)
+        omitted = len(self.transcript) - len(kept)
+        if not omitted:
+            return False
+        self.transcript = Transcript(kept)
+        self._prompt_meter.reset()
+        self._prompt_meter.counted = len(kept)
+        self.emit_event(MessagesOmitted(omitted))
+        return True
+
+    def append_result(self, result: ToolResult) -> None:
+        """Append a tool's result; the model gets a long one shortened."""
+        limit = self.spec.limits.result_chars
+        if limit is not None and len(result.text) > limit:
+            result, event = self._trimmed.offload(result, limit)
+            self._offer_reader()
+            self.emit_event(event)
+        self.transcript.append(result)
+
+    def _shorten_long_results(
+        self, messages: Sequence[Message], limits: Limits
+    ) -> Sequence[Message]:
+        limit = limits.result_chars
+        if limit is None:
+            return messages
+        shortened: list[Message] = []
+        for message in messages:
+            if isinstance(message, ToolResult) and len(message.text) > limit:
+                message, event = self._trimmed.offload(message, limit)
+                self.trim_events.append(event)
+            shortened.append(message)
+        return shortened
+
+    def _offer_reader(self) -> None:
+        """Offer the tool that reads shortened results, unless the agent has one of its name."""
+        reader = self._trimmed.create_reader_tool()
         if not self._reader_tools and reader.name not in self.spec.registry:
             self._reader_tools = (reader,)
             self.prompt = replace(self.prompt, tools=(*self.prompt.tools, reader))
             self.tools = {**self.tools, reader.name: reader}
-        return True
 
     async def is_context_cut(self, usage: Usage) -> bool:
         """Whether the server silently dropped a part of the conversation."""
@@ -325,7 +383,7 @@ class RunState:
         return RunResult(
             answer=answer,
             messages=fill_missing_results(
-                self._offloaded.restore(self.transcript), self.results, pending=waiting
+                self._trimmed.restore(self.transcript), self.results, pending=waiting
             ),
             start=self.input.start,
             usage=self.budget.used,
@@ -370,7 +428,8 @@ class RunState:
         """
         if self.spec.output.schema is not None:
             return self.build_result(reason, MissingOutput(why))
-        new = fill_missing_results(self.transcript, self.results)[self.input.start :]
+        messages = self._trimmed.restore(self.transcript)
+        new = fill_missing_results(messages, self.results)[self.input.start :]
         texts = [m.text for m in new if isinstance(m, Assistant) and m.text and not m.calls]
         return self.build_result(reason, texts[-1] if texts else MissingOutput(why))
 

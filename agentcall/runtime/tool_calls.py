@@ -322,7 +322,7 @@ async def execute_plan(planned: Sequence[PlannedCall], state: RunState) -> list[
     for item in planned:
         if item.call.id in results:
             result = results[item.call.id]
-            state.transcript.append(result)
+            state.append_result(result)
             state.is_tainted = state.is_tainted or result.untrusted
     return [item for item in planned if item.decision == "ask"]
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, Optional, Union
 
@@ -18,15 +19,20 @@ from agentcall.events import (
     ContextTrimmed,
     Event,
     LoopDetected,
+    Nested,
     RunFinished,
+    RunStarted,
+    ToolCallFinished,
     ToolCallRefused,
     ToolCallRepaired,
+    ToolCallStarted,
 )
 from agentcall.messages import NO_RESULT, Assistant, ToolCall, ToolResult, User
 from agentcall.result import MissingOutput, NoOutput
 from agentcall.runtime.run import AgentRun
 from agentcall.runtime.state import RunInput
 from agentcall.testing import (
+    FakeServer,
     RecordedRequest,
     ScriptedCall,
     ScriptedModel,
@@ -665,3 +671,31 @@ async def test_a_server_that_cuts_the_conversation_without_a_word_is_noticed(is_
     assert any(isinstance(event, ContextTrimmed) for event in events) == is_cut
     assert any(isinstance(event, AnswerDiscarded) for event in events) == is_cut
     assert_whole(result)
+
+
+@pytest.mark.parametrize("kind", [ToolCallFinished, ToolCallStarted, RunStarted])
+async def test_nothing_is_asked_when_the_reader_has_left(kind: type[Event]) -> None:
+    with FakeServer([call("add", a=1, b=1), forever(say("2"))]) as server:
+        events = Agent(server.url, tools=[add]).run_stream("go")
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, kind):
+                    for _ in range(20):
+                        await asyncio.sleep(0.005)
+                    break
+        asked = [request for request in server.requests if not request.is_probe]
+    assert len(asked) == (0 if kind is RunStarted else 1)
+
+
+async def test_the_agents_below_ask_nothing_either_when_the_reader_has_left() -> None:
+    inner = ScriptedModel([call("add", a=1, b=1), forever(say("2"))])
+    helper = Agent(inner, tools=[add], name="helper")
+    outer = ScriptedModel([call("helper", task="1+1?"), forever(say("2"))])
+    events = Agent(outer, tools=[helper.as_tool()]).run_stream("go")
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Nested) and isinstance(event.event, ToolCallFinished):
+                for _ in range(20):
+                    await asyncio.sleep(0.005)
+                break
+    assert (len(outer.requests), len(inner.requests)) == (1, 1)

@@ -20,6 +20,7 @@ from agentcall.events import (
     Event,
     HandedOver,
     LoopDetected,
+    MessagesOmitted,
     ModelAnswered,
     ModelProgress,
     Nested,
@@ -110,6 +111,8 @@ class ChatStreamState:
                 self._parts.append(f"{before} hands over to {after}")
             case ContextTrimmed():
                 self._parts.append("a tool's result was shortened to fit the model's window")
+            case MessagesOmitted(count):
+                self._parts.append(f"the {count} oldest messages were left out of the request")
             case RunStarted() | ModelAnswered() | RunFinished():
                 self._apply_run_event(event)
             case _:
