@@ -383,7 +383,7 @@ def _start_answer(dialect: Dialect, request: ModelRequest) -> ModelRequest:
     if own is None:
         return request
     prompt, messages = own
-    return replace(request, prompt=prompt, transcript=Transcript(messages), tool_choice=None)
+    return replace(request, prompt=prompt, transcript=Transcript(messages), tool_choice="auto")
 
 
 def _count_characters(answer: JSON) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -346,6 +347,18 @@ async def test_the_constrained_dialect_holds_the_choice_by_its_schema() -> None:
     await agent.run("x", settings=ModelSettings(tool_choice="required"))
     required = turn_schema(model.requests[2].body)
     assert not any("answer" in option["properties"] for option in required["anyOf"])
+
+
+@pytest.mark.parametrize("choice", ["add", "required"])
+async def test_the_answer_of_a_plan_is_not_held_to_the_choice_of_its_model(choice: str) -> None:
+    plan = say(json.dumps({"plan": "answer = add(1, 2)"}))
+    with FakeServer([plan, say("3")]) as server:  # which ignores the schema
+        settings = ModelSettings(tool_choice=choice)
+        model = HTTPChat(server.url, "fake-model", dialect="constrained", settings=settings)
+        result = await Agent(model, tools=[add]).run("1+2?")
+        assert [call.name for call, _ in result.tool_calls] == ["add"]
+        assert "3" in result.output
+        assert len(server.requests) == 2
 
 
 async def test_a_dialect_without_a_field_says_the_choice_in_words() -> None:
