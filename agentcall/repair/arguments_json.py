@@ -6,8 +6,8 @@ quotes, commas, brackets, comments, fences and special tokens; any other text is
 Rules, in this order:
 - fenced: the JSON is in a Markdown fence.
 - surplus: only closing brackets or special tokens follow the whole value; or the server sent the
-  same value twice, or an empty object before the real one. Two different values are two calls, and
-  neither is executed.
+  same value twice, or an empty object before the real one, or the object is in two pairs of braces.
+  Two different values are two calls, and neither is executed.
 - surplus-text: a sentence stands before or after one whole object. It has no digit, bracket, quote
   or operator, so that it holds no value; a word right behind the object (a unit) is no sentence.
 - double-encoded: the quotes are still escaped, without a string around them: `{\"a\": 2}`.
@@ -94,6 +94,7 @@ def _iter_candidates(text: str) -> Iterator[ParsedArguments]:
         _strip_fence,
         _drop_surplus,
         _unescape_quotes,
+        _undouble_braces,
         _parse_leniently,
         _close_brackets,
         _drop_sentences,
@@ -160,6 +161,18 @@ def _unescape_quotes(text: str) -> ParsedArguments | None:
     if strict is None:
         return None
     return ParsedArguments(strict[0], (make_fix("double-encoded", text, _format_json(strict[0])),))
+
+
+_DOUBLED_BRACES = re.compile(r"\s*\{(\s*\{.*\}\s*)\}\s*", re.DOTALL)
+
+
+def _undouble_braces(text: str) -> ParsedArguments | None:
+    """Return the object in two pairs of braces, as a template of Python's `format` is written."""
+    match = _DOUBLED_BRACES.fullmatch(text)
+    strict = _parse_strictly(match[1]) if match else None
+    if match is None or strict is None:
+        return None
+    return ParsedArguments(strict[0], (make_fix("surplus", text, match[1].strip()),))
 
 
 def _drop_surplus(text: str) -> ParsedArguments | None:

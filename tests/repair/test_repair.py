@@ -281,6 +281,13 @@ def test_half_a_surrogate_pair_is_refused_at_any_position(shape: str) -> None:
     refused("get_weather\ud800", "\ud800")
 
 
+def test_doubled_braces_are_one_pair() -> None:
+    repaired = mended("add", '{{"a": 2, "b": 3}}')
+    assert (repaired.values, rules(repaired)) == ({"a": 2, "b": 3}, ["surplus"])
+    refused("add", '{{"a": 2, "b": 3}, {"a": 4, "b": 3}}')
+    refused("add", '{{"a": 2, "b": 3}')
+
+
 def test_two_different_calls_in_one_text_are_none() -> None:
     refused("add", '{"a": 2, "b": 3}{"a": 2, "b": 4}')
     refused("add", '{"a": 2, "b": 3}\n{"a": 2, "b": 4}')
