@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias, cast
@@ -380,6 +380,13 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         stage=_CONTENT_STAGE,
     ),
     Adaptation(
+        "extra_content sent back",
+        "what the server adds to a call is sent back with it",
+        _compile(r"thought_?signature|thought signature|extra_content"),
+        _change_messages(wire.add_extra_content),
+        stage=_CONTENT_STAGE,
+    ),
+    Adaptation(
         "no reasoning sent back",
         "the model's thinking is not sent back",
         _compile(_is_refused(r"reasoning(?:_content)?|thinking")),
@@ -535,6 +542,7 @@ _ESSENTIAL_FIELDS = ("model", "messages", "stream", "tools", "max_tokens", "max_
 _JINJA_ERROR = re.compile(r".*Jinja Exception:\s*", re.DOTALL)
 _TEMPLATE_EXCERPT = re.compile(r"\s+at row \d+, column \d+:?\s*\n?.*", re.DOTALL)
 _WORDS_LENGTH = 200
+_MAX_EXTRA_CONTENTS = 4096
 
 
 def extract_words(text: str) -> str:
@@ -589,12 +597,14 @@ class LearnedAdaptations:
     """What is known of one model of one server: the rows that were learned, by name.
 
     accepts_tools, accepts_system: whether a request with tools, or with instructions, was answered.
+    extra_contents: what the server has added to its latest calls, by call id.
     clock: seconds; `monotonic` outside of tests.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.accepts_tools = False
         self.accepts_system = False
+        self.extra_contents: dict[str, JSON] = {}
         self._learned: tuple[LearnedAdaptation, ...] = ()
         self._clock = clock
 
@@ -653,6 +663,14 @@ class LearnedAdaptations:
         )
         _logger.info("learned of a server: %s: %s", learned.name, learned.reason)
         return learned
+
+    def keep_extra_contents(self, contents: Mapping[str, JSON]) -> None:
+        """Keep what the server added to calls, of the last thousands of calls."""
+        if not contents:
+            return
+        self.extra_contents.update(contents)
+        while len(self.extra_contents) > _MAX_EXTRA_CONTENTS:
+            self.extra_contents.pop(next(iter(self.extra_contents)), None)
 
     def unlearn(self, learned: Iterable[LearnedAdaptation | None]) -> None:
         """Forget rows that did not help."""

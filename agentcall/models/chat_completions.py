@@ -72,7 +72,11 @@ from agentcall.models.capabilities import DialectChoice, choose_without_tools
 from agentcall.models.errors import UnparsedAnswer, is_model_gone, mask_secrets
 from agentcall.models.model import ModelRequest, ResponseEvent, ResponseStart
 from agentcall.models.response_reader import ResponseReader
-from agentcall.models.wire_messages import WireMessages, strip_private_keys
+from agentcall.models.wire_messages import (
+    WireMessages,
+    attach_extra_contents,
+    strip_private_keys,
+)
 from agentcall.settings import ModelSettings
 
 LARGE_ANSWER_BYTES = 16_384
@@ -239,6 +243,7 @@ class ChatClient:
                 parts = await asyncio.to_thread(reader.read_whole, answer)
         except UnparsedAnswer as error:
             parts = reader.read_unparsed(error, self._create_reader(choice, request))
+        attempt.target.knowledge.keep_extra_contents(reader.extra_contents)
         for part in parts:
             if isinstance(part, RetractedPart):
                 self._learn_opener(part)
@@ -271,6 +276,7 @@ class ChatClient:
                 rest = await _call_in_thread_if(length >= LARGE_ANSWER_BYTES, reader.end)
             except UnparsedAnswer as error:
                 rest = reader.read_unparsed(error, self._create_reader(choice, request))
+        attempt.target.knowledge.keep_extra_contents(reader.extra_contents)
         for part in rest:
             if isinstance(part, RetractedPart):
                 self._learn_opener(part)
@@ -284,6 +290,7 @@ class ChatClient:
             attempt.request,
             attempt.learned,
             with_images=choice.accepts_images,
+            extra_contents=attempt.target.knowledge.extra_contents,
         )
 
     def _configure_transport(self, settings: ModelSettings) -> ChatTransport:
@@ -348,6 +355,7 @@ class _Attempt:
             self.request,
             self.learned,
             with_images=choice.accepts_images,
+            extra_contents=self.target.knowledge.extra_contents,
         )
 
 
@@ -449,14 +457,23 @@ class RequestEncoder:
         learned: Sequence[LearnedAdaptation] = (),
         *,
         with_images: bool = True,
+        extra_contents: Mapping[str, JSON] | None = None,
     ) -> bytes:
         """Encode a whole request as JSON.
 
         learned: how the server wants it, if it has refused OpenAI's form.
         with_images: whether the model sees images.
+        extra_contents: what the server has added to calls, by call id.
         """
         if learned:
-            body = self.build_body(model, dialect, request, learned, with_images=with_images)
+            body = self.build_body(
+                model,
+                dialect,
+                request,
+                learned,
+                with_images=with_images,
+                extra_contents=extra_contents,
+            )
             messages = strip_private_keys(cast("WireMessages", body.pop("messages")))
             return encode_json({**body, "messages": messages})
         head, opening = self._encode_head(model, dialect, request)
@@ -477,6 +494,7 @@ class RequestEncoder:
         learned: Sequence[LearnedAdaptation],
         *,
         with_images: bool = True,
+        extra_contents: Mapping[str, JSON] | None = None,
     ) -> RequestBody:
         """Return a request as JSON values, changed by what was learned; with private keys."""
         fields, messages = self._build_head(model, dialect, request)
@@ -488,6 +506,8 @@ class RequestEncoder:
             for rendered in render(message, before):
                 if isinstance(message, Assistant) and message.thinking:
                     rendered["_thinking"] = message.thinking
+                if extra_contents:
+                    attach_extra_contents(rendered, extra_contents)
                 messages.append(rendered)
             before.append(message)
         return apply_adaptations({**fields, "messages": messages}, learned)

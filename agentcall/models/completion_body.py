@@ -352,6 +352,22 @@ def _parse_tool_call(call: CompletionBody) -> ToolCallDelta:
     )
 
 
+def find_extra_contents(body: CompletionBody) -> dict[str, JSON]:
+    """Return `extra_content` of the calls in a body or chunk by call id.
+
+    Gemini's signatures of thoughts are there, and have to come back with the call.
+    """
+    found: dict[str, JSON] = {}
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        message = choice.get("message") or choice.get("delta") if isinstance(choice, dict) else None
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        for call in calls if isinstance(calls, list) else ():
+            if isinstance(call, dict) and call.get("extra_content") and call.get("id"):
+                found[str(call["id"])] = call["extra_content"]
+    return found
+
+
 # The usage
 
 

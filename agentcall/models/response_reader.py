@@ -40,6 +40,7 @@ from agentcall.models.completion_body import (
     CompletionChunk,
     TokenCounts,
     decode_json,
+    find_extra_contents,
     find_first_choice,
     parse_chunk,
     parse_completion,
@@ -65,6 +66,7 @@ class ResponseReader:
     Call `read_whole` once for a complete body. For a stream call `feed` for each piece, then
     `close` at its end, or `end` if the connection broke. `is_done` is whether `[DONE]` has been
     received. `request_bytes` is the size of the request, for the estimate of its tokens.
+    `extra_contents` has what the server added to calls, by call id.
     """
 
     def __init__(self, reader: DialectReader, request_bytes: int) -> None:
@@ -78,6 +80,7 @@ class ResponseReader:
         self._deltas: list[MessageDelta] = []
         self._choice_index: int | None = None
         self.is_done = False
+        self.extra_contents: dict[str, JSON] = {}
 
     def read_whole(self, body: JSON) -> list[ResponseEvent]:
         """Return the parts of an answer in one body, or in a list of events."""
@@ -86,7 +89,10 @@ class ResponseReader:
             if len(body) > 1:
                 return [*parts, *self.end()]
         else:
-            parts = list(self._read_chunk(parse_completion(body)))
+            chunk = parse_completion(body)
+            if chunk.delta.calls and isinstance(body, dict):
+                self.extra_contents = find_extra_contents(body)
+            parts = list(self._read_chunk(chunk))
         self._finish_reason = self._finish_reason or "stop"
         return [*parts, *self.end()]
 
@@ -145,6 +151,8 @@ class ResponseReader:
         if self._choice_index is None:
             self._choice_index = find_first_choice(body)
         chunk = parse_chunk(body, self._choice_index or 0)
+        if chunk.delta.calls:
+            self.extra_contents.update(find_extra_contents(body))
         if chunk.is_message and chunk.finish_reason and any(chunk.delta):
             chunk = chunk._replace(delta=_remove_repeats(self._deltas, chunk.delta))
         return self._read_chunk(chunk)

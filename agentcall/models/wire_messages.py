@@ -3,7 +3,7 @@
 Each function is pure: it returns the changed messages, and messages that it has changed already no
 further. The messages that it returns share values with those that it is given. A key that begins
 with an underscore is for these functions only, and is not sent: `_thinking` is the model's thinking
-of a message.
+of a message, `_extra_content` what the server added to a call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 from agentcall.messages import JSON, NO_RESULT
@@ -32,15 +32,22 @@ _FILLERS = {
     "system": "(no instructions)",
 }
 _SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
+_SKIPPED_SIGNATURE: JSON = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+"""Accepted by Gemini for a call whose signature is lost (ai.google.dev, thought signatures)."""
+
 _REASONING_KEYS = ("reasoning_content", "reasoning")
 
 
 def strip_private_keys(messages: Iterable[WireMessage]) -> WireMessages:
     """Return the messages as they are sent."""
-    return [
-        {key: value for key, value in message.items() if not key.startswith("_")}
-        for message in messages
-    ]
+    return [_strip_private_keys(message) for message in messages]
+
+
+def _strip_private_keys(message: WireMessage) -> WireMessage:
+    sent = {key: value for key, value in message.items() if not key.startswith("_")}
+    if calls := _get_calls(message):
+        sent["tool_calls"] = [_strip_private_keys(call) for call in calls]
+    return sent
 
 
 def has_tool_messages(messages: object) -> bool:
@@ -366,6 +373,33 @@ def add_reasoning(messages: WireMessages) -> WireMessages:
         else message
         for message in messages
     ]
+
+
+def attach_extra_contents(message: WireMessage, contents: Mapping[str, JSON]) -> None:
+    """Add the private key `_extra_content` to the calls of a message that the server added to."""
+    for call in _get_calls(message):
+        if extra := contents.get(str(call.get("id"))):
+            call["_extra_content"] = extra
+
+
+def add_extra_content(messages: WireMessages) -> WireMessages:
+    """Send what the server added to its calls back; its placeholder for the first, if unknown."""
+    return [
+        {
+            **message,
+            "tool_calls": [
+                _add_extra_content(call, is_first=index == 0) for index, call in enumerate(calls)
+            ],
+        }
+        if (calls := _get_calls(message))
+        else message
+        for message in messages
+    ]
+
+
+def _add_extra_content(call: WireMessage, *, is_first: bool) -> WireMessage:
+    extra = call.get("_extra_content") or (_SKIPPED_SIGNATURE if is_first else None)
+    return {**call, "extra_content": extra} if extra and "extra_content" not in call else call
 
 
 def drop_reasoning(messages: WireMessages) -> WireMessages:

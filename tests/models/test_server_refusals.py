@@ -346,3 +346,45 @@ async def test_every_answer_has_its_thinking_where_the_server_asks_for_it(make: 
         again = await agent.run("Hi", messages=result.messages)
         assert again.output == "Hi"
         assert server.requests[-1].messages[1]["reasoning_content"] == "hm"
+
+
+SIGNATURE = {"google": {"thought_signature": "c2lnbmVk"}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_server_adds_to_a_call_is_sent_back_where_it_asks_for_it(
+    make: Make, *, stream: bool
+) -> None:
+    entry = {
+        "index": 0,
+        "id": "function-call-1",
+        "type": "function",
+        "function": {"name": "add", "arguments": '{"a": 2, "b": 3}'},
+        "extra_content": SIGNATURE,
+    }
+
+    def answer(request: RecordedRequest) -> Reply:
+        for message in request.messages:
+            for each in message.get("tool_calls", ()):
+                if "extra_content" not in each:
+                    return refuse("Function call is missing a thought_signature in functionCall.")
+        if len(request.messages) > 2:
+            return say("It is 5.")
+        return say("").replace(message={"tool_calls": [entry]}, finish_reason="tool_calls")
+
+    with FakeServer(answer) as server:
+        agent = Agent(make(server), tools=[add])
+        if stream:
+            events = await collect(agent, "2 + 3?")
+            assert adapted(events) == ["extra_content sent back"]
+            last = events[-1]
+            assert isinstance(last, RunFinished)
+            result = last.result
+        else:
+            result = await agent.run("2 + 3?")
+        assert result.output == "It is 5."
+        (sent,) = server.requests[-1].messages[1]["tool_calls"]
+        assert sent["extra_content"] == SIGNATURE
+        clear_dialect_cache()  # as in another process, which no longer has the signature
+        again = await agent.run("Again?", messages=result.messages)
+        assert again.output == "It is 5."
