@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -352,19 +352,19 @@ def _parse_tool_call(call: CompletionBody) -> ToolCallDelta:
     )
 
 
-def find_extra_contents(body: CompletionBody) -> dict[str, JSON]:
+def find_extra_contents(body: Any) -> dict[str, JSON]:  # Any: an odd form has none
     """Return `extra_content` of the calls in a body or chunk by call id.
 
     Gemini's signatures of thoughts are there, and have to come back with the call.
     """
     found: dict[str, JSON] = {}
-    choices = body.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        message = choice.get("message") or choice.get("delta") if isinstance(choice, dict) else None
-        calls = message.get("tool_calls") if isinstance(message, dict) else None
-        for call in calls if isinstance(calls, list) else ():
-            if isinstance(call, dict) and call.get("extra_content") and call.get("id"):
-                found[str(call["id"])] = call["extra_content"]
+    try:
+        for choice in body["choices"]:
+            for call in (choice.get("message") or choice["delta"])["tool_calls"]:
+                if "extra_content" in call:
+                    found[call["id"]] = call["extra_content"]
+    except (AttributeError, KeyError, TypeError):
+        pass  # not the form of the API, which Gemini follows
     return found
 
 
