@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -283,3 +285,17 @@ def test_no_thread_is_left_for_each_run() -> None:
     for _ in range(10):
         run_sync(who())
     assert threading.active_count() == before
+
+
+def test_programs_that_tests_start_can_be_interrupted_in_the_background() -> None:
+    code = "import conftest, signal; print(signal.getsignal(signal.SIGINT).__name__)"
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests / 'support'}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "default_int_handler\n"
