@@ -48,6 +48,8 @@ CALLS: dict[str, Reply] = {
     "note on Paris": call("read_note", name="Paris"),
     "Tell Ann": call("send", to="Ann", text="The meeting is at ten."),
     "(3+5)*2": call("add", a=3, b=5),
+    "apples are there": call("stock", item="apple"),
+    "any pears": call("stock", item="pear"),
 }
 
 
