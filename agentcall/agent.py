@@ -29,11 +29,11 @@ from agentcall.messages import (
 )
 from agentcall.models.resolve import ModelLike, describe_model, resolve_model
 from agentcall.policy import Policy, validate_policy
-from agentcall.runtime.agent_spec import AgentSpec, find_required_deps
+from agentcall.runtime.agent_spec import AgentSpec, InstructionsFunction, find_required_deps
 from agentcall.runtime.output import OutputParser
 from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import LazyToolSource, ToolRegistry
-from agentcall.tools.tool import Tool, ToolOptionArguments
+from agentcall.tools.tool import Tool, ToolOptionArguments, is_sync_function
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -73,7 +73,8 @@ class Agent(Generic[Output, Deps]):
         None uses AGENTCALL_MODEL, then a local LMDeploy, then the embedded model.
     tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. A tool that
         is added to a registry later is offered from the next run on. See `max_tools`.
-    instructions: the system message.
+    instructions: the system message: a text, or a function of a `RunContext` that returns it; it is
+        called once for each run.
     output_type: the type of the output: `str`, or any type that pydantic supports, such as a model,
         `list[A]`, `A | B` or a Literal. Type checkers infer the type of `result.output` from it.
     deps_type: the type of `RunContext.deps` of the tools. A run of an agent that declares it, or
@@ -107,7 +108,7 @@ class Agent(Generic[Output, Deps]):
 
     model: ModelLike | None = None
     tools: object = ()
-    instructions: str = ""
+    instructions: str | InstructionsFunction = ""
     output_type: TypeForm[Output] = cast("TypeForm[Output]", str)  # noqa: RUF009 - no call
     deps_type: TypeForm[Deps] = cast("TypeForm[Deps]", None)  # noqa: RUF009 - as above
     limits: Limits = field(default_factory=Limits)
@@ -400,17 +401,21 @@ class Agent(Generic[Output, Deps]):
         return create_agent_tool(
             lambda: self.spec,
             name=name or normalize_tool_name(self.name),
-            description=description or format_agent_description(self.name, self.instructions),
+            description=description or format_agent_description(self.name, self._instructions_text),
             input_type=input_type,
             **options,
         )
+
+    @property
+    def _instructions_text(self) -> str:
+        return self.instructions if isinstance(self.instructions, str) else ""
 
     @cached_property
     def _handoff(self) -> tuple[Tool, Callable[[], AgentSpec]]:
         """The tool with which another agent hands over to this one, and the spec of this one."""
         from agentcall.runtime.handoff import create_handoff_tool
 
-        return create_handoff_tool(self.name, self.instructions), lambda: self.spec
+        return create_handoff_tool(self.name, self._instructions_text), lambda: self.spec
 
     @cached_property
     def _spec_cache(self) -> list[AgentSpec]:
@@ -422,10 +427,11 @@ class Agent(Generic[Output, Deps]):
         spec = AgentSpec(
             model=resolve_model(self.model),
             registry=ToolRegistry(),
-            prompt=PromptSpec(self.instructions, (), output.schema),
+            prompt=PromptSpec(self._instructions_text, (), output.schema),
             output=output,
             limits=self.limits,
             policy=validate_policy(self.policy),
+            write_instructions=None if isinstance(self.instructions, str) else self.instructions,
             on_tool_error=_resolve_error_handler(self.on_tool_error),
             name=self.name,
             agent=self.name,
@@ -567,8 +573,9 @@ def _check_fields(agent: Agent[Any, Any]) -> None:
     fields: Mapping[str, Any] = vars(agent)  # Any: a program without a type checker
     instructions, name, limits = fields["instructions"], fields["name"], fields["limits"]
     handoffs, max_tools, output = fields["handoffs"], fields["max_tools"], fields["output_type"]
-    if not isinstance(instructions, str):
-        raise refuse("instructions", instructions, "a text")
+    if not isinstance(instructions, str) and not is_sync_function(instructions, 1):
+        expected = "a text, or a function of a RunContext that is not async"
+        raise refuse("instructions", instructions, expected)
     if not isinstance(name, str) or not name:
         raise refuse("name", name, "a text")
     if not isinstance(limits, Limits):

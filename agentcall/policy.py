@@ -192,7 +192,7 @@ def default_policy(request: ToolCallRequest) -> PolicyDecision:
         if risk:
             sources = ", ".join(find_untrusted_sources(request.context.messages))
             return Ask(f"untrusted content is in the conversation ({sources}), and {risk}")
-    return _ASK if request.tool.options.requires_approval else _ALLOW
+    return requires_approval_policy(request)
 
 
 def _find_risk(request: ToolCallRequest) -> str:
@@ -208,7 +208,22 @@ def _find_risk(request: ToolCallRequest) -> str:
 
 def requires_approval_policy(request: ToolCallRequest) -> PolicyDecision:
     """Ask for a tool with `requires_approval`, and for nothing else."""
-    return _ASK if request.tool.options.requires_approval else _ALLOW
+    needed = request.tool.options.requires_approval
+    if isinstance(needed, bool):
+        return _ASK if needed else _ALLOW
+    try:
+        answer: object = needed(request.context, request.arguments)
+    except Exception as error:
+        raise PolicyFailed(
+            f"requires_approval of {request.call.name} raised {type(error).__name__}: {error}; "
+            "no call of this turn was executed"
+        ) from error
+    if not isinstance(answer, bool):
+        raise PolicyFailed(
+            f"requires_approval of {request.call.name} returned {answer!r:.100}; return True or "
+            "False"
+        )
+    return _ASK if answer else _ALLOW
 
 
 def evaluate_policy(policy: Policy, request: ToolCallRequest) -> PolicyDecision:

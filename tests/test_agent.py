@@ -318,3 +318,27 @@ async def test_a_model_of_ones_own_is_any_object_that_answers() -> None:
             yield ResponseEnd("stop", Usage(1))
 
     assert (await Agent(Echo()).run("hi")).output == "you said hi"
+
+
+async def test_instructions_may_be_a_function_of_the_run() -> None:
+    def instruct(context: RunContext[str]) -> str:
+        return f"The user is {context.deps}."
+
+    model = ScriptedModel([say("Hi Ann."), say("Hi Bob.")])
+    agent = Agent(model, instructions=instruct, deps_type=str)
+    await agent.run("Hi", deps="Ann")
+    await agent.run("Hi", deps="Bob")
+    systems = [request.messages[0]["content"] for request in model.requests]
+    assert systems == ["The user is Ann.", "The user is Bob."]
+    other = Agent(ScriptedModel([say("x")]), instructions=lambda context: 5)  # type: ignore[arg-type, return-value]
+    with pytest.raises(UsageError, match="returned 5, not a text"):
+        await other.run("Hi")
+
+
+def test_instructions_that_cannot_be_called_are_refused_where_they_are_made() -> None:
+    async def later(context: object) -> str:
+        return ""
+
+    for wrong in (later, lambda: "", 5, None, str):
+        with pytest.raises(UsageError, match="instructions="):
+            Agent(ScriptedModel([say("x")]), instructions=wrong)  # type: ignore[arg-type]  # wrong

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentcall import Agent, Approved, Edited, Limits, RunContext, RunResult, tool
-from agentcall.errors import PolicyFailed, UsageError
+from agentcall.errors import PolicyFailed, SchemaError, UsageError
 from agentcall.events import (
     ApprovalRequested,
     Event,
@@ -370,3 +370,40 @@ class Later:
 def test_what_cannot_be_a_policy_is_refused_when_the_agent_is_made(policy: object) -> None:
     with pytest.raises(UsageError, match="policy="):
         agent(policy=policy)  # type: ignore[arg-type]
+
+
+async def test_a_function_decides_which_calls_need_approval() -> None:
+    @tool(requires_approval=lambda context, arguments: arguments["amount"] > context.deps)
+    def transfer(amount: int) -> str:
+        """Transfer an amount."""
+        return f"sent {amount}"
+
+    model = ScriptedModel([call("transfer", amount=5), call("transfer", amount=500), say("ok")])
+    result = await Agent(model, tools=[transfer], deps_type=int).run("Go", deps=100)
+    assert [pending.call.arguments for pending in result.pending] == ['{"amount": 500}']
+    resumed = await Agent(ScriptedModel([say("done")]), tools=[transfer], deps_type=int).resume(
+        result, {result.pending[0].call.id: True}, deps=100
+    )
+    assert resumed.output == "done"
+    assert [found.text for _, found in resumed.tool_calls if found] == ["sent 5", "sent 500"]
+
+
+async def test_a_function_of_approvals_that_fails_executes_nothing() -> None:
+    for function in (lambda context, arguments: arguments["x"], lambda context, arguments: "yes"):
+
+        @tool(requires_approval=function)  # type: ignore[arg-type, unused-ignore]  # as a user may
+        def act() -> str:
+            """Act."""
+            raise AssertionError
+
+        with pytest.raises(PolicyFailed, match="requires_approval of act"):
+            await Agent(ScriptedModel([call("act")]), tools=[act]).run("Go")
+
+
+def test_what_cannot_decide_about_approvals_is_refused_where_it_is_made() -> None:
+    async def later(context: object, arguments: object) -> bool:
+        return True
+
+    for wrong in (later, lambda: True, "yes", 1, bool):
+        with pytest.raises(SchemaError, match="requires_approval="):
+            tool(requires_approval=wrong)(lambda: None)  # type: ignore[arg-type]  # wrong

@@ -10,6 +10,7 @@ from typing import (
     Annotated,
     Any,
     Protocol,
+    TypeAlias,
     TypeVar,
     Union,
     cast,
@@ -24,6 +25,9 @@ from agentcall.runtime.output import OutputParser
 from agentcall.settings import Limits, ModelSettings, check_settings, merge_settings
 from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.tool import RunContext, Tool
+
+InstructionsFunction: TypeAlias = Callable[[RunContext[Any]], str]
+"""Returns the instructions of a run; Any: the type of `deps` is the user's own."""
 
 if TYPE_CHECKING:  # `Agent` imports this file, and a file of agents needs none of these
     from agentcall.models.model import Model
@@ -49,6 +53,7 @@ def _create_step_executor() -> StepExecutor:
 class AgentSpec:
     """An agent as a run sees it.
 
+    write_instructions: returns the instructions of a run, in place of those of the prompt.
     name: its name in the run: its own name, or the name of the tool that it is called as.
     agent: its own name.
     handoffs: the agents that may take the conversation over, by the names of the handoff tools.
@@ -66,6 +71,7 @@ class AgentSpec:
     policy: Policy | None = None
     on_tool_error: ToolErrorHandler | None = None
     finder: ToolFinder | None = None
+    write_instructions: InstructionsFunction | None = None
     name: str = "agent"
     agent: str = "agent"
     handoffs: Mapping[str, Callable[[], AgentSpec]] = field(

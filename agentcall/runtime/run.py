@@ -137,7 +137,7 @@ class AgentRun:
 
     def _create_span(self) -> AgentSpan:
         state = self._state
-        return AgentSpan(state.spec.name, state.run_id, state.spec.prompt, tuple(state.transcript))
+        return AgentSpan(state.spec.name, state.run_id, state.prompt, tuple(state.transcript))
 
     async def _execute(self) -> RunResult[Any]:
         state = self._state

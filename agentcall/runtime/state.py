@@ -18,6 +18,7 @@ from typing import Any
 
 from agentcall.approvals import ApprovalRule, FinalDecision
 from agentcall.dialects.dialect import ToolChoice
+from agentcall.errors import UsageError
 from agentcall.events import Emit, Event, MessagesOmitted
 from agentcall.messages import (
     Assistant,
@@ -46,7 +47,7 @@ from agentcall.runtime.loop_guard import LoopGuard
 from agentcall.runtime.prompts import FINAL_ANSWER
 from agentcall.settings import Limits, ModelSettings, merge_settings
 from agentcall.tools.selection import ToolSelection
-from agentcall.tools.tool import Tool
+from agentcall.tools.tool import RunContext, Tool
 
 _NO_USAGE = Usage()
 
@@ -179,16 +180,7 @@ class RunState:
         )
         parent_budget = None if parent is None else parent.budget
         self.budget: Budget = Budget(spec.limits, run_input.usage, parent_budget)
-        # The conversation.
-        self._trimmed = TrimmedContext()
-        self.trim_events: list[Event] = []  # of the history, before the run began
-        self.transcript = Transcript(self._shorten_long_results(run_input.messages, spec.limits))
-        self._question: int | None = None  # see omit_messages
-        self.is_tainted = is_tainted(run_input.messages)
-        self.turns = run_input.turns
-        self.invalid_answers = 0  # in a row
-        self.trims = 0
-        self._prompt_meter = PromptMeter()
+        self._init_conversation(run_input, spec.limits)
         # The tool calls: every result by call id, also those of a turn that is under way.
         self.results: dict[str, ToolResult] = {}
         self.call_ids = {
@@ -208,6 +200,17 @@ class RunState:
         if self.turns:
             self.free_tool_choice()
 
+    def _init_conversation(self, run_input: RunInput, limits: Limits) -> None:
+        self._trimmed = TrimmedContext()
+        self.trim_events: list[Event] = []  # of the history, before the run began
+        self.transcript = Transcript(self._shorten_long_results(run_input.messages, limits))
+        self._question: int | None = None  # see omit_messages
+        self.is_tainted = is_tainted(run_input.messages)
+        self.turns = run_input.turns
+        self.invalid_answers = 0  # in a row
+        self.trims = 0
+        self._prompt_meter = PromptMeter()
+
     def switch_agent(self, spec: AgentSpec) -> None:
         """Continue as this agent, with its prompt, tools and settings."""
         self.spec = spec
@@ -219,6 +222,8 @@ class RunState:
         parent = self.input.parent
         self.path: str = spec.name if parent is None else f"{parent.path}/{spec.name}"
         self.prompt = spec.prompt
+        if spec.write_instructions is not None:
+            self.prompt = replace(spec.prompt, instructions=self._write_instructions(spec))
         self.tools: Mapping[str, Tool] = spec.registry.by_name
         self._tool_selection = None
         if spec.finder is not None:
@@ -229,6 +234,21 @@ class RunState:
         self._prompt_meter.reset()  # prompts of two agents cannot be compared
         self._window: int | None = None
         self._has_fetched_window = False
+
+    def _write_instructions(self, spec: AgentSpec) -> str:
+        """Return what the agent's function of the instructions returns for this run."""
+        write = spec.write_instructions
+        context: RunContext[Any] = RunContext(  # Any: the user's own type
+            deps=self.input.deps,
+            usage=self.budget.used,
+            messages=tuple(self.transcript),
+            run_id=self.run_id,
+            tainted=self.is_tainted,
+        )
+        text: object = "" if write is None else write(context)
+        if not isinstance(text, str):
+            raise UsageError(f"the instructions of {spec.name} returned {text!r:.100}, not a text")
+        return text
 
     def free_tool_choice(self) -> None:
         """Leave it to the model whether it calls tools, unless it may call none."""

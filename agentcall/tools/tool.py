@@ -53,12 +53,36 @@ class RunContext(Generic[Deps]):
         self._cancel_marks.append(None)
 
 
+ApprovalFunction: TypeAlias = Callable[[RunContext[Any], Mapping[str, Any]], bool]
+"""Whether a call needs approval; Any: the user's own types."""
+
+
+def is_async(function: object) -> bool:
+    """Whether a function or a callable object returns an awaitable."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
+    )
+
+
+def is_sync_function(function: object, count: int) -> bool:
+    """Whether an object is a function that takes `count` arguments, and is not async."""
+    if not callable(function) or isinstance(function, type) or is_async(function):
+        return False
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True
+
+
 class ToolOptionArguments(TypedDict, total=False):
     """The options of a tool as keyword arguments."""
 
     timeout: float | None
     retries: int
-    requires_approval: bool
+    requires_approval: bool | ApprovalFunction
     sequential: bool
     idempotent: bool
     polling: bool
@@ -77,7 +101,8 @@ class ToolOptions:
 
     timeout: seconds until a call is given up; None for no deadline.
     retries: how often in a row it may ask the model to try again.
-    requires_approval: a person has to approve each call.
+    requires_approval: a person has to approve each call, or those for which a function of the
+        `RunContext` and the arguments, a dict, returns True.
     sequential: it never runs at the same time as another call of the same turn.
     idempotent: executing the same call twice does no harm.
     polling: calling it again with the same arguments is meaningful.
@@ -95,7 +120,7 @@ class ToolOptions:
 
     timeout: float | None = 120.0
     retries: int = 3
-    requires_approval: bool = False
+    requires_approval: bool | ApprovalFunction = False
     sequential: bool = False
     idempotent: bool = False
     polling: bool = False
@@ -166,10 +191,7 @@ class Tool(Generic[P, R]):
     @cached_property
     def is_async(self) -> bool:
         """Whether calling it returns an awaitable."""
-        function = _unwrap(self.function)
-        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - a callable object's own method
-        )
+        return is_async(_unwrap(self.function))
 
     @property
     def is_untrusted_source(self) -> bool:
@@ -382,6 +404,13 @@ def _check_option_types(options: Mapping[str, object]) -> None:
                 f"{', '.join(known)}"
             )
         default: object = getattr(_DEFAULT_OPTIONS, name)
+        if name == "requires_approval" and is_sync_function(value, 2):
+            continue
+        if name == "requires_approval" and callable(value):
+            raise SchemaError(
+                f"@tool(requires_approval={value!r}): it has to be True, False, or a function of "
+                "the RunContext and the call's arguments that is not async"
+            )
         if name != "egress" and isinstance(default, bool) and not isinstance(value, bool):
             raise SchemaError(f"@tool({name}={value!r}): it has to be True or False")
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
