@@ -146,10 +146,8 @@ async def test_cancelling_a_run_cancels_the_request_and_the_tools(fake_server: S
         task = asyncio.ensure_future(agent.run("go"))
         await asyncio.sleep(0.1)
         task.cancel()
-        started = time.perf_counter()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.perf_counter() - started < 0.5
+        await asyncio.wait({task}, timeout=20)  # the tool and the server would take longer
+        assert task.cancelled()
     assert ended == ["cancelled"]
     await settled()
 
@@ -291,18 +289,17 @@ async def test_an_agent_may_be_a_tool_of_another() -> None:
     assert result.tool_calls[0][1].text == "42"
 
 
-async def test_parallel_calls_of_a_turn_take_the_time_of_one(fake_server: Serve) -> None:
+async def test_parallel_calls_of_a_turn_run_at_the_same_time(fake_server: Serve) -> None:
     @tool
     def nap(n: int) -> int:
         """Nap."""
-        time.sleep(0.2)
+        everybody.wait(30)  # for the other calls
         return n
 
+    everybody = threading.Barrier(5)
     server = fake_server([calls(*(call("nap", n=n) for n in range(5))), say("ok")])
     agent = Agent(model_at(server), tools=[nap])
-    started = time.perf_counter()
     result = await agent.run("go")
-    assert time.perf_counter() - started < 0.8
     assert [found.text for _, found in result.tool_calls if found] == list("01234")
 
 

@@ -233,11 +233,9 @@ async def test_calls_run_at_the_same_time_and_no_more_than_the_limit() -> None:
         with lock:
             now -= 1
 
-    started = time.perf_counter()
     results = await all_of([job(sync, i) for i in range(8)], Limits(parallel=4))
     assert len(results) == 8
     assert most == 4
-    assert time.perf_counter() - started < 0.6
     most = 0
     await all_of([job(sync, i) for i in range(8)], Limits(parallel=None))
     assert most == 8
@@ -283,9 +281,9 @@ async def test_an_async_tool_is_cancelled_at_its_deadline() -> None:
 
 
 async def test_a_sync_tool_at_its_deadline_may_still_be_running() -> None:
-    started, go = time.perf_counter(), threading.Event()
-    result = await result_of(lambda: go.wait(5), name="slow", timeout=0.05)
-    assert time.perf_counter() - started < 1
+    go = threading.Event()
+    call = result_of(lambda: go.wait(60), name="slow", timeout=0.05)
+    result = await asyncio.wait_for(call, 30)
     assert result.text == "slow did not end within 0.05 seconds; it may still be running"
     go.set()
 
@@ -300,10 +298,8 @@ async def test_a_tool_that_will_not_be_cancelled_holds_nothing_up_for_long() -> 
             except asyncio.CancelledError:
                 await go.wait()
 
-    started = time.perf_counter()
-    result = await result_of(stubborn, timeout=0.05)
+    result = await asyncio.wait_for(result_of(stubborn, timeout=0.05), 30)
     assert "did not end" in result.text
-    assert time.perf_counter() - started < 2
     go.set()
     await asyncio.sleep(0)
 
@@ -337,7 +333,7 @@ async def test_what_happens_is_told_in_order() -> None:
     assert started == ToolCallStarted(done.call)
     assert isinstance(finished, ToolCallFinished)
     assert finished.result.text == "done"
-    assert 0 <= finished.seconds < 1
+    assert finished.seconds >= 0
 
 
 async def test_one_call_by_name_is_repaired_checked_and_carried_out() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -316,11 +315,9 @@ async def test_tokens_are_limited() -> None:
 
 
 async def test_the_time_may_be_up_while_the_model_speaks() -> None:
-    asked, _ = agent(call("add", a=1, b=1), say("late").replace(latency=10.0),
+    asked, _ = agent(call("add", a=1, b=1), say("late").replace(latency=60.0),
                      limits=Limits(seconds=0.2))  # fmt: skip
-    started = time.perf_counter()
     result = await asked.run("go")
-    assert time.perf_counter() - started < 1
     assert result.stop_reason == "timeout"
     assert result.answer == MissingOutput("it took longer than 0.2 seconds")
     assert_whole(result)

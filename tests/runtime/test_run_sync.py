@@ -71,18 +71,23 @@ def test_it_works_in_a_loop_that_runs_cell_after_cell() -> None:
 
 
 def test_it_works_from_many_threads_at_once() -> None:
+    arrived: list[int] = []
+
+    async def wait_for_the_others() -> None:
+        while len(arrived) < 20:
+            await asyncio.sleep(0.01)
+
     async def name(number: int) -> tuple[int, str]:
-        await asyncio.sleep(0.05)
+        arrived.append(number)
+        await asyncio.wait_for(wait_for_the_others(), 30)
         return number, WHO.get()
 
     def one(number: int) -> tuple[int, str]:
         WHO.set(str(number))
         return run_sync(name(number))
 
-    started = time.perf_counter()
     with ThreadPoolExecutor(20) as pool:
         assert list(pool.map(one, range(20))) == [(n, str(n)) for n in range(20)]
-    assert time.perf_counter() - started < 0.8
 
 
 def test_a_tool_may_run_an_agent_of_its_own_sync_or_async() -> None:
@@ -133,10 +138,8 @@ def test_ctrl_c_cancels_the_run_and_ends_soon() -> None:
     """)
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
-    started = time.perf_counter()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
-    assert time.perf_counter() - started < 1.5
+    out, err = process.communicate(timeout=30)  # half of what the tool would take
     assert out == "cancelled\n"
     assert process.returncode == -signal.SIGINT
     assert err.rstrip().endswith("KeyboardInterrupt")
@@ -163,10 +166,8 @@ def test_ctrl_c_does_not_wait_for_a_sync_tool() -> None:
     """)
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
-    started = time.perf_counter()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
-    assert time.perf_counter() - started < 1.5
+    out, err = process.communicate(timeout=30)  # half of what the tool would take
     assert (out, err, process.returncode) == ("stopped\n", "", 0)
 
 

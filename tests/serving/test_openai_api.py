@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import time
 from typing import Any
 
 import pytest
@@ -122,11 +121,10 @@ async def test_a_number_of_tries_is_kept() -> None:
             assert len(server.requests) == tries
 
 
-async def test_tries_without_word_of_the_server_wait_a_little_longer_each() -> None:
+async def test_tries_without_word_of_the_server_are_repeated() -> None:
     with FakeServer([status(503, times=3), say("hi")]) as server:
-        began = time.monotonic()
         await HTTPEndpoint(server.url, tries=4).post(CHAT, BODY)
-    assert time.monotonic() - began < 2.5
+        assert len(server.requests) == 4
 
 
 async def test_a_query_stays_at_the_end() -> None:
