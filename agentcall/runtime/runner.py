@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from agentcall.errors import (
     AgentCallError,
@@ -48,6 +49,10 @@ _OWN_FOLDER = f"{Path(__file__).parents[1]}{os.sep}"
 _LIBRARY_FOLDER = f"{Path(os.__file__).parent}{os.sep}"
 
 _start_lock = threading.Lock()
+
+_thread_ids: WeakKeyDictionary[asyncio.AbstractEventLoop, int | None] = WeakKeyDictionary()
+"""The threads of the background loops. Under gevent and eventlet they are green threads of one
+thread, so that asyncio calls a loop of another one running."""
 
 
 async def run_agent(
@@ -121,10 +126,10 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
     with _start_lock:
         loop = get_background_loop()
     context = contextvars.copy_context()
-    if _get_running_loop() is loop:
+    if threading.get_ident() == _thread_ids[loop]:
         # The caller is an async tool, which blocks the loop until this returns.
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(context.run, asyncio.run, coroutine).result()
+            return pool.submit(context.run, _run_in_thread, coroutine).result()
     outcome: Future[T] = Future()
     tasks: list[asyncio.Task[T]] = []
 
@@ -172,11 +177,17 @@ def _is_own_file(name: str) -> bool:
     return name.startswith(_OWN_FOLDER) or (name.startswith(_LIBRARY_FOLDER) and not is_installed)
 
 
-def _get_running_loop() -> asyncio.AbstractEventLoop | None:
+def _run_in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a new thread. Raises UsageError if it is a green thread of this one."""
     try:
-        return asyncio.get_running_loop()
+        asyncio.get_running_loop()
     except RuntimeError:
-        return None
+        return asyncio.run(coroutine)
+    coroutine.close()
+    raise UsageError(
+        "an async tool cannot call run_sync under gevent or eventlet, whose threads are one; use "
+        "`await agent.run(...)` in it"
+    )
 
 
 def _copy_outcome(outcome: Future[T], task: asyncio.Task[T]) -> None:
@@ -192,6 +203,7 @@ def get_background_loop(name: str = "agentcall") -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=name, daemon=True)
     thread.start()
+    _thread_ids[loop] = thread.ident
     atexit.register(_close_loop, loop, thread)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=get_background_loop.cache_clear)  # a fork has no threads

@@ -10,13 +10,14 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from agentcall import Agent, tool
 from agentcall.runtime.runner import run_sync
-from agentcall.testing import ScriptedModel, call, say
+from agentcall.testing import FakeServer, RecordedRequest, Reply, ScriptedModel, call, say
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
 
@@ -300,3 +301,67 @@ def test_programs_that_tests_start_can_be_interrupted_in_the_background() -> Non
         check=True,
     )
     assert done.stdout == "default_int_handler\n"
+
+
+PATCHED = """
+import sys
+
+def patch():
+    if sys.argv[1] == "gevent":
+        from gevent import monkey, spawn
+        monkey.patch_all()
+        return lambda jobs: [job.get() for job in [spawn(job) for job in jobs]]
+    import eventlet
+    eventlet.monkey_patch()
+    return lambda jobs: [job.wait() for job in [eventlet.spawn(job) for job in jobs]]
+
+if sys.argv[2] == "first":
+    run_all = patch()
+
+from agentcall import Agent
+from agentcall.testing import ScriptedModel, call, say
+
+if sys.argv[2] == "later":
+    run_all = patch()
+
+def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+
+async def ask_another(question: str) -> str:
+    "Ask another agent."
+    return Agent(ScriptedModel([say("nested")])).run_sync(question).output
+
+agent = Agent(sys.argv[3], tools=[add, ask_another])
+
+def run():
+    return agent.run_sync("go").output
+
+print(run(), run(), *run_all([run, run, run]))
+nested = ScriptedModel([call("ask_another", question="?"), say("done")])
+print(Agent(nested, tools=[ask_another]).run_sync("go").tool_calls[0][1].text)
+"""
+
+
+@pytest.mark.parametrize("patched", ["first", "later"])
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_run_sync_works_in_a_program_that_gevent_or_eventlet_has_patched(
+    library: str, patched: str
+) -> None:
+    if find_spec(library) is None:
+        pytest.skip(f"needs {library}")
+
+    def brain(request: RecordedRequest) -> Reply:
+        is_done = request.messages[-1]["role"] == "tool"
+        return say("3") if is_done else call("add", a=1, b=2)
+
+    with FakeServer(brain) as server:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", PATCHED, library, patched, server.url],
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+    runs, _, nested = done.stdout.partition("\n")
+    assert (runs.split(), done.returncode) == (["3"] * 5, 0), done.stderr
+    assert "use `await agent.run(...)` in it" in nested
