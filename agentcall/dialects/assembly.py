@@ -24,7 +24,7 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -32,6 +32,7 @@ from typing import Literal, TypeAlias
 from agentcall.dialects.answer_parts import CallPart, MalformedCallPart, ToolCallDelta, ToolCallPart
 from agentcall.dialects.dialect import ToolSet, ToolSpecs
 from agentcall.lenient_json import BracketMatcher
+from agentcall.messages import JSON
 
 MIXED_CALLS = "the server mixed the pieces of several calls up; make one call at a time"
 NAMELESS_CALL = "the server sent arguments without the name of a tool; make one call at a time"
@@ -296,25 +297,23 @@ def _has_other_id(call: _CallAssembly, piece: ToolCallDelta) -> bool:
 def _are_snapshots(parts: Sequence[str]) -> bool:
     """Whether each piece is a JSON object that contains the object before it."""
     try:
-        values = [json.loads(part) for part in parts]
+        values: list[JSON] = [json.loads(part) for part in parts]
     except (ValueError, RecursionError):
         return False
-    return all(isinstance(v, dict) for v in values) and all(
+    return all(isinstance(value, Mapping) for value in values) and all(
         _contains(later, earlier) for earlier, later in pairwise(values)
     )
 
 
-def _contains(later: object, earlier: object) -> bool:
+def _contains(later: JSON, earlier: JSON) -> bool:
     """Whether a value is another one that has grown."""
-    match earlier, later:
-        case dict(), dict():
-            return all(key in later and _contains(later[key], earlier[key]) for key in earlier)
-        case list(), list():
-            return len(earlier) <= len(later) and all(map(_contains, later, earlier))
-        case str(), str():
-            return later.startswith(earlier)
-        case _:
-            return earlier is None or (type(earlier) is type(later) and earlier == later)
+    if isinstance(earlier, str) and isinstance(later, str):
+        return later.startswith(earlier)
+    if isinstance(earlier, Mapping) and isinstance(later, Mapping):
+        return all(key in later and _contains(later[key], earlier[key]) for key in earlier)
+    if isinstance(earlier, list) and isinstance(later, list):
+        return len(earlier) <= len(later) and all(map(_contains, later, earlier))
+    return earlier is None or (type(earlier) is type(later) and earlier == later)
 
 
 def _is_json(text: str) -> bool:

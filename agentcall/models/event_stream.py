@@ -14,6 +14,7 @@ The text of an event that is named as a keep-alive is skipped.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import orjson
 
@@ -116,10 +117,10 @@ def _is_json(data: bytes) -> bool:
 def _wrap_error(event: bytes) -> bytes:
     """Return the data of an error event as `{"error": ...}`."""
     try:
-        value = orjson.loads(event)
+        value: JSON = orjson.loads(event)
     except ValueError:
         value = event.decode("utf-8", "replace")
-    has_error = isinstance(value, dict) and ("error" in value or value.get("object") == "error")
+    has_error = isinstance(value, Mapping) and ("error" in value or value.get("object") == "error")
     return event if has_error else orjson.dumps({"error": value})
 
 

@@ -318,7 +318,7 @@ class HTTPEndpoint:
         self, method: str, path: str, body: bytes | None, deadline: float
     ) -> aiohttp.ClientResponse:
         seconds = max(deadline - monotonic(), 0.001)
-        url = join_url(self.url, path)
+        url, status = join_url(self.url, path), 0
         try:
             for _ in range(_MAX_REDIRECTS):
                 response = await self._send(method, url, body, deadline)
@@ -326,10 +326,10 @@ class HTTPEndpoint:
                     return response
                 if not (response.status < 400 and "Location" in response.headers):
                     raise await self._read_error(response)
-                url = self._resolve_redirect(response, method, path, url)
+                url, status = self._resolve_redirect(response, method, path, url), response.status
         except _TRANSPORT_ERRORS as error:
             raise self._convert_error(error, seconds) from _get_safe_cause(error)
-        raise ModelRefused(f"{self.display_url} redirects in a circle", status=response.status)
+        raise ModelRefused(f"{self.display_url} redirects in a circle", status=status)
 
     async def _send(
         self, method: str, url: str, body: bytes | None, deadline: float
@@ -433,7 +433,7 @@ class HTTPEndpoint:
                     "file of its CA as ssl= or SSL_CERT_FILE, or ssl=False to accept any"
                 )
             case aiohttp.ClientConnectorSSLError():
-                reason = getattr(error.os_error, "reason", "") or error.os_error
+                reason = str(getattr(error, "reason", "") or error)
                 return (
                     f"no TLS connection to {self.display_url} is possible ({reason}); if the "
                     "server does not use TLS, write http:// instead of https://"

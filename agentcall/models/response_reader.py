@@ -144,7 +144,7 @@ class ResponseReader:
         return self._read_event_body(body)
 
     def _read_event_body(self, body: JSON) -> Sequence[ResponseEvent]:
-        if type(body) is not dict:
+        if not isinstance(body, dict):
             return self._read_odd_event(body)
         if "prompt_progress" in body:
             return _parse_progress(body["prompt_progress"])
