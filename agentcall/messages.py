@@ -790,7 +790,7 @@ _IMAGE_SIGNATURES = {
     "gif": b"GIF8",
     "webp": b"RIFF",
 }
-_IMAGE_URL = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,[\w+/]{60,}={0,2}", re.ASCII)
+_IMAGE_URL = r"data:image/(?:png|jpe?g|gif|webp);base64,[a-zA-Z0-9_+/]{60,}={0,2}"
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 
 
@@ -885,7 +885,7 @@ def extract_images(text: str, first: int = 1) -> tuple[str, tuple[Image, ...]]:
         images.append(image)
         return format_image(image, first + len(images) - 1)
 
-    return _IMAGE_URL.sub(replace_url, text), tuple(images)
+    return re.sub(_IMAGE_URL, replace_url, text), tuple(images)
 
 
 def hide_image_data(message: Message) -> Message:

@@ -31,7 +31,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import orjson
 
@@ -343,8 +343,12 @@ class _Attempt:
     def create_start(self, url: str) -> ResponseStart:
         """Return the first part of an answer."""
         choice = self.choice
-        adaptations = tuple([(each.name, each.reason) for each in self.learned])
-        return ResponseStart(choice.dialect.name, choice.reason, choice.model, url, adaptations)
+        start = ResponseStart(choice.dialect.name, choice.reason, choice.model, url)
+        if not self.learned:
+            return start
+        return replace(
+            start, adaptations=tuple([(item.name, item.reason) for item in self.learned])
+        )
 
     def build_body(self, encoder: RequestEncoder) -> RequestBody:
         """Return the body that was sent, with private keys."""
@@ -394,13 +398,13 @@ def _start_answer(dialect: Dialect, request: ModelRequest) -> ModelRequest:
     return replace(request, prompt=prompt, transcript=Transcript(messages), tool_choice="auto")
 
 
-def _count_characters(answer: JSON) -> int:
+def _count_characters(answer: Any) -> int:  # Any: an odd form has none
     """Return the number of characters of an answer's text; 0 if it has none."""
-    match answer:
-        case {"choices": [{"message": {"content": str(text)}}, *_]}:
-            return len(text)
-        case _:
-            return 0
+    try:
+        text = answer["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return 0
+    return len(text) if isinstance(text, str) else 0
 
 
 def _require_no_image_in_question(model: str, request: ModelRequest) -> None:

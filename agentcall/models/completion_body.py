@@ -230,11 +230,13 @@ def _find_choice(body: CompletionBody, index: int | None) -> CompletionBody | No
 
 def _parse_index(index: JSON) -> int | None:
     """Return the index, which servers send as a number or as text; None if there is none."""
+    if index is None or type(index) is int:
+        return index
     if isinstance(index, str) and index.strip().isdecimal():
         return int(index)
     if isinstance(index, float) and index.is_integer():
         return int(index)
-    return index if isinstance(index, int) and not isinstance(index, bool) else None
+    return None
 
 
 def _find_message(choice: CompletionBody) -> CompletionBody | None:
@@ -345,7 +347,7 @@ def _parse_tool_call(call: CompletionBody) -> ToolCallDelta:
         arguments = json.dumps(arguments, ensure_ascii=False)
     index, call_id = call.get("index"), call.get("id")
     return ToolCallDelta(
-        index if type(index) is int else _parse_index(index),
+        _parse_index(index),
         str(call_id) if call_id else "",
         name if isinstance(name, str) else "",
         arguments or "",

@@ -61,7 +61,7 @@ _SEPARATOR = re.compile(
 """Separates shorthands; the name of a model may contain commas."""
 
 _KINDS = (*LOCAL_PORTS, "lmdeploy", "embedded")
-_HOST_AND_PORT = re.compile(r"[\w.-]+:\d{2,5}(?:/|#|$)")
+_HOST_AND_PORT = r"[\w.-]+:\d{2,5}(?:/|#|$)"
 """Matches an address without its scheme, such as `localhost:8000`."""
 
 
@@ -177,7 +177,7 @@ def _suggest_shorthand(text: str) -> str:
     )
     kind, _, name = text.partition(":")
     kinds = get_close_matches(re.sub(r"[ ._-]", "", kind.lower()), _KINDS, 1, 0.75)
-    if _HOST_AND_PORT.match(text):
+    if re.match(_HOST_AND_PORT, text):
         return f"use http://{text} for a server at this address; the forms are {forms}"
     if kinds and "@" not in name:
         return f"did you mean {kinds[0]}:{name}? The forms are {forms}"

@@ -12,8 +12,8 @@ from agentcall.errors import UsageError
 
 _CHAT_PATH = "/chat/completions"
 _INVALID_PORT = re.compile(r":[^:\]]*[^:\]\d][^:\]]*$")
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL_CHARACTER = r"[\x00-\x08\x0a-\x1f\x7f]"
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SECRET_NAME = re.compile("key|token|secret|password|sig|auth", re.IGNORECASE)
 
@@ -92,13 +92,13 @@ def build_headers(api_key: str, headers: Mapping[str, str]) -> dict[str, str]:
     merged = {name: value for name, value in usual.items() if name.lower() not in given}
     merged.update(headers)
     for name, value in merged.items():
-        if _CONTROL_CHARACTER.search(value):
+        if re.search(_CONTROL_CHARACTER, value):
             source = f"the header {name}" if name.lower() in given else "the API key"
             raise UsageError(
                 f"{source} contains a line break or another control character; was it copied "
                 "with a part of something else?"
             )
-        if not _HEADER_NAME.fullmatch(name):
+        if not re.fullmatch(_HEADER_NAME, name):
             raise UsageError(f"{name!r} is not the name of an HTTP header")
     return merged
 

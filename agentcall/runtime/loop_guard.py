@@ -103,6 +103,8 @@ def _normalize(value: JSON) -> JSON:
     match value:
         case str():
             return " ".join(value.split())
+        case int():
+            return value
         case float() if value.is_integer() and abs(value) < 2**53:
             return int(value)
         case dict():

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agentcall.errors import ArgumentsError
-from agentcall.lenient_json import ParsedJSON, parse_lenient_json
 from agentcall.messages import JSON
 from agentcall.runtime.prompts import format_invalid_output
 from agentcall.tools.schema import TypeSchema, type_schema
@@ -101,8 +100,7 @@ def _iter_unwrapped(text: str, type_name: str) -> Iterator[str]:
     fenced = [block.strip() for block in reversed(_FENCE.findall(text))]
     found = [found for found in _find_json_values(text) if found.startswith("{")]
     for candidate in (whole, *fenced, *(found if len(found) == 1 else ())):
-        parsed = parse_lenient_json(candidate)
-        value = parsed.value if isinstance(parsed, ParsedJSON) else None
+        value = _parse_json(candidate)
         for _ in range(_MAX_LAYERS):
             value = _unwrap(value, type_name)
             if value is None:
@@ -113,8 +111,7 @@ def _iter_unwrapped(text: str, type_name: str) -> Iterator[str]:
 def _unwrap(value: JSON, type_name: str) -> JSON:
     """Return what is inside one layer; None if there is none."""
     if isinstance(value, str):
-        parsed = parse_lenient_json(value)
-        return parsed.value if isinstance(parsed, ParsedJSON) else None
+        return _parse_json(value)
     if isinstance(value, list):
         return value[0] if len(value) == 1 else None
     members = dict(value) if isinstance(value, Mapping) else {}
@@ -126,8 +123,19 @@ def _unwrap(value: JSON, type_name: str) -> JSON:
     return item if key in _WRAPPER_KEYS or key == type_name else None
 
 
+def _parse_json(text: str) -> JSON:
+    """Return the value of a text that is JSON, with errors or without; None if it is not."""
+    from agentcall.lenient_json import ParsedJSON, parse_lenient_json  # late, as below
+
+    parsed = parse_lenient_json(text)
+    return parsed.value if isinstance(parsed, ParsedJSON) else None
+
+
 def _repair_json(text: str) -> Iterator[str]:
     """Yield a complete object or list whose JSON has errors of syntax, as valid JSON."""
+    # late: its patterns take long to compile, and few outputs need it
+    from agentcall.lenient_json import ParsedJSON, parse_lenient_json
+
     parsed = parse_lenient_json(text)
     if isinstance(parsed, ParsedJSON) and parsed.rule and isinstance(parsed.value, (dict, list)):
         yield json.dumps(parsed.value, ensure_ascii=False)

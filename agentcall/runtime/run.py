@@ -104,7 +104,7 @@ class AgentRun:
         messages = _inherit_taint(
             self._enclosing_call, run_input, assess_messages(run_input.messages, spec)
         )
-        self._state = RunState(spec, replace(run_input, messages=messages), emit)
+        self._state = RunState(spec, run_input, messages, emit)
         self._model_caller = self._create_model_caller()
         self._handoff_spans = ExitStack()
         self.final_result: RunResult[Any] | None = None

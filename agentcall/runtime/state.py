@@ -86,6 +86,9 @@ class RunInput:
     settings: ModelSettings | None = None
 
 
+_ONE_TOOL_CALL = Usage(tool_calls=1)
+
+
 class Budget:
     """Counts what a run uses, against its own limits and those of the runs above it.
 
@@ -143,7 +146,7 @@ class Budget:
             if limit is not None and budget.used.tool_calls >= limit and not approved:
                 return limit
         for budget in self.chain:
-            budget.used = replace(budget.used, tool_calls=budget.used.tool_calls + 1)
+            budget.used += _ONE_TOOL_CALL
         return None
 
     def find_exceeded_limit(self) -> tuple[StopReason, str] | None:
@@ -162,10 +165,17 @@ class Budget:
 class RunState:
     """All that changes in a run; the loop, the planner and the executor work on it.
 
-    A nested run reads the state of the run above it: see `current_run`.
+    A nested run reads the state of the run above it: see `current_run`. `messages` are those of the
+    input, with what is known of their provenance.
     """
 
-    def __init__(self, spec: AgentSpec, run_input: RunInput, emit: Emit | None = None) -> None:
+    def __init__(
+        self,
+        spec: AgentSpec,
+        run_input: RunInput,
+        messages: Sequence[Message],
+        emit: Emit | None = None,
+    ) -> None:
         parent = run_input.parent
         self.input = run_input
         self.run_id = run_input.run_id
@@ -180,12 +190,10 @@ class RunState:
         )
         parent_budget = None if parent is None else parent.budget
         self.budget: Budget = Budget(spec.limits, run_input.usage, parent_budget)
-        self._init_conversation(run_input, spec.limits)
+        self._init_conversation(run_input, messages, spec.limits)
         # The tool calls: every result by call id, also those of a turn that is under way.
         self.results: dict[str, ToolResult] = {}
-        self.call_ids = {
-            call.id for m in run_input.messages if isinstance(m, Assistant) for call in m.calls
-        }
+        self.call_ids = {call.id for m in messages if isinstance(m, Assistant) for call in m.calls}
         self.failures: Counter[str] = Counter()  # in a row, by tool
         self.loop_guard = LoopGuard()
         self.paused_runs: dict[str, RunResult[Any]] = {}  # Any: there is no output yet
@@ -200,12 +208,14 @@ class RunState:
         if self.turns:
             self.free_tool_choice()
 
-    def _init_conversation(self, run_input: RunInput, limits: Limits) -> None:
+    def _init_conversation(
+        self, run_input: RunInput, messages: Sequence[Message], limits: Limits
+    ) -> None:
         self._trimmed = TrimmedContext()
         self.trim_events: list[Event] = []  # of the history, before the run began
-        self.transcript = Transcript(self._shorten_long_results(run_input.messages, limits))
+        self.transcript = Transcript(self._shorten_long_results(messages, limits))
         self._question: int | None = None  # see omit_messages
-        self.is_tainted = is_tainted(run_input.messages)
+        self.is_tainted = is_tainted(messages)
         self.turns = run_input.turns
         self.invalid_answers = 0  # in a row
         self.trims = 0

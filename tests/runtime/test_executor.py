@@ -37,7 +37,7 @@ def make_state(emit: Emit | None = None, limits: Limits | None = None) -> RunSta
         OutputParser(str),
         limits or Limits(),
     )
-    return RunState(spec, RunInput("r", (), 0), emit)
+    return RunState(spec, RunInput("r", (), 0), (), emit)
 
 
 def job(function: Callable[..., Any], number: int = 0, retry: int = 0, **marks: Any) -> PlannedCall:

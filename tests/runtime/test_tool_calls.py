@@ -65,7 +65,7 @@ def state_of(
         Limits(**limits),
     )
     run_input = RunInput("r", history, len(history))
-    return RunState(spec, run_input, None if events is None else events.append)
+    return RunState(spec, run_input, run_input.messages, None if events is None else events.append)
 
 
 def plan(state: RunState, *parsed: ToolCallPart, turn: int = 1) -> list[PlannedCall]:

@@ -10,7 +10,6 @@ from contextlib import suppress
 import orjson
 
 from agentcall.errors import ArgumentProblem, ArgumentsError
-from agentcall.lenient_json import has_repeated_key
 from agentcall.messages import JSON
 from agentcall.tools.schema._definitions import Schema, is_schema
 
@@ -47,6 +46,8 @@ _TYPE_NAMES = {
 
 def parse_json(arguments: str | bytes, name: str, schema: Schema) -> JSON:
     """Parse JSON arguments. Raises ArgumentsError, which has the cause and the position."""
+    from agentcall.lenient_json import has_repeated_key  # late: its patterns take long to compile
+
     raw = b""
     try:
         raw = arguments.encode() if isinstance(arguments, str) else bytes(arguments)
