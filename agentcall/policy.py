@@ -212,7 +212,7 @@ def requires_approval_policy(request: ToolCallRequest) -> PolicyDecision:
     if isinstance(needed, bool):
         return _ASK if needed else _ALLOW
     try:
-        answer: object = needed(request.context, request.arguments)
+        answer = cast("object", needed(request.context, request.arguments))
     except Exception as error:
         raise PolicyFailed(
             f"requires_approval of {request.call.name} raised {type(error).__name__}: {error}; "

@@ -74,7 +74,7 @@ def read_history(history: object) -> tuple[Message, ...]:
     history: a list of messages in any of the forms above, or its JSON text. Raises UsageError with
     the index of the message that cannot be read or mended.
     """
-    items = [] if history is None else _list_items(history)
+    items: Sequence[object] = () if history is None else _list_items(history)
     builder = _HistoryBuilder()
     for index, item in enumerate(items):
         try:
@@ -129,9 +129,14 @@ def _to_wire(item: object) -> Wire:
     """Return the fields of a message; a pair is a role and a content, as in LangChain."""
     if isinstance(item, Mapping):
         return cast("Wire", item)
-    if isinstance(item, (tuple, list)) and len(cast("Sequence[object]", item)) == 2:
-        role, content = cast("Sequence[object]", item)
-        return {"role": _LANGCHAIN_ROLES.get(str(role), role), "content": content}
+    if isinstance(item, (tuple, list)):
+        pair = cast("Sequence[object]", item)
+        if len(pair) == 2:
+            return {"role": _LANGCHAIN_ROLES.get(str(pair[0]), pair[0]), "content": pair[1]}
+    return _dump_object(item)
+
+
+def _dump_object(item: Any) -> Wire:  # Any: an object of another library
     dump = getattr(item, "model_dump", None)
     if not callable(dump) or isinstance(item, type):
         raise UsageError(
@@ -245,7 +250,7 @@ def _has_parts(content: object) -> bool:
 
 def _list_parts(wire: Wire) -> list[Any]:  # Any: as in Wire
     """Return the parts of a message's content, a text as one."""
-    content = wire.get("content")
+    content: object = wire.get("content")
     if content is None or content == "":
         return []
     if isinstance(content, str):
@@ -254,7 +259,8 @@ def _list_parts(wire: Wire) -> list[Any]:  # Any: as in Wire
         return [cast("Wire", content)]
     if not isinstance(content, Sequence):
         raise UsageError(f"its content is {content!r:.100}; use a text or a list of parts")
-    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+    parts = cast("Iterable[Any]", content)  # Any: as in Wire
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
 
 
 def _join_parts(parts: Sequence[JSON]) -> JSON:
@@ -441,8 +447,10 @@ class _HistoryBuilder:
 
     def _match_without_id(self, index: int, result: ToolResult) -> bool:
         """Put a result without an id, or a call without one, to the only possible call."""
-        open_calls = ([c for c in e.calls if c.result is None] for e in reversed(self._turns))
-        waiting = next(filter(None, open_calls), [])
+        open_calls: Iterator[list[_Call]] = (
+            [c for c in e.calls if c.result is None] for e in reversed(self._turns)
+        )
+        waiting: list[_Call] = next(filter(None, open_calls), list[_Call]())
         if result.call_id:
             waiting = [call for call in waiting if not call.given_id]
         named = [call for call in waiting if result.name in ("", call.call.name)]

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from agentcall.approvals import ApprovalRule, FinalDecision
 from agentcall.dialects.dialect import ToolChoice
@@ -255,7 +255,7 @@ class RunState:
             run_id=self.run_id,
             tainted=self.is_tainted,
         )
-        text: object = "" if write is None else write(context)
+        text = cast("object", "" if write is None else write(context))
         if not isinstance(text, str):
             raise UsageError(f"the instructions of {spec.name} returned {text!r:.100}, not a text")
         return text

@@ -100,10 +100,11 @@ def _extract_images(
 
 def _is_content(value: object) -> bool:
     """Whether a value is a list of texts and images, with at least one image."""
-    if not isinstance(value, (list, tuple)) or hasattr(value, "_asdict"):
+    if not isinstance(value, (list, tuple)):
         return False
+    items = cast("Sequence[object]", value)
     has_image = False
-    for item in cast("Sequence[object]", value):
+    for item in () if hasattr(items, "_asdict") else items:
         if not isinstance(item, (str, Text)):
             if not is_image(item):
                 return False
