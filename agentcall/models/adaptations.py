@@ -151,7 +151,9 @@ _NOT = (
     r"(?:currently |yet )?(?:support|accept|allow|recognize|have|permit)\w*"
     r"|unsupported|unrecognized|unknown|unexpected|extra (?:inputs?|fields?)|not support"
     r"|disallowed|unavailable|cannot be (?:used|set|specified)|invalid (?:parameter|argument|field)"
-    r"|must not be|no such|additional propert|deprecated|forbidden|no longer supported)"
+    r"|(?:must|should|may) not (?:be|have|contain|include)"
+    r"|no such|configurable|only (?:the )?default|(?:cannot|can't|can not) both"
+    r"|mutually exclusive|additional propert|deprecated|forbidden|no longer supported)"
 )
 """How servers say that something is not accepted."""
 
@@ -230,7 +232,7 @@ _NO_RESULT = (
     r"same number of function calls and responses|must be followed by tool messages"
     r"|must be a response to a prec\w+ message|did not have response messages"
     r"|tool_call_ids? .{0,40}(?:not found|no (?:response|result))|without .{0,20}tool res"
-    r"|tool (?:message|result|response)s? .{0,60}(?:without|no|missing|preced|corresponding)"
+    r"|tool (?:message|result|response)s? .{0,60}(?:without|\bno\b|missing|preced|corresponding)"
     r"|number of function response parts|unexpected tool call id|no tool (?:output|call) found"
     r"|unexpected role .?tool.? after"
 )
@@ -279,7 +281,7 @@ _PLAIN_ONLY = (
     r"|allowed|available|implemented|permitted)|unsupported|disabled|unavailable)"
     r"|(?:not|n't) (?:currently )?(?:support|allow)[^.]{0,30}stream(?:s|ing|ed)?\b(?!_options)"
     r"|stream(?:ing)?[^.]{0,30}must be (?:set to )?.?false|(?:cannot|can't) (?:be )?stream"
-    r"|(?:cannot|can't) use tools? with stream|only supports? non-?stream"
+    r"|(?:cannot|can't) use tools? with stream|only .{0,12}non-?stream"
     r"|unsupported value: .?stream.?\b(?!_options)"
 )
 _REASONING = (
@@ -527,6 +529,22 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         _drop_tools,
     ),
     Adaptation(
+        "alternating roles",
+        "messages of one role are joined, and a short answer stands between a result and a user",
+        _compile(r"\broles?\b|\bturns?\b|\buser\b|assistant|alternat|\border\b|consecutive"),
+        _change_messages(wire.alternate_roles),
+        stage=_ORDER_STAGE,
+        is_fallback=True,
+    ),
+    Adaptation(
+        NO_SYSTEM_ROLE,
+        "the instructions stand at the beginning of the first message of the user",
+        _compile(r"\bsystem\b|\broles?\b"),
+        _change_messages(wire.move_system_to_user),
+        stage=_SYSTEM_STAGE + 1,
+        is_fallback=True,
+    ),
+    Adaptation(
         NO_TOOLS,
         "tools are described in the prompt",
         _compile(r"tool|function"),
@@ -637,7 +655,10 @@ class LearnedAdaptations:
         for row in find_adaptations(refused, body):
             if row.name in used_names or row.name in excluded:
                 continue
-            if row.is_fallback and not self._may_guess(row, refused.status, body, used_names):
+            if row.is_fallback and (
+                isinstance(refused, ServerFailed)
+                or not self._may_guess(row, refused.status, body, used_names)
+            ):
                 continue
             known = next((item for item in self.active if item.name == row.name), None)
             return known or self._add(row, refused)

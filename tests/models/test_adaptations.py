@@ -161,6 +161,22 @@ def test_roles_that_must_alternate_are_joined_and_bridged(status: int, words: ob
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "After a tool message an assistant message is expected",
+        "role 'user' not allowed after 'tool'",
+        "Messages should strictly alternate user/assistant",
+        "unexpected `user` message following `tool`",
+        "The last two messages have the role user",
+    ],
+)
+def test_words_about_roles_that_are_not_known_are_tried_as_an_order(words: str) -> None:
+    name, adapted = change(words, body(SYSTEM, USER, CALL, RESULT, NEXT, NEXT, tools=[TOOL]))
+    assert name == "alternating roles"
+    assert roles(adapted) == "system user assistant tool assistant user"
+
+
+@pytest.mark.parametrize(
     ("status", "words"),
     [
         (400, "System role not supported"),
@@ -173,6 +189,8 @@ def test_roles_that_must_alternate_are_joined_and_bridged(status: int, words: ob
         (422, "system messages are not supported by this model"),
         (400, "This model does not support system prompts."),
         (400, "Please use a valid role: user, model."),
+        (400, "This model does not accept a system message"),
+        (400, "Role must be user or assistant"),
     ],
 )
 def test_instructions_stand_before_the_first_question(status: int, words: str) -> None:
@@ -392,6 +410,7 @@ def test_a_response_format_is_given_up_step_by_step() -> None:
         ("Non-streaming requests are not supported", False, True),
         ("stream must be set to true", False, True),
         ("Streaming is not supported", True, None),
+        ("Only non-streaming requests are supported", True, None),
         ("stream=true is not supported for this model", True, None),
         ("Cannot use tools with stream", True, None),
         ("Unsupported value: 'stream' does not support true with this model.", True, None),
