@@ -12,7 +12,7 @@ import sys
 from time import perf_counter
 
 from agentcall import Agent, RunResult, tool
-from agentcall.events import RunFinished, TextDelta, ToolCallFinished
+from agentcall.events import ModelProgress, RunFinished, TextDelta, ToolCallFinished
 from agentcall_tools.units import convert_units
 
 MODEL = os.environ.get("AGENTCALL_MODEL") or "embedded"
@@ -60,6 +60,8 @@ async def ask(agent: Agent, question: str) -> RunResult[str]:
     result = None
     async for event in agent.run_stream(question):
         match event:
+            case ModelProgress("fetching" | "loading"):
+                started = perf_counter()  # the time of the answer does not include the download
             case ToolCallFinished(call, answer):
                 print(f"  {call.name}({call.arguments}) -> {answer.text}")
             case TextDelta(text):

@@ -397,13 +397,16 @@ def test_a_plan_that_was_left_is_not_shown_again() -> None:
     assert rendered(left)[-1]["content"] == "add(4, 5) = 9"
 
 
-def test_when_a_failure_ends_the_plan_nothing_is_next() -> None:
+def test_when_a_failure_ends_the_plan_the_model_is_asked_to_correct_the_call() -> None:
     ended = (
         User("Which date is it?"),
         Assistant(calls=(call("today", "1"),), thinking="today()"),
         ToolResult("1", "today", "no clock", is_error=True),
     )
-    assert rendered(ended)[-1]["content"] == "today() failed: no clock"
+    assert rendered(ended)[-1]["content"] == (
+        "today() failed: no clock\n"
+        "Read the failure: call again with a value that it allows, not the same one."
+    )
 
 
 def test_a_plan_of_another_question_is_over() -> None:
@@ -444,7 +447,7 @@ def test_the_answer_to_a_plan_is_written_from_its_results_in_a_conversation_of_i
         "User: Hello.\nYou: Hello, how can I help?\n\n"
         'These are the results of the lookups:\nprice("Oslo") = 21 C, sunny\n\n'
         "Use them to answer: Do I need a coat?\n"
-        "First state the facts in a sentence, then what follows from them."
+        "Say first what the results say, then what follows from it."
     )
     prelude = dialect.create_prelude(prompt, "auto")
     assert prelude.messages == ({"role": "system", "content": "Be polite."},)
@@ -454,7 +457,8 @@ def test_the_answer_to_a_plan_is_written_from_its_results_in_a_conversation_of_i
 def test_a_question_in_chinese_is_answered_in_chinese() -> None:
     started = ConstrainedDialect().start_answer(POLITE, (User("要带伞吗？"), *TOLD[3:]))
     assert started is not None
-    assert "请根据结果回答：要带伞吗？" in str(started[1][0])
+    assert isinstance(started[1][0], User)
+    assert str(started[1][0].content).endswith("follows from it. 用中文回答。")
 
 
 @pytest.mark.parametrize(

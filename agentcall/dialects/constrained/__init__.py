@@ -14,7 +14,7 @@ Rules:
    question is repeated.
 2. `name` precedes `arguments`, so that the model first chooses a tool and is then bound to it.
 3. The answer after the last result of a plan is written as plain text in a conversation of its own:
-   the results, then the question. Asked to state the facts first, a small model judges
+   the results, then the question. Asked to say first what the results say, a small model judges
    them far better ("Do I need a coat?") than inside a constrained object, below examples of calls.
    An answer of a requested type is an object all the same.
 4. The first object of an answer counts, and objects with further calls right after it. What follows
@@ -108,21 +108,14 @@ User: Thanks a lot!
 _INSTRUCTIONS_NOTICE = "\nThe style of your words; look every fact up all the same: "
 """Precedes the user's instructions, which keep a small model from calling otherwise."""
 _ANSWER_INSTRUCTIONS = "You are a helpful assistant."
-_ANSWER_PROMPTS = {
-    False: """\
+_ANSWER_PROMPT = """\
 These are the results of the lookups:
 {results}
 
 Use them to answer: {question}
-First state the facts in a sentence, then what follows from them.""",
-    True: """\
-这是查询的结果：
-{results}
-
-请根据结果回答：{question}
-先用一句话说结果是什么，再用一句话说由此得出什么结论。""",
-}
-"""The question of an answer that is written from results, by whether it was asked in Chinese."""
+Say first what the results say, then what follows from it."""
+_CHINESE_NOTICE = " 用中文回答。"
+_CORRECTION = "Read the failure: call again with a value that it allows, not the same one."
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 MAX_EARLIER_MESSAGES = 4
 """How many messages before the question are repeated above the results."""
@@ -297,7 +290,7 @@ def _format_next_step(messages: Sequence[Message]) -> list[str]:
         note = ", with ... taken from the results" if step.has_open_value else ""
         return [f"Next: {escape_special_tokens(str(step))}{note}"]
     if _has_failed_round(messages):
-        return []
+        return [_CORRECTION]
     question = _find_question(messages[:start])
     short = question if len(question) <= MAX_QUESTION_LENGTH else question[:MAX_QUESTION_LENGTH]
     return [f"Done. Answer the user, who said: {short}{'...' if short != question else ''}"]
@@ -346,13 +339,14 @@ def _create_answer_conversation(
         if isinstance(m, ToolResult) and not m.is_error
     )
     question = _find_question(messages)
-    template = _ANSWER_PROMPTS[_CHINESE.search(question) is not None]
     earlier = "".join(
         f"{'User' if isinstance(m, User) else 'You'}: {_shorten_message(m)}\n"
         for m in messages[:start]
         if isinstance(m, User) or (isinstance(m, Assistant) and not m.calls)
     ).splitlines(keepends=True)
-    asked = template.format(results=results, question=question)
+    asked = _ANSWER_PROMPT.format(results=results, question=question)
+    if _CHINESE.search(question):
+        asked += _CHINESE_NOTICE
     text = "".join([*earlier[-MAX_EARLIER_MESSAGES:], "\n" if earlier else "", asked])
     return PromptSpec(prompt.instructions or _ANSWER_INSTRUCTIONS), [User(text)]
 
