@@ -50,8 +50,7 @@ class PromptStates:
                 return
             with suppress(OSError, ValueError):
                 if not self._restore(name):
-                    self._evaluate(messages, report)
-                    self._save(name)
+                    self._save(name, self._evaluate(messages, report))
                 self._ready.add(name)
 
     def _restore(self, name: str) -> bool:
@@ -59,14 +58,17 @@ class PromptStates:
         if not file.exists():
             return False
         try:
-            self._post("/slots/0?action=restore", {"filename": name})
+            if self._post("/slots/0?action=restore", {"filename": name}).get("n_restored"):
+                file.touch()
+                return True
         except OSError:  # another version's, or damaged
-            file.unlink(missing_ok=True)
-            return False
-        file.touch()
-        return True
+            pass
+        file.unlink(missing_ok=True)
+        return False
 
-    def _evaluate(self, messages: object, report: Callable[[int, int], None]) -> None:
+    def _evaluate(self, messages: object, report: Callable[[int, int], None]) -> int:
+        """Have the messages read, and return their number of tokens."""
+        total = 0
         body = {"messages": messages, "max_tokens": 1, "stream": True, "return_progress": True}
         body["id_slot"] = 0
         with self._open("/v1/chat/completions", body) as stream:
@@ -74,18 +76,24 @@ class PromptStates:
                 progress = event.get("prompt_progress")
                 if isinstance(progress, dict):
                     counts = cast("Mapping[str, int]", progress)
-                    report(counts["processed"], counts["total"])
+                    total = counts["total"]
+                    report(counts["processed"], total)
+        return total
 
-    def _save(self, name: str) -> None:
-        self._post("/slots/0?action=save", {"filename": name})
+    def _save(self, name: str, tokens: int) -> None:
+        """Save the state, unless another program's request has used the slot meanwhile."""
+        saved = self._post("/slots/0?action=save", {"filename": name}).get("n_saved")
+        if not isinstance(saved, int) or not tokens <= saved <= tokens + 1:
+            (self.folder / name).unlink(missing_ok=True)
+            return
         (self.folder / name).chmod(0o600)
         files = sorted(self.folder.glob("*.state"), key=lambda file: file.stat().st_mtime)
         for old in files[:-MAX_FILES]:
             old.unlink(missing_ok=True)
 
-    def _post(self, path: str, body: Mapping[str, object]) -> None:
+    def _post(self, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
         with self._open(path, body) as answer:
-            answer.read()
+            return cast("Mapping[str, object]", json.load(answer))
 
     def _open(self, path: str, body: Mapping[str, object]) -> Answer:
         request = urllib.request.Request(  # noqa: S310  (http on loopback)
