@@ -25,7 +25,7 @@ ANSWERS = {
         "What does my note on Paris say?": r"bring a map.* 1$",
         "Where is the Eiffel Tower?": r"^Paris",
         "asyncio.run(watch())": NO_COAT,
-        "Tell Ann that": r"waiting .*Ann.*ten",
+        "Tell Ann that": r"approval .*Ann.*ten",
         'run_id="oslo"': NO_COAT,
         "Where do I go?": r"Oslo",
     },
