@@ -31,7 +31,6 @@ ANSWERS = {
     },
     "docs/tutorial.md": {
         'instructions="You serve in a shop': r"3\.2",
-        "What does an apple cost?": r"1\.5",
         "Where is the Eiffel Tower?": r"Paris",
         "Tell Ann that": r"Ann.*ten",
     },
