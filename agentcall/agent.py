@@ -566,26 +566,32 @@ def _resolve_required_tools(agent: Agent[Any, Any]) -> list[Tool]:
 
 def _check_fields(agent: Agent[Any, Any]) -> None:
     """Raise UsageError for a field of the wrong type, which would fail later or not at all."""
+    fields: Mapping[str, object] = vars(agent)  # a program without a type checker passes anything
+    handoffs, max_tools = fields["handoffs"], fields["max_tools"]
+    instructions: Any = fields["instructions"]
+    is_list = isinstance(handoffs, (list, tuple))
+    others = cast("Sequence[object]", handoffs) if is_list else ()
+    is_right = {
+        "instructions": isinstance(instructions, str) or is_sync_function(instructions, 1),
+        "name": isinstance(fields["name"], str) and fields["name"] != "",
+        "limits": isinstance(fields["limits"], Limits),
+        "max_tools": max_tools is None or (isinstance(max_tools, int) and max_tools > 0),
+        "handoffs": is_list and all(isinstance(other, Agent) for other in others),
+        "output_type": not isinstance(fields["output_type"], (str, bytes, Mapping, list, tuple)),
+    }
+    for name, expected in _EXPECTED_FIELDS.items():
+        if not is_right[name]:
+            raise UsageError(f"Agent({name}={fields[name]!r:.100}): it has to be {expected}")
 
-    def refuse(name: str, value: object, expected: str) -> UsageError:
-        return UsageError(f"Agent({name}={value!r:.100}): it has to be {expected}")
 
-    fields: Mapping[str, Any] = vars(agent)  # Any: a program without a type checker
-    instructions, name, limits = fields["instructions"], fields["name"], fields["limits"]
-    handoffs, max_tools, output = fields["handoffs"], fields["max_tools"], fields["output_type"]
-    if not isinstance(instructions, str) and not is_sync_function(instructions, 1):
-        expected = "a text, or a function of a RunContext that is not async"
-        raise refuse("instructions", instructions, expected)
-    if not isinstance(name, str) or not name:
-        raise refuse("name", name, "a text")
-    if not isinstance(limits, Limits):
-        raise refuse("limits", limits, "a Limits, such as Limits(requests=5)")
-    if not (max_tools is None or (isinstance(max_tools, int) and max_tools > 0)):
-        raise refuse("max_tools", max_tools, "a number above 0, or None")
-    if not isinstance(handoffs, (list, tuple)) or not all(isinstance(a, Agent) for a in handoffs):
-        raise refuse("handoffs", handoffs, "a list of agents")
-    if isinstance(output, (str, bytes, Mapping, list, tuple)):
-        raise refuse("output_type", output, "a type, such as int, list[str] or a class")
+_EXPECTED_FIELDS = {
+    "instructions": "a text, or a function of a RunContext that is not async",
+    "name": "a text",
+    "limits": "a Limits, such as Limits(requests=5)",
+    "max_tools": "a number above 0, or None",
+    "handoffs": "a list of agents",
+    "output_type": "a type, such as int, list[str] or a class",
+}
 
 
 def _check_conversation(messages: object, session: object) -> None:
