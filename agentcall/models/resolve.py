@@ -55,10 +55,8 @@ ModelLike: TypeAlias = "Model | str | Sequence[Model | str]"
 _SINGLE_TRIES, _BALANCED_TRIES = 4, 1
 """Attempts of a request on one server; a load balancer asks another server instead."""
 
-_SEPARATOR = re.compile(
-    rf"\s*,\s*(?=(?i:https?):|(?:{'|'.join(LOCAL_PORTS)}|lmdeploy|embedded)(?![\w-]))"
-)
-"""Separates shorthands; the name of a model may contain commas."""
+_SEPARATOR = rf"\s*,\s*(?=(?i:https?):|(?:{'|'.join(LOCAL_PORTS)}|lmdeploy|embedded)(?![\w-]))"
+"""Separates shorthands; the name of a model may contain commas. Compiled on first use."""
 
 _KINDS = (*LOCAL_PORTS, "lmdeploy", "embedded")
 _HOST_AND_PORT = r"[\w.-]+:\d{2,5}(?:/|#|$)"
@@ -125,7 +123,7 @@ def prepare_model(model: Model, prompt: PromptSpec) -> None:
 
 def split_shorthands(shorthand: str) -> list[str]:
     """Split a text at the commas between shorthands; most texts have only one."""
-    return _SEPARATOR.split(shorthand.strip())
+    return re.split(_SEPARATOR, shorthand.strip())
 
 
 def _create_load_balancer(nodes: Sequence[Model | str]) -> LoadBalancer:
