@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias, cast
 
+import agentcall.models.wire_messages as wire
 from agentcall.dialects.dialect import PromptSpec
 from agentcall.errors import ContextOverflow, ModelRefused, RateLimited, ServerFailed
 from agentcall.messages import JSON
-from agentcall.models import wire_messages as wire
 
 RequestBody: TypeAlias = dict[str, JSON]
 """The JSON body of a chat request, with `messages` and `model`."""

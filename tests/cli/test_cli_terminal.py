@@ -114,7 +114,7 @@ def test_a_person_is_told_why_a_call_waits(terminal: Open, folder: Path) -> None
         shown.type("n\n")
         assert shown.end() == 0
     asked, why = (
-        shown.text.index("approve nap(seconds=30)"),
+        shown.text.index("approve nap(seconds=60)"),
         shown.text.index("why: untrusted content"),
     )
     assert asked < why < shown.text.index("not marked read_only")
