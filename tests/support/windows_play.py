@@ -61,6 +61,7 @@ def play_windows() -> None:
     loop_type: Any = asyncio.SelectorEventLoop
     loop_type.add_signal_handler = add_signal_handler
     loop_type.remove_signal_handler = add_signal_handler
+    asyncio.ProactorEventLoop = loop_type  # type: ignore[attr-defined]  # uvicorn starts one
     sys.platform = "win32"
 
 
