@@ -8,8 +8,8 @@ far with each piece, or send the last piece twice.
 Rules:
 1. Pieces of one index are a lane. In a lane whose ids alternate (a, b, a) each id is a call.
    Otherwise calls follow one another. With ids, a piece with a name begins a call if its id is new
-   and the call before it is empty or whole. Without ids, it does if the call before it is whole or
-   has another name.
+   and the call before it is empty or whole. If all ids are the same, it does with
+   another whole object. Without ids, it does if the call before it is whole or has another name.
 2. A name in pieces is their concatenation, if the name of a tool begins so.
 3. Arguments are the concatenation of all pieces. They are the last piece alone if each piece begins
    with the one before it and only the last is JSON, or if each is an object that contains the one
@@ -207,10 +207,12 @@ class _LaneReader:
     def __init__(self, tools: ToolSet, *, ids: bool) -> None:
         self._tools = tools
         self._ids = ids
+        self._has_one_id = False
         self._calls: list[_CallAssembly] = []
 
     def read(self, lane: list[_PositionedDelta]) -> list[_CallAssembly]:
         """Return the calls. Raises _AmbiguousPieces or _UnreliableIds."""
+        self._has_one_id = len({piece.id for _, piece in lane if piece.id}) == 1
         for position, piece in lane:
             current = self._calls[-1] if self._calls else None
             if current is None or self._begins_call(current, piece):
@@ -236,7 +238,7 @@ class _LaneReader:
             return True
         # The same id again: a name in pieces or repeated, or a server with one id for all calls.
         if piece.id and piece.id == current.id:
-            return self._begins_call_under_same_id(current, piece.name)
+            return self._begins_call_under_same_id(current, piece)
         return self._begins_call_without_id(current, piece.name)
 
     def _check_nameless(self, current: _CallAssembly, piece: ToolCallDelta) -> None:
@@ -257,11 +259,13 @@ class _LaneReader:
         if current.has_split_name or self._join_names(current.name, piece.name):
             raise _AmbiguousPieces
 
-    def _begins_call_under_same_id(self, current: _CallAssembly, name: str) -> bool:
+    def _begins_call_under_same_id(self, current: _CallAssembly, piece: ToolCallDelta) -> bool:
+        name = piece.name
         joined = self._join_names(current.name, name) if current.state == "empty" else ""
         if name == current.name and (name in self._tools or not joined):
             current.is_uncertain = current.is_uncertain or joined in self._tools
-            return False
+            is_next = self._has_one_id and current.state == "whole"
+            return is_next and _are_different(current.text, piece.arguments)
         both = name in self._tools and current.name in self._tools
         if both and not joined and current.state in ("empty", "whole"):
             return True
@@ -302,6 +306,21 @@ def _are_snapshots(parts: Sequence[str]) -> bool:
         return False
     return all(isinstance(value, Mapping) for value in values) and all(
         _contains(later, earlier) for earlier, later in pairwise(values)
+    )
+
+
+def _are_different(first: str, second: str) -> bool:
+    """Whether both are JSON objects, and the second is not the first that has grown."""
+    try:
+        values: list[JSON] = [json.loads(first), json.loads(second)]
+    except (ValueError, RecursionError):
+        return False
+    before, after = values
+    return (
+        isinstance(before, Mapping)
+        and isinstance(after, Mapping)
+        and before != {}
+        and not (_contains(after, before))
     )
 
 

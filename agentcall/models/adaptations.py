@@ -20,6 +20,7 @@ To add a row: an entry in `ADAPTATIONS`, and the server's words in
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -151,7 +152,8 @@ _NOT = (
     r"(?:currently |yet )?(?:support|accept|allow|recognize|have|permit)\w*"
     r"|unsupported|unrecognized|unknown|unexpected|extra (?:inputs?|fields?)|not support"
     r"|disallowed|unavailable|cannot be (?:used|set|specified)|invalid (?:parameter|argument|field)"
-    r"|(?:must|should|may) not (?:be|have|contain|include)"
+    r"|(?:must|should|may) not (?:be|have|contain|include|exist)"
+    r"|(?:may|can) only be|only \S+ is (?:supported|allowed|accepted|valid)"
     r"|no such|configurable|only (?:the )?default|(?:cannot|can't|can not) both"
     r"|mutually exclusive|additional propert|deprecated|forbidden|no longer supported)"
 )
@@ -173,7 +175,7 @@ _ALTERNATE = (
     r"|(?:conversation|chat|dialog\w*|messages?) (?:must|should) (?:start|begin) with .{0,20}user"
     r"|multi-?turn requests? alternate|function call turn comes immediately after"
     r"|function response turn comes immediately after|no user query found"
-    r"|(?:expected|requires?) an? assistant (?:message|role|turn|response)|message_order"
+    r"|(?:expected|requires?) (?:an? )?assistant (?:message|role|turn|response)|message_order"
     r"|tool (?:message|result|response)s? must be followed by an? assistant"
     r"|user (?:message|role)s? (?:cannot|can't|can not|must not|may not) (?:directly )?follow"
 )
@@ -194,7 +196,8 @@ _ONLY_USER_AND_ASSISTANT = (
     r"|input should be .?user.?(?:,| or| and) .?assistant.?(?! ?or)"
 )
 _ONE_SYSTEM = (
-    r"system message (?:must|should|has to|can only|may only) (?:be|come|appear)"
+    r"system (?:(?:message|prompt|role)s? )?(?:must|should|ha(?:s|ve) to|can only|may only) "
+    r"(?:only )?(?:be|come|appear|stand)(?! a)|system messages? (?:\S+ )?after"
     r"|system messages? (?:is|are) only (?:allowed|supported|permitted) (?:at|as|in)"
     r"|(?:only|at most) (?:one|a single|1) (?:optional )?system (?:message|prompt)"
     r"|(?:multiple|more than one|several|two|second) system (?:messages?|prompts?)"
@@ -209,7 +212,7 @@ _NO_TOOL_ROLE = (
     r"|unexpected (?:message )?role\b|got tool\b|unknown variant `tool`|roleenum\.tool"
     r"|only (?:\S+ )?user(?:,| and) .{0,20}assistant roles (?:are|is) supported(?!, with)"
     r"|input should be .?system.?, .?user.? or"
-    r"|role.{0,30}does not support .?tool"
+    r"|role.{0,30}does not support .?tool|\btool.? is not one of"
 )
 _EMPTY = (
     r"content.{0,60}(?:must not be|cannot be|can't be|should not be|may not be|is) "
@@ -231,7 +234,7 @@ _NO_CONTENT = (
 _NO_RESULT = (
     r"same number of function calls and responses|must be followed by tool messages"
     r"|must be a response to a prec\w+ message|did not have response messages"
-    r"|tool_call_ids? .{0,40}(?:not found|no (?:response|result))|without .{0,20}tool res"
+    r"|tool_call_ids? .{0,40}(?:not found|no (?:response|result))|without .{0,20}tool.?res"
     r"|tool (?:message|result|response)s? .{0,60}(?:without|\bno\b|missing|preced|corresponding)"
     r"|number of function response parts|unexpected tool call id|no tool (?:output|call) found"
     r"|unexpected role .?tool.? after"
@@ -256,14 +259,15 @@ _IMAGES = (
     r"|only (?:text|support text)|type.{0,8}(?:must|should) be .?text"
     r"|only .?text.? (?:content|is|type)"
     r"|image_url.{0,40}only supported by|unknown variant `image_url`|unsupported content"
-    r"|content.{0,20}type.{0,40}not supported"
+    r"|content.{0,20}type.{0,40}not supported|不支持[^。]{0,8}(?:图|多模态|视觉)"
 )
 _NO_TOOLS = (
     r"(?:tools?|tool[ _](?:use|choice|call(?:s|ing)?)|function[ _]?call(?:s|ing)?|functions?)\b"
     r"[^.]{0,60}(?:not support|n't support|unsupported|not (?:currently )?enabled|not available"
     r"|not allowed|not implemented|disabled|requires|not permitted|unavailable)"
     r"|(?:not|n't) (?:currently )?support[^.]{0,40}(?:tool|function)|--jinja|tool-call-parser"
-    r"|no endpoints found that support tool|cannot use tools|not capable of tool"
+    r"|no endpoints found that support [^.]{0,20}tool|不支持[^。]{0,12}(?:工具|函数|tool|function)"
+    r"|cannot use tools|not capable of tool"
     r"|(?:unknown|unrecognized|unexpected|extra|unsupported)[^.]{0,60}\btools\b"
     r"|\btools\b[^.]{0,40}(?:extra|unknown|unrecognized|unexpected)"
     r"|enable-auto-tool-choice|tools? (?:is|are) not|without tool support"
@@ -271,7 +275,9 @@ _NO_TOOLS = (
 _STREAM_ONLY = (
     r"only supports? (?:\S+ )?stream|(?:only|requires?) stream(?:ing)?"
     r"|stream(?:ing)? (?:mode )?only"
-    r"|non-?stream\w*[^.]{0,30}not|stream[^.]{0,30}(?:must|should|has to|needs to) be "
+    r"|non-?stream\w*[^.]{0,30}(?:not|unsupported|disabled|unavailable)"
+    r"|must be (?:set to )?.?false for non-?stream|(?:仅|只)支持流式"
+    r"|stream[^.]{0,30}(?:must|should|has to|needs to) be "
     r"(?:set to )?.?(?:true|enabled|on)|(?:must|please|should) (?:set|use|enable) .?stream"
     r"|(?:set|use|enable) .?stream.?(?:=|: ?| to )?true|stream(?:ing)? is required"
     r"|without stream|stream.?(?:=|: ?)false[^.]{0,30}not|only .?stream.?(?:=|: ?)true"
@@ -280,7 +286,8 @@ _PLAIN_ONLY = (
     r"stream(?:s|ing|ed)?\b(?!_options)[^.]{0,40}(?:not (?:currently )?(?:be )?(?:supported|enabled"
     r"|allowed|available|implemented|permitted)|unsupported|disabled|unavailable)"
     r"|(?:not|n't) (?:currently )?(?:support|allow)[^.]{0,30}stream(?:s|ing|ed)?\b(?!_options)"
-    r"|stream(?:ing)?[^.]{0,30}must be (?:set to )?.?false|(?:cannot|can't) (?:be )?stream"
+    r"|stream(?:ing)?[^.]{0,30}(?:must|should) be (?:set to )?.?false|(?:set|use) .?stream.?"
+    r"(?:=|: ?| to )false|verified to stream|不支持流式|(?:cannot|can't) (?:be )?stream"
     r"|(?:cannot|can't) use tools? with stream|only .{0,12}non-?stream"
     r"|unsupported value: .?stream.?\b(?!_options)"
 )
@@ -311,7 +318,7 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
     Adaptation(
         "no stream_options",
         "streams are requested without their usage, which is estimated",
-        _compile(r"stream_options|include_usage"),
+        _compile(r"stream[_ ]options|include_usage"),
         _drop_field("stream_options"),
     ),
     Adaptation(
@@ -442,7 +449,8 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         "last message of the user",
         "a short message of the user is sent at the end",
         _compile(
-            r"last (?:role|message|turn|\S+ message)[^.]{0,30}(?:must|should|has to|user|to be)"
+            r"last (?:role|message|turn|\S+ message)[^.]{0,30}"
+            r"(?:must|should|has to|user|to be|is from)"
             r"|(?:must|should|cannot|can't|not) end (?:with|on|in)|expected last role|prefill"
             r"|final message|assistant messages? at the end|(?:last|end).{0,30}got assistant"
         ),
@@ -516,7 +524,8 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         "content as parts",
         "the content of a message is sent as a list of parts",
         _compile(
-            r"content.{0,80}(?:expected an? (?:array|sequence|list)|a valid (?:list|array)"
+            r"invalid type: string, expected a seq"
+            r"|content.{0,80}(?:expected an? (?:array|sequence|list)|a valid (?:list|array)"
             r"|must be an? (?:array|list))"
         ),
         _change_messages(wire.write_content_as_parts),
@@ -527,6 +536,14 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         "tools are described in the prompt",
         _compile(_NO_TOOLS),
         _drop_tools,
+    ),
+    Adaptation(
+        "one system message",
+        "system messages are joined into one at the beginning",
+        _compile(r"\bsystem\b"),
+        _change_messages(wire.join_system),
+        stage=_SYSTEM_STAGE,
+        is_fallback=True,
     ),
     Adaptation(
         "alternating roles",
@@ -545,6 +562,14 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         is_fallback=True,
     ),
     Adaptation(
+        NO_TOOL_ROLE,
+        "calls and results of tools are sent as text of the model and of the user",
+        _compile(r"\broles?\b"),
+        _change_messages(wire.write_calls_as_text),
+        stage=_TOOL_STAGE,
+        is_fallback=True,
+    ),
+    Adaptation(
         NO_TOOLS,
         "tools are described in the prompt",
         _compile(r"tool|function"),
@@ -560,6 +585,7 @@ _ESSENTIAL_FIELDS = ("model", "messages", "stream", "tools", "max_tokens", "max_
 _JINJA_ERROR = re.compile(r".*Jinja Exception:\s*", re.DOTALL)
 _TEMPLATE_EXCERPT = re.compile(r"\s+at row \d+, column \d+:?\s*\n?.*", re.DOTALL)
 _WORDS_LENGTH = 200
+_GUESS_STATUSES = (400, 422, 500, 501)
 _MAX_EXTRA_CONTENTS = 4096
 
 
@@ -582,6 +608,17 @@ _TRANSIENT = re.compile(
 )
 
 
+_TEMPLATE = re.compile(r"jinja|chat[ _]template|template error|raise_exception", re.IGNORECASE)
+_NOT_OF_FORM = re.compile(
+    r"content[_ ]?filter|\bpolic(?:y|ies)\b|safety (?:system|filter|reason)|\bflagged\b|moderation"
+    r"|guardrail|\bquota\b|billing|payment|api[_ ]key|not a member|access denied|expired",
+    re.IGNORECASE,
+)
+"""What is refused for its content, or for who asks: another form of it does not help."""
+_SHORTEST_ECHO = 12
+_VALIDATED_VALUE = re.compile(r"input_value=.{20,}?(?=, input_type=)", re.DOTALL)
+
+
 def is_refusal(text: str) -> bool:
     """Whether a server's error 500 refuses the form of a request, so that repeating it is futile.
 
@@ -590,12 +627,36 @@ def is_refusal(text: str) -> bool:
     words = extract_words(text)
     if _TRANSIENT.search(words):
         return False
+    if _TEMPLATE.search(text):
+        return any(row.pattern.search(words) for row in ADAPTATIONS)
     return any(pattern.search(words) for pattern in _CERTAIN_PATTERNS)
+
+
+def _remove_echo(words: str, body: RequestBody) -> str:
+    """Return the words of a refusal without what they quote of the conversation."""
+    words = _VALIDATED_VALUE.sub("", words)
+    messages = body.get("messages")
+    for message in cast("wire.WireMessages", messages) if isinstance(messages, list) else ():
+        for text in wire.list_texts(message):
+            start = words.find(text[:_SHORTEST_ECHO]) if len(text) >= _SHORTEST_ECHO else -1
+            if start >= 0:
+                forms = (text, json.dumps(text, ensure_ascii=False)[1:-1])
+                length = max(_count_equal(words[start:], form) for form in forms)
+                words = words[:start] + words[start + length :]
+    return words
+
+
+def _count_equal(first: str, second: str) -> int:
+    """Return how many characters two texts have in common at their beginning."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def find_adaptations(refused: ModelRefused, body: RequestBody) -> Iterable[Adaptation]:
     """Yield the rows that recognize a refusal and change the refused body, in their order."""
-    words = extract_words(refused.body)
+    words = _remove_echo(extract_words(refused.body), body)
+    if _NOT_OF_FORM.search(words):
+        return
     for row in ADAPTATIONS:
         if row.pattern.search(words) and row.change(body) != body:
             yield row
@@ -668,12 +729,14 @@ class LearnedAdaptations:
         self, row: Adaptation, status: int, body: RequestBody, used: Collection[str]
     ) -> bool:
         """Whether an uncertain row gives up nothing that the server has accepted."""
-        if row.name == NO_SYSTEM_ROLE:
-            return not self.accepts_system
-        if row.name != NO_TOOLS:
+        if row.name == NO_IMAGES:
             return True
+        if status not in _GUESS_STATUSES:
+            return False
+        if row.name != NO_TOOLS:
+            return row.name != NO_SYSTEM_ROLE or not self.accepts_system
         has_results = NO_TOOL_ROLE in used or wire.has_tool_messages(body.get("messages"))
-        return not (self.accepts_tools or has_results) and status in (400, 422, 501)
+        return not (self.accepts_tools or has_results) and status != 500
 
     def _add(self, row: Adaptation, refused: ModelRefused) -> LearnedAdaptation:
         words = " ".join(extract_words(refused.body).split())

@@ -178,7 +178,10 @@ def _require_body(body: JSON) -> CompletionBody:
     if not isinstance(body, dict):
         raise BadAnswer(f"the server's answer is not a JSON object: {shorten_body(body)}")
     error = body.get("error")
-    if error or body.get("object") == "error":  # an error under HTTP 200, or inside a stream
+    is_notice = "choices" not in body and any(
+        isinstance(body.get(key), str) for key in ("message", "detail", "msg")
+    )
+    if error or is_notice or body.get("object") == "error":  # under HTTP 200, or inside a stream
         code = error.get("code") if isinstance(error, dict) else body.get("code")
         number = _parse_index(code)
         status = number if number is not None and 400 <= number < 600 else 500

@@ -138,6 +138,13 @@ def _join_contents(contents: Sequence[JSON]) -> JSON:
     return [part for content in contents for part in _list_parts(content)]
 
 
+def list_texts(message: WireMessage) -> list[str]:
+    """Return the texts of a message's content."""
+    parts = _list_parts(message.get("content"))
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return [text for text in texts if isinstance(text, str)]
+
+
 def _list_parts(content: JSON) -> Sequence[JSON]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []

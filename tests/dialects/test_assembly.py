@@ -138,6 +138,11 @@ BROKEN = ("broken", "")
         ([(0, "a", "add", '{"a": 1'), (0, "", "", "}"), (0, "", "", "}")], [("add", ONE)]),
         ([(0, "a", "add", ONE), (0, "a", "add", ONE)], [("add", ONE)]),
         ([(0, "a", "add", ""), (0, "", "", ONE), (0, "", "", ONE)], [("add", ONE)]),
+        # one id for all calls
+        (
+            [(0, "a", "add", ONE), (0, "a", "add", TWO), (0, "a", "read_file", PATH)],
+            [("add", ONE), ("add", TWO), ("read_file", PATH)],
+        ),
         # the index is missing behind the first piece
         ([(0, "a", "add", ""), (None, "", "", ONE)], [("add", ONE)]),
         (

@@ -135,6 +135,7 @@ MAY_LACK = {
     "glm47": "\n</tool_call>",
     "glaive": " <|endoftext|>",
     "lm_studio": "[END_TOOL_REQUEST]",
+    "nemotron": "</TOOLCALL>",
     "tool_tag": "\n</tool>",
     "harmony": "<|call|>",
     "harmony_first": "<|call|>",

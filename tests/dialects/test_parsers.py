@@ -291,7 +291,7 @@ CLOSED_EARLY = {
 
 SOFT_FORMATS = {
     *("pythonic", "react", "bare", "openai", "fenced", "openai_message", "thought_first"),
-    *("full_width", "tool_tag", "lm_studio", "commented"),
+    *("full_width", "tool_tag", "lm_studio", "nemotron", "commented"),
 }
 """Formats whose markup may be text as well."""
 

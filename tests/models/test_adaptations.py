@@ -140,6 +140,11 @@ ORDER_WORDS = [
         "Please ensure that multiturn requests alternate between user and model.",
     ),
     (
+        500,
+        "unable to render chat template: exception: Expected assistant message after tool message",
+    ),
+    (500, "Jinja Exception: this template wants the user role after a reply"),
+    (
         400,
         (
             'litellm.BadRequestError: MistralException - {"object":"error","message":"Unexpected '
@@ -210,6 +215,9 @@ def test_instructions_stand_before_the_first_question(status: int, words: str) -
         "Only user, assistant and tool roles are supported, got system.",
         "Unexpected role 'system' after role 'user'",
         "Multiple system messages are not supported",
+        "System messages can only be placed at the start",
+        "Invalid: system message found after first message",
+        "Message at index 3 has role 'system', but system must come first",
     ],
 )
 def test_system_messages_are_joined_at_the_beginning(words: str) -> None:
@@ -226,6 +234,8 @@ def test_system_messages_are_joined_at_the_beginning(words: str) -> None:
         "Only user and assistant roles are supported!",
         "messages[2].role: unknown variant `tool`, expected one of `system`, `user`, `assistant`",
         "Unexpected message role.",
+        "'tool' is not one of ['system', 'user', 'assistant'] - 'messages.3.role'",
+        "bad role in messages[2]",
     ],
 )
 def test_results_are_sent_as_text_where_the_template_has_no_tool_role(words: str) -> None:
@@ -249,6 +259,7 @@ def test_results_are_sent_as_text_where_the_template_has_no_tool_role(words: str
             ),
         ),
         (400, "Extra inputs are not permitted, field: 'messages[2].ToolMessage.name'"),
+        (400, "messages[2]: property name should not exist"),
         (
             422,
             {
@@ -346,6 +357,9 @@ FIELD_WORDS: list[tuple[int, object, str, JSON, str]] = [
         0,
         "",
     ),
+    (400, "`temperature` may only be set to 1 when thinking is enabled.", "temperature", 0, ""),
+    (400, "invalid temperature: only 1 is allowed for this model", "temperature", 0, ""),
+    (400, "Stream options are not known", "stream_options", {}, ""),
     (400, "Argument not supported on this model: seed", "seed", 1, ""),
     (400, "top_k: unknown field", "top_k", 1, ""),
     (
@@ -408,6 +422,13 @@ def test_a_response_format_is_given_up_step_by_step() -> None:
         ("This model only support stream mode, please enable the stream parameter", False, True),
         ("parameter.enable_thinking only support stream", False, True),
         ("Non-streaming requests are not supported", False, True),
+        ("enable_thinking must be set to false for non-streaming calls", False, True),
+        ("non-streaming mode is unsupported", False, True),
+        ("该模型仅支持流式输出", False, True),
+        ("Server-sent events are disabled; set stream to false", True, None),
+        ("stream: input should be False", True, None),
+        ("Your organization must be verified to stream this model.", True, None),
+        ("该模型不支持流式输出", True, None),
         ("stream must be set to true", False, True),
         ("Streaming is not supported", True, None),
         ("Only non-streaming requests are supported", True, None),
@@ -590,3 +611,33 @@ def test_a_busy_server_is_not_a_refusal() -> None:
         assert isinstance(parse_error_response(500, {"error": words}), ServerFailed)
     error = parse_error_response(429, {"error": "Conversation roles must alternate"})
     assert LearnedAdaptations().learn(error, body(USER, USER), ()) is None
+
+
+def test_what_a_refusal_quotes_of_the_conversation_teaches_nothing() -> None:
+    question = 'My server says "phi3 does not support tools", and System role not supported. Why?'
+    sent = body(SYSTEM, {"role": "user", "content": question}, tools=[TOOL], temperature=9)
+    for words in (
+        f"temperature must be between 0 and 2. Prompt: {json.dumps(question)}",
+        f"temperature must be between 0 and 2. Request: {question[:60]}...",
+        f"Input should be less than 2 [type=less, input_value='{question[:50]}', input_type=str]",
+    ):
+        assert change(words, sent) == ("", sent)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "The response was filtered due to Azure OpenAI's content management policy: user"),
+        (400, "Provider blocked the request: user input, tools and the system break a policy"),
+        (400, "Your request was rejected as a result of our safety system."),
+        (400, "The prompt of the user was flagged. Tools are not allowed for it."),
+        (403, "You do not have access to the system with your role."),
+        (403, "User not allowed: you are not a member of this system's project"),
+        (404, "Unsupported model: system"),
+    ],
+)
+def test_what_is_refused_for_its_content_or_its_sender_teaches_nothing(
+    status: int, words: str
+) -> None:
+    sent = body(SYSTEM, USER, ANSWER, NEXT, tools=[TOOL])
+    assert change(words, sent, status) == ("", sent)

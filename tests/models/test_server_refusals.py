@@ -220,6 +220,24 @@ async def test_a_refusal_is_recognized_in_every_form(
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("key", ["message", "detail", "msg"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_under_200_without_an_error_is_recognized(
+    make: Make, key: str, *, stream: bool
+) -> None:
+    def answer(request: RecordedRequest) -> Reply:
+        if request.messages[0]["role"] == "system":
+            return status(200, body={"code": 20015, key: "System role not supported"})
+        return say("Hi")
+
+    with FakeServer(answer) as server:
+        agent = Agent(make(server), instructions="Be kind.")
+        if stream:
+            assert output(await collect(agent, "Hi")) == "Hi"
+        else:
+            assert (await agent.run("Hi")).output == "Hi"
+
+
 async def test_a_request_is_not_repeated_once_a_part_of_its_answer_has_arrived() -> None:
     words = "Conversation roles must alternate user/assistant/user/assistant/..."
     reply = error_in_stream(say("a long answer " * 20), after=0.5, error=words)

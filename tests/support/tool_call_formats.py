@@ -220,6 +220,10 @@ def lm_studio(name: str, arguments: dict[str, Any]) -> str:
     return f"[TOOL_REQUEST]{call}[END_TOOL_REQUEST]"
 
 
+def nemotron(name: str, arguments: dict[str, Any]) -> str:
+    return f"<TOOLCALL>[{dumps({'name': name, 'arguments': arguments})}]</TOOLCALL>"
+
+
 def tool_tag(name: str, arguments: dict[str, Any]) -> str:
     return f"<tool>\n{dumps({'name': name, 'arguments': arguments})}\n</tool>"
 
@@ -288,7 +292,7 @@ JSON_FORMATS: dict[str, Callable[[str, dict[str, Any]], str]] = {
         internlm, internlm_spaced, internlm_old, hermes, hermes_python, llama3, bare, openai,
         fenced, mistral_v3, mistral_v11, mistral_v13, deepseek_v3, deepseek_v31, kimi, harmony,
         granite, granite31, phi, react, pythonic, llama4, cohere, jamba, apertus, lfm2,
-        lm_studio, tool_tag, glaive, openai_message, thought_first, full_width,
+        lm_studio, nemotron, tool_tag, glaive, openai_message, thought_first, full_width,
         function_attribute, function_json, commented,
     )
 }  # fmt: skip

@@ -42,8 +42,10 @@ Tags that models were prompted to write, among them LM Studio's default for mode
 of their own. They occur in prose and data as well, so that they count only around offered tools.
 
     [TOOL_REQUEST]{"name": "get_weather", "arguments": {"city": "Paris"}}[END_TOOL_REQUEST]
+    <TOOLCALL>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</TOOLCALL>
 
-Source: the tool use page of LM Studio's documentation.
+Source: the tool use page of LM Studio's documentation; chat_template of
+nvidia/NVIDIA-Nemotron-Nano-9B-v2 (`<TOOLCALL>`).
 """
 
 from __future__ import annotations
@@ -208,6 +210,7 @@ PROMPTED = ToolParser(
             "<tools>": "</tools>",
             "<tool_use>": "</tool_use>",
             "<toolcall>": "</toolcall>",
+            "<TOOLCALL>": "</TOOLCALL>",
             "<tool_code>": "</tool_code>",
             "[TOOL_REQUEST]": "[END_TOOL_REQUEST]",
             "[tool_call]": "[/tool_call]",
