@@ -564,7 +564,7 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
     Adaptation(
         NO_TOOL_ROLE,
         "calls and results of tools are sent as text of the model and of the user",
-        _compile(r"\broles?\b"),
+        _compile(r"\broles?\b|\bturns?\b"),
         _change_messages(wire.write_calls_as_text),
         stage=_TOOL_STAGE,
         is_fallback=True,

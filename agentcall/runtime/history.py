@@ -2,8 +2,8 @@
 
 Forms: OpenAI's chat completions (also the legacy `function_call` and role `function`, and the
 objects of the `openai` package), messages of LangChain and LiteLLM, items of OpenAI's Responses
-API, blocks of Anthropic's tool use, and `RunResult.messages` in any form. Objects are read by their
-`model_dump`; none of those packages is imported. Sources: POST /v1/chat/completions and
+API, blocks of Anthropic's tool use, images of Ollama, and `RunResult.messages` in any form. Objects
+are read by their `model_dump`; none of those packages is imported. Sources: POST /v1/chat/completions and
 POST /v1/responses of OpenAI's API reference, `langchain_core.messages` 1.8, `litellm` 1.110.
 
 Rules:
@@ -22,6 +22,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from agentcall.messages import (
     JSON,
     NO_RESULT,
     Assistant,
+    Image,
     Message,
     System,
     Text,
@@ -66,6 +68,16 @@ _LANGCHAIN_ROLES = {
     "FunctionMessageChunk": "function",
 }
 _USE_PART = "use a text or an image_url part"
+_USE_CONTENT = "put a text or a list of parts under 'content'"
+_SPEAKING_KEYS = {
+    "tool_calls",
+    "function_call",
+    "refusal",
+    "reasoning_content",
+    "reasoning",
+    "images",
+}
+"""What a message may have in place of content."""
 
 
 def read_history(history: object) -> tuple[Message, ...]:
@@ -117,6 +129,9 @@ def _read_item(item: object) -> Iterator[Message]:
     for kind in ("audio", "files", "attachments"):
         if wire.get(kind):
             raise UsageError(f"it has {kind}, which cannot be sent; {_USE_PART}")
+    others = sorted(key for key, value in wire.items() if value and key not in ("role", "id"))
+    if "content" not in wire and others and _SPEAKING_KEYS.isdisjoint(others):
+        raise UsageError(f"it has no content, but {', '.join(others)}; {_USE_CONTENT}")
     if wire["role"] in ("user", "assistant") and wire.get("name"):
         _log.warning("the name %r of a message is not sent", wire["name"])
     if wire["role"] == "assistant":
@@ -236,8 +251,24 @@ def _read_other(wire: Wire) -> Iterator[Message]:
         else:
             only_text = wire["role"] in ("system", "developer")
             parts.append(_check_part(part, only_text=only_text))
+    if wire["role"] == "user":
+        parts += map(_read_bare_image, wire.get("images") or ())
     if parts or not has_results:
         yield from_json({**wire, "content": _join_parts(parts)})
+
+
+def _read_bare_image(image: object) -> JSON:
+    """Return the part of an image of Ollama's own API: base64, or a URL."""
+    if not isinstance(image, str):
+        raise UsageError(f"an image is {image!r:.100}; {_USE_PART}")
+    if not image.startswith(("http:", "https:", "data:")):
+        try:
+            image = Image.from_bytes(b64decode(image, validate=True)).url
+        except ValueError:
+            raise UsageError(
+                f"an image is {image!r:.40}, which is not base64; {_USE_PART}"
+            ) from None
+    return {"type": "image_url", "image_url": image}
 
 
 def _has_parts(content: object) -> bool:

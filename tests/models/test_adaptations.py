@@ -236,6 +236,7 @@ def test_system_messages_are_joined_at_the_beginning(words: str) -> None:
         "Unexpected message role.",
         "'tool' is not one of ['system', 'user', 'assistant'] - 'messages.3.role'",
         "bad role in messages[2]",
+        "the template knows no such turn: tool",
     ],
 )
 def test_results_are_sent_as_text_where_the_template_has_no_tool_role(words: str) -> None:

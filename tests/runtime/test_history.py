@@ -399,6 +399,11 @@ def test_a_result_without_its_call_is_untrusted_text_of_a_user_message() -> None
         ),
         ([{"choices": []}], r"messages\[0\]: .*use its choices\[0\]\.message"),
         ([Dumped(type="remove", content="", id="1")], r"messages\[0\]: .*'remove'"),
+        (
+            [{"role": "user", "parts": [{"text": "q"}]}],
+            r"messages\[0\]: it has no content, but parts",
+        ),
+        ([{**ASK, "images": ["no image"]}], r"messages\[0\]: an image is 'no image', which is not"),
         (ASK, "is one message; use a list"),
         ("nonsense", "not JSON"),
         ("5", "use a list of messages"),
@@ -407,6 +412,12 @@ def test_a_result_without_its_call_is_untrusted_text_of_a_user_message() -> None
 def test_what_cannot_be_mended_is_refused_with_its_index(history: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_history(history)
+
+
+def test_the_images_of_ollama_are_kept() -> None:
+    png = "iVBORw0KGgo="
+    (question,) = read_history([{**ASK, "images": [png]}])
+    assert question == User((Text("1+2?"), Image(f"data:image/png;base64,{png}")))
 
 
 def test_what_is_mended_is_logged(caplog: pytest.LogCaptureFixture) -> None:
