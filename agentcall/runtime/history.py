@@ -3,8 +3,9 @@
 Forms: OpenAI's chat completions (also the legacy `function_call` and role `function`, and the
 objects of the `openai` package), messages of LangChain and LiteLLM, items of OpenAI's Responses
 API, blocks of Anthropic's tool use, images of Ollama, and `RunResult.messages` in any form. Objects
-are read by their `model_dump`; none of those packages is imported. Sources: POST /v1/chat/completions and
-POST /v1/responses of OpenAI's API reference, `langchain_core.messages` 1.8, `litellm` 1.110.
+are read by their `model_dump`; none of those packages is imported. Sources: POST
+/v1/chat/completions and POST /v1/responses of OpenAI's API reference, `langchain_core.messages`
+1.8, `litellm` 1.110.
 
 Rules:
 1. Every tool call is followed by exactly one result. A result that is elsewhere is moved to its
