@@ -178,10 +178,7 @@ def _require_body(body: JSON) -> CompletionBody:
     if not isinstance(body, dict):
         raise BadAnswer(f"the server's answer is not a JSON object: {shorten_body(body)}")
     error = body.get("error")
-    is_notice = "choices" not in body and any(
-        isinstance(body.get(key), str) for key in ("message", "detail", "msg")
-    )
-    if error or is_notice or body.get("object") == "error":  # under HTTP 200, or inside a stream
+    if error or body.get("object") == "error" or _is_notice(body):  # under HTTP 200, or in a stream
         code = error.get("code") if isinstance(error, dict) else body.get("code")
         number = _parse_index(code)
         status = number if number is not None and 400 <= number < 600 else 500
@@ -190,6 +187,14 @@ def _require_body(body: JSON) -> CompletionBody:
         # request after a BadAnswer.
         raise BadAnswer(str(refusal)) if isinstance(refusal, RateLimited) else refusal
     return body
+
+
+def _is_notice(body: CompletionBody) -> bool:
+    """Whether it has a `detail`, or a message and a code, in place of an answer: an error."""
+    if "choices" in body:
+        return False
+    message = body.get("message", body.get("msg")) if "code" in body else None
+    return isinstance(body.get("detail"), str) or isinstance(message, str)
 
 
 # The choice

@@ -88,12 +88,13 @@ class UnparsedAnswer(ModelRefused):
 
 _UNPARSED_PATTERN = (
     r"Failed to parse input(?: at pos (?P<position>\d+))?(?:: (?P<text>.*))?"
-    r"|Failed to parse tool call|Invalid diff: "
+    r"|Failed to parse tool call|Invalid diff: |Error in extracting tool call"
+    r"|tool call validation failed|Failed to call a function"
     r"|error parsing tool call|XML syntax error on line \d+: "
     r"|Failed to parse fc related info"
     r"|expecting start token|tokens remaining in message header"
 )
-"""Matches how llama.cpp, LM Studio, Ollama, LMDeploy and vLLM (gpt-oss) report an answer that they
+"""Matches how llama.cpp, LM Studio, Ollama, LMDeploy, vLLM and Groq report an answer that they
 cannot parse. llama.cpp adds the text from the position on: common/chat.cpp, common_chat_peg_parse.
 """
 _UNPARSED_STATUSES = (400, 422, 500, 502)

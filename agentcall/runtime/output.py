@@ -84,7 +84,18 @@ def _iter_candidates(text: str) -> Iterator[str]:
 _WRAPPER_KEYS = frozenset(
     {
         *("answer", "final_answer", "output", "final_output", "result", "final_result"),
-        *("response", "value", "data", "arguments", "parameters", "properties"),
+        *(
+            "response",
+            "value",
+            "data",
+            "items",
+            "list",
+            "values",
+            "results",
+            "arguments",
+            "parameters",
+            "properties",
+        ),
     }
 )
 _MAX_LAYERS = 4
@@ -115,7 +126,8 @@ def _unwrap(value: JSON, type_name: str) -> JSON:
     if isinstance(value, list):
         return value[0] if len(value) == 1 else None
     members = dict(value) if isinstance(value, Mapping) else {}
-    if members.get("type") == "object" or members.get("name") in _WRAPPER_KEYS:
+    name = members.get("name")
+    if members.get("type") == "object" or name in _WRAPPER_KEYS or name == type_name:
         members = {key: item for key, item in members.items() if key not in ("type", "name")}
     if len(members) != 1:
         return None

@@ -115,6 +115,7 @@ SENT: dict[str, bytes] = {
     "null": data(b"null", HI[0], b"null", *HI[1:], b"null", DONE),
     "empty lists and objects": data(b"[]", HI[0], b"{}", b"[{}]", b"[null]", *HI[1:], DONE),
     "pings": data(b"ping", HI[0], b'"ping"', b": keep-alive", b"1", b"true", *HI[1:], DONE),
+    "notices": data(b'{"status": "queued", "message": "position 3"}', *HI, DONE),
     "named pings": b"event: ping\ndata: 2026-12-01T10:00:00Z\n\n" + data(*HI, DONE),
     "named events": b"".join(b"event: chunk\nid: 7\n" + data(event) for event in (*HI, DONE)),
     "comments": b": OPENROUTER PROCESSING\n\n" + data(*HI, DONE),

@@ -102,6 +102,8 @@ async def test_the_end_of_an_answer_that_is_no_whole_call_is_reported(
         (500, "error parsing tool call: raw='{\"item\": }', err=invalid character '}'"),
         (500, "XML syntax error on line 6: element <parameter> closed by </function>"),
         (400, "Failed to parse fc related info to json format!"),
+        (500, "Error in extracting tool call from response."),
+        (400, "tool call validation failed: attempted to call tool 'prise' which was not offered"),
         (500, "Unexpected token 12606 while expecting start token 200006"),
     ],
 )

@@ -112,6 +112,7 @@ CITY = '{"name": "x", "people": 3}'
         '{"output": GOOD}',
         '{"result": GOOD}',
         '{"final_answer": GOOD}',
+        '{"items": GOOD}',
         "[GOOD]",
         '{"answer": [GOOD]}',
         '{"type": "object", "properties": GOOD}',
@@ -128,6 +129,11 @@ def test_an_answer_in_layers_is_taken_out_of_them(
 ) -> None:
     text = wrapped.replace("GOOD", good).replace("TEXT", json.dumps(good))
     assert OutputParser(kind).parse(text) == value
+
+
+def test_an_answer_as_a_call_of_its_type_is_taken_out_of_it() -> None:
+    text = f'{{"name": "City", "arguments": {CITY}}}'
+    assert OutputParser(City).parse(text) == City(name="x", people=3)
 
 
 @pytest.mark.parametrize(
