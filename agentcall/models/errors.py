@@ -32,6 +32,7 @@ _OVERFLOW_PATTERN = re.compile(
     r"|too many (?:input )?tokens|prompt is too long|input (?:is too long|length)"
     r"|model context length|session_len|longer than the (?:model|context)"
     r"|`inputs` (?:must have less than|tokens \+ `max_new_tokens` must be)|greater than max_seq_len"
+    r"|reduce the length of|(?<!daily )token limit exceeded|tokens limit exceeded"
     r"|exceeded model token limit|超过最大长度|超出最大长度",
     re.IGNORECASE,
 )

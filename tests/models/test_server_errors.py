@@ -91,6 +91,9 @@ def test_a_body_is_cut() -> None:
         "prompt is too long: 5000 tokens > 4096 maximum",
         "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
         "Input is too long for requested model.",
+        "Please reduce the length of the messages or completion.",
+        "Token limit exceeded: 5000 > 4096",
+        "input tokens 5000 > 4096: tokens limit exceeded",
     ],
 )
 @pytest.mark.parametrize("status", [400, 413, 500])
