@@ -244,7 +244,7 @@ _CALL_ID = (
     r"|pattern|too (?:long|short)|format|defined|required|empty|nine|9)"
     r"|tool_calls?.{0,20}\bid\b.{0,60}(?:too (?:short|long)|length|pattern|alphanumeric|a-z|must"
     r"|at (?:least|most)|required|empty|invalid|missing)|invalid.{0,40}tool_calls?.{0,12}\.?id\b"
-    r"|tool_use\.id|(?:invalid|malformed) (?:tool )?call[ _]id|string_pattern_mismatch.{0,80}\bid\b"
+    r"|tool_use\.id|(?:invalid|malformed) (?:\S+ )?call[ _]id|string_pattern_mismatch.{0,80}\bid\b"
     r"|tool_use_id|\btool_call_id\b.{0,40}(?:not valid|invalid)"
 )
 _IMAGES = (

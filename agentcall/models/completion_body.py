@@ -139,12 +139,12 @@ def parse_completion(body: JSON) -> CompletionChunk:
     checked = _require_body(body)
     choice = _find_choice(checked, 0) or _find_choice(checked, find_first_choice(body))
     if choice is None:
-        raise BadAnswer(f"the server's answer has no choices: {shorten_body(body)}")
+        raise _make_no_answer_error(body, "choices")
     message = choice.get("message")
     if not (message and isinstance(message, dict)):
         message = _find_message(choice)
     if message is None:
-        raise BadAnswer(f"the server's answer has no message: {shorten_body(body)}")
+        raise _make_no_answer_error(body, "message")
     text, thinking, calls, _ = _parse_delta(message)
     delta = MessageDelta(text, thinking, renumber_calls(calls) if calls else ())
     return CompletionChunk(delta, _get_finish_reason(choice), parse_usage(checked, choice))
@@ -187,6 +187,14 @@ def _require_body(body: JSON) -> CompletionBody:
         # request after a BadAnswer.
         raise BadAnswer(str(refusal)) if isinstance(refusal, RateLimited) else refusal
     return body
+
+
+def _make_no_answer_error(body: JSON, missing: str) -> Exception:
+    """Return the error for a body under HTTP 200 that has no answer, but perhaps a refusal."""
+    refusal = parse_error_response(500, body)
+    if isinstance(refusal, RateLimited):  # as any other error
+        return BadAnswer(f"the server's answer has no {missing}: {shorten_body(body)}")
+    return refusal
 
 
 def _is_notice(body: CompletionBody) -> bool:

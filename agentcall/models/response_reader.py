@@ -34,7 +34,7 @@ from agentcall.dialects.answer_parts import (
     ToolCallPart,
 )
 from agentcall.dialects.dialect import DialectReader
-from agentcall.errors import BadAnswer, ContextOverflow
+from agentcall.errors import BadAnswer, ContextOverflow, RateLimited
 from agentcall.messages import JSON, Usage
 from agentcall.models.completion_body import (
     CompletionChunk,
@@ -46,7 +46,12 @@ from agentcall.models.completion_body import (
     parse_completion,
     renumber_calls,
 )
-from agentcall.models.errors import UnparsedAnswer, build_not_json_error, shorten_body
+from agentcall.models.errors import (
+    UnparsedAnswer,
+    build_not_json_error,
+    parse_error_response,
+    shorten_body,
+)
 from agentcall.models.event_stream import (
     DONE,
     SSEDecoder,
@@ -242,6 +247,9 @@ def _decode_odd_event(data: bytes) -> JSON:
     try:
         return decode_event(data)
     except ValueError:
+        refusal = parse_error_response(500, data)
+        if not isinstance(refusal, RateLimited):
+            raise refusal from None
         text = data.decode("utf-8", "replace")
         raise BadAnswer(f"an event of the stream is not JSON: {shorten_body(text)}") from None
 

@@ -303,6 +303,7 @@ def test_results_are_sent_without_a_name_where_it_is_refused(status: int, words:
         "Tool call IDs should be alphanumeric strings with length 9!",
         "Tool call id was call_1_0 but must be a-z, A-Z, 0-9, with a length of 9.",
         "tool_calls[0].id: string too short",
+        "Invalid function call id format",
         (
             "Invalid 'messages[1].tool_calls[0].id': string too long. Expected a string with "
             "maximum length 40, but got a string with length 53 instead."

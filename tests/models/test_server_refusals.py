@@ -220,14 +220,23 @@ async def test_a_refusal_is_recognized_in_every_form(
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("key", ["message", "detail", "msg"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"code": 20015, "message": "System role not supported"},
+        {"detail": "System role not supported"},
+        {"success": False, "errorMessage": "System role not supported"},
+        {"choices": None, "base_resp": {"status_msg": "System role not supported"}},
+        {"choices": [{"index": 0, "error": {"message": "System role not supported"}}]},
+    ],
+)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_refusal_under_200_without_an_error_is_recognized(
-    make: Make, key: str, *, stream: bool
+    make: Make, refusal: Any, *, stream: bool
 ) -> None:
     def answer(request: RecordedRequest) -> Reply:
         if request.messages[0]["role"] == "system":
-            return status(200, body={"code": 20015, key: "System role not supported"})
+            return status(200, body=refusal)
         return say("Hi")
 
     with FakeServer(answer) as server:
@@ -236,6 +245,12 @@ async def test_a_refusal_under_200_without_an_error_is_recognized(
             assert output(await collect(agent, "Hi")) == "Hi"
         else:
             assert (await agent.run("Hi")).output == "Hi"
+
+
+async def test_a_refusal_as_text_of_a_stream_is_recognized(make: Make) -> None:
+    event = status(200, body=b"data: Error: System role not supported\n\n")
+    with FakeServer([event, say("Hi")]) as server:
+        assert output(await collect(Agent(make(server), instructions="Be kind."), "Hi")) == "Hi"
 
 
 async def test_a_request_is_not_repeated_once_a_part_of_its_answer_has_arrived() -> None:
