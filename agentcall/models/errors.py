@@ -54,7 +54,7 @@ _NO_VISION_ADVICE = (
 _MODEL_GONE_PATTERN = re.compile(
     r"model.{0,100}(?:not found|(?:does not|doesn't|not) exist|not (?:loaded|available|served)"
     r"|no longer|unloaded|not a valid)|(?:no such|unknown|invalid|unsupported) model"
-    r"|model_not_found|not a valid model",
+    r"|model_not_found|not a valid model|no models? (?:is |are )?loaded",
     re.IGNORECASE | re.DOTALL,
 )
 """Matches how vLLM, LMDeploy, Ollama, LM Studio, LiteLLM and OpenRouter miss a model."""

@@ -29,7 +29,7 @@ from functools import lru_cache
 from os import PathLike
 from ssl import SSLContext, create_default_context
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import urljoin
 
 import aiohttp
@@ -191,6 +191,7 @@ class HTTPEndpoint:
     _headers: Mapping[str, str] = field(init=False, default_factory=dict[str, str], compare=False)
 
     def __post_init__(self) -> None:
+        _check_options(self.timeout, self.headers, self.proxy)
         parsed_url = parse_url(self.url)
         api_key = self.api_key.strip() or parsed_url.api_key
         object.__setattr__(self, "url", parsed_url.url)
@@ -448,13 +449,25 @@ class HTTPEndpoint:
         return f"HTTPEndpoint({self.display_url!r})"
 
 
+def _check_options(timeout: object, headers: object, proxy: object) -> None:
+    """Raise UsageError for an option of another type; it does not show what may be a secret."""
+    if not (isinstance(timeout, (int, float)) and timeout > 0):
+        raise UsageError(f"timeout={timeout!r}: it has to be above 0 (seconds)")
+    is_mapping = isinstance(headers, Mapping)
+    values = cast("Mapping[str, object]", headers).values() if is_mapping else (None,)
+    if not all(isinstance(value, str) for value in values):
+        raise UsageError("headers= has to be a mapping of header names to texts")
+    if not isinstance(proxy, (str, type(None))):
+        raise UsageError("proxy= has to be a text, http://host:port, or None")
+
+
 def _load_certificates(ssl: SSLContext | bool | str | PathLike[str]) -> SSLContext | bool:
     """Return the context for a file of CA certificates. Raises UsageError."""
     if isinstance(ssl, (SSLContext, bool)):
         return ssl
     try:
         return create_default_context(cafile=ssl)
-    except OSError as error:  # SSLError too
+    except (OSError, TypeError) as error:  # SSLError too
         raise UsageError(
             f"ssl={str(ssl)!r} is not a file of CA certificates in PEM format: {error}"
         ) from error

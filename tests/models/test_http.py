@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -48,6 +49,25 @@ def test_a_key_with_a_line_break_is_refused_without_being_shown(key: str) -> Non
 def test_a_header_that_http_cannot_carry_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="header"):
         HTTPEndpoint("http://h/v1", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": 0}, r"timeout=0: it has to be above 0 \(seconds\)"),
+        ({"timeout": -1}, "timeout=-1"),
+        ({"timeout": "5"}, "timeout='5'"),
+        ({"timeout": float("nan")}, "timeout=nan"),
+        ({"headers": "X-A: b"}, "headers= has to be a mapping"),
+        ({"headers": {"X-A": None}}, "headers= has to be a mapping"),
+        ({"headers": {"X-A": 5}}, "headers= has to be a mapping"),
+        ({"proxy": 5}, "proxy= has to be a text"),
+        ({"ssl": 5}, "ssl='5' is not a file of CA certificates"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        HTTPChat("http://h/v1", **options)
 
 
 @pytest.mark.parametrize("shorthand", [" {}", "{}\n", "\t{}#some-7b ", "{} # some-7b"])

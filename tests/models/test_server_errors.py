@@ -14,6 +14,7 @@ from agentcall.errors import (
 )
 from agentcall.models.errors import (
     extract_error_message,
+    is_model_gone,
     mask_secrets,
     parse_error_response,
     parse_retry_after,
@@ -161,3 +162,19 @@ def test_an_excerpt_is_one_short_line() -> None:
     assert shorten_body("a\n  b") == "a b"
     assert len(shorten_body({"x": "y" * 999})) == 303
     assert shorten_body({"x": "世"}) == '{"x": "世"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "is_gone"),
+    [
+        (404, 'model "old" not found, try pulling it first', True),
+        (400, "Model old is not loaded", True),
+        (410, "model old has been unloaded", True),
+        (404, "No models loaded. Please load a model in the developer page", True),
+        (503, "model old is not available", False),
+        (404, "Not Found", False),
+    ],
+)
+def test_a_model_that_is_gone_is_known_by_its_words(status: int, words: str, is_gone: bool) -> None:
+    error = parse_error_response(status, {"error": {"message": words}})
+    assert is_model_gone(error) is is_gone
