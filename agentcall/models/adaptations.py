@@ -223,7 +223,7 @@ _EMPTY = (
     r"|assistant message must have"
 )
 _NULL = (
-    r"content.{0,80}(?:got null|null\b|none\b|nonetype)|nonetype.{0,80}"
+    r"invalid type: null|content.{0,80}(?:got null|null\b|none\b|nonetype)|nonetype.{0,80}"
     r"|(?:expected|input should be) an? (?:valid )?string.{0,40}(?:null|none)|null.{0,30}content"
     r"|content.{0,80}(?:expected (?:a )?string|input should be a valid string|must be a string)"
 )
@@ -237,6 +237,7 @@ _NO_RESULT = (
     r"|tool_call_ids? .{0,40}(?:not found|no (?:response|result))|without .{0,20}tool.?res"
     r"|tool (?:message|result|response)s? .{0,60}(?:without|\bno\b|missing|preced|corresponding)"
     r"|number of function response parts|unexpected tool call id|no tool (?:output|call) found"
+    r"|unexpected .?tool_use_id|must have a corresponding"
     r"|unexpected role .?tool.? after"
 )
 _CALL_ID = (
@@ -245,7 +246,7 @@ _CALL_ID = (
     r"|tool_calls?.{0,20}\bid\b.{0,60}(?:too (?:short|long)|length|pattern|alphanumeric|a-z|must"
     r"|at (?:least|most)|required|empty|invalid|missing)|invalid.{0,40}tool_calls?.{0,12}\.?id\b"
     r"|tool_use\.id|(?:invalid|malformed) (?:\S+ )?call[ _]id|string_pattern_mismatch.{0,80}\bid\b"
-    r"|tool_use_id|\btool_call_id\b.{0,40}(?:not valid|invalid)"
+    r"|(?<!unexpected `)tool_use_id|\btool_call_id\b.{0,40}(?:not valid|invalid)"
 )
 _IMAGES = (
     r"multimodal input is not supported|at most 0 image|missing data required for image"
@@ -276,7 +277,7 @@ _STREAM_ONLY = (
     r"only supports? (?:\S+ )?stream|(?:only|requires?) stream(?:ing)?"
     r"|stream(?:ing)? (?:mode )?only"
     r"|non-?stream\w*[^.]{0,30}(?:not|unsupported|disabled|unavailable)"
-    r"|must be (?:set to )?.?false for non-?stream|(?:仅|只)支持流式"
+    r"|not support non-?stream|must be (?:set to )?.?false for non-?stream|(?:仅|只)支持流式"
     r"|stream[^.]{0,30}(?:must|should|has to|needs to) be "
     r"(?:set to )?.?(?:true|enabled|on)|(?:must|please|should) (?:set|use|enable) .?stream"
     r"|(?:set|use|enable) .?stream.?(?:=|: ?| to )?true|stream(?:ing)? is required"
@@ -394,6 +395,12 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         _compile(r"thought_?signature|thought signature|extra_content"),
         _change_messages(wire.add_extra_content),
         stage=_CONTENT_STAGE,
+    ),
+    Adaptation(
+        "no reasoning_effort",
+        "reasoning_effort is left out",
+        _compile(_is_refused(r"reasoning[ _]effort|\bthink(?:ing)?\b")),
+        _drop_field("reasoning_effort"),
     ),
     Adaptation(
         "no reasoning sent back",
@@ -611,12 +618,16 @@ _TRANSIENT = re.compile(
 _TEMPLATE = re.compile(r"jinja|chat[ _]template|template error|raise_exception", re.IGNORECASE)
 _NOT_OF_FORM = re.compile(
     r"content[_ ]?filter|\bpolic(?:y|ies)\b|safety (?:system|filter|reason)|\bflagged\b|moderation"
-    r"|guardrail|\bquota\b|billing|payment|api[_ ]key|not a member|access denied|expired",
+    r"|guardrail|\bquota\b|billing|payment|api[_ ]key|not a member|access denied|expired"
+    r"|(?:no such|unknown|invalid|unsupported) model\b|inspection|inappropriate|prohibited",
     re.IGNORECASE,
 )
 """What is refused for its content, or for who asks: another form of it does not help."""
 _SHORTEST_ECHO = 12
-_VALIDATED_VALUE = re.compile(r"input_value=.{20,}?(?=, input_type=)", re.DOTALL)
+_NOT_REFUSED = re.compile(
+    r"input_value=.{20,}?(?=, input_type=)|(?<=unknown field )(\S+), expected one of .*", re.DOTALL
+)
+"""The values that pydantic shows, and the fields that serde knows."""
 
 
 def is_refusal(text: str) -> bool:
@@ -633,8 +644,8 @@ def is_refusal(text: str) -> bool:
 
 
 def _remove_echo(words: str, body: RequestBody) -> str:
-    """Return the words of a refusal without what they quote of the conversation."""
-    words = _VALIDATED_VALUE.sub("", words)
+    """Return the words of a refusal without what they quote, but do not refuse."""
+    words = _NOT_REFUSED.sub(lambda found: found[1] or "", words)
     messages = body.get("messages")
     for message in cast("wire.WireMessages", messages) if isinstance(messages, list) else ():
         for text in wire.list_texts(message):

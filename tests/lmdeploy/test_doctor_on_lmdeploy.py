@@ -79,7 +79,6 @@ async def test_the_old_server_is_old_and_streams_no_tools(old: Stand) -> None:
     assert report.healthy
 
 
-
 async def test_an_examination_costs_a_few_requests_for_one_token(stand: Stand) -> None:
     await examine(stand.url)
     records = stand.records()

@@ -363,6 +363,10 @@ FIELD_WORDS: list[tuple[int, object, str, JSON, str]] = [
     (400, "invalid temperature: only 1 is allowed for this model", "temperature", 0, ""),
     (400, "Stream options are not known", "stream_options", {}, ""),
     (400, "Argument not supported on this model: seed", "seed", 1, ""),
+    (400, '"phi3" does not support thinking', "reasoning_effort", "low", ""),
+    (400, 'think value "low" is not supported for this model', "reasoning_effort", "low", ""),
+    (400, "Reasoning effort is not supported", "reasoning_effort", "low", ""),
+    (422, "unknown field `seed`, expected one of `model`, `stream`, `tools`", "seed", 1, ""),
     (400, "top_k: unknown field", "top_k", 1, ""),
     (
         400,
@@ -426,6 +430,7 @@ def test_a_response_format_is_given_up_step_by_step() -> None:
         ("Non-streaming requests are not supported", False, True),
         ("enable_thinking must be set to false for non-streaming calls", False, True),
         ("non-streaming mode is unsupported", False, True),
+        ("This model does not support non-streaming output.", False, True),
         ("该模型仅支持流式输出", False, True),
         ("Server-sent events are disabled; set stream to false", True, None),
         ("stream: input should be False", True, None),
@@ -567,6 +572,7 @@ def test_several_calls_are_sent_one_by_one_where_the_template_takes_one() -> Non
     "words",
     [
         "Not the same number of function calls and responses",
+        "`tool_use` ids were found without `tool_result` blocks immediately after: call_1_0",
         (
             "An assistant message with 'tool_calls' must be followed by tool messages responding "
             "to each 'tool_call_id'. The following tool_call_ids did not have response messages: x"
@@ -636,6 +642,8 @@ def test_what_a_refusal_quotes_of_the_conversation_teaches_nothing() -> None:
         (403, "You do not have access to the system with your role."),
         (403, "User not allowed: you are not a member of this system's project"),
         (404, "Unsupported model: system"),
+        (400, "Unknown model: tool-llama"),
+        (400, "data_inspection_failed: inappropriate content of a user or tool"),
     ],
 )
 def test_what_is_refused_for_its_content_or_its_sender_teaches_nothing(
