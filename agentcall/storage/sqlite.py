@@ -70,7 +70,6 @@ def create_file(path: Path, kind: SQLiteFormat) -> None:
 
 def connect(path: Path, kind: SQLiteFormat) -> sqlite3.Connection:
     """Open a file in autocommit mode. Raises what `translate_errors` translates, and its errors."""
-    tighten(path, *(path.with_name(path.name + suffix) for suffix in _SIDE_FILES))
     # SQLite takes an empty file for a new database. The file is not opened to check that: closing
     # it would drop SQLite's own locks on it in this process (sqlite.org/howtocorrupt.html, 2.2).
     size = path.stat().st_size
@@ -89,6 +88,8 @@ def connect(path: Path, kind: SQLiteFormat) -> sqlite3.Connection:
         connection.text_factory = decode
     try:
         _check_header(connection, path, size, kind)
+        # Not before: a file of another program, named by mistake, keeps its mode.
+        tighten(path, *(path.with_name(path.name + suffix) for suffix in _SIDE_FILES))
         for pragma in kind.pragmas:
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:

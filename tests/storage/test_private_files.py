@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -143,6 +143,26 @@ def test_what_is_no_file_of_ours_is_left_as_it_is(tmp_path: Path) -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     assert mode(Path("/dev/null")) & 0o077
     make_folder(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"root:x:0:0", b"SQLite format 3\0", b"x" * 5000])
+def test_a_file_of_another_program_keeps_its_mode_and_content(
+    content: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "passwd"
+    file.write_bytes(content)
+    file.chmod(0o644)
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    other.chmod(0o644)
+    for path in (file, other):
+        before = path.read_bytes()
+        with pytest.raises(SessionError):
+            SQLiteSession("trip", path).messages
+        with pytest.raises(JournalError):
+            DurableAgent(Agent(ScriptedModel([say("hi")])), f"sqlite:///{path}").run_sync("?")
+        assert (mode(path), path.read_bytes()) == (0o644, before)
 
 
 def test_a_folder_that_is_given_in_place_of_a_file_keeps_its_mode(tmp_path: Path) -> None:
