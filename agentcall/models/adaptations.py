@@ -623,7 +623,7 @@ _NOT_OF_FORM = re.compile(
     re.IGNORECASE,
 )
 """What is refused for its content, or for who asks: another form of it does not help."""
-_SHORTEST_ECHO = 12
+_SHORTEST_ECHO, _LONG_ECHO = 12, 40
 _NOT_REFUSED = re.compile(
     r"input_value=.{20,}?(?=, input_type=)|(?<=unknown field )(\S+), expected one of .*", re.DOTALL
 )
@@ -653,7 +653,8 @@ def _remove_echo(words: str, body: RequestBody) -> str:
             if start >= 0:
                 forms = (text, json.dumps(text, ensure_ascii=False)[1:-1])
                 length = max(_count_equal(words[start:], form) for form in forms)
-                words = words[:start] + words[start + length :]
+                if length >= min(len(text), _LONG_ECHO):  # and not only the same first words
+                    words = words[:start] + words[start + length :]
     return words
 
 

@@ -632,6 +632,11 @@ def test_what_a_refusal_quotes_of_the_conversation_teaches_nothing() -> None:
         assert change(words, sent) == ("", sent)
 
 
+def test_a_question_that_begins_as_the_refusal_does_is_not_an_echo() -> None:
+    sent = body(SYSTEM, {"role": "user", "content": "System role not clear to me"})
+    assert change("System role not supported", sent)[0] == "no system role"
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
