@@ -4,6 +4,9 @@ Reading the instructions and tools of an agent takes seconds on a CPU; loading w
 takes milliseconds. Source: llama.cpp, tools/server/README.md, `POST /slots/{id_slot}?action=save`
 and `action=restore`. A state takes about 28 kB per token for the default model and contains only
 the messages that it was made of, never a user's question.
+
+The server has one slot, and no request names it: llama.cpp loads its cache of other prompts into a
+named slot even while it generates, and the answer continues another program's conversation.
 """
 
 from __future__ import annotations
@@ -70,7 +73,6 @@ class PromptStates:
         """Have the messages read, and return their number of tokens."""
         total = 0
         body = {"messages": messages, "max_tokens": 1, "stream": True, "return_progress": True}
-        body["id_slot"] = 0
         with self._open("/v1/chat/completions", body) as stream:
             for event in _iterate_events(stream):
                 progress = event.get("prompt_progress")

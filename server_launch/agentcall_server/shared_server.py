@@ -42,9 +42,7 @@ from agentcall_server.units import parse_duration
 
 KEEP_ALIVE_VARIABLE = "AGENTCALL_KEEP_ALIVE"
 KEEP_ALIVE_SECONDS = 300.0
-SLOTS = 2
-"""One for the calls of a conversation, one for the answers that are written from their results."""
-_PROTOCOL = 1
+_PROTOCOL = 2
 """Incremented when a program of one version cannot use the server of another."""
 _END_SECONDS = 5.0
 
@@ -222,7 +220,7 @@ class SharedServer:
         log = self._log = create_log(self._cache / "logs", file.stem)
         command = [sys.executable, "-m", "agentcall_server.llama_server", "--model", str(file)]
         command += ["--alias", self.model, "--context", str(self._context)]
-        command += ["--slots", str(SLOTS), "--state", str(state_file), "--flags", flags]
+        command += ["--state", str(state_file), "--flags", flags]
         command += ["--states", str(self._cache / "prompts"), "--log", str(log)]
         command += ["--keep-alive", str(self._keep_alive)]
         with log.open("wb") as errors:

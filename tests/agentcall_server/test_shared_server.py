@@ -55,8 +55,20 @@ def is_gone(pid: int) -> bool:
     return not is_alive(pid)
 
 
+def ask_text(
+    server: SharedServer, before: list[dict[str, str]], question: str, max_tokens: int
+) -> str:
+    messages = [*before, {"role": "user", "content": question}]
+    answer = post(server, {"messages": messages, "max_tokens": max_tokens, "temperature": 0})
+    return str(answer["choices"][0]["message"]["content"])
+
+
 def ask(server: SharedServer, question: str, key: str | None = None) -> Any:  # Any: JSON
     body = {"messages": [*SYSTEM, {"role": "user", "content": question}], "max_tokens": 4}
+    return post(server, body, key)
+
+
+def post(server: SharedServer, body: dict[str, object], key: str | None = None) -> Any:  # Any: JSON
     request = urllib.request.Request(
         f"{server.url}/chat/completions",
         json.dumps(body).encode(),
@@ -135,6 +147,24 @@ def test_a_server_that_was_started_anew_loads_what_another_has_read(cache: Path)
     third = SharedServer(keep_alive=0.0, cache=cache).start()
     assert list(third.read_prompt(SYSTEM))
     third.stop()
+
+
+def test_reading_the_prompt_of_one_program_leaves_the_answer_of_another_alone(cache: Path) -> None:
+    def count(server: SharedServer) -> str:
+        return ask_text(server, [], "Count from 1 to 40, separated by commas.", 120)
+
+    server = SharedServer(keep_alive=0.0, cache=cache).start()
+    alone = count(server)
+    assert "29, 30" in alone
+    assert ask_text(server, SYSTEM, "Is there tea?", 8)  # is in the cache of prompts from now on
+    ask_text(server, [], "Hello.", 4)
+    with ThreadPoolExecutor(1) as pool:
+        counting = pool.submit(count, server)
+        time.sleep(1.0)  # it generates
+        similar = [{"role": "system", "content": f"{SYSTEM[0]['content']} Be brief."}]
+        assert list(server.read_prompt(similar))
+        assert counting.result(WAIT) == alone
+    server.stop()
 
 
 def test_a_killed_program_leaves_no_server_behind(cache: Path) -> None:

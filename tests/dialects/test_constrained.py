@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import pytest
@@ -118,7 +120,8 @@ def rendered(messages: Sequence[Message]) -> list[JSONObject]:
 @pytest.mark.parametrize(
     ("offer", "choice", "expected"),
     [
-        (OFFER, "auto", ["plan", "add", "price", "today", "answer"]),
+        (OFFER, "auto", ["plan", "add", "price", "today", "chat", "answer"]),
+        (TYPED, "auto", ["plan", "add", "answer"]),
         (OFFER, "none", ["answer"]),
         (OFFER, "required", ["plan", "add", "price", "today"]),
         (PromptSpec("", (), {"type": "integer"}), "auto", ["answer"]),
@@ -194,6 +197,26 @@ def test_a_typed_answer_is_described_in_the_prompt() -> None:
     assert '{"answer": {"sum"?: integer' in written
 
 
+def write_prompt(offer: PromptSpec) -> str:
+    return str(ConstrainedDialect().create_prelude(offer, "auto").messages[0]["content"])
+
+
+def test_the_examples_use_no_tool_of_the_documentation() -> None:
+    """A small model repeats an example whose tool has the name of one that it was given."""
+    root = Path(__file__).parents[2]
+    pages = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("benchmarks/embedded*.json")]
+    text = "\n".join(page.read_text("utf-8") for page in pages if page.name != "embedded.md")
+    _, _, examples = write_prompt(PromptSpec("", (today,))).partition("Examples")
+    words = set(re.findall(r"([a-z_]+)\(", examples)) | set(re.findall(r"'(\w+)'", examples))
+    assert {"kilos_of", "harp"} <= words
+    assert [word for word in words if re.search(rf"\b{word}\(|\"{word}\"", text)] == []
+
+
+def test_small_talk_is_offered_where_an_answer_is_text() -> None:
+    assert '{"chat": ' in write_prompt(OFFER)
+    assert '{"chat": ' not in write_prompt(TYPED)
+
+
 # --- how a turn is read ---
 
 
@@ -242,6 +265,8 @@ def test_a_plan_is_the_thinking() -> None:
     [
         ('{"answer": "8"}', "8"),
         ('{"answer": ""}', ""),
+        ('{"chat": "Hello!"}', "Hello!"),
+        ('{ "chat":\n"" }', ""),
         ('{ "answer" :\n "a\\nb\\t\\"c\\" \\\\ \\/ \\u4e2d文" }\n\n', 'a\nb\t"c" \\ / 中文'),
         ('{"answer": "\\ud83d\\ude00!"}', "😀!"),
         ('{"answer": "\\ud83d!"}', "\ufffd!"),
@@ -380,6 +405,15 @@ def test_the_question_follows_the_last_result() -> None:
     )
 
 
+def test_an_answer_without_calls_is_written_as_small_talk() -> None:
+    talk = (User("Hi!"), Assistant("Hello!"), *BOUGHT, Assistant("10"), User("Thanks."))
+    contents = [wire["content"] for wire in rendered(talk)]
+    assert contents[1] == '{"chat": "Hello!"}'
+    assert contents[-2] == '{"answer": "10"}'
+    typed = (User("How many?"), Assistant('{"sum": 8}'))
+    assert rendered(typed)[-1]["content"] == '{"answer": {"sum": 8}}'
+
+
 def test_earlier_messages_are_never_rewritten() -> None:
     for end in range(len(BOUGHT)):
         assert rendered(BOUGHT)[: len(rendered(BOUGHT[:end]))] == rendered(BOUGHT[:end])
@@ -444,7 +478,15 @@ def test_the_answer_to_a_plan_is_written_from_its_results_in_a_conversation_of_i
     prompt, (asked,) = started
     assert isinstance(asked, User)
     assert asked.content == (
-        "User: Hello.\nYou: Hello, how can I help?\n\n"
+        "User: Hello.\nYou: Hello, how can I help?\n\nNow the user asks: Do I need a coat?\n\n"
+        'These are the results of the lookups:\nprice("Oslo") = 21 C, sunny\n\n'
+        "Answer what the user asks now. Say first what the results say, then what follows from it, "
+        "computed step by step."
+    )
+    first = dialect.start_answer(POLITE, TOLD[2:])
+    assert first is not None
+    assert isinstance(first[1][0], User)
+    assert first[1][0].content == (
         'These are the results of the lookups:\nprice("Oslo") = 21 C, sunny\n\n'
         "Use them to answer: Do I need a coat?\n"
         "Say first what the results say, then what follows from it."
@@ -458,7 +500,13 @@ def test_a_question_in_chinese_is_answered_in_chinese() -> None:
     started = ConstrainedDialect().start_answer(POLITE, (User("要带伞吗？"), *TOLD[3:]))
     assert started is not None
     assert isinstance(started[1][0], User)
-    assert str(started[1][0].content).endswith("follows from it. 用中文回答。")
+    assert str(started[1][0].content).endswith(
+        "请根据这些结果回答: 要带伞吗？\n先说结果是什么, 再说由此得出的答案。"
+    )
+    later = ConstrainedDialect().start_answer(POLITE, (*TOLD[:2], User("要带伞吗？"), *TOLD[3:]))
+    assert later is not None
+    assert isinstance(later[1][0], User)
+    assert str(later[1][0].content).endswith("computed step by step. 用中文回答。")
 
 
 @pytest.mark.parametrize(

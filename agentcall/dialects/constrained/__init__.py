@@ -6,6 +6,7 @@ For small models, and for servers whose own tool calling fails but which support
     {"plan": "a = price('tea'); answer = mul(3, a)"}        the calls that the task needs, as Python
     {"name": "mul", "arguments": {"a": 3, "b": 4}}          one call, constrained to its schema
     {"answer": "They cost 12 dollars."}                     the answer, of the requested type
+    {"chat": "You are welcome!"}                            an answer to words that ask for no facts
 
 Rules:
 1. Calls of a plan that need no results are made at once. Below the results follows the next call
@@ -80,30 +81,41 @@ You solve the user's task with tools:
 Reply with one JSON object, one of:
 {{"plan": "..."}}: first, all the calls that the task needs, conversions too, as Python
 {{"name": ..., "arguments": {{...}}}}: the next call of the plan
-{{"answer": {answer}}}: the words to the user, when nothing is left to call; at once only for chat
-Facts come from tools, never from memory.
+{{"answer": {answer}}}: the words to the user, when nothing is left to call
+{chat}Facts come from tools, never from memory or from the examples.
 
 Examples with other tools:
-User: Hi! What can you do?
-{{"answer": "I can look things up with my tools. How can I help you?"}}
-User: What do 3 teas and 2 cakes cost in euros?
-{{"plan": "a = mul(3, price('tea')); b = mul(2, price('cake')); answer = to_euros(add(a, b))"}}
-price("tea") = 4
-price("cake") = 5
-Next: mul(3, 4)
-{{"name": "mul", "arguments": {{"x": 3, "y": 4}}}}
+{greeting}User: How many pounds do 3 harps and 2 gongs weigh?
+{{"plan": "a = times(3, kilos_of('harp')); b = times(2, kilos_of('gong')); answer = \
+kilos_to_pounds(plus(a, b))"}}
+kilos_of("harp") = 37
+kilos_of("gong") = 26
+Next: times(3, 37)
+{{"name": "times", "arguments": {{"x": 3, "y": 37}}}}
 ...
-to_euros(22) = 19.8
-Done. Answer the user, who said: What do 3 teas and 2 cakes cost in euros?
-{{"answer": "They cost 19.80 euros."}}
-User: Which river is longer, the Elbe or the Rhine?
-{{"plan": "a = length('Elbe'); b = length('Rhine'); answer = a, b"}}
-length("Elbe") = 1094
-length("Rhine") = 1230
-Done. Answer the user, who said: Which river is longer, the Elbe or the Rhine?
-{{"answer": "1230 > 1094, so the Rhine is longer."}}
+kilos_to_pounds(163) = 359.4
+Done. Answer the user, who said: How many pounds do 3 harps and 2 gongs weigh?
+{{"answer": "They weigh 359.4 pounds."}}
+User: And one gong?
+{{"plan": "answer = kilos_to_pounds(kilos_of('gong'))"}}
+...
+{{"answer": "One gong weighs 57.3 pounds."}}
+User: Which moon is wider, Rhea or Titan?
+{{"plan": "a = width_of('Rhea'); b = width_of('Titan'); answer = a, b"}}
+width_of("Rhea") = 1528
+width_of("Titan") = 5150
+Done. Answer the user, who said: Which moon is wider, Rhea or Titan?
+{{"answer": "5150 > 1528, so Titan is wider."}}
+{thanks}"""
+"""Its tools and values are far from what users ask about, as a small model repeats the examples."""
+_CHAT_FORM = '{"chat": "..."}: at once, only for greetings and thanks\n'
+_GREETING_EXAMPLE = """\
+User: Hi! What can you do?
+{"chat": "I can look things up with my tools. How can I help you?"}
+"""
+_THANKS_EXAMPLE = """\
 User: Thanks a lot!
-{{"answer": "You are welcome!"}}
+{"chat": "You are welcome!"}
 """
 _INSTRUCTIONS_NOTICE = "\nThe style of your words; look every fact up all the same: "
 """Precedes the user's instructions, which keep a small model from calling otherwise."""
@@ -114,6 +126,21 @@ These are the results of the lookups:
 
 Use them to answer: {question}
 Say first what the results say, then what follows from it."""
+_CHINESE_ANSWER_PROMPT = """\
+查询结果:
+{results}
+
+请根据这些结果回答: {question}
+先说结果是什么, 再说由此得出的答案。"""
+_FOLLOW_UP_PROMPT = """\
+{earlier}
+Now the user asks: {question}
+
+These are the results of the lookups:
+{results}
+
+Answer what the user asks now. Say first what the results say, then what follows from it, \
+computed step by step."""
 _CHINESE_NOTICE = " 用中文回答。"
 _CORRECTION = "Read the failure: call again with a value that it allows, not the same one."
 _CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -133,9 +160,13 @@ class ConstrainedDialect:
         if not prompt.tools and prompt.answer_schema is None:
             system = [system_to_json(prompt.instructions)] if prompt.instructions else []
             return RequestPrelude(tuple(system))
+        is_typed = prompt.answer_schema is not None
         task = (_TOOLS_PROMPT if prompt.tools else _NO_TOOLS_PROMPT).format(
             tools="\n".join(map(format_signature, prompt.tools)),
             answer=format_answer_type(prompt.answer_schema),
+            chat="" if is_typed else _CHAT_FORM,
+            greeting="" if is_typed else _GREETING_EXAMPLE,
+            thanks="" if is_typed else _THANKS_EXAMPLE,
         )
         instructions = f"{task}{_INSTRUCTIONS_NOTICE}{prompt.instructions}"
         if not prompt.instructions:
@@ -159,7 +190,8 @@ class ConstrainedDialect:
             open_round = _create_user_message(_format_results(_find_round(before), before))
         match message:
             case Assistant(calls=()):
-                return [*open_round, _create_assistant_message(_format_answer(message.text))]
+                answer = _format_answer(message.text, before)
+                return [*open_round, _create_assistant_message(answer)]
             case Assistant():
                 return [*open_round, _create_assistant_message(_format_calls(message))]
             case User():
@@ -192,9 +224,12 @@ def _create_assistant_message(content: str) -> JSONObject:
     return {"role": "assistant", "content": content}
 
 
-def _format_answer(text: str) -> str:
+def _format_answer(text: str, before: Sequence[Message]) -> str:
     """Format the object of an answer; a typed answer's text is JSON already."""
-    is_json = text[:1] in ("{", "[") and _parse_value(text) != text
+    value = _parse_value(text)
+    if value == text and before and isinstance(before[-1], User):
+        return f'{{"chat": {format_json(text)}}}'
+    is_json = text[:1] in ("{", "[") and value != text
     return f'{{"answer": {text if is_json else format_json(text)}}}'
 
 
@@ -339,15 +374,19 @@ def _create_answer_conversation(
         if isinstance(m, ToolResult) and not m.is_error
     )
     question = _find_question(messages)
-    earlier = "".join(
+    earlier = [
         f"{'User' if isinstance(m, User) else 'You'}: {_shorten_message(m)}\n"
         for m in messages[:start]
         if isinstance(m, User) or (isinstance(m, Assistant) and not m.calls)
-    ).splitlines(keepends=True)
-    asked = _ANSWER_PROMPT.format(results=results, question=question)
-    if _CHINESE.search(question):
-        asked += _CHINESE_NOTICE
-    text = "".join([*earlier[-MAX_EARLIER_MESSAGES:], "\n" if earlier else "", asked])
+    ]
+    is_chinese = _CHINESE.search(question) is not None
+    if earlier:
+        form = f"{_FOLLOW_UP_PROMPT}{_CHINESE_NOTICE if is_chinese else ''}"
+    else:
+        form = _CHINESE_ANSWER_PROMPT if is_chinese else _ANSWER_PROMPT
+    text = form.format(
+        earlier="".join(earlier[-MAX_EARLIER_MESSAGES:]), results=results, question=question
+    )
     return PromptSpec(prompt.instructions or _ANSWER_INSTRUCTIONS), [User(text)]
 
 
@@ -478,6 +517,8 @@ def build_turn_schema(prompt: PromptSpec, tool_choice: ToolChoice) -> JSONObject
             )
             for tool in tools
         ]
+    if options and tool_choice == "auto" and prompt.answer_schema is None:
+        options.append(_create_object_schema(chat={"type": "string"}))
     if tool_choice in ("auto", "none") or not options:
         options.append(
             _create_object_schema(

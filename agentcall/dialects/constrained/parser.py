@@ -28,8 +28,8 @@ from agentcall.messages import JSON, format_json
 from agentcall.tools.tool import Tool
 
 _FENCE_START = re.compile(r"\s*```(?:json)?[ \t]*\n\s*(?=\{)")
-_ANSWER_START = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
-_ANSWER_HEAD = '{"answer":"'
+_ANSWER_START = re.compile(r'\s*\{\s*"(?:answer|chat)"\s*:\s*"')
+_ANSWER_HEADS = ('{"answer":"', '{"chat":"')
 _MAX_UNDECIDED = 200
 """The length of text that may arrive before its form is decided (characters)."""
 _LEGACY_ANSWER_TOOL = "final_answer"
@@ -81,9 +81,8 @@ class ConstrainedReader:
             self._answer_decoder = JSONStringDecoder()
             return _wrap_text(self._answer_decoder.feed(body[start.end() :]))
         compact = "".join(body.split())
-        if _ANSWER_HEAD.startswith(compact) or (
-            _could_be_fence(body) and len(body) < _MAX_UNDECIDED
-        ):
+        is_undecided = any(head.startswith(compact) for head in _ANSWER_HEADS)
+        if is_undecided or (_could_be_fence(body) and len(body) < _MAX_UNDECIDED):
             return []
         if compact.startswith("{"):
             self._pieces = [body]
@@ -110,7 +109,7 @@ class ConstrainedReader:
             *self._switch_to_text(MessageDelta()),
             *(self._native_reader.close(finish_reason) if self._native_reader else ()),
         ]
-        is_turn_like = re.match(r'\s*\{\s*"(plan|name|answer)"', text)
+        is_turn_like = re.match(r'\s*\{\s*"(plan|name|answer|chat)"', text)
         if is_turn_like and not turns and all(isinstance(part, TextPart) for part in parts):
             return [MalformedCallPart(text, "it is not one JSON object")]
         return parts
@@ -122,7 +121,7 @@ class ConstrainedReader:
         match turns[0]:
             case {"plan": str(plan)}:
                 return self._start_plan(plan, text)
-            case {"answer": answer}:
+            case {"answer": answer} | {"chat": answer}:
                 return [TextPart(self._format_answer(answer))]
             case {"name": "final_answer", "arguments": {"answer": answer}} if (
                 _LEGACY_ANSWER_TOOL not in self._tools
