@@ -443,6 +443,15 @@ def test_when_a_failure_ends_the_plan_the_model_is_asked_to_correct_the_call() -
     )
 
 
+def test_a_plan_that_is_written_again_is_answered_with_the_next_call() -> None:
+    again = call("price", "3", item="tea"), call("price", "4", item="cake")
+    results = ToolResult("3", "price", "4"), ToolResult("4", "price", "5")
+    last = str(rendered((*BOUGHT, Assistant(calls=again, thinking=PLAN), *results))[-1]["content"])
+    assert "You had called this before." in last
+    assert last.endswith("\nNext: add(1, 4)")
+    assert "before" not in str(rendered(BOUGHT)[-1]["content"])
+
+
 def test_a_plan_of_another_question_is_over() -> None:
     later = (*BOUGHT, Assistant("10"), User("And now?"), Assistant(calls=(call("today", "9"),)))
     result = ToolResult("9", "today", "2026-01-02")

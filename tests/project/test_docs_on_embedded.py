@@ -31,6 +31,8 @@ ANSWERS = {
     },
     "docs/tutorial.md": {
         'instructions="You serve in a shop': r"3\.2",
+        "messages=first.messages": r"0\.50? ?EUR.*\b1\.50?\b",
+        "session=session": r"\b1\.50?\b",
         "Where is the Eiffel Tower?": r"Paris",
         "Tell Ann that": r"Ann.*ten",
     },

@@ -143,6 +143,7 @@ Answer what the user asks now. Say first what the results say, then what follows
 computed step by step."""
 _CHINESE_NOTICE = " 用中文回答。"
 _CORRECTION = "Read the failure: call again with a value that it allows, not the same one."
+_REPETITION = "You had called this before. Write no plan again, but the next call with its name."
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 MAX_EARLIER_MESSAGES = 4
 """How many messages before the question are repeated above the results."""
@@ -323,7 +324,8 @@ def _format_next_step(messages: Sequence[Message]) -> list[str]:
     if remaining.ready_steps:
         step = remaining.ready_steps[0]
         note = ", with ... taken from the results" if step.has_open_value else ""
-        return [f"Next: {escape_special_tokens(str(step))}{note}"]
+        repeated = [_REPETITION] if _is_round_repeated(messages) else []
+        return [*repeated, f"Next: {escape_special_tokens(str(step))}{note}"]
     if _has_failed_round(messages):
         return [_CORRECTION]
     question = _find_question(messages[:start])
@@ -345,6 +347,19 @@ def _find_remaining(messages: Sequence[Message]) -> tuple[int, RemainingPlan | N
 
 def _has_failed_round(messages: Sequence[Message]) -> bool:
     return any(result.is_error for result in _find_round(messages).results)
+
+
+def _is_round_repeated(messages: Sequence[Message]) -> bool:
+    """Whether each call of the last round was made before, for the same question."""
+    made = [
+        (call.name, call.arguments)
+        for m in messages[_find_question_start(messages) :]
+        if isinstance(m, Assistant)
+        for call in m.calls
+    ]
+    last = _find_round(messages).calls
+    before = made[: len(made) - len(last)]
+    return bool(last) and all((call.name, call.arguments) in before for call in last)
 
 
 def _is_plan_done(messages: Sequence[Message]) -> bool:
