@@ -152,7 +152,8 @@ class ChatClient:
             knowledge = get_learned(self._url, choice.model, self._api_key)
         else:
             knowledge = LearnedAdaptations()
-        self._target = _Target(choice, knowledge)
+        start = ResponseStart(choice.dialect.name, choice.reason, choice.model, self._url)
+        self._target = _Target(choice, knowledge, start)
         return self._target
 
     @property
@@ -178,7 +179,7 @@ class ChatClient:
             attempt = _Attempt(target, request)
             if not attempt.choice.accepts_images:
                 _require_no_image_in_question(attempt.choice.model, request)
-            yield attempt.create_start(self._url)
+            yield attempt.create_start()
             try:
                 if attempt.request.stream and attempt.choice.can_stream:
                     async for part in self._request_stream(transport, attempt):
@@ -208,7 +209,7 @@ class ChatClient:
         Raises the refusal if nothing new was learned from it, and the server has no other model.
         """
         last = attempts[-1]
-        choice, knowledge = last.target
+        choice, knowledge, _ = last.target
         excluded = (NO_IMAGES,) if _asks_about_image(last.request) else ()
         body = last.build_body(self._encoder)
         lesson = knowledge.learn(refused, body, last.learned, excluded)
@@ -218,7 +219,7 @@ class ChatClient:
         has_images = last.choice.accepts_images and _has_earlier_images(last.request)
         if has_images and refused.status in (400, 413, 415, 422, 500, 501):
             # Perhaps it cannot read one of them: nothing is learned.
-            return _Target(replace(choice, accepts_images=False), knowledge)
+            return last.target._replace(choice=replace(choice, accepts_images=False))
         found: _Target | None = None
         if is_model_gone(refused):
             with suppress(ModelError, UsageError):
@@ -316,10 +317,14 @@ class ChatClient:
 
 
 class _Target(NamedTuple):
-    """Where requests are sent: the model, its dialect, and what is known of its server."""
+    """Where requests are sent: the model, its dialect, and what is known of its server.
+
+    start: the first part of an answer, if nothing was learned of the server.
+    """
 
     choice: DialectChoice
     knowledge: LearnedAdaptations
+    start: ResponseStart
 
 
 class _Attempt:
@@ -340,14 +345,15 @@ class _Attempt:
             self.choice = _adapt_choice(target.choice, self.learned)
             self.request = _adapt_stream(request, self.learned)
 
-    def create_start(self, url: str) -> ResponseStart:
+    def create_start(self) -> ResponseStart:
         """Return the first part of an answer."""
-        choice = self.choice
-        start = ResponseStart(choice.dialect.name, choice.reason, choice.model, url)
         if not self.learned:
-            return start
+            return self.target.start
         return replace(
-            start, adaptations=tuple([(item.name, item.reason) for item in self.learned])
+            self.target.start,
+            dialect=self.choice.dialect.name,
+            reason=self.choice.reason,
+            adaptations=tuple([(item.name, item.reason) for item in self.learned]),
         )
 
     def build_body(self, encoder: RequestEncoder) -> RequestBody:
