@@ -618,7 +618,7 @@ async def test_a_durable_run_is_as_tainted_when_it_goes_on(tmp_path: Path) -> No
     url = f"sqlite:///{tmp_path}/runs.db"
     history = [USER, asked("web_search"), gave()]
     for number, (script, given) in enumerate(
-        [([call("fetch", url="x"), status(400)], ()), ([status(400)], history)]
+        [([call("fetch", url="x"), status(400)], ()), ([status(400)] * 2, history)]
     ):
         made = Agent(ScriptedModel(script), tools=[fetch, wire])
         with durable(made, url) as runs, pytest.raises(Exception, match="400"):
