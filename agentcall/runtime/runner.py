@@ -147,7 +147,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
         return outcome.result()
     except (ModelError, SessionError, UsageError) as error:
         _hide_own_frames(error)
-        raise
+        raise error  # with a bare `raise` Python 3.10 would restore the traceback
     except BaseException as error:
         if not outcome.done():  # Ctrl-C, or another error that is not from the coroutine
             loop.call_soon_threadsafe(stop)

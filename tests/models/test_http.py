@@ -141,6 +141,7 @@ async def test_redirects_in_a_circle_end() -> None:
 # Certificates
 
 
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")  # asyncio of Python 3.10
 async def test_a_certificate_of_ones_own_is_accepted_by_its_file_or_not_checked(
     tmp_path: Path,
 ) -> None:

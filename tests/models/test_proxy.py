@@ -118,6 +118,7 @@ async def test_every_request_goes_through_the_proxy(
     assert "Basic am9lOnNlY3JldA==" in model.secrets
 
 
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")  # asyncio of Python 3.10
 async def test_tls_goes_through_a_tunnel_and_the_proxy_never_reads_the_key(tmp_path: Path) -> None:
     certificate, tls = make_certificate(tmp_path, "DNS:gpu.invalid")
 
