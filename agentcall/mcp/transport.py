@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agentcall.errors import MissingExtra, UsageError
-from agentcall.models.proxy import is_loopback
+from agentcall.models.http_proxy import is_loopback
 
 _LOG_CHARS = 1000
 

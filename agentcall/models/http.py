@@ -55,7 +55,7 @@ from agentcall.models.errors import (
     parse_retry_after,
 )
 from agentcall.models.event_stream import decode_answer
-from agentcall.models.proxy import find_proxy
+from agentcall.models.http_proxy import find_proxy
 from agentcall.models.url import (
     build_headers,
     extract_named_secrets,
@@ -171,7 +171,7 @@ class HTTPEndpoint:
     tries: maximum number of attempts.
     max_bytes: maximum size of an answer.
     proxy: the URL of an HTTP proxy, with its credentials; None selects that of the environment
-        (`agentcall.models.proxy`), "" none.
+        (`agentcall.models.http_proxy`), "" none.
     headers: sent with each request, in addition to or instead of the usual ones.
     ssl: the certificates to accept: those of the system, or of a file of CA certificates (PEM), or
         any if False; or an `ssl.SSLContext`, such as one with a client certificate.

@@ -13,7 +13,7 @@ from loopback import make_certificate, proxying, serving
 from agentcall.errors import ModelUnreachable, UsageError
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.proxy import find_proxy, is_loopback
+from agentcall.models.http_proxy import find_proxy, is_loopback
 from agentcall.testing import FakeServer, forever, say
 from agentcall.testing.faults import status
 
