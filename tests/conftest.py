@@ -1,6 +1,7 @@
-"""For all tests: hypothesis has no deadlines on a busy machine, and Ctrl-C reaches programs."""
+"""For all tests: no deadlines of hypothesis, Ctrl-C reaches programs, servers are forgotten."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -17,6 +18,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and (
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def forget_servers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Forget what was learned of a server: the next one may listen at the same port."""
+    yield
+    capabilities = sys.modules.get("agentcall.models.capabilities")
+    keeps_servers = any(map(request.node.get_closest_marker, ("lmdeploy", "embedded", "servers")))
+    if capabilities is not None and not keeps_servers:
+        capabilities.clear_dialect_cache()
 
 
 @pytest.fixture
