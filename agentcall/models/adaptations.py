@@ -24,7 +24,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TypeAlias, cast
 
@@ -61,6 +61,10 @@ class Adaptation:
     change: Callable[[RequestBody], RequestBody]
     stage: int = 50
     is_fallback: bool = False
+
+    def guess(self, pattern: str) -> Adaptation:
+        """Return the row for words that may well mean something else."""
+        return replace(self, pattern=_compile(pattern), is_fallback=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +319,53 @@ PLAIN_ONLY = "no streams"
 
 _SYSTEM_STAGE, _TOOL_STAGE, _ORDER_STAGE, _CONTENT_STAGE = 20, 10, 30, 60
 
+_WITHOUT_IMAGES = Adaptation(
+    NO_IMAGES,
+    "images are left out; the model reads a line in their place",
+    _compile(_IMAGES),
+    _change_messages(wire.replace_images),
+    stage=_CONTENT_STAGE,
+)
+
+_WITH_ONE_SYSTEM_MESSAGE = Adaptation(
+    "one system message",
+    "system messages are joined into one at the beginning",
+    _compile(_ONE_SYSTEM),
+    _change_messages(wire.join_system),
+    stage=_SYSTEM_STAGE,
+)
+
+_WITH_ALTERNATING_ROLES = Adaptation(
+    "alternating roles",
+    "messages of one role are joined, and a short answer stands between a result and a user",
+    _compile(_ALTERNATE),
+    _change_messages(wire.alternate_roles),
+    stage=_ORDER_STAGE,
+)
+
+_WITHOUT_SYSTEM_ROLE = Adaptation(
+    NO_SYSTEM_ROLE,
+    "the instructions stand at the beginning of the first message of the user",
+    _compile(_NO_SYSTEM),
+    _change_messages(wire.move_system_to_user),
+    stage=_SYSTEM_STAGE + 1,
+)
+
+_WITHOUT_TOOL_ROLE = Adaptation(
+    NO_TOOL_ROLE,
+    "calls and results of tools are sent as text of the model and of the user",
+    _compile(f"{_NO_TOOL_ROLE}|{_ONLY_USER_AND_ASSISTANT}|{_ALTERNATE}|{_NO_RESULT}|{_CALL_ID}"),
+    _change_messages(wire.write_calls_as_text),
+    stage=_TOOL_STAGE,
+)
+
+_WITHOUT_TOOLS = Adaptation(
+    NO_TOOLS,
+    "tools are described in the prompt",
+    _compile(_NO_TOOLS),
+    _drop_tools,
+)
+
 ADAPTATIONS: tuple[Adaptation, ...] = (
     Adaptation(
         "no stream_options",
@@ -375,13 +426,7 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         ),
         _drop_field("response_format"),
     ),
-    Adaptation(
-        NO_IMAGES,
-        "images are left out; the model reads a line in their place",
-        _compile(_IMAGES),
-        _change_messages(wire.replace_images),
-        stage=_CONTENT_STAGE,
-    ),
+    _WITHOUT_IMAGES,
     Adaptation(
         "reasoning sent back",
         "the model's thinking is sent back with its messages",
@@ -438,20 +483,8 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         _compile(_is_refused(r"\bname\b", 80)),
         _change_messages(wire.drop_names),
     ),
-    Adaptation(
-        "one system message",
-        "system messages are joined into one at the beginning",
-        _compile(_ONE_SYSTEM),
-        _change_messages(wire.join_system),
-        stage=_SYSTEM_STAGE,
-    ),
-    Adaptation(
-        "alternating roles",
-        "messages of one role are joined, and a short answer stands between a result and a user",
-        _compile(_ALTERNATE),
-        _change_messages(wire.alternate_roles),
-        stage=_ORDER_STAGE,
-    ),
+    _WITH_ONE_SYSTEM_MESSAGE,
+    _WITH_ALTERNATING_ROLES,
     Adaptation(
         "last message of the user",
         "a short message of the user is sent at the end",
@@ -464,40 +497,12 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         _change_messages(wire.end_with_user),
         stage=_ORDER_STAGE + 1,
     ),
-    Adaptation(
-        NO_SYSTEM_ROLE,
-        "the instructions stand at the beginning of the first message of the user",
-        _compile(_NO_SYSTEM),
-        _change_messages(wire.move_system_to_user),
-        stage=_SYSTEM_STAGE + 1,
-    ),
-    Adaptation(
-        NO_TOOL_ROLE,
-        "calls and results of tools are sent as text of the model and of the user",
-        _compile(
-            f"{_NO_TOOL_ROLE}|{_ONLY_USER_AND_ASSISTANT}|{_ALTERNATE}|{_NO_RESULT}|{_CALL_ID}"
-        ),
-        _change_messages(wire.write_calls_as_text),
-        stage=_TOOL_STAGE,
-    ),
-    Adaptation(
-        NO_SYSTEM_ROLE,
-        "the instructions stand at the beginning of the first message of the user",
-        _compile(f"{_ONLY_USER_AND_ASSISTANT}|{_ALTERNATE}|{_ONE_SYSTEM}"),
-        _change_messages(wire.move_system_to_user),
-        stage=_SYSTEM_STAGE + 1,
-        is_fallback=True,
-    ),
-    Adaptation(
-        NO_IMAGES,
-        "images are left out; the model reads a line in their place",
-        _compile(
-            r"image|multi-?modal|vision|content\b.{0,60}\b(?:string|text)"
-            r"|(?:string|text)\b.{0,60}\bcontent"
-        ),
-        _change_messages(wire.replace_images),
-        stage=_CONTENT_STAGE,
-        is_fallback=True,
+    _WITHOUT_SYSTEM_ROLE,
+    _WITHOUT_TOOL_ROLE,
+    _WITHOUT_SYSTEM_ROLE.guess(f"{_ONLY_USER_AND_ASSISTANT}|{_ALTERNATE}|{_ONE_SYSTEM}"),
+    _WITHOUT_IMAGES.guess(
+        r"image|multi-?modal|vision|content\b.{0,60}\b(?:string|text)"
+        r"|(?:string|text)\b.{0,60}\bcontent"
     ),
     Adaptation(
         "null content beside calls",
@@ -538,51 +543,14 @@ ADAPTATIONS: tuple[Adaptation, ...] = (
         _change_messages(wire.write_content_as_parts),
         stage=_CONTENT_STAGE + 3,
     ),
-    Adaptation(
-        NO_TOOLS,
-        "tools are described in the prompt",
-        _compile(_NO_TOOLS),
-        _drop_tools,
+    _WITHOUT_TOOLS,
+    _WITH_ONE_SYSTEM_MESSAGE.guess(r"\bsystem\b"),
+    _WITH_ALTERNATING_ROLES.guess(
+        r"\broles?\b|\bturns?\b|\buser\b|assistant|alternat|\border\b|consecutive"
     ),
-    Adaptation(
-        "one system message",
-        "system messages are joined into one at the beginning",
-        _compile(r"\bsystem\b"),
-        _change_messages(wire.join_system),
-        stage=_SYSTEM_STAGE,
-        is_fallback=True,
-    ),
-    Adaptation(
-        "alternating roles",
-        "messages of one role are joined, and a short answer stands between a result and a user",
-        _compile(r"\broles?\b|\bturns?\b|\buser\b|assistant|alternat|\border\b|consecutive"),
-        _change_messages(wire.alternate_roles),
-        stage=_ORDER_STAGE,
-        is_fallback=True,
-    ),
-    Adaptation(
-        NO_SYSTEM_ROLE,
-        "the instructions stand at the beginning of the first message of the user",
-        _compile(r"\bsystem\b|\broles?\b"),
-        _change_messages(wire.move_system_to_user),
-        stage=_SYSTEM_STAGE + 1,
-        is_fallback=True,
-    ),
-    Adaptation(
-        NO_TOOL_ROLE,
-        "calls and results of tools are sent as text of the model and of the user",
-        _compile(r"\broles?\b|\bturns?\b"),
-        _change_messages(wire.write_calls_as_text),
-        stage=_TOOL_STAGE,
-        is_fallback=True,
-    ),
-    Adaptation(
-        NO_TOOLS,
-        "tools are described in the prompt",
-        _compile(r"tool|function"),
-        _drop_tools,
-        is_fallback=True,
-    ),
+    _WITHOUT_SYSTEM_ROLE.guess(r"\bsystem\b|\broles?\b"),
+    _WITHOUT_TOOL_ROLE.guess(r"\broles?\b|\bturns?\b"),
+    _WITHOUT_TOOLS.guess(r"tool|function"),
 )
 """The rows, the most certain words first."""
 

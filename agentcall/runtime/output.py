@@ -7,11 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agentcall.errors import ArgumentsError
 from agentcall.messages import JSON
 from agentcall.runtime.prompts import format_invalid_output
 from agentcall.tools.schema import TypeSchema, type_schema
+
+if TYPE_CHECKING:
+    from agentcall.lenient_json import ParsedJSON
 
 _FENCE = re.compile(r"```(?:\w*)[ \t]*\n?(.*?)```", re.DOTALL)
 _OPENING = re.compile(r"[\[{]")
@@ -137,20 +141,23 @@ def _unwrap(value: JSON, type_name: str) -> JSON:
 
 def _parse_json(text: str) -> JSON:
     """Return the value of a text that is JSON, with errors or without; None if it is not."""
-    from agentcall.lenient_json import ParsedJSON, parse_lenient_json  # late, as below
-
-    parsed = parse_lenient_json(text)
-    return parsed.value if isinstance(parsed, ParsedJSON) else None
+    parsed = _parse_leniently(text)
+    return None if parsed is None else parsed.value
 
 
 def _repair_json(text: str) -> Iterator[str]:
     """Yield a complete object or list whose JSON has errors of syntax, as valid JSON."""
+    parsed = _parse_leniently(text)
+    if parsed is not None and parsed.rule and isinstance(parsed.value, (dict, list)):
+        yield json.dumps(parsed.value, ensure_ascii=False)
+
+
+def _parse_leniently(text: str) -> ParsedJSON | None:
     # late: its patterns take long to compile, and few outputs need it
     from agentcall.lenient_json import ParsedJSON, parse_lenient_json
 
     parsed = parse_lenient_json(text)
-    if isinstance(parsed, ParsedJSON) and parsed.rule and isinstance(parsed.value, (dict, list)):
-        yield json.dumps(parsed.value, ensure_ascii=False)
+    return parsed if isinstance(parsed, ParsedJSON) else None
 
 
 def _find_json_values(text: str) -> Iterator[str]:
