@@ -7,11 +7,12 @@ and a file of agents is often imported only for their configuration.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import iscoroutinefunction
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, cast, overload
 
 from typing_extensions import TypeVar, Unpack
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from agentcall.result import RunResult, ToolErrorHandler
     from agentcall.runtime.session import Session
     from agentcall.runtime.state import RunInput
+    from agentcall.runtime.text_stream import SyncTextStream, TextStream
 
     class ResumeArguments(TypedDict, total=False):
         """The keyword arguments of `Agent.resume`, without the deps."""
@@ -71,8 +73,8 @@ class Agent(Generic[Output, Deps]):
     model: a shorthand such as "lmdeploy:internlm2_5-7b-chat", "http://host:port/v1#model" or
         "embedded", or a Model; a list of these is several servers of one model (docs/scaling.md).
         None uses AGENTCALL_MODEL, then a local LMDeploy, then the embedded model.
-    tools: functions, tools, modules, objects or a ToolRegistry; one of them or a list. A tool that
-        is added to a registry later is offered from the next run on. See `max_tools`.
+    tools: functions, tools, modules, objects or a ToolRegistry; one of them, a list or None. A tool
+        that is added to a registry later is offered from the next run on. See `max_tools`.
     instructions: the system message: a text, or a function of a `RunContext` that returns it; it is
         called once for each run.
     output_type: the type of the output: `str`, or any type that pydantic supports, such as a model,
@@ -108,7 +110,7 @@ class Agent(Generic[Output, Deps]):
 
     model: ModelLike | None = None
     tools: object = ()
-    instructions: str | InstructionsFunction = ""
+    instructions: str | InstructionsFunction | None = ""
     output_type: TypeForm[Output] = cast("TypeForm[Output]", str)  # noqa: RUF009 - no call
     deps_type: TypeForm[Deps] = cast("TypeForm[Deps]", None)  # noqa: RUF009 - as above
     limits: Limits = field(default_factory=Limits)
@@ -254,6 +256,102 @@ class Agent(Generic[Output, Deps]):
     if TYPE_CHECKING:
 
         @overload
+        def run_stream_sync(
+            self: Agent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[RunArguments],
+        ) -> Generator[ProgressEvent | RunFinished[Output], None, None]: ...
+        @overload
+        def run_stream_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[RunArguments],
+        ) -> Generator[ProgressEvent | RunFinished[Output], None, None]: ...
+
+    def run_stream_sync(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        deps: Deps | None = None,
+        **options: Unpack[RunArguments],
+    ) -> Generator[ProgressEvent | RunFinished[Output], None, None]:
+        """As `run_stream`, from sync code: `for event in agent.run_stream_sync(prompt)`."""
+        from agentcall.runtime.runner import iterate_sync
+
+        return iterate_sync(self.run_stream(prompt, deps=cast("Deps", deps), **options))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def stream_text(
+            self: Agent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[RunArguments],
+        ) -> TextStream[Output]: ...
+        @overload
+        def stream_text(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[RunArguments],
+        ) -> TextStream[Output]: ...
+
+    def stream_text(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        deps: Deps | None = None,
+        **options: Unpack[RunArguments],
+    ) -> TextStream[Output]:
+        """Yield the text of the model as it arrives; `result` of the stream is the result.
+
+        `async for text in agent.stream_text(prompt)`; see `agentcall.runtime.text_stream`.
+        """
+        from agentcall.runtime.text_stream import TextStream
+
+        return TextStream(self.run_stream(prompt, deps=cast("Deps", deps), **options))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def stream_text_sync(
+            self: Agent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[RunArguments],
+        ) -> SyncTextStream[Output]: ...
+        @overload
+        def stream_text_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[RunArguments],
+        ) -> SyncTextStream[Output]: ...
+
+    def stream_text_sync(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        deps: Deps | None = None,
+        **options: Unpack[RunArguments],
+    ) -> SyncTextStream[Output]:
+        """As `stream_text`, from sync code: `for text in agent.stream_text_sync(prompt)`."""
+        from agentcall.runtime.text_stream import SyncTextStream
+
+        return SyncTextStream(self.run_stream(prompt, deps=cast("Deps", deps), **options))
+
+    if TYPE_CHECKING:
+
+        @overload
         async def resume(
             self: Agent[Output, None],
             result: RunResult[Any] | str | bytes,
@@ -375,7 +473,9 @@ class Agent(Generic[Output, Deps]):
     def registry(self) -> ToolRegistry:
         """The agent's tools."""
         tools = self.tools
-        return tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools)
+        if isinstance(tools, ToolRegistry):
+            return tools
+        return ToolRegistry() if tools is None else ToolRegistry(tools)
 
     def as_tool(
         self,
@@ -431,7 +531,7 @@ class Agent(Generic[Output, Deps]):
             output=output,
             limits=self.limits,
             policy=validate_policy(self.policy),
-            write_instructions=None if isinstance(self.instructions, str) else self.instructions,
+            write_instructions=self.instructions if callable(self.instructions) else None,
             on_tool_error=_resolve_error_handler(self.on_tool_error),
             name=self.name,
             agent=self.name,
@@ -551,12 +651,14 @@ def _resolve_error_handler(
 
 def _resolve_required_tools(agent: Agent[Any, Any]) -> list[Tool]:
     """Return the tools that have to be called. Raises UsageError for one that the agent lacks."""
-    if isinstance(agent.required_tools, str):
-        raise UsageError(f"required_tools={agent.required_tools!r} is not a list of tools")
+    required: object = agent.required_tools  # a program without a type checker passes anything
+    if not isinstance(required, (list, tuple)):
+        raise UsageError(f"required_tools={required!r:.100} is not a list of tools")
     tools = agent.registry.by_name
     found: list[Tool] = []
-    for item in agent.required_tools:
-        name = item if isinstance(item, str) else getattr(item, "name", None) or item.__name__
+    for item in cast("Sequence[object]", required):
+        name = item if isinstance(item, str) else getattr(item, "name", None)
+        name = name or getattr(item, "__name__", None) or repr(item)
         if name not in tools:
             known = ", ".join(tools) or "none"
             raise UsageError(f"required_tools has {name!r}, which is not among its tools: {known}")
@@ -572,12 +674,14 @@ def _check_fields(agent: Agent[Any, Any]) -> None:
     is_list = isinstance(handoffs, (list, tuple))
     others = cast("Sequence[object]", handoffs) if is_list else ()
     is_right = {
-        "instructions": isinstance(instructions, str) or is_sync_function(instructions, 1),
+        "instructions": isinstance(instructions, (str, NoneType))
+        or is_sync_function(instructions, 1),
         "name": isinstance(fields["name"], str) and fields["name"] != "",
         "limits": isinstance(fields["limits"], Limits),
-        "max_tools": max_tools is None or (isinstance(max_tools, int) and max_tools > 0),
+        "max_tools": max_tools is None or (type(max_tools) is int and max_tools > 0),
         "handoffs": is_list and all(isinstance(other, Agent) for other in others),
         "output_type": not isinstance(fields["output_type"], (str, bytes, Mapping, list, tuple)),
+        "deps_type": not isinstance(fields["deps_type"], (str, bytes, int, Mapping, list, tuple)),
     }
     for name, expected in _EXPECTED_FIELDS.items():
         if not is_right[name]:
@@ -591,6 +695,7 @@ _EXPECTED_FIELDS = {
     "max_tools": "a number above 0, or None",
     "handoffs": "a list of agents",
     "output_type": "a type, such as int, list[str] or a class",
+    "deps_type": "a type",
 }
 
 

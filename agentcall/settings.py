@@ -37,9 +37,13 @@ class Limits:
     def __post_init__(self) -> None:
         for name in type(self).__slots__:
             value = getattr(self, name)
-            if value is None or (isinstance(value, (int, float)) and value > 0):
+            types = (int, float) if name == "seconds" else int
+            if value is None or (
+                type(value) is not bool and isinstance(value, types) and value > 0
+            ):
                 continue
-            raise UsageError(f"Limits({name}={value!r}): it has to be a number above 0, or None")
+            kind = "a number" if name == "seconds" else "an integer"
+            raise UsageError(f"Limits({name}={value!r}): it has to be {kind} above 0, or None")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -46,7 +46,6 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "no model among several": (lambda: agent(["http://a/v1", 5]), "model=5 is not a model"),
     "the name of a tool": (lambda: agent(make_model(), tools="double"), "add the function itself"),
     "what a tool returned": (lambda: agent(make_model(), tools=[double(1)]), "without ()"),
-    "None as the tools": (lambda: agent(make_model(), tools=None), "leave tools= out"),
     "an agent as a tool": (lambda: agent(make_model(), tools=[ask.__class__, Agent(make_model())]),
                            "is an agent; add its as_tool"),
     "instructions of another type": (lambda: agent(make_model(), instructions=["be kind"]),
@@ -72,7 +71,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "an option of @tool of another type": (lambda: tool(timeout="5")(double),  # type: ignore[call-overload]
                                            "@tool(timeout='5'): it has to be a number"),
     "a text as a flag": (lambda: tool(requires_approval="no")(double),  # type: ignore[call-overload]
-                         "@tool(requires_approval='no'): it has to be True or False"),
+                         "@tool(requires_approval='no'): it has to be True, False, or a function"),
     "a name given to @tool": (lambda: tool("double")(double),  # type: ignore[operator, arg-type]
                               "@tool('double'): it has to be a function"),
     "no tool in a registry": (lambda: ToolRegistry(5), "5 is not a tool"),
@@ -209,3 +208,46 @@ def test_a_schema_error_is_still_a_type_error() -> None:
     with pytest.raises(TypeError):
         tool(readonly=True)(double)  # type: ignore[call-overload]
     assert issubclass(SchemaError, TypeError)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"egress": 5}, "egress=5"),
+        ({"timeout": float("nan")}, "timeout=nan"),
+        ({"timeout": "5"}, "seconds above 0"),
+        ({"retries": 1.5}, "retries=1.5"),
+        ({"retries": None}, "retries=None"),
+        ({"isolated": True, "variables": [5]}, "a list of names"),
+        ({"isolated": True, "memory": "1g"}, "bytes above 0"),
+        ({"after_crash": None}, "'tell' or 'ask'"),
+        ({"name": 5}, "name=5"),
+        ({"description": 5}, "description=5"),
+    ],
+)
+def test_a_wrong_value_for_an_option_is_refused_where_the_tool_is_made(
+    options: Any, said: str
+) -> None:
+    def look(city: str) -> str:
+        """Look."""
+        return city
+
+    with pytest.raises(SchemaError, match=re.escape(said)):
+        tool(**options)(look)
+
+
+def test_wrong_values_are_refused_where_agents_limits_and_sessions_are_made() -> None:
+    model: Any = ScriptedModel([])
+    wrong: Any = 5
+    for make, said in (
+        (lambda: Agent(model, required_tools=wrong), "required_tools=5"),
+        (lambda: Agent(model, required_tools=[wrong]), "'5'"),
+        (lambda: Agent(model, deps_type=wrong), "deps_type=5"),
+        (lambda: Agent(model, max_tools=True), "max_tools=True"),
+        (lambda: Limits(requests=True), "requests=True"),
+        (lambda: Limits(tool_calls=cast("Any", 1.5)), "an integer above 0"),
+        (lambda: SQLiteSession(wrong), "session id 5"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(said)):
+            make()
+    assert Agent(model, tools=None, instructions=None).registry.names == ()

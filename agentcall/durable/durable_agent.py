@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import replace
 from time import time
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, cast, overload
 
 from typing_extensions import Self, Unpack
 
@@ -40,7 +40,7 @@ from agentcall.durable.run_state import (
 from agentcall.durable.steps import describe_unknown_outcome
 from agentcall.durable.writer_thread import WriterThread, wait_shielded
 from agentcall.errors import RunBusy, UsageError
-from agentcall.events import Emit, Event, ProgressEvent, RunFinished
+from agentcall.events import Event, ProgressEvent, RunFinished
 from agentcall.messages import (
     JSON,
     Message,
@@ -55,8 +55,9 @@ from agentcall.runtime.history import read_history
 from agentcall.runtime.output import InvalidOutput
 from agentcall.runtime.resume import prepare_resume
 from agentcall.runtime.run import AgentRun
-from agentcall.runtime.runner import run_sync
+from agentcall.runtime.runner import EventReader, iterate_sync, run_sync, stream_events
 from agentcall.runtime.state import RunInput
+from agentcall.runtime.text_stream import SyncTextStream, TextStream
 from agentcall.settings import ModelSettings, merge_settings
 from agentcall.storage.codec import AnyResult, decision_to_json, result_to_json
 from agentcall.storage.locks import describe_owner
@@ -215,9 +216,96 @@ class DurableAgent(Generic[Output, Deps]):
 
         The last event, RunFinished, comes when the result is on the disk.
         """
-        return _stream_events(
-            lambda emit: self._run(prompt, run_id, messages, deps, settings, emit)
+        return stream_events(
+            lambda reader: self._run(prompt, run_id, messages, deps, settings, reader)
         )
+
+    if TYPE_CHECKING:
+
+        @overload
+        def run_stream_sync(
+            self: DurableAgent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[DurableRunArguments],
+        ) -> Generator[ProgressEvent | RunFinished[Output], None, None]: ...
+        @overload
+        def run_stream_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[DurableRunArguments],
+        ) -> Generator[ProgressEvent | RunFinished[Output], None, None]: ...
+
+    def run_stream_sync(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        deps: Deps | None = None,
+        **options: Unpack[DurableRunArguments],
+    ) -> Generator[ProgressEvent | RunFinished[Output], None, None]:
+        """Like `run_stream`, from sync code."""
+        return iterate_sync(self.run_stream(prompt, deps=cast("Deps", deps), **options))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def stream_text(
+            self: DurableAgent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[DurableRunArguments],
+        ) -> TextStream[Output]: ...
+        @overload
+        def stream_text(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[DurableRunArguments],
+        ) -> TextStream[Output]: ...
+
+    def stream_text(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        deps: Deps | None = None,
+        **options: Unpack[DurableRunArguments],
+    ) -> TextStream[Output]:
+        """Like `Agent.stream_text`."""
+        return TextStream(self.run_stream(prompt, deps=cast("Deps", deps), **options))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def stream_text_sync(
+            self: DurableAgent[Output, None],
+            prompt: Prompt | None = None,
+            *,
+            deps: None = None,
+            **options: Unpack[DurableRunArguments],
+        ) -> SyncTextStream[Output]: ...
+        @overload
+        def stream_text_sync(
+            self,
+            prompt: Prompt | None = None,
+            *,
+            deps: Deps,
+            **options: Unpack[DurableRunArguments],
+        ) -> SyncTextStream[Output]: ...
+
+    def stream_text_sync(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        deps: Deps | None = None,
+        **options: Unpack[DurableRunArguments],
+    ) -> SyncTextStream[Output]:
+        """Like `stream_text`, from sync code."""
+        return SyncTextStream(self.run_stream(prompt, deps=cast("Deps", deps), **options))
 
     if TYPE_CHECKING:
 
@@ -316,7 +404,7 @@ class DurableAgent(Generic[Output, Deps]):
         settings: ModelSettings | None = None,
     ) -> AsyncGenerator[ProgressEvent | RunFinished[Output], None]:
         """Like `resume`, with the events as they happen."""
-        return _stream_events(lambda emit: self._resume(run, decisions, deps, settings, emit))
+        return stream_events(lambda reader: self._resume(run, decisions, deps, settings, reader))
 
     async def enqueue(
         self,
@@ -362,16 +450,16 @@ class DurableAgent(Generic[Output, Deps]):
         *,
         deps: object = None,
         settings: ModelSettings | None = None,
-        emit: Emit | None = None,
+        reader: EventReader | None = None,
     ) -> RunResult[Output]:
         """Execute a leased run to its end. Raises what `run` raises."""
         recorded = lease.state.result
         if recorded is not None:
             result = self._restore_output(recorded)
-            if emit is not None:
-                emit(RunFinished(result))
+            if reader is not None:
+                reader.emit(RunFinished(result))
             return result
-        return await RunExecution(self.agent, lease, deps, emit, settings).execute()
+        return await RunExecution(self.agent, lease, deps, reader, settings).execute()
 
     async def query_journal(self, work: Callable[[Journal], T]) -> T:
         """Execute work on the journal in its thread and return the result."""
@@ -394,7 +482,7 @@ class DurableAgent(Generic[Output, Deps]):
         messages: History,
         deps: object,
         settings: ModelSettings | None,
-        emit: Emit | None = None,
+        reader: EventReader | None = None,
     ) -> RunResult[Output]:
         self.agent.spec.check_settings(settings)
         first: JournalRecord | None = None
@@ -407,7 +495,7 @@ class DurableAgent(Generic[Output, Deps]):
         async with RunLease(self._writer, claim) as lease:
             if first is not None:
                 _check_same_input(lease.state, first)
-            return await self.execute(lease, deps=deps, settings=settings, emit=emit)
+            return await self.execute(lease, deps=deps, settings=settings, reader=reader)
 
     async def _resume(
         self,
@@ -415,13 +503,13 @@ class DurableAgent(Generic[Output, Deps]):
         decisions: Mapping[str, Decision | bool],
         deps: object,
         settings: ModelSettings | None,
-        emit: Emit | None = None,
+        reader: EventReader | None = None,
     ) -> RunResult[Output]:
         self.agent.spec.check_settings(settings)
         run_id = run if isinstance(run, str) else run.run_id
         claim = await self.query_journal(lambda journal: claim_run(journal, run_id))
         async with RunLease(self._writer, claim) as lease:
-            execution = RunExecution(self.agent, lease, deps, emit, settings)
+            execution = RunExecution(self.agent, lease, deps, reader, settings)
             await execution.record_decisions(decisions)
             return await execution.execute()
 
@@ -473,22 +561,6 @@ def _check_same_input(state: DurableRunState, first: JournalRecord) -> None:
         )
 
 
-async def _stream_events(
-    work: Callable[[Emit], Coroutine[Any, Any, RunResult[T]]],  # Any: what it yields and is sent
-) -> AsyncGenerator[Event, None]:
-    """Yield the events that the work emits."""
-    events: asyncio.Queue[Any] = asyncio.Queue()  # Any: the work's events know their type
-    task = asyncio.ensure_future(work(events.put_nowait))
-    task.add_done_callback(lambda _: events.put_nowait(None))
-    try:
-        while (event := await events.get()) is not None:
-            yield event
-        await task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 class RunExecution(Generic[Output, Deps]):
     """One execution of a leased run, from its recorded state to its end or to a pause."""
 
@@ -497,7 +569,7 @@ class RunExecution(Generic[Output, Deps]):
         agent: Agent[Output, Deps],
         lease: RunLease,
         deps: object,
-        emit: Emit | None,
+        reader: EventReader | None,
         settings: ModelSettings | None = None,
     ) -> None:
         self._agent = agent
@@ -506,14 +578,14 @@ class RunExecution(Generic[Output, Deps]):
         self._recorder = lease.recorder
         self._deps = deps
         self._settings = settings
-        self._emit = emit
+        self._reader = reader
         self._finished_event: RunFinished | None = None
 
     async def execute(self) -> RunResult[Output]:
         """Execute the run and return its result. Raises ModelError, JournalError and RunBusy."""
         await self.record_changes()
         spec = replace(self._agent.spec, steps=self._recorder)
-        emit = None if self._emit is None else self._forward_event
+        emit = None if self._reader is None else self._forward_event
         task = asyncio.ensure_future(AgentRun(spec, self._build_input(), emit).execute())
         self._lease.watch(task)
         try:
@@ -577,14 +649,12 @@ class RunExecution(Generic[Output, Deps]):
             messages=state.begin.messages,
             start=state.begin.start,
             deps=self._deps,
-            elapsed_seconds=state.spent,
-            settings=settings,
         )
-        if state.pending_resume is None:
-            return origin
-        before, decisions = state.pending_resume
-        origin = prepare_resume(before, decisions, self._agent.spec, self._deps)
-        return replace(origin, elapsed_seconds=state.spent, settings=settings)
+        if state.pending_resume is not None:
+            before, decisions = state.pending_resume
+            origin = prepare_resume(before, decisions, self._agent.spec, self._deps)
+        wait = None if self._reader is None else self._reader.wait
+        return replace(origin, elapsed_seconds=state.spent, settings=settings, wait_for_reader=wait)
 
     def _forward_event(self, event: Event) -> None:
         """Emit an event, except RunFinished, which waits until the result is on the disk."""
@@ -594,8 +664,8 @@ class RunExecution(Generic[Output, Deps]):
             self._emit_event(event)
 
     def _emit_event(self, event: Event | None) -> None:
-        if self._emit is not None and event is not None:
-            self._emit(event)
+        if self._reader is not None and event is not None:
+            self._reader.emit(event)
 
 
 def _build_denied_result(call: ToolCall, decision: Denied) -> ToolResult:

@@ -14,14 +14,14 @@ import os
 import threading
 import traceback
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from agentcall.errors import (
@@ -64,10 +64,33 @@ async def run_agent(
     return await AgentRun(spec, run_input, emit).execute()
 
 
-async def stream_agent(
+class EventReader(NamedTuple):
+    """Who reads the events of a run one by one.
+
+    emit: hands an event over. wait: waits until the reader has taken all events and waits for more.
+    """
+
+    emit: Emit
+    wait: Callable[[], Awaitable[None]]
+
+
+def stream_agent(
     spec: AgentSpec, run_input: RunInput, session: Session | None
 ) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:  # Any: as above
-    """Yield the events of the run as they happen; leaving the loop early cancels the run.
+    """Yield the events of a run as they happen; see `stream_events`."""
+
+    def start(reader: EventReader) -> Coroutine[Any, Any, RunResult[Any]]:
+        return run_agent(
+            spec, replace(run_input, wait_for_reader=reader.wait), session, reader.emit
+        )
+
+    return stream_events(start)
+
+
+async def stream_events(
+    start: Callable[[EventReader], Coroutine[Any, Any, RunResult[Any]]],  # Any: as above
+) -> AsyncGenerator[ProgressEvent | RunFinished[Any], None]:
+    """Yield the events of the run that `start` returns; leaving the loop early cancels the run.
 
     A request is made only when the reader has taken the events before it and waits for more.
     """
@@ -83,8 +106,7 @@ async def stream_agent(
             await is_waiting.wait()
             await asyncio.sleep(0)
 
-    run_input = replace(run_input, wait_for_reader=wait_for_reader)
-    task = asyncio.ensure_future(run_agent(spec, run_input, session, emit))
+    task = asyncio.ensure_future(start(EventReader(emit, wait_for_reader)))
     task.add_done_callback(lambda _: wakeup.set())
     try:
         while not task.done():
@@ -155,6 +177,27 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine s
             if outcome.done():
                 attach_result(error, get_attached_result(outcome.exception()))
         raise
+
+
+def iterate_sync(items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+    """Yield the items of an async generator to sync code; leaving the loop closes it.
+
+    Raises what the generator raises, and UsageError in an async tool, whose loop it would block.
+    """
+    if threading.get_ident() in _thread_ids.values():
+        raise UsageError("an async tool cannot read a stream from sync code; use `async for` in it")
+    try:
+        while (batch := run_sync(_take_item(items))) is not None:
+            yield batch[0]
+    finally:
+        run_sync(items.aclose())
+
+
+async def _take_item(items: AsyncGenerator[T, None]) -> tuple[T] | None:
+    """Return the next item; None if there is none."""
+    async for item in items:
+        return (item,)
+    return None
 
 
 def _hide_own_frames(error: AgentCallError) -> None:

@@ -42,10 +42,11 @@ class SQLiteSession:
     def __init__(
         self, session_id: str, path: str | Path | None = None, *, wait: float = 60.0
     ) -> None:
-        is_valid = session_id.strip() and session_id.isprintable()
+        given: object = session_id  # a program without a type checker passes anything
+        is_valid = isinstance(given, str) and given.strip() and given.isprintable()
         if not is_valid or len(session_id) > _MAX_ID_LENGTH:
             raise UsageError(
-                f"the session id {session_id!r:.80} is empty, too long or not plain text; "
+                f"the session id {given!r:.80} is empty, too long or not plain text; "
                 f"use 1 to {_MAX_ID_LENGTH} characters"
             )
         if str(path) == ":memory:":

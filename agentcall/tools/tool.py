@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, update_wrapper
-from types import MethodType
+from types import MethodType, NoneType
 from typing import Any, Generic, Literal, TypeAlias, cast, get_args, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
@@ -132,9 +132,6 @@ class ToolOptions:
     variables: Sequence[str] = ()
     after_crash: AfterCrash = "tell"
     delegates: bool = False
-
-
-_DEFAULT_OPTIONS = ToolOptions()
 
 
 class Tool(Generic[P, R]):
@@ -296,6 +293,7 @@ def make_tool(
 
     Raises SchemaError, with the location and the reason, if it cannot be offered to a model.
     """
+    _check_texts(name, description)
     inner: object = getattr(function, "__func__", None)
     if isinstance(inner, Tool):
         function = _bind_inner_tool(function, cast("Tool", inner))
@@ -390,53 +388,75 @@ def _check_egress(
         )
 
 
-def _check_option_types(options: Mapping[str, object]) -> None:
-    """Raise SchemaError for an option that does not exist, or whose value has another type."""
-    known = [option.name for option in fields(ToolOptions) if option.name != "delegates"]
-    for name, value in options.items():
-        if name not in known:
-            from difflib import get_close_matches
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
 
-            close = get_close_matches(name.replace("_", ""), known, 1)
-            meant = f"; did you mean {close[0]}?" if close else "."
-            raise SchemaError(
-                f"@tool has no option {name!r}{meant} The options are name, description, "
-                f"{', '.join(known)}"
-            )
-        default: object = getattr(_DEFAULT_OPTIONS, name)
-        if name == "requires_approval" and is_sync_function(value, 2):
-            continue
-        if name == "requires_approval" and callable(value):
-            raise SchemaError(
-                f"@tool(requires_approval={value!r}): it has to be True, False, or a function of "
-                "the RunContext and the call's arguments that is not async"
-            )
-        if name != "egress" and isinstance(default, bool) and not isinstance(value, bool):
-            raise SchemaError(f"@tool({name}={value!r}): it has to be True or False")
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if name in ("timeout", "memory", "retries") and not (is_number or value is None):
-            raise SchemaError(f"@tool({name}={value!r}): it has to be a number")
+
+def _is_above_zero(value: object) -> bool:
+    """Whether it is a number above 0 and not a NaN, or None."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value is None or (is_number and cast("float", value) > 0)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_names(value: object) -> bool:
+    """Whether it is a list or tuple of texts."""
+    names = cast("Sequence[object]", value if isinstance(value, (list, tuple)) else [None])
+    return all(isinstance(name, str) for name in names)
+
+
+_FLAG = (_is_flag, "True or False")
+_OPTION_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "timeout": (_is_above_zero, "a number of seconds above 0, or None"),
+    "retries": (_is_count, "a number of at least 0"),
+    "requires_approval": (
+        lambda value: _is_flag(value) or is_sync_function(value, 2),
+        "True, False, or a function of the RunContext and the call's arguments that is not async",
+    ),
+    "sequential": _FLAG,
+    "idempotent": _FLAG,
+    "polling": _FLAG,
+    "read_only": _FLAG,
+    "untrusted": _FLAG,
+    "egress": (
+        lambda value: _is_flag(value) or _are_names(value),
+        "True, False, or a list of its parameters",
+    ),
+    "isolated": _FLAG,
+    "memory": (_is_above_zero, "a number of bytes above 0, or None"),
+    "variables": (_are_names, "a list of names"),
+    "after_crash": (lambda value: value in get_args(AfterCrash), "'tell' or 'ask'"),
+}
 
 
 def check_options(options: ToolOptionArguments) -> None:
-    """Raise UsageError for options of a tool that do not exist, or have a wrong value."""
-    _check_option_types(cast("Mapping[str, object]", options))
+    """Raise SchemaError for options of a tool that do not exist, or have a wrong value."""
+    for name, value in cast("Mapping[str, object]", options).items():
+        if name not in _OPTION_CHECKS:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name.replace("_", ""), _OPTION_CHECKS, 1)
+            meant = f"; did you mean {close[0]}?" if close else "."
+            raise SchemaError(
+                f"@tool has no option {name!r}{meant} The options are name, description, "
+                f"{', '.join(_OPTION_CHECKS)}"
+            )
+        is_valid, expected = _OPTION_CHECKS[name]
+        if not is_valid(value):
+            raise SchemaError(f"@tool({name}={value!r:.200}): it has to be {expected}")
     bounds = [name for name in ("memory", "variables") if name in options]
     if bounds and not options.get("isolated"):
-        raise UsageError(f"{bounds[0]}= is for isolated tools; add isolated=True")
-    memory, variables = options.get("memory"), options.get("variables", ())
-    if memory is not None and memory <= 0:
-        raise UsageError(f"memory={memory!r} is not a number of bytes above 0")
-    if isinstance(variables, str):
-        raise UsageError(f"variables={variables!r} is a string; give a list of names")
-    timeout = options.get("timeout")
-    if timeout is not None and timeout <= 0:
-        raise UsageError(f"timeout={timeout!r} is not a number of seconds above 0")
-    if options.get("retries", 0) < 0:
-        raise UsageError(f"retries={options.get('retries')!r} is below 0")
-    after = options.get("after_crash", "tell")
-    if after not in get_args(AfterCrash):
-        raise UsageError(f"after_crash={after!r} is not 'tell' or 'ask'")
+        raise SchemaError(f"{bounds[0]}= is for isolated tools; add isolated=True")
+
+
+def _check_texts(name: object, description: object) -> None:
+    """Raise SchemaError for a name or a description that is not a text."""
+    for option, value in (("name", name), ("description", description)):
+        if not isinstance(value, (str, NoneType)):
+            raise SchemaError(f"@tool({option}={value!r:.200}): it has to be a text")
 
 
 @overload

@@ -78,6 +78,17 @@ async def check_all_ways_to_run() -> None:
                 assert_type(text, str)
             case _:
                 pass
+    stream = agent.stream_text("?")
+    async for text in stream:
+        assert_type(text, str)
+    assert_type(stream.result.output, City | Country)
+    sync_stream = agent.stream_text_sync("?")
+    for text in sync_stream:
+        assert_type(text, str)
+    assert_type(sync_stream.result.output, City | Country)
+    for event in agent.run_stream_sync("?"):
+        if isinstance(event, RunFinished):
+            assert_type(event.result.output, City | Country)
 
 
 async def check_durable_runs() -> None:
@@ -90,6 +101,7 @@ async def check_durable_runs() -> None:
     async for event in runs.run_stream("?"):
         if isinstance(event, RunFinished):
             assert_type(event.result.output, City | None)
+    assert_type(runs.stream_text_sync("?", run_id="b").result.output, City | None)
 
 
 # The deps.
@@ -117,6 +129,8 @@ async def check_deps() -> None:
     NEEDS.run_sync("?", deps=None)  # wrong: no deps
     NEEDS.run_sync("?", deps="a text")  # wrong: other deps
     NEEDS.run_stream("?")  # wrong: no deps
+    NEEDS.stream_text("?")  # wrong: no deps
+    NEEDS.stream_text_sync("?", deps=Database())
     await NEEDS.resume(result, {})  # wrong: no deps
     NEEDS.resume_sync(result, {})  # wrong: no deps
     NEEDS.resume_stream(result, {})  # wrong: no deps
