@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a file of tools needs none of these, and they take most of 
     from agentcall.sessions import SQLiteSession
     from agentcall.settings import Limits, ModelSettings
     from agentcall.tools.registry import ToolRegistry
+    from agentcall.tools.skill import Skill
 
 _LATE = {
     "Agent": "agent",
@@ -31,6 +32,7 @@ _LATE = {
     "RunResult": "result",
     "SQLiteSession": "sessions",
     "Session": "runtime.session",
+    "Skill": "tools.skill",
     "TextDelta": "events",
     "ToolCallFinished": "events",
     "ToolRegistry": "tools.registry",
@@ -65,6 +67,7 @@ __all__ = [
     "RunResult",
     "SQLiteSession",
     "Session",
+    "Skill",
     "TextDelta",
     "Tool",
     "ToolCallFinished",

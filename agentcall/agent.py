@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from agentcall.runtime.session import Session
     from agentcall.runtime.state import RunInput
     from agentcall.runtime.text_stream import SyncTextStream, TextStream
+    from agentcall.tools.skill import Skill, SkillSet
 
     class ResumeArguments(TypedDict, total=False):
         """The keyword arguments of `Agent.resume`, without the deps."""
@@ -96,6 +97,7 @@ class Agent(Generic[Output, Deps]):
         function of a `result.ToolFailure` returns the text for the model, or raises. In each case
         the exception is logged and in `result.tool_errors` (docs/observability.md).
     settings: how the model answers: temperature, max_tokens, ... (docs/settings.md).
+    skills: instructions with tools that the model loads when a task needs them (docs/skills.md).
 
     >>> from agentcall import tool
     >>> from agentcall.testing import ScriptedModel, call, say
@@ -123,6 +125,7 @@ class Agent(Generic[Output, Deps]):
     ] = ()  # Any: a tool may take and give anything
     on_tool_error: Literal["raise"] | ToolErrorHandler | None = None
     settings: ModelSettings | None = None
+    skills: Sequence[Skill] = ()
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -511,6 +514,14 @@ class Agent(Generic[Output, Deps]):
         return self.instructions if isinstance(self.instructions, str) else ""
 
     @cached_property
+    def _skill_set(self) -> SkillSet | None:
+        if not self.skills:
+            return None
+        from agentcall.tools.skill import SkillSet  # late, as few agents have skills
+
+        return SkillSet(self.skills)
+
+    @cached_property
     def _handoff(self) -> tuple[Tool, Callable[[], AgentSpec]]:
         """The tool with which another agent hands over to this one, and the spec of this one."""
         from agentcall.runtime.handoff import create_handoff_tool
@@ -571,11 +582,14 @@ class Agent(Generic[Output, Deps]):
             required_tools=tuple([tool.name for tool in required]),
         )
         if max_tools is None or len(self.registry) <= max_tools:
+            max_tools = None
+        if max_tools is None and not self.skills:
             prompt = replace(spec.prompt, tools=tuple(registry))
             return replace(spec, registry=registry, prompt=prompt, finder=None)
         from agentcall.tools.selection import ToolFinder  # late, as few agents have so many tools
 
-        finder = ToolFinder(registry, max_tools, pinned=[*(tool for tool, _ in targets), *required])
+        pinned = [*(tool for tool, _ in targets), *required]
+        finder = ToolFinder(registry, max_tools, pinned, self._skill_set)
         prompt = replace(spec.prompt, tools=())
         return replace(spec, registry=finder.registry, prompt=prompt, finder=finder)
 
@@ -681,11 +695,18 @@ def _check_fields(agent: Agent[Any, Any]) -> None:
         "max_tools": max_tools is None or (type(max_tools) is int and max_tools > 0),
         "handoffs": is_list and all(isinstance(other, Agent) for other in others),
         "output_type": not isinstance(fields["output_type"], (str, bytes, Mapping, list, tuple)),
+        "skills": _are_skills(fields["skills"]),
         "deps_type": not isinstance(fields["deps_type"], (str, bytes, int, Mapping, list, tuple)),
     }
     for name, expected in _EXPECTED_FIELDS.items():
         if not is_right[name]:
             raise UsageError(f"Agent({name}={fields[name]!r:.100}): it has to be {expected}")
+
+
+def _are_skills(value: object) -> bool:
+    # Their class is imported only if an agent has any.
+    items = cast("Sequence[object]", value if isinstance(value, (list, tuple)) else [value])
+    return all(hasattr(item, "list_files") for item in items)
 
 
 _EXPECTED_FIELDS = {
@@ -695,6 +716,7 @@ _EXPECTED_FIELDS = {
     "max_tools": "a number above 0, or None",
     "handoffs": "a list of agents",
     "output_type": "a type, such as int, list[str] or a class",
+    "skills": "a list of Skill",
     "deps_type": "a type",
 }
 

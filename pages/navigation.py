@@ -30,6 +30,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "batch.md",
         "knowledge.md",
         "tool_search.md",
+        "skills.md",
         "stopping.md",
         "safety.md",
     ],

@@ -45,6 +45,7 @@ from agentcall.messages import JSON, Image, Text
 from agentcall.sessions import SessionStore, SQLiteSession
 from agentcall.settings import ModelSettings, merge_settings
 from agentcall.tools.registry import ENTRY_POINT_GROUP, ToolRegistry
+from agentcall.tools.skill import Skill
 from agentcall.tools.tool import Tool
 
 # Tools.
@@ -278,10 +279,21 @@ def build_agent(options: AgentOptions) -> Agent[Any, Any]:  # Any: the user's ow
         agent = replace(agent, model=options.model)
     if options.instructions is not None:
         agent = replace(agent, instructions=options.instructions)
+    if options.skills:
+        agent = replace(agent, skills=[*agent.skills, *load_skills(options.skills)])
     if options.max_requests is not None:
         agent = replace(agent, limits=replace(agent.limits, requests=options.max_requests))
     settings = merge_settings(agent.settings, parse_settings(options))
     return agent if settings is agent.settings else replace(agent, settings=settings)
+
+
+def load_skills(folders: Iterable[str]) -> list[Skill]:
+    """Return the skills of the folders, each a skill or a folder of skills. Raises UsageError."""
+    skills: list[Skill] = []
+    for folder in folders:
+        is_skill = (Path(folder) / "SKILL.md").is_file()
+        skills += [Skill.read(folder)] if is_skill else Skill.read_all(folder)
+    return skills
 
 
 def parse_settings(options: AgentOptions) -> ModelSettings | None:
@@ -348,7 +360,10 @@ _SETTING_FIELDS = (
     "timeout",
 )
 _SAVED_SETTINGS = (*_SETTING_FIELDS, "extra_body")
-_RECIPE_FIELDS = ("agent", "tools", "model", "instructions", "max_requests", *_SAVED_SETTINGS)
+_RECIPE_FIELDS = (
+    *("agent", "tools", "model", "instructions", "skills", "max_requests"),
+    *_SAVED_SETTINGS,
+)
 
 
 def make_recipe(options: AgentOptions) -> dict[str, JSON]:
@@ -361,6 +376,7 @@ def make_recipe(options: AgentOptions) -> dict[str, JSON]:
         "tools": [_make_portable(word) for word in options.tools or ()],
         "model": options.model and strip_credentials(options.model),
         "instructions": options.instructions,
+        "skills": [str(Path(folder).absolute()) for folder in options.skills or ()],
         "max_requests": options.max_requests,
         **{name: getattr(options, name) for name in _SAVED_SETTINGS},
     }

@@ -42,6 +42,14 @@ InstructionsOption = Annotated[
     str | None,
     typer.Option("-i", "--instructions", metavar="TEXT", help="Instructions for the model."),
 ]
+SkillsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--skills",
+        metavar="FOLDER",
+        help="A skill, a folder with SKILL.md, or a folder of skills. Repeatable.",
+    ),
+]
 MaxRequestsOption = Annotated[
     int | None,
     typer.Option(
@@ -152,6 +160,7 @@ class AgentOptions:
     tools: ToolsOption = None
     agent: AgentOption = None
     instructions: InstructionsOption = None
+    skills: SkillsOption = None
     max_requests: MaxRequestsOption = None
     temperature: Annotated[
         float | None,

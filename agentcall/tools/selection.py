@@ -1,9 +1,10 @@
-"""Selects the tools of a large registry that a model is offered in a conversation.
+"""Selects the tools that a model is offered in a conversation: of a large registry, and of skills.
 
 Rules:
 1. It begins with the `INITIAL_COUNT` tools that match the user's words best. Each further user
    message adds up to `FURTHER_COUNT`, up to the maximum.
-2. The model finds others with `find_tools`, and is offered the tools that it calls from then on.
+2. The model finds others with `find_tools`, and is offered the tools that it calls from then on,
+   and those of a skill that it loads (`skill.py`).
 3. The list depends on the messages alone, so that it is the same after a resume or in another
    process. It only grows, at its end, so that the server's prefix cache hits between two searches.
 4. A call of a tool that was not offered is a call of a real tool: it is validated, checked by the
@@ -19,6 +20,7 @@ import orjson
 from agentcall.messages import Assistant, Message, ToolCall, Transcript, User
 from agentcall.tools.registry import ToolRegistry
 from agentcall.tools.search import FIND_TOOLS
+from agentcall.tools.skill import LOAD_SKILL, SkillSet
 from agentcall.tools.tool import Tool, tool
 
 INITIAL_COUNT, FURTHER_COUNT = 10, 5
@@ -27,15 +29,29 @@ INITIAL_COUNT, FURTHER_COUNT = 10, 5
 class ToolFinder:
     """Searches a registry; `max_tools` tools are offered without a search by the model.
 
-    `pinned` tools are offered from the beginning, beside `find_tools`.
+    max_tools: None offers all tools from the beginning, and only those of skills are selected.
+    pinned: tools that are offered from the beginning, beside `find_tools`.
     """
 
-    def __init__(self, registry: ToolRegistry, max_tools: int, pinned: Sequence[Tool] = ()) -> None:
+    def __init__(
+        self,
+        registry: ToolRegistry,
+        max_tools: int | None,
+        pinned: Sequence[Tool] = (),
+        skills: SkillSet | None = None,
+    ) -> None:
         self.tools = tuple(registry)
         self.max_tools = max_tools
-        self.pinned = pinned
+        self.skills = skills
         self._searchable = registry
-        self.registry = registry.merge(self._make_find_tool())
+        loaders = () if skills is None else skills.loaders
+        self.registry = registry if skills is None else registry.merge(skills.tools, loaders)
+        if max_tools is None:
+            self.pinned: Sequence[Tool] = (*registry, *loaders)
+        else:
+            find_tools = self._make_find_tool()
+            self.pinned = (find_tools, *pinned, *loaders)
+            self.registry = self.registry.merge(find_tools)
 
     def search(self, query: str, count: int) -> list[Tool]:
         """Return the tools that match best."""
@@ -66,7 +82,7 @@ class ToolSelection:
 
     def __init__(self, finder: ToolFinder, wanted: str | None = None) -> None:
         self._finder = finder
-        first = [finder.registry[FIND_TOOLS], *finder.pinned]
+        first = [*finder.pinned]
         if wanted is not None and wanted in finder.registry:
             first.append(finder.registry[wanted])
         self._tools = {pinned.name: pinned for pinned in first}
@@ -91,6 +107,8 @@ class ToolSelection:
                 return ()
 
     def _search_text(self, text: str) -> Sequence[Tool]:
+        if self._finder.max_tools is None:
+            return ()
         count = INITIAL_COUNT if len(self._tools) == self._initial_size else FURTHER_COUNT
         room = max(0, self._finder.max_tools - len(self._tools))
         found = self._finder.search(text, count)
@@ -102,6 +120,8 @@ class ToolSelection:
                 yield from self._finder.search(_parse_query(call), FURTHER_COUNT)
             elif call.name in self._finder.registry:
                 yield self._finder.registry[call.name]
+                if call.name == LOAD_SKILL and self._finder.skills is not None:
+                    yield from self._finder.skills.find_loaded_tools(call)
 
 
 def _parse_query(call: ToolCall) -> str:
