@@ -24,8 +24,8 @@ from agentcall.display import to_single_line
 from agentcall.models.capabilities import ToolSupport
 from agentcall.models.http import HTTPEndpoint
 from agentcall.models.http_chat import HTTPChat
-from agentcall.models.local_servers import find_api_key
 from agentcall.models.resolve import split_shorthands
+from agentcall.models.server_programs import PROGRAMS, find_listening_programs
 from agentcall.settings import ModelSettings
 from agentcall_server.errors import ServerNotRunning
 from agentcall_server.progress import make_progress
@@ -93,8 +93,7 @@ class SmokeOptions:
 def run_doctor(options: DoctorOptions) -> int:
     """Print the report and return the exit code."""
     # of several servers the first is examined
-    url, name = resolve_server(split_shorthands(options.url or get_default_server())[0])
-    endpoint = HTTPEndpoint(url, find_api_key(url))
+    endpoint, name = resolve_server(split_shorthands(options.url or get_default_server())[0])
     with InterruptibleLoop() as loop:
         report = loop.run(examine(endpoint, options.model or name))
     if options.json:
@@ -106,6 +105,11 @@ def run_doctor(options: DoctorOptions) -> int:
                 "to examine another server: agentcall doctor http://host:port/v1 (or ollama:NAME); "
                 "without a server: agentcall run -m embedded, a model on this machine's CPU"
             )
+            for kind in find_listening_programs():
+                print_warning(
+                    f"something listens at the usual port of {PROGRAMS[kind].title}: "
+                    f"agentcall doctor {kind}:"
+                )
     if report.healthy:
         return 0
     return UNFINISHED if report.model or report.served else UNREACHABLE
@@ -179,9 +183,8 @@ def _resolve_smoke_target(options: SmokeOptions) -> tuple[HTTPChat, str | None]:
     """Return the model, and the name that the doctor examines."""
     entry = _find_launched_server(options.server)
     if entry is None:
-        url, name = resolve_server(options.server or get_default_server())
+        endpoint, name = resolve_server(options.server or get_default_server())
         name = options.model or name
-        endpoint = HTTPEndpoint(url, find_api_key(url))
         return HTTPChat(endpoint, name, settings=_SMOKE_SETTINGS), name
     wanted, status = entry.wanted, entry.status
     if wanted is None or status is None or not entry.is_ready:

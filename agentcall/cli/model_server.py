@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from agentcall.cli.errors import print_warning
 from agentcall.errors import ModelError, ModelUnreachable, UsageError
-from agentcall.models.local_servers import find_local_server
-from agentcall.models.resolve import (
-    LMDEPLOY,
-    LOCAL_PORTS,
-    get_local_url,
-    prepare_model,
-    split_shorthands,
-)
+from agentcall.models.local_servers import find_api_key, find_local_server
+from agentcall.models.resolve import LMDEPLOY, prepare_model, split_shorthands
+from agentcall.models.server_programs import PROGRAMS, locate_program
 
 if TYPE_CHECKING:
     from agentcall.agent import Agent
+    from agentcall.models.http import HTTPEndpoint
     from agentcall_server.launch import Launch
     from agentcall_server.launcher import LaunchedServer
     from agentcall_server.progress import ProgressReporter
@@ -29,27 +25,33 @@ if TYPE_CHECKING:
 # `agentcall run` imports this file, so what starts servers is imported late.
 
 
-def resolve_server(address: str) -> tuple[str, str | None]:
-    """Return the base URL and the model's name of an address. Raises UsageError."""
+def resolve_server(address: str) -> tuple[HTTPEndpoint, str | None]:
+    """Return the server of an address, and the model's name in it. Raises UsageError."""
+    from agentcall.models.http import HTTPEndpoint
+
     kind, _, rest = address.partition(":")
+    program = ""
     if kind == "lmdeploy" and rest and (server := find_local_server(rest)):
-        return server.url, server.model
-    if kind in LOCAL_PORTS:
-        return get_local_url(kind), rest or None
-    url, _, name = (_local_url(), "", rest) if kind == "lmdeploy" else address.partition("#")
+        url, name = server.url, server.model
+    elif kind in PROGRAMS:
+        located = locate_program(kind, rest)
+        url, name, program = located.url, located.model or "", kind
+    else:
+        url, _, name = (_local_url(), "", rest) if kind == "lmdeploy" else address.partition("#")
     if not url.startswith(("http://", "https://")):
         raise UsageError(
             f"{address!r} is not a model server; use http://host:port/v1, lmdeploy:NAME, or one of "
-            f"{', '.join(LOCAL_PORTS)} with its usual port on this machine"
+            f"{', '.join(PROGRAMS)} with its usual port on this machine"
         )
-    return url.rstrip("/"), name or None
+    url = url.rstrip("/")
+    return HTTPEndpoint(url, find_api_key(url, program), program=program), name or None
 
 
 def get_default_server() -> str:
     """Return the server of AGENTCALL_MODEL, else the URL of a local LMDeploy."""
     model = os.environ.get("AGENTCALL_MODEL", "")
     kind = model.partition(":")[0]
-    return model if kind in ("http", "https", "lmdeploy", *LOCAL_PORTS) else _local_url()
+    return model if kind in ("http", "https", "lmdeploy", *PROGRAMS) else _local_url()
 
 
 def _local_url() -> str:

@@ -16,9 +16,9 @@ ModelOption = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="lmdeploy:NAME, ollama:NAME (or vllm, llamacpp, lmstudio, sglang, tgi, ...), "
-        "http://host:port/v1, http://host:port/v1#NAME or embedded; several servers of one model, "
-        "separated by commas. "
+        help="lmdeploy:NAME, ollama:NAME (or vllm, llamacpp, lmstudio, sglang, ...; "
+        "NAME@host:port elsewhere), http://host:port/v1, http://host:port/v1#NAME or embedded; "
+        "several servers of one model, separated by commas. "
         "Default: AGENTCALL_MODEL, else a local LMDeploy, else embedded.",
     ),
 ]

@@ -124,7 +124,7 @@ async def examine(endpoint: HTTPEndpoint | str, model: str | None = None) -> Doc
     except ModelError as error:
         return DoctorReport(url, findings=(await _explain_listing_error(server, error),))
     try:
-        name = match_model(model, listing, url)
+        name = match_model(model, listing, url, server.program)
     except UnknownModel as error:
         if listing.cards:
             advice = f"use one of the models that it serves, such as {listing.names[0]}"
@@ -318,7 +318,9 @@ def _explain_error(endpoint: HTTPEndpoint, error: ModelError) -> Finding:
         case ModelTimeout():
             advice = "wait until it has loaded its model, and check its log"
         case ModelUnreachable():
-            advice = "start the server (agentcall server start MODEL), or check host and port"
+            advice = "check host and port"
+            if not endpoint.program:
+                advice = f"start the server (agentcall server start MODEL), or {advice}"
         case ModelRefused():
             advice = "check the server's log"
         case _:

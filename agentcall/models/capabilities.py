@@ -342,7 +342,7 @@ async def identify_server(endpoint: HTTPEndpoint, model: str | None) -> ServerCa
             raise
         is_silent = isinstance(error, (ModelUnreachable, ModelTimeout))
         return ServerCapabilities(model, is_complete=not is_silent)
-    name = match_model(model, listing, endpoint.display_url)
+    name = match_model(model, listing, endpoint.display_url, endpoint.program)
     return await describe_server(endpoint, listing, name)
 
 

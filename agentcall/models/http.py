@@ -56,6 +56,7 @@ from agentcall.models.errors import (
 )
 from agentcall.models.event_stream import decode_answer
 from agentcall.models.http_proxy import find_proxy
+from agentcall.models.server_programs import explain_no_server
 from agentcall.models.url import (
     build_headers,
     extract_named_secrets,
@@ -175,6 +176,7 @@ class HTTPEndpoint:
     headers: sent with each request, in addition to or instead of the usual ones.
     ssl: the certificates to accept: those of the system, or of a file of CA certificates (PEM), or
         any if False; or an `ssl.SSLContext`, such as one with a client certificate.
+    program: the program that a shorthand named, such as "ollama"; errors say how to start it.
 
     Raises UsageError for a URL, key, header, proxy or file that cannot be used.
     """
@@ -187,6 +189,7 @@ class HTTPEndpoint:
     proxy: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     ssl: SSLContext | bool | str | PathLike[str] = True
+    program: str = ""
     _proxy: str = field(init=False, default="", compare=False)
     _headers: Mapping[str, str] = field(init=False, default_factory=dict[str, str], compare=False)
 
@@ -443,7 +446,10 @@ class HTTPEndpoint:
                 number = error.os_error.errno or 0
                 # asyncio's own words are "Connect call failed ('127.0.0.1', 80)".
                 reason = os.strerror(number) if number > 0 else error.strerror or error
-                return f"no server answers at {self.display_url} ({reason}); is it running?"
+                question = "is it running?"
+                if self.program:
+                    question = explain_no_server(self.program, self.url)
+                return f"no server answers at {self.display_url} ({reason}); {question}"
 
     def __repr__(self) -> str:
         return f"HTTPEndpoint({self.display_url!r})"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from agentcall.models.server_programs import find_program_key
 from agentcall_server.embedded_models import lookup
 from agentcall_server.errors import UnknownModelName
 from agentcall_server.launch import ServerKind
@@ -50,9 +51,14 @@ def find_embedded_server(name: str | None) -> LocalServer | None:
     return None
 
 
-def find_api_key(url: str) -> str:
-    """Return the API key for a URL: that of a server launched here, else AGENTCALL_API_KEY."""
-    return _find_local_key(url) or os.environ.get("AGENTCALL_API_KEY", "")
+def find_api_key(url: str, program: str = "") -> str:
+    """Return the API key for a URL.
+
+    It is that of a server launched here, else AGENTCALL_API_KEY, else what the environment has for
+    the program that a shorthand names.
+    """
+    key = _find_local_key(url) or os.environ.get("AGENTCALL_API_KEY", "")
+    return key or find_program_key(program)
 
 
 def _find_local_key(url: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from agentcall.errors import UnknownModel
 from agentcall.messages import JSON
 from agentcall.models.http import HTTPEndpoint
+from agentcall.models.server_programs import PROGRAMS, explain_no_model
 from agentcall.models.server_version import get_nested
 
 _SERVER_NAMES = {"llamacpp": "llama.cpp", "library": "ollama"}
@@ -83,8 +84,13 @@ async def list_models(endpoint: HTTPEndpoint) -> ModelListing:
     )
 
 
-def match_model(model: str | None, listing: ModelListing, server_url: str) -> str:
+def match_model(
+    model: str | None, listing: ModelListing, server_url: str, program: str = ""
+) -> str:
     """Return the name of the listed model that a name means; None means the first chat model.
+
+    With the name of a program (`PROGRAMS`), as in the shorthand `ollama:`, None means its only
+    chat model, and errors say how to get another one.
 
     A name means the model of this name, or one whose path ends in it, or the reverse: `some-7b` and
     `org/some-7b` are the same, `openai/some-7b` and `azure/some-7b` are not. The folders of a file
@@ -94,23 +100,46 @@ def match_model(model: str | None, listing: ModelListing, server_url: str) -> st
     """
     names = listing.names
     if model is None:
-        if not names:
-            raise UnknownModel(f"{server_url} lists no model; name one after a # in the URL")
-        for card in listing.cards:
-            if is_chat_model(card):
-                return str(card["id"])
-        raise UnknownModel(
-            f"{server_url} lists no model that chats, only {', '.join(names[:20])}; if one of them "
-            f"does, name it after a # in the URL: #{names[0]}"
-        )
-    if model in names or not names:
+        return _choose_model(listing, server_url, program)
+    if model in names or not (names or program == "ollama"):
         return model
     for name in names:
         if _is_same_model(model, name) or _is_same_model(model, name.removesuffix(":latest")):
             return name
-    if listing.server in _ANY_NAME_SERVERS:
+    if listing.server in _ANY_NAME_SERVERS and program != "ollama":
         return model
-    raise UnknownModel(f"{server_url} does not serve {model!r}; it serves {', '.join(names[:20])}")
+    served = ", ".join(names[:20]) or "no model"
+    kind = program or (listing.server if listing.server in PROGRAMS else "")
+    hint = explain_no_model(kind, model, names) if kind else ""
+    raise UnknownModel(
+        f"{server_url} does not serve {model!r}; it serves {served}{'; ' if hint else ''}{hint}"
+    )
+
+
+def _choose_model(listing: ModelListing, server_url: str, program: str) -> str:
+    """Return the first chat model; of a program that was named, the only one."""
+    names = listing.names
+    if not names:
+        hint = explain_no_model(program, None, names) if program else ""
+        raise UnknownModel(
+            f"{server_url} lists no model; {hint or 'name one after a # in the URL'}"
+        )
+    cards = [card for card in listing.cards if is_chat_model(card)]
+    if program and len(_list_base_models(cards)) > 1:
+        choices = ", ".join(f"{program}:{card['id']}" for card in cards[:20])
+        raise UnknownModel(f"{server_url} has several models; name one of them: {choices}")
+    if cards:
+        return str(cards[0]["id"])
+    raise UnknownModel(
+        f"{server_url} lists no model that chats, only {', '.join(names[:20])}; if one of them "
+        f"does, name it after a # in the URL: #{names[0]}"
+    )
+
+
+def _list_base_models(cards: Sequence[Mapping[str, JSON]]) -> set[str]:
+    """Return the models without adapters (LoRA); several names of one model count once (vLLM)."""
+    bases = [card for card in cards if not card.get("parent")] or cards
+    return {str(card.get("root") or card["id"]) for card in bases}
 
 
 def is_chat_model(card: Mapping[str, JSON]) -> bool:

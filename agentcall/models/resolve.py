@@ -4,15 +4,16 @@
                                      its name; else LMDeploy at 127.0.0.1:23333
     "http://host:port/v1"            the first model of the server; /v1 is added to a bare host
     "http://host:port/v1#model"      this model of the server
-    "ollama:NAME", "vllm:NAME", ...  a model of a server at its usual port on 127.0.0.1
-                                     (`LOCAL_PORTS`); without NAME the first that it lists
+    "ollama:NAME", "vllm:NAME", ...  a model of a program on this machine (`server_programs.py`), or
+                                     with `NAME@host:port` elsewhere; without NAME its only one
     "embedded", "embedded:NAME"      the embedded model on the CPU, started by the first request
     several, as a list or "URL,URL"  a `LoadBalancer`: the least busy server, or the next if it
                                      fails
     None                             AGENTCALL_MODEL, else a running local LMDeploy, else embedded
 
-The API key is that of a server that agentcall launched, else AGENTCALL_API_KEY. The HTTP client and
-the embedded runtime are imported by the first request, so that importing agentcall stays fast.
+The API key is that of a server that agentcall launched, else AGENTCALL_API_KEY, else that of the
+program's own variable. The HTTP client and the embedded runtime are imported by the first request,
+so that importing agentcall stays fast.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from agentcall.errors import MissingExtra, UnknownModel, UsageError
+from agentcall.models.server_programs import (
+    PROGRAMS,
+    find_listening_programs,
+    locate_program,
+)
 from agentcall.models.url import add_v1_path, redact_url
 
 if TYPE_CHECKING:
@@ -34,31 +40,16 @@ if TYPE_CHECKING:
 LMDEPLOY = ("127.0.0.1", 23333)
 """The default address of LMDeploy's api_server."""
 
-LOCAL_PORTS = {
-    "ollama": 11434,
-    "vllm": 8000,
-    "llamacpp": 8080,
-    "lmstudio": 1234,
-    "sglang": 30000,
-    "tgi": 8080,
-    "litellm": 4000,
-    "koboldcpp": 5001,
-    "localai": 8080,
-    "tabbyapi": 5000,
-    "mistralrs": 1234,
-}
-"""The usual ports of servers that a shorthand may name, on 127.0.0.1. Sources: docs/servers.md."""
-
 ModelLike: TypeAlias = "Model | str | Sequence[Model | str]"
 """A model, its shorthand, or several of them that serve the same model."""
 
 _SINGLE_TRIES, _BALANCED_TRIES = 4, 1
 """Attempts of a request on one server; a load balancer asks another server instead."""
 
-_SEPARATOR = rf"\s*,\s*(?=(?i:https?):|(?:{'|'.join(LOCAL_PORTS)}|lmdeploy|embedded)(?![\w-]))"
+_SEPARATOR = rf"\s*,\s*(?=(?i:https?):|(?:{'|'.join(PROGRAMS)}|lmdeploy|embedded)(?![\w-]))"
 """Separates shorthands; the name of a model may contain commas. Compiled on first use."""
 
-_KINDS = (*LOCAL_PORTS, "lmdeploy", "embedded")
+_KINDS = (*PROGRAMS, "lmdeploy", "embedded")
 _HOST_AND_PORT = r"[\w.-]+:\d{2,5}(?:/|#|$)"
 """Matches an address without its scheme, such as `localhost:8000`."""
 
@@ -146,9 +137,9 @@ def _resolve_shorthand(shorthand: str, tries: int) -> Model:
         url, _, model = shorthand.partition("#")
         url, model = add_v1_path(url), model.strip()
         return _LazyModel(lambda: _create_http_model(url, model or None, tries))
-    if kind in LOCAL_PORTS:
-        local_url, name = get_local_url(kind), rest.strip() or None
-        return _LazyModel(lambda: _create_http_model(local_url, name, tries))
+    if kind in PROGRAMS:
+        address = locate_program(kind, rest)
+        return _LazyModel(lambda: _create_http_model(address.url, address.model, tries, kind))
     if kind == "lmdeploy":
         return _LazyModel(lambda: _create_lmdeploy_model(rest, tries))
     if kind == "embedded":
@@ -158,16 +149,11 @@ def _resolve_shorthand(shorthand: str, tries: int) -> Model:
     )
 
 
-def get_local_url(kind: str) -> str:
-    """Return the base URL of a kind of server (a key of `LOCAL_PORTS`) at its usual port."""
-    return f"http://127.0.0.1:{LOCAL_PORTS[kind]}/v1"
-
-
 def _suggest_shorthand(text: str) -> str:
     """Return the forms of a shorthand, after the one that was probably meant."""
     from difflib import get_close_matches
 
-    first, *others = LOCAL_PORTS
+    first, *others = PROGRAMS
     forms = (
         "http://host:port/v1, http://host:port/v1#NAME, lmdeploy:NAME, embedded, embedded:NAME, or "
         f"{first}:NAME for a server at its usual port on this machine (likewise "
@@ -246,12 +232,13 @@ class _LazyModel:
             return self._model
 
 
-def _create_http_model(url: str, model: str | None, tries: int) -> Model:
+def _create_http_model(url: str, model: str | None, tries: int, program: str = "") -> Model:
     from agentcall.models.http import HTTPEndpoint
     from agentcall.models.http_chat import HTTPChat
     from agentcall.models.local_servers import find_api_key
 
-    return HTTPChat(HTTPEndpoint(url, find_api_key(url), tries=tries), model)
+    endpoint = HTTPEndpoint(url, find_api_key(url, program), tries=tries, program=program)
+    return HTTPChat(endpoint, model)
 
 
 def _create_lmdeploy_model(name: str, tries: int) -> Model:
@@ -276,8 +263,18 @@ def _create_default_model() -> Model:
             '"ollama:NAME", or name it with Agent(model) or -m\n'
             f"- no LMDeploy answers at {LMDEPLOY[0]}:{LMDEPLOY[1]}: `agentcall server start MODEL` "
             "starts one on a machine with a GPU\n"
+            f"{_list_listening()}"
             f"- {error}"
         ) from None
+
+
+def _list_listening() -> str:
+    """Return the programs that may be meant, as a line of a message; "" if there are none."""
+    kinds = find_listening_programs()
+    if not kinds:
+        return ""
+    names = ", ".join(f"{PROGRAMS[kind].title} (-m {kind}:)" for kind in kinds)
+    return f"- something listens at the usual port of {names}\n"
 
 
 def _detect_shorthand() -> str:

@@ -129,10 +129,11 @@ async def test_an_embedded_server_is_used_instead_of_a_second_one(server: FakeSe
 
 def test_commands_mean_the_same_server(server: FakeServer) -> None:
     enter(server, "mine")
-    assert resolve_server("lmdeploy:mine") == (server.url, "/m/internlm2_5-7b-chat")
+    endpoint, model = resolve_server("lmdeploy:mine")
+    assert (endpoint.url, model) == (server.url, "/m/internlm2_5-7b-chat")
     assert resolve_server("lmdeploy:none")[1] == "none"
-    assert resolve_server("ollama:qwen3:8b") == ("http://127.0.0.1:11434/v1", "qwen3:8b")
-    assert resolve_server("vllm") == ("http://127.0.0.1:8000/v1", None)
+    endpoint, model = resolve_server("vllm:org/qwen3@gpu:8001")
+    assert (endpoint.url, endpoint.program, model) == ("http://gpu:8001/v1", "vllm", "org/qwen3")
     with pytest.raises(UsageError, match=r"not a model server; use .*ollama"):
         resolve_server("embedded")
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from agentcall import Agent
 from agentcall.errors import UnknownModel, UsageError
 from agentcall.models import resolve
 from agentcall.models.resolve import resolve_model
+from agentcall.models.server_programs import PROGRAMS
 from agentcall.testing import FakeServer, ScriptedModel, forever, say
 
 
@@ -102,9 +104,11 @@ def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     """A server in place of each server with a usual port, on a port of its own."""
     models = ("llama3.2:latest", "qwen3:8b")
     with FakeServer([forever(say("hi"))], models=models, owned_by="library") as server:
-        port = urlsplit(server.url).port
-        ports = dict.fromkeys(resolve.LOCAL_PORTS, port)
-        monkeypatch.setattr(resolve, "LOCAL_PORTS", ports)
+        port = urlsplit(server.url).port or 0
+        for kind, program in PROGRAMS.items():
+            monkeypatch.setitem(PROGRAMS, kind, replace(program, port=port))
+            for variable in (program.url_variable, program.host_variable, program.port_variable):
+                monkeypatch.delenv(variable or "NONE", raising=False)
         yield server
 
 
@@ -113,10 +117,8 @@ def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     [
         ("ollama:qwen3:8b", "qwen3:8b"),
         ("ollama:llama3.2", "llama3.2:latest"),
-        ("ollama:", "llama3.2:latest"),
-        ("ollama", "llama3.2:latest"),
         ("vllm:org/qwen3:8b", "qwen3:8b"),
-        *((f"{kind}: qwen3:8b ", "qwen3:8b") for kind in resolve.LOCAL_PORTS),
+        *((f"{kind}: qwen3:8b ", "qwen3:8b") for kind in PROGRAMS),
     ],
 )
 async def test_a_servers_name_is_that_server_at_its_usual_port(
@@ -124,14 +126,6 @@ async def test_a_servers_name_is_that_server_at_its_usual_port(
 ) -> None:
     await heard(resolve_model(shorthand).ask(question()))
     assert ollama.requests[-1].body["model"] == model
-
-
-def test_the_usual_ports_are_those_of_the_servers_own_docs() -> None:
-    assert resolve.get_local_url("ollama") == "http://127.0.0.1:11434/v1"
-    assert resolve.get_local_url("vllm") == "http://127.0.0.1:8000/v1"
-    assert resolve.get_local_url("llamacpp") == "http://127.0.0.1:8080/v1"
-    assert resolve.get_local_url("lmstudio") == "http://127.0.0.1:1234/v1"
-    assert resolve.get_local_url("sglang") == "http://127.0.0.1:30000/v1"
 
 
 async def test_a_model_that_the_local_server_lacks_is_refused_with_those_it_has(

@@ -32,7 +32,6 @@ from agentcall.dialects.constrained import ConstrainedDialect
 from agentcall.display import to_single_line
 from agentcall.errors import UsageError
 from agentcall.models.http import HTTPEndpoint
-from agentcall.models.local_servers import find_api_key
 from agentcall.models.resolve import split_shorthands
 
 BENCH_HELP = """Measure a model server: time to the first token, tokens per second, concurrent
@@ -117,8 +116,8 @@ def _make_bench_server(address: str, dialect: str) -> BenchServer:
         return BenchServer(
             HTTPEndpoint(server.url, server.api_key), server.model, ConstrainedDialect()
         )
-    url, model = resolve_server(address)
-    return BenchServer(HTTPEndpoint(url, find_api_key(url)), model, dialect)
+    endpoint, model = resolve_server(address)
+    return BenchServer(endpoint, model, dialect)
 
 
 def _print_report(report: BenchReport) -> None:
